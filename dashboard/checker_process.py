@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .alerts.evaluation.state_machine import AlertLabels
-from .alerts.runtime import AlertRuntime, check
+from .alerts.runtime import AlertRuntime, check_settings
 from .backends.monitored_sources import MonitoredSources, watch
 from .dead_letters.top_errors import TopErrors
 from .errors import Forbidden, QueuedeckError
@@ -43,7 +43,7 @@ class RunningChecker:
         self.top.stop()
 
 
-def start(
+def start_checker(
     settings: Settings,
     here: MonitoredSources,
     store: SnapshotStore,
@@ -57,10 +57,10 @@ def start(
     """
     top = TopErrors(here.backend)
 
-    def errors_of(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
+    def top_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
         return top.of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
 
-    alerts = AlertRuntime(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
+    alerts = AlertRuntime(settings, store, holder, errors_of=top_errors) if settings.alerts == "on" else None
     leadership = Leadership(store, holder)
     sampler = Sampler(here, settings.sample_interval_s, holder, clock=store.now_s)
     checker = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
@@ -70,7 +70,7 @@ def start(
     return RunningChecker(checker, alerts, top)
 
 
-def _forbidden(store: SnapshotStore) -> Forbidden | None:
+def _find_write_refusal(store: SnapshotStore) -> Forbidden | None:
     """Why its user can never alert from here; None where it can, or is not known to. Cost: 1 round trip."""
     try:
         refused = store.refused_writes()
@@ -81,15 +81,15 @@ def _forbidden(store: SnapshotStore) -> Forbidden | None:
     return store.not_writable(refused) if refused else None
 
 
-def run(settings: Settings) -> int:
+def run_checker(settings: Settings) -> int:
     """Check until SIGTERM or SIGINT; the exit status: 1 where the Redis user may not write what alerting needs.
 
     Raises ConfigurationError. A Redis that does not answer is waited for.
     """
-    check(settings)
+    check_settings(settings)
     here = watch(settings)
     assert here.own is not None
-    forbidden = _forbidden(SnapshotStore(here.own))
+    forbidden = _find_write_refusal(SnapshotStore(here.own))
     if forbidden is not None:
         print(f"queuedeck: {forbidden.message}. {forbidden.hint or ''}".rstrip(), file=sys.stderr)
         here.close()
@@ -102,7 +102,7 @@ def run(settings: Settings) -> int:
         log.warning('sampling %s; rules are not evaluated and no alerts are sent because alerts = "off"', watched)
     else:
         log.info("checking %s; %d channels", watched, len(settings.channels))
-    work = start(
+    work = start_checker(
         settings, here, SnapshotStore(here.own), holder_name(here.fingerprint), on_hung=lambda: os._exit(EXIT_HUNG)
     )
     stopped.wait()

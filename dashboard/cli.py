@@ -143,9 +143,9 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _checker(arguments: argparse.Namespace) -> int:
-    from .checker_process import run
+    from .checker_process import run_checker
 
-    return run(_settings(arguments))
+    return run_checker(_settings(arguments))
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -8,16 +8,16 @@ from enum import IntEnum
 
 import msgspec
 
-from .alerts.delivery.message import OPS, duration, subject, text_of
-from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, rule_for
+from .alerts.delivery.message import OPERATOR_WORDS, describe_labels, format_duration, format_figure
+from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, find_rule
 from .alerts.evaluation.durations import DurationTracker, PersistedDurations
 from .alerts.evaluation.evaluator import Breach, Evaluator
 from .alerts.evaluation.state_machine import AlertLabels
-from .alerts.rule_editor import alerts_elsewhere
+from .alerts.rule_editor import build_ownership_conflict
 from .alerts.rules.metrics import METRICS
 from .alerts.rules.rule import Rule, Severity
-from .alerts.runtime import check, make_rulebook, source_name
-from .alerts.service import judge_beat
+from .alerts.runtime import build_ruleset, check_settings, store_source_name
+from .alerts.service import health_from_beat
 from .alerts.store import AlertStore, TickInputs
 from .backends.monitored_sources import MonitoredSources, watch
 from .console import say
@@ -34,7 +34,7 @@ SEARCH_S = 5.0
 LEAST_RATE_S = 10.0
 
 # Stored alerts count for so long after the last full tick, so that a restart of the checker is no recovery.
-OLD_S = 300.0
+MAX_STATE_AGE_S = 300.0
 
 
 class ExitStatus(IntEnum):
@@ -60,19 +60,19 @@ class Breached:
 
 def main(settings: Settings, *, as_json: bool) -> int:
     """Print what is wrong and answer the exit status: 0 ok, 1 warning, 2 critical, 3 unknown."""
-    check(settings)
-    code, troubles, problems = judge(settings)
+    check_settings(settings)
+    code, troubles, problems = evaluate_once(settings)
     if as_json:
-        say(msgspec.json.encode(_document(code, troubles, problems)).decode("utf-8", "replace"))
+        say(msgspec.json.encode(_build_document(code, troubles, problems)).decode("utf-8", "replace"))
     else:
-        lines = [_line(code, troubles, problems)]
-        lines += [f"{trouble.severity.value.upper()}: {wording(trouble)}" for trouble in troubles]
+        lines = [_status_line(code, troubles, problems)]
+        lines += [f"{trouble.severity.value.upper()}: {describe_breach(trouble)}" for trouble in troubles]
         lines += [f"UNKNOWN: {problem}" for problem in problems]
         say("\n".join(lines))
     return int(code)
 
 
-def judge(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
+def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
     """(status, troubles worst first, what could not be found out).
 
     A rule that needs time is judged by its threshold alone here, and by the stored state of a checker that runs. A
@@ -81,50 +81,52 @@ def judge(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
     here = watch(settings)
     assert here.own is not None
     try:
-        snapshot = _sample(
+        snapshot = _take_sample(
             Sampler(here, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
         )
         own_store = SnapshotStore(here.own)
         store = AlertStore(own_store)
-        book = make_rulebook(settings)
+        book = build_ruleset(settings)
         problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
         problems += [problem for source in snapshot.sources for problem in source.problems]
-        rules = book.rules()
+        rules = book.list_rules()
         kept: PersistedDurations | None = None
         troubles: dict[tuple[str, Severity, AlertLabels], Breached] = {}
         try:
-            look = store.look()
+            look = store.read_tick_inputs()
             elsewhere = look.beat is not None and is_of_others(look.beat.holder, here.fingerprint)
-            if elsewhere and judge_beat(look.now, look.beat, settings.sample_interval_s).ok:
-                problems.append(f"stored alerts: {alerts_elsewhere().message} {alerts_elsewhere().hint}")
+            if elsewhere and health_from_beat(look.now, look.beat, settings.sample_interval_s).ok:
+                problems.append(
+                    f"stored alerts: {build_ownership_conflict().message} {build_ownership_conflict().hint}"
+                )
             if not elsewhere:
-                rules = book.rules(look.rules)
+                rules = book.list_rules(look.rules)
             if not elsewhere or _are_same_sources(own_store, here):
-                kept, _ = store.memory()
+                kept, _ = store.load_last_evaluation()
             by_id = {rule.id: rule for rule in rules}
-            stored = () if elsewhere else [state for state in store.load().states.values() if state.active]
-            late = _late(look, settings.sample_interval_s) if stored else None
+            stored = () if elsewhere else [state for state in store.load_states().states.values() if state.is_active]
+            late = _lateness_problem(look, settings.sample_interval_s) if stored else None
             problems += [late] if late else []
-            for state in () if _is_old(look) else stored:
+            for state in () if _is_outdated(look) else stored:
                 if state.rule_id in by_id:
                     rule = by_id[state.rule_id]
                     key = (rule.id, state.severity, state.labels)
                     troubles[key] = Breached(rule, state.severity, state.labels, state.value_now, "fires")
         except QueuedeckError as exc:
             problems.append(f"stored alerts: {exc.message}")
-            for trouble in _store_down(settings, here, exc, rules):
+            for trouble in _find_store_outage(settings, here, exc, rules):
                 troubles[trouble.rule.id, trouble.severity, trouble.labels] = trouble
         now = [
             Breached(found.rule, found.severity, found.labels, found.value, "now")
-            for found in _breaches(snapshot, rules, settings.sample_interval_s, kept)
+            for found in _find_breaches(snapshot, rules, settings.sample_interval_s, kept)
         ]
-        for trouble in (*now, *_unreachable(snapshot, rules)):
+        for trouble in (*now, *_find_unreachable(snapshot, rules)):
             key = (trouble.rule.id, trouble.severity, trouble.labels)
             troubles[key] = replace(troubles.get(key, trouble), detail=trouble.detail)
         refused = {trouble.labels.source for trouble in troubles.values() if trouble.rule.metric == REFUSED}
         # What was seen of a Redis is kept in another one, or it may be that of a primary which this one is a copy of.
         told = {name for name, source in here.sources.items() if kept is not None and source is not here.own}
-        problems += _read_only(snapshot, rules, refused | told)
+        problems += _find_read_only(snapshot, rules, refused | told)
     finally:
         here.close()
     # As everywhere: a critical mutes the warning of the same rule and place.
@@ -132,20 +134,20 @@ def judge(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
     told_of = [trouble for key, trouble in troubles.items() if key not in muted]
     ordered = sorted(told_of, key=_worst_first)
     problems = list(dict.fromkeys(problems))
-    return _status(ordered, problems), ordered, problems
+    return _exit_status(ordered, problems), ordered, problems
 
 
-def _is_old(look: TickInputs) -> bool:
+def _is_outdated(look: TickInputs) -> bool:
     """Whether the stored alerts are left over from a checker that stopped: nothing would ever resolve them."""
-    return look.beat is None or look.now - look.beat.at > OLD_S
+    return look.beat is None or look.now - look.beat.at > MAX_STATE_AGE_S
 
 
-def _late(look: TickInputs, interval_s: float) -> str | None:
+def _lateness_problem(look: TickInputs, interval_s: float) -> str | None:
     """What to say of stored alerts that no checker judges now; None while one does."""
-    if judge_beat(look.now, look.beat, interval_s).ok:
+    if health_from_beat(look.now, look.beat, interval_s).ok:
         return None
-    since = "within a day" if look.beat is None else f"for {duration(look.now - look.beat.at)}"
-    left_out = "; alerts that were firing then are left out" if _is_old(look) else ""
+    since = "within a day" if look.beat is None else f"for {format_duration(look.now - look.beat.at)}"
+    left_out = "; alerts that were firing then are left out" if _is_outdated(look) else ""
     return f"stored alerts: the checker has not completed a cycle {since}{left_out}. Start queuedeck checker."
 
 
@@ -156,7 +158,7 @@ def _are_same_sources(store: SnapshotStore, here: MonitoredSources) -> bool:
     return addresses == {source.name: source.address for source in here.sources.values()}
 
 
-def _sample(sampler: Sampler) -> Snapshot:
+def _take_sample(sampler: Sampler) -> Snapshot:
     until = time.monotonic() + SEARCH_S
     snapshot = sampler.sample()
     while time.monotonic() < until and any(source.reachable and not source.discovered for source in snapshot.sources):
@@ -164,7 +166,7 @@ def _sample(sampler: Sampler) -> Snapshot:
     return snapshot
 
 
-def _breaches(
+def _find_breaches(
     snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, kept: PersistedDurations | None
 ) -> list[Breach]:
     """What is beyond a threshold in this sample; of a subject only the worst severity of a rule.
@@ -173,40 +175,40 @@ def _breaches(
     """
     memory = DurationTracker()
     if kept is not None:
-        memory.adopt(PersistedDurations(writable=kept.writable))
-    return Evaluator(interval_s, memory).beyond(snapshot, rules)
+        memory.restore_durations(PersistedDurations(writable=kept.writable))
+    return Evaluator(interval_s, memory).find_breaches(snapshot, rules)
 
 
-def _unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breached]:
+def _find_unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breached]:
     """The sources that do not answer, by the worst severity of the rule about that; none where it is off."""
     found = []
     for source in snapshot.sources:
-        rule = None if source.reachable else rule_for(rules, UNREACHABLE, source.name)
+        rule = None if source.reachable else find_rule(rules, UNREACHABLE, source.name)
         if rule is not None:
             labels = AlertLabels(source=source.name)
             found.append(Breached(rule, rule.severities[0], labels, None, "now", source.error))
     return found
 
 
-def _store_down(
+def _find_store_outage(
     settings: Settings, here: MonitoredSources, problem: QueuedeckError, rules: tuple[Rule, ...]
 ) -> list[Breached]:
     """The trouble that the store is unreachable, where it is not one of the sources: no rule can be evaluated then."""
-    name = source_name(settings)
-    rule = rule_for(rules, UNREACHABLE, name)
+    name = store_source_name(settings)
+    rule = find_rule(rules, UNREACHABLE, name)
     if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
         return []
     return [Breached(rule, rule.severities[0], AlertLabels(source=name), None, "now", problem.message)]
 
 
-def _read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
+def _find_read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
     """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
     return [
         f"{source.name}: {source.address} is a read-only replica; it is unknown whether it should accept writes"
         for source in snapshot.sources
         if source.health.write_probe == "READONLY"
         and source.name not in settled
-        and rule_for(rules, REFUSED, source.name) is not None
+        and find_rule(rules, REFUSED, source.name) is not None
     ]
 
 
@@ -216,7 +218,7 @@ def _worst_first(trouble: Breached) -> tuple[bool, bool, str, str]:
     return not is_critical, trouble.rule.metric != UNREACHABLE, trouble.rule.id, str(trouble.labels)
 
 
-def _status(troubles: list[Breached], problems: list[str]) -> ExitStatus:
+def _exit_status(troubles: list[Breached], problems: list[str]) -> ExitStatus:
     if any(trouble.severity is Severity.CRITICAL for trouble in troubles):
         return ExitStatus.CRITICAL
     if troubles:
@@ -224,25 +226,29 @@ def _status(troubles: list[Breached], problems: list[str]) -> ExitStatus:
     return ExitStatus.UNKNOWN if problems else ExitStatus.OK
 
 
-def _line(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> str:
+def _status_line(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> str:
     if troubles:
         more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
-        return f"QUEUEDECK {code.name} - {wording(troubles[0])}{more}"
+        return f"QUEUEDECK {code.name} - {describe_breach(troubles[0])}{more}"
     return f"QUEUEDECK {code.name} - {problems[0] if problems else 'no alerts'}"
 
 
-def wording(trouble: Breached) -> str:
+def describe_breach(trouble: Breached) -> str:
     """What is wrong in one line: which rule, where, how bad, the threshold, what was seen."""
     unit = METRICS[trouble.rule.metric].unit
-    value = text_of(trouble.value, unit)
-    threshold = text_of(trouble.rule.threshold(trouble.severity), unit)
-    figure = f": {value} (threshold {OPS[trouble.rule.op]} {threshold})" if value is not None and unit != "flag" else ""
+    value = format_figure(trouble.value, unit)
+    threshold = format_figure(trouble.rule.threshold(trouble.severity), unit)
+    figure = (
+        f": {value} (threshold {OPERATOR_WORDS[trouble.rule.op]} {threshold})"
+        if value is not None and unit != "flag"
+        else ""
+    )
     # What stands behind a bar is performance data to Nagios; names of queues may hold one.
     detail = f": {trouble.detail}" if trouble.detail else ""
-    return f"{trouble.rule.title}: {subject(trouble.labels)}{figure}{detail}".replace("|", "¦")
+    return f"{trouble.rule.title}: {describe_labels(trouble.labels)}{figure}{detail}".replace("|", "¦")
 
 
-def _document(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> dict[str, object]:
+def _build_document(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> dict[str, object]:
     return {
         "status": code.name.lower(),
         "exit_code": int(code),
@@ -254,10 +260,10 @@ def _document(code: ExitStatus, troubles: list[Breached], problems: list[str]) -
                 "value": trouble.value,
                 "threshold": trouble.rule.threshold(trouble.severity),
                 "labels": {
-                    name: text.encode("utf-8", "replace").decode() for name, text in trouble.labels.items().items()
+                    name: text.encode("utf-8", "replace").decode() for name, text in trouble.labels.as_dict().items()
                 },
                 "state": "firing" if trouble.since == "fires" else "beyond",
-                "text": wording(trouble),
+                "text": describe_breach(trouble),
             }
             for trouble in troubles
         ],

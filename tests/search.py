@@ -11,7 +11,7 @@ def search(backend: Backend) -> list[QueueRef]:
     found: list[QueueRef] = []
     cursor = None
     while True:
-        step = backend.discover(cursor, Budget(commands=100, seconds=5))
+        step = backend.discover_queues(cursor, Budget(commands=100, seconds=5))
         found += [ref for ref in step.found if ref not in found]
         if step.complete or step.problem:
             return found

@@ -150,7 +150,7 @@ class ActionService:
             acted = self._delete(backend, ref, state, picks, batch, who, for_good=for_good)
         else:
             assert state is not None  # nothing else is offered for what stands in no list
-            acted = backend.act(ref, action, state, picks, wishes)
+            acted = backend.act_on_jobs(ref, action, state, picks, wishes)
         if action not in _STAYS and state is not None:
             self._left(ref, state, [each.id for each in acted if each.outcome in (Outcome.DONE, Outcome.GONE)])
         return acted
@@ -166,7 +166,7 @@ class ActionService:
         *,
         for_good: bool,
     ) -> list[ActionResult]:
-        taken = backend.take_unlisted(ref, picks) if state is None else backend.take(ref, state, picks)
+        taken = backend.backup_unlisted_jobs(ref, picks) if state is None else backend.backup_jobs(ref, state, picks)
         kept = [each for each in taken if isinstance(each, JobBackup)]
         if not for_good:
             if any(job.blob is None for job in kept):
@@ -198,7 +198,9 @@ class ActionService:
         *,
         for_good: bool,
     ) -> list[ActionResult]:
-        delete = partial(backend.delete_unlisted, ref) if state is None else partial(backend.delete, ref, state)
+        delete = (
+            partial(backend.delete_unlisted_jobs, ref) if state is None else partial(backend.delete_jobs, ref, state)
+        )
         deleted = {each.id: each for each in delete(kept)} if kept else {}
         if not for_good:
             self.bin.drop(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
@@ -275,7 +277,7 @@ class ActionService:
     def _restore(
         self, backend: Backend, ref: QueueRef, state: State, batch: str, kept: Sequence[JobBackup]
     ) -> list[ActionResult]:
-        acted = backend.restore(ref, state, kept)
+        acted = backend.restore_jobs(ref, state, kept)
         back = {each.id for each in acted if each.outcome is Outcome.DONE or each.again}
         self.bin.drop(batch, [job for job in kept if job.id in back])
         return acted
@@ -293,7 +295,9 @@ class ActionService:
         """Act on a queue, in bounded steps until it is done, and record it."""
         backend = self._backend_of(queue.source, queue.backend)
         if action not in backend.queue_actions:
-            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a queue."))
+            raise Unsupported(
+                backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a queue.")
+            )
 
         def work() -> ActionResult:
             for _ in range(MAX_STEPS):
@@ -312,7 +316,9 @@ class ActionService:
         """Act on a schedule, and record it."""
         backend = self._backend_of(schedule.source, schedule.backend)
         if action not in backend.schedule_actions:
-            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a schedule."))
+            raise Unsupported(
+                backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a schedule.")
+            )
         return self._one(
             actor,
             action,
@@ -328,7 +334,9 @@ class ActionService:
         """Ask a worker, and record it."""
         backend = self._backend_of(worker.source, worker.backend)
         if action not in backend.worker_actions:
-            raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer this for a worker."))
+            raise Unsupported(
+                backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a worker.")
+            )
         return self._one(
             actor,
             action,
@@ -373,9 +381,11 @@ class ActionService:
 
 def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: Action) -> None:
     """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`; None = in no list."""
-    if action not in backend.offered(state, shared=ref.shared, abandoned=True):
+    if action not in backend.offered_actions(state, shared=ref.shared, abandoned=True):
         such = f"{state.value} jobs" if state else "a job that is in no list"
-        raise Unsupported(backend.withheld.get(action, f"{backend.title} does not offer {action.value} for {such}."))
+        raise Unsupported(
+            backend.unsupported_reasons.get(action, f"{backend.title} does not offer {action.value} for {such}.")
+        )
 
 
 def _too_large(job: JobBackup) -> ActionResult:

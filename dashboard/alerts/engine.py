@@ -12,9 +12,9 @@ from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History, Series
 from .evaluation.evaluator import CheckerContext, Evaluator, Transition
-from .evaluation.preview import sights_of
+from .evaluation.preview import build_observations
 from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification
-from .notification import QueuedNotification, episode_of, note_of, queue_up
+from .notification import QueuedNotification, build_history_entry, build_notification, queue_notifications
 from .rules.metrics import METRICS
 from .rules.rule import Rule
 from .rules.ruleset import Ruleset
@@ -25,14 +25,14 @@ log = masked_logger(__name__)
 
 # A state whose value alone moves is written this often; what must not be lost is written at once.
 WRITE_EVERY_S = 10.0
-KEEP_EVERY_S = 10.0
+PERSIST_EVERY_S = 10.0
 FOLLOW_EVERY_S = 5.0
-TIDY_EVERY_S = 60.0
+MAINTAIN_EVERY_S = 60.0
 # Of a clock that was set back by less nothing waits too long; two looks at it may differ by some rounding.
 CLOCK_STEP_S = 1.0
 # After the store lost its data, beginnings this young are told again, under their old ids: nobody knows if they
 # went out.
-RETELL_S = 600.0
+MAX_REPEAT_AGE_S = 600.0
 MAX_UNCONFIRMED = 5000
 
 ErrorsOf = Callable[[AlertLabels, Snapshot], Sequence[str]]
@@ -62,30 +62,30 @@ class AlertEngine:
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` each minute with the store's clock."""
         self._store = store
-        self._rulebook = rulebook
+        self._ruleset = rulebook
         self._interval_s = interval_s
         self._holder = holder
         self._own_channels = tuple(channels)
         self._channels = self._own_channels  # and those of other processes, which deliver there
-        self._met_at = float("-inf")
+        self._channels_synced_at = float("-inf")
         self._errors_of = errors_of
         self._wake = wake
-        self._delivers = delivers
-        self._tidy = tidy
-        self._tidied_at = float("-inf")
+        self._is_delivering = delivers
+        self._maintain = tidy
+        self._maintained_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
         self._known: StoredStates | None = None
         self._fresh = False  # whether `_known` is what the store holds
         self._epoch: int | None = None
         self._written: dict[str, float] = {}  # monotonic, by fp
-        self._kept_at = float("-inf")
-        self._hours_sent = 0.0  # the end of the newest minute that is stored
+        self._persisted_at = float("-inf")
+        self._histories_sent = 0.0  # the end of the newest minute that is stored
         self._followed_at = float("-inf")
         self._unconfirmed: dict[str, QueuedNotification] = {}
         self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
-        self.rules: tuple[Rule, ...] = rulebook.rules()  # as of the last look at the store
-        self.mutes = ActiveSilences()  # likewise
-        self._page_rules = b""  # likewise, as they are stored
+        self.rules: tuple[Rule, ...] = rulebook.list_rules()  # as of the last look at the store
+        self.active_silences = ActiveSilences()  # likewise
+        self._stored_rules = b""  # likewise, as they are stored
         self.last_epoch = 0  # the highest that this process has seen lead
 
     @property
@@ -93,12 +93,12 @@ class AlertEngine:
         """The states as last known, by fingerprint."""
         return self._known.states if self._known else {}
 
-    def settle(self, former: Snapshot) -> None:
+    def settle_queues(self, former: Snapshot) -> None:
         """Take over from the leader of that sample: its queues need not settle anew."""
         grace_s = max((rule.new_instance_grace_s for rule in self.rules), default=0.0)
-        self._evaluator.settle(former, grace_s)
+        self._evaluator.settle_queues(former, grace_s)
 
-    def lead(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
+    def lead_tick(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """One tick as the leader; False when another one leads and nothing was written.
 
         Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change, and one each
@@ -106,15 +106,15 @@ class AlertEngine:
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
-        look = self._store.look()
+        look = self._store.read_tick_inputs()
         try:
             if epoch != self._epoch:
                 self._take_over(lead, look)
                 self._epoch = epoch
-            if self._sync(lead, look):
-                look = self._store.look()
-            self._meet()
-            if not self._tick(lead, look, snapshot, history):
+            if self._sync_states(lead, look):
+                look = self._store.read_tick_inputs()
+            self._sync_channels()
+            if not self._evaluate_tick(lead, look, snapshot, history):
                 return False
         except LostLead:
             self._epoch = None
@@ -124,7 +124,7 @@ class AlertEngine:
             raise
         return True
 
-    def follow(self) -> None:
+    def follow_leader(self) -> None:
         """Know what the leader knows, in case the store forgets it. Raises BackendUnavailable.
 
         Cost: 2 round trips each FOLLOW_EVERY_S, 2 more when something changed.
@@ -132,59 +132,63 @@ class AlertEngine:
         self._epoch = None
         if monotonic_s() - self._followed_at < FOLLOW_EVERY_S:
             return
-        look = self._store.look()
+        look = self._store.read_tick_inputs()
         self._followed_at = monotonic_s()
-        self._meet()
+        self._sync_channels()
         if look.born or not self._known:  # else the store has lost what people had set
-            self._note_settings(look)
+            self._update_settings(look)
         if look.beat is not None:
             self.last_epoch = max(self.last_epoch, look.beat.epoch)
         known = self._known
         self._changes = max(self._changes, look.changes) if known and look.born == known.born else 0
         if look.born and (known is None or (known.born, known.changes) != (look.born, look.changes)):
-            self._known = self._store.load()
+            self._known = self._store.load_states()
         self._fresh = False
 
-    def _meet(self) -> None:
+    def _sync_channels(self) -> None:
         """Know the channels of all processes: one without channels may lead, and another one has some."""
-        if monotonic_s() - self._met_at < FOLLOW_EVERY_S:
+        if monotonic_s() - self._channels_synced_at < FOLLOW_EVERY_S:
             return
-        self._met_at = monotonic_s()
+        self._channels_synced_at = monotonic_s()
         try:
-            met = self._store.meet(self._own_channels)
+            met = self._store.register_channels(self._own_channels)
         except QueuedeckError as exc:  # a store that takes no writes tells of that elsewhere
             log.debug("could not read the channels of other processes: %s", exc.message)
             return
         self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
 
     def _take_over(self, lead: str, look: TickInputs) -> None:
-        kept, _ = self._store.memory()
+        kept, _ = self._store.load_last_evaluation()
         if kept is not None:
-            self._evaluator.memory.adopt(kept)
-        hours = self._store.hours()
+            self._evaluator.durations.restore_durations(kept)
+        hours = self._store.load_histories()
         if hours is not None:
-            self._evaluator.hours.adopt(hours, self._rulebook.rules(look.rules), look.now)
+            self._evaluator.history_recorder.restore_histories(hours, self._ruleset.list_rules(look.rules), look.now)
         self._fresh = False
         log.info("evaluating alerts as %s; %d stored alert instances", lead, len(self.states))
 
-    def _note_settings(self, look: TickInputs) -> None:
-        self.rules, self.mutes, self._page_rules = self._rulebook.rules(look.rules), look.mutes, look.rules
+    def _update_settings(self, look: TickInputs) -> None:
+        self.rules, self.active_silences, self._stored_rules = (
+            self._ruleset.list_rules(look.rules),
+            look.mutes,
+            look.rules,
+        )
 
-    def _sync(self, lead: str, look: TickInputs) -> bool:
+    def _sync_states(self, lead: str, look: TickInputs) -> bool:
         """Have in `_known` what the store holds; give back to it what it has lost. Whether it had lost anything."""
         lost = not look.born
         back = look.changes < self._changes
         if self._fresh and not lost and not back and self._known is not None and look.born == self._known.born:
             self._changes = look.changes
-            self._confirm(look)
+            self._forget_confirmed(look)
             return False
-        known = self._store.load()
+        known = self._store.load_states()
         same = self._known is not None and self._known.born == known.born
         if not known.born:
-            self._store.put_back(lead, self._page_rules, self._mutes_at(look.now))
-            self._restore(lead, secrets.token_hex(8), look.now)
+            self._store.restore_settings(lead, self._stored_rules, self._unexpired_silences(look.now))
+            self._restore_states(lead, secrets.token_hex(8), look.now)
         elif same and known.changes < self._changes:  # an older copy of the data came back
-            self._restore(lead, known.born, look.now)
+            self._restore_states(lead, known.born, look.now)
         else:
             if not same:
                 self._unconfirmed.clear()
@@ -194,44 +198,45 @@ class AlertEngine:
         self._fresh = True
         return not known.born
 
-    def _mutes_at(self, now: float) -> ActiveSilences:
+    def _unexpired_silences(self, now: float) -> ActiveSilences:
         """The mutes as last seen that are not over."""
         return ActiveSilences(
-            silences=tuple(each for each in self.mutes.silences if each.until > now), acks=self.mutes.acks
+            silences=tuple(each for each in self.active_silences.silences if each.until > now),
+            acks=self.active_silences.acks,
         )
 
-    def _restore(self, lead: str, born: str, now: float) -> None:
+    def _restore_states(self, lead: str, born: str, now: float) -> None:
         """The store has lost data: write what this process knows, which is nothing at the very first start."""
         states = dict(self.states)
         if states:
             log.warning("the store lost its data; restoring %d alert instances, rules and silences", len(states))
         messages = {message.id: message for message in self._unconfirmed.values()}
         for state in states.values():
-            for message in self._retold(state, now):
+            for message in self._repeat_notifications(state, now):
                 messages.setdefault(message.id, message)
         wanted: dict[str, tuple[AlertState | None, int]] = {fp: (state, 0) for fp, state in states.items()}
-        self._store.commit(lead, born, wanted, (), list(messages.values()), force=True)
-        self._known = self._store.load()
-        self._hours_sent = 0.0
+        self._store.commit_states(lead, born, wanted, (), list(messages.values()), force=True)
+        self._known = self._store.load_states()
+        self._histories_sent = 0.0
         self._wake()
 
-    def _retold(self, state: AlertState, now: float) -> Sequence[QueuedNotification]:
-        young = state.told_started_at is not None and 0 <= now - state.told_started_at <= RETELL_S
+    def _repeat_notifications(self, state: AlertState, now: float) -> Sequence[QueuedNotification]:
+        young = state.told_started_at is not None and 0 <= now - state.told_started_at <= MAX_REPEAT_AGE_S
         if not state.told or not young:
             return ()
         rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
         say = PendingNotification("firing", state.told, 1, state.told_to, state.told_started_at)
-        return queue_up(note_of(state, say, rule, now), say, rule)
+        return queue_notifications(build_notification(state, say, rule, now), say, rule)
 
-    def _confirm(self, look: TickInputs) -> None:
+    def _forget_confirmed(self, look: TickInputs) -> None:
         """Forget the messages that are no longer unsent: they arrived, or are among those given up."""
         if self._unconfirmed and len(look.unsent) < 1000:
             self._unconfirmed = {name: message for name, message in self._unconfirmed.items() if name in look.unsent}
 
-    def _tick(self, lead: str, look: TickInputs, snapshot: Snapshot, history: History) -> bool:
+    def _evaluate_tick(self, lead: str, look: TickInputs, snapshot: Snapshot, history: History) -> bool:
         assert self._known is not None
         known = self._known
-        self._note_settings(look)
+        self._update_settings(look)
         situation = CheckerContext(
             now=look.now,
             mutes=look.mutes,
@@ -240,9 +245,9 @@ class AlertEngine:
             dead_messages=look.dead,
             channels=self._channels,
         )
-        turns = self._evaluator.evaluate(snapshot, history, self.rules, known.states, situation)
+        turns = self._evaluator.evaluate_rules(snapshot, history, self.rules, known.states, situation)
         try:
-            self._write(lead, turns, history, snapshot)
+            self._write_transitions(lead, turns, history, snapshot)
         except (StaleRevision, DataGone) as exc:
             log.info("alert states in the store differ from those of this leader (%s); reading them again", exc)
             self._fresh = False
@@ -250,22 +255,27 @@ class AlertEngine:
         now = monotonic_s()
         # A store whose clock was set back since: messages wait there for a time that is far ahead.
         set_back = look.beat is not None and look.beat.at > look.now + CLOCK_STEP_S
-        if set_back or now - self._tidied_at >= TIDY_EVERY_S:
-            self._tidied_at = now
-            self._tidy(look.now)
+        if set_back or now - self._maintained_at >= MAINTAIN_EVERY_S:
+            self._maintained_at = now
+            self._maintain(look.now)
         kept, sights = None, None
-        if now - self._kept_at >= KEEP_EVERY_S:
-            kept, sights = self._evaluator.memory.keep(), sights_of(self._evaluator, self.rules, look.now)
-        ended = self._evaluator.hours.at
-        hours = self._evaluator.hours.hours() if ended != self._hours_sent else None
-        if not self._store.beat(lead, self._holder, delivers=self._delivers(), kept=kept, sights=sights, hour=hours):
+        if now - self._persisted_at >= PERSIST_EVERY_S:
+            kept, sights = (
+                self._evaluator.durations.export_durations(),
+                build_observations(self._evaluator, self.rules, look.now),
+            )
+        ended = self._evaluator.history_recorder.at
+        hours = self._evaluator.history_recorder.export_histories() if ended != self._histories_sent else None
+        if not self._store.record_beat(
+            lead, self._holder, delivers=self._is_delivering(), kept=kept, sights=sights, hour=hours
+        ):
             return False
-        self._hours_sent = ended
+        self._histories_sent = ended
         if kept is not None:
-            self._kept_at = now
+            self._persisted_at = now
         return True
 
-    def _write(self, lead: str, turns: Sequence[Transition], history: History, snapshot: Snapshot) -> None:
+    def _write_transitions(self, lead: str, turns: Sequence[Transition], history: History, snapshot: Snapshot) -> None:
         known = self._known
         assert known is not None
         now = monotonic_s()
@@ -273,23 +283,27 @@ class AlertEngine:
         episodes, messages = [], []
         for turn in turns:
             fp = turn.after.fp
-            messages += self._messages(turn, history, snapshot)
-            episodes += [episode_of(turn.after, change) for change in turn.changes]
-            if turn.weighs or not turn.after.worth_keeping or now - self._written.get(fp, -1e9) >= WRITE_EVERY_S:
-                kept = turn.after if turn.after.worth_keeping else None
+            messages += self._build_notifications(turn, history, snapshot)
+            episodes += [build_history_entry(turn.after, change) for change in turn.changes]
+            if (
+                turn.is_significant
+                or not turn.after.is_worth_storing
+                or now - self._written.get(fp, -1e9) >= WRITE_EVERY_S
+            ):
+                kept = turn.after if turn.after.is_worth_storing else None
                 if kept is not None or fp in known.revisions:
                     states[fp] = (kept, known.revisions.get(fp, known.unreadable.get(fp, 0)))
         for fp, revision in known.unreadable.items():
             states.setdefault(fp, (None, revision))
         if states or messages or episodes:
-            self._store.commit(lead, known.born, states, episodes, messages)
+            self._store.commit_states(lead, known.born, states, episodes, messages)
         if known.unreadable:
             names = sorted(known.unreadable)
             log.warning("reset %d unreadable alert states: %s", len(names), ", ".join(names[:10]))
             known.unreadable.clear()
-        self._remember(turns, states, messages, now)
+        self._update_known(turns, states, messages, now)
 
-    def _remember(
+    def _update_known(
         self,
         turns: Sequence[Transition],
         written: Mapping[str, tuple[AlertState | None, int]],
@@ -299,7 +313,7 @@ class AlertEngine:
         known = self._known
         assert known is not None
         for turn in turns:
-            if turn.after.worth_keeping:
+            if turn.after.is_worth_storing:
                 known.states[turn.after.fp] = turn.after
             else:
                 known.states.pop(turn.after.fp, None)
@@ -315,31 +329,35 @@ class AlertEngine:
         if messages:
             self._wake()
 
-    def _messages(self, turn: Transition, history: History, snapshot: Snapshot) -> list[QueuedNotification]:
+    def _build_notifications(self, turn: Transition, history: History, snapshot: Snapshot) -> list[QueuedNotification]:
         if not turn.says:
             return []
         reason = turn.changes[0].reason if turn.changes else None
-        detail = _detail(turn.after, snapshot)
+        detail = _source_detail(turn.after, snapshot)
         errors: tuple[str, ...] = ()
         if turn.after.labels.queue is not None and turn.says[0].kind in ("firing", "reminder"):
             errors = tuple(self._errors_of(turn.after.labels, snapshot))
         made: list[QueuedNotification] = []
         for say in turn.says:
-            note = note_of(
+            note = build_notification(
                 turn.after,
                 say,
                 turn.rule,
                 turn.after.evaluated_at,
                 reason=reason,
                 detail=detail,
-                spark=spark(turn.after, history, self._evaluator.hours.points(turn.after.rule_id, turn.after.labels)),
+                spark=last_hour_series(
+                    turn.after,
+                    history,
+                    self._evaluator.history_recorder.hour_points(turn.after.rule_id, turn.after.labels),
+                ),
                 top_errors=errors,
             )
-            made += queue_up(note, say, turn.rule)
+            made += queue_notifications(note, say, turn.rule)
         return made
 
 
-def _detail(state: AlertState, snapshot: Snapshot) -> str | None:
+def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
     """What a source says of itself, for alerts about it."""
     metric = METRICS.get(state.metric)
     if metric is None or metric.subject != "source":
@@ -356,7 +374,7 @@ def _detail(state: AlertState, snapshot: Snapshot) -> str | None:
     return None
 
 
-def spark(state: AlertState, history: History, judged: Series) -> Series:
+def last_hour_series(state: AlertState, history: History, judged: Series) -> Series:
     """The last hour of what the alert is about, oldest first: by the sampler where it keeps that, since its hour goes
     back to before the rule was made; else as `judged` by the rule. () where nothing is known."""
     labels = state.labels

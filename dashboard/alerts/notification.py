@@ -38,12 +38,12 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     spark: tuple[float | None, ...] = ()
     top_errors: tuple[str, ...] = ()
 
-    def id_on(self, channel: str) -> str:
+    def channel_message_id(self, channel: str) -> str:
         """The stable name of this message on a channel: writing it twice is writing it once."""
         return f"{self.episode}:{self.kind}:{self.number}:{channel}"
 
     @property
-    def group(self) -> str:
+    def group_key(self) -> str:
         """What may be told in one message with others of the same text here, apart from their kind."""
         return f"{self.rule_id}:{self.severity.value}"
 
@@ -58,7 +58,7 @@ class QueuedNotification(Value, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         """The message id."""
-        return self.note.id_on(self.channel)
+        return self.note.channel_message_id(self.channel)
 
 
 class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -81,7 +81,7 @@ class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
     fp: str = ""
 
 
-def episode_of(state: AlertState, change: StateChange) -> HistoryEntry:
+def build_history_entry(state: AlertState, change: StateChange) -> HistoryEntry:
     """The entry of the history for a change of a state."""
     return HistoryEntry(
         kind=change.kind,
@@ -102,7 +102,7 @@ def episode_of(state: AlertState, change: StateChange) -> HistoryEntry:
     )
 
 
-def note_of(
+def build_notification(
     state: AlertState,
     say: PendingNotification,
     rule: Rule | None,
@@ -140,7 +140,9 @@ def note_of(
     )
 
 
-def queue_up(note: Notification, say: PendingNotification, rule: Rule | None) -> tuple[QueuedNotification, ...]:
+def queue_notifications(
+    note: Notification, say: PendingNotification, rule: Rule | None
+) -> tuple[QueuedNotification, ...]:
     """The note for each of its channels; who is waited for is told within the rule's group wait."""
-    wait_s = rule.wait_s(note.severity) if rule else 0.0
+    wait_s = rule.severity_wait_s(note.severity) if rule else 0.0
     return tuple(QueuedNotification(note=note, channel=channel, due_at=note.at + wait_s) for channel in say.to)

@@ -15,7 +15,15 @@ from ..errors import ConfigurationError, Conflict, NotFound, Unsupported
 from ..store.redis_store import Store
 from . import keys
 from .rules.rule import Origin, Rule
-from .rules.ruleset import RuleInForce, Ruleset, StoredRule, StoredRules, given, read_page, unreadable
+from .rules.ruleset import (
+    RuleInForce,
+    Ruleset,
+    StoredRule,
+    StoredRules,
+    decode_rules,
+    non_default_fields,
+    unreadable_ids,
+)
 from .store import AlertStore
 
 MAX_NAME = 300
@@ -24,7 +32,7 @@ TRIES = 5
 
 # KEYS rules. ARGV what it must hold, what it shall hold, "1" to keep aside what it held: a part of it cannot be read,
 # and another version may want it. Answers 1, or 0 when somebody else edited meanwhile.
-_EDIT = """
+_REPLACE_RULES = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 if ARGV[3] == '1' then aside(KEYS[1], 'held rules that cannot be read') end
 redis.call('SET', KEYS[1], ARGV[2])
@@ -32,7 +40,7 @@ return 1
 """
 
 
-def alerts_elsewhere() -> Conflict:
+def build_ownership_conflict() -> Conflict:
     """Why alerts are not ours to show or change while a dashboard with other settings leads on the same store."""
     return Conflict(
         "Alerts are evaluated by another dashboard with other settings.",
@@ -55,58 +63,58 @@ class RuleEditor:
         these settings are all there are, and every change raises Conflict."""
         self._is_elsewhere = is_elsewhere
         self._store = store
-        self._alerts = AlertStore(store)
-        self._rulebook = rulebook
+        self._alert_store = AlertStore(store)
+        self._ruleset = rulebook
         self._channels = frozenset(channels)
 
-    def entries(self) -> tuple[RuleInForce, ...]:
+    def rules_in_force(self) -> tuple[RuleInForce, ...]:
         """All rules with their origin, those that are off too. Cost: 1 round trip."""
         if self._is_elsewhere():
-            return self._rulebook.entries()
-        return self._rulebook.entries(self._stored_rules())
+            return self._ruleset.rules_in_force()
+        return self._ruleset.rules_in_force(self._stored_rules())
 
-    def entry(self, rule_id: str) -> RuleInForce:
+    def find_rule(self, rule_id: str) -> RuleInForce:
         """One rule. Raises NotFound. Cost: 1 round trip."""
-        for entry in self.entries():
+        for entry in self.rules_in_force():
             if entry.rule.id == rule_id:
                 return entry
         raise NotFound(f"Unknown rule {rule_id!r}.")
 
-    def read(self, values: Mapping[str, Any]) -> Rule:
+    def parse_rule(self, values: Mapping[str, Any]) -> Rule:
         """The rule that a form describes, checked and not stored. Raises ConfigurationError. Cost: 1 round trip where
         it names other rules."""
-        rule = self._rulebook.read(values, "form")
+        rule = self._ruleset.parse_rule(values, "form")
         wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
         wanted |= {rule.fallback_channel} if rule.fallback_channel else set()
         unknown = sorted(wanted - self._channels)
         if unknown:
             raise ConfigurationError(f"form: rule {rule.id!r}: channels: unknown channel {unknown[0]!r}")
         if rule.inhibited_by:
-            rules = {entry.rule.id: entry.rule for entry in self.entries()}
+            rules = {entry.rule.id: entry.rule for entry in self.rules_in_force()}
             # One that it named before may have been removed since.
             known = {*rules, *(rules[rule.id].inhibited_by if rule.id in rules else ())}
             for name in sorted(set(rule.inhibited_by) - known):
                 raise ConfigurationError(f"form: rule {rule.id!r}: inhibited_by: unknown rule {name!r}")
         return rule
 
-    def save(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
+    def save_rule(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
         """The rule as stored, its version one higher. `version` = the one that was edited; None for a new rule.
 
         Raises ConfigurationError, Conflict when somebody else edited it meanwhile or a new rule's id is taken,
         Unsupported for a rule of the TOML file. Cost: 3 round trips.
         """
-        self._check_here()
-        draft = self.read({**values, "version": 1})
+        self._check_ownership()
+        draft = self.parse_rule({**values, "version": 1})
         for _ in range(TRIES):
             stored = self._stored_rules()
-            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == draft.id), None)
+            entry = next((entry for entry in self._ruleset.rules_in_force(stored) if entry.rule.id == draft.id), None)
             if entry is not None and entry.origin is Origin.TOML:
                 raise Unsupported("This rule is defined in the settings file and can only be changed there.")
             self._check_version(entry, version)
             rule = msgspec.structs.replace(draft, version=(version or 0) + 1)
-            kept = {**given(rule), "enabled": rule.enabled, "version": rule.version}
-            page = StoredRule(rule=kept, by=by[:MAX_NAME], at=self._alerts.heartbeat()[0])
-            old = read_page(stored)
+            kept = {**non_default_fields(rule), "enabled": rule.enabled, "version": rule.version}
+            page = StoredRule(rule=kept, by=by[:MAX_NAME], at=self._alert_store.read_heartbeat()[0])
+            old = decode_rules(stored)
             if self._replace_rules(stored, StoredRules(version=old.version + 1, rules={**old.rules, rule.id: page})):
                 return rule
         raise Conflict("Someone else is changing the rules right now. Nothing was saved; try again.")
@@ -121,34 +129,34 @@ class RuleEditor:
         who = f"by {entry.edited_by}" if entry.edited_by else "back to the default"
         raise Conflict(f"This rule was changed {who} while you were editing it. Your changes were not saved.")
 
-    def enable(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
-        """The rule switched on or off. Raises as `save`, and NotFound. Cost: 4 round trips."""
-        rule = self.entry(rule_id).rule
-        return self.save({**given(rule), "id": rule_id, "enabled": on}, by=by, version=version)
+    def set_enabled(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
+        """The rule switched on or off. Raises as `save_rule`, and NotFound. Cost: 4 round trips."""
+        rule = self.find_rule(rule_id).rule
+        return self.save_rule({**non_default_fields(rule), "id": rule_id, "enabled": on}, by=by, version=version)
 
-    def delete(self, rule_id: str, *, version: int) -> None:
+    def delete_rule(self, rule_id: str, *, version: int) -> None:
         """Remove a rule made on the page; a shipped one is then as it ships. Raises NotFound, Conflict, Unsupported.
 
         Cost: 2 round trips.
         """
-        self._check_here()
+        self._check_ownership()
         for _ in range(TRIES):
             stored = self._stored_rules()
-            entry = next((entry for entry in self._rulebook.entries(stored) if entry.rule.id == rule_id), None)
+            entry = next((entry for entry in self._ruleset.rules_in_force(stored) if entry.rule.id == rule_id), None)
             if entry is None:
                 raise NotFound(f"Unknown rule {rule_id!r}.")
             if entry.origin is not Origin.PAGE:
                 raise Unsupported("Only custom rules can be deleted. Disable this one instead.")
             self._check_version(entry, version)
-            old = read_page(stored)
+            old = decode_rules(stored)
             rest = {name: page for name, page in old.rules.items() if name != rule_id}
             if self._replace_rules(stored, StoredRules(version=old.version + 1, rules=rest)):
                 return
         raise Conflict("Someone else is changing the rules right now. Nothing was deleted; try again.")
 
-    def _check_here(self) -> None:
+    def _check_ownership(self) -> None:
         if self._is_elsewhere():
-            raise alerts_elsewhere()
+            raise build_ownership_conflict()
 
     def _stored_rules(self) -> bytes:
         (stored,) = self._store.ask(("GET", keys.RULES))
@@ -161,4 +169,6 @@ class RuleEditor:
             raise Unsupported(
                 f"Rules are limited to {keys.MAX_RULES_BYTES} bytes in total. Move some to the settings file."
             )
-        return bool(self._store.script(_EDIT, (keys.RULES,), expected, encoded, int(bool(unreadable(expected)))))
+        return bool(
+            self._store.script(_REPLACE_RULES, (keys.RULES,), expected, encoded, int(bool(unreadable_ids(expected))))
+        )

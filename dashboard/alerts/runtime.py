@@ -10,7 +10,7 @@ from ..redact import masked_logger
 from ..sampling.recent_history import History
 from ..settings import Settings
 from ..store.redis_store import Store
-from .delivery.channels.base import Channel, make
+from .delivery.channels.base import Channel, build_channel
 from .delivery.dead_mans_switch import DeadMansSwitch
 from .delivery.message import PageLinks
 from .delivery.outbox import Outbox
@@ -26,35 +26,35 @@ log = masked_logger(__name__)
 DELIVERS_WITHIN_S = 60.0
 
 
-def make_rulebook(settings: Settings) -> Ruleset:
+def build_ruleset(settings: Settings) -> Ruleset:
     """The rules that the settings bring. Raises ConfigurationError."""
     book = Ruleset(settings.rules, settings.sample_interval_s)
     book.check_names([str(channel.get("id")) for channel in settings.channels])
     return book
 
 
-def make_channels(settings: Settings) -> dict[str, Channel]:
+def build_channels(settings: Settings) -> dict[str, Channel]:
     """The channels by id, in the order of the settings. Raises ConfigurationError."""
     found: dict[str, Channel] = {}
     for values in settings.channels:
-        channel = make(values, allow_private=settings.allow_private_webhooks)
+        channel = build_channel(values, allow_private=settings.allow_private_webhooks)
         if channel.id in found:
             raise ConfigurationError(f"channel {channel.id}: id: expected a unique id for each channel")
         found[channel.id] = channel
     return found
 
 
-def check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
     """Raises ConfigurationError for anything wrong with rules, channels, ping URL and spool folder, which is made.
 
     Opens no connection.
     """
-    make_rulebook(settings)
-    make_channels(settings)
+    build_ruleset(settings)
+    build_channels(settings)
     if settings.ping_url is not None:
         DeadMansSwitch(settings.ping_url, allow_private=settings.allow_private_webhooks)
     if settings.spool_dir is not None:
-        _folder(settings)
+        _open_spool_folder(settings)
 
 
 class AlertRuntime:
@@ -63,76 +63,80 @@ class AlertRuntime:
     def __init__(self, settings: Settings, store: Store, holder: str, *, errors_of: ErrorsOf = no_errors) -> None:
         """`errors_of` tells the top error groups of a queue, for its messages. Raises ConfigurationError."""
         links = PageLinks(settings.public_url)
-        channels = make_channels(settings)
+        channels = build_channels(settings)
         alerts = AlertStore(store)
-        self.rulebook = make_rulebook(settings)
+        self.ruleset = build_ruleset(settings)
         outbox = Outbox(store)
-        self.notifier = NotificationSender(outbox, channels, links)
+        self.notification_sender = NotificationSender(outbox, channels, links)
         self._engine = AlertEngine(
             alerts,
-            self.rulebook,
+            self.ruleset,
             settings.sample_interval_s,
             holder,
             tuple(channels),
             errors_of=errors_of,
-            wake=self.notifier.wake,
-            delivers=self._delivers,
-            tidy=outbox.tidy,
+            wake=self.notification_sender.wake,
+            delivers=self._is_delivering,
+            tidy=outbox.maintain,
         )
-        self._local = StoreOutageNotifier(
+        self._outage_notifier = StoreOutageNotifier(
             store.source.address,
-            source_name(settings),
+            store_source_name(settings),
             settings.sample_interval_s,
             channels,
             links,
-            _folder(settings),
-            alerts.record,
+            _open_spool_folder(settings),
+            alerts.append_history,
         )
         allow_private = settings.allow_private_webhooks
-        self._ping = DeadMansSwitch(settings.ping_url, allow_private=allow_private) if settings.ping_url else None
-        self._led = False
+        self._dead_mans_switch = (
+            DeadMansSwitch(settings.ping_url, allow_private=allow_private) if settings.ping_url else None
+        )
+        self._was_leader = False
 
     def start(self) -> None:
         """Begin to deliver."""
-        self.notifier.start()
+        self.notification_sender.start()
 
     def stop(self) -> None:
         """Finish the send in hand and stop, after 15 s at the latest."""
-        self.notifier.stop()
-        self._local.stop()
+        self.notification_sender.stop()
+        self._outage_notifier.stop()
 
-    def taken_over(self, former: Snapshot | None) -> None:
+    def on_takeover(self, former: Snapshot | None) -> None:
         """Go on from what the last leader published, if that is fresh."""
         if former is not None and former.epoch:
-            self._engine.settle(former)
+            self._engine.settle_queues(former)
 
-    def sampled(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
+    def on_sample(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """Evaluate a sample; False when another one leads by now."""
-        self._led = True
-        leads = self._engine.lead(epoch, snapshot, history)
-        if leads and self._ping is not None and self._delivers():
-            self._ping.all_is_well()
+        self._was_leader = True
+        leads = self._engine.lead_tick(epoch, snapshot, history)
+        if leads and self._dead_mans_switch is not None and self._is_delivering():
+            self._dead_mans_switch.ping_if_due()
         return leads
 
-    def followed(self) -> None:
+    def on_follow(self) -> None:
         """Keep up with the leader."""
-        self._engine.follow()
-        self._led = False
+        self._engine.follow_leader()
+        self._was_leader = False
 
-    def well(self) -> None:
+    def on_success(self) -> None:
         """The store is in use."""
-        self._local.well()
+        self._outage_notifier.record_success()
 
-    def failed(self, problem: QueuedeckError) -> None:
+    def on_failure(self, problem: QueuedeckError) -> None:
         """The store is not."""
         engine = self._engine
-        self._local.failed(problem, engine.rules, engine.mutes, led=self._led, epoch=engine.last_epoch)
+        self._outage_notifier.record_failure(
+            problem, engine.rules, engine.active_silences, led=self._was_leader, epoch=engine.last_epoch
+        )
 
-    def _delivers(self) -> bool:
-        return self.notifier.delivers(DELIVERS_WITHIN_S)
+    def _is_delivering(self) -> bool:
+        return self.notification_sender.is_delivering(DELIVERS_WITHIN_S)
 
 
-def source_name(settings: Settings) -> str:
+def store_source_name(settings: Settings) -> str:
     """The name of the source that the store is, or `store`."""
     sources = settings.effective_sources()
     if settings.store_url is None:
@@ -140,7 +144,7 @@ def source_name(settings: Settings) -> str:
     return next((source.name for source in sources if source.url == settings.store_url), "store")
 
 
-def _folder(settings: Settings) -> Path:
+def _open_spool_folder(settings: Settings) -> Path:
     try:
         return spool_folder(settings.spool_dir)
     except OSError as exc:

@@ -24,17 +24,17 @@ from ..sources.source import Reply
 from ..store.packing import unpack
 from ..store.redis_store import AHEAD_S, Store
 from . import keys
-from .delivery.channels.base import public
+from .delivery.channels.base import public_settings
 from .delivery.outbox import DeliveryAttempt, Outbox
 from .evaluation.evaluator import CheckerContext
-from .evaluation.preview import RulePreview, previews
+from .evaluation.preview import RulePreview, preview_rules
 from .evaluation.rule_history import RuleHistories
 from .evaluation.state_machine import AlertLabels, AlertPhase, AlertState
 from .notification import HistoryEntry, Notification, QueuedNotification
-from .rule_editor import RuleEditor, alerts_elsewhere
+from .rule_editor import RuleEditor, build_ownership_conflict
 from .rules.rule import Rule, Severity
 from .rules.ruleset import Ruleset
-from .runtime import make_channels, make_rulebook
+from .runtime import build_channels, build_ruleset
 from .silences import Acknowledgement, ActiveSilences, Silence, WeeklyWindow
 from .store import AlertStore, CheckerBeat, TickInputs
 
@@ -44,11 +44,11 @@ MAX_ROWS = 500
 MAX_TOGETHER = 200  # alerts acknowledged at once
 # Test messages to one channel within this time: more of them are refused.
 TEST_EVERY_S = 5
-HOURS_ASKED_S = 5.0
+HISTORIES_TTL_S = 5.0
 
 # KEYS silences. ARGV id, body, most of them, "1" to replace only. Removes those that are over. Answers 1; 0 when it is
 # full or there is none to replace.
-_SILENCE = """
+_STORE_SILENCE = """
 local t = redis.call('TIME')
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
@@ -65,14 +65,14 @@ return 1
 """
 
 # KEYS acks, instance. ARGV fp, body. Answers 1; 0 when there is no such instance.
-_ACK = """
+_STORE_ACK = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
 
 # KEYS a key that lives as long as no test may follow. ARGV seconds.
-_LIMIT = """
+_LIMIT_TESTS = """
 begin(KEYS[1], ARGV[1] * 1000)
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end
 return 0
@@ -178,97 +178,102 @@ class AlertService:
         self._fingerprint = fingerprint
         self._settings = settings
         self._store = store
-        self._alerts = AlertStore(store)
+        self._alert_store = AlertStore(store)
         self._outbox = Outbox(store)
-        self._rulebook = rulebook or make_rulebook(settings)
-        self._channels = tuple(make_channels(settings))
-        self.editor = RuleEditor(store, self._rulebook, self._channels, is_elsewhere=is_elsewhere)
-        self._hours: tuple[RuleHistories | None, float] = (None, float("-inf"))  # with when that was read, monotonic
-        self._last: tuple[tuple[str, int], Sequence[AlertState]] | None = None
+        self._ruleset = rulebook or build_ruleset(settings)
+        self._channels = tuple(build_channels(settings))
+        self.editor = RuleEditor(store, self._ruleset, self._channels, is_elsewhere=is_elsewhere)
+        self._histories: tuple[RuleHistories | None, float] = (
+            None,
+            float("-inf"),
+        )  # with when that was read, monotonic
+        self._sorted_cache: tuple[tuple[str, int], Sequence[AlertState]] | None = None
 
     @property
-    def elsewhere(self) -> Conflict | None:
+    def ownership_conflict(self) -> Conflict | None:
         """Why alerts are not ours to show or change; None where they are. Cost: none."""
-        return alerts_elsewhere() if self._is_elsewhere() else None
+        return build_ownership_conflict() if self._is_elsewhere() else None
 
-    def _check_here(self) -> None:
-        if (problem := self.elsewhere) is not None:
+    def _check_ownership(self) -> None:
+        if (problem := self.ownership_conflict) is not None:
             raise problem
 
     # What is
 
-    def now(self) -> AlertList:
+    def list_alerts(self) -> AlertList:
         """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything changed since
         the last call."""
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             return AlertList(self._store.now_s(), (), ())
-        look = self._alerts.look()
+        look = self._alert_store.read_tick_inputs()
         if look.beat is not None and is_of_others(look.beat.holder, self._fingerprint):
             return AlertList(look.now, (), ())
-        rows = self._states(look)
-        alerts = [_alert(state, look.mutes, look.now) for state in rows]
+        rows = self._sorted_states(look)
+        alerts = [_build_alert(state, look.mutes, look.now) for state in rows]
         return AlertList(
             look.now,
-            tuple(alert for alert in alerts if alert.state.active),
+            tuple(alert for alert in alerts if alert.state.is_active),
             tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
         )
 
-    def _states(self, look: TickInputs) -> Sequence[AlertState]:
+    def _sorted_states(self, look: TickInputs) -> Sequence[AlertState]:
         """All stored states, worst first; the same until the store counts another change."""
         version = (look.born, look.changes)
-        last = self._last
+        last = self._sorted_cache
         if not look.born or last is None or last[0] != version:
-            last = (version, sorted(self._alerts.load().states.values(), key=_worst_first))
-            self._last = last
+            last = (version, sorted(self._alert_store.load_states().states.values(), key=_worst_first))
+            self._sorted_cache = last
         return last[1]
 
-    def alert(self, fp: str) -> Alert:
+    def find_alert(self, fp: str) -> Alert:
         """One instance. Raises NotFound, Conflict. Cost: 3 round trips."""
-        self._check_here()
-        board = self.now()
+        self._check_ownership()
+        board = self.list_alerts()
         for alert in (*board.firing, *board.pending):
             if alert.state.fp == fp:
                 return alert
         raise NotFound("This alert is not firing any more.")
 
-    def history(self, most: int = 100) -> tuple[PastIncident, ...]:
+    def list_past_incidents(self, most: int = 100) -> tuple[PastIncident, ...]:
         """Episodes, the newest first. Cost: 1 round trip."""
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             return ()
         (rows,) = self._store.ask(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
         found: dict[str, dict[str, HistoryEntry]] = {}
-        for raw in _entries(rows):
+        for raw in _stream_values(rows):
             entry = unpack(raw, HistoryEntry)
             if entry is not None:
                 found.setdefault(entry.episode, {}).setdefault(entry.kind, entry)
         pasts = (PastIncident(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
         return tuple(past for past in pasts if past.began or past.ended)[:most]
 
-    def health(self) -> CheckerHealth:
+    def checker_health(self) -> CheckerHealth:
         """For `/healthz/checker`: well while the last full tick is younger than three intervals; not well while others
         evaluate by their settings. Cost: 1 round trip."""
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
-        now, beat = self._alerts.heartbeat()
+        now, beat = self._alert_store.read_heartbeat()
         if beat is not None and is_of_others(beat.holder, self._fingerprint):
             beat = None
-        return judge_beat(now, beat, self._settings.sample_interval_s)
+        return health_from_beat(now, beat, self._settings.sample_interval_s)
 
     # Rules
 
-    def previews(
+    def preview_rules(
         self, snapshot: Snapshot, history: History, rules: Sequence[Rule] | None = None
     ) -> dict[str, RulePreview]:
         """By id: what the rules (by default all, those that are off too) see in a sample. Writes nothing.
 
         Cost: 2 round trips; some 2 µs for each rule and queue.
         """
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             alone = CheckerContext(now=self._store.now_s(), channels=self._channels)
-            rules = self._rulebook.rules() if rules is None else rules
+            rules = self._ruleset.list_rules() if rules is None else rules
             interval_s = self._settings.sample_interval_s
-            return {rule.id: one for rule, one in previews(snapshot, history, rules, alone, None, interval_s, None)}
-        look, (kept, sights) = self._alerts.look(), self._alerts.memory()
+            return {
+                rule.id: one for rule, one in preview_rules(snapshot, history, rules, alone, None, interval_s, None)
+            }
+        look, (kept, sights) = self._alert_store.read_tick_inputs(), self._alert_store.load_last_evaluation()
         situation = CheckerContext(
             now=look.now,
             heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
@@ -276,37 +281,37 @@ class AlertService:
             dead_messages=look.dead,
             channels=self._channels,
         )
-        rules = self._rulebook.rules(look.rules) if rules is None else rules
+        rules = self._ruleset.list_rules(look.rules) if rules is None else rules
         interval_s = self._settings.sample_interval_s
-        found = previews(snapshot, history, rules, situation, kept, interval_s, sights)
+        found = preview_rules(snapshot, history, rules, situation, kept, interval_s, sights)
         return {rule.id: preview for rule, preview in found}
 
-    def hours(self, now: float) -> RuleHistories | None:
-        """The last hour of what the checker judged by each rule; None when there is none. `now` by the store's clock.
+    def rule_histories(self, now: float) -> RuleHistories | None:
+        """The last hour of what the checker judged by each rule; None when there is none. `list_alerts` by the store's clock.
 
         Cost: 1 round trip when what was read last is older than its step, none within 5 s of the last one.
         """
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             return None
-        last, asked = self._hours
-        if (last is None or now - last.at >= last.step_s) and monotonic_s() - asked >= HOURS_ASKED_S:
-            last = self._alerts.hours()
-            self._hours = last, monotonic_s()
+        last, asked = self._histories
+        if (last is None or now - last.at >= last.step_s) and monotonic_s() - asked >= HISTORIES_TTL_S:
+            last = self._alert_store.load_histories()
+            self._histories = last, monotonic_s()
         return last
 
     # Mutes
 
-    def silences(self) -> tuple[Silence, ...]:
+    def list_silences(self) -> tuple[Silence, ...]:
         """All silences and maintenance windows that are not over, the first to end first. Cost: 1 round trip."""
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             return ()
-        look = self._alerts.look()
+        look = self._alert_store.read_tick_inputs()
         return tuple(silence for silence in look.mutes.silences if silence.until > look.now)
 
-    def keep_silence(self, silence: Silence) -> None:
+    def save_silence(self, silence: Silence) -> None:
         """Be silent as drafted. Raises Unsupported when there are too many, Conflict. Cost: 1 round trip."""
-        self._check_here()
-        if not self._put_silence(silence, replace=False):
+        self._check_ownership()
+        if not self._store_silence(silence, replace=False):
             raise Unsupported(f"The limit of {keys.MAX_SILENCES} silences is reached. Expire some first.")
 
     def draft_silence(
@@ -327,7 +332,7 @@ class AlertService:
         unknown = set(globs) - {"rule", "source", "backend", "queue"}
         if unknown:
             raise ConfigurationError(f"silence: {min(unknown)}: expected rule, source, backend or queue")
-        now = self._time()
+        now = self._store_time()
         silence = Silence(
             id=secrets.token_hex(6),
             created_at=now,
@@ -339,45 +344,47 @@ class AlertService:
             weekly=weekly,
             **globs,
         )
-        problem = silence.problem()
+        problem = silence.find_problem()
         if problem:
             raise ConfigurationError(f"silence: {problem}")
         return silence
 
     def expire_silence(self, silence_id: str) -> Silence:
         """End a silence now. Raises NotFound, Conflict. Cost: 2 round trips."""
-        self._check_here()
-        look = self._alerts.look()
+        self._check_ownership()
+        look = self._alert_store.read_tick_inputs()
         for silence in look.mutes.silences:
             if silence.id == silence_id and silence.until > look.now:
                 ended = msgspec.structs.replace(silence, until=look.now)
-                if self._put_silence(ended, replace=True):
+                if self._store_silence(ended, replace=True):
                     return ended
         raise NotFound("This silence has already ended.")
 
-    def _put_silence(self, silence: Silence, *, replace: bool) -> bool:
+    def _store_silence(self, silence: Silence, *, replace: bool) -> bool:
         body = msgspec.json.encode(silence)
-        return bool(self._store.script(_SILENCE, (keys.SILENCES,), silence.id, body, keys.MAX_SILENCES, int(replace)))
+        return bool(
+            self._store.script(_STORE_SILENCE, (keys.SILENCES,), silence.id, body, keys.MAX_SILENCES, int(replace))
+        )
 
-    def acknowledge(self, fp: str, *, episode: str, by: str, comment: str = "") -> Alert:
+    def acknowledge_alert(self, fp: str, *, episode: str, by: str, comment: str = "") -> Alert:
         """Note that somebody sees to an episode: no reminders of it. Raises NotFound, Conflict when the episode is over
         and another one goes on. Cost: 4 round trips."""
-        alert = self.alert(fp)
+        alert = self.find_alert(fp)
         if episode not in (alert.state.episode, alert.state.told):
             raise Conflict(
                 "That incident has ended; the alert is firing again. Reload the page and acknowledge the new one."
             )
-        ack = Acknowledgement(episode=alert.state.episode, by=by[:300], at=self._time(), comment=comment[:300])
-        if not self._store.script(_ACK, (keys.ACKS, keys.instance(fp)), fp, msgspec.json.encode(ack)):
+        ack = Acknowledgement(episode=alert.state.episode, by=by[:300], at=self._store_time(), comment=comment[:300])
+        if not self._store.script(_STORE_ACK, (keys.ACKS, keys.instance_key(fp)), fp, msgspec.json.encode(ack)):
             raise NotFound("This alert is not firing any more.")
         return Alert(alert.state, ack, alert.silence, alert.silenced_until)
 
-    def siblings(self, alert: Alert) -> tuple[Alert, ...]:
+    def sibling_alerts(self, alert: Alert) -> tuple[Alert, ...]:
         """The other alerts of the same rule that fire at the same severity and that nobody sees to, at most
         MAX_TOGETHER. Cost: 1 round trip."""
         found = (
             other
-            for other in self.now().firing
+            for other in self.list_alerts().firing
             if other.ack is None
             and (other.state.rule_id, other.state.severity) == (alert.state.rule_id, alert.state.severity)
             and other.state.fp != alert.state.fp
@@ -387,83 +394,89 @@ class AlertService:
     def acknowledge_all(self, episodes: Mapping[str, str], *, by: str, comment: str = "") -> tuple[str, ...]:
         """Note that somebody sees to these episodes (by fingerprint), at most MAX_TOGETHER; those that are over or new
         are left out. Answers the fingerprints noted. Raises Conflict. Cost: 2 round trips, one more for each."""
-        self._check_here()
+        self._check_ownership()
         wanted = dict(islice(episodes.items(), MAX_TOGETHER))
-        board, noted = self.now(), []
+        board, noted = self.list_alerts(), []
         for alert in board.firing:
             state = alert.state
             if state.fp in wanted and wanted[state.fp] == state.episode:
                 ack = Acknowledgement(episode=state.episode, by=by[:300], at=board.at, comment=comment[:300])
-                if self._store.script(_ACK, (keys.ACKS, keys.instance(state.fp)), state.fp, msgspec.json.encode(ack)):
+                if self._store.script(
+                    _STORE_ACK, (keys.ACKS, keys.instance_key(state.fp)), state.fp, msgspec.json.encode(ack)
+                ):
                     noted.append(state.fp)
         return tuple(noted)
 
-    def withdraw(self, fp: str) -> None:
+    def withdraw_acknowledgement(self, fp: str) -> None:
         """Take an acknowledgement back. Raises Conflict. Cost: 1 round trip."""
-        self._check_here()
+        self._check_ownership()
         self._store.script(_WITHDRAW, (keys.ACKS,), fp)
 
     # Messages
 
-    def deliveries(self, most: int = 100) -> tuple[DeliveryAttempt, ...]:
+    def list_deliveries(self, most: int = 100) -> tuple[DeliveryAttempt, ...]:
         """Attempts to deliver, the newest first, with the provider's answer. Cost: 1 round trip."""
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             return ()
         found = []
         (rows,) = self._store.ask(("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS)))
-        for raw in _entries(rows):
+        for raw in _stream_values(rows):
             try:
                 found.append(msgspec.json.decode(raw, type=DeliveryAttempt))
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 continue
         return tuple(found)
 
-    def given_up(self) -> tuple[FailedNotification, ...]:
+    def list_failed_notifications(self) -> tuple[FailedNotification, ...]:
         """Messages given up, the newest first. Cost: 2 round trips."""
-        if self.elsewhere is not None:
+        if self.ownership_conflict is not None:
             return ()
         (names,) = self._store.ask(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
         pairs = list(zip(names[::2], names[1::2], strict=False)) if names else []
-        rows = self._store.ask(*(("HGET", keys.message(_text(name)), "body") for name, _ in pairs))
+        rows = self._store.ask(*(("HGET", keys.message_key(_decode_text(name)), "body") for name, _ in pairs))
         found = []
         for (name, score), body in zip(pairs, rows, strict=True):
             note = unpack(body, Notification)
             if note is not None:
-                found.append(FailedNotification(_text(name), _text(name).rpartition(":")[2], note, float(score) / 1000))
+                found.append(
+                    FailedNotification(
+                        _decode_text(name), _decode_text(name).rpartition(":")[2], note, float(score) / 1000
+                    )
+                )
         return tuple(found)
 
-    def send_again(self, message_id: str) -> None:
+    def resend_failed(self, message_id: str) -> None:
         """Send a given-up message after all, under its old id. Raises NotFound, also where its channel is gone,
         Conflict. Cost: 2 round trips."""
-        self._check_here()
+        self._check_ownership()
         channel = message_id.rpartition(":")[2]
         if channel not in self._channels:
             raise NotFound(f"Channel {channel!r} no longer exists. Dismiss the notification instead.")
-        (fp,) = self._store.ask(("HGET", keys.message(message_id), "fp"))
-        if not isinstance(fp, bytes) or not self._outbox.revive(message_id, _text(fp)):
+        (fp,) = self._store.ask(("HGET", keys.message_key(message_id), "fp"))
+        if not isinstance(fp, bytes) or not self._outbox.requeue_failed(message_id, _decode_text(fp)):
             raise NotFound("No undelivered notification has this id; it may have expired.")
 
-    def dismiss(self, message_id: str) -> None:
+    def dismiss_failed(self, message_id: str) -> None:
         """Take note of a given-up message: it counts no longer. Raises NotFound, Conflict. Cost: 1 round trip."""
-        self._check_here()
+        self._check_ownership()
         if not self._store.script(_DISMISS, (keys.DEAD,), message_id):
             raise NotFound("No undelivered notification has this id.")
 
-    def channels(self) -> tuple[dict[str, Any], ...]:
+    def public_channels(self) -> tuple[dict[str, Any], ...]:
         """The channels of the settings as they may be shown: no secret is in it. Cost: none."""
-        return tuple(public(values) for values in self._settings.channels)
+        return tuple(public_settings(values) for values in self._settings.channels)
 
-    def test_fire(self, channel: str, *, by: str) -> str:
-        """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in `deliveries`.
+    def send_test(self, channel: str, *, by: str) -> str:
+        """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in `list_deliveries`.
 
         Raises NotFound, Conflict, Forbidden when one was sent just now. Cost: 3 round trips.
         """
-        self._check_here()
+        self._check_ownership()
         if channel not in self._channels:
             raise NotFound(f"Unknown channel {channel!r}.")
-        if not self._store.script(_LIMIT, (f"{keys.pace(channel)}:test",), TEST_EVERY_S):
+        if not self._store.script(_LIMIT_TESTS, (f"{keys.pace_key(channel)}:test",), TEST_EVERY_S):
             raise Forbidden(f"A test notification was just sent to this channel. Try again in {TEST_EVERY_S} s.")
-        now = self._time()
+        now = self._store_time()
         name = secrets.token_hex(6)
         note = Notification(
             kind="test",
@@ -483,11 +496,11 @@ class AlertService:
         self._outbox.enqueue(message)
         return message.id
 
-    def _time(self) -> float:
-        return self._alerts.heartbeat()[0]
+    def _store_time(self) -> float:
+        return self._alert_store.read_heartbeat()[0]
 
 
-def judge_beat(now: float, beat: CheckerBeat | None, interval_s: float) -> CheckerHealth:
+def health_from_beat(now: float, beat: CheckerBeat | None, interval_s: float) -> CheckerHealth:
     """What the heartbeat says at an instant of the store's clock."""
     if beat is None:
         return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
@@ -497,9 +510,9 @@ def judge_beat(now: float, beat: CheckerBeat | None, interval_s: float) -> Check
     return CheckerHealth(age_s <= LATE_INTERVALS * interval_s, age_s, beat.holder, beat.delivers)
 
 
-def _alert(state: AlertState, mutes: ActiveSilences, now: float) -> Alert:
-    ack = mutes.acks.get(state.fp) if mutes.acked(state) else None
-    silence = mutes.silence_of(state.rule_id, state.severity, state.labels, now)
+def _build_alert(state: AlertState, mutes: ActiveSilences, now: float) -> Alert:
+    ack = mutes.acks.get(state.fp) if mutes.is_acknowledged(state) else None
+    silence = mutes.find_silence(state.rule_id, state.severity, state.labels, now)
     return Alert(state, ack, silence, silence.ends_at(now) if silence else None)
 
 
@@ -508,7 +521,7 @@ def _worst_first(state: AlertState) -> tuple[bool, float, str, str]:
     return state.severity is not Severity.CRITICAL, began, state.labels.queue or "", state.fp
 
 
-def _entries(rows: Reply) -> Sequence[bytes]:
+def _stream_values(rows: Reply) -> Sequence[bytes]:
     found = []
     for row in rows if isinstance(rows, list) else ():
         fields = row[1]
@@ -517,5 +530,5 @@ def _entries(rows: Reply) -> Sequence[bytes]:
     return found
 
 
-def _text(raw: Reply) -> str:
+def _decode_text(raw: Reply) -> str:
     return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)

@@ -29,7 +29,7 @@ class WeeklyWindow(Value, frozen=True, kw_only=True):
     minutes: int
     timezone: str = "UTC"
 
-    def covers(self, now: float) -> bool:
+    def contains_time(self, now: float) -> bool:
         """Whether `now` (seconds since 1970) lies in it; begin and end are local time, so it may cross midnight.
 
         Where the clock is put back it begins and ends the first time that the clock shows that; where it is put forward
@@ -60,7 +60,7 @@ def _end_of_stretch(weekly: WeeklyWindow, now: int) -> float | None:
             if day.weekday() in weekly.days:
                 begin = datetime.combine(day, time()) + timedelta(minutes=weekly.from_min)
                 over = (begin + timedelta(minutes=weekly.minutes)).replace(tzinfo=zone).timestamp()
-                if at < over and _begin(begin, zone) <= at:
+                if at < over and _window_start(begin, zone) <= at:
                     ends.append(over)
         if not ends:
             break
@@ -68,7 +68,7 @@ def _end_of_stretch(weekly: WeeklyWindow, now: int) -> float | None:
     return end
 
 
-def _begin(clock: datetime, zone: ZoneInfo) -> float:
+def _window_start(clock: datetime, zone: ZoneInfo) -> float:
     """The first instant at which a clock of the zone shows that time, or a later one of that day."""
     shown = clock.replace(tzinfo=zone).timestamp()
     skipped = clock.replace(tzinfo=zone, fold=1).timestamp()
@@ -95,23 +95,23 @@ class Silence(Value, frozen=True, kw_only=True):
     severity: Severity | None = None
     weekly: WeeklyWindow | None = None  # set: a maintenance window, muting only then
 
-    def mutes(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> bool:
+    def mutes_alert(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> bool:
         """Whether messages of that instance are muted now."""
         return (
             self.starts_at <= now < self.until
             and (self.severity is None or self.severity is severity)
-            and _fits(self.rule, rule_id)
-            and _fits(self.source, labels.source)
-            and _fits(self.backend, labels.backend)
-            and _fits(self.queue, labels.queue)
-            and (self.weekly is None or self.weekly.covers(now))
+            and _matches_glob(self.rule, rule_id)
+            and _matches_glob(self.source, labels.source)
+            and _matches_glob(self.backend, labels.backend)
+            and _matches_glob(self.queue, labels.queue)
+            and (self.weekly is None or self.weekly.contains_time(now))
         )
 
     def ends_at(self, now: float) -> float:
         """Until when it mutes what it mutes now: of a maintenance window the end of this time, not of all of them."""
         return min(self.until, self.weekly.ends_at(now)) if self.weekly else self.until
 
-    def problem(self) -> str | None:
+    def find_problem(self) -> str | None:
         """What is wrong with it, as `field: expected …`; None when all is well."""
         if not _ID.match(self.id):
             return "id: expected letters, digits, dots, dashes or underscores"
@@ -138,7 +138,7 @@ def _weekly_problem(weekly: WeeklyWindow) -> str | None:
     return None
 
 
-def _fits(glob: str, text: str | None) -> bool:
+def _matches_glob(glob: str, text: str | None) -> bool:
     return glob == "*" or (text is not None and glob_matches(glob, text))
 
 
@@ -157,20 +157,22 @@ class ActiveSilences(Value, frozen=True, kw_only=True):
     silences: tuple[Silence, ...] = ()
     acks: dict[str, Acknowledgement] = msgspec.field(default_factory=dict)  # by fingerprint
 
-    def silence_of(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> Silence | None:
+    def find_silence(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> Silence | None:
         """The first silence that mutes that instance now."""
         if not self.silences:
             return None
-        return first(silence for silence in self.silences if silence.mutes(rule_id, severity, labels, now))
+        return first_silence(
+            silence for silence in self.silences if silence.mutes_alert(rule_id, severity, labels, now)
+        )
 
-    def acked(self, state: AlertState) -> bool:
+    def is_acknowledged(self, state: AlertState) -> bool:
         """Whether somebody has seen to the episode that goes on."""
         if not self.acks:
             return False
         ack = self.acks.get(state.fp)
-        return ack is not None and ack.episode in (state.episode, state.told) and state.active
+        return ack is not None and ack.episode in (state.episode, state.told) and state.is_active
 
 
-def first(silences: Iterable[Silence]) -> Silence | None:
+def first_silence(silences: Iterable[Silence]) -> Silence | None:
     """The first one, or None."""
     return next(iter(silences), None)

@@ -24,8 +24,8 @@ from .notification import HistoryEntry, QueuedNotification
 from .silences import Acknowledgement, ActiveSilences, Silence
 
 INSTANCE_TTL_MS = 7 * 86_400_000
-MEMORY_TTL_MS = 600_000
-HOURS_TTL_MS = 7_200_000
+DURATIONS_TTL_MS = 600_000
+HISTORIES_TTL_MS = 7_200_000
 HEARTBEAT_TTL_MS = 86_400_000
 CHANNELS_TTL_MS = 30_000
 MAX_CHANNELS = 200
@@ -107,7 +107,7 @@ return 'ok'
 
 # KEYS lead, heartbeat, then what to keep. ARGV lead value, holder, "1" when messages could be delivered, ms to live of
 # the heartbeat, then of each further key: value, ms to live. Answers 1, or 0 when another one leads.
-_BEAT = """
+_RECORD_BEAT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local t = redis.call('TIME')
 local ms = string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000))
@@ -119,7 +119,7 @@ return 1
 
 # KEYS lead, rules, silences, acks. ARGV lead value, rules or "", number of silences, then id and body of each silence,
 # then fingerprint and body of each acknowledgement. Writes what is not there. Answers 1, or 0 when another one leads.
-_PUT_BACK = """
+_RESTORE_SETTINGS = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then redis.call('SET', KEYS[2], ARGV[2]) end
 local silences = tonumber(ARGV[3])
@@ -132,7 +132,7 @@ return 1
 
 # KEYS channels. ARGV ms that a process counts after its last look, most ids, then the ids of this one. Answers the ids
 # of all processes.
-_MEET = """
+_REGISTER_CHANNELS = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 for i = 3, #ARGV do redis.call('ZADD', KEYS[1], now, ARGV[i]) end
@@ -146,7 +146,7 @@ return found
 """
 
 # KEYS episodes. ARGV most episodes, body. For what was decided where no lead could be had: the local mode.
-_RECORD = "append(KEYS[1], ARGV[1], 'e', ARGV[2]) return 1"
+_APPEND_HISTORY = "append(KEYS[1], ARGV[1], 'e', ARGV[2]) return 1"
 
 
 class LostLead(Exception):
@@ -204,7 +204,7 @@ class AlertStore:
         self.store = store
         self.source = store.source
 
-    def look(self) -> TickInputs:
+    def read_tick_inputs(self) -> TickInputs:
         """What a tick needs. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
         time_, born, changes, rules, silences, acks, beat, unsent, dead = self.store.ask(
             ("TIME",),
@@ -219,59 +219,61 @@ class AlertStore:
         )
         now = int(time_[0]) + int(time_[1]) / 1e6
         undelivered: dict[str, float] = {}
-        pairs = _pairs(unsent)
+        pairs = _parse_pairs(unsent)
         for name, made_ms in pairs.items():
-            _, colon, channel = _text(name).rpartition(":")
+            _, colon, channel = _decode_text(name).rpartition(":")
             waited_s = now - float(made_ms) / 1000
             if colon and waited_s < now:  # else it is no message of ours
                 undelivered.setdefault(channel, max(0.0, waited_s))
         given_up: dict[str, int] = {}
         for name in dead if isinstance(dead, list) else ():
-            _, colon, channel = _text(name).rpartition(":")
+            _, colon, channel = _decode_text(name).rpartition(":")
             if colon:
                 given_up[channel] = given_up.get(channel, 0) + 1
         return TickInputs(
             now=now,
-            born=_text(born or b""),
-            changes=count(changes),
+            born=_decode_text(born or b""),
+            changes=parse_count(changes),
             rules=rules if isinstance(rules, bytes) else b"",
-            mutes=ActiveSilences(silences=tuple(_json_values(silences, Silence)), acks=_acks(acks)),
-            beat=_beat(_pairs(beat)),
+            mutes=ActiveSilences(
+                silences=tuple(_parse_silences(silences, Silence)), acks=_parse_acknowledgements(acks)
+            ),
+            beat=_parse_beat(_parse_pairs(beat)),
             undelivered=undelivered,
             dead=given_up,
-            unsent=frozenset(_text(name) for name in pairs),
+            unsent=frozenset(_decode_text(name) for name in pairs),
         )
 
-    def load(self) -> StoredStates:
+    def load_states(self) -> StoredStates:
         """All stored states. Cost: 2 round trips."""
         born, changes, live = self.store.ask(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
-        names = [_text(name) for name in live or ()][: keys.MAX_LIVE]
-        rows = self.store.ask(*(("HMGET", keys.instance(fp), "rev", "body") for fp in names))
-        known = StoredStates(changes=count(changes), born=_text(born or b""))
+        names = [_decode_text(name) for name in live or ()][: keys.MAX_LIVE]
+        rows = self.store.ask(*(("HMGET", keys.instance_key(fp), "rev", "body") for fp in names))
+        known = StoredStates(changes=parse_count(changes), born=_decode_text(born or b""))
         for fp, row in zip(names, rows, strict=True):
             revision, body = row if isinstance(row, list) else (None, None)
             state = unpack(body, AlertState)
             if state is not None and state.fp == fp:
                 known.states[fp] = state
-                known.revisions[fp] = count(revision)
+                known.revisions[fp] = parse_count(revision)
             else:
-                known.unreadable[fp] = count(revision)
+                known.unreadable[fp] = parse_count(revision)
         return known
 
-    def memory(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
+    def load_last_evaluation(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
         """(what the last leader remembered, what it saw of rules that one sample does not judge); None when that is
         too old. Cost: 1 round trip."""
-        kept, sights = self.store.ask(("GET", keys.MEMORY), ("GET", keys.SIGHTS))
+        kept, sights = self.store.ask(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
         seen = unpack(sights, RuleObservations)
-        return unpack(kept, PersistedDurations), seen if seen is not None and preview.sound(seen) else None
+        return unpack(kept, PersistedDurations), seen if seen is not None and preview.is_valid(seen) else None
 
-    def hours(self) -> RuleHistories | None:
+    def load_histories(self) -> RuleHistories | None:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
-        (raw,) = self.store.ask(("GET", keys.HOURS))
+        (raw,) = self.store.ask(("GET", keys.RULE_HISTORIES))
         found = unpack(raw, RuleHistories)
-        return found if found is not None and rule_history.sound(found) else None
+        return found if found is not None and rule_history.is_valid(found) else None
 
-    def commit(
+    def commit_states(
         self,
         lead: str,
         born: str,
@@ -295,14 +297,14 @@ class AlertStore:
         fps = list(dict.fromkeys([*states, *by_fp, *entries]))
         for start in range(0, max(len(fps), 1), CHUNK):
             chunk = fps[start : start + CHUNK]
-            self._commit(
+            self._commit_chunk(
                 (lead, born, force),
                 {fp: states[fp] for fp in chunk if fp in states},
                 [entry for fp in chunk for entry in entries.get(fp, ())],
                 [message for fp in chunk for message in by_fp.get(fp, ())],
             )
 
-    def _commit(
+    def _commit_chunk(
         self,
         guard: tuple[str, str, bool],
         states: Mapping[str, tuple[AlertState | None, int]],
@@ -311,7 +313,7 @@ class AlertStore:
     ) -> None:
         lead, born, force = guard
         names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
-        names += [keys.instance(fp) for fp in states]
+        names += [keys.instance_key(fp) for fp in states]
         arguments: list[Argument] = [lead, born, int(force), INSTANCE_TTL_MS, MAX_EPISODES]
         arguments += [len(states), len(episodes), len(messages)]
         for fp, (state, revision) in states.items():
@@ -320,7 +322,7 @@ class AlertStore:
         for message in messages:
             names += message_keys(message)
             arguments += message_fields(message)
-        answer = _text(self.store.script(_COMMIT, tuple(names), *arguments))
+        answer = _decode_text(self.store.script(_COMMIT, tuple(names), *arguments))
         if answer == "lead":
             raise LostLead
         if answer == "data":
@@ -328,7 +330,7 @@ class AlertStore:
         if answer != "ok":
             raise StaleRevision(answer)
 
-    def beat(
+    def record_beat(
         self,
         lead: str,
         holder: str,
@@ -341,19 +343,19 @@ class AlertStore:
         """Note a full tick, and keep what is given; False when another one leads. Cost: 1 round trip."""
         names = [LEAD, keys.HEARTBEAT]
         arguments: list[Argument] = [lead, holder, int(delivers), HEARTBEAT_TTL_MS]
-        given = ((keys.MEMORY, kept, MEMORY_TTL_MS), (keys.SIGHTS, sights, MEMORY_TTL_MS))
-        for name, value, ttl_ms in (*given, (keys.HOURS, hour, HOURS_TTL_MS)):
+        given = ((keys.DURATIONS, kept, DURATIONS_TTL_MS), (keys.OBSERVATIONS, sights, DURATIONS_TTL_MS))
+        for name, value, ttl_ms in (*given, (keys.RULE_HISTORIES, hour, HISTORIES_TTL_MS)):
             if value is not None:
                 names.append(name)
                 arguments += [pack(value), ttl_ms]
-        return bool(self.store.script(_BEAT, tuple(names), *arguments))
+        return bool(self.store.script(_RECORD_BEAT, tuple(names), *arguments))
 
-    def meet(self, channels: Sequence[str]) -> tuple[str, ...]:
+    def register_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
         """Note that this process has these channels; ids of those of all processes, sorted. Cost: 1 round trip."""
-        found = self.store.script(_MEET, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
-        return tuple(sorted(map(_text, found)))
+        found = self.store.script(_REGISTER_CHANNELS, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
+        return tuple(sorted(map(_decode_text, found)))
 
-    def put_back(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
+    def restore_settings(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
         """Write what people had set before the store lost its data: rules, silences, acknowledgements.
 
         Raises LostLead. Cost: 1 round trip.
@@ -364,23 +366,23 @@ class AlertStore:
             arguments += [silence.id, msgspec.json.encode(silence)]
         for fp, ack in mutes.acks.items():
             arguments += [fp, msgspec.json.encode(ack)]
-        if not self.store.script(_PUT_BACK, names, *arguments):
+        if not self.store.script(_RESTORE_SETTINGS, names, *arguments):
             raise LostLead
 
-    def heartbeat(self) -> tuple[float, CheckerBeat | None]:
+    def read_heartbeat(self) -> tuple[float, CheckerBeat | None]:
         """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""
         time_, beat = self.store.ask(("TIME",), ("HGETALL", keys.HEARTBEAT))
-        return int(time_[0]) + int(time_[1]) / 1e6, _beat(_pairs(beat))
+        return int(time_[0]) + int(time_[1]) / 1e6, _parse_beat(_parse_pairs(beat))
 
-    def record(self, entry: HistoryEntry) -> None:
+    def append_history(self, entry: HistoryEntry) -> None:
         """Add to the history what was decided while the store could not be had."""
-        self.store.script(_RECORD, (keys.EPISODES,), MAX_EPISODES, pack(entry))
+        self.store.script(_APPEND_HISTORY, (keys.EPISODES,), MAX_EPISODES, pack(entry))
 
 
 def message_keys(message: QueuedNotification) -> list[str]:
     """KEYS of one message, for the scripts that make one."""
     fp, channel = message.note.fp, message.channel
-    return [keys.message(message.id), keys.due(channel), keys.chain(channel, fp)]
+    return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fp)]
 
 
 def message_fields(message: QueuedNotification) -> list[Argument]:
@@ -388,53 +390,53 @@ def message_fields(message: QueuedNotification) -> list[Argument]:
     note = message.note
     return [
         *(message.id, pack(note), int(message.due_at * 1000), int(note.at * 1000), message.channel, note.fp),
-        *(note.episode, note.kind, note.group, note.fallback or ""),
+        *(note.episode, note.kind, note.group_key, note.fallback or ""),
     ]
 
 
-def count(raw: Reply) -> int:
+def parse_count(raw: Reply) -> int:
     """A number that counts something; 0 for what is none."""
     if isinstance(raw, int):
         return max(raw, 0)
     return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
 
 
-def _text(raw: Reply) -> str:
+def _decode_text(raw: Reply) -> str:
     return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
 
 
-def _pairs(flat: Reply) -> dict[bytes, bytes]:
+def _parse_pairs(flat: Reply) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=False)) if isinstance(flat, list) else {}
 
 
-def _json_values(flat: Reply, kind: type[Silence]) -> list[Silence]:
+def _parse_silences(flat: Reply, kind: type[Silence]) -> list[Silence]:
     found = []
-    for raw in list(_pairs(flat).values())[: keys.MAX_SILENCES]:
+    for raw in list(_parse_pairs(flat).values())[: keys.MAX_SILENCES]:
         try:
             silence = msgspec.json.decode(raw, type=kind)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
-        if silence.problem() is None:
+        if silence.find_problem() is None:
             found.append(silence)
     return sorted(found, key=lambda silence: (silence.until, silence.id))
 
 
-def _acks(flat: Reply) -> dict[str, Acknowledgement]:
+def _parse_acknowledgements(flat: Reply) -> dict[str, Acknowledgement]:
     found = {}
-    for fp, raw in _pairs(flat).items():
+    for fp, raw in _parse_pairs(flat).items():
         try:
-            found[_text(fp)] = msgspec.json.decode(raw, type=Acknowledgement)
+            found[_decode_text(fp)] = msgspec.json.decode(raw, type=Acknowledgement)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
     return found
 
 
-def _beat(fields: Mapping[bytes, bytes]) -> CheckerBeat | None:
+def _parse_beat(fields: Mapping[bytes, bytes]) -> CheckerBeat | None:
     try:
         epoch = fields.get(b"lead", b"").rpartition(b":")[2]
         return CheckerBeat(
             int(fields[b"at"]) / 1000,
-            _text(fields[b"holder"]),
+            _decode_text(fields[b"holder"]),
             fields.get(b"delivers") == b"1",
             int(epoch) if epoch.isdigit() else 0,
         )

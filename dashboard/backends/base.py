@@ -3,7 +3,7 @@
 A backend is made for one Source and holds no state of its own: what it must remember between two looks it hands out as
 an opaque cursor. All methods may be called from several threads at once.
 
-Reads never write. What a person asks for (`act` and its kin) moves jobs atomically and says what came of it. Nothing
+Reads never write. What a person asks for (`act_on_jobs` and its kin) moves jobs atomically and says what came of it. Nothing
 unpickles, or uses KEYS or any command whose cost grows with the queue. One broken queue or
 job costs one row (`error`, `problem`), never the answer. Raises BackendUnavailable when the server cannot be asked.
 """
@@ -114,23 +114,23 @@ class Backend(abc.ABC):
     # Jobs are lost or never end when Redis evicts keys of this library, so its documentation asks for noeviction.
     needs_noeviction: ClassVar[bool] = False
     # What the library does then, in a sentence for the preview and the hover; and why something is not offered.
-    explained: ClassVar[Mapping[Action, str]] = {}
-    withheld: ClassVar[Mapping[Action, str]] = {}
+    action_help: ClassVar[Mapping[Action, str]] = {}
+    unsupported_reasons: ClassVar[Mapping[Action, str]] = {}
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         self.source = source
         self.settings = settings
-        self.own: Source | None = None  # where Queuedeck's own keys are; None where nothing may be kept
+        self.own_source: Source | None = None  # where Queuedeck's own keys are; None where nothing may be kept
 
     @abc.abstractmethod
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         """The queues found by the next step of the search; `cursor` None starts it.
 
         Indexes that the library keeps come first; a scan of the key space goes in steps within `budget`.
         The first step brings `named_queues` too, whether they are there or not.
         """
 
-    def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
+    def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """`refs`, in order, with names of which no two are alike; for libraries that can hold two queues of one name.
 
         The answer depends on nothing but the set of refs, so that every process gives a queue the same address.
@@ -138,23 +138,23 @@ class Backend(abc.ABC):
         return list(refs)
 
     @abc.abstractmethod
-    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         """The figures of many queues, in the order of `refs`, rates left None.
 
         Cost: 1 round trip however many queues. A queue that cannot be read has `error` set.
         """
 
-    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        """As `stats`, for one who asks every few seconds: quicker for queues that are as they were.
+    def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+        """As `read_stats`, for one who asks every few seconds: quicker for queues that are as they were.
 
         `seen` = {} at first; the backend leaves there by QueueRef.key what it goes on with. The caller drops the keys
         of queues that are gone, and hands `seen` to no two calls at once. All figures are those of now.
         """
         del seen
-        return self.stats(refs)
+        return self.read_stats(refs)
 
     @abc.abstractmethod
-    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+    def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         """What ended in `refs` since `cursor` was handed out, and the next cursor.
 
         With cursor None: what the library still tells of the last FLOW_WINDOW_S. Queues may come and go between two
@@ -162,20 +162,20 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
-    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+    def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         """One page of a list, without payloads. Raises NotFound when the queue is not there, Unsupported for a state
         that the library has not. Cost: at most 2 round trips, whatever the length of the list; 3 where what is known of
         the rows stands in another place than the list.
         """
 
     @abc.abstractmethod
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         """One job with payload, options, error, stack, logs, links and timeline, each bounded.
 
         Raises NotFound. Cost: at most 4 round trips.
         """
 
-    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+    def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         """The worker processes of this library, by id; `refs` = all known queues, for the names of theirs.
 
         Cost: at most 2 round trips. [] where the library leaves no trace of its workers (no Capability.WORKERS).
@@ -183,7 +183,7 @@ class Backend(abc.ABC):
         del refs
         return []
 
-    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+    def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """The schedules, soonest first, at most MAX_SCHEDULES; `refs` = all known queues.
 
         Cost: at most 3 round trips where scripts are permitted.
@@ -191,7 +191,7 @@ class Backend(abc.ABC):
         del refs
         return []
 
-    def classes(self, ref: QueueRef) -> ClassBoard | None:
+    def read_class_stats(self, ref: QueueRef) -> ClassBoard | None:
         """What each class of jobs did lately; None where the library keeps no such figures (Capability.CLASSES).
 
         Cost: at most 2 round trips.
@@ -199,36 +199,36 @@ class Backend(abc.ABC):
         del ref
         return None
 
-    def window(self, ref: QueueRef, query: JobQuery) -> Window:
-        """The jobs of a page (`per_page` up to WINDOW_ROWS) with the text to search in, in the order of `jobs`.
+    def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
+        """The jobs of a page (`per_page` up to WINDOW_ROWS) with the text to search in, in the order of `list_jobs`.
 
-        Raises as `jobs`, and Unsupported without Capability.SEARCH. Cost: at most 2 round trips.
+        Raises as `list_jobs`, and Unsupported without Capability.SEARCH. Cost: at most 2 round trips.
         """
         del ref, query
         raise Unsupported(f"{self.title} jobs cannot be searched by their text.")
 
-    def sifts(self, state: State) -> bool:  # noqa: ARG002
-        """Whether `sift` looks through lists of `state`."""
+    def can_scan(self, state: State) -> bool:  # noqa: ARG002
+        """Whether `scan_matches` looks through lists of `state`."""
         return False
 
-    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
         """Of a stretch of a list from row `offset` on all jobs in whose data `word` stands, and maybe others; in the
-        order of `jobs`. None where the server does not permit it: take `window` then.
+        order of `list_jobs`. None where the server does not permit it: take `search_page` then.
 
-        `word` = SIFTABLE, upper case as lower case; numbers are as they are written. Raises as `window`. Cost: at most
+        `word` = SIFTABLE, upper case as lower case; numbers are as they are written. Raises as `search_page`. Cost: at most
         2 round trips, and less than 5 ms of the server.
         """
         del ref, state, word, offset
         return None
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        """The jobs of a page (`per_page` up to MAX_BATCH) by id and stamp, in the order of `jobs`.
+    def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+        """The jobs of a page (`per_page` up to MAX_BATCH) by id and stamp, in the order of `list_jobs`.
 
         Cost: at most 2 round trips.
         """
-        return [JobRef(id=job.id, stamp=job.stamp) for job in self.jobs(ref, query).jobs]
+        return [JobRef(id=job.id, stamp=job.stamp) for job in self.list_jobs(ref, query).jobs]
 
-    def offered(
+    def offered_actions(
         self,
         state: State | None,
         *,
@@ -241,80 +241,80 @@ class Backend(abc.ABC):
         verbs = self.job_actions.get(state, ()) if state else ()
         return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs
 
-    def act(
+    def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
         """What came of `action` on jobs in `state`, one Acted per pick, in order; at most MAX_BATCH picks.
 
         Each job is moved in one MULTI or script, only from the state and stamp that the pick names, and never altered
-        but as the library itself would. DELETE goes by `take` and `delete`. Raises BackendUnavailable (then the
+        but as the library itself would. DELETE goes by `backup_jobs` and `delete_jobs`. Raises BackendUnavailable (then the
         outcome of each is open, and asking again is safe), NotFound. Cost: a few round trips, whatever the number.
         """
         del ref, state, wishes
-        why = self.withheld.get(action, f"{self.title} does not offer this.")
+        why = self.unsupported_reasons.get(action, f"{self.title} does not offer this.")
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """All that is needed to put jobs back, read and not changed: a Kept per pick, or an Acted for one that is
         gone, changed or may not be deleted; in order. Cost: at most 3 round trips.
         """
         del ref, state
-        why = self.withheld.get(Action.DELETE, f"{self.title} does not offer this.")
+        why = self.unsupported_reasons.get(Action.DELETE, f"{self.title} does not offer this.")
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Delete jobs that are as they were when they were taken, one Acted each, in order. Atomic per job.
 
-        Raises as `act`. Cost: a few round trips, whatever the number.
+        Raises as `act_on_jobs`. Cost: a few round trips, whatever the number.
         """
         del ref, state
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
-    def take_unlisted(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """As `take`, of jobs that stand in no list and that no worker runs; others are `changed`."""
+    def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+        """As `backup_jobs`, of jobs that stand in no list and that no worker runs; others are `changed`."""
         del ref
         why = f"{self.title} does not offer this."
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
-    def delete_unlisted(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """As `delete`, of what `take_unlisted` took. `restore` puts them back."""
+    def delete_unlisted_jobs(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+        """As `delete_jobs`, of what `backup_unlisted_jobs` took. `restore_jobs` puts them back."""
         del ref
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put deleted jobs back where they were, one Acted each, in order; `changed` where the id is in use again.
 
         Asking twice never makes two of one, and never brings back one that ran since it was put back: `changed`, with
-        `again` set where that is known. Raises as `act`. Cost: a few round trips, whatever the number.
+        `again` set where that is known. Raises as `act_on_jobs`. Cost: a few round trips, whatever the number.
         """
         del ref, state
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         """What came of an action on a queue. Bounded work: where `more` is set, it is asked again until done."""
-        return ActionResult(id=ref.name, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+        return ActionResult(id=ref.name, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
-        """What came of an action on a schedule, as `schedules` told it."""
-        return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+        """What came of an action on a schedule, as `list_schedules` told it."""
+        return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
-        """What came of an action on a worker, as `workers` told it; done = asked, the worker obeys in its own time."""
-        return ActionResult(id=worker.id, outcome=Outcome.UNSUPPORTED, detail=self.withheld.get(action))
+        """What came of an action on a worker, as `list_workers` told it; done = asked, the worker obeys in its own time."""
+        return ActionResult(id=worker.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
-    def tend(self) -> None:  # noqa: B027 most backends need nothing
+    def maintain(self) -> None:  # noqa: B027 most backends need nothing
         """Keep up what this backend must remember for all processes; the leader calls it once per sample, before
-        `discover`. It may write to `own`, under `{queuedeck}:` and within a stated bound, and nowhere else.
+        `discover_queues`. It may write to `own_source`, under `{queuedeck}:` and within a stated bound, and nowhere else.
         """
 
     def close(self) -> None:  # noqa: B027 most backends have nothing of their own
         """End threads and connections of this backend's own, if it has any; it may be used again afterwards."""
 
-    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:  # noqa: ARG002
+    def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:  # noqa: ARG002
         """Versions of the library that left a trace here, sorted; () where it leaves none. For `doctor`."""
         return ()
 
-    def doubt(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
+    def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
         """What names of keys leave open about these queues, and how it is settled; None where nothing. Cost: none."""
         del stats
         return None
@@ -329,11 +329,11 @@ class Backend(abc.ABC):
         del refs
         return ()
 
-    def hearing(self) -> EventAccess | None:
+    def event_access(self) -> EventAccess | None:
         """Whether what the library publishes may be heard; None where nothing is listened to. For `doctor`."""
         return None
 
-    def shows(self, queue: str) -> bool:
+    def includes_queue(self, queue: str) -> bool:
         """Whether the settings want this queue shown."""
         globs = self.settings.queues
         return not globs or any(glob_matches(glob, queue) for glob in globs)
@@ -343,10 +343,10 @@ class Backend(abc.ABC):
         """The library's own words for its lists; a job's native state that is none of them tells more. Cost: none."""
         return frozenset(word for words in cls.states.values() for word in words)
 
-    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
-        """The ref as `discover` brings it, of one that another process found by its own settings and that `distinct`
+    def configured_ref(self, ref: QueueRef) -> QueueRef | None:
+        """The ref as `discover_queues` brings it, of one that another process found by its own settings and that `disambiguate`
         may have renamed; None where these settings do not want that queue. Cost: none."""
-        return ref if ref.shared or self.shows(ref.name) else None
+        return ref if ref.shared or self.includes_queue(ref.name) else None
 
     def named_queues(self) -> tuple[str, ...]:
         """Queues that the settings name outright, to be shown even before they exist.

@@ -98,5 +98,5 @@ def watch(settings: Settings) -> MonitoredSources:
         else next(iter(sources.values()))
     )
     for backend in (backend for group in backends.values() for backend in group):
-        backend.own = own
+        backend.own_source = own
     return MonitoredSources(sources, backends, own, fingerprint_of(settings))

@@ -112,7 +112,7 @@ def marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[Mark]
 
 
 def _picks(place: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
-    return backend.picks(place.queue.ref, query)
+    return backend.list_job_refs(place.queue.ref, query)
 
 
 def window(place: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS) -> Sequence[Searched]:
@@ -124,8 +124,8 @@ def window(place: DeadLetterList, backend_of: BackendOf, page: int, per_page: in
 
     def ask(backend: Backend) -> Sequence[Searched]:
         if Capability.SEARCH in backend.capabilities:
-            return backend.window(place.queue.ref, query).rows
-        return [Searched(job=job, text="") for job in backend.jobs(place.queue.ref, query).jobs]
+            return backend.search_page(place.queue.ref, query).rows
+        return [Searched(job=job, text="") for job in backend.list_jobs(place.queue.ref, query).jobs]
 
     return [
         row

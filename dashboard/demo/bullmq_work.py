@@ -15,7 +15,7 @@ from bullmq import FlowProducer, Queue, Worker
 
 from . import catalogue, faults
 from .catalogue import DEAD_ENDPOINT
-from .parent_watch import end_with_parent, leave
+from .parent_watch import build_exit_action, end_with_parent
 from .rate import WorkRate
 
 TICK_S = 0.5
@@ -35,12 +35,12 @@ async def deliver_webhook(job: Any, _token: str) -> dict[str, Any]:
     await asyncio.sleep(took_s)
     if url == DEAD_ENDPOINT:
         faults.upstream_answers(410, url)
-    await _answer(url)
+    await _fail_sometimes(url)
     await job.log(f"200 OK after {took_s * 1000:.0f} ms")
     return {"status": 200, "took_ms": round(took_s * 1000)}
 
 
-async def _answer(url: str) -> None:
+async def _fail_sometimes(url: str) -> None:
     luck = random.random()
     if luck < 0.05:
         faults.upstream_answers(random.choice((502, 503)), url)
@@ -89,35 +89,35 @@ class BullMQProducer:
         self.queues = {name: Queue(name, {"connection": redis_url, "defaultJobOptions": KEEP}) for name in names}
         self.flows = FlowProducer(redis_url)
 
-    async def depth(self, name: str) -> int:
+    async def queue_depth(self, name: str) -> int:
         """Jobs of the queue that did not start yet."""
         counts = await self.queues[name].getJobCounts(*UNFINISHED)
         return int(sum(counts.values()))
 
-    async def webhook(self) -> None:
+    async def add_webhook(self) -> None:
         """An event for a partner, tried up to three times."""
-        data = {"url": catalogue.endpoint(), "event": "order.paid", "order": catalogue.order_number()}
+        data = {"url": catalogue.random_endpoint(), "event": "order.paid", "order": catalogue.random_order_number()}
         options = {"attempts": 3, "backoff": {"type": "exponential", "delay": 3000}}
         await self.queues["webhooks"].add("deliver", data, options)
 
-    async def product(self) -> None:
+    async def add_product(self) -> None:
         """A product to index, the more urgent ones first."""
         sku, title = f"SKU-{random.randint(100, 999)}", random.choice(catalogue.PRODUCTS)
         options = {"priority": random.choice((1, 5, 10))} if random.random() < 0.4 else {}
         await self.queues["search-index"].add("index", {"sku": sku, "title": title}, options)
 
-    async def reminder(self) -> None:
+    async def add_reminder(self) -> None:
         """A reminder of an unpaid invoice, minutes from now."""
-        data = {"order": catalogue.order_number(), "level": random.randint(1, 3)}
+        data = {"order": catalogue.random_order_number(), "level": random.randint(1, 3)}
         await self.queues["invoices"].add("remind", data, {"delay": random.randint(20_000, 400_000)})
 
-    async def export(self) -> None:
+    async def add_export(self) -> None:
         """A customer's data, asked for by law; waits for as long as its queue is paused."""
-        await self.queues["data-exports"].add("export", {"customer": catalogue.customer(), "format": "zip"})
+        await self.queues["data-exports"].add("export", {"customer": catalogue.random_customer(), "format": "zip"})
 
-    async def order(self) -> None:
+    async def add_order(self) -> None:
         """An order: a parent that waits for its three children in other queues."""
-        order = catalogue.order()
+        order = catalogue.random_order()
         number = order["number"]
         # Without one of these a parent waits for ever for a child that failed.
         lenient, strict = {**KEEP, "ignoreDependencyOnFailure": True}, {**KEEP, "failParentOnFailure": True}
@@ -140,24 +140,24 @@ class BullMQProducer:
             {"name": "fulfil", "queueName": "orders", "data": order, "opts": KEEP, "children": children}
         )
 
-    async def produce(self) -> None:
+    async def produce_jobs(self) -> None:
         """Add work until the process is ended."""
         await self.queues["data-exports"].pause()
         plans: tuple[tuple[str, WorkRate, Callable[[], Awaitable[None]]], ...] = (
-            ("webhooks", WorkRate(per_s=1.8, bound=250, burst=90, burst_every_s=60), self.webhook),
-            ("search-index", WorkRate(per_s=5.0, bound=600, burst=320, burst_every_s=65), self.product),
-            ("invoices", WorkRate(per_s=0.15, bound=60), self.reminder),
-            ("data-exports", WorkRate(per_s=0.3, bound=PAUSED_DEPTH), self.export),
-            ("orders", WorkRate(per_s=0.4, bound=60, burst=25, burst_every_s=70), self.order),
+            ("webhooks", WorkRate(per_s=1.8, bound=250, burst=90, burst_every_s=60), self.add_webhook),
+            ("search-index", WorkRate(per_s=5.0, bound=600, burst=320, burst_every_s=65), self.add_product),
+            ("invoices", WorkRate(per_s=0.15, bound=60), self.add_reminder),
+            ("data-exports", WorkRate(per_s=0.3, bound=PAUSED_DEPTH), self.add_export),
+            ("orders", WorkRate(per_s=0.4, bound=60, burst=25, burst_every_s=70), self.add_order),
         )
         while True:
             for name, pace, add in plans:
-                for _ in range(pace.due(await self.depth(name))):
+                for _ in range(pace.jobs_due(await self.queue_depth(name))):
                     await add()
             await asyncio.sleep(TICK_S)
 
 
-async def run(redis_url: str) -> None:
+async def run_workload(redis_url: str) -> None:
     """Produce and work until the process is ended."""
     crew: tuple[tuple[str, Processor, int], ...] = (
         ("orders", fulfil_order, 2),
@@ -169,14 +169,14 @@ async def run(redis_url: str) -> None:
         Worker(name, processor, {"connection": redis_url, "concurrency": concurrency, "name": f"{name}-1", **KEEP})
         for name, processor, concurrency in crew
     ]
-    await BullMQProducer(redis_url).produce()
+    await BullMQProducer(redis_url).produce_jobs()
     assert workers  # held until the end: a worker that nobody holds may be collected
 
 
 def main(redis_url: str) -> None:
     """Play BullMQ's part of the demo."""
-    end_with_parent(leave(redis_url))
-    asyncio.run(run(redis_url))
+    end_with_parent(build_exit_action(redis_url))
+    asyncio.run(run_workload(redis_url))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ ENDPOINTS = (
 REPORTS = ("monthly-revenue", "stock-levels", "refunds", "slow-movers")
 
 
-def customer() -> dict[str, Any]:
+def random_customer() -> dict[str, Any]:
     """A customer: id, name, mail address."""
     first, last = random.choice(FIRST_NAMES), random.choice(LAST_NAMES)
     return {
@@ -32,40 +32,40 @@ def customer() -> dict[str, Any]:
     }
 
 
-def recipient() -> str:
+def random_recipient() -> str:
     """A mail address, one in eighty of a mailbox that is gone."""
     if random.random() < 1 / 80:
         return DEAD_MAILBOX
-    address: str = customer()["email"]
+    address: str = random_customer()["email"]
     return address
 
 
-def image() -> str:
+def random_image() -> str:
     """Path of an upload, one in eighty of a broken one."""
     if random.random() < 1 / 80:
         return BROKEN_IMAGE
     return f"uploads/{datetime.now(UTC):%Y}/IMG_{random.randint(1, 9999):04}.jpg"
 
 
-def endpoint() -> str:
+def random_endpoint() -> str:
     """Address of a partner's webhook, one in eight of a partner that is gone."""
     return DEAD_ENDPOINT if random.random() < 1 / 8 else random.choice(ENDPOINTS)
 
 
-def order_number() -> str:
+def random_order_number() -> str:
     """A number such as 2026-048213."""
     return f"{datetime.now(UTC):%Y}-{random.randint(1, 99_999):06}"
 
 
-def order() -> dict[str, Any]:
+def random_order() -> dict[str, Any]:
     """An order: number, customer, one to four lines, total in cents, currency."""
     lines = [
         {"sku": f"SKU-{random.randint(100, 999)}", "title": title, "quantity": random.randint(1, 3)}
         for title in random.sample(PRODUCTS, random.randint(1, 4))
     ]
     return {
-        "number": order_number(),
-        "customer": customer(),
+        "number": random_order_number(),
+        "customer": random_customer(),
         "lines": lines,
         "total_cents": random.randint(900, 48_000),
         "currency": random.choice(("EUR", "EUR", "CHF", "USD")),

@@ -14,7 +14,7 @@ from typing import Any
 from celery import Celery
 
 from . import catalogue, faults
-from .parent_watch import end_with_parent, leave
+from .parent_watch import build_exit_action, end_with_parent
 from .rate import WorkRate
 
 URL_VARIABLE = "DEMO_CELERY_URL"
@@ -35,7 +35,7 @@ app.conf.update(
 
 
 @app.task(name="payments.settle")  # type: ignore[untyped-decorator]
-def settle(order: str, cents: int) -> dict[str, Any]:
+def settle_payment(order: str, cents: int) -> dict[str, Any]:
     time.sleep(random.uniform(0.05, 0.5))
     if random.random() < 0.03:
         faults.upstream_answers(402, f"https://bank.example/v2/settlements/{order}")
@@ -43,7 +43,7 @@ def settle(order: str, cents: int) -> dict[str, Any]:
 
 
 @app.task(name="exports.build", bind=True, max_retries=3)  # type: ignore[untyped-decorator]
-def build(self: Any, month: str) -> dict[str, Any]:
+def build_export(self: Any, month: str) -> dict[str, Any]:
     time.sleep(random.uniform(1.0, 4.0))
     if random.random() < 0.15:
         raise self.retry(countdown=random.randint(30, 90), exc=TimeoutError(f"timed out waiting for {month}"))
@@ -51,14 +51,14 @@ def build(self: Any, month: str) -> dict[str, Any]:
 
 
 @app.task(name="ratings.update")  # type: ignore[untyped-decorator]
-def rate(product: int, stars: int) -> float:
+def rate_product(product: int, stars: int) -> float:
     time.sleep(random.uniform(0.01, 0.08))
     if not 1 <= stars <= 5:
         raise ValueError(f"{stars} stars for product {product}: expected 1 to 5")
     return (stars + random.uniform(1, 5)) / 2
 
 
-def produce() -> None:
+def produce_jobs() -> None:
     """Add work until the demo ends."""
     redis = app.backend.client
     paces = {
@@ -68,19 +68,23 @@ def produce() -> None:
         "later": WorkRate(per_s=0.05, bound=10),
     }
     while True:
-        for _ in range(paces["payments"].due(redis.llen("payments"))):
-            settle.apply_async((catalogue.order_number(), random.randint(500, 90_000)), queue="payments")
-        for _ in range(paces["exports"].due(redis.llen("exports"))):
-            build.apply_async((f"2026-{random.randint(1, 12):02}",), queue="exports")
-        for _ in range(paces["ratings"].due(redis.llen("ratings"))):
+        for _ in range(paces["payments"].jobs_due(redis.llen("payments"))):
+            settle_payment.apply_async((catalogue.random_order_number(), random.randint(500, 90_000)), queue="payments")
+        for _ in range(paces["exports"].jobs_due(redis.llen("exports"))):
+            build_export.apply_async((f"2026-{random.randint(1, 12):02}",), queue="exports")
+        for _ in range(paces["ratings"].jobs_due(redis.llen("ratings"))):
             stars = random.choice((5, 5, 4, 4, 3, 1)) if random.random() > 0.02 else 7
-            rate.apply_async((random.randint(1, 900), stars), queue="ratings", priority=random.choice((0, 0, 9)))
-        for _ in range(paces["later"].due(redis.hlen("unacked"))):
-            settle.apply_async((catalogue.order_number(), 1900), queue="payments", countdown=random.randint(60, 600))
+            rate_product.apply_async(
+                (random.randint(1, 900), stars), queue="ratings", priority=random.choice((0, 0, 9))
+            )
+        for _ in range(paces["later"].jobs_due(redis.hlen("unacked"))):
+            settle_payment.apply_async(
+                (catalogue.random_order_number(), 1900), queue="payments", countdown=random.randint(60, 600)
+            )
         time.sleep(TICK_S)
 
 
-def work() -> None:
+def run_worker() -> None:
     """Run jobs until the demo ends."""
     options = ["-P", "threads", "-c", "3", "-n", "shop@demo", "-l", "ERROR", "--without-gossip", "--without-mingle"]
     app.worker_main(["worker", "-Q", ",".join(QUEUES), *options])
@@ -93,8 +97,8 @@ def main() -> None:
         # The app reads its address when it is made, which is before this line.
         os.environ[URL_VARIABLE] = url
         os.execv(sys.executable, [sys.executable, "-m", "dashboard.demo.celery_work", url, part])  # noqa: S606
-    end_with_parent(leave(url))
-    produce() if part == "produce" else work()
+    end_with_parent(build_exit_action(url))
+    produce_jobs() if part == "produce" else run_worker()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def free_port() -> int:
         return port
 
 
-def _kept_port() -> socket.socket | None:
+def _bind_free_port() -> socket.socket | None:
     """A socket on a free port that nobody else is given as long as it is open, though a server that asks for the very
     port may listen there; None where the kernel has no such thing."""
     if not sys.platform.startswith("linux"):
@@ -75,7 +75,7 @@ def reserved_port() -> Iterator[int]:
 
     On Linux, no other process is assigned the port before the block ends.
     """
-    kept = _kept_port()
+    kept = _bind_free_port()
     if kept is None:
         yield free_port()
         return
@@ -91,12 +91,12 @@ def die_with_parent() -> Callable[[], None] | None:
     libc = ctypes.CDLL(None, use_errno=True)  # loaded here: after the fork nothing may be imported
     parent = os.getpid()
 
-    def arm() -> None:
+    def set_death_signal() -> None:
         libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
-    return arm
+    return set_death_signal
 
 
 class EmbeddedRedis:
@@ -105,8 +105,8 @@ class EmbeddedRedis:
     def __init__(self, binary: str | None = None, *, port: int | None = None, options: tuple[str, ...] = ()) -> None:
         self.binary = binary or find_binary()
         # Else somebody else's server, or a mere connection, could get the port before ours or while ours is stopped.
-        self._kept = _kept_port() if port is None else None
-        self.port: int = port or (self._kept.getsockname()[1] if self._kept else free_port())
+        self._reserved_socket = _bind_free_port() if port is None else None
+        self.port: int = port or (self._reserved_socket.getsockname()[1] if self._reserved_socket else free_port())
         self.options = options
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -122,7 +122,7 @@ class EmbeddedRedis:
         return self._process.pid if self._process else None
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether the server was started and has not ended since."""
         return self._process is not None and self._process.poll() is None
 
@@ -131,7 +131,7 @@ class EmbeddedRedis:
 
         Raises ConfigurationError with the server's own reason.
         """
-        if not self.running:
+        if not self.is_running:
             reason = self._try_to_start()
             if reason is not None:
                 self.close()
@@ -156,14 +156,14 @@ class EmbeddedRedis:
             start_new_session=True,  # Ctrl-C at the terminal is for the parent, who ends us in order
             preexec_fn=die_with_parent(),
         )
-        if self._answers():
+        if self._wait_for_answer():
             return None
         # All of it, since the last line may be that it ends.
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         self.stop()
         return next((line for line in lines if "in use" in line), lines[-1] if lines else "no output")
 
-    def _answers(self) -> bool:
+    def _wait_for_answer(self) -> bool:
         """Whether this server comes to answer in time, and no other one at its port."""
         assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -195,9 +195,9 @@ class EmbeddedRedis:
     def close(self) -> None:
         """End the server and remove its folder."""
         self.stop()
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
+        if self._reserved_socket is not None:
+            self._reserved_socket.close()
+            self._reserved_socket = None
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None

@@ -33,11 +33,11 @@ class DemoProcess:
     log: Path
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the process is no more."""
         return self.process.poll() is not None
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """The last line that it printed, else its exit status."""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(errors="replace").strip().splitlines()
@@ -46,7 +46,7 @@ class DemoProcess:
         return f"exit status {self.process.returncode}"
 
 
-def start(title: str, command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> DemoProcess:
+def start_process(title: str, command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> DemoProcess:
     """A new child in a session of its own: Ctrl-C at the terminal is for the demo, which ends its children in order.
 
     It gets a pipe as its standard input that closes when the demo dies, and on Linux the kernel's word besides.
@@ -69,7 +69,7 @@ def start(title: str, command: Sequence[str], folder: Path, *, cwd: Path | None 
 
 def start_python(title: str, module: str, *arguments: str, folder: Path) -> DemoProcess:
     """A child that runs a module of the demo in this interpreter."""
-    return start(title, [sys.executable, "-m", f"{__package__}.{module}", *arguments], folder)
+    return start_process(title, [sys.executable, "-m", f"{__package__}.{module}", *arguments], folder)
 
 
 def start_workloads(redis_url: str, folder: Path) -> list[DemoProcess]:
@@ -88,10 +88,10 @@ def start_workloads(redis_url: str, folder: Path) -> list[DemoProcess]:
         start_python("Celery worker", "celery_work", redis_url, "work", folder=folder),
     ]
     bullmq = start_python("BullMQ in Python", "bullmq_work", redis_url, folder=folder)
-    return [*rq, *celery, bullmq, *_node(redis_url, folder), *_ruby(redis_url, folder)]
+    return [*rq, *celery, bullmq, *_start_node(redis_url, folder), *_start_sidekiq(redis_url, folder)]
 
 
-def _ruby(redis_url: str, folder: Path) -> list[DemoProcess]:
+def _start_sidekiq(redis_url: str, folder: Path) -> list[DemoProcess]:
     """Sidekiq, where Ruby has it."""
     ruby = shutil.which("ruby")
     if ruby is None:
@@ -99,20 +99,20 @@ def _ruby(redis_url: str, folder: Path) -> list[DemoProcess]:
     asked = subprocess.run([ruby, "-rsidekiq", "-e", "1"], capture_output=True, timeout=20, check=False)  # noqa: S603
     if asked.returncode:
         return []
-    return [start("Sidekiq", [ruby, "-W0", str(SIDEKIQ_SCRIPT), redis_url], folder)]
+    return [start_process("Sidekiq", [ruby, "-W0", str(SIDEKIQ_SCRIPT), redis_url], folder)]
 
 
-def _node(redis_url: str, folder: Path) -> list[DemoProcess]:
+def _start_node(redis_url: str, folder: Path) -> list[DemoProcess]:
     node = shutil.which("node")
     if node is None or not (NODE_FOLDER / "node_modules" / "bullmq").is_dir():
         return []
-    return [start("BullMQ in Node", [node, "worker.mjs", redis_url], folder, cwd=NODE_FOLDER)]
+    return [start_process("BullMQ in Node", [node, "worker.mjs", redis_url], folder, cwd=NODE_FOLDER)]
 
 
-def stop(children: Sequence[DemoProcess], within_s: float) -> None:
+def stop_processes(children: Sequence[DemoProcess], within_s: float) -> None:
     """End all `children` together: by SIGTERM, and what is left of them and of theirs after `within_s` by SIGKILL."""
     for child in children:
-        if not child.ended:
+        if not child.has_ended:
             child.process.terminate()
     deadline = time.monotonic() + within_s
     for child in children:

@@ -28,17 +28,17 @@ class WorkRate:
     _last: float | None = field(default=None, init=False)
     _next_burst: float | None = field(default=None, init=False)
 
-    def due(self, depth: int) -> int:
+    def jobs_due(self, depth: int) -> int:
         """Jobs to add since the last call, given how many wait already; what `bound` withholds is forgotten."""
         now = self.clock()
         passed, self._last = (0.0 if self._last is None else now - self._last), now
         rate = self.per_s * (1 + self.swing * math.sin(2 * math.pi * now / self.period_s))
-        self._owed += rate * passed * random.uniform(0.4, 1.6) + self._burst(now)
+        self._owed += rate * passed * random.uniform(0.4, 1.6) + self._burst_jobs(now)
         wanted = int(self._owed)
         self._owed -= wanted
         return max(0, min(wanted, self.bound - depth))
 
-    def _burst(self, now: float) -> int:
+    def _burst_jobs(self, now: float) -> int:
         if not self.burst:
             return 0
         if self._next_burst is None:  # the first one early: something shall move when the page opens

@@ -18,7 +18,7 @@ from rq.scheduler import RQScheduler
 from rq.worker import SimpleWorker
 
 from . import catalogue, shop
-from .parent_watch import end_with_parent, leave
+from .parent_watch import build_exit_action, end_with_parent
 from .rate import WorkRate
 
 QUEUES = ("thumbnails", "newsletter", "reports")
@@ -48,26 +48,26 @@ class RQProducer:
         self._later = WorkRate(per_s=0.15, bound=SCHEDULED_BOUND)
         self._keep = {"result_ttl": RESULT_TTL_S, "failure_ttl": FAILURE_TTL_S}
 
-    def tick(self) -> None:
+    def add_due_jobs(self) -> None:
         """Add what is due now."""
-        for _ in range(self._uploads.due(self.thumbnails.count)):
+        for _ in range(self._uploads.jobs_due(self.thumbnails.count)):
             width = random.choice((160, 320, 320, 640))
-            self.thumbnails.enqueue(shop.render_thumbnail, image=catalogue.image(), width=width, **self._keep)
-        for _ in range(self._letters.due(self.newsletter.count)):
-            self._letter()
-        for _ in range(self._reports.due(self.reports.count + self.deferred.get_job_count(cleanup=False))):
-            self._report()
-        for _ in range(self._later.due(self.scheduled.get_job_count(cleanup=False))):
+            self.thumbnails.enqueue(shop.render_thumbnail, image=catalogue.random_image(), width=width, **self._keep)
+        for _ in range(self._letters.jobs_due(self.newsletter.count)):
+            self._add_letter()
+        for _ in range(self._reports.jobs_due(self.reports.count + self.deferred.get_job_count(cleanup=False))):
+            self._add_report()
+        for _ in range(self._later.jobs_due(self.scheduled.get_job_count(cleanup=False))):
             later = timedelta(seconds=random.uniform(30, 300))
             self.newsletter.enqueue_in(later, shop.expire_downloads, older_than_days=14, **self._keep)
 
-    def _letter(self) -> None:
+    def _add_letter(self) -> None:
         if random.random() < 0.005:
             self.issue += 1
         job = self.newsletter.enqueue(
             shop.send_issue,
             issue=self.issue,
-            recipient=catalogue.recipient(),
+            recipient=catalogue.random_recipient(),
             retry=Retry(max=2, interval=[5, 20]),
             at_front=random.random() < 0.02,
             **self._keep,
@@ -81,7 +81,7 @@ class RQProducer:
         for job_id in self.canceled.get_job_ids(cleanup=False)[:-CANCELED_KEPT]:
             self.canceled.remove(job_id, delete_job=True)
 
-    def _report(self) -> None:
+    def _add_report(self) -> None:
         kind, month = random.choice(catalogue.REPORTS), catalogue.last_month()
         # Now and then less time than the work takes: RQ ends such a job by itself.
         limit_s = 3 if random.random() < 0.04 else 30
@@ -90,13 +90,13 @@ class RQProducer:
             shop.mail_report,
             kind,
             month,
-            recipient=catalogue.customer()["email"],
+            recipient=catalogue.random_customer()["email"],
             depends_on=Dependency(jobs=[built], allow_failure=True),
             **self._keep,
         )
 
 
-def produce(redis_url: str) -> None:
+def produce_jobs(redis_url: str) -> None:
     """Add work and put scheduled jobs into their queues in time, until the process is ended."""
     connection = Redis.from_url(redis_url)
     producer = RQProducer(connection)
@@ -106,7 +106,7 @@ def produce(redis_url: str) -> None:
     scheduler.acquire_locks()
     beaten = time.monotonic()
     while True:
-        producer.tick()
+        producer.add_due_jobs()
         scheduler.enqueue_scheduled_jobs()
         if time.monotonic() - beaten > HEARTBEAT_EVERY_S:
             scheduler.heartbeat()
@@ -114,7 +114,7 @@ def produce(redis_url: str) -> None:
         time.sleep(TICK_S)
 
 
-def work(redis_url: str, name: str, queues: list[str]) -> None:
+def run_worker(redis_url: str, name: str, queues: list[str]) -> None:
     """Run jobs of `queues`, in their order, until the process is ended.
 
     In this process and not, as RQ's default worker, in a fork per job: the demo shares its processors with the page.
@@ -127,11 +127,11 @@ def work(redis_url: str, name: str, queues: list[str]) -> None:
 
 def main(redis_url: str, role: str, *names: str) -> None:
     """Play one role of the demo."""
-    end_with_parent(leave(redis_url))
+    end_with_parent(build_exit_action(redis_url))
     if role == "produce":
-        produce(redis_url)
+        produce_jobs(redis_url)
     else:
-        work(redis_url, names[0], list(names[1:]))
+        run_worker(redis_url, names[0], list(names[1:]))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import rq  # noqa: F401
 
 from ..errors import ConfigurationError
 from .embedded import EmbeddedRedis, reserved_port
-from .processes import TOKEN_FILE, DemoProcess, start_python, start_workloads, stop
+from .processes import TOKEN_FILE, DemoProcess, start_python, start_workloads, stop_processes
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9181
@@ -45,10 +45,10 @@ def main(arguments: argparse.Namespace) -> int:
     """
     # Signals first, before the first line is printed: who reads it may end the demo at once.
     with _Signals() as signals, _chosen_port(arguments.port) as port:
-        return _start(port, signals, no_auth=arguments.no_auth or os.environ.get("QUEUEDECK_AUTH") == "none")
+        return _start_demo(port, signals, no_auth=arguments.no_auth or os.environ.get("QUEUEDECK_AUTH") == "none")
 
 
-def _start(port: int, signals: _Signals, *, no_auth: bool) -> int:
+def _start_demo(port: int, signals: _Signals, *, no_auth: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="queuedeck-demo-") as folder,
         EmbeddedRedis(options=REDIS_OPTIONS) as redis,
@@ -57,30 +57,30 @@ def _start(port: int, signals: _Signals, *, no_auth: bool) -> int:
         token = "" if no_auth else secrets.token_urlsafe(32)
         # In a file that only this user can read: what stands on a command line, everybody on the machine can.
         Path(folder, TOKEN_FILE).write_text(token)
-        if signals.asked:
+        if signals.stop_requested:
             return 0
         crew.board.append(start_python("dashboard", "serve", redis.url, str(port), folder, folder=Path(folder)))
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
-        return _run(crew, redis, signals, port, token)
+        return _run_demo(crew, redis, signals, port, token)
 
 
-def _run(crew: _DemoProcesses, redis: EmbeddedRedis, signals: _Signals, port: int, token: str) -> int:
+def _run_demo(crew: _DemoProcesses, redis: EmbeddedRedis, signals: _Signals, port: int, token: str) -> int:
     url = f"http://{HOST}:{port}/"
     board = crew.board[0]
     if not _wait_until_ready(f"{url}healthz", board, signals):
-        return 0 if signals.asked else _tell_end(board)
-    names = ", ".join(dict.fromkeys(_library(child.title) for child in crew.workloads))
+        return 0 if signals.stop_requested else _report_end(board)
+    names = ", ".join(dict.fromkeys(_library_title(child.title) for child in crew.workloads))
     print(f"Queuedeck demo: private Redis on {HOST}:{redis.port}; jobs from {names}.")
     print(f"Open {url}{'?token=' if token else ''}{token}   (Ctrl-C to stop)", flush=True)
     told: set[str] = set()
-    while not signals.asked:
+    while not signals.stop_requested:
         for child in crew.workloads:
-            if child.ended and child.title not in told:
+            if child.has_ended and child.title not in told:
                 told.add(child.title)
-                print(f"demo: {child.title} exited: {child.last_words()}; everything else keeps running", flush=True)
-        if board.ended:
-            return _tell_end(board)
-        if not redis.running:
+                print(f"demo: {child.title} exited: {child.last_output()}; everything else keeps running", flush=True)
+        if board.has_ended:
+            return _report_end(board)
+        if not redis.is_running:
             print("demo: the embedded Redis exited", flush=True)
             return EXIT_ENDED
         time.sleep(LOOK_EVERY_S)
@@ -88,12 +88,12 @@ def _run(crew: _DemoProcesses, redis: EmbeddedRedis, signals: _Signals, port: in
     return 0
 
 
-def _library(title: str) -> str:
+def _library_title(title: str) -> str:
     return title if title.startswith("BullMQ") else title.split()[0]
 
 
-def _tell_end(child: DemoProcess) -> int:
-    print(f"demo: the {child.title} exited: {child.last_words()}", flush=True)
+def _report_end(child: DemoProcess) -> int:
+    print(f"demo: the {child.title} exited: {child.last_output()}", flush=True)
     return EXIT_ENDED
 
 
@@ -108,34 +108,34 @@ class _DemoProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
-        stop(self.board, STOP_DASHBOARD_S)
-        stop(self.workloads, STOP_WORKLOADS_S)
+        stop_processes(self.board, STOP_DASHBOARD_S)
+        stop_processes(self.workloads, STOP_WORKLOADS_S)
 
 
 class _Signals:
     """Notes that the demo shall end instead of ending it in the middle of a step; a context manager."""
 
-    WANTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self.asked = False
-        self._before: list[object] = []
+        self.stop_requested = False
+        self._previous_handlers: list[object] = []
 
     def __enter__(self) -> _Signals:
-        self._before = [signal.signal(number, self._note) for number in self.WANTED]
+        self._previous_handlers = [signal.signal(number, self._record_signal) for number in self.HANDLED_SIGNALS]
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in zip(self.WANTED, self._before, strict=True):
+        for number, handler in zip(self.HANDLED_SIGNALS, self._previous_handlers, strict=True):
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+    def _record_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop_requested = True
 
 
 def _wait_until_ready(url: str, board: DemoProcess, signals: _Signals) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and not signals.asked and not board.ended:
+    while time.monotonic() < deadline and not signals.stop_requested and not board.has_ended:
         try:
             with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own server
                 return True

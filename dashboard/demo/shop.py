@@ -13,14 +13,14 @@ from .catalogue import BROKEN_IMAGE, DEAD_MAILBOX
 
 def render_thumbnail(image: str, width: int = 320) -> str:
     """Path of the thumbnail, after 0.15 to 0.7 s."""
-    _decode(image)
+    _decode_image(image)
     time.sleep(random.uniform(0.15, 0.7))
     if random.random() < 0.003:
         faults.disk_full(f"cache/thumbnails/{width}")
     return f"cache/thumbnails/{width}/{image.rsplit('/', 1)[-1]}"
 
 
-def _decode(image: str) -> None:
+def _decode_image(image: str) -> None:
     if image == BROKEN_IMAGE or random.random() < 0.003:
         faults.image_broken(image)
 
@@ -28,11 +28,11 @@ def _decode(image: str) -> None:
 def send_issue(issue: int, recipient: str) -> dict[str, str]:
     """What the mail server answered, after 0.05 to 0.3 s."""
     time.sleep(random.uniform(0.05, 0.3))
-    _deliver(recipient)
+    _deliver_mail(recipient)
     return {"recipient": recipient, "message_id": f"<issue-{issue}.{random.randint(10**6, 10**7)}@shop.example>"}
 
 
-def _deliver(recipient: str) -> None:
+def _deliver_mail(recipient: str) -> None:
     if recipient == DEAD_MAILBOX:
         faults.mailbox_unknown(recipient)
     if random.random() < 0.05:
@@ -48,7 +48,7 @@ def build_report(kind: str, month: str) -> dict[str, object]:
             job.meta["progress"] = {"step": step, "percent": round(100 * number / len(steps))}
             job.save_meta()
         if step == "convert currencies":
-            _convert(kind)
+            _convert_currencies(kind)
         time.sleep(random.uniform(0.5, 1.5))
     return {
         "path": f"reports/{month}/{kind}.pdf",
@@ -57,7 +57,7 @@ def build_report(kind: str, month: str) -> dict[str, object]:
     }
 
 
-def _convert(kind: str) -> None:
+def _convert_currencies(kind: str) -> None:
     if random.random() < 0.07:
         faults.exchange_rates_are_a_page()
     if kind == "refunds" and random.random() < 0.2:

@@ -12,19 +12,21 @@ from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
 from ..sources.source import Source
 from . import acl, libraries, permissions, server
-from .findings import DoctorFinding, FindingLevel, exit_status, note
+from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
 
 def main(settings: Settings) -> int:
     """Print what is found, source by source; 0 fine, 1 with warnings, 2 with problems. Reads only."""
     every: list[DoctorFinding] = []
-    for source, findings in diagnose(settings):
+    for source, findings in diagnose_sources(settings):
         say(f"{source.name} · {source.address}")
         for finding in findings:
             say(f"  {finding}")
         every.extend(findings)
     counts = Counter(finding.level for finding in every)
-    say(f"{_count(counts[FindingLevel.PROBLEM], 'problem')}, {_count(counts[FindingLevel.WARNING], 'warning')}")
+    say(
+        f"{_format_count(counts[FindingLevel.PROBLEM], 'problem')}, {_format_count(counts[FindingLevel.WARNING], 'warning')}"
+    )
     return exit_status(every)
 
 
@@ -39,7 +41,7 @@ def print_acl(settings: Settings) -> int:
         say(f"# {source.name} · {source.address}")
         is_store = number == 0 and settings.store_url is None
         try:
-            lines = list(_acl_of(source, watched.backends[name], settings, is_store=is_store))
+            lines = list(_acl_lines(source, watched.backends[name], settings, is_store=is_store))
         except QueuedeckError as exc:
             lines, status = [f"# {exc.message.rstrip('.')}. {exc.hint or ''}".rstrip()], 2
         for line in lines:
@@ -50,7 +52,7 @@ def print_acl(settings: Settings) -> int:
         say(f"# store_url · {store.address}")
         try:
             say("# Queuedeck's own data.")
-            say(acl.store_line(acl.version_of(store), settings.store_prefix))
+            say(acl.store_line(acl.read_version(store), settings.store_prefix))
         except QueuedeckError as exc:
             say(f"# {exc.message}")
             status = 2
@@ -58,8 +60,8 @@ def print_acl(settings: Settings) -> int:
     return status
 
 
-def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *, is_store: bool) -> Iterator[str]:
-    version = acl.version_of(source)
+def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings, *, is_store: bool) -> Iterator[str]:
+    version = acl.read_version(source)
     if version < (7, 0):
         yield "# Redis before 7 cannot grant read and write access separately: each command is granted on all keys."
     yield "# Read-only access to everything."
@@ -70,7 +72,7 @@ def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *
     if settings.read_only:
         return
     for backend in backends:
-        refs, _ = libraries.search(backend)
+        refs, _ = libraries.find_queues(backend)
         if not refs:
             continue
         listening = acl.listening_line(backend)
@@ -81,38 +83,40 @@ def _acl_of(source: Source, backends: tuple[Backend, ...], settings: Settings, *
         yield acl.acting_line(backend, refs, version)
 
 
-def diagnose(settings: Settings) -> Iterator[tuple[Source, list[DoctorFinding]]]:
+def diagnose_sources(settings: Settings) -> Iterator[tuple[Source, list[DoctorFinding]]]:
     """(source, its findings) for each source in the order of the settings, and for the store where it is another."""
     watched = watch(settings)
     for number, (name, source) in enumerate(watched.sources.items()):
         is_store = number == 0 and settings.store_url is None
-        yield source, examine(source, watched.backends[name], is_store=is_store, fingerprint=watched.fingerprint)
+        yield source, examine_source(source, watched.backends[name], is_store=is_store, fingerprint=watched.fingerprint)
         source.close()
     if settings.store_url is not None:
         store = Source("store", settings.store_url, settings.store_prefix)
-        yield store, examine(store, (), is_store=True, fingerprint=watched.fingerprint)
+        yield store, examine_source(store, (), is_store=True, fingerprint=watched.fingerprint)
         store.close()
 
 
-def examine(
+def examine_source(
     source: Source, backends: tuple[Backend, ...], *, is_store: bool, fingerprint: str = ""
 ) -> list[DoctorFinding]:
     """Everything about one Redis; a server that cannot be asked is one finding."""
     findings: list[DoctorFinding] = []
     try:
-        findings += server.examine(source)
+        findings += server.examine_server(source)
         if backends:
-            findings += permissions.examine(source)
+            findings += permissions.examine_permissions(source)
         if is_store:
             findings += permissions.examine_store(source, fingerprint)
-        found = [finding for backend in backends for finding in libraries.examine(backend)]
+        found = [finding for backend in backends for finding in libraries.examine_library(backend)]
     except BackendUnavailable as exc:
-        return [*findings, permissions.unreachable(exc)]
+        return [*findings, permissions.unreachable_finding(exc)]
     findings += found
     if backends and all(finding.level is FindingLevel.NOTE for finding in found):
-        findings.append(note("No queues found.", "Is this the Redis and the database number that your workers use?"))
+        findings.append(
+            note_finding("No queues found.", "Is this the Redis and the database number that your workers use?")
+        )
     return findings
 
 
-def _count(number: int, word: str) -> str:
+def _format_count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"

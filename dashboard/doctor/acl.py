@@ -76,7 +76,7 @@ def parse_version(text: str | None) -> Version:
     return tuple(map(int, numbers[:2])) or (7, 0)
 
 
-def version_of(source: Source) -> Version:
+def read_version(source: Source) -> Version:
     """The version of a server, of Valkey that of the Redis it stems from. Raises BackendUnavailable. 1 round trip."""
     reply = source.batch([("INFO", "server")])[0]
     return parse_version(info_fields(reply).get("redis_version") if isinstance(reply, bytes) else None)
@@ -84,17 +84,17 @@ def version_of(source: Source) -> Version:
 
 def reading_line(version: Version = (7, 0)) -> str:
     """The line of a user that reads everything and changes nothing."""
-    return _line(_everything(version), (), version)
+    return _user_line(_all_keys(version), (), version)
 
 
 def publishing_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
     """The line of a user that besides keeps Queuedeck's own data, on the server that is watched."""
-    return _line((*_everything(version), f"~{prefix}:*"), own_commands(), version)
+    return _user_line((*_all_keys(version), f"~{prefix}:*"), own_commands(), version)
 
 
 def store_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
     """The line of a user that keeps Queuedeck's own data on a Redis of its own, at `store_url`."""
-    return _line((f"~{prefix}:*",), own_commands(), version)
+    return _user_line((f"~{prefix}:*",), own_commands(), version)
 
 
 def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (7, 0)) -> str:
@@ -110,19 +110,19 @@ def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (
 
 def listening_line(backend: Backend) -> str | None:
     """The line that lets the user hear what a library publishes; None where nothing is listened to."""
-    hearing = backend.hearing()
+    hearing = backend.event_access()
     if hearing is None:
         return None
     return " ".join(["ACL SETUSER", NAME, "+psubscribe", *(f"&{channel}" for channel in hearing.channels)])
 
 
-def missing(backend: Backend, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+def missing_grants(backend: Backend, refs: Sequence[QueueRef]) -> tuple[str, ...]:
     """The words of `acting_line` that this user has not been granted; () when it may act.
 
     Raises Unsupported where the server cannot say (Redis before 7), BackendUnavailable. Cost: 2 round trips.
     """
     source = backend.source
-    version = version_of(source)
+    version = read_version(source)
     if version < (7, 0):
         raise Unsupported(f"Redis {'.'.join(map(str, version))} cannot report what a user may change.")
     names = acting_commands(backend.name)
@@ -149,13 +149,13 @@ def own_commands() -> tuple[str, ...]:
 def acting_commands(library: str) -> tuple[str, ...]:
     """The commands beyond reading that acting on a library needs, in alphabetical order."""
     found: set[str] = {"eval"}
-    for name, text in _sources(library):
+    for name, text in _source_files(library):
         words = _IN_LUA.findall(text) if name.endswith(".lua") else _IN_PYTHON.findall(text)
         found.update(word.lower() for word in words)
     return tuple(sorted(found & (WRITING | OTHERS)))
 
 
-def _sources(library: str) -> Iterator[tuple[str, str]]:
+def _source_files(library: str) -> Iterator[tuple[str, str]]:
     """(name, text) of what a library's backend is made of."""
     package = files(backends)
     folders = [package / "lua", package / library]
@@ -167,11 +167,11 @@ def _sources(library: str) -> Iterator[tuple[str, str]]:
                 yield file.name, file.read_text("utf-8")
 
 
-def _everything(version: Version) -> tuple[str, ...]:
+def _all_keys(version: Version) -> tuple[str, ...]:
     return ("%R~*",) if version >= (7, 0) else ("~*",)
 
 
-def _line(keys: Iterable[str], commands: Iterable[str], version: Version) -> str:
+def _user_line(keys: Iterable[str], commands: Iterable[str], version: Version) -> str:
     words = ["ACL SETUSER", NAME, "on", ">PASSWORD", "resetkeys", *keys]
     words += ["resetchannels"] if version >= (6, 2) else []
     words += _READING

@@ -37,21 +37,21 @@ def exit_status(findings: Iterable[DoctorFinding]) -> int:
     return {FindingLevel.WARNING: 1, FindingLevel.PROBLEM: 2}.get(worst, 0)
 
 
-def ok(text: str) -> DoctorFinding:
+def ok_finding(text: str) -> DoctorFinding:
     """What is as it should be."""
     return DoctorFinding(FindingLevel.OK, text)
 
 
-def note(text: str, advice: str = "") -> DoctorFinding:
+def note_finding(text: str, advice: str = "") -> DoctorFinding:
     """What is good to know."""
     return DoctorFinding(FindingLevel.NOTE, text, advice)
 
 
-def warning(text: str, advice: str = "") -> DoctorFinding:
+def warning_finding(text: str, advice: str = "") -> DoctorFinding:
     """What is risky."""
     return DoctorFinding(FindingLevel.WARNING, text, advice)
 
 
-def problem(text: str, advice: str = "") -> DoctorFinding:
+def problem_finding(text: str, advice: str = "") -> DoctorFinding:
     """What is wrong."""
     return DoctorFinding(FindingLevel.PROBLEM, text, advice)

@@ -13,104 +13,106 @@ from ..backends.payloads.decoding import printable
 from ..errors import BackendUnavailable, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats
 from . import acl
-from .findings import DoctorFinding, note, ok, problem, warning
+from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 # One step of the search, and the whole of it: who asks the doctor waits for the answer.
-STEP = (500, 0.5)  # commands, seconds
+SEARCH_BUDGET = (500, 0.5)  # commands, seconds
 SEARCH_S = 15.0
 NAMES_SHOWN = 5
 
 
-def examine(backend: Backend) -> list[DoctorFinding]:
+def examine_library(backend: Backend) -> list[DoctorFinding]:
     """The queues of one library. Raises BackendUnavailable when the server is gone.
 
     Cost: the search of the key space, at most SEARCH_S, and 3 round trips; a few more, and up to 3 s, where the library
     publishes what it does.
     """
     try:
-        refs, unseen = search(backend)
-        stats = backend.stats(refs) if refs else []
-        versions = backend.versions(refs) if refs else ()
-        hearing = backend.hearing() if refs else None
+        refs, unseen = find_queues(backend)
+        stats = backend.read_stats(refs) if refs else []
+        versions = backend.library_versions(refs) if refs else ()
+        hearing = backend.event_access() if refs else None
     except ResponseError as exc:
-        return [problem(f"{backend.title} cannot be read: {exc}")]
+        return [problem_finding(f"{backend.title} cannot be read: {exc}")]
     except QueuedeckError as exc:
         if isinstance(exc, BackendUnavailable) and exc.reason != "forbidden":
             raise
-        return [problem(f"{backend.title} cannot be read: {exc.message}", exc.hint or "")]
-    findings = [_found(backend, stats, versions)]
-    doubt = backend.doubt(stats)
+        return [problem_finding(f"{backend.title} cannot be read: {exc.message}", exc.hint or "")]
+    findings = [_queues_finding(backend, stats, versions)]
+    doubt = backend.describe_ambiguity(stats)
     if doubt is not None:
-        findings.append(note(f"{backend.title}: {doubt[0]}.", f"{doubt[1]}."))
+        findings.append(note_finding(f"{backend.title}: {doubt[0]}.", f"{doubt[1]}."))
     if hearing is not None:
-        findings.append(_heard(backend, hearing))
+        findings.append(_events_finding(backend, hearing))
     if unseen is not None:
         findings.append(unseen)
     if refs and (backend.job_actions or backend.queue_actions):
-        findings.append(_may_act(backend, refs))
-    return [*findings, *_broken(backend, stats)]
+        findings.append(_examine_actions(backend, refs))
+    return [*findings, *_unreadable_findings(backend, stats)]
 
 
-def _may_act(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFinding:
+def _examine_actions(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFinding:
     """Whether people may act on this library through this user. Cost: 2 round trips."""
     try:
-        missing = acl.missing(backend, refs)
+        missing = acl.missing_grants(backend, refs)
     except Unsupported as exc:
-        return note(
+        return note_finding(
             f"{backend.title}: actions allowed: unknown. {exc.message}",
             "Run `queuedeck doctor --acl` for the ACL command.",
         )
     if not missing:
-        return ok(f"{backend.title}: actions allowed: yes")
-    return note(f"{backend.title}: actions allowed: no.", f"To allow them, grant {' '.join(missing)}.")
+        return ok_finding(f"{backend.title}: actions allowed: yes")
+    return note_finding(f"{backend.title}: actions allowed: no.", f"To allow them, grant {' '.join(missing)}.")
 
 
-def search(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:
+def find_queues(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:
     """(the queues, why there may be more of them; None where all were seen)."""
     deadline = time.monotonic() + SEARCH_S
     known: dict[str, QueueRef] = {}
     cursor: Any = None
     while True:
-        step = backend.discover(cursor, Budget(*STEP))
+        step = backend.discover_queues(cursor, Budget(*SEARCH_BUDGET))
         known.update((ref.key, ref) for ref in step.found)
         cursor = step.cursor
         if step.complete:
             return list(known.values()), None
         if step.problem is not None:
-            return list(known.values()), warning(f"{backend.title}: {step.problem}")
+            return list(known.values()), warning_finding(f"{backend.title}: {step.problem}")
         if time.monotonic() > deadline:
             why = f"{backend.title}: the search stopped after {SEARCH_S:.0f} s; there may be more queues."
-            return list(known.values()), note(why)
+            return list(known.values()), note_finding(why)
 
 
-def _found(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str]) -> DoctorFinding:
+def _queues_finding(backend: Backend, stats: Sequence[QueueStats], versions: Sequence[str]) -> DoctorFinding:
     if not stats:
-        return note(f"{backend.title}: no queues")
+        return note_finding(f"{backend.title}: no queues")
     prefixes = sorted({printable(queue.prefix) for queue in stats if queue.prefix})
     queues = sum(not queue.shared for queue in stats)
     count = f"{queues:,} queue{'' if queues == 1 else 's'}"
     under = f" under {', '.join(prefixes[:NAMES_SHOWN])}" if prefixes else ""
     more = f" and {len(prefixes) - NAMES_SHOWN} more prefixes" if len(prefixes) > NAMES_SHOWN else ""
     written = f"; written by version {', '.join(map(printable, versions))}" if versions else "; version unknown"
-    return ok(f"{backend.title}: {count}{under}{more}{written}")
+    return ok_finding(f"{backend.title}: {count}{under}{more}{written}")
 
 
-def _heard(backend: Backend, hearing: EventAccess) -> DoctorFinding:
+def _events_finding(backend: Backend, hearing: EventAccess) -> DoctorFinding:
     if not hearing.refused:
-        return ok(f"{backend.title}: this user can subscribe to {', '.join(hearing.channels)}")
+        return ok_finding(f"{backend.title}: this user can subscribe to {', '.join(hearing.channels)}")
     grants = " ".join(f"&{channel}" for channel in hearing.refused)
-    return note(
+    return note_finding(
         f"{backend.title}: this user cannot PSUBSCRIBE to {', '.join(hearing.refused)}: {hearing.without}.",
         f"Grant +psubscribe {grants}.",
     )
 
 
-def _broken(backend: Backend, stats: Sequence[QueueStats]) -> list[DoctorFinding]:
+def _unreadable_findings(backend: Backend, stats: Sequence[QueueStats]) -> list[DoctorFinding]:
     broken = [queue for queue in stats if queue.error]
     findings = [
-        warning(f"{backend.title} queue {printable(queue.name)!r} cannot be read: {printable(queue.error or '')}")
+        warning_finding(
+            f"{backend.title} queue {printable(queue.name)!r} cannot be read: {printable(queue.error or '')}"
+        )
         for queue in broken[:NAMES_SHOWN]
     ]
     if len(broken) > NAMES_SHOWN:
-        findings.append(warning(f"{backend.title}: {len(broken) - NAMES_SHOWN:,} more queues cannot be read."))
+        findings.append(warning_finding(f"{backend.title}: {len(broken) - NAMES_SHOWN:,} more queues cannot be read."))
     return findings

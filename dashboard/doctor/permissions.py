@@ -12,7 +12,7 @@ from ..errors import BackendUnavailable, Forbidden
 from ..sampling.snapshot_store import SnapshotStore
 from ..sources.source import Command, Source
 from ..store.redis_store import PREFIX
-from .findings import DoctorFinding, note, ok, problem, warning
+from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 NO_KEY = "queuedeck-doctor:no-such-key"
 OWN_KEY = f"{PREFIX}:doctor"
@@ -71,17 +71,17 @@ return redis.call('DEL', KEYS[1])
 """
 
 
-def examine(source: Source) -> list[DoctorFinding]:
+def examine_permissions(source: Source) -> list[DoctorFinding]:
     """What this user may not do of what Queuedeck needs. Raises BackendUnavailable. Cost: 7 round trips."""
-    findings = [finding for need in ESSENTIAL if (finding := _essential(source, need))]
+    findings = [finding for need in ESSENTIAL if (finding := _essential_finding(source, need))]
     if not findings:
-        findings.append(ok("This user can find, count and show jobs."))
-    if any(_key_refused(reply) for reply in source.batch([("LLEN", NO_KEY)])):
-        findings.append(note("This user cannot read every key: queues outside its key patterns are not shown."))
-    known = _is_known(source, SCRIPTS.commands[0])
+        findings.append(ok_finding("This user can find, count and show jobs."))
+    if any(_is_key_refused(reply) for reply in source.batch([("LLEN", NO_KEY)])):
+        findings.append(note_finding("This user cannot read every key: queues outside its key patterns are not shown."))
+    known = _is_known_command(source, SCRIPTS.commands[0])
     for need in (CLIENTS, SCRIPTS if known else SCRIPTS_BEFORE_7):
-        if refused := _refused(source, need.commands):
-            findings.append(note(f"This user cannot run {', '.join(refused)}: {need.without}."))
+        if refused := _refused_commands(source, need.commands):
+            findings.append(note_finding(f"This user cannot run {', '.join(refused)}: {need.without}."))
     return findings
 
 
@@ -101,7 +101,7 @@ def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
         return []
     age_s = max(0.0, store.now_s() - snapshot.sampled_at)
     return [
-        warning(
+        warning_finding(
             f"{printable(snapshot.sampler, 80)} sampled here {age_s:.0f} s ago with other settings: other sources, "
             f"libraries or rules, under the same {store.prefix}:*.",
             "Give one of the two another store_prefix, or stop one: only one of them evaluates alerts.",
@@ -115,58 +115,64 @@ def _examine_writing(source: Source) -> list[DoctorFinding]:
         source.execute("EVAL", _PUBLISH, 1, OWN_KEY)
         refused = store.refused_writes(by_trying=False)
     except Forbidden as exc:
-        return [_unpublished(str(exc.__cause__), store)]
+        return [_unpublished_finding(str(exc.__cause__), store)]
     except ResponseError as exc:
         unavailable = source.unavailable(exc)
         if unavailable.reason in ("full", "readonly"):
-            return [problem(f"{unavailable.message}: snapshots cannot be published.", unavailable.hint or "")]
-        return [_unpublished(str(exc), store)]
+            return [problem_finding(f"{unavailable.message}: snapshots cannot be published.", unavailable.hint or "")]
+        return [_unpublished_finding(str(exc), store)]
     if refused:
         missing = store.not_writable(refused)
-        return [problem(f"{missing.message}: no snapshots are published and no alerts are sent.", missing.hint or "")]
-    return [ok(f"Snapshots can be published under {store.prefix}:*, and alerts can be sent.")]
+        return [
+            problem_finding(
+                f"{missing.message}: no snapshots are published and no alerts are sent.", missing.hint or ""
+            )
+        ]
+    return [ok_finding(f"Snapshots can be published under {store.prefix}:*, and alerts can be sent.")]
 
 
-def unreachable(exc: BackendUnavailable) -> DoctorFinding:
+def unreachable_finding(exc: BackendUnavailable) -> DoctorFinding:
     """The one line for a server that cannot be asked."""
-    return problem(f"{exc.message.rstrip('.')}.", exc.hint or "")
+    return problem_finding(f"{exc.message.rstrip('.')}.", exc.hint or "")
 
 
-def _essential(source: Source, need: CommandNeed) -> DoctorFinding | None:
-    refused = _refused(source, need.commands)
+def _essential_finding(source: Source, need: CommandNeed) -> DoctorFinding | None:
+    refused = _refused_commands(source, need.commands)
     if not refused:
         return None
     names = ", ".join(refused)
     grants = " ".join(f"+{name.lower().replace(' ', '|')}" for name in refused)
-    return problem(f"This user cannot run {names}, needed for {need.purpose}: {need.without}.", f"Grant {grants}.")
+    return problem_finding(
+        f"This user cannot run {names}, needed for {need.purpose}: {need.without}.", f"Grant {grants}."
+    )
 
 
-def _refused(source: Source, commands: Sequence[Command]) -> list[str]:
+def _refused_commands(source: Source, commands: Sequence[Command]) -> list[str]:
     """The names of those of `commands` that the user may not run; a key that it may not read is another matter."""
     replies = source.batch(commands)
     return [
-        _name(command)
+        _command_name(command)
         for command, reply in zip(commands, replies, strict=True)
-        if isinstance(reply, NoPermissionError) and not _key_refused(reply)
+        if isinstance(reply, NoPermissionError) and not _is_key_refused(reply)
     ]
 
 
-def _is_known(source: Source, command: Command) -> bool:
+def _is_known_command(source: Source, command: Command) -> bool:
     reply = source.batch([command])[0]
     return not (isinstance(reply, ResponseError) and "unknown command" in str(reply).lower())
 
 
-def _name(command: Command) -> str:
+def _command_name(command: Command) -> str:
     words = command[:2] if command[0] == "CLIENT" else command[:1]
     return " ".join(str(word) for word in words)
 
 
-def _key_refused(reply: object) -> bool:
+def _is_key_refused(reply: object) -> bool:
     """Redis 6 and 7: "… to access one of the keys used as arguments"; 7.2: "No permissions to access a key"."""
     return isinstance(reply, NoPermissionError) and " access " in str(reply)
 
 
-def _unpublished(reason: str, store: SnapshotStore) -> DoctorFinding:
-    return note(
+def _unpublished_finding(reason: str, store: SnapshotStore) -> DoctorFinding:
+    return note_finding(
         f"Snapshots cannot be published under {store.prefix}:* ({reason}): each dashboard process samples on its own.",
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..model import RedisHealth
 from ..sources.info import info_fields, parse_info
 from ..sources.source import Source
-from .findings import DoctorFinding, note, ok, problem, warning
+from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 OLDEST_VERSION = (6, 2)
 MEMORY_WARNING_RATIO = 0.8
@@ -17,108 +17,118 @@ CLIENTS_WARNING_RATIO = 0.9
 _DIGITS = re.compile(r"\d{1,9}")
 
 
-def examine(source: Source) -> list[DoctorFinding]:
+def examine_server(source: Source) -> list[DoctorFinding]:
     """What this server is, and what about it is risky. Raises BackendUnavailable. Cost: 2 round trips."""
     info, keys = source.batch([("INFO",), ("DBSIZE",)])
     if not isinstance(info, bytes):
-        return [warning("INFO is not permitted: version, memory and risks are unknown.", "Grant +info to this user.")]
+        return [
+            warning_finding(
+                "INFO is not permitted: version, memory and risks are unknown.", "Grant +info to this user."
+            )
+        ]
     health = parse_info(info, keys if isinstance(keys, int) else None)
     fields = info_fields(info)
     return [
-        _identity(health),
-        *_version(health),
-        *_role(health, fields),
-        *_memory(health),
-        *_persistence(health, fields, _save_points(source)),
-        *_clients(health),
+        _identity_finding(health),
+        *_version_findings(health),
+        *_role_findings(health, fields),
+        *_memory_findings(health),
+        *_persistence_findings(health, fields, _read_save_points(source)),
+        *_clients_findings(health),
     ]
 
 
-def _identity(health: RedisHealth) -> DoctorFinding:
+def _identity_finding(health: RedisHealth) -> DoctorFinding:
     facts = [
-        f"up {_duration(health.uptime_s)}" if health.uptime_s is not None else "",
+        f"up {_format_duration(health.uptime_s)}" if health.uptime_s is not None else "",
         f"{health.clients:,} clients" if health.clients is not None else "",
         f"{health.keys:,} keys" if health.keys is not None else "",
-        f"{_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
+        f"{_format_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
     ]
     name = f"{health.flavour.title()} {health.version or 'of unknown version'}"
-    return ok(f"{name}: {', '.join(filter(None, facts)) or 'no details available'}")
+    return ok_finding(f"{name}: {', '.join(filter(None, facts)) or 'no details available'}")
 
 
-def _version(health: RedisHealth) -> Iterator[DoctorFinding]:
+def _version_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
     numbers = tuple(int(number) for number in _DIGITS.findall((health.version or "")[:100])[:2])
     if numbers and numbers < OLDEST_VERSION:
-        yield warning(
+        yield warning_finding(
             f"Version {health.version} is older than {'.'.join(map(str, OLDEST_VERSION))}, the oldest one tested.",
             "Upgrade Redis: this version no longer gets security fixes.",
         )
 
 
-def _role(health: RedisHealth, fields: dict[str, str]) -> Iterator[DoctorFinding]:
+def _role_findings(health: RedisHealth, fields: dict[str, str]) -> Iterator[DoctorFinding]:
     if health.role is not None and health.role != "master":
-        yield warning(f"This server is a {health.role}: its data may lag.", "Point the URL at the primary.")
+        yield warning_finding(f"This server is a {health.role}: its data may lag.", "Point the URL at the primary.")
         if fields.get("master_link_status") == "down":
-            yield problem("Replication link to the primary is down: the data is stale.")
+            yield problem_finding("Replication link to the primary is down: the data is stale.")
     if fields.get("cluster_enabled") == "1":
-        yield note("Redis Cluster: supported only if this node has all slots.")
+        yield note_finding("Redis Cluster: supported only if this node has all slots.")
 
 
-def _memory(health: RedisHealth) -> Iterator[DoctorFinding]:
+def _memory_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
     policy = health.eviction_policy
     if policy not in (None, "noeviction"):
         advice = "Set maxmemory-policy noeviction."
         if health.memory_limited and policy.startswith("allkeys"):
-            yield problem(f"Eviction policy {policy}: when Redis is full, it silently deletes jobs.", advice)
+            yield problem_finding(f"Eviction policy {policy}: when Redis is full, it silently deletes jobs.", advice)
         else:
-            yield warning(
+            yield warning_finding(
                 f"Eviction policy {policy}: when Redis is full, it may delete data that the libraries need.", advice
             )
     if health.memory_limited is False:
-        yield warning(
+        yield warning_finding(
             "maxmemory is not set: a growing queue can use all memory of the machine.",
             "Set maxmemory, and maxmemory-policy noeviction.",
         )
     ratio = health.memory_ratio
     if ratio is not None and ratio >= MEMORY_WARNING_RATIO:
-        say = problem if ratio >= MEMORY_PROBLEM_RATIO else warning
+        say = problem_finding if ratio >= MEMORY_PROBLEM_RATIO else warning_finding
         yield say(
-            f"{ratio:.0%} of maxmemory ({_size(health.maxmemory_bytes)}) is used: a full Redis refuses new jobs.",
+            f"{ratio:.0%} of maxmemory ({_format_size(health.maxmemory_bytes)}) is used: a full Redis refuses new jobs.",
             "Raise maxmemory, drain queues, or keep fewer finished jobs.",
         )
     if health.evicted_keys:
-        yield warning(f"{health.evicted_keys:,} keys evicted since the server started: jobs may be among them.")
+        yield warning_finding(f"{health.evicted_keys:,} keys evicted since the server started: jobs may be among them.")
 
 
-def _persistence(health: RedisHealth, fields: dict[str, str], save_points: str | None) -> Iterator[DoctorFinding]:
+def _persistence_findings(
+    health: RedisHealth, fields: dict[str, str], save_points: str | None
+) -> Iterator[DoctorFinding]:
     if health.persistence_ok is False:
-        yield problem("The last write to disk failed.", "Check the Redis log: is the disk full or not writable?")
+        yield problem_finding(
+            "The last write to disk failed.", "Check the Redis log: is the disk full or not writable?"
+        )
     if save_points == "" and fields.get("aof_enabled") == "0":
-        yield warning(
+        yield warning_finding(
             "Persistence is off: a restart of Redis loses every job.", "Set appendonly yes, or save points with save."
         )
 
 
-def _save_points(source: Source) -> str | None:
+def _read_save_points(source: Source) -> str | None:
     """The setting `save`; None where CONFIG is not permitted, as on most managed servers."""
     reply = source.batch([("CONFIG", "GET", "save")])[0]
     return reply[1].decode("utf-8", "replace") if isinstance(reply, list) and len(reply) == 2 else None
 
 
-def _clients(health: RedisHealth) -> Iterator[DoctorFinding]:
+def _clients_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
-        yield warning(f"{health.clients:,} of {health.max_clients:,} clients are connected.", "Raise maxclients.")
+        yield warning_finding(
+            f"{health.clients:,} of {health.max_clients:,} clients are connected.", "Raise maxclients."
+        )
     if health.rejected_connections:
-        yield warning(
+        yield warning_finding(
             f"{health.rejected_connections:,} connections rejected since the server started: maxclients was reached."
         )
 
 
-def _duration(seconds: int) -> str:
+def _format_duration(seconds: int) -> str:
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * length:
             return f"{seconds // length} {unit}"
     return f"{seconds} s"
 
 
-def _size(count: int | None) -> str:
+def _format_size(count: int | None) -> str:
     return "unknown" if count is None else f"{count / 2**20:,.1f} MiB"

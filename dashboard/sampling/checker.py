@@ -34,19 +34,19 @@ HUNG_S = 60.0
 class TickListener(Protocol):
     """Who wants to know how the ticks go: the alerts. Called by the tick's thread only."""
 
-    def taken_over(self, former: Snapshot | None) -> None:
+    def on_takeover(self, former: Snapshot | None) -> None:
         """This process leads from now on; `former` = what the last leader published."""
 
-    def sampled(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
+    def on_sample(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """A sample was published; False when another one leads by now. Raises BackendUnavailable, Forbidden."""
 
-    def followed(self) -> None:
+    def on_follow(self) -> None:
         """Another process leads. Raises BackendUnavailable, Forbidden."""
 
-    def well(self) -> None:
+    def on_success(self) -> None:
         """A tick came to its end and the store did what it was asked."""
 
-    def failed(self, problem: QueuedeckError) -> None:
+    def on_failure(self, problem: QueuedeckError) -> None:
         """The store could not be asked or written."""
 
 
@@ -132,14 +132,14 @@ class Checker:
             self._tell_failed(fault)  # the lease itself cannot be had; its thread has logged that
             return
         elif self._listener is not None:
-            self._listener.followed()
+            self._listener.on_follow()
         if self._listener is not None:
-            self._listener.well()
+            self._listener.on_success()
 
     def _tell_failed(self, problem: QueuedeckError) -> None:
         if self._listener is not None:
             try:
-                self._listener.failed(problem)
+                self._listener.on_failure(problem)
             except Exception:
                 log.exception("the outage of the store could not be told")
 
@@ -154,7 +154,7 @@ class Checker:
         else:
             self._leadership.lost()
             return
-        if self._listener is not None and not self._listener.sampled(epoch, snapshot, history):
+        if self._listener is not None and not self._listener.on_sample(epoch, snapshot, history):
             self._leadership.lost()
 
     def _take_over(self, epoch: int) -> None:
@@ -162,7 +162,7 @@ class Checker:
         former, history = self._store.read(with_history=True)
         self._sampler.adopt(former, history or History())
         if self._listener is not None:
-            self._listener.taken_over(former)
+            self._listener.on_takeover(former)
         self._led_epoch, self._history_sent = epoch, -1
 
     def _keep(self) -> None:

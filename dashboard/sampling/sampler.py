@@ -152,7 +152,7 @@ class Sampler:
     def sample(self, epoch: int = 0) -> Snapshot:
         """A new snapshot. A source or backend that cannot be read is told in it, never raised.
 
-        Cost per source: 1 round trip for its health, per backend those of `stats` and `flow`; searching for queues
+        Cost per source: 1 round trip for its health, per backend those of `stats` and `read_flow`; searching for queues
         comes on top while it is due.
         """
         with _collecting_later():
@@ -193,7 +193,7 @@ class Sampler:
         for backend in self._watch.backends[source.name]:
             try:
                 if leading:
-                    backend.tend()
+                    backend.maintain()
                 problem = self._search(source, backend)
                 if problem is not None:
                     problems.append(f"{backend.title}: {problem}")
@@ -266,7 +266,7 @@ class Sampler:
 
     def _adopt_queue(self, queue: QueueStats) -> None:
         for backend in self._watch.backends.get(queue.source, ()):
-            if backend.name == queue.backend and (ref := backend.wanted_ref(queue.ref)) is not None:
+            if backend.name == queue.backend and (ref := backend.configured_ref(queue.ref)) is not None:
                 self._searches.setdefault((queue.source, backend.name), _QueueSearch()).add(ref)
 
     def _search_of(self, source: Source, backend: Backend) -> _QueueSearch:
@@ -280,7 +280,7 @@ class Sampler:
         commands, seconds = LATER_BUDGET if search.complete else FIRST_BUDGET
         budget = Budget(commands, seconds)
         try:
-            step = backend.discover(search.cursor, budget)
+            step = backend.discover_queues(search.cursor, budget)
         except ResponseError as exc:
             # What was found before can be read all the same.
             step = Discovery((), complete=False, cursor=None, problem=printable(str(exc), 200))
@@ -307,15 +307,15 @@ class Sampler:
 
     def _read(self, source: Source, backend: Backend, problems: list[str]) -> tuple[list[QueueStats], float | None]:
         """The queues with their rates, and what finished per minute in those of them that cannot be told apart."""
-        refs = backend.distinct(list(self._search_of(source, backend).known.values()))
+        refs = backend.disambiguate(list(self._search_of(source, backend).known.values()))
         if not refs:
             return [], None
         begun = monotonic_s()
         flows = self._flows.setdefault((source.name, backend.name), _BackendRates())
-        queues = read_each(lambda some: backend.stats_again(some, flows.seen), refs, _unreadable)
+        queues = read_each(lambda some: backend.refresh_stats(some, flows.seen), refs, _unreadable)
         now = monotonic_s()
         try:
-            delta, flows.cursor = backend.flow(refs, flows.cursor)
+            delta, flows.cursor = backend.read_flow(refs, flows.cursor)
         except QueuedeckError:
             raise
         except Exception:

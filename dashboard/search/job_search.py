@@ -226,7 +226,7 @@ def matching(
     while looked < rows:
         asked = JobQuery(state=state, page=looked // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
         with foreseen(f"The {state.value} jobs of {queue.name!r}"):
-            window = backend.window(queue.ref, asked)
+            window = backend.search_page(queue.ref, asked)
         for row in window.rows:
             looked += 1
             yield (row.job if query.matches(row, now) else None), looked
@@ -299,7 +299,7 @@ class _SearchRun:
                 return
             try:
                 with foreseen(f"job {job_id!r}", queue.name):
-                    job = self._backend_of(queue).job(queue.ref, job_id)
+                    job = self._backend_of(queue).read_job(queue.ref, job_id)
             except (NotFound, Unsupported):
                 continue
             except QueuedeckError as exc:
@@ -310,7 +310,7 @@ class _SearchRun:
 
     def sifts(self, queue: QueueStats, state: State) -> bool:
         """Whether the server itself looks through a list."""
-        return self._query.word is not None and self._backend_of(queue).sifts(state)
+        return self._query.word is not None and self._backend_of(queue).can_scan(state)
 
     def through(self, queue: QueueStats, state: State, count: int | None, offset: int, turn: int) -> int | None:
         """Look at the rows of one list from `offset` on that are due in this `turn`; where to go on when time or room
@@ -334,7 +334,7 @@ class _SearchRun:
         """Look at one stretch of a list; where the next begins, None at the end or where that is not permitted."""
         try:
             with foreseen(f"the {state.value} jobs", queue.name):
-                found = self._backend_of(queue).sift(queue.ref, state, self._query.word or "", offset)
+                found = self._backend_of(queue).scan_matches(queue.ref, state, self._query.word or "", offset)
         except QueuedeckError as exc:
             self._problems.append(f"{queue.name}: {exc.message}")
             return None
@@ -361,7 +361,7 @@ class _SearchRun:
             query = JobQuery(state=state, page=offset // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
             try:
                 with foreseen(f"the {state.value} jobs", queue.name):
-                    window = self._backend_of(queue).window(queue.ref, query)
+                    window = self._backend_of(queue).search_page(queue.ref, query)
             except QueuedeckError as exc:
                 self._problems.append(f"{queue.name}: {exc.message}")
                 return None

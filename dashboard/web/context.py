@@ -20,13 +20,13 @@ from ..actions.trash import Trash
 from ..alerts.evaluation.preview import RulePreview
 from ..alerts.evaluation.rule_history import RuleHistories
 from ..alerts.rules.ruleset import RuleInForce
-from ..alerts.runtime import check as check_alerts
+from ..alerts.runtime import check_settings as check_alerts
 from ..alerts.service import AlertService, CheckerHealth
 from ..backends.actions import JobRef
 from ..backends.base import Backend
 from ..backends.monitored_sources import LibraryTitles, MonitoredSources, watch
 from ..backends.unreadable_data import foreseen
-from ..checker_process import RunningChecker, start
+from ..checker_process import RunningChecker, start_checker
 from ..dead_letters.annotations import AnnotationStore
 from ..dead_letters.group_jobs import UnreadList, unread_line
 from ..dead_letters.groups import GroupMember
@@ -162,14 +162,14 @@ class AppContext:
     def jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
         """One page of a list, read live. Raises as Backend.jobs."""
         with foreseen(f"The {query.state.value} jobs of {queue.name!r}"):
-            page = self.backend(queue.source, queue.backend).jobs(queue.ref, query)
+            page = self.backend(queue.source, queue.backend).list_jobs(queue.ref, query)
         self.names.see(page.jobs)
         return page
 
     def job(self, queue: QueueStats, job_id: str) -> Job:
         """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
         with foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
-            job = self.backend(queue.source, queue.backend).job(queue.ref, job_id)
+            job = self.backend(queue.source, queue.backend).read_job(queue.ref, job_id)
         return addressed(job, self.reading().snapshot)
 
     def workers(self) -> LiveBoard[Worker]:
@@ -198,7 +198,9 @@ class AppContext:
         backend = self.backend(queue.source, queue.backend)
         if Capability.CLASSES not in backend.capabilities:
             return None
-        return self._classes.get((queue.source, queue.backend, queue.prefix), lambda: backend.classes(queue.ref))
+        return self._classes.get(
+            (queue.source, queue.backend, queue.prefix), lambda: backend.read_class_stats(queue.ref)
+        )
 
     @property
     def desk(self) -> AlertService:
@@ -207,7 +209,7 @@ class AppContext:
 
     def checker_health(self) -> CheckerHealth:
         """Whether somebody watches the rules, a second old at most. Cost: mostly none, else as Desk.health."""
-        return self._health.get("checker", self.desk.health) or self.desk.health()
+        return self._health.get("checker", self.desk.checker_health) or self.desk.checker_health()
 
     def firing(self) -> FiringSummary | None:
         """What fires, in one line, a second old at most; None while it is not known."""
@@ -223,11 +225,11 @@ class AppContext:
         Cost: 1 round trip, 2 more per sample, 1 more a minute; see Desk.previews and Desk.hours.
         """
         here, reading = self._here(), self.reading()
-        entries, last = here.desk.editor.entries(), here.rules
+        entries, last = here.desk.editor.rules_in_force(), here.rules
         if last is not None and last.entries is entries and last.version == reading.version:
             return last
-        seen = here.desk.previews(reading.snapshot, reading.history) if reading.snapshot else {}
-        hours = here.desk.hours(reading.snapshot.sampled_at) if reading.snapshot else None
+        seen = here.desk.preview_rules(reading.snapshot, reading.history) if reading.snapshot else {}
+        hours = here.desk.rule_histories(reading.snapshot.sampled_at) if reading.snapshot else None
         here.rules = RuleOverview(reading.version, entries, seen, hours)
         return here.rules
 
@@ -236,7 +238,7 @@ class AppContext:
         """Why this process does not take part in sampling and alerting, or others do by other settings; None where it
         does."""
         here = self._here()
-        if (elsewhere := here.desk.elsewhere) is not None:
+        if (elsewhere := here.desk.ownership_conflict) is not None:
             return elsewhere
         work = here.work
         if work is not None and work.checker.problem is not None:
@@ -398,7 +400,7 @@ def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> Queu
 
 
 def addressed(job: Job, snapshot: Snapshot | None) -> Job:
-    """`job` with each link to a parent or child under the name that its queue has here, or without an address.
+    """`read_job` with each link to a parent or child under the name that its queue has here, or without an address.
 
     A backend knows the key of a linked queue, but not whether two queues of one name made it bear its prefix too.
     """
@@ -449,7 +451,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
         own[0].adopt(known, history)
         return own[0].sample(), own[0].history
 
-    work = start(settings, here, store, holder) if settings.checker == "auto" else None
+    work = start_checker(settings, here, store, holder) if settings.checker == "auto" else None
     reader = SnapshotReader(store, interval_s, own_sample, fingerprint=here.fingerprint)
 
     def queues_of(source: str, backend: str) -> list[QueueRef]:
@@ -476,8 +478,8 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
         reader,
         work,
         desk,
-        LiveList(here, Capability.WORKERS, lambda backend, refs: backend.workers(refs), interval_s),
-        LiveList(here, Capability.SCHEDULES, lambda backend, refs: backend.schedules(refs), interval_s),
+        LiveList(here, Capability.WORKERS, lambda backend, refs: backend.list_workers(refs), interval_s),
+        LiveList(here, Capability.SCHEDULES, lambda backend, refs: backend.list_schedules(refs), interval_s),
         actions,
         bulk,
         runner,

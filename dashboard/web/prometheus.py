@@ -76,9 +76,9 @@ def metrics() -> Response:
 def _firing() -> dict[str, int] | None:
     """How many alerts fire, by severity; None while nobody watches the rules, or the store does not tell."""
     try:
-        if not deck().desk.health().ok:
+        if not deck().desk.checker_health().ok:
             return None
-        board = deck().desk.now()
+        board = deck().desk.list_alerts()
     except (BackendUnavailable, Forbidden):
         return None
     counts = {severity.value: 0 for severity in Severity}

@@ -71,16 +71,16 @@ class Shelf(Backend):
     capabilities = frozenset({Capability.SEARCH})
     job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {State.DEAD: (Action.RETRY, Action.DELETE)}
     queue_actions = (Action.OBLITERATE,)
-    explained: ClassVar[Mapping[Action, str]] = {Action.RETRY: "Shelf puts it back into the list."}
-    withheld: ClassVar[Mapping[Action, str]] = {Action.PAUSE: "Shelf never rests."}
+    action_help: ClassVar[Mapping[Action, str]] = {Action.RETRY: "Shelf puts it back into the list."}
+    unsupported_reasons: ClassVar[Mapping[Action, str]] = {Action.PAUSE: "Shelf never rests."}
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         del cursor, budget
         names = sorted(raw.decode() for raw in self.source.execute("SMEMBERS", "shelf:names"))
         refs = [QueueRef(source=self.source.name, backend=self.name, name=name, key=f"shelf:{name}") for name in names]
         return Discovery(tuple(refs), complete=True, cursor=None)
 
-    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         replies = self.source.batch(
             [command for ref in refs for command in (("LLEN", f"{ref.key}:list"), ("ZCARD", f"{ref.key}:dead"))]
         )
@@ -100,12 +100,12 @@ class Shelf(Backend):
             for n, ref in enumerate(refs)
         ]
 
-    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+    def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         del refs, cursor
         return FlowDelta(queues=()), None
 
-    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
-        rows = self.window(ref, query)
+    def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+        rows = self.search_page(ref, query)
         return JobPage(
             jobs=tuple(row.job for row in rows.rows),
             page=query.page,
@@ -114,7 +114,7 @@ class Shelf(Backend):
             order="oldest first",
         )
 
-    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+    def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         first, last = query.offset, query.offset + query.per_page - 1
         if query.state is State.DEAD:
             flat = self.source.execute("ZRANGE", f"{ref.key}:dead", first, last, "WITHSCORES")
@@ -130,7 +130,7 @@ class Shelf(Backend):
         )
         return Window(rows=rows, total=total, order="oldest first")
 
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         score, position, body = self.source.batch(
             [
                 ("ZSCORE", f"{ref.key}:dead", job_id),
@@ -142,15 +142,15 @@ class Shelf(Backend):
             raise NotFound("There is no such job.")
         return _job(ref, job_id.encode(), score, body)
 
-    def act(
+    def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
         if action is not Action.RETRY:
-            return super().act(ref, action, state, picks, wishes)
+            return super().act_on_jobs(ref, action, state, picks, wishes)
         arguments = [part for pick in picks for part in (pick.id, pick.stamp or "")]
         return _acted(picks, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments))
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         replies = self.source.batch(
             [
                 command
@@ -170,11 +170,11 @@ class Shelf(Backend):
                 taken.append(JobBackup(id=pick.id, stamp=score.decode(), blob=blob, size_bytes=len(body)))
         return taken
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         arguments = [part for job in kept for part in (job.id, job.stamp or "")]
         return _acted(kept, self.source.execute("EVAL", _DELETE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", *arguments))
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         replies = [
             self.source.execute(
                 "EVAL", _RESTORE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", job.id, job.stamp, job.blob

@@ -328,7 +328,7 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
 def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 3_000)
     bury(bench.client, "mail", 3, body="needle", start=3_000)
-    window, looks, passed_s = bench.backend.window, 0, 0.0
+    window, looks, passed_s = bench.backend.search_page, 0, 0.0
     monkeypatch.setattr(running, "monotonic_s", lambda: time.monotonic() + passed_s)
 
     def slow(ref: QueueRef, query: JobQuery) -> Window:

@@ -58,7 +58,7 @@ def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
             if work.undoable
         )
         assert back == deleted
-        assert len(here.backend.picks(place.ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == deleted
+        assert len(here.backend.list_job_refs(place.ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == deleted
         assert list(night.ran(client)) == [1] * retried
 
 
@@ -66,12 +66,12 @@ def dead_of(backend: Backend, night: Night) -> JobListRef:
     """The list in which all of the dead jobs stand, once they are known."""
 
     def found() -> JobListRef | None:
-        backend.tend()
+        backend.maintain()
         refs = {ref.name: ref for ref in search(backend)}
         ref = refs.get("*") or refs.get(night.queue)
         if ref is None:
             return None
-        whole = len(backend.picks(ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == JOBS
+        whole = len(backend.list_job_refs(ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == JOBS
         return JobListRef(ref=ref, state=State.DEAD) if whole else None
 
     place = wait_until(found, what="all of the dead jobs")

@@ -101,7 +101,7 @@ def test_work_that_vanishes_while_its_jobs_are_listed(bench: Bench, monkeypatch:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     runner = bench.make_runner("here")
-    window = bench.backend.window
+    window = bench.backend.search_page
 
     def vanished_meanwhile(*arguments: Any) -> Any:
         bench.client.delete(record(work_id))

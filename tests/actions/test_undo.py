@@ -226,7 +226,7 @@ def test_thousands_of_waiting_jobs_stand_in_their_order_again(
 
 def waiting(parts: Parts) -> JobListRef:
     """The line of the queue."""
-    refs = parts.backend.discover(None, Budget(100, 5)).found
+    refs = parts.backend.discover_queues(None, Budget(100, 5)).found
     return JobListRef(ref=next(ref for ref in refs if ref.name == QUEUE), state=State.WAITING)
 
 

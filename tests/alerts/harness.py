@@ -52,14 +52,14 @@ class Recorder(Channel):
 
     def __init__(self, name: str = "ops", answers: Iterable[DeliveryResult] = (), *, groups: bool = True) -> None:
         self.id = name
-        self.groups = groups  # type: ignore[misc]
+        self.can_group = groups  # type: ignore[misc]
         self.answers = list(answers)
         self.given: list[Message] = []
         self.arrived: list[Message] = []
         self.gate: threading.Event | None = None  # set: every attempt waits for it
         self._lock = threading.Lock()
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         with self._lock:
             self.given.append(message)
             answer = self.answers.pop(0) if self.answers else DeliveryResult(ok=True, status="200")
@@ -95,7 +95,7 @@ class Process:
 
     def restart(self) -> None:
         """Forget all that this process knows."""
-        channels, tidy = tuple(self.channels), self.outbox.tidy
+        channels, tidy = tuple(self.channels), self.outbox.maintain
         self.engine = AlertEngine(self.alerts, self.rulebook, INTERVAL_S, self.holder, channels, tidy=tidy)
 
     def lease(self, lease_s: float = 15.0) -> int | None:
@@ -104,7 +104,7 @@ class Process:
     def tick(self, snapshot: Snapshot, epoch: int | None = None, history: History | None = None) -> bool:
         epoch = epoch or self.lease()
         assert epoch is not None
-        return self.engine.lead(epoch, snapshot, history or History())
+        return self.engine.lead_tick(epoch, snapshot, history or History())
 
     def deliver(self) -> int:
         """Send all that is due; how many messages were handled."""

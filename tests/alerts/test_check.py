@@ -13,7 +13,7 @@ import redis
 from dashboard.alerts import keys
 from dashboard.alerts.evaluation.durations import PersistedDurations
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.nagios_check import ExitStatus, judge
+from dashboard.nagios_check import ExitStatus, evaluate_once
 from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from dashboard.store.packing import pack, unpack
@@ -29,7 +29,7 @@ def settings(url: str, **keywords: Any) -> Settings:
 
 def test_a_redis_that_was_killed_is_critical(begin: Callable[..., Night], capsys: pytest.CaptureFixture[str]) -> None:
     night = begin()
-    assert judge(settings(night.server.url))[0] is ExitStatus.OK
+    assert evaluate_once(settings(night.server.url))[0] is ExitStatus.OK
     night.server.stop(kill=True)
     assert check(settings(night.server.url), as_json=False) == 2
     first, *_ = capsys.readouterr().out.splitlines()
@@ -47,8 +47,8 @@ def test_a_redis_that_is_down_is_what_its_rule_says(begin: Callable[..., Night])
     night.server.stop(kill=True)
     off = {"id": "redis-unreachable", **OFF}
     lenient = {"id": "down", "metric": "redis.unreachable_s", "warning": 30}
-    assert judge(settings(night.server.url, rules=[off, lenient]))[0] is ExitStatus.WARNING
-    assert judge(settings(night.server.url, rules=[off]))[0] is ExitStatus.UNKNOWN
+    assert evaluate_once(settings(night.server.url, rules=[off, lenient]))[0] is ExitStatus.WARNING
+    assert evaluate_once(settings(night.server.url, rules=[off]))[0] is ExitStatus.UNKNOWN
 
 
 def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
@@ -61,7 +61,7 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
     night.redis.config_set("save", "1 1")
     night.redis.set("app", "1")
     wait_until(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
-    code, troubles, _ = judge(settings(night.server.url))
+    code, troubles, _ = evaluate_once(settings(night.server.url))
     assert code is ExitStatus.CRITICAL
     assert "redis-writes-refused" in {trouble.rule.id for trouble in troubles}
     night.redis.config_set("save", "")  # else it would not end either
@@ -71,11 +71,11 @@ def test_a_replica_that_no_checker_has_seen_take_writes_is_unknown(begin: Callab
     night = begin()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     link_off = {"id": "redis-replica-link", **OFF}
-    code, troubles, problems = judge(settings(night.server.url, rules=[link_off]))
+    code, troubles, problems = evaluate_once(settings(night.server.url, rules=[link_off]))
     assert (code, troubles) == (ExitStatus.UNKNOWN, [])
     assert "read-only replica" in problems[0]
     meant = [link_off, {"id": "redis-writes-refused", **OFF}]
-    assert judge(settings(night.server.url, rules=meant))[::2] == (ExitStatus.OK, [])
+    assert evaluate_once(settings(night.server.url, rules=meant))[::2] == (ExitStatus.OK, [])
 
 
 def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_more(
@@ -86,7 +86,7 @@ def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_mo
     wait_until(lambda: _writable(night.redis), what="what the checker saw")
     checker.kill()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
-    code, troubles, problems = judge(settings(night.server.url))
+    code, troubles, problems = evaluate_once(settings(night.server.url))
     assert code is ExitStatus.CRITICAL
     assert [trouble.rule.id for trouble in troubles if trouble.severity == "critical"] == ["redis-writes-refused"]
     assert not any("read-only" in problem for problem in problems)
@@ -97,14 +97,14 @@ def test_a_replica_watched_by_a_checker_whose_store_is_elsewhere_is_well(
 ) -> None:
     night = begin()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
-    any_redis.set(keys.MEMORY, b"")
-    assert judge(settings(night.server.url, store_url=any_server.url))[0] is ExitStatus.UNKNOWN
-    any_redis.set(keys.MEMORY, pack(PersistedDurations()))
-    assert judge(settings(night.server.url, store_url=any_server.url))[0] is ExitStatus.OK
+    any_redis.set(keys.DURATIONS, b"")
+    assert evaluate_once(settings(night.server.url, store_url=any_server.url))[0] is ExitStatus.UNKNOWN
+    any_redis.set(keys.DURATIONS, pack(PersistedDurations()))
+    assert evaluate_once(settings(night.server.url, store_url=any_server.url))[0] is ExitStatus.OK
 
 
 def _writable(client: redis.Redis) -> bool:
-    kept = unpack(client.get(keys.MEMORY), PersistedDurations)
+    kept = unpack(client.get(keys.DURATIONS), PersistedDurations)
     return kept is not None and "main" in kept.writable
 
 
@@ -117,7 +117,7 @@ def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[
     night.drain()
 
     def found() -> tuple[ExitStatus, list[str], str]:
-        code, troubles, problems = judge(load(config=night.configure(), environ={}))
+        code, troubles, problems = evaluate_once(load(config=night.configure(), environ={}))
         return code, [trouble.rule.id for trouble in troubles], "; ".join(problems)
 
     night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
@@ -136,10 +136,10 @@ def test_a_store_that_is_down_is_critical_though_the_watched_redis_is_well(
     night = begin()
     night.server.stop(kill=True)
     wanted = settings(any_server.url, store_url=night.server.url)
-    code, (trouble,), _ = judge(wanted)
+    code, (trouble,), _ = evaluate_once(wanted)
     assert (code, trouble.rule.id, trouble.labels.source) == (ExitStatus.CRITICAL, "redis-unreachable", "store")
     off = settings(any_server.url, store_url=night.server.url, rules=[{"id": "redis-unreachable", **OFF}])
-    assert judge(off)[0] is ExitStatus.UNKNOWN
+    assert evaluate_once(off)[0] is ExitStatus.UNKNOWN
 
 
 def test_a_redis_that_does_not_answer_stands_first(
@@ -151,5 +151,5 @@ def test_a_redis_that_does_not_answer_stands_first(
     any_redis.rpush("rq:queue:mail", "a", "b")
     sources = [{"name": "main", "url": any_server.url}, {"name": "other", "url": night.server.url}]
     deep = {"id": "a-deep", "metric": "queue.depth", "critical": 1}
-    _, troubles, _ = judge(load(environ={}, keywords={"sources": sources, "rules": [deep]}))
+    _, troubles, _ = evaluate_once(load(environ={}, keywords={"sources": sources, "rules": [deep]}))
     assert [trouble.rule.id for trouble in troubles][:2] == ["redis-unreachable", "a-deep"]

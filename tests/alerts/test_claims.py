@@ -50,7 +50,7 @@ def attempt(claim: NotificationClaim, outcome: str) -> DeliveryAttempt:
 
 
 def claim(outbox: Outbox, token: str) -> NotificationClaim:
-    found = outbox.claim("ops", token, groups=False, spacing_s=0)
+    found = outbox.claim_next("ops", token, groups=False, spacing_s=0)
     assert found is not None
     return found
 
@@ -65,26 +65,26 @@ def test_who_lost_the_claim_does_not_give_the_message_up(
 ) -> None:
     assert outbox.enqueue(queued())
     slow = claim(outbox, "slow")
-    redis_client.zadd(keys.due("ops"), {slow.id: 0})  # its time is over
+    redis_client.zadd(keys.due_key("ops"), {slow.id: 0})  # its time is over
     quick = claim(outbox, "quick")
     assert quick.id == slow.id
     before = message(redis_client, slow.id)
-    assert not outbox.done(slow, outcome, attempt(slow, outcome))
+    assert not outbox.close_claim(slow, outcome, attempt(slow, outcome))
     assert message(redis_client, slow.id) == before
     assert before[b"state"] == b"sending"
     assert redis_client.zcard(keys.DEAD) == 0
     assert redis_client.zcard(keys.UNSENT) == 1
-    assert outbox.done(quick, "sent", attempt(quick, "sent"))
+    assert outbox.close_claim(quick, "sent", attempt(quick, "sent"))
     assert message(redis_client, quick.id)[b"state"] == b"sent"
 
 
 def test_who_lost_the_claim_and_sent_it_all_the_same_closes_it(outbox: Outbox, redis_client: redis.Redis) -> None:
     assert outbox.enqueue(queued())
     slow = claim(outbox, "slow")
-    redis_client.zadd(keys.due("ops"), {slow.id: 0})
+    redis_client.zadd(keys.due_key("ops"), {slow.id: 0})
     quick = claim(outbox, "quick")
-    assert outbox.done(slow, "sent", attempt(slow, "sent"))
-    assert not outbox.done(quick, "dead", attempt(quick, "dead"))
+    assert outbox.close_claim(slow, "sent", attempt(slow, "sent"))
+    assert not outbox.close_claim(quick, "dead", attempt(quick, "dead"))
     assert message(redis_client, slow.id)[b"state"] == b"sent"
 
 
@@ -96,14 +96,14 @@ def test_a_message_with_a_known_id_is_not_queued_again(
     store = AlertStore(Store(source))
     redis_client.set(LEAD, LEADER)
     redis_client.set(keys.BORN, BORN)
-    store.commit(LEADER, BORN, {}, [], [queued()])
+    store.commit_states(LEADER, BORN, {}, [], [queued()])
     if state != "queued":
         taken = claim(outbox, "here")
         if state != "sending":
-            assert outbox.done(taken, state, attempt(taken, state))
+            assert outbox.close_claim(taken, state, attempt(taken, state))
     every = sorted(key for key in redis_client.scan_iter(f"{PREFIX}:*"))
     before = {key: redis_client.dump(key) for key in every}
-    store.commit(LEADER, BORN, {}, [], [queued()])
+    store.commit_states(LEADER, BORN, {}, [], [queued()])
     assert {key: redis_client.dump(key) for key in sorted(redis_client.scan_iter(f"{PREFIX}:*"))} == before
-    store.commit(LEADER, BORN, {}, [], [queued("resolved", 2)])
+    store.commit_states(LEADER, BORN, {}, [], [queued("resolved", 2)])
     assert redis_client.zcard(keys.UNSENT) == (2 if state in ("queued", "sending") else 1)

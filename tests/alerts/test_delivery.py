@@ -28,13 +28,13 @@ class Moody(Channel):
 
     def __init__(self, seed: int) -> None:
         self.id = "ops"
-        self.groups = seed % 2 == 0  # type: ignore[misc]
+        self.can_group = seed % 2 == 0  # type: ignore[misc]
         self.dice = random.Random(seed)
         self.calm = False
         self.took: list[Message] = []
         self._lock = threading.Lock()
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         with self._lock:
             mood = 1.0 if self.calm else self.dice.random()
             if mood < 0.3:
@@ -47,12 +47,12 @@ class Moody(Channel):
 
 def die_within_a_send(process: Process, channel: Moody) -> None:
     """As a process that is killed after the provider took the message, before it could say so."""
-    claim = process.outbox.claim("ops", "dead", groups=channel.groups, spacing_s=0)
+    claim = process.outbox.claim_next("ops", "dead", groups=channel.can_group, spacing_s=0)
     if claim is not None and channel.dice.random() < 0.5:
-        from dashboard.alerts.delivery.message import PageLinks, compose
+        from dashboard.alerts.delivery.message import PageLinks, build_message
 
         notes = [member.note for member in claim.members]
-        channel.took.append(compose(claim.id, claim.kind, notes, PageLinks(None), "ops"))
+        channel.took.append(build_message(claim.id, claim.kind, notes, PageLinks(None), "ops"))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, make
+from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, build_channel
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.alerts.channels.fake_providers import HttpSink
 from tests.alerts.channels.smtp import SmtpSink
@@ -41,7 +41,7 @@ class Receiver:
             self.hooks = HttpSink()
             stack.callback(self.hooks.close)
             settings = {"url": self.hooks.url}
-        self.channel: Channel = make({"id": "ops", "kind": kind, **settings}, allow_private=True)
+        self.channel: Channel = build_channel({"id": "ops", "kind": kind, **settings}, allow_private=True)
 
     def texts(self) -> list[str]:
         if self.kind == "email":
@@ -88,7 +88,7 @@ def test_all_end_at_once(
     one.tick(deep(*(1000 - n for n in range(count))))
     deliver(one)
     (begun,) = receiver.take()
-    assert len(begun) == min(count, receiver.channel.shows)
+    assert len(begun) == min(count, receiver.channel.max_lines)
     assert 0 in begun
     one.tick(deep(*(1000 + 100 * n for n in range(count))))
     one.tick(deep(*(0 for _ in range(count))))

@@ -89,7 +89,7 @@ def test_siblings_become_one_message_worst_first(make_process: Make) -> None:
     process.deliver()
     (message,) = process.channels["ops"].arrived
     assert [line.value_text for line in message.lines] == [str(depth) for depth in range(60, 10, -1)]
-    assert wording.more(message) == "and 30 more"
+    assert wording.hidden_lines_text(message) == "and 30 more"
     process.tick(deep(*[0] * 50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]
@@ -119,7 +119,7 @@ def test_a_group_that_is_tried_again_is_the_same_message(make_process: Make, any
 def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     process.tick(deep(50))
-    lost = process.outbox.claim("ops", "killed", groups=True, spacing_s=0)
+    lost = process.outbox.claim_next("ops", "killed", groups=True, spacing_s=0)
     assert lost is not None
     assert process.deliver() == 0
     hurry(any_redis, by_ms=61_000)
@@ -132,7 +132,7 @@ def test_what_was_sent_while_the_store_was_away_is_not_sent_again(make_process: 
         def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
             if not self.given:
                 any_redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
-            return super().attempt(message, deadline)
+            return super().attempt_delivery(message, deadline)
 
     ops = Pausing()
     process = make_process("one", ops)
@@ -180,14 +180,14 @@ def test_what_was_refused_for_good_is_given_up_told_elsewhere_and_can_be_sent_ag
     process.tick(deep(0))
     process.deliver()
     assert (ops.kinds, chief.kinds) == ([], ["firing", "resolved"])  # the end goes to those who know the beginning
-    assert process.alerts.look().dead == {"ops": 1}
+    assert process.alerts.read_tick_inputs().dead == {"ops": 1}
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
-    fp = any_redis.hget(keys.message(name.decode()), "fp").decode()
-    assert process.outbox.revive(name.decode(), fp)
+    fp = any_redis.hget(keys.message_key(name.decode()), "fp").decode()
+    assert process.outbox.requeue_failed(name.decode(), fp)
     process.deliver()
     assert ops.kinds == ["firing"]
-    assert process.alerts.look().dead == {}
-    assert not process.outbox.revive(name.decode(), fp)
+    assert process.alerts.read_tick_inputs().dead == {}
+    assert not process.outbox.requeue_failed(name.decode(), fp)
 
 
 def test_a_given_up_message_fires_on_the_other_channels(make_process: Make) -> None:
@@ -210,7 +210,7 @@ def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Mak
     hurry(any_redis, by_ms=60_000)
     assert process.deliver() == 0
     hurry(any_redis, by_ms=60_000)
-    claim = process.outbox.claim("ops", "t", groups=True, spacing_s=0)
+    claim = process.outbox.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 1
 
@@ -224,7 +224,7 @@ def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process
     hurry(any_redis, by_ms=2100)
     process.deliver()
     hurry(any_redis, by_ms=600_000)
-    claim = process.outbox.claim("ops", "t", groups=True, spacing_s=0)
+    claim = process.outbox.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 3
 
@@ -255,7 +255,7 @@ def test_a_clock_of_redis_that_is_set_back_holds_no_message_up(
     process.tick(deep(50, 60))
     process.deliver()
     assert [(message.kind, len(message.lines)) for message in ops.arrived] == [("firing", 2)]
-    assert process.alerts.look().undelivered == {}
+    assert process.alerts.read_tick_inputs().undelivered == {}
 
 
 def test_what_waits_for_its_next_attempt_does_not_wait_an_hour_more(make_process: Make, any_redis: redis.Redis) -> None:
@@ -275,7 +275,7 @@ def test_what_is_being_sent_is_sent_again_a_minute_after_the_clock_was_set_back(
     ops = Recorder()
     process = make_process("one", ops)
     process.tick(deep(50))
-    assert process.outbox.claim("ops", "somebody who died", groups=True, spacing_s=0) is not None
+    assert process.outbox.claim_next("ops", "somebody who died", groups=True, spacing_s=0) is not None
     set_back(any_redis)
     process.tick(deep(50))
     assert process.deliver() == 0  # whoever claimed it may still send it
@@ -300,7 +300,7 @@ def test_a_leader_without_channels_tells_those_of_another_process(make_process: 
     """A dashboard by its Redis URL alone, and a checker whose file names the channels."""
     ops = Recorder()
     dashboard, checker = make_process("one", None), make_process("two", ops)
-    checker.engine.follow()
+    checker.engine.follow_leader()
     dashboard.tick(deep(50))
     checker.deliver()
     dashboard.tick(deep(0))
@@ -310,12 +310,12 @@ def test_a_leader_without_channels_tells_those_of_another_process(make_process: 
 
 def test_channels_of_a_process_that_ended_are_forgotten(make_process: Make, any_redis: redis.Redis) -> None:
     checker = make_process("two", Recorder())
-    assert checker.alerts.meet(["ops"]) == ("ops",)
-    assert checker.alerts.meet(["chief"]) == ("chief", "ops")
+    assert checker.alerts.register_channels(["ops"]) == ("ops",)
+    assert checker.alerts.register_channels(["chief"]) == ("chief", "ops")
     any_redis.zincrby(keys.CHANNELS, -30_001, "ops")
-    assert checker.alerts.meet([]) == ("chief",)
+    assert checker.alerts.register_channels([]) == ("chief",)
     any_redis.zincrby(keys.CHANNELS, 3_600_000, "chief")  # the clock of Redis was set back
-    assert checker.alerts.meet([]) == ()
+    assert checker.alerts.register_channels([]) == ()
 
 
 def test_a_leader_that_slept_through_its_lease_changes_nothing(make_process: Make, any_redis: redis.Redis) -> None:
@@ -352,7 +352,7 @@ def test_a_store_that_lost_its_data_gets_it_back(make_process: Make, any_redis: 
     leader.tick(deep(50))
     leader.deliver()
     leader.tick(deep(50, 60))  # a second message, unsent when the data goes
-    other.engine.follow()
+    other.engine.follow_leader()
     any_redis.flushall()
     survivor = other if follows else leader
     for _ in range(2):
@@ -382,28 +382,28 @@ def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
         load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, leader.rulebook
     )
     leader.tick(deep(50))
-    made = desk.editor.save({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
-    desk.keep_silence(desk.draft_silence(for_s=3600, by="ann", rule="own"))
+    made = desk.editor.save_rule({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
+    desk.save_silence(desk.draft_silence(for_s=3600, by="ann", rule="own"))
     over = desk.draft_silence(for_s=3600, by="ann", rule="deep")
-    desk.keep_silence(over)
+    desk.save_silence(over)
     desk.expire_silence(over.id)
     leader.tick(deep(50))
     leader.deliver()
     (seen,) = (state for state in leader.engine.states.values() if state.rule_id == "deep")
-    desk.acknowledge(seen.fp, episode=seen.episode, by="ann")
+    desk.acknowledge_alert(seen.fp, episode=seen.episode, by="ann")
     leader.tick(deep(50))
-    other.engine.follow()
+    other.engine.follow_leader()
     any_redis.flushall()
     survivor = other if follows else leader
     if follows:
-        other.engine.follow()  # it looks before anybody leads
+        other.engine.follow_leader()  # it looks before anybody leads
     for _ in range(3):
         survivor.tick(deep(50))
     survivor.deliver()
     assert {message.rule_id for message in ops.arrived} == {"deep"}
-    assert desk.editor.entry("own").rule == made
-    assert [silence.rule for silence in desk.silences()] == ["own"]
-    assert {alert.state.rule_id: alert.ack and alert.ack.by for alert in desk.now().firing} == {
+    assert desk.editor.find_rule("own").rule == made
+    assert [silence.rule for silence in desk.list_silences()] == ["own"]
+    assert {alert.state.rule_id: alert.ack and alert.ack.by for alert in desk.list_alerts().firing} == {
         "deep": "ann",
         "own": None,
     }
@@ -438,12 +438,12 @@ def test_messages_that_nobody_takes_are_given_up_after_a_day(make_process: Make,
     process = make_process("one", Recorder("gone"))
     process.tick(deep(50))
     process.tick(deep(0))
-    now = process.alerts.look().now
-    assert process.outbox.give_up_old(now) == 0
-    assert process.outbox.give_up_old(now + 86_400 + 120) == 2
+    now = process.alerts.read_tick_inputs().now
+    assert process.outbox.fail_expired(now) == 0
+    assert process.outbox.fail_expired(now + 86_400 + 120) == 2
     assert any_redis.zcard(keys.UNSENT) == 0
     assert not any_redis.keys(f"{PREFIX}:chain:*")
-    assert process.alerts.look().dead == {"gone": 2}
+    assert process.alerts.read_tick_inputs().dead == {"gone": 2}
 
 
 @pytest.mark.parametrize(("age_s", "arrives"), [(86_400 - 600, True), (86_400 + 600, False)])
@@ -459,7 +459,7 @@ def test_a_message_of_yesterday_is_given_up_and_told_elsewhere(
     process.deliver()
     assert process.channels["ops"].kinds == (["firing"] if arrives else [])
     assert process.channels["chief"].kinds == ([] if arrives else ["firing"])
-    assert process.alerts.look().dead == ({} if arrives else {"ops": 1})
+    assert process.alerts.read_tick_inputs().dead == ({} if arrives else {"ops": 1})
 
 
 def test_the_notifier_delivers_by_itself_and_a_hanging_channel_holds_up_no_other(make_process: Make) -> None:

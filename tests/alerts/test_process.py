@@ -17,7 +17,7 @@ from dashboard.alerts import keys
 from dashboard.alerts.evaluation.durations import PersistedDurations
 from dashboard.alerts.service import AlertService
 from dashboard.backends.monitored_sources import watch
-from dashboard.checker_process import RunningChecker, start
+from dashboard.checker_process import RunningChecker, start_checker
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
 from dashboard.sampling.leadership import Leadership
@@ -54,7 +54,7 @@ def begin(
             stack.callback(here.close)
             assert here.own is not None
             store = SnapshotStore(here.own)
-            work = start(settings, here, store, holder)
+            work = start_checker(settings, here, store, holder)
             stack.callback(work.stop)
             return work, AlertService(settings, store)
 
@@ -163,7 +163,7 @@ def test_a_name_that_is_no_utf_8_stops_no_tick(
     assert "caf" in sink.requests[0].body.decode()
 
     def kept() -> dict[str, float]:
-        found = unpack(redis_client.get(keys.MEMORY), PersistedDurations)
+        found = unpack(redis_client.get(keys.DURATIONS), PersistedDurations)
         return found.no_progress_s if found else {}
 
     wait_until(lambda: [name for name in kept() if "caf\udce9" in name], what="what a next leader needs")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.delivery.channels.base import build_channel
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from tests.alerts.channels import fake_providers
 from tests.alerts.channels.conftest import sink, smtp_sink  # noqa: F401
@@ -50,28 +50,28 @@ def end_when_it_arrived(server: HttpSink | SmtpSink, begun: list[Deadline]) -> N
     """The time of an attempt is up as soon as the server has its message."""
     wait_until(lambda: server.requests if isinstance(server, HttpSink) else server.mails, what="the attempt")
     begun[0]._end = 0.0
-    begun[0]._cut()
+    begun[0]._shut_down_sockets()
 
 
 def tried_again_and_ended(process: Process, chief: Recorder, client: redis.Redis) -> None:
     """The provider came to its senses, and then the breach ended."""
-    assert process.alerts.look().unsent
+    assert process.alerts.read_tick_inputs().unsent
     hurry(client)
     process.deliver()
     process.tick(deep(0))
     process.deliver()
-    assert not process.alerts.look().unsent
-    assert process.alerts.look().dead == {}
+    assert not process.alerts.read_tick_inputs().unsent
+    assert process.alerts.read_tick_inputs().dead == {}
     assert chief.given == []
 
 
 def hook(server: HttpSink) -> Any:
-    return make({"id": "ops", "kind": "webhook", "url": server.url}, allow_private=True)
+    return build_channel({"id": "ops", "kind": "webhook", "url": server.url}, allow_private=True)
 
 
 def post(server: SmtpSink) -> Any:
     table = {"id": "ops", "kind": "email", "host": "127.0.0.1", "port": server.port, "tls": "none"}
-    return make({**table, "from": "deck@example.com", "to": ["ops@example.com"]})
+    return build_channel({**table, "from": "deck@example.com", "to": ["ops@example.com"]})
 
 
 @newest_in_gate
@@ -115,7 +115,7 @@ def test_what_http_refuses_for_good_is_given_up_and_told_elsewhere(
 ) -> None:
     sink.answers = [status(code, Location=sink.url)]
     process, chief = begins(make_process, hook(sink), sink)
-    assert process.alerts.look().dead == {"ops": 1}
+    assert process.alerts.read_tick_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
     hurry(any_redis)
     process.deliver()
@@ -147,7 +147,7 @@ def test_what_mail_refuses_for_good_is_given_up_and_told_elsewhere(
 ) -> None:
     server = smtp_sink(data="550 no such thing")
     process, chief = begins(make_process, post(server), server)
-    assert process.alerts.look().dead == {"ops": 1}
+    assert process.alerts.read_tick_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
     hurry(any_redis)
     process.deliver()

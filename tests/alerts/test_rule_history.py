@@ -15,8 +15,8 @@ import redis
 from dashboard.alerts import keys
 from dashboard.alerts.evaluation.preview import RuleObservations, RulePreview
 from dashboard.alerts.evaluation.rule_history import STEP_S, RuleHistories
-from dashboard.alerts.rules.rule import Severity, parse
-from dashboard.alerts.store import HOURS_TTL_MS, MEMORY_TTL_MS, AlertStore
+from dashboard.alerts.rules.rule import Severity, parse_rule
+from dashboard.alerts.store import DURATIONS_TTL_MS, HISTORIES_TTL_MS, AlertStore
 from dashboard.model import Snapshot
 from dashboard.sampling.recent_history import History
 from dashboard.sources.source import metered
@@ -45,7 +45,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    look = AlertStore.look
+    look = AlertStore.read_tick_inputs
     monkeypatch.setattr(AlertStore, "look", lambda store: replace(look(store), now=clock.now))
     return clock
 
@@ -56,7 +56,7 @@ def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Ru
         assert process.tick(snapshot)
         clock.moves(1)
     assert process.tick(snapshot)
-    hours = process.alerts.hours()
+    hours = process.alerts.load_histories()
     assert hours is not None
     assert len(hours.rules["deep"].worst) >= least
     return hours
@@ -64,7 +64,7 @@ def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Ru
 
 def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, RulePreview]:
     desk = desk_of(process)
-    return desk.previews(snapshot, History(), [parse(rule, "test") for rule in rules])
+    return desk.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
 
 
 def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
@@ -76,8 +76,8 @@ def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
     assert before.rules["deep"].worst[-2:] == (50, 50)
     assert {line.labels.queue: line.points[-1] for line in before.rules["off"].lines} == {"q0": 50, "q1": 3}
     assert before.rules["mean"].worst[-1] == 50
-    assert 0 < any_redis.pttl(keys.HOURS) <= HOURS_TTL_MS
-    assert 0 < any_redis.pttl(keys.SIGHTS) <= MEMORY_TTL_MS
+    assert 0 < any_redis.pttl(keys.RULE_HISTORIES) <= HISTORIES_TTL_MS
+    assert 0 < any_redis.pttl(keys.OBSERVATIONS) <= DURATIONS_TTL_MS
 
     any_redis.delete(LEAD)  # as when the first one is killed
     clock.moves(3)  # without a leader
@@ -92,14 +92,14 @@ def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
     (line,) = (line for line in hour.lines if line.labels.queue == "q0")
     assert line.points == hour.worst
     assert not first.tick(deep(999), epoch=1)  # one that slept through its lease changes nothing
-    assert first.alerts.hours() == second.alerts.hours()
+    assert first.alerts.load_histories() == second.alerts.load_histories()
 
 
 def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(begin: Callable[..., Night]) -> None:
     night = begin()
 
     def since() -> float | None:
-        hours = unpack(night.redis.get(keys.HOURS), RuleHistories)
+        hours = unpack(night.redis.get(keys.RULE_HISTORIES), RuleHistories)
         return hours.rules["deep"].since if hours else None
 
     for _ in range(2):
@@ -120,7 +120,7 @@ def test_a_store_that_lost_its_data_gets_the_hour_back(
     before = points(process, clock, deep(50), 2)
     any_redis.flushall()
     assert process.tick(deep(50))
-    after = process.alerts.hours()
+    after = process.alerts.load_histories()
     assert after is not None
     assert after.rules["deep"].worst[:2] == before.rules["deep"].worst[:2]
 
@@ -130,11 +130,11 @@ def test_it_costs_no_round_trip_and_is_written_once_a_step(make_process: Make, a
     epoch = process.lease()
     for _ in range(2):
         process.tick(deep(0), epoch)
-    any_redis.delete(keys.HOURS, keys.SIGHTS)
+    any_redis.delete(keys.RULE_HISTORIES, keys.OBSERVATIONS)
     with metered() as meter:
         assert process.tick(deep(0), epoch)
     assert (meter.round_trips, meter.commands) == (2, 10)  # look and beat
-    assert not any_redis.exists(keys.HOURS, keys.SIGHTS)
+    assert not any_redis.exists(keys.RULE_HISTORIES, keys.OBSERVATIONS)
 
 
 def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Make) -> None:
@@ -144,7 +144,7 @@ def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Mak
     snapshot = deep(1, 0)  # one sample alone would not fire
     (state,) = process.engine.states.values()
     # The first tick of a leader told of a mean of 8; what it tells is no older than this.
-    process.engine._kept_at = float("-inf")
+    process.engine._persisted_at = float("-inf")
     process.tick(snapshot)
     (state,) = process.engine.states.values()
     seen = preview(process, snapshot, [MEAN])["mean"]
@@ -159,10 +159,10 @@ def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Mak
 def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clock: Clock) -> None:
     process = make_process()
     for rubbish in (b"", b"\x81\xa2at\xcb", b"\xc0", b"\x82\xa2at\x01\xa5rules\x01"):
-        any_redis.set(keys.HOURS, rubbish)
-        any_redis.set(keys.SIGHTS, rubbish)
-        assert process.alerts.hours() is None
-        assert process.alerts.memory()[1] is None
+        any_redis.set(keys.RULE_HISTORIES, rubbish)
+        any_redis.set(keys.OBSERVATIONS, rubbish)
+        assert process.alerts.load_histories() is None
+        assert process.alerts.load_last_evaluation()[1] is None
     good = points(process, clock, deep(50), 1)
     hour = good.rules["deep"]
     bad: list[RuleHistories] = [
@@ -179,19 +179,19 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clo
         ),
     ]
     for each in bad:
-        any_redis.set(keys.HOURS, pack(each))
-        assert process.alerts.hours() is None
-    any_redis.set(keys.SIGHTS, pack(RuleObservations(at=math.nan, rules={})))
-    assert process.alerts.memory()[1] is None
+        any_redis.set(keys.RULE_HISTORIES, pack(each))
+        assert process.alerts.load_histories() is None
+    any_redis.set(keys.OBSERVATIONS, pack(RuleObservations(at=math.nan, rules={})))
+    assert process.alerts.load_last_evaluation()[1] is None
 
 
 def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     process.tick(deep(50))
     desk = desk_of(process)
-    first = desk.hours(process.alerts.look().now)
+    first = desk.rule_histories(process.alerts.read_tick_inputs().now)
     assert first is not None
     with metered() as meter:
-        assert desk.hours(first.at + 0.5) is first
-        assert desk.hours(first.at + 3600) is first  # asked just now: there is nothing newer
+        assert desk.rule_histories(first.at + 0.5) is first
+        assert desk.rule_histories(first.at + 3600) is first  # asked just now: there is nothing newer
     assert meter.round_trips == 0

@@ -12,12 +12,12 @@ import redis
 from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import DeliveryResult
 from dashboard.alerts.evaluation.state_machine import AlertLabels
-from dashboard.alerts.rules.rule import Origin, Severity, parse
+from dashboard.alerts.rules.rule import Origin, Severity, parse_rule
 from dashboard.alerts.service import AlertService
 from dashboard.alerts.silences import WeeklyWindow
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
-from dashboard.nagios_check import Breached, ExitStatus, judge, wording
+from dashboard.nagios_check import Breached, ExitStatus, describe_breach, evaluate_once
 from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from tests.alerts.harness import DEEP, Process, Recorder, deep
@@ -39,7 +39,7 @@ def desk_of(process: Process, **keywords: Any) -> AlertService:
 def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(7, 50))
-    board = desk_of(process).now()
+    board = desk_of(process).list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in board.firing] == [
         ("q1", "critical"),
         ("q0", "warning"),
@@ -47,7 +47,7 @@ def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     ]
     assert board.worst is Severity.CRITICAL
     process.tick(deep(0, 0))
-    assert desk_of(process).now().worst is None
+    assert desk_of(process).list_alerts().worst is None
 
 
 def test_the_history_tells_begin_and_end_of_an_episode(make_process: Make) -> None:
@@ -56,7 +56,7 @@ def test_the_history_tells_begin_and_end_of_an_episode(make_process: Make) -> No
     process.tick(deep(70))
     process.tick(deep(0))
     process.tick(deep(50))
-    newest, oldest = desk_of(process).history()
+    newest, oldest = desk_of(process).list_past_incidents()
     assert newest.ended is None
     assert oldest.began is not None
     assert oldest.ended is not None
@@ -68,34 +68,34 @@ def test_an_acknowledged_episode_makes_no_reminders_and_the_next_one_is_told(mak
     desk = desk_of(process)
     ops = process.channels["ops"]
     process.tick(deep(50))
-    (alert,) = desk.now().firing
+    (alert,) = desk.list_alerts().firing
     with pytest.raises(Conflict):
-        desk.acknowledge(alert.state.fp, episode="another", by="ann")
-    assert desk.acknowledge(alert.state.fp, episode=alert.state.episode, by="ann").ack is not None
+        desk.acknowledge_alert(alert.state.fp, episode="another", by="ann")
+    assert desk.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="ann").ack is not None
     for _ in range(3):
         process.tick(deep(50))
         process.deliver()
     assert ops.kinds == ["firing"]
-    (seen,) = desk.now().firing
+    (seen,) = desk.list_alerts().firing
     assert seen.ack is not None
     assert seen.ack.by == "ann"
     process.tick(deep(0))
     process.tick(deep(50))
     process.deliver()
     assert ops.kinds == ["firing", "resolved", "firing"]
-    assert desk.now().firing[0].ack is None
+    assert desk.list_alerts().firing[0].ack is None
 
 
 def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) -> None:
     process = make_process()
     desk = desk_of(process)
     silence = desk.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
-    desk.keep_silence(silence)
+    desk.save_silence(silence)
     process.tick(deep(50))
     assert process.deliver() == 0
-    assert desk.now().firing[0].silence == silence
+    assert desk.list_alerts().firing[0].silence == silence
     desk.expire_silence(silence.id)
-    assert desk.silences() == ()
+    assert desk.list_silences() == ()
     process.tick(deep(50))
     assert process.deliver() == 1
     with pytest.raises(NotFound):
@@ -123,51 +123,51 @@ def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[
 def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) -> None:
     process = make_process()
     desk = desk_of(process)
-    made = desk.editor.save({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
+    made = desk.editor.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
     assert made.version == 1
     with pytest.raises(Conflict):
-        desk.editor.save({**DEEP, "id": "mine"}, by="bob", version=None)
-    assert desk.editor.save({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
+        desk.editor.save_rule({**DEEP, "id": "mine"}, by="bob", version=None)
+    assert desk.editor.save_rule({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
     with pytest.raises(Conflict):
-        desk.editor.save({**DEEP, "id": "mine"}, by="ann", version=1)
-    entry = desk.editor.entry("mine")
+        desk.editor.save_rule({**DEEP, "id": "mine"}, by="ann", version=1)
+    entry = desk.editor.find_rule("mine")
     assert (entry.origin, entry.edited_by, entry.rule.critical) == (Origin.PAGE, "bob", 20)
-    desk.editor.delete("mine", version=2)
+    desk.editor.delete_rule("mine", version=2)
     with pytest.raises(NotFound):
-        desk.editor.entry("mine")
+        desk.editor.find_rule("mine")
 
 
 def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_process: Make) -> None:
     desk = desk_of(make_process())
-    shipped = desk.editor.entry("queue-latency")
+    shipped = desk.editor.find_rule("queue-latency")
     assert (shipped.origin, shipped.rule.enabled) == (Origin.SHIPPED, True)
-    desk.editor.enable("queue-latency", on=False, by="ann", version=1)
-    entry = desk.editor.entry("queue-latency")
+    desk.editor.set_enabled("queue-latency", on=False, by="ann", version=1)
+    entry = desk.editor.find_rule("queue-latency")
     assert (entry.origin, entry.rule.enabled, entry.shipped) == (Origin.PAGE, False, True)
     assert entry.rule.critical == 1800
-    desk.editor.enable("queue-latency", on=True, by="ann", version=2)
-    assert desk.editor.entry("queue-latency").rule.enabled
-    desk.editor.delete("queue-latency", version=3)
-    assert desk.editor.entry("queue-latency") == shipped
+    desk.editor.set_enabled("queue-latency", on=True, by="ann", version=2)
+    assert desk.editor.find_rule("queue-latency").rule.enabled
+    desk.editor.delete_rule("queue-latency", version=3)
+    assert desk.editor.find_rule("queue-latency") == shipped
 
 
 def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
     desk = desk_of(make_process(), rules=[{**DEEP, "id": "filed"}])
-    assert desk.editor.entry("filed").origin is Origin.TOML
+    assert desk.editor.find_rule("filed").origin is Origin.TOML
     with pytest.raises(Unsupported):
-        desk.editor.save({**DEEP, "id": "filed"}, by="ann", version=1)
+        desk.editor.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
     with pytest.raises(Unsupported):
-        desk.editor.delete("filed", version=1)
+        desk.editor.delete_rule("filed", version=1)
 
 
 def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
     process = make_process(rules=[])
     process.tick(deep(50))
-    desk_of(process).editor.save({**DEEP, "id": "mine"}, by="ann", version=None)
+    desk_of(process).editor.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
     process.tick(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing"]
-    desk_of(process).editor.enable("mine", on=False, by="ann", version=1)
+    desk_of(process).editor.set_enabled("mine", on=False, by="ann", version=1)
     process.tick(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]
@@ -183,8 +183,8 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
     process = make_process()
     process.tick(deep(50))
     assert process.deliver() == 1
-    assert desk_of(process).silences() == ()
-    assert desk_of(process).editor.entries()
+    assert desk_of(process).list_silences() == ()
+    assert desk_of(process).editor.rules_in_force()
 
 
 def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
@@ -193,17 +193,17 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
     monkeypatch.setattr("dashboard.alerts.service.TEST_EVERY_S", 600)
     process = make_process()
     desk = desk_of(process)
-    desk.keep_silence(desk.draft_silence(for_s=3600, by="ann"))
-    name = desk.test_fire("ops", by="ann")
+    desk.save_silence(desk.draft_silence(for_s=3600, by="ann"))
+    name = desk.send_test("ops", by="ann")
     assert name.startswith("test:")
     process.deliver()
     assert process.channels["ops"].kinds == ["test"]
-    (attempt,) = desk.deliveries()
+    (attempt,) = desk.list_deliveries()
     assert (attempt.id, attempt.outcome, attempt.status) == (name, "sent", "200")
     with pytest.raises(Forbidden):
-        desk.test_fire("ops", by="ann")
+        desk.send_test("ops", by="ann")
     with pytest.raises(NotFound):
-        desk.test_fire("nobody", by="ann")
+        desk.send_test("nobody", by="ann")
 
 
 def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:
@@ -211,21 +211,21 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
     desk = desk_of(process)
     process.tick(deep(50))
     process.deliver()
-    (dead,) = desk.given_up()
+    (dead,) = desk.list_failed_notifications()
     assert (dead.channel, dead.note.labels.queue) == ("ops", "q0")
-    assert desk.deliveries()[0].answer == "no such hook"
-    desk.send_again(dead.id)
-    assert desk.given_up() == ()
+    assert desk.list_deliveries()[0].answer == "no such hook"
+    desk.resend_failed(dead.id)
+    assert desk.list_failed_notifications() == ()
     process.deliver()
-    desk.dismiss(desk.given_up()[0].id)
-    assert desk.given_up() == ()
+    desk.dismiss_failed(desk.list_failed_notifications()[0].id)
+    assert desk.list_failed_notifications() == ()
     with pytest.raises(NotFound):
-        desk.send_again("nothing:firing:1:ops")
+        desk.resend_failed("nothing:firing:1:ops")
 
 
 def test_no_secret_of_a_channel_is_told(make_process: Make) -> None:
     desk = desk_of(make_process())
-    told = json.dumps(desk.channels())
+    told = json.dumps(desk.public_channels())
     assert "hooks.example.com" in told
     assert "verysecret" not in told
 
@@ -233,12 +233,12 @@ def test_no_secret_of_a_channel_is_told(make_process: Make) -> None:
 def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     desk = desk_of(process, sample_interval_s=60)
-    assert not desk.health().ok
+    assert not desk.checker_health().ok
     process.tick(deep(0))
-    health = desk.health()
+    health = desk.checker_health()
     assert (health.ok, health.holder, health.delivers) == (True, "one", True)
     any_redis.hincrby(keys.HEARTBEAT, "at", -181_000)
-    assert not desk.health().ok
+    assert not desk.checker_health().ok
 
 
 def test_check_answers_in_the_way_of_nagios(
@@ -246,7 +246,7 @@ def test_check_answers_in_the_way_of_nagios(
 ) -> None:
     from rq import Queue
 
-    assert judge(settings(any_server.url))[0] is ExitStatus.OK
+    assert evaluate_once(settings(any_server.url))[0] is ExitStatus.OK
     queue = Queue("mail", connection=any_redis)
     for _ in range(20):
         queue.enqueue("os.getpid")
@@ -271,9 +271,13 @@ def test_check_answers_in_the_way_of_nagios(
 def test_check_tells_the_worst_severity_of_a_place_only(make_process: Make, any_server: EmbeddedRedis) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(50))
-    stored = {(state.rule_id, state.severity.value) for state in process.alerts.load().states.values() if state.active}
+    stored = {
+        (state.rule_id, state.severity.value)
+        for state in process.alerts.load_states().states.values()
+        if state.is_active
+    }
     assert stored >= {("deep", "critical"), ("deep", "warning")}
-    code, troubles, _ = judge(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
+    code, troubles, _ = evaluate_once(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
     assert code is ExitStatus.CRITICAL
     assert [trouble.severity.value for trouble in troubles if trouble.rule.id == "deep"] == ["critical"]
 
@@ -281,7 +285,7 @@ def test_check_tells_the_worst_severity_of_a_place_only(make_process: Make, any_
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(7, 50))
-    board = desk_of(process).now()
+    board = desk_of(process).list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in board.incidents] == [
         ("q1", "critical"),
         ("q0", "warning"),
@@ -289,7 +293,9 @@ def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_proces
 
 
 def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> None:
-    rule = parse({"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "Nobody works"}, "test")
+    rule = parse_rule(
+        {"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "Nobody works"}, "test"
+    )
     labels = AlertLabels(source="main", backend="rq", queue="a|time=1\nOK")
-    words = wording(Breached(rule, Severity.CRITICAL, labels, 0.0, "now"))
+    words = describe_breach(Breached(rule, Severity.CRITICAL, labels, 0.0, "now"))
     assert words == "Nobody works: a¦time=1�OK (rq, main): 0 (threshold below 1)"

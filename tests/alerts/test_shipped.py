@@ -24,16 +24,16 @@ from rq import Queue
 from rq.suspension import resume, suspend
 
 from dashboard.alerts import keys
-from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.delivery.channels.base import build_channel
 from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
 from dashboard.alerts.evaluation.state_machine import AlertState
 from dashboard.alerts.rules import metrics
 from dashboard.alerts.rules.metrics import METRICS
-from dashboard.alerts.rules.rule import shipped
+from dashboard.alerts.rules.rule import default_rules
 from dashboard.backends.celery import workers
 from dashboard.backends.celery.results import index
 from dashboard.backends.monitored_sources import watch
-from dashboard.checker_process import start
+from dashboard.checker_process import start_checker
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
@@ -96,11 +96,11 @@ class Scene:
         self._sampler = Sampler(self._watch, INTERVAL_S, "test", clock=lambda: self._now)
         self._evaluator = Evaluator(INTERVAL_S)
         self._states: dict[str, AlertState] = {}
-        self.rules = tuple(rule for rule in shipped(INTERVAL_S) if rule.enabled)
+        self.rules = tuple(rule for rule in default_rules(INTERVAL_S) if rule.enabled)
 
     def enable(self, name: str) -> None:
         """Switch on a rule that ships switched off."""
-        self.rules += tuple(replace(rule, enabled=True) for rule in shipped(INTERVAL_S) if rule.id == name)
+        self.rules += tuple(replace(rule, enabled=True) for rule in default_rules(INTERVAL_S) if rule.id == name)
 
     def look(self, times: int = 1) -> None:
         """Take a sample, as if it had stayed like that for so many intervals."""
@@ -108,13 +108,15 @@ class Scene:
         for _ in range(times):
             self._now += INTERVAL_S
             situation = CheckerContext(now=self._now, channels=("ops",))
-            for turn in self._evaluator.evaluate(snapshot, self._sampler.history, self.rules, self._states, situation):
+            for turn in self._evaluator.evaluate_rules(
+                snapshot, self._sampler.history, self.rules, self._states, situation
+            ):
                 after = turn.after
-                if after.worth_keeping:
+                if after.is_worth_storing:
                     self._states[after.fp] = after
                 else:
                     self._states.pop(after.fp, None)
-                place = "/".join(after.labels.items().values())
+                place = "/".join(after.labels.as_dict().values())
                 for say in turn.says:
                     self.told.setdefault((after.rule_id, after.severity.value, place), []).append(say.kind)
 
@@ -548,7 +550,7 @@ class Desk:
 
     def __init__(self, sink: HttpSink) -> None:
         self.sink = sink
-        self.ops = make({"id": "ops", "kind": "webhook", "url": sink.url}, allow_private=True)
+        self.ops = build_channel({"id": "ops", "kind": "webhook", "url": sink.url}, allow_private=True)
         self.chief = Recorder("chief")
 
     @property
@@ -587,7 +589,7 @@ def test_a_message_that_a_provider_refuses_for_good(
     assert desk.chief.kinds == ["firing"]
     desk.sink.answers = [status(200)]
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
-    assert process.outbox.revive(name.decode(), any_redis.hget(keys.message(name.decode()), "fp").decode())
+    assert process.outbox.requeue_failed(name.decode(), any_redis.hget(keys.message_key(name.decode()), "fp").decode())
     for _ in range(2):
         process.deliver()
         process.tick(deep(50))
@@ -622,7 +624,7 @@ def test_a_checker_whose_ticks_come_late(
 ) -> None:
     with ExitStack() as stack:
         slow = stack.enter_context(start_server("redis-7"))
-        own = {rule.id: {"id": rule.id, "enabled": False} for rule in shipped()}
+        own = {rule.id: {"id": rule.id, "enabled": False} for rule in default_rules()}
         own["checker-slow"] = {**QUICK, "id": "checker-slow", "for_s": 0, "min_samples": 1}
         values: dict[str, Any] = {
             "sources": [{"name": "main", "url": server.url}, {"name": "slow", "url": slow.url}],
@@ -636,7 +638,7 @@ def test_a_checker_whose_ticks_come_late(
         here = watch(settings)
         stack.callback(here.close)
         assert here.own is not None
-        work = start(settings, here, SnapshotStore(here.own), "one")
+        work = start_checker(settings, here, SnapshotStore(here.own), "one")
         stack.callback(work.stop)
         wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first tick")
         assert slow.pid is not None
@@ -649,6 +651,6 @@ def test_a_checker_whose_ticks_come_late(
 
 
 def test_no_rule_ships_without_a_proof() -> None:
-    assert {rule.id for rule in shipped()} == set(PROVEN)
+    assert {rule.id for rule in default_rules()} == set(PROVEN)
     assert {name for name, metric in METRICS.items() if metric.unavailable} == LATER
-    assert not LATER & {rule.metric for rule in shipped()}
+    assert not LATER & {rule.metric for rule in default_rules()}

@@ -16,17 +16,17 @@ from dashboard.alerts.delivery import store_outage as local_mode
 from dashboard.alerts.delivery.channels.base import DeliveryResult, Message
 from dashboard.alerts.delivery.message import PageLinks
 from dashboard.alerts.delivery.store_outage import (
-    OTHERS_WAIT_S,
+    FOLLOWER_WAIT_S,
     REFUSED,
     UNREACHABLE,
     OutageRecord,
     StoreOutageNotifier,
-    kind_of,
+    metric_from_problem,
     spool_folder,
 )
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.notification import HistoryEntry
-from dashboard.alerts.rules.rule import Rule, parse
+from dashboard.alerts.rules.rule import Rule, parse_rule
 from dashboard.alerts.silences import ActiveSilences, Silence, WeeklyWindow
 from dashboard.alerts.store import AlertStore
 from dashboard.demo.embedded import EmbeddedRedis
@@ -47,7 +47,7 @@ NO_MUTES = ActiveSilences()
 def rules(**fields: object) -> tuple[Rule, ...]:
     gone = {"id": "redis-unreachable", "metric": UNREACHABLE, "op": "ge", "critical": 0.05, "for_s": 0, **fields}
     refused = {"id": "redis-writes-refused", "metric": REFUSED, "op": "ge", "critical": 1, "for_s": 0.05, **fields}
-    return parse(gone, "test"), parse(refused, "test")
+    return parse_rule(gone, "test"), parse_rule(refused, "test")
 
 
 class Ahead:
@@ -97,7 +97,7 @@ def fail(
 ) -> None:
     """Ticks that fail, far longer than the rules let."""
     for _ in range(times):
-        local.failed(problem, rules(), mutes, led=led, epoch=7)
+        local.record_failure(problem, rules(), mutes, led=led, epoch=7)
         Ahead.s += 0.1
 
 
@@ -106,7 +106,7 @@ def fail_until_told(local: StoreOutageNotifier, *, mutes: ActiveSilences = NO_MU
 
     def speaks() -> bool:
         fail(local, times=1, mutes=mutes)
-        return local.speaking
+        return local.is_notifying
 
     wait_until(speaks, what="the word")
 
@@ -115,8 +115,8 @@ def test_a_user_who_may_not_write_is_no_outage_unless_it_could_before(host: Host
     ops = Recorder()
     local = host.process(ops)
     fail(local, problem=Forbidden("The Redis user may not do that"))
-    assert not local.speaking
-    local.well()
+    assert not local.is_notifying
+    local.record_success()
     fail(local, problem=Forbidden("The Redis user may not do that"))
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     assert "may not do that" in ops.arrived[0].lines[0].label
@@ -127,10 +127,10 @@ def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host
     local = host.process(ops)
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
-    local.well()
+    local.record_success()
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
     wait_until(lambda: [entry.kind for entry in host.recorded] == ["firing", "resolved"], what="the record of both")
-    wait_until(lambda: not local.speaking, what="the end of its speaking")
+    wait_until(lambda: not local.is_notifying, what="the end of its speaking")
     first, last = ops.arrived
     assert first.episode == last.episode
     assert "Connection refused" in first.lines[0].label
@@ -145,9 +145,9 @@ class Hanging(Recorder):
         super().__init__(name)
         self.over = threading.Event()
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         self.over.wait(120)
-        return super().attempt(message, deadline)
+        return super().attempt_delivery(message, deadline)
 
 
 def test_a_channel_that_hangs_holds_up_no_other(host: Host) -> None:
@@ -156,7 +156,7 @@ def test_a_channel_that_hangs_holds_up_no_other(host: Host) -> None:
     fail_until_told(local)
     try:
         wait_until(lambda: quick.kinds == ["firing"], what="the alert on the quick channel")
-        local.well()
+        local.record_success()
         wait_until(lambda: quick.kinds == ["firing", "resolved"], what="its end there")
         assert slow.arrived == []
     finally:
@@ -168,9 +168,9 @@ def test_a_short_outage_is_told_to_nobody(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     for _ in range(3):
-        local.failed(GONE, rules(critical=10), NO_MUTES, led=True, epoch=7)
-        local.well()
-    assert not local.speaking
+        local.record_failure(GONE, rules(critical=10), NO_MUTES, led=True, epoch=7)
+        local.record_success()
+    assert not local.is_notifying
     assert ops.given == []
 
 
@@ -180,7 +180,7 @@ def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Ho
     daily = WeeklyWindow(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=1440)
     window = Silence(id="w", until=time.time() + 60, by="me", source="main", weekly=daily)
     fail(local, mutes=ActiveSilences(silences=(window,)))
-    assert not local.speaking
+    assert not local.is_notifying
     assert ops.given == []
     fail_until_told(local, mutes=ActiveSilences(silences=(msgspec.structs.replace(window, until=time.time() - 1),)))
     wait_until(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
@@ -191,7 +191,7 @@ def test_one_process_of_a_host_speaks(host: Host) -> None:
     first, second = host.process(ops), host.process(ops)
     fail_until_told(first)
     fail(second)
-    assert not second.speaking
+    assert not second.is_notifying
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
 
 
@@ -199,12 +199,12 @@ def test_who_did_not_lead_waits_for_the_last_leader(host: Host, monkeypatch: pyt
     clock = [0.0]
     monkeypatch.setattr("dashboard.alerts.delivery.store_outage.monotonic_s", lambda: clock[0])
     local = host.process(Recorder())
-    for clock[0] in (0.0, 10.0, 20.0, OTHERS_WAIT_S):
+    for clock[0] in (0.0, 10.0, 20.0, FOLLOWER_WAIT_S):
         fail(local, times=1, led=False)
-        assert not local.speaking
-    clock[0] = OTHERS_WAIT_S + 1
+        assert not local.is_notifying
+    clock[0] = FOLLOWER_WAIT_S + 1
     fail(local, times=1, led=False)
-    assert local.speaking
+    assert local.is_notifying
 
 
 def test_two_hosts_tell_it_under_the_same_id(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_what_could_not_be_told_before_it_ended_is_told_in_one(host: Host) -> No
     local = host.process(ops)
     fail_until_told(local)
     wait_until(lambda: len(ops.given) == 1, what="the first attempt")
-    local.well()  # before the first attempt has failed, and long before the second
+    local.record_success()  # before the first attempt has failed, and long before the second
     ops.gate.set()
     wait_until(lambda: ops.kinds == ["both"], what="one message of both")
 
@@ -238,7 +238,7 @@ def test_a_process_that_is_started_anew_goes_on_with_it(host: Host) -> None:
     local.stop()  # as when it is killed: the lock is free, the spool is there
     heir = host.process(ops)
     fail_until_told(heir)
-    heir.well()
+    heir.record_success()
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
 
 
@@ -248,7 +248,7 @@ def test_an_end_nobody_told_is_told_by_the_next_process(host: Host) -> None:
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.stop()
-    host.process(ops).well()
+    host.process(ops).record_success()
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
 
 
@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path)
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     assert len(ops.given) == 1
-    local.well()
+    local.record_success()
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
     local.stop()
 
@@ -277,7 +277,7 @@ def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path)
     ],
 )
 def test_a_server_that_refuses_is_told_apart_from_one_that_is_silent(problem: QueuedeckError, metric: str) -> None:
-    assert kind_of(problem) == metric
+    assert metric_from_problem(problem) == metric
 
 
 def test_the_spool_is_for_this_user_only(tmp_path: Path) -> None:
@@ -312,11 +312,11 @@ def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_
         source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
         refused: BackendUnavailable | None = None
         try:
-            assert AlertStore(store).beat(f"one:{epoch}", "one", delivers=True, kept=None)
+            assert AlertStore(store).record_beat(f"one:{epoch}", "one", delivers=True, kept=None)
         except BackendUnavailable as exc:
             refused = exc
         assert (refused is not None) is (name == "redis-6")
-        assert refused is None or kind_of(refused) == REFUSED
+        assert refused is None or metric_from_problem(refused) == REFUSED
         assert source.health(probe=True).write_probe == "OOM"
         source.close()
 
@@ -355,10 +355,10 @@ def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
         ops = Recorder()
         heir = host.process(ops)
         fail(heir)
-        assert not heir.speaking
+        assert not heir.is_notifying
         speaker.kill()
         fail_until_told(heir)
-        heir.well()
+        heir.record_success()
         wait_until(lambda: ops.kinds == ["resolved"], what="the end of the alert")
 
 
@@ -368,16 +368,16 @@ def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.M
     ahead: list[OutageRecord] = []
 
     def write(file: Path, spool: OutageRecord) -> None:
-        if local._spool == spool:
+        if local._outage == spool:
             ahead.append(spool)
         to_disk(file, spool)
 
-    to_disk = local_mode._write
+    to_disk = local_mode._write_outage
     monkeypatch.setattr(local_mode, "_write", write)
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
-    local.well()
-    wait_until(lambda: not local.speaking, what="the end of the outage")
+    local.record_success()
+    wait_until(lambda: not local.is_notifying, what="the end of the outage")
     assert ahead == []
 
 
@@ -390,9 +390,9 @@ def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source:
 
     def speaks() -> bool:
         with pytest.raises(QueuedeckError) as caught:
-            AlertStore(SnapshotStore(source)).look()
-        local.failed(caught.value, rules(), NO_MUTES, led=True, epoch=7)
-        return local.speaking
+            AlertStore(SnapshotStore(source)).read_tick_inputs()
+        local.record_failure(caught.value, rules(), NO_MUTES, led=True, epoch=7)
+        return local.is_notifying
 
     wait_until(speaks, what="the word")
     wait_until(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"], what="the alert")

@@ -16,7 +16,7 @@ from dashboard.backends.base import Backend
 from dashboard.backends.monitored_sources import watch
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
-from dashboard.checker_process import start
+from dashboard.checker_process import start_checker
 from dashboard.dead_letters import top_errors as module
 from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors
 from dashboard.demo.embedded import EmbeddedRedis
@@ -38,7 +38,7 @@ OFF = ("queue-no-consumers", "workers-gone", "checker-slow")
 @pytest.fixture
 def rq(source: Source, source_settings: SourceSettings) -> Iterator[Backend]:
     backend = RQ(source, source_settings)
-    backend.own = source
+    backend.own_source = source
     yield backend
     backend.close()
 
@@ -131,7 +131,7 @@ def test_of_dead_letters_of_all_queues_only_those_of_the_queue_are_told(
     SidekiqLibrary().run_jobs(server.url, "other", good=0, bad=3)
     redis_client.sadd("queues", "mails", "other")
     backend = Sidekiq(source, source_settings)
-    backend.own = source
+    backend.own_source = source
     top = TopErrors(lambda _source, _name: backend, budget_s=CEILING_S)
     queues = queues_of({"sidekiq": backend})
     (text,) = top.of("main", "sidekiq", "mails", queues)
@@ -170,7 +170,7 @@ def test_messages_carry_them_escaped(
         here = watch(settings)
         stack.callback(here.close)
         assert here.own is not None
-        work = start(settings, here, SnapshotStore(here.own), "one")
+        work = start_checker(settings, here, SnapshotStore(here.own), "one")
         stack.callback(work.stop)
         wait_until(lambda: sink.requests and mails.mails, what="both messages")
     slack = sink.requests[0].body.decode()

@@ -9,7 +9,7 @@ from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
 from dashboard.alerts.evaluation.rule_history import POINTS, STEP_S, RuleHistoryRecorder
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
 from dashboard.alerts.rules.metrics import METRICS, Figure
-from dashboard.alerts.rules.rule import Rule, parse, shipped
+from dashboard.alerts.rules.rule import Rule, default_rules, parse_rule
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History
 from dashboard.store.packing import pack
@@ -44,9 +44,11 @@ def queues(count: int, *, deep: bool) -> tuple[QueueStats, ...]:
 
 def rules() -> tuple[Rule, ...]:
     """Thirty rules about queues: the shipped ones, the rest on depth."""
-    found = [rule for rule in shipped() if METRICS[rule.metric].subject == "queue" and rule.enabled]
+    found = [rule for rule in default_rules() if METRICS[rule.metric].subject == "queue" and rule.enabled]
     for number in range(RULES - len(found)):
-        found.append(parse({"id": f"depth-{number}", "metric": "queue.depth", "critical": 50_000 + number}, "bench"))
+        found.append(
+            parse_rule({"id": f"depth-{number}", "metric": "queue.depth", "critical": 50_000 + number}, "bench")
+        )
     return tuple(found)
 
 
@@ -66,10 +68,12 @@ def cpu_ms(count: int, *, deep: bool) -> float:
     for tick in range(WARM + TICKS):
         now += 2.0
         began = time.process_time()
-        turns = evaluator.evaluate(snapshot, History(), wanted, states, CheckerContext(now=now, channels=("ops",)))
+        turns = evaluator.evaluate_rules(
+            snapshot, History(), wanted, states, CheckerContext(now=now, channels=("ops",))
+        )
         if tick >= WARM:
             spent += time.process_time() - began
-        states = {turn.after.fp: turn.after for turn in turns if turn.after.worth_keeping}
+        states = {turn.after.fp: turn.after for turn in turns if turn.after.is_worth_storing}
     return spent / TICKS * 1000
 
 
@@ -82,10 +86,10 @@ def minute(count: int) -> tuple[float, int]:
         now += STEP_S
         figures: list[Figure] = [(number * 7 + tick * 13) % 1009 / 7 for number in range(count)]
         began = time.process_time()
-        keeper.tick(now)
+        keeper.begin_tick(now)
         for rule in wanted:
-            keeper.see(rule, labels, figures)
-        size = len(pack(keeper.hours()))
+            keeper.record_figures(rule, labels, figures)
+        size = len(pack(keeper.export_histories()))
         if tick >= POINTS:
             spent += time.process_time() - began
     return spent / TICKS * 1000, size

@@ -292,7 +292,7 @@ class Parts:
     def __init__(self, url: str, name: str) -> None:
         self._source = Source("main", url)
         self.backend: Backend = registry.get(name)(self._source, SourceSettings(name="main", url=url))
-        self.backend.own = self._source
+        self.backend.own_source = self._source
         store = Store(self._source)
         self.actions = ActionService(lambda _s, _n: self.backend, Trash(store, 1 << 30), AuditLog(self._source))
         self.works = BulkStore(store)
@@ -336,7 +336,7 @@ def scattered(client: redis.Redis, url: str, name: str) -> float:
         ref = next(ref for ref in search(parts.backend) if ref.name == QUEUE)
         pages = range(1, LINE // 1000 + 1)
         queries = [JobQuery(state=State.WAITING, page=page, per_page=1000) for page in pages]
-        picks = [pick for query in queries for pick in parts.backend.picks(ref, query)][:: LINE // PICKED]
+        picks = [pick for query in queries for pick in parts.backend.list_job_refs(ref, query)][:: LINE // PICKED]
         spec = replace(
             parts.spec(Action.DELETE), places=(JobListRef(ref=ref, state=State.WAITING),), picks=tuple(picks)
         )

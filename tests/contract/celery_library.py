@@ -62,11 +62,11 @@ class CeleryLibrary(Library):
 
     def prepare(self, backend: Backend, client: redis.Redis) -> None:
         assert isinstance(backend, Celery)
-        backend.own = backend.source
+        backend.own_source = backend.source
         search(backend)
 
         def filled() -> bool:
-            backend.tend()
+            backend.maintain()
             return bool(client.exists(filled_key(backend._own_name)))
 
         wait_until(filled, what="the index")
@@ -74,7 +74,7 @@ class CeleryLibrary(Library):
 
     def settle(self, backend: Backend, client: redis.Redis) -> None:
         assert isinstance(backend, Celery)
-        backend.tend()
+        backend.maintain()
         keeper = backend._keeper
         assert keeper is not None
         waiting = keeper.listener._ended
@@ -87,7 +87,7 @@ class CeleryLibrary(Library):
             lambda: any(channel == mark for channel, _ in waiting.copy()),
             what="the end of what was published",
         )
-        backend.tend()
+        backend.maintain()
 
     def drive(self, command: str, url: str, *arguments: str) -> Any:
         """What the driver answers to one command."""

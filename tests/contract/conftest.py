@@ -71,7 +71,7 @@ class Stage:
         found: dict[str, QueueRef] = {}
         cursor = None
         for _ in range(100):
-            step = self.backend.discover(cursor, Budget(commands=20, seconds=5))
+            step = self.backend.discover_queues(cursor, Budget(commands=20, seconds=5))
             found.update({ref.name: ref for ref in step.found})
             if step.complete:
                 return found
@@ -84,7 +84,7 @@ class Stage:
 
     def page(self, ref: QueueRef, state: State, **query: int) -> JobPage:
         """A page of jobs."""
-        return self.backend.jobs(ref, JobQuery(state=state, **query))
+        return self.backend.list_jobs(ref, JobQuery(state=state, **query))
 
     def rows(self, ref: QueueRef, state: State) -> dict[str, Job]:
         """The first page of jobs, by id."""
@@ -93,7 +93,7 @@ class Stage:
     def flow(self, refs: list[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         """What a sampling process would tell now."""
         self.library.settle(self.backend, self.client)
-        return self.backend.flow(refs, cursor)
+        return self.backend.read_flow(refs, cursor)
 
     def changes(self) -> int:
         """How many changes the server has counted since it started."""

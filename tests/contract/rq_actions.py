@@ -42,7 +42,7 @@ def bury(queue: Queue, count: int) -> list[str]:
 
 def picks(backend: RQ, state: State, ref: QueueRef = REF) -> list[JobRef]:
     """The first thousand jobs of a state."""
-    return backend.picks(ref, JobQuery(state=state, per_page=1000))
+    return backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))
 
 
 def outcomes(acted: Sequence[ActionResult | JobBackup]) -> list[str]:

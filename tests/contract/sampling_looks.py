@@ -27,9 +27,9 @@ class Looks:
     def look(self) -> dict[str, QueueStats]:
         """All queues by name."""
         self._settle()
-        refs = self._backend.distinct(search(self._backend))
-        rows = self._backend.stats_again(refs, self._seen)
-        delta, self._cursor = self._backend.flow(refs, self._cursor)
+        refs = self._backend.disambiguate(search(self._backend))
+        rows = self._backend.refresh_stats(refs, self._seen)
+        delta, self._cursor = self._backend.read_flow(refs, self._cursor)
         self._at += 2
         by_key = {row.key: row for row in rows}
         for flow in delta.queues:

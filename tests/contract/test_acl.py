@@ -59,7 +59,7 @@ def granted(stage: Stage, *, acts: bool = True) -> str:
 def acting(stage: Stage, url: str) -> Iterator[tuple[Backend, ActionService]]:
     source = Source("main", url)
     backend = type(stage.backend)(source, SourceSettings(name="main", url=url))
-    backend.own = source
+    backend.own_source = source
     try:
         stage.library.prepare(backend, stage.client)
         yield backend, ActionService(lambda *_: backend, Trash(Store(source), 1024 * 1024), AuditLog(source))
@@ -78,7 +78,7 @@ def all_acts(stage: Stage, picture: Picture, url: str) -> dict[tuple[str, str, s
                     fresh(stage, picture)
                     jobs: Sequence[Job] = ()
                     with suppress(Unsupported):  # kept in each queue, or for all of them
-                        jobs = backend.jobs(ref, JobQuery(state=state)).jobs
+                        jobs = backend.list_jobs(ref, JobQuery(state=state)).jobs
                     if jobs:
                         found[ref.name, state.value, action.value] = outcome(actions, ref, state, action, jobs[0])
             for action in backend.queue_actions:
@@ -87,8 +87,8 @@ def all_acts(stage: Stage, picture: Picture, url: str) -> dict[tuple[str, str, s
                 found[ref.name, "queue", action.value] = f"{done.outcome} {done.detail}"
         refs = list(stage.discover().values())
         for what, offered, things, act in (
-            ("schedule", backend.schedule_actions, backend.schedules, backend.act_on_schedule),
-            ("worker", backend.worker_actions, backend.workers, backend.act_on_worker),
+            ("schedule", backend.schedule_actions, backend.list_schedules, backend.act_on_schedule),
+            ("worker", backend.worker_actions, backend.list_workers, backend.act_on_worker),
         ):
             for action in offered:
                 fresh(stage, picture)
@@ -137,15 +137,15 @@ def test_without_the_acting_line_every_act_is_refused(stage: Stage, picture: Pic
     url = granted(stage, acts=False)
     with acting(stage, url) as (backend, _):
         refs = list(stage.discover().values())
-        missing = acl.missing(backend, refs)
+        missing = acl.missing_grants(backend, refs)
     assert missing
     obey(stage.client, f"ACL SETUSER queuedeck {' '.join(missing)}")
     with acting(stage, url) as (backend, _):
-        assert acl.missing(backend, refs) == ()
+        assert acl.missing_grants(backend, refs) == ()
     stage.client.acl_deluser("queuedeck")
     url = granted(stage)
     with acting(stage, url) as (backend, _):
-        assert acl.missing(backend, list(stage.discover().values())) == ()
+        assert acl.missing_grants(backend, list(stage.discover().values())) == ()
 
 
 def test_the_readme_shows_these_lines(stage: Stage) -> None:
@@ -165,4 +165,4 @@ def test_our_own_scripts_run_no_other_commands() -> None:
 def test_redis_6_cannot_say_who_may_act(stage: Stage) -> None:
     if stage.client.info("server")["redis_version"] < "7":
         with pytest.raises(Unsupported, match="cannot say"):
-            acl.missing(stage.backend, list(stage.discover().values()))
+            acl.missing_grants(stage.backend, list(stage.discover().values()))

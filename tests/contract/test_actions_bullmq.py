@@ -98,12 +98,12 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(
     payload = redis_client.hget(f"bull:alpha:{ids[0]}", "data")
     if paused:
         drive(alias, server.url, "pause")
-    picks = backend.picks(REF, JobQuery(state=State.DEAD, per_page=1000))
+    picks = backend.list_job_refs(REF, JobQuery(state=State.DEAD, per_page=1000))
     assert {pick.id for pick in picks} == set(ids)
     with consuming(alias, server.url):  # idle, waiting for work
         asked = [*picks, JobRef(id="nobody"), JobRef(id=ids[0], stamp="1")]
         with metered() as meter:
-            acted = backend.act(REF, Action.RETRY, State.DEAD, asked)
+            acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
         assert meter.round_trips == 1
         assert outcomes(acted) == [*["done"] * 20, "gone", "changed"]
         if paused:
@@ -114,7 +114,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(
         wait_until(lambda: marks(redis_client) == dict.fromkeys(ids, 1), what="the worker running all of them once")
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == len(ids), what="their ends")
     assert redis_client.hget(f"bull:alpha:{ids[0]}", "data") == payload
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks)) == ["changed"] * 20
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks)) == ["changed"] * 20
     assert redis_client.zcard("bull:alpha:failed") == 0
 
 
@@ -126,11 +126,11 @@ def test_a_delayed_job_runs_now(
     opts = {"delay": 3_600_000, **({"priority": priority} if priority else {})}
     job_id = drive(alias, server.url, "add", opts=opts)["id"]
     with consuming(alias, server.url):
-        picks = backend.picks(REF, JobQuery(state=State.SCHEDULED))
+        picks = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
         assert [pick.id for pick in picks] == [job_id]
-        assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["done"]
+        assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["done"]
         wait_until(lambda: marks(redis_client) == {job_id: 1}, what="the worker running it")
-    assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["changed"]
 
 
 @pytest.mark.parametrize("alias", RELEASES)
@@ -142,24 +142,24 @@ def test_what_is_deleted_comes_back_as_it_was(
     ref = QueueRef(source="main", backend="bullmq", name=queue, key=f"bull:{queue}")
     for state in (State.DEAD, State.COMPLETED, State.SCHEDULED, State.BLOCKED, State.WAITING):
         before = keyspace(redis_client)
-        picks = backend.picks(ref, JobQuery(state=state, per_page=1000))
+        picks = backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))
         assert {pick.id for pick in picks} == set(filled.ids[queue][state])
         # A parent that waits for its children alone would be set free: those two are deleted in a test of their own.
         picks = [pick for pick in picks if not pick.id.startswith("photo")]
         with metered() as meter:
-            taken = kept(backend.take(ref, state, picks))
-            assert outcomes(backend.delete(ref, state, taken)) == ["done"] * len(picks)
+            taken = kept(backend.backup_jobs(ref, state, picks))
+            assert outcomes(backend.delete_jobs(ref, state, taken)) == ["done"] * len(picks)
         # One more for each list that waiting jobs may stand in.
         assert meter.round_trips <= (4 if state is State.WAITING else 2)
         for pick in picks:
             assert not redis_client.exists(f"bull:{queue}:{pick.id}", f"bull:{queue}:{pick.id}:logs")
-        assert not {pick.id for pick in backend.picks(ref, JobQuery(state=state, per_page=1000))} & {
+        assert not {pick.id for pick in backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))} & {
             pick.id for pick in picks
         }
-        assert outcomes(backend.delete(ref, state, taken)) == ["gone"] * len(picks)
-        assert outcomes(backend.restore(ref, state, list(reversed(taken)))) == ["done"] * len(picks)
+        assert outcomes(backend.delete_jobs(ref, state, taken)) == ["gone"] * len(picks)
+        assert outcomes(backend.restore_jobs(ref, state, list(reversed(taken)))) == ["done"] * len(picks)
         assert keyspace(redis_client) == before
-        assert outcomes(backend.restore(ref, state, taken)) == ["changed"] * len(picks)
+        assert outcomes(backend.restore_jobs(ref, state, taken)) == ["changed"] * len(picks)
     assert BullMQLibrary(alias).own_counts(server.url, queue) == filled.native_counts[queue]
 
 
@@ -170,10 +170,10 @@ def test_a_parent_is_set_free_when_its_last_child_is_deleted(
     filled = BullMQLibrary(alias).fill(server.url)
     (parent,) = filled.ids["alpha"][State.BLOCKED]
     children = [JobRef(id="photo-1"), JobRef(id="photo-2")]
-    taken = kept(backend.take(REF, State.WAITING, children))
-    assert outcomes(backend.delete(REF, State.WAITING, taken[:1])) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, children))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken[:1])) == ["done"]
     assert redis_client.zscore("bull:alpha:waiting-children", parent) is not None
-    assert outcomes(backend.delete(REF, State.WAITING, taken[1:])) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken[1:])) == ["done"]
     assert redis_client.zscore("bull:alpha:waiting-children", parent) is None
     assert redis_client.lindex("bull:alpha:wait", -1) == parent.encode()
 
@@ -183,16 +183,18 @@ def test_a_running_job_and_the_next_run_of_a_schedule_are_not_deleted(
 ) -> None:
     BullMQLibrary().fill(server.url)
     drive("bullmq", server.url, "schedule")
-    runs = [pick for pick in backend.picks(REF, JobQuery(state=State.SCHEDULED)) if pick.id.startswith("repeat:")]
+    runs = [
+        pick for pick in backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED)) if pick.id.startswith("repeat:")
+    ]
     assert runs
-    for refused in backend.take(REF, State.SCHEDULED, runs):
+    for refused in backend.backup_jobs(REF, State.SCHEDULED, runs):
         assert isinstance(refused, ActionResult)
         assert (refused.outcome, refused.detail) == (
             Outcome.REFUSED,
             "it is the next run of a schedule; remove the schedule instead",
         )
     redis_client.zadd("bull:alpha:failed", {"held": 1})
-    (held,) = backend.take(REF, State.DEAD, [JobRef(id="held")])
+    (held,) = backend.backup_jobs(REF, State.DEAD, [JobRef(id="held")])
     assert isinstance(held, ActionResult)
     assert held.detail == "a worker holds it"
 
@@ -201,9 +203,9 @@ def test_a_job_that_changed_since_it_was_taken_stays(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     ids = drive("bullmq", server.url, "many", count=2, dead=True)["ids"]
-    taken = kept(backend.take(REF, State.DEAD, [JobRef(id=job_id) for job_id in ids]))
+    taken = kept(backend.backup_jobs(REF, State.DEAD, [JobRef(id=job_id) for job_id in ids]))
     redis_client.hset(f"bull:alpha:{ids[0]}", "progress", 7)
-    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["changed", "done"]
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["changed", "done"]
 
 
 def test_a_job_too_large_for_the_bin_is_not_read(
@@ -212,11 +214,11 @@ def test_a_job_too_large_for_the_bin_is_not_read(
     (job_id,) = drive("bullmq", server.url, "many", count=1, dead=True)["ids"]
     redis_client.hset(f"bull:alpha:{job_id}", "data", "x" * 20_000_000)
     sent = redis_client.info("stats")["total_net_output_bytes"]
-    (large,) = kept(backend.take(REF, State.DEAD, [JobRef(id=job_id)]))
+    (large,) = kept(backend.backup_jobs(REF, State.DEAD, [JobRef(id=job_id)]))
     assert large.blob is None
     assert large.size_bytes > MAX_KEPT_BYTES
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 100_000
-    assert outcomes(backend.delete(REF, State.DEAD, [large])) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, [large])) == ["done"]
     assert not redis_client.exists(f"bull:alpha:{job_id}")
 
 
@@ -267,8 +269,10 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
 ) -> None:
     (job_id,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
     picks = [JobRef(id=job_id)]
-    (copy,) = backend.act(REF, Action.DUPLICATE, State.DEAD, picks)
-    (edited,) = backend.act(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload='{"n": 12345678901234567890}'))
+    (copy,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, picks)
+    (edited,) = backend.act_on_jobs(
+        REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload='{"n": 12345678901234567890}')
+    )
     assert copy.new_id
     assert edited.new_id
     assert redis_client.hget(f"bull:alpha:{copy.new_id}", "data") == redis_client.hget(f"bull:alpha:{job_id}", "data")
@@ -276,7 +280,7 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     with consuming(alias, server.url):
         wait_until(lambda: marks(redis_client) == {copy.new_id: 1, edited.new_id: 1}, what="the worker running both")
     assert redis_client.zscore("bull:alpha:failed", job_id) is not None
-    (bad,) = backend.act(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload="{"))
+    (bad,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload="{"))
     assert bad.outcome is Outcome.INVALID
     assert "no JSON" in (bad.detail or "")
 
@@ -312,7 +316,7 @@ def test_a_copy_holds_no_more_than_a_job_that_was_just_added(
     kept = {"attempts": 4, "backoff": {"type": "fixed", "delay": 7}, "kl": 5, "removeOnComplete": True, "lifo": True}
     redis_client.hset(f"bull:alpha:{job_id}", mapping={**RAN, "opts": json.dumps({**OF_ONE_JOB, **kept})})
     for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 1}'))):
-        (made,) = backend.act(REF, action, State.DEAD, [JobRef(id=job_id)], wishes)
+        (made,) = backend.act_on_jobs(REF, action, State.DEAD, [JobRef(id=job_id)], wishes)
         hash_ = redis_client.hgetall(f"bull:alpha:{made.new_id}")
         assert hash_.keys() == fields
         assert json.loads(hash_[b"opts"]) == kept
@@ -333,23 +337,23 @@ def test_jobs_that_are_to_run_first_go_where_the_library_puts_them(
     (dead,) = drive(alias, server.url, "many", count=1, dead=True, opts={"lifo": True})["ids"]
     plain, first = add(), add(lifo=True)
     assert next_first() == [first, plain]  # as the library does it
-    made = [str(acted.new_id) for acted in backend.act(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=dead)])]
+    made = [str(acted.new_id) for acted in backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=dead)])]
     assert next_first() == [*made, first, plain]
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id=dead)])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=dead)])) == ["done"]
     line = [dead, *made, first, plain]
     assert next_first() == line
-    edited = backend.act(REF, Action.EDIT, State.WAITING, [JobRef(id=first)], ActionOptions(payload="{}"))[0]
+    edited = backend.act_on_jobs(REF, Action.EDIT, State.WAITING, [JobRef(id=first)], ActionOptions(payload="{}"))[0]
     assert next_first()[0] == edited.new_id
     for job_id in next_first():
-        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
+        taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
         before = next_first()
-        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
-        assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+        assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
+        assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
         assert next_first() == before
     # What stands deeper in the options is the app's own, and JSON may have spaces.
     for options, place in (('{"note": {"lifo":true}}', -1), ('{"lifo": true}', 0)):
         redis_client.hset(f"bull:alpha:{plain}", "opts", options)
-        (copied,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=plain)])
+        (copied,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=plain)])
         assert next_first()[place] == copied.new_id
 
 
@@ -358,13 +362,13 @@ def test_a_schedule_is_run_once_more_and_removed(
 ) -> None:
     drive("bullmq", server.url, "schedule")
     found = search(backend)
-    schedule = next(each for each in backend.schedules(found) if each.id == "nightly")
+    schedule = next(each for each in backend.list_schedules(found) if each.id == "nightly")
     score = redis_client.zscore("bull:alpha:repeat", "nightly")
     (acted,) = [backend.act_on_schedule(schedule, Action.TRIGGER)]
     assert redis_client.hget(f"bull:alpha:{acted.new_id}", "name") == b"nightly"
     assert redis_client.zscore("bull:alpha:repeat", "nightly") == score
     assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
-    assert [each.id for each in backend.schedules(found)] == ["hourly:count"]
+    assert [each.id for each in backend.list_schedules(found)] == ["hourly:count"]
     assert not list(redis_client.scan_iter("*nightly*"))
     assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.GONE
 
@@ -377,10 +381,15 @@ def test_hostile_jobs_cost_an_outcome_each(backend: BullMQ, server: EmbeddedRedi
     redis_client.set("bull:alpha:text", "no hash")
     redis_client.hset(b"bull:alpha:" + raw, mapping={"name": b"\xff", "data": b"{broken", "opts": "[]"})
     picks = [JobRef(id=each) for each in ("ghost", "text", odd, job_id)]
-    assert outcomes(backend.act(REF, Action.DUPLICATE, State.DEAD, picks)) == ["gone", "gone", "refused", "done"]
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks)) == ["gone", "gone", "done", "done"]
-    taken = kept(backend.take(REF, State.DEAD, picks[:2]))
-    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done", "done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, picks)) == [
+        "gone",
+        "gone",
+        "refused",
+        "done",
+    ]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks)) == ["gone", "gone", "done", "done"]
+    taken = kept(backend.backup_jobs(REF, State.DEAD, picks[:2]))
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done", "done"]
     assert redis_client.zcard("bull:alpha:failed") == 0
 
 
@@ -389,7 +398,7 @@ def test_a_user_who_may_not_write_is_told_so(backend: BullMQ, server: EmbeddedRe
     redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "%R~*", "+@read", "+eval_ro", "+client")
     source = Source("main", f"redis://reader:secret@127.0.0.1:{server.port}/0")
     reader = BullMQ(source, SourceSettings(name="main", url=server.url))
-    (acted,) = reader.act(REF, Action.RETRY, State.DEAD, [JobRef(id=job_id)])
+    (acted,) = reader.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=job_id)])
     assert acted.outcome is Outcome.REFUSED
     assert "not permitted" in (acted.detail or "")
     source.close()
@@ -404,21 +413,21 @@ def test_jobs_deep_in_a_long_list_are_deleted_and_come_back_to_their_places(
     redis_client.lpush("bull:alpha:wait", *(f"further-{n}" for n in range(30_000)))
     before = redis_client.lrange("bull:alpha:wait", 0, -1)
     picks = [JobRef(id=each) for each in (*ids, "nearer-39999", "nobody")]
-    *taken, ghost, nobody = backend.take(REF, State.WAITING, picks)
+    *taken, ghost, nobody = backend.backup_jobs(REF, State.WAITING, picks)
     assert isinstance(ghost, JobBackup)
     assert isinstance(nobody, ActionResult)
     assert nobody.outcome is Outcome.GONE
     # Between the taking and the deleting workers took some and the app added others.
     took = redis_client.rpop("bull:alpha:wait", 400)
     redis_client.lpush("bull:alpha:wait", *(f"new-{n}" for n in range(1_000)))
-    assert outcomes(backend.delete(REF, State.WAITING, kept(taken))) == ["done"] * 60
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, kept(taken))) == ["done"] * 60
     expected = [entry for entry in before if entry.decode() not in ids][:-400]
     assert redis_client.lrange("bull:alpha:wait", 1_000, -1) == expected
     assert not any(redis_client.exists(f"bull:alpha:{job_id}") for job_id in ids)
-    assert outcomes(backend.restore(REF, State.WAITING, kept(taken))) == ["done"] * 60
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, kept(taken))) == ["done"] * 60
     assert redis_client.lrange("bull:alpha:wait", 1_000, -1) == before[:-400]
     assert ghost.id.encode() in took
-    assert outcomes(backend.delete(REF, State.WAITING, [ghost])) == ["gone"]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, [ghost])) == ["gone"]
 
 
 def test_no_step_of_deleting_deep_in_a_long_list_holds_the_server_up(
@@ -433,9 +442,9 @@ def test_no_step_of_deleting_deep_in_a_long_list_holds_the_server_up(
     def quick() -> bool:
         redis_client.config_set("slowlog-log-slower-than", 0)
         redis_client.slowlog_reset()
-        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in ids]))
-        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 60
-        assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"] * 60
+        taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=each) for each in ids]))
+        assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"] * 60
+        assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"] * 60
         redis_client.config_set("slowlog-log-slower-than", -1)
         took = [entry["duration"] for entry in redis_client.slowlog_get(1000)]
         known = least.setdefault(len(took), took)
@@ -454,13 +463,13 @@ def test_a_list_that_moves_on_further_than_a_look_around_is_looked_through_again
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     ids = drive("bullmq", server.url, "many", count=1_000)["ids"]
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in (ids[100], ids[300], ids[900])]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=each) for each in (ids[100], ids[300], ids[900])]))
     redis_client.rpop("bull:alpha:wait", 250)
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["changed", "done", "done"]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["changed", "done", "done"]
     # The app pauses its queue: before BullMQ 6 all jobs then stand in another list.
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=ids[500])]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=ids[500])]))
     redis_client.rename("bull:alpha:wait", "bull:alpha:paused")
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:paused") == 1_000 - 250 - 3
 
 
@@ -471,13 +480,13 @@ def test_large_jobs_are_taken_a_few_at_a_time(
     for job_id in ids:
         redis_client.hset(f"bull:alpha:{job_id}", "data", os.urandom(300_000))
     with metered() as meter:
-        taken = kept(backend.take(REF, State.DEAD, [JobRef(id=each) for each in ids]))
+        taken = kept(backend.backup_jobs(REF, State.DEAD, [JobRef(id=each) for each in ids]))
     assert [job.id for job in taken] == ids
     assert all(job.blob is not None for job in taken)
     assert meter.round_trips == 2
     before = keyspace(redis_client)
-    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done"] * 12
-    assert outcomes(backend.restore(REF, State.DEAD, taken)) == ["done"] * 12
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"] * 12
+    assert outcomes(backend.restore_jobs(REF, State.DEAD, taken)) == ["done"] * 12
     assert keyspace(redis_client) == before
 
 
@@ -486,12 +495,12 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, command: str
 ) -> None:
     ids = drive("bullmq", server.url, "many", count=5)["ids"]
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in ids[1:4]]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=each) for each in ids[1:4]]))
     before = keyspace(redis_client)
     redis_client.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "+@all", f"-{command}")
     source = Source("main", f"redis://half:secret@127.0.0.1:{server.port}/0")
     half = BullMQ(source, SourceSettings(name="main", url=server.url))
-    assert outcomes(half.delete(REF, State.WAITING, taken)) == ["refused"] * 3
+    assert outcomes(half.delete_jobs(REF, State.WAITING, taken)) == ["refused"] * 3
     assert keyspace(redis_client) == before
     source.close()
     redis_client.execute_command("ACL", "DELUSER", "half")
@@ -499,10 +508,10 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_deleted(
 
 def test_a_full_server_deletes_all_the_same(backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     ids = drive("bullmq", server.url, "many", count=5)["ids"]
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=each) for each in ids]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=each) for each in ids]))
     redis_client.config_set("maxmemory", 1)
     try:
-        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 5
+        assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"] * 5
     finally:
         redis_client.config_set("maxmemory", 0)
     assert redis_client.llen("bull:alpha:wait") == 0
@@ -535,11 +544,11 @@ def test_retries_that_race_a_live_worker_lose_and_double_nothing(
 
         def all_ran_three_times() -> bool:
             for page in (1, 2):
-                found = backend.picks(REF, JobQuery(state=State.DEAD, page=page, per_page=1000))
+                found = backend.list_job_refs(REF, JobQuery(state=State.DEAD, page=page, per_page=1000))
                 picks = [pick for pick in found if asked[pick.id] < 2]
                 # Twice at once, as two people would: one of them is too late.
                 for _ in range(2):
-                    for each in backend.act(REF, Action.RETRY, State.DEAD, picks):
+                    for each in backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks):
                         asked[each.id] += each.outcome is Outcome.DONE
             return sum(marks(redis_client).values()) >= 3 * count
 
@@ -561,21 +570,21 @@ def test_deletes_that_race_a_live_worker(
     told: Counter[Outcome] = Counter()
 
     def delete(picks: list[JobRef]) -> None:
-        taken = [each for each in backend.take(REF, State.WAITING, picks) if isinstance(each, JobBackup)]
-        done = backend.delete(REF, State.WAITING, taken)
-        again = backend.delete(REF, State.WAITING, taken)
+        taken = [each for each in backend.backup_jobs(REF, State.WAITING, picks) if isinstance(each, JobBackup)]
+        done = backend.delete_jobs(REF, State.WAITING, taken)
+        again = backend.delete_jobs(REF, State.WAITING, taken)
         told.update(each.outcome for each in done)
         gone = [job for job, each in zip(taken, done, strict=True) if each.outcome is Outcome.DONE]
         assert Outcome.DONE not in {each.outcome for each in again if each.id in {job.id for job in gone}}
-        back = backend.restore(REF, State.WAITING, gone[::2])
-        assert {each.outcome for each in backend.restore(REF, State.WAITING, gone[::2])} <= {Outcome.CHANGED}
+        back = backend.restore_jobs(REF, State.WAITING, gone[::2])
+        assert {each.outcome for each in backend.restore_jobs(REF, State.WAITING, gone[::2])} <= {Outcome.CHANGED}
         deleted.update({job.id for job in gone} - {each.id for each in back if each.outcome is Outcome.DONE})
 
     with consuming(alias, server.url, concurrency=4, allowed="allowed"):
         for start in range(count, 0, -100):
             redis_client.incrby("allowed", 50)  # else it may have run all of them before the first is deleted
             delete([JobRef(id=job_id) for job_id in ids[start - 100 : start]])
-            delete(backend.picks(REF, JobQuery(state=State.WAITING, per_page=40))[::3])
+            delete(backend.list_job_refs(REF, JobQuery(state=State.WAITING, per_page=40))[::3])
         redis_client.set("allowed", count)
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") + len(deleted) == count, what="the rest")
     ran = marks(redis_client)
@@ -607,16 +616,16 @@ def test_bull_4_retries_promotes_deletes_and_pauses(
     )
     with marking("bull", server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:failed") == 20, what="their failures")
-        picks = backend.picks(REF, JobQuery(state=State.DEAD, per_page=1000))
-        taken = kept(backend.take(REF, State.DEAD, picks[:5]))
-        assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done"] * 5
-        assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks)) == [*["gone"] * 5, *["done"] * 15]
+        picks = backend.list_job_refs(REF, JobQuery(state=State.DEAD, per_page=1000))
+        taken = kept(backend.backup_jobs(REF, State.DEAD, picks[:5]))
+        assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"] * 5
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks)) == [*["gone"] * 5, *["done"] * 15]
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 15, what="their second runs")
-        assert outcomes(backend.restore(REF, State.DEAD, taken)) == ["done"] * 5
-        assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks[:5])) == ["done"] * 5
+        assert outcomes(backend.restore_jobs(REF, State.DEAD, taken)) == ["done"] * 5
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks[:5])) == ["done"] * 5
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 20, what="those that were put back")
         assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
-        promoted = backend.act(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=late), JobRef(id=urgent)])
+        promoted = backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=late), JobRef(id=urgent)])
         assert outcomes(promoted) == ["done", "done"]
         assert redis_client.llen("bull:alpha:paused") == 2
         assert backend.act_on_queue(REF, Action.RESUME).outcome is Outcome.DONE
@@ -644,10 +653,10 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
     if paused:
         library.drive("pause", server.url, "alpha-dlq")
         drive(alias, server.url, "pause")
-    picks = backend.picks(DLQ, JobQuery(state=State.WAITING, per_page=1000))
+    picks = backend.list_job_refs(DLQ, JobQuery(state=State.WAITING, per_page=1000))
     assert {pick.id for pick in picks} == {*plain, named, urgent}
     with metered() as meter:
-        acted = backend.act(
+        acted = backend.act_on_jobs(
             DLQ, Action.MOVE, State.WAITING, [*picks, JobRef(id="nobody")], ActionOptions(target="alpha")
         )
     assert meter.round_trips == 1
@@ -661,7 +670,10 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
     assert redis_client.exists("bull:alpha-dlq:wait", "bull:alpha-dlq:prioritized", f"bull:alpha-dlq:{named}") <= (
         1 if alias == "bullmq4" and not paused else 0  # the wake-up marker of 4.x may be left
     )
-    assert outcomes(backend.act(DLQ, Action.MOVE, State.WAITING, picks, ActionOptions(target="alpha"))) == ["gone"] * 4
+    assert (
+        outcomes(backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, picks, ActionOptions(target="alpha")))
+        == ["gone"] * 4
+    )
     with consuming(alias, server.url):
         if paused:
             drive(alias, server.url, "resume")
@@ -678,7 +690,9 @@ def test_an_idle_worker_wakes_for_a_job_that_comes_from_another_queue(
     job_id = BullMQLibrary(alias).drive("add", server.url, "alpha-dlq", data={"n": 1})["id"]
     drive(alias, server.url, "counts")
     with consuming(alias, server.url):
-        (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha"))
+        (acted,) = backend.act_on_jobs(
+            DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha")
+        )
         assert acted.new_id is not None
         wait_until(lambda: marks(redis_client) == {acted.new_id: 1}, what="the worker")
 
@@ -695,7 +709,7 @@ def test_what_belongs_to_its_queue_does_not_move(
     before = keyspace(redis_client)
 
     def why(job_id: str, target: str = "alpha") -> str:
-        (acted,) = backend.act(
+        (acted,) = backend.act_on_jobs(
             DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target=target or None)
         )
         return acted.detail or acted.outcome.value
@@ -716,7 +730,7 @@ def test_what_must_be_the_only_one_stays_so_in_the_other_queue(
     options = {"deduplication": {"id": "one", "ttl": 60_000}}
     job_id = BullMQLibrary().drive("add", server.url, "alpha-dlq", opts=options)["id"]
     drive("bullmq", server.url, "counts")
-    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha"))
+    (acted,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha"))
     assert redis_client.get("bull:alpha:de:one") == (acted.new_id or "").encode()
     assert redis_client.pttl("bull:alpha:de:one") > 1000
     assert redis_client.exists("bull:alpha-dlq:de:one") == 0
@@ -730,10 +744,10 @@ def test_a_job_of_bull_moves_between_queues_of_bull_alone(
     node("bull.mjs", server.url, "alpha")
     BullMQLibrary().drive("counts", server.url, "other")
     asked = [JobRef(id=ids["wait"][0])]
-    (refused,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="other"))
+    (refused,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="other"))
     assert refused.detail == "one of the two queues is of Bull, the other of BullMQ"
     fields = redis_client.hgetall(f"bull:alpha-dlq:{asked[0].id}")
-    (acted,) = backend.act(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="alpha"))
+    (acted,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="alpha"))
     assert acted.outcome is Outcome.DONE
     assert redis_client.hgetall(f"bull:alpha:{acted.new_id}") == fields
     assert (acted.new_id or "").encode() in redis_client.lrange("bull:alpha:wait", 0, -1)
@@ -747,13 +761,15 @@ def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
     count = 3000
     BullMQLibrary(alias).drive("many", server.url, "alpha-dlq", count=count)
     drive(alias, server.url, "counts")
-    picks = backend.picks(DLQ, JobQuery(state=State.WAITING, per_page=1000, page=3))
+    picks = backend.list_job_refs(DLQ, JobQuery(state=State.WAITING, per_page=1000, page=3))
     moved = 0
     with consuming(alias, server.url), consuming(alias, server.url, "alpha-dlq", allowed="allowed"):
         for at in range(0, len(picks), 50):
             # Of each 3,000 that stand before the last of them 150: it comes to those that are moved, and not before.
             redis_client.incrby("allowed", 150)
-            acted = backend.act(DLQ, Action.MOVE, State.WAITING, picks[at : at + 50], ActionOptions(target="alpha"))
+            acted = backend.act_on_jobs(
+                DLQ, Action.MOVE, State.WAITING, picks[at : at + 50], ActionOptions(target="alpha")
+            )
             assert {each.outcome for each in acted} <= {Outcome.DONE, Outcome.CHANGED}
             moved += outcomes(acted).count("done")
 
@@ -773,17 +789,17 @@ def test_a_job_in_the_middle_of_a_very_long_list_is_said_not_to_be_found(
 ) -> None:
     (job_id,) = drive("bullmq", server.url, "many", count=1)["ids"]
     BullMQLibrary().drive("add", server.url, "other")
-    (short,) = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
+    (short,) = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
     for push in (redis_client.rpush, redis_client.lpush):
         for start in range(0, 201_000, 1000):
             push("bull:alpha:wait", *(f"other-{n}" for n in range(start, start + 1000)))
-    (far,) = backend.take(REF, State.WAITING, [JobRef(id=job_id)])
+    (far,) = backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)])
     assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
     assert "not found within 100,000 from each end" in (far.detail or "")
-    (acted,) = backend.delete(REF, State.WAITING, [short])
+    (acted,) = backend.delete_jobs(REF, State.WAITING, [short])
     assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
-    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="other"))
+    (moved,) = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="other"))
     assert moved.outcome is Outcome.CHANGED
     assert "not found among the 200,000 next to run" in (moved.detail or "")
     assert redis_client.llen("bull:alpha:wait") == 402_001
@@ -795,12 +811,12 @@ def test_a_worker_that_got_hold_of_a_job_since_it_was_taken_keeps_it(
     """Its lock alone tells so: the job stands where it stood, as it was."""
     ids = drive("bullmq", server.url, "many", count=2)["ids"]
     BullMQLibrary().drive("counts", server.url, "beta")
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=ids[0])]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=ids[0])]))
     redis_client.set(f"bull:alpha:{ids[0]}:lock", "token")
     before = keyspace(redis_client)
-    (deleted,) = backend.delete(REF, State.WAITING, taken)
+    (deleted,) = backend.delete_jobs(REF, State.WAITING, taken)
     assert (deleted.outcome, deleted.detail) == (Outcome.REFUSED, "a worker holds it")
-    (moved,) = backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta"))
+    (moved,) = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta"))
     assert (moved.outcome, moved.detail) == (Outcome.REFUSED, "a worker holds it")
     assert keyspace(redis_client) == before
 
@@ -813,9 +829,9 @@ def test_what_became_the_next_run_of_a_schedule_since_it_was_taken_stays(
     at = redis_client.zscore("bull:alpha:repeat", "nightly")
     run = JobRef(id=f"repeat:nightly:{int(at)}")
     redis_client.zadd("bull:alpha:repeat", {"nightly": at + 1})
-    taken = kept(backend.take(REF, State.SCHEDULED, [run]))
+    taken = kept(backend.backup_jobs(REF, State.SCHEDULED, [run]))
     redis_client.zadd("bull:alpha:repeat", {"nightly": at})
-    (refused,) = backend.delete(REF, State.SCHEDULED, taken)
+    (refused,) = backend.delete_jobs(REF, State.SCHEDULED, taken)
     assert (refused.outcome, refused.detail) == (
         Outcome.REFUSED,
         "it is the next run of a schedule; remove the schedule instead",

@@ -77,7 +77,7 @@ def _backend(url: str, shop: Shop) -> Iterator[Celery]:
     source = Source("main", url)
     results = shop.results if shop.results != url else None
     backend = Celery(source, SourceSettings(name="main", url=url, result_url=results))
-    backend.own = source
+    backend.own_source = source
     yield backend
     backend.close()
     source.close()
@@ -98,7 +98,7 @@ def act(
 ) -> list[ActionResult]:
     """What came of an action; on the entry of all queues, but for waiting jobs."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
-    return backend.act(ref, action, state, picks, wishes)
+    return backend.act_on_jobs(ref, action, state, picks, wishes)
 
 
 @pytest.mark.parametrize("name", ["Rechnung-ä-7", 'say "hi"', "back\\slash", "a/b", "\U0001f600", "plain"])
@@ -109,9 +109,9 @@ def test_an_id_that_json_escapes_is_found_without_a_stamp(backend: Celery, any_r
         any_redis.lpush("alpha", message(other))
     ref = discover(backend)["alpha"]
     shown = picked(backend, State.WAITING)[1].id
-    (found,) = backend.take(ref, State.WAITING, [JobRef(id=shown)])
+    (found,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id=shown)])
     assert isinstance(found, JobBackup), found
-    assert outcomes(backend.delete(ref, State.WAITING, [found])) == [Outcome.DONE]
+    assert outcomes(backend.delete_jobs(ref, State.WAITING, [found])) == [Outcome.DONE]
     assert [each["headers"]["id"] for each in waiting(any_redis)] == ["before", "after"]
 
 
@@ -136,7 +136,7 @@ def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redi
         any_redis.zadd("unacked_index", {"tag": 1})
         # A second copy of one job is not made while it is known which one is the first.
         any_redis.delete(*any_redis.scan_iter("{queuedeck}:*"))
-        job = backend.job(discover(backend)["*"], name)
+        job = backend.read_job(discover(backend)["*"], name)
         assert job.id == name
         (copied,) = act(backend, Action.DUPLICATE, State.WAITING, pick, on="*")
         assert copied.outcome is Outcome.DONE, copied
@@ -146,8 +146,8 @@ def picked(backend: Celery, state: State, on: str | None = None) -> list[JobRef]
     """All jobs of a state."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
     query = JobQuery(state=state, per_page=1000)
-    picks = backend.picks(ref, query)
-    assert picks == [JobRef(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, query).jobs]
+    picks = backend.list_job_refs(ref, query)
+    assert picks == [JobRef(id=job.id, stamp=job.stamp) for job in backend.list_jobs(ref, query).jobs]
     return picks
 
 
@@ -310,11 +310,11 @@ def test_keys_of_the_wrong_type_and_odd_ids_cost_one_outcome(backend: Celery, an
     picks = [JobRef(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, *picks)) == [Outcome.GONE] * 5
     ref = discover(backend)["*"]
-    assert [type(found) for found in backend.take(ref, State.DEAD, picks)] == [ActionResult] * 5
+    assert [type(found) for found in backend.backup_jobs(ref, State.DEAD, picks)] == [ActionResult] * 5
     blobs = [None, b"", b"\xff", b"\x80" * 9]
     lies = [JobBackup(id="hash", stamp=None, blob=blob, size_bytes=3) for blob in blobs]
-    assert outcomes(backend.delete(ref, State.DEAD, lies)) == [Outcome.GONE] * 4
-    assert outcomes(backend.restore(ref, State.DEAD, lies)) == [Outcome.REFUSED] * 4
+    assert outcomes(backend.delete_jobs(ref, State.DEAD, lies)) == [Outcome.GONE] * 4
+    assert outcomes(backend.restore_jobs(ref, State.DEAD, lies)) == [Outcome.REFUSED] * 4
     assert any_redis.hgetall("celery-task-meta-hash") == {b"a": b"b"}
 
 
@@ -337,20 +337,20 @@ def test_deleted_records_come_back_as_they_were(backend: Celery, any_redis: redi
     CeleryLibrary().prepare(backend, any_redis)
     ref, before = discover(backend)["*"], picture(any_redis)
     picks = picked(backend, state)
-    taken = backend.take(ref, state, [*picks, JobRef(id="t0", stamp="1.0")])
+    taken = backend.backup_jobs(ref, state, [*picks, JobRef(id="t0", stamp="1.0")])
     assert isinstance(taken.pop(), ActionResult)
     kept = [one for one in taken if isinstance(one, JobBackup)]
     assert (len(kept), kept[0].name) == (5, "shop.mark")
     assert picture(any_redis) == before
     any_redis.append("celery-task-meta-t3", " ")  # written anew meanwhile
-    answers = {answer.id: answer.outcome for answer in backend.delete(ref, state, kept)}
+    answers = {answer.id: answer.outcome for answer in backend.delete_jobs(ref, state, kept)}
     assert answers.pop("t3") is Outcome.CHANGED
     assert set(answers.values()) == {Outcome.DONE}
     assert [pick.id for pick in picked(backend, state)] in ([], ["t3"])
     any_redis.set("celery-task-meta-t2", "somebody else")
-    back = {answer.id: answer.outcome for answer in backend.restore(ref, state, kept)}
+    back = {answer.id: answer.outcome for answer in backend.restore_jobs(ref, state, kept)}
     assert (back.pop("t2"), back.pop("t3"), set(back.values())) == (Outcome.CHANGED, Outcome.CHANGED, {Outcome.DONE})
-    assert {answer.outcome for answer in backend.restore(ref, state, kept) if answer.id in back} == {Outcome.DONE}
+    assert {answer.outcome for answer in backend.restore_jobs(ref, state, kept) if answer.id in back} == {Outcome.DONE}
     after = picture(any_redis)
     assert {key: after[key] for key in before if key[-2:] not in (b"t2", b"t3")} == {
         key: dump for key, dump in before.items() if key[-2:] not in (b"t2", b"t3")
@@ -364,13 +364,13 @@ def test_a_huge_record_is_deleted_without_being_kept(backend: Celery, any_redis:
     bind(any_redis, "alpha")
     record(any_redis, "huge", **(ALPHA | {"args": ["x" * 1_200_000]}))
     ref = discover(backend)["*"]
-    (kept,) = backend.take(ref, State.DEAD, [JobRef(id="huge")])
+    (kept,) = backend.backup_jobs(ref, State.DEAD, [JobRef(id="huge")])
     assert isinstance(kept, JobBackup)
     assert kept.blob is None
     assert kept.size_bytes > 1_200_000
-    assert outcomes(backend.delete(ref, State.COMPLETED, [kept])) == [Outcome.CHANGED]
-    assert outcomes(backend.delete(ref, State.DEAD, [kept])) == [Outcome.DONE]
-    assert outcomes(backend.delete(ref, State.DEAD, [kept])) == [Outcome.GONE]
+    assert outcomes(backend.delete_jobs(ref, State.COMPLETED, [kept])) == [Outcome.CHANGED]
+    assert outcomes(backend.delete_jobs(ref, State.DEAD, [kept])) == [Outcome.DONE]
+    assert outcomes(backend.delete_jobs(ref, State.DEAD, [kept])) == [Outcome.GONE]
 
 
 # What waits.
@@ -383,22 +383,22 @@ def test_deleted_messages_come_back_to_their_places_once(backend: Celery, any_re
     before, ref = picture(any_redis), discover(backend)["alpha"]
     picks = picked(backend, State.WAITING)
     chosen = [picks[n] for n in (0, 1, 4, 8, 11)]
-    kept = backend.take(ref, State.WAITING, [*chosen, JobRef(id="none"), JobRef(id="t5", stamp="rawother")])
+    kept = backend.backup_jobs(ref, State.WAITING, [*chosen, JobRef(id="none"), JobRef(id="t5", stamp="rawother")])
     assert [type(one) for one in kept] == [JobBackup] * 5 + [ActionResult] * 2
     assert outcomes(kept[5:]) == [Outcome.GONE, Outcome.CHANGED]  # type: ignore[arg-type]
     found = [one for one in kept if isinstance(one, JobBackup)]
     assert picture(any_redis) == before
-    assert outcomes(backend.restore(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5  # it was never deleted
-    assert outcomes(backend.delete(ref, State.WAITING, found)) == [Outcome.DONE] * 5
-    assert outcomes(backend.delete(ref, State.WAITING, found)) == [Outcome.DONE] * 5  # the repeat after a crash
+    assert outcomes(backend.restore_jobs(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5  # it was never deleted
+    assert outcomes(backend.delete_jobs(ref, State.WAITING, found)) == [Outcome.DONE] * 5
+    assert outcomes(backend.delete_jobs(ref, State.WAITING, found)) == [Outcome.DONE] * 5  # the repeat after a crash
     assert len(picked(backend, State.WAITING)) == 7
-    assert outcomes(backend.restore(ref, State.WAITING, found)) == [Outcome.DONE] * 5
-    assert outcomes(backend.restore(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5
+    assert outcomes(backend.restore_jobs(ref, State.WAITING, found)) == [Outcome.DONE] * 5
+    assert outcomes(backend.restore_jobs(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5
     assert picture(any_redis) == before
     assert any_redis.exists(keys.notes_key("main")) == 0
     any_redis.rpop("alpha", 8)  # workers took them
-    assert outcomes(backend.delete(ref, State.WAITING, found))[:3] == [Outcome.GONE] * 3
-    assert outcomes(backend.restore(ref, State.WAITING, found))[:3] == [Outcome.CHANGED] * 3
+    assert outcomes(backend.delete_jobs(ref, State.WAITING, found))[:3] == [Outcome.GONE] * 3
+    assert outcomes(backend.restore_jobs(ref, State.WAITING, found))[:3] == [Outcome.CHANGED] * 3
 
 
 def test_one_of_many_is_found_and_what_is_too_deep_is_said(
@@ -407,10 +407,10 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     bind(any_redis, "alpha")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(2500)))
     ref = discover(backend)["alpha"]
-    (kept,) = backend.take(ref, State.WAITING, [JobRef(id="t2345")])
+    (kept,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
     assert isinstance(kept, JobBackup)
     monkeypatch.setattr("dashboard.backends.celery.message_lookup.LOOK_THROUGH", 1000)
-    (deep,) = backend.take(ref, State.WAITING, [JobRef(id="t2345")])
+    (deep,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
     assert isinstance(deep, ActionResult)
     assert (deep.outcome, "1000" in (deep.detail or "")) == (Outcome.REFUSED, True)
 
@@ -435,7 +435,9 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     kept = [
         one
         for start in (0, 300)
-        for one in backend.take(refs["alpha"], State.WAITING, [JobRef(id=each) for each in chosen[start : start + 300]])
+        for one in backend.backup_jobs(
+            refs["alpha"], State.WAITING, [JobRef(id=each) for each in chosen[start : start + 300]]
+        )
         if isinstance(one, JobBackup)
     ]
     assert len(kept) == 600
@@ -443,14 +445,17 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     any_redis.rpop("alpha", 250)
     any_redis.lpush("alpha", *(message(f"new{n}") for n in range(50)))
     before_s, before = spent()
-    assert outcomes(backend.delete(refs["alpha"], State.WAITING, kept)) == [*[Outcome.GONE] * 25, *[Outcome.DONE] * 575]
+    assert outcomes(backend.delete_jobs(refs["alpha"], State.WAITING, kept)) == [
+        *[Outcome.GONE] * 25,
+        *[Outcome.DONE] * 575,
+    ]
     after_s, after = spent()
     assert (after_s - before_s) / (after - before) < 0.003
     left = [name for n, name in enumerate(names) if n >= 250 and n % 10] + [f"new{n}" for n in range(50)]
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == left
     moved = left[1::9]
     before_s, before = spent()
-    acted = backend.act(
+    acted = backend.act_on_jobs(
         refs["alpha"],
         Action.MOVE,
         State.WAITING,
@@ -471,7 +476,7 @@ def test_many_timed_messages_run_now_in_their_order(backend: Celery, any_redis: 
     eta = "2099-01-01T00:00:00+00:00"
     any_redis.lpush("alpha", *(message(name, eta=eta if n % 2 else None) for n, name in enumerate(names)))
     picks = [JobRef(id=name) for name in names[1::2]]
-    acted = backend.act(discover(backend)["alpha"], Action.PROMOTE, State.WAITING, picks)
+    acted = backend.act_on_jobs(discover(backend)["alpha"], Action.PROMOTE, State.WAITING, picks)
     assert outcomes(acted) == [Outcome.DONE] * 350
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [*names[1::2], *names[::2]]
 
@@ -484,17 +489,17 @@ def test_what_the_user_may_not_do_takes_nothing_out(
     bind(any_redis, "beta")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(5)))
     ref, picks = discover(backend)["alpha"], [JobRef(id="t1"), JobRef(id="t3")]
-    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
+    kept = [one for one in backend.backup_jobs(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
     before = picture(any_redis)
     any_redis.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "&*", "+@all", f"-{command}")  # type: ignore[no-untyped-call]
     source = Source("main", f"redis://half:secret@127.0.0.1:{any_server.port}/0")
     half = Celery(source, SourceSettings(name="main", url=any_server.url))
-    half.own = backend.own
+    half.own_source = backend.own_source
     answers: list[ActionResult] = []
     if command != "lpush":
-        answers += half.delete(ref, State.WAITING, kept)
+        answers += half.delete_jobs(ref, State.WAITING, kept)
     if command != "zadd":
-        answers += half.act(ref, Action.MOVE, State.WAITING, picks, ActionOptions(target="beta"))
+        answers += half.act_on_jobs(ref, Action.MOVE, State.WAITING, picks, ActionOptions(target="beta"))
     assert answers
     assert set(outcomes(answers)) == {Outcome.REFUSED}
     assert picture(any_redis) == before
@@ -521,8 +526,8 @@ def test_messages_of_any_kind_cost_one_outcome(
     answers = act(backend, action, State.WAITING, *picks, wishes=wishes)
     assert len(answers) == 2
     ref = discover(backend)["alpha"]
-    kept = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
-    assert all(one is Outcome.DONE for one in outcomes(backend.delete(ref, State.WAITING, kept)))
+    kept = [one for one in backend.backup_jobs(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
+    assert all(one is Outcome.DONE for one in outcomes(backend.delete_jobs(ref, State.WAITING, kept)))
 
 
 def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
@@ -606,7 +611,9 @@ def test_a_copy_begins_without_attempts_and_without_a_passed_expiry(
     picks = picked(live, State.WAITING)
     copies = act(live, Action.DUPLICATE, State.WAITING, *picks)
     wishes = ActionOptions(payload='{"args": ["edited"], "kwargs": {}}')
-    late = next(pick for pick in picks if live.job(discover(live)["alpha"], pick.id).payload.value["args"] == ["late"])
+    late = next(
+        pick for pick in picks if live.read_job(discover(live)["alpha"], pick.id).payload.value["args"] == ["late"]
+    )
     (edit,) = act(live, Action.EDIT, State.WAITING, late, wishes=wishes)
     assert outcomes([*copies, edit]) == [Outcome.DONE] * 3
     new = {str(each.new_id) for each in (*copies, edit)}
@@ -721,7 +728,7 @@ def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery, m
     bind(shop.marks, "alpha")
     shop.marks.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"dead@h.celery.pidbox")
     with shop.worker(name="one@shop") as process:
-        workers = {worker.id: worker for worker in live.workers(list(discover(live).values()))}
+        workers = {worker.id: worker for worker in live.list_workers(list(discover(live).values()))}
         with monkeypatch.context() as impatient:
             impatient.setattr(worker_control, "ANSWER_S", 0.0)  # nobody answers in its place, however long that takes
             assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
@@ -772,7 +779,7 @@ def test_schedules_of_redbeat_are_read_and_obey(shop: Shop, live: Celery, redis_
     redis_client.zadd("redbeat::schedule", {b"redbeat:broken": 1, b"redbeat:\xff": 2})
     redis_client.set("redbeat:broken", "no hash")
     refs = list(discover(live).values())
-    found = {schedule.id: schedule for schedule in live.schedules(refs)}
+    found = {schedule.id: schedule for schedule in live.list_schedules(refs)}
     nightly, often, broken = (found[f"redbeat:{name}"] for name in ("nightly", "often", "broken"))
     assert (nightly.pattern, nightly.queue, nightly.paused) == ("0 3 * * *", "alpha", False)
     assert nightly.last_run_at == datetime(2026, 11, 25, 0, 51, 21, 937175, UTC)
@@ -783,7 +790,7 @@ def test_schedules_of_redbeat_are_read_and_obey(shop: Shop, live: Celery, redis_
     assert redis_client.hget("redbeat:nightly", "definition") == NIGHTLY.replace(
         b'"enabled": true', b'"enabled": false'
     )
-    paused = next(schedule for schedule in live.schedules(refs) if schedule.id == nightly.id)
+    paused = next(schedule for schedule in live.list_schedules(refs) if schedule.id == nightly.id)
     assert (paused.paused, paused.next_run_at) == (True, None)
     assert live.act_on_schedule(nightly, Action.RESUME_SCHEDULE).outcome is Outcome.DONE
     assert redis_client.hget("redbeat:nightly", "definition") == NIGHTLY
@@ -865,10 +872,10 @@ def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_red
         backend = Celery(source, SourceSettings(name="main", url=url))
         (pick,) = picked(backend, State.WAITING)
         ref = discover(backend)["alpha"]
-        kept = [one for one in backend.take(ref, State.WAITING, [pick]) if isinstance(one, JobBackup)]
+        kept = [one for one in backend.backup_jobs(ref, State.WAITING, [pick]) if isinstance(one, JobBackup)]
         records = [
             one
-            for one in backend.take(discover(backend)["*"], State.DEAD, [JobRef(id="t2")])
+            for one in backend.backup_jobs(discover(backend)["*"], State.DEAD, [JobRef(id="t2")])
             if isinstance(one, JobBackup)
         ]
         answers = [
@@ -876,9 +883,9 @@ def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_red
             *act(backend, Action.MOVE, State.WAITING, pick, wishes=ActionOptions(target="beta")),
             *act(backend, Action.DUPLICATE, State.WAITING, pick),
             *act(backend, Action.CANCEL, State.WAITING, pick),
-            *backend.delete(ref, State.WAITING, kept),
-            *backend.delete(discover(backend)["*"], State.DEAD, records),
-            *backend.restore(discover(backend)["*"], State.DEAD, records),
+            *backend.delete_jobs(ref, State.WAITING, kept),
+            *backend.delete_jobs(discover(backend)["*"], State.DEAD, records),
+            *backend.restore_jobs(discover(backend)["*"], State.DEAD, records),
             backend.act_on_queue(ref, Action.OBLITERATE),
         ]
         assert outcomes(answers) == [Outcome.REFUSED] * 8
@@ -912,22 +919,24 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
 
         def retry() -> None:
             for start in range(0, dead, 100):
-                retried.extend(live.act(ref["*"], Action.RETRY, State.DEAD, picks[start : start + 100]))
+                retried.extend(live.act_on_jobs(ref["*"], Action.RETRY, State.DEAD, picks[start : start + 100]))
 
         def delete() -> None:
             while sending.is_alive() or redis_client.llen("alpha"):
-                found = live.picks(ref["alpha"], JobQuery(state=State.WAITING, per_page=40))[::3]
-                kept = [one for one in live.take(ref["alpha"], State.WAITING, found) if isinstance(one, JobBackup)]
-                gone = live.delete(ref["alpha"], State.WAITING, kept)
+                found = live.list_job_refs(ref["alpha"], JobQuery(state=State.WAITING, per_page=40))[::3]
+                kept = [
+                    one for one in live.backup_jobs(ref["alpha"], State.WAITING, found) if isinstance(one, JobBackup)
+                ]
+                gone = live.delete_jobs(ref["alpha"], State.WAITING, kept)
                 deleted.update(answer.id for answer in gone if answer.outcome is Outcome.DONE)
-                back = live.restore(ref["alpha"], State.WAITING, kept[::2])
-                live.restore(ref["alpha"], State.WAITING, kept[::2])
+                back = live.restore_jobs(ref["alpha"], State.WAITING, kept[::2])
+                live.restore_jobs(ref["alpha"], State.WAITING, kept[::2])
                 deleted.difference_update(answer.id for answer in back if answer.outcome is Outcome.DONE)
 
         def move() -> None:
             while sending.is_alive() or redis_client.llen("alpha"):
-                found = live.picks(ref["alpha"], JobQuery(state=State.WAITING, per_page=60))[30:]
-                live.act(ref["alpha"], Action.MOVE, State.WAITING, found, ActionOptions(target="beta"))
+                found = live.list_job_refs(ref["alpha"], JobQuery(state=State.WAITING, per_page=60))[30:]
+                live.act_on_jobs(ref["alpha"], Action.MOVE, State.WAITING, found, ActionOptions(target="beta"))
 
         def send() -> None:
             sender = Shop(shop.url)

@@ -68,7 +68,7 @@ def test_a_queue_of_another_separator_is_paused_and_its_worker_stopped(
         wait_until(lambda: (inspect.active_queues() or {}) == {"one@shop": []}, what="the pause")
         assert live.act_on_queue(ref, Action.RESUME).outcome is Outcome.DONE
         shop.await_status(shop.send("one", priority=3), "SUCCESS")
-        (worker,) = [worker for worker in live.workers([ref]) if worker.id == "one@shop"]
+        (worker,) = [worker for worker in live.list_workers([ref]) if worker.id == "one@shop"]
         assert live.act_on_worker(worker, Action.STOP_WORKER).outcome is Outcome.DONE
         assert process.process.wait(CEILING_S) == 0
     assert live.act_on_queue(ref, Action.OBLITERATE).outcome is Outcome.DONE
@@ -86,7 +86,7 @@ def test_what_workers_hold_under_names_of_the_apps_own(
     source = Source("main", server.url)
     names = {name: NAMES[name] for name in ("unacked_key", "unacked_index_key")}
     live = Celery(source, SourceSettings(name="main", url=server.url, **names))
-    live.own = source
+    live.own_source = source
     with shop.worker():
         now, never, held = (
             shop.send("now", countdown=3600),
@@ -97,8 +97,8 @@ def test_what_workers_hold_under_names_of_the_apps_own(
         assert not redis_client.exists(f"{prefix}unacked", f"{prefix}unacked_index")
         refs = discover(live)
         shared = refs["*"]
-        assert live.stats([shared])[0].counts.scheduled == 3
-        assert live.job(refs["beta"], held).state is State.SCHEDULED
+        assert live.read_stats([shared])[0].counts.scheduled == 3
+        assert live.read_job(refs["beta"], held).state is State.SCHEDULED
         picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
         assert set(picks) == {now, never, held}
         (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
@@ -108,7 +108,7 @@ def test_what_workers_hold_under_names_of_the_apps_own(
         shop.await_status(never, "REVOKED")
         # A worker stores the result before it acknowledges the message.
         wait_until(lambda: redis_client.zcard(f"{prefix}shop.held.since") == 1, what="acknowledging two messages")
-        assert live.stats([shared])[0].counts.scheduled == 1
+        assert live.read_stats([shared])[0].counts.scheduled == 1
     live.close()
     source.close()
     shop.close()
@@ -121,7 +121,7 @@ def test_names_of_the_apps_own_are_counted_without_scripts(any_server: EmbeddedR
     any_redis.hset("shop.held", "tag", entry)
     source = Source("main", f"redis://reader:secret@127.0.0.1:{any_server.port}/0")
     plain = Celery(source, SourceSettings(name="main", url="", unacked_key="shop.held"))
-    assert plain.stats([discover(plain)["*"]])[0].notes[0].startswith("1 messages taken")
+    assert plain.read_stats([discover(plain)["*"]])[0].notes[0].startswith("1 messages taken")
     source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
@@ -137,14 +137,16 @@ def test_records_of_a_prefix_come_back_where_they_were(
     CeleryLibrary().prepare(backend, any_redis)
     ref, old = discover(backend)["*"], picture(any_redis)
     kept = [
-        one for one in backend.take(ref, State.DEAD, [JobRef(id="t1"), JobRef(id="huge")]) if isinstance(one, JobBackup)
+        one
+        for one in backend.backup_jobs(ref, State.DEAD, [JobRef(id="t1"), JobRef(id="huge")])
+        if isinstance(one, JobBackup)
     ]
-    assert outcomes(backend.delete(ref, State.DEAD, kept)) == [Outcome.DONE] * 2
+    assert outcomes(backend.delete_jobs(ref, State.DEAD, kept)) == [Outcome.DONE] * 2
     assert set(old) - set(picture(any_redis)) == {
         f"{before}celery-task-meta-{name}".encode() for name in ("t1", "huge")
     }
     assert picked(backend, State.DEAD) == []
-    assert outcomes(backend.restore(ref, State.DEAD, kept)) == [Outcome.DONE, Outcome.REFUSED]
+    assert outcomes(backend.restore_jobs(ref, State.DEAD, kept)) == [Outcome.DONE, Outcome.REFUSED]
     assert picture(any_redis) == {key: dump for key, dump in old.items() if not key.endswith(b"huge")}
     assert [pick.id for pick in picked(backend, State.DEAD)] == ["t1"]
 
@@ -154,7 +156,7 @@ def test_only_the_record_of_the_job_is_put_back(backend: Celery, any_redis: redi
     before = picture(any_redis)
     blob = packed(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
     lie = JobBackup(id="t1", stamp=None, blob=blob, size_bytes=2)
-    assert outcomes(backend.restore(discover(backend)["*"], State.DEAD, [lie])) == [Outcome.REFUSED]
+    assert outcomes(backend.restore_jobs(discover(backend)["*"], State.DEAD, [lie])) == [Outcome.REFUSED]
     assert picture(any_redis) == before
 
 
@@ -181,7 +183,7 @@ def test_a_moved_job_of_a_priority_stands_in_a_list_that_workers_read(backend: C
     assert (any_redis.llen("beta::3"), any_redis.llen("alpha::3")) == (1, 2)
     assert not any_redis.exists(b"beta" + SEP + b"3", b"alpha" + SEP + b"3")
     ref = discover(backend)["alpha"]
-    kept = [one for one in backend.take(ref, State.WAITING, [second]) if isinstance(one, JobBackup)]
-    assert outcomes(backend.delete(ref, State.WAITING, kept)) == [Outcome.DONE]
-    assert outcomes(backend.restore(ref, State.WAITING, kept)) == [Outcome.DONE]
+    kept = [one for one in backend.backup_jobs(ref, State.WAITING, [second]) if isinstance(one, JobBackup)]
+    assert outcomes(backend.delete_jobs(ref, State.WAITING, kept)) == [Outcome.DONE]
+    assert outcomes(backend.restore_jobs(ref, State.WAITING, kept)) == [Outcome.DONE]
     assert any_redis.llen("alpha::3") == 2

@@ -56,7 +56,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
     assert {pick.id for pick in found} == set(ids)
     with metered() as meter:
         asked = [*found, JobRef(id="nobody"), JobRef(id=ids[0], stamp="2020-01-01T00:00:00.000000Z")]
-        acted = backend.act(REF, Action.RETRY, State.DEAD, asked)
+        acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
     assert meter.round_trips == 1
     assert outcomes(acted) == [*["done"] * 60, "gone", "changed"]
     assert [pick.id for pick in found] == queue.job_ids
@@ -69,7 +69,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
     assert counts(queue)["failed"] == 60
     assert {runs(queue, job_id) for job_id in ids} == {2}
     # They failed again meanwhile: what was seen before is no longer meant.
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, found)) == ["changed"] * 60
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, found)) == ["changed"] * 60
 
 
 def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
@@ -78,10 +78,10 @@ def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: r
         with metered() as meter:
             found = picks(backend, state)
         assert meter.round_trips <= 2  # the first call of a source asks Redis 6 twice
-        rows = backend.jobs(REF, JobQuery(state=state, per_page=100)).jobs
+        rows = backend.list_jobs(REF, JobQuery(state=state, per_page=100)).jobs
         assert [(pick.id, pick.stamp) for pick in found] == [(job.id, job.stamp) for job in rows]
         assert all(pick.stamp for pick in found)
-        detail = backend.job(REF, found[0].id)
+        detail = backend.read_job(REF, found[0].id)
         assert (detail.state, detail.stamp) == (state, found[0].stamp)
     with metered() as meter:
         picks(backend, State.DEAD)
@@ -97,14 +97,16 @@ def test_picks_leave_out_what_has_expired_as_the_pages_do(backend: RQ, any_redis
     for per_page in (1000, 30, 7):
         for page in range(1, 12):
             query = JobQuery(state=State.DEAD, page=page, per_page=per_page)
-            assert [pick.id for pick in backend.picks(REF, query)] == [job.id for job in backend.jobs(REF, query).jobs]
+            assert [pick.id for pick in backend.list_job_refs(REF, query)] == [
+                job.id for job in backend.list_jobs(REF, query).jobs
+            ]
 
 
 def test_attempts_that_rq_counts_are_forgotten_on_wish(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.again, 1)
     drain(queue)
     assert any_redis.hget(f"rq:job:{job.id}", "number_of_retries") == b"1"
-    backend.act(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD), ActionOptions(reset_attempts=True))
+    backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD), ActionOptions(reset_attempts=True))
     drain(queue)
     assert runs(queue, job.id) == 4
 
@@ -115,7 +117,7 @@ def test_a_stopped_job_and_one_with_a_time_to_live_are_retried(
     job = queue.enqueue(rq_jobs.fail, ttl=300)
     drain(queue)
     any_redis.hset(f"rq:job:{job.id}", "status", "stopped")
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id=job.id)])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=job.id)])) == ["done"]
     assert 0 < any_redis.ttl(f"rq:job:{job.id}") <= 300
 
 
@@ -128,8 +130,8 @@ def test_a_job_that_waits_runs_now_and_only_once(backend: RQ, queue: Queue, stat
         else queue.enqueue(rq_jobs.add, 2, depends_on=parent)
     )
     seen = picks(backend, state)
-    assert outcomes(backend.act(REF, Action.PROMOTE, state, seen)) == ["done"]
-    assert outcomes(backend.act(REF, Action.PROMOTE, state, seen)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, state, seen)) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, state, seen)) == ["changed"]
     drain(queue)
     assert runs(queue, job.id) == 1
 
@@ -138,10 +140,10 @@ def test_a_retry_that_was_promoted_and_failed_is_another_one(backend: RQ, queue:
     job = queue.enqueue(rq_jobs.fail, retry=Retry(max=3, interval=600))
     drain(queue)
     seen = picks(backend, State.SCHEDULED)
-    assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["done"]
     drain(queue)
     assert counts(queue)["scheduled"] == 1
-    assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["changed"]
     assert runs(queue, job.id) == 0  # RQ keeps no result of attempts that are retried
 
 
@@ -149,11 +151,13 @@ def test_what_is_due_is_left_to_a_scheduler_that_lives(backend: RQ, queue: Queue
     queue.enqueue_in(timedelta(seconds=-5), rq_jobs.add, 2)
     any_redis.set("rq:scheduler-lock:alpha", "me", ex=60)
     for action in (Action.PROMOTE, Action.CANCEL):
-        (acted,) = backend.act(REF, action, State.SCHEDULED, picks(backend, State.SCHEDULED))
+        (acted,) = backend.act_on_jobs(REF, action, State.SCHEDULED, picks(backend, State.SCHEDULED))
         assert (acted.outcome, "due" in (acted.detail or "")) == (Outcome.REFUSED, True)
-    assert outcomes(backend.take(REF, State.SCHEDULED, picks(backend, State.SCHEDULED))) == ["refused"]
+    assert outcomes(backend.backup_jobs(REF, State.SCHEDULED, picks(backend, State.SCHEDULED))) == ["refused"]
     any_redis.delete("rq:scheduler-lock:alpha")
-    assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, picks(backend, State.SCHEDULED))) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, picks(backend, State.SCHEDULED))) == [
+        "done"
+    ]
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.SCHEDULED, State.BLOCKED])
@@ -163,15 +167,15 @@ def test_a_canceled_job_does_not_run_and_can_be_put_in_line_again(
     filled = fill_queue(queue)
     own = counts(queue)
     (job_id, *others) = filled[state]
-    assert outcomes(backend.act(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["done"]
     native = {State.WAITING: "queued", State.SCHEDULED: "scheduled", State.BLOCKED: "deferred"}[state]
     assert counts(queue) == {**own, native: own[native] - 1, "canceled": own["canceled"] + 1}
     assert real(queue, job_id).is_canceled
     drain(queue)
     assert runs(queue, job_id) == 0
-    assert outcomes(backend.act(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["changed"]
     seen = [pick for pick in picks(backend, State.CANCELED) if pick.id == job_id]
-    assert outcomes(backend.act(REF, Action.RETRY, State.CANCELED, seen)) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, seen)) == ["done"]
     drain(queue)
     assert runs(queue, job_id) == 1
     assert others
@@ -181,8 +185,8 @@ def test_a_copy_is_a_job_of_its_own_and_is_made_once(backend: RQ, queue: Queue, 
     job = queue.enqueue(rq_jobs.fail, "once", meta={"tag": "x"}, failure_ttl=77, retry=Retry(max=1))
     drain(queue)
     (seen,) = picks(backend, State.DEAD)
-    (copy,) = backend.act(REF, Action.DUPLICATE, State.DEAD, [seen])
-    (again,) = backend.act(REF, Action.DUPLICATE, State.DEAD, [seen])  # as after a crash
+    (copy,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [seen])
+    (again,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [seen])  # as after a crash
     assert copy.new_id not in (None, job.id)
     assert (again.outcome, again.new_id, again.detail is None) == (Outcome.DONE, copy.new_id, False)
     assert queue.job_ids == [copy.new_id]
@@ -193,7 +197,7 @@ def test_a_copy_is_a_job_of_its_own_and_is_made_once(backend: RQ, queue: Queue, 
     drain(queue)
     assert counts(queue)["failed"] == 2
     assert runs(queue, job.id) == 1
-    (free,) = backend.act(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=job.id)])
+    (free,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=job.id)])
     assert free.new_id not in (None, copy.new_id)
 
 
@@ -201,7 +205,7 @@ def test_copies_of_every_state_run(backend: RQ, queue: Queue) -> None:
     filled = fill_queue(queue)
     for state, actions in backend.job_actions.items():
         if Action.DUPLICATE in actions and state in filled:
-            acted = backend.act(REF, Action.DUPLICATE, state, picks(backend, state))
+            acted = backend.act_on_jobs(REF, Action.DUPLICATE, state, picks(backend, state))
             assert outcomes(acted) == ["done"] * len(filled[state])
     drain(queue)
     assert counts(queue)["queued"] == 0
@@ -212,12 +216,14 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(130)]
     before = any_redis.hget(f"rq:job:{ids[0]}", "data")
     for target, why in ((None, "no queue was named"), ("alpha", "already"), ("a\nb", "no name")):
-        (refused,) = backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target=target))
+        (refused,) = backend.act_on_jobs(
+            REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target=target)
+        )
         assert refused.outcome is Outcome.REFUSED
         assert why in (refused.detail or "")
     seen = picks(backend, State.WAITING)
     moved = [pick for n, pick in enumerate(seen) if n % 2]
-    acted = backend.act(REF, Action.MOVE, State.WAITING, list(reversed(moved)), ActionOptions(target="beta"))
+    acted = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, list(reversed(moved)), ActionOptions(target="beta"))
     assert outcomes(acted) == ["done"] * 65
     assert [each.id for each in acted] == [pick.id for pick in reversed(moved)]
     beta = Queue("beta", connection=queue.connection)
@@ -225,7 +231,7 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
     assert any_redis.hget(f"rq:job:{ids[1]}", "origin") == b"beta"
     assert any_redis.hget(f"rq:job:{ids[0]}", "data") == before
     # Asked again after a crash it moves nothing, wherever the job is by now.
-    again = backend.act(REF, Action.MOVE, State.WAITING, moved, ActionOptions(target="beta"))
+    again = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, moved, ActionOptions(target="beta"))
     assert outcomes(again) == ["changed"] * 65
     drain(queue, beta)
     assert (counts(queue)["finished"], counts(beta)["finished"]) == (65, 65)
@@ -234,7 +240,7 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
 def test_a_dead_job_is_moved_and_runs_there(backend: RQ, queue: Queue) -> None:
     (job_id,) = bury(queue, 1)
     assert outcomes(
-        backend.act(REF, Action.MOVE, State.DEAD, picks(backend, State.DEAD), ActionOptions(target="beta"))
+        backend.act_on_jobs(REF, Action.MOVE, State.DEAD, picks(backend, State.DEAD), ActionOptions(target="beta"))
     ) == ["done"]
     beta = Queue("beta", connection=queue.connection)
     drain(beta)
@@ -246,7 +252,7 @@ def test_jobs_deep_in_a_long_line_are_found(backend: RQ, queue: Queue, any_redis
     any_redis.lpush(queue.key, *(f"ahead-{n}" for n in range(9_000)))
     any_redis.rpush(queue.key, *(f"behind-{n}" for n in range(9_000)))
     with metered() as meter:
-        acted = backend.act(
+        acted = backend.act_on_jobs(
             REF, Action.CANCEL, State.WAITING, [JobRef(id=each) for each in (*ids, "ahead-5", "nobody")]
         )
     assert meter.round_trips == 4  # three to find them: the ends, and 15,000 ids at a time
@@ -264,20 +270,20 @@ def test_a_job_that_holds_a_slot_of_its_rate_limit_gives_it_back(
     assert (queue.job_ids, registry.get_rate_limited_job_count()) == ([first.id], 3)
     # RQ orders them by the second in which they came.
     any_redis.zadd("rq:rl:api:rate_limited", {job.id: n for n, job in enumerate((second, third, fourth))})
-    assert outcomes(backend.act(REF, Action.CANCEL, State.WAITING, [JobRef(id=first.id)])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, [JobRef(id=first.id)])) == ["done"]
     assert queue.job_ids == [second.id]  # whose turn it is then
-    (refused,) = backend.act(REF, Action.PROMOTE, State.BLOCKED, [JobRef(id=third.id)])
+    (refused,) = backend.act_on_jobs(REF, Action.PROMOTE, State.BLOCKED, [JobRef(id=third.id)])
     assert (refused.outcome, "rate limit" in (refused.detail or "")) == (Outcome.REFUSED, True)
-    assert outcomes(backend.act(REF, Action.CANCEL, State.BLOCKED, [JobRef(id=third.id)])) == ["done"]
-    taken = kept(backend.take(REF, State.WAITING, picks(backend, State.WAITING)))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.BLOCKED, [JobRef(id=third.id)])) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, picks(backend, State.WAITING)))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert queue.job_ids == [fourth.id]
-    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
     assert (queue.job_ids, registry.get_rate_limited_job_ids()) == ([fourth.id], [second.id])
     drain(queue)
     assert counts(queue)["failed"] == 2
     # Retried at once they wait for each other.
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD))) == ["done", "done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD))) == ["done", "done"]
     assert (queue.count, registry.get_rate_limited_job_count(), registry.get_allowed_job_count()) == (1, 1, 1)
     drain(queue)
     assert {runs(queue, job.id) for job in (second, fourth)} == {2}
@@ -291,12 +297,12 @@ def test_a_job_that_a_worker_still_runs_is_left_alone(backend: RQ, queue: Queue,
     any_redis.hset(f"rq:job:{job.id}", "status", "canceled")
     any_redis.zadd("rq:wip:alpha", {f"{job.id}:{'0' * 32}": 4e9})
     any_redis.zadd(f"rq:executions:{job.id}", {"0" * 32: 4e9})
-    (acted,) = backend.act(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])
+    (acted,) = backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])
     assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker still runs it, or is just putting it away")
-    assert outcomes(backend.take(REF, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
+    assert outcomes(backend.backup_jobs(REF, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
     any_redis.delete("rq:wip:alpha")
     any_redis.zadd("rq:wip:alpha", {job.id: 4e9})  # as RQ 1 has it
-    assert outcomes(backend.act(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
 
 
 @pytest.mark.parametrize("execution", ["0" * 32, None], ids=["RQ 2", "RQ 1"])
@@ -304,16 +310,16 @@ def test_a_job_that_a_worker_began_since_it_was_taken_is_not_deleted(
     backend: RQ, queue: Queue, any_redis: redis.Redis, execution: str | None
 ) -> None:
     (job_id,) = bury(queue, 1)
-    taken = kept(backend.take(REF, State.DEAD, [JobRef(id=job_id)]))
+    taken = kept(backend.backup_jobs(REF, State.DEAD, [JobRef(id=job_id)]))
     member = job_id if execution is None else f"{job_id}:{execution}"
     any_redis.zadd("rq:wip:alpha", {member: 4e9})
     if execution is not None:
         any_redis.zadd(f"rq:executions:{job_id}", {execution: 4e9})
-    (acted,) = backend.delete(REF, State.DEAD, taken)
+    (acted,) = backend.delete_jobs(REF, State.DEAD, taken)
     assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker still runs it, or is just putting it away")
     assert any_redis.exists(f"rq:job:{job_id}")
     any_redis.delete("rq:wip:alpha")
-    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"]
 
 
 def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis: Any) -> None:
@@ -329,7 +335,7 @@ def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis:
     any_redis.hset("rq:job:many", mapping=fields)
     any_redis.sadd("rq:job::many:dependencies", *(f"parent-{n}" for n in range(1_001)))
     asked = [JobRef(id=each) for each in ("ghost", "text", odd, "long", "mad", "many", job_id)]
-    acted = backend.act(REF, Action.RETRY, State.DEAD, asked)
+    acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
     assert outcomes(acted) == ["gone", "refused", "done", "refused", "refused", "refused", "done"]
     assert [each.detail for each in acted][3:6] == [
         "its field origin holds what is no value of RQ's",
@@ -337,7 +343,7 @@ def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis:
         "it waits for more jobs than can be followed",
     ]
     assert any_redis.get("rq:job:text") == b"no hash"
-    copied = backend.act(REF, Action.DUPLICATE, State.DEAD, asked[:5])
+    copied = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, asked[:5])
     assert outcomes(copied) == ["gone", "refused", "changed", "refused", "refused"]
 
 
@@ -346,17 +352,17 @@ def test_keys_of_another_type_refuse_all_and_change_nothing(backend: RQ, queue: 
     seen = picks(backend, State.DEAD)
     any_redis.set("rq:queue:alpha", "mine")
     for action in (Action.RETRY, Action.DUPLICATE):
-        acted = backend.act(REF, action, State.DEAD, seen)
+        acted = backend.act_on_jobs(REF, action, State.DEAD, seen)
         assert outcomes(acted) == ["refused", "refused"]
         assert "another type" in (acted[0].detail or "")
-    assert outcomes(backend.act(REF, Action.CANCEL, State.WAITING, seen)) == ["refused", "refused"]
+    assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, seen)) == ["refused", "refused"]
     assert any_redis.zcard("rq:failed:alpha") == 2
     assert {real(queue, job_id).get_status() for job_id in ids} == {"failed"}
     assert len(set(any_redis.scan_iter("rq:job:*"))) == 2
     any_redis.delete("rq:failed:alpha")
     any_redis.set("rq:failed:alpha", "mine")
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, seen)) == ["refused", "refused"]
-    assert outcomes(backend.take(REF, State.DEAD, seen)) == ["refused", "refused"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)) == ["refused", "refused"]
+    assert outcomes(backend.backup_jobs(REF, State.DEAD, seen)) == ["refused", "refused"]
     with pytest.raises(BackendUnavailable, match="another type"):
         picks(backend, State.DEAD)
 
@@ -372,11 +378,11 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_touched(
     source = Source("main", any_server.url.replace("redis://", "redis://clerk:secret@"))
     try:
         clerk = RQ(source, SourceSettings(name="main", url=any_server.url))
-        acted = clerk.act(REF, Action.RETRY, State.DEAD, seen)
+        acted = clerk.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)
         assert outcomes(acted) == ["refused"] * 3
         assert "not permitted" in (acted[0].detail or "")
         if withheld == "-eval":
-            assert outcomes(clerk.take(REF, State.DEAD, seen)) == ["refused"] * 3
+            assert outcomes(clerk.backup_jobs(REF, State.DEAD, seen)) == ["refused"] * 3
     finally:
         source.close()
         any_redis.execute_command("ACL", "DELUSER", "clerk")
@@ -390,10 +396,10 @@ def test_a_full_server_refuses_and_keeps_all(backend: RQ, queue: Queue, any_redi
     any_redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(BackendUnavailable, match="is out of memory and refuses writes"):
-            backend.act(REF, Action.RETRY, State.DEAD, seen)
+            backend.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)
     finally:
         any_redis.config_set("maxmemory", 0)
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, seen)) == ["done", "done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)) == ["done", "done"]
 
 
 def test_json_and_pickles_that_do_harm_are_moved_unread(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
@@ -406,10 +412,12 @@ def test_json_and_pickles_that_do_harm_are_moved_unread(backend: RQ, queue: Queu
     any_redis.hset(f"rq:job:{job_id}", mapping={"data": harm, "meta": harm})
     other = Queue("alpha", connection=queue.connection, serializer=JSONSerializer)
     other.enqueue(rq_jobs.add, 1, second=2)
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD))) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD))) == ["done"]
     assert any_redis.hmget(f"rq:job:{job_id}", "data", "meta") == [harm, harm]
     assert outcomes(
-        backend.act(REF, Action.MOVE, State.WAITING, picks(backend, State.WAITING), ActionOptions(target="beta"))
+        backend.act_on_jobs(
+            REF, Action.MOVE, State.WAITING, picks(backend, State.WAITING), ActionOptions(target="beta")
+        )
     )
     assert len(picks(backend, State.WAITING, BETA)) == 2
 
@@ -424,7 +432,9 @@ def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedR
     backend = RQ(source, SourceSettings(name="main", url=any_server.url, prefixes=("app",)))
     (ref,) = search(backend)
     assert ref.name == "app:alpha"
-    acted = backend.act(ref, Action.MOVE, State.DEAD, picks(backend, State.DEAD, ref), ActionOptions(target="app:beta"))
+    acted = backend.act_on_jobs(
+        ref, Action.MOVE, State.DEAD, picks(backend, State.DEAD, ref), ActionOptions(target="app:beta")
+    )
     assert outcomes(acted) == ["done"]
     assert any_redis.lrange("app:queue:beta", 0, -1) == [job_id.encode()]
     source.close()
@@ -432,13 +442,13 @@ def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedR
 
 def test_what_is_not_offered_says_why(backend: RQ, queue: Queue) -> None:
     (job_id,) = bury(queue, 1)
-    (acted,) = backend.act(REF, Action.EDIT, State.DEAD, [JobRef(id=job_id)])
-    assert (acted.outcome, acted.detail) == (Outcome.UNSUPPORTED, backend.withheld[Action.EDIT])
-    assert outcomes(backend.take(REF, State.ACTIVE, [JobRef(id=job_id)])) == ["refused"]
+    (acted,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, [JobRef(id=job_id)])
+    assert (acted.outcome, acted.detail) == (Outcome.UNSUPPORTED, backend.unsupported_reasons[Action.EDIT])
+    assert outcomes(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id=job_id)])) == ["refused"]
     offered = {action for actions in backend.job_actions.values() for action in actions}
     offered |= {*backend.queue_actions, *backend.worker_actions}
-    assert offered == set(backend.explained)
-    assert offered | set(backend.withheld) == set(Action) - {Action.PURGE, Action.UNDO}
-    assert not offered & set(backend.withheld)
+    assert offered == set(backend.action_help)
+    assert offered | set(backend.unsupported_reasons) == set(Action) - {Action.PURGE, Action.UNDO}
+    assert not offered & set(backend.unsupported_reasons)
     with pytest.raises(Unsupported):
-        backend.picks(REF, JobQuery(state=State.RETRYING))
+        backend.list_job_refs(REF, JobQuery(state=State.RETRYING))

@@ -52,19 +52,19 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Sidek
 
 def seen(backend: Sidekiq, state: State, per_page: int = 1000, ref: QueueRef | None = None) -> list[JobRef]:
     """The jobs of a state as a person has seen them."""
-    return backend.picks(ref or place(state), JobQuery(state=state, per_page=per_page))
+    return backend.list_job_refs(ref or place(state), JobQuery(state=state, per_page=per_page))
 
 
 def paged(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
     """One page of a thousand jobs."""
-    return backend.picks(place(state), JobQuery(state=state, page=page, per_page=1000))
+    return backend.list_job_refs(place(state), JobQuery(state=state, page=page, per_page=1000))
 
 
 def act(
     backend: Sidekiq, action: Action, state: State, picks: list[JobRef], wishes: ActionOptions = NO_WISHES
 ) -> list[ActionResult]:
     """The answers, one per pick."""
-    acted = backend.act(place(state), action, state, picks, wishes)
+    acted = backend.act_on_jobs(place(state), action, state, picks, wishes)
     assert [one.id for one in acted] == [pick.id for pick in picks]
     return acted
 
@@ -76,7 +76,7 @@ def outcomes(acted: list[ActionResult]) -> list[Outcome]:
 
 def taken(backend: Sidekiq, state: State, picks: list[JobRef] | None = None) -> list[JobBackup]:
     """All that is kept of jobs that may be deleted."""
-    kept = backend.take(place(state), state, seen(backend, state) if picks is None else picks)
+    kept = backend.backup_jobs(place(state), state, seen(backend, state) if picks is None else picks)
     assert all(isinstance(one, JobBackup) for one in kept), kept
     return [one for one in kept if isinstance(one, JobBackup)]
 
@@ -168,8 +168,8 @@ def test_a_job_that_fails_again_is_another_one(
 def test_processes_are_quieted_and_stopped(backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     with worker(any_server.url) as process:
         wait_until(lambda: any_redis.scard("processes") == 1, what="the first beat")
-        wait_until(lambda: backend.workers([shared()])[0].heartbeat_at, what="the first beat")
-        (found,) = backend.workers([shared()])
+        wait_until(lambda: backend.list_workers([shared()])[0].heartbeat_at, what="the first beat")
+        (found,) = backend.list_workers([shared()])
         assert backend.act_on_worker(found, Action.QUIET).outcome is DONE
         wait_until(lambda: any_redis.hget(found.id, "quiet") == b"true", what="the process to be quiet")
         assert backend.act_on_worker(found, Action.STOP_WORKER).outcome is DONE
@@ -220,11 +220,13 @@ def test_racing_a_live_process_each_job_ends_once(
                         any_redis.set("go", 1)
                     part = picks[n : n + 50]
                     if first and n % 150 == 0:
-                        kept = [one for one in backend.take(place(where), where, part) if isinstance(one, JobBackup)]
-                        gone = backend.delete(place(where), where, kept)
+                        kept = [
+                            one for one in backend.backup_jobs(place(where), where, part) if isinstance(one, JobBackup)
+                        ]
+                        gone = backend.delete_jobs(place(where), where, kept)
                         mine = [k for k, one in zip(kept, gone, strict=True) if one.outcome is DONE]
-                        back = backend.restore(place(where), where, kept[::2])
-                        again = backend.restore(place(where), where, kept[::2])
+                        back = backend.restore_jobs(place(where), where, kept[::2])
+                        again = backend.restore_jobs(place(where), where, kept[::2])
                         assert DONE not in outcomes(again)
                         restored = {one.id for one in back if one.outcome is DONE}
                         assert restored <= {one.id for one in mine}
@@ -339,7 +341,7 @@ def test_a_new_job_of_active_job_begins_at_its_first_step(
     envelope = {"job_class": "Import", "job_id": "old", "arguments": [17], "executions": 3, **INTERRUPTED}
     fill(any_redis, State.DEAD, failed(**{"class": "Wrapper", "wrapped": "Import", "args": [envelope]}))
     picks = seen(backend, State.DEAD)
-    facts = dict(backend.job(shared(), picks[0].id).facts)
+    facts = dict(backend.read_job(shared(), picks[0].id).facts)
     assert facts["Completed steps"] == "validate, process_records"
     assert facts["Current step"] == "finalize, cursor 900"
     assert (facts["Resumptions"], facts["Cursor"], facts["Interruptions"]) == ("3", "17", "2")
@@ -413,7 +415,7 @@ def test_no_script_holds_the_server_for_long(backend: Sidekiq, any_redis: redis.
                 if step is Action.RETRY:
                     answers = act(backend, step, state, picks)
                 else:
-                    answers = backend.delete(place(state), state, taken(backend, state, picks))
+                    answers = backend.delete_jobs(place(state), state, taken(backend, state, picks))
             after_s, after = spent()
             assert outcomes(answers) == [DONE] * 1000
             assert meter.round_trips <= 4
@@ -432,13 +434,13 @@ def test_what_is_deleted_and_put_back_is_as_it_was(
     before = picture(any_redis)
     kept = taken(backend, state)[which]
     assert picture(any_redis) == before
-    assert outcomes(backend.restore(place(state), state, kept)) == [CHANGED] * len(kept)
-    assert outcomes(backend.delete(place(state), state, kept)) == [DONE] * len(kept)
-    assert outcomes(backend.delete(place(state), state, kept)) == [GONE] * len(kept)
+    assert outcomes(backend.restore_jobs(place(state), state, kept)) == [CHANGED] * len(kept)
+    assert outcomes(backend.delete_jobs(place(state), state, kept)) == [DONE] * len(kept)
+    assert outcomes(backend.delete_jobs(place(state), state, kept)) == [GONE] * len(kept)
     assert len(seen(backend, state)) == 12 - len(kept)
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=list[JobBackup])
-    assert outcomes(backend.restore(place(state), state, stored[::-1])) == [DONE] * len(kept)
-    assert outcomes(backend.restore(place(state), state, kept)) == [CHANGED] * len(kept)
+    assert outcomes(backend.restore_jobs(place(state), state, stored[::-1])) == [DONE] * len(kept)
+    assert outcomes(backend.restore_jobs(place(state), state, kept)) == [CHANGED] * len(kept)
     assert picture(any_redis) == before
 
 
@@ -447,11 +449,11 @@ def test_pages_of_a_long_queue_come_back_in_their_order(backend: Sidekiq, any_re
     before = any_redis.lrange("queue:work", 0, -1)
     pages = []
     for start in (0, 3, 7):
-        picks = backend.picks(queue(), JobQuery(state=State.WAITING, page=start + 1, per_page=300))
+        picks = backend.list_job_refs(queue(), JobQuery(state=State.WAITING, page=start + 1, per_page=300))
         pages.append(taken(backend, State.WAITING, picks[start % 2 :: 2]))
-        assert set(outcomes(backend.delete(queue(), State.WAITING, pages[-1]))) == {DONE}
+        assert set(outcomes(backend.delete_jobs(queue(), State.WAITING, pages[-1]))) == {DONE}
     for kept in reversed(pages):
-        assert set(outcomes(backend.restore(queue(), State.WAITING, kept))) == {DONE}
+        assert set(outcomes(backend.restore_jobs(queue(), State.WAITING, kept))) == {DONE}
     assert any_redis.lrange("queue:work", 0, -1) == before
     assert not any_redis.exists("{queuedeck}:deleted")
 
@@ -465,12 +467,12 @@ def test_what_is_too_long_to_keep_is_deleted_without_being_read(
     sent = any_redis.info("stats")["total_net_output_bytes"]
     (kept,) = taken(backend, state, [long])
     assert (kept.blob, kept.size_bytes > 3 * MAX_KEPT_BYTES) == (None, True)
-    assert outcomes(backend.delete(place(state), state, [kept])) == [DONE]
+    assert outcomes(backend.delete_jobs(place(state), state, [kept])) == [DONE]
     assert any_redis.info("stats")["total_net_output_bytes"] - sent < 100_000
-    assert outcomes(backend.restore(place(state), state, [kept])) == [REFUSED]
+    assert outcomes(backend.restore_jobs(place(state), state, [kept])) == [REFUSED]
     kept = taken(backend, state)[0]
     assert kept.blob is not None
-    assert outcomes(backend.delete(place(state), state, [kept])) == [DONE]
+    assert outcomes(backend.delete_jobs(place(state), state, [kept])) == [DONE]
     assert seen(backend, state) == []
 
 
@@ -484,7 +486,7 @@ def test_a_queue_that_moves_on_meanwhile(backend: Sidekiq, any_redis: redis.Redi
     any_redis.lpush("queue:work", *(payload(f"new {n}") for n in range(500)))
     any_redis.rpush("queue:work", payload("put back"))
     gone = (300 + 6) // 7
-    answers = outcomes(backend.delete(queue(), State.WAITING, kept[::-1]))[::-1]
+    answers = outcomes(backend.delete_jobs(queue(), State.WAITING, kept[::-1]))[::-1]
     assert answers == [GONE] * gone + [DONE] * (len(kept) - gone)
     left = any_redis.lrange("queue:work", 500, -2)[::-1]
     assert left == [raw for n, raw in enumerate(line) if n >= 300 and not (n < 2000 and n % 7 == 0)]
@@ -496,9 +498,9 @@ def test_jobs_that_were_seen_at_one_place_all_come_back(backend: Sidekiq, any_re
     first = taken(backend, State.WAITING, picks[5:6])
     any_redis.rpop("queue:work")
     kept = [*first, *taken(backend, State.WAITING, picks[6:7]), *taken(backend, State.WAITING, picks[8:9])]
-    assert outcomes(backend.delete(place(State.WAITING), State.WAITING, kept)) == [DONE] * 3
+    assert outcomes(backend.delete_jobs(place(State.WAITING), State.WAITING, kept)) == [DONE] * 3
     assert any_redis.llen("queue:work") == 6
-    assert outcomes(backend.restore(place(State.WAITING), State.WAITING, kept)) == [DONE] * 3
+    assert outcomes(backend.restore_jobs(place(State.WAITING), State.WAITING, kept)) == [DONE] * 3
     assert {pick.id for pick in seen(backend, State.WAITING)} == {pick.id for pick in picks[1:]}
 
 
@@ -511,13 +513,13 @@ def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis:
         )
     before = any_redis.lrange("queue:work", 0, -1)
     picks = [JobRef(id=f"j{n}") for n in (0, 7, 19_999, 22_500, 25_001, 44_998, 44_999)]
-    found = backend.take(queue(), State.WAITING, picks)
+    found = backend.backup_jobs(queue(), State.WAITING, picks)
     (deep,) = (one for one in found if isinstance(one, ActionResult))
     assert (deep.id, deep.outcome) == ("j22500", REFUSED)
     kept = [one for one in found if isinstance(one, JobBackup)]
-    assert outcomes(backend.delete(queue(), State.WAITING, kept)) == [DONE] * 6
+    assert outcomes(backend.delete_jobs(queue(), State.WAITING, kept)) == [DONE] * 6
     assert any_redis.llen("queue:work") == 44_994
-    back = backend.restore(queue(), State.WAITING, kept)
+    back = backend.restore_jobs(queue(), State.WAITING, kept)
     assert outcomes(back) == [DONE] * 6
     # What stood deep in the middle comes nearer to its turn, and is told so; nothing else moves.
     assert [one.id for one in back if one.detail] == ["j19999", "j25001"]
@@ -534,9 +536,9 @@ def test_what_was_kept_is_read_strictly(backend: Sidekiq, any_redis: redis.Redis
     entry = msgspec.msgpack.decode(kept.blob or b"")
     for other in (b"", b"\xff", msgspec.msgpack.encode([*entry, 1]), msgspec.msgpack.encode(["queue:x", *entry[1:]])):
         spoilt = msgspec.structs.replace(kept, blob=other)
-        assert outcomes(backend.delete(shared(), State.DEAD, [spoilt])) == [REFUSED]
-        assert outcomes(backend.restore(shared(), State.DEAD, [spoilt])) == [REFUSED]
-    assert outcomes(backend.restore(shared(), State.RETRYING, [kept])) == [REFUSED]
+        assert outcomes(backend.delete_jobs(shared(), State.DEAD, [spoilt])) == [REFUSED]
+        assert outcomes(backend.restore_jobs(shared(), State.DEAD, [spoilt])) == [REFUSED]
+    assert outcomes(backend.restore_jobs(shared(), State.RETRYING, [kept])) == [REFUSED]
     assert picture(any_redis) == before
 
 
@@ -550,7 +552,7 @@ def test_the_stamp_tells_a_job_from_what_it_became(backend: Sidekiq, any_redis: 
     fill(any_redis, State.WAITING, payload(enqueued_at=time.time()))
     for action in (Action.MOVE, Action.DUPLICATE):
         assert outcomes(act(backend, action, State.WAITING, [pick], ActionOptions(target="other"))) == [CHANGED]
-    assert isinstance(changed := backend.take(queue(), State.WAITING, [pick])[0], ActionResult)
+    assert isinstance(changed := backend.backup_jobs(queue(), State.WAITING, [pick])[0], ActionResult)
     assert changed.outcome is CHANGED
     assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [JobRef(id=pick.id)])) == [DONE]
     fill(any_redis, State.RETRYING, failed())
@@ -563,7 +565,7 @@ def test_the_stamp_tells_a_job_from_what_it_became(backend: Sidekiq, any_redis: 
 
 def test_jobs_of_one_score_are_told_apart_by_their_bytes(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.SCHEDULED, *(payload(f"job {n}") for n in range(3000)), at=time.time() + 99)
-    picks = backend.picks(shared(), JobQuery(state=State.SCHEDULED, page=2, per_page=1000))
+    picks = backend.list_job_refs(shared(), JobQuery(state=State.SCHEDULED, page=2, per_page=1000))
     assert len(picks) == 1000
     with metered() as meter:
         assert set(outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, picks))) == {DONE}
@@ -593,13 +595,13 @@ def test_a_delete_tells_of_the_batch_and_the_lock_that_it_leaves(
 ) -> None:
     tied = {"bid": "b-17", "lock_digest": "uniquejobs:0a1b"}
     fill(any_redis, state, payload("free"), payload("tied", **tied), payload("named", args=['"bid"']))
-    acted = backend.delete(place(state), state, taken(backend, state))
+    acted = backend.delete_jobs(place(state), state, taken(backend, state))
     details = {one.id.rpartition("-")[2]: one.detail for one in acted}
     assert details[jid("free")] is None
     assert details[jid("named")] is None
     assert "b-17 never completes now" in (details[jid("tied")] or "")
     assert "uniquejobs:0a1b" in (details[jid("tied")] or "")
-    assert "batch" in backend.explained[Action.DELETE]
+    assert "batch" in backend.action_help[Action.DELETE]
 
 
 # No JSON, though it holds what looks like a jid; the last is JSON for some decoders.
@@ -616,20 +618,20 @@ def test_a_malformed_entry_that_seems_to_hold_a_jid_is_deleted(
 ) -> None:
     # All at one score: alone there, an entry is told by that.
     fill(any_redis, state, payload("before"), *MALFORMED, payload("after"), at=time.time())
-    rows = [job for job in backend.jobs(place(state), JobQuery(state=state)).jobs if job.problem]
+    rows = [job for job in backend.list_jobs(place(state), JobQuery(state=state)).jobs if job.problem]
     assert len(rows) == len(MALFORMED)
     assert all("raw" in row.id for row in rows)
-    assert [backend.job(place(state), row.id).stamp for row in rows] == [row.stamp for row in rows]
+    assert [backend.read_job(place(state), row.id).stamp for row in rows] == [row.stamp for row in rows]
     before = picture(any_redis)
     ids = {pick.stamp: pick for pick in seen(backend, state)}
     for picks in ([JobRef(id=row.id, stamp=row.stamp) for row in rows], [ids[row.stamp or ""] for row in rows]):
         kept = taken(backend, state, picks)
-        assert outcomes(backend.delete(place(state), state, kept)) == [DONE] * len(MALFORMED)
+        assert outcomes(backend.delete_jobs(place(state), state, kept)) == [DONE] * len(MALFORMED)
         assert len(seen(backend, state)) == 2
-        assert outcomes(backend.restore(place(state), state, kept)) == [DONE] * len(MALFORMED)
+        assert outcomes(backend.restore_jobs(place(state), state, kept)) == [DONE] * len(MALFORMED)
     assert {key: value for key, value in picture(any_redis).items() if b"queuedeck" not in key} == before
     one = [JobRef(id=rows[0].id, stamp=rows[0].stamp)]
-    assert outcomes(backend.delete(place(state), state, taken(backend, state, one))) == [DONE]
+    assert outcomes(backend.delete_jobs(place(state), state, taken(backend, state, one))) == [DONE]
     assert len(seen(backend, state)) == len(MALFORMED) + 1
 
 
@@ -637,7 +639,7 @@ def test_a_malformed_entry_that_seems_to_hold_a_jid_is_deleted(
 def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.Redis, state: State) -> None:
     fill(any_redis, state, *JUNK, failed())
     before = picture(any_redis)
-    rows = backend.jobs(place(state), JobQuery(state=state)).jobs
+    rows = backend.list_jobs(place(state), JobQuery(state=state)).jobs
     picks = seen(backend, state)
     assert [(pick.id, pick.stamp) for pick in picks] == [(row.id, row.stamp) for row in rows]
     good = next(pick for pick in picks if jid("one") in pick.id)
@@ -648,8 +650,8 @@ def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.
     assert outcomes(act(backend, action, state, [*bad, *wrong], wishes)) == [REFUSED] * len(bad) + [GONE] * len(wrong)
     assert picture(any_redis) == before
     kept = taken(backend, state)
-    assert set(outcomes(backend.delete(place(state), state, kept))) == {DONE}
-    assert set(outcomes(backend.restore(place(state), state, kept))) == {DONE}
+    assert set(outcomes(backend.delete_jobs(place(state), state, kept))) == {DONE}
+    assert set(outcomes(backend.restore_jobs(place(state), state, kept))) == {DONE}
     assert picture(any_redis) == before
     assert outcomes(act(backend, action, state, [*bad, good], wishes)) == [REFUSED] * len(bad) + [DONE]
 
@@ -665,12 +667,12 @@ def test_keys_of_a_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Red
     assert outcomes(acted) == [REFUSED, DONE]
     assert "wrong type" in str(acted[0].detail)
     waiting = seen(backend, State.WAITING, ref=queue("fine"))
-    moved = backend.act(queue("fine"), Action.MOVE, State.WAITING, waiting, ActionOptions(target="string"))
+    moved = backend.act_on_jobs(queue("fine"), Action.MOVE, State.WAITING, waiting, ActionOptions(target="string"))
     assert set(outcomes(moved)) == {REFUSED}
     assert any_redis.llen("queue:fine") == 2
     assert any_redis.zcard("dead") == 1
     any_redis.set("{queuedeck}:deleted", "x")  # a key of our own heals
-    assert outcomes(backend.delete(shared(), State.DEAD, taken(backend, State.DEAD))) == [DONE]
+    assert outcomes(backend.delete_jobs(shared(), State.DEAD, taken(backend, State.DEAD))) == [DONE]
     assert (any_redis.zcard("dead"), any_redis.type("{queuedeck}:deleted")) == (0, b"zset")
 
 
@@ -708,23 +710,23 @@ def test_a_namespace_keeps_to_itself(backend: Sidekiq, any_redis: redis.Redis) -
     any_redis.rename("dead", "app:prod:dead")
     any_redis.delete("queues")
     picks = seen(backend, State.DEAD, ref=shared("app:prod:"))
-    assert outcomes(backend.act(shared("app:prod:"), Action.RETRY, State.DEAD, picks)) == [DONE]
+    assert outcomes(backend.act_on_jobs(shared("app:prod:"), Action.RETRY, State.DEAD, picks)) == [DONE]
     assert set(any_redis.keys()) == {b"app:prod:queue:work", b"app:prod:queues"}
 
 
 def test_a_state_in_the_wrong_place_is_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed())
     (pick,) = seen(backend, State.DEAD)
-    assert outcomes(backend.act(queue(), Action.RETRY, State.DEAD, [pick])) == [REFUSED]
-    assert outcomes(backend.act(shared(), Action.RETRY, State.WAITING, [pick])) == [Outcome.UNSUPPORTED]
+    assert outcomes(backend.act_on_jobs(queue(), Action.RETRY, State.DEAD, [pick])) == [REFUSED]
+    assert outcomes(backend.act_on_jobs(shared(), Action.RETRY, State.WAITING, [pick])) == [Outcome.UNSUPPORTED]
     for ref, state in ((queue(), State.DEAD), (shared(), State.WAITING), (queue(), State.ACTIVE)):
-        (acted,) = backend.take(ref, state, [pick])
+        (acted,) = backend.backup_jobs(ref, state, [pick])
         assert isinstance(acted, ActionResult)
         assert acted.outcome is REFUSED
     every = {action for actions in backend.job_actions.values() for action in actions}
     every |= {*backend.queue_actions, *backend.schedule_actions, *backend.worker_actions}
-    assert every == set(backend.explained)
-    assert not every & set(backend.withheld)
+    assert every == set(backend.action_help)
+    assert not every & set(backend.unsupported_reasons)
 
 
 # Queues, schedules, running jobs.
@@ -759,10 +761,10 @@ def test_schedules_of_cron_are_disabled_enabled_and_run(
     for name, fields in names.items():
         any_redis.sadd("cron_jobs", f"cron_job:{name}")
         any_redis.hset(f"cron_job:{name}", mapping={**record, **fields})
-    found = {entry.id: entry for entry in backend.schedules([shared()])}
+    found = {entry.id: entry for entry in backend.list_schedules([shared()])}
     nightly = found["nightly report"]
     assert backend.act_on_schedule(nightly, Action.PAUSE_SCHEDULE).outcome is DONE
-    assert {entry.id: entry.paused for entry in backend.schedules([shared()])}["nightly report"] is True
+    assert {entry.id: entry.paused for entry in backend.list_schedules([shared()])}["nightly report"] is True
     assert backend.act_on_schedule(nightly, Action.RESUME_SCHEDULE).outcome is DONE
     assert any_redis.hget("cron_job:nightly report", "status") == b"enabled"
     before = picture(any_redis)
@@ -794,7 +796,7 @@ def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
     any_redis.set(f"{prefix}cron_jobs:text", "x")
     any_redis.sadd(f"{prefix}cron_jobs:bytes", b"\xff\xfe")
     with metered() as meter:
-        found = {entry.id: entry for entry in backend.schedules([shared(prefix)])}
+        found = {entry.id: entry for entry in backend.list_schedules([shared(prefix)])}
     assert meter.round_trips <= 5
     names = {f"{prefix}{space}:nightly" for space in ("default", "billing", "odd:name")}
     assert set(found) == {*names, f"{prefix}\udcff\udcfe"}
@@ -809,7 +811,7 @@ def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
     assert any_redis.llen(f"{prefix}queue:work") == 1
     # Found once, they are not looked for at each look.
     with metered() as meter:
-        backend.schedules([shared(prefix)])
+        backend.list_schedules([shared(prefix)])
     assert meter.round_trips <= 3
 
 
@@ -818,11 +820,11 @@ def test_a_search_for_namespaces_of_cron_that_has_not_ended_is_told(backend: Sid
         any_redis.sadd(f"cron_jobs:{name}", f"cron_job:{name}:nightly")
         any_redis.hset(f"cron_job:{name}:nightly", mapping={"klass": "Mark", "cron": "0 3 * * *"})
     any_redis.eval("for n = 1, ARGV[1] do redis.call('SET', 'other:' .. n, '') end", 0, (LOOK_CALLS + 10) * 1000)
-    first = {entry.id for entry in backend.schedules([shared()])}
+    first = {entry.id for entry in backend.list_schedules([shared()])}
     assert "default:nightly" in first
     assert "cron_jobs:*" in first
     for _ in range(1000):
-        found = {entry.id for entry in backend.schedules([shared()])}
+        found = {entry.id for entry in backend.list_schedules([shared()])}
         if "cron_jobs:*" not in found:
             break
     assert found == {"default:nightly", "billing:nightly"}
@@ -834,10 +836,10 @@ def test_schedules_of_scheduler_are_disabled_by_their_state(
 ) -> None:
     any_redis.hset(f"{prefix}schedules", "ping", json.dumps({"class": "Ping", "every": "5m"}))
     any_redis.hset(f"{prefix}sidekiq-scheduler:states", "ping", '{"enabled":true,"x":[]}')
-    (ping,) = backend.schedules([shared(prefix)])
+    (ping,) = backend.list_schedules([shared(prefix)])
     assert backend.act_on_schedule(ping, Action.PAUSE_SCHEDULE).outcome is DONE
     assert any_redis.hget(f"{prefix}sidekiq-scheduler:states", "ping") == b'{"enabled":false,"x":[]}'
-    assert backend.schedules([shared(prefix)])[0].paused is True
+    assert backend.list_schedules([shared(prefix)])[0].paused is True
     assert backend.act_on_schedule(ping, Action.RESUME_SCHEDULE).outcome is DONE
     assert backend.act_on_schedule(ping, Action.TRIGGER).outcome is REFUSED
     any_redis.delete(f"{prefix}schedules")
@@ -848,7 +850,7 @@ def test_embedded_and_dead_processes_take_no_signals(backend: Sidekiq, any_redis
     any_redis.sadd("app:processes", "web:1:aaaaaaaaaaaa", "web:2:bbbbbbbbbbbb", "web:3:cccccccccccc")
     for identity, info in (("web:1:aaaaaaaaaaaa", {"embedded": True}), ("web:2:bbbbbbbbbbbb", {"embedded": False})):
         any_redis.hset(f"app:{identity}", mapping={"info": json.dumps(info), "beat": time.time(), "busy": 0})
-    found = backend.workers([shared("app:")])
+    found = backend.list_workers([shared("app:")])
     answers = {one.id: backend.act_on_worker(one, Action.STOP_WORKER).outcome for one in found}
     assert answers == {
         "app:web:1:aaaaaaaaaaaa": REFUSED,
@@ -867,11 +869,13 @@ def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: re
         work = {"queue": "work", "payload": payload(name), "run_at": int(time.time())}
         any_redis.hset("web:1:aaaaaaaaaaaa:work", name, json.dumps(work))
     any_redis.hset(f"it-{jid('walks')}", mapping={"ex": 1, "c": "5", "rt": 1.5})
-    rows = backend.jobs(queue(), JobQuery(state=State.ACTIVE)).jobs
+    rows = backend.list_jobs(queue(), JobQuery(state=State.ACTIVE)).jobs
     picks = [JobRef(id=row.id, stamp=row.stamp) for row in rows]
     picks += [JobRef(id=picks[0].id, stamp="other"), JobRef(id="none")]
     began = int(time.time())
-    answers = act(backend, Action.STOP, State.ACTIVE, []) + backend.act(queue(), Action.STOP, State.ACTIVE, picks)
+    answers = act(backend, Action.STOP, State.ACTIVE, []) + backend.act_on_jobs(
+        queue(), Action.STOP, State.ACTIVE, picks
+    )
     by_id = {jid("walks"): DONE, jid("plain"): REFUSED}
     assert outcomes(answers) == [by_id[rows[0].id], by_id[rows[1].id], CHANGED, GONE]
     assert began <= int(any_redis.hget(f"it-{jid('walks')}", "cancelled")) <= time.time()
@@ -893,13 +897,13 @@ def test_a_job_with_half_an_emoji_is_acted_on(backend: Sidekiq, any_redis: redis
     any_redis.set("stat:processed", 1)
     any_redis.sadd("queues", "mails")
     retried, copied, deleted = (JobRef(id=f"5-{name}") for name in jids)
-    assert outcomes(backend.act(shared(), Action.RETRY, State.DEAD, [retried], ActionOptions())) == [DONE]
-    (acted,) = backend.act(shared(), Action.DUPLICATE, State.DEAD, [copied], ActionOptions())
+    assert outcomes(backend.act_on_jobs(shared(), Action.RETRY, State.DEAD, [retried], ActionOptions())) == [DONE]
+    (acted,) = backend.act_on_jobs(shared(), Action.DUPLICATE, State.DEAD, [copied], ActionOptions())
     assert acted.outcome is Outcome.DONE, acted
-    (kept,) = backend.take(shared(), State.DEAD, [deleted])
+    (kept,) = backend.backup_jobs(shared(), State.DEAD, [deleted])
     assert isinstance(kept, JobBackup), kept
-    assert outcomes(backend.delete(shared(), State.DEAD, [kept])) == [DONE]
-    assert outcomes(backend.restore(shared(), State.DEAD, [kept])) == [DONE]
+    assert outcomes(backend.delete_jobs(shared(), State.DEAD, [kept])) == [DONE]
+    assert outcomes(backend.restore_jobs(shared(), State.DEAD, [kept])) == [DONE]
     left = [json.loads(each)["jid"] for each in any_redis.zrange("dead", 0, -1)]
     assert sorted(left) == sorted(jids[1:])
     copy, again = any_redis.lrange("queue:mails", 0, -1)
@@ -921,8 +925,8 @@ def test_how_far_an_iterable_job_has_come_stays_with_it_and_with_no_copy(
         assert copied.outcome is DONE
         assert copied.new_id != "iterable"
     kept = taken(backend, State.RETRYING)
-    assert outcomes(backend.delete(shared(), State.RETRYING, kept)) == [DONE]
+    assert outcomes(backend.delete_jobs(shared(), State.RETRYING, kept)) == [DONE]
     assert set(any_redis.scan_iter("it-*")) == {b"it-iterable"}  # Sidekiq's own delete leaves it, too
     assert any_redis.hgetall("it-iterable") == {b"ex": b"2", b"rt": b"3.5", b"c": b"900"}
-    assert outcomes(backend.restore(shared(), State.RETRYING, kept)) == [DONE]
-    assert dict(backend.job(shared(), "7-iterable").facts)["Cursor"] == "900"
+    assert outcomes(backend.restore_jobs(shared(), State.RETRYING, kept)) == [DONE]
+    assert dict(backend.read_job(shared(), "7-iterable").facts)["Cursor"] == "900"

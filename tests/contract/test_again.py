@@ -110,12 +110,12 @@ def queues_of(source: Source, client: redis.Redis, name: str, queues: int) -> tu
 def test_figures_are_those_of_now_whatever_changed(source: Source, redis_client: redis.Redis, name: str) -> None:
     backend, refs = queues_of(source, redis_client, name, 3)
     seen: dict[str, Any] = {}
-    backend.stats_again(refs, seen)
-    told: set[str] = {repr([split(queue)[0] for queue in backend.stats(refs)])}
+    backend.refresh_stats(refs, seen)
+    told: set[str] = {repr([split(queue)[0] for queue in backend.read_stats(refs)])}
     for change in CHANGES[name]:
         redis_client.execute_command(*change)
         for _ in range(2):  # the second time nothing changed
-            again, anew = backend.stats_again(refs, seen), backend.stats(refs)
+            again, anew = backend.refresh_stats(refs, seen), backend.read_stats(refs)
             for one, other in zip(again, anew, strict=True):
                 (figures, ages), (true, true_ages) = split(one), split(other)
                 assert figures == true, change
@@ -132,10 +132,10 @@ def test_ages_grow_while_nothing_changes(
     for key in ("rq:scheduled:queue-0000", "retry"):
         redis_client.zadd(key, {"queue-0000-6": OLD})
     seen: dict[str, Any] = {}
-    first = backend.stats_again(refs, seen)
+    first = backend.refresh_stats(refs, seen)
     now = source.now_s()
     monkeypatch.setattr(source, "now_s", lambda: now + 100)
-    second = backend.stats_again(refs, seen)
+    second = backend.refresh_stats(refs, seen)
     grown = [
         getattr(other, age) - getattr(one, age)
         for one, other in zip(first, second, strict=True)
@@ -154,8 +154,8 @@ def test_queues_that_did_not_change_cost_little_work(
     if name == "sidekiq":  # where none waits, nothing hangs on the clock
         redis_client.delete(*(f"queue:{ref.name}" for ref in refs))
     seen: dict[str, Any] = {}
-    first = calls_of(lambda: backend.stats_again(refs, seen))
-    again = calls_of(lambda: backend.stats_again(refs, seen))
+    first = calls_of(lambda: backend.refresh_stats(refs, seen))
+    again = calls_of(lambda: backend.refresh_stats(refs, seen))
     assert again < most * QUEUES, (first, again)
     assert again < first * 0.85
     source.close()
@@ -164,9 +164,9 @@ def test_queues_that_did_not_change_cost_little_work(
 def ran(backend: Backend, refs: list[QueueRef], client: redis.Redis) -> dict[str, int]:
     """How often each command ran for one look at the figures."""
     seen: dict[str, Any] = {}
-    backend.stats_again(refs, seen)
+    backend.refresh_stats(refs, seen)
     client.config_resetstat()
-    backend.stats_again(refs, seen)
+    backend.refresh_stats(refs, seen)
     return commands_of(client)
 
 
@@ -197,9 +197,9 @@ def test_rq_queues_at_rest_are_asked_for_little(server: EmbeddedRedis, redis_cli
         *(QUEUES + 1, QUEUES, QUEUES + 1, 2 * QUEUES, 0),  # and once what all have in common
     ]
     redis_client.delete(*(f"rq:finished:{ref.name}" for ref in refs))
-    _, cursor = backend.flow(refs, None)
+    _, cursor = backend.read_flow(refs, None)
     redis_client.config_resetstat()
-    backend.flow(refs, cursor)
+    backend.read_flow(refs, cursor)
     # Where none is above the lowest bound, the higher ones are not counted.
     assert commands_of(redis_client)["zcount"] == 5 * QUEUES
     source.close()
@@ -209,10 +209,10 @@ def test_the_next_job_of_rq_is_looked_at_once(server: EmbeddedRedis, redis_clien
     source = Source("main", server.url)
     backend, refs = queues_of(source, redis_client, "rq", QUEUES)
     redis_client.delete("rq:workers")
-    _, cursor = backend.flow(refs, None)
+    _, cursor = backend.read_flow(refs, None)
     first = commands_of(redis_client)["hstrlen"]
     redis_client.config_resetstat()
-    backend.flow(refs, cursor)
+    backend.read_flow(refs, cursor)
     assert first >= 2 * QUEUES
     assert commands_of(redis_client).get("hstrlen", 0) == 0
     source.close()

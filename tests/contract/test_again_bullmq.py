@@ -89,13 +89,13 @@ def split(queue: QueueStats) -> tuple[QueueStats, tuple[float | None, ...]]:
 def test_figures_are_those_of_now_whatever_changed(backend: BullMQ, redis_client: redis.Redis) -> None:
     fill(redis_client, 3)
     seen: dict[str, Any] = {}
-    backend.stats_again(refs(3), seen)
+    backend.refresh_stats(refs(3), seen)
     told = []
     for command, key, *arguments in CHANGES:
         keys = (key, *arguments) if command == "DEL" else (key,)
         redis_client.execute_command(command, *(BASE + each for each in keys), *(() if command == "DEL" else arguments))
         for _ in range(2):  # the second time nothing changed
-            again, anew = backend.stats_again(refs(3), seen), backend.stats(refs(3))
+            again, anew = backend.refresh_stats(refs(3), seen), backend.read_stats(refs(3))
             for one, other in zip(again, anew, strict=True):
                 (figures, ages), (true, true_ages) = split(one), split(other)
                 assert figures == true, command
@@ -109,9 +109,9 @@ def test_ages_grow_while_nothing_changes(backend: BullMQ, redis_client: redis.Re
     redis_client.hset(BASE + "5", "processedOn", 1_700_000_000_000)
     redis_client.zadd(BASE + "delayed", {"6": (time.time() * 1000 - 60_000) * 4096})
     seen: dict[str, Any] = {}
-    (first,) = backend.stats_again(refs(1), seen)
+    (first,) = backend.refresh_stats(refs(1), seen)
     backend.source.now_s = lambda: time.time() + 100  # type: ignore[method-assign]
-    (second,) = backend.stats_again(refs(1), seen)
+    (second,) = backend.refresh_stats(refs(1), seen)
     grown = [getattr(second, name) - getattr(first, name) for name in AGES if getattr(first, name) is not None]
     assert grown == pytest.approx([100] * len(grown), abs=30)
     assert len(grown) >= 2
@@ -120,9 +120,9 @@ def test_ages_grow_while_nothing_changes(backend: BullMQ, redis_client: redis.Re
 def test_a_name_that_changed_is_the_new_one(backend: BullMQ, redis_client: redis.Redis) -> None:
     fill(redis_client, 1)
     seen: dict[str, Any] = {}
-    backend.stats_again(refs(1), seen)
+    backend.refresh_stats(refs(1), seen)
     renamed = [msgspec.structs.replace(ref, name=ref.key) for ref in refs(1)]
-    assert [queue.name for queue in backend.stats_again(renamed, seen)] == ["bull:queue-0000"]
+    assert [queue.name for queue in backend.refresh_stats(renamed, seen)] == ["bull:queue-0000"]
 
 
 def commands_of(client: redis.Redis) -> dict[str, int]:
@@ -138,9 +138,9 @@ def test_queues_at_rest_cost_few_commands_and_little_work(server: EmbeddedRedis,
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     seen: dict[str, Any] = {}
-    first = calls_of(lambda: backend.stats_again(refs(), seen))
+    first = calls_of(lambda: backend.refresh_stats(refs(), seen))
     redis_client.config_resetstat()
-    again = calls_of(lambda: backend.stats_again(refs(), seen))
+    again = calls_of(lambda: backend.refresh_stats(refs(), seen))
     ran = commands_of(redis_client)
     # What was missing is asked for together: 4 commands instead of 12.
     assert {name: ran.get(name, 0) for name in ("hmget", "exists", "zcard", "llen", "pttl")} == {
@@ -161,9 +161,9 @@ def test_a_queue_with_the_same_jobs_is_asked_for_their_fields_at_once(
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     seen: dict[str, Any] = {}
-    backend.stats_again(refs(), seen)
+    backend.refresh_stats(refs(), seen)
     redis_client.config_resetstat()
-    backend.stats_again(refs(), seen)
+    backend.refresh_stats(refs(), seen)
     ran = commands_of(redis_client)
     assert "hstrlen" not in ran
     assert ran["hmget"] == 2 * QUEUES  # meta, and the next job
@@ -179,7 +179,7 @@ def test_rates_of_queues_that_never_had_a_job_cost_few_commands(
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     redis_client.config_resetstat()
-    delta, _ = backend.flow(refs(), None)
+    delta, _ = backend.read_flow(refs(), None)
     ran = commands_of(redis_client)
     assert {name: ran.get(name, 0) for name in ("xrevrange", "xlen", "llen", "zcount", "zcard")} == {
         "xrevrange": QUEUES,
@@ -198,9 +198,9 @@ def test_rates_of_queues_whose_events_are_all_old_cost_few_commands(
     fill(redis_client, QUEUES)  # its events are an hour old
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
-    first, cursor = backend.flow(refs(), None)
+    first, cursor = backend.read_flow(refs(), None)
     redis_client.config_resetstat()
-    again, cursor = backend.flow(refs(), cursor)
+    again, cursor = backend.read_flow(refs(), cursor)
     ran = commands_of(redis_client)
     names = ("xrevrange", "xlen", "exists", "get", "hget", "llen", "zcard", "lindex")
     assert {name: ran.get(name, 0) for name in names} == {
@@ -214,7 +214,7 @@ def test_rates_of_queues_whose_events_are_all_old_cost_few_commands(
     for event in ("active", "completed", "failed"):
         redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
     redis_client.config_resetstat()
-    ended = backend.flow(refs(), cursor)[0].queues
+    ended = backend.read_flow(refs(), cursor)[0].queues
     # Whether the newest jobs of both ends are there; jobs wait, so that nobody need ask whether the queue is empty.
     assert commands_of(redis_client)["exists"] == 2
     assert [(flow.completed, flow.dead) for flow in ended] == [(1, 1), *[(0, 0)] * (QUEUES - 1)]
@@ -227,10 +227,10 @@ def test_events_of_a_stream_that_was_removed_between_looks_are_not_taken_for_old
     fill(redis_client, 1)
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
-    cursor = backend.flow(refs(1), None)[1]
+    cursor = backend.read_flow(refs(1), None)[1]
     redis_client.delete(BASE + "events")
     for event in ("active", "completed"):
         redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
-    (flow,) = backend.flow(refs(1), cursor)[0].queues
+    (flow,) = backend.read_flow(refs(1), cursor)[0].queues
     assert flow.completed == 1
     source.close()

@@ -56,27 +56,27 @@ def discover(backend: BullMQ) -> dict[str, QueueRef]:
     found: dict[str, QueueRef] = {}
     cursor = None
     while True:
-        step = backend.discover(cursor, Budget(commands=50, seconds=5))
+        step = backend.discover_queues(cursor, Budget(commands=50, seconds=5))
         found.update({ref.key: ref for ref in step.found})
         if step.complete:
-            return {ref.name: ref for ref in backend.distinct(list(found.values()))}
+            return {ref.name: ref for ref in backend.disambiguate(list(found.values()))}
         cursor = step.cursor
 
 
 def stats(backend: BullMQ, name: str = "alpha") -> QueueStats:
     """The stats of one queue."""
-    return backend.stats([discover(backend)[name]])[0]
+    return backend.read_stats([discover(backend)[name]])[0]
 
 
 def look(backend: BullMQ, cursor: object = None) -> tuple[QueueFlow, object]:
     """The flow of `alpha`, and the next cursor."""
-    delta, following = backend.flow([discover(backend)["alpha"]], cursor)
+    delta, following = backend.read_flow([discover(backend)["alpha"]], cursor)
     return delta.queues[0], following
 
 
 def page(backend: BullMQ, state: State, **query: int) -> list[str]:
     """Ids of one page of `alpha`."""
-    found = backend.jobs(discover(backend)["alpha"], JobQuery(state=state, **query))
+    found = backend.list_jobs(discover(backend)["alpha"], JobQuery(state=state, **query))
     return [job.id for job in found.jobs]
 
 
@@ -93,12 +93,12 @@ def test_bull_is_read_as_far_as_its_layout_allows(backend: BullMQ, any_server: E
     assert "Bull 4 or older" in found.notes
     ref = discover(backend)["old:mails"]
     for state, ids in by_state(made["ids"]).items():
-        rows = backend.jobs(ref, JobQuery(state=state)).jobs
+        rows = backend.list_jobs(ref, JobQuery(state=state)).jobs
         assert sorted(job.id for job in rows) == sorted(ids)
         for job_id in ids:
-            job = backend.job(ref, job_id)
+            job = backend.read_job(ref, job_id)
             assert (job.state, job.problem) == (state, None)
-    delta, _ = backend.flow([ref], None)
+    delta, _ = backend.read_flow([ref], None)
     assert (delta.queues[0].completed, delta.queues[0].dead) == (3, 1)
     assert delta.queues[0].quality is Quality.ESTIMATED
     assert delta.queues[0].reason == flows.NO_EVENTS
@@ -130,9 +130,9 @@ def test_queues_of_one_name_never_collide(backend: BullMQ, library: BullMQLibrar
         library.drive("run", any_server.url, "mails", good=good, bad=0, prefix=prefix)
     refs = discover(backend)
     assert set(refs) == {"mails", "shop:mails", "blog:mails"}
-    completed = {found.name: found.counts.completed for found in backend.stats(list(refs.values()))}
+    completed = {found.name: found.counts.completed for found in backend.read_stats(list(refs.values()))}
     assert completed == {"mails": 1, "shop:mails": 2, "blog:mails": 3}
-    assert {found.name: found.prefix for found in backend.stats(list(refs.values()))} == {
+    assert {found.name: found.prefix for found in backend.read_stats(list(refs.values()))} == {
         "mails": "bull",
         "shop:mails": "shop",
         "blog:mails": "blog",
@@ -156,7 +156,7 @@ def test_a_user_without_scripts_sees_the_same(
     full, plain = (list(discover(each).values()) for each in (backend, reader))
     began = time.monotonic()
     assert full == plain
-    for one, other in zip(backend.stats(full), reader.stats(plain), strict=True):
+    for one, other in zip(backend.read_stats(full), reader.read_stats(plain), strict=True):
         assert one.native == other.native
         assert one.counts == other.counts
         assert (one.paused, one.library_version, one.prefix) == (other.paused, other.library_version, other.prefix)
@@ -169,13 +169,13 @@ def test_a_user_without_scripts_sees_the_same(
         for state in backend.states:
             for number in (1, 2, 3):
                 query = JobQuery(state=state, page=number, per_page=3)
-                assert backend.jobs(ref, query) == reader.jobs(ref, query)
+                assert backend.list_jobs(ref, query) == reader.list_jobs(ref, query)
             for job_id in filled.ids[ref.name][state]:
-                assert backend.job(ref, job_id) == reader.job(ref, job_id)
+                assert backend.read_job(ref, job_id) == reader.read_job(ref, job_id)
     with metered() as meter:
-        reader.stats(plain)
+        reader.read_stats(plain)
     assert meter.round_trips <= 3
-    counted = reader.flow(plain, None)[0].queues[0]
+    counted = reader.read_flow(plain, None)[0].queues[0]
     assert (counted.completed, counted.dead) == (3, 2)
     assert (counted.quality, counted.reason) == (Quality.ESTIMATED, flows.NO_SCRIPTS)
 
@@ -185,11 +185,11 @@ def test_a_job_with_a_priority_stands_behind_all_without(
 ) -> None:
     library.fill(any_server.url)
     ref = discover(backend)["alpha"]
-    waiting = backend.stats([ref])[0].counts.waiting
+    waiting = backend.read_stats([ref])[0].counts.waiting
     assert waiting is not None
     places = [
-        dict(backend.job(ref, row.id).facts)["Place in line"]
-        for row in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+        dict(backend.read_job(ref, row.id).facts)["Place in line"]
+        for row in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
     ]
     assert places == ["next", *(f"{n} before it" for n in range(1, waiting))]
 
@@ -269,7 +269,7 @@ def test_return_values_stay_on_the_server(backend: BullMQ, any_redis: redis.Redi
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job, "returnvalue": "x" * 500_000})
     ref = discover(backend)["alpha"]
     before = any_redis.info("stats")["total_net_output_bytes"]
-    delta, _ = backend.flow([ref], None)
+    delta, _ = backend.read_flow([ref], None)
     # Of so many bytes the newest are counted.
     flow = delta.queues[0]
     assert 8 <= flow.completed < 20
@@ -279,7 +279,7 @@ def test_return_values_stay_on_the_server(backend: BullMQ, any_redis: redis.Redi
     any_redis.delete("bull:alpha:events")
     for job in range(20):
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job, "returnvalue": "x" * 100_000})
-    delta, _ = backend.flow([ref], None)
+    delta, _ = backend.read_flow([ref], None)
     assert delta.queues[0].completed == 20
 
 
@@ -289,7 +289,7 @@ def test_a_queue_whose_events_are_all_old_has_rates_at_the_first_look(backend: B
     for name, at in (("alpha", an_hour_ago), ("beta", "*")):
         any_redis.hset(f"bull:{name}:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
         any_redis.xadd(f"bull:{name}:events", {"event": "completed", "jobId": "1"}, id=f"{at}-0" if at != "*" else at)
-    delta, _ = backend.flow(list(discover(backend).values()), None)
+    delta, _ = backend.read_flow(list(discover(backend).values()), None)
     assert {flow.key: (flow.completed, flow.quality) for flow in delta.queues} == {
         "bull:alpha": (0, Quality.EXACT),
         "bull:beta": (1, Quality.EXACT),
@@ -382,12 +382,12 @@ def test_an_active_job_without_a_lock_is_told(
 ) -> None:
     library.fill(any_server.url)
     ref = discover(backend)["alpha"]
-    assert [job.problem for job in backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs] == [None]
+    assert [job.problem for job in backend.list_jobs(ref, JobQuery(state=State.ACTIVE)).jobs] == [None]
     any_redis.delete("bull:alpha:held:lock")
-    (job,) = backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs
+    (job,) = backend.list_jobs(ref, JobQuery(state=State.ACTIVE)).jobs
     assert job.problem is not None
     assert "lock" in job.problem
-    assert backend.job(ref, "held").problem == job.problem
+    assert backend.read_job(ref, "held").problem == job.problem
 
 
 def test_pages_show_what_runs_next_first(
@@ -409,15 +409,15 @@ def test_pages_show_what_runs_next_first(
 def test_a_flow_links_parent_and_children(backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis) -> None:
     ids = library.fill(any_server.url).ids["alpha"]
     ref = discover(backend)["alpha"]
-    parent = backend.job(ref, ids[State.BLOCKED][0])
+    parent = backend.read_job(ref, ids[State.BLOCKED][0])
     assert {child.id for child in parent.children} == {"photo-1", "photo-2"}
     assert parent.children_total == 2
     assert {(child.queue, child.state, child.native_state) for child in parent.children} == {("alpha", None, "pending")}
-    child = backend.job(ref, "photo-1")
+    child = backend.read_job(ref, "photo-1")
     assert child.parent is not None
     assert (child.parent.id, child.parent.ref) == (parent.id, ref)
     library.run_jobs(any_server.url, "alpha", good=1, bad=0)
-    parent = backend.job(ref, parent.id)
+    parent = backend.read_job(ref, parent.id)
     assert {child.state for child in parent.children} == {State.COMPLETED}
 
 
@@ -427,7 +427,7 @@ def test_the_next_run_of_a_scheduler_is_a_job_like_others(backend: BullMQ, any_r
     job_id = f"repeat:nightly:a/b:{due}"
     any_redis.hset(f"bull:alpha:{job_id}", mapping={"name": "report", "timestamp": due, "rjk": "nightly:a/b"})
     any_redis.zadd("bull:alpha:delayed", {job_id: due * 4096})
-    job = backend.job(discover(backend)["alpha"], job_id)
+    job = backend.read_job(discover(backend)["alpha"], job_id)
     assert job.state is State.SCHEDULED
     assert ("Scheduler", "nightly:a/b") in job.facts
 
@@ -438,7 +438,7 @@ def test_keys_of_the_queue_itself_are_no_jobs(
 ) -> None:
     library.fill(any_server.url)
     with pytest.raises(NotFound):
-        backend.job(discover(backend)["alpha"], key)
+        backend.read_job(discover(backend)["alpha"], key)
 
 
 @pytest.mark.parametrize("key", ["wait", "active", "delayed", "failed", "events", "limiter", "stalled-check"])
@@ -451,12 +451,12 @@ def test_a_list_of_another_type_costs_one_figure(
         f"bull:alpha:{key}", "\xff" * 10
     )
     refs = discover(backend)
-    found = {queue.name: queue for queue in backend.stats(list(refs.values()))}
+    found = {queue.name: queue for queue in backend.read_stats(list(refs.values()))}
     assert found["beta"].error is None
     broken = [entry.native for entry in found["alpha"].native if entry.count is None]
     assert broken == ([key] if key in ("wait", "active", "delayed", "failed") else [])
     assert bool(found["alpha"].error) == bool(broken)
-    delta, _ = backend.flow(list(refs.values()), None)
+    delta, _ = backend.read_flow(list(refs.values()), None)
     assert {flow.key: flow.quality is Quality.UNKNOWN for flow in delta.queues} == {
         "bull:alpha": key == "events",
         "bull:beta": False,
@@ -471,7 +471,7 @@ def test_what_was_paused_stands_before_jobs_with_a_priority(backend: BullMQ, any
         any_redis.hset(f"bull:alpha:{job}", mapping={"name": "mail", "timestamp": 1})
     assert page(backend, State.WAITING) == ["a", "b", "urgent"]
     ref = discover(backend)["alpha"]
-    assert [dict(backend.job(ref, job).facts).get("Place in line") for job in ("a", "urgent")] == [
+    assert [dict(backend.read_job(ref, job).facts).get("Place in line") for job in ("a", "urgent")] == [
         "next",
         "2 before it",
     ]
@@ -489,9 +489,9 @@ def test_long_lists_and_bytes_of_any_kind_page_alike(backend: BullMQ, any_redis:
     assert first[0] == "a/b c"
     ref = discover(backend)["alpha"]
     any_redis.hset(b"bull:alpha:\xff\xfe<script>", mapping={"name": b"\xff", "timestamp": 1})
-    assert backend.job(ref, first[2]).name == "\\xff"
+    assert backend.read_job(ref, first[2]).name == "\\xff"
     with metered() as meter:
-        backend.jobs(ref, JobQuery(state=State.WAITING, page=1000))
+        backend.list_jobs(ref, JobQuery(state=State.WAITING, page=1000))
     assert meter.commands <= 2
 
 

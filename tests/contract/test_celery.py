@@ -37,7 +37,7 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Celer
     """The backend of a process that samples, on an empty server of each version."""
     source = Source("main", any_server.url)
     backend = Celery(source, SourceSettings(name="main", url=any_server.url))
-    backend.own = source
+    backend.own_source = source
     yield backend
     backend.close()
     source.close()
@@ -107,16 +107,16 @@ def discover(backend: Celery) -> dict[str, QueueRef]:
     found: dict[str, QueueRef] = {}
     cursor = None
     while True:
-        step = backend.discover(cursor, Budget(commands=50, seconds=5))
+        step = backend.discover_queues(cursor, Budget(commands=50, seconds=5))
         found.update({ref.key: ref for ref in step.found})
         if step.complete:
-            return {ref.name: ref for ref in backend.distinct(list(found.values()))}
+            return {ref.name: ref for ref in backend.disambiguate(list(found.values()))}
         cursor = step.cursor
 
 
 def stats(backend: Celery, name: str) -> QueueStats:
     """The stats of one queue."""
-    return backend.stats([discover(backend)[name]])[0]
+    return backend.read_stats([discover(backend)[name]])[0]
 
 
 def test_priorities_are_one_queue(backend: Celery, any_redis: redis.Redis) -> None:
@@ -124,11 +124,15 @@ def test_priorities_are_one_queue(backend: Celery, any_redis: redis.Redis) -> No
     for step, count in ((b"", 3), (SEP + b"3", 2), (SEP + b"9", 1)):
         any_redis.lpush(b"mails" + step, *(message(f"{step!r}-{n}") for n in range(count)))
     ref = discover(backend)["mails"]
-    assert backend.stats([ref])[0].counts.waiting == 6
-    rows = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    assert backend.read_stats([ref])[0].counts.waiting == 6
+    rows = backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
     assert [row.id[:3] for row in rows] == ["b''"] * 3 + ["b'\\"] * 3
-    assert [backend.jobs(ref, JobQuery(state=State.WAITING, page=n, per_page=2)).total for n in (1, 2, 3)] == [6, 6, 6]
-    assert ("Place in line", "5 before it") in backend.job(ref, rows[5].id).facts
+    assert [backend.list_jobs(ref, JobQuery(state=State.WAITING, page=n, per_page=2)).total for n in (1, 2, 3)] == [
+        6,
+        6,
+        6,
+    ]
+    assert ("Place in line", "5 before it") in backend.read_job(ref, rows[5].id).facts
 
 
 def test_prefixes_are_found_and_never_collide(backend: Celery, any_redis: redis.Redis) -> None:
@@ -137,7 +141,9 @@ def test_prefixes_are_found_and_never_collide(backend: Celery, any_redis: redis.
     any_redis.lpush("shop:mails", message())
     refs = discover(backend)
     assert set(refs) == {"*", "mails", "shop:*", "shop:mails", "only"}
-    assert {found.name: found.counts.waiting for found in backend.stats(list(refs.values())) if not found.shared} == {
+    assert {
+        found.name: found.counts.waiting for found in backend.read_stats(list(refs.values())) if not found.shared
+    } == {
         "mails": 0,
         "shop:mails": 1,
         "only": 0,
@@ -149,7 +155,7 @@ def test_mailboxes_and_events_are_no_queues(backend: Celery, any_redis: redis.Re
     any_redis.sadd("_kombu.binding.celeryev", b"worker.#" + SEP + SEP + b"celeryev.1")
     any_redis.set("_kombu.binding.odd", "x")
     assert discover(backend) == {}
-    assert [(worker.id, worker.state) for worker in backend.workers([])] == []
+    assert [(worker.id, worker.state) for worker in backend.list_workers([])] == []
 
 
 @pytest.mark.parametrize(
@@ -168,12 +174,12 @@ def test_messages_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Red
     any_redis.hset("unacked", mapping={"a": raw, "b": json.dumps([json.loads(message("taken")), "", "mails"])})
     any_redis.zadd("unacked_index", {"a": 1, "b": 2})
     refs = discover(backend)
-    rows = backend.jobs(refs["mails"], JobQuery(state=State.WAITING)).jobs
+    rows = backend.list_jobs(refs["mails"], JobQuery(state=State.WAITING)).jobs
     assert (len(rows), rows[1].id, rows[1].problem) == (2, "sound", None)
     for row in rows:
-        job = backend.job(refs["mails"], row.id)
+        job = backend.read_job(refs["mails"], row.id)
         (job.payload.text if job.payload else "").encode()
-    taken = backend.jobs(refs["*"], JobQuery(state=State.WAITING)).jobs
+    taken = backend.list_jobs(refs["*"], JobQuery(state=State.WAITING)).jobs
     assert "taken" in [row.id for row in taken]
     assert stats(backend, "*").error is None
 
@@ -182,7 +188,7 @@ def test_a_pickled_body_stays_closed(backend: Celery, any_redis: redis.Redis) ->
     bind(any_redis, "mails")
     body = base64.b64encode(b"cos\nsystem\n(S'touch /tmp/never'\ntR.").decode()
     any_redis.lpush("mails", message(body=body, content_type="application/x-python-serialize"))
-    payload = backend.job(discover(backend)["mails"], "t1").payload
+    payload = backend.read_job(discover(backend)["mails"], "t1").payload
     assert payload is not None
     assert (payload.kind, payload.text) == ("opaque", "('anna',)")
 
@@ -196,11 +202,11 @@ def test_records_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redi
         any_redis.zadd(index.index_key("main", State.DEAD), {f"odd{n}": n})
     any_redis.zadd(index.index_key("main", State.DEAD), {"gone": 100, "\xff<script>": 101})
     ref = discover(backend)["*"]
-    rows = backend.jobs(ref, JobQuery(state=State.DEAD)).jobs
+    rows = backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs
     assert len(rows) == len(kinds) + 2
     assert [row.problem is None for row in reversed(rows)][:5] == [False, False, False, False, True]
     for row in rows[2:]:
-        assert backend.job(ref, row.id).id == row.id
+        assert backend.read_job(ref, row.id).id == row.id
 
 
 def test_a_status_of_the_tasks_own_tells_its_progress(backend: Celery, any_redis: redis.Redis) -> None:
@@ -209,11 +215,11 @@ def test_a_status_of_the_tasks_own_tells_its_progress(backend: Celery, any_redis
     told = {"done": 3, "of": 10, "password": "hunter2"}
     any_redis.set("celery-task-meta-t1", json.dumps({"status": "PROGRESS", "result": told, "task_id": "t1"}))
     any_redis.set("celery-task-meta-t2", json.dumps({"status": "SUCCESS", "result": told, "task_id": "t2"}))
-    job = backend.job(ref, "t1")
+    job = backend.read_job(ref, "t1")
     assert (job.state, job.native_state, job.result) == (None, "PROGRESS", None)
     assert (job.progress["done"], job.progress["of"]) == (3, 10)
     assert "hunter2" not in str(job.progress)
-    assert backend.job(ref, "t2").progress is None
+    assert backend.read_job(ref, "t2").progress is None
 
 
 def test_what_ends_is_heard_indexed_and_forgotten(backend: Celery, any_redis: redis.Redis) -> None:
@@ -222,23 +228,23 @@ def test_what_ends_is_heard_indexed_and_forgotten(backend: Celery, any_redis: re
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
-    _, cursor = backend.flow([ref, discover(backend)["mails"]], None)
+    _, cursor = backend.read_flow([ref, discover(backend)["mails"]], None)
     record(any_redis, "later", queue="mails", name="shop.send")
     record(any_redis, "fine", "SUCCESS", queue="mails")
     library.settle(backend, any_redis)
-    delta, cursor = backend.flow([ref, discover(backend)["mails"]], cursor)
+    delta, cursor = backend.read_flow([ref, discover(backend)["mails"]], cursor)
     mails = delta.queues[1]
     assert (mails.completed, mails.dead, mails.quality) == (1, 1, Quality.EXACT)
-    assert {row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs} == {"before", "later"}
+    assert {row.id for row in backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs} == {"before", "later"}
     any_redis.publish("celery-task-meta-elsewhere", '{"status": "FAILURE"}')  # a record of another database
     record(any_redis, "later", "SUCCESS", queue="mails")  # run again, and well
     record(any_redis, "nameless")
     any_redis.delete("celery-task-meta-before")
     library.settle(backend, any_redis)
     library.settle(backend, any_redis)
-    assert [row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["nameless"]
-    assert {row.id for row in backend.jobs(ref, JobQuery(state=State.COMPLETED)).jobs} == {"fine", "later"}
-    delta, _ = backend.flow([ref, discover(backend)["mails"]], cursor)
+    assert [row.id for row in backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["nameless"]
+    assert {row.id for row in backend.list_jobs(ref, JobQuery(state=State.COMPLETED)).jobs} == {"fine", "later"}
+    delta, _ = backend.read_flow([ref, discover(backend)["mails"]], cursor)
     assert delta.queues[1].quality is Quality.UNKNOWN  # which queue the nameless one was of is not known
     assert delta.queues[1].reason is not None
     assert "result_extended" in delta.queues[1].reason
@@ -252,7 +258,7 @@ def test_the_index_is_bounded(backend: Celery, any_redis: redis.Redis, monkeypat
         record(any_redis, f"t{n}", date_done=f"2026-11-24T03:00:{n:02}+00:00")
     record(any_redis, "x" * 5000)
     CeleryLibrary().prepare(backend, any_redis)
-    rows = backend.jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
+    rows = backend.list_jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
     assert [row.id for row in rows] == [f"t{n}" for n in range(24, 14, -1)]
     assert any("newest 10" in note for note in stats(backend, "*").notes)
 
@@ -264,14 +270,14 @@ def test_a_feed_that_broke_comes_back_and_tells_its_gap(backend: Celery, any_red
     library.prepare(backend, any_redis)
     record(any_redis, "one")  # silence tells where results are known to be stored
     library.settle(backend, any_redis)
-    _, cursor = backend.flow([ref], None)
+    _, cursor = backend.read_flow([ref], None)
     with deaf(any_redis, backend):
         pass
     library.settle(backend, any_redis)  # waits for the feed to be back
-    delta, cursor = backend.flow([ref], cursor)
+    delta, cursor = backend.read_flow([ref], cursor)
     assert delta.queues[0].quality is Quality.ESTIMATED
     library.settle(backend, any_redis)
-    assert backend.flow([ref], cursor)[0].queues[0].quality is Quality.EXACT
+    assert backend.read_flow([ref], cursor)[0].queues[0].quality is Quality.EXACT
 
 
 def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, any_redis: redis.Redis) -> None:
@@ -281,12 +287,12 @@ def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, 
     library.prepare(backend, any_redis)
     with deaf(any_redis, backend):
         record(any_redis, "missed", queue="mails")
-        assert backend.jobs(ref, JobQuery(state=State.DEAD)).total == 0
-        backend.tend()
+        assert backend.list_jobs(ref, JobQuery(state=State.DEAD)).total == 0
+        backend.maintain()
         assert not any_redis.exists(index.filled_key("main"))
         assert any("more that ended" in note for note in stats(backend, "*").notes)
     library.prepare(backend, any_redis)
-    assert [row.id for row in backend.jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["missed"]
+    assert [row.id for row in backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["missed"]
     assert not any("more that ended" in note for note in stats(backend, "*").notes)
 
 
@@ -319,16 +325,18 @@ def test_results_of_several_prefixes_stay_apart(backend: Celery, any_redis: redi
         any_redis.set(f"{prefix}celery-task-meta-of-{prefix}", value)
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
-    _, cursor = backend.flow(list(refs.values()), None)
+    _, cursor = backend.read_flow(list(refs.values()), None)
     any_redis.set("shop:celery-task-meta-later", json.dumps({"status": "SUCCESS", "queue": "mails"}))
     any_redis.publish("shop:celery-task-meta-later", any_redis.get("shop:celery-task-meta-later"))
     library.settle(backend, any_redis)
-    dead = {name: [row.id for row in backend.jobs(refs[name], JobQuery(state=State.DEAD)).jobs] for name in SHARED}
+    dead = {name: [row.id for row in backend.list_jobs(refs[name], JobQuery(state=State.DEAD)).jobs] for name in SHARED}
     assert dead == {"*": ["plain"], "shop:*": ["of-shop:"], "blog*": ["of-blog_"]}
-    assert [backend.job(refs[name], ids[0]).state for name, ids in dead.items()] == [State.DEAD] * 3
-    counts = {found.name: (found.counts.dead, found.counts.completed) for found in backend.stats(list(refs.values()))}
+    assert [backend.read_job(refs[name], ids[0]).state for name, ids in dead.items()] == [State.DEAD] * 3
+    counts = {
+        found.name: (found.counts.dead, found.counts.completed) for found in backend.read_stats(list(refs.values()))
+    }
     assert [counts[name] for name in SHARED] == [(1, 0), (1, 1), (1, 0)]
-    delta, _ = backend.flow(list(refs.values()), cursor)
+    delta, _ = backend.read_flow(list(refs.values()), cursor)
     ended = {flow.key: flow.completed for flow in delta.queues}
     assert [ended[refs[name].key] for name in ("mails", "shop:mails", "blogmails")] == [0, 1, 0]
 
@@ -340,8 +348,8 @@ def test_a_separator_of_the_apps_own_is_told_by_its_bindings(backend: Celery, an
     any_redis.lpush("mails::3", message("b"))
     refs = discover(backend)
     assert set(refs) == {"*", "mails"}
-    assert backend.stats([refs["mails"]])[0].counts.waiting == 2
-    assert [row.id for row in backend.jobs(refs["mails"], JobQuery(state=State.WAITING)).jobs] == ["a", "b"]
+    assert backend.read_stats([refs["mails"]])[0].counts.waiting == 2
+    assert [row.id for row in backend.list_jobs(refs["mails"], JobQuery(state=State.WAITING)).jobs] == ["a", "b"]
 
 
 def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: redis.Redis) -> None:
@@ -351,9 +359,9 @@ def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: r
         any_redis.lpush("mails", *(message(f"job-{n}") for n in range(start, start + 1000)))
     ref = discover(backend)["mails"]
     for task, place in (("job-0", "next"), ("job-23456", "23456 before it"), ("low", "24000 before it")):
-        assert ("Place in line", place) in backend.job(ref, task).facts
+        assert ("Place in line", place) in backend.read_job(ref, task).facts
     with pytest.raises(NotFound):
-        backend.job(ref, "job-99999")
+        backend.read_job(ref, "job-99999")
 
 
 def test_tasks_that_run_are_counted_though_no_list_has_them(
@@ -367,10 +375,10 @@ def test_tasks_that_run_are_counted_though_no_list_has_them(
     tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 3})
     tell(any_redis, "/7.celeryev/worker.heartbeat", {"hostname": "of-another-database@h", "active": 5})
     CeleryLibrary().settle(backend, any_redis)
-    shared = backend.stats([ref])[0]
+    shared = backend.read_stats([ref])[0]
     assert (shared.counts.active, shared.workers) == (3, 1)
     assert any("workers report running 3 tasks" in note for note in shared.notes)
-    assert [worker.id for worker in backend.workers([ref])] == ["a@h"]
+    assert [worker.id for worker in backend.list_workers([ref])] == ["a@h"]
 
 
 def test_that_no_worker_is_there_is_told_once_it_is_known(
@@ -382,9 +390,9 @@ def test_that_no_worker_is_there_is_told_once_it_is_known(
     CeleryLibrary().prepare(backend, any_redis)
     assert stats(backend, "mails").workers is None
     monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
-    assert [found.workers for found in backend.stats([refs["mails"], refs["*"]])] == [0, 0]
+    assert [found.workers for found in backend.read_stats([refs["mails"], refs["*"]])] == [0, 0]
     any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"silent@h.celery.pidbox")
-    assert [found.workers for found in backend.stats([refs["mails"], refs["*"]])] == [None, None]
+    assert [found.workers for found in backend.read_stats([refs["mails"], refs["*"]])] == [None, None]
 
 
 def test_that_all_workers_were_killed_is_told_though_they_leave_their_mailboxes(
@@ -396,21 +404,21 @@ def test_that_all_workers_were_killed_is_told_though_they_leave_their_mailboxes(
     CeleryLibrary().prepare(backend, any_redis)
     box = "_kombu.binding.celery.pidbox"
     any_redis.sadd(box, SEP + SEP + b"a@h.celery.pidbox", SEP + SEP + b"b@h.celery.pidbox")
-    assert [found.workers for found in backend.stats(refs)] == [None, None]  # none of them was heard
+    assert [found.workers for found in backend.read_stats(refs)] == [None, None]  # none of them was heard
     for name in ("a@h", "b@h"):
         tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 1})
     CeleryLibrary().settle(backend, any_redis)
-    assert [found.workers for found in backend.stats(refs)] == [None, 2]
+    assert [found.workers for found in backend.read_stats(refs)] == [None, 2]
     for name in ("SUSPECT_AFTER_S", "DEAD_AFTER_S"):
         monkeypatch.setattr(workers, name, -3600.0)  # and then they fell silent
     with metered() as meter:
-        assert [found.workers for found in backend.stats(refs)] == [0, 0]
+        assert [found.workers for found in backend.read_stats(refs)] == [0, 0]
     assert meter.round_trips == 2
-    assert {worker.id: worker.state for worker in backend.workers(refs)} == dict.fromkeys(
+    assert {worker.id: worker.state for worker in backend.list_workers(refs)} == dict.fromkeys(
         ("a@h", "b@h"), WorkerState.DEAD
     )
     any_redis.sadd(box, SEP + SEP + b"without-heartbeat@h.celery.pidbox")
-    assert [found.workers for found in backend.stats(refs)] == [None, None]
+    assert [found.workers for found in backend.read_stats(refs)] == [None, None]
 
 
 def test_a_worker_that_said_goodbye_is_not_listed_as_dead(
@@ -425,12 +433,12 @@ def test_a_worker_that_said_goodbye_is_not_listed_as_dead(
         tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 0})
     CeleryLibrary().settle(backend, any_redis)
     any_redis.srem(box, SEP + SEP + b"ended@h.celery.pidbox")
-    assert [worker.id for worker in backend.workers(refs)] == ["ended@h", "killed@h", "without-mailbox@h"]
+    assert [worker.id for worker in backend.list_workers(refs)] == ["ended@h", "killed@h", "without-mailbox@h"]
     monkeypatch.setattr(workers, "SUSPECT_AFTER_S", -3600.0)
     monkeypatch.setattr(workers, "DEAD_AFTER_S", -3600.0)
-    assert [(worker.id, worker.state) for worker in backend.workers(refs)] == [("killed@h", WorkerState.DEAD)]
+    assert [(worker.id, worker.state) for worker in backend.list_workers(refs)] == [("killed@h", WorkerState.DEAD)]
     monkeypatch.setattr(workers, "LISTED_S", -3600.0)
-    assert backend.workers(refs) == []
+    assert backend.list_workers(refs) == []
 
 
 @newest_in_gate
@@ -452,8 +460,8 @@ def test_a_real_worker_that_ends_is_missed(
             CeleryLibrary().prepare(backend, any_redis)
 
             def seen() -> int | None:
-                backend.tend()
-                return backend.stats([refs["*"]])[0].workers
+                backend.maintain()
+                return backend.read_stats([refs["*"]])[0].workers
 
             wait_until(lambda: seen() == 1, what="the worker's heartbeat")
             worker.send(number)
@@ -461,8 +469,8 @@ def test_a_real_worker_that_ends_is_missed(
         monkeypatch.setattr(workers, "SUSPECT_AFTER_S", 1.0)
         monkeypatch.setattr(workers, "DEAD_AFTER_S", 1.0)
         wait_until(lambda: seen() == 0, what="that nobody works")
-        assert [found.workers for found in backend.stats([refs["alpha"], refs["*"]])] == [0, 0]
-        assert [worker.id for worker in backend.workers(list(refs.values()))] == listed
+        assert [found.workers for found in backend.read_stats([refs["alpha"], refs["*"]])] == [0, 0]
+        assert [worker.id for worker in backend.list_workers(list(refs.values()))] == listed
     finally:
         shop.close()
 
@@ -472,7 +480,7 @@ def test_run_times_are_told_by_workers_that_send_events(backend: Celery, any_red
     refs = [discover(backend)[name] for name in ("mails", "*")]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
-    _, cursor = backend.flow(refs, None)
+    _, cursor = backend.read_flow(refs, None)
     for task in ("one", "two"):
         record(any_redis, task, "SUCCESS", queue="mails")
     events: list[Any] = [{"type": "task-succeeded", "uuid": "one", "runtime": 0.5}, {"type": "task-succeeded"}, 5]
@@ -480,7 +488,7 @@ def test_run_times_are_told_by_workers_that_send_events(backend: Celery, any_red
     tell(any_redis, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": "two", "runtime": 1.5})
     any_redis.publish("/0.celeryev/task.multi", b"\xff")
     library.settle(backend, any_redis)
-    delta, _ = backend.flow(refs, cursor)
+    delta, _ = backend.read_flow(refs, cursor)
     assert sorted(delta.queues[0].runtimes_s) == [0.5, 1.5]
     assert delta.queues[1].quality is Quality.UNKNOWN  # all that ended is told by its queue
 
@@ -504,7 +512,7 @@ def test_a_run_time_survives_at_every_moment_of_a_look(
     CeleryLibrary().prepare(backend, any_redis)
     keeper = backend._keeper
     assert keeper is not None
-    _, cursor = backend.flow(refs, None)
+    _, cursor = backend.read_flow(refs, None)
     owner, step = {
         "the run times are taken": (keeper.workers, "runtimes"),
         "the records are drained": (keeper.listener, "drain"),
@@ -519,8 +527,8 @@ def test_a_run_time_survives_at_every_moment_of_a_look(
 
     monkeypatch.setattr(owner, step, after_a_task_ended)
     for _ in range(3):
-        backend.tend()
-    delta, _ = backend.flow(refs, cursor)
+        backend.maintain()
+    delta, _ = backend.read_flow(refs, cursor)
     assert (delta.queues[0].completed, delta.queues[0].runtimes_s) == (1, (1.5,))
 
 
@@ -530,7 +538,7 @@ def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedR
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"
     backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
-    backend.own = source
+    backend.own_source = source
     try:
         with redis.Redis.from_url(elsewhere) as results:
             refs = [discover(backend)["mails"]]
@@ -540,22 +548,22 @@ def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedR
             ping = {"type": "task-started"}
             wait_until(lambda: tell(any_redis, "/0.celeryev/task.succeeded", ping), what="the feed of workers")
             wait_until(lambda: keeper.workers.heard == 1, what="that event")
-            _, cursor = backend.flow(refs, None)
+            _, cursor = backend.read_flow(refs, None)
             received = keeper.listener.received
             event = {"type": "task-succeeded", "uuid": "one", "runtime": 1.5}
             tell(any_redis, "/0.celeryev/task.succeeded", event)
             wait_until(lambda: keeper.workers.heard == 2, what="the event")
-            backend.tend()
+            backend.maintain()
             record(results, "one", "SUCCESS", queue="mails")
             wait_until(lambda: keeper.listener.received > received, what="the record")
-            backend.tend()
-            delta, _ = backend.flow(refs, cursor)
+            backend.maintain()
+            delta, _ = backend.read_flow(refs, cursor)
             assert delta.queues[0].runtimes_s == (1.5,)
             tell(any_redis, "/0.celeryev/task.succeeded", {**event, "uuid": "of a task without a record"})
             wait_until(lambda: keeper.workers.heard == 3, what="the event")
-            backend.tend()
+            backend.maintain()
             assert keeper._unassigned
-            backend.tend()
+            backend.maintain()
             assert not keeper._unassigned
     finally:
         backend.close()
@@ -567,7 +575,7 @@ def test_workers_are_heard_where_the_broker_is(any_server: EmbeddedRedis, any_re
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"
     backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
-    backend.own = source
+    backend.own_source = source
     try:
         ref = discover(backend)["*"]
         CeleryLibrary().prepare(backend, any_redis)
@@ -576,16 +584,16 @@ def test_workers_are_heard_where_the_broker_is(any_server: EmbeddedRedis, any_re
         beat = {"hostname": "a@h", "active": 3}
         wait_until(lambda: tell(any_redis, "/0.celeryev/worker.heartbeat", beat), what="the feed of workers")
         wait_until(lambda: "a@h" in keeper.workers.heartbeats, what="the heartbeat")
-        backend.tend()
-        assert [worker.state for worker in backend.workers([ref])] == [WorkerState.BUSY]
+        backend.maintain()
+        assert [worker.state for worker in backend.list_workers([ref])] == [WorkerState.BUSY]
     finally:
         backend.close()
         source.close()
 
 
 def test_a_server_without_celery_is_not_listened_to(backend: Celery, any_redis: redis.Redis) -> None:
-    backend.discover(None, Budget(commands=50, seconds=5))
-    backend.tend()
+    backend.discover_queues(None, Budget(commands=50, seconds=5))
+    backend.maintain()
     assert backend._keeper is None
     assert not set(any_redis.scan_iter("{queuedeck}*"))
 
@@ -603,7 +611,7 @@ def test_workers_are_known_by_heartbeat_and_mailbox(backend: Celery, any_redis: 
         )
     any_redis.publish("/0.celeryev/worker.heartbeat", b"\xff")
     CeleryLibrary().settle(backend, any_redis)
-    found = {worker.id: worker for worker in backend.workers(refs)}
+    found = {worker.id: worker for worker in backend.list_workers(refs)}
     assert (found["busy@h"].state, found["busy@h"].busy, found["busy@h"].pid) == (WorkerState.BUSY, 2, 7)
     assert found["silent@h"].state is WorkerState.UNKNOWN
     assert found["silent@h"].reason
@@ -614,12 +622,12 @@ def test_results_may_be_kept_elsewhere(any_server: EmbeddedRedis, any_redis: red
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"
     backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
-    backend.own = source
+    backend.own_source = source
     with redis.Redis.from_url(elsewhere) as results:
         record(results, "there", queue="mails")
         record(any_redis, "here", queue="mails")
         CeleryLibrary().prepare(backend, any_redis)
-        rows = backend.jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
+        rows = backend.list_jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
     assert [row.id for row in rows] == ["there"]
     backend.close()
     source.close()
@@ -643,7 +651,7 @@ def sifted(backend: Celery, name: str, word: str) -> tuple[list[str], int]:
     """(ids that a sift brings to the end of a queue, in how many steps)."""
     ref, offset, steps, found = discover(backend)[name], 0, 0, []
     while True:
-        part = backend.sift(ref, State.WAITING, word, offset)
+        part = backend.scan_matches(ref, State.WAITING, word, offset)
         assert part is not None
         found += [row.job.id for row in part.rows]
         steps += 1
@@ -672,7 +680,7 @@ def test_long_messages_are_sifted_in_small_steps(backend: Celery, any_redis: red
     found, steps = sifted(backend, "mails", "big-5")
     assert found == ["big-5", *(f"big-{n}" for n in range(50, 60))]
     assert steps >= 10
-    assert backend.job(discover(backend)["mails"], "big-59").id == "big-59"
+    assert backend.read_job(discover(backend)["mails"], "big-59").id == "big-59"
 
 
 def test_a_sift_without_scripts_is_none(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
@@ -683,8 +691,8 @@ def test_a_sift_without_scripts_is_none(any_server: EmbeddedRedis, any_redis: re
     source = Source("main", url)
     backend = Celery(source, SourceSettings(name="main", url=url))
     ref = discover(backend)["mails"]
-    assert backend.sift(ref, State.WAITING, "t1x", 0) is None
-    assert not backend.sifts(State.WAITING)
-    assert backend.job(ref, "t1").id == "t1"
+    assert backend.scan_matches(ref, State.WAITING, "t1x", 0) is None
+    assert not backend.can_scan(State.WAITING)
+    assert backend.read_job(ref, "t1").id == "t1"
     source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")

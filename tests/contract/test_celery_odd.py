@@ -39,7 +39,7 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery
     assert redis_client.dbsize() == 0
     source = Source("main", server.url)
     backend = Celery(source, SourceSettings(name="main", url=server.url))
-    backend.own = source
+    backend.own_source = source
     yield backend
     backend.close()
     source.close()
@@ -47,7 +47,7 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery
 
 def listed(backend: Celery, ref: QueueRef, state: State) -> list[str]:
     """The ids of a list."""
-    return [job.id for job in backend.jobs(ref, JobQuery(state=state, per_page=100)).jobs]
+    return [job.id for job in backend.list_jobs(ref, JobQuery(state=state, per_page=100)).jobs]
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle"])
@@ -68,7 +68,7 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
             names = {task: f"my_prefix_celery-task-meta-{task}" for task in (small, large, refused, result)}
             wait_until(lambda: all(redis_client.exists(name) for name in names.values()), what="the ends")
             refs = discover(backend)
-            backend.flow(list(refs.values()), None)
+            backend.read_flow(list(refs.values()), None)
             library.settle(backend, redis_client)
             shared = refs["*"]
             figures = stats(backend, "*")
@@ -76,23 +76,23 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
             assert set(listed(backend, shared, State.DEAD)) == {small, large, refused}
             assert listed(backend, shared, State.COMPLETED) == [result]
             for task, native in ((small, "FAILURE"), (large, "FAILURE"), (refused, "FAILURE"), (result, "SUCCESS")):
-                job = backend.job(shared, task)
+                job = backend.read_job(shared, task)
                 assert (job.native_state, job.state) == (native, State.DEAD if native == "FAILURE" else State.COMPLETED)
                 assert job.queue == "alpha"
                 assert ("too large" in (job.problem or "")) == (task in (large, result))
-            error = backend.job(shared, small).error
+            error = backend.read_job(shared, small).error
             assert error is not None
             assert (error.class_name, error.message) == ("ValueError", "cannot mark small")
-            error = backend.job(shared, refused).error
+            error = backend.read_job(shared, refused).error
             assert error is not None
             assert error.message is not None
             assert "card refused" in error.message
             assert "opensesame" not in error.message
-            searched = backend.window(shared, JobQuery(state=State.DEAD)).rows
+            searched = backend.search_page(shared, JobQuery(state=State.DEAD)).rows
             assert any("cannot mark small" in row.text for row in searched)
 
             redis_client.delete("broken")
-            answers = backend.act(shared, Action.RETRY, State.DEAD, [JobRef(id=small), JobRef(id=large)])
+            answers = backend.act_on_jobs(shared, Action.RETRY, State.DEAD, [JobRef(id=small), JobRef(id=large)])
             if serializer == "json":
                 assert [answer.outcome for answer in answers] == [Outcome.DONE, Outcome.DONE]
                 wait_until(lambda: shop.noted("ran") == {"small": 1, "large": 1}, what="the second runs")
@@ -104,15 +104,15 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
                 assert "written as pickle" in (answers[0].detail or "")
         # Deleted and put back, one and many, by the key that the index knows.
         query = JobQuery(state=State.COMPLETED if serializer == "json" else State.DEAD, per_page=100)
-        picks = backend.picks(shared, query)
+        picks = backend.list_job_refs(shared, query)
         assert len(picks) == 3
-        kept = [one for one in backend.take(shared, query.state, picks) if isinstance(one, JobBackup)]
+        kept = [one for one in backend.backup_jobs(shared, query.state, picks) if isinstance(one, JobBackup)]
         before = {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")}
-        assert [one.outcome for one in backend.delete(shared, query.state, kept)] == [Outcome.DONE] * 3
+        assert [one.outcome for one in backend.delete_jobs(shared, query.state, kept)] == [Outcome.DONE] * 3
         assert len(list(redis_client.scan_iter("my_prefix_celery-task-meta-*"))) == 1
         with pytest.raises(NotFound):
-            backend.job(shared, kept[0].id)
-        assert [one.outcome for one in backend.restore(shared, query.state, kept)] == [Outcome.DONE] * 3
+            backend.read_job(shared, kept[0].id)
+        assert [one.outcome for one in backend.restore_jobs(shared, query.state, kept)] == [Outcome.DONE] * 3
         assert {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")} == before
     finally:
         shop.close()
@@ -148,17 +148,17 @@ def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_cl
     sent = redis_client.info("stats")["total_net_output_bytes"]
     shared = discover(backend)["*"]
     CeleryLibrary().prepare(backend, redis_client)
-    job = backend.job(shared, "t")
+    job = backend.read_job(shared, "t")
     assert (job.state, job.native_state, job.queue) == (State.DEAD, "FAILURE", "mails")
     assert job.error is not None
     assert job.error.class_name == "Boom"
     assert listed(backend, shared, State.DEAD) == ["t"]
-    picks = backend.picks(shared, JobQuery(state=State.DEAD))
-    (answer,) = backend.act(shared, Action.RETRY, State.DEAD, picks)
+    picks = backend.list_job_refs(shared, JobQuery(state=State.DEAD))
+    (answer,) = backend.act_on_jobs(shared, Action.RETRY, State.DEAD, picks)
     assert (answer.outcome, "larger than" in (answer.detail or "")) == (Outcome.REFUSED, True)
-    (kept,) = backend.take(shared, State.DEAD, picks)
+    (kept,) = backend.backup_jobs(shared, State.DEAD, picks)
     assert isinstance(kept, JobBackup)
-    assert [one.outcome for one in backend.delete(shared, State.DEAD, [kept])] == [Outcome.DONE]
+    assert [one.outcome for one in backend.delete_jobs(shared, State.DEAD, [kept])] == [Outcome.DONE]
     assert not redis_client.exists("celery-task-meta-t")
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 5_000_000
 
@@ -189,7 +189,7 @@ def test_a_result_whose_status_cannot_be_read_makes_the_counts_lower_bounds(
     CeleryLibrary().prepare(backend, redis_client)
     figures = stats(backend, "*")
     assert (figures.counts.dead, figures.counts.completed, figures.at_least) == (1, None, (State.DEAD,))
-    job = backend.job(shared, "signed")
+    job = backend.read_job(shared, "signed")
     assert (job.state, job.native_state) == (None, None)
     assert "form that is not read" in (job.problem or "")
 
@@ -207,7 +207,7 @@ def test_more_records_than_are_listed_are_at_least_so_many(
     seen = []
     for _ in range(6):
         figures = stats(backend, "*")
-        page = backend.jobs(shared, JobQuery(state=State.DEAD))
+        page = backend.list_jobs(shared, JobQuery(state=State.DEAD))
         known = figures.counts.dead
         seen.append((known, State.DEAD in figures.at_least, page.at_least))
         if known is not None and not page.at_least:
@@ -217,15 +217,17 @@ def test_more_records_than_are_listed_are_at_least_so_many(
         assert not preview(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
         kept = [
             one
-            for one in backend.take(shared, State.DEAD, backend.picks(shared, JobQuery(state=State.DEAD)))
+            for one in backend.backup_jobs(
+                shared, State.DEAD, backend.list_job_refs(shared, JobQuery(state=State.DEAD))
+            )
             if isinstance(one, JobBackup)
         ]
-        backend.delete(shared, State.DEAD, kept)
+        backend.delete_jobs(shared, State.DEAD, kept)
         after = stats(backend, "*")
         assert (after.counts.dead, after.at_least) == (None, ())  # not 0: more are there
         # The look for more begins with the next sample, not after a while.
         for _ in range(3):
-            backend.tend()
+            backend.maintain()
     assert seen == [(10, True, True), (10, True, True), (5, False, False)]
 
 
@@ -238,28 +240,30 @@ def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_cl
         bind(redis_client, "beta")
         refs = discover(backend)
         alpha = refs["alpha"]
-        rows = {job.id: job for job in backend.jobs(alpha, JobQuery(state=State.WAITING)).jobs}
+        rows = {job.id: job for job in backend.list_jobs(alpha, JobQuery(state=State.WAITING)).jobs}
         assert set(rows) == {"proto-0", "proto-1", "proto-2", "proto-eta"}
         row = rows["proto-0"]
         assert (row.name, row.attempts, row.problem, row.summary) == ("shop.mark", 0, None, "('key-0', 0)")
         assert rows["proto-eta"].scheduled_for is not None
-        job = backend.job(alpha, "proto-1")
+        job = backend.read_job(alpha, "proto-1")
         assert job.payload is not None
         assert job.payload.value == {"args": ["key-1", 1], "kwargs": {}}
-        sifted = backend.sift(alpha, State.WAITING, "key-2", 0)
+        sifted = backend.scan_matches(alpha, State.WAITING, "key-2", 0)
         assert sifted is not None
         assert any("key-2" in found.text for found in sifted.rows)
 
         def act(action: Action, name: str, **wishes: Any) -> Outcome:
-            return backend.act(alpha, action, State.WAITING, [JobRef(id=name)], ActionOptions(**wishes))[0].outcome
+            return backend.act_on_jobs(alpha, action, State.WAITING, [JobRef(id=name)], ActionOptions(**wishes))[
+                0
+            ].outcome
 
         assert act(Action.DUPLICATE, "proto-0") is Outcome.DONE
         assert act(Action.EDIT, "proto-1", payload='{"args": ["edited", 1.50], "kwargs": {}}') is Outcome.DONE
         assert act(Action.MOVE, "proto-2", target="beta") is Outcome.DONE
         assert act(Action.PROMOTE, "proto-eta") is Outcome.DONE
-        (kept,) = backend.take(alpha, State.WAITING, [JobRef(id="proto-1")])
+        (kept,) = backend.backup_jobs(alpha, State.WAITING, [JobRef(id="proto-1")])
         assert isinstance(kept, JobBackup)
-        assert backend.delete(alpha, State.WAITING, [kept])[0].outcome is Outcome.DONE
+        assert backend.delete_jobs(alpha, State.WAITING, [kept])[0].outcome is Outcome.DONE
         with shop.worker():
             expected = {"key-0": 2, "edited": 1, "key-2": 1, "later": 1}
             wait_until(lambda: shop.noted("ran") == expected, what="all of them to run")
@@ -282,8 +286,8 @@ def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Cel
             shared = discover(backend)["*"]
 
             def counted() -> tuple[Any, ...]:
-                backend.tend()
-                found = backend.stats([shared])[0]
+                backend.maintain()
+                found = backend.read_stats([shared])[0]
                 counts = found.counts
                 return counts.active, counts.waiting, found.depth, counts.scheduled, found.at_least
 
@@ -291,9 +295,9 @@ def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Cel
             running = {tasks[int(n)] for n in redis_client.hkeys("began")}
             assert set(listed(backend, shared, State.ACTIVE)) == running
             assert set(listed(backend, shared, State.WAITING)) == set(tasks) - running
-            held = backend.job(shared, next(iter(set(tasks) - running)))
+            held = backend.read_job(shared, next(iter(set(tasks) - running)))
             assert (held.state, held.native_state) == (State.WAITING, "reserved")
-            assert backend.job(shared, next(iter(running))).native_state == "running"
+            assert backend.read_job(shared, next(iter(running))).native_state == "running"
 
             # Revoked while the worker holds it until its time: its message stays, and will not run.
             shop.app.control.revoke(later)
@@ -301,7 +305,7 @@ def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Cel
             wait_until(lambda: counted() == (2, 3, 3, 0, ()), what="the revoked one to be counted no more")
             assert redis_client.hlen("unacked") == 6
             assert listed(backend, shared, State.SCHEDULED) == []
-            job = backend.job(shared, later)
+            job = backend.read_job(shared, later)
             assert (job.state, job.native_state) == (State.CANCELED, "REVOKED")
             assert "still with a worker" in dict(job.facts)["Message"]
     finally:
@@ -333,12 +337,12 @@ def test_nothing_is_said_to_be_reserved_that_a_silent_worker_may_run(
             shared = discover(backend)["*"]
 
             def counted() -> tuple[Any, ...]:
-                backend.tend()
-                found = backend.stats([shared])[0]
+                backend.maintain()
+                found = backend.read_stats([shared])[0]
                 return found.counts.active, found.counts.waiting, found.at_least
 
             wait_until(lambda: counted() == figures, what="the figures")
-            page = backend.jobs(shared, JobQuery(state=State.WAITING))
+            page = backend.list_jobs(shared, JobQuery(state=State.WAITING))
             assert {job.id: job.native_state for job in page.jobs} == dict.fromkeys(tasks, "reserved or running")
             assert (page.total, listed(backend, shared, State.ACTIVE)) == (None, [])
     finally:
@@ -353,17 +357,17 @@ def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_
     shared = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
-    figures = backend.stats([shared])[0]
+    figures = backend.read_stats([shared])[0]
     assert (figures.counts.active, figures.counts.waiting, figures.depth) == (None, None, None)
-    assert backend.sift(shared, State.WAITING, "anna", 0) is None
+    assert backend.scan_matches(shared, State.WAITING, "anna", 0) is None
 
     def words() -> list[str | None]:
-        page = backend.jobs(shared, JobQuery(state=State.WAITING))
-        found = [row.job.native_state for row in backend.window(shared, JobQuery(state=State.WAITING)).rows]
+        page = backend.list_jobs(shared, JobQuery(state=State.WAITING))
+        found = [row.job.native_state for row in backend.search_page(shared, JobQuery(state=State.WAITING)).rows]
         assert found == [job.native_state for job in page.jobs]
         # Those that may run are not counted as waiting.
         assert (page.total is None) == ("reserved or running" in found)
-        one = backend.job(shared, "t1")
+        one = backend.read_job(shared, "t1")
         assert one.native_state in found
         assert ("With a worker" in dict(one.facts)) == (one.native_state == "reserved or running")
         return found
@@ -371,19 +375,19 @@ def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_
     assert words() == ["reserved or running"] * 8
     tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 2})
     library.settle(backend, redis_client)
-    figures = backend.stats([shared])[0]
+    figures = backend.read_stats([shared])[0]
     assert words() == ["reserved or running"] * 8
     assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (2, 6, (State.WAITING,))
     tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0})
     library.settle(backend, redis_client)
-    figures = backend.stats([shared])[0]
+    figures = backend.read_stats([shared])[0]
     assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (0, 8, ())
     assert words() == ["reserved"] * 8
     # A mailbox of a worker that was never heard may be that of one that runs something.
     redis_client.sadd(
         "_kombu.binding.celery.pidbox", *(SEP + SEP + name + b".celery.pidbox" for name in (b"a@h", b"b@h"))
     )
-    assert State.ACTIVE in backend.stats([shared])[0].at_least
+    assert State.ACTIVE in backend.read_stats([shared])[0].at_least
     assert words() == ["reserved or running"] * 8
 
 
@@ -397,41 +401,41 @@ def test_a_job_whose_time_has_come_runs(backend: Celery, redis_client: redis.Red
     shared = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
-    counts = backend.stats([shared])[0].counts
+    counts = backend.read_stats([shared])[0].counts
     assert (counts.active, counts.scheduled, counts.retrying) == (None, 1, 1)
     for n in range(2):
         record(redis_client, f"t{n}", "STARTED")
         redis_client.publish(f"celery-task-meta-t{n}", redis_client.get(f"celery-task-meta-t{n}") or b"")
     library.settle(backend, redis_client)
-    counts = backend.stats([shared])[0].counts
+    counts = backend.read_stats([shared])[0].counts
     assert (counts.active, counts.scheduled, counts.retrying) == (2, 0, 0)
     assert listed(backend, shared, State.SCHEDULED) == listed(backend, shared, State.RETRYING) == []
     assert set(listed(backend, shared, State.ACTIVE)) == {"t0", "t1"}
-    assert backend.job(shared, "t0").state is State.ACTIVE
+    assert backend.read_job(shared, "t0").state is State.ACTIVE
 
 
 def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     redis_client.lpush("mails", message("t1"))
     record(redis_client, "t1", "REVOKED")
-    job = backend.job(discover(backend)["mails"], "t1")
+    job = backend.read_job(discover(backend)["mails"], "t1")
     assert job.state is State.WAITING
     assert "throw it away" in dict(job.facts)["Revoked"]
     assert job.native_state == "queued, revoked"
     redis_client.lpush("mails", *(message(f"t{n}") for n in range(2, 52)))
     ref, query = discover(backend)["mails"], JobQuery(state=State.WAITING)
     wanted = {"t1": "queued, revoked", **{f"t{n}": "queued" for n in range(2, 51)}}
-    for read in (backend.jobs(ref, query).jobs, [row.job for row in backend.window(ref, query).rows]):
+    for read in (backend.list_jobs(ref, query).jobs, [row.job for row in backend.search_page(ref, query).rows]):
         assert {job.id: job.native_state for job in read} == wanted
         assert {job.state for job in read} == {State.WAITING}
     with metered() as meter:
-        backend.jobs(ref, query)
+        backend.list_jobs(ref, query)
     assert meter.round_trips == 3
-    sifted = backend.sift(ref, State.WAITING, "shop", 0)
+    sifted = backend.scan_matches(ref, State.WAITING, "shop", 0)
     assert sifted is not None
     assert {row.job.native_state for row in sifted.rows if row.job.id == "t1"} == {"queued, revoked"}
     with metered() as meter:
-        assert len(backend.picks(ref, query)) == 50
+        assert len(backend.list_job_refs(ref, query)) == 50
     assert meter.round_trips == 2
 
 
@@ -443,7 +447,7 @@ def test_messages_of_protocol_1_in_every_pickle(backend: Celery, redis_client: r
     one["body"] = base64.b64encode(pickle.dumps(call, protocol)).decode()
     one["properties"] |= {"body_encoding": "base64"}
     redis_client.lpush("mails", json.dumps(one))
-    job = backend.job(discover(backend)["mails"], "t1")
+    job = backend.read_job(discover(backend)["mails"], "t1")
     assert (job.name, job.problem) == ("shop.send", None)
     assert "hunter2" not in str(job)
 
@@ -456,7 +460,7 @@ def test_a_binding_of_another_type_hides_no_messages(backend: Celery, redis_clie
     redis_client.lpush("cash", message("t1"))
     found = discover(backend)
     assert found.keys() == {"*", "mails", "cash"}
-    assert backend.stats([found["cash"]])[0].depth == 1
+    assert backend.read_stats([found["cash"]])[0].depth == 1
     assert listed(backend, found["cash"], State.WAITING) == ["t1"]
 
 
@@ -474,16 +478,16 @@ def test_schedules_of_redbeat_are_found_under_any_prefix(
     refs = list(discover(backend).values())
     CeleryLibrary().prepare(backend, redis_client)
     other = Celery(backend.source, backend.settings)  # a process that did not search, such as one that serves pages
-    other.own = backend.source
+    other.own_source = backend.source
     for each in (backend, other):
-        (found,) = each.schedules(refs)
+        (found,) = each.list_schedules(refs)
         assert (found.id, found.name, found.queue) == (f"{prefix}nightly", "shop.mark", "mails")
     assert other.act_on_schedule(found, Action.PAUSE_SCHEDULE).outcome is Outcome.DONE
     assert json.loads(redis_client.hget(f"{prefix}nightly", "definition") or b"")["enabled"] is False
     assert other.act_on_schedule(found, Action.TRIGGER).outcome is Outcome.DONE
     assert redis_client.llen("mails") == 1
     assert other.act_on_schedule(found, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
-    assert other.schedules(refs) == []
+    assert other.list_schedules(refs) == []
 
 
 @pytest.mark.parametrize("escape", [False, True], ids=["plain", "slashes escaped"])
@@ -511,17 +515,17 @@ def test_messages_of_protocol_1_with_another_correlation_id(
     waiting, held = ids[:11], ids[11]
     assert sorted(listed(backend, alpha, State.WAITING)) == sorted(waiting)
     for task_id in ids:
-        assert backend.job(alpha, task_id).id == task_id
+        assert backend.read_job(alpha, task_id).id == task_id
     with pytest.raises(NotFound):
-        backend.job(alpha, ids[4][1:])
+        backend.read_job(alpha, ids[4][1:])
     picks = [JobRef(id=task_id) for task_id in waiting]
     for some in (picks[:1], picks):  # few are looked for in another way than many
-        kept = backend.take(alpha, State.WAITING, some)
+        kept = backend.backup_jobs(alpha, State.WAITING, some)
         assert [each.id for each in kept if isinstance(each, JobBackup)] == [pick.id for pick in some]
-    deleted = backend.delete(alpha, State.WAITING, [each for each in kept if isinstance(each, JobBackup)])
+    deleted = backend.delete_jobs(alpha, State.WAITING, [each for each in kept if isinstance(each, JobBackup)])
     assert {each.outcome for each in deleted} == {Outcome.DONE}
     assert redis_client.llen("alpha") == 0
-    (acted,) = backend.act(refs["*"], Action.DUPLICATE, State.WAITING, [JobRef(id=held)], ActionOptions())
+    (acted,) = backend.act_on_jobs(refs["*"], Action.DUPLICATE, State.WAITING, [JobRef(id=held)], ActionOptions())
     assert acted.outcome is Outcome.DONE, acted
     assert listed(backend, alpha, State.WAITING) == [acted.new_id]
 
@@ -536,10 +540,10 @@ def test_an_id_that_no_page_can_show_is_acted_on_by_its_stamp(
         raw = json.dumps(json.loads(message(each)), ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
         redis_client.lpush("alpha", raw)
     alpha = discover(backend)["alpha"]
-    (odd,) = (job for job in backend.jobs(alpha, JobQuery(state=State.WAITING)).jobs if job.id.startswith("raw"))
-    assert backend.job(alpha, odd.id).id == odd.id
+    (odd,) = (job for job in backend.list_jobs(alpha, JobQuery(state=State.WAITING)).jobs if job.id.startswith("raw"))
+    assert backend.read_job(alpha, odd.id).id == odd.id
     for pick in (JobRef(id=odd.id), JobRef(id=odd.id, stamp=odd.stamp)):
-        (kept,) = backend.take(alpha, State.WAITING, [pick])
+        (kept,) = backend.backup_jobs(alpha, State.WAITING, [pick])
         assert isinstance(kept, JobBackup), kept
-    assert [each.outcome for each in backend.delete(alpha, State.WAITING, [kept])] == [Outcome.DONE]
+    assert [each.outcome for each in backend.delete_jobs(alpha, State.WAITING, [kept])] == [Outcome.DONE]
     assert listed(backend, alpha, State.WAITING) == ["before", "after"]

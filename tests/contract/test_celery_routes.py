@@ -35,7 +35,7 @@ ROUTES = {
 def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery]:
     source = Source("main", server.url)
     backend = Celery(source, SourceSettings(name="main", url=server.url))
-    backend.own = source
+    backend.own_source = source
     yield backend
     backend.close()
     source.close()
@@ -55,12 +55,12 @@ def test_what_a_worker_took_by_a_routing_key_goes_back_to_its_queue(
             topic = shop.send("topic", queue="beta", routing_key="beta.eu.high", countdown=3600)
             wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker to take them")
             shared = discover(backend)["*"]
-            rows = backend.jobs(shared, JobQuery(state=State.SCHEDULED, per_page=10)).jobs
+            rows = backend.list_jobs(shared, JobQuery(state=State.SCHEDULED, per_page=10)).jobs
             assert {job.id: job.queue for job in rows} == {now: "alpha", kept: "alpha", topic: "beta"}
-            assert backend.job(shared, now).queue == "alpha"
+            assert backend.read_job(shared, now).queue == "alpha"
             acts = ((Action.PROMOTE, now), (Action.DUPLICATE, kept), (Action.PROMOTE, topic))
             for action, job_id in acts:
-                (acted,) = backend.act(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
+                (acted,) = backend.act_on_jobs(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
                 assert acted.outcome is Outcome.DONE, (action, acted)
             wait_until(lambda: shop.noted("ran") == {"now": 1, "kept": 1, "topic": 1}, what="all three to run")
     finally:
@@ -79,7 +79,7 @@ def test_what_leads_to_several_queues_or_none_is_not_sent(backend: Celery, redis
     before = redis_client.hgetall("unacked")
     shared = discover(backend)["*"]
     for action, job_id in itertools.product((Action.PROMOTE, Action.DUPLICATE), ("fan", "nowhere")):
-        (acted,) = backend.act(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
+        (acted,) = backend.act_on_jobs(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
         assert (acted.outcome, acted.detail) == (Outcome.REFUSED, UNROUTED), (action, job_id)
     assert redis_client.hgetall("unacked") == before
     assert redis_client.exists("key", "alpha", "beta") == 0

@@ -37,7 +37,7 @@ def test_a_search_shows_only_the_queues_that_the_settings_want(stage: Stage) -> 
 
 def test_counts_equal_those_of_the_library(stage: Stage) -> None:
     refs = stage.discover()
-    for stats in stage.backend.stats(list(refs.values())):
+    for stats in stage.backend.read_stats(list(refs.values())):
         own = dict(stage.library.own_counts(stage.url, stats.name))
         assert {entry.native: entry.count for entry in stats.native} == own
         assert stats.error is None
@@ -50,7 +50,7 @@ def test_counts_equal_those_of_the_library(stage: Stage) -> None:
 @newest_in_gate
 def test_states_that_the_library_has_not_are_unknown(stage: Stage) -> None:
     for name, ref in stage.discover().items():
-        stats = stage.backend.stats([ref])[0]
+        stats = stage.backend.read_stats([ref])[0]
         for state in set(State) - set(stage.library.states(name)):
             assert stats.counts.of(state) is None
             with pytest.raises(Unsupported):
@@ -59,7 +59,7 @@ def test_states_that_the_library_has_not_are_unknown(stage: Stage) -> None:
 
 @newest_in_gate
 def test_stats_tell_how_long_the_oldest_job_waits(stage: Stage) -> None:
-    stats = stage.backend.stats([stage.ref()])[0]
+    stats = stage.backend.read_stats([stage.ref()])[0]
     if not stage.library.keeps_ages:
         assert stats.latency_s is None
         return
@@ -73,8 +73,8 @@ def test_stats_tell_how_long_the_oldest_job_waits(stage: Stage) -> None:
 def test_stats_come_in_the_order_asked_for(stage: Stage) -> None:
     refs = stage.discover()
     asked = [refs["beta"], refs["alpha"]]
-    assert [stats.name for stats in stage.backend.stats(asked)] == ["beta", "alpha"]
-    assert stage.backend.stats([]) == []
+    assert [stats.name for stats in stage.backend.read_stats(asked)] == ["beta", "alpha"]
+    assert stage.backend.read_stats([]) == []
 
 
 def test_each_list_holds_the_jobs_that_the_library_put_there(stage: Stage) -> None:
@@ -111,7 +111,7 @@ def test_a_job_tells_its_story_in_every_state(stage: Stage) -> None:
     told = {state: (refs[name], ids[0]) for name in places for state, ids in stage.filled.ids[name].items() if ids}
     assert set(told) == set(stage.backend.states)
     for state, (ref, job_id) in told.items():
-        job = stage.backend.job(ref, job_id)
+        job = stage.backend.read_job(ref, job_id)
         assert (job.id, job.state, job.problem) == (job_id, state, None)
         assert (job.enqueued_at is not None) == stage.library.keeps_ages
         assert job.payload is not None
@@ -125,12 +125,12 @@ def test_a_job_tells_its_story_in_every_state(stage: Stage) -> None:
         if state in (State.DEAD, State.COMPLETED):
             assert job.finished_at is not None
             assert (job.started_at or job.enqueued_at or job.finished_at) <= job.finished_at
-    dead = stage.backend.job(*told[State.DEAD])
+    dead = stage.backend.read_job(*told[State.DEAD])
     assert dead.error is not None
     assert dead.error.message
     assert dead.error.stack
     if State.COMPLETED in stage.backend.states:
-        done = stage.backend.job(*told[State.COMPLETED])
+        done = stage.backend.read_job(*told[State.COMPLETED])
         assert done.result is not None
         assert done.result.kind == "json"
 
@@ -138,16 +138,16 @@ def test_a_job_tells_its_story_in_every_state(stage: Stage) -> None:
 def test_what_is_not_there_is_not_found(stage: Stage) -> None:
     refs = stage.discover()
     with pytest.raises(NotFound):
-        stage.backend.job(refs["alpha"], "never-there")
+        stage.backend.read_job(refs["alpha"], "never-there")
     for ids in stage.filled.ids["beta"].values():
         if ids and not set(ids) & {job_id for ids in stage.filled.ids["alpha"].values() for job_id in ids}:
             with pytest.raises(NotFound):
-                stage.backend.job(refs["alpha"], ids[0])
+                stage.backend.read_job(refs["alpha"], ids[0])
     stage.client.flushall()
     with pytest.raises(NotFound):
         stage.page(refs["alpha"], State.WAITING)
     with pytest.raises(NotFound):
-        stage.backend.job(refs["alpha"], stage.filled.ids["alpha"][State.WAITING][0])
+        stage.backend.read_job(refs["alpha"], stage.filled.ids["alpha"][State.WAITING][0])
 
 
 def most_of_a_page(stage: Stage, state: State) -> int:
@@ -157,15 +157,15 @@ def most_of_a_page(stage: Stage, state: State) -> int:
 
 def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
     refs = list(stage.discover().values())
-    stage.backend.stats(refs)  # Redis 6 is asked once whether it knows EVAL_RO
+    stage.backend.read_stats(refs)  # Redis 6 is asked once whether it knows EVAL_RO
     with metered() as meter:
-        stage.backend.stats(refs)
+        stage.backend.read_stats(refs)
     assert meter.round_trips == 1
     with metered() as meter:
-        _, cursor = stage.backend.flow(refs, None)
+        _, cursor = stage.backend.read_flow(refs, None)
     assert meter.round_trips <= 2
     with metered() as meter:
-        stage.backend.flow(refs, cursor)
+        stage.backend.read_flow(refs, cursor)
     assert meter.round_trips <= 2
     for ref in refs:
         for state in stage.library.states(ref.name):
@@ -174,9 +174,9 @@ def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
             assert meter.round_trips <= most_of_a_page(stage, state)
             for job in jobs:
                 with metered() as meter:
-                    stage.backend.job(ref, job.id)
+                    stage.backend.read_job(ref, job.id)
                 assert meter.round_trips <= 4
-    for read in (stage.backend.workers, stage.backend.schedules):
+    for read in (stage.backend.list_workers, stage.backend.list_schedules):
         with metered() as meter:
             read(refs)
         assert meter.round_trips <= 2
@@ -185,18 +185,18 @@ def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
 def test_reading_changes_nothing(stage: Stage) -> None:
     before = stage.changes()
     refs = list(stage.discover().values())
-    stage.backend.stats(refs)
-    _, cursor = stage.backend.flow(refs, None)
-    stage.backend.flow(refs, cursor)
+    stage.backend.read_stats(refs)
+    _, cursor = stage.backend.read_flow(refs, None)
+    stage.backend.read_flow(refs, cursor)
     for ref in refs:
         for state in stage.library.states(ref.name):
             for job in stage.page(ref, state).jobs:
-                stage.backend.job(ref, job.id)
+                stage.backend.read_job(ref, job.id)
             if Capability.SEARCH in stage.backend.capabilities:
-                stage.backend.window(ref, JobQuery(state=state))
-    stage.backend.workers(refs)
-    stage.backend.schedules(refs)
-    stage.backend.versions(refs)
+                stage.backend.search_page(ref, JobQuery(state=state))
+    stage.backend.list_workers(refs)
+    stage.backend.list_schedules(refs)
+    stage.backend.library_versions(refs)
     assert stage.changes() == before
     stage.client.set("counted", 1)
     assert stage.changes() == before + 1
@@ -248,7 +248,7 @@ def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
     stage.library.run_jobs(stage.url, name, good=1, bad=1)
     stage.library.settle(stage.backend, stage.client)
     ref = stage.ref(name)
-    stats = stage.backend.stats([ref])[0]
+    stats = stage.backend.read_stats([ref])[0]
     assert (stats.name, stats.error) == (name, None)
     if stage.library.shared:
         assert stats.counts.waiting == 0
@@ -258,7 +258,7 @@ def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
     for state in {State.COMPLETED, State.DEAD} & set(stage.library.states(ref.name)):
         job = stage.page(ref, state).jobs[0]
         assert job.queue == name
-        assert stage.backend.job(ref, job.id).state is state
+        assert stage.backend.read_job(ref, job.id).state is state
 
 
 @newest_in_gate
@@ -270,7 +270,7 @@ def test_a_job_whose_data_is_gone_costs_one_row(stage: Stage) -> None:
         rows = stage.rows(ref, state)
         assert rows[gone].problem
         assert [rows[job_id].problem for job_id in others] == [None] * len(others)
-        assert stage.backend.job(ref, gone).problem
+        assert stage.backend.read_job(ref, gone).problem
 
 
 @newest_in_gate
@@ -284,7 +284,7 @@ def test_a_job_whose_key_is_of_another_type_costs_one_row(stage: Stage) -> None:
         rows = stage.rows(ref, state)
         assert rows[wrong].problem
         assert [rows[job_id].problem for job_id in others] == [None] * len(others)
-        assert stage.backend.job(ref, wrong).problem
+        assert stage.backend.read_job(ref, wrong).problem
 
 
 @newest_in_gate
@@ -300,10 +300,10 @@ def test_a_job_of_junk_costs_one_row(stage: Stage, junk: bytes) -> None:
         rows = stage.rows(ref, state)
         assert spoilt in rows
         assert [rows[job_id].problem for job_id in others] == [None] * len(others)
-        job = stage.backend.job(ref, spoilt)
+        job = stage.backend.read_job(ref, spoilt)
         assert job.payload is not None
         job.payload.text.encode("utf-8")
-    assert stage.backend.stats([ref])[0].counts.waiting == len(ids[State.WAITING])
+    assert stage.backend.read_stats([ref])[0].counts.waiting == len(ids[State.WAITING])
 
 
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
@@ -315,13 +315,13 @@ def test_huge_values_are_not_fetched(stage: Stage) -> None:
             stage.client.hset(key, field, os.urandom(8) * (BIG // 8))
         before = stage.sent_bytes()
         rows = stage.rows(ref, state)
-        job = stage.backend.job(ref, ids[state][0])
+        job = stage.backend.read_job(ref, ids[state][0])
         assert stage.sent_bytes() - before < BIG
         assert len(rows) == len(ids[state])
         assert job.payload is not None
         assert job.payload.truncated
-    stage.backend.stats([ref])
-    stage.backend.flow([ref], None)
+    stage.backend.read_stats([ref])
+    stage.backend.read_flow([ref], None)
 
 
 @newest_in_gate
@@ -333,11 +333,11 @@ def test_a_server_that_is_gone_is_unavailable(stage: Stage) -> None:
         source = Source("main", url)
         backend = type(stage.backend)(source, SourceSettings(name="main", url=url))
         for read in (
-            lambda: backend.discover(None, Budget(commands=10, seconds=1)),
-            lambda: backend.stats([ref]),
-            *([] if stage.library.heard else [lambda: backend.flow([ref], None)]),
-            lambda: backend.jobs(ref, JobQuery(state=State.WAITING)),
-            lambda: backend.job(ref, "1"),
+            lambda: backend.discover_queues(None, Budget(commands=10, seconds=1)),
+            lambda: backend.read_stats([ref]),
+            *([] if stage.library.heard else [lambda: backend.read_flow([ref], None)]),
+            lambda: backend.list_jobs(ref, JobQuery(state=State.WAITING)),
+            lambda: backend.read_job(ref, "1"),
         ):
             with pytest.raises(BackendUnavailable) as caught:
                 read()
@@ -348,11 +348,11 @@ def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -
     for name, ref in stage.discover().items():
         for state in stage.library.states(name):
             query = JobQuery(state=state, per_page=WINDOW_ROWS)
-            stage.backend.window(ref, query)  # Redis 6 is asked once whether it knows EVAL_RO
+            stage.backend.search_page(ref, query)  # Redis 6 is asked once whether it knows EVAL_RO
             with metered() as meter:
-                window = stage.backend.window(ref, query)
+                window = stage.backend.search_page(ref, query)
             assert meter.round_trips <= most_of_a_page(stage, state)
-            page = stage.backend.jobs(ref, query)
+            page = stage.backend.list_jobs(ref, query)
             assert [row.job.id for row in window.rows] == [job.id for job in page.jobs]
             assert window.total == page.total
             if state is State.DEAD:
@@ -363,7 +363,7 @@ def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -
 @newest_in_gate
 def test_a_worker_that_lives_is_listed(stage: Stage) -> None:
     refs = list(stage.discover().values())
-    for worker in stage.backend.workers(refs):
+    for worker in stage.backend.list_workers(refs):
         assert (worker.source, worker.backend) == ("main", stage.backend.name)
         assert worker.id
         assert worker.reason or worker.state not in (WorkerState.SUSPECT, WorkerState.DEAD)

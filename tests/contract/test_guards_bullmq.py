@@ -33,17 +33,17 @@ def test_a_child_that_comes_back_is_waited_for_again(
     filled = BullMQLibrary().fill(server.url)
     (parent,) = filled.ids["alpha"][State.BLOCKED]
     children = {b"bull:alpha:photo-1", b"bull:alpha:photo-2"}
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id="photo-1")]))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id="photo-1")]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.smembers(f"bull:alpha:{parent}:dependencies") == children - {b"bull:alpha:photo-1"}
-    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.smembers(f"bull:alpha:{parent}:dependencies") == children
 
 
 def test_few_of_many_active_jobs_are_looked_at(backend: BullMQ, redis_client: redis.Redis) -> None:
     redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
     redis_client.rpush("bull:alpha:active", *(f"job-{n}" for n in range(500)))
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     assert (stats.counts.active, stats.stalled) == (500, 20)
 
 
@@ -58,11 +58,13 @@ def test_a_job_that_came_anew_since_it_was_seen_stays(
     redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
     redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": "{}"})
     redis_client.zadd(f"bull:alpha:{name}", {"1": 1_795_565_996_499})
-    (seen,) = backend.picks(REF, JobQuery(state=state))
+    (seen,) = backend.list_job_refs(REF, JobQuery(state=state))
     redis_client.zadd(f"bull:alpha:{name}", {"1": 1_795_565_996_500})
-    assert outcomes(backend.act(REF, action, state, [seen])) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, action, state, [seen])) == ["changed"]
     assert redis_client.zscore(f"bull:alpha:{name}", "1") == 1_795_565_996_500
-    assert outcomes(backend.act(REF, action, state, backend.picks(REF, JobQuery(state=state)))) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, action, state, backend.list_job_refs(REF, JobQuery(state=state)))) == [
+        "done"
+    ]
     assert redis_client.lrange("bull:alpha:wait", 0, -1) == [b"1"]
 
 
@@ -75,7 +77,7 @@ def test_a_job_for_a_paused_queue_stands_where_its_release_keeps_them(
     redis_client.hset("bull:alpha:meta", mapping={"version": version, "paused": 1})
     redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": "{}"})
     redis_client.zadd("bull:alpha:failed", {"1": 1})
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="1")])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id="1")])) == ["done"]
     lists = {name for name in ("wait", "paused") if redis_client.exists(f"bull:alpha:{name}")}
     assert lists == {stands_in}
     assert not redis_client.exists("bull:alpha:marker")
@@ -96,7 +98,7 @@ def test_a_copy_keeps_the_options_that_tie_it_to_nothing(
     opts = json.dumps({"attempts": 3, **own, "backoff": 5})
     redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": opts})
     redis_client.zadd("bull:alpha:failed", {"1": 1})
-    (copy,) = backend.act(REF, action, State.DEAD, [JobRef(id="1")], ActionOptions(payload="{}"))
+    (copy,) = backend.act_on_jobs(REF, action, State.DEAD, [JobRef(id="1")], ActionOptions(payload="{}"))
     made = redis_client.hgetall(f"bull:alpha:{copy.new_id}")
     assert json.loads(made[b"opts"]) == {"attempts": 3, "backoff": 5}
     assert made[b"delay"] == b"0"

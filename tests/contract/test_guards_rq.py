@@ -36,12 +36,12 @@ def queue(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Queue]:
 def test_dependents_that_came_back_first_stay_tied_to_their_parent(backend: RQ, queue: Queue) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
-    below = kept(backend.take(REF, State.BLOCKED, [JobRef(id=child.id)]))
-    assert outcomes(backend.delete(REF, State.BLOCKED, below)) == ["done"]
-    above = kept(backend.take(REF, State.WAITING, [JobRef(id=parent.id)]))
-    assert outcomes(backend.delete(REF, State.WAITING, above)) == ["done"]
-    assert outcomes(backend.restore(REF, State.BLOCKED, below)) == ["done"]
-    assert outcomes(backend.restore(REF, State.WAITING, above)) == ["done"]
+    below = kept(backend.backup_jobs(REF, State.BLOCKED, [JobRef(id=child.id)]))
+    assert outcomes(backend.delete_jobs(REF, State.BLOCKED, below)) == ["done"]
+    above = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, above)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.BLOCKED, below)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, above)) == ["done"]
     drain(queue)
     assert len(Job.fetch(child.id, connection=queue.connection).results()) == 1
 
@@ -52,7 +52,9 @@ def test_an_odd_time_to_live_leaves_a_retried_job_in_one_place(backend: RQ, queu
     drain(queue)
     client = queue.connection
     client.hset(job.key, "ttl", ttl)
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id=job.id)], ActionOptions())) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=job.id)], ActionOptions())) == [
+        "done"
+    ]
     assert (client.lrange("rq:queue:alpha", 0, -1), client.zcard("rq:failed:alpha")) == ([job.id.encode()], 0)
     left = client.ttl(job.key)
     assert left == {"1.5": 1, "600": 600}.get(ttl, -1) or (ttl in ("1.5", "600") and 0 <= left <= 600)

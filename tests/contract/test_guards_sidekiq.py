@@ -24,7 +24,7 @@ def test_a_page_without_scripts_reads_only_its_rows(server: EmbeddedRedis, redis
     reader = Sidekiq(source, SourceSettings(name="main", url=url))
     ref = QueueRef(source="main", backend="sidekiq", name="work", key="queue:work")
     sent = redis_client.info("stats")["total_net_output_bytes"]
-    page = reader.jobs(ref, JobQuery(state=State.WAITING, page=2, per_page=10))
+    page = reader.list_jobs(ref, JobQuery(state=State.WAITING, page=2, per_page=10))
     assert (len(page.jobs), page.total) == (10, 2_000)
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 100_000
     source.close()
@@ -42,12 +42,14 @@ def test_a_job_that_was_put_back_and_left_its_set_does_not_come_back_again(
     ref = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
     redis_client.zadd(name, {failed(): 4e9})
     taken = [
-        one for one in backend.take(ref, state, backend.picks(ref, JobQuery(state=state))) if isinstance(one, JobBackup)
+        one
+        for one in backend.backup_jobs(ref, state, backend.list_job_refs(ref, JobQuery(state=state)))
+        if isinstance(one, JobBackup)
     ]
-    assert [one.outcome for one in backend.delete(ref, state, taken)] == [Outcome.DONE]
-    assert [one.outcome for one in backend.restore(ref, state, taken)] == [Outcome.DONE]
+    assert [one.outcome for one in backend.delete_jobs(ref, state, taken)] == [Outcome.DONE]
+    assert [one.outcome for one in backend.restore_jobs(ref, state, taken)] == [Outcome.DONE]
     redis_client.delete(name)
-    (again,) = backend.restore(ref, state, taken)
+    (again,) = backend.restore_jobs(ref, state, taken)
     assert (again.outcome, again.again) == (Outcome.CHANGED, True)
     assert not redis_client.exists(name)
     source.close()

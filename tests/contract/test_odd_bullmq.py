@@ -61,8 +61,10 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
     filled = BullMQLibrary("bullmq5").fill(server.url)
     call("bullmq5", server.url, "upsertJobScheduler", "daily", {"every": 86_400_000}, {"name": "daily"})
     ids = filled.ids["alpha"]
-    taken = {state: backend.take(REF, state, [JobRef(id=ids[state][0])]) for state in (State.DEAD, State.WAITING)}
-    (schedule, *_) = backend.schedules([REF])
+    taken = {
+        state: backend.backup_jobs(REF, state, [JobRef(id=ids[state][0])]) for state in (State.DEAD, State.WAITING)
+    }
+    (schedule, *_) = backend.list_schedules([REF])
     # The keys are those of BullMQ 5, on which Pro is built; the name is the one that it writes.
     redis_client.hset("bull:alpha:meta", "version", version)
     redis_client.hset("bull:lost:meta", "version", "bullmq:5.81.5")
@@ -79,18 +81,18 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
     ):
         pick = JobRef(id=ids[state][0] if state is not State.ACTIVE else ids[State.COMPLETED][0])
         wishes = ActionOptions(payload="{}" if action is Action.EDIT else None, target="lost", reset_attempts=True)
-        answers += backend.act(REF, action, state, [pick], wishes)
+        answers += backend.act_on_jobs(REF, action, state, [pick], wishes)
     for state in (State.DEAD, State.WAITING, State.SCHEDULED, State.BLOCKED, State.COMPLETED):
-        answers.append(one(backend.take(REF, state, [JobRef(id=ids[state][0])])))
-    answers.append(one(backend.take_unlisted(REF, [JobRef(id="left")])))
+        answers.append(one(backend.backup_jobs(REF, state, [JobRef(id=ids[state][0])])))
+    answers.append(one(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
     for state, held in taken.items():
-        answers += backend.delete(REF, state, kept(held))
-        answers += backend.restore(REF, state, kept(held))
+        answers += backend.delete_jobs(REF, state, kept(held))
+        answers += backend.restore_jobs(REF, state, kept(held))
     answers += [backend.act_on_queue(REF, action) for action in (Action.PAUSE, Action.RESUME, Action.OBLITERATE)]
     answers += [backend.act_on_schedule(schedule, action) for action in (Action.TRIGGER, Action.REMOVE_SCHEDULE)]
     assert {(each.outcome, each.detail) for each in answers} == {(Outcome.UNSUPPORTED, why)}
     assert (keyspace(redis_client), redis_client.xlen("bull:alpha:events")) == before
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     assert (
         stats.read_only
         == f"This queue belongs to {version.replace(':', ' ', 1)}; Queuedeck reads it but does not change it."
@@ -105,7 +107,7 @@ def test_a_release_that_is_known_by_its_name_is_written_to(
 ) -> None:
     BullMQLibrary(alias).fill(server.url)
     assert redis_client.hget("bull:alpha:meta", "version")
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     assert stats.read_only is None
     assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
 
@@ -116,7 +118,7 @@ def test_nothing_is_moved_into_a_queue_of_a_library_that_is_not_known(
     ids = drive("bullmq", server.url, "many", count=1)["ids"]
     redis_client.hset("bull:beta:meta", mapping={"version": "bullmq-pro:7.39.3", "opts.maxLenEvents": 10000})
     before = keyspace(redis_client)
-    moved = one(backend.act(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta")))
+    moved = one(backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta")))
     assert moved.outcome is Outcome.UNSUPPORTED
     assert moved.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the other queue")
     assert keyspace(redis_client) == before
@@ -134,9 +136,9 @@ def test_a_parent_in_a_queue_of_a_library_that_is_not_known_is_left_alone(
     redis_client.hset("bull:alpha:meta", "version", "bullmq-pro:7.39.3")
     before = keyspace(redis_client)
     if act == "delete":
-        answer = one(backend.take(child, State.WAITING, [JobRef(id="p0c0")]))
+        answer = one(backend.backup_jobs(child, State.WAITING, [JobRef(id="p0c0")]))
     else:
-        answer = one(backend.act(child, Action.RETRY, State.DEAD, [JobRef(id="p0c0")]))
+        answer = one(backend.act_on_jobs(child, Action.RETRY, State.DEAD, [JobRef(id="p0c0")]))
     assert answer.outcome is Outcome.UNSUPPORTED
     assert answer.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the queue of its parent")
     assert keyspace(redis_client) == before
@@ -168,10 +170,10 @@ def test_a_deleted_job_bars_none_and_comes_back_with_what_it_held(
     job_id = drive(alias, server.url, "add", opts={"deduplication": {"id": "X"}})["id"]
     redis_client.hset("bull:alpha:dn:X", mapping={"name": "next", "data": "{}"})
     before = keyspace(redis_client)
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert list(redis_client.scan_iter("bull:alpha:d[en]:*")) == []
-    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
     assert keyspace(redis_client) == before
     # As much as the library's own remove takes away.
     call(alias, server.url, "remove", job_id)
@@ -183,9 +185,9 @@ def test_a_job_too_large_for_the_bin_bars_none_either(
 ) -> None:
     opts = {"deduplication": {"id": "X"}}
     job_id = drive("bullmq", server.url, "add", data={"text": "x" * 1_200_000}, opts=opts)["id"]
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=job_id)]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
     assert taken[0].blob is None
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert list(redis_client.scan_iter("bull:alpha:de:*")) == []
 
 
@@ -195,8 +197,8 @@ def test_a_queue_of_bull_and_its_jobs_bar_none(
     opts = {"debounce": {"id": "X", "ttl": 3_600_000}}
     (first,) = bull(server.url, ["add", {}, opts])
     assert redis_client.get("bull:alpha:de:X") == first.encode()
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=first)]))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=first)]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.get("bull:alpha:de:X") is None
     bull(server.url, ["add", {}, opts])
     assert backend.act_on_queue(REF, Action.OBLITERATE).outcome is Outcome.DONE
@@ -231,7 +233,7 @@ def test_the_next_run_of_a_schedule_stays(
     drive(alias, server.url, "schedule", **({"legacy": True} if alias == "bullmq5" else {}))
     runs = next_runs(redis_client)
     assert len(runs) == 2
-    for refused in backend.take(REF, State.SCHEDULED, [JobRef(id=run) for run in runs]):
+    for refused in backend.backup_jobs(REF, State.SCHEDULED, [JobRef(id=run) for run in runs]):
         assert isinstance(refused, ActionResult)
         assert (refused.outcome, refused.detail) == (Outcome.REFUSED, NEXT_RUN)
     # What was taken before it became a next run stays, too.
@@ -239,7 +241,7 @@ def test_the_next_run_of_a_schedule_stays(
     forged = [
         JobBackup(id=run.decode(), stamp=f"delayed {score:.0f}", blob=None, size_bytes=1) for run, score in scores
     ]
-    assert [each.detail for each in backend.delete(REF, State.SCHEDULED, forged)] == [NEXT_RUN] * 2
+    assert [each.detail for each in backend.delete_jobs(REF, State.SCHEDULED, forged)] == [NEXT_RUN] * 2
     assert next_runs(redis_client) == runs
 
 
@@ -260,19 +262,19 @@ def test_the_next_run_of_a_repeatable_of_bull_stays(
             options = json.loads(redis_client.hget(f"bull:alpha:{run}", "opts"))
             del options["repeat"]["key"]
             redis_client.hset(f"bull:alpha:{run}", "opts", json.dumps(options))
-    picks = backend.picks(REF, JobQuery(state=State.SCHEDULED))
-    answers = dict(zip([pick.id for pick in picks], backend.take(REF, State.SCHEDULED, picks), strict=True))
+    picks = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
+    answers = dict(zip([pick.id for pick in picks], backend.backup_jobs(REF, State.SCHEDULED, picks), strict=True))
     assert isinstance(answers["plain"], JobBackup)
     for run in runs:
         refused = answers[run]
         assert isinstance(refused, ActionResult)
         assert (refused.outcome, refused.detail) == (Outcome.REFUSED, NEXT_RUN)
-    moved = backend.act(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=runs[0])])
+    moved = backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=runs[0])])
     assert outcomes(moved) == ["done"]
-    assert isinstance(one(backend.take(REF, State.WAITING, [JobRef(id=runs[0])])), ActionResult)
+    assert isinstance(one(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])])), ActionResult)
     # A run that is not the next one any more is a job like others.
     redis_client.zadd("bull:alpha:repeat", dict.fromkeys(redis_client.zrange("bull:alpha:repeat", 0, -1), 1))
-    assert kept(backend.take(REF, State.WAITING, [JobRef(id=runs[0])]))
+    assert kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])]))
 
 
 def test_a_schedule_of_bull_goes_on_and_is_removed_as_a_whole(
@@ -280,12 +282,12 @@ def test_a_schedule_of_bull_goes_on_and_is_removed_as_a_whole(
 ) -> None:
     bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
     (run,) = next_runs(redis_client)
-    (picked,) = backend.picks(REF, JobQuery(state=State.SCHEDULED))
-    assert isinstance(one(backend.take(REF, State.SCHEDULED, [picked])), ActionResult)
-    assert outcomes(backend.act(REF, Action.PROMOTE, State.SCHEDULED, [picked])) == ["done"]
+    (picked,) = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
+    assert isinstance(one(backend.backup_jobs(REF, State.SCHEDULED, [picked])), ActionResult)
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [picked])) == ["done"]
     assert bull(server.url, ["run", 1]) == [[run]]
     assert len(next_runs(redis_client)) == 1
-    (schedule,) = backend.schedules([REF])
+    (schedule,) = backend.list_schedules([REF])
     assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
     assert next_runs(redis_client) == []
     assert redis_client.exists("bull:alpha:repeat") == 0
@@ -298,9 +300,9 @@ def test_a_queue_of_bull_with_nothing_but_a_schedule_is_found(
     (run,) = next_runs(redis_client)
     redis_client.zrem("bull:alpha:delayed", run)
     redis_client.delete(f"bull:alpha:{run}")
-    found = backend.discover(None, Budget(commands=100, seconds=5)).found
+    found = backend.discover_queues(None, Budget(commands=100, seconds=5)).found
     assert [ref.name for ref in found] == ["alpha"]
-    (schedule,) = backend.schedules(found)
+    (schedule,) = backend.list_schedules(found)
     assert schedule.name == "n"
     assert schedule.problem is not None
     assert schedule.problem.startswith("it will not run again: the job of its next run is gone.")
@@ -318,29 +320,29 @@ def test_a_schedule_without_a_next_run_says_so(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     drive(alias, server.url, "schedule")
-    assert problems(backend.schedules([REF])) == {"hourly": None, "nightly": None}
+    assert problems(backend.list_schedules([REF])) == {"hourly": None, "nightly": None}
     (hourly, nightly) = next_runs(redis_client)
     # As BullMQ 5.40 leaves it where a schedule is removed and set up again within one interval: the job that bears the
     # next run's id has ended, and none is added.
     redis_client.zrem("bull:alpha:delayed", hourly)
     redis_client.zadd("bull:alpha:completed", {hourly: 1_700_000_000_000})
-    told = problems(backend.schedules([REF]))
+    told = problems(backend.list_schedules([REF]))
     assert told["nightly"] is None
     assert told["hourly"] == (
         "it will not run again: the job of its next run stands in completed already. "
         "Remove the schedule and let the app set it up again."
     )
-    (stuck,) = [schedule for schedule in backend.schedules([REF]) if schedule.name == "hourly"]
+    (stuck,) = [schedule for schedule in backend.list_schedules([REF]) if schedule.name == "hourly"]
     assert stuck.next_run_at is None
     redis_client.zrem("bull:alpha:completed", hourly)
-    assert "stands in no list" in str(problems(backend.schedules([REF]))["hourly"])
+    assert "stands in no list" in str(problems(backend.list_schedules([REF]))["hourly"])
     redis_client.delete(f"bull:alpha:{hourly}")
-    assert "is gone" in str(problems(backend.schedules([REF]))["hourly"])
+    assert "is gone" in str(problems(backend.list_schedules([REF]))["hourly"])
     for place in ("wait", "active", "paused", "prioritized"):
         redis_client.zrem("bull:alpha:delayed", nightly)
         add = redis_client.zadd if place == "prioritized" else redis_client.lpush
         add(f"bull:alpha:{place}", {nightly: 1} if place == "prioritized" else nightly)
-        assert problems(backend.schedules([REF]))["nightly"] is None, place
+        assert problems(backend.list_schedules([REF]))["nightly"] is None, place
         redis_client.delete(f"bull:alpha:{place}")
 
 
@@ -351,7 +353,7 @@ def test_a_schedule_that_came_to_its_end_has_no_problem(
         call("bullmq", server.url, "upsertJobScheduler", "twice", {"every": 30, "limit": 2}, {"name": "twice"})
         wait_until(lambda: sum(marks(redis_client).values()) == 2, what="both runs")
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 2, what="their ends")
-    (schedule,) = backend.schedules([REF])
+    (schedule,) = backend.list_schedules([REF])
     assert (schedule.problem, dict(schedule.facts).get("Ended")) == (None, "after 2 runs")
     assert schedule.next_run_at is None
 
@@ -378,16 +380,16 @@ def test_a_parent_whose_id_holds_colons_is_set_free(
     redis_client.hdel("bull:alpha:photo-2", "parent")  # as releases before 3.0 write it
     for child in ("photo-1", "photo-2"):
         assert redis_client.zscore("bull:alpha:waiting-children", own) is not None
-        link = backend.job(REF, child).parent
+        link = backend.read_job(REF, child).parent
         assert link is not None
         assert (link.id, link.queue) == (own.decode(), "alpha")
-        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=child)]))
-        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+        taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=child)]))
+        assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
         if child == "photo-1":
-            assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+            assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
             assert redis_client.sismember(b"bull:alpha:" + own + b":dependencies", "bull:alpha:photo-1")
-            taken = kept(backend.take(REF, State.WAITING, [JobRef(id=child)]))
-            assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+            taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=child)]))
+            assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.zscore("bull:alpha:waiting-children", own) is None
     assert redis_client.lindex("bull:alpha:wait", -1) == own
 
@@ -405,7 +407,7 @@ def test_the_parent_of_a_job_is_linked_by_what_its_hash_tells(
             "parent": json.dumps({"id": "order:17", "queueKey": "bull:alpha"}),
         },
     )
-    link = backend.job(child, "p0c0").parent
+    link = backend.read_job(child, "p0c0").parent
     assert link is not None
     assert link.ref is not None
     assert (link.id, link.queue, link.ref.key) == ("order:17", "alpha", "bull:alpha")
@@ -422,12 +424,12 @@ def test_an_id_whose_job_is_gone_is_deleted_and_comes_back(
     job_id = filled.ids["alpha"][state][-1]
     redis_client.delete(f"bull:alpha:{job_id}")
     before = keyspace(redis_client)
-    taken = kept(backend.take(REF, state, [JobRef(id=job_id)]))
+    taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
     assert taken[0].blob is not None
-    assert outcomes(backend.delete(REF, state, taken)) == ["done"]
-    assert job_id not in {pick.id for pick in backend.picks(REF, JobQuery(state=state, per_page=100))}
-    assert outcomes(backend.delete(REF, state, taken)) == ["gone"]
-    assert outcomes(backend.restore(REF, state, taken)) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
+    assert job_id not in {pick.id for pick in backend.list_job_refs(REF, JobQuery(state=state, per_page=100))}
+    assert outcomes(backend.delete_jobs(REF, state, taken)) == ["gone"]
+    assert outcomes(backend.restore_jobs(REF, state, taken)) == ["done"]
     assert keyspace(redis_client) == before
 
 
@@ -438,20 +440,22 @@ def test_what_a_broken_add_left_behind_is_deleted(
     redis_client.hset("bull:alpha:left", mapping={"failedReason": "x", "stacktrace": "[]", "attemptsMade": 1})
     assert drive("bullmq", server.url, "add", opts={"jobId": "left"})["id"] == "left"
     assert b"left" not in redis_client.lrange("bull:alpha:wait", 0, -1)  # the library takes it for added
-    job = backend.job(REF, "left")
+    job = backend.read_job(REF, "left")
     assert (job.state, job.abandoned) == (None, True)
-    assert backend.offered(job.state, abandoned=job.abandoned) == (Action.DELETE,)
+    assert backend.offered_actions(job.state, abandoned=job.abandoned) == (Action.DELETE,)
     before = keyspace(redis_client)
-    taken = kept(backend.take_unlisted(REF, [JobRef(id="left")]))
-    assert outcomes(backend.delete_unlisted(REF, taken)) == ["done"]
+    taken = kept(backend.backup_unlisted_jobs(REF, [JobRef(id="left")]))
+    assert outcomes(backend.delete_unlisted_jobs(REF, taken)) == ["done"]
     assert redis_client.exists("bull:alpha:left") == 0
-    assert outcomes(backend.restore(REF, State.ACTIVE, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert keyspace(redis_client) == before
-    assert outcomes(backend.delete_unlisted(REF, kept(backend.take_unlisted(REF, [JobRef(id="left")])))) == ["done"]
+    assert outcomes(
+        backend.delete_unlisted_jobs(REF, kept(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
+    ) == ["done"]
     drive("bullmq", server.url, "add", opts={"jobId": "left"})
     assert b"left" in redis_client.lrange("bull:alpha:wait", 0, -1)
-    assert one(backend.take_unlisted(REF, [JobRef(id="left")])).outcome is Outcome.CHANGED
-    assert one(backend.take_unlisted(REF, [JobRef(id="nobody")])).outcome is Outcome.GONE
+    assert one(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])).outcome is Outcome.CHANGED
+    assert one(backend.backup_unlisted_jobs(REF, [JobRef(id="nobody")])).outcome is Outcome.GONE
 
 
 @pytest.mark.parametrize("place", ["wait", "active", "delayed", "failed", "lock", "changed"])
@@ -460,7 +464,7 @@ def test_what_found_a_list_or_a_worker_since_it_was_taken_stays(
 ) -> None:
     drive("bullmq", server.url, "add")
     redis_client.hset("bull:alpha:left", mapping={"name": "left"})
-    taken = kept(backend.take_unlisted(REF, [JobRef(id="left")]))
+    taken = kept(backend.backup_unlisted_jobs(REF, [JobRef(id="left")]))
     if place == "lock":
         redis_client.set("bull:alpha:left:lock", "token")
     elif place == "changed":
@@ -470,7 +474,7 @@ def test_what_found_a_list_or_a_worker_since_it_was_taken_stays(
     else:
         redis_client.zadd(f"bull:alpha:{place}", {"left": 1})
     expected = "refused" if place == "lock" else "changed"
-    assert outcomes(backend.delete_unlisted(REF, taken)) == [expected]
+    assert outcomes(backend.delete_unlisted_jobs(REF, taken)) == [expected]
     assert redis_client.exists("bull:alpha:left") == 1
 
 
@@ -482,24 +486,26 @@ def test_an_active_job_without_a_worker_is_put_back_or_deleted(
     pick = JobRef(id="held")
     assert filled.ids["alpha"][State.ACTIVE] == ["held"]
     # A worker holds it.
-    assert backend.job(REF, "held").abandoned is False
-    assert [each.detail for each in backend.act(REF, Action.RETRY, State.ACTIVE, [pick])] == ["a worker holds it"]
-    assert one(backend.take(REF, State.ACTIVE, [pick])).detail == "a worker holds it"
+    assert backend.read_job(REF, "held").abandoned is False
+    assert [each.detail for each in backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])] == [
+        "a worker holds it"
+    ]
+    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker holds it"
     redis_client.delete("bull:alpha:held:lock")
-    job = backend.job(REF, "held")
+    job = backend.read_job(REF, "held")
     assert job.abandoned
-    assert backend.offered(job.state, abandoned=job.abandoned) == (Action.RETRY, Action.DELETE)
+    assert backend.offered_actions(job.state, abandoned=job.abandoned) == (Action.RETRY, Action.DELETE)
     before = keyspace(redis_client)
-    taken = kept(backend.take(REF, State.ACTIVE, [pick]))
+    taken = kept(backend.backup_jobs(REF, State.ACTIVE, [pick]))
     redis_client.set("bull:alpha:held:lock", "token")  # a worker renewed it meanwhile
-    assert outcomes(backend.delete(REF, State.ACTIVE, taken)) == ["refused"]
+    assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["refused"]
     redis_client.delete("bull:alpha:held:lock")
-    assert outcomes(backend.delete(REF, State.ACTIVE, taken)) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:active") == 0
-    assert outcomes(backend.restore(REF, State.ACTIVE, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert keyspace(redis_client) == before
-    assert outcomes(backend.act(REF, Action.RETRY, State.ACTIVE, [pick])) == ["done"]
-    assert outcomes(backend.act(REF, Action.RETRY, State.ACTIVE, [pick])) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])) == ["changed"]
     with consuming(alias, server.url):
         wait_until(lambda: marks(redis_client).get("held") == 1, what="the worker running it")
 
@@ -509,12 +515,12 @@ def test_an_active_id_without_a_job_is_deleted_and_not_put_back(
 ) -> None:
     drive("bullmq", server.url, "add")
     redis_client.lpush("bull:alpha:active", "gone")
-    (row,) = backend.jobs(REF, JobQuery(state=State.ACTIVE)).jobs
+    (row,) = backend.list_jobs(REF, JobQuery(state=State.ACTIVE)).jobs
     assert row.abandoned
-    back = one(backend.act(REF, Action.RETRY, State.ACTIVE, [JobRef(id="gone")]))
+    back = one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [JobRef(id="gone")]))
     assert (back.outcome, back.detail) == (Outcome.REFUSED, "its data is gone, only its id is left: delete it")
-    taken = kept(backend.take(REF, State.ACTIVE, [JobRef(id="gone")]))
-    assert outcomes(backend.delete(REF, State.ACTIVE, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id="gone")]))
+    assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:active") == 0
 
 
@@ -524,10 +530,10 @@ def test_a_job_that_a_worker_of_bull_is_about_to_lock_stays(
     (job_id,) = bull(server.url, ["add", {}])
     redis_client.rpoplpush("bull:alpha:wait", "bull:alpha:active")  # as its worker does, before it locks the job
     pick = JobRef(id=job_id)
-    assert one(backend.take(REF, State.ACTIVE, [pick])).detail == "a worker holds it"
-    assert one(backend.act(REF, Action.RETRY, State.ACTIVE, [pick])).detail == "a worker holds it"
+    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker holds it"
+    assert one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])).detail == "a worker holds it"
     redis_client.hset(f"bull:alpha:{job_id}", "processedOn", 1_700_000_000_000)
-    assert outcomes(backend.act(REF, Action.RETRY, State.ACTIVE, [pick])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])) == ["done"]
     assert bull(server.url, ["run", 1]) == [[job_id]]
 
 
@@ -545,11 +551,11 @@ def test_the_rate_limit_of_a_worker_is_told(
         wait_until(lambda: len(marks(redis_client)) == 1, what="the first job")
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 1, what="its end")
     redis_client.pexpire("bull:alpha:limiter", 48_000)
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     (note,) = [note for note in stats.notes if "rate limit" in note]
     assert note in {f"a worker's rate limit is counting: 1 started, ends in {left} s" for left in (47, 48)}
     redis_client.delete("bull:alpha:limiter")
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     assert not [note for note in stats.notes if "limit" in note]
 
 
@@ -560,10 +566,10 @@ def test_a_job_without_a_name_is_copied_under_the_librarys_own(
     ids = drive(alias, server.url, "many", count=1)["ids"]
     redis_client.hdel(f"bull:alpha:{ids[0]}", "name")  # as clients in other languages add it
     for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
-        (acted,) = backend.act(REF, action, State.WAITING, [JobRef(id=ids[0])], wishes)
+        (acted,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=ids[0])], wishes)
         assert acted.outcome is Outcome.DONE, acted
         assert redis_client.hget(f"bull:alpha:{acted.new_id}", "name") == b"__default__"
-    (acted,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="nobody")])
+    (acted,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="nobody")])
     assert acted.outcome is Outcome.GONE
 
 
@@ -578,11 +584,12 @@ def test_attempts_that_start_anew_forget_stalls(
     redis_client.hset(f"bull:alpha:{ids[1]}", "defa", "child bull:beta:1 failed")
     picks = [JobRef(id=job_id) for job_id in ids]
     assert (
-        outcomes(backend.act(REF, Action.RETRY, State.DEAD, picks, ActionOptions(reset_attempts=True))) == ["done"] * 2
+        outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks, ActionOptions(reset_attempts=True)))
+        == ["done"] * 2
     )
     assert not set(redis_client.hgetall(f"bull:alpha:{ids[0]}")) & {b"stc", b"stalledCounter", b"defa", b"atm"}
     assert redis_client.hget(f"bull:alpha:{ids[1]}", "defa") == b"child bull:beta:1 failed"
     (third,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
     redis_client.hset(f"bull:alpha:{third}", "stc", 1)
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id=third)])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=third)])) == ["done"]
     assert redis_client.hget(f"bull:alpha:{third}", "stc") == b"1"

@@ -60,47 +60,47 @@ def read_all(backend: Backend, known: list[QueueRef]) -> None:
     cursor, refs = None, {ref.key: ref for ref in known}
     for _ in range(50):
         try:
-            step = backend.discover(cursor, Budget(commands=50, seconds=5))
+            step = backend.discover_queues(cursor, Budget(commands=50, seconds=5))
         except ResponseError:
             break  # told as a problem of the source
         refs.update({ref.key: ref for ref in step.found})
         if step.complete or step.problem:
             break
         cursor = step.cursor
-    queues = backend.distinct(list(refs.values()))
-    rows = backend.stats(queues)
+    queues = backend.disambiguate(list(refs.values()))
+    rows = backend.read_stats(queues)
     assert all(unpack(pack(row), QueueStats) == row for row in rows)
     assert len(rows) == len(queues)
-    _, flow = backend.flow(queues, None)
-    backend.flow(queues, flow)
-    for found in (backend.workers(queues), backend.schedules(queues), backend.versions(queues)):
+    _, flow = backend.read_flow(queues, None)
+    backend.read_flow(queues, flow)
+    for found in (backend.list_workers(queues), backend.list_schedules(queues), backend.library_versions(queues)):
         assert isinstance(found, list | tuple)
     for ref in queues:
         for state in backend.states:
             asked(backend, ref, state)
         if Capability.CLASSES in backend.capabilities:
-            backend.classes(ref)
+            backend.read_class_stats(ref)
 
 
 def asked(backend: Backend, ref: QueueRef, state: State) -> None:
     query = JobQuery(state=state, per_page=200)
     try:
-        page = backend.jobs(ref, query)
-        backend.picks(ref, query)
-        backend.window(ref, query)
-        if backend.sifts(state):
-            backend.sift(ref, state, "mark", 0)
+        page = backend.list_jobs(ref, query)
+        backend.list_job_refs(ref, query)
+        backend.search_page(ref, query)
+        if backend.can_scan(state):
+            backend.scan_matches(ref, state, "mark", 0)
     except QueuedeckError:
         return
     for row in page.jobs:
         try:
-            job = backend.job(ref, row.id)
+            job = backend.read_job(ref, row.id)
         except QueuedeckError:
             continue
         assert job.payload is None or job.payload.text.encode() is not None
     picks = [JobRef(id=row.id, stamp=row.stamp) for row in page.jobs][:20]
     if picks:
-        backend.take(ref, state, picks)
+        backend.backup_jobs(ref, state, picks)
 
 
 @pytest.fixture
@@ -144,10 +144,10 @@ def test_a_field_of_a_payload_may_hold_anything(sidekiq: Sidekiq, any_redis: red
         any_redis.zadd(name, {each: n - 5 for n, each in enumerate(odd)})
     any_redis.hset("web:1:aaaaaaaaaaaa:work", mapping={f"o{n}": each for n, each in enumerate(odd)})
     read_all(sidekiq, [])
-    rows = sidekiq.jobs(WORK, JobQuery(state=State.WAITING, per_page=200)).jobs
+    rows = sidekiq.list_jobs(WORK, JobQuery(state=State.WAITING, per_page=200)).jobs
     assert len(rows) == len(odd) + 2
     assert {jid("good"), jid("last")} <= {row.id for row in rows if row.problem is None}
-    assert sidekiq.jobs(SHARED, JobQuery(state=State.DEAD, per_page=200)).total == len(odd) + 1
+    assert sidekiq.list_jobs(SHARED, JobQuery(state=State.DEAD, per_page=200)).total == len(odd) + 1
 
 
 def test_each_key_of_sidekiq_may_hold_anything(sidekiq: Sidekiq, any_redis: redis.Redis) -> None:
@@ -169,8 +169,8 @@ def test_each_value_of_sidekiq_may_be_anything(sidekiq: Sidekiq, any_redis: redi
         for name in any_redis.hkeys(key):
             for value in values:
                 any_redis.hset(key, name, value)
-                sidekiq.workers([SHARED, WORK])
-                sidekiq.schedules([SHARED, WORK])
+                sidekiq.list_workers([SHARED, WORK])
+                sidekiq.list_schedules([SHARED, WORK])
             fill_sidekiq(any_redis)
     for value in values:
         any_redis.set("stat:processed", value)
@@ -217,8 +217,8 @@ def test_each_field_of_a_job_of_rq_may_hold_anything(rq: RQ, any_server: Embedde
 
 
 def asked_once(backend: RQ, state: State, job_id: str) -> None:
-    rows = backend.jobs(REF, JobQuery(state=state)).jobs
+    rows = backend.list_jobs(REF, JobQuery(state=state)).jobs
     assert job_id in {row.id for row in rows}
-    backend.window(REF, JobQuery(state=state))
+    backend.search_page(REF, JobQuery(state=state))
     with contextlib.suppress(QueuedeckError):
-        backend.job(REF, job_id)
+        backend.read_job(REF, job_id)

@@ -66,15 +66,17 @@ def spoil(client: redis.Redis, name: str) -> None:
 
 def acts(backend: BullMQ) -> list[tuple[str, ActionResult]]:
     found = [
-        ("dead", *backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")])),
-        ("later", *backend.act(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id="later")])),
-        ("lost", *backend.act(REF, Action.RETRY, State.ACTIVE, [JobRef(id="lost")])),
-        ("next", *backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="next")])),
+        ("dead", *backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")])),
+        ("later", *backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id="later")])),
+        ("lost", *backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [JobRef(id="lost")])),
+        ("next", *backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="next")])),
         ("alpha", backend.act_on_queue(REF, Action.PAUSE)),
     ]
     for job_id, state in (("dead", State.DEAD), ("next", State.WAITING), ("lost", State.ACTIVE)):
-        (taken,) = backend.take(REF, state, [JobRef(id=job_id)])
-        found.append((job_id, taken if isinstance(taken, ActionResult) else backend.delete(REF, state, [taken])[0]))
+        (taken,) = backend.backup_jobs(REF, state, [JobRef(id=job_id)])
+        found.append(
+            (job_id, taken if isinstance(taken, ActionResult) else backend.delete_jobs(REF, state, [taken])[0])
+        )
     return found
 
 
@@ -118,8 +120,8 @@ def test_a_key_of_a_wrong_type_of_the_parent_loses_no_child(backend: BullMQ, red
         redis_client.hset("bull:alpha:dead", mapping={"parentKey": "bull:other:top", "parent": parent})
         redis_client.set(f"bull:other:{part}", spoilt)
         for acted in (
-            *backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")]),
-            *backend.take(REF, State.DEAD, [JobRef(id="dead")]),
+            *backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")]),
+            *backend.backup_jobs(REF, State.DEAD, [JobRef(id="dead")]),
         ):
             assert isinstance(acted, ActionResult), part
             assert acted.outcome is Outcome.REFUSED, (part, acted)
@@ -133,7 +135,7 @@ def test_an_odd_length_of_the_events_stream_stops_no_act(
 ) -> None:
     fill(redis_client, VERSIONS[0])
     redis_client.hset("bull:alpha:meta", "opts.maxLenEvents", limit)
-    assert outcomes(backend.act(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")])) == ["done"]
     assert redis_client.xlen("bull:alpha:events") == 1
 
 
@@ -146,8 +148,8 @@ def test_of_a_deleted_job_that_stood_twice_nothing_is_left_to_run(
     redis_client.rpush("bull:alpha:wait", twice)
     redis_client.zadd("bull:alpha:failed", {both: 1_700_000_000_000})
     for job_id, state in ((twice, State.WAITING), (both, State.DEAD)):
-        taken: list[JobBackup] = kept(backend.take(REF, state, [JobRef(id=job_id)]))
-        assert outcomes(backend.delete(REF, state, taken)) == ["done"]
+        taken: list[JobBackup] = kept(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
+        assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
         assert places(redis_client, job_id) == []
     with consuming(alias, server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == len(rest), what="the others")
@@ -162,12 +164,12 @@ def test_the_options_of_a_copy_are_json_that_the_library_reads(
     options = '{"attempts":1,"note":"Party \\ud83c","large":1e999,"exact":12345678901234567890,"lifo":true,"jobId":"x"}'
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
     for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
-        (acted,) = backend.act(REF, action, State.WAITING, [JobRef(id=job_id)], wishes)
+        (acted,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=job_id)], wishes)
         assert acted.outcome is Outcome.DONE, acted
         copied = redis_client.hget(f"bull:alpha:{acted.new_id}", "opts")
         assert copied == options.replace(',"jobId":"x"', "").encode()
     redis_client.hset(f"bull:alpha:{job_id}", "opts", '{"delay":NaN}')
-    (acted,) = backend.act(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=job_id)])
+    (acted,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=job_id)])
     assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "its options cannot be read")
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
     with consuming(alias, server.url):
@@ -179,7 +181,7 @@ def test_what_a_key_of_a_wrong_type_hides_is_unknown(
 ) -> None:
     drive("bullmq", server.url, "fill")
     drive("bullmq", server.url, "schedule")
-    (before,) = backend.stats([REF])
+    (before,) = backend.read_stats([REF])
     dump = {key: redis_client.dump(key) for key in redis_client.scan_iter()}
 
     def with_wrong(name: str) -> None:
@@ -189,21 +191,21 @@ def test_what_a_key_of_a_wrong_type_hides_is_unknown(
         redis_client.set(f"bull:alpha:{name}", "x")
 
     with_wrong("meta")
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     assert (stats.counts, stats.paused, stats.library_version) == (before.counts, None, None)
     assert not [note for note in stats.notes if "Bull" in note]
     with_wrong("delayed")
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     assert (before.overdue_s, stats.overdue_s, stats.counts.scheduled) == (0.0, None, None)
     for name in ("delayed", "wait", "completed"):
         with_wrong(name)
-        assert not [each for each in backend.schedules([REF]) if each.problem], name
+        assert not [each for each in backend.list_schedules([REF]) if each.problem], name
     with_wrong("repeat")
-    (hidden,) = backend.schedules([REF])
+    (hidden,) = backend.list_schedules([REF])
     assert (hidden.id, hidden.problem) == ("repeat", "its key cannot be read: it has the wrong type")
     parent = redis_client.zrange("bull:alpha:waiting-children", 0, 0)[0].decode()
     for part, said in (("logs", "its logs has"), ("dependencies", "its children has")):
         with_wrong(f"{parent}:{part}")
-        job = backend.job(REF, parent)
+        job = backend.read_job(REF, parent)
         assert f"{said} the wrong type" in (job.problem or "")
         assert (job.logs_total if part == "logs" else job.children_total) is None

@@ -59,7 +59,7 @@ def runs(redis_client: redis.Redis) -> dict[str, str]:
 
 
 def listed(backend: BullMQ) -> dict[str, Schedule]:
-    return {schedule.name or "": schedule for schedule in backend.schedules([REF])}
+    return {schedule.name or "": schedule for schedule in backend.list_schedules([REF])}
 
 
 def test_a_next_run_of_any_form_is_found_and_stays(
@@ -81,8 +81,8 @@ def test_a_next_run_of_any_form_is_found_and_stays(
     ]
     redis_client.delete("bull:alpha:prioritized")
     redis_client.zadd("bull:alpha:delayed", dict.fromkeys(runs.values(), NEXT_MS * 4096))
-    picks = backend.picks(REF, JobQuery(state=State.SCHEDULED))
-    refused = backend.take(REF, State.SCHEDULED, picks)
+    picks = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
+    refused = backend.backup_jobs(REF, State.SCHEDULED, picks)
     assert {each.detail for each in refused if isinstance(each, ActionResult)} == {
         "it is the next run of a schedule; remove the schedule instead"
     }
@@ -93,13 +93,13 @@ def test_a_run_that_is_gone_is_told_and_one_that_may_be_among_many_is_not(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str]
 ) -> None:
     redis_client.delete("bull:alpha:delayed", *(f"bull:alpha:{run}" for run in runs.values()))
-    for schedule in backend.schedules([REF]):
+    for schedule in backend.list_schedules([REF]):
         if schedule.id != SHAPES["rule"][0]:  # of which nothing but the id is left
             assert (schedule.problem or "").startswith("it will not run again: the job of its next run is gone."), (
                 schedule
             )
     redis_client.rpush("bull:alpha:wait", *range(500))
-    told = {schedule.id: schedule.problem for schedule in backend.schedules([REF])}
+    told = {schedule.id: schedule.problem for schedule in backend.list_schedules([REF])}
     assert told["key::::3600000"] is None
     assert told[SHAPES["hash"][0]] is not None  # whose runs have one form only
 
@@ -125,7 +125,7 @@ def test_without_its_next_run_nobody_knows_what_it_runs(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str]
 ) -> None:
     redis_client.delete("bull:alpha:delayed", *(f"bull:alpha:{run}" for run in runs.values()))
-    for schedule in backend.schedules([REF]):
+    for schedule in backend.list_schedules([REF]):
         acted = backend.act_on_schedule(schedule, Action.TRIGGER)
         assert acted.outcome is Outcome.REFUSED
         assert "the job of its next run" in (acted.detail or "")

@@ -45,13 +45,13 @@ def fill(client: redis.Redis, count: int, threads: int) -> None:
 
 
 def figures(backend: Sidekiq) -> tuple[QueueStats, QueueStats]:
-    shared, work = backend.stats([SHARED, WORK])
+    shared, work = backend.read_stats([SHARED, WORK])
     return shared, work
 
 
 def test_many_processes_are_counted_and_no_call_reads_many(backend: Sidekiq, redis_client: redis.Redis) -> None:
     fill(redis_client, 700, 3)
-    backend.stats([SHARED])  # asks the server once what it knows
+    backend.read_stats([SHARED])  # asks the server once what it knows
     redis_client.config_resetstat()
     shared, work = figures(backend)
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (700, 700, 2100, ())
@@ -61,8 +61,8 @@ def test_many_processes_are_counted_and_no_call_reads_many(backend: Sidekiq, red
     if calls:
         read = sum(stats[f"cmdstat_{name}"]["calls"] for name in ("hget", "hstrlen", "hlen", "hkeys"))
         assert read / calls <= 550, (read, calls)
-    assert len(backend.workers([SHARED, WORK])) == 700
-    assert backend.jobs(WORK, ACTIVE).total == 2100
+    assert len(backend.list_workers([SHARED, WORK])) == 700
+    assert backend.list_jobs(WORK, ACTIVE).total == 2100
 
 
 def test_beyond_what_is_read_the_figures_are_at_least(
@@ -76,27 +76,27 @@ def test_beyond_what_is_read_the_figures_are_at_least(
     assert work.at_least == (State.ACTIVE,)
     assert work.counts.active is not None
     assert 0 < work.counts.active < 2100
-    more = [worker for worker in backend.workers([SHARED, WORK]) if worker.id == "processes"]
+    more = [worker for worker in backend.list_workers([SHARED, WORK]) if worker.id == "processes"]
     assert [worker.problem for worker in more] == ["there are more processes than were read"]
-    page = backend.jobs(WORK, ACTIVE)
+    page = backend.list_jobs(WORK, ACTIVE)
     assert (page.at_least, page.problems) == (True, ("There are more processes than were read.",))
 
 
 def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_client: redis.Redis) -> None:
     fill(redis_client, 2, 1)
-    assert [row.problem for row in backend.workers([SHARED, WORK])] == [None, None]
+    assert [row.problem for row in backend.list_workers([SHARED, WORK])] == [None, None]
     redis_client.delete("web:0:aa:work")
     redis_client.set("web:0:aa:work", "x")
     shared, work = figures(backend)
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (2, 2, 1, (State.ACTIVE,))
-    assert [row.problem for row in backend.workers([SHARED, WORK])] == ["what it runs cannot be read", None]
+    assert [row.problem for row in backend.list_workers([SHARED, WORK])] == ["what it runs cannot be read", None]
     redis_client.delete("web:0:aa")
     redis_client.set("web:0:aa", "x")
     shared, work = figures(backend)
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (None, None, 1, (State.ACTIVE,))
-    told = {row.id: (row.state, row.problem) for row in backend.workers([SHARED, WORK])}
+    told = {row.id: (row.state, row.problem) for row in backend.list_workers([SHARED, WORK])}
     assert told["web:0:aa"] == (WorkerState.UNKNOWN, "its record has the wrong type")
-    page = backend.jobs(WORK, ACTIVE)
+    page = backend.list_jobs(WORK, ACTIVE)
     why = "The jobs of 1 process cannot be read: a key has the wrong type or is too large."
     assert (page.at_least, page.problems) == (True, (why,))
     redis_client.delete("processes", "paused")
@@ -105,9 +105,9 @@ def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_cli
     why = 'the key "processes" has the wrong type'
     assert (shared.workers, shared.error, shared.counts.dead) == (None, why, 0)
     assert (work.workers, work.counts.active, work.counts.waiting, work.paused) == (None, None, 1, None)
-    assert [(row.state, row.problem) for row in backend.workers([SHARED, WORK])] == [(WorkerState.UNKNOWN, why)]
+    assert [(row.state, row.problem) for row in backend.list_workers([SHARED, WORK])] == [(WorkerState.UNKNOWN, why)]
     with pytest.raises(WrongType, match="processes"):
-        backend.jobs(WORK, ACTIVE)
+        backend.list_jobs(WORK, ACTIVE)
 
 
 def test_schedules_behind_a_key_of_a_wrong_type_are_not_hidden_silently(
@@ -115,5 +115,5 @@ def test_schedules_behind_a_key_of_a_wrong_type_are_not_hidden_silently(
 ) -> None:
     fill(redis_client, 1, 1)
     redis_client.mset({"cron_jobs:default": "x", "schedules": "x"})
-    told = {each.id: each.problem for each in backend.schedules([SHARED, WORK])}
+    told = {each.id: each.problem for each in backend.list_schedules([SHARED, WORK])}
     assert told == dict.fromkeys(("cron_jobs:default", "schedules"), "its key cannot be read: it has the wrong type")

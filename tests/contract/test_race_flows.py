@@ -53,7 +53,7 @@ class Person:
     def act(self) -> None:
         """Delete some; put back what was deleted a few rounds ago."""
         try:
-            found = self.backend.picks(self.ref, JobQuery(state=self.state, per_page=200))
+            found = self.backend.list_job_refs(self.ref, JobQuery(state=self.state, per_page=200))
         except NotFound:
             found = []
         self.delete([pick for pick in found if self.dice.random() < 0.15])
@@ -64,10 +64,10 @@ class Person:
         """Delete these."""
         if not picks:
             return
-        taken = self.backend.take(self.ref, self.state, picks)
+        taken = self.backend.backup_jobs(self.ref, self.state, picks)
         self._refusals([each for each in taken if isinstance(each, ActionResult)])
         kept = [each for each in taken if isinstance(each, JobBackup)]
-        done = self.backend.delete(self.ref, self.state, kept) if kept else []
+        done = self.backend.delete_jobs(self.ref, self.state, kept) if kept else []
         self._refusals(done)
         gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
         for job in gone:
@@ -78,7 +78,7 @@ class Person:
         """Put back most of what was deleted, twice over, as a process that died and its follower do."""
         back = [job for job in gone if self.dice.random() < self.back]
         for _ in range(2 if back else 0):
-            for each in self.backend.restore(self.ref, self.state, back):
+            for each in self.backend.restore_jobs(self.ref, self.state, back):
                 if each.outcome is Outcome.DONE:
                     self.restored[each.id] = self.restored.get(each.id, 0) + 1
 
@@ -181,10 +181,10 @@ def test_a_parent_whose_child_ended_since_it_was_read_is_not_deleted(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     drive("bullmq", server.url, "flows", count=1, children=2, child_queue="photos")
-    parent = bullmq.take(bull("alpha"), State.BLOCKED, [JobRef(id="p0")])
-    child = bullmq.take(bull("photos"), State.WAITING, [JobRef(id="p0c1")])
-    assert outcomes(bullmq.delete(bull("photos"), State.WAITING, kept(child))) == ["done"]
-    assert outcomes(bullmq.delete(bull("alpha"), State.BLOCKED, kept(parent))) == ["changed"]
+    parent = bullmq.backup_jobs(bull("alpha"), State.BLOCKED, [JobRef(id="p0")])
+    child = bullmq.backup_jobs(bull("photos"), State.WAITING, [JobRef(id="p0c1")])
+    assert outcomes(bullmq.delete_jobs(bull("photos"), State.WAITING, kept(child))) == ["done"]
+    assert outcomes(bullmq.delete_jobs(bull("alpha"), State.BLOCKED, kept(parent))) == ["changed"]
     assert redis_client.exists("bull:alpha:p0")
 
 
@@ -285,7 +285,7 @@ def test_chords_and_groups_of_celery(
     """Members go to the bin and come back while workers take others; each chord's body runs once, after all of them."""
     chords, members = 60, 5
     backend = Celery(source, source_settings)
-    backend.own = source
+    backend.own_source = source
     app = App("shop", broker=server.url, backend=server.url, set_as_current=False)
     for n in range(chords):
         header = group(app.signature("shop.mark", args=(f"m{n}.{k}",), queue="alpha") for k in range(members))
@@ -295,7 +295,7 @@ def test_chords_and_groups_of_celery(
     wanted |= {f"b{n}" for n in range(chords)} | {f"g{n}.{k}" for n in range(chords) for k in range(2)}
     ref = discover(backend)["alpha"]
     person = Person(backend, ref, State.WAITING, seed + 7)
-    person.delete(backend.picks(ref, JobQuery(state=State.WAITING, per_page=100)))
+    person.delete(backend.list_job_refs(ref, JobQuery(state=State.WAITING, per_page=100)))
     with shop.worker(size=2):
         with acting(person, Person(backend, ref, State.WAITING, seed + 8)):
             wait_until(lambda: redis_client.llen("alpha") == 0, what="the end of the line")
@@ -303,7 +303,7 @@ def test_chords_and_groups_of_celery(
         # What workers have taken is not theirs to give back: no list offers its deletion.
         for state in (State.ACTIVE, State.SCHEDULED):
             assert Action.DELETE not in backend.job_actions.get(state, ())
-            assert {each.outcome for each in backend.take(discover(backend)["*"], state, [JobRef(id="x")])} <= {
+            assert {each.outcome for each in backend.backup_jobs(discover(backend)["*"], state, [JobRef(id="x")])} <= {
                 *(Outcome.GONE, Outcome.REFUSED, Outcome.UNSUPPORTED),
             }
     assert set(shop.noted("ran").values()) == {1}

@@ -77,11 +77,11 @@ def refs_of(backend: RQ) -> dict[str, QueueRef]:
 
 
 def stats_of(backend: RQ, name: str = "alpha") -> QueueStats:
-    return backend.stats([refs_of(backend)[name]])[0]
+    return backend.read_stats([refs_of(backend)[name]])[0]
 
 
 def ids_of(backend: RQ, state: State, **query: int) -> list[str]:
-    page = backend.jobs(refs_of(backend)["alpha"], JobQuery(state=state, **query))
+    page = backend.list_jobs(refs_of(backend)["alpha"], JobQuery(state=state, **query))
     return [job.id for job in page.jobs]
 
 
@@ -98,10 +98,10 @@ def flow_of(delta: FlowDelta, name: str = "alpha") -> QueueFlow:
 
 def test_a_retry_with_an_interval_stands_in_the_schedule(queue: Queue, backend: RQ) -> None:
     job = queue.enqueue(rq_jobs.fail, retry=Retry(max=2, interval=600))
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.attempts, shown.max_attempts) == (0, 3)
     drain(queue)
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.state, shown.native_state) == (State.RETRYING, "scheduled")
     assert (shown.attempts, shown.max_attempts) == (None, None)  # RQ forgets how many retries there were at first
     assert ("Retries left", "1") in shown.facts
@@ -140,7 +140,7 @@ def test_the_oldest_job_counts_wherever_it_stands(queue: Queue, backend: RQ, cli
 def test_exhausted_retries_show_the_last_failure(queue: Queue, backend: RQ) -> None:
     job = queue.enqueue(rq_jobs.fail, "third", retry=Retry(max=2))
     drain(queue)
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.state, dict(shown.facts)["Retries left"]) == (State.DEAD, "0")
     assert shown.error is not None
     assert (shown.error.class_name, shown.error.message) == ("ValueError", "third")
@@ -149,7 +149,7 @@ def test_exhausted_retries_show_the_last_failure(queue: Queue, backend: RQ) -> N
 def test_a_job_that_asks_for_a_retry_shows_each_run(queue: Queue, backend: RQ) -> None:
     job = queue.enqueue(rq_jobs.again, 2)
     drain(queue)
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     events = [event.event for event in shown.timeline]
     assert events.count("started") == 3
     assert events.count("attempt ended, retry asked for") == 2
@@ -163,11 +163,11 @@ def test_results_of_rq_before_2_12_have_no_times_of_their_own(queue: Queue, back
     key = f"rq:results:{job.id}"
     ((_, entry),) = client.xrange(key)
     client.delete(key)
-    started = backend.job(refs_of(backend)["alpha"], job.id).started_at
+    started = backend.read_job(refs_of(backend)["alpha"], job.id).started_at
     assert started is not None
     kept = {name: value for name, value in entry.items() if not name.startswith(b"execution_")}
     client.xadd(key, kept, id=f"{int(started.timestamp() * 1000)}-0")  # milliseconds cut off, as Redis does
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert [event.event for event in shown.timeline] == ["created", "enqueued", "started", "completed"]
     assert shown.result is not None
     assert shown.result.value == {"sum": 1}
@@ -177,7 +177,7 @@ def test_dependents_and_their_parents_are_linked(queue: Queue, backend: RQ, clie
     first, second = queue.enqueue(rq_jobs.add, 1), queue.enqueue(rq_jobs.add, 2)
     child = Queue("beta", connection=client).enqueue(rq_jobs.add, 3, depends_on=[first, second])
     refs = refs_of(backend)
-    parent, blocked = backend.job(refs["alpha"], first.id), backend.job(refs["beta"], child.id)
+    parent, blocked = backend.read_job(refs["alpha"], first.id), backend.read_job(refs["beta"], child.id)
     assert [(link.id, link.queue, link.state, link.ref) for link in parent.children] == [
         (child.id, "beta", State.BLOCKED, refs["beta"])
     ]
@@ -191,7 +191,7 @@ def test_dependents_and_their_parents_are_linked(queue: Queue, backend: RQ, clie
 def test_many_dependents_are_told_by_their_number(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
     client.sadd(f"rq:job:{job.id}:dependents", *(f"child-{number}" for number in range(3000)))
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert shown.children_total == 3000
     assert len(shown.children) == 50
 
@@ -219,7 +219,7 @@ def test_only_live_workers_are_counted(queue: Queue, backend: RQ, client: redis.
     assert stats_of(backend).workers == 2
     assert stats_of(backend, "a,b").workers == 1
     assert stats_of(backend).library_version == rq.VERSION
-    assert backend.versions(list(refs_of(backend).values())) == (rq.VERSION,)
+    assert backend.library_versions(list(refs_of(backend).values())) == (rq.VERSION,)
 
 
 def test_a_worker_of_two_queues_tells_what_it_runs_and_since_when(
@@ -233,7 +233,7 @@ def test_a_worker_of_two_queues_tells_what_it_runs_and_since_when(
     worker.prepare_execution(job)
     worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
     refs = list(refs_of(backend).values())
-    (found,) = backend.workers(refs)
+    (found,) = backend.list_workers(refs)
     (work,) = found.work
     assert (work.job_id, work.job_name, work.queue) == (job.id, "tests.workloads.rq_jobs.add", other.name)
     assert work.ref is not None
@@ -241,7 +241,7 @@ def test_a_worker_of_two_queues_tells_what_it_runs_and_since_when(
     assert work.started_at == job.started_at
     assert (found.processed, found.failed) == (worker.successful_job_count, worker.failed_job_count) == (0, 0)
     client.delete(f"rq:job:{job.id}")  # what is left of a job without its data is its id
-    (work,) = backend.workers(refs)[0].work
+    (work,) = backend.list_workers(refs)[0].work
     assert (work.job_id, work.job_name, work.queue, work.started_at) == (job.id, None, None, None)
 
 
@@ -252,9 +252,9 @@ def test_a_running_job_that_lost_its_worker_is_noted(queue: Queue, backend: RQ, 
     for member in client.zrange("rq:wip:alpha", 0, -1):
         client.zadd("rq:wip:alpha", {member: time.time() - 60})
     assert stats_of(backend).notes == ("1 running job has lost the worker",)
-    assert "Worker lost" in dict(backend.job(refs_of(backend)["alpha"], job.id).facts)
+    assert "Worker lost" in dict(backend.read_job(refs_of(backend)["alpha"], job.id).facts)
     queue.started_job_registry.cleanup()  # what RQ's own maintenance does
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert shown.state is State.DEAD
     assert shown.error is not None
     assert shown.error.class_name == "AbandonedJobError"
@@ -266,7 +266,7 @@ def test_running_jobs_of_rq_1_have_no_execution(queue: Queue, backend: RQ, clien
     client.delete("rq:wip:alpha")
     client.zadd("rq:wip:alpha", {job.id: time.time() + 60})
     assert ids_of(backend, State.ACTIVE) == [job.id]
-    assert backend.job(refs_of(backend)["alpha"], job.id).state is State.ACTIVE
+    assert backend.read_job(refs_of(backend)["alpha"], job.id).state is State.ACTIVE
 
 
 def test_expired_jobs_are_neither_counted_nor_listed(queue: Queue, backend: RQ, client: redis.Redis) -> None:
@@ -294,7 +294,7 @@ def test_a_stopped_job_is_dead(queue: Queue, backend: RQ, client: redis.Redis) -
     job = queue.enqueue(rq_jobs.fail)
     drain(queue)
     client.hset(job.key, "status", "stopped")
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.state, shown.native_state) == (State.DEAD, "stopped")
 
 
@@ -302,7 +302,7 @@ def test_a_rate_limited_job_is_blocked(queue: Queue, backend: RQ) -> None:
     limit = RateLimit("mail", 1)
     queue.enqueue(rq_jobs.add, 1, rate_limit=limit)
     held = queue.enqueue(rq_jobs.add, 2, rate_limit=limit)
-    shown = backend.job(refs_of(backend)["alpha"], held.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], held.id)
     assert (shown.state, shown.native_state) == (State.BLOCKED, "rate_limited")
     assert ("Rate limit", "mail") in shown.facts
 
@@ -310,7 +310,7 @@ def test_a_rate_limited_job_is_blocked(queue: Queue, backend: RQ) -> None:
 def test_jobs_of_the_json_serializer_are_shown(client: redis.Redis, backend: RQ) -> None:
     queue = Queue("alpha", connection=client, serializer=JSONSerializer)
     job = queue.enqueue("app.mail", {"to": "a@b.c", "token": "hush"}, retries=3, meta={"progress": 40})
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert shown.payload is not None
     assert shown.payload.value == {
         "function": "app.mail",
@@ -324,7 +324,7 @@ def test_methods_and_secrets_in_pickled_jobs(queue: Queue, backend: RQ) -> None:
     queue.enqueue(rq_jobs.Counter(5).step, 2)
     queue.enqueue(rq_jobs.add, 1, password="hunter2")
     ref = refs_of(backend)["alpha"]
-    method, secret = (backend.job(ref, job_id) for job_id in ids_of(backend, State.WAITING))
+    method, secret = (backend.read_job(ref, job_id) for job_id in ids_of(backend, State.WAITING))
     assert method.payload is not None
     assert method.payload.value == {
         "function": "step",
@@ -350,7 +350,7 @@ def test_a_pickle_is_never_run(queue: Queue, backend: RQ, client: redis.Redis, t
     client.hset(job.key, mapping={"data": zlib.compress(bait), "meta": bait, "result": bait, "exc_info": bait})
     client.xadd(f"rq:results:{job.id}", {"type": 1, "return_value": bait})
     ids_of(backend, State.WAITING)
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert shown.payload is not None
     assert "posix.system" in shown.payload.text
     assert "touch" in shown.payload.text
@@ -368,7 +368,7 @@ def test_a_job_of_a_hundred_megabytes_is_not_fetched(
     client.delete("big")
     before = redis_client.info("stats")["total_net_output_bytes"]
     ids_of(backend, State.WAITING)
-    shown = backend.job(refs_of(backend)["alpha"], job.id)
+    shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert redis_client.info("stats")["total_net_output_bytes"] - before < 100_000
     assert shown.payload is not None
     assert (shown.payload.truncated, shown.payload.size_bytes) == (True, 100_000_000)
@@ -381,10 +381,10 @@ def test_a_job_may_have_any_id(queue: Queue, backend: RQ, client: redis.Redis, j
     client.rename(job.key, b"rq:job:" + job_id)
     client.lset("rq:queue:alpha", 0, job_id)
     ref = refs_of(backend)["alpha"]
-    (row,) = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    (row,) = backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
     assert row.id.encode("utf-8", "surrogateescape") == job_id
     assert row.problem is None
-    assert backend.job(ref, row.id).payload == backend.job(ref, row.id).payload
+    assert backend.read_job(ref, row.id).payload == backend.read_job(ref, row.id).payload
     assert stats_of(backend).latency_s is not None
 
 
@@ -395,9 +395,9 @@ def test_a_queue_may_have_any_bytes_as_its_name(backend: RQ, client: redis.Redis
     client.hset("rq:job:1", mapping={"status": "queued", "description": "f()", "origin": name})
     (ref,) = refs_of(backend).values()
     assert ref.name.encode("utf-8", "surrogateescape") == name
-    assert backend.stats([ref])[0].counts.waiting == 1
-    assert backend.job(ref, "1").name == "f"
-    delta, _ = backend.flow([ref], None)
+    assert backend.read_stats([ref])[0].counts.waiting == 1
+    assert backend.read_job(ref, "1").name == "f"
+    delta, _ = backend.read_flow([ref], None)
     assert delta.queues[0].key == ref.key
 
 
@@ -412,7 +412,7 @@ def test_without_a_directory_the_queues_of_workers_are_found(backend: RQ, client
     Worker([Queue(name, connection=client) for name in ("alpha", "beta")], connection=client).register_birth()
     client.delete("rq:queues")
     client.set("rq:queues", "x")
-    step = backend.discover(None, Budget(commands=10, seconds=5))
+    step = backend.discover_queues(None, Budget(commands=10, seconds=5))
     assert {ref.name for ref in step.found} == {"alpha", "beta"}
     assert not step.complete
     assert step.problem is not None
@@ -426,22 +426,22 @@ def test_a_key_of_the_wrong_type_costs_one_row(backend: RQ, client: redis.Redis,
     client.delete(f"rq:{kind}:alpha")
     client.set(f"rq:{kind}:alpha", b"\xff")
     refs = refs_of(backend)
-    broken, sound = backend.stats([refs["alpha"], refs["beta"]])
+    broken, sound = backend.read_stats([refs["alpha"], refs["beta"]])
     assert broken.error == f"rq:{kind}:alpha holds another type of data"
     assert sound.error is None
     known = [entry.count is not None for entry in broken.native]
     assert known.count(False) == (kind != "workers")
-    delta, cursor = backend.flow(list(refs.values()), None)
-    delta, _ = backend.flow(list(refs.values()), cursor)
+    delta, cursor = backend.read_flow(list(refs.values()), None)
+    delta, _ = backend.read_flow(list(refs.values()), cursor)
     unknown = flow_of(delta).quality is Quality.UNKNOWN
     assert unknown == (kind in ("failed", "finished"))
     assert flow_of(delta, "beta").quality is Quality.ESTIMATED
     for entry in broken.native:
         if entry.count is None:
             with pytest.raises(BackendUnavailable, match="another type of data"):
-                backend.jobs(refs["alpha"], JobQuery(state=entry.state))
+                backend.list_jobs(refs["alpha"], JobQuery(state=entry.state))
         else:
-            backend.jobs(refs["alpha"], JobQuery(state=entry.state))
+            backend.list_jobs(refs["alpha"], JobQuery(state=entry.state))
 
 
 def test_workers_of_the_wrong_type_leave_the_rest_readable(queue: Queue, backend: RQ, client: redis.Redis) -> None:
@@ -462,9 +462,9 @@ def test_other_prefixes_are_read_beside_the_usual_one(
     backend = RQ(source, SourceSettings(name="main", url=server.url, prefixes=("app:jobs",)))
     refs = refs_of(backend)
     assert set(refs) == {"alpha", "app:jobs:alpha"}
-    stats = {row.name: (row.prefix, row.counts.waiting) for row in backend.stats(list(refs.values()))}
+    stats = {row.name: (row.prefix, row.counts.waiting) for row in backend.read_stats(list(refs.values()))}
     assert stats == {"alpha": ("rq", 1), "app:jobs:alpha": ("app:jobs", 2)}
-    assert backend.job(refs["app:jobs:alpha"], "1").name == "f"
+    assert backend.read_job(refs["app:jobs:alpha"], "1").name == "f"
     named = SourceSettings(
         name="main", url=server.url, prefixes=("app:jobs",), backends=("rq",), queues=("app:jobs:x",)
     )
@@ -477,27 +477,27 @@ def test_completions_without_a_trace_are_counted_by_their_own_worker(
     refs = list(refs_of(backend).values()) or [QueueRef(source="main", backend="rq", name="alpha", key=queue.key)]
     worker = Worker([queue], connection=client)
     worker.register_birth()
-    _, cursor = backend.flow(refs, None)
+    _, cursor = backend.read_flow(refs, None)
     for number in range(6):
         job = queue.enqueue(rq_jobs.add, number, result_ttl=0)
         Queue.dequeue_any([queue], None, client)
         worker.execute_job(job, queue)
     assert counts(queue)["finished"] == 0
-    delta, cursor = backend.flow(refs, cursor)
+    delta, cursor = backend.read_flow(refs, cursor)
     assert flow_of(delta).completed == 6
-    delta, _ = backend.flow(refs, cursor)
+    delta, _ = backend.read_flow(refs, cursor)
     assert flow_of(delta).completed == 0
 
 
 def test_flow_counts_jobs_with_a_time_to_live_of_their_own(queue: Queue, backend: RQ) -> None:
     queue.enqueue(rq_jobs.add, 0)
     ref = refs_of(backend)["alpha"]
-    _, cursor = backend.flow([ref], None)
+    _, cursor = backend.read_flow([ref], None)
     for ttl in (60, 3600, 86_400, -1):
         queue.enqueue(rq_jobs.add, 1, result_ttl=ttl)
         queue.enqueue(rq_jobs.fail, failure_ttl=ttl)
     drain(queue)
-    delta, _ = backend.flow([ref], cursor)
+    delta, _ = backend.read_flow([ref], cursor)
     assert (flow_of(delta).completed, flow_of(delta).dead) == (5, 4)
 
 
@@ -508,14 +508,14 @@ def test_flow_is_not_disturbed_by_clearing_old_failures(queue: Queue, backend: R
     hour_ago = time.time() - 3600 + 31_536_000
     client.zadd("rq:failed:alpha", dict.fromkeys(client.zrange("rq:failed:alpha", 0, -1), hour_ago))
     ref = refs_of(backend)["alpha"]
-    delta, cursor = backend.flow([ref], None)
+    delta, cursor = backend.read_flow([ref], None)
     assert flow_of(delta).dead == 0
     for job_id in queue.failed_job_registry.get_job_ids():
         queue.failed_job_registry.remove(job_id, delete_job=True)
     for _ in range(3):
         queue.enqueue(rq_jobs.fail)
     drain(queue)
-    delta, _ = backend.flow([ref], cursor)
+    delta, _ = backend.read_flow([ref], cursor)
     assert flow_of(delta).dead == 3
 
 
@@ -533,7 +533,7 @@ def test_a_user_without_scripts_reads_the_same(
     source = Source("main", f"redis://reader:secret@127.0.0.1:{server.port}/0")
     reader = RQ(source, SourceSettings(name="main", url=server.url))
     try:
-        reader.stats([refs_of(reader)["alpha"]])  # learns that scripts are refused
+        reader.read_stats([refs_of(reader)["alpha"]])  # learns that scripts are refused
         began = time.monotonic()
         with metered() as meter:
             plain = stats_of(reader)
@@ -547,20 +547,20 @@ def test_a_user_without_scripts_reads_the_same(
         ref = refs_of(reader)["alpha"]
         for state in reader.states:
             query = JobQuery(state=state)
-            assert reader.jobs(ref, query) == backend.jobs(ref, query)
+            assert reader.list_jobs(ref, query) == backend.list_jobs(ref, query)
             for job_id in ids[state]:
                 with metered() as meter:
-                    job = reader.job(ref, job_id)
+                    job = reader.read_job(ref, job_id)
                 assert meter.round_trips <= 4
-                (job, left_s), (same, less_s) = timeless(job), timeless(backend.job(ref, job_id))
+                (job, left_s), (same, less_s) = timeless(job), timeless(backend.read_job(ref, job_id))
                 assert job == same
                 assert 0 <= left_s - less_s <= time.monotonic() - began + 1
         other = Queue("beta", connection=client)
         other.enqueue(rq_jobs.fail)
         ref = refs_of(reader)["beta"]
-        _, cursor = reader.flow([ref], None)
+        _, cursor = reader.read_flow([ref], None)
         drain(other)
-        delta, _ = reader.flow([ref], cursor)
+        delta, _ = reader.read_flow([ref], cursor)
         assert (flow_of(delta, "beta").dead, len(flow_of(delta, "beta").runtimes_s)) == (1, 1)
     finally:
         source.close()
@@ -575,7 +575,7 @@ def test_each_of_many_busy_queues_has_its_turn_of_run_times(
     for queue in queues:
         queue.enqueue(rq_jobs.add, 1)
     refs = list(refs_of(backend).values())
-    _, cursor = backend.flow(refs, None)
+    _, cursor = backend.read_flow(refs, None)
     timed: set[str] = set()
 
     def all_timed() -> bool:
@@ -583,7 +583,7 @@ def test_each_of_many_busy_queues_has_its_turn_of_run_times(
         for queue in queues:
             queue.enqueue(rq_jobs.add, 1)
             drain(queue)
-        delta, cursor = backend.flow(refs, cursor)
+        delta, cursor = backend.read_flow(refs, cursor)
         found = [flow.key for flow in delta.queues if flow.runtimes_s]
         assert len(found) <= 2
         timed.update(found)
@@ -603,13 +603,13 @@ def test_a_thousand_queues_cost_one_round_trip(backend: RQ, client: redis.Redis)
     refs = refs_of(backend)
     assert len(refs) == 1000
     with metered() as meter:
-        rows = backend.stats(list(refs.values()))
+        rows = backend.read_stats(list(refs.values()))
     assert meter.round_trips == 1
     assert {row.counts.waiting for row in rows} == {1}
     assert [row.name for row in rows if (row.latency_s or 0) > 1e6] == ["q7"]
-    _, cursor = backend.flow(list(refs.values()), None)
+    _, cursor = backend.read_flow(list(refs.values()), None)
     with metered() as meter:
-        delta, _ = backend.flow(list(refs.values()), cursor)
+        delta, _ = backend.read_flow(list(refs.values()), cursor)
     assert meter.round_trips <= 2
     assert len(delta.queues) == 1000
 
@@ -625,7 +625,7 @@ def test_a_long_queue_costs_no_more_than_a_short_one(backend: RQ, client: redis.
         last = length // 100
         client.config_resetstat()
         with metered() as meter:
-            page = backend.jobs(ref, JobQuery(state=State.WAITING, page=last, per_page=50))
+            page = backend.list_jobs(ref, JobQuery(state=State.WAITING, page=last, per_page=50))
         first = (last - 1) * 50 + 1
         assert (page.total, len(page.jobs), page.jobs[0].id) == (length, 50, f"job-{first:06d}")
         stats = client.info("all")
@@ -655,7 +655,7 @@ def test_arguments_of_a_cron_job_are_shown_as_they_are(queue: Queue, backend: RQ
     ]
     client.zadd("rq:cron_schedulers", {"cron-1": 1})
     client.hset("rq:cron_scheduler:cron-1", "cron_jobs", json.dumps(jobs))
-    found = backend.schedules(list(refs_of(backend).values()))
+    found = backend.list_schedules(list(refs_of(backend).values()))
     assert [entry.payload.value for entry in found if entry.payload] == [
         {"args": [1], "kwargs": {"to": "ü"}},
         {"args": [1], "kwargs": {"to": "ü"}},
@@ -676,7 +676,7 @@ def test_what_is_cut_of_arguments_and_results_is_said(queue: Queue, backend: RQ)
     ref = refs_of(backend)
     cut = {}
     for job in (whole, long, key, nested, opaque):
-        payload = backend.job(ref["alpha"], job.id).payload
+        payload = backend.read_job(ref["alpha"], job.id).payload
         assert payload is not None
         cut[job.id] = payload.truncated
         assert payload.note

@@ -54,16 +54,16 @@ def discover(backend: Sidekiq) -> dict[str, QueueRef]:
     found: dict[str, QueueRef] = {}
     cursor = None
     while True:
-        step = backend.discover(cursor, Budget(commands=50, seconds=5))
+        step = backend.discover_queues(cursor, Budget(commands=50, seconds=5))
         found.update({ref.key: ref for ref in step.found})
         if step.complete:
-            return {ref.name: ref for ref in backend.distinct(list(found.values()))}
+            return {ref.name: ref for ref in backend.disambiguate(list(found.values()))}
         cursor = step.cursor
 
 
 def stats(backend: Sidekiq, name: str) -> QueueStats:
     """The stats of one queue."""
-    return backend.stats([discover(backend)[name]])[0]
+    return backend.read_stats([discover(backend)[name]])[0]
 
 
 def enqueue(client: redis.Redis, *payloads: str | bytes, prefix: str = "", queue: str = "mails") -> None:
@@ -103,7 +103,7 @@ def test_a_user_without_scripts_sees_the_same(
     refs = discover(backend)
     assert discover(reader) == refs
     began = time.monotonic()
-    for one, other in zip(backend.stats(list(refs.values())), reader.stats(list(refs.values())), strict=True):
+    for one, other in zip(backend.read_stats(list(refs.values())), reader.read_stats(list(refs.values())), strict=True):
         assert (one.counts, one.native, one.workers, one.notes) == (
             other.counts,
             other.native,
@@ -113,9 +113,11 @@ def test_a_user_without_scripts_sees_the_same(
         assert one.latency_s == pytest.approx(other.latency_s, abs=1 + time.monotonic() - began)
     for name, lists in filled.ids.items():
         for state, ids in lists.items():
-            assert backend.jobs(refs[name], JobQuery(state=state)) == reader.jobs(refs[name], JobQuery(state=state))
+            assert backend.list_jobs(refs[name], JobQuery(state=state)) == reader.list_jobs(
+                refs[name], JobQuery(state=state)
+            )
             for job_id in ids:
-                assert backend.job(refs[name], job_id) == reader.job(refs[name], job_id)
+                assert backend.read_job(refs[name], job_id) == reader.read_job(refs[name], job_id)
     source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
@@ -125,7 +127,7 @@ def test_times_are_read_in_seconds_and_milliseconds(backend: Sidekiq, any_redis:
     at = {name: int((time.time() - age) * scale) for name, age in (("created_at", 60), ("enqueued_at", 30))}
     enqueue(any_redis, payload(**at))
     assert stats(backend, "mails").latency_s == pytest.approx(30, abs=60)
-    (job,) = backend.jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
+    (job,) = backend.list_jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
     assert job.enqueued_at is not None
     assert job.enqueued_at.timestamp() == pytest.approx(at["enqueued_at"] / scale, abs=0.01)
 
@@ -142,9 +144,9 @@ def test_a_time_that_is_written_as_text_is_read(backend: Sidekiq, any_redis: red
     enqueue(any_redis, payload(enqueued_at=written, created_at=time.time() - 9000))
     assert stats(backend, "mails").latency_s == pytest.approx(300, abs=60)
     ref = discover(backend)["mails"]
-    (row,) = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    (row,) = backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
     assert row.enqueued_at == at
-    job = backend.job(ref, row.id)
+    job = backend.read_job(ref, row.id)
     assert {event.event: event.at for event in job.timeline}["enqueued"] == at
 
 
@@ -152,7 +154,7 @@ def test_a_time_that_is_written_as_text_is_read(backend: Sidekiq, any_redis: red
 def test_a_time_that_cannot_be_read_is_unknown(backend: Sidekiq, any_redis: redis.Redis, written: Any) -> None:
     enqueue(any_redis, payload(enqueued_at=written, created_at=time.time() - 9000))
     assert stats(backend, "mails").latency_s is None
-    (row,) = backend.jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
+    (row,) = backend.list_jobs(discover(backend)["mails"], JobQuery(state=State.WAITING)).jobs
     assert (row.enqueued_at, row.name) == (None, "Shop::Mailer")
 
 
@@ -178,16 +180,16 @@ def test_an_encrypted_argument_is_not_shown(backend: Sidekiq, any_redis: redis.R
     cipher = "BAhTOhFTaWRla2lxOjpFbmM"
     enqueue(any_redis, payload(args=[7, cipher], encrypt=True), payload(args=[8, "plain"], encrypt=False, jid="plain"))
     ref = discover(backend)["mails"]
-    rows = {job.id: job for job in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs}
+    rows = {job.id: job for job in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs}
     hidden = rows["0123456789abcdef01234567"]
     assert hidden.summary == '7, "[encrypted data]"'
     assert rows["plain"].summary == '8, "plain"'
-    job = backend.job(ref, hidden.id)
+    job = backend.read_job(ref, hidden.id)
     assert job.payload is not None
     assert job.payload.value == [7, "[encrypted data]"]
     assert cipher not in job.payload.text
-    assert not [row for row in backend.window(ref, JobQuery(state=State.WAITING)).rows if cipher in row.text]
-    found = backend.sift(ref, State.WAITING, cipher, 0)
+    assert not [row for row in backend.search_page(ref, JobQuery(state=State.WAITING)).rows if cipher in row.text]
+    found = backend.scan_matches(ref, State.WAITING, cipher, 0)
     assert found is not None
     assert not [row for row in found.rows if cipher in row.text]
 
@@ -199,7 +201,7 @@ def test_a_batch_and_a_lock_are_told(backend: Sidekiq, any_redis: redis.Redis) -
     ref = discover(backend)["mails"]
 
     def facts(job_id: str = "0123456789abcdef01234567") -> dict[str, str]:
-        return dict(backend.job(ref, job_id).facts)
+        return dict(backend.read_job(ref, job_id).facts)
 
     assert facts()["Batch"] == "b-17 (never completes if this job is deleted)"
     assert facts()["Unique lock"] == "uniquejobs:0a1b (until_executed): locked by this job, does not expire"
@@ -221,7 +223,7 @@ def test_how_far_an_iterable_job_has_come_is_told(backend: Sidekiq, any_redis: r
     ref = discover(backend)["*"]
 
     def facts() -> dict[str, str]:
-        return dict(backend.job(ref, f"7-{jid}").facts)
+        return dict(backend.read_job(ref, f"7-{jid}").facts)
 
     named = {"Runs begun", "Time spent in them", "Cursor", "Asked to stop", "Iteration"}
     assert not named & set(facts())
@@ -248,9 +250,9 @@ def test_active_job_is_told_by_the_class_behind_its_wrapper(backend: Sidekiq, an
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "WelcomeJob"}
     enqueue(any_redis, payload(**wrapper, args=[{"job_id": "x", "arguments": ["anna", 7]}]))
     ref = discover(backend)["mails"]
-    (row,) = backend.jobs(ref, JobQuery(state=State.WAITING)).jobs
+    (row,) = backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
     assert (row.name, row.summary) == ("WelcomeJob", '"anna", 7')
-    job = backend.job(ref, row.id)
+    job = backend.read_job(ref, row.id)
     assert job.payload is not None
     assert job.payload.value == ["anna", 7]
     assert ("Class in Redis", "Sidekiq::ActiveJob::Wrapper") in job.facts
@@ -276,13 +278,13 @@ def test_a_jid_of_the_apps_own_opens_its_job(
         any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
         source = Source("main", any_server.url.replace("redis://", "redis://reader:secret@"))
     reader = Sidekiq(source, SourceSettings(name="main", url=any_server.url))
-    job = reader.job(refs["mails"], jid)
+    job = reader.read_job(refs["mails"], jid)
     assert (job.id, job.state) == (jid, State.WAITING)
     for ref in (refs["mails"], refs["*"]):
-        job = reader.job(ref, f"8.5-{jid}")
+        job = reader.read_job(ref, f"8.5-{jid}")
         assert (job.id, job.state) == (f"8.5-{jid}", State.RETRYING)
     with pytest.raises(NotFound):
-        reader.job(refs["mails"], f"7-{jid}")
+        reader.read_job(refs["mails"], f"7-{jid}")
     source.close()
 
 
@@ -297,8 +299,8 @@ def test_a_backtrace_is_unpacked_within_bounds(backend: Sidekiq, any_redis: redi
     process(any_redis)
     ref = discover(backend)["*"]
     stacks = []
-    for row in reversed(backend.jobs(ref, JobQuery(state=State.DEAD)).jobs):
-        job = backend.job(ref, row.id)
+    for row in reversed(backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs):
+        job = backend.read_job(ref, row.id)
         assert job.error is not None
         assert (job.error.class_name, job.attempts, job.max_attempts) == ("Boom", 3, 26)
         stacks.append(job.error.stack)
@@ -320,11 +322,11 @@ def test_malformed_entries_of_the_dead_set_are_shown_as_text(backend: Sidekiq, a
         any_redis.zadd("dead", {member: time.time() + n / 8})
     any_redis.zadd("dead", {payload(): time.time() - 5})
     ref = discover(backend)["*"]
-    page = backend.jobs(ref, JobQuery(state=State.DEAD))
+    page = backend.list_jobs(ref, JobQuery(state=State.DEAD))
     assert page.total == len(junk) + 1
     assert [job.problem is None for job in page.jobs] == [False] * len(junk) + [True]
     for row in page.jobs:
-        job = backend.job(ref, row.id)
+        job = backend.read_job(ref, row.id)
         assert job.id == row.id
         assert job.payload is not None
         job.payload.text.encode()
@@ -345,9 +347,9 @@ def test_each_malformed_entry_of_a_queue_has_a_page(
     refs = discover(backend)
     for reading in (backend, without_scripts):
         for name, state, size in (("mails", State.WAITING, len(odd) + 2), ("*", State.SCHEDULED, 3)):
-            rows = reading.jobs(refs[name], JobQuery(state=state)).jobs
+            rows = reading.list_jobs(refs[name], JobQuery(state=state)).jobs
             assert len(rows) == size
-            assert [reading.job(refs[name], row.id).id for row in rows] == [row.id for row in rows]
+            assert [reading.read_job(refs[name], row.id).id for row in rows] == [row.id for row in rows]
     without_scripts.source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
@@ -356,10 +358,10 @@ def test_a_huge_payload_stays_on_the_server(backend: Sidekiq, any_redis: redis.R
     enqueue(any_redis, payload(args=["x" * 2_000_000]), payload(args=["y" * 6_000_000], jid="larger"))
     before = any_redis.info("stats")["total_net_output_bytes"]
     ref = discover(backend)["mails"]
-    page = backend.jobs(ref, JobQuery(state=State.WAITING))
+    page = backend.list_jobs(ref, JobQuery(state=State.WAITING))
     assert [job.name for job in page.jobs] == ["Shop::Mailer", None]
     assert page.jobs[1].problem
-    assert backend.stats([ref])[0].latency_s is not None
+    assert backend.read_stats([ref])[0].latency_s is not None
     assert any_redis.info("stats")["total_net_output_bytes"] - before < 8_000_000  # the search looked at one head
 
 
@@ -370,10 +372,10 @@ def test_namespaces_are_found_and_never_collide(backend: Sidekiq, any_redis: red
     enqueue(any_redis, payload(), prefix="app:prod:", queue="only-there")
     refs = discover(backend)
     assert set(refs) == {"*", "mails", "low", "app:prod:*", "app:prod:mails", "app:prod:low", "only-there"}
-    found = {queue.name: queue for queue in backend.stats(list(refs.values()))}
+    found = {queue.name: queue for queue in backend.read_stats(list(refs.values()))}
     assert found["only-there"].prefix == "app:prod:"
     assert found["mails"].counts.waiting == found["app:prod:mails"].counts.waiting == 1
-    assert {worker.id for worker in backend.workers(list(refs.values()))} == {
+    assert {worker.id for worker in backend.list_workers(list(refs.values()))} == {
         "web-1:42:abcdefabcdef",
         "app:prod:web-1:42:abcdefabcdef",
     }
@@ -398,11 +400,11 @@ def test_sidekiq_without_a_queue_is_found_by_the_jobs_of_its_sets(
     any_redis.zadd(f"{prefix}{key}", {payload(jid="one"): 5, "raw text": 3})
     refs = discover(backend)
     assert set(refs) == {"*"}
-    (queue,) = backend.stats(list(refs.values()))
+    (queue,) = backend.read_stats(list(refs.values()))
     assert queue.prefix == (prefix or None)
     assert queue.counts.of(state) == 2
-    row = next(job for job in backend.jobs(refs["*"], JobQuery(state=state)).jobs if job.name == "Shop::Mailer")
-    assert backend.job(refs["*"], row.id).name == "Shop::Mailer"
+    row = next(job for job in backend.list_jobs(refs["*"], JobQuery(state=state)).jobs if job.name == "Shop::Mailer")
+    assert backend.read_job(refs["*"], row.id).name == "Shop::Mailer"
 
 
 @pytest.mark.parametrize("prefix", ["", "app:prod:"])
@@ -460,7 +462,7 @@ def test_processes_are_told_with_what_they_run(backend: Sidekiq, any_redis: redi
     process(any_redis, "late-1:2:bbbbbbbbbbbb", beat=time.time() - 55)
     process(any_redis, "odd-1:3:cccccccccccc", info="{broken", beat="soon", rss="much")
     any_redis.sadd("processes", "gone-1:4:dddddddddddd")
-    found = {worker.id: worker for worker in backend.workers(list(discover(backend).values()))}
+    found = {worker.id: worker for worker in backend.list_workers(list(discover(backend).values()))}
     busy = found["web-1:42:abcdefabcdef"]
     assert (busy.state, busy.hostname, busy.pid, busy.concurrency, busy.busy) == (WorkerState.BUSY, "web-1", 42, 10, 1)
     assert (busy.queues, busy.rss_bytes, busy.version) == (("mails", "low"), 2048 * 1024, "7.3.9")
@@ -470,9 +472,9 @@ def test_processes_are_told_with_what_they_run(backend: Sidekiq, any_redis: redi
     assert found["odd-1:3:cccccccccccc"].problem
     assert found["gone-1:4:dddddddddddd"].state is WorkerState.DEAD
     ref = discover(backend)["mails"]
-    (row,) = backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs
+    (row,) = backend.list_jobs(ref, JobQuery(state=State.ACTIVE)).jobs
     assert (row.id, row.worker) == ("running", "web-1:42:abcdefabcdef")
-    assert backend.job(ref, "running").state is State.ACTIVE
+    assert backend.read_job(ref, "running").state is State.ACTIVE
     assert stats(backend, "mails").workers == 3
     assert stats(backend, "mails").counts.active == 1
 
@@ -481,17 +483,17 @@ def test_rates_begin_with_the_second_look_and_survive_a_reset(backend: Sidekiq, 
     process(any_redis)
     any_redis.mset({"stat:processed": 100, "stat:failed": 10})
     ref = discover(backend)["*"]
-    delta, cursor = backend.flow([ref], None)
+    delta, cursor = backend.read_flow([ref], None)
     assert delta.queues[0].quality is Quality.UNKNOWN
     any_redis.mset({"stat:processed": 130, "stat:failed": 12})
-    delta, cursor = backend.flow([ref], cursor)
+    delta, cursor = backend.read_flow([ref], cursor)
     flow = delta.queues[0]
     assert (flow.completed, flow.dead, flow.quality) == (28, 2, Quality.ESTIMATED)
     any_redis.mset({"stat:processed": 0, "stat:failed": 0})
-    delta, cursor = backend.flow([ref], cursor)
+    delta, cursor = backend.read_flow([ref], cursor)
     assert delta.queues[0].quality is Quality.UNKNOWN
     any_redis.set("stat:processed", "many")
-    assert backend.flow([ref], cursor)[0].queues[0].completed == 0
+    assert backend.read_flow([ref], cursor)[0].queues[0].completed == 0
 
 
 def test_a_job_that_others_name_in_their_arguments_is_found(
@@ -507,12 +509,12 @@ def test_a_job_that_others_name_in_their_arguments_is_found(
     source = Source("main", url)
     refs = discover(backend)
     for each in (backend, Sidekiq(source, SourceSettings(name="main", url=url))):
-        found = each.job(refs["mails"], wanted)
+        found = each.read_job(refs["mails"], wanted)
         assert (found.id, found.state) == (wanted, State.WAITING)
         assert found.payload is not None
         assert found.payload.value == ["me"]
         assert ("Place in line", "3 before it") in found.facts
-        assert each.job(refs["*"], later).state is State.RETRYING
+        assert each.read_job(refs["*"], later).state is State.RETRYING
     any_redis.execute_command("ACL", "DELUSER", "reader")
     source.close()
 
@@ -529,12 +531,12 @@ def test_a_number_that_is_too_large_is_unknown(backend: Sidekiq, any_redis: redi
     any_redis.zadd("dead", {payload(jid="huge", created_at=huge, enqueued_at=huge, failed_at=huge): 1.0})
     any_redis.hset("schedules", "often", json.dumps({"class": "Ping", "every": huge}))
     refs = discover(backend)
-    (worker,) = backend.workers(list(refs.values()))
+    (worker,) = backend.list_workers(list(refs.values()))
     assert (worker.pid, worker.concurrency, worker.busy, worker.rss_bytes) == (None, None, None, None)
     assert (worker.started_at, worker.heartbeat_at, worker.work[0].started_at) == (None, None, None)
-    (row,) = backend.jobs(refs["*"], JobQuery(state=State.DEAD)).jobs
+    (row,) = backend.list_jobs(refs["*"], JobQuery(state=State.DEAD)).jobs
     assert (row.enqueued_at, row.name) == (None, "Shop::Mailer")
-    (often,) = backend.schedules(list(refs.values()))
+    (often,) = backend.list_schedules(list(refs.values()))
     assert (often.name, often.pattern) == ("Ping", None)
 
 
@@ -547,7 +549,7 @@ def test_schedules_of_both_add_ons_are_read(backend: Sidekiq, any_redis: redis.R
     any_redis.hset("schedules", mapping={"ping": json.dumps({"class": "Ping", "every": "5m"}), "odd": "{"})
     any_redis.hset("sidekiq-scheduler:next_times", "ping", "2026-11-24 10:00:00 UTC")
     any_redis.hset("sidekiq-scheduler:states", "ping", '{"enabled":true}')
-    found = {entry.id: entry for entry in backend.schedules(list(discover(backend).values()))}
+    found = {entry.id: entry for entry in backend.list_schedules(list(discover(backend).values()))}
     assert set(found) == {"nightly report", "broken", "ping", "odd"}
     nightly = found["nightly report"]
     assert nightly.next_run_at is None
@@ -564,7 +566,7 @@ def test_the_next_run_of_a_cron_job_is_told_where_it_is_sure(backend: Sidekiq, a
     for name, cron in {"zoned": "0 3 * * * Asia/Tokyo", "local": "0 3 * * *", "words": "every day at noon"}.items():
         any_redis.sadd("cron_jobs", f"cron_job:{name}")
         any_redis.hset(f"cron_job:{name}", mapping={"name": name, "cron": cron, "status": "enabled"})
-    found = {entry.id: entry for entry in backend.schedules(list(discover(backend).values()))}
+    found = {entry.id: entry for entry in backend.list_schedules(list(discover(backend).values()))}
     zoned = found["zoned"].next_run_at
     assert zoned is not None
     assert (zoned.hour, zoned.minute, found["zoned"].timezone) == (18, 0, "Asia/Tokyo")
@@ -578,13 +580,13 @@ def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: re
     any_redis.zadd("retry", dict.fromkeys(same, 1_900_000_000.25))
     enqueue(any_redis, *(payload(jid=f"jid{n}") for n in range(3000)))
     refs = discover(backend)
-    for row in backend.jobs(refs["*"], JobQuery(state=State.RETRYING)).jobs:
-        assert backend.job(refs["*"], row.id).id == row.id
-    assert backend.job(refs["*"], "same3").state is State.RETRYING
-    assert ("Place in line", "1500 before it") in backend.job(refs["mails"], "jid1500").facts
+    for row in backend.list_jobs(refs["*"], JobQuery(state=State.RETRYING)).jobs:
+        assert backend.read_job(refs["*"], row.id).id == row.id
+    assert backend.read_job(refs["*"], "same3").state is State.RETRYING
+    assert ("Place in line", "1500 before it") in backend.read_job(refs["mails"], "jid1500").facts
     with pytest.raises(NotFound):
-        backend.job(refs["mails"], "jid")
-    window = backend.window(refs["mails"], JobQuery(state=State.WAITING, per_page=500))
+        backend.read_job(refs["mails"], "jid")
+    window = backend.search_page(refs["mails"], JobQuery(state=State.WAITING, per_page=500))
     assert len(window.rows) == 500
     assert "anna@example.com" in window.rows[0].text
     assert "hunter2" not in window.rows[0].text
@@ -604,10 +606,10 @@ def test_a_job_far_back_in_line_or_far_ahead_is_found_by_its_id(
     without_scripts = Sidekiq(Source("main", url), SourceSettings(name="main", url=url))
     refs = discover(backend)
     for reading in (backend, without_scripts):
-        assert ("Place in line", "23456 before it") in reading.job(refs["mails"], f"{23456:024x}").facts
-        assert reading.job(refs["*"], f"5{17:023x}").state is State.SCHEDULED
+        assert ("Place in line", "23456 before it") in reading.read_job(refs["mails"], f"{23456:024x}").facts
+        assert reading.read_job(refs["*"], f"5{17:023x}").state is State.SCHEDULED
         with pytest.raises(NotFound):
-            reading.job(refs["mails"], "f" * 24)
+            reading.read_job(refs["mails"], "f" * 24)
     without_scripts.source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
@@ -616,7 +618,7 @@ def sifted(backend: Sidekiq, name: str, state: State, word: str) -> list[str]:
     """The ids that a sift brings to the end of a list."""
     ref, offset, found = discover(backend)[name], 0, []
     while True:
-        part = backend.sift(ref, state, word, offset)
+        part = backend.scan_matches(ref, state, word, offset)
         assert part is not None
         found += [row.job.id for row in part.rows]
         if not part.more:
@@ -632,27 +634,29 @@ def test_lists_and_sets_are_sifted_in_their_order(backend: Sidekiq, any_redis: r
     )
     ref = discover(backend)["mails"]
     query = JobQuery(state=State.WAITING, per_page=5000)
-    every = [(row.job.id, row.text) for row in backend.window(ref, query).rows]
+    every = [(row.job.id, row.text) for row in backend.search_page(ref, query).rows]
     for word in ("user7@x", "jid19", "Shop::Mailer", "anna@"):
         expected = [name for name, text in every if word.lower() in f"{name} {text}".lower()]
         found = sifted(backend, "mails", State.WAITING, word)
         assert [name for name in found if name in expected] == expected, word
         assert set(found) - set(expected) <= {"odd"}, word
     any_redis.zadd("dead", {payload(jid=f"d{n}"): 1_700_000_000.5 + n for n in range(300)})
-    newest = [row.id for row in backend.jobs(discover(backend)["*"], JobQuery(state=State.DEAD, per_page=500)).jobs]
+    newest = [
+        row.id for row in backend.list_jobs(discover(backend)["*"], JobQuery(state=State.DEAD, per_page=500)).jobs
+    ]
     assert sifted(backend, "*", State.DEAD, "d29") == [name for name in newest if "d29" in name]
     assert sifted(backend, "*", State.DEAD, "170000029") == [name for name in newest if "170000029" in name]
     assert sifted(backend, "*", State.DEAD, "07.5-d7") == ["1700000007.5-d7"]
-    assert backend.sift(discover(backend)["*"], State.ACTIVE, "d29", 0) is None
+    assert backend.scan_matches(discover(backend)["*"], State.ACTIVE, "d29", 0) is None
 
 
 def test_long_entries_are_sifted_cut(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, *(payload(jid=f"big{n}", args=["x" * 300_000, "needle"]) for n in range(30)))
     assert sifted(backend, "mails", State.WAITING, "needle") == [f"big{n}" for n in range(30)]
-    part = backend.sift(discover(backend)["mails"], State.WAITING, "needle", 0)
+    part = backend.scan_matches(discover(backend)["mails"], State.WAITING, "needle", 0)
     assert part is not None
     assert all(len(row.text) < 20_000 for row in part.rows)
     any_redis.delete("queue:mails")
     any_redis.set("queue:mails", "x")
     with pytest.raises(BackendUnavailable, match="wrong type"):
-        backend.sift(discover(backend)["mails"], State.WAITING, "needle", 0)
+        backend.scan_matches(discover(backend)["mails"], State.WAITING, "needle", 0)

@@ -57,7 +57,7 @@ def put(client: redis.Redis, version: str, *, prefix: str = "") -> None:
 
 def board(backend: Sidekiq, name: str = "*") -> ClassBoard:
     """The figures, which are there."""
-    found = backend.classes(discover(backend)[name])
+    found = backend.read_class_stats(discover(backend)[name])
     assert found is not None
     return found
 
@@ -87,7 +87,7 @@ def test_a_namespace_has_its_own(backend: Sidekiq, any_redis: redis.Redis) -> No
     enqueue(any_redis, payload())
     enqueue(any_redis, payload(), prefix="app:")
     put(any_redis, "7.3.9", prefix="app:")
-    assert backend.classes(discover(backend)["*"]) is None
+    assert backend.read_class_stats(discover(backend)["*"]) is None
     assert board(backend, "app:*").classes == (MAILER, ODD, PDF)
 
 
@@ -95,11 +95,11 @@ def test_nothing_kept_is_unknown_at_one_round_trip(backend: Sidekiq, any_redis: 
     enqueue(any_redis, payload())
     ref = discover(backend)["*"]
     with metered() as meter:
-        assert backend.classes(ref) is None
+        assert backend.read_class_stats(ref) is None
     assert meter.round_trips == 1
     put(any_redis, "8.1.7")
     with metered() as meter:
-        backend.classes(ref)
+        backend.read_class_stats(ref)
     assert meter.round_trips == 2
 
 

@@ -52,13 +52,13 @@ def test_a_field_of_any_size_or_depth_costs_one_row(backend: BullMQ, redis_clien
     ref = discover(backend)["alpha"]
     before = sent_bytes(redis_client)
     for state in (State.WAITING, State.DEAD):
-        page = backend.jobs(ref, JobQuery(state=state))
+        page = backend.list_jobs(ref, JobQuery(state=state))
         assert {job.id for job in page.jobs} == {"1", "2", "3", "4"}
-        assert len(backend.window(ref, JobQuery(state=state, per_page=500)).rows) == 4
+        assert len(backend.search_page(ref, JobQuery(state=state, per_page=500)).rows) == 4
         for job in page.jobs:
-            assert backend.job(ref, job.id).id == job.id
-    assert backend.stats([ref])[0].counts.waiting == 4
-    backend.workers([ref])
+            assert backend.read_job(ref, job.id).id == job.id
+    assert backend.read_stats([ref])[0].counts.waiting == 4
+    backend.list_workers([ref])
     assert sent_bytes(redis_client) - before < 4 * MIB
 
 
@@ -67,7 +67,7 @@ def test_logs_of_any_size_are_read_within_bounds(backend: BullMQ, redis_client: 
     redis_client.rpush("bull:alpha:1:logs", "first", *("x" * 3 * MIB for _ in range(20)), "last")
     ref = discover(backend)["alpha"]
     before = sent_bytes(redis_client)
-    job = backend.job(ref, "1")
+    job = backend.read_job(ref, "1")
     assert job.logs_total == 22
     assert job.logs[-1] == "last"
     # One row after the newest was as long as all that is read of logs.
@@ -82,9 +82,9 @@ def test_a_lock_and_a_limiter_of_any_size_stay_there(backend: BullMQ, redis_clie
     redis_client.set("bull:alpha:limiter", "9" * 9 * MIB, px=60_000)
     ref = discover(backend)["alpha"]
     before = sent_bytes(redis_client)
-    assert backend.jobs(ref, JobQuery(state=State.ACTIVE)).jobs[0].id == "1"
-    backend.stats([ref])
-    backend.workers([ref])
+    assert backend.list_jobs(ref, JobQuery(state=State.ACTIVE)).jobs[0].id == "1"
+    backend.read_stats([ref])
+    backend.list_workers([ref])
     assert sent_bytes(redis_client) - before < (10 * MIB if backend._scripts.refused else MIB)
 
 
@@ -92,7 +92,7 @@ def test_an_older_job_is_found_behind_a_time_that_is_none(backend: BullMQ, redis
     add(redis_client, "1", timestamp=str(int(time.time() * 1000) - 60_000))
     add(redis_client, "2", timestamp="x" * MIB)
     ref = discover(backend)["alpha"]
-    stats = backend.stats([ref])[0]
+    stats = backend.read_stats([ref])[0]
     assert stats.latency_s is not None
     assert stats.latency_s >= 60
 
@@ -105,7 +105,7 @@ def test_meta_of_any_size_stays_there(backend: BullMQ, redis_client: redis.Redis
     ref = discover(backend)["alpha"]
     seen: dict[str, Any] = {}
     for _ in range(3):
-        (stats,) = backend.stats_again([ref], seen)
+        (stats,) = backend.refresh_stats([ref], seen)
         assert (stats.counts.waiting, stats.error) == (1, None)
     if field == "version":
         assert stats.read_only is not None
@@ -119,25 +119,25 @@ def test_ids_of_any_size_cost_one_row_each(backend: BullMQ, redis_client: redis.
     redis_client.lpush("bull:alpha:wait", long)  # the newest: it is served last
     redis_client.zadd("bull:alpha:failed", {long: 1})
     ref = discover(backend)["alpha"]
-    backend.stats([ref])
+    backend.read_stats([ref])
     if backend._scripts.refused:
         return  # a list tells how long its members are to scripts alone
     before = sent_bytes(redis_client)
     for state in (State.WAITING, State.DEAD):
         query = JobQuery(state=state)
-        page = backend.jobs(ref, query)
+        page = backend.list_jobs(ref, query)
         assert page.total == 4
         assert [job.id for job in page.jobs if not job.problem] == ids_of(backend, state)
         (odd,) = [job for job in page.jobs if job.problem]
         assert (odd.problem or "").startswith(f"its id is {9 * MIB} bytes long: not read.")
-        assert len(backend.window(ref, query).rows) == 4
+        assert len(backend.search_page(ref, query).rows) == 4
     # Behind more bytes than one call reads, nothing is read: neither of lists nor of sets.
     redis_client.rpush("bull:alpha:wait", *(f"{n}{long}" for n in range(17)))
-    page = backend.jobs(ref, JobQuery(state=State.WAITING))
+    page = backend.list_jobs(ref, JobQuery(state=State.WAITING))
     assert (page.total, len(page.jobs)) == (21, 21)
     assert sum("the ids before it are very long" in (job.problem or "") for job in page.jobs) == 5
     assert sent_bytes(redis_client) - before < MIB
 
 
 def ids_of(backend: BullMQ, state: State) -> list[str]:
-    return [pick.id for pick in backend.picks(discover(backend)["alpha"], JobQuery(state=state))]
+    return [pick.id for pick in backend.list_job_refs(discover(backend)["alpha"], JobQuery(state=state))]

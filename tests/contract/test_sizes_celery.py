@@ -29,7 +29,7 @@ def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client:
     url = address_of_user(server, redis_client, READER, scripts=request.param == "scripts")
     source, own = Source("main", url), Source("main", server.url)
     found = Celery(source, SourceSettings(name="main", url=url))
-    found.own = own
+    found.own_source = own
     yield found
     found.close()
     source.close()
@@ -54,7 +54,7 @@ def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_clien
     redis_client.lpush("alpha", message("last"))
     ref = discover(backend)["alpha"]
     before = sent_bytes(redis_client)
-    page = backend.jobs(ref, JobQuery(state=State.WAITING))
+    page = backend.list_jobs(ref, JobQuery(state=State.WAITING))
     sent = sent_bytes(redis_client) - before
     assert page.total == len(page.jobs) == 6
     assert page.jobs[0].id == "first"
@@ -71,9 +71,9 @@ def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_clien
     assert page.jobs[5].id == "last"
     assert len({job.id for job in page.jobs}) == 6
     for job in page.jobs:
-        assert backend.job(ref, job.id).id == job.id
+        assert backend.read_job(ref, job.id).id == job.id
     assert sent_bytes(redis_client) - before < MIB
-    assert len(backend.window(ref, JobQuery(state=State.WAITING, per_page=500)).rows) == 6
+    assert len(backend.search_page(ref, JobQuery(state=State.WAITING, per_page=500)).rows) == 6
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def test_deep_messages_are_a_row_each(backend: Celery, redis_client: redis.Redis
     redis_client.hset("unacked", "t2", b"[" + raw + b',"","alpha"]')
     redis_client.zadd("unacked_index", {"t1": 2, "t2": 1})
     refs = discover(backend)
-    page = backend.jobs(refs["alpha"], JobQuery(state=State.WAITING))
+    page = backend.list_jobs(refs["alpha"], JobQuery(state=State.WAITING))
     assert [job.id for job in page.jobs[::2]] == ["first", "last"]
     for job in page.jobs:
-        assert backend.job(refs["alpha"], job.id).id == job.id
-    assert len(backend.window(refs["alpha"], JobQuery(state=State.WAITING, per_page=500)).rows) == 3
-    assert len(backend.jobs(refs["*"], JobQuery(state=State.WAITING)).jobs) >= 1
-    assert backend.stats(list(refs.values()))[0].error is None
+        assert backend.read_job(refs["alpha"], job.id).id == job.id
+    assert len(backend.search_page(refs["alpha"], JobQuery(state=State.WAITING, per_page=500)).rows) == 3
+    assert len(backend.list_jobs(refs["*"], JobQuery(state=State.WAITING)).jobs) >= 1
+    assert backend.read_stats(list(refs.values()))[0].error is None
 
 
 @pytest.mark.parametrize("status", ["FAILURE", "SUCCESS"])
@@ -119,14 +119,14 @@ def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_cli
         redis_client.set(f"celery-task-meta-{name}", raw)
         redis_client.zadd(keys_of(state), {name: n})
     before = sent_bytes(redis_client)
-    page = backend.jobs(refs["*"], JobQuery(state=state))
+    page = backend.list_jobs(refs["*"], JobQuery(state=state))
     assert {job.id for job in page.jobs} == set(records)
     problems = {job.id: job.problem for job in page.jobs}
     assert problems["long"] == f"too large to be read: its record has {len(records['long'])} bytes, 262144 are read"
     assert problems["plain"] is None
     for name in records:
-        assert backend.job(refs["*"], name).id == name
-    assert len(backend.window(refs["*"], JobQuery(state=state, per_page=500)).rows) == 4
+        assert backend.read_job(refs["*"], name).id == name
+    assert len(backend.search_page(refs["*"], JobQuery(state=state, per_page=500)).rows) == 4
     assert sent_bytes(redis_client) - before < 4 * MIB
 
 
@@ -146,10 +146,10 @@ def test_what_workers_hold_is_read_within_bounds(backend: Celery, redis_client: 
         redis_client.zadd("unacked_index", {f"tag{n}": n})
     refs = discover(backend)
     before = sent_bytes(redis_client)
-    page = backend.jobs(refs["*"], JobQuery(state=State.WAITING, per_page=100))
+    page = backend.list_jobs(refs["*"], JobQuery(state=State.WAITING, per_page=100))
     assert any("too large to be read" in (job.problem or "") for job in page.jobs)
     assert sent_bytes(redis_client) - before < 10 * MIB
-    stats = {found.name: found for found in backend.stats(list(refs.values()))}
+    stats = {found.name: found for found in backend.read_stats(list(refs.values()))}
     # So many bytes are not looked into for a figure; unknown is not zero.
     assert (stats["*"].counts.active, stats["*"].counts.waiting) == (None, None)
 
@@ -177,20 +177,20 @@ def test_a_script_call_reads_its_room_and_what_it_reads_at_once(redis_client: re
 def test_very_long_messages_are_deleted_by_their_stamp(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     source = Source("main", server.url)
     backend = Celery(source, SourceSettings(name="main", url=server.url))
-    backend.own = source
+    backend.own_source = source
     bind(redis_client, "alpha")
     long = [long_message(f"long{n}", 3 * MIB) for n in range(3)]
     for raw in (message("first"), *long, message("last")):
         redis_client.lpush("alpha", raw)
     ref = discover(backend)["alpha"]
-    picks = backend.picks(ref, JobQuery(state=State.WAITING))
+    picks = backend.list_job_refs(ref, JobQuery(state=State.WAITING))
     assert len(picks) == 5
     before = sent_bytes(redis_client)
-    taken = backend.take(ref, State.WAITING, [picks[2], picks[4], JobRef(id=picks[1].id)])
+    taken = backend.backup_jobs(ref, State.WAITING, [picks[2], picks[4], JobRef(id=picks[1].id)])
     kept = [one for one in taken if isinstance(one, JobBackup)]
     assert [one.size_bytes for one in kept] == [len(long[1]), len(message("last")), len(long[0])]
     assert [one.blob is None for one in kept] == [True, False, True]
-    assert [one.outcome for one in backend.delete(ref, State.WAITING, kept)] == [Outcome.DONE] * 3
+    assert [one.outcome for one in backend.delete_jobs(ref, State.WAITING, kept)] == [Outcome.DONE] * 3
     assert sent_bytes(redis_client) - before < MIB
     assert redis_client.lrange("alpha", 0, -1) == [long[2], message("first")]
     backend.close()

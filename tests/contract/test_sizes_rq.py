@@ -52,13 +52,13 @@ def test_a_field_of_any_size_or_depth_costs_one_row(backend: RQ, redis_client: r
     ref = refs_of(backend)["alpha"]
     before = sent_bytes(redis_client)
     for state in (State.WAITING, State.DEAD):
-        page = backend.jobs(ref, JobQuery(state=state))
+        page = backend.list_jobs(ref, JobQuery(state=state))
         assert {job.id for job in page.jobs} == {"1", "2", "3"}
-        assert len(backend.window(ref, JobQuery(state=state, per_page=500)).rows) == 3
-        assert len(backend.picks(ref, JobQuery(state=state, per_page=500))) == 3
+        assert len(backend.search_page(ref, JobQuery(state=state, per_page=500)).rows) == 3
+        assert len(backend.list_job_refs(ref, JobQuery(state=state, per_page=500))) == 3
         for job in page.jobs:
-            assert backend.job(ref, job.id).id == job.id
-    assert backend.stats([ref])[0].counts.waiting == 3
+            assert backend.read_job(ref, job.id).id == job.id
+    assert backend.read_stats([ref])[0].counts.waiting == 3
     assert sent_bytes(redis_client) - before < 4 * MIB
 
 
@@ -72,7 +72,7 @@ def test_a_worker_of_any_size_costs_one_row(backend: RQ, redis_client: redis.Red
         redis_client.hset(key, name, value)
     refs = list(refs_of(backend).values())
     before = sent_bytes(redis_client)
-    assert [worker.id for worker in backend.workers(refs)] == ["deep", "long", "plain"]
+    assert [worker.id for worker in backend.list_workers(refs)] == ["deep", "long", "plain"]
     assert sent_bytes(redis_client) - before < MIB
 
 
@@ -88,7 +88,7 @@ def test_a_cron_scheduler_of_any_size_or_depth_costs_one_row(backend: RQ, redis_
         redis_client.zadd("rq:cron_schedulers", {name: n})
         redis_client.hset(f"rq:cron_scheduler:{name}", mapping={"cron_jobs": jobs, "hostname": "h"})
     before = sent_bytes(redis_client)
-    found = backend.schedules(list(refs_of(backend).values()))
+    found = backend.list_schedules(list(refs_of(backend).values()))
     assert {entry.name for entry in found} >= {"a", "c"}
     assert sent_bytes(redis_client) - before < MIB
 
@@ -102,7 +102,7 @@ def test_a_result_is_not_read_where_nothing_tells_its_size(server: EmbeddedRedis
     backend = RQ(source, SourceSettings(name="main", url=server.url))
     ref = refs_of(backend)["alpha"]
     before = sent_bytes(redis_client)
-    assert backend.job(ref, "1").id == "1"
-    assert backend.jobs(ref, JobQuery(state=State.DEAD)).jobs[0].id == "1"
+    assert backend.read_job(ref, "1").id == "1"
+    assert backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs[0].id == "1"
     assert sent_bytes(redis_client) - before < MIB
     source.close()

@@ -55,17 +55,17 @@ def test_one_odd_entry_costs_one_row(backend: Sidekiq, redis_client: redis.Redis
         "dead", {raw: n for n, raw in enumerate([payload(jid="first"), *odd.values(), payload(jid="last")])}
     )
     ref = discover(backend)["mails" if state is State.WAITING else "*"]
-    page = backend.jobs(ref, JobQuery(state=state))
+    page = backend.list_jobs(ref, JobQuery(state=state))
     assert len(page.jobs) == page.total == len(odd) + 2
     assert len({job.id for job in page.jobs}) == len(odd) + 2
     assert [job.name for job in page.jobs if job.id.endswith(("first", "last"))] == ["Shop::Mailer"] * 2
     for job in page.jobs:
-        assert backend.job(ref, job.id).id == job.id
-    picks = backend.picks(ref, JobQuery(state=state, per_page=100))
+        assert backend.read_job(ref, job.id).id == job.id
+    picks = backend.list_job_refs(ref, JobQuery(state=state, per_page=100))
     assert {(pick.id, pick.stamp) for pick in picks} == {(job.id, job.stamp) for job in page.jobs}
-    assert len(backend.window(ref, JobQuery(state=state, per_page=500)).rows) == len(odd) + 2
-    if backend.sifts(state):
-        assert backend.sift(ref, state, "shop::mailer", 0) is not None
+    assert len(backend.search_page(ref, JobQuery(state=state, per_page=500)).rows) == len(odd) + 2
+    if backend.can_scan(state):
+        assert backend.scan_matches(ref, state, "shop::mailer", 0) is not None
 
 
 def test_a_page_states_what_it_reads(backend: Sidekiq, redis_client: redis.Redis) -> None:
@@ -73,7 +73,7 @@ def test_a_page_states_what_it_reads(backend: Sidekiq, redis_client: redis.Redis
     enqueue(redis_client, payload(jid="first"), *big, payload(jid="last"))
     ref = discover(backend)["mails"]
     before = redis_client.info("stats")["total_net_output_bytes"]
-    page = backend.jobs(ref, JobQuery(state=State.WAITING))
+    page = backend.list_jobs(ref, JobQuery(state=State.WAITING))
     travelled = redis_client.info("stats")["total_net_output_bytes"] - before
     assert page.jobs[0].id == "first"
     assert page.total == len(page.jobs) == 6
@@ -126,7 +126,7 @@ def test_the_age_of_a_queue_is_known_behind_a_very_long_job(backend: Sidekiq, re
     enqueue(redis_client, payload(queue="alpha", args=["x" * 5 * MIB]), queue="alpha")
     enqueue(redis_client, payload(queue="beta"), queue="beta")
     refs = discover(backend)
-    stats = {found.name: found for found in backend.stats([refs["alpha"], refs["beta"]])}
+    stats = {found.name: found for found in backend.read_stats([refs["alpha"], refs["beta"]])}
     assert stats["beta"].latency_s is not None
     assert stats["alpha"].counts.waiting == 1
 
@@ -138,7 +138,7 @@ def test_a_long_running_job_is_not_read(backend: Sidekiq, redis_client: redis.Re
     short = {**work, "payload": payload()}
     redis_client.hset("web-1:42:abcdefabcdef:work", mapping={"t1": json.dumps(work), "t2": json.dumps(short)})
     before = redis_client.info("stats")["total_net_output_bytes"]
-    (worker,) = backend.workers(list(discover(backend).values()))
+    (worker,) = backend.list_workers(list(discover(backend).values()))
     assert len(worker.work) == 2
     assert redis_client.info("stats")["total_net_output_bytes"] - before < MIB
 
@@ -151,9 +151,11 @@ def test_jobs_are_acted_on_behind_very_long_ones(server: EmbeddedRedis, redis_cl
     redis_client.zadd("dead", dict.fromkeys([*long, payload(jid="mine")], 5))
     refs = discover(backend)
     for name, state in (("mails", State.WAITING), ("*", State.DEAD)):
-        (pick,) = [pick for pick in backend.picks(refs[name], JobQuery(state=state)) if pick.id.endswith("mine")]
-        (kept,) = backend.take(refs[name], state, [pick])
-        (acted,) = backend.delete(refs[name], state, [kept])  # type: ignore[list-item]
+        (pick,) = [
+            pick for pick in backend.list_job_refs(refs[name], JobQuery(state=state)) if pick.id.endswith("mine")
+        ]
+        (kept,) = backend.backup_jobs(refs[name], state, [pick])
+        (acted,) = backend.delete_jobs(refs[name], state, [kept])  # type: ignore[list-item]
         assert acted.outcome.value == "done", acted
     assert redis_client.llen("queue:mails") == redis_client.zcard("dead") == 3
     source.close()

@@ -16,15 +16,15 @@ ONE_EACH = tuple({library.backend.name: library for library in reversed(LIBRARIE
 def test_queues_are_read_and_dead_jobs_are_deleted_and_put_back(stage: Stage) -> None:
     name = "*" if stage.library.shared else "alpha"
     ref = stage.ref(name)
-    (stats,) = stage.backend.stats([ref])
+    (stats,) = stage.backend.read_stats([ref])
     dead = stage.filled.ids[name][State.DEAD]
     assert stats.counts.of(State.DEAD) == len(dead)
     assert sorted(stage.rows(ref, State.DEAD)) == sorted(dead)
     assert Action.DELETE in stage.backend.job_actions[State.DEAD]
-    picks = stage.backend.picks(ref, JobQuery(state=State.DEAD))
-    kept = [each for each in stage.backend.take(ref, State.DEAD, picks) if isinstance(each, JobBackup)]
+    picks = stage.backend.list_job_refs(ref, JobQuery(state=State.DEAD))
+    kept = [each for each in stage.backend.backup_jobs(ref, State.DEAD, picks) if isinstance(each, JobBackup)]
     assert [each.id for each in kept] == [pick.id for pick in picks]
-    assert {each.outcome for each in stage.backend.delete(ref, State.DEAD, kept)} == {Outcome.DONE}
+    assert {each.outcome for each in stage.backend.delete_jobs(ref, State.DEAD, kept)} == {Outcome.DONE}
     assert stage.rows(ref, State.DEAD) == {}
-    assert {each.outcome for each in stage.backend.restore(ref, State.DEAD, kept)} == {Outcome.DONE}
+    assert {each.outcome for each in stage.backend.restore_jobs(ref, State.DEAD, kept)} == {Outcome.DONE}
     assert sorted(stage.rows(ref, State.DEAD)) == sorted(dead)

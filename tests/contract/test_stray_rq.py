@@ -52,25 +52,27 @@ def test_a_job_between_queue_and_worker_is_told_and_put_back(
     backend: RQ, queue: Queue, any_redis: redis.Redis, where: str
 ) -> None:
     lost, waits = lose(queue, any_redis, where)
-    job = backend.job(REF, lost.id)
+    job = backend.read_job(REF, lost.id)
     assert (job.state, job.native_state, job.abandoned) == (State.WAITING, "queued", True)
     told = {"nowhere": "no list: lost between queue and worker", "intermediate": "intermediate list: a worker took it"}
     assert told[where] in (job.problem or "")
     assert "Place in line" not in dict(job.facts)
-    assert Action.RETRY in backend.offered(job.state, abandoned=job.abandoned)
-    assert Action.RETRY not in backend.offered(job.state)
-    (stats,) = backend.stats([REF])
+    assert Action.RETRY in backend.offered_actions(job.state, abandoned=job.abandoned)
+    assert Action.RETRY not in backend.offered_actions(job.state)
+    (stats,) = backend.read_stats([REF])
     notes = ("1 job was taken by a worker and not started yet",)
     assert (stats.depth, stats.notes) == (1, notes if where == "intermediate" else ())
-    other = backend.job(REF, waits.id)
+    other = backend.read_job(REF, waits.id)
     assert (other.abandoned, other.problem, dict(other.facts)["Place in line"]) == (False, None, "next")
     pick = [JobRef(id=lost.id, stamp=job.stamp)]
-    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, [JobRef(id=waits.id), JobRef(id="none")])) == [
+    assert outcomes(
+        backend.act_on_jobs(REF, Action.RETRY, State.WAITING, [JobRef(id=waits.id), JobRef(id="none")])
+    ) == [
         "changed",
         "gone",
     ]
-    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
-    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, pick)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["changed"]
     assert (queue.job_ids, any_redis.exists(INTERMEDIATE)) == ([lost.id, waits.id], 0)
     drain(queue)
     assert [len(RealJob.fetch(one.id, connection=queue.connection).results()) for one in (lost, waits)] == [1, 1]
@@ -82,12 +84,12 @@ def test_a_lost_job_is_deleted_and_comes_back_as_it_was(
 ) -> None:
     lost, waits = lose(queue, any_redis, where)
     before = any_redis.hgetall(f"rq:job:{lost.id}")
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=lost.id)]))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=lost.id)]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert (any_redis.exists(f"rq:job:{lost.id}", INTERMEDIATE), queue.job_ids) == (0, [waits.id])
-    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
     assert (any_redis.hgetall(f"rq:job:{lost.id}"), queue.job_ids) == (before, [waits.id])
-    assert backend.job(REF, lost.id).abandoned
+    assert backend.read_job(REF, lost.id).abandoned
 
 
 @pytest.mark.parametrize("where", ["nowhere", "intermediate"])
@@ -99,28 +101,28 @@ def test_a_worker_that_may_be_taking_the_job_is_heeded(
     worker.register_birth()
     pick = [JobRef(id=lost.id)]
     for _ in range(2):
-        (refused,) = backend.act(REF, Action.RETRY, State.WAITING, pick)
+        (refused,) = backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)
         assert refused.outcome is Outcome.REFUSED
         assert refused.detail == "a worker may be just taking it: ask again in a minute"
-        (kept_back,) = backend.take(REF, State.WAITING, pick)
+        (kept_back,) = backend.backup_jobs(REF, State.WAITING, pick)
         assert isinstance(kept_back, ActionResult)
         assert (kept_back.outcome, kept_back.detail) == (Outcome.CHANGED, refused.detail)
     ((note, at),) = any_redis.zrange("{queuedeck}:missing", 0, -1, withscores=True)
     # A note of long ago tells nothing of now; the next look makes it anew.
     any_redis.zadd("{queuedeck}:missing", {note: at - 4000})
-    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, pick)) == ["refused"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["refused"]
     any_redis.zadd("{queuedeck}:missing", {note: at - 70})
-    assert len(kept(backend.take(REF, State.WAITING, pick))) == 1
-    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
+    assert len(kept(backend.backup_jobs(REF, State.WAITING, pick))) == 1
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
     assert any_redis.exists("{queuedeck}:missing") == 0
     if where == "intermediate":
         # RQ's own maintenance notes it, too.
         any_redis.lrem("rq:queue:alpha", 0, lost.id)
         any_redis.rpush(INTERMEDIATE, lost.id)
         queue.intermediate_queue.set_first_seen(lost.id)
-        assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, pick)) == ["refused"]
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["refused"]
         any_redis.set(f"{INTERMEDIATE}:first_seen:{lost.id}", "1.5")
-        assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
         assert any_redis.exists(f"{INTERMEDIATE}:first_seen:{lost.id}") == 0
 
 
@@ -129,13 +131,13 @@ def test_a_job_that_a_worker_started_since_it_was_missing_is_left_alone(
 ) -> None:
     lost, _ = lose(queue, any_redis, "nowhere")
     pick = [JobRef(id=lost.id)]
-    taken = kept(backend.take(REF, State.WAITING, pick))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, pick))
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
     worker.prepare_execution(lost)
     worker.prepare_job_execution(lost)
-    assert outcomes(backend.act(REF, Action.RETRY, State.WAITING, pick)) == ["changed"]
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["changed"]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["changed"]
     assert lost.id not in queue.job_ids
     assert any_redis.exists(f"rq:job:{lost.id}")
 
@@ -146,19 +148,19 @@ def test_a_job_of_any_status_in_no_list_can_be_deleted(
 ) -> None:
     ids = fill_queue(queue)[state]
     infix = {State.ACTIVE: "wip", State.BLOCKED: "deferred", State.DEAD: "failed", State.COMPLETED: "finished"}
-    assert not backend.job(REF, ids[0]).abandoned
+    assert not backend.read_job(REF, ids[0]).abandoned
     any_redis.delete("rq:workers:alpha", f"rq:{infix.get(state, 'scheduled')}:alpha")
-    job = backend.job(REF, ids[0])
+    job = backend.read_job(REF, ids[0])
     assert (job.state, job.abandoned) == (state, True)
     assert "no list" in (job.problem or "")
-    taken = kept(backend.take(REF, state, [JobRef(id=job.id, stamp=job.stamp)]))
-    assert outcomes(backend.delete(REF, state, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job.id, stamp=job.stamp)]))
+    assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
     with pytest.raises(NotFound):
-        backend.job(REF, job.id)
-    assert outcomes(backend.restore(REF, state, taken)) == ["done"]
-    assert backend.job(REF, job.id).abandoned
+        backend.read_job(REF, job.id)
+    assert outcomes(backend.restore_jobs(REF, state, taken)) == ["done"]
+    assert backend.read_job(REF, job.id).abandoned
     if Action.RETRY in backend.abandoned_actions.get(state, ()):
-        assert outcomes(backend.act(REF, Action.RETRY, state, [JobRef(id=job.id)])) == ["done"]
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, state, [JobRef(id=job.id)])) == ["done"]
         assert queue.job_ids[-1] == job.id
 
 
@@ -170,19 +172,19 @@ def test_ids_without_a_job_are_shown_and_deleted_in_every_list(
     again |= {State.DEAD: Action.RETRY, State.CANCELED: Action.RETRY}
     for state, ids in fill_queue(queue).items():
         any_redis.delete(*(f"rq:job:{job_id}" for job_id in ids))
-        rows = backend.jobs(REF, JobQuery(state=state)).jobs
+        rows = backend.list_jobs(REF, JobQuery(state=state)).jobs
         assert {row.id for row in rows} == set(ids)
         assert all("only the id is left" in (row.problem or "") for row in rows)
-        assert "only the id is left" in (backend.job(REF, ids[0]).problem or "")
+        assert "only the id is left" in (backend.read_job(REF, ids[0]).problem or "")
         if state is State.ACTIVE:
             continue
-        assert outcomes(backend.act(REF, again[state], state, [JobRef(id=ids[0])])) == ["gone"]
-        one = kept(backend.take(REF, state, [JobRef(id=ids[0])]))
-        assert outcomes(backend.delete(REF, state, one)) == ["done"]
-        rest = kept(backend.take(REF, state, picks(backend, state)))
+        assert outcomes(backend.act_on_jobs(REF, again[state], state, [JobRef(id=ids[0])])) == ["gone"]
+        one = kept(backend.backup_jobs(REF, state, [JobRef(id=ids[0])]))
+        assert outcomes(backend.delete_jobs(REF, state, one)) == ["done"]
+        rest = kept(backend.backup_jobs(REF, state, picks(backend, state)))
         assert len(rest) == len(ids) - 1
-        assert set(outcomes(backend.delete(REF, state, rest))) <= {"done"}
-        assert backend.jobs(REF, JobQuery(state=state)).total == 0
+        assert set(outcomes(backend.delete_jobs(REF, state, rest))) <= {"done"}
+        assert backend.list_jobs(REF, JobQuery(state=state)).total == 0
 
 
 def retrying(queue: Queue) -> tuple[RealJob, RealJob]:
@@ -194,23 +196,23 @@ def retrying(queue: Queue) -> tuple[RealJob, RealJob]:
 
 def test_a_failed_job_that_waits_for_its_next_try_is_retrying(backend: RQ, queue: Queue) -> None:
     failed, fresh = retrying(queue)
-    rows = {row.id: row for row in backend.jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
+    rows = {row.id: row for row in backend.list_jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
     assert (rows[failed.id].state, rows[failed.id].native_state) == (State.RETRYING, "scheduled")
     assert (rows[fresh.id].state, rows[fresh.id].attempts, rows[fresh.id].max_attempts) == (State.SCHEDULED, 0, 3)
-    job = backend.job(REF, failed.id)
+    job = backend.read_job(REF, failed.id)
     assert (job.state, job.stamp, job.problem, job.abandoned) == (State.RETRYING, rows[failed.id].stamp, None, False)
     assert dict(job.facts)["Attempts"] == "at least 1 failed; 1 retry left"
-    (stats,) = backend.stats([REF])
+    (stats,) = backend.read_stats([REF])
     assert stats.counts.scheduled == 2
     assert stats.notes == ("1 of the scheduled jobs failed and is tried again",)
-    assert backend.offered(State.RETRYING) == backend.offered(State.SCHEDULED)
+    assert backend.offered_actions(State.RETRYING) == backend.offered_actions(State.SCHEDULED)
     pick = JobRef(id=job.id, stamp=job.stamp)
-    taken = backend.take(REF, State.RETRYING, [pick])
-    assert outcomes(backend.delete(REF, State.RETRYING, kept(taken))) == ["done"]
-    assert outcomes(backend.restore(REF, State.RETRYING, [one for one in taken if isinstance(one, JobBackup)])) == [
-        "done"
-    ]
-    assert outcomes(backend.act(REF, Action.PROMOTE, State.RETRYING, [pick])) == ["done"]
+    taken = backend.backup_jobs(REF, State.RETRYING, [pick])
+    assert outcomes(backend.delete_jobs(REF, State.RETRYING, kept(taken))) == ["done"]
+    assert outcomes(
+        backend.restore_jobs(REF, State.RETRYING, [one for one in taken if isinstance(one, JobBackup)])
+    ) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.RETRYING, [pick])) == ["done"]
     assert queue.job_ids == [failed.id]
 
 
@@ -218,11 +220,11 @@ def test_a_job_that_repeats_or_asks_for_a_retry(backend: RQ, queue: Queue) -> No
     repeats = queue.enqueue(rq_jobs.add, 1, repeat=Repeat(times=2, interval=600), retry=Retry(max=2, interval=600))
     asks = queue.enqueue(rq_jobs.again, 2, 600)
     drain(queue)
-    rows = {row.id: row for row in backend.jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
+    rows = {row.id: row for row in backend.list_jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
     assert {repeats.id, asks.id} == set(rows)
     assert (rows[repeats.id].state, rows[asks.id].state) == (State.SCHEDULED, State.RETRYING)
     assert rows[asks.id].attempts == 1
-    assert backend.stats([REF])[0].notes == ("1 of the scheduled jobs failed and is tried again",)
+    assert backend.read_stats([REF])[0].notes == ("1 of the scheduled jobs failed and is tried again",)
 
 
 @pytest.mark.parametrize(

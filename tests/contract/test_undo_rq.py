@@ -53,51 +53,51 @@ def test_what_is_deleted_comes_back_as_it_was(backend: RQ, queue: Queue, any_red
         found = picks(backend, state)
         assert {pick.id for pick in found} == set(filled[state])
         with metered() as meter:
-            taken = kept(backend.take(REF, state, found))
+            taken = kept(backend.backup_jobs(REF, state, found))
             assert keyspace(any_redis) == before
-            deleted = backend.delete(REF, state, taken)
+            deleted = backend.delete_jobs(REF, state, taken)
         assert meter.round_trips <= 3
         assert outcomes(deleted) == ["done"] * len(found)
         for pick in found:
             assert not list(any_redis.scan_iter(f"*{pick.id}*"))
         assert counts(queue)[backend.states[state][0]] == 0
-        assert outcomes(backend.delete(REF, state, taken)) == ["gone"] * len(found)
-        assert outcomes(backend.restore(REF, state, list(reversed(taken)))) == ["done"] * len(found)
+        assert outcomes(backend.delete_jobs(REF, state, taken)) == ["gone"] * len(found)
+        assert outcomes(backend.restore_jobs(REF, state, list(reversed(taken)))) == ["done"] * len(found)
         assert keyspace(any_redis) == before
-        assert outcomes(backend.restore(REF, state, taken)) == ["changed"] * len(found)
+        assert outcomes(backend.restore_jobs(REF, state, taken)) == ["changed"] * len(found)
         assert keyspace(any_redis) == before
     assert counts(queue) == own
-    assert outcomes(backend.take(REF, State.ACTIVE, picks(backend, State.ACTIVE))) == ["refused"]
+    assert outcomes(backend.backup_jobs(REF, State.ACTIVE, picks(backend, State.ACTIVE))) == ["refused"]
 
 
 def test_a_job_that_changed_since_it_was_taken_stays(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     bury(queue, 4)
     found = picks(backend, State.DEAD)
-    taken = kept(backend.take(REF, State.DEAD, found))
+    taken = kept(backend.backup_jobs(REF, State.DEAD, found))
     any_redis.hset(f"rq:job:{found[0].id}", "meta", "other")
     any_redis.zadd("rq:failed:alpha", {found[1].id: 4e9})
     queue.enqueue(rq_jobs.add, 1, depends_on=found[2].id)
     before = keyspace(any_redis)
-    acted = backend.delete(REF, State.DEAD, taken[:3])
+    acted = backend.delete_jobs(REF, State.DEAD, taken[:3])
     assert outcomes(acted) == ["changed"] * 3
     assert keyspace(any_redis) == before
-    backend.act(REF, Action.RETRY, State.DEAD, found)
-    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["changed"] * 4
+    backend.act_on_jobs(REF, Action.RETRY, State.DEAD, found)
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["changed"] * 4
     drain(queue)
-    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["changed"] * 4
-    assert outcomes(backend.take(REF, State.DEAD, found)) == ["changed"] * 4
-    assert outcomes(backend.restore(REF, State.DEAD, taken)) == ["changed"] * 4
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["changed"] * 4
+    assert outcomes(backend.backup_jobs(REF, State.DEAD, found)) == ["changed"] * 4
+    assert outcomes(backend.restore_jobs(REF, State.DEAD, taken)) == ["changed"] * 4
     assert counts(queue)["failed"] == 4
 
 
 def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=parent.id)]))
-    (acted,) = backend.delete(REF, State.WAITING, taken)
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
+    (acted,) = backend.delete_jobs(REF, State.WAITING, taken)
     assert (acted.outcome, "1 that wait" in (acted.detail or "")) == (Outcome.DONE, True)
     assert counts(queue)["deferred"] == 1
-    backend.restore(REF, State.WAITING, taken)
+    backend.restore_jobs(REF, State.WAITING, taken)
     drain(queue)
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
@@ -107,15 +107,15 @@ def test_a_deferred_job_whose_parent_has_ended_meanwhile_is_in_line(
 ) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
-    taken = kept(backend.take(REF, State.BLOCKED, picks(backend, State.BLOCKED)))
-    assert outcomes(backend.delete(REF, State.BLOCKED, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.BLOCKED, picks(backend, State.BLOCKED)))
+    assert outcomes(backend.delete_jobs(REF, State.BLOCKED, taken)) == ["done"]
     drain(queue)
-    (acted,) = backend.restore(REF, State.BLOCKED, taken)
+    (acted,) = backend.restore_jobs(REF, State.BLOCKED, taken)
     assert (acted.outcome, "has ended meanwhile" in (acted.detail or "")) == (Outcome.DONE, True)
     assert (counts(queue)["deferred"], RealJob.fetch(child.id, connection=queue.connection).get_status()) == (
         *(0, JobStatus.QUEUED),
     )
-    assert outcomes(backend.restore(REF, State.BLOCKED, taken)) == ["changed"]
+    assert outcomes(backend.restore_jobs(REF, State.BLOCKED, taken)) == ["changed"]
     drain(queue)
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
@@ -125,18 +125,18 @@ def test_a_deferred_job_that_comes_back_while_its_parent_ends_is_seen(
 ) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
-    above = kept(backend.take(REF, State.WAITING, [JobRef(id=parent.id)]))
-    assert outcomes(backend.delete(REF, State.WAITING, above)) == ["done"]
-    below = kept(backend.take(REF, State.BLOCKED, [JobRef(id=child.id)]))
-    assert outcomes(backend.delete(REF, State.BLOCKED, below)) == ["done"]
+    above = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, above)) == ["done"]
+    below = kept(backend.backup_jobs(REF, State.BLOCKED, [JobRef(id=child.id)]))
+    assert outcomes(backend.delete_jobs(REF, State.BLOCKED, below)) == ["done"]
     # The parent knows it again, though it is not there.
-    assert outcomes(backend.restore(REF, State.WAITING, above)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, above)) == ["done"]
     assert any_redis.smembers(parent.dependents_key) == {child.id.encode()}
     with any_redis.pipeline() as worker:
         # As RQ ends a job: it looks for those that wait for it, and takes none that is not there.
         worker.watch(parent.dependents_key)
         assert not any_redis.exists(child.key)
-        assert outcomes(backend.restore(REF, State.BLOCKED, below)) == ["done"]
+        assert outcomes(backend.restore_jobs(REF, State.BLOCKED, below)) == ["done"]
         worker.multi()
         worker.delete(parent.key, parent.dependents_key)
         with pytest.raises(redis.WatchError):
@@ -149,10 +149,10 @@ def test_a_group_loses_and_regains_its_job(backend: RQ, queue: Queue, any_redis:
     group = Group.create(queue.connection, name="g")
     group.enqueue_many(queue, [Queue.prepare_data(rq_jobs.add, (n,)) for n in range(2)])
     before = keyspace(any_redis)
-    taken = kept(backend.take(REF, State.WAITING, picks(backend, State.WAITING)))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done", "done"]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, picks(backend, State.WAITING)))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done", "done"]
     assert not any_redis.exists("rq:group:g")
-    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done", "done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done", "done"]
     assert keyspace(any_redis) == before
 
 
@@ -162,12 +162,12 @@ def test_a_job_whose_time_ran_out_in_the_bin_lives_on_for_what_it_had_left(
     queue.enqueue(rq_jobs.add, 1, result_ttl=300)
     drain(queue)
     any_redis.zadd("rq:finished:alpha", {picks(backend, State.COMPLETED)[0].id: time.time() + 100})
-    taken = kept(backend.take(REF, State.COMPLETED, picks(backend, State.COMPLETED)))
-    assert outcomes(backend.delete(REF, State.COMPLETED, taken)) == ["done"]
+    taken = kept(backend.backup_jobs(REF, State.COMPLETED, picks(backend, State.COMPLETED)))
+    assert outcomes(backend.delete_jobs(REF, State.COMPLETED, taken)) == ["done"]
     blob = msgspec.msgpack.decode(taken[0].blob or b"")
     blob[0] = b"5"
     old = msgspec.structs.replace(taken[0], blob=msgspec.msgpack.encode(blob))
-    assert outcomes(backend.restore(REF, State.COMPLETED, [old])) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.COMPLETED, [old])) == ["done"]
     score = any_redis.zscore("rq:finished:alpha", taken[0].id) or 0
     assert 200 < score - time.time() <= 301
     assert counts(queue)["finished"] == 1
@@ -180,14 +180,14 @@ def test_waiting_jobs_come_back_to_their_places_whatever_ran_and_came_meanwhile(
     found = picks(backend, State.WAITING)
     batches: list[list[JobBackup]] = []
     for start in range(40, 200, 40):  # as bulk work deletes them, batch after batch
-        batches.append(kept(backend.take(REF, State.WAITING, found[start : start + 40])))
-        assert outcomes(backend.delete(REF, State.WAITING, batches[-1])) == ["done"] * 40
+        batches.append(kept(backend.backup_jobs(REF, State.WAITING, found[start : start + 40])))
+        assert outcomes(backend.delete_jobs(REF, State.WAITING, batches[-1])) == ["done"] * 40
     any_redis.lpop(queue.key, 20)
     late = queue.enqueue(rq_jobs.add, 1).id
     everything = [job for batch in batches for job in batch]
     random.Random(7).shuffle(everything)  # as the bin hands them out, page after page
     for start in range(0, len(everything), 50):
-        assert outcomes(backend.restore(REF, State.WAITING, everything[start : start + 50])) == ["done"] * len(
+        assert outcomes(backend.restore_jobs(REF, State.WAITING, everything[start : start + 50])) == ["done"] * len(
             everything[start : start + 50]
         )
     assert queue.job_ids == [*ids[20:], late]
@@ -197,10 +197,10 @@ def test_a_job_that_was_put_ahead_comes_back_ahead(backend: RQ, queue: Queue, an
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(5)]
     first = queue.enqueue(rq_jobs.add, 1, at_front=True).id
     for gone in (0, 2):
-        taken = kept(backend.take(REF, State.WAITING, [JobRef(id=first)]))
-        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"]
+        taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=first)]))
+        assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
         any_redis.lpop(queue.key, gone) if gone else None
-        assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"]
+        assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
         assert queue.job_ids == [first, *ids[gone:]]
 
 
@@ -209,27 +209,27 @@ def test_a_line_that_moves_on_between_taking_and_deleting_loses_none(
 ) -> None:
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(600)]
     found = picks(backend, State.WAITING)
-    taken = kept(backend.take(REF, State.WAITING, found[300:400]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, found[300:400]))
     any_redis.lpop(queue.key, 240)  # workers took them
     any_redis.lpush(queue.key, *(f"front-{n}" for n in range(100)))
     with metered() as meter:
-        assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 100
+        assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"] * 100
     assert meter.round_trips <= 3
     any_redis.lpop(queue.key, any_redis.llen(queue.key) - 200)
     assert queue.job_ids == ids[400:]
-    taken = kept(backend.take(REF, State.WAITING, found[500:510]))
+    taken = kept(backend.backup_jobs(REF, State.WAITING, found[500:510]))
     any_redis.lpop(queue.key, 105)
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == [*["changed"] * 5, *["done"] * 5]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == [*["changed"] * 5, *["done"] * 5]
 
 
 def test_a_job_deep_in_a_very_long_line_is_put_last_and_says_so(
     backend: RQ, queue: Queue, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(60)]
-    taken = kept(backend.take(REF, State.WAITING, [JobRef(id=ids[50]), JobRef(id=ids[20]), JobRef(id=ids[59])]))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 3
+    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=ids[50]), JobRef(id=ids[20]), JobRef(id=ids[59])]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"] * 3
     monkeypatch.setattr(deletion, "REACH", 30)
-    acted = backend.restore(REF, State.WAITING, taken)
+    acted = backend.restore_jobs(REF, State.WAITING, taken)
     assert [each.detail is None for each in acted] == [False, True, True]
     assert queue.job_ids == [*ids[:50], *ids[51:59], ids[50], ids[59]]
 
@@ -245,14 +245,14 @@ def test_large_and_broken_jobs_can_be_deleted(backend: RQ, queue: Queue, any_red
     before = keyspace(any_redis)
     large = any_redis.dump(f"rq:job:{ids[0]}")
     with metered() as meter:
-        taken = kept(backend.take(REF, State.DEAD, list(found.values())))
+        taken = kept(backend.backup_jobs(REF, State.DEAD, list(found.values())))
     assert meter.round_trips == 1
     assert {job.id for job in taken if job.blob is None} == {ids[0]}
     assert next(job.size_bytes for job in taken if job.blob is None) > MAX_KEPT_BYTES
-    assert outcomes(backend.delete(REF, State.DEAD, taken)) == ["done"] * 6
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"] * 6
     assert any_redis.zcard("rq:failed:alpha") == 0
     assert any_redis.get("rq:job:text") == b"no hash"
-    back = {each.id: each.outcome for each in backend.restore(REF, State.DEAD, taken)}
+    back = {each.id: each.outcome for each in backend.restore_jobs(REF, State.DEAD, taken)}
     assert back == {**dict.fromkeys(found, Outcome.DONE), ids[0]: Outcome.REFUSED}
     any_redis.restore(f"rq:job:{ids[0]}", 31536000_000, large)
     any_redis.zadd("rq:failed:alpha", {ids[0]: 4e9})
@@ -262,8 +262,8 @@ def test_large_and_broken_jobs_can_be_deleted(backend: RQ, queue: Queue, any_red
         key: value for key, value in before.items() if key not in gone
     }
     junk = JobBackup(id="x", stamp=None, blob=b"\xc1junk", size_bytes=5)
-    assert outcomes(backend.restore(REF, State.DEAD, [junk])) == ["refused"]
-    assert outcomes(backend.delete(REF, State.DEAD, [junk])) == ["refused"]
+    assert outcomes(backend.restore_jobs(REF, State.DEAD, [junk])) == ["refused"]
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, [junk])) == ["refused"]
 
 
 def test_many_large_jobs_are_taken_bit_by_bit(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
@@ -271,9 +271,9 @@ def test_many_large_jobs_are_taken_bit_by_bit(backend: RQ, queue: Queue, any_red
     for job_id in ids:
         any_redis.hset(f"rq:job:{job_id}", "data", random.Random(job_id).randbytes(200_000))
     before = keyspace(any_redis)
-    taken = kept(backend.take(REF, State.WAITING, picks(backend, State.WAITING)))
-    assert outcomes(backend.delete(REF, State.WAITING, taken)) == ["done"] * 30
-    assert outcomes(backend.restore(REF, State.WAITING, taken)) == ["done"] * 30
+    taken = kept(backend.backup_jobs(REF, State.WAITING, picks(backend, State.WAITING)))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"] * 30
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"] * 30
     assert keyspace(any_redis) == before
 
 
@@ -281,7 +281,7 @@ def test_workers_pause_and_go_on(backend: RQ, queue: Queue, any_server: Embedded
     assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
     assert is_suspended(queue.connection)
     queue.enqueue(rq_jobs.mark)
-    assert backend.stats([REF])[0].paused
+    assert backend.read_stats([REF])[0].paused
     with working(any_server.url, "simple", "alpha"):
         assert backend.act_on_queue(REF, Action.RESUME).outcome is Outcome.DONE
         wait_until(lambda: queue.connection.hlen("marks"), what="a run after the pause")
@@ -314,15 +314,15 @@ def test_a_running_job_is_stopped_by_its_worker(
 ) -> None:
     lost = queue.enqueue(rq_jobs.add, 1)
     start_one(queue)
-    (unheard,) = backend.act(REF, Action.STOP, State.ACTIVE, picks(backend, State.ACTIVE))
+    (unheard,) = backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, picks(backend, State.ACTIVE))
     assert (unheard.outcome, unheard.detail) == (Outcome.REFUSED, "its worker does not listen: it is gone, or cut off")
     job = queue.enqueue(rq_jobs.linger, str(tmp_path / "began"))
     with working(any_server.url, "fork", "alpha"):
         wait_until((tmp_path / "began").exists, what="the run")
         seen = [pick for pick in picks(backend, State.ACTIVE) if pick.id == job.id]
-        assert outcomes(backend.act(REF, Action.STOP, State.ACTIVE, seen)) == ["done"]
+        assert outcomes(backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, seen)) == ["done"]
         wait_until(lambda: job.get_status() == "stopped", what="the stop")
-        assert outcomes(backend.act(REF, Action.STOP, State.ACTIVE, seen)) == ["changed"]
+        assert outcomes(backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, seen)) == ["changed"]
     # Its state and its place are written in one transaction.
     assert [pick.id for pick in picks(backend, State.DEAD)] == [job.id]
     assert lost.get_status() == "started"
@@ -344,7 +344,7 @@ def test_a_worker_finishes_its_job_and_ends_however_often_it_is_told(
         wait_until(lambda: not queue.connection.sismember("rq:workers", key), what="the end of the worker")
         assert job.get_status() == "finished"
         assert backend.act_on_worker(asked, Action.STOP_WORKER).outcome is Outcome.GONE
-    assert backend.act_on_worker(asked, Action.QUIET).detail == backend.withheld[Action.QUIET]
+    assert backend.act_on_worker(asked, Action.QUIET).detail == backend.unsupported_reasons[Action.QUIET]
 
 
 JOBS = 1_500
@@ -376,28 +376,30 @@ class Acts:
     def retry(self, random: random.Random) -> None:
         found = picks(self.backend, State.DEAD)
         some = [pick for pick in found if random.random() < 0.2]
-        self.note("retried", self.backend.act(REF, Action.RETRY, State.DEAD, some))
+        self.note("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some))
         # As a process that died and another one that does the batch again.
-        self.note("retried", self.backend.act(REF, Action.RETRY, State.DEAD, some[:50]))
+        self.note("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some[:50]))
 
     def move(self, random: random.Random) -> None:
         some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
-        self.note("moved", self.backend.act(REF, Action.MOVE, State.WAITING, some, ActionOptions(target="beta")))
+        self.note(
+            "moved", self.backend.act_on_jobs(REF, Action.MOVE, State.WAITING, some, ActionOptions(target="beta"))
+        )
 
     def cancel(self, random: random.Random) -> None:
         some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
-        self.note("canceled", self.backend.act(REF, Action.CANCEL, State.WAITING, some))
+        self.note("canceled", self.backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, some))
         again = [pick for pick in picks(self.backend, State.CANCELED) if random.random() < 0.5]
-        self.note("retried", self.backend.act(REF, Action.RETRY, State.CANCELED, again))
+        self.note("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, again))
 
     def delete(self, random: random.Random) -> None:
         for state, word, share in ((State.DEAD, "dead", 0.5), (State.WAITING, "waiting", 0.1)):
             some = [pick for pick in picks(self.backend, state)[:200] if random.random() < share]
-            taken = [each for each in self.backend.take(REF, state, some) if isinstance(each, JobBackup)]
-            self.note(f"deleted {word}", self.backend.delete(REF, state, taken))
+            taken = [each for each in self.backend.backup_jobs(REF, state, some) if isinstance(each, JobBackup)]
+            self.note(f"deleted {word}", self.backend.delete_jobs(REF, state, taken))
             back = [job for job in taken if random.random() < 0.7]
-            self.note(f"restored {word}", self.backend.restore(REF, state, back))
-            self.note(f"restored {word}", self.backend.restore(REF, state, back))
+            self.note(f"restored {word}", self.backend.restore_jobs(REF, state, back))
+            self.note(f"restored {word}", self.backend.restore_jobs(REF, state, back))
 
     def go_on(self, what: Callable[[random.Random], None], seed: int) -> None:
         dice = random.Random(seed)
@@ -474,17 +476,17 @@ def test_a_job_in_the_middle_of_a_very_long_line_is_said_not_to_be_found(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     middle = queue.enqueue(rq_jobs.add, 1).id
-    (short,) = backend.take(REF, State.WAITING, [JobRef(id=middle)])
+    (short,) = backend.backup_jobs(REF, State.WAITING, [JobRef(id=middle)])
     for push in (any_redis.rpush, any_redis.lpush):
         for start in range(0, 101_000, 1000):
             push("rq:queue:alpha", *(f"other-{n}" for n in range(start, start + 1000)))
-    (far,) = backend.take(REF, State.WAITING, [JobRef(id=middle)])
+    (far,) = backend.backup_jobs(REF, State.WAITING, [JobRef(id=middle)])
     assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
     assert "not found within 100,000 from each end" in (far.detail or "")
-    (acted,) = backend.delete(REF, State.WAITING, kept([short]))
+    (acted,) = backend.delete_jobs(REF, State.WAITING, kept([short]))
     assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
     any_redis.lrem("rq:queue:alpha", 0, middle)
     any_redis.ltrim("rq:queue:alpha", 0, 10)
-    (lost,) = backend.take(REF, State.WAITING, [JobRef(id=middle)])
+    (lost,) = backend.backup_jobs(REF, State.WAITING, [JobRef(id=middle)])
     assert isinstance(lost, JobBackup)  # it stands in no list, and no worker lives that could be taking it

@@ -49,7 +49,7 @@ def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[s
     """One backend of each library on the empty Redis."""
     made: dict[str, Backend] = {kind.name: kind(source, source_settings) for kind in KINDS}
     for backend in made.values():
-        backend.own = source
+        backend.own_source = source
     yield made
     for backend in made.values():
         backend.close()
@@ -72,12 +72,12 @@ def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
         refs: dict[str, QueueRef] = {}
         cursor = None
         while True:
-            step = backend.discover(cursor, Budget(commands=10_000, seconds=10))
+            step = backend.discover_queues(cursor, Budget(commands=10_000, seconds=10))
             refs.update({ref.key: ref for ref in step.found})
             if step.complete:
                 break
             cursor = step.cursor
-        found += backend.stats(backend.distinct(list(refs.values())))
+        found += backend.read_stats(backend.disambiguate(list(refs.values())))
     return found
 
 

@@ -275,27 +275,27 @@ def acting(action: Action, state: State, *ids: str, queue: str = "alpha", **wish
 
     def act(backend: BullMQ, answers: Answers) -> None:
         picks = [JobRef(id=job_id) for job_id in ids]
-        answers.first += backend.act(ref(queue), action, state, picks, ActionOptions(**wishes))
-        answers.again += backend.act(ref(queue), action, state, picks, ActionOptions(**wishes))
+        answers.first += backend.act_on_jobs(ref(queue), action, state, picks, ActionOptions(**wishes))
+        answers.again += backend.act_on_jobs(ref(queue), action, state, picks, ActionOptions(**wishes))
 
     return act
 
 
 def take(backend: BullMQ, answers: Answers, state: State, queue: str, ids: Sequence[str]) -> None:
-    taken = backend.take(ref(queue), state, [JobRef(id=job_id) for job_id in ids])
+    taken = backend.backup_jobs(ref(queue), state, [JobRef(id=job_id) for job_id in ids])
     answers.kept += [each for each in taken if isinstance(each, JobBackup)]
     answers.first += [each for each in taken if isinstance(each, ActionResult)]
 
 
 def delete(backend: BullMQ, answers: Answers, state: State, queue: str) -> None:
-    answers.first += backend.delete(ref(queue), state, answers.kept)
-    assert Outcome.DONE not in {each.outcome for each in backend.delete(ref(queue), state, answers.kept)}
+    answers.first += backend.delete_jobs(ref(queue), state, answers.kept)
+    assert Outcome.DONE not in {each.outcome for each in backend.delete_jobs(ref(queue), state, answers.kept)}
 
 
 def undo(backend: BullMQ, answers: Answers, state: State, queue: str) -> None:
     gone = [each for each in answers.kept if each.id in answers.done]
-    answers.back += backend.restore(ref(queue), state, gone)
-    again = backend.restore(ref(queue), state, gone)
+    answers.back += backend.restore_jobs(ref(queue), state, gone)
+    again = backend.restore_jobs(ref(queue), state, gone)
     assert Outcome.DONE not in {each.outcome for each in again}, again
 
 
@@ -320,7 +320,7 @@ def nothing(backend: BullMQ, answers: Answers) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`act`, at each step of the worker, on what `app` made; `before` the worker begins, and `after` it has ended.
+    """`act_on_jobs`, at each step of the worker, on what `app` made; `before` the worker begins, and `after` it has ended.
 
     `runs` = how often each job runs in the end, from the answers. Unless `sure`, both done and not-done answers occur.
     """
@@ -475,7 +475,7 @@ def on_schedule(action: Action) -> Before:
     """The action on the schedule `nightly`, asked for twice where that matters."""
 
     def act(backend: BullMQ, answers: Answers) -> None:
-        for schedule in backend.schedules(search(backend)):
+        for schedule in backend.list_schedules(search(backend)):
             if schedule.id == "nightly":
                 answers.first.append(backend.act_on_schedule(schedule, action))
 
@@ -784,7 +784,7 @@ MEANWHILE = (worker_runs, app_adds, app_pauses, app_pauses_and_resumes)
 
 @dataclass(frozen=True)
 class Interrupted(Scenario):
-    """`act` goes through the proxy, and each of `meanwhile` happens at each of its commands."""
+    """`act_on_jobs` goes through the proxy, and each of `meanwhile` happens at each of its commands."""
 
     meanwhile: tuple[Callable[[Stage], None], ...] = MEANWHILE
     removes: bool = False  # what the app adds meanwhile need not run

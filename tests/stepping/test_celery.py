@@ -108,7 +108,7 @@ class Stage:
 def _backend(url: str) -> Iterator[Celery]:
     source = Source("main", url)
     backend = Celery(source, SourceSettings(name="main", url=url))
-    backend.own = source
+    backend.own_source = source
     yield backend
     backend.close()
     source.close()
@@ -216,28 +216,28 @@ def acting(action: Action, state: State, key: str, **wishes: Any) -> Act:
 
     def act(stage: Stage, backend: Celery, answers: Answers) -> None:
         picks = [JobRef(id=stage.ids[key])]
-        answers.first += backend.act(place(stage, state), action, state, picks, ActionOptions(**wishes))
-        answers.again += backend.act(place(stage, state), action, state, picks, ActionOptions(**wishes))
+        answers.first += backend.act_on_jobs(place(stage, state), action, state, picks, ActionOptions(**wishes))
+        answers.again += backend.act_on_jobs(place(stage, state), action, state, picks, ActionOptions(**wishes))
 
     return act
 
 
 def take(stage: Stage, backend: Celery, answers: Answers, state: State, keys: Sequence[str]) -> None:
-    taken = backend.take(place(stage, state), state, [JobRef(id=stage.ids[key]) for key in keys])
+    taken = backend.backup_jobs(place(stage, state), state, [JobRef(id=stage.ids[key]) for key in keys])
     answers.kept += [each for each in taken if isinstance(each, JobBackup)]
     answers.first += [each for each in taken if isinstance(each, ActionResult)]
 
 
 def delete(stage: Stage, backend: Celery, answers: Answers, state: State) -> None:
-    answers.first += backend.delete(place(stage, state), state, answers.kept)
-    backend.delete(place(stage, state), state, answers.kept)  # as after a crash
+    answers.first += backend.delete_jobs(place(stage, state), state, answers.kept)
+    backend.delete_jobs(place(stage, state), state, answers.kept)  # as after a crash
 
 
 def undo(stage: Stage, backend: Celery, answers: Answers, state: State) -> None:
     done = {each.id for each in answers.done}
     gone = [each for each in answers.kept if each.id in done]
-    answers.back += backend.restore(place(stage, state), state, gone)
-    backend.restore(place(stage, state), state, gone)
+    answers.back += backend.restore_jobs(place(stage, state), state, gone)
+    backend.restore_jobs(place(stage, state), state, gone)
 
 
 def deleting(state: State, *keys: str, back: bool = False) -> Act:
@@ -354,7 +354,7 @@ def next_try_is_held(stage: Stage, answers: Answers) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`act`, at each step of the worker, on what `app` sent; `before` the worker begins.
+    """`act_on_jobs`, at each step of the worker, on what `app` sent; `before` the worker begins.
 
     `runs` = how often each job runs in the end, from the answers. Unless `sure`, both done and not-done answers occur.
     """
@@ -572,7 +572,7 @@ def app_sends(stage: Stage) -> None:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """`act` goes through the proxy; at each of its commands the worker runs what waits, or the app sends one more."""
+    """`act_on_jobs` goes through the proxy; at each of its commands the worker runs what waits, or the app sends one more."""
 
     name: str
     app: Callable[[Stage], None]

@@ -68,7 +68,7 @@ class Lab:
             self.proxy.take_turn()
 
     def meet(self, step: Step, act: Callable[[], object]) -> None:
-        """Let the worker run what is in line, with `act` at this step."""
+        """Let the worker run what is in line, with `act_on_jobs` at this step."""
         with step.before(act):
             if step.number == 0:  # before the take itself, so that there may be nothing to take
                 self.proxy.let_go()
@@ -92,20 +92,20 @@ class Lab:
 
     def picks(self, state: State) -> list[JobRef]:
         """The jobs of a state, as a person sees them now."""
-        return self.backend.picks(REF, JobQuery(state=state, per_page=100))
+        return self.backend.list_job_refs(REF, JobQuery(state=state, per_page=100))
 
     def act(
         self, action: Action, state: State, picks: Sequence[JobRef], target: str | None = None
     ) -> list[ActionResult]:
         """The answers to an act on jobs."""
-        return self.backend.act(REF, action, state, picks, ActionOptions(target=target))
+        return self.backend.act_on_jobs(REF, action, state, picks, ActionOptions(target=target))
 
     def delete(self, state: State, picks: Sequence[JobRef]) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
         """Take and delete; (what was deleted, all answers)."""
-        taken = self.backend.take(REF, state, picks)
+        taken = self.backend.backup_jobs(REF, state, picks)
         kept = [each for each in taken if isinstance(each, JobBackup)]
         refused = [each for each in taken if isinstance(each, ActionResult)]
-        done = self.backend.delete(REF, state, kept)
+        done = self.backend.delete_jobs(REF, state, kept)
         gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
         return gone, [*refused, *done]
 
@@ -117,8 +117,8 @@ class Lab:
 
     def restore(self, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put back twice over, as a process that died and its follower do; the answers of the first."""
-        first = self.backend.restore(REF, state, kept)
-        assert "done" not in outcomes(self.backend.restore(REF, state, kept))
+        first = self.backend.restore_jobs(REF, state, kept)
+        assert "done" not in outcomes(self.backend.restore_jobs(REF, state, kept))
         return first
 
     def status(self, job: RealJob) -> str:
@@ -268,10 +268,10 @@ def test_delete_of_a_waiting_job_that_was_taken_before(each_lab: Lab, scenario: 
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue()
-        (kept,) = lab.backend.take(REF, State.WAITING, [JobRef(id=job.id)])
+        (kept,) = lab.backend.backup_jobs(REF, State.WAITING, [JobRef(id=job.id)])
         assert isinstance(kept, JobBackup)
         answers: list[ActionResult] = []
-        lab.meet(step, lambda: answers.extend(lab.backend.delete(REF, State.WAITING, [kept])))
+        lab.meet(step, lambda: answers.extend(lab.backend.delete_jobs(REF, State.WAITING, [kept])))
         assert lab.runs() == ({} if scenario.count(answers) else {job.id: 1})
         lab.assert_at_rest()
 
@@ -329,7 +329,7 @@ def test_acts_on_a_job_that_the_app_cancels(lab: Lab, scenario: Scenario, act_na
                 answers.extend(lab.delete(State.CANCELED, [pick])[1])
             else:  # nothing was kept of it, so that nothing tells whether it is as it was
                 large = JobBackup(id=job.id, stamp=None, blob=None, size_bytes=2_000_000)
-                answers.extend(lab.backend.delete(REF, State.CANCELED, [large]))
+                answers.extend(lab.backend.delete_jobs(REF, State.CANCELED, [large]))
 
         lab.meet(step, act)
         done = scenario.count(answers)
@@ -535,7 +535,7 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, act_name: str) 
         def attempt(step: Step) -> None:
             lab.clear()
             job = lab.queue.enqueue_in(timedelta(seconds=-5), rq_jobs.mark)
-            (taken,) = lab.backend.take(REF, State.SCHEDULED, [JobRef(id=job.id)])
+            (taken,) = lab.backend.backup_jobs(REF, State.SCHEDULED, [JobRef(id=job.id)])
             assert isinstance(taken, JobBackup)
             answers: list[JobBackup | ActionResult] = []
 
@@ -545,7 +545,7 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, act_name: str) 
                     answers.extend(lab.act(Action(act_name), State.SCHEDULED, seen))
                     return
                 if act_name == "delete one taken before":
-                    answers.extend(lab.backend.delete(REF, State.SCHEDULED, [taken]))
+                    answers.extend(lab.backend.delete_jobs(REF, State.SCHEDULED, [taken]))
                     return
                 gone, all_answers = lab.delete(State.SCHEDULED, seen)
                 answers.extend(all_answers)
@@ -597,7 +597,7 @@ def ours(lab: Lab) -> Iterator[Lab]:
     """The lab with a backend whose commands are the steps."""
     with StepProxy(lab.port) as proxy, closing(Source("main", proxy.url)) as source:
         backend = RQ(source, SourceSettings(name="main", url=proxy.url))
-        backend.picks(REF, JobQuery(state=State.WAITING))  # so that it has connected
+        backend.list_job_refs(REF, JobQuery(state=State.WAITING))  # so that it has connected
         yield replace(lab, backend=backend, proxy=proxy)
 
 

@@ -64,7 +64,7 @@ class Lab:
         self.client.zadd(SETS[state], {each: at + n for n, each in enumerate(payloads)})
 
     def meet(self, step: Step, act: Callable[[], object]) -> None:
-        """Let the process run what is in its queues, with `act` at this step."""
+        """Let the process run what is in its queues, with `act_on_jobs` at this step."""
         with step.before(act):
             if step.number == 0:  # before the take itself, so that there may be nothing to take
                 self.proxy.let_go()
@@ -99,26 +99,26 @@ class Lab:
 
     def seen(self, state: State, name: str = "one") -> list[JobRef]:
         """The job of that name as a person sees it in the list of a state; or as they saw it when it was there."""
-        found = self.backend.picks(place(state), JobQuery(state=state, per_page=100))
+        found = self.backend.list_job_refs(place(state), JobQuery(state=state, per_page=100))
         own = [pick for pick in found if pick.id.endswith(jid(name))]
         return own or [JobRef(id=jid(name) if state is State.WAITING else f"1-{jid(name)}")]
 
     def act(self, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
         """The answers to an act on jobs."""
-        return self.backend.act(place(state), action, state, picks, wishes)
+        return self.backend.act_on_jobs(place(state), action, state, picks, wishes)
 
     def delete(self, state: State, picks: Sequence[JobRef]) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
         """Take and delete; (what was deleted, all answers)."""
-        taken = self.backend.take(place(state), state, picks)
+        taken = self.backend.backup_jobs(place(state), state, picks)
         kept = [each for each in taken if isinstance(each, JobBackup)]
-        done = self.backend.delete(place(state), state, kept)
+        done = self.backend.delete_jobs(place(state), state, kept)
         gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
         return gone, [*(each for each in taken if isinstance(each, ActionResult)), *done]
 
     def restore(self, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put back twice over, as a process that died and its follower do; the answers of the first."""
-        first = self.backend.restore(place(state), state, kept)
-        assert "done" not in outcomes(self.backend.restore(place(state), state, kept))
+        first = self.backend.restore_jobs(place(state), state, kept)
+        assert "done" not in outcomes(self.backend.restore_jobs(place(state), state, kept))
         return first
 
 

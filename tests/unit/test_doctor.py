@@ -455,9 +455,9 @@ def sample_everything(settings: Settings) -> None:
         backend = watched.backend(queue.source, queue.backend)
         for state in State:
             if state in backend.states:
-                for job in backend.jobs(queue.ref, JobQuery(state=state)).jobs:
+                for job in backend.list_jobs(queue.ref, JobQuery(state=state)).jobs:
                     assert job.problem is None
-                    assert backend.job(queue.ref, job.id).problem is None
+                    assert backend.read_job(queue.ref, job.id).problem is None
     for source in watched.sources.values():
         source.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.runtime import check as check_alerts
+from dashboard.alerts.runtime import check_settings as check_alerts
 from dashboard.cli import main
 from dashboard.errors import ConfigurationError
 from dashboard.settings import Settings, SourceSettings, load, redact_url

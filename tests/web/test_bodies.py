@@ -262,7 +262,7 @@ def test_an_undo_needs_the_reason_that_acts_need(
 def test_a_delete_whose_answer_is_lost_can_be_found_and_undone(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete = RQ.delete
+    delete = RQ.delete_jobs
 
     def cut(self: RQ, *args: Any) -> Any:
         delete(self, *args)

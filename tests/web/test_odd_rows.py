@@ -218,8 +218,8 @@ def test_a_running_job_that_nobody_foresaw_hides_no_worker(
         return real(token)
 
     monkeypatch.setattr(bullmq_running, "_holder", odd)
-    assert [work.job_id for worker in backend.workers(refs) for work in worker.work] == ["b"]
+    assert [work.job_id for worker in backend.list_workers(refs) for work in worker.work] == ["b"]
     monkeypatch.setattr(bullmq_workers._Queue, "_holders", odd)
-    (row,) = backend.workers(refs)
+    (row,) = backend.list_workers(refs)
     assert (row.id, row.state) == ("alpha", WorkerState.UNKNOWN)
     assert (row.problem or "").startswith("it could not be read: ")

@@ -21,7 +21,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dashboard.alerts.delivery.channels import discord, email_message, pagerduty, slack, teams, webhook
-from dashboard.alerts.delivery.message import PageLinks, compose
+from dashboard.alerts.delivery.message import PageLinks, build_message
 from dashboard.dead_letters.top_errors import texts_of
 from dashboard.model import JobQuery, State
 from dashboard.redact import MASK
@@ -297,13 +297,13 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
         texts = texts_of(backend.window(ref, JobQuery(state=State.DEAD)).rows, time.time())
         assert any(SEEN in text for text in texts)
         about = msgspec.structs.replace(note(), top_errors=texts, detail=seeds.text())
-        messages.append(compose("m", "firing", [about], PageLinks("https://q.example.com"), "ops"))
+        messages.append(build_message("m", "firing", [about], PageLinks("https://q.example.com"), "ops"))
     stored = msgspec.structs.replace(note(), top_errors=(seeds.text(),))  # by a release that masked less
-    messages.append(compose("m", "firing", [stored], PageLinks(None), "ops"))
+    messages.append(build_message("m", "firing", [stored], PageLinks(None), "ops"))
     for message in messages:
         assert message.top_errors
         sent = [each.payload(message) for each in (discord, slack, teams, webhook)]
-        sent += [pagerduty.events(message), email_message.html(message, with_picture=False)]
+        sent += [pagerduty.build_events(message), email_message.render_html(message, with_picture=False)]
         assert leaked(json.dumps(sent, ensure_ascii=False), seeds) == []
         assert leaked(repr(message), seeds) == []
 

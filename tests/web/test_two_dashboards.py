@@ -22,7 +22,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import main as doctor
 from dashboard.errors import ConfigurationError
 from dashboard.model import QueueRef, State
-from dashboard.nagios_check import judge
+from dashboard.nagios_check import evaluate_once
 from dashboard.sampling import sampler as sampling
 from dashboard.sampling.leadership import Leadership, holder_name
 from dashboard.sampling.sampler import Sampler
@@ -235,7 +235,7 @@ def test_alerts_of_the_other_are_not_shown_as_ours(
     answer = client.post("/api/v1/rules", json=made | {"id": "mine"}, headers=SAME)
     assert (answer.status_code, answer.get_json()["error"]["message"]) == (409, ELSEWHERE)
     # `queuedeck check`: by its own settings, and it says that nobody evaluates them.
-    _, troubles, problems = judge(load(environ={}, keywords=ours))
+    _, troubles, problems = evaluate_once(load(environ={}, keywords=ours))
     assert {trouble.rule.id for trouble in troubles}.isdisjoint({DEEP["id"], "made-there"})
     assert any(ELSEWHERE in problem for problem in problems)
     doctor(load(environ={}, keywords=ours))
@@ -433,7 +433,7 @@ def test_a_queue_that_bears_its_prefix_is_adopted(server: EmbeddedRedis, redis_c
         two = Sampler(watched, 2.0, "two")
         two.adopt(former, one.history)
         for backend in watched.backends["main"]:
-            backend.discover = lambda cursor, budget: Discovery((), complete=False, cursor=1)  # type: ignore[method-assign]
+            backend.discover_queues = lambda cursor, budget: Discovery((), complete=False, cursor=1)  # type: ignore[method-assign]
         assert [queue.name for queue in two.sample().queues] == ["mail", "shop:mail"]
     finally:
         watched.close()

@@ -56,7 +56,7 @@ def _find(
         refs += [ref for ref in queues_of(place.ref.source, place.ref.backend) if not ref.shared][:MAX_QUEUES]
     for ref in refs:
         try:
-            return backend.job(ref, job_id)
+            return backend.read_job(ref, job_id)
         except NotFound:
             continue
     return None

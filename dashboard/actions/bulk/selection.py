@@ -52,7 +52,7 @@ class BulkPreview:
 
 @dataclass(frozen=True, slots=True)
 class KnownDeadLetters:
-    """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole` = there are no more.
+    """Dead letters as last read: `list_jobs` among the `scanned` of `total`; `whole` = there are no more.
 
     `unread` = queues that could not be read, and why.
     """
@@ -80,7 +80,7 @@ def preview(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: i
     for place in spec.places:
         backend = backend_of(place.ref.source, place.ref.backend)
         with foreseen(_jobs_of(place)):
-            page = backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
+            page = backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
         total += page.total or 0
         exact = exact and page.total is not None and not page.at_least
         unread += _unread(place, page)
@@ -107,7 +107,9 @@ def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
     """The same, asked. Cost: that of a page with one job."""
     try:
         with foreseen(_jobs_of(place)):
-            return _unread(place, backend.jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=1)))
+            return _unread(
+                place, backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=1))
+            )
     except NotFound:
         return []
 
@@ -149,7 +151,9 @@ class _ActionSupport:
         source, name = place.ref.source, place.ref.backend
         key = (source, name, place.state, place.ref.shared)
         if key not in self._answers:
-            offered = self._backend_of(source, name).offered(place.state, shared=place.ref.shared, abandoned=True)
+            offered = self._backend_of(source, name).offered_actions(
+                place.state, shared=place.ref.shared, abandoned=True
+            )
             self._answers[key] = self._action in offered
         return self._answers[key]
 
@@ -219,7 +223,7 @@ def _pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
         query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
         try:
             with metered() as meter, foreseen(_jobs_of(place)):
-                picks = backend.picks(place.ref, query)
+                picks = backend.list_job_refs(place.ref, query)
         except NotFound:
             if at == 0:
                 raise

@@ -14,7 +14,7 @@ from .transport.redaction import Scrubber
 
 log = masked_logger(__name__)
 
-EVERY_S = 60.0
+INTERVAL_S = 60.0
 DEADLINE_S = 10.0
 
 
@@ -29,21 +29,21 @@ class DeadMansSwitch:
             raise ConfigurationError(f"ping_url: {exc}") from None
         if not endpoint.tls and not allow_private:
             raise ConfigurationError("ping_url: expected https://, or allow_private_webhooks = true")
-        self._transport = HTTPTransport(endpoint, Scrubber(endpoint.parts()), allow_private=allow_private)
-        self._due = float("-inf")
+        self._transport = HTTPTransport(endpoint, Scrubber(endpoint.secret_parts()), allow_private=allow_private)
+        self._next_due = float("-inf")
         self._busy = threading.Lock()
 
-    def all_is_well(self) -> None:
+    def ping_if_due(self) -> None:
         """To be called after each tick that evaluated and could deliver."""
-        if monotonic_s() < self._due or not self._busy.acquire(blocking=False):
+        if monotonic_s() < self._next_due or not self._busy.acquire(blocking=False):
             return
-        self._due = monotonic_s() + EVERY_S
-        threading.Thread(target=self._call, name="queuedeck-ping", daemon=True).start()
+        self._next_due = monotonic_s() + INTERVAL_S
+        threading.Thread(target=self._send_ping, name="queuedeck-ping", daemon=True).start()
 
-    def _call(self) -> None:
+    def _send_ping(self) -> None:
         try:
             with Deadline(DEADLINE_S) as deadline:
-                answer = self._transport.judge(self._transport.post(b"", {}, deadline))
+                answer = self._transport.result_from_answer(self._transport.post(b"", {}, deadline))
             if not answer.ok:
                 log.warning("ping_url returned %s %s", answer.status, answer.answer)
         finally:

@@ -21,8 +21,8 @@ from .channels.base import Message, MessageLine
 MAX_LABEL = 200
 MAX_DETAIL = 300
 MAX_URL = 2000  # characters; no channel links to a longer one
-_UNITS_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
-OPS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+OPERATOR_WORDS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 _MIN, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
 MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
@@ -42,30 +42,32 @@ class PageLinks:
     def __init__(self, public_url: str | None) -> None:
         self._base = public_url.rstrip("/") if public_url else None
 
-    def about(self, labels: AlertLabels) -> str | None:
+    def subject_url(self, labels: AlertLabels) -> str | None:
         """The page of a queue, or of all alerts."""
         if labels.source and labels.backend and labels.queue:
-            url = self._url("/queues/" + "/".join(map(_quoted, (labels.source, labels.backend, labels.queue))))
+            url = self._absolute_url(
+                "/queues/" + "/".join(map(_quote_segment, (labels.source, labels.backend, labels.queue)))
+            )
             if url is not None and len(url) <= MAX_URL:
                 return url
-        return self._url("/alerts")
+        return self._absolute_url("/alerts")
 
-    def ack(self, note: Notification) -> str | None:
+    def acknowledge_url(self, note: Notification) -> str | None:
         """The page that acknowledges an episode; None for one told without the store, which no page knows."""
         if note.episode.startswith(LOCAL):
             return None
-        return self._url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
+        return self._absolute_url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
 
-    def silence(self, note: Notification) -> str | None:
+    def silence_url(self, note: Notification) -> str | None:
         """The form of a silence for what the note is about, filled in."""
-        labels = {name: glob_of(value) for name, value in note.labels.items().items()}
-        return self._url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
+        labels = {name: glob_of(value) for name, value in note.labels.as_dict().items()}
+        return self._absolute_url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
 
-    def _url(self, path: str) -> str | None:
+    def _absolute_url(self, path: str) -> str | None:
         return None if self._base is None else self._base + path
 
 
-def compose(
+def build_message(
     message_id: str,
     kind: str,
     notes: Sequence[Notification],
@@ -87,7 +89,7 @@ def compose(
     sources = {note.labels.source for note in ordered}
     first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
     # All of them: each channel shows as many as it has room for, and tells how many more there are.
-    lines = [_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered]
+    lines = [_build_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered]
     going_on = kind in ("firing", "reminder", "flapping")
     return Message(
         id=message_id,
@@ -96,23 +98,23 @@ def compose(
         episode=worst.episode,
         rule_id=worst.rule_id,
         rule_name=worst.rule_name,
-        title=_title(worst, len(ordered)),
+        title=_build_title(worst, len(ordered)),
         lines=tuple(lines),
         runbook_url=worst.runbook_url,
-        ack_url=links.ack(worst) if going_on else None,
-        silence_url=links.silence(worst) if going_on else None,
-        source=clean(worst.labels.source) if len(sources) == 1 and worst.labels.source is not None else None,
-        queue=clean(worst.labels.queue) if one and worst.labels.queue is not None else None,
+        ack_url=links.acknowledge_url(worst) if going_on else None,
+        silence_url=links.silence_url(worst) if going_on else None,
+        source=clean_text(worst.labels.source) if len(sources) == 1 and worst.labels.source is not None else None,
+        queue=clean_text(worst.labels.queue) if one and worst.labels.queue is not None else None,
         started_at=instant(min((note.started_at for note in ordered if note.started_at is not None), default=None)),
         ended_at=instant(max((at for note in ordered if (at := _ended_at(note, ends)) is not None), default=None)),
         spark=worst.spark if one else (),
-        top_errors=tuple(clean(mask_text(text)) for text in worst.top_errors) if one else (),
+        top_errors=tuple(clean_text(mask_text(text)) for text in worst.top_errors) if one else (),
         most_named=sum(note.episode not in unnamed for note in ordered) if unnamed else None,
         references=first if worst.number > 1 else None,
     )
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """`text` without what cannot be printed, cut at MAX_LABEL."""
     shown = "".join(character if character.isprintable() else "�" for character in text[: MAX_LABEL + 1])
     return shown if len(text) <= MAX_LABEL else shown[: MAX_LABEL - 1] + "…"
@@ -129,21 +131,21 @@ def glob_of(name: str) -> str:
     return "".join(typed)
 
 
-def subject(labels: AlertLabels) -> str:
+def describe_labels(labels: AlertLabels) -> str:
     """What an instance looks at, in words."""
     if labels.queue is not None:
         queue = "all queues" if labels.queue == "*" else labels.queue  # the entry of what a library keeps for all
-        return f"{clean(queue)} ({clean(labels.backend or '')}, {clean(labels.source or '')})"
+        return f"{clean_text(queue)} ({clean_text(labels.backend or '')}, {clean_text(labels.source or '')})"
     if labels.backend is not None:
-        return f"{clean(labels.backend)} on {clean(labels.source or '')}"
+        return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
     if labels.source is not None:
-        return f"Redis {clean(labels.source)}"
+        return f"Redis {clean_text(labels.source)}"
     return f"channel {labels.channel}" if labels.channel is not None else "all"
 
 
-def _title(worst: Notification, count: int) -> str:
+def _build_title(worst: Notification, count: int) -> str:
     if count == 1:
-        return f"{worst.rule_name}: {subject(worst.labels)}"
+        return f"{worst.rule_name}: {describe_labels(worst.labels)}"
     return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'alerts'}"
 
 
@@ -157,31 +159,31 @@ def _worst_first(note: Notification) -> tuple[bool, float]:
     return note.value is None, -value if upwards else value
 
 
-def _line(note: Notification, end: Notification | None, links: PageLinks) -> MessageLine:
+def _build_line(note: Notification, end: Notification | None, links: PageLinks) -> MessageLine:
     metric = METRICS.get(note.metric)
     unit = metric.unit if metric else "count"
     peak = end.peak if end is not None else note.peak
     worst_shown = note.kind == "resolved" or end is not None
-    value = text_of(peak if worst_shown else note.value, unit)
+    value = format_figure(peak if worst_shown else note.value, unit)
     if value is not None and worst_shown:
         value = f"peak {value}"
-    threshold = text_of(note.threshold, unit)
+    threshold = format_figure(note.threshold, unit)
     if unit == "flag":  # the rule's name says it all; "yes, threshold yes" says nothing
         value = threshold = None
-    label = subject(note.labels)
+    label = describe_labels(note.labels)
     if note.detail:
         label = f"{label}: {mask_text(note.detail)[:MAX_DETAIL]}"
     return MessageLine(
         label=label,
         value_text=value,
-        threshold_text=f"{OPS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
-        since_text=_since(note, end),
-        url=links.about(note.labels),
+        threshold_text=f"{OPERATOR_WORDS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
+        since_text=_since_text(note, end),
+        url=links.subject_url(note.labels),
         episode=note.episode,
     )
 
 
-def _since(note: Notification, end: Notification | None) -> str | None:
+def _since_text(note: Notification, end: Notification | None) -> str | None:
     began = instant(note.started_at)
     if began is None or note.started_at is None:
         return None
@@ -190,26 +192,26 @@ def _since(note: Notification, end: Notification | None) -> str | None:
     if ended_at is None:
         return since
     reason = (end or note).reason
-    return f"{since}, for {duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
+    return f"{since}, for {format_duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
 
 
-def text_of(value: float | None, unit: str) -> str | None:
+def format_figure(value: float | None, unit: str) -> str | None:
     """A figure with its unit, for people; None for None."""
     if value is None:
         return None
     if unit == "s":
-        return duration(value)
+        return format_duration(value)
     if unit == "ratio":
         return f"{value * 100:.3g} %" if value < 10 else f"{value * 100:.0f} %"
     if unit == "bytes":
-        return size(value)
+        return format_size(value)
     if unit == "flag":
         return "yes" if value else "no"
     number = f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
     return number + {"per_min": " per minute", "per_h": " per hour"}.get(unit, "")
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds in the two largest units that matter: "45 s", "5 min 10 s", "3 h 2 min", "2 d 4 h"."""
     seconds = max(seconds, 0.0)
     if seconds < 10:
@@ -225,14 +227,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def size(amount: float) -> str:
+def format_size(amount: float) -> str:
     """Bytes in the unit that gives a small number."""
-    for unit in _UNITS_BYTES[:-1]:
+    for unit in _BYTE_UNITS[:-1]:
         if abs(amount) < 1024:
             return f"{amount:.3g} {unit}"
         amount /= 1024
-    return f"{amount:.3g} {_UNITS_BYTES[-1]}"
+    return f"{amount:.3g} {_BYTE_UNITS[-1]}"
 
 
-def _quoted(text: str) -> str:
+def _quote_segment(text: str) -> str:
     return quote(text.encode("utf-8", "surrogateescape"), safe="")

@@ -18,16 +18,16 @@ from ...store.packing import unpack
 from ...store.redis_store import Store
 from .. import keys
 from ..notification import Notification, QueuedNotification
-from ..store import ENQUEUE, count, message_fields, message_keys
+from ..store import ENQUEUE, message_fields, message_keys, parse_count
 
 VISIBILITY_MS = 60_000
-OLDEST_MS = 86_400_000
-LONGEST_PAUSE_MS = 900_000  # what a provider may ask for, which is more than any pause of ours
+MAX_AGE_MS = 86_400_000
+MAX_PAUSE_MS = 900_000  # what a provider may ask for, which is more than any pause of ours
 SENT_TTL_MS = 86_400_000
 DEAD_TTL_MS = 7 * 86_400_000
 MAX_SENT = 10_000
 MAX_GROUP = 200
-MAX_OLD = 50
+MAX_EXPIRED = 50
 # How far ahead of its time a sibling may go out with the first of its group: the longest group wait there is.
 HORIZON_MS = 300_000
 
@@ -139,7 +139,7 @@ return answer
 # it was named or ended, and the episode.
 # Answers 1; 0 when it was done with already. What is sent is sent, whoever holds it by now; giving it up needs the
 # token.
-_DONE = (
+_CLOSE_CLAIM = (
     f"""{ENQUEUE}"""
     + """
 local root, channel, lead, outcome = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
@@ -204,7 +204,7 @@ return 1
 )
 
 # KEYS due, sent. ARGV prefix, id, token, ms to wait, "1" when the attempt counts, log entry, most log entries.
-_LATER = """
+_SCHEDULE_RETRY = """
 append(KEYS[2], ARGV[7], 'e', ARGV[6])
 local name = sound(ARGV[1] .. ':msg:' .. ARGV[2], 'h')
 if redis.call('HGET', name, 'token') ~= ARGV[3] or redis.call('HGET', name, 'state') ~= 'sending' then return 0 end
@@ -218,7 +218,7 @@ return 1
 """
 
 # KEYS message, due, chain, unsent, dead. ARGV id. Answers 1 when a given-up message is on its way again.
-_REVIVE = (
+_REQUEUE_FAILED = (
     f"""{ENQUEUE}"""
     + """
 if redis.call('HGET', KEYS[1], 'state') ~= 'dead' then return 0 end
@@ -250,7 +250,7 @@ return 1
 # KEYS unsent, dead. ARGV most messages to look at, ms that a claim is visible, longest ms that one waits between two
 # attempts. Makes due again what nothing would ever send, since the set of what is due or the chain of it is gone, and
 # what a clock that was set back would send far too late; forgets ids without a message. Answers how many are due again.
-_MEND = """
+_REPAIR_ENTRIES = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local mended = 0
@@ -348,7 +348,7 @@ class NotificationClaim:
     members: tuple[ClaimedNotification, ...]
 
     @property
-    def fallback(self) -> str | None:
+    def fallback_channel(self) -> str | None:
         """The channel to turn to when this one gives up."""
         found = self.members[0].note.fallback if self.members else None
         return found if found != self.channel else None
@@ -360,7 +360,7 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def claim(
+    def claim_next(
         self, channel: str, token: str, *, groups: bool, spacing_s: float, names: int = MAX_GROUP
     ) -> NotificationClaim | None:
         """What is to be sent next on a channel, ours for 60 s; None when nothing is due.
@@ -369,7 +369,7 @@ class Outbox:
         """
         answer = self.store.script(
             _CLAIM,
-            (keys.due(channel), keys.UNSENT, keys.pace(channel), keys.unnamed(channel)),
+            (keys.due_key(channel), keys.UNSENT, keys.pace_key(channel), keys.unnamed_key(channel)),
             *(
                 self.store.prefix,
                 channel,
@@ -391,11 +391,13 @@ class Outbox:
             note = unpack(body, Notification)
             kind = merged.decode("ascii", "replace")
             if note is not None:
-                members.append(ClaimedNotification(_text(name), note, orphan == b"1", _text(thread), unnamed == b"1"))
-        age_s = max(0.0, (count(now_ms) - (count(made_ms) or count(now_ms))) / 1000)
-        return NotificationClaim(_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))
+                members.append(
+                    ClaimedNotification(_decode_text(name), note, orphan == b"1", _decode_text(thread), unnamed == b"1")
+                )
+        age_s = max(0.0, (parse_count(now_ms) - (parse_count(made_ms) or parse_count(now_ms))) / 1000)
+        return NotificationClaim(_decode_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))
 
-    def done(
+    def close_claim(
         self,
         claim: NotificationClaim,
         outcome: str,
@@ -406,14 +408,14 @@ class Outbox:
     ) -> bool:
         """Close a claim: `sent`, `dead` (given up) or `skipped` (nobody waits for it); False when it was closed before.
 
-        With `fallback`, what is given up or skipped goes out there. `named` = of each episode that the message told of
+        With `fallback_channel`, what is given up or skipped goes out there. `named` = of each episode that the message told of
         for the first time, or ended, whether by name: the end of one that was only counted is not told by name either.
         """
         done = self.store.script(
-            _DONE,
+            _CLOSE_CLAIM,
             (
-                *(keys.due(claim.channel), keys.UNSENT, keys.DEAD, keys.SENT),
-                *(keys.due(fallback or claim.channel), keys.unnamed(claim.channel)),
+                *(keys.due_key(claim.channel), keys.UNSENT, keys.DEAD, keys.SENT),
+                *(keys.due_key(fallback or claim.channel), keys.unnamed_key(claim.channel)),
             ),
             *(self.store.prefix, claim.channel, claim.id, claim.token, outcome, msgspec.json.encode(attempt), MAX_SENT),
             *(SENT_TTL_MS, DEAD_TTL_MS, keys.MAX_DEAD, fallback or "", keys.MAX_UNNAMED, keys.UNNAMED_TTL_MS),
@@ -421,11 +423,13 @@ class Outbox:
         )
         return bool(done)
 
-    def later(self, claim: NotificationClaim, wait_s: float, attempt: DeliveryAttempt, *, counts: bool) -> bool:
+    def schedule_retry(
+        self, claim: NotificationClaim, wait_s: float, attempt: DeliveryAttempt, *, counts: bool
+    ) -> bool:
         """Try a claim again after `wait_s`; False when somebody else holds it by now."""
         done = self.store.script(
-            _LATER,
-            (keys.due(claim.channel), keys.SENT),
+            _SCHEDULE_RETRY,
+            (keys.due_key(claim.channel), keys.SENT),
             *(
                 self.store.prefix,
                 claim.id,
@@ -438,16 +442,16 @@ class Outbox:
         )
         return bool(done)
 
-    def give_up_old(self, now: float) -> int:
+    def fail_expired(self, now: float) -> int:
         """Give up what could not be sent within a day, such as messages to a channel that is no longer there.
 
         Answers how many. The leader calls it now and then. Cost: 1 round trip, one more per message, at most 50.
         """
-        before = int(now * 1000) - OLDEST_MS - VISIBILITY_MS
-        (names,) = self.store.ask(("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_OLD))
+        before = int(now * 1000) - MAX_AGE_MS - VISIBILITY_MS
+        (names,) = self.store.ask(("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_EXPIRED))
         names = names or ()
         for name in names:
-            message_id = _text(name)
+            message_id = _decode_text(name)
             channel = message_id.rpartition(":")[2]
             attempt = DeliveryAttempt(
                 id=message_id,
@@ -461,35 +465,41 @@ class Outbox:
                 status="old",
                 answer="not delivered within 24 h",
             )
-            self.done(NotificationClaim(message_id, channel, "", 0, 0.0, attempt.kind, ()), "dead", attempt)
+            self.close_claim(NotificationClaim(message_id, channel, "", 0, 0.0, attempt.kind, ()), "dead", attempt)
         return len(names)
 
-    def tidy(self, now: float) -> None:
-        """What the leader does now and then: `give_up_old` and `mend`."""
-        self.give_up_old(now)
-        self.mend()
+    def maintain(self, now: float) -> None:
+        """What the leader does now and then: `fail_expired` and `repair_entries`."""
+        self.fail_expired(now)
+        self.repair_entries()
 
-    def mend(self) -> int:
+    def repair_entries(self) -> int:
         """Make due what nothing would send any more, because a key of it was lost or the store's clock was set back;
         how many. The leader calls it now and then."""
-        arguments = (keys.MAX_DEAD, VISIBILITY_MS, LONGEST_PAUSE_MS)
-        return int(self.store.script(_MEND, (keys.UNSENT, keys.DEAD), *arguments))
+        arguments = (keys.MAX_DEAD, VISIBILITY_MS, MAX_PAUSE_MS)
+        return int(self.store.script(_REPAIR_ENTRIES, (keys.UNSENT, keys.DEAD), *arguments))
 
     def enqueue(self, message: QueuedNotification) -> bool:
         """Put in a message that belongs to no state; False when its id is there already."""
         return bool(self.store.script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
 
-    def revive(self, message_id: str, fp: str) -> bool:
+    def requeue_failed(self, message_id: str, fp: str) -> bool:
         """Send a given-up message after all; False when it is not given up."""
         channel = message_id.rpartition(":")[2]
         return bool(
             self.store.script(
-                _REVIVE,
-                (keys.message(message_id), keys.due(channel), keys.chain(channel, fp), keys.UNSENT, keys.DEAD),
+                _REQUEUE_FAILED,
+                (
+                    keys.message_key(message_id),
+                    keys.due_key(channel),
+                    keys.chain_key(channel, fp),
+                    keys.UNSENT,
+                    keys.DEAD,
+                ),
                 message_id,
             )
         )
 
 
-def _text(raw: Reply) -> str:
+def _decode_text(raw: Reply) -> str:
     return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)

@@ -14,18 +14,18 @@ from ...clock import monotonic_s, now_s
 from ...errors import BackendUnavailable, QueuedeckError
 from ...redact import masked_logger
 from .channels.base import Channel, DeliveryResult, Message
-from .message import PageLinks, compose
-from .outbox import LONGEST_PAUSE_MS, OLDEST_MS, DeliveryAttempt, NotificationClaim, Outbox
+from .message import PageLinks, build_message
+from .outbox import MAX_AGE_MS, MAX_PAUSE_MS, DeliveryAttempt, NotificationClaim, Outbox
 
 log = masked_logger(__name__)
 
 DEADLINE_S = 10.0
 STOP_WAIT_S = 15.0  # for the send in hand
 POLL_S = 0.5
-TROUBLE_S = 2.0  # before the store is asked again after it failed
+ERROR_PAUSE_S = 2.0  # before the store is asked again after it failed
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 300.0
-LONGEST_RETRY_AFTER_S = LONGEST_PAUSE_MS / 1000
+LONGEST_RETRY_AFTER_S = MAX_PAUSE_MS / 1000
 MAX_ANSWER = 500
 
 
@@ -43,16 +43,16 @@ class NotificationSender:
         self._channels = channels
         self._links = links
         self._stop = threading.Event()
-        self._wake = {name: threading.Event() for name in channels}
-        self._dice = random.Random(secrets.randbits(64))  # noqa: S311 jitter, not a secret
+        self._wake_events = {name: threading.Event() for name in channels}
+        self._random = random.Random(secrets.randbits(64))  # noqa: S311 jitter, not a secret
         self._threads = [
-            threading.Thread(target=self._run, args=(channel,), name=f"queuedeck-notify-{name}", daemon=True)
+            threading.Thread(target=self._run_channel, args=(channel,), name=f"queuedeck-notify-{name}", daemon=True)
             for name, channel in channels.items()
         ]
         # What a channel answered while the outbox could not be told of it, by channel: else the message would be sent
         # again when its claim runs out, and the next one would wait for that.
-        self._unnoted: dict[str, tuple[NotificationClaim, DeliveryResult, dict[str, bool]]] = {}
-        self._asked: dict[str, float] = {}  # monotonic: when the outbox last answered, by channel
+        self._unrecorded: dict[str, tuple[NotificationClaim, DeliveryResult, dict[str, bool]]] = {}
+        self._last_polled: dict[str, float] = {}  # monotonic: when the outbox last answered, by channel
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -62,7 +62,7 @@ class NotificationSender:
     def stop(self) -> None:
         """Take nothing new and finish the send in hand, for at most 15 s."""
         self._stop.set()
-        for event in self._wake.values():
+        for event in self._wake_events.values():
             event.set()
         until = monotonic_s() + STOP_WAIT_S
         for thread in self._threads:
@@ -71,16 +71,16 @@ class NotificationSender:
 
     def wake(self) -> None:
         """Look now: something was put into the outbox."""
-        for event in self._wake.values():
+        for event in self._wake_events.values():
             event.set()
 
-    def delivers(self, within_s: float) -> bool:
+    def is_delivering(self, within_s: float) -> bool:
         """Whether every channel's loop has asked the outbox lately: none is dead, hung or cut off."""
         now = monotonic_s()
-        return all(now - self._asked.get(name, float("-inf")) <= within_s for name in self._channels)
+        return all(now - self._last_polled.get(name, float("-inf")) <= within_s for name in self._channels)
 
-    def _run(self, channel: Channel) -> None:
-        wake = self._wake[channel.id]
+    def _run_channel(self, channel: Channel) -> None:
+        wake = self._wake_events[channel.id]
         while not self._stop.is_set():
             pause_s = POLL_S
             try:
@@ -88,79 +88,79 @@ class NotificationSender:
                     pass
             except QueuedeckError as exc:
                 log.info("channel %s: cannot read the outbox: %s", channel.id, exc.message)
-                pause_s = TROUBLE_S
+                pause_s = ERROR_PAUSE_S
             except Exception:
                 log.exception("channel %s: failed to process a notification", channel.id)
-                pause_s = TROUBLE_S
+                pause_s = ERROR_PAUSE_S
             wake.wait(pause_s)
             wake.clear()
 
     def deliver_one(self, channel: Channel) -> bool:
         """Send what is due next on a channel; False when nothing is. Raises BackendUnavailable."""
-        self._note(channel.id)
+        self._record_result(channel.id)
         token = secrets.token_hex(8)
-        claim = self._outbox.claim(
-            channel.id, token, groups=channel.groups, spacing_s=channel.spacing_s, names=channel.shows
+        claim = self._outbox.claim_next(
+            channel.id, token, groups=channel.can_group, spacing_s=channel.spacing_s, names=channel.max_lines
         )
-        self._asked[channel.id] = monotonic_s()
+        self._last_polled[channel.id] = monotonic_s()
         if claim is None:
             return False
         if not claim.members:
-            self._close(claim, "skipped", DeliveryResult(ok=False, status="unreadable"))
+            self._close_claim(claim, "skipped", DeliveryResult(ok=False, status="unreadable"))
             return True
         if all(member.orphan for member in claim.members):
             note = DeliveryResult(
                 ok=False, status="skipped", answer="the firing notification was never delivered to this channel"
             )
-            self._close(claim, "skipped", note, divert=True)
+            self._close_claim(claim, "skipped", note, divert=True)
             return True
         if all(member.unnamed for member in claim.members):
             note = DeliveryResult(
                 ok=False, status="skipped", answer="earlier notifications to this channel did not name these alerts"
             )
-            self._close(claim, "skipped", note)
+            self._close_claim(claim, "skipped", note)
             return True
-        if claim.age_s * 1000 > OLDEST_MS:
-            self._close(
+        if claim.age_s * 1000 > MAX_AGE_MS:
+            self._close_claim(
                 claim, "dead", DeliveryResult(ok=False, status="old", answer="not delivered within 24 h"), divert=True
             )
             return True
         notes = [member.note for member in claim.members]
         threads = {member.note.episode: member.thread for member in claim.members if member.thread}
         unnamed = {member.note.episode for member in claim.members if member.unnamed}
-        message = compose(claim.id, claim.kind, notes, self._links, channel.id, threads, unnamed)
+        message = build_message(claim.id, claim.kind, notes, self._links, channel.id, threads, unnamed)
         delivered = channel.send(message, DEADLINE_S)
-        self._asked[channel.id] = monotonic_s()
-        self._unnoted[channel.id] = claim, delivered, _named(claim, message, channel.shows)
-        self._note(channel.id)
+        self._last_polled[channel.id] = monotonic_s()
+        self._unrecorded[channel.id] = claim, delivered, _named_episodes(claim, message, channel.max_lines)
+        self._record_result(channel.id)
         return True
 
-    def _note(self, name: str) -> None:
+    def _record_result(self, name: str) -> None:
         """Tell the outbox what a channel answered, if that is still to be done."""
-        unnoted = self._unnoted.pop(name, None)
+        unnoted = self._unrecorded.pop(name, None)
         if unnoted is None:
             return
         try:
-            self._settle(*unnoted)
+            self._settle_claim(*unnoted)
         except BackendUnavailable:
-            self._unnoted[name] = unnoted
+            self._unrecorded[name] = unnoted
             raise
 
-    def _settle(self, claim: NotificationClaim, delivered: DeliveryResult, named: Mapping[str, bool]) -> None:
+    def _settle_claim(self, claim: NotificationClaim, delivered: DeliveryResult, named: Mapping[str, bool]) -> None:
         if delivered.ok:
-            self._close(claim, "sent", delivered, named=named)
+            self._close_claim(claim, "sent", delivered, named=named)
         elif delivered.permanent:
             log.warning("channel %s: gave up on notification %s: %s", claim.channel, claim.id, delivered.status)
-            self._close(claim, "dead", delivered, divert=True)
+            self._close_claim(claim, "dead", delivered, divert=True)
         else:
             asked = delivered.retry_after_s or None  # one that asks for no pause leaves it to us
-            wait_s = back_off_s(claim.attempts, self._dice)
+            wait_s = back_off_s(claim.attempts, self._random)
             if asked is not None:
                 wait_s = min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
-            attempt = _attempt(claim, "retry", delivered, next_in_s=round(wait_s, 1))
-            self._outbox.later(claim, wait_s, attempt, counts=asked is None)
+            attempt = _build_attempt(claim, "retry", delivered, next_in_s=round(wait_s, 1))
+            self._outbox.schedule_retry(claim, wait_s, attempt, counts=asked is None)
 
-    def _close(
+    def _close_claim(
         self,
         claim: NotificationClaim,
         outcome: str,
@@ -169,13 +169,15 @@ class NotificationSender:
         divert: bool = False,
         named: Mapping[str, bool] | None = None,
     ) -> None:
-        fallback = claim.fallback if divert and claim.fallback in self._channels else None
-        self._outbox.done(claim, outcome, _attempt(claim, outcome, delivered), fallback=fallback, named=named)
+        fallback = claim.fallback_channel if divert and claim.fallback_channel in self._channels else None
+        self._outbox.close_claim(
+            claim, outcome, _build_attempt(claim, outcome, delivered), fallback=fallback, named=named
+        )
         if fallback is not None:
-            self._wake[fallback].set()
+            self._wake_events[fallback].set()
 
 
-def _named(claim: NotificationClaim, message: Message, shows: int) -> dict[str, bool]:
+def _named_episodes(claim: NotificationClaim, message: Message, shows: int) -> dict[str, bool]:
     """Of each episode that the message tells of for the first time, names, or ends: whether nobody need remember that
     its name was not told."""
     shown = {line.episode for line in message.lines[:shows][: message.most_named]}
@@ -185,7 +187,7 @@ def _named(claim: NotificationClaim, message: Message, shows: int) -> dict[str, 
     return {note.episode: note.episode in shown for note in begins if note.kind in ("firing", "flapping", "reminder")}
 
 
-def _attempt(
+def _build_attempt(
     claim: NotificationClaim, outcome: str, delivered: DeliveryResult, next_in_s: float | None = None
 ) -> DeliveryAttempt:
     note = claim.members[0].note if claim.members else None

@@ -28,19 +28,19 @@ from ...clock import monotonic_s, now_s
 from ...errors import BackendUnavailable, Forbidden, QueuedeckError
 from ...model import Value
 from ...redact import masked_logger
-from ..evaluation.evaluator import fits
+from ..evaluation.evaluator import matches_glob
 from ..evaluation.state_machine import AlertLabels
 from ..notification import LOCAL, HistoryEntry, Notification
 from ..rules.rule import Rule, Severity
 from ..silences import ActiveSilences
 from .channels.base import Channel
-from .message import PageLinks, compose
+from .message import PageLinks, build_message
 from .sender import DEADLINE_S, LONGEST_RETRY_AFTER_S, back_off_s
 
 log = masked_logger(__name__)
 
-OTHERS_WAIT_S = 30.0
-LONGEST_TICK_S = 10.0  # what one failed tick may add: it waits for connect and read time-outs
+FOLLOWER_WAIT_S = 30.0
+MAX_TICK_S = 10.0  # what one failed tick may add: it waits for connect and read time-outs
 MAX_SPOOL_BYTES = 65_536
 UNREACHABLE = "redis.unreachable_s"
 REFUSED = "redis.writes_refused"
@@ -61,7 +61,7 @@ class OutageRecord(Value, frozen=True, kw_only=True):
     recorded: bool = False
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether nothing is left to tell."""
         return self.ended is not None and set(self.channels) <= {*self.ended_told, *self.given_up}
 
@@ -80,7 +80,7 @@ def spool_folder(configured: str | None) -> Path:
 
 
 class StoreOutageNotifier:
-    """Told of every tick whether the store could be used. `failed` and `well` are called by one thread."""
+    """Told of every tick whether the store could be used. `record_failure` and `record_success` are called by one thread."""
 
     def __init__(
         self,
@@ -99,91 +99,91 @@ class StoreOutageNotifier:
         self._links = links
         self._file = folder / f"{name}.spool"
         self._lock_file = folder / f"{name}.lock"
-        self._record = record
-        self._lock: int | None = None
-        self._speaks = False
+        self._record_history = record
+        self._lock_descriptor: int | None = None
+        self._notifies = False
         self._failing_s = 0.0
         self._metric: str | None = None
-        self._last = monotonic_s()
+        self._last_tick = monotonic_s()
         self._began_at = 0.0
-        self._spool: OutageRecord | None = None
-        self._worked = False  # whether the store could ever be used
-        self._guard = threading.Lock()
+        self._outage: OutageRecord | None = None
+        self._was_usable = False  # whether the store could ever be used
+        self._outage_lock = threading.Lock()
         self._change = threading.Event()
         self._stop = threading.Event()
-        self._sender: threading.Thread | None = None
+        self._sender_thread: threading.Thread | None = None
 
     @property
-    def speaking(self) -> bool:
+    def is_notifying(self) -> bool:
         """Whether this process speaks for its host."""
-        return self._speaks
+        return self._notifies
 
-    def failed(
+    def record_failure(
         self, problem: QueuedeckError, rules: tuple[Rule, ...], mutes: ActiveSilences, *, led: bool, epoch: int
     ) -> None:
         """A tick could not use the store; `led` = this process was the last leader, of `epoch` as far as it knows.
 
         `rules` and `mutes` as the store last told them: whoever takes Redis down within a window must not be called.
         """
-        if isinstance(problem, Forbidden) and not self._worked:
+        if isinstance(problem, Forbidden) and not self._was_usable:
             return  # a user who may not write was never meant to: the pages and `queuedeck checker` say what to grant
-        metric = kind_of(problem)
-        passed, self._last = monotonic_s() - self._last, monotonic_s()
+        metric = metric_from_problem(problem)
+        passed, self._last_tick = monotonic_s() - self._last_tick, monotonic_s()
         if self._metric is None:
             self._began_at, self._failing_s = now_s(), 0.0
         else:
-            self._failing_s += min(max(passed, 0.0), max(2 * self._interval_s, LONGEST_TICK_S))
+            self._failing_s += min(max(passed, 0.0), max(2 * self._interval_s, MAX_TICK_S))
         self._metric = self._metric or metric
         if metric == UNREACHABLE:  # a server that refuses and then dies is the worse of the two
             self._metric = metric
-        if self.speaking:
-            self._relapsed()
+        if self.is_notifying:
+            self._reopen_outage()
             return
-        rule = rule_for(rules, self._metric, self._source)
-        if rule is not None and self._failing_s >= _due_s(rule) + (0.0 if led else OTHERS_WAIT_S):
+        rule = find_rule(rules, self._metric, self._source)
+        if rule is not None and self._failing_s >= _minimum_outage_s(rule) + (0.0 if led else FOLLOWER_WAIT_S):
             labels = AlertLabels(source=self._source)
             # By the clock of this host, since that of the store cannot be asked.
-            if mutes.silence_of(rule.id, rule.severities[0], labels, now_s()) is None:
-                self._speak(rule, problem, epoch)
+            if mutes.find_silence(rule.id, rule.severities[0], labels, now_s()) is None:
+                self._announce_outage(rule, problem, epoch)
 
-    def well(self) -> None:
+    def record_success(self) -> None:
         """A tick used the store without trouble."""
-        self._metric, self._failing_s, self._last = None, 0.0, monotonic_s()
-        self._worked = True
-        if not self.speaking and self._file.exists() and self._take_lock():
-            self._adopt()
-        with self._guard:
-            spool = self._spool
+        self._metric, self._failing_s, self._last_tick = None, 0.0, monotonic_s()
+        self._was_usable = True
+        if not self.is_notifying and self._file.exists() and self._take_lock():
+            self._resume_outage()
+        with self._outage_lock:
+            spool = self._outage
             if spool is None or spool.ended is not None:
                 return
             note = msgspec.structs.replace(
                 spool.note, kind="resolved", number=2, at=now_s(), ended_at=now_s(), spark=(), detail=None
             )
-            self._keep(msgspec.structs.replace(spool, ended=note))
+            self._save_outage(msgspec.structs.replace(spool, ended=note))
         self._change.set()
 
     def stop(self) -> None:
         """End the sending; the spool stays for whoever comes next."""
         self._stop.set()
         self._change.set()
-        if self._sender is not None and self._sender.is_alive():
-            self._sender.join(DEADLINE_S + 1)
-        self._release()
+        if self._sender_thread is not None and self._sender_thread.is_alive():
+            self._sender_thread.join(DEADLINE_S + 1)
+        self._release_lock()
 
-    def _relapsed(self) -> None:
+    def _reopen_outage(self) -> None:
         """The store failed again before the end was told to all: then it has not ended."""
-        with self._guard:
-            if self._spool is not None and self._spool.ended is not None and not self._spool.ended_told:
-                self._keep(msgspec.structs.replace(self._spool, ended=None))
+        with self._outage_lock:
+            if self._outage is not None and self._outage.ended is not None and not self._outage.ended_told:
+                self._save_outage(msgspec.structs.replace(self._outage, ended=None))
 
-    def _speak(self, rule: Rule, problem: QueuedeckError, epoch: int) -> None:
+    def _announce_outage(self, rule: Rule, problem: QueuedeckError, epoch: int) -> None:
         if not self._take_lock():
             return
-        self._adopt()
-        if self._spool is not None:
+        self._resume_outage()
+        if self._outage is not None:
             return
         severity = rule.severities[0]
-        names = tuple(name for name in rule.speaks_to(severity) or self._channels if name in self._channels)
+        names = tuple(name for name in rule.severity_channels(severity) or self._channels if name in self._channels)
         episode = LOCAL + hashlib.sha256(f"{self._source}|{rule.metric}|{epoch}".encode()).hexdigest()[:16]
         note = Notification(
             kind="firing",
@@ -204,30 +204,30 @@ class StoreOutageNotifier:
             runbook_url=rule.runbook_url,
         )
         log.error("the store is unavailable; sending the alert directly from this process: %s", problem.message)
-        with self._guard:
-            self._keep(OutageRecord(note=note, channels=names))
+        with self._outage_lock:
+            self._save_outage(OutageRecord(note=note, channels=names))
         self._start_sender()
 
-    def _adopt(self) -> None:
+    def _resume_outage(self) -> None:
         """Go on with what another process of this host had begun to tell."""
-        spool = _read(self._file)
-        if spool is None or spool.finished:
+        spool = _read_outage(self._file)
+        if spool is None or spool.is_finished:
             if spool is not None:
                 self._file.unlink(missing_ok=True)
             if self._metric is None:
-                self._release()
+                self._release_lock()
             return
-        with self._guard:
-            self._spool = msgspec.structs.replace(
+        with self._outage_lock:
+            self._outage = msgspec.structs.replace(
                 spool, channels=tuple(name for name in spool.channels if name in self._channels)
             )
         self._start_sender()
 
     def _start_sender(self) -> None:
         self._change.set()
-        if self._sender is None or not self._sender.is_alive():
-            self._sender = threading.Thread(target=self._send_all, name="queuedeck-local", daemon=True)
-            self._sender.start()
+        if self._sender_thread is None or not self._sender_thread.is_alive():
+            self._sender_thread = threading.Thread(target=self._send_all, name="queuedeck-local", daemon=True)
+            self._sender_thread.start()
 
     def _send_all(self) -> None:
         """Tell every channel what is to be told, all at once, until the outage is over and all of it is told."""
@@ -244,13 +244,13 @@ class StoreOutageNotifier:
                     wait_s = sending.pop(name).result()
                     attempts[name] = attempts.get(name, 0) + 1 if wait_s else 0
                     due[name] = monotonic_s() + wait_s
-                with self._guard:
-                    spool = self._spool
-                if spool is None or self._finish(spool):
+                with self._outage_lock:
+                    spool = self._outage
+                if spool is None or self._finish_outage(spool):
                     return
                 for name in spool.channels:
                     if name not in sending and monotonic_s() >= due.get(name, 0.0) and self._is_waiting(spool, name):
-                        future = senders.submit(self._send, name, attempts.get(name, 0) + 1, dice)
+                        future = senders.submit(self._send_pending, name, attempts.get(name, 0) + 1, dice)
                         future.add_done_callback(lambda _: self._change.set())
                         sending[name] = future
                 self._change.wait(0.5)
@@ -264,10 +264,10 @@ class StoreOutageNotifier:
             return False
         return name not in spool.told or spool.ended is not None
 
-    def _send(self, name: str, attempt: int, dice: random.Random) -> float:
+    def _send_pending(self, name: str, attempt: int, dice: random.Random) -> float:
         """Tell one channel what it has still to hear; the seconds to wait before it is tried again."""
-        with self._guard:
-            spool = self._spool
+        with self._outage_lock:
+            spool = self._outage
         if spool is None or not self._is_waiting(spool, name):
             return 0.0
         begun = name in spool.told
@@ -275,82 +275,82 @@ class StoreOutageNotifier:
         if spool.ended is not None:
             notes.append(spool.ended)
         kind = "both" if len(notes) == 2 else notes[0].kind
-        message = compose(notes[0].id_on(name), kind, notes, self._links, name)
+        message = build_message(notes[0].channel_message_id(name), kind, notes, self._links, name)
         delivered = self._channels[name].send(message, DEADLINE_S)
         if not delivered.ok and not delivered.permanent:
             asked = delivered.retry_after_s or None
             return back_off_s(attempt, dice) if asked is None else min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
-        with self._guard:
-            assert self._spool is not None
+        with self._outage_lock:
+            assert self._outage is not None
             changes: dict[str, tuple[str, ...]] = {}
             if not delivered.ok:
-                changes["given_up"] = (*self._spool.given_up, name)
+                changes["given_up"] = (*self._outage.given_up, name)
             else:
-                told = tuple(dict.fromkeys((*self._spool.told, name)))
+                told = tuple(dict.fromkeys((*self._outage.told, name)))
                 if spool.ended is None:
                     changes["told"] = told
-                elif self._spool.ended is None:  # it failed again while the end was being told: begin anew there
+                elif self._outage.ended is None:  # it failed again while the end was being told: begin anew there
                     changes["told"] = tuple(other for other in told if other != name)
                 else:
                     changes["told"] = told
-                    changes["ended_told"] = (*self._spool.ended_told, name)
-            self._keep(msgspec.structs.replace(self._spool, **changes))
+                    changes["ended_told"] = (*self._outage.ended_told, name)
+            self._save_outage(msgspec.structs.replace(self._outage, **changes))
         return 0.0
 
-    def _finish(self, spool: OutageRecord) -> bool:
+    def _finish_outage(self, spool: OutageRecord) -> bool:
         """Write a told outage into the history and let go of it; False while something is left to do."""
-        if not spool.finished or spool.ended is None:
+        if not spool.is_finished or spool.ended is None:
             return False
         try:
             for note in (spool.note, spool.ended) if not spool.recorded else ():
-                self._record(_entry(note))
+                self._record_history(_build_history_entry(note))
         except QueuedeckError as exc:
             log.info("could not write the outage to the alert history yet: %s", exc.message)
             self._stop.wait(1.0)
             return False
-        with self._guard:
-            self._spool = None
+        with self._outage_lock:
+            self._outage = None
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
-        self._release()
+        self._release_lock()
         return True
 
-    def _keep(self, spool: OutageRecord) -> None:
+    def _save_outage(self, spool: OutageRecord) -> None:
         """Remember, on disk first: who comes next reads nothing older than what was seen here.
 
         A full disk costs that file, not the alert.
         """
         try:
-            _write(self._file, spool)
+            _write_outage(self._file, spool)
         except OSError as exc:
             log.warning("cannot write the spool file: %s", exc.strerror)
-        self._spool = spool
+        self._outage = spool
 
     def _take_lock(self) -> bool:
-        if self._speaks:
+        if self._notifies:
             return True
         try:
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
             log.warning("cannot open the spool lock; this process sends the alert: %s", exc.strerror)
-            self._speaks = True
+            self._notifies = True
             return True  # fail open: a double is better than silence
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             return False
-        self._lock, self._speaks = descriptor, True
+        self._lock_descriptor, self._notifies = descriptor, True
         return True
 
-    def _release(self) -> None:
-        self._speaks = False
-        descriptor, self._lock = self._lock, None
+    def _release_lock(self) -> None:
+        self._notifies = False
+        descriptor, self._lock_descriptor = self._lock_descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
-def kind_of(problem: QueuedeckError) -> str:
+def metric_from_problem(problem: QueuedeckError) -> str:
     """The metric that such a failure of the store is about."""
     if isinstance(problem, BackendUnavailable):
         refusing = problem.reason in _REFUSING or _REFUSAL.search(problem.message) is not None
@@ -358,21 +358,21 @@ def kind_of(problem: QueuedeckError) -> str:
     return REFUSED
 
 
-def rule_for(rules: tuple[Rule, ...], metric: str, source: str) -> Rule | None:
+def find_rule(rules: tuple[Rule, ...], metric: str, source: str) -> Rule | None:
     """The rule in force about that metric of that source; None when there is none, or it is off."""
     for rule in rules:
-        if rule.enabled and rule.metric == metric and fits(rule.source, source):
+        if rule.enabled and rule.metric == metric and matches_glob(rule.source, source):
             return rule
     return None
 
 
-def _due_s(rule: Rule) -> float:
+def _minimum_outage_s(rule: Rule) -> float:
     """How long the outage must last: the threshold is one of seconds where the metric is."""
     threshold = rule.threshold(rule.severities[0])
     return rule.for_s + (threshold if rule.metric == UNREACHABLE else 0.0)
 
 
-def _entry(note: Notification) -> HistoryEntry:
+def _build_history_entry(note: Notification) -> HistoryEntry:
     lasted_s = max(0.0, note.ended_at - note.started_at) if note.ended_at and note.started_at else 0.0
     return HistoryEntry(
         kind=note.kind,
@@ -392,7 +392,7 @@ def _entry(note: Notification) -> HistoryEntry:
     )
 
 
-def _read(file: Path) -> OutageRecord | None:
+def _read_outage(file: Path) -> OutageRecord | None:
     try:
         with file.open("rb") as opened:
             return msgspec.json.decode(opened.read(MAX_SPOOL_BYTES), type=OutageRecord)
@@ -400,7 +400,7 @@ def _read(file: Path) -> OutageRecord | None:
         return None
 
 
-def _write(file: Path, spool: OutageRecord) -> None:
+def _write_outage(file: Path, spool: OutageRecord) -> None:
     """Replace the file as a whole, so that a crash leaves the old one or the new one."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
     try:

@@ -77,22 +77,22 @@ class DurationTracker:
         self._writable: set[str] = set()
         self._servers: dict[str, _ServerDurations] = {}
         self._growth: dict[str, tuple[float, float | None]] = {}  # rises of the past, dead at the last point
-        self._growth_of: int | None = None
+        self._growth_version: int | None = None
         self.queues: dict[str, QueueFacts] = {}
         self.sources: dict[str, SourceFacts] = {}
 
-    def keep(self) -> PersistedDurations:
+    def export_durations(self) -> PersistedDurations:
         """What to store for another leader."""
         return PersistedDurations(
-            no_progress_s=_lasting(self._no_progress),
-            paused_s=_lasting(self._paused),
-            unreachable_s=_lasting(self._unreachable),
-            no_data_s=_lasting(self._no_data),
-            link_down_s=_lasting(self._link_down),
+            no_progress_s=_nonzero_durations(self._no_progress),
+            paused_s=_nonzero_durations(self._paused),
+            unreachable_s=_nonzero_durations(self._unreachable),
+            no_data_s=_nonzero_durations(self._no_data),
+            link_down_s=_nonzero_durations(self._link_down),
             writable=tuple(sorted(self._writable)),
         )
 
-    def adopt(self, kept: PersistedDurations) -> None:
+    def restore_durations(self, kept: PersistedDurations) -> None:
         """Go on where another leader stopped."""
         self._no_progress = dict(kept.no_progress_s)
         self._paused = dict(kept.paused_s)
@@ -101,11 +101,11 @@ class DurationTracker:
         self._link_down = dict(kept.link_down_s)
         self._writable |= set(kept.writable)
 
-    def observe(self, snapshot: Snapshot, history: History, now: float, passed_s: float) -> None:
+    def observe_sample(self, snapshot: Snapshot, history: History, now: float, passed_s: float) -> None:
         """Take in a sample: `now` by the store's clock, `passed_s` since the last one, already bounded."""
-        if history.version != self._growth_of:
-            self._growth = _rises(history)
-            self._growth_of = history.version
+        if history.version != self._growth_version:
+            self._growth = _dead_rises(history)
+            self._growth_version = history.version
         unreadable: set[str] = {source.name for source in snapshot.sources if source.problems}
         down = {source.name for source in snapshot.sources if not source.reachable}
         self.queues = {}
@@ -116,27 +116,27 @@ class DurationTracker:
                 continue
             if queue.error is not None:
                 unreadable.add(queue.source)
-            self.queues[key] = self._of_queue(key, queue, passed_s)
+            self.queues[key] = self._observe_queue(key, queue, passed_s)
         for table in (self._no_progress, self._paused):
             for key in table.keys() - self.queues.keys():
                 del table[key]
         self.sources = {
-            source.name: self._of_source(source, source.name in unreadable, now, passed_s)
+            source.name: self._observe_source(source, source.name in unreadable, now, passed_s)
             for source in snapshot.sources
         }
 
-    def _of_queue(self, key: str, queue: QueueStats, passed_s: float) -> QueueFacts:
+    def _observe_queue(self, key: str, queue: QueueStats, passed_s: float) -> QueueFacts:
         depth = queue.depth
         waits = bool(depth) or (queue.overdue_s or 0.0) > 0
         return QueueFacts(
-            no_progress_s=self._stuck_s(key, queue, passed_s) if depth is not None else None,
+            no_progress_s=self._no_progress_s(key, queue, passed_s) if depth is not None else None,
             paused_s=None
             if depth is None or queue.paused is None
-            else _add(self._paused, key, passed_s, lasts=waits and queue.paused),
+            else _add_duration(self._paused, key, passed_s, lasts=waits and queue.paused),
             dead_growth_per_h=self._dead_growth(key, queue),
         )
 
-    def _stuck_s(self, key: str, queue: QueueStats, passed_s: float) -> float | None:
+    def _no_progress_s(self, key: str, queue: QueueStats, passed_s: float) -> float | None:
         if not queue.depth or queue.paused:  # somebody wanted that, and `queue.paused_s` tells of it
             self._no_progress[key] = 0.0
             return 0.0
@@ -156,33 +156,33 @@ class DurationTracker:
         past, last = self._growth.get(key, (0.0, None))
         return past + (max(0.0, dead - last) if last is not None else 0.0)
 
-    def _of_source(self, source: SourceStats, unreadable: bool, now: float, passed_s: float) -> SourceFacts:
+    def _observe_source(self, source: SourceStats, unreadable: bool, now: float, passed_s: float) -> SourceFacts:
         name = source.name
         facts = SourceFacts(
-            unreachable_s=_add(self._unreachable, name, passed_s, lasts=not source.reachable),
+            unreachable_s=_add_duration(self._unreachable, name, passed_s, lasts=not source.reachable),
             no_data_s=self._no_data.get(name, 0.0)
             if not source.reachable
-            else _add(self._no_data, name, passed_s, lasts=unreadable),
+            else _add_duration(self._no_data, name, passed_s, lasts=unreadable),
         )
         if not source.reachable:
             return facts
-        facts.writes_refused = self._refused(name, source.health)
+        facts.writes_refused = self._writes_refused(name, source.health)
         facts.link_down_s = self._link_down_s(name, source.health, passed_s)
         server = self._servers.setdefault(name, _ServerDurations())
-        _note(server, source.health, now)
-        facts.evicted_per_min, facts.rejected_per_min = _per_min(server, 1), _per_min(server, 2)
+        _record_health(server, source.health, now)
+        facts.evicted_per_min, facts.rejected_per_min = _rate_per_min(server, 1), _rate_per_min(server, 2)
         if server.limit and (source.health.memory_ratio or 0.0) > 0.5:
             facts.full_in_s, facts.never_full = forecast.full_in_s(tuple(server.used), server.limit)
         return facts
 
     def _link_down_s(self, name: str, health: RedisHealth, passed_s: float) -> float | None:
         """What the server says, and where it cannot say it (the link was never up) what was seen of it."""
-        seen = _add(self._link_down, name, passed_s, lasts=health.replica_link_up is False)
+        seen = _add_duration(self._link_down, name, passed_s, lasts=health.replica_link_up is False)
         if health.replica_link_up is None:
             return None
         return seen if health.replica_link_down_s is None else float(health.replica_link_down_s)
 
-    def _refused(self, name: str, health: RedisHealth) -> float | None:
+    def _writes_refused(self, name: str, health: RedisHealth) -> float | None:
         if health.write_probe is None:
             return None
         if health.write_probe == ACCEPTED:
@@ -193,7 +193,7 @@ class DurationTracker:
         return 1.0 if meant else None
 
 
-def _add(table: dict[str, float], key: str, passed_s: float, *, lasts: bool) -> float:
+def _add_duration(table: dict[str, float], key: str, passed_s: float, *, lasts: bool) -> float:
     """The duration of a state that lasts, or 0.0; 0.0 too when it has just begun."""
     if not lasts:
         table.pop(key, None)
@@ -202,11 +202,11 @@ def _add(table: dict[str, float], key: str, passed_s: float, *, lasts: bool) -> 
     return table[key]
 
 
-def _lasting(table: Mapping[str, float]) -> dict[str, float]:
+def _nonzero_durations(table: Mapping[str, float]) -> dict[str, float]:
     return {key: round(seconds, 3) for key, seconds in table.items() if seconds > 0}
 
 
-def _note(server: _ServerDurations, health: RedisHealth, now: float) -> None:
+def _record_health(server: _ServerDurations, health: RedisHealth, now: float) -> None:
     """Take in counters and memory; another run of the server, or a clock set back, begins anew."""
     stepped = bool(server.counters) and now < server.counters[-1][0]
     if health.run_id is None or health.run_id != server.run_id or stepped:
@@ -227,7 +227,7 @@ def _note(server: _ServerDurations, health: RedisHealth, now: float) -> None:
         server.used = deque([*list(server.used)[:-1:2], server.used[-1]])
 
 
-def _per_min(server: _ServerDurations, column: int) -> float | None:
+def _rate_per_min(server: _ServerDurations, column: int) -> float | None:
     """The rise of a counter per minute within the window; None before there are two readings of one run."""
     if len(server.counters) < 2:
         return None
@@ -238,7 +238,7 @@ def _per_min(server: _ServerDurations, column: int) -> float | None:
     return max(0.0, after - before) * 60.0 / max(span_s, COUNTER_WINDOW_S)
 
 
-def _rises(history: History) -> dict[str, tuple[float, float | None]]:
+def _dead_rises(history: History) -> dict[str, tuple[float, float | None]]:
     """Per queue: by how much its dead letters rose over the hour of history, and how many it had at the end of it."""
     found: dict[str, tuple[float, float | None]] = {}
     for key, series in history.queues.items():

@@ -16,7 +16,7 @@ import msgspec
 from ...globs import glob_matches
 from ...model import QueueStats, Snapshot
 from ...sampling.recent_history import History, key_of
-from ..rules.metrics import IDLE, METRICS, AtLeast, Figure, workers_of_library
+from ..rules.metrics import IDLE, METRICS, AtLeast, Figure, count_library_workers
 from ..rules.rule import Rule, Severity
 from ..silences import ActiveSilences
 from . import state_machine
@@ -56,7 +56,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     says: tuple[PendingNotification, ...]
 
     @property
-    def weighs(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether more than the time and the value moved."""
         before, after = self.before, self.after
         return bool(
@@ -103,9 +103,9 @@ class Evaluator:
     """Evaluates one sample after the other; keeps the memory between them. Not thread-safe."""
 
     def __init__(self, interval_s: float, memory: DurationTracker | None = None) -> None:
-        self.memory = memory or DurationTracker()
+        self.durations = memory or DurationTracker()
         self.interval_s = interval_s
-        self.hours = RuleHistoryRecorder(interval_s)
+        self.history_recorder = RuleHistoryRecorder(interval_s)
         self._reducers = FigureReducers()
         self._reducers_off = FigureReducers()  # of rules that are off: they take no room from those that are on
         self._ages: dict[str, float] = {}  # how long each queue has been watched
@@ -115,12 +115,12 @@ class Evaluator:
         self._facts: list[QueueFacts] = []  # of each queue of the sample
         self._matches: dict[Rule, tuple[list[int], list[AlertLabels]]] = {}
 
-    def settle(self, snapshot: Snapshot, grace_s: float) -> None:
+    def settle_queues(self, snapshot: Snapshot, grace_s: float) -> None:
         """Take the queues of a former leader's sample for known ones, so that they need not settle anew."""
         for queue in snapshot.queues:
             self._ages[key_of(queue)] = grace_s
 
-    def evaluate(
+    def evaluate_rules(
         self,
         snapshot: Snapshot,
         history: History,
@@ -135,65 +135,65 @@ class Evaluator:
         now = situation.now
         passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
         self._last_now = now
-        self.memory.observe(snapshot, history, now, passed)
-        self._index(snapshot.queues, passed)
-        self.hours.tick(now)
-        run = _Run(self, snapshot, situation, states)
-        live = _by_rule(states.values())
-        ordered = in_order(rules)
-        run.muting = {name for rule in ordered for name in rule.inhibited_by}
+        self.durations.observe_sample(snapshot, history, now, passed)
+        self._index_queues(snapshot.queues, passed)
+        self.history_recorder.begin_tick(now)
+        run = _TickRun(self, snapshot, situation, states)
+        live = _group_states(states.values())
+        ordered = order_rules(rules)
+        run.inhibiting_rules = {name for rule in ordered for name in rule.inhibited_by}
         for rule in ordered:
-            run.rule(rule, live.pop(rule.id, {}))
+            run.evaluate_rule(rule, live.pop(rule.id, {}))
         for leftovers in live.values():
             for known in leftovers.values():
                 for state in known:
-                    run.removed(state, "rule deleted")
+                    run.resolve_removed(state, "rule deleted")
         for rule in rules:
             if not rule.enabled:
-                run.watch(rule)
-        self._reducers.sweep()
-        self._reducers_off.sweep()
-        return run.turns
+                run.record_rule(rule)
+        self._reducers.drop_unused()
+        self._reducers_off.drop_unused()
+        return run.transitions
 
-    def beyond(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Breach]:
+    def find_breaches(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Breach]:
         """What one sample alone shows to be beyond a threshold, by rule, of each subject the worst severity only.
 
         For a look without a checker; rules over a window of time, or whose metric adds up time, are not judged.
         """
         found: list[Breach] = []
-        judged = [rule for rule in in_order(rules) if rule.reducer == "last"]
-        for rule, things in self.look(snapshot, History(), judged, CheckerContext(now=snapshot.sampled_at)):
+        judged = [rule for rule in order_rules(rules) if rule.reducer == "last"]
+        for rule, things in self.observe_rules(snapshot, History(), judged, CheckerContext(now=snapshot.sampled_at)):
             for seen in things:
                 if seen.severity is not None:
                     value = None if seen.figure is IDLE else seen.figure
                     found.append(Breach(rule, seen.severity, seen.labels, value))
         return found
 
-    def look(
+    def observe_rules(
         self, snapshot: Snapshot, history: History, rules: Sequence[Rule], situation: CheckerContext
     ) -> Iterator[tuple[Rule, list[Observation]]]:
         """What each rule sees in one sample alone, whatever the time it has held; reducers are left out of account."""
-        self.memory.observe(snapshot, history, situation.now, 0.0)
+        self.durations.observe_sample(snapshot, history, situation.now, 0.0)
         if snapshot.history_version and not history.version:  # the page has it from its next look on
-            for facts in self.memory.queues.values():
+            for facts in self.durations.queues.values():
                 facts.dead_growth_per_h = None
-        self._index(snapshot.queues, 0.0)
+        self._index_queues(snapshot.queues, 0.0)
         self._ages = dict.fromkeys(self._keys, math.inf)
-        run = _Run(self, snapshot, situation, {})
+        run = _TickRun(self, snapshot, situation, {})
         for rule in rules:
             yield (
                 rule,
                 [
-                    seen(rule, subject.labels, None if subject.frozen else subject.figure)
-                    for subject in run.subjects(rule)
+                    observe_figure(rule, subject.labels, None if subject.frozen else subject.figure)
+                    for subject in run.find_subjects(rule)
                 ],
             )
 
-    def last_seen(self, rule: Rule) -> list[Observation]:
+    def last_observations(self, rule: Rule) -> list[Observation]:
         """What a rule judged in the last tick, its reducer taken into account; on or off."""
-        return [seen(rule, labels, figure) for labels, figure in self.hours.seen(rule)]
+        return [observe_figure(rule, labels, figure) for labels, figure in self.history_recorder.last_figures(rule)]
 
-    def _index(self, queues: Sequence[QueueStats], passed: float) -> None:
+    def _index_queues(self, queues: Sequence[QueueStats], passed: float) -> None:
         keys = tuple(map(key_of, queues))
         if keys != self._keys:
             self._keys = keys
@@ -201,42 +201,42 @@ class Evaluator:
                 AlertLabels(source=queue.source, backend=queue.backend, queue=queue.name) for queue in queues
             ]
             self._matches = {}
-        self._facts = list(map(self.memory.queues.__getitem__, keys))
+        self._facts = list(map(self.durations.queues.__getitem__, keys))
         ages = self._ages
         self._ages = {key: ages[key] + passed if key in ages else 0.0 for key in keys}
 
-    def matches(self, rule: Rule, queues: Sequence[QueueStats]) -> tuple[list[int], list[AlertLabels]]:
+    def match_queues(self, rule: Rule, queues: Sequence[QueueStats]) -> tuple[list[int], list[AlertLabels]]:
         """(positions of the queues within the rule's scope, their labels); kept while queues and rule stay the same."""
         found = self._matches.get(rule)
         if found is None:
-            indexes = [index for index, queue in enumerate(queues) if in_scope(rule, queue)]
+            indexes = [index for index, queue in enumerate(queues) if is_in_scope(rule, queue)]
             found = self._matches[rule] = indexes, [self._labels[index] for index in indexes]
         return found
 
-    def figures(self, rule: Rule, queues: Sequence[QueueStats]) -> list[Figure]:
-        """The figure of each queue of `matches`, before any reducer."""
+    def queue_figures(self, rule: Rule, queues: Sequence[QueueStats]) -> list[Figure]:
+        """The figure of each queue of `match_queues`, before any reducer."""
         take = METRICS[rule.metric].take_queue
         assert take is not None
-        indexes, facts, least = self.matches(rule, queues)[0], self._facts, rule.needed_events
+        indexes, facts, least = self.match_queues(rule, queues)[0], self._facts, rule.needed_events
         if len(indexes) == len(queues):
             return list(map(take, queues, facts, repeat(least)))
         return [take(queues[index], facts[index], least) for index in indexes]
 
-    def reduced(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:
+    def reduce_figure(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:
         """`figure` as the rule's reducer makes it."""
         reducers = self._reducers if rule.enabled else self._reducers_off
-        return reducers.reduce(rule, labels, figure, now)
+        return reducers.reduce_figure(rule, labels, figure, now)
 
     def is_new(self, index: int, rule: Rule) -> bool:
         """Whether the queue at that position has still to settle."""
         return self._ages[self._keys[index]] < rule.new_instance_grace_s
 
-    def labels(self, index: int) -> AlertLabels:
+    def queue_labels(self, index: int) -> AlertLabels:
         """Of the queue at that position."""
         return self._labels[index]
 
 
-def _by_rule(states: Iterable[AlertState]) -> dict[str, dict[AlertLabels, list[AlertState]]]:
+def _group_states(states: Iterable[AlertState]) -> dict[str, dict[AlertLabels, list[AlertState]]]:
     found: dict[str, dict[AlertLabels, list[AlertState]]] = {}
     for state in states:
         of_rule = found.get(state.rule_id)
@@ -250,16 +250,16 @@ def _by_rule(states: Iterable[AlertState]) -> dict[str, dict[AlertLabels, list[A
     return found
 
 
-def seen(rule: Rule, labels: AlertLabels, figure: Figure) -> Observation:
+def observe_figure(rule: Rule, labels: AlertLabels, figure: Figure) -> Observation:
     """A figure, already reduced, as the rule judges it."""
     number = float(figure) if isinstance(figure, AtLeast) else figure
     for severity in rule.severities:
-        if state_machine.judge(rule, severity, figure)[0] is FigureHealth.BREACH:
+        if state_machine.judge_figure(rule, severity, figure)[0] is FigureHealth.BREACH:
             return Observation(labels, number, severity)
     return Observation(labels, number, None)
 
 
-def in_order(rules: Iterable[Rule]) -> list[Rule]:
+def order_rules(rules: Iterable[Rule]) -> list[Rule]:
     """The rules that are on, each after those that mute it, so that one tick does not tell of both.
 
     Of rules that mute each other the first one speaks.
@@ -280,22 +280,22 @@ def in_order(rules: Iterable[Rule]) -> list[Rule]:
     return list(ordered.values())
 
 
-def in_scope(rule: Rule, queue: QueueStats) -> bool:
+def is_in_scope(rule: Rule, queue: QueueStats) -> bool:
     """Whether the rule looks at this queue."""
     return (
-        fits(rule.source, queue.source)
-        and fits(rule.backend, queue.backend)
+        matches_glob(rule.source, queue.source)
+        and matches_glob(rule.backend, queue.backend)
         and (not rule.queues or any(glob_matches(glob, queue.name) for glob in rule.queues))
         and not any(glob_matches(glob, queue.name) for glob in rule.queues_not)
     )
 
 
-def fits(glob: str, name: str) -> bool:
+def matches_glob(glob: str, name: str) -> bool:
     """Whether a glob takes a name."""
     return glob_matches(glob, name)
 
 
-class _Run:
+class _TickRun:
     """One tick."""
 
     def __init__(
@@ -303,73 +303,79 @@ class _Run:
     ) -> None:
         self._evaluator = evaluator
         self._snapshot = snapshot
-        self._situation = situation
+        self._context = situation
         self._states = states
-        self._down = {source.name for source in snapshot.sources if not source.reachable}
-        self._frozen = [queue.source in self._down or queue.error is not None for queue in snapshot.queues]
+        self._unreachable_sources = {source.name for source in snapshot.sources if not source.reachable}
+        self._frozen = [
+            queue.source in self._unreachable_sources or queue.error is not None for queue in snapshot.queues
+        ]
         self._all_read = not any(self._frozen)
-        self._unread = {source.name for source in snapshot.sources if source.problems or not source.discovered}
+        self._incomplete_sources = {
+            source.name for source in snapshot.sources if source.problems or not source.discovered
+        }
         self._silenced_sources: set[str | None] = set()  # whose redis.unreachable fires
-        self.muting: set[str] = set()  # ids of rules that mute others
+        self.inhibiting_rules: set[str] = set()  # ids of rules that mute others
         self._firing: dict[str, list[AlertLabels]] = {}  # by rule, of those
         self._channels: dict[tuple[str, Severity], tuple[str, ...]] = {}  # of a rule, where no channel is its subject
-        self.turns: list[Transition] = []
+        self.transitions: list[Transition] = []
 
-    def rule(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
+    def evaluate_rule(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
         """Evaluate one rule; `by_labels` = its stored states, which are used up."""
         if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
-            self._each_queue(rule, by_labels)
+            self._evaluate_queues(rule, by_labels)
         else:
-            for subject in self._judged(rule):
+            for subject in self._reduce_subjects(rule):
                 known = by_labels.pop(subject.labels, [])
-                self._instance(rule, subject.labels, subject.figure, known, frozen=subject.frozen)
+                self._evaluate_instance(rule, subject.labels, subject.figure, known, frozen=subject.frozen)
         for labels, states in by_labels.items():
             for state in states:
-                self._missing(rule, labels, state)
+                self._advance_missing(rule, labels, state)
 
-    def watch(self, rule: Rule) -> None:
+    def record_rule(self, rule: Rule) -> None:
         """Note what a rule that is off would judge."""
         if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
-            self._figures(rule)
+            self._reduce_figures(rule)
         else:
-            self._judged(rule)
+            self._reduce_subjects(rule)
 
-    def _judged(self, rule: Rule) -> list[_Subject]:
+    def _reduce_subjects(self, rule: Rule) -> list[_Subject]:
         """The subjects of a rule with the figures that it compares, noted for its last hour."""
-        now = self._situation.now
+        now = self._context.now
         found = [
-            _Subject(each.labels, self._evaluator.reduced(rule, each.labels, each.figure, now), each.frozen)
-            for each in self.subjects(rule)
+            _Subject(each.labels, self._evaluator.reduce_figure(rule, each.labels, each.figure, now), each.frozen)
+            for each in self.find_subjects(rule)
         ]
         figures = [None if each.frozen else each.figure for each in found]
-        self._evaluator.hours.see(rule, [each.labels for each in found], figures)
+        self._evaluator.history_recorder.record_figures(rule, [each.labels for each in found], figures)
         return found
 
-    def _figures(self, rule: Rule) -> list[Figure]:
+    def _reduce_figures(self, rule: Rule) -> list[Figure]:
         """The figures that a rule compares, of every queue in scope, noted for its last hour."""
-        evaluator, queues, now = self._evaluator, self._snapshot.queues, self._situation.now
-        indexes, labels = evaluator.matches(rule, queues)
-        figures = evaluator.figures(rule, queues)
+        evaluator, queues, now = self._evaluator, self._snapshot.queues, self._context.now
+        indexes, labels = evaluator.match_queues(rule, queues)
+        figures = evaluator.queue_figures(rule, queues)
         if rule.reducer != "last":
-            figures = [evaluator.reduced(rule, each, figure, now) for each, figure in zip(labels, figures, strict=True)]
+            figures = [
+                evaluator.reduce_figure(rule, each, figure, now) for each, figure in zip(labels, figures, strict=True)
+            ]
         known: list[Figure] = figures
         if not self._all_read:
             pairs = zip(indexes, figures, strict=True)
             known = [None if self._frozen[index] else figure for index, figure in pairs]
-        evaluator.hours.see(rule, labels, known)
+        evaluator.history_recorder.record_figures(rule, labels, known)
         return figures
 
-    def _each_queue(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
+    def _evaluate_queues(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
         """Every queue in scope. The first lines of the loop are all that most queues cost."""
         evaluator, queues = self._evaluator, self._snapshot.queues
         mildest = rule.threshold(rule.severities[-1])
         beyond = _COMPARE[rule.op]
         careful = rule.no_data == "breach"
-        figures = self._figures(rule)
-        for index, figure in zip(evaluator.matches(rule, queues)[0], figures, strict=True):
+        figures = self._reduce_figures(rule)
+        for index, figure in zip(evaluator.match_queues(rule, queues)[0], figures, strict=True):
             known: list[AlertState] | None = None
             if by_labels:
-                known = by_labels.pop(evaluator.labels(index), None)
+                known = by_labels.pop(evaluator.queue_labels(index), None)
             if known is None:
                 if figure is None:
                     if not careful:
@@ -378,21 +384,23 @@ class _Run:
                     continue
                 if evaluator.is_new(index, rule):
                     continue
-            self._instance(rule, evaluator.labels(index), figure, known or [], frozen=self._frozen[index])
+            self._evaluate_instance(
+                rule, evaluator.queue_labels(index), figure, known or [], frozen=self._frozen[index]
+            )
 
-    def subjects(self, rule: Rule) -> Iterator[_Subject]:
+    def find_subjects(self, rule: Rule) -> Iterator[_Subject]:
         """All that a rule looks at, with the figure of each."""
-        metric, situation = METRICS[rule.metric], self._situation
+        metric, situation = METRICS[rule.metric], self._context
         if metric.subject == "queue":
-            yield from self._queues(rule) if rule.scope == "each" else self._all_queues(rule)
+            yield from self._queue_subjects(rule) if rule.scope == "each" else self._aggregate_subject(rule)
         elif metric.subject == "library":
-            yield from self._libraries(rule)
+            yield from self._library_subjects(rule)
         elif metric.subject == "source":
             assert metric.take_source is not None
             for source in self._snapshot.sources:
-                if not fits(rule.source, source.name):
+                if not matches_glob(rule.source, source.name):
                     continue
-                figure = metric.take_source(source, self._evaluator.memory.sources[source.name])
+                figure = metric.take_source(source, self._evaluator.durations.sources[source.name])
                 frozen = not source.reachable and rule.metric != UNREACHABLE
                 yield _Subject(AlertLabels(source=source.name), None if frozen else figure, frozen)
         elif metric.subject == "channel":
@@ -404,29 +412,29 @@ class _Run:
         else:
             yield _Subject(AlertLabels(), situation.heartbeat_age_s)
 
-    def _queues(self, rule: Rule) -> Iterator[_Subject]:
+    def _queue_subjects(self, rule: Rule) -> Iterator[_Subject]:
         queues = self._snapshot.queues
-        indexes, labels = self._evaluator.matches(rule, queues)
-        figures = self._evaluator.figures(rule, queues)
+        indexes, labels = self._evaluator.match_queues(rule, queues)
+        figures = self._evaluator.queue_figures(rule, queues)
         for index, each, figure in zip(indexes, labels, figures, strict=True):
             yield _Subject(each, figure, self._frozen[index])
 
-    def _all_queues(self, rule: Rule) -> Iterator[_Subject]:
+    def _aggregate_subject(self, rule: Rule) -> Iterator[_Subject]:
         """The sum or the highest over all queues in scope; none where there is no such queue.
 
         What cannot be read now, a queue of a sum or all of a source, makes it a lower bound.
         """
         queues = self._snapshot.queues
-        indexes, figures = self._evaluator.matches(rule, queues)[0], self._evaluator.figures(rule, queues)
+        indexes, figures = self._evaluator.match_queues(rule, queues)[0], self._evaluator.queue_figures(rule, queues)
         whole = all(
             source.reachable and source.discovered
             for source in self._snapshot.sources
-            if fits(rule.source, source.name)
+            if matches_glob(rule.source, source.name)
         )
         if whole and not indexes:
             return
         pairs = zip(indexes, figures, strict=True)
-        rows = [figure for index, figure in pairs if queues[index].source not in self._down]
+        rows = [figure for index, figure in pairs if queues[index].source not in self._unreachable_sources]
         known = [0.0 if figure is IDLE else figure for figure in rows if figure is not None]
         figure: Figure = None
         if known:
@@ -436,52 +444,54 @@ class _Run:
                 figure = AtLeast(figure)
         yield _Subject(AlertLabels(), figure, frozen=figure is None and not whole)
 
-    def _libraries(self, rule: Rule) -> Iterator[_Subject]:
+    def _library_subjects(self, rule: Rule) -> Iterator[_Subject]:
         groups: dict[tuple[str, str], list[QueueStats]] = {}
-        for index in self._evaluator.matches(rule, self._snapshot.queues)[0]:
+        for index in self._evaluator.match_queues(rule, self._snapshot.queues)[0]:
             if not self._evaluator.is_new(index, rule):
                 queue = self._snapshot.queues[index]
                 groups.setdefault((queue.source, queue.backend), []).append(queue)
         for (source, backend), queues in groups.items():
-            frozen = source in self._down
-            figure = None if frozen else workers_of_library(queues)
+            frozen = source in self._unreachable_sources
+            figure = None if frozen else count_library_workers(queues)
             yield _Subject(AlertLabels(source=source, backend=backend), figure, frozen)
 
-    def _missing(self, rule: Rule, labels: AlertLabels, state: AlertState) -> None:
+    def _advance_missing(self, rule: Rule, labels: AlertLabels, state: AlertState) -> None:
         """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
-        if state.metric == rule.metric and (labels.source in self._down or labels.source in self._unread):
+        if state.metric == rule.metric and (
+            labels.source in self._unreachable_sources or labels.source in self._incomplete_sources
+        ):
             interval_s = self._evaluator.interval_s
-            self._turn(
+            self._record_transition(
                 rule,
                 state,
-                state_machine.step(rule, state, FigureHealth.UNKNOWN, None, self._situation.now, interval_s),
+                state_machine.advance_state(rule, state, FigureHealth.UNKNOWN, None, self._context.now, interval_s),
             )
         elif (
             state.metric != rule.metric
             or state.severity not in rule.severities
-            or not self._still_in_scope(rule, labels)
+            or not self._is_still_in_scope(rule, labels)
         ):
-            self.removed(state, "rule changed")
+            self.resolve_removed(state, "rule changed")
         else:
-            after = state_machine.absent(state, self._situation.now, self._evaluator.interval_s)
-            self._turn(rule, state, after)
+            after = state_machine.advance_absent(state, self._context.now, self._evaluator.interval_s)
+            self._record_transition(rule, state, after)
 
-    def _still_in_scope(self, rule: Rule, labels: AlertLabels) -> bool:
+    def _is_still_in_scope(self, rule: Rule, labels: AlertLabels) -> bool:
         metric = METRICS[rule.metric]
         if rule.scope != "each":
             return labels == AlertLabels()
         if metric.subject != "queue":
-            return labels.queue is None and fits(rule.source, labels.source or "")
+            return labels.queue is None and matches_glob(rule.source, labels.source or "")
         if labels.queue is None:
             return False
         place = QueueStats(source=labels.source or "", backend=labels.backend or "", name=labels.queue, key="")
-        return in_scope(rule, place)
+        return is_in_scope(rule, place)
 
-    def removed(self, state: AlertState, reason: str) -> None:
+    def resolve_removed(self, state: AlertState, reason: str) -> None:
         """Resolve what nobody watches any more."""
-        self._turn(None, state, state_machine.removed(state, self._situation.now, reason))
+        self._record_transition(None, state, state_machine.resolve_removed(state, self._context.now, reason))
 
-    def _instance(
+    def _evaluate_instance(
         self, rule: Rule, labels: AlertLabels, figure: Figure, known: list[AlertState], *, frozen: bool
     ) -> None:
         """Both severities of one subject, the worse one first."""
@@ -493,24 +503,28 @@ class _Run:
                 if state.severity is severity:
                     before = state
             if before is not None and before.metric != rule.metric:
-                if before.active or before.told:  # what it was told of is in another unit
-                    self.removed(before, "rule changed")
+                if before.is_active or before.told:  # what it was told of is in another unit
+                    self.resolve_removed(before, "rule changed")
                     continue
-                before = state_machine.anew(rule, before)
+                before = state_machine.restart_state(rule, before)
             if frozen and before is None:
                 continue
-            health, value = (FigureHealth.UNKNOWN, None) if frozen else state_machine.judge(rule, severity, figure)
+            health, value = (
+                (FigureHealth.UNKNOWN, None) if frozen else state_machine.judge_figure(rule, severity, figure)
+            )
             if before is None and health is not FigureHealth.BREACH:
                 continue
-            state = before or state_machine.begin(rule, severity, labels, self._situation.now)
-            moved = state_machine.step(rule, state, health, value, self._situation.now, self._evaluator.interval_s)
-            self._turn(rule, before, moved, inhibited=worse_fires)
-            worse_fires = worse_fires or moved[0].active
+            state = before or state_machine.create_state(rule, severity, labels, self._context.now)
+            moved = state_machine.advance_state(
+                rule, state, health, value, self._context.now, self._evaluator.interval_s
+            )
+            self._record_transition(rule, before, moved, inhibited=worse_fires)
+            worse_fires = worse_fires or moved[0].is_active
         for state in known:
             if state.severity not in severities:
-                self.removed(state, "rule changed")
+                self.resolve_removed(state, "rule changed")
 
-    def _turn(
+    def _record_transition(
         self,
         rule: Rule | None,
         before: AlertState | None,
@@ -519,44 +533,44 @@ class _Run:
         inhibited: bool = False,
     ) -> None:
         after, change = moved
-        situation = self._situation
-        if rule is not None and after.active:
-            if rule.id in self.muting:
+        situation = self._context
+        if rule is not None and after.is_active:
+            if rule.id in self.inhibiting_rules:
                 self._firing.setdefault(rule.id, []).append(after.labels)
             if rule.metric == UNREACHABLE:
                 self._silenced_sources.add(after.labels.source)
-        muted = inhibited or (rule is not None and self._muted(rule, after))
-        after, says = state_machine.speak(
+        muted = inhibited or (rule is not None and self._is_muted(rule, after))
+        after, says = state_machine.notifications_due(
             after,
             situation.now,
             rule=rule,
             muted=muted,
-            acked=situation.mutes.acked(after),
-            channels=self._channels_for(rule, after) if rule else (),
+            acked=situation.mutes.is_acknowledged(after),
+            channels=self._select_channels(rule, after) if rule else (),
         )
-        self.turns.append(Transition(before, after, rule, (change,) if change else (), says))
+        self.transitions.append(Transition(before, after, rule, (change,) if change else (), says))
 
-    def _channels_for(self, rule: Rule, state: AlertState) -> tuple[str, ...]:
+    def _select_channels(self, rule: Rule, state: AlertState) -> tuple[str, ...]:
         if state.labels.channel is not None:
-            return channels_for(rule, state, self._situation.channels)
+            return select_channels(rule, state, self._context.channels)
         key = (rule.id, state.severity)
         found = self._channels.get(key)
         if found is None:
-            found = self._channels[key] = channels_for(rule, state, self._situation.channels)
+            found = self._channels[key] = select_channels(rule, state, self._context.channels)
         return found
 
-    def _muted(self, rule: Rule, state: AlertState) -> bool:
+    def _is_muted(self, rule: Rule, state: AlertState) -> bool:
         if rule.metric != UNREACHABLE and state.labels.source in self._silenced_sources:
             return True
         for name in rule.inhibited_by:
-            if any(labels.agree(state.labels) for labels in self._firing.get(name, ())):
+            if any(labels.is_compatible(state.labels) for labels in self._firing.get(name, ())):
                 return True
-        return self._situation.mutes.silence_of(rule.id, state.severity, state.labels, self._situation.now) is not None
+        return self._context.mutes.find_silence(rule.id, state.severity, state.labels, self._context.now) is not None
 
 
-def channels_for(rule: Rule, state: AlertState, existing: Sequence[str]) -> tuple[str, ...]:
+def select_channels(rule: Rule, state: AlertState, existing: Sequence[str]) -> tuple[str, ...]:
     """Ids of the channels that hear of a state. Of a channel in trouble the others are told."""
-    wanted: Iterable[str] = rule.speaks_to(Severity(state.severity)) or existing
+    wanted: Iterable[str] = rule.severity_channels(Severity(state.severity)) or existing
     found = tuple(channel for channel in wanted if channel in existing)
     if state.labels.channel is None:
         return found

@@ -20,7 +20,7 @@ def robust_slope(points: Sequence[Point]) -> float | None:
     """
     if len(points) < MIN_POINTS:
         return None
-    thinned = thin(points, MAX_POINTS)
+    thinned = thin_points(points, MAX_POINTS)
     slopes = [
         (later[1] - earlier[1]) / (later[0] - earlier[0])
         for index, earlier in enumerate(thinned)
@@ -30,7 +30,7 @@ def robust_slope(points: Sequence[Point]) -> float | None:
     return median(slopes) if slopes else None
 
 
-def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
+def thin_points(points: Sequence[Point], most: int) -> Sequence[Point]:
     """At most `most` of the points, evenly spread, the newest among them."""
     if len(points) <= most:
         return points

@@ -20,14 +20,14 @@ from ..rules.metrics import IDLE, METRICS
 from ..rules.rule import Rule, Severity
 from ..silences import Silence
 from .durations import PersistedDurations
-from .evaluator import CheckerContext, Evaluator, Observation, fits, in_scope, seen
+from .evaluator import CheckerContext, Evaluator, Observation, is_in_scope, matches_glob, observe_figure
 from .reducers import FigureReducers
-from .rule_history import MAX_RULES, POINTS, RuleHistories, mark
+from .rule_history import MAX_RULES, POINTS, RuleHistories, figures_mark
 from .state_machine import AlertLabels, AlertState
 
-MAX_SPOTS = 20
+MAX_MATCHES = 20
 # What the leader saw counts for so long, and for three ticks at least; it is stored every ten seconds.
-SIGHTS_FOR_S = 30.0
+OBSERVATIONS_TTL_S = 30.0
 HOUR_S = 3600.0
 _NO_LABELS = AlertLabels()
 
@@ -89,7 +89,7 @@ class Trend:
 
 
 class RuleObservation(Value, frozen=True, kw_only=True):
-    """What the checker judged of one rule, which `mark` names with all its fields."""
+    """What the checker judged of one rule, which `figures_mark` names with all its fields."""
 
     mark: str
     preview: RulePreview
@@ -102,19 +102,21 @@ class RuleObservations(Value, frozen=True, kw_only=True):
     rules: dict[str, RuleObservation]
 
 
-def sights_of(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> RuleObservations:
+def build_observations(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> RuleObservations:
     """What the leader's last tick judged of those rules."""
     told = [rule for rule in rules if rule.reducer != "last" or METRICS[rule.metric].several][:MAX_RULES]
     return RuleObservations(
         at=now,
         rules={
-            rule.id: RuleObservation(mark=_whole(rule), preview=_preview(rule, evaluator.last_seen(rule), "checker"))
+            rule.id: RuleObservation(
+                mark=_rule_mark(rule), preview=_build_preview(rule, evaluator.last_observations(rule), "checker")
+            )
             for rule in told
         },
     )
 
 
-def sound(sights: RuleObservations) -> bool:
+def is_valid(sights: RuleObservations) -> bool:
     """Whether all in it can be shown: it was read from a Redis that others write to as well."""
     numbers = [sights.at]
     for sight in sights.rules.values():
@@ -123,11 +125,11 @@ def sound(sights: RuleObservations) -> bool:
     return all(math.isfinite(number) for number in numbers)
 
 
-def _whole(rule: Rule) -> str:
+def _rule_mark(rule: Rule) -> str:
     return hashlib.sha256(repr(rule).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def previews(
+def preview_rules(
     snapshot: Snapshot,
     history: History,
     rules: Sequence[Rule],
@@ -139,25 +141,25 @@ def previews(
     """What each rule sees, whether it is on or off. `kept` = what the checker has added up, `sights` what it judged."""
     evaluator = Evaluator(interval_s)
     if kept is not None:
-        evaluator.memory.adopt(kept)
-    fresh_s = max(SIGHTS_FOR_S, 3 * interval_s)
+        evaluator.durations.restore_durations(kept)
+    fresh_s = max(OBSERVATIONS_TTL_S, 3 * interval_s)
     fresh = sights.rules if sights is not None and situation.now - sights.at <= fresh_s else {}
-    for rule, things in evaluator.look(snapshot, history, rules, situation):
+    for rule, things in evaluator.observe_rules(snapshot, history, rules, situation):
         sight = fresh.get(rule.id)
-        if sight is not None and sight.mark == _whole(rule):
+        if sight is not None and sight.mark == _rule_mark(rule):
             yield rule, sight.preview
         elif rule.reducer == "last":
-            yield rule, _preview(rule, things, "sample")
+            yield rule, _build_preview(rule, things, "sample")
         else:
-            reduced = _reduced(rule, things, snapshot, history, situation.now)
-            yield rule, _preview(rule, reduced or things, "history" if reduced else "sample")
+            reduced = _reduce_from_history(rule, things, snapshot, history, situation.now)
+            yield rule, _build_preview(rule, reduced or things, "history" if reduced else "sample")
 
 
-def _reduced(
+def _reduce_from_history(
     rule: Rule, things: Iterable[Observation], snapshot: Snapshot, history: History, now: float
 ) -> Sequence[Observation] | None:
     """What the rule's reducer makes of the history and the newest figure; None where no such history is kept."""
-    if rule.metric not in _EXACT or not history.last_at:
+    if rule.metric not in _EXACT_METRICS or not history.last_at:
         return None
     reducers, found = FigureReducers(), []
     down = {source.name for source in snapshot.sources if not source.reachable}
@@ -165,47 +167,50 @@ def _reduced(
         if each.labels.source in down:
             found.append(each)
             continue
-        kept = past(rule, each.labels, snapshot, history)
+        kept = sampled_trend(rule, each.labels, snapshot, history)
         series = kept.points if kept else ()
         times = (history.last_at - step * history.step_s for step in reversed(range(len(series))))
         points = ((at, float(point)) for at, point in zip(times, series, strict=True) if point is not None)
-        reducers.fill(rule, each.labels, points)
-        found.append(seen(rule, each.labels, reducers.reduce(rule, each.labels, each.figure, now)))
+        reducers.fill_window(rule, each.labels, points)
+        found.append(observe_figure(rule, each.labels, reducers.reduce_figure(rule, each.labels, each.figure, now)))
     return found
 
 
-def _preview(rule: Rule, seen: Sequence[Observation], basis: Basis) -> RulePreview:
+def _build_preview(rule: Rule, seen: Sequence[Observation], basis: Basis) -> RulePreview:
     judged = rule.reducer == "last" or basis != "sample"
     beyond = [each for each in seen if each.severity is not None] if judged else []
     criticals = sum(each.severity is Severity.CRITICAL for each in beyond)
     known = [each for each in seen if each.figure is not None and each.figure is not IDLE]
-    worst = min(known, key=lambda each: _rank(rule, each), default=None)
+    worst = min(known, key=lambda each: _worst_first(rule, each), default=None)
     return RulePreview(
-        beyond=tuple(_spot(each) for each in sorted(beyond, key=lambda each: _rank(rule, each))[:MAX_SPOTS]),
+        beyond=tuple(
+            _match_from_observation(each)
+            for each in sorted(beyond, key=lambda each: _worst_first(rule, each))[:MAX_MATCHES]
+        ),
         criticals=criticals,
         warnings=len(beyond) - criticals,
         looked_at=len(seen),
         unknown=sum(each.figure is None for each in seen),
-        worst=_spot(worst) if worst else None,
+        worst=_match_from_observation(worst) if worst else None,
         judged=judged,
         basis=basis,
     )
 
 
-def _rank(rule: Rule, seen: Observation) -> tuple[bool, float]:
+def _worst_first(rule: Rule, seen: Observation) -> tuple[bool, float]:
     value = None if seen.figure is IDLE else seen.figure
     number = 0.0 if value is None else float(value)
     return seen.severity is not Severity.CRITICAL, -number if rule.worsens_upwards else number
 
 
-def _spot(seen: Observation) -> RuleMatch:
+def _match_from_observation(seen: Observation) -> RuleMatch:
     return RuleMatch(seen.labels, None if seen.figure is IDLE else seen.figure, seen.severity)
 
 
-def past(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
+def sampled_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
     """The last hour of what a rule would see at `labels`, by the sampler; None for a metric whose history it does not
     keep."""
-    found = _of_source(rule, labels, snapshot, history) or _of_queues(rule, labels, snapshot, history)
+    found = _memory_trend(rule, labels, snapshot, history) or _queue_trend(rule, labels, snapshot, history)
     if found is None:
         return None
     note = (
@@ -216,15 +221,15 @@ def past(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) 
     return Trend(found.points, note, slots=max(len(found.points), round(HOUR_S / history.step_s)))
 
 
-def hour(
+def rule_trend(
     rule: Rule, worst: RuleMatch | None, snapshot: Snapshot, history: History, hours: RuleHistories | None
 ) -> Trend | None:
     """The last hour of `worst`, the worst thing that the rule sees now: as the checker judged it, and where the sampler
     knows the very same figure for longer, by the sampler. None where neither keeps it."""
-    judged = _judged(rule, worst, snapshot.sampled_at, hours)
+    judged = _judged_trend(rule, worst, snapshot.sampled_at, hours)
     if worst is None and rule.scope == "each":
         return judged
-    sampled = past(rule, worst.labels if worst else _NO_LABELS, snapshot, history)
+    sampled = sampled_trend(rule, worst.labels if worst else _NO_LABELS, snapshot, history)
     if judged is None or sampled is None:
         return judged or sampled
     longer = hours is not None and len(sampled.points) * history.step_s > len(judged.points) * hours.step_s
@@ -233,12 +238,12 @@ def hour(
     return replace(sampled, since=judged.since)
 
 
-def _judged(rule: Rule, worst: RuleMatch | None, now: float, hours: RuleHistories | None) -> Trend | None:
+def _judged_trend(rule: Rule, worst: RuleMatch | None, now: float, hours: RuleHistories | None) -> Trend | None:
     """By the checker: full minutes, and the figure of now. Of rules that look at the same figures, which a copy does
     before and after it is stored, that one counts that has been watched the longest."""
     if hours is None:
         return None
-    name = mark(rule)
+    name = figures_mark(rule)
     found = min((each for each in hours.rules.values() if each.mark == name), key=lambda each: each.since, default=None)
     if found is None:
         return None
@@ -269,7 +274,7 @@ class SilencePreview:
     of_queues: int
 
 
-def muted(
+def preview_silence(
     silence: Silence, states: Iterable[AlertState], snapshot: Snapshot | None, rules: Iterable[Rule]
 ) -> SilencePreview:
     """What `silence` would keep quiet while it holds, whenever that is."""
@@ -277,40 +282,42 @@ def muted(
     anytime = msgspec.structs.replace(silence, weekly=None)
     queues = snapshot.queues if snapshot else ()
     return SilencePreview(
-        alerts=tuple(state for state in states if anytime.mutes(state.rule_id, state.severity, state.labels, now)),
-        rules=tuple(rule for rule in rules if rule.enabled and fits(silence.rule, rule.id)),
+        alerts=tuple(
+            state for state in states if anytime.mutes_alert(state.rule_id, state.severity, state.labels, now)
+        ),
+        rules=tuple(rule for rule in rules if rule.enabled and matches_glob(silence.rule, rule.id)),
         queues=sum(
-            fits(silence.source, queue.source)
-            and fits(silence.backend, queue.backend)
-            and fits(silence.queue, queue.name)
+            matches_glob(silence.source, queue.source)
+            and matches_glob(silence.backend, queue.backend)
+            and matches_glob(silence.queue, queue.name)
             for queue in queues
         ),
         of_queues=len(queues),
     )
 
 
-def has_past(metric: str) -> bool:
+def has_history(metric: str) -> bool:
     """Whether the sampler keeps a history of the metric."""
-    return metric in _QUEUES or metric == "redis.memory_ratio"
+    return metric in _QUEUE_SERIES or metric == "redis.memory_ratio"
 
 
-def _ratio(series: QueueHistory) -> Series:
+def _failure_ratio(series: QueueHistory) -> Series:
     return tuple(
         None if failed is None or not finished else min(1.0, failed / finished)
         for finished, failed in zip(series.finished_per_min, series.failed_per_min, strict=False)
     )
 
 
-_QUEUES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = {
+_QUEUE_SERIES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = {
     "queue.depth": (lambda series: series.depth, None),
     "queue.dead": (lambda series: series.dead, None),
     "queue.throughput_per_min": (lambda series: series.finished_per_min, None),
-    "queue.error_ratio": (_ratio, "each point covers 5 minutes; the rule evaluates 15"),
+    "queue.error_ratio": (_failure_ratio, "each point covers 5 minutes; the rule evaluates 15"),
 }
-_EXACT = {*(name for name, (_, note) in _QUEUES.items() if note is None), "redis.memory_ratio"}
+_EXACT_METRICS = {*(name for name, (_, note) in _QUEUE_SERIES.items() if note is None), "redis.memory_ratio"}
 
 
-def _of_source(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
+def _memory_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
     if rule.metric != "redis.memory_ratio":
         return None
     limit = next((each.health.maxmemory_bytes for each in snapshot.sources if each.name == labels.source), None)
@@ -320,18 +327,18 @@ def _of_source(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: His
     return Trend(tuple(None if used is None else used / limit for used in series))
 
 
-def _of_queues(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
-    if METRICS[rule.metric].subject != "queue" or rule.metric not in _QUEUES:
+def _queue_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
+    if METRICS[rule.metric].subject != "queue" or rule.metric not in _QUEUE_SERIES:
         return None
-    take, note = _QUEUES[rule.metric]
+    take, note = _QUEUE_SERIES[rule.metric]
     if labels != _NO_LABELS:
         series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
         return Trend(take(series) if series else (), note)
-    every = [take(series) for queue in snapshot.queues if in_scope(rule, queue) and (series := history.of(queue))]
-    return Trend(_joined(every, sum if rule.scope == "sum" else max), note)
+    every = [take(series) for queue in snapshot.queues if is_in_scope(rule, queue) and (series := history.of(queue))]
+    return Trend(_combine_series(every, sum if rule.scope == "sum" else max), note)
 
 
-def _joined(every: Sequence[Series], join: Callable[[Iterable[float]], float]) -> Series:
+def _combine_series(every: Sequence[Series], join: Callable[[Iterable[float]], float]) -> Series:
     longest = max(map(len, every), default=0)
     padded = [(None,) * (longest - len(series)) + tuple(series) for series in every]
     found: list[Point] = []

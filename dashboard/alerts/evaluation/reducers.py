@@ -20,7 +20,7 @@ class FigureReducers:
         self._series: dict[tuple[str, int, AlertLabels], deque[tuple[float, float]]] = {}
         self._touched: set[tuple[str, int, AlertLabels]] = set()
 
-    def reduce(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:
+    def reduce_figure(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:
         """The figure that the rule compares; None while the newest one is unknown."""
         if rule.reducer == "last":
             return figure
@@ -37,24 +37,24 @@ class FigureReducers:
             series.popleft()
         if figure is IDLE or figure is None:
             return figure
-        reduced = _reduced(rule.reducer, series)
+        reduced = _reduce_values(rule.reducer, series)
         if reduced is None or not any(isinstance(value, AtLeast) for _, value in series):
             return reduced
         # How fast a figure changes that may be larger nobody knows.
         return None if rule.reducer not in ("min", "max", "mean", "p95") else AtLeast(reduced)
 
-    def fill(self, rule: Rule, labels: AlertLabels, points: Iterable[tuple[float, float]]) -> None:
+    def fill_window(self, rule: Rule, labels: AlertLabels, points: Iterable[tuple[float, float]]) -> None:
         """Begin the window of `labels` with figures of the past, oldest first: (seconds since 1970, figure)."""
         self._series[rule.id, rule.version, labels] = deque(points, maxlen=MAX_POINTS)
 
-    def sweep(self) -> None:
+    def drop_unused(self) -> None:
         """Forget what no rule has asked for since the last sweep."""
         for key in self._series.keys() - self._touched:
             del self._series[key]
         self._touched = set()
 
 
-def _reduced(reducer: str, series: deque[tuple[float, float]]) -> float | None:
+def _reduce_values(reducer: str, series: deque[tuple[float, float]]) -> float | None:
     values = [value for _, value in series]
     if not values:
         return None

@@ -25,7 +25,7 @@ POINTS = 60
 MAX_RULES = 500  # the others have no hour
 MAX_LINES = 40_000  # kept over all rules: some 16 MB
 MAX_STORED = 1000  # stored over all rules: at most some 550 kB, with 30 rules at most 100 kB
-WORST = 5  # stored of one rule, at most
+MAX_WORST_LINES = 5  # stored of one rule, at most
 
 _UNKNOWN = math.nan
 
@@ -40,7 +40,7 @@ class TrackedSeries(Value, frozen=True, kw_only=True):
 class RuleHistory(Value, frozen=True, kw_only=True):
     """The hour of one rule. `since`: watched in this way from then on, in seconds since 1970 by the store's clock."""
 
-    mark: str  # of what the rule looks at and how, see `mark`
+    mark: str  # of what the rule looks at and how, see `figures_mark`
     since: float
     worst: Series  # over all that it looks at
     lines: tuple[TrackedSeries, ...] = ()  # of those that are the worst now
@@ -54,19 +54,19 @@ class RuleHistories(Value, frozen=True, kw_only=True):
     rules: dict[str, RuleHistory]
 
 
-def sound(hours: RuleHistories) -> bool:
+def is_valid(hours: RuleHistories) -> bool:
     """Whether all in it can be drawn: it was read from a Redis that others write to as well."""
     numbers = [hours.at, hours.step_s]
     for hour in hours.rules.values():
         series = [hour.worst, *(line.points for line in hour.lines)]
-        if len(series) > 1 + WORST or any(len(points) > POINTS for points in series):
+        if len(series) > 1 + MAX_WORST_LINES or any(len(points) > POINTS for points in series):
             return False
         numbers.append(hour.since)
         numbers += [point for points in series for point in points if point is not None]
     return hours.step_s >= 1 and len(hours.rules) <= MAX_RULES and all(math.isfinite(number) for number in numbers)
 
 
-def mark(rule: Rule) -> str:
+def figures_mark(rule: Rule) -> str:
     """The same for rules whose figures are the same, whatever their names and thresholds."""
     what = (
         *(rule.metric, rule.reducer, rule.window_s, rule.needed_events, rule.worsens_upwards),
@@ -103,8 +103,8 @@ class RuleHistoryRecorder:
         self._now = 0.0
         self.at = 0.0  # the end of the last full minute; another value = there is more to store
 
-    def tick(self, now: float) -> None:
-        """Begin a tick. Call it before the `see` of that tick."""
+    def begin_tick(self, now: float) -> None:
+        """Begin a tick. Call it before the `record_figures` of that tick."""
         stands = now - self._now <= 2 * self._interval_s
         self._now = now
         began = now // STEP_S * STEP_S
@@ -113,15 +113,15 @@ class RuleHistoryRecorder:
             self._tracks.clear()
             self.at = began
         elif minutes > 0:
-            self._close(minutes, stands=stands)
+            self._close_minutes(minutes, stands=stands)
             self.at = began
 
-    def see(self, rule: Rule, labels: Sequence[AlertLabels], figures: Sequence[Figure]) -> None:
+    def record_figures(self, rule: Rule, labels: Sequence[AlertLabels], figures: Sequence[Figure]) -> None:
         """Note what a rule judged of each thing it looks at; None where nothing is known of one.
 
         Cheap while `labels` is the very same list as in the last tick. Neither may be changed later.
         """
-        track = self._track(rule)
+        track = self._ensure_track(rule)
         if track is None:
             return
         upwards = rule.worsens_upwards
@@ -129,30 +129,30 @@ class RuleHistoryRecorder:
             track.gone |= zip(track.labels, track.peaks, strict=True)
             track.peaks = [track.gone.pop(each, None) for each in labels]
         track.labels, track.figures, track.touched = labels, figures, True
-        track.peaks = _merged(track.peaks, figures, upwards=upwards)
+        track.peaks = _merge_peaks(track.peaks, figures, upwards=upwards)
 
-    def seen(self, rule: Rule) -> Iterator[tuple[AlertLabels, Figure]]:
+    def last_figures(self, rule: Rule) -> Iterator[tuple[AlertLabels, Figure]]:
         """What the rule judged in the last tick."""
         track = self._tracks.get(rule.id)
         if track is not None and track.rule is rule:
             yield from zip(track.labels, track.figures, strict=True)
 
-    def points(self, rule_id: str, labels: AlertLabels) -> Series:
+    def hour_points(self, rule_id: str, labels: AlertLabels) -> Series:
         """The hour of one thing with the minute that is under way, oldest first; () when nothing is kept of it."""
         track = self._tracks.get(rule_id)
         if track is None:
             return ()
         now = next((peak for each, peak in zip(track.labels, track.peaks, strict=True) if each == labels), None)
-        return (*_series(track.lines.get(labels, ())), now)[-POINTS:]
+        return (*_series_from_line(track.lines.get(labels, ())), now)[-POINTS:]
 
-    def hours(self) -> RuleHistories:
+    def export_histories(self) -> RuleHistories:
         """What to store."""
-        most = min(WORST, max(1, MAX_STORED // max(1, len(self._tracks)) - 1))
+        most = min(MAX_WORST_LINES, max(1, MAX_STORED // max(1, len(self._tracks)) - 1))
         return RuleHistories(
-            at=self.at, step_s=STEP_S, rules={name: _hour(track, most) for name, track in self._tracks.items()}
+            at=self.at, step_s=STEP_S, rules={name: _build_history(track, most) for name, track in self._tracks.items()}
         )
 
-    def adopt(self, hours: RuleHistories, rules: Iterable[Rule], now: float) -> None:
+    def restore_histories(self, hours: RuleHistories, rules: Iterable[Rule], now: float) -> None:
         """Go on where another leader stopped; what nobody watched in between is a gap."""
         began = now // STEP_S * STEP_S
         missed = round((began - hours.at) / STEP_S)
@@ -163,17 +163,17 @@ class RuleHistoryRecorder:
         self.at = began
         for name, hour in list(hours.rules.items())[:MAX_RULES]:
             rule = by_id.get(name)
-            if rule is None or mark(rule) != hour.mark:
+            if rule is None or figures_mark(rule) != hour.mark:
                 continue
-            lines = {line.labels: _array(line.points, missed) for line in hour.lines[:WORST]}
-            track = _Track(rule, hour.mark, min(hour.since, now), _array(hour.worst, missed), lines)
+            lines = {line.labels: _line_from_series(line.points, missed) for line in hour.lines[:MAX_WORST_LINES]}
+            track = _Track(rule, hour.mark, min(hour.since, now), _line_from_series(hour.worst, missed), lines)
             self._tracks[name] = track
 
-    def _track(self, rule: Rule) -> _Track | None:
+    def _ensure_track(self, rule: Rule) -> _Track | None:
         track = self._tracks.get(rule.id)
         if track is not None and track.rule is rule:
             return track
-        name = mark(rule)
+        name = figures_mark(rule)
         if track is not None and track.mark == name:
             track.rule = rule
             return track
@@ -182,17 +182,19 @@ class RuleHistoryRecorder:
         track = self._tracks[rule.id] = _Track(rule, name, self._now, array("f"))
         return track
 
-    def _close(self, minutes: int, *, stands: bool) -> None:
+    def _close_minutes(self, minutes: int, *, stands: bool) -> None:
         """End the minute; those after it, up to now, are as it where that `stands`, and unknown otherwise."""
         self._tracks = {name: track for name, track in self._tracks.items() if track.touched}
         share = MAX_LINES // max(1, len(self._tracks))
         for track in self._tracks.values():
             peaks = track.gone | dict(zip(track.labels, track.peaks, strict=True))
-            _extend(track.worst, _worst(peaks.values(), upwards=track.rule.worsens_upwards), minutes, stands=stands)
+            _extend_line(
+                track.worst, _worst_value(peaks.values(), upwards=track.rule.worsens_upwards), minutes, stands=stands
+            )
             for labels in peaks.keys() - track.lines.keys():
                 track.lines[labels] = array("f")
             for labels, line in track.lines.items():
-                _extend(line, peaks.get(labels), minutes, stands=stands)
+                _extend_line(line, peaks.get(labels), minutes, stands=stands)
             # What is not there now may come back: a Redis that did not answer. After an hour it is forgotten.
             for labels in track.lines.keys() - peaks.keys():
                 if all(math.isnan(point) for point in track.lines[labels]):
@@ -202,7 +204,7 @@ class RuleHistoryRecorder:
             track.peaks, track.gone, track.touched = [None] * len(track.labels), {}, False
 
 
-def _merged(peaks: Sequence[float | None], figures: Sequence[Figure], *, upwards: bool) -> list[float | None]:
+def _merge_peaks(peaks: Sequence[float | None], figures: Sequence[Figure], *, upwards: bool) -> list[float | None]:
     """The worse of each pair."""
     pairs = zip(peaks, figures, strict=True)
     if upwards:
@@ -210,7 +212,7 @@ def _merged(peaks: Sequence[float | None], figures: Sequence[Figure], *, upwards
     return [p if f is None or f is IDLE or (p is not None and p <= f) else f for p, f in pairs]
 
 
-def _worst(values: Iterable[float | None], *, upwards: bool) -> float | None:
+def _worst_value(values: Iterable[float | None], *, upwards: bool) -> float | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -221,14 +223,14 @@ def _worst_lines(track: _Track, most: int) -> list[AlertLabels]:
     """Those that are the worst in the newest minute, the worst first; what is unknown comes last."""
     sign = -1.0 if track.rule.worsens_upwards else 1.0
 
-    def rank(labels: AlertLabels) -> float:
+    def rank_line(labels: AlertLabels) -> float:
         newest = track.lines[labels][-1]
         return math.inf if math.isnan(newest) else sign * newest
 
-    return nsmallest(most, track.lines, key=rank)
+    return nsmallest(most, track.lines, key=rank_line)
 
 
-def _extend(line: array[float], point: float | None, minutes: int, *, stands: bool) -> None:
+def _extend_line(line: array[float], point: float | None, minutes: int, *, stands: bool) -> None:
     known = _UNKNOWN if point is None else point
     line.append(known)
     if minutes > 1:
@@ -236,16 +238,19 @@ def _extend(line: array[float], point: float | None, minutes: int, *, stands: bo
     del line[:-POINTS]
 
 
-def _hour(track: _Track, most: int) -> RuleHistory:
-    lines = (TrackedSeries(labels=labels, points=_series(track.lines[labels])) for labels in _worst_lines(track, most))
-    return RuleHistory(mark=track.mark, since=track.since, worst=_series(track.worst), lines=tuple(lines))
+def _build_history(track: _Track, most: int) -> RuleHistory:
+    lines = (
+        TrackedSeries(labels=labels, points=_series_from_line(track.lines[labels]))
+        for labels in _worst_lines(track, most)
+    )
+    return RuleHistory(mark=track.mark, since=track.since, worst=_series_from_line(track.worst), lines=tuple(lines))
 
 
-def _series(line: Iterable[float]) -> Series:
-    return tuple(map(_short, line))
+def _series_from_line(line: Iterable[float]) -> Series:
+    return tuple(map(_round_point, line))
 
 
-def _short(value: float) -> Point:
+def _round_point(value: float) -> Point:
     """As it is stored: six digits, whole numbers as such, since they take less room."""
     if math.isnan(value):
         return None
@@ -253,7 +258,7 @@ def _short(value: float) -> Point:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _array(points: Series, missed: int) -> array[float]:
+def _line_from_series(points: Series, missed: int) -> array[float]:
     line = array("f", (_UNKNOWN if point is None else point for point in points[-POINTS:]))
     line.extend([_UNKNOWN] * missed)
     del line[:-POINTS]

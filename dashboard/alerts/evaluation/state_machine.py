@@ -1,6 +1,6 @@
 """The life of one instance: a rule, a severity, and the thing it looks at. Pure: what goes in decides what comes out.
 
-`step` says what is true (ok, pending, firing, recovering), `speak` what people are told of it. A mute changes only what
+`advance_state` says what is true (ok, pending, firing, recovering), `notifications_due` what people are told of it. A mute changes only what
 is told.
 """
 
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from ...model import Value
 from ..rules.metrics import IDLE, AtLeast, Figure
-from ..rules.rule import Rule, Severity, fingerprint
+from ..rules.rule import Rule, Severity, alert_fingerprint
 
 GONE_S = 600.0
 FLAP_WINDOW_S = 3600.0
@@ -52,7 +52,7 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
     queue: str | None = None
     channel: str | None = None
 
-    def items(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         """The labels that are set, by name."""
         pairs = (
             *(("source", self.source), ("backend", self.backend)),
@@ -60,7 +60,7 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
         )
         return {name: value for name, value in pairs if value is not None}
 
-    def agree(self, other: AlertLabels) -> bool:
+    def is_compatible(self, other: AlertLabels) -> bool:
         """Whether no label that both have differs."""
         return (
             (self.source is None or other.source is None or self.source == other.source)
@@ -106,12 +106,12 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
         return None if self.unknown_s else self.value
 
     @property
-    def active(self) -> bool:
+    def is_active(self) -> bool:
         """Whether an incident is going on."""
         return self.phase in (AlertPhase.FIRING, AlertPhase.RECOVERING)
 
     @property
-    def worth_keeping(self) -> bool:
+    def is_worth_storing(self) -> bool:
         """Whether anything would be lost with it."""
         return self.phase is not AlertPhase.OK or bool(self.told) or bool(self.events)
 
@@ -141,10 +141,10 @@ class PendingNotification:
     started_at: float | None
 
 
-def begin(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> AlertState:
+def create_state(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> AlertState:
     """The state of an instance that was not there before."""
     return AlertState(
-        fp=fingerprint(rule.id, severity, labels.items()),
+        fp=alert_fingerprint(rule.id, severity, labels.as_dict()),
         rule_id=rule.id,
         rule_name=rule.title,
         metric=rule.metric,
@@ -155,13 +155,13 @@ def begin(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> Al
     )
 
 
-def anew(rule: Rule, state: AlertState) -> AlertState:
+def restart_state(rule: Rule, state: AlertState) -> AlertState:
     """An instance that does not fire, for a rule that looks at another figure by now; its events still count."""
-    begun = begin(rule, state.severity, state.labels, state.evaluated_at)
+    begun = create_state(rule, state.severity, state.labels, state.evaluated_at)
     return replace(begun, events=state.events, flapping=state.flapping)
 
 
-def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[FigureHealth, float | None]:
+def judge_figure(rule: Rule, severity: Severity, figure: Figure) -> tuple[FigureHealth, float | None]:
     """(what the figure means, the figure as a number)."""
     if figure is None:
         unknown = {"keep": FigureHealth.UNKNOWN, "ok": FigureHealth.HEALTHY, "breach": FigureHealth.BREACH}
@@ -170,33 +170,33 @@ def judge(rule: Rule, severity: Severity, figure: Figure) -> tuple[FigureHealth,
         return FigureHealth.HEALTHY, None
     if isinstance(figure, AtLeast):
         return _judge_at_least(rule, severity, float(figure))
-    if rule.breached(severity, figure):
+    if rule.is_breached(severity, figure):
         return FigureHealth.BREACH, figure
-    return (FigureHealth.HEALTHY if rule.recovered(severity, figure) else FigureHealth.BETWEEN), figure
+    return (FigureHealth.HEALTHY if rule.is_recovered(severity, figure) else FigureHealth.BETWEEN), figure
 
 
 def _judge_at_least(rule: Rule, severity: Severity, least: float) -> tuple[FigureHealth, float | None]:
-    """As `judge`, of a figure that may be larger: what more would change is unknown."""
-    breached = rule.breached(severity, least)
+    """As `judge_figure`, of a figure that may be larger: what more would change is unknown."""
+    breached = rule.is_breached(severity, least)
     if rule.worsens_upwards:
         return (FigureHealth.BREACH, least) if breached else (FigureHealth.UNKNOWN, None)
-    return (FigureHealth.HEALTHY, least) if rule.recovered(severity, least) else (FigureHealth.UNKNOWN, None)
+    return (FigureHealth.HEALTHY, least) if rule.is_recovered(severity, least) else (FigureHealth.UNKNOWN, None)
 
 
-def passed_s(state: AlertState, now: float, interval_s: float) -> float:
+def elapsed_s(state: AlertState, now: float, interval_s: float) -> float:
     """The time since the last look that counts: a pause or a stepped clock gives at most two intervals, never less
     than nothing."""
     return min(max(now - state.evaluated_at, 0.0), 2 * interval_s)
 
 
-def step(
+def advance_state(
     rule: Rule, state: AlertState, health: FigureHealth, value: float | None, now: float, interval_s: float
 ) -> tuple[AlertState, StateChange | None]:
     """The state after one sample, and what changed by it."""
-    passed = passed_s(state, now, interval_s)
+    passed = elapsed_s(state, now, interval_s)
     if health is FigureHealth.UNKNOWN:
         return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
-    state = _seen(rule, state, value, now, passed)
+    state = _record_value(rule, state, value, now, passed)
     if state.phase is AlertPhase.FIRING and health is not FigureHealth.HEALTHY:  # most of what fires just goes on
         return state, None
     if state.phase is AlertPhase.OK:
@@ -208,12 +208,12 @@ def step(
     healthy_s = state.healthy_s + passed if state.phase is AlertPhase.RECOVERING else 0.0
     if healthy_s < rule.recover_for_s:
         return replace(state, phase=AlertPhase.RECOVERING, healthy_s=healthy_s), None
-    return _ended(state, now, None)
+    return _end_episode(state, now, None)
 
 
-def _seen(rule: Rule, state: AlertState, value: float | None, now: float, passed: float) -> AlertState:
+def _record_value(rule: Rule, state: AlertState, value: float | None, now: float, passed: float) -> AlertState:
     """The state with a known figure noted, its phase as it was."""
-    going_on = state.active
+    going_on = state.is_active
     return replace(
         state,
         evaluated_at=now,
@@ -224,7 +224,7 @@ def _seen(rule: Rule, state: AlertState, value: float | None, now: float, passed
         rule_name=rule.title,
         lasted_s=state.lasted_s + passed if going_on else state.lasted_s,
         quiet_s=state.quiet_s + passed if going_on else state.quiet_s,
-        peak=_worse(rule, state.peak, value) if going_on else state.peak,
+        peak=_worse_value(rule, state.peak, value) if going_on else state.peak,
     )
 
 
@@ -239,7 +239,7 @@ def _from_pending(
 ) -> tuple[AlertState, StateChange | None]:
     if health is not FigureHealth.BREACH:
         return replace(state, phase=AlertPhase.OK, held_s=0.0, seen=0, peak=None), None
-    peak = _worse(rule, state.peak, state.value)
+    peak = _worse_value(rule, state.peak, state.value)
     return _fire_when_due(rule, replace(state, held_s=state.held_s + passed, seen=state.seen + 1, peak=peak), now)
 
 
@@ -260,7 +260,7 @@ def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertStat
     return fired, StateChange("firing", episode, now, started_at=now, value=state.value, peak=state.peak)
 
 
-def _ended(state: AlertState, now: float, reason: str | None) -> tuple[AlertState, StateChange]:
+def _end_episode(state: AlertState, now: float, reason: str | None) -> tuple[AlertState, StateChange]:
     change = StateChange(
         "resolved",
         state.episode,
@@ -285,24 +285,24 @@ def _ended(state: AlertState, now: float, reason: str | None) -> tuple[AlertStat
     return calm, change
 
 
-def absent(state: AlertState, now: float, interval_s: float) -> tuple[AlertState, StateChange | None]:
+def advance_absent(state: AlertState, now: float, interval_s: float) -> tuple[AlertState, StateChange | None]:
     """The state after a sample in which what it looks at was not there."""
-    gone_s = state.absent_s + passed_s(state, now, interval_s)
+    gone_s = state.absent_s + elapsed_s(state, now, interval_s)
     unknown_s = state.unknown_s + gone_s - state.absent_s
     state = replace(state, evaluated_at=now, absent_s=gone_s, unknown_s=unknown_s)
     if gone_s < GONE_S or state.phase is AlertPhase.OK:
         return state, None
-    return removed(state, now, "gone")
+    return resolve_removed(state, now, "gone")
 
 
-def removed(state: AlertState, now: float, reason: str) -> tuple[AlertState, StateChange | None]:
+def resolve_removed(state: AlertState, now: float, reason: str) -> tuple[AlertState, StateChange | None]:
     """The state after its rule, or what it looks at, ceased to be: nothing stays open for ever."""
-    if state.active:
-        return _ended(state, now, reason)
+    if state.is_active:
+        return _end_episode(state, now, reason)
     return replace(state, phase=AlertPhase.OK, held_s=0.0, seen=0), None
 
 
-def speak(
+def notifications_due(
     state: AlertState,
     now: float,
     *,
@@ -323,53 +323,55 @@ def speak(
         events = tuple(at for at in events if now - at < FLAP_WINDOW_S)
     was_flapping = state.flapping
     flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
-    if quiet and state.told and flapping != was_flapping and (flapping or state.active):
+    if quiet and state.told and flapping != was_flapping and (flapping or state.is_active):
         flapping = was_flapping  # it is told when the mute is over
     if flapping != was_flapping or len(events) != len(state.events):
         state = replace(state, events=events, flapping=flapping)
     if flapping:
         if state.told:
-            return (state, ()) if was_flapping else _said(state, "flapping", state.told_to)
+            return (state, ()) if was_flapping else _build_notification(state, "flapping", state.told_to)
         if state.phase is not AlertPhase.FIRING or quiet or not channels:
             return state, ()
-        return _said(_opened(state, channels), "flapping", tuple(channels))
-    if not state.active:
-        return _end_told(state, rule)
+        return _build_notification(_begin_notifying(state, channels), "flapping", tuple(channels))
+    if not state.is_active:
+        return _notify_end(state, rule)
     if state.phase is not AlertPhase.FIRING or quiet or not channels:
         return state, ()
     if not state.told:
-        return _said(_opened(state, channels), "firing", tuple(channels))
+        return _build_notification(_begin_notifying(state, channels), "firing", tuple(channels))
     if was_flapping:  # the true state, in the thread that was open when it began to flap
-        return _said(state, "firing", state.told_to)
+        return _build_notification(state, "firing", state.told_to)
     # Compared first, which costs nothing on a bad night: mostly all channels are told.
     if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
         say = PendingNotification("firing", state.told, 1, untold, state.told_started_at)
         return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
-        return _said(state, "reminder", state.told_to)
+        return _build_notification(state, "reminder", state.told_to)
     return state, ()
 
 
-def _opened(state: AlertState, channels: Sequence[str]) -> AlertState:
+def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
     return replace(state, told=state.episode, told_to=tuple(channels), told_started_at=state.started_at, told_count=0)
 
 
-def _end_told(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[PendingNotification, ...]]:
     if not state.told:
         return state, ()
     told: tuple[PendingNotification, ...] = ()
     if rule is None or rule.notify_resolved:
-        state, told = _said(state, "resolved", state.told_to)
+        state, told = _build_notification(state, "resolved", state.told_to)
     return replace(state, told="", told_to=(), told_started_at=None, told_count=0), told
 
 
-def _said(state: AlertState, kind: Kind, to: tuple[str, ...]) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+def _build_notification(
+    state: AlertState, kind: Kind, to: tuple[str, ...]
+) -> tuple[AlertState, tuple[PendingNotification, ...]]:
     number = state.told_count + 1
     say = PendingNotification(kind, state.told, number, to, state.told_started_at)
     return replace(state, told_count=number, quiet_s=0.0), (say,)
 
 
-def _worse(rule: Rule, peak: float | None, value: float | None) -> float | None:
+def _worse_value(rule: Rule, peak: float | None, value: float | None) -> float | None:
     if peak is None or value is None:
         return value if peak is None else peak
     return max(peak, value) if rule.worsens_upwards else min(peak, value)

@@ -54,16 +54,16 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     take_source: TakeSource | None = None
 
 
-def _depth(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return _counted(queue, State.WAITING, queue.depth)
+def _queue_depth(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return _count_figure(queue, State.WAITING, queue.depth)
 
 
-def _counted(queue: QueueStats, state: State, figure: float | None) -> float | None:
+def _count_figure(queue: QueueStats, state: State, figure: float | None) -> float | None:
     """A figure that is counted from jobs in `state`, which may be a lower bound."""
     return AtLeast(figure) if figure is not None and state in queue.at_least else figure
 
 
-def _latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+def _queue_latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
     return queue.latency_s  # in a paused queue, too: somebody may have forgotten that it is paused
 
 
@@ -71,7 +71,7 @@ def _no_progress(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
     return facts.no_progress_s
 
 
-def _throughput(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+def _queue_throughput(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
     return queue.throughput_per_min
 
 
@@ -82,39 +82,39 @@ def _error_ratio(queue: QueueStats, _facts: QueueFacts, least: int) -> Figure:
     return failed / finished
 
 
-def _dead(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return _counted(queue, State.DEAD, queue.counts.dead)
+def _dead_letters(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return _count_figure(queue, State.DEAD, queue.counts.dead)
 
 
 def _dead_growth(queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
-    return _counted(queue, State.DEAD, facts.dead_growth_per_h)
+    return _count_figure(queue, State.DEAD, facts.dead_growth_per_h)
 
 
 def _active_age(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
     return queue.active_age_s
 
 
-def _stalled(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+def _stalled_jobs(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
     return queue.stalled
 
 
-def _overdue(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+def _overdue_s(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
     # A paused queue starts no scheduled job either, which says nothing of its scheduler.
     return None if queue.paused and queue.overdue_s else queue.overdue_s
 
 
-def _consumers(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+def _consumer_count(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
     # Workers of a paused queue have nothing to do there; that is another rule's business.
     if queue.depth == 0 or (queue.depth is not None and queue.paused):
         return IDLE
     return None if queue.depth is None else queue.workers
 
 
-def _paused(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+def _paused_s(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
     return facts.paused_s
 
 
-def _unreachable(_source: SourceStats, facts: SourceFacts) -> Figure:
+def _unreachable_s(_source: SourceStats, facts: SourceFacts) -> Figure:
     return facts.unreachable_s
 
 
@@ -126,34 +126,34 @@ def _memory_ratio(source: SourceStats, _facts: SourceFacts) -> Figure:
     return IDLE if source.health.memory_limited is False else source.health.memory_ratio
 
 
-def _full_in(source: SourceStats, facts: SourceFacts) -> Figure:
+def _memory_full_in(source: SourceStats, facts: SourceFacts) -> Figure:
     ratio = source.health.memory_ratio
     if source.health.memory_limited is False or facts.never_full or (ratio is not None and ratio <= 0.5):
         return IDLE
     return facts.full_in_s
 
 
-def _evicted(_source: SourceStats, facts: SourceFacts) -> Figure:
+def _evicted_per_min(_source: SourceStats, facts: SourceFacts) -> Figure:
     return facts.evicted_per_min
 
 
-def _policy(source: SourceStats, _facts: SourceFacts) -> Figure:
+def _eviction_policy(source: SourceStats, _facts: SourceFacts) -> Figure:
     health = source.health
     if health.eviction_policy is None or health.memory_limited is None:
         return None
     return float(bool(source.needs_noeviction) and health.memory_limited and health.eviction_policy != "noeviction")
 
 
-def _rejected(_source: SourceStats, facts: SourceFacts) -> Figure:
+def _rejected_per_min(_source: SourceStats, facts: SourceFacts) -> Figure:
     return facts.rejected_per_min
 
 
-def _clients(source: SourceStats, _facts: SourceFacts) -> Figure:
+def _clients_ratio(source: SourceStats, _facts: SourceFacts) -> Figure:
     clients, most = source.health.clients, source.health.max_clients
     return None if clients is None or not most else clients / most
 
 
-def _fragmentation(source: SourceStats, _facts: SourceFacts) -> Figure:
+def _fragmentation_ratio(source: SourceStats, _facts: SourceFacts) -> Figure:
     wasted = source.health.allocator_frag_bytes
     if wasted is not None and wasted < FRAGMENTED_BYTES:
         return IDLE
@@ -170,7 +170,7 @@ def _replica_link(source: SourceStats, facts: SourceFacts) -> Figure:
     return IDLE if source.health.role == "master" else facts.link_down_s
 
 
-def _persistence(source: SourceStats, _facts: SourceFacts) -> Figure:
+def _persistence_failed(source: SourceStats, _facts: SourceFacts) -> Figure:
     return None if source.health.persistence_ok is None else float(not source.health.persistence_ok)
 
 
@@ -178,13 +178,15 @@ def _no_data(_source: SourceStats, facts: SourceFacts) -> Figure:
     return facts.no_data_s
 
 
-def _queue(name: str, unit: Unit, meaning: str, take: TakeQueue, *, bounded: bool = False, events: int = 0) -> Metric:
+def _queue_metric(
+    name: str, unit: Unit, meaning: str, take: TakeQueue, *, bounded: bool = False, events: int = 0
+) -> Metric:
     return Metric(
         name=name, unit=unit, subject="queue", meaning=meaning, take_queue=take, bounded=bounded, min_events=events
     )
 
 
-def _source(
+def _source_metric(
     name: str, unit: Unit, meaning: str, take: TakeSource, *, bounded: bool = False, several: bool = False
 ) -> Metric:
     return Metric(
@@ -192,7 +194,7 @@ def _source(
     )
 
 
-def _later(name: str, unit: Unit, meaning: str) -> Metric:
+def _unavailable_metric(name: str, unit: Unit, meaning: str) -> Metric:
     return Metric(
         name=name,
         unit=unit,
@@ -203,9 +205,9 @@ def _later(name: str, unit: Unit, meaning: str) -> Metric:
 
 
 _TABLE: tuple[Metric, ...] = (
-    _queue("queue.depth", "count", "jobs waiting now, without scheduled and active jobs", _depth),
-    _queue("queue.latency_s", "s", "age of the oldest waiting job; 0 if none is waiting", _latency),
-    _queue(
+    _queue_metric("queue.depth", "count", "jobs waiting now, without scheduled and active jobs", _queue_depth),
+    _queue_metric("queue.latency_s", "s", "age of the oldest waiting job; 0 if none is waiting", _queue_latency),
+    _queue_metric(
         *(
             "queue.no_progress_s",
             "s",
@@ -213,29 +215,36 @@ _TABLE: tuple[Metric, ...] = (
         ),
         _no_progress,
     ),
-    _queue("queue.throughput_per_min", "per_min", "jobs finished per minute, averaged over 5 minutes", _throughput),
-    _queue(
+    _queue_metric(
+        "queue.throughput_per_min", "per_min", "jobs finished per minute, averaged over 5 minutes", _queue_throughput
+    ),
+    _queue_metric(
         *("queue.error_ratio", "ratio", "share of finished jobs that failed, over 15 minutes"),
         _error_ratio,
         bounded=True,
         events=ERROR_MIN_EVENTS,
     ),
-    _queue("queue.dead", "count", "jobs in the dead letters", _dead),
-    _queue(
+    _queue_metric("queue.dead", "count", "jobs in the dead letters", _dead_letters),
+    _queue_metric(
         "queue.dead_growth_per_h",
         "per_h",
         "increase in dead letters over the last hour; 0 if they decrease",
         _dead_growth,
     ),
-    _queue("queue.active_age_s", "s", "run time of the oldest active job", _active_age),
-    _queue("queue.stalled", "count", "active jobs whose lock expired or whose worker is gone", _stalled),
-    _queue(
-        "queue.overdue_s", "s", "how overdue the earliest scheduled job is; unknown while the queue is paused", _overdue
+    _queue_metric("queue.active_age_s", "s", "run time of the oldest active job", _active_age),
+    _queue_metric("queue.stalled", "count", "active jobs whose lock expired or whose worker is gone", _stalled_jobs),
+    _queue_metric(
+        "queue.overdue_s",
+        "s",
+        "how overdue the earliest scheduled job is; unknown while the queue is paused",
+        _overdue_s,
     ),
-    _queue("queue.consumers", "count", "workers on this queue, while jobs are waiting", _consumers),
-    _queue("queue.paused_s", "s", "how long the queue has been paused with jobs waiting", _paused),
-    _later("queue.enqueue_idle_s", "s", "time since a job was last enqueued"),
-    _later("queue.runtime_p95_ratio", "ratio", "p95 run time over 15 minutes, relative to the p95 of the last week"),
+    _queue_metric("queue.consumers", "count", "workers on this queue, while jobs are waiting", _consumer_count),
+    _queue_metric("queue.paused_s", "s", "how long the queue has been paused with jobs waiting", _paused_s),
+    _unavailable_metric("queue.enqueue_idle_s", "s", "time since a job was last enqueued"),
+    _unavailable_metric(
+        "queue.runtime_p95_ratio", "ratio", "p95 run time over 15 minutes, relative to the p95 of the last week"
+    ),
     Metric(
         name="workers.count",
         unit="count",
@@ -243,27 +252,41 @@ _TABLE: tuple[Metric, ...] = (
         meaning="running workers on this library's queues, while it has jobs; if workers are only known per queue, the "
         "highest number on one queue",
     ),
-    _source("redis.unreachable_s", "s", "time since the last successful reply", _unreachable),
-    _source("redis.writes_refused", "flag", "1 if Redis refuses a write from Queuedeck", _writes_refused),
-    _source("redis.memory_ratio", "ratio", "used memory as a share of maxmemory", _memory_ratio),
-    _source(
+    _source_metric("redis.unreachable_s", "s", "time since the last successful reply", _unreachable_s),
+    _source_metric("redis.writes_refused", "flag", "1 if Redis refuses a write from Queuedeck", _writes_refused),
+    _source_metric("redis.memory_ratio", "ratio", "used memory as a share of maxmemory", _memory_ratio),
+    _source_metric(
         *("redis.memory_full_in_s", "s", "time until maxmemory is reached, at the rate of the last 30 minutes"),
-        _full_in,
+        _memory_full_in,
         several=True,
     ),
-    _source("redis.evicted_per_min", "per_min", "keys evicted per minute", _evicted, several=True),
-    _source("redis.eviction_policy", "flag", "1 if Redis may evict jobs of a library that forbids eviction", _policy),
-    _source("redis.rejected_per_min", "per_min", "connections rejected per minute", _rejected, several=True),
-    _source("redis.clients_ratio", "ratio", "connected clients as a share of maxclients", _clients, bounded=True),
-    _source(
-        "redis.fragmentation_ratio", "ratio", "allocator fragmentation, if it wastes 256 MiB or more", _fragmentation
+    _source_metric("redis.evicted_per_min", "per_min", "keys evicted per minute", _evicted_per_min, several=True),
+    _source_metric(
+        "redis.eviction_policy",
+        "flag",
+        "1 if Redis may evict jobs of a library that forbids eviction",
+        _eviction_policy,
     ),
-    _source("redis.replica_lag_bytes", "bytes", "how far behind the slowest replica is", _replica_lag),
-    _source(
+    _source_metric(
+        "redis.rejected_per_min", "per_min", "connections rejected per minute", _rejected_per_min, several=True
+    ),
+    _source_metric(
+        "redis.clients_ratio", "ratio", "connected clients as a share of maxclients", _clients_ratio, bounded=True
+    ),
+    _source_metric(
+        "redis.fragmentation_ratio",
+        "ratio",
+        "allocator fragmentation, if it wastes 256 MiB or more",
+        _fragmentation_ratio,
+    ),
+    _source_metric("redis.replica_lag_bytes", "bytes", "how far behind the slowest replica is", _replica_lag),
+    _source_metric(
         "redis.replica_link_down_s", "s", "how long this replica has been disconnected from its primary", _replica_link
     ),
-    _source("redis.persistence_failed", "flag", "1 if the last RDB save or AOF write failed", _persistence),
-    _source("source.no_data_s", "s", "how long queues have been unreadable although Redis responds", _no_data),
+    _source_metric(
+        "redis.persistence_failed", "flag", "1 if the last RDB save or AOF write failed", _persistence_failed
+    ),
+    _source_metric("source.no_data_s", "s", "how long queues have been unreadable although Redis responds", _no_data),
     Metric(
         name="checker.heartbeat_age_s",
         unit="s",
@@ -281,7 +304,7 @@ _TABLE: tuple[Metric, ...] = (
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 
 
-def workers_of_library(queues: list[QueueStats]) -> Figure:
+def count_library_workers(queues: list[QueueStats]) -> Figure:
     """`workers.count` of one library on one source, from its queues' rows."""
     busy = False
     counted: list[int] = []

@@ -24,7 +24,7 @@ Reducer = Literal["last", "min", "max", "mean", "p95", "rate"]
 Scope = Literal["each", "sum", "max"]
 NoData = Literal["keep", "ok", "breach"]
 
-_WORDS = {"op": get_args(Op), "reducer": get_args(Reducer), "scope": get_args(Scope), "no_data": get_args(NoData)}
+_CHOICES = {"op": get_args(Op), "reducer": get_args(Reducer), "scope": get_args(Scope), "no_data": get_args(NoData)}
 
 # Long patterns have crashed Redis and are a way to burn time here, so they stay short and simple.
 MAX_GLOBS = 50
@@ -58,7 +58,7 @@ class Origin(StrEnum):
 
 
 class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rule. Thresholds are in the unit of the metric. `parse` makes it from outside values and checks it."""
+    """One rule. Thresholds are in the unit of the metric. `parse_rule` makes it from outside values and checks it."""
 
     id: str
     metric: str
@@ -116,20 +116,20 @@ class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         found = self.critical_recover if severity is Severity.CRITICAL else self.warning_recover
         return self.threshold(severity) if found is None else found
 
-    def breached(self, severity: Severity, value: float) -> bool:
+    def is_breached(self, severity: Severity, value: float) -> bool:
         """Whether `value` is beyond the threshold."""
-        return _beyond(self.op, value, self.threshold(severity))
+        return _is_beyond(self.op, value, self.threshold(severity))
 
-    def recovered(self, severity: Severity, value: float) -> bool:
+    def is_recovered(self, severity: Severity, value: float) -> bool:
         """Whether `value` is on the healthy side of the recovery threshold."""
-        return not _beyond(self.op, value, self.recover_threshold(severity))
+        return not _is_beyond(self.op, value, self.recover_threshold(severity))
 
-    def speaks_to(self, severity: Severity) -> tuple[str, ...]:
+    def severity_channels(self, severity: Severity) -> tuple[str, ...]:
         """Ids of the channels of a severity; () = every channel there is."""
         own = self.channels_critical if severity is Severity.CRITICAL else self.channels_warning
         return self.channels if own is None else own
 
-    def wait_s(self, severity: Severity) -> float:
+    def severity_wait_s(self, severity: Severity) -> float:
         """How long a message waits for its siblings."""
         return min(self.group_wait_s, CRITICAL_WAIT_S) if severity is Severity.CRITICAL else self.group_wait_s
 
@@ -146,7 +146,7 @@ class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.op in ("gt", "ge")
 
 
-def _beyond(op: Op, value: float, threshold: float) -> bool:
+def _is_beyond(op: Op, value: float, threshold: float) -> bool:
     if op == "gt":
         return value > threshold
     if op == "ge":
@@ -156,7 +156,7 @@ def _beyond(op: Op, value: float, threshold: float) -> bool:
     return value <= threshold
 
 
-def fingerprint(rule_id: str, severity: Severity, labels: Mapping[str, str]) -> str:
+def alert_fingerprint(rule_id: str, severity: Severity, labels: Mapping[str, str]) -> str:
     """The name of an instance: 16 hex digits of rule, severity and labels; values and texts are no part of it."""
     parts = [rule_id, severity.value, *(part for key in sorted(labels) for part in (key, labels[key]))]
     # Each part with its length, so that no two lists of parts make the same text.
@@ -164,7 +164,7 @@ def fingerprint(rule_id: str, severity: Severity, labels: Mapping[str, str]) -> 
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def parse(values: Mapping[str, Any], where: str) -> Rule:
+def parse_rule(values: Mapping[str, Any], where: str) -> Rule:
     """The rule that `values` describe. Raises ConfigurationError, one line: `where`, which rule and field, what was
     expected; a wrong value is not repeated."""
     name = values.get("id")
@@ -174,16 +174,16 @@ def parse(values: Mapping[str, Any], where: str) -> Rule:
     except msgspec.ValidationError as exc:
         text = str(exc)
         field = text.rpartition("`$.")[2].rstrip("`")
-        if text.startswith("Invalid enum value") and field in _WORDS:
-            raise ConfigurationError(f"{at}: {field}: expected one of {', '.join(_WORDS[field])}") from None
+        if text.startswith("Invalid enum value") and field in _CHOICES:
+            raise ConfigurationError(f"{at}: {field}: expected one of {', '.join(_CHOICES[field])}") from None
         raise ConfigurationError(f"{at}: {text[:1].lower()}{text[1:]}") from None
-    problem = problem_of(rule)
+    problem = find_problem(rule)
     if problem:
         raise ConfigurationError(f"{at}: {problem}")
     return rule
 
 
-def problem_of(rule: Rule) -> str | None:
+def find_problem(rule: Rule) -> str | None:
     """What is wrong with the rule, as `field: expected …`; None when all is well."""
     if not _ID.match(rule.id):
         return "id: expected 1 to 64 letters, digits, dots, dashes or underscores"
@@ -194,10 +194,10 @@ def problem_of(rule: Rule) -> str | None:
         return f"metric: expected one of {', '.join(METRICS)}"
     if metric.unavailable:
         return f"metric: {rule.metric} is not available yet: {metric.unavailable}"
-    return _numbers(rule) or _thresholds(rule) or _scope(rule, metric) or _texts(rule)
+    return _number_problem(rule) or _threshold_problem(rule) or _scope_problem(rule, metric) or _text_problem(rule)
 
 
-def _numbers(rule: Rule) -> str | None:
+def _number_problem(rule: Rule) -> str | None:
     bounds: tuple[tuple[str, float, float, float], ...] = (
         ("window_s", rule.window_s, 0, MAX_WINDOW_S),
         ("for_s", rule.for_s, 0, 7 * DAY_S),
@@ -218,7 +218,7 @@ def _numbers(rule: Rule) -> str | None:
     return None
 
 
-def _thresholds(rule: Rule) -> str | None:
+def _threshold_problem(rule: Rule) -> str | None:
     if rule.warning is None and rule.critical is None:
         return "warning, critical: expected at least one threshold"
     for severity in ("warning", "critical"):
@@ -230,7 +230,7 @@ def _thresholds(rule: Rule) -> str | None:
             continue
         if threshold is None:
             return f"{severity}_recover: expected only together with {severity}"
-        if recover != threshold and _beyond(rule.op, recover, threshold):
+        if recover != threshold and _is_beyond(rule.op, recover, threshold):
             return f"{severity}_recover: expected a value on the healthy side of {severity}"
     if rule.warning is not None and rule.critical is not None:
         worse = rule.critical > rule.warning if rule.worsens_upwards else rule.critical < rule.warning
@@ -239,7 +239,7 @@ def _thresholds(rule: Rule) -> str | None:
     return None
 
 
-def _scope(rule: Rule, metric: Metric) -> str | None:
+def _scope_problem(rule: Rule, metric: Metric) -> str | None:
     if rule.scope != "each" and metric.subject != "queue":
         return f"scope: expected each, because {rule.metric} is not a queue metric"
     if metric.subject != "queue" and (rule.queues or rule.queues_not):
@@ -254,7 +254,7 @@ def _scope(rule: Rule, metric: Metric) -> str | None:
     return None
 
 
-def _texts(rule: Rule) -> str | None:
+def _text_problem(rule: Rule) -> str | None:
     for field in ("queues", "queues_not"):
         globs: Sequence[str] = getattr(rule, field)
         if len(globs) > MAX_GLOBS or not all(is_glob(glob) for glob in globs):
@@ -274,7 +274,7 @@ def _texts(rule: Rule) -> str | None:
     return None
 
 
-def shipped(interval_s: float = 2.0) -> tuple[Rule, ...]:
+def default_rules(interval_s: float = 2.0) -> tuple[Rule, ...]:
     """The rules that are there without any setting, in the order of the page; those marked `enabled=False` are off.
 
     A rule of the same id in the settings takes the place of one of these. `interval_s` = of the samples.

@@ -13,7 +13,7 @@ import msgspec
 from ...errors import ConfigurationError
 from ...model import Value
 from ...redact import masked_logger
-from .rule import Origin, Rule, parse, shipped
+from .rule import Origin, Rule, default_rules, parse_rule
 
 log = masked_logger(__name__)
 
@@ -49,24 +49,24 @@ class Ruleset:
 
     def __init__(self, toml: Sequence[Mapping[str, Any]], interval_s: float, where: str = "rules") -> None:
         """Raises ConfigurationError for the first wrong rule of `toml`."""
-        self._shipped = {rule.id: rule for rule in shipped(interval_s)}
+        self._shipped = {rule.id: rule for rule in default_rules(interval_s)}
         self._toml: dict[str, Rule] = {}
         for values in toml:
-            rule = self.read(values, where)
+            rule = self.parse_rule(values, where)
             if rule.id in self._toml:
                 raise ConfigurationError(f"{where}: rule {rule.id!r}: id: expected a unique id for each rule")
             self._toml[rule.id] = rule
         self._last: tuple[bytes, tuple[RuleInForce, ...]] | None = None
 
-    def read(self, values: Mapping[str, Any], where: str) -> Rule:
+    def parse_rule(self, values: Mapping[str, Any], where: str) -> Rule:
         """The rule that `values` describe; of a shipped rule's id they change only what they name.
 
         Raises ConfigurationError.
         """
         base = self._shipped.get(str(values.get("id")))
         if base is not None and values.get("metric", base.metric) == base.metric:
-            return parse({**given(base), **values}, where)
-        return parse(values, where)
+            return parse_rule({**non_default_fields(base), **values}, where)
+        return parse_rule(values, where)
 
     def check_names(self, channels: Sequence[str], where: str = "rules") -> None:
         """Raises ConfigurationError when a rule of the settings speaks to a channel or of a rule that is not there."""
@@ -83,18 +83,18 @@ class Ruleset:
                     f"{where}: rule {rule.id!r}: inhibited_by: expected ids of rules; unknown rule {name!r}"
                 )
 
-    def entries(self, stored: bytes = b"") -> tuple[RuleInForce, ...]:
+    def rules_in_force(self, stored: bytes = b"") -> tuple[RuleInForce, ...]:
         """All rules, those that are off too: shipped ones in their order, then the others by id."""
         last = self._last
         if last is not None and last[0] == stored:
             return last[1]
-        wrong = unreadable(stored)
+        wrong = unreadable_ids(stored)
         if wrong:
             log.warning("ignoring unreadable custom rules: %s", ", ".join(wrong)[:300])
         found = {rule.id: RuleInForce(rule, Origin.SHIPPED, shipped=True) for rule in self._shipped.values()}
-        for name, page in sorted(read_page(stored).rules.items()):
+        for name, page in sorted(decode_rules(stored).rules.items()):
             try:
-                rule = self.read({**page.rule, "id": name}, "stored rule")
+                rule = self.parse_rule({**page.rule, "id": name}, "stored rule")
             except ConfigurationError as exc:
                 log.warning("%s; ignoring this rule", exc.message)
                 continue
@@ -105,12 +105,12 @@ class Ruleset:
         self._last = (stored, entries)
         return entries
 
-    def rules(self, stored: bytes = b"") -> tuple[Rule, ...]:
-        """The rules of `entries`."""
-        return tuple(entry.rule for entry in self.entries(stored))
+    def list_rules(self, stored: bytes = b"") -> tuple[Rule, ...]:
+        """The rules of `rules_in_force`."""
+        return tuple(entry.rule for entry in self.rules_in_force(stored))
 
 
-def given(rule: Rule) -> dict[str, Any]:
+def non_default_fields(rule: Rule) -> dict[str, Any]:
     """The fields of a rule that differ from the defaults, as plain values."""
     plain: dict[str, Any] = msgspec.to_builtins(rule)
     return {
@@ -127,18 +127,18 @@ class _RulesAsStored(Value, frozen=True, kw_only=True):
     rules: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def read_page(stored: bytes) -> StoredRules:
+def decode_rules(stored: bytes) -> StoredRules:
     """The stored rules; without those that cannot be read."""
-    return _read_page(stored)[0]
+    return _decode_rules(stored)[0]
 
 
-def unreadable(stored: bytes) -> tuple[str, ...]:
+def unreadable_ids(stored: bytes) -> tuple[str, ...]:
     """The ids of stored rules that cannot be read; "all" where nothing can."""
-    return _read_page(stored)[1]
+    return _decode_rules(stored)[1]
 
 
 @lru_cache(maxsize=4)
-def _read_page(stored: bytes) -> tuple[StoredRules, tuple[str, ...]]:
+def _decode_rules(stored: bytes) -> tuple[StoredRules, tuple[str, ...]]:
     if not stored:
         return StoredRules(), ()
     try:

@@ -57,27 +57,27 @@ class BullMQ(Backend):
     abandoned_actions = dispatch.ABANDONED_ACTIONS
     queue_actions = dispatch.QUEUE_ACTIONS
     schedule_actions = dispatch.SCHEDULE_ACTIONS
-    explained = dispatch.EXPLAINED
-    withheld = dispatch.WITHHELD
+    action_help = dispatch.EXPLAINED
+    unsupported_reasons = dispatch.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         self._scripts = Scripts(source)
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         found, following = discovery.step(self.source, cursor or 0, budget, self.settings.prefixes)
         named = [keys.QueueKey(self._default_prefix, name) for name in self.named_queues()] if cursor is None else []
-        refs = tuple(self._ref(queue) for queue in dict.fromkeys((*named, *found)) if self.shows(queue.queue))
+        refs = tuple(self._ref(queue) for queue in dict.fromkeys((*named, *found)) if self.includes_queue(queue.queue))
         return Discovery(refs, complete=following == 0, cursor=following)
 
-    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+    def configured_ref(self, ref: QueueRef) -> QueueRef | None:
         prefixes = self.settings.prefixes
         queue = keys.split(ref.key, prefixes) if ref.name == ref.key else keys.of(ref)
-        if queue is None or (prefixes and queue.prefix not in prefixes) or not self.shows(queue.queue):
+        if queue is None or (prefixes and queue.prefix not in prefixes) or not self.includes_queue(queue.queue):
             return None
         return self._ref(queue)
 
-    def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
+    def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken by one of the default prefix bears its prefix too."""
         taken: dict[str, int] = {}
         for ref in refs:
@@ -90,20 +90,20 @@ class BullMQ(Backend):
             for ref in refs
         ]
 
-    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         return stats.read(self.source, self._scripts, refs)
 
-    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+    def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
         return stats.read(self.source, self._scripts, refs, seen)
 
-    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+    def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return rates.read(self.source, self._scripts, refs, cursor or {})
 
-    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+    def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         self._check(query)
         return jobs.read(self.source, self._scripts, ref, query)
 
-    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+    def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         self._check(query)
         return jobs.read_window(self.source, self._scripts, ref, query)
 
@@ -113,7 +113,7 @@ class BullMQ(Backend):
         if query.native is not None and query.native not in self.states[query.state]:
             raise Unsupported(f"BullMQ has no list {query.native!r} of {query.state.value} jobs.")
 
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         job = job_detail.read(self.source, self._scripts, ref, job_id)
         if job is None:
             raise NotFound(
@@ -122,39 +122,39 @@ class BullMQ(Backend):
             )
         return job
 
-    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+    def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         """As the contract says; 3 round trips where scripts are not permitted. See workers.py for what is told."""
         return workers.read(self.source, self._scripts, refs)
 
-    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+    def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """As the contract says; 3 round trips where scripts are not permitted."""
         return schedules.read(self.source, self._scripts, refs)
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+    def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         self._check(query)
         return jobs.picks(self.source, self._scripts, ref, query)
 
-    def act(
+    def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
         offered = (*self.job_actions.get(state, ()), *self.abandoned_actions.get(state, ()))
         if action is Action.DELETE or action not in offered:
-            return super().act(ref, action, state, picks, wishes)
+            return super().act_on_jobs(ref, action, state, picks, wishes)
         return dispatch.act(self.source, ref, action, state, picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         return dispatch.take(self.source, ref, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return dispatch.delete(self.source, ref, state, kept)
 
-    def take_unlisted(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         return dispatch.take(self.source, ref, None, picks)
 
-    def delete_unlisted(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_unlisted_jobs(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return dispatch.delete(self.source, ref, None, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return dispatch.restore(self.source, ref, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
@@ -170,12 +170,12 @@ class BullMQ(Backend):
     def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         return self.changed_keys(refs)
 
-    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+    def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""
         replies = self.source.batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
         return tuple(sorted({version for reply in replies if (version := keys.version(reply))}))
 
-    def doubt(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
+    def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
         """As the contract says: Bull and BullMQ up to 4 let a colon stand in a queue's name as well as in a prefix."""
         if self.settings.prefixes:
             return None

@@ -77,8 +77,8 @@ class Celery(Backend):
     )
 
     job_actions = descriptions.JOB_ACTIONS
-    explained = descriptions.EXPLAINED
-    withheld = descriptions.WITHHELD
+    action_help = descriptions.EXPLAINED
+    unsupported_reasons = descriptions.WITHHELD
     queue_actions = descriptions.QUEUE_ACTIONS
     schedule_actions = descriptions.SCHEDULE_ACTIONS
     worker_actions = descriptions.WORKER_ACTIONS
@@ -103,7 +103,7 @@ class Celery(Backend):
         self._redbeats_found: set[str] = set()
         self._there = bool(self.named_queues())  # a server without Celery is not listened to
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         if isinstance(cursor, tuple):
             return self._discover_redbeat(cursor[1], budget)
         found, following = scan_step(self.broker, cursor or 0, budget, match=f"*{keys.BINDING}*")
@@ -125,7 +125,9 @@ class Celery(Backend):
             self._there = self._there or bool(self._prefixes)
             self._queues, self._found = frozenset(self._found), set()
         refs = tuple(
-            self._ref(place) for place in dict.fromkeys(places) if place.queue is None or self.shows(place.queue)
+            self._ref(place)
+            for place in dict.fromkeys(places)
+            if place.queue is None or self.includes_queue(place.queue)
         )
         if following == 0 and self._there:
             return Discovery(refs, complete=False, cursor=(REDBEAT, 0))
@@ -154,15 +156,19 @@ class Celery(Backend):
 
     def _redbeat_prefixes(self) -> set[str]:
         """Where schedules of RedBeat are, by this search and by that of the process that samples. 1 round trip."""
-        reply = self.own.batch([("SMEMBERS", keys.redbeat_key(self._own_name))])[0] if self.own is not None else None
+        reply = (
+            self.own_source.batch([("SMEMBERS", keys.redbeat_key(self._own_name))])[0]
+            if self.own_source is not None
+            else None
+        )
         known = [text(raw) for raw in reply] if isinstance(reply, list | set) else []
         return {schedules.PREFIX, *self._redbeats, *known}
 
-    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+    def configured_ref(self, ref: QueueRef) -> QueueRef | None:
         place = keys.place(ref)
-        return self._ref(place) if place.queue is None or self.shows(place.queue) else None
+        return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
 
-    def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
+    def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken under no prefix bears its prefix too."""
         names = Counter(ref.name for ref in refs)
         return [
@@ -172,47 +178,49 @@ class Celery(Backend):
             for ref in refs
         ]
 
-    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return stats.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name)
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+        return stats.stats(self.broker, self._scripts, self.own_source, refs, self._keeper, self._names, self._own_name)
 
-    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        return stats.stats(self.broker, self._scripts, self.own, refs, self._keeper, self._names, self._own_name, seen)
+    def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+        return stats.stats(
+            self.broker, self._scripts, self.own_source, refs, self._keeper, self._names, self._own_name, seen
+        )
 
-    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+    def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return stats.flow(refs, self._keeper, cursor)
 
-    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+    def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         return self._pages().read(ref, query)[0]
 
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         return self._pages().job(ref, job_id)
 
-    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        return read_workers(self.broker, self.own, self._own_name, {keys.place(ref) for ref in refs})
+    def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+        return read_workers(self.broker, self.own_source, self._own_name, {keys.place(ref) for ref in refs})
 
-    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+    def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return schedules.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
 
-    def sifts(self, state: State) -> bool:
+    def can_scan(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.refused
 
-    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        found = self._pages().sift(ref, word, offset) if self.sifts(state) and not ref.shared else None
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+        found = self._pages().sift(ref, word, offset) if self.can_scan(state) and not ref.shared else None
         if found is None:
             return None
         rows, reached, more = found
         return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
 
-    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+    def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().read(ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
-    def tend(self) -> None:
-        if self.own is None or not self._there:
+    def maintain(self) -> None:
+        if self.own_source is None or not self._there:
             return
         if self._keeper is None:
-            self._keeper = ResultIndex(self.broker, self.results, self.own, self._own_name)
+            self._keeper = ResultIndex(self.broker, self.results, self.own_source, self._own_name)
         self._keeper.prefixes = sorted(self._prefixes) or [""]
         self._keeper.queues = self._queues
         self._keeper.redbeats = self._redbeats
@@ -227,53 +235,55 @@ class Celery(Backend):
             self._keeper.close()
             self._keeper = None
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+    def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         return self._pages().picks(ref, query)
 
-    def offered(self, state: State | None, *, shared: bool = False, abandoned: bool = False) -> tuple[Action, ...]:
+    def offered_actions(
+        self, state: State | None, *, shared: bool = False, abandoned: bool = False
+    ) -> tuple[Action, ...]:
         if shared and state is State.WAITING:
             return descriptions.RESERVED_ACTIONS
-        return super().offered(state, abandoned=abandoned)
+        return super().offered_actions(state, abandoned=abandoned)
 
-    def act(
+    def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
-        if action is Action.DELETE or action not in self.offered(state, shared=ref.shared):
-            return super().act(ref, action, state, picks, wishes)
+        if action is Action.DELETE or action not in self.offered_actions(state, shared=ref.shared):
+            return super().act_on_jobs(ref, action, state, picks, wishes)
         return self._acting().act(ref, action, state, picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        if Action.DELETE not in self.offered(state, shared=ref.shared):
-            return super().take(ref, state, picks)
+    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+        if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
+            return super().backup_jobs(ref, state, picks)
         return self._acting().take(ref, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        if Action.DELETE not in self.offered(state, shared=ref.shared):
-            return super().delete(ref, state, kept)
+    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+        if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
+            return super().delete_jobs(ref, state, kept)
         return self._acting().delete(ref, state, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        if Action.DELETE not in self.offered(state, shared=ref.shared):
-            return super().restore(ref, state, kept)
+    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+        if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
+            return super().restore_jobs(ref, state, kept)
         return self._acting().restore(ref, state, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
-        return QueueActions(self.broker, self.own, self._own_name).act(ref, action)
+        return QueueActions(self.broker, self.own_source, self._own_name).act(ref, action)
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
         prefixes = self._redbeat_prefixes()
-        return schedules.ScheduleActions(self.beat, self.broker, self.own, self._own_name, prefixes).act(
+        return schedules.ScheduleActions(self.beat, self.broker, self.own_source, self._own_name, prefixes).act(
             schedule, action
         )
 
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
-        queues = QueueActions(self.broker, self.own, self._own_name)
+        queues = QueueActions(self.broker, self.own_source, self._own_name)
         return queues.stop(worker, queues.apps())
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
@@ -294,19 +304,19 @@ class Celery(Backend):
         mailboxes = (key_pattern(channel(prefix, self.broker.database)) for prefix in prefixes)
         return (*mailboxes, *(f"{key_pattern(prefix)}{keys.RECORD}*" for prefix in prefixes))
 
-    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+    def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says: what live workers tell with their heartbeats.
 
         Cost: 2 round trips; where nobody keeps heartbeats and there are workers, one is waited for, up to BEAT_S.
         """
-        found = {worker.version for worker in self.workers(refs) if worker.version}
+        found = {worker.version for worker in self.list_workers(refs) if worker.version}
         boxes = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in {keys.place(ref).prefix for ref in refs}]
         if not found and any(isinstance(size, int) and size for size in self.broker.batch(boxes)):
             with contextlib.suppress(Forbidden):
                 found = {printable(version, 40) for version in events.versions(self.broker, BEAT_S)}
         return tuple(sorted(found))
 
-    def hearing(self) -> EventAccess:
+    def event_access(self) -> EventAccess:
         """As the contract says. Cost: 1 round trip per channel."""
         workers = events.worker_channels(self.broker.database)
         refused = [*events.refused(self.results, events.RECORDS), *events.refused(self.broker, workers)]
@@ -315,13 +325,13 @@ class Celery(Backend):
     @property
     def _own_name(self) -> str:
         """What our own keys of this source are called by."""
-        return own_name(self.source.name, self.own, self.broker, self.results)
+        return own_name(self.source.name, self.own_source, self.broker, self.results)
 
     def _acting(self) -> JobActions:
-        return JobActions(self.broker, self._scripts, self.results, self.own, self._own_name, self._names)
+        return JobActions(self.broker, self._scripts, self.results, self.own_source, self._own_name, self._names)
 
     def _pages(self) -> JobReader:
-        return JobReader(self.broker, self.results, self.own, self._own_name, self._scripts, self._names)
+        return JobReader(self.broker, self.results, self.own_source, self._own_name, self._scripts, self._names)
 
     def _ref(self, place: keys.QueueLocation) -> QueueRef:
         return QueueRef(

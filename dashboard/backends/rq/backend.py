@@ -61,8 +61,8 @@ class RQ(Backend):
     listed_with = descriptions.LISTED_WITH
     queue_actions = descriptions.QUEUE_ACTIONS
     worker_actions = descriptions.WORKER_ACTIONS
-    explained = descriptions.EXPLAINED
-    withheld = descriptions.WITHHELD
+    action_help = descriptions.EXPLAINED
+    unsupported_reasons = descriptions.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -71,72 +71,72 @@ class RQ(Backend):
         self._scripts = Scripts(source)
         self._reader = JobHashReader(source, self._scripts)
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         """The queues of RQ's own directory, a thousand per command, and those that the settings name."""
         return discover(self, self.prefixes, cursor, budget)
 
-    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
-        return super().wanted_ref(ref) if keys.queue_keys(ref.key, self.prefixes) is not None else None
+    def configured_ref(self, ref: QueueRef) -> QueueRef | None:
+        return super().configured_ref(ref) if keys.queue_keys(ref.key, self.prefixes) is not None else None
 
-    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         """As the contract says; 3 round trips where the Redis user may not run scripts."""
         return read_stats(self.source, self._scripts, self._with_keys(refs))
 
-    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+    def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
         return read_stats(self.source, self._scripts, self._with_keys(refs), seen)
 
-    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+    def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         """As the contract says; always an estimate, for RQ keeps no counter per queue. See flow.py."""
         return read_flow(self.source, self._scripts, self._with_keys(refs), cursor)
 
-    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+    def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         """As the contract says; see `read_page` for the rare third round trip."""
         awaited = ref.name in self.named_queues()
         return read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited)
 
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         """As the contract says: 2 round trips, 4 where the Redis user may not run scripts."""
         return read_job(self._reader, ref, self._keys(ref), job_id)
 
-    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+    def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         return read_workers(self.source, self._reader, self.prefixes, {ref.key: ref for ref in refs})
 
-    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+    def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return read_schedules(self.source, self._scripts, self.prefixes, {ref.key: ref for ref in refs})
 
-    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+    def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         """As the contract says. What is searched of the arguments is the job's description: the rest is pickled."""
         awaited = ref.name in self.named_queues()
         page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
         rows = tuple(searched_row(partial(_searched, job), job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        """As the contract says: 1 round trip; those of `jobs` where the Redis user may not run scripts."""
+    def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+        """As the contract says: 1 round trip; those of `list_jobs` where the Redis user may not run scripts."""
         found = read_picks(self.source, self._scripts, self._keys(ref), query)
-        return super().picks(ref, query) if found is None else found
+        return super().list_job_refs(ref, query) if found is None else found
 
-    def act(
+    def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
         """As the contract says; see act.py for the cost."""
-        if action is Action.DELETE or action not in self.offered(state, abandoned=True):
-            return super().act(ref, action, state, picks, wishes)
+        if action is Action.DELETE or action not in self.offered_actions(state, abandoned=True):
+            return super().act_on_jobs(ref, action, state, picks, wishes)
         if action is Action.RETRY and action in self.abandoned_actions.get(state, ()):
             return stray_jobs.put_back(self.source, self._keys(ref), state, picks)
         return dispatch.act(self.source, self._keys(ref), action, listed(state), picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """As the contract says; a started job is taken where it stands in no list any more."""
         taken = deletion.take(self.source, self._keys(ref), listed(state), picks)
         if state is not State.ACTIVE:
             return taken
         return [_running(one) for one in taken]
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.delete(self.source, self._keys(ref), listed(state), kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.restore(self.source, self._keys(ref), listed(state), kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
@@ -157,7 +157,7 @@ class RQ(Backend):
     def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         return tuple(f"{pattern.removesuffix('*')}pubsub:*" for pattern in self.changed_keys(refs))
 
-    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+    def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """The versions that live workers tell. Cost: 1 round trip."""
         return read_versions(self._scripts, sorted({queue.prefix for _, queue in self._with_keys(refs)}))
 

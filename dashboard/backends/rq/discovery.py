@@ -64,7 +64,7 @@ def discover(
         place = _DirectoryPosition(place.prefix + at_end, 0 if at_end else int(position), problem)
         if not more:
             break
-    refs = {queue.shown_name: _ref(backend, queue) for queue in found if backend.shows(queue.shown_name)}
+    refs = {queue.shown_name: _ref(backend, queue) for queue in found if backend.includes_queue(queue.shown_name)}
     if place.prefix < len(prefixes):
         return Discovery(tuple(refs.values()), complete=False, cursor=place)
     return Discovery(tuple(refs.values()), complete=place.problem is None, cursor=None, problem=place.problem)

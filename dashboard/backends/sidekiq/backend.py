@@ -53,28 +53,30 @@ class Sidekiq(Backend):
     queue_actions = (Action.OBLITERATE,)
     schedule_actions = (Action.TRIGGER, Action.PAUSE_SCHEDULE, Action.RESUME_SCHEDULE)
     worker_actions = (Action.QUIET, Action.STOP_WORKER)
-    explained = descriptions.EXPLAINED
-    withheld = descriptions.WITHHELD
+    action_help = descriptions.EXPLAINED
+    unsupported_reasons = descriptions.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
         self._scripts = Scripts(source)
         self._cron_sets = CronSets()
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         found, following = discovery.step(self.source, cursor, budget)
         if cursor is None:
             found += [keys.NamespaceLocation("", name) for name in self.named_queues()]
         refs = tuple(
-            self._ref(place) for place in dict.fromkeys(found) if place.queue is None or self.shows(place.queue)
+            self._ref(place)
+            for place in dict.fromkeys(found)
+            if place.queue is None or self.includes_queue(place.queue)
         )
         return Discovery(refs, complete=following is None, cursor=following)
 
-    def wanted_ref(self, ref: QueueRef) -> QueueRef | None:
+    def configured_ref(self, ref: QueueRef) -> QueueRef | None:
         place = keys.place(ref)
-        return self._ref(place) if place.queue is None or self.shows(place.queue) else None
+        return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
 
-    def distinct(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
+    def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As the contract says: a queue whose name is taken in another namespace bears its namespace too."""
         taken = Counter(ref.name for ref in refs)
         return [
@@ -84,66 +86,66 @@ class Sidekiq(Backend):
             for ref in refs
         ]
 
-    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         return stats.read(self.source, self._scripts, refs)
 
-    def stats_again(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+    def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
         return stats.read(self.source, self._scripts, refs, seen)
 
-    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+    def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         return rates.read(self.source, refs, cursor or {})
 
-    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+    def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         return jobs.read(self.source, self._scripts, ref, query)[0]
 
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         return jobs.job(self.source, self._scripts, ref, job_id)
 
-    def workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
+    def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         return workers.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
 
-    def schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
+    def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """As the contract says, and a look for namespaces of sidekiq-cron; see `CronSets.look` for its cost."""
         by_key = {ref.key: ref for ref in refs}
         return schedules.read(self.source, self._scripts, self._cron_sets, _namespaces(refs), by_key)
 
-    def classes(self, ref: QueueRef) -> ClassBoard | None:
+    def read_class_stats(self, ref: QueueRef) -> ClassBoard | None:
         return job_class_metrics.read(self.source, keys.place(ref).namespace)
 
-    def sifts(self, state: State) -> bool:
+    def can_scan(self, state: State) -> bool:
         return state in self.states and state is not State.ACTIVE and not self._scripts.refused
 
-    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        found = jobs.sift(self.source, self._scripts, ref, state, word, offset) if self.sifts(state) else None
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+        found = jobs.sift(self.source, self._scripts, ref, state, word, offset) if self.can_scan(state) else None
         if found is None:
             return None
         rows, reached, more = found
         return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
 
-    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+    def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = jobs.read(self.source, self._scripts, ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+    def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         return jobs.picks(self.source, self._scripts, ref, query)
 
-    def act(
+    def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
-            return super().act(ref, action, state, picks, wishes)
+            return super().act_on_jobs(ref, action, state, picks, wishes)
         if action is Action.STOP:
             return active_jobs.stop(self.source, self._scripts, ref, picks)
         return dispatch.act(self.source, self._scripts, ref, action, state, picks, wishes)
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         return deletion.take(self._scripts, ref, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.delete(self.source, self._scripts, ref, state, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.restore(self.source, ref, state, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
@@ -165,9 +167,9 @@ class Sidekiq(Backend):
         spaces = sorted({keys.place(ref).namespace for ref in refs} or {""})
         return tuple(f"{key_pattern(space)}{pattern}" for space in spaces for pattern in keys.CHANGED)
 
-    def versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+    def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""
-        return tuple(sorted({found.version for found in self.workers(refs) if found.version}))
+        return tuple(sorted({found.version for found in self.list_workers(refs) if found.version}))
 
     def _ref(self, place: keys.NamespaceLocation) -> QueueRef:
         shared = place.queue is None

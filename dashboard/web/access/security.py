@@ -188,7 +188,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
         identity=lambda: g.get("identity"),
         wants_reason=lambda: deck().settings.require_reason,
         is_watched=lambda source, backend: deck().is_watched(source, backend),
-        alerts_elsewhere=lambda: deck().desk.elsewhere,
+        alerts_elsewhere=lambda: deck().desk.ownership_conflict,
         what_fires=lambda: deck().firing() if "identity" in g else None,
         signed_in_here=lambda: bool(deck().settings.users) and "name" in session,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",

@@ -147,7 +147,7 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
         job, library = here.job(queue, job_id), here.backend(source, backend)
         state = job.state
         known = any(action in each for each in library.job_actions.values())
-        if known and action not in library.offered(state, shared=queue.shared, abandoned=job.abandoned):
+        if known and action not in library.offered_actions(state, shared=queue.shared, abandoned=job.abandoned):
             where = f"It is {state.value}" if state else "It is in none of the library's lists"
             detail = f"{where}: {library.title} does not offer {action.value} for such jobs."
             return _answer(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))

@@ -64,10 +64,10 @@ def overview() -> Response:
 
 def _alerts() -> list[dict[str, Any]] | None:
     """What fires now; None when the store does not tell, or alerts are evaluated by other settings."""
-    if deck().desk.elsewhere is not None:
+    if deck().desk.ownership_conflict is not None:
         return None
     try:
-        return shown_firing(deck().desk.now())
+        return shown_firing(deck().desk.list_alerts())
     except (BackendUnavailable, Forbidden):
         return None
 

@@ -288,8 +288,8 @@ def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
         if why is not None:
             raise Unsupported(why)
         backend = deck().backend(place.ref.source, place.ref.backend)
-        if action not in backend.offered(place.state, shared=place.ref.shared, abandoned=True):
-            why = backend.withheld.get(action)
+        if action not in backend.offered_actions(place.state, shared=place.ref.shared, abandoned=True):
+            why = backend.unsupported_reasons.get(action)
             raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
 
 

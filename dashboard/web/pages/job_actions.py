@@ -111,7 +111,7 @@ def edit(source: str, backend: str, name: str, job_id: str) -> str:
     job = deck().job(queue, job_id)
     library = deck().backend(source, backend)
     if Action.EDIT not in job_verbs(library, queue, job):
-        why = queue.read_only or library.withheld.get(Action.EDIT, f"{library.title} does not offer this.")
+        why = queue.read_only or library.unsupported_reasons.get(Action.EDIT, f"{library.title} does not offer this.")
         raise Unsupported(why)
     return _edit_page(reading, queue, job, editable_text(job.payload))
 

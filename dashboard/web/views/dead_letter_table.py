@@ -164,7 +164,7 @@ def offers(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot | None) 
     counts = dict.fromkeys(ACTIONS, 0)
     for spot in group.spots:
         writable = read_only(snapshot, spot.ref) is None
-        offered = backend_of(spot.ref.source, spot.ref.backend).offered(spot.state, shared=spot.ref.shared)
+        offered = backend_of(spot.ref.source, spot.ref.backend).offered_actions(spot.state, shared=spot.ref.shared)
         for action in offered if writable else ():
             if action in counts and (action is not Action.MOVE or spot.state is State.WAITING):
                 counts[action] += spot.count

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ...alerts.delivery.message import subject
+from ...alerts.delivery.message import describe_labels
 from ...alerts.service import Alert, AlertList, AlertService
 from ...clock import monotonic_s
 from ...errors import BackendUnavailable, Forbidden
@@ -60,7 +60,7 @@ def summary(board: AlertList) -> FiringSummary:
         count=len(incidents),
         handled=len(incidents) - len(open_ones),
         mark=hashlib.blake2b(episodes.encode("utf-8", "replace"), digest_size=6).hexdigest(),
-        text=f"{worst.rule_name}: {subject(worst.labels)}"[:MAX_TEXT],
+        text=f"{worst.rule_name}: {describe_labels(worst.labels)}"[:MAX_TEXT],
     )
 
 
@@ -86,7 +86,7 @@ class FiringWatch:
         if monotonic_s() < self._next_look or not self._lock.acquire(blocking=False):
             return self._last
         try:
-            self._last = summary(self._desk.now()) if self._desk.elsewhere is None else None
+            self._last = summary(self._desk.list_alerts()) if self._desk.ownership_conflict is None else None
         except (BackendUnavailable, Forbidden):
             self._last = None
         finally:

@@ -14,7 +14,7 @@ def job_verbs(backend: Backend, queue: QueueStats, job: Job) -> tuple[Action, ..
     """What may be done to one job, in the order of the buttons."""
     if queue.read_only:
         return ()
-    verbs = backend.offered(job.state, shared=queue.shared, abandoned=job.abandoned)
+    verbs = backend.offered_actions(job.state, shared=queue.shared, abandoned=job.abandoned)
     return tuple(verb for verb in verbs if not (job.abandoned and verb in _FROM_ITS_LIST))
 
 
@@ -23,7 +23,7 @@ def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage 
     if queue.read_only:
         return ()
     abandoned = jobs is not None and any(job.abandoned for job in jobs.jobs)
-    return backend.offered(state, shared=queue.shared, abandoned=abandoned)
+    return backend.offered_actions(state, shared=queue.shared, abandoned=abandoned)
 
 
 def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:

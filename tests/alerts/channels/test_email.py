@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.delivery.channels.base import make
-from dashboard.alerts.delivery.channels.email_message import message_id
+from dashboard.alerts.delivery.channels.base import build_channel
+from dashboard.alerts.delivery.channels.email_message import mail_message_id
 from tests.alerts.channels.fake_providers import ENDED, HANGS_S, SOON_S, TOKEN, Authority, at_most, hostile, message
 from tests.alerts.channels.smtp import SmtpSink
 
@@ -21,7 +21,7 @@ def mailer(server: SmtpSink | int, **more: Any) -> Any:
     port = server if isinstance(server, int) else server.port
     table = {"id": "ops", "kind": "email", "host": "127.0.0.1", "port": port, "tls": "none"}
     people = {"from": "Queuedeck <deck@example.com>", "to": ["a@example.com", "b@example.com"]}
-    return make({**table, **people, **more})
+    return build_channel({**table, **people, **more})
 
 
 def test_a_mail_says_what_where_how_bad_and_what_to_do(smtp_sink: Start) -> None:
@@ -76,7 +76,7 @@ def test_the_mails_of_an_episode_make_a_thread(smtp_sink: Start, domain: str) ->
     assert channel.send(first).ok
     assert channel.send(message(id="ep1:resolved:1:ops", kind="resolved", ended_at=ENDED, references=first.id)).ok
     opening, closing = server.mails
-    assert opening["Message-ID"] == message_id(first.id, domain)
+    assert opening["Message-ID"] == mail_message_id(first.id, domain)
     assert opening["References"] is None
     assert closing["References"] == closing["In-Reply-To"] == opening["Message-ID"]
     assert closing["Message-ID"] != opening["Message-ID"]

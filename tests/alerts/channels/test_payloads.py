@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dashboard.alerts.delivery.channels import wording
-from dashboard.alerts.delivery.channels.base import Message, MessageLine, make
+from dashboard.alerts.delivery.channels.base import Message, MessageLine, build_channel
 from tests.alerts.channels import fake_providers
 from tests.alerts.channels.fake_providers import ENDED, TOKEN, HttpSink, hostile, message
 
@@ -26,7 +26,7 @@ TABLES: dict[str, dict[str, Any]] = {
 
 def channel(name: str, sink: HttpSink) -> Any:
     table = {"id": "ops", "kind": name.removesuffix("-bot"), "url": sink.url, **TABLES[name]}
-    return make(table, allow_private=True)
+    return build_channel(table, allow_private=True)
 
 
 def sent(name: str, sink: HttpSink, said: Message) -> Any:
@@ -246,10 +246,15 @@ def test_nothing_but_web_addresses_is_linked(sink: HttpSink, url: str, linked: b
 def test_a_peak_survives_in_the_sparkline() -> None:
     points = [0.0] * 3600
     points[1800] = 9.0
-    drawn = wording.sparkline(points)
+    drawn = wording.format_sparkline(points)
     assert len(drawn) == 60
     assert drawn.count("█") == 1
-    assert wording.sparkline([None, None]) == wording.sparkline([]) == wording.sparkline([float("nan")]) == ""
-    assert wording.sparkline([5.0, 5.0]) == "██"
-    assert wording.sparkline([0.0, 0.0]) == "▁▁"
-    assert len(wording.sparkline([-1e308, 1e308])) == 2
+    assert (
+        wording.format_sparkline([None, None])
+        == wording.format_sparkline([])
+        == wording.format_sparkline([float("nan")])
+        == ""
+    )
+    assert wording.format_sparkline([5.0, 5.0]) == "██"
+    assert wording.format_sparkline([0.0, 0.0]) == "▁▁"
+    assert len(wording.format_sparkline([-1e308, 1e308])) == 2

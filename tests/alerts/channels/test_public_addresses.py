@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.delivery.channels.base import make
+from dashboard.alerts.delivery.channels.base import build_channel
 from dashboard.alerts.delivery.channels.config import Endpoint
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.delivery.transport.http import HTTPAnswer, HTTPTransport
@@ -81,7 +81,7 @@ def test_a_name_that_leads_both_ways_is_refused(sink: HttpSink) -> None:
     ],
 )
 def test_every_spelling_of_loopback_is_refused_by_the_real_resolver(sink: HttpSink, host: str) -> None:
-    channel = make({"id": "ops", "kind": "webhook", "url": f"https://{host}:{sink.port}/"})
+    channel = build_channel({"id": "ops", "kind": "webhook", "url": f"https://{host}:{sink.port}/"})
     delivered = channel.send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "address")
     assert sink.requests == []
@@ -122,7 +122,7 @@ def test_a_redirect_to_loopback_is_not_followed(sink: HttpSink) -> None:
     inner = HttpSink()
     sink.answers = [fake_providers.status(302, Location=inner.url)]
     try:
-        delivered = make({"id": "ops", "kind": "webhook", "url": sink.url}, allow_private=True).send(message())
+        delivered = build_channel({"id": "ops", "kind": "webhook", "url": sink.url}, allow_private=True).send(message())
     finally:
         inner.close()
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "302")
@@ -146,7 +146,7 @@ def test_a_resolver_that_hangs_is_left_at_the_deadline(silent_port: int) -> None
 
 
 def test_a_name_that_does_not_exist_is_asked_for_again() -> None:
-    delivered = make({"id": "ops", "kind": "webhook", "url": "https://nowhere.invalid/"}).send(message(), 60)
+    delivered = build_channel({"id": "ops", "kind": "webhook", "url": "https://nowhere.invalid/"}).send(message(), 60)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "dns")
 
 
@@ -155,7 +155,7 @@ def test_a_proxy_of_the_environment_is_not_used(sink: HttpSink, monkeypatch: pyt
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
     try:
-        assert make({"id": "ops", "kind": "webhook", "url": sink.url}, allow_private=True).send(message()).ok
+        assert build_channel({"id": "ops", "kind": "webhook", "url": sink.url}, allow_private=True).send(message()).ok
     finally:
         proxy.close()
     assert (len(sink.requests), len(proxy.requests)) == (1, 0)

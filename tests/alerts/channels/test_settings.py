@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.delivery.channels.base import KINDS, Channel, DeliveryResult, Message, make, public
+from dashboard.alerts.delivery.channels.base import (
+    KINDS,
+    Channel,
+    DeliveryResult,
+    Message,
+    build_channel,
+    public_settings,
+)
 from dashboard.alerts.delivery.channels.config import ChannelSettings, Secret
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.delivery.transport.redaction import Scrubber
@@ -78,7 +85,7 @@ def test_a_wrong_setting_is_named_without_its_value(
 ) -> None:
     caplog.set_level(1)
     with pytest.raises(ConfigurationError) as caught:
-        make({"id": "ops", **table})
+        build_channel({"id": "ops", **table})
     assert caught.value.message.startswith("channel ops: ")
     assert expected in caught.value.message
     assert TOKEN not in repr(caught.value) + caplog.text
@@ -90,15 +97,15 @@ def test_a_wrong_setting_is_named_without_its_value(
 @pytest.mark.parametrize("name", [None, "", "a b", "x" * 65, f"{TOKEN}\n", 5])
 def test_a_channel_needs_a_name(name: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"channel \(no id\): id: expected") as caught:
-        make({"id": name, "kind": "slack", "url": URL})
+        build_channel({"id": name, "kind": "slack", "url": URL})
     assert TOKEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("table", GOOD, ids=lambda table: table["kind"])
 def test_what_is_shown_holds_no_secret(table: dict[str, Any]) -> None:
     table = {"id": "ops", **table}
-    channel = make(table)
-    shown = public(table)
+    channel = build_channel(table)
+    shown = public_settings(table)
     assert (shown["id"], shown["kind"]) == ("ops", table["kind"])
     assert set(shown) == set(table)  # that it is set is told of each setting
     for told in (repr(shown), repr(channel), str(channel), repr(vars(channel))):
@@ -112,7 +119,7 @@ def test_what_is_shown_holds_no_secret(table: dict[str, Any]) -> None:
     "table", [{}, {"id": TOKEN, "kind": TOKEN}, {"id": "ops", "kind": "slack", "url": TOKEN, "x": TOKEN}]
 )
 def test_what_is_wrong_is_not_shown(table: dict[str, Any]) -> None:
-    assert TOKEN not in repr(public(table))
+    assert TOKEN not in repr(public_settings(table))
 
 
 def test_every_kind_has_a_good_table() -> None:
@@ -127,7 +134,7 @@ def test_a_server_that_repeats_everything_gives_no_secret_away(
     caplog.set_level(logging.DEBUG)
     sink.answers = [fake_providers.echo(code)]
     url = f"http://127.0.0.1:{sink.port}/services/T000/{TOKEN}?sig={TOKEN}"
-    delivered = make({"id": "ops", **table, "url": url}, allow_private=True).send(message())
+    delivered = build_channel({"id": "ops", **table, "url": url}, allow_private=True).send(message())
     assert sink.requests
     assert TOKEN.lower() not in repr(delivered).lower()
     assert TOKEN.replace("/", "\\/") not in repr(delivered)
@@ -137,16 +144,16 @@ def test_a_server_that_repeats_everything_gives_no_secret_away(
 
 def test_a_secret_cut_in_half_by_the_limit_is_dropped() -> None:
     scrubber = Scrubber([TOKEN])
-    assert TOKEN[:10] not in scrubber.clean(f"words {TOKEN[:12]}", cut=True)
-    assert scrubber.clean("a\x00b\n\nc\u202ed") == "a b cd"
-    assert len(scrubber.clean("x" * 70_000)) == 1000
+    assert TOKEN[:10] not in scrubber.redact_text(f"words {TOKEN[:12]}", cut=True)
+    assert scrubber.redact_text("a\x00b\n\nc\u202ed") == "a b cd"
+    assert len(scrubber.redact_text("x" * 70_000)) == 1000
 
 
 class Faulty(Channel):
     kind = "faulty"
     settings_type = ChannelSettings
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         raise ValueError(TOKEN)
 
 
@@ -167,7 +174,7 @@ def test_a_secret_shows_itself_to_nobody() -> None:
 def test_apprise_delivers_and_fails_and_ends_in_time(sink: HttpSink, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1)
     table = {"id": "ops", "kind": "apprise", "urls": [f"json://127.0.0.1:{sink.port}/{TOKEN}"]}
-    channel = make(table)
+    channel = build_channel(table)
     assert channel.send(message()).ok
     document = sink.requests[0].json()
     assert document["title"] == "[FIRING critical] mail: 12,004 jobs waiting"
@@ -194,7 +201,7 @@ def test_without_apprise_the_line_says_what_to_install(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigurationError, match=r"channel ops: kind: .*pip install 'queuedeck\[apprise\]'"):
-        make({"id": "ops", "kind": "apprise", "urls": ["json://x"]})
+        build_channel({"id": "ops", "kind": "apprise", "urls": ["json://x"]})
 
 
 def test_a_kind_is_imported_on_first_use() -> None:
@@ -216,4 +223,4 @@ def test_every_example_of_the_manual_makes_a_channel() -> None:
         for block in re.findall(r"```toml\n(.*?)```", manual, re.DOTALL)
         for table in tomllib.loads(block).get("channels", [])
     ]
-    assert {make(table).kind for table in tables} == set(KINDS)
+    assert {build_channel(table).kind for table in tables} == set(KINDS)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.delivery.channels.base import make
-from dashboard.alerts.delivery.transport.http import retry_after_s
+from dashboard.alerts.delivery.channels.base import build_channel
+from dashboard.alerts.delivery.transport.http import parse_retry_after
 from tests.alerts.channels import fake_providers
 from tests.alerts.channels.fake_providers import HANGS_S, SOON_S, TOKEN, Authority, HttpSink, at_most, hostile, message
 
@@ -23,7 +23,7 @@ SENT = format_datetime(datetime(2026, 3, 1, 3, 0, 0, tzinfo=UTC), usegmt=True)
 
 def hook(sink: HttpSink, **more: Any) -> Any:
     table = {"id": "ops", "kind": "webhook", "url": sink.url, **more}
-    return make(table, allow_private=True)
+    return build_channel(table, allow_private=True)
 
 
 def test_a_message_arrives_named_signed_and_whole(sink: HttpSink) -> None:
@@ -99,7 +99,9 @@ def test_a_server_that_drips_under_tls_is_left_at_the_deadline(tls_sink: HttpSin
 
 
 def test_a_handshake_that_never_ends_is_left_at_the_deadline(silent_port: int) -> None:
-    channel = make({"id": "ops", "kind": "webhook", "url": f"https://127.0.0.1:{silent_port}/"}, allow_private=True)
+    channel = build_channel(
+        {"id": "ops", "kind": "webhook", "url": f"https://127.0.0.1:{silent_port}/"}, allow_private=True
+    )
     with at_most(SOON_S):
         delivered = channel.send(message(), 0.6)
     assert (delivered.permanent, delivered.status) == (False, "timeout")
@@ -130,7 +132,9 @@ def test_a_broken_connection_is_tried_again(sink: HttpSink, answer: Callable[[An
 
 
 def test_nobody_listens(kept_port: int) -> None:
-    channel = make({"id": "ops", "kind": "webhook", "url": f"http://127.0.0.1:{kept_port}/"}, allow_private=True)
+    channel = build_channel(
+        {"id": "ops", "kind": "webhook", "url": f"http://127.0.0.1:{kept_port}/"}, allow_private=True
+    )
     delivered = channel.send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "refused")
 
@@ -163,8 +167,8 @@ def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, date: str | None, seconds: float | None) -> None:
-    assert retry_after_s(value, date) == seconds
+    assert parse_retry_after(value, date) == seconds
 
 
 def test_a_date_far_ahead_of_our_clock_is_a_day_at_most() -> None:
-    assert retry_after_s("Fri, 31 Dec 2999 23:59:59 GMT", None) == 86_400.0
+    assert parse_retry_after("Fri, 31 Dec 2999 23:59:59 GMT", None) == 86_400.0

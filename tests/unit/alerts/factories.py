@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from dashboard.alerts.rules.rule import Rule, parse
+from dashboard.alerts.rules.rule import Rule, parse_rule
 from dashboard.model import Counts, QueueStats, RedisHealth, Snapshot, SourceStats
 
 
@@ -14,7 +14,7 @@ def rule(**fields: Any) -> Rule:
     values: dict[str, Any] = {"id": "deep", "metric": "queue.depth", **fields}
     if "warning" not in values and "critical" not in values:
         values["critical"] = 10
-    return parse(values, "test")
+    return parse_rule(values, "test")
 
 
 def queue(name: str = "mail", depth: int | None = 0, *, source: str = "main", **fields: Any) -> QueueStats:

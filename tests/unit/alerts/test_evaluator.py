@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from dashboard.alerts.engine import spark
+from dashboard.alerts.engine import last_hour_series
 from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator, Transition
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
 from dashboard.alerts.rules.metrics import METRICS
-from dashboard.alerts.rules.rule import Rule, Severity, fingerprint, shipped
+from dashboard.alerts.rules.rule import Rule, Severity, alert_fingerprint, default_rules
 from dashboard.alerts.silences import ActiveSilences, Silence
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, Snapshot
 from dashboard.model import State as JobState
@@ -42,7 +42,7 @@ class Watch:
     ) -> list[Transition]:
         for _ in range(times):
             self.now += INTERVAL_S
-            turns = self.evaluator.evaluate(
+            turns = self.evaluator.evaluate_rules(
                 snapshot,
                 history or History(),
                 self.rules,
@@ -50,7 +50,7 @@ class Watch:
                 CheckerContext(now=self.now, channels=self.channels, **situation),
             )
             for turn in turns:
-                if turn.after.worth_keeping:
+                if turn.after.is_worth_storing:
                     self.states[turn.after.fp] = turn.after
                 else:
                     self.states.pop(turn.after.fp, None)
@@ -60,7 +60,9 @@ class Watch:
     @property
     def firing(self) -> set[tuple[str, str, str | None]]:
         return {
-            (state.rule_id, state.severity.value, state.labels.queue) for state in self.states.values() if state.active
+            (state.rule_id, state.severity.value, state.labels.queue)
+            for state in self.states.values()
+            if state.is_active
         }
 
 
@@ -90,7 +92,7 @@ def test_a_rule_may_look_at_all_queues_together(scope: str, fires: bool) -> None
 
 
 def test_a_source_that_is_gone_freezes_its_rules_and_mutes_them() -> None:
-    unreachable = next(each for each in shipped() if each.id == "redis-unreachable")
+    unreachable = next(each for each in default_rules() if each.id == "redis-unreachable")
     watch = Watch(replace(unreachable, critical=6.0), rule(for_s=10, new_instance_grace_s=0))
     watch.see(sample([queue("a", 50)]), times=3)
     (pending,) = watch.states.values()
@@ -156,7 +158,7 @@ def test_a_new_queue_settles_first() -> None:
     watch.see(sample([queue("a", 50), queue("b", 50)]), times=2)
     assert watch.firing == {("deep", "critical", "a")}
     fresh = Watch(rule(for_s=0, min_samples=1, new_instance_grace_s=20))
-    fresh.evaluator.settle(sample([queue("a", 1)]), 20)
+    fresh.evaluator.settle_queues(sample([queue("a", 1)]), 20)
     fresh.see(sample([queue("a", 50), queue("b", 50)]))
     assert fresh.firing == {("deep", "critical", "a")}
 
@@ -174,7 +176,7 @@ def test_one_rule_mutes_another_where_they_look_at_the_same() -> None:
 def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
     """Alerts that fired before have been sent; what a mute held back until then stays unsent while the Redis is gone,
     and alerts of another Redis are sent as ever."""
-    unreachable = next(each for each in shipped() if each.id == "redis-unreachable")
+    unreachable = next(each for each in default_rules() if each.id == "redis-unreachable")
     watch = Watch(replace(unreachable, critical=2.0, **AT_ONCE), rule(**AT_ONCE))
     both = [queue("a", 50), queue("b", 50, source="other")]
     silence = Silence(id="s", until=NOW + 100, by="ann", rule="deep")
@@ -212,7 +214,7 @@ def test_a_narrowed_rule_resolves_what_it_had_firing(change: dict[str, Any]) -> 
 
 
 def test_of_a_channel_in_trouble_the_others_are_told() -> None:
-    dead = next(each for each in shipped() if each.id == "notify-dead")
+    dead = next(each for each in default_rules() if each.id == "notify-dead")
     watch = Watch(dead)
     (turn,) = watch.see(sample(), dead_messages={"ops": 1})
     assert [say.to for say in turn.says] == [("chief",)]
@@ -307,7 +309,7 @@ def test_a_paused_queue_is_not_stuck_and_begins_anew_when_it_goes_on() -> None:
 
 
 def test_counters_are_compared_within_one_run_of_the_server() -> None:
-    evicts = next(each for each in shipped() if each.id == "redis-evictions")
+    evicts = next(each for each in default_rules() if each.id == "redis-evictions")
     watch = Watch(replace(evicts, for_s=0.0, min_samples=1))
     watch.see(sample(sources=[source(run_id="a", evicted_keys=1000)]))
     watch.see(sample(sources=[source(run_id="b", evicted_keys=5)]))
@@ -318,7 +320,7 @@ def test_counters_are_compared_within_one_run_of_the_server() -> None:
 
 
 def test_a_clock_that_steps_does_not_make_a_source_unreachable_for_an_hour() -> None:
-    unreachable = next(each for each in shipped() if each.id == "redis-unreachable")
+    unreachable = next(each for each in default_rules() if each.id == "redis-unreachable")
     watch = Watch(unreachable)
     down = sample(sources=[source(reachable=False)])
     watch.see(down, times=3)
@@ -348,7 +350,7 @@ def full_rate(count: int) -> list[Snapshot]:
 
 
 def test_a_redis_that_fills_is_told_before_it_is_full() -> None:
-    full = next(each for each in shipped() if each.id == "redis-memory-full")
+    full = next(each for each in default_rules() if each.id == "redis-memory-full")
     watch = Watch(replace(full, for_s=10.0))
     for snapshot in full_rate(60):
         watch.see(snapshot)
@@ -358,22 +360,22 @@ def test_a_redis_that_fills_is_told_before_it_is_full() -> None:
 
 
 def test_every_shipped_rule_is_one_that_a_person_could_write_and_its_metric_is_there() -> None:
-    from dashboard.alerts.rules.rule import parse
-    from dashboard.alerts.rules.ruleset import given
+    from dashboard.alerts.rules.rule import parse_rule
+    from dashboard.alerts.rules.ruleset import non_default_fields
 
-    for each in shipped():
-        assert parse(given(each), "shipped") == each
+    for each in default_rules():
+        assert parse_rule(non_default_fields(each), "shipped") == each
         assert METRICS[each.metric].unavailable is None
-    assert len({each.id for each in shipped()}) == len(shipped())
+    assert len({each.id for each in default_rules()}) == len(default_rules())
 
 
 def test_the_name_of_an_instance_never_depends_on_how_labels_are_cut() -> None:
-    one = fingerprint("r", Severity.CRITICAL, {"queue": "a", "source": "bc"})
-    two = fingerprint("r", Severity.CRITICAL, {"queue": "ab", "source": "c"})
+    one = alert_fingerprint("r", Severity.CRITICAL, {"queue": "a", "source": "bc"})
+    two = alert_fingerprint("r", Severity.CRITICAL, {"queue": "ab", "source": "c"})
     assert one != two
-    assert one == fingerprint("r", Severity.CRITICAL, {"source": "bc", "queue": "a"})
+    assert one == alert_fingerprint("r", Severity.CRITICAL, {"source": "bc", "queue": "a"})
     assert len(one) == 16
-    assert fingerprint("r", Severity.CRITICAL, {"queue": "\udcff"})
+    assert alert_fingerprint("r", Severity.CRITICAL, {"queue": "\udcff"})
 
 
 def many(count: int) -> list[QueueStats]:
@@ -395,7 +397,7 @@ def many(count: int) -> list[QueueStats]:
 
 
 def test_a_rule_costs_three_calls_for_a_queue_that_is_well() -> None:
-    rules = [each for each in shipped() if METRICS[each.metric].subject == "queue"]
+    rules = [each for each in default_rules() if METRICS[each.metric].subject == "queue"]
     rules += [rule(id=f"own-{index}", critical=1000 + index) for index in range(30 - len(rules))]
     watch = Watch(*rules)
     snapshot = sample(many(1000))
@@ -432,7 +434,7 @@ def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, poi
     state = AlertState(
         fp="f", rule_id="r", rule_name="R", metric=metric, severity=Severity.WARNING, threshold=1.0, labels=labels
     )
-    assert spark(state, history, (30.0, 40.0)) == points
+    assert last_hour_series(state, history, (30.0, 40.0)) == points
 
 
 @pytest.mark.parametrize(("wasted_mib", "fires"), [(255, False), (256, True)])
@@ -557,10 +559,10 @@ def test_an_alert_whose_figure_is_not_known_any_more_goes_on_and_shows_no_old_fi
     watch.see(sample([queue("a", 50)]))
     watch.see(sample([queue("a", None)]), times=30)
     (state,) = watch.states.values()
-    assert (state.active, state.value, state.value_now, state.unknown_s) == (True, 50, None, 60.0)
+    assert (state.is_active, state.value, state.value_now, state.unknown_s) == (True, 50, None, 60.0)
     watch.see(sample(), times=30)  # it is not even there
     (state,) = watch.states.values()
-    assert (state.active, state.value_now, state.unknown_s) == (True, None, 120.0)
+    assert (state.is_active, state.value_now, state.unknown_s) == (True, None, 120.0)
     watch.see(sample([queue("a", 40)]))
     (state,) = watch.states.values()
     assert (state.value_now, state.unknown_s) == (40, 0.0)
@@ -587,7 +589,7 @@ def test_of_two_rules_that_mute_each_other_one_is_told() -> None:
 
 def test_a_paused_queue_misses_no_worker_and_no_scheduler() -> None:
     """Somebody pauses a queue and stops its workers, to change what they work on."""
-    watch = Watch(*shipped())
+    watch = Watch(*default_rules())
     calm = queue("a", 50, latency_s=10.0, workers=2, throughput_per_min=9.0, finished_ago_s=1.0, paused=False)
     watch.see(sample([calm]), times=60)
     assert not watch.firing
@@ -600,7 +602,7 @@ def test_a_paused_queue_misses_no_worker_and_no_scheduler() -> None:
 
 
 def test_jobs_that_wait_long_in_a_paused_queue_are_an_alert() -> None:
-    watch = Watch(*shipped())
+    watch = Watch(*default_rules())
     late = queue("a", 50, latency_s=400.0, workers=2, throughput_per_min=9.0, finished_ago_s=1.0, paused=True)
     watch.see(sample([late]), times=200)
     assert watch.firing == {("queue-latency", "warning", "a")}

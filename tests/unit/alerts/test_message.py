@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from dashboard.alerts.delivery.channels import discord, slack, teams, webhook, wording
-from dashboard.alerts.delivery.message import PageLinks, compose, glob_of
+from dashboard.alerts.delivery.message import PageLinks, build_message, glob_of
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.notification import LOCAL, Notification
 from dashboard.alerts.rules.rule import Severity
@@ -45,36 +45,41 @@ def ended(begun: Notification, at: float, reason: str | None = None) -> Notifica
 
 
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
-    message = compose("m", "firing", [note()], LINKS, "ops")
+    message = build_message("m", "firing", [note()], LINKS, "ops")
     line = "mail (rq, main): 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC"
-    assert f"- {line}\n" in wording.plain(message)
-    shown = (slack.payload(message), discord.payload(message), teams.payload(message), webhook.payload(message))
+    assert f"- {line}\n" in wording.format_plain_text(message)
+    shown = (
+        slack.build_payload(message),
+        discord.build_payload(message),
+        teams.build_payload(message),
+        webhook.build_payload(message),
+    )
     assert not [words for words in map(str, shown) if "since since" in words]
 
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
-    message = compose("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
+    message = build_message("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
     line = "peak 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)"
-    assert line in wording.plain(message)
-    assert ("Lasted", "15 s") in wording.facts(message)
+    assert line in wording.format_plain_text(message)
+    assert ("Lasted", "15 s") in wording.incident_facts(message)
 
 
 def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_source_of_only_some() -> None:
     here, there = note("a", started_at=900.0), note("b", labels=AlertLabels(source="other", backend="rq", queue="b"))
-    message = compose("m", "firing", [there, here], LINKS, "ops")
-    assert dict(wording.facts(message)) == {
+    message = build_message("m", "firing", [there, here], LINKS, "ops")
+    assert dict(wording.incident_facts(message)) == {
         "Severity": "critical",
         "Rule": "Jobs are waiting too long",
         "Since": "1970-01-01 00:15:00 UTC",
     }
-    over = compose("m", "resolved", [ended(here, 1100.0), ended(there, 1200.0)], LINKS, "ops")
-    assert dict(wording.facts(over))["Until"] == "1970-01-01 00:20:00 UTC"
+    over = build_message("m", "resolved", [ended(here, 1100.0), ended(there, 1200.0)], LINKS, "ops")
+    assert dict(wording.incident_facts(over))["Until"] == "1970-01-01 00:20:00 UTC"
 
 
 def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
-    lines = webhook.payload(compose("m", "resolved", [ended(note("a"), 1.0), ended(note("b"), 1.0)], LINKS, "ops"))[
-        "lines"
-    ]
+    lines = webhook.build_payload(
+        build_message("m", "resolved", [ended(note("a"), 1.0), ended(note("b"), 1.0)], LINKS, "ops")
+    )["lines"]
     assert sorted(line["episode"] for line in lines) == ["ep-a", "ep-b"]
 
 
@@ -94,61 +99,65 @@ def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
     ],
 )
 def test_the_silence_of_a_link_can_be_stored_and_matches_its_queue(name: str) -> None:
-    url = urlsplit(LINKS.silence(note(name)) or "")
+    url = urlsplit(LINKS.silence_url(note(name)) or "")
     given = {key: values[0] for key, values in parse_qs(url.query).items()}
     glob = given["queue"]
     assert glob == glob_of(name) == glob.strip()
     silence = Silence(id="s", until=60.0, by="me", queue=glob)
-    assert silence.problem() is None
+    assert silence.find_problem() is None
     assert fnmatchcase(name, glob)
     assert not fnmatchcase("anything else", glob)
-    assert silence.mutes("queue-latency", Severity.CRITICAL, note(name).labels, 1.0)
+    assert silence.mutes_alert("queue-latency", Severity.CRITICAL, note(name).labels, 1.0)
 
 
 def test_no_name_is_too_long_for_links_that_work() -> None:
-    message = compose("m", "firing", [note("x" * 10_000)], LINKS, "ops")
-    assert [label for label, _ in wording.links(message)] == ["Acknowledge", "Silence", "Open"]
-    assert dict(wording.links(message))["Open"] == "https://deck.example/queues/alerts"
-    assert not re.search("x{300}", wording.plain(message))
+    message = build_message("m", "firing", [note("x" * 10_000)], LINKS, "ops")
+    assert [label for label, _ in wording.action_links(message)] == ["Acknowledge", "Silence", "Open"]
+    assert dict(wording.action_links(message))["Open"] == "https://deck.example/queues/alerts"
+    assert not re.search("x{300}", wording.format_plain_text(message))
 
 
 def test_what_was_told_without_the_store_has_no_link_to_acknowledge_it() -> None:
-    message = compose("m", "firing", [note(episode=f"{LOCAL}1", labels=AlertLabels(source="main"))], LINKS, "ops")
-    assert [label for label, _ in wording.links(message)] == ["Silence", "Open"]
+    message = build_message("m", "firing", [note(episode=f"{LOCAL}1", labels=AlertLabels(source="main"))], LINKS, "ops")
+    assert [label for label, _ in wording.action_links(message)] == ["Silence", "Open"]
 
 
 def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
-    message = compose("m", "firing", [note(runbook_url="https://runbook.example/1")], PageLinks(None), "ops")
-    assert wording.links(message) == [("Runbook", "https://runbook.example/1")]
+    message = build_message("m", "firing", [note(runbook_url="https://runbook.example/1")], PageLinks(None), "ops")
+    assert wording.action_links(message) == [("Runbook", "https://runbook.example/1")]
 
 
 def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
     refused = note(
         metric="redis.writes_refused", labels=AlertLabels(source="main"), threshold=1.0, value=1.0, detail="OOM"
     )
-    message = compose("m", "firing", [refused], LINKS, "ops")
+    message = build_message("m", "firing", [refused], LINKS, "ops")
     assert wording.line_text(message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
 
 
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
-    message = compose("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
+    message = build_message("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
     assert (
         "Flapping: fired and resolved six times within an hour; notifications are paused until it is stable"
-        in wording.plain(message)
+        in wording.format_plain_text(message)
     )
 
 
 @pytest.mark.parametrize("count", [20, 21, 30, 55, 250])
 def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
     notes = [note(f"q{number}", value=2400.0 + number) for number in range(count)]
-    message = compose("m", "firing", notes, LINKS, "ops")
+    message = build_message("m", "firing", notes, LINKS, "ops")
     assert message.title == f"Jobs are waiting too long: {count} queues"
-    assert wording.more(message) == (f"and {count - 20} more" if count > 20 else "")
-    document = webhook.payload(message)
+    assert wording.hidden_lines_text(message) == (f"and {count - 20} more" if count > 20 else "")
+    document = webhook.build_payload(message)
     assert document["lines_total"] == count
     assert len(document["lines"]) == min(count, 100)
     assert None not in [line["episode"] for line in document["lines"]]
-    for words in (str(slack.payload(message)), str(teams.payload(message)), str(discord.payload(message))):
+    for words in (
+        str(slack.build_payload(message)),
+        str(teams.build_payload(message)),
+        str(discord.build_payload(message)),
+    ):
         hidden = re.findall(r"and (\d+) more", words)
         assert len(hidden) == (count > 20)
         shown = len(set(re.findall(r"\bq\d+\b", words)))
@@ -157,6 +166,6 @@ def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
 
 def test_who_heard_of_the_first_hundred_hears_of_their_end() -> None:
     notes = [note(f"q{number}", value=2400.0 + number) for number in range(90)]
-    begun = webhook.payload(compose("m", "firing", notes, LINKS, "ops"))
-    over = webhook.payload(compose("m", "resolved", [ended(each, 2000.0) for each in notes], LINKS, "ops"))
+    begun = webhook.build_payload(build_message("m", "firing", notes, LINKS, "ops"))
+    over = webhook.build_payload(build_message("m", "resolved", [ended(each, 2000.0) for each in notes], LINKS, "ops"))
     assert {line["episode"] for line in begun["lines"]} == {line["episode"] for line in over["lines"]}

@@ -15,16 +15,16 @@ from dashboard.alerts.evaluation.preview import (
     RuleObservations,
     RulePreview,
     Trend,
-    hour,
-    past,
-    previews,
-    sights_of,
+    build_observations,
+    preview_rules,
+    rule_trend,
+    sampled_trend,
 )
 from dashboard.alerts.evaluation.reducers import FigureReducers
-from dashboard.alerts.evaluation.rule_history import RuleHistories, RuleHistory, TrackedSeries, mark
+from dashboard.alerts.evaluation.rule_history import RuleHistories, RuleHistory, TrackedSeries, figures_mark
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.metrics import IDLE
-from dashboard.alerts.rules.rule import Rule, Severity, parse
+from dashboard.alerts.rules.rule import Rule, Severity, parse_rule
 from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.sampling.recent_history import History, QueueHistory
 from dashboard.store.packing import pack, unpack
@@ -40,8 +40,8 @@ def queue(name: str, depth: int | None, **figures: Any) -> QueueStats:
 def see(
     snapshot: Snapshot, kept: PersistedDurations | None = None, situation: CheckerContext | None = None, **rule: Any
 ) -> RulePreview:
-    made = parse({"id": "x", "metric": "queue.depth", **rule}, "test")
-    found = dict(previews(snapshot, History(), [made], situation or CheckerContext(now=NOW), kept, 2.0))
+    made = parse_rule({"id": "x", "metric": "queue.depth", **rule}, "test")
+    found = dict(preview_rules(snapshot, History(), [made], situation or CheckerContext(now=NOW), kept, 2.0))
     return found[made]
 
 
@@ -86,7 +86,7 @@ def ticks(rules: list[Rule], depths: Sequence[int | None], every_s: float = 2.0)
     for depth in depths:
         now += every_s
         snapshot = sample([queue("a", depth), queue("b", 1)])
-        evaluator.evaluate(snapshot, History(), rules, {}, CheckerContext(now=now))
+        evaluator.evaluate_rules(snapshot, History(), rules, {}, CheckerContext(now=now))
     return evaluator, snapshot, now
 
 
@@ -95,13 +95,13 @@ def ticks(rules: list[Rule], depths: Sequence[int | None], every_s: float = 2.0)
 @pytest.mark.parametrize("depths", [(10, 20, 60), (60, None, 20, None), (None, None)])
 def test_a_reducer_is_shown_as_the_checker_has_it(reducer: str, depths: Sequence[int | None], enabled: bool) -> None:
     what = {"id": "x", "metric": "queue.depth", "warning": 15, "enabled": enabled}
-    made = parse({**what, "reducer": reducer, "window_s": 300}, "test")
+    made = parse_rule({**what, "reducer": reducer, "window_s": 300}, "test")
     evaluator, snapshot, now = ticks([made], depths)
-    told = unpack(pack(sights_of(evaluator, [made], now)), RuleObservations)
-    ((_, seen),) = previews(snapshot, History(), [made], CheckerContext(now=now + 5), None, 2.0, told)
+    told = unpack(pack(build_observations(evaluator, [made], now)), RuleObservations)
+    ((_, seen),) = preview_rules(snapshot, History(), [made], CheckerContext(now=now + 5), None, 2.0, told)
     figure = FigureReducers()
     for number, depth in enumerate(depths):
-        expected = figure.reduce(made, AlertLabels(queue="a"), depth, 2.0 * number)
+        expected = figure.reduce_figure(made, AlertLabels(queue="a"), depth, 2.0 * number)
     beyond = expected is not None and expected is not IDLE and expected > 15
     assert (seen.judged, seen.basis, seen.count, seen.looked_at) == (True, "checker", int(beyond), 2)
     assert [(spot.labels.queue, spot.value, spot.severity) for spot in seen.beyond] == (
@@ -110,12 +110,12 @@ def test_a_reducer_is_shown_as_the_checker_has_it(reducer: str, depths: Sequence
 
 
 def test_what_the_checker_said_of_another_rule_or_long_ago_does_not_count() -> None:
-    made = parse({"id": "x", "metric": "queue.depth", "warning": 15, "reducer": "max", "window_s": 300}, "test")
+    made = parse_rule({"id": "x", "metric": "queue.depth", "warning": 15, "reducer": "max", "window_s": 300}, "test")
     evaluator, snapshot, now = ticks([made], (60, 1))
-    told = sights_of(evaluator, [made], now)
+    told = build_observations(evaluator, [made], now)
 
     def judged(rule: Rule, at: float) -> bool:
-        return dict(previews(snapshot, History(), [rule], CheckerContext(now=at), None, 2.0, told))[rule].judged
+        return dict(preview_rules(snapshot, History(), [rule], CheckerContext(now=at), None, 2.0, told))[rule].judged
 
     assert judged(made, now)
     assert not judged(msgspec.structs.replace(made, warning=16), now)
@@ -123,15 +123,15 @@ def test_what_the_checker_said_of_another_rule_or_long_ago_does_not_count() -> N
 
 
 def test_a_pace_is_shown_as_the_checker_has_it() -> None:
-    made = parse({"id": "x", "metric": "redis.evicted_per_min", "critical": 0}, "test")
+    made = parse_rule({"id": "x", "metric": "redis.evicted_per_min", "critical": 0}, "test")
     evaluator = Evaluator(2.0)
     for tick in range(3):
         snapshot = sample([], [source(run_id="1", evicted_keys=10 * tick)])
-        evaluator.evaluate(snapshot, History(), [made], {}, CheckerContext(now=NOW + 2 * tick))
+        evaluator.evaluate_rules(snapshot, History(), [made], {}, CheckerContext(now=NOW + 2 * tick))
     situation = CheckerContext(now=NOW + 5)
-    assert dict(previews(snapshot, History(), [made], situation, None, 2.0))[made].unknown == 1
-    told = sights_of(evaluator, [made], NOW + 4)
-    seen = dict(previews(snapshot, History(), [made], situation, None, 2.0, told))[made]
+    assert dict(preview_rules(snapshot, History(), [made], situation, None, 2.0))[made].unknown == 1
+    told = build_observations(evaluator, [made], NOW + 4)
+    seen = dict(preview_rules(snapshot, History(), [made], situation, None, 2.0, told))[made]
     assert (seen.criticals, seen.unknown, seen.beyond[0].value) == (1, 0, 20.0)
 
 
@@ -140,8 +140,8 @@ def test_a_drafted_reducer_is_judged_by_the_history_of_its_figure() -> None:
     snapshot = sample([queue("a", 0), queue("b", 3)])
 
     def draft(**fields: Any) -> RulePreview:
-        made = parse({"id": "x", "metric": "queue.depth", "warning": 15, **fields}, "test")
-        return dict(previews(snapshot, past, [made], CheckerContext(now=NOW), None, 2.0))[made]
+        made = parse_rule({"id": "x", "metric": "queue.depth", "warning": 15, **fields}, "test")
+        return dict(preview_rules(snapshot, past, [made], CheckerContext(now=NOW), None, 2.0))[made]
 
     mean = draft(reducer="mean", window_s=300)  # (100 + 40 + 20 + 0) / 4
     assert (mean.judged, mean.basis, mean.count) == (True, "history", 1)
@@ -186,16 +186,17 @@ def history() -> History:
 def test_the_last_hour_of_what_is_kept(
     rule: dict[str, Any], labels: AlertLabels, points: tuple[float | None, ...]
 ) -> None:
-    made = parse({"id": "x", "metric": "queue.depth", "warning": 5, **rule}, "test")
-    found = past(made, labels, sample([queue("a", 2), queue("b", 6)]), history())
+    made = parse_rule({"id": "x", "metric": "queue.depth", "warning": 5, **rule}, "test")
+    found = sampled_trend(made, labels, sample([queue("a", 2), queue("b", 6)]), history())
     assert found is not None
     assert found.points == points
 
 
 def test_there_is_no_history_of_other_metrics() -> None:
-    made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
+    made = parse_rule({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
     assert (
-        past(made, AlertLabels(source="main", backend="lists", queue="a"), sample([queue("a", 2)]), history()) is None
+        sampled_trend(made, AlertLabels(source="main", backend="lists", queue="a"), sample([queue("a", 2)]), history())
+        is None
     )
 
 
@@ -211,15 +212,15 @@ PLACE = AlertLabels(source="main", backend="lists", queue="a")
 def hour_of(
     values: dict[str, Any], stored: RuleHistories | None, *, at: float, value: float | None = 9
 ) -> Trend | None:
-    made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
+    made = parse_rule({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
     snapshot = msgspec.structs.replace(sample([queue("a", 2)]), sampled_at=at)
-    return hour(made, RuleMatch(PLACE, value, None), snapshot, history(), stored)
+    return rule_trend(made, RuleMatch(PLACE, value, None), snapshot, history(), stored)
 
 
 def stored(**values: Any) -> RuleHistories:
-    made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
+    made = parse_rule({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
     lines = (TrackedSeries(labels=PLACE, points=(2, None, 4)),)
-    kept = RuleHistory(mark=mark(made), since=NOW - 600, worst=(7, 8, 9, 10), lines=lines)
+    kept = RuleHistory(mark=figures_mark(made), since=NOW - 600, worst=(7, 8, 9, 10), lines=lines)
     return RuleHistories(at=NOW, step_s=60, rules={"x": kept})
 
 
@@ -239,19 +240,19 @@ def test_the_hour_is_what_the_checker_judged_and_the_figure_of_now() -> None:
 
 
 def test_of_what_only_now_became_the_worst_the_worst_of_all_is_drawn() -> None:
-    made = parse({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
+    made = parse_rule({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
     snapshot = msgspec.structs.replace(sample([]), sampled_at=NOW + 5)
-    found = hour(made, RuleMatch(AlertLabels(queue="other"), 30, None), snapshot, history(), stored())
+    found = rule_trend(made, RuleMatch(AlertLabels(queue="other"), 30, None), snapshot, history(), stored())
     assert found is not None
     assert (found.points, found.of_all, found.since) == ((7, 8, 9, 10, 30), True, NOW - 600)
 
 
 def test_the_sampler_fills_in_only_where_it_has_the_same_figure_for_longer() -> None:
     longer = msgspec.structs.replace(history(), queues={"main\0lists\0a": QueueHistory(depth=tuple(range(30)))})
-    made = parse({"id": "x", "metric": "queue.depth", "warning": 5}, "test")
+    made = parse_rule({"id": "x", "metric": "queue.depth", "warning": 5}, "test")
     snapshot = msgspec.structs.replace(sample([queue("a", 2)]), sampled_at=NOW + 5)
     spot = RuleMatch(PLACE, 9, None)
-    found = hour(made, spot, snapshot, longer, stored(metric="queue.depth"))
+    found = rule_trend(made, spot, snapshot, longer, stored(metric="queue.depth"))
     assert found is not None
     assert (found.points, found.since, found.slots) == (tuple(range(30)), NOW - 180, 60)
     ratio = stored(metric="queue.error_ratio", warning=0.1)
@@ -261,9 +262,9 @@ def test_the_sampler_fills_in_only_where_it_has_the_same_figure_for_longer() -> 
 
 
 def test_a_rise_is_unknown_while_its_history_is_not_here() -> None:
-    made = parse({"id": "x", "metric": "queue.dead_growth_per_h", "warning": 5}, "test")
+    made = parse_rule({"id": "x", "metric": "queue.dead_growth_per_h", "warning": 5}, "test")
     snapshot = sample([queue("a", 0, counts=Counts(dead=9))])
     for told, here, unknown in ((0, 0, 0), (3, 0, 1), (3, 2, 0)):
         newer = msgspec.structs.replace(snapshot, history_version=told)
-        found = dict(previews(newer, History(version=here), [made], CheckerContext(now=NOW), None, 2.0))
+        found = dict(preview_rules(newer, History(version=here), [made], CheckerContext(now=NOW), None, 2.0))
         assert found[made].unknown == unknown

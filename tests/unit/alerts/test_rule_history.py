@@ -8,7 +8,14 @@ import pytest
 
 from dashboard.alerts.evaluation import rule_history as module
 from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
-from dashboard.alerts.evaluation.rule_history import MAX_LINES, POINTS, WORST, RuleHistories, RuleHistoryRecorder, mark
+from dashboard.alerts.evaluation.rule_history import (
+    MAX_LINES,
+    MAX_WORST_LINES,
+    POINTS,
+    RuleHistories,
+    RuleHistoryRecorder,
+    figures_mark,
+)
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.metrics import IDLE, Figure
 from dashboard.alerts.rules.rule import Rule
@@ -23,13 +30,13 @@ A, B = AlertLabels(queue="a"), AlertLabels(queue="b")
 
 
 def see(keeper: RuleHistoryRecorder, at: float, figures: dict[AlertLabels, Figure], what: Rule = DEEP) -> None:
-    keeper.tick(BEGIN + at)
-    keeper.see(what, list(figures), list(figures.values()))
+    keeper.begin_tick(BEGIN + at)
+    keeper.record_figures(what, list(figures), list(figures.values()))
 
 
 def line(keeper: RuleHistoryRecorder, labels: AlertLabels, what: Rule = DEEP) -> Series | None:
     """What is stored of one thing."""
-    return next((line.points for line in keeper.hours().rules[what.id].lines if line.labels == labels), None)
+    return next((line.points for line in keeper.export_histories().rules[what.id].lines if line.labels == labels), None)
 
 
 def test_a_point_is_the_worst_figure_of_its_minute() -> None:
@@ -37,9 +44,9 @@ def test_a_point_is_the_worst_figure_of_its_minute() -> None:
     for at, depth in ((0, 3), (20, 50), (58, 4), (60, 7), (90, 2), (120, 0)):
         see(keeper, at, {A: depth})
     assert line(keeper, A) == (50, 7)
-    assert keeper.points(DEEP.id, A) == (50, 7, 0)  # with the minute that is under way
-    assert keeper.hours().at == BEGIN + 120
-    assert keeper.hours().rules["deep"].since == BEGIN
+    assert keeper.hour_points(DEEP.id, A) == (50, 7, 0)  # with the minute that is under way
+    assert keeper.export_histories().at == BEGIN + 120
+    assert keeper.export_histories().rules["deep"].since == BEGIN
 
 
 def test_the_lowest_is_kept_where_low_is_bad() -> None:
@@ -47,8 +54,8 @@ def test_the_lowest_is_kept_where_low_is_bad() -> None:
     for at, workers in ((0, 3), (20, 0), (58, 4), (60, 7)):
         see(keeper, at, {A: workers, B: 9}, LOW)
     assert line(keeper, A, LOW) == (0,)
-    assert keeper.hours().rules["deep"].worst == (0,)
-    assert [each.labels for each in keeper.hours().rules["deep"].lines] == [A, B]
+    assert keeper.export_histories().rules["deep"].worst == (0,)
+    assert [each.labels for each in keeper.export_histories().rules["deep"].lines] == [A, B]
 
 
 @pytest.mark.parametrize("unknown", [None, IDLE])
@@ -73,7 +80,7 @@ def test_an_hour_is_kept_and_no_more() -> None:
     for minute in range(100):
         see(keeper, 60 * minute, {A: minute})
     assert line(keeper, A) == tuple(range(39, 99))
-    assert len(keeper.points(DEEP.id, A)) == POINTS
+    assert len(keeper.hour_points(DEEP.id, A)) == POINTS
 
 
 def test_ticks_minutes_apart_leave_no_gaps() -> None:
@@ -89,7 +96,7 @@ def test_a_stepped_clock_begins_anew(step: float) -> None:
     for minute in range(5):
         see(keeper, 60 * minute, {A: 1})
     see(keeper, 240 + step, {A: 2})
-    hour = keeper.hours().rules["deep"]
+    hour = keeper.export_histories().rules["deep"]
     assert (hour.since, hour.lines) == (BEGIN + 240 + step, ())
     see(keeper, 300 + step, {A: 2})
     assert line(keeper, A) == (2,)
@@ -100,7 +107,7 @@ def test_what_goes_and_comes_back_has_a_gap_and_is_forgotten_after_an_hour() -> 
     see(keeper, 0, {A: 1, B: 9})
     see(keeper, 30, {A: 1})  # B is gone, and was the worst of that minute
     see(keeper, 60, {A: 1})
-    assert keeper.hours().rules["deep"].worst == (9,)
+    assert keeper.export_histories().rules["deep"].worst == (9,)
     see(keeper, 120, {A: 1, B: 3})
     see(keeper, 180, {A: 1, B: 3})
     assert line(keeper, B) == (9, None, 3)
@@ -115,17 +122,17 @@ def test_a_rule_begins_anew_when_its_figures_become_others_only() -> None:
     see(keeper, 60, {A: 1}, rule(name="Renamed", critical=99, version=2))
     assert line(keeper, A) == (1,)
     see(keeper, 61, {A: 1}, rule(reducer="max", window_s=60, version=3))
-    assert keeper.hours().rules["deep"].since == BEGIN + 61
+    assert keeper.export_histories().rules["deep"].since == BEGIN + 61
     assert line(keeper, A) is None
 
 
 def test_a_rule_that_is_gone_is_forgotten() -> None:
     keeper = RuleHistoryRecorder(30)
     see(keeper, 0, {A: 1})
-    keeper.see(rule(id="other"), [A], [1])
+    keeper.record_figures(rule(id="other"), [A], [1])
     for at in (60, 120):
         see(keeper, at, {A: 1})
-    assert list(keeper.hours().rules) == ["deep"]
+    assert list(keeper.export_histories().rules) == ["deep"]
 
 
 def test_the_worst_few_are_stored() -> None:
@@ -134,8 +141,8 @@ def test_the_worst_few_are_stored() -> None:
     figures[AlertLabels(queue="unknown")] = None
     for at in (0, 60):
         see(keeper, at, figures)
-    stored = keeper.hours().rules["deep"]
-    assert [each.labels.queue for each in stored.lines] == ["q49", "q48", "q47", "q46", "q45"][:WORST]
+    stored = keeper.export_histories().rules["deep"]
+    assert [each.labels.queue for each in stored.lines] == ["q49", "q48", "q47", "q46", "q45"][:MAX_WORST_LINES]
     assert stored.worst == (49,)
 
 
@@ -146,14 +153,14 @@ def test_what_is_kept_and_stored_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     keeper, rules = RuleHistoryRecorder(30), [rule(id=f"r{n}") for n in range(30)]
     figures: dict[AlertLabels, Figure] = {AlertLabels(queue=f"q{n}"): n for n in range(50)}
     for minute in range(3):
-        keeper.tick(BEGIN + 60 * minute)
+        keeper.begin_tick(BEGIN + 60 * minute)
         for each in rules:
-            keeper.see(each, list(figures), list(figures.values()))
-    stored = keeper.hours()
+            keeper.record_figures(each, list(figures), list(figures.values()))
+    stored = keeper.export_histories()
     assert len(stored.rules) == 20
     assert sum(1 + len(hour.lines) for hour in stored.rules.values()) <= 40
-    assert sum(bool(keeper.points("r0", each)[:-1]) for each in figures) <= 100 // 20
-    assert keeper.points("r0", AlertLabels(queue="q49")) == (49, 49, 49)  # the worst are those that stay
+    assert sum(bool(keeper.hour_points("r0", each)[:-1]) for each in figures) <= 100 // 20
+    assert keeper.hour_points("r0", AlertLabels(queue="q49")) == (49, 49, 49)  # the worst are those that stay
     assert MAX_LINES == 40_000
 
 
@@ -161,38 +168,38 @@ def test_another_leader_goes_on_with_the_worst_few_and_gaps() -> None:
     keeper = RuleHistoryRecorder(30)
     for minute in range(4):
         see(keeper, 60 * minute, {A: minute + 0.125, B: minute, AlertLabels(queue="\udcff"): 7})
-    stored = unpack(pack(keeper.hours()), RuleHistories)
-    assert stored == keeper.hours()
+    stored = unpack(pack(keeper.export_histories()), RuleHistories)
+    assert stored == keeper.export_histories()
     heir = RuleHistoryRecorder(30)
-    heir.adopt(stored, [rule(name="Renamed")], BEGIN + 310)
-    assert heir.hours().rules["deep"].since == BEGIN
+    heir.restore_histories(stored, [rule(name="Renamed")], BEGIN + 310)
+    assert heir.export_histories().rules["deep"].since == BEGIN
     see(heir, 310, {A: 40, B: 1})
     see(heir, 360, {A: 1, B: 1})
     assert line(heir, A) == (0.125, 1.125, 2.125, None, None, 40)
-    assert heir.hours().rules["deep"].worst == (7, 7, 7, None, None, 40)
+    assert heir.export_histories().rules["deep"].worst == (7, 7, 7, None, None, 40)
 
 
 def test_what_is_stored_of_another_rule_or_time_is_not_taken() -> None:
     keeper = RuleHistoryRecorder(30)
     for minute in range(4):
         see(keeper, 60 * minute, {A: 1})
-    stored = keeper.hours()
+    stored = keeper.export_histories()
     for rules, at in (([rule(queues=["a"])], 310.0), ([], 310.0), ([DEEP], 3 * 3600.0), ([DEEP], -60.0)):
         heir = RuleHistoryRecorder(30)
-        heir.adopt(stored, rules, BEGIN + at)
+        heir.restore_histories(stored, rules, BEGIN + at)
         see(heir, at, {A: 2})
-        assert heir.hours().rules["deep"].worst == ()
-    keeper.adopt(stored, [DEEP], BEGIN + 200)  # its own memory is as new, and holds more
+        assert heir.export_histories().rules["deep"].worst == ()
+    keeper.restore_histories(stored, [DEEP], BEGIN + 200)  # its own memory is as new, and holds more
     assert line(keeper, A) == (1, 1, 1)
 
 
 def test_marks_tell_figures_apart_not_names() -> None:
-    assert mark(rule(critical=11, for_s=5, name="x", enabled=False)) == mark(DEEP)
+    assert figures_mark(rule(critical=11, for_s=5, name="x", enabled=False)) == figures_mark(DEEP)
     others: list[dict[str, Any]] = [
         *({"queues": ["a"]}, {"queues_not": ["a"]}, {"source": "a"}, {"backend": "a"}, {"scope": "max"}),
         *({"metric": "queue.dead"}, {"op": "lt"}, {"min_events": 5}, {"reducer": "max", "window_s": 5}),
     ]
-    assert len({mark(rule(**fields)) for fields in others} | {mark(DEEP)}) == len(others) + 1
+    assert len({figures_mark(rule(**fields)) for fields in others} | {figures_mark(DEEP)}) == len(others) + 1
 
 
 def run(rules: list[Rule], samples: list[Any]) -> Evaluator:
@@ -200,7 +207,9 @@ def run(rules: list[Rule], samples: list[Any]) -> Evaluator:
     evaluator = Evaluator(2.0)
     for minute, each in enumerate(samples):
         now = BEGIN + 60 * minute
-        evaluator.evaluate(each, History(), rules, {}, CheckerContext(now=now, channels=("ops",), heartbeat_age_s=2.0))
+        evaluator.evaluate_rules(
+            each, History(), rules, {}, CheckerContext(now=now, channels=("ops",), heartbeat_age_s=2.0)
+        )
     return evaluator
 
 
@@ -221,7 +230,7 @@ def test_every_kind_of_rule_has_an_hour() -> None:
         sample([queue("a", depth, workers=2), queue("b", 1, workers=1)], [source(memory_ratio=depth / 100)])
         for depth in (10, 20, 30)
     ]
-    stored = run(rules, samples).hours.hours().rules
+    stored = run(rules, samples).history_recorder.export_histories().rules
     worst = {name: hour.worst for name, hour in stored.items()}
     assert worst == {
         "each": (10, 20),
@@ -241,7 +250,7 @@ def test_a_source_that_is_down_leaves_a_gap() -> None:
     well = sample([queue("a", 5)], [source()])
     down = sample([queue("a", 5)], [source(reachable=False)])
     evaluator = run([rule(), rule(id="policy", metric="redis.eviction_policy")], [well, down, well])
-    (kept,) = evaluator.hours.hours().rules["deep"].lines
+    (kept,) = evaluator.history_recorder.export_histories().rules["deep"].lines
     assert kept.points == (5, None)
     broken = sample([queue("a", 5, error="no"), queue("b", 1)])
-    assert run([rule()], [broken, broken]).hours.hours().rules["deep"].worst == (1,)
+    assert run([rule()], [broken, broken]).history_recorder.export_histories().rules["deep"].worst == (1,)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.delivery.message import clean, duration, subject, text_of
+from dashboard.alerts.delivery.message import clean_text, describe_labels, format_duration, format_figure
 from dashboard.alerts.evaluation import forecast
 from dashboard.alerts.evaluation.state_machine import AlertLabels
-from dashboard.alerts.rules.rule import Origin, Severity, parse
+from dashboard.alerts.rules.rule import Origin, Severity, parse_rule
 from dashboard.alerts.rules.ruleset import Ruleset
-from dashboard.alerts.runtime import check
+from dashboard.alerts.runtime import check_settings
 from dashboard.alerts.silences import Silence, WeeklyWindow
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
@@ -57,7 +57,7 @@ GOOD: dict[str, Any] = {"id": "r", "metric": "queue.depth", "critical": 10}
 )
 def test_a_wrong_rule_is_refused_in_one_line_that_names_the_field(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        parse({**GOOD, **wrong}, "queuedeck.toml")
+        parse_rule({**GOOD, **wrong}, "queuedeck.toml")
     assert caught.value.message.startswith("queuedeck.toml: rule")
     assert named in caught.value.message
     assert "\n" not in caught.value.message
@@ -66,7 +66,7 @@ def test_a_wrong_rule_is_refused_in_one_line_that_names_the_field(wrong: dict[st
 def test_settings_name_the_wrong_rule_and_channel() -> None:
     def problem(**keywords: Any) -> str:
         with pytest.raises(ConfigurationError) as caught:
-            check(load(environ={}, keywords=keywords))
+            check_settings(load(environ={}, keywords=keywords))
         return caught.value.message
 
     assert "'r'" in problem(rules=[{**GOOD, "for_s": -1}])
@@ -77,12 +77,12 @@ def test_settings_name_the_wrong_rule_and_channel() -> None:
     assert "a unique id" in problem(channels=[hook, hook])
     assert "https" in problem(ping_url="http://example.com/secret-path")
     assert "secret-path" not in problem(ping_url="http://example.com/secret-path")
-    check(load(environ={}, keywords={"channels": [hook], "rules": [{**GOOD, "channels": ["ops"]}]}))
+    check_settings(load(environ={}, keywords={"channels": [hook], "rules": [{**GOOD, "channels": ["ops"]}]}))
 
 
 def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
     book = Ruleset([{"id": "queue-latency", "critical": 900}], 2.0)
-    entry = next(entry for entry in book.entries() if entry.rule.id == "queue-latency")
+    entry = next(entry for entry in book.rules_in_force() if entry.rule.id == "queue-latency")
     assert entry.origin is Origin.TOML
     assert (entry.rule.warning, entry.rule.critical, entry.rule.for_s) == (300, 900, 120)
 
@@ -101,7 +101,7 @@ def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
 def test_a_window_of_the_week_follows_the_local_clock(when: str, covered: bool) -> None:
     weekly = WeeklyWindow(days=(0,), from_min=23 * 60, minutes=180, timezone="Europe/Berlin")
     now = datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
-    assert weekly.covers(now) is covered
+    assert weekly.contains_time(now) is covered
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_a_window_that_comes_back_ends_with_this_time(
     weekly = WeeklyWindow(days=days, from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
     at, over = datetime.fromisoformat(now).timestamp(), datetime.fromisoformat(end).timestamp()
     assert weekly.ends_at(at) == over
-    assert weekly.covers(over - 1)
-    assert not weekly.covers(over)
+    assert weekly.contains_time(over - 1)
+    assert not weekly.contains_time(over)
     silence = Silence(id="w", until=over + 9e6, by="ada", weekly=weekly)
     assert silence.ends_at(at) == over
     assert Silence(id="w", until=over - 60, by="ada", weekly=weekly).ends_at(at) == over - 60
@@ -146,7 +146,7 @@ def test_a_window_is_one_stretch_where_the_clock_is_put_back_or_forward(
     weekly = WeeklyWindow(days=(6,), from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
     since, over = (datetime.fromisoformat(f"{day}T{text}").timestamp() for text in (begin, end))
     first = int(since) - 4 * 3600
-    covered = [at for at in range(first, first + 12 * 3600, 60) if weekly.covers(at)]
+    covered = [at for at in range(first, first + 12 * 3600, 60) if weekly.contains_time(at)]
     assert covered == list(range(int(since), int(over), 60))
     assert {weekly.ends_at(at) for at in covered} == {over}
 
@@ -159,15 +159,15 @@ def test_a_window_of_all_the_week_ends_with_its_last_week() -> None:
 def test_a_silence_matches_by_all_of_its_parts() -> None:
     silence = Silence(id="s", until=100, by="ann", rule="queue-*", source="main", queue="mail*")
     labels = AlertLabels(source="main", backend="rq", queue="mail-out")
-    assert silence.mutes("queue-depth", Severity.WARNING, labels, 50)
-    assert not silence.mutes("queue-depth", Severity.WARNING, labels, 100)
-    assert not silence.mutes("redis-memory", Severity.WARNING, labels, 50)
-    assert not silence.mutes("queue-depth", Severity.WARNING, AlertLabels(source="main"), 50)
+    assert silence.mutes_alert("queue-depth", Severity.WARNING, labels, 50)
+    assert not silence.mutes_alert("queue-depth", Severity.WARNING, labels, 100)
+    assert not silence.mutes_alert("redis-memory", Severity.WARNING, labels, 50)
+    assert not silence.mutes_alert("queue-depth", Severity.WARNING, AlertLabels(source="main"), 50)
 
 
 def test_a_silence_begins_when_it_says() -> None:
     silence = Silence(id="s", starts_at=100, until=200, by="ann")
-    muted = [silence.mutes("queue-depth", Severity.WARNING, AlertLabels(), now) for now in (99, 100, 199, 200)]
+    muted = [silence.mutes_alert("queue-depth", Severity.WARNING, AlertLabels(), now) for now in (99, 100, 199, 200)]
     assert muted == [False, True, True, False]
 
 
@@ -202,13 +202,19 @@ def test_a_forecast_needs_points_and_a_rise() -> None:
     ],
 )
 def test_figures_have_their_unit(value: float | None, unit: str, words: str | None) -> None:
-    assert text_of(value, unit) == words
+    assert format_figure(value, unit) == words
 
 
 def test_durations_and_names_are_fit_to_read() -> None:
-    assert [duration(seconds) for seconds in (0, 4.25, 59, 3600, 90_000)] == ["0 s", "4.2 s", "59 s", "1 h", "1 d 1 h"]
-    assert clean("a\nb\udcffc") == "a�b�c"
-    assert len(clean("x" * 10_000)) == 200
+    assert [format_duration(seconds) for seconds in (0, 4.25, 59, 3600, 90_000)] == [
+        "0 s",
+        "4.2 s",
+        "59 s",
+        "1 h",
+        "1 d 1 h",
+    ]
+    assert clean_text("a\nb\udcffc") == "a�b�c"
+    assert len(clean_text("x" * 10_000)) == 200
 
 
 def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
@@ -216,7 +222,7 @@ def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
 
 
 def test_what_an_alert_looks_at_is_told_in_words() -> None:
-    assert subject(AlertLabels(source="main", backend="celery", queue="mails")) == "mails (celery, main)"
-    assert subject(AlertLabels(source="main", backend="celery", queue="*")) == "all queues (celery, main)"
-    assert subject(AlertLabels(source="main", backend="rq")) == "rq on main"
-    assert subject(AlertLabels(source="main")) == "Redis main"
+    assert describe_labels(AlertLabels(source="main", backend="celery", queue="mails")) == "mails (celery, main)"
+    assert describe_labels(AlertLabels(source="main", backend="celery", queue="*")) == "all queues (celery, main)"
+    assert describe_labels(AlertLabels(source="main", backend="rq")) == "rq on main"
+    assert describe_labels(AlertLabels(source="main")) == "Redis main"

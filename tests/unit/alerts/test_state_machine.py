@@ -36,20 +36,22 @@ class Life:
     def __init__(self, of: Rule) -> None:
         self.rule = of
         self.now = START
-        self.state = state_machine.begin(of, Severity.CRITICAL, AlertLabels(queue="mail"), self.now)
+        self.state = state_machine.create_state(of, Severity.CRITICAL, AlertLabels(queue="mail"), self.now)
         self.changes: list[StateChange] = []
         self.says: list[tuple[float, PendingNotification]] = []
         self.muted = self.acked = False
 
     def feed(self, health: FigureHealth, *, after_s: float = INTERVAL_S) -> AlertPhase:
         self.now += after_s
-        self.state, change = state_machine.step(self.rule, self.state, health, WORST[health], self.now, INTERVAL_S)
+        self.state, change = state_machine.advance_state(
+            self.rule, self.state, health, WORST[health], self.now, INTERVAL_S
+        )
         return self._note(change)
 
     def _note(self, change: StateChange | None) -> AlertPhase:
         if change:
             self.changes.append(change)
-        self.state, says = state_machine.speak(
+        self.state, says = state_machine.notifications_due(
             self.state, self.now, rule=self.rule, muted=self.muted, acked=self.acked, channels=("ops",)
         )
         self.says += [(self.now, say) for say in says]
@@ -57,7 +59,7 @@ class Life:
 
     def absent(self) -> AlertPhase:
         self.now += INTERVAL_S
-        self.state, change = state_machine.absent(self.state, self.now, INTERVAL_S)
+        self.state, change = state_machine.advance_absent(self.state, self.now, INTERVAL_S)
         return self._note(change)
 
     def until(self, phase: AlertPhase, health: FigureHealth, most: int = 10_000) -> int:
@@ -112,7 +114,7 @@ def test_recovery_must_hold_too_and_a_relapse_is_the_same_episode() -> None:
     assert life.kinds == ["firing", "resolved"]
     assert life.changes[-1].peak == 20.0
     assert life.changes[-1].lasted_s == pytest.approx(16)
-    assert not replace(life.state, events=()).worth_keeping
+    assert not replace(life.state, events=()).is_worth_storing
 
 
 @pytest.mark.parametrize(
@@ -124,18 +126,18 @@ def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
 ) -> None:
     """While pending and while firing; a low figure is the worse one where a rule watches for too little."""
     watched = rule(op=op, critical=5 if op != "gt" else 10, for_s=INTERVAL_S, min_samples=1, recover_for_s=0)
-    state = state_machine.begin(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
+    state = state_machine.create_state(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
     fired = None
     for number, figure in enumerate((figures[0], *figures)):
         now = START + number * INTERVAL_S
-        health, value = state_machine.judge(watched, Severity.CRITICAL, figure)
-        state, change = state_machine.step(watched, state, health, value, now, INTERVAL_S)
+        health, value = state_machine.judge_figure(watched, Severity.CRITICAL, figure)
+        state, change = state_machine.advance_state(watched, state, health, value, now, INTERVAL_S)
         fired = fired or change
     assert fired is not None
     assert (fired.kind, fired.peak) == ("firing", figures[0])
     assert state.peak == peak
     healthy = 100.0 if op != "gt" else 0.0
-    state, ended = state_machine.step(watched, state, H, healthy, now + INTERVAL_S, INTERVAL_S)
+    state, ended = state_machine.advance_state(watched, state, H, healthy, now + INTERVAL_S, INTERVAL_S)
     assert ended is not None
     assert (ended.kind, ended.peak) == ("resolved", peak)
 
@@ -143,20 +145,20 @@ def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
 @pytest.mark.parametrize(("op", "worst"), [("lt", 1.0), ("gt", 30.0)])
 def test_what_a_breach_was_before_it_fired_counts_for_its_peak(op: str, worst: float) -> None:
     watched = rule(op=op, critical=5, for_s=2 * INTERVAL_S, min_samples=1)
-    state = state_machine.begin(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
+    state = state_machine.create_state(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
     calm = 4.0 if op == "lt" else 6.0
     for number, figure in enumerate((calm, worst, calm)):
-        state, fired = state_machine.step(watched, state, B, figure, START + number * INTERVAL_S, INTERVAL_S)
+        state, fired = state_machine.advance_state(watched, state, B, figure, START + number * INTERVAL_S, INTERVAL_S)
     assert fired is not None
     assert fired.peak == worst
 
 
 def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
     hysteresis = rule(critical=10, critical_recover=8, for_s=0, min_samples=1)
-    assert state_machine.judge(hysteresis, Severity.CRITICAL, 9.0)[0] is M
-    assert state_machine.judge(hysteresis, Severity.CRITICAL, 8.0)[0] is H
-    assert state_machine.judge(hysteresis, Severity.CRITICAL, 10.0)[0] is M
-    assert state_machine.judge(hysteresis, Severity.CRITICAL, 10.1)[0] is B
+    assert state_machine.judge_figure(hysteresis, Severity.CRITICAL, 9.0)[0] is M
+    assert state_machine.judge_figure(hysteresis, Severity.CRITICAL, 8.0)[0] is H
+    assert state_machine.judge_figure(hysteresis, Severity.CRITICAL, 10.0)[0] is M
+    assert state_machine.judge_figure(hysteresis, Severity.CRITICAL, 10.1)[0] is B
 
 
 @pytest.mark.parametrize(
@@ -164,8 +166,8 @@ def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
     [("keep", FigureHealth.UNKNOWN), ("ok", FigureHealth.HEALTHY), ("breach", FigureHealth.BREACH)],
 )
 def test_what_an_unknown_figure_means_is_the_rules_choice(policy: str, meaning: FigureHealth) -> None:
-    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, None)[0] is meaning
-    assert state_machine.judge(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is FigureHealth.HEALTHY
+    assert state_machine.judge_figure(rule(no_data=policy), Severity.CRITICAL, None)[0] is meaning
+    assert state_machine.judge_figure(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is FigureHealth.HEALTHY
 
 
 def test_the_unknown_freezes_state_and_timers() -> None:
@@ -254,10 +256,10 @@ def test_a_queue_that_is_gone_is_resolved_after_ten_minutes() -> None:
 def test_a_removed_rule_resolves_what_it_had_firing() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     life.feed(B)
-    state, change = state_machine.removed(life.state, life.now, "rule deleted")
+    state, change = state_machine.resolve_removed(life.state, life.now, "rule deleted")
     assert change is not None
     assert (change.kind, change.reason) == ("resolved", "rule deleted")
-    _, says = state_machine.speak(state, life.now, rule=None, muted=False, acked=False, channels=())
+    _, says = state_machine.notifications_due(state, life.now, rule=None, muted=False, acked=False, channels=())
     assert [(say.kind, say.to) for say in says] == [("resolved", ("ops",))]
 
 
@@ -371,7 +373,7 @@ def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float
 )
 def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least: float, health: FigureHealth) -> None:
     watched = rule(op=op, critical=10)
-    judged, value = state_machine.judge(watched, Severity.CRITICAL, AtLeast(least))
+    judged, value = state_machine.judge_figure(watched, Severity.CRITICAL, AtLeast(least))
     assert judged is health
     assert value == (None if health is U else least)
     assert type(value) in (float, type(None))

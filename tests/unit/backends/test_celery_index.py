@@ -146,7 +146,7 @@ def test_one_store_and_one_name_do_not_mix_two_servers(server: EmbeddedRedis, re
             bind(client, "mails")
             record(client, f"of-{database}", queue="mails")
         backend = Celery(Source("main", url), SourceSettings(name="main", url=url))
-        backend.own = own
+        backend.own_source = own
         dashboards.append(backend)
     dead = JobQuery(state=State.DEAD)
     try:

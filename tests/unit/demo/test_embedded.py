@@ -42,4 +42,4 @@ def test_a_port_that_another_program_took_is_told() -> None:
 
 def test_a_server_with_a_password_is_found() -> None:
     with EmbeddedRedis(options=("--requirepass", "secret")) as server:
-        assert server.running
+        assert server.is_running

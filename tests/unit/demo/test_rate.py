@@ -27,7 +27,7 @@ def added(pace: WorkRate, clock: Clock, seconds: int, depth: int = 0) -> list[in
     amounts = []
     for _ in range(2 * seconds):
         clock.now += 0.5
-        amounts.append(pace.due(depth))
+        amounts.append(pace.jobs_due(depth))
     return amounts
 
 

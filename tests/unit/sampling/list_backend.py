@@ -24,12 +24,12 @@ class Lists(Backend):
     states = {State.WAITING: ("list",)}  # noqa: RUF012
     capabilities = frozenset()
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         members = self.source.execute("SMEMBERS", "lists")
         refs = tuple(QueueRef(source=self.source.name, backend="lists", name=text(m), key=text(m)) for m in members)
         return Discovery(refs, complete=True, cursor=None)
 
-    def stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         rows = []
         for ref, length in zip(refs, self.source.batch([("LLEN", ref.key) for ref in refs]), strict=True):
             bad = isinstance(length, ResponseError)
@@ -47,7 +47,7 @@ class Lists(Backend):
             )
         return rows
 
-    def flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
+    def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
         totals = [int(n or 0) for n in self.source.batch([("GET", f"done:{ref.key}") for ref in refs])]
         before: dict[str, int] = cursor or {}
         now = {ref.key: total for ref, total in zip(refs, totals, strict=True)}
@@ -57,10 +57,10 @@ class Lists(Backend):
         )
         return FlowDelta(queues=flows), now
 
-    def jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
+    def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         return JobPage(jobs=(), page=query.page, per_page=query.per_page, total=None, order="")
 
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         raise NotFound("none")
 
 
@@ -70,7 +70,7 @@ class Broken(Lists):
     name = "broken"
     title = "Broken"
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         raise RuntimeError("a bug")
 
 

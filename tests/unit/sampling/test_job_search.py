@@ -51,12 +51,12 @@ class Shelves(Lists):
         )
         return Searched(job=job, text=f'{{"to": "user{number}@example.com"}}')
 
-    def window(self, ref: QueueRef, query: JobQuery) -> Window:
+    def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         total = self.sizes[query.state]
         numbers = range(query.offset, min(total, query.offset + query.per_page))
         return Window(rows=tuple(self.row(ref, query.state, n) for n in numbers), total=total, order="newest first")
 
-    def job(self, ref: QueueRef, job_id: str) -> Job:
+    def read_job(self, ref: QueueRef, job_id: str) -> Job:
         state, _, number = job_id.rpartition("-")
         if state not in ("waiting", "dead") or int(number) >= self.sizes[State(state)]:
             raise NotFound("none")
@@ -184,10 +184,10 @@ class Sieves(Shelves):
     permitted = True
     asked: list[str] = []  # noqa: RUF012
 
-    def sifts(self, state: State) -> bool:
+    def can_scan(self, state: State) -> bool:
         return self.permitted and state is State.WAITING
 
-    def sift(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
         if word == "refused":
             self.permitted = False
             return None

@@ -204,12 +204,12 @@ class Slow(Lists):
 
     key_scans = 1
 
-    def discover(self, cursor: Any, budget: Budget) -> Discovery:
+    def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         """All that there is, in the second step."""
         if cursor is None:
             budget.commands -= 1
             return Discovery((), complete=False, cursor=1)
-        return super().discover(None, budget)
+        return super().discover_queues(None, budget)
 
 
 def test_queues_that_another_sampler_found_are_there_at_once(source: Source, redis_client: redis.Redis) -> None:
@@ -277,7 +277,7 @@ def test_a_key_space_that_costs_much_is_searched_once_a_minute(
         def discover(self, cursor: Any, budget: Budget) -> Discovery:
             searches.append(now_s)
             budget.commands -= commands
-            return super().discover(cursor, budget)
+            return super().discover_queues(cursor, budget)
 
     sampler = Sampler(watch_of(source, kinds=(Large,)), 2, "me")
     sampler.sample()
@@ -301,7 +301,7 @@ def test_later_searches_step_lightly(source: Source, monkeypatch: pytest.MonkeyP
         def discover(self, cursor: Any, budget: Budget) -> Discovery:
             allowed.append(budget.commands)
             budget.commands = 0
-            found = super().discover(cursor, budget)
+            found = super().discover_queues(cursor, budget)
             return Discovery(found.found, complete=cursor is not None, cursor=None if cursor else 1)
 
     sampler = Sampler(watch_of(source, kinds=(Stepwise,)), 2, "me")

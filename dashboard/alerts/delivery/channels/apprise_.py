@@ -30,7 +30,7 @@ class ServiceUrl(Secret):
 
     __slots__ = ()
 
-    def parts(self) -> Iterator[str]:
+    def secret_parts(self) -> Iterator[str]:
         for spelling in (self._text, unquote(self._text)):
             yield spelling
             yield from (part for part in _SIGNS.split(spelling) if len(part) >= 6)
@@ -41,10 +41,10 @@ class AppriseSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown
 
     urls: tuple[ServiceUrl, ...]
 
-    def problem(self, *, allow_private: bool) -> str | None:
+    def find_problem(self, *, allow_private: bool) -> str | None:
         if not 0 < len(self.urls) <= 20:
             return "urls: expected 1 to 20 Apprise URLs"
-        return super().problem(allow_private=allow_private)
+        return super().find_problem(allow_private=allow_private)
 
 
 class Apprise(Channel):
@@ -63,58 +63,58 @@ class Apprise(Channel):
             ) from None
         asset = apprise.AppriseAsset(app_id="Queuedeck", app_desc="Queuedeck alerts", async_mode=False)
         self._levels = {"critical": apprise.NotifyType.FAILURE, "warning": apprise.NotifyType.WARNING}
-        self._over, self._info = apprise.NotifyType.SUCCESS, apprise.NotifyType.INFO
+        self._resolved_level, self._test_level = apprise.NotifyType.SUCCESS, apprise.NotifyType.INFO
         self._format = apprise.NotifyFormat.TEXT
         self._services = apprise.Apprise(asset=asset)
-        self._scrubber = Scrubber(settings.secrets())
+        self._scrubber = Scrubber(settings.secret_texts())
         for number, url in enumerate(settings.urls, 1):
-            with _EARS.listening():
+            with _LOG_CAPTURE.capture_warnings():
                 known = self._services.add(url.reveal())
             if not known:
                 raise ConfigurationError(f"channel {self.id}: urls: number {number} is not a URL that Apprise supports")
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         try:
-            sent, said = deadline.call(lambda: self._notify(message))
+            sent, said = deadline.run_bounded(lambda: self._notify_services(message))
         except TimeoutError:
             return DeliveryResult(ok=False, status="timeout", answer="Apprise timed out")
         if sent:
             return DeliveryResult(ok=True, status="sent", answer="all Apprise services accepted it")
-        answer = self._scrubber.clean(" ".join(said)) or "an Apprise service rejected it"
+        answer = self._scrubber.redact_text(" ".join(said)) or "an Apprise service rejected it"
         return DeliveryResult(ok=False, status="refused", answer=answer)
 
-    def _notify(self, message: Message) -> tuple[bool, list[str]]:
-        level: Any = self._info if message.kind == "test" else self._levels[message.severity]
-        with _EARS.listening() as said:
+    def _notify_services(self, message: Message) -> tuple[bool, list[str]]:
+        level: Any = self._test_level if message.kind == "test" else self._levels[message.severity]
+        with _LOG_CAPTURE.capture_warnings() as said:
             sent = self._services.notify(
-                title=wording.headline(message),
-                body=wording.plain(message),
-                notify_type=self._over if wording.is_over(message) else level,
+                title=wording.message_headline(message),
+                body=wording.format_plain_text(message),
+                notify_type=self._resolved_level if wording.is_over(message) else level,
                 body_format=self._format,
                 interpret_escapes=False,
             )
         return bool(sent), said
 
 
-class _Ears(logging.Filter):
+class _LogCapture(logging.Filter):
     """Keeps what is logged while Apprise works from all handlers, and collects the warnings among it.
 
     What belongs to which message is told by the context: Apprise copies it into the threads it starts.
     """
 
     @contextmanager
-    def listening(self) -> Iterator[list[str]]:
+    def capture_warnings(self) -> Iterator[list[str]]:
         for name in _LOGGERS:
             logging.getLogger(name).addFilter(self)  # once: the same filter is not added twice
         said: list[str] = []
-        token = _said.set(said)
+        token = _captured_warnings.set(said)
         try:
             yield said
         finally:
-            _said.reset(token)
+            _captured_warnings.reset(token)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = _said.get()
+        said = _captured_warnings.get()
         if said is None:
             return True
         if record.levelno >= logging.WARNING and len(said) < 20:
@@ -122,5 +122,5 @@ class _Ears(logging.Filter):
         return False
 
 
-_said: ContextVar[list[str] | None] = ContextVar("queuedeck-apprise", default=None)
-_EARS = _Ears()
+_captured_warnings: ContextVar[list[str] | None] = ContextVar("queuedeck-apprise", default=None)
+_LOG_CAPTURE = _LogCapture()

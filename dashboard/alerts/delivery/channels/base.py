@@ -19,7 +19,7 @@ import msgspec
 from ....errors import ConfigurationError
 from ....redact import masked_logger
 from ..transport.deadline import Deadline
-from .config import ChannelSettings, channel_name, read, shown
+from .config import ChannelSettings, channel_name, parse_settings, redact_settings
 
 LOG = masked_logger(__name__)
 DEADLINE_S = 10.0  # one attempt in all: name look-up, connect, TLS, sending and the answer
@@ -93,9 +93,9 @@ class Channel(abc.ABC):
     kind: ClassVar[str]
     settings_type: ClassVar[type[ChannelSettings]]
     # Whether several episodes may share one message. False where the provider keeps one incident per episode.
-    groups: ClassVar[bool] = True
+    can_group: ClassVar[bool] = True
     # How many lines one message shows; the rest is a number.
-    shows: ClassVar[int] = 20
+    max_lines: ClassVar[int] = 20
     # Seconds that lie between two messages at least.
     spacing_s: ClassVar[float] = 0.0
 
@@ -103,7 +103,7 @@ class Channel(abc.ABC):
         self.id = settings.id
 
     @classmethod
-    def build(cls, settings: Any, *, allow_private: bool) -> Channel:
+    def from_settings(cls, settings: Any, *, allow_private: bool) -> Channel:
         """The channel of settings that were checked; they are of this class's `settings_type`."""
         del allow_private  # for those who open URLs
         return cls(settings)
@@ -116,7 +116,7 @@ class Channel(abc.ABC):
         began = time.monotonic()
         try:
             with Deadline(deadline_s) as deadline:
-                answer = self.attempt(message, deadline)
+                answer = self.attempt_delivery(message, deadline)
         except Exception as exc:
             # A fault of ours: no retry mends it, so it counts as permanent and the fallback channel speaks at once.
             # Its text may hold an address or a token, so only its place is told.
@@ -129,33 +129,33 @@ class Channel(abc.ABC):
         return msgspec.structs.replace(answer, duration_s=time.monotonic() - began)
 
     @abc.abstractmethod
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         """One try to deliver. `send` measures its duration and catches what it raises."""
 
 
-def make(settings: Mapping[str, Any], *, allow_private: bool = False) -> Channel:
+def build_channel(settings: Mapping[str, Any], *, allow_private: bool = False) -> Channel:
     """The channel that one `[[channels]]` table describes.
 
     `allow_private` opens http:// and addresses of private networks to webhooks. Raises ConfigurationError, which names
     the channel and the field and repeats no value.
     """
-    kind = _class(settings)
-    checked = read(settings, kind.settings_type, allow_private=allow_private)
+    kind = _channel_class(settings)
+    checked = parse_settings(settings, kind.settings_type, allow_private=allow_private)
     try:
-        return kind.build(checked, allow_private=allow_private)
+        return kind.from_settings(checked, allow_private=allow_private)
     except OSError:  # of which ssl.SSLError is one
         raise ConfigurationError(f"channel {checked.id}: ca_file: expected certificates in PEM format") from None
 
 
-def public(settings: Mapping[str, Any]) -> dict[str, Any]:
+def public_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What may be shown of a channel: secrets as "set", URLs by their host; what is wrong is left out. Never raises."""
     try:
-        return shown(settings, _class(settings).settings_type)
+        return redact_settings(settings, _channel_class(settings).settings_type)
     except ConfigurationError:
         return {"id": channel_name(settings)}
 
 
-def _class(settings: Mapping[str, Any]) -> type[Channel]:
+def _channel_class(settings: Mapping[str, Any]) -> type[Channel]:
     kind = settings.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigurationError(f"channel {channel_name(settings)}: kind: expected one of {', '.join(KINDS)}")

@@ -35,7 +35,7 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._text)
 
-    def parts(self) -> Iterator[str]:
+    def secret_parts(self) -> Iterator[str]:
         """What must not appear in any text."""
         yield self._text
 
@@ -68,7 +68,7 @@ class Endpoint(Secret):
         default = 443 if self.tls else 80
         return f"{'https' if self.tls else 'http'}://{host}" + ("" if self.port == default else f":{self.port}")
 
-    def parts(self) -> Iterator[str]:
+    def secret_parts(self) -> Iterator[str]:
         yield self._text
         if len(self.path_and_query) > 1:
             yield self.path_and_query
@@ -77,24 +77,24 @@ class Endpoint(Secret):
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every channel has; each kind adds its own fields and checks them in `problem`."""
+    """What every channel has; each kind adds its own fields and checks them in `find_problem`."""
 
     id: str
     kind: str
 
-    def problem(self, *, allow_private: bool) -> str | None:
+    def find_problem(self, *, allow_private: bool) -> str | None:
         """What is wrong with the values together, as `field: expected …`; None when all is well."""
-        for field, value in _values(self):
+        for field, value in _field_values(self):
             if isinstance(value, Endpoint) and not value.tls and not allow_private:
                 return f"{field}: expected https://, or allow_private_webhooks = true"
         return None
 
-    def secrets(self) -> Iterator[str]:
+    def secret_texts(self) -> Iterator[str]:
         """Everything in these settings that no text may repeat."""
-        for _, value in _values(self):
-            for item in _flat(value):
+        for _, value in _field_values(self):
+            for item in _flatten_value(value):
                 if isinstance(item, Secret):
-                    yield from item.parts()
+                    yield from item.secret_parts()
 
 
 S = TypeVar("S", bound=ChannelSettings)
@@ -106,22 +106,22 @@ def channel_name(settings: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) and _NAME.match(name) else "(no id)"
 
 
-def read(settings: Mapping[str, Any], shape: type[S], *, allow_private: bool) -> S:
+def parse_settings(settings: Mapping[str, Any], shape: type[S], *, allow_private: bool) -> S:
     """The settings in the type of their kind. Raises ConfigurationError without any value in it."""
     where = f"channel {channel_name(settings)}"
     if channel_name(settings) != settings.get("id"):
         raise ConfigurationError(f"{where}: id: expected 1 to 64 letters, digits, dots, dashes or underscores")
     try:
-        found = msgspec.convert(dict(settings), shape, dec_hook=_decode)
+        found = msgspec.convert(dict(settings), shape, dec_hook=_decode_secret)
     except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"{where}: {_explain(str(exc), shape)}") from None
-    problem = found.problem(allow_private=allow_private)
+        raise ConfigurationError(f"{where}: {_explain_error(str(exc), shape)}") from None
+    problem = found.find_problem(allow_private=allow_private)
     if problem:
         raise ConfigurationError(f"{where}: {problem}")
     return found
 
 
-def shown(settings: Mapping[str, Any], shape: type[ChannelSettings]) -> dict[str, Any]:
+def redact_settings(settings: Mapping[str, Any], shape: type[ChannelSettings]) -> dict[str, Any]:
     """The settings for eyes: plain fields as they are, secrets as "set", URLs by scheme and host."""
     answer: dict[str, Any] = {"id": channel_name(settings), "kind": settings.get("kind")}
     hints = get_type_hints(shape)
@@ -130,33 +130,33 @@ def shown(settings: Mapping[str, Any], shape: type[ChannelSettings]) -> dict[str
         if name in answer or settings.get(name) is None:
             continue
         try:
-            value = msgspec.convert(settings[name], hints[field.name], dec_hook=_decode)
+            value = msgspec.convert(settings[name], hints[field.name], dec_hook=_decode_secret)
         except msgspec.ValidationError:
             continue
-        answer[name] = _for_eyes(value)
+        answer[name] = _redact_value(value)
     return answer
 
 
-def _for_eyes(value: Any) -> Any:
+def _redact_value(value: Any) -> Any:
     if isinstance(value, Endpoint):
         return value.origin()
     if isinstance(value, Secret):
         return HIDDEN
     if isinstance(value, dict):
-        return {key: _for_eyes(item) for key, item in value.items()}
+        return {key: _redact_value(item) for key, item in value.items()}
     if isinstance(value, tuple):
-        return [_for_eyes(item) for item in value]
+        return [_redact_value(item) for item in value]
     return value
 
 
-def _decode(kind: type, value: Any) -> Any:
+def _decode_secret(kind: type, value: Any) -> Any:
     """Called by msgspec for the types it does not know; a ValueError becomes its ValidationError with the path."""
     if not isinstance(value, str) or not value:
         raise ValueError("expected text")
     return kind(value)
 
 
-def _explain(text: str, shape: type[ChannelSettings]) -> str:
+def _explain_error(text: str, shape: type[ChannelSettings]) -> str:
     """msgspec's message as `field: expected …`; it repeats the value of an enum, which may be anything."""
     message, _, path = text.partition(" - at `")
     field = path.removesuffix("`").removeprefix("$").lstrip(".")
@@ -167,12 +167,12 @@ def _explain(text: str, shape: type[ChannelSettings]) -> str:
     return f"{field}: {message[:1].lower()}{message[1:]}" if field else message
 
 
-def _values(settings: ChannelSettings) -> Iterator[tuple[str, Any]]:
+def _field_values(settings: ChannelSettings) -> Iterator[tuple[str, Any]]:
     for field in msgspec.structs.fields(settings):
         yield field.encode_name, getattr(settings, field.name)
 
 
-def _flat(value: Any) -> Iterator[Any]:
+def _flatten_value(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         value = tuple(value.values())
     if isinstance(value, tuple):

@@ -37,30 +37,30 @@ class Discord(HTTPChannel):
         super().__init__(settings, settings.url, allow_private=allow_private)
 
     @classmethod
-    def build(cls, settings: DiscordSettings, *, allow_private: bool) -> Discord:
+    def from_settings(cls, settings: DiscordSettings, *, allow_private: bool) -> Discord:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
-        return self.post(payload(message), deadline)[1]
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
+        return self.post_json(build_payload(message), deadline)[1]
 
 
-def payload(message: Message) -> dict[str, Any]:
+def build_payload(message: Message) -> dict[str, Any]:
     """One embed; `content` stays empty, so that no notification text can carry a mention."""
     embed: dict[str, Any] = {
-        "title": escape(wording.headline(message), _TITLE_LIMIT),
-        "description": _description(message),
-        "color": int(wording.colour(message)[1:], 16),
+        "title": escape_markdown(wording.message_headline(message), _TITLE_LIMIT),
+        "description": _build_description(message),
+        "color": int(wording.message_colour(message)[1:], 16),
         "fields": [
-            {"name": name, "value": escape(value, _FIELD_LIMIT), "inline": True}
-            for name, value in wording.facts(message)
+            {"name": name, "value": escape_markdown(value, _FIELD_LIMIT), "inline": True}
+            for name, value in wording.incident_facts(message)
         ],
     }
     if message.started_at:
-        embed["timestamp"] = wording.iso(message.ended_at or message.started_at)
+        embed["timestamp"] = wording.format_iso(message.ended_at or message.started_at)
     return {"username": "Queuedeck", "allowed_mentions": {"parse": []}, "embeds": [embed]}
 
 
-def escape(words: str, limit: int) -> str:
+def escape_markdown(words: str, limit: int) -> str:
     """The words with every sign of Discord's Markdown escaped, cut to `limit` between two characters."""
     shown = _MARKDOWN.sub(r"\\\1", words)
     while len(shown) > limit:
@@ -69,31 +69,31 @@ def escape(words: str, limit: int) -> str:
     return shown
 
 
-def _description(message: Message) -> str:
+def _build_description(message: Message) -> str:
     tail: list[str] = []
-    spark = wording.sparkline(message.spark)
+    spark = wording.format_sparkline(message.spark)
     tail += [f"`{spark}` last hour"] if spark else []
     errors = wording.shown_errors(message)
-    tail += ["**Top errors**", *(f"• {escape(error, _FIELD_LIMIT)}" for error in errors)] if errors else []
+    tail += ["**Top errors**", *(f"• {escape_markdown(error, _FIELD_LIMIT)}" for error in errors)] if errors else []
     # A link is left out rather than cut.
-    actions = [f"[{label}]({_in_link(url)})" for label, url in wording.links(message) if len(url) <= 500]
+    actions = [f"[{label}]({_escape_url(url)})" for label, url in wording.action_links(message) if len(url) <= 500]
     tail += [" · ".join(actions)] if actions else []
     room = _DESCRIPTION_LIMIT - sum(len(part) + 1 for part in tail) - len("and 1,000,000 more\n")
     lines = wording.shown_lines(message)
-    head = [_row(line) for line in lines]
+    head = [_format_line(line) for line in lines]
     if sum(len(row) + 1 for row in head) > room:
         # Every alert is listed, in a shorter line if need be: its resolved message names it, too.
-        head = ["• " + escape(wording.line_text(line), room // len(lines) - 4) for line in lines]
+        head = ["• " + escape_markdown(wording.line_text(line), room // len(lines) - 4) for line in lines]
     hidden = len(message.lines) - len(head)
     head += [f"and {hidden:,} more"] if hidden > 0 else []
     return "\n".join([*head, *tail])
 
 
-def _row(line: MessageLine) -> str:
-    words = escape(wording.line_text(line), 400)
+def _format_line(line: MessageLine) -> str:
+    words = escape_markdown(wording.line_text(line), 400)
     url = wording.safe_url(line.url)
-    return f"• {words}" + (f" [open]({_in_link(url)})" if url and len(url) <= 500 else "")
+    return f"• {words}" + (f" [open]({_escape_url(url)})" if url and len(url) <= 500 else "")
 
 
-def _in_link(url: str) -> str:
+def _escape_url(url: str) -> str:
     return url.replace("(", "%28").replace(")", "%29").replace("<", "%3C").replace(">", "%3E")

@@ -21,16 +21,16 @@ from typing import Any, Literal
 import msgspec
 
 from ..transport.deadline import Deadline
-from ..transport.http import failure
-from ..transport.public_addresses import connect, resolve
+from ..transport.http import result_from_error
+from ..transport.public_addresses import connect_first, resolve_host
 from ..transport.redaction import Scrubber
 from .base import Channel, DeliveryResult, Message
 from .config import ChannelSettings, Secret
-from .email_message import compose
+from .email_message import build_mail
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 ANSWER_LIMIT = 65_536  # bytes of all answers of a conversation
-_REMEMBERED = 500  # messages of which it is known who has them already
+_MAX_REMEMBERED = 500  # messages of which it is known who has them already
 
 
 class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,14 +45,14 @@ class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_f
     password: Secret | None = None
     ca_file: str | None = None  # PEM file of the authorities to trust; default: those of the system
 
-    def problem(self, *, allow_private: bool) -> str | None:
+    def find_problem(self, *, allow_private: bool) -> str | None:
         if not self.host or not self.host.isascii() or not self.host.isprintable() or " " in self.host:
             return "host: expected the host name or address of a mail server"
         if self.port is not None and not 0 < self.port < 65536:
             return "port: expected 1 to 65535"
-        if _address(self.sender) is None:
+        if _parse_address(self.sender) is None:
             return "from: expected an address, such as Queuedeck <queuedeck@example.com>"
-        if not 0 < len(self.to) <= 50 or not all(_address(item) for item in self.to):
+        if not 0 < len(self.to) <= 50 or not all(_parse_address(item) for item in self.to):
             return "to: expected 1 to 50 addresses"
         if (self.username is None) != (self.password is None):
             return "password: expected together with username"
@@ -62,7 +62,7 @@ class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_f
             return "tls: expected starttls or tls, because a password must not be sent unencrypted"
         if self.ca_file is not None and not Path(self.ca_file).is_file():
             return "ca_file: expected a readable file"
-        return super().problem(allow_private=allow_private)
+        return super().find_problem(allow_private=allow_private)
 
 
 class Email(Channel):
@@ -74,34 +74,34 @@ class Email(Channel):
     def __init__(self, settings: EmailSettings) -> None:
         super().__init__(settings)
         self._settings = settings
-        self._sender = _address(settings.sender) or Address()
-        self._to = tuple(address.addr_spec for item in settings.to if (address := _address(item)))
-        self._scrubber = Scrubber(_credentials(settings))
+        self._sender = _parse_address(settings.sender) or Address()
+        self._to = tuple(address.addr_spec for item in settings.to if (address := _parse_address(item)))
+        self._scrubber = Scrubber(_credential_texts(settings))
         self._context = ssl.create_default_context(cafile=settings.ca_file)
-        self._have: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._delivered_to: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
-        mail = compose(message, self._sender, self._to).as_bytes()
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
+        mail = build_mail(message, self._sender, self._to).as_bytes()
         try:
-            return self._converse(message.id, mail, deadline)
+            return self._send_mail(message.id, mail, deadline)
         except smtplib.SMTPNotSupportedError:
             said = "the server does not support STARTTLS or the required sign-in; check tls and username"
             return DeliveryResult(ok=False, permanent=True, status="unsupported", answer=said)
         except smtplib.SMTPResponseException as exc:
-            return self._refused(exc.smtp_code, exc.smtp_error)
+            return self._refused_result(exc.smtp_code, exc.smtp_error)
         except smtplib.SMTPServerDisconnected:
-            return failure(TimeoutError() if deadline.expired else ConnectionResetError())
+            return result_from_error(TimeoutError() if deadline.is_expired else ConnectionResetError())
         except smtplib.SMTPException:
             return DeliveryResult(ok=False, status="protocol", answer="the server's reply was not SMTP")
         except (OSError, ValueError, MessageError) as exc:
-            return failure(TimeoutError() if deadline.expired else exc)
+            return result_from_error(TimeoutError() if deadline.is_expired else exc)
 
-    def _converse(self, name: str, mail: bytes, deadline: Deadline) -> DeliveryResult:
+    def _send_mail(self, name: str, mail: bytes, deadline: Deadline) -> DeliveryResult:
         with _Smtp(self._settings, self._context, deadline) as smtp:
-            self._greet(smtp)
-            _expect(smtp.mail(self._sender.addr_spec))
-            have = self._have.get(name, frozenset())
+            self._open_session(smtp)
+            _require_success(smtp.mail(self._sender.addr_spec))
+            have = self._delivered_to.get(name, frozenset())
             wanted = [to for to in self._to if to not in have]
             answers = {to: smtp.rcpt(to) for to in wanted}
             taken = frozenset(to for to, (code, _) in answers.items() if 200 <= code < 300)
@@ -109,37 +109,39 @@ class Email(Channel):
                 # Later, if anybody may be reached later.
                 code, said = min(answers.values(), key=lambda answer: answer[0])
                 if have and code >= 500:  # as where they had refused it at once: the others have it
-                    return self._accepted(250, b"the others have it", answers)
-                return self._refused(code, said)
+                    return self._delivered_result(250, b"the others have it", answers)
+                return self._refused_result(code, said)
             code, said = smtp.data(mail) if taken else (250, b"all have it")
             if not 200 <= code < 300:
-                return self._refused(code, said)
-            self._remember(name, taken)
-            return self._accepted(code, said, {to: answer for to, answer in answers.items() if to not in taken})
+                return self._refused_result(code, said)
+            self._remember_recipients(name, taken)
+            return self._delivered_result(code, said, {to: answer for to, answer in answers.items() if to not in taken})
 
-    def _greet(self, smtp: _Smtp) -> None:
+    def _open_session(self, smtp: _Smtp) -> None:
         smtp.ehlo_or_helo_if_needed()
         if self._settings.tls == "starttls":
-            _expect(smtp.starttls(context=self._context))
+            _require_success(smtp.starttls(context=self._context))
             smtp.ehlo_or_helo_if_needed()
         if self._settings.username is not None and self._settings.password is not None:
             smtp.login(self._settings.username, self._settings.password.reveal())
 
-    def _accepted(self, code: int, said: bytes, refused: dict[str, tuple[int, bytes]]) -> DeliveryResult:
+    def _delivered_result(self, code: int, said: bytes, refused: dict[str, tuple[int, bytes]]) -> DeliveryResult:
         """Delivered, unless somebody may yet be reached: then only those are tried again."""
         text = said + b"".join(b"; not to %s: %d %s" % (to.encode(), *answer) for to, answer in refused.items())
         later = [answer_code for answer_code, _ in refused.values() if 400 <= answer_code < 500]
-        return DeliveryResult(ok=not later, status=str(later[0] if later else code), answer=self._scrubber.clean(text))
+        return DeliveryResult(
+            ok=not later, status=str(later[0] if later else code), answer=self._scrubber.redact_text(text)
+        )
 
-    def _refused(self, code: int, said: bytes | str) -> DeliveryResult:
+    def _refused_result(self, code: int, said: bytes | str) -> DeliveryResult:
         permanent = 500 <= code < 600
-        return DeliveryResult(ok=False, permanent=permanent, status=str(code), answer=self._scrubber.clean(said))
+        return DeliveryResult(ok=False, permanent=permanent, status=str(code), answer=self._scrubber.redact_text(said))
 
-    def _remember(self, name: str, taken: frozenset[str]) -> None:
+    def _remember_recipients(self, name: str, taken: frozenset[str]) -> None:
         with self._lock:
-            self._have[name] = self._have.pop(name, frozenset()) | taken
-            while len(self._have) > _REMEMBERED:
-                self._have.popitem(last=False)
+            self._delivered_to[name] = self._delivered_to.pop(name, frozenset()) | taken
+            while len(self._delivered_to) > _MAX_REMEMBERED:
+                self._delivered_to.popitem(last=False)
 
 
 class _Smtp(smtplib.SMTP):
@@ -147,15 +149,15 @@ class _Smtp(smtplib.SMTP):
 
     def __init__(self, settings: EmailSettings, context: ssl.SSLContext, deadline: Deadline) -> None:
         self._deadline = deadline
-        self._direct = context if settings.tls == "tls" else None
+        self._tls_context = context if settings.tls == "tls" else None
         port = settings.port or PORTS[settings.tls]
         super().__init__(settings.host, port, local_hostname="localhost", timeout=max(deadline.remaining_s(), 0.001))
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         del timeout  # the deadline knows
-        sock = connect(resolve(host, port, self._deadline, allow_private=True), self._deadline)
+        sock = connect_first(resolve_host(host, port, self._deadline, allow_private=True), self._deadline)
         try:
-            return self._direct.wrap_socket(sock, server_hostname=host) if self._direct else sock
+            return self._tls_context.wrap_socket(sock, server_hostname=host) if self._tls_context else sock
         except BaseException:
             sock.close()
             raise
@@ -163,7 +165,7 @@ class _Smtp(smtplib.SMTP):
     def getreply(self) -> tuple[int, bytes]:
         # smtplib reads as many lines as a server sends.
         if self.file is None and self.sock is not None:
-            self.file = _Bounded(self.sock.makefile("rb"))
+            self.file = _BoundedReader(self.sock.makefile("rb"))
         return super().getreply()
 
     def __exit__(self, *args: object) -> None:
@@ -173,17 +175,17 @@ class _Smtp(smtplib.SMTP):
         self.close()
 
 
-class _Bounded:
+class _BoundedReader:
     """Lines of a file, at most 64 KiB of them in all."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._left = ANSWER_LIMIT
+        self._bytes_left = ANSWER_LIMIT
 
     def readline(self, size: int) -> bytes:
         line: bytes = self._file.readline(size)
-        self._left -= len(line)
-        if self._left < 0:
+        self._bytes_left -= len(line)
+        if self._bytes_left < 0:
             raise ConnectionAbortedError
         return line
 
@@ -191,13 +193,13 @@ class _Bounded:
         self._file.close()
 
 
-def _expect(answer: tuple[int, bytes]) -> None:
+def _require_success(answer: tuple[int, bytes]) -> None:
     code, said = answer
     if not 200 <= code < 300:
         raise smtplib.SMTPResponseException(code, said)
 
 
-def _address(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     """The address with its display name; None when it is none, or holds what could end a header line."""
     if not text.isprintable():
         return None
@@ -209,8 +211,8 @@ def _address(text: str) -> Address | None:
     return found if found.username and found.domain and spec.isascii() else None
 
 
-def _credentials(settings: EmailSettings) -> Iterator[str]:
+def _credential_texts(settings: EmailSettings) -> Iterator[str]:
     """The password, alone and as AUTH PLAIN carries it."""
-    yield from settings.secrets()
+    yield from settings.secret_texts()
     if settings.password is not None:
         yield f"\0{settings.username}\0{settings.password.reveal()}"

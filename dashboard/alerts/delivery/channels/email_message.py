@@ -13,7 +13,7 @@ from string import Template
 from ..transport.redaction import one_line
 from . import wording
 from .base import Message, MessageLine
-from .sparkline_png import HEIGHT, WIDTH, png
+from .sparkline_png import HEIGHT, WIDTH, render_png
 
 _POLICY = SMTP.clone(cte_type="7bit")  # which every server takes
 _PICTURE = "last-hour"
@@ -28,24 +28,24 @@ $lines$picture$facts$errors$links
 )
 
 
-def compose(message: Message, sender: Address, recipients: tuple[str, ...]) -> EmailMessage:
+def build_mail(message: Message, sender: Address, recipients: tuple[str, ...]) -> EmailMessage:
     """The mail, ready to send. The same message always has the same Message-ID."""
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
-    mail["Subject"] = one_line(wording.headline(message), 180)
+    mail["Subject"] = one_line(wording.message_headline(message), 180)
     mail["Date"] = formatdate(usegmt=True)
-    mail["Message-ID"] = message_id(message.id, sender.domain)
+    mail["Message-ID"] = mail_message_id(message.id, sender.domain)
     if message.references and message.references != message.id:
-        mail["In-Reply-To"] = mail["References"] = message_id(message.references, sender.domain)
+        mail["In-Reply-To"] = mail["References"] = mail_message_id(message.references, sender.domain)
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
     mail["X-Auto-Response-Suppress"] = "All"
     mail["X-Queuedeck-Id"] = one_line(message.id, 300).encode("ascii", "replace").decode()
     if message.severity == "critical" and message.kind in ("firing", "reminder"):
         mail["Importance"] = "high"
-    picture = png(message.spark, wording.colour(message))
-    mail.set_content(wording.plain(message))
-    mail.add_alternative(html(message, with_picture=picture is not None), subtype="html")
+    picture = render_png(message.spark, wording.message_colour(message))
+    mail.set_content(wording.format_plain_text(message))
+    mail.add_alternative(render_html(message, with_picture=picture is not None), subtype="html")
     if picture is not None:
         parts = mail.get_payload()
         parts[1].add_related(  # type: ignore[index, union-attr]
@@ -54,16 +54,16 @@ def compose(message: Message, sender: Address, recipients: tuple[str, ...]) -> E
     return mail
 
 
-def message_id(name: str, domain: str) -> str:
+def mail_message_id(name: str, domain: str) -> str:
     """The Message-ID for the id of a message: short and of safe characters, whatever the id holds."""
     return f"<{hashlib.sha256(name.encode()).hexdigest()[:32]}@{domain}>"
 
 
-def html(message: Message, *, with_picture: bool) -> str:
+def render_html(message: Message, *, with_picture: bool) -> str:
     """The page of the mail. Each value is escaped; styles stand inline, as mail clients want them."""
-    rows = [_line(line) for line in wording.shown_lines(message)]
-    rows += [f"<li>{wording.more(message)}</li>"] if wording.more(message) else []
-    spark = escape(wording.sparkline(message.spark))
+    rows = [_format_line(line) for line in wording.shown_lines(message)]
+    rows += [f"<li>{wording.hidden_lines_text(message)}</li>"] if wording.hidden_lines_text(message) else []
+    spark = escape(wording.format_sparkline(message.spark))
     size = f'width="{WIDTH}" height="{HEIGHT}"'
     image = (
         f'<p style="margin:12px 0"><img src="cid:{_PICTURE}" {size} alt="Last hour: {spark}" style="max-width:100%">'
@@ -71,13 +71,13 @@ def html(message: Message, *, with_picture: bool) -> str:
     cell = 'style="padding:2px 16px 2px 0"'
     facts = "".join(
         f"<tr><td {cell}><b>{name}</b></td><td {cell}>{escape(value)}</td></tr>"
-        for name, value in wording.facts(message)
+        for name, value in wording.incident_facts(message)
     )
     errors = "".join(f"<li>{escape(error)}</li>" for error in wording.shown_errors(message))
-    links = " &nbsp; ".join(f'<a href="{escape(url)}">{label}</a>' for label, url in wording.links(message))
+    links = " &nbsp; ".join(f'<a href="{escape(url)}">{label}</a>' for label, url in wording.action_links(message))
     return _PAGE.substitute(
-        colour=wording.colour(message),
-        headline=escape(wording.headline(message)),
+        colour=wording.message_colour(message),
+        headline=escape(wording.message_headline(message)),
         lines=f'<ul style="padding-left:20px">{"".join(rows)}</ul>' if rows else "",
         picture=f"{image}<br><small>last hour</small></p>" if with_picture else "",
         facts=f'<table style="border-collapse:collapse;font-size:14px">{facts}</table>' if facts else "",
@@ -88,6 +88,6 @@ def html(message: Message, *, with_picture: bool) -> str:
     )
 
 
-def _line(line: MessageLine) -> str:
+def _format_line(line: MessageLine) -> str:
     words, url = escape(wording.line_text(line)), wording.safe_url(line.url)
     return f'<li><a href="{escape(url)}">{words}</a></li>' if url else f"<li>{words}</li>"

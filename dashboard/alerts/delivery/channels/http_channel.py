@@ -20,10 +20,10 @@ class HTTPChannelSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unk
 
     ca_file: str | None = None  # PEM file of the authorities to trust; default: those of the system
 
-    def problem(self, *, allow_private: bool) -> str | None:
+    def find_problem(self, *, allow_private: bool) -> str | None:
         if self.ca_file is not None and not Path(self.ca_file).is_file():
             return "ca_file: expected a readable file"
-        return super().problem(allow_private=allow_private)
+        return super().find_problem(allow_private=allow_private)
 
 
 class HTTPChannel(Channel):
@@ -31,13 +31,13 @@ class HTTPChannel(Channel):
 
     def __init__(self, settings: HTTPChannelSettings, endpoint: Endpoint, *, allow_private: bool) -> None:
         super().__init__(settings)
-        self.scrubber = Scrubber(settings.secrets())
+        self.scrubber = Scrubber(settings.secret_texts())
         self.transport = HTTPTransport(endpoint, self.scrubber, allow_private=allow_private, ca_file=settings.ca_file)
 
-    def post(
+    def post_json(
         self, document: Any, deadline: Deadline, headers: Mapping[str, str] | None = None
     ) -> tuple[HTTPAnswer | DeliveryResult, DeliveryResult]:
         """What the server said to this JSON document, and what that means by its status alone."""
         sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
         answer = self.transport.post(msgspec.json.encode(document), sent, deadline)
-        return answer, self.transport.judge(answer)
+        return answer, self.transport.result_from_answer(answer)

@@ -14,7 +14,7 @@ from .base import DeliveryResult, Message
 from .config import Endpoint, Secret
 from .http_channel import HTTPChannel, HTTPChannelSettings
 
-ENQUEUE = "https://events.pagerduty.com/v2/enqueue"
+ENQUEUE_URL = "https://events.pagerduty.com/v2/enqueue"
 _SUMMARY_LIMIT = 1024
 _KEY_LIMIT = 255
 
@@ -31,65 +31,65 @@ class PagerDuty(HTTPChannel):
 
     kind = "pagerduty"
     settings_type = PagerDutySettings
-    groups: ClassVar[bool] = False
+    can_group: ClassVar[bool] = False
 
     def __init__(self, settings: PagerDutySettings, *, allow_private: bool) -> None:
-        super().__init__(settings, settings.url or Endpoint(ENQUEUE), allow_private=allow_private)
+        super().__init__(settings, settings.url or Endpoint(ENQUEUE_URL), allow_private=allow_private)
         self._routing_key = settings.routing_key
 
     @classmethod
-    def build(cls, settings: PagerDutySettings, *, allow_private: bool) -> PagerDuty:
+    def from_settings(cls, settings: PagerDutySettings, *, allow_private: bool) -> PagerDuty:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         """All events of the message; the key of the episode makes a repeat of the first harmless."""
         delivered = DeliveryResult(ok=False, status="error")
-        for event in events(message):
-            _, delivered = self.post({"routing_key": self._routing_key.reveal(), **event}, deadline)
+        for event in build_events(message):
+            _, delivered = self.post_json({"routing_key": self._routing_key.reveal(), **event}, deadline)
             if not delivered.ok:
                 break
         return delivered
 
 
-def events(message: Message) -> list[dict[str, Any]]:
+def build_events(message: Message) -> list[dict[str, Any]]:
     """What to send, in order. What is over by now, and a test, is opened as `info` and closed again: seen, and done."""
     if message.kind == "resolved":
-        return [_resolve(message)]
+        return [_resolve_event(message)]
     if message.kind in ("both", "test"):
-        return [_trigger(message, "info"), _resolve(message)]
-    return [_trigger(message, message.severity)]
+        return [_trigger_event(message, "info"), _resolve_event(message)]
+    return [_trigger_event(message, message.severity)]
 
 
-def _trigger(message: Message, severity: str) -> dict[str, Any]:
+def _trigger_event(message: Message, severity: str) -> dict[str, Any]:
     where = " / ".join(part for part in (message.source, message.queue) if part)
     payload: dict[str, Any] = {
-        "summary": one_line(wording.headline(message), _SUMMARY_LIMIT),
+        "summary": one_line(wording.message_headline(message), _SUMMARY_LIMIT),
         "source": one_line(where, 255) or "queuedeck",
         "severity": severity,
         "class": one_line(message.rule_id, 255),
-        "custom_details": _details(message),
+        "custom_details": _custom_details(message),
     }
     if message.queue:
         payload["component"] = one_line(message.queue, 255)
     if message.started_at:
-        payload["timestamp"] = wording.iso(message.started_at)
+        payload["timestamp"] = wording.format_iso(message.started_at)
     return {
         "event_action": "trigger",
         "dedup_key": message.episode[:_KEY_LIMIT],
         "client": "Queuedeck",
         "payload": payload,
-        "links": [{"href": url, "text": label} for label, url in wording.links(message)],
+        "links": [{"href": url, "text": label} for label, url in wording.action_links(message)],
     }
 
 
-def _resolve(message: Message) -> dict[str, Any]:
+def _resolve_event(message: Message) -> dict[str, Any]:
     return {"event_action": "resolve", "dedup_key": message.episode[:_KEY_LIMIT]}
 
 
-def _details(message: Message) -> dict[str, Any]:
-    details: dict[str, Any] = dict(wording.facts(message))
+def _custom_details(message: Message) -> dict[str, Any]:
+    details: dict[str, Any] = dict(wording.incident_facts(message))
     details["Lines"] = [wording.line_text(line) for line in wording.shown_lines(message)]
-    spark = wording.sparkline(message.spark)
+    spark = wording.format_sparkline(message.spark)
     if spark:
         details["Last hour"] = spark
     errors = wording.shown_errors(message)

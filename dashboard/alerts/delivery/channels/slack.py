@@ -16,7 +16,7 @@ from .base import DeliveryResult, Message, MessageLine
 from .config import Endpoint, Secret
 from .http_channel import HTTPChannel, HTTPChannelSettings
 
-POST_MESSAGE = "https://slack.com/api/chat.postMessage"
+POST_MESSAGE_URL = "https://slack.com/api/chat.postMessage"
 _HEADER_LIMIT = 150  # characters of a header block
 _SECTION_LIMIT = 3000  # characters of a section's text
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -33,14 +33,14 @@ class SlackSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unkno
     token: Secret | None = None
     channel: str | None = None
 
-    def problem(self, *, allow_private: bool) -> str | None:
+    def find_problem(self, *, allow_private: bool) -> str | None:
         if self.token is None and self.url is None:
             return "url: expected an incoming webhook URL, or a token and a channel"
         if self.token is not None and not _is_token(self.token.reveal()):
             return "token: expected a bot token"
         if (self.token is None) != (self.channel is None):
             return "channel: expected together with token, and only with it"
-        return super().problem(allow_private=allow_private)
+        return super().find_problem(allow_private=allow_private)
 
 
 class Slack(HTTPChannel):
@@ -51,23 +51,23 @@ class Slack(HTTPChannel):
     spacing_s: ClassVar[float] = 1.0
 
     def __init__(self, settings: SlackSettings, *, allow_private: bool) -> None:
-        super().__init__(settings, settings.url or Endpoint(POST_MESSAGE), allow_private=allow_private)
+        super().__init__(settings, settings.url or Endpoint(POST_MESSAGE_URL), allow_private=allow_private)
         self._token = settings.token
         self._channel = settings.channel
 
     @classmethod
-    def build(cls, settings: SlackSettings, *, allow_private: bool) -> Slack:
+    def from_settings(cls, settings: SlackSettings, *, allow_private: bool) -> Slack:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
-        document = payload(message)
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
+        document = build_payload(message)
         if self._token is None:
-            return self.post(document, deadline)[1]
+            return self.post_json(document, deadline)[1]
         document |= {"channel": self._channel, "link_names": False, "parse": "none"}
-        answer, judged = self.post(document, deadline, {"Authorization": f"Bearer {self._token.reveal()}"})
-        return self._judge_api(answer, judged)
+        answer, judged = self.post_json(document, deadline, {"Authorization": f"Bearer {self._token.reveal()}"})
+        return self._result_from_body(answer, judged)
 
-    def _judge_api(self, answer: HTTPAnswer | DeliveryResult, judged: DeliveryResult) -> DeliveryResult:
+    def _result_from_body(self, answer: HTTPAnswer | DeliveryResult, judged: DeliveryResult) -> DeliveryResult:
         """The API answers 200 also to what it refuses; the truth stands in the body."""
         if isinstance(answer, DeliveryResult) or not judged.ok:
             return judged
@@ -83,53 +83,53 @@ class Slack(HTTPChannel):
         return msgspec.structs.replace(judged, ok=False, permanent=not later, retry_after_s=pause_s)
 
 
-def payload(message: Message) -> dict[str, Any]:
+def build_payload(message: Message) -> dict[str, Any]:
     """The message as Block Kit; `text` is what a notification shows."""
-    head = f"{wording.mark(message)} {wording.headline(message)}"
-    blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain(_fitting(head, _HEADER_LIMIT))}]
-    rows = [_line(line) for line in wording.shown_lines(message)]
-    rows += [wording.more(message)] if wording.more(message) else []
-    blocks += [_section(part) for part in _packed(rows)]
-    facts = [f"*{name}* {escape(value)}" for name, value in wording.facts(message)]
-    blocks += [_section(part) for part in _packed(facts)]
-    spark = wording.sparkline(message.spark)
+    head = f"{wording.colour_mark(message)} {wording.message_headline(message)}"
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain_text(_escape_to_fit(head, _HEADER_LIMIT))}]
+    rows = [_format_line(line) for line in wording.shown_lines(message)]
+    rows += [wording.hidden_lines_text(message)] if wording.hidden_lines_text(message) else []
+    blocks += [_section_block(part) for part in _pack_rows(rows)]
+    facts = [f"*{name}* {escape_mrkdwn(value)}" for name, value in wording.incident_facts(message)]
+    blocks += [_section_block(part) for part in _pack_rows(facts)]
+    spark = wording.format_sparkline(message.spark)
     if spark:
-        blocks.append({"type": "context", "elements": [_mrkdwn(f"Last hour `{spark}`")]})
-    errors = [f"• {escape(error)}" for error in wording.shown_errors(message)]
+        blocks.append({"type": "context", "elements": [_mrkdwn_text(f"Last hour `{spark}`")]})
+    errors = [f"• {escape_mrkdwn(error)}" for error in wording.shown_errors(message)]
     if errors:
-        blocks += [_section(part) for part in _packed(["*Top errors*", *errors])]
-    buttons = [_button(label, url) for label, url in wording.links(message)]
+        blocks += [_section_block(part) for part in _pack_rows(["*Top errors*", *errors])]
+    buttons = [_button_element(label, url) for label, url in wording.action_links(message)]
     if buttons:
         blocks.append({"type": "actions", "elements": buttons})
-    return {"text": escape(head), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
+    return {"text": escape_mrkdwn(head), "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 
 
-def escape(words: str) -> str:
+def escape_mrkdwn(words: str) -> str:
     """The words as Slack shows them: its three characters of control escaped, so `<!channel>` is only text."""
     return words.translate(_ESCAPES)
 
 
-def _fitting(words: str, limit: int) -> str:
+def _escape_to_fit(words: str, limit: int) -> str:
     """The words escaped, with so much left out at their end that they fit."""
-    shown = escape(words)
+    shown = escape_mrkdwn(words)
     while len(shown) > limit:
         words = words[:-1]
-        shown = escape(words) + "…"
+        shown = escape_mrkdwn(words) + "…"
     return shown
 
 
-def _line(line: MessageLine) -> str:
-    words = escape(wording.line_text(line))
+def _format_line(line: MessageLine) -> str:
+    words = escape_mrkdwn(wording.line_text(line))
     url = wording.safe_url(line.url)
-    return f"• {words}" + (f" — <{_in_link(url)}|open>" if url else "")
+    return f"• {words}" + (f" — <{_escape_url(url)}|open>" if url else "")
 
 
-def _in_link(url: str) -> str:
+def _escape_url(url: str) -> str:
     # `|` ends the URL of a link, and `>` the link.
-    return escape(url).replace("|", "%7C")
+    return escape_mrkdwn(url).replace("|", "%7C")
 
 
-def _packed(rows: list[str]) -> list[str]:
+def _pack_rows(rows: list[str]) -> list[str]:
     """The rows in as few texts as Slack's limit allows; no row is cut in its middle, where an escape could break."""
     packed: list[str] = []
     for row in rows:
@@ -141,23 +141,23 @@ def _packed(rows: list[str]) -> list[str]:
     return [part if len(part) <= _SECTION_LIMIT else part.partition(" — <")[0][:_SECTION_LIMIT] for part in packed]
 
 
-def _mrkdwn(words: str) -> dict[str, Any]:
+def _mrkdwn_text(words: str) -> dict[str, Any]:
     # verbatim: Slack makes no links, channels or mentions out of what looks like one.
     return {"type": "mrkdwn", "text": words, "verbatim": True}
 
 
-def _plain(words: str) -> dict[str, Any]:
+def _plain_text(words: str) -> dict[str, Any]:
     return {"type": "plain_text", "text": words, "emoji": False}
 
 
-def _section(words: str) -> dict[str, Any]:
-    return {"type": "section", "text": _mrkdwn(words)}
+def _section_block(words: str) -> dict[str, Any]:
+    return {"type": "section", "text": _mrkdwn_text(words)}
 
 
-def _button(label: str, url: str) -> dict[str, Any]:
+def _button_element(label: str, url: str) -> dict[str, Any]:
     return {
         "type": "button",
-        "text": _plain(label),
+        "text": _plain_text(label),
         "url": url,
         "action_id": f"queuedeck-{label.lower()}",
     }

@@ -10,46 +10,46 @@ import zlib
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from .wording import resample, scaled
+from .wording import resample_points, scale_points
 
 WIDTH, HEIGHT = 560, 96  # pixels
-_PAD = 8
-_THICK = 2.5  # pixels of the line
-_POINTS = 240
+_PADDING = 8
+_LINE_WIDTH = 2.5  # pixels of the line
+_MAX_POINTS = 240
 _WHITE = (255, 255, 255)
 _GRID = (226, 229, 233)
 Colour: TypeAlias = tuple[int, int, int]
 
 
-def png(points: Sequence[float | None], colour: str) -> bytes | None:
+def render_png(points: Sequence[float | None], colour: str) -> bytes | None:
     """The picture, zero at the bottom and a gap where nothing is known; None without any figure.
 
     `colour` as #rrggbb. Costs less than 0.1 s of one core, whatever the number of points.
     """
-    shares = scaled(resample(points, _POINTS))
+    shares = scale_points(resample_points(points, _MAX_POINTS))
     if all(share is None for share in shares):
         return None
-    heights = _heights(shares)
+    heights = _line_heights(shares)
     ink = (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16))
-    columns = [_column(heights, x, ink) for x in range(WIDTH)]
+    columns = [_draw_column(heights, x, ink) for x in range(WIDTH)]
     rows = bytearray()
     for y in range(HEIGHT):
         rows.append(0)  # no filter
         for column in columns:
             rows.extend(column[y])
-    return _file(bytes(rows))
+    return _encode_png(bytes(rows))
 
 
-def _heights(shares: Sequence[float | None]) -> list[float | None]:
+def _line_heights(shares: Sequence[float | None]) -> list[float | None]:
     """For each column of pixels the y of the line, from the top; None where nothing is known."""
-    room = HEIGHT - 2 * _PAD
-    ys = [None if share is None else HEIGHT - _PAD - share * room for share in shares]
+    room = HEIGHT - 2 * _PADDING
+    ys = [None if share is None else HEIGHT - _PADDING - share * room for share in shares]
     if len(ys) == 1:
         return [ys[0]] * WIDTH
-    return [_between(ys, x / (WIDTH - 1) * (len(ys) - 1)) for x in range(WIDTH)]
+    return [_interpolate_height(ys, x / (WIDTH - 1) * (len(ys) - 1)) for x in range(WIDTH)]
 
 
-def _between(ys: Sequence[float | None], position: float) -> float | None:
+def _interpolate_height(ys: Sequence[float | None], position: float) -> float | None:
     left = min(int(position), len(ys) - 2)
     start, end, part = ys[left], ys[left + 1], position - left
     if start is None or end is None:
@@ -58,34 +58,34 @@ def _between(ys: Sequence[float | None], position: float) -> float | None:
     return start + (end - start) * part
 
 
-def _column(heights: Sequence[float | None], x: int, ink: Colour) -> list[Colour]:
+def _draw_column(heights: Sequence[float | None], x: int, ink: Colour) -> list[Colour]:
     column = [_WHITE] * HEIGHT
-    for y in (_PAD, HEIGHT // 2, HEIGHT - _PAD):
+    for y in (_PADDING, HEIGHT // 2, HEIGHT - _PADDING):
         column[y] = _GRID
     here = heights[x]
     if here is None:
         return column
     before = heights[x - 1] if x else here
     other = here if before is None else before
-    top, bottom = min(here, other) - _THICK / 2, max(here, other) + _THICK / 2
-    for y in range(max(int(here), 0), HEIGHT - _PAD):
-        column[y] = _mix(column[y], ink, 0.18)
+    top, bottom = min(here, other) - _LINE_WIDTH / 2, max(here, other) + _LINE_WIDTH / 2
+    for y in range(max(int(here), 0), HEIGHT - _PADDING):
+        column[y] = _mix_colours(column[y], ink, 0.18)
     for y in range(max(int(top), 0), min(int(bottom) + 1, HEIGHT)):
         covered = min(bottom, y + 1) - max(top, y)  # the share of this pixel under the line: smooth edges
-        column[y] = _mix(column[y], ink, max(min(covered, 1.0), 0.0))
+        column[y] = _mix_colours(column[y], ink, max(min(covered, 1.0), 0.0))
     return column
 
 
-def _mix(under: Colour, over: Colour, share: float) -> Colour:
+def _mix_colours(under: Colour, over: Colour, share: float) -> Colour:
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(under, over, strict=True))
     return (red, green, blue)
 
 
-def _file(rows: bytes) -> bytes:
+def _encode_png(rows: bytes) -> bytes:
     head = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 2, 0, 0, 0)  # 8 bits each of red, green, blue
-    chunks = _chunk(b"IHDR", head) + _chunk(b"IDAT", zlib.compress(rows, 9)) + _chunk(b"IEND", b"")
+    chunks = _encode_chunk(b"IHDR", head) + _encode_chunk(b"IDAT", zlib.compress(rows, 9)) + _encode_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def _chunk(name: bytes, data: bytes) -> bytes:
+def _encode_chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

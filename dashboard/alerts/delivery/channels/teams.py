@@ -38,17 +38,17 @@ class Teams(HTTPChannel):
         super().__init__(settings, settings.url, allow_private=allow_private)
 
     @classmethod
-    def build(cls, settings: TeamsSettings, *, allow_private: bool) -> Teams:
+    def from_settings(cls, settings: TeamsSettings, *, allow_private: bool) -> Teams:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
-        answer, judged = self.post(payload(message), deadline)
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
+        answer, judged = self.post_json(build_payload(message), deadline)
         if judged.ok and isinstance(answer, HTTPAnswer):
-            return _judge_connector(answer, judged)
+            return _result_from_body(answer, judged)
         return judged
 
 
-def _judge_connector(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryResult:
+def _result_from_body(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryResult:
     """The older connector answers 200 to what it failed to deliver, and tells the true status in its text."""
     said = answer.body.decode("utf-8", "replace")
     _, told, status = said.partition("returned HTTP error ")
@@ -58,12 +58,12 @@ def _judge_connector(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryResu
     return msgspec.structs.replace(judged, ok=False, permanent=permanent, retry_after_s=answer.retry_after_s)
 
 
-def payload(message: Message) -> dict[str, Any]:
+def build_payload(message: Message) -> dict[str, Any]:
     """The card in its envelope, with as many lines as the limit of Teams allows."""
     rows = [wording.line_text(line) for line in wording.shown_lines(message)]
     hidden = len(message.lines) - len(rows)
     while True:
-        document = _envelope(_card(message, rows, hidden))
+        document = _wrap_card(_build_card(message, rows, hidden))
         longest = max(map(len, rows), default=0)
         if longest <= 20 or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
             return document
@@ -71,37 +71,43 @@ def payload(message: Message) -> dict[str, Any]:
         rows = [row if len(row) <= longest * 3 // 4 else row[: longest * 3 // 4] + "…" for row in rows]
 
 
-def _envelope(card: dict[str, Any]) -> dict[str, Any]:
+def _wrap_card(card: dict[str, Any]) -> dict[str, Any]:
     kind = "application/vnd.microsoft.card.adaptive"
     return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
 
 
-def _card(message: Message, rows: list[str], hidden: int) -> dict[str, Any]:
+def _build_card(message: Message, rows: list[str], hidden: int) -> dict[str, Any]:
     body: list[dict[str, Any]] = [
         {
             "type": "Container",
             "style": "good" if wording.is_over(message) else _STYLES[message.severity],
             "bleed": True,
-            "items": [_runs(wording.headline(message), weight="Bolder", size="Medium")],
+            "items": [_rich_text_block(wording.message_headline(message), weight="Bolder", size="Medium")],
         }
     ]
-    body += [_runs(f"• {row}") for row in rows]
-    body += [_runs(f"and {hidden:,} more")] if hidden > 0 else []
-    body += [_runs(f"{name}: {value}", isSubtle=True) for name, value in wording.facts(message)]
-    spark = wording.sparkline(message.spark)
-    body += [_runs(f"Last hour {spark}", fontType="Monospace")] if spark else []
+    body += [_rich_text_block(f"• {row}") for row in rows]
+    body += [_rich_text_block(f"and {hidden:,} more")] if hidden > 0 else []
+    body += [_rich_text_block(f"{name}: {value}", isSubtle=True) for name, value in wording.incident_facts(message)]
+    spark = wording.format_sparkline(message.spark)
+    body += [_rich_text_block(f"Last hour {spark}", fontType="Monospace")] if spark else []
     errors = wording.shown_errors(message)
-    body += [_runs("Top errors", weight="Bolder"), *(_runs(f"• {error}") for error in errors)] if errors else []
+    body += (
+        [_rich_text_block("Top errors", weight="Bolder"), *(_rich_text_block(f"• {error}") for error in errors)]
+        if errors
+        else []
+    )
     return {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "fallbackText": wording.headline(message),
+        "fallbackText": wording.message_headline(message),
         "msteams": {"width": "Full"},
         "body": body,
-        "actions": [{"type": "Action.OpenUrl", "title": label, "url": url} for label, url in wording.links(message)],
+        "actions": [
+            {"type": "Action.OpenUrl", "title": label, "url": url} for label, url in wording.action_links(message)
+        ],
     }
 
 
-def _runs(words: str, **look: Any) -> dict[str, Any]:
+def _rich_text_block(words: str, **look: Any) -> dict[str, Any]:
     return {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": words, **look}]}

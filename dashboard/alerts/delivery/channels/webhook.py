@@ -24,11 +24,11 @@ from .http_channel import HTTPChannel, HTTPChannelSettings
 ID_HEADER = "Idempotency-Key"
 TIME_HEADER = "X-Queuedeck-Timestamp"
 SIGNATURE_HEADER = "X-Queuedeck-Signature"
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: the name of a header
-_LINES = 100
-_SHAPED = frozenset({"started_at", "ended_at", "spark", "top_errors", "lines", "most_named"})
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: the name of a header
+_MAX_LINES = 100
+_CONVERTED_FIELDS = frozenset({"started_at", "ended_at", "spark", "top_errors", "lines", "most_named"})
 # What belongs to the transport or to this channel.
-_OURS = frozenset(
+_RESERVED_HEADERS = frozenset(
     {
         *("host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding", "expect"),
         *(ID_HEADER.lower(), TIME_HEADER.lower(), SIGNATURE_HEADER.lower()),
@@ -43,14 +43,14 @@ class WebhookSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unk
     secret: Secret | None = None  # signs each message; none = not signed
     headers: dict[str, Secret] = msgspec.field(default_factory=dict)  # further headers, as Authorization
 
-    def problem(self, *, allow_private: bool) -> str | None:
+    def find_problem(self, *, allow_private: bool) -> str | None:
         for name, value in self.headers.items():
-            if not _TOKEN.match(name) or name.lower() in _OURS:
+            if not _HEADER_NAME.match(name) or name.lower() in _RESERVED_HEADERS:
                 return "headers: expected header names that Queuedeck does not set itself"
             words = value.reveal()
             if not words.isascii() or not words.isprintable():
                 return "headers: expected plain ASCII values without line breaks"
-        return super().problem(allow_private=allow_private)
+        return super().find_problem(allow_private=allow_private)
 
 
 class Webhook(HTTPChannel):
@@ -58,7 +58,7 @@ class Webhook(HTTPChannel):
 
     kind = "webhook"
     settings_type = WebhookSettings
-    shows = _LINES
+    max_lines = _MAX_LINES
 
     def __init__(self, settings: WebhookSettings, *, allow_private: bool) -> None:
         super().__init__(settings, settings.url, allow_private=allow_private)
@@ -66,11 +66,11 @@ class Webhook(HTTPChannel):
         self._headers = settings.headers
 
     @classmethod
-    def build(cls, settings: WebhookSettings, *, allow_private: bool) -> Webhook:
+    def from_settings(cls, settings: WebhookSettings, *, allow_private: bool) -> Webhook:
         return cls(settings, allow_private=allow_private)
 
-    def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
-        body = msgspec.json.encode(payload(message))
+    def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
+        body = msgspec.json.encode(build_payload(message))
         # The receiver judges by this whether the message is old; nothing of ours depends on it.
         stamp = str(int(time.time()))
         headers = {name: value.reveal() for name, value in self._headers.items()}
@@ -80,37 +80,39 @@ class Webhook(HTTPChannel):
             TIME_HEADER: stamp,
         }
         if self._secret:
-            headers[SIGNATURE_HEADER] = signature(self._secret.reveal(), stamp, body)
-        return self.transport.judge(self.transport.post(body, headers, deadline))
+            headers[SIGNATURE_HEADER] = sign_body(self._secret.reveal(), stamp, body)
+        return self.transport.result_from_answer(self.transport.post(body, headers, deadline))
 
 
-def signature(secret: str, stamp: str, body: bytes) -> str:
+def sign_body(secret: str, stamp: str, body: bytes) -> str:
     """The value of the signature header."""
     return "v1=" + hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-def payload(message: Message) -> dict[str, Any]:
+def build_payload(message: Message) -> dict[str, Any]:
     """The message in the words of the API: unknown is null, instants are ISO 8601 in UTC with milliseconds.
 
     At most 100 lines and 20 errors; `lines_total` tells how many there were.
     """
     fields: dict[str, Any] = {
-        name: _short(getattr(message, name)) for name in message.__struct_fields__ if name not in _SHAPED
+        name: _shorten_text(getattr(message, name))
+        for name in message.__struct_fields__
+        if name not in _CONVERTED_FIELDS
     }
     return fields | {
-        "started_at": wording.iso(message.started_at),
-        "ended_at": wording.iso(message.ended_at),
-        "spark": wording.resample(message.spark, 240),
-        "top_errors": [_short(error) for error in message.top_errors[:20]],
-        "lines": [_line(line) for line in message.lines[:_LINES][: message.most_named]],
+        "started_at": wording.format_iso(message.started_at),
+        "ended_at": wording.format_iso(message.ended_at),
+        "spark": wording.resample_points(message.spark, 240),
+        "top_errors": [_shorten_text(error) for error in message.top_errors[:20]],
+        "lines": [_line_fields(line) for line in message.lines[:_MAX_LINES][: message.most_named]],
         "lines_total": len(message.lines),
     }
 
 
-def _line(line: MessageLine) -> dict[str, Any]:
-    return {name: _short(getattr(line, name)) for name in line.__struct_fields__}
+def _line_fields(line: MessageLine) -> dict[str, Any]:
+    return {name: _shorten_text(getattr(line, name)) for name in line.__struct_fields__}
 
 
-def _short(value: str | None) -> str | None:
+def _shorten_text(value: str | None) -> str | None:
     # Names come from Redis, so they may be of any length and hold what no JSON can.
     return None if value is None else one_line(value, 2000)

@@ -16,7 +16,7 @@ TITLE_LIMIT = 200
 _BARS = "▁▂▃▄▅▆▇█"
 _UNKNOWN = "·"
 SPARK_WIDTH = 60  # points; an hour in minutes
-_WORDS = {
+_STATE_WORDS = {
     "firing": "FIRING",
     "resolved": "RESOLVED",
     "reminder": "STILL FIRING",
@@ -34,39 +34,39 @@ def is_over(message: Message) -> bool:
     return message.kind in ("resolved", "both")
 
 
-def colour(message: Message) -> str:
+def message_colour(message: Message) -> str:
     """The colour of the message as #rrggbb."""
-    return COLOURS[_look(message)]
+    return COLOURS[_appearance_key(message)]
 
 
-def mark(message: Message) -> str:
+def colour_mark(message: Message) -> str:
     """The same colour as a character."""
-    return MARKS[_look(message)]
+    return MARKS[_appearance_key(message)]
 
 
-def _look(message: Message) -> str:
+def _appearance_key(message: Message) -> str:
     if message.kind == "test":
         return "test"
     return "over" if is_over(message) else message.severity
 
 
-def headline(message: Message) -> str:
+def message_headline(message: Message) -> str:
     """State, severity and title in one line of at most 200 characters, without anything that steers a display."""
-    state = _WORDS[message.kind]
+    state = _STATE_WORDS[message.kind]
     severity = "" if message.kind == "test" else f" {message.severity}"
     return one_line(f"[{state}{severity}] {message.title}", TITLE_LIMIT)
 
 
-def facts(message: Message) -> list[tuple[str, str]]:
+def incident_facts(message: Message) -> list[tuple[str, str]]:
     """Names and values of what is known about the incident, worst known first; the unknown is left out."""
     where = " / ".join(part for part in (message.source, message.queue) if part)
     known = [
         ("Where", where),
         ("Severity", message.severity),
         ("Rule", message.rule_name),
-        ("Since", instant(message.started_at)),
-        ("Until", instant(message.ended_at)),
-        ("Lasted", duration(message.started_at, message.ended_at)),
+        ("Since", format_instant(message.started_at)),
+        ("Until", format_instant(message.ended_at)),
+        ("Lasted", elapsed_text(message.started_at, message.ended_at)),
         ("Flapping", FLAPPING if message.kind == "flapping" else ""),
     ]
     return [(name, one_line(value, TITLE_LIMIT)) for name, value in known if value]
@@ -88,7 +88,7 @@ def shown_lines(message: Message) -> tuple[MessageLine, ...]:
     return message.lines[: LINE_LIMIT if message.most_named is None else min(LINE_LIMIT, message.most_named)]
 
 
-def more(message: Message) -> str:
+def hidden_lines_text(message: Message) -> str:
     """How many lines are not shown; empty when all are."""
     hidden = len(message.lines) - len(shown_lines(message))
     return f"and {hidden:,} more" if hidden > 0 else ""
@@ -98,7 +98,7 @@ def shown_errors(message: Message) -> list[str]:
     return [one_line(error, 200) for error in message.top_errors[:ERROR_LIMIT]]
 
 
-def links(message: Message) -> list[tuple[str, str]]:
+def action_links(message: Message) -> list[tuple[str, str]]:
     """Label and URL of what can be done now, most urgent first. Only http and https: nothing that runs."""
     queue_url = next((line.url for line in message.lines if line.url), None)
     done = is_over(message) or message.kind == "test"
@@ -118,16 +118,16 @@ def safe_url(url: str | None) -> str | None:
     return url if url.startswith(("https://", "http://")) else None
 
 
-def instant(moment: datetime | None) -> str:
+def format_instant(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if moment else ""
 
 
-def iso(moment: datetime | None) -> str | None:
+def format_iso(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC with milliseconds, as everywhere in the API."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
 
 
-def duration(start: datetime | None, end: datetime | None) -> str:
+def elapsed_text(start: datetime | None, end: datetime | None) -> str:
     """`41 min`, `2 h 5 min`, `12 s`; empty when it is not known."""
     if not start or not end or end < start:
         return ""
@@ -138,7 +138,7 @@ def duration(start: datetime | None, end: datetime | None) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
 
 
-def resample(points: Sequence[float | None], width: int) -> list[float | None]:
+def resample_points(points: Sequence[float | None], width: int) -> list[float | None]:
     """At most `width` points, each the highest of those it stands for: a peak is what people look for.
 
     NaN and infinity count as unknown.
@@ -151,7 +151,7 @@ def resample(points: Sequence[float | None], width: int) -> list[float | None]:
     return [max((point for point in part if point is not None), default=None) for part in parts]
 
 
-def scaled(points: Sequence[float | None]) -> list[float | None]:
+def scale_points(points: Sequence[float | None]) -> list[float | None]:
     """Each finite point as a share 0..1 of the way from zero (or the lowest, when below zero) to the highest."""
     known = [point for point in points if point is not None]
     low, high = min(0.0, *known, 0.0), max(known, default=0.0)
@@ -160,26 +160,26 @@ def scaled(points: Sequence[float | None]) -> list[float | None]:
     return [None if point is None else (point / 2 - low / 2) / span if span else 0.0 for point in points]
 
 
-def sparkline(points: Sequence[float | None]) -> str:
+def format_sparkline(points: Sequence[float | None]) -> str:
     """The last hour in characters, zero at the bottom, `·` where nothing is known; empty without any figure."""
-    shares = scaled(resample(points, SPARK_WIDTH))
+    shares = scale_points(resample_points(points, SPARK_WIDTH))
     if all(share is None for share in shares):
         return ""
     top = len(_BARS) - 1
     return "".join(_UNKNOWN if share is None else _BARS[min(int(share * len(_BARS)), top)] for share in shares)
 
 
-def plain(message: Message) -> str:
+def format_plain_text(message: Message) -> str:
     """The whole message as text without markup, for mail and for Apprise."""
-    rows = [headline(message), ""]
+    rows = [message_headline(message), ""]
     for line in shown_lines(message):
         url = safe_url(line.url)
         rows += [f"- {line_text(line)}", *([f"  {url}"] if url else [])]
-    rows += [more(message)] if more(message) else []
-    rows += ["", *(f"{name}: {value}" for name, value in facts(message))]
-    spark = sparkline(message.spark)
+    rows += [hidden_lines_text(message)] if hidden_lines_text(message) else []
+    rows += ["", *(f"{name}: {value}" for name, value in incident_facts(message))]
+    spark = format_sparkline(message.spark)
     rows += ["", f"Last hour: {spark}"] if spark else []
     errors = shown_errors(message)
     rows += ["", "Top errors:", *(f"- {error}" for error in errors)] if errors else []
-    rows += ["", *(f"{label}: {url}" for label, url in links(message))]
+    rows += ["", *(f"{label}: {url}" for label, url in action_links(message))]
     return "\n".join(rows).rstrip() + "\n"

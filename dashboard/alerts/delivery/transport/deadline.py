@@ -19,7 +19,7 @@ from typing import TypeVar
 T = TypeVar("T")
 # Calls that nobody can interrupt (a name look-up, a foreign library) and that have outlived their deadline.
 _STUCK_LIMIT = 16
-_slots = threading.BoundedSemaphore(_STUCK_LIMIT)
+_thread_slots = threading.BoundedSemaphore(_STUCK_LIMIT)
 
 
 class Deadline:
@@ -29,8 +29,8 @@ class Deadline:
         self._end = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._watched: list[socket.socket] = []
-        self._over = False
-        self._timer = threading.Timer(max(seconds, 0.0), self._cut)
+        self._is_over = False
+        self._timer = threading.Timer(max(seconds, 0.0), self._shut_down_sockets)
         self._timer.daemon = True
 
     def __enter__(self) -> Deadline:
@@ -51,51 +51,51 @@ class Deadline:
         return max(self._end - time.monotonic(), 0.0)
 
     @property
-    def expired(self) -> bool:
+    def is_expired(self) -> bool:
         return time.monotonic() >= self._end
 
-    def watch(self, sock: socket.socket) -> None:
+    def watch_socket(self, sock: socket.socket) -> None:
         """Shuts `sock` down when time is up, also after TLS has taken it over: a twin of its descriptor is kept."""
         with self._lock:
             self._watched.append(sock.dup())
-            late = self._over
+            late = self._is_over
         if late:
-            self._cut()
+            self._shut_down_sockets()
 
-    def connect(self, family: int, address: tuple[str | int, ...], *, within_s: float) -> socket.socket:
+    def connect_socket(self, family: int, address: tuple[str | int, ...], *, within_s: float) -> socket.socket:
         """A watched connection to exactly this address. Raises OSError, TimeoutError when it took too long."""
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(max(min(within_s, self.remaining_s()), 0.001))
             sock.connect(address)
             sock.settimeout(max(self.remaining_s(), 0.001))
-            self.watch(sock)
+            self.watch_socket(sock)
         except BaseException:
             sock.close()
             raise
         return sock
 
-    def call(self, work: Callable[[], T]) -> T:
+    def run_bounded(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises; TimeoutError when it takes too long, and the thread it runs in is left behind.
 
         For work that cannot be interrupted. At most 16 such threads live at a time; one more is a TimeoutError too.
         """
-        if not _slots.acquire(timeout=self.remaining_s()):
+        if not _thread_slots.acquire(timeout=self.remaining_s()):
             raise TimeoutError
         answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
-        def run() -> None:
+        def run_work() -> None:
             try:
                 answers.put((work(), None))
             except BaseException as exc:
                 answers.put((None, exc))
             finally:
-                _slots.release()
+                _thread_slots.release()
 
         try:
-            threading.Thread(target=run, name="queuedeck-bounded", daemon=True).start()
+            threading.Thread(target=run_work, name="queuedeck-bounded", daemon=True).start()
         except RuntimeError:  # no thread to be had
-            _slots.release()
+            _thread_slots.release()
             raise TimeoutError from None
         try:
             value, error = answers.get(timeout=max(self.remaining_s(), 0.001))
@@ -105,9 +105,9 @@ class Deadline:
             raise error
         return value  # type: ignore[return-value]
 
-    def _cut(self) -> None:
+    def _shut_down_sockets(self) -> None:
         with self._lock:
-            self._over = True
+            self._is_over = True
             for twin in self._watched:
                 # The descriptor's twin means the same connection, so this wakes whoever reads or writes it.
                 with contextlib.suppress(OSError):

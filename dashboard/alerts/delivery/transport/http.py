@@ -23,7 +23,7 @@ from .... import __version__
 from ..channels.base import DeliveryResult
 from ..channels.config import Endpoint
 from .deadline import Deadline
-from .public_addresses import Address, AddressRefusedError, Resolver, connect, resolve
+from .public_addresses import Address, AddressRefusedError, Resolver, connect_first, resolve_host
 from .redaction import Scrubber
 
 ANSWER_LIMIT = 65_536  # bytes of an answer that are read; the rest stays unread
@@ -48,28 +48,28 @@ def _system_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _context(ca_file: str | None) -> ssl.SSLContext:
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca_file) if ca_file else _system_context()
 
 
-class _Plain(urllib3.connection.HTTPConnection):
+class _PlainConnection(urllib3.connection.HTTPConnection):
     """A connection to addresses that were judged before; the host name serves for the Host header only."""
 
     addresses: list[Address]
     deadline: Deadline
 
     def _new_conn(self) -> socket.socket:
-        return connect(self.addresses, self.deadline)
+        return connect_first(self.addresses, self.deadline)
 
 
-class _Tls(urllib3.connection.HTTPSConnection):
+class _TLSConnection(urllib3.connection.HTTPSConnection):
     """The same with TLS: the name is what the certificate is held against."""
 
     addresses: list[Address]
     deadline: Deadline
 
     def _new_conn(self) -> socket.socket:
-        return connect(self.addresses, self.deadline)
+        return connect_first(self.addresses, self.deadline)
 
 
 class HTTPTransport:
@@ -88,24 +88,24 @@ class HTTPTransport:
         self._scrubber = scrubber
         self._allow_private = allow_private
         self._resolver = resolver
-        self._context = _context(ca_file) if endpoint.tls else None
+        self._context = _tls_context(ca_file) if endpoint.tls else None
 
     def post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> HTTPAnswer | DeliveryResult:
         """The answer, or, when there was none, what became of the attempt. Raises nothing that a network can cause."""
         try:
-            return self._post(body, headers, deadline)
+            return self._send_request(body, headers, deadline)
         except AddressRefusedError:
             said = "the host name resolves to a private address; see allow_private_webhooks"
             return DeliveryResult(ok=False, permanent=True, status="address", answer=said)
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as exc:
             # Judged by the clock first: a connection that was cut in time breaks in many ways.
-            return failure(TimeoutError() if deadline.expired else exc)
+            return result_from_error(TimeoutError() if deadline.is_expired else exc)
 
-    def judge(self, answer: HTTPAnswer | DeliveryResult) -> DeliveryResult:
+    def result_from_answer(self, answer: HTTPAnswer | DeliveryResult) -> DeliveryResult:
         """What an HTTP status means for the message, as ALERTS says; for providers that say no more than that."""
         if isinstance(answer, DeliveryResult):
             return answer
-        said = self._scrubber.clean(answer.body, cut=answer.cut or not answer.complete)
+        said = self._scrubber.redact_text(answer.body, cut=answer.cut or not answer.complete)
         status = str(answer.status)
         if 200 <= answer.status < 300:
             if answer.complete:
@@ -120,14 +120,14 @@ class HTTPTransport:
         pause_s = None if permanent else answer.retry_after_s
         return DeliveryResult(ok=False, permanent=permanent, status=status, answer=said, retry_after_s=pause_s)
 
-    def _post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> HTTPAnswer:
+    def _send_request(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> HTTPAnswer:
         to = self._endpoint
-        addresses = resolve(to.host, to.port, deadline, allow_private=self._allow_private, resolver=self._resolver)
-        connection: _Plain | _Tls
+        addresses = resolve_host(to.host, to.port, deadline, allow_private=self._allow_private, resolver=self._resolver)
+        connection: _PlainConnection | _TLSConnection
         if to.tls:
-            connection = _Tls(to.host, to.port, ssl_context=self._context, timeout=deadline.remaining_s())
+            connection = _TLSConnection(to.host, to.port, ssl_context=self._context, timeout=deadline.remaining_s())
         else:
-            connection = _Plain(to.host, to.port, timeout=deadline.remaining_s())
+            connection = _PlainConnection(to.host, to.port, timeout=deadline.remaining_s())
         connection.addresses, connection.deadline = addresses, deadline
         sent = {"User-Agent": f"Queuedeck/{__version__}", "Accept-Encoding": "identity", "Connection": "close"}
         try:
@@ -139,12 +139,12 @@ class HTTPTransport:
                 preload_content=False,
                 decode_content=False,
             )
-            return _read(connection.getresponse(), deadline)
+            return _read_answer(connection.getresponse(), deadline)
         finally:
             connection.close()
 
 
-def failure(exc: Exception) -> DeliveryResult:
+def result_from_error(exc: Exception) -> DeliveryResult:
     """An attempt that got no answer, in words that repeat nothing of what was sent. Every one of them is transient."""
     cause = exc.__cause__ or exc.__context__
     known = exc if isinstance(exc, OSError) or not isinstance(cause, OSError) else cause
@@ -165,7 +165,7 @@ def failure(exc: Exception) -> DeliveryResult:
     return DeliveryResult(ok=False, status="protocol", answer="the response was not HTTP")
 
 
-def _read(response: urllib3.HTTPResponse, deadline: Deadline) -> HTTPAnswer:
+def _read_answer(response: urllib3.HTTPResponse, deadline: Deadline) -> HTTPAnswer:
     """The answer with what of its body came in time. A body that breaks off does not undo the status."""
     parts: list[bytes] = []
     size, complete = 0, True
@@ -183,12 +183,12 @@ def _read(response: urllib3.HTTPResponse, deadline: Deadline) -> HTTPAnswer:
         status=response.status,
         body=body[:ANSWER_LIMIT],
         cut=size > ANSWER_LIMIT,
-        complete=size > ANSWER_LIMIT or (complete and not deadline.expired),
-        retry_after_s=retry_after_s(response.headers.get("Retry-After"), response.headers.get("Date")),
+        complete=size > ANSWER_LIMIT or (complete and not deadline.is_expired),
+        retry_after_s=parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date")),
     )
 
 
-def retry_after_s(value: str | None, server_date: str | None) -> float | None:
+def parse_retry_after(value: str | None, server_date: str | None) -> float | None:
     """The pause that a server asks for, in seconds, 0 to a day; None when it asks for none or cannot be understood.
 
     A date is measured against the server's own Date where it sent one: our clock decides nothing.
@@ -198,14 +198,14 @@ def retry_after_s(value: str | None, server_date: str | None) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        until, now = _instant(value), _instant(server_date) or datetime.now(UTC)
+        until, now = _parse_http_date(value), _parse_http_date(server_date) or datetime.now(UTC)
         if until is None:
             return None
         seconds = (until - now).total_seconds()
     return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_S) if math.isfinite(seconds) else None
 
 
-def _instant(text: str | None) -> datetime | None:
+def _parse_http_date(text: str | None) -> datetime | None:
     try:
         found = parsedate_to_datetime(text or "")
     except (ValueError, TypeError, OverflowError, IndexError):

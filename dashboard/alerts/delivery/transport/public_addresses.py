@@ -62,7 +62,7 @@ def is_public(text: str) -> bool:
     return address in _PUBLIC_V6 and not any(address in network for network in _REFUSED_V6)
 
 
-def resolve(
+def resolve_host(
     host: str, port: int, deadline: Deadline, *, allow_private: bool, resolver: Resolver = socket.getaddrinfo
 ) -> list[Address]:
     """The addresses of `host`, in the resolver's order, at least one. The resolver is asked exactly once.
@@ -70,7 +70,7 @@ def resolve(
     Raises AddressRefusedError when any of them is not public: a name that leads both ways is not to be trusted.
     Raises socket.gaierror and TimeoutError.
     """
-    found = deadline.call(lambda: resolver(host, port, type=socket.SOCK_STREAM))
+    found = deadline.run_bounded(lambda: resolver(host, port, type=socket.SOCK_STREAM))
     addresses = [Address(family, sockaddr) for family, _, _, _, sockaddr in found]
     addresses = [address for address in addresses if address.family in (socket.AF_INET, socket.AF_INET6)]
     if not addresses:
@@ -80,14 +80,14 @@ def resolve(
     return addresses
 
 
-def connect(addresses: list[Address], deadline: Deadline) -> socket.socket:
+def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket:
     """A watched connection to the first address that answers. Raises the OSError of the last one."""
     error: OSError = TimeoutError()
     for number, address in enumerate(addresses):
         # Each gets its share, so that a silent address leaves time for the others.
         share_s = deadline.remaining_s() / (len(addresses) - number)
         try:
-            return deadline.connect(address.family, address.sockaddr, within_s=share_s)
+            return deadline.connect_socket(address.family, address.sockaddr, within_s=share_s)
         except OSError as exc:
             error = exc
     raise error

@@ -18,13 +18,13 @@ class Scrubber:
     """Takes a channel's secrets out of any text, also in the spellings in which servers send them back."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if secret for form in _spellings(secret)}
+        forms = {form for secret in secrets if secret for form in _secret_spellings(secret)}
         # The longest first, so that no tail of a longer one is left.
         ordered = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, ordered)), re.IGNORECASE) if ordered else None
         self._longest = max(map(len, forms), default=0)
 
-    def clean(self, text: str | bytes, *, cut: bool = False) -> str:
+    def redact_text(self, text: str | bytes, *, cut: bool = False) -> str:
         """The text without secrets, control characters and long spaces, at most 1,000 characters.
 
         `cut` says that the text ends where a limit was, perhaps within a secret: so much is then dropped at its end.
@@ -42,19 +42,19 @@ def one_line(text: str, limit: int) -> str:
 
     Bidirectional marks and zero-width characters go: they make a name look like another one.
     """
-    kept = "".join(_visible(character) for character in text[: 4 * limit])
+    kept = "".join(_replace_invisible(character) for character in text[: 4 * limit])
     plain = " ".join(kept.split())
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
-def _visible(character: str) -> str:
+def _replace_invisible(character: str) -> str:
     category = unicodedata.category(character)
     if category in ("Cc", "Zl", "Zp"):
         return " "
     return "" if category in ("Cf", "Cs") else character
 
 
-def _spellings(secret: str) -> set[str]:
+def _secret_spellings(secret: str) -> set[str]:
     raw = secret.encode()
     plain = {secret, secret.strip()}
     encoded = {

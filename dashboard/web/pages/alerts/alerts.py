@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
-from ....alerts.evaluation.preview import RulePreview, muted
+from ....alerts.evaluation.preview import RulePreview, preview_silence
 from ....alerts.rules.metrics import METRICS
 from ....alerts.rules.ruleset import RuleInForce
 from ....alerts.service import Alert, AlertList
@@ -37,7 +37,7 @@ SHOWN = 20
 @edit_bp.before_request
 def refuse_elsewhere() -> None:
     """Raises Conflict while alerts are evaluated by a dashboard with other settings."""
-    if (elsewhere := deck().desk.elsewhere) is not None:
+    if (elsewhere := deck().desk.ownership_conflict) is not None:
         raise elsewhere
 
 
@@ -65,15 +65,15 @@ def firing() -> Response:
 def _context() -> dict[str, Any]:
     desk = deck().desk
     with metered() as meter:
-        board, health = desk.now(), desk.health()
+        board, health = desk.list_alerts(), desk.checker_health()
         variables = {
             "board": board,
             "health": health,
             "problem": None if health.ok else deck().checker_problem,
-            "deliveries": desk.deliveries(SHOWN),
-            "given_up": desk.given_up(),
-            "past": desk.history(SHOWN),
-            "channels": desk.channels(),
+            "deliveries": desk.list_deliveries(SHOWN),
+            "given_up": desk.list_failed_notifications(),
+            "past": desk.list_past_incidents(SHOWN),
+            "channels": desk.public_channels(),
         }
     price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
     return variables | {"price": price, "titles": deck().backend_titles}
@@ -82,12 +82,12 @@ def _context() -> dict[str, Any]:
 @edit_bp.get("/alerts/<segment:fp>/ack")
 def ack_form(fp: str) -> str:
     """The page to which a message leads: acknowledging is a button on it, since following a link changes nothing."""
-    alert = deck().desk.alert(fp)
+    alert = deck().desk.find_alert(fp)
     return render_template(
         "alerts/ack.html",
         **layout.shell(deck().reading(), ""),
         alert=alert,
-        siblings=deck().desk.siblings(alert),
+        siblings=deck().desk.sibling_alerts(alert),
         titles=deck().backend_titles,
         episode=request.args.get("episode") or alert.state.episode,
     )
@@ -101,7 +101,7 @@ def acknowledge(fp: str) -> ResponseReturnValue:
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
     desk = deck().desk
-    desk.acknowledge(fp, episode=request.form.get("episode", ""), by=actor().name, comment=comment)
+    desk.acknowledge_alert(fp, episode=request.form.get("episode", ""), by=actor().name, comment=comment)
     noted = [fp]
     if beside:
         noted += desk.acknowledge_all(beside, by=actor().name, comment=comment)
@@ -129,14 +129,14 @@ def quiet_fragment() -> Response:
 
 
 def _quiet() -> dict[str, Any]:
-    board, listed = deck().desk.now(), deck().desk.silences()
+    board, listed = deck().desk.list_alerts(), deck().desk.list_silences()
     states = [alert.state for alert in (*board.firing, *board.pending)]
     snapshot = deck().reading().snapshot
     rows = [
         {
             "silence": each,
-            "holds": each.starts_at <= board.at and (each.weekly is None or each.weekly.covers(board.at)),
-            "matches": muted(each, states, snapshot, ()),
+            "holds": each.starts_at <= board.at and (each.weekly is None or each.weekly.contains_time(board.at)),
+            "matches": preview_silence(each, states, snapshot, ()),
         }
         for each in listed
     ]
@@ -157,7 +157,7 @@ def silence() -> ResponseReturnValue:
     form_flag("everything")
     form = SilenceForm.typed(request.form, request.form.getlist("days"))
     desk = deck().desk
-    values = form.values(desk.now().at, admin=may(Role.ADMIN))
+    values = form.values(desk.list_alerts().at, admin=may(Role.ADMIN))
     if form.errors:
         refused = any("need the admin role" in text for text in form.errors.values())
         return _silence_form(form), 403 if refused else (409 if set(form.errors) == {"everything"} else 422)
@@ -168,7 +168,7 @@ def silence() -> ResponseReturnValue:
         return _silence_form(form), 422
     if previewing:
         return _silence_form(form, drafted)
-    desk.keep_silence(drafted)
+    desk.save_silence(drafted)
     _record("silence", [drafted.id], drafted.comment)
     return redirect(url_for("alerting.quiet"), code=303)
 
@@ -177,9 +177,11 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
     found = None
     reading = deck().reading()
     if drafted is not None:
-        board = deck().desk.now()
+        board = deck().desk.list_alerts()
         states = [alert.state for alert in (*board.firing, *board.pending)]
-        found = muted(drafted, states, reading.snapshot, [entry.rule for entry in deck().desk.editor.entries()])
+        found = preview_silence(
+            drafted, states, reading.snapshot, [entry.rule for entry in deck().desk.editor.rules_in_force()]
+        )
     return render_template(
         "alerts/silence.html",
         **layout.shell(reading, ""),
@@ -206,9 +208,9 @@ def given_up(verb: str) -> ResponseReturnValue:
     """Send a message that was given up once more, or take note of it: 303 to the deliveries."""
     message_id = read_segment(request.form.get("id", ""))[:300]
     if verb == "again":
-        deck().desk.send_again(message_id)
+        deck().desk.resend_failed(message_id)
     else:
-        deck().desk.dismiss(message_id)
+        deck().desk.dismiss_failed(message_id)
     _record("resend notification" if verb == "again" else "dismiss notification", [message_id], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
@@ -219,7 +221,7 @@ def test_fire(channel: str) -> ResponseReturnValue:
     """Send a test message through a channel, for admins."""
     if not may(Role.ADMIN):
         raise Forbidden("You need the admin role to send a test notification.")
-    deck().desk.test_fire(channel, by=actor().name)
+    deck().desk.send_test(channel, by=actor().name)
     _record("send test notification", [channel], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
@@ -234,7 +236,7 @@ def alerts() -> Response:
     """Firing alerts, worst first. `watched`: whether rules are being evaluated; if not, the list may be out of date
     or empty, and `problem` gives the reason where it is known."""
     desk = deck().desk
-    board, health = desk.now(), desk.health()
+    board, health = desk.list_alerts(), desk.checker_health()
     problem = None if health.ok else deck().checker_problem
     return jsonify(
         alerts=shown_firing(board),
@@ -254,18 +256,18 @@ def rules() -> Response:
     """All rules in force and the origin of each. `problem`: why they are not evaluated; else null."""
     board = deck().rule_board()
     listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
-    return jsonify(rules=listed, problem=_one_line(deck().desk.elsewhere))
+    return jsonify(rules=listed, problem=_one_line(deck().desk.ownership_conflict))
 
 
 @api_bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
     """One rule and its current state."""
-    entry = deck().desk.editor.entry(rule_id)
+    entry = deck().desk.editor.find_rule(rule_id)
     return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
 
 
 def told(entry: RuleInForce, seen: RulePreview | None) -> dict[str, Any]:
-    """One rule as the API tells it. `now` is of the newest sample, None before there is one."""
+    """One rule as the API tells it. `list_alerts` is of the newest sample, None before there is one."""
     rule = entry.rule
     fields: dict[str, Any] = msgspec.to_builtins(rule)
     return fields | {
@@ -287,7 +289,7 @@ def _now(seen: RulePreview) -> dict[str, Any]:
         "looked_at": seen.looked_at,
         "unknown": seen.unknown,
         "beyond": [
-            {"labels": spot.labels.items(), "value": spot.value, "severity": spot.severity} for spot in seen.beyond
+            {"labels": spot.labels.as_dict(), "value": spot.value, "severity": spot.severity} for spot in seen.beyond
         ],
     }
 
@@ -307,9 +309,9 @@ def silences() -> Response:
                 "weekly": msgspec.to_builtins(each.weekly),
                 **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
             }
-            for each in deck().desk.silences()
+            for each in deck().desk.list_silences()
         ],
-        problem=_one_line(deck().desk.elsewhere),
+        problem=_one_line(deck().desk.ownership_conflict),
     )
 
 
@@ -323,14 +325,14 @@ def deliveries() -> Response:
                 **{name: getattr(each, name) for name in ("status", "duration_s", "attempt")},
                 "at": iso(instant(each.at)),
             }
-            for each in deck().desk.deliveries()
+            for each in deck().desk.list_deliveries()
         ],
-        problem=_one_line(deck().desk.elsewhere),
+        problem=_one_line(deck().desk.ownership_conflict),
     )
 
 
 def shown_firing(board: AlertList) -> list[dict[str, Any]]:
-    """What fires as the API tells it, worst first; `muted`: nobody is told, for its critical fires too."""
+    """What fires as the API tells it, worst first; `preview_silence`: nobody is told, for its critical fires too."""
     told_of = {alert.state.fp for alert in board.incidents}
     return [shown(alert) | {"muted": alert.state.fp not in told_of} for alert in board.firing]
 
@@ -346,7 +348,7 @@ def shown(alert: Alert) -> dict[str, Any]:
         "metric": state.metric,
         "severity": str(state.severity),
         "state": str(state.phase),
-        "labels": state.labels.items(),
+        "labels": state.labels.as_dict(),
         "value": state.value_now,
         "last_value": state.value,
         "unknown_s": round(state.unknown_s, 1),

@@ -9,8 +9,8 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
-from ....alerts.delivery.message import text_of
-from ....alerts.evaluation.preview import RulePreview, Trend, has_past, hour
+from ....alerts.delivery.message import format_figure
+from ....alerts.evaluation.preview import RulePreview, Trend, has_history, rule_trend
 from ....alerts.evaluation.rule_history import RuleHistories
 from ....alerts.rules.metrics import METRICS
 from ....alerts.rules.rule import Origin, Rule
@@ -89,7 +89,7 @@ def one_fragment(rule_id: str) -> Response:
 
 def _list() -> dict[str, Any]:
     with metered() as meter:
-        board, alerts = deck().rule_board(), deck().desk.now()
+        board, alerts = deck().rule_board(), deck().desk.list_alerts()
     reading = deck().reading()
     firing: dict[str, int] = {}
     for alert in alerts.incidents:
@@ -119,7 +119,7 @@ def _most_urgent(row: dict[str, Any]) -> int:
 
 def _one(rule_id: str) -> dict[str, Any]:
     with metered() as meter:
-        entry, alerts = deck().desk.editor.entry(rule_id), deck().desk.now()
+        entry, alerts = deck().desk.editor.find_rule(rule_id), deck().desk.list_alerts()
         board = deck().rule_board()
     reading = deck().reading()
     return (
@@ -151,9 +151,9 @@ def _seen(
         "past": found,
         "graph": _graph(rule, found, LARGE, behind=found.envelope or () if found and many else ()),
         "drafted": drafted,
-        "has_past": has_past(rule.metric),
+        "has_past": has_history(rule.metric),
         "reducers": REDUCERS,
-        "amount": lambda value: text_of(value, METRICS[rule.metric].unit) or "–",
+        "amount": lambda value: format_figure(value, METRICS[rule.metric].unit) or "–",
         "ops": OPS,
         "titles": deck().backend_titles,
     }
@@ -163,7 +163,7 @@ def _past(rule: Rule, seen: RulePreview | None, reading: CurrentSnapshot, hours:
     """The last hour of the worst thing that the rule looks at."""
     if reading.snapshot is None:
         return None
-    return hour(rule, seen.worst if seen else None, reading.snapshot, reading.history, hours)
+    return rule_trend(rule, seen.worst if seen else None, reading.snapshot, reading.history, hours)
 
 
 def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Series = ()) -> RuleChart | None:
@@ -173,7 +173,7 @@ def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Serie
 
 
 def _short(value: float | None, metric: str) -> str:
-    text = text_of(value, METRICS[metric].unit) or "–"
+    text = format_figure(value, METRICS[metric].unit) or "–"
     return text.replace(" per minute", "/min").replace(" per hour", "/h")
 
 
@@ -196,10 +196,10 @@ def new() -> str:
         form = RuleForm.of(Rule(id="", metric="queue.depth"))
         form.texts["warning"] = form.texts["critical"] = ""
         return _form(form, None, None)
-    entry = deck().desk.editor.entry(original)
+    entry = deck().desk.editor.find_rule(original)
     form = RuleForm.of(entry.rule)
     form.enabled = True
-    taken = {each.rule.id for each in deck().desk.editor.entries()}
+    taken = {each.rule.id for each in deck().desk.editor.rules_in_force()}
     names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
     form.texts["id"] = next(name for name in names if name not in taken)
     return _form(form, None, entry)
@@ -210,7 +210,7 @@ def new() -> str:
 def create() -> ResponseReturnValue:
     """Store a new rule: 303 to it; or the form again with what is wrong, or with what it would see now."""
     form = _typed()
-    original = deck().desk.editor.entry(request.form["from"]) if request.form.get("from") else None
+    original = deck().desk.editor.find_rule(request.form["from"]) if request.form.get("from") else None
     return _store(form, None, original)
 
 
@@ -251,15 +251,15 @@ def remove(rule_id: str) -> ResponseReturnValue:
 
 def turn(rule_id: str, *, on: bool, version: int) -> Rule:
     """Switch a rule on or off, and note who did. Raises as Desk.enable_rule."""
-    rule = deck().desk.editor.enable(rule_id, on=on, by=actor().name, version=version)
+    rule = deck().desk.editor.set_enabled(rule_id, on=on, by=actor().name, version=version)
     _record("enable rule" if on else "disable rule", rule_id)
     return rule
 
 
 def take_away(rule_id: str, *, version: int) -> bool:
     """Remove a rule of the page, and note who did; whether one of its id ships. Raises as Desk.delete_rule."""
-    ships = deck().desk.editor.entry(rule_id).shipped
-    deck().desk.editor.delete(rule_id, version=version)
+    ships = deck().desk.editor.find_rule(rule_id).shipped
+    deck().desk.editor.delete_rule(rule_id, version=version)
     _record("delete rule", rule_id)
     return ships
 
@@ -267,10 +267,10 @@ def take_away(rule_id: str, *, version: int) -> bool:
 def save(values: dict[str, Any], version: int | None) -> Rule:
     """Store a rule, and note who did and what changed. Raises as Desk.save_rule, and Unsupported for one that ships."""
     desk = deck().desk
-    old = next((entry for entry in desk.editor.entries() if entry.rule.id == values.get("id")), None)
+    old = next((entry for entry in desk.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
     if old is not None and old.shipped and old.origin is not Origin.TOML:
         raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
-    rule = desk.editor.save(values, by=actor().name, version=version)
+    rule = desk.editor.save_rule(values, by=actor().name, version=version)
     what = differences(old.rule, rule) if old else ""
     _record("edit rule" if old else "create rule", rule.id, what)
     return rule
@@ -281,7 +281,7 @@ def _record(action: str, rule_id: str, detail: str = "") -> None:
 
 
 def _editable(rule_id: str) -> RuleInForce:
-    entry = deck().desk.editor.entry(rule_id)
+    entry = deck().desk.editor.find_rule(rule_id)
     if entry.origin is Origin.TOML:
         raise Unsupported("This rule is defined in the settings file and can only be changed there.")
     if entry.shipped:
@@ -301,7 +301,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
     rule: Rule | None = None
     if not form.errors:
         try:
-            rule = deck().desk.editor.read(values)
+            rule = deck().desk.editor.parse_rule(values)
         except ConfigurationError as exc:
             form.blame(exc)
     if rule is None or form.errors or previewing:
@@ -310,7 +310,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
         save(values, _version() if entry else None)
     except Conflict as exc:
         form.general = exc.message
-        return _form(form, deck().desk.editor.entry(rule.id) if entry else None, original, changed=bool(entry)), 409
+        return _form(form, deck().desk.editor.find_rule(rule.id) if entry else None, original, changed=bool(entry)), 409
     except Unsupported as exc:
         form.errors["id"] = exc.message
         return _form(form, entry, original), 422
@@ -330,15 +330,15 @@ def _form(
     preview: Rule | None = None,
     changed: bool = False,
 ) -> str:
-    """The form. `entry` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
+    """The form. `find_rule` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
     so that what is there now is told, and a second click stores over it."""
     reading = deck().reading()
     seen: dict[str, Any] = {}
     if preview is not None:
         found, hours = {}, None
         if reading.snapshot is not None:
-            found = deck().desk.previews(reading.snapshot, reading.history, [preview])
-            hours = deck().desk.hours(reading.snapshot.sampled_at)
+            found = deck().desk.preview_rules(reading.snapshot, reading.history, [preview])
+            hours = deck().desk.rule_histories(reading.snapshot.sampled_at)
         seen = _seen(preview, found.get(preview.id), reading, hours, drafted=True)
     mine = _tried(form) if changed else None
     return render_template(
@@ -348,7 +348,7 @@ def _form(
         entry=entry,
         original=original,
         metrics=METRICS,
-        channels=[str(channel.get("id")) for channel in deck().desk.channels()],
+        channels=[str(channel.get("id")) for channel in deck().desk.public_channels()],
         theirs=differences(entry.rule, mine) if entry and mine else "",
         previewed=preview is not None,
         **({"titles": deck().backend_titles} | seen),
@@ -357,7 +357,7 @@ def _form(
 
 def _tried(form: RuleForm) -> Rule | None:
     try:
-        return deck().desk.editor.read(form.values())
+        return deck().desk.editor.parse_rule(form.values())
     except ConfigurationError:
         return None
 
@@ -419,7 +419,7 @@ def api_remove(body: VersionBody, rule_id: str) -> Response:
 
 
 def _stored(rule: Rule) -> dict[str, Any]:
-    entry = next((entry for entry in deck().desk.editor.entries() if entry.rule.id == rule.id), None)
+    entry = next((entry for entry in deck().desk.editor.rules_in_force() if entry.rule.id == rule.id), None)
     if entry is None:
         raise NotFound("This rule no longer exists.")
     return told(entry, None)

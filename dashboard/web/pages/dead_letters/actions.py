@@ -34,7 +34,7 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     batches: list[str | None] = []
     for spot, picks in places.items():
         ref, state = refs[spot], spot[3]
-        if action not in here.backend(ref.source, ref.backend).offered(state, shared=ref.shared):
+        if action not in here.backend(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
             acted += [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
             continue
         done, batch = act(ref, state, action, picks, wish, why)

@@ -51,7 +51,7 @@ class ErrorSamples:
 def _read(here: AppContext, member: GroupMember) -> ErrorSample | None:
     ref = member.ref
     try:
-        job = here.backend(ref.source, ref.backend).job(ref, member.row.id)
+        job = here.backend(ref.source, ref.backend).read_job(ref, member.row.id)
     except QueuedeckError:
         return None  # retried or deleted since it was read
     return ErrorSample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())
