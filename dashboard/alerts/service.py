@@ -287,7 +287,7 @@ class AlertService:
         return {rule.id: preview for rule, preview in found}
 
     def rule_histories(self, now: float) -> RuleHistories | None:
-        """The last hour of what the checker judged by each rule; None when there is none. `list_alerts` by the store's clock.
+        """The last hour of what the checker judged by each rule; None when there is none. `now` by the store's clock.
 
         Cost: 1 round trip when what was read last is older than its step, none within 5 s of the last one.
         """
@@ -467,7 +467,8 @@ class AlertService:
         return tuple(public_settings(values) for values in self._settings.channels)
 
     def send_test(self, channel: str, *, by: str) -> str:
-        """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in `list_deliveries`.
+        """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in
+        `list_deliveries`.
 
         Raises NotFound, Conflict, Forbidden when one was sent just now. Cost: 3 round trips.
         """

@@ -3,9 +3,9 @@
 A backend is made for one Source and holds no state of its own: what it must remember between two looks it hands out as
 an opaque cursor. All methods may be called from several threads at once.
 
-Reads never write. What a person asks for (`act_on_jobs` and its kin) moves jobs atomically and says what came of it. Nothing
-unpickles, or uses KEYS or any command whose cost grows with the queue. One broken queue or
-job costs one row (`error`, `problem`), never the answer. Raises BackendUnavailable when the server cannot be asked.
+Reads never write. What a person asks for (`act_on_jobs` and its kin) moves jobs atomically and says what came of it.
+Nothing unpickles, or uses KEYS or any command whose cost grows with the queue. One broken queue or job costs one row
+(`error`, `problem`), never the answer. Raises BackendUnavailable when the server cannot be asked.
 """
 
 from __future__ import annotations
@@ -215,8 +215,8 @@ class Backend(abc.ABC):
         """Of a stretch of a list from row `offset` on all jobs in whose data `word` stands, and maybe others; in the
         order of `list_jobs`. None where the server does not permit it: take `search_page` then.
 
-        `word` = SIFTABLE, upper case as lower case; numbers are as they are written. Raises as `search_page`. Cost: at most
-        2 round trips, and less than 5 ms of the server.
+        `word` = SIFTABLE, upper case as lower case; numbers are as they are written. Raises as `search_page`. Cost: at
+        most 2 round trips, and less than 5 ms of the server.
         """
         del ref, state, word, offset
         return None
@@ -247,8 +247,8 @@ class Backend(abc.ABC):
         """What came of `action` on jobs in `state`, one Acted per pick, in order; at most MAX_BATCH picks.
 
         Each job is moved in one MULTI or script, only from the state and stamp that the pick names, and never altered
-        but as the library itself would. DELETE goes by `backup_jobs` and `delete_jobs`. Raises BackendUnavailable (then the
-        outcome of each is open, and asking again is safe), NotFound. Cost: a few round trips, whatever the number.
+        but as the library itself would. DELETE goes by `backup_jobs` and `delete_jobs`. Raises BackendUnavailable (then
+        the outcome of each is open, and asking again is safe), NotFound. Cost: a few round trips, whatever the number.
         """
         del ref, state, wishes
         why = self.unsupported_reasons.get(action, f"{self.title} does not offer this.")
@@ -299,12 +299,13 @@ class Backend(abc.ABC):
         return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
-        """What came of an action on a worker, as `list_workers` told it; done = asked, the worker obeys in its own time."""
+        """The result of an action on a worker of `list_workers`; done = sent, the worker acts on it when it can."""
         return ActionResult(id=worker.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def maintain(self) -> None:  # noqa: B027 most backends need nothing
         """Keep up what this backend must remember for all processes; the leader calls it once per sample, before
-        `discover_queues`. It may write to `own_source`, under `{queuedeck}:` and within a stated bound, and nowhere else.
+        `discover_queues`. It may write to `own_source`, under `{queuedeck}:` and within a stated bound, and nowhere
+        else.
         """
 
     def close(self) -> None:  # noqa: B027 most backends have nothing of their own
@@ -344,8 +345,8 @@ class Backend(abc.ABC):
         return frozenset(word for words in cls.states.values() for word in words)
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
-        """The ref as `discover_queues` brings it, of one that another process found by its own settings and that `disambiguate`
-        may have renamed; None where these settings do not want that queue. Cost: none."""
+        """The ref as `discover_queues` brings it, of one that another process found by its own settings and that
+        `disambiguate` may have renamed; None where these settings do not want that queue. Cost: none."""
         return ref if ref.shared or self.includes_queue(ref.name) else None
 
     def named_queues(self) -> tuple[str, ...]:

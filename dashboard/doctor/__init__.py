@@ -24,9 +24,8 @@ def main(settings: Settings) -> int:
             say(f"  {finding}")
         every.extend(findings)
     counts = Counter(finding.level for finding in every)
-    say(
-        f"{_format_count(counts[FindingLevel.PROBLEM], 'problem')}, {_format_count(counts[FindingLevel.WARNING], 'warning')}"
-    )
+    problems, warnings = counts[FindingLevel.PROBLEM], counts[FindingLevel.WARNING]
+    say(f"{_format_count(problems, 'problem')}, {_format_count(warnings, 'warning')}")
     return exit_status(every)
 
 

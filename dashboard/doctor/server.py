@@ -86,7 +86,8 @@ def _memory_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
     if ratio is not None and ratio >= MEMORY_WARNING_RATIO:
         say = problem_finding if ratio >= MEMORY_PROBLEM_RATIO else warning_finding
         yield say(
-            f"{ratio:.0%} of maxmemory ({_format_size(health.maxmemory_bytes)}) is used: a full Redis refuses new jobs.",
+            f"{ratio:.0%} of maxmemory ({_format_size(health.maxmemory_bytes)}) is used: "
+            "a full Redis refuses new jobs.",
             "Raise maxmemory, drain queues, or keep fewer finished jobs.",
         )
     if health.evicted_keys:

@@ -400,7 +400,7 @@ def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> Queu
 
 
 def addressed(job: Job, snapshot: Snapshot | None) -> Job:
-    """`read_job` with each link to a parent or child under the name that its queue has here, or without an address.
+    """`job` with each link to a parent or child under the name that its queue has here, or without an address.
 
     A backend knows the key of a linked queue, but not whether two queues of one name made it bear its prefix too.
     """

@@ -339,7 +339,7 @@ def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkey
         bench.client.pexpire(lease, bench.client.pttl(lease) - LEASE_MS // 2)
         return window(ref, query)
 
-    monkeypatch.setattr(bench.backend, "window", slow)
+    monkeypatch.setattr(bench.backend, "search_page", slow)
     work = bench.run(bench.spec(q="needle"))
     assert (work.matched, work.outcomes) == (3, {"done": 3})
     assert looks > 3  # more than one lease would last

@@ -108,7 +108,7 @@ def test_work_that_vanishes_while_its_jobs_are_listed(bench: Bench, monkeypatch:
         return window(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.backend, "window", vanished_meanwhile)
+        patch.setattr(bench.backend, "search_page", vanished_meanwhile)
         turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_it_left_nothing(bench, work_id)
     assert len(bench.dead()) == JOBS

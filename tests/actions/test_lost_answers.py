@@ -50,10 +50,10 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
                 patched.setattr(Source, "_read", lost)
                 return delete(*arguments)
 
-        monkeypatch.setattr(backend, "delete", cut)
+        monkeypatch.setattr(backend, "delete_jobs", cut)
         with pytest.raises(OutcomeUnknown) as raised:
             actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, picks)
-        monkeypatch.setattr(backend, "delete", delete)
+        monkeypatch.setattr(backend, "delete_jobs", delete)
         assert backend.stats([ref])[0].depth == 0
         (event, *_) = actions.record.events(count=5)
         assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})

@@ -129,7 +129,7 @@ def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: M
 
 def test_what_was_sent_while_the_store_was_away_is_not_sent_again(make_process: Make, any_redis: redis.Redis) -> None:
     class Pausing(Recorder):
-        def attempt(self, message: Message, deadline: Deadline) -> DeliveryResult:
+        def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
             if not self.given:
                 any_redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
             return super().attempt_delivery(message, deadline)

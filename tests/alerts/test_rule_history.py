@@ -46,7 +46,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     look = AlertStore.read_tick_inputs
-    monkeypatch.setattr(AlertStore, "look", lambda store: replace(look(store), now=clock.now))
+    monkeypatch.setattr(AlertStore, "read_tick_inputs", lambda store: replace(look(store), now=clock.now))
     return clock
 
 

@@ -341,8 +341,8 @@ from tests.alerts.test_store_outage import GONE, NO_MUTES, rules
 from tests.alerts.harness import Recorder
 folder = Path(sys.argv[1])
 local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, PageLinks(None), folder, print)
-while not local.speaking or local._spool is None or not local._spool.told:
-    local.failed(GONE, rules(), NO_MUTES, led=True, epoch=7)
+while not local.is_notifying or local._outage is None or not local._outage.told:
+    local.record_failure(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)
 print("told", flush=True)
 sys.stdin.read()
@@ -373,7 +373,7 @@ def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.M
         to_disk(file, spool)
 
     to_disk = local_mode._write_outage
-    monkeypatch.setattr(local_mode, "_write", write)
+    monkeypatch.setattr(local_mode, "_write_outage", write)
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.record_success()

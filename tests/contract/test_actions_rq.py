@@ -74,10 +74,11 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
 
 def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     filled = fill_queue(queue)
+    picks(backend, State.WAITING)  # the first call asks for the time, and Redis 6 for its commands
     for state in filled:
         with metered() as meter:
             found = picks(backend, state)
-        assert meter.round_trips <= 2  # the first call of a source asks Redis 6 twice
+        assert meter.round_trips == 1
         rows = backend.list_jobs(REF, JobQuery(state=state, per_page=100)).jobs
         assert [(pick.id, pick.stamp) for pick in found] == [(job.id, job.stamp) for job in rows]
         assert all(pick.stamp for pick in found)

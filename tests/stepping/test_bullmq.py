@@ -320,7 +320,7 @@ def nothing(backend: BullMQ, answers: Answers) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`act_on_jobs`, at each step of the worker, on what `app` made; `before` the worker begins, and `after` it has ended.
+    """`act`, at each step of the worker, on what `app` made; `before` the worker begins, and `after` it has ended.
 
     `runs` = how often each job runs in the end, from the answers. Unless `sure`, both done and not-done answers occur.
     """
@@ -784,7 +784,7 @@ MEANWHILE = (worker_runs, app_adds, app_pauses, app_pauses_and_resumes)
 
 @dataclass(frozen=True)
 class Interrupted(Scenario):
-    """`act_on_jobs` goes through the proxy, and each of `meanwhile` happens at each of its commands."""
+    """`act` goes through the proxy, and each of `meanwhile` happens at each of its commands."""
 
     meanwhile: tuple[Callable[[Stage], None], ...] = MEANWHILE
     removes: bool = False  # what the app adds meanwhile need not run

@@ -354,7 +354,7 @@ def next_try_is_held(stage: Stage, answers: Answers) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`act_on_jobs`, at each step of the worker, on what `app` sent; `before` the worker begins.
+    """`act`, at each step of the worker, on what `app` sent; `before` the worker begins.
 
     `runs` = how often each job runs in the end, from the answers. Unless `sure`, both done and not-done answers occur.
     """
@@ -572,7 +572,7 @@ def app_sends(stage: Stage) -> None:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """`act_on_jobs` goes through the proxy; at each of its commands the worker runs what waits, or the app sends one more."""
+    """`act` goes through the proxy; at each of its commands the worker runs what waits, or the app sends one more."""
 
     name: str
     app: Callable[[Stage], None]

@@ -68,7 +68,7 @@ class Lab:
             self.proxy.take_turn()
 
     def meet(self, step: Step, act: Callable[[], object]) -> None:
-        """Let the worker run what is in line, with `act_on_jobs` at this step."""
+        """Let the worker run what is in line, with `act` at this step."""
         with step.before(act):
             if step.number == 0:  # before the take itself, so that there may be nothing to take
                 self.proxy.let_go()

@@ -64,7 +64,7 @@ class Lab:
         self.client.zadd(SETS[state], {each: at + n for n, each in enumerate(payloads)})
 
     def meet(self, step: Step, act: Callable[[], object]) -> None:
-        """Let the process run what is in its queues, with `act_on_jobs` at this step."""
+        """Let the process run what is in its queues, with `act` at this step."""
         with step.before(act):
             if step.number == 0:  # before the take itself, so that there may be nothing to take
                 self.proxy.let_go()

@@ -268,7 +268,7 @@ def test_a_delete_whose_answer_is_lost_can_be_found_and_undone(
         delete(self, *args)
         raise BackendUnavailable("Redis main hung up.", source="main", reason="lost")
 
-    monkeypatch.setattr(RQ, "delete", cut)
+    monkeypatch.setattr(RQ, "delete_jobs", cut)
     path = f"{QUEUE}/jobs/{jobs[0]}/delete"
     answer = client.post(path, headers=SAME)
     assert (answer.status_code, redis_client.llen("rq:queue:mail")) == (503, 2)

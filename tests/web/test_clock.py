@@ -100,7 +100,7 @@ def test_living_workers_live_and_no_job_is_older_than_it_is(
         for off_s in (HOUR_S, -HOUR_S):
             clock = tmp_path / f"clock{off_s}"
             clock.write_text(str(off_s))
-            command = ["-m", "tests.alerts.stepped", clock, "serve", "--config", config, "--port", "0"]
+            command = ["-m", "tests.alerts.step_clock", clock, "serve", "--config", config, "--port", "0"]
             url = stack.enter_context(running(command)).url
             check_workers(url, busy)
             for library, (queue, job) in busy.jobs.items():

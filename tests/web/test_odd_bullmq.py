@@ -209,7 +209,8 @@ def test_a_schedule_that_will_not_run_again_says_so(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     BullMQLibrary("bullmq5").drive("schedule", server.url, "alpha")
-    (hourly, _) = redis_client.zrange("bull:alpha:delayed", 0, -1)
+    runs = [run.decode() for run in redis_client.zrange("bull:alpha:delayed", 0, -1)]
+    (hourly,) = (run for run in runs if redis_client.hget(f"bull:alpha:{run}", "name") == b"hourly")
     redis_client.zrem("bull:alpha:delayed", hourly)
     redis_client.zadd("bull:alpha:completed", {hourly: 1_700_000_000_000})
     seen(client)

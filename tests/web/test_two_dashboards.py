@@ -409,7 +409,9 @@ def test_narrower_settings_adopt_what_they_name(
     watched = watch(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url} | changed]}))
     try:
         for backend in watched.backends["main"]:
-            monkeypatch.setattr(backend, "discover", lambda cursor, budget: Discovery((), complete=False, cursor=1))
+            monkeypatch.setattr(
+                backend, "discover_queues", lambda cursor, budget: Discovery((), complete=False, cursor=1)
+            )
         narrower = Sampler(watched, 2.0, "narrower")
         narrower.adopt(former, past)
         sample = narrower.sample()

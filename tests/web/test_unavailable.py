@@ -19,7 +19,7 @@ GONE = {
     "a queue": ("/queues/main/rq/nothing", "/_queue", "no such queue"),
     "bulk work": ("/bulk/000000000000", "/_work", "no such bulk work"),
     "an error group": ("/dead/" + "0" * 16, "/_group", "error group"),
-    "a rule": ("/alerts/rule/nothing", "/_one", "there is no rule"),
+    "a rule": ("/alerts/rule/nothing", "/_one", "unknown rule"),
 }
 
 

@@ -52,7 +52,7 @@ class BulkPreview:
 
 @dataclass(frozen=True, slots=True)
 class KnownDeadLetters:
-    """Dead letters as last read: `list_jobs` among the `scanned` of `total`; `whole` = there are no more.
+    """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole` = there are no more.
 
     `unread` = queues that could not be read, and why.
     """

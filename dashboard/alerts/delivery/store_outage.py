@@ -80,7 +80,7 @@ def spool_folder(configured: str | None) -> Path:
 
 
 class StoreOutageNotifier:
-    """Told of every tick whether the store could be used. `record_failure` and `record_success` are called by one thread."""
+    """Records after each tick whether the store could be used. One thread calls its `record_…` methods."""
 
     def __init__(
         self,

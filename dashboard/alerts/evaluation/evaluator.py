@@ -306,9 +306,8 @@ class _TickRun:
         self._context = situation
         self._states = states
         self._unreachable_sources = {source.name for source in snapshot.sources if not source.reachable}
-        self._frozen = [
-            queue.source in self._unreachable_sources or queue.error is not None for queue in snapshot.queues
-        ]
+        unread = self._unreachable_sources
+        self._frozen = [queue.source in unread or queue.error is not None for queue in snapshot.queues]
         self._all_read = not any(self._frozen)
         self._incomplete_sources = {
             source.name for source in snapshot.sources if source.problems or not source.discovered

@@ -89,7 +89,7 @@ class Trend:
 
 
 class RuleObservation(Value, frozen=True, kw_only=True):
-    """What the checker judged of one rule, which `figures_mark` names with all its fields."""
+    """What the checker judged of one rule, which `mark` names with all its fields."""
 
     mark: str
     preview: RulePreview

@@ -1,7 +1,7 @@
 """The life of one instance: a rule, a severity, and the thing it looks at. Pure: what goes in decides what comes out.
 
-`advance_state` says what is true (ok, pending, firing, recovering), `notifications_due` what people are told of it. A mute changes only what
-is told.
+`advance_state` says what is true (ok, pending, firing, recovering), `notifications_due` which notifications follow.
+Muting changes only the latter.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ _ORDERS = {
 def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
     """The jobs of a page, in its order; None where the user may not run scripts.
 
-    Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; one more the first time on Redis 6.
+    Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; the
+    first call one more for the clock, and one more on Redis 6.
     """
     word, _ = LISTS.get(query.state, (None, None))
     if word is None or query.native not in (None, word):

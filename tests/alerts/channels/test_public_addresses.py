@@ -60,7 +60,7 @@ def test_an_address_of_the_internet_is_public(text: str) -> None:
 @pytest.mark.parametrize("text", [text for text in REFUSED if text and " " not in text])
 def test_a_name_that_leads_inside_is_refused_before_any_connection(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
-    monkeypatch.setattr(Deadline, "connect", lambda *arguments, **_: opened.append(arguments))
+    monkeypatch.setattr(Deadline, "connect_socket", lambda *arguments, **_: opened.append(arguments))
     resolver, _ = name_server([text])
     refused = post("https://hooks.example.com/x", resolver)
     assert (refused.ok, refused.permanent, refused.status) == (False, True, "address")

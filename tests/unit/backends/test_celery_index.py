@@ -156,13 +156,17 @@ def test_one_store_and_one_name_do_not_mix_two_servers(server: EmbeddedRedis, re
             ref = next(each for each in search(backend) if each.shared)
             shared.append(ref)
             wait_until(
-                lambda backend=backend, ref=ref: backend.tend() or backend.jobs(ref, dead).total, what="the record"
+                lambda backend=backend, ref=ref: backend.tend() or backend.list_jobs(ref, dead).total, what="the record"
             )
         listed = [
-            [job.id for job in backend.jobs(ref, dead).jobs] for backend, ref in zip(dashboards, shared, strict=True)
+            [job.id for job in backend.list_jobs(ref, dead).jobs]
+            for backend, ref in zip(dashboards, shared, strict=True)
         ]
         assert listed == [["of-1"], ["of-2"]]
-        assert [backend.stats([ref])[0].counts.dead for backend, ref in zip(dashboards, shared, strict=True)] == [1, 1]
+        assert [backend.read_stats([ref])[0].counts.dead for backend, ref in zip(dashboards, shared, strict=True)] == [
+            1,
+            1,
+        ]
     finally:
         for backend in dashboards:
             backend.close()

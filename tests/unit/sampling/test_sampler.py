@@ -274,7 +274,7 @@ def test_a_key_space_that_costs_much_is_searched_once_a_minute(
     class Large(Lists):
         """Queues that are found at the price of so many commands."""
 
-        def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
             searches.append(now_s)
             budget.commands -= commands
             return super().discover_queues(cursor, budget)
@@ -298,7 +298,7 @@ def test_later_searches_step_lightly(source: Source, monkeypatch: pytest.MonkeyP
     class Stepwise(Lists):
         """Each search takes two steps, all that is allowed each time."""
 
-        def discover(self, cursor: Any, budget: Budget) -> Discovery:
+        def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
             allowed.append(budget.commands)
             budget.commands = 0
             found = super().discover_queues(cursor, budget)

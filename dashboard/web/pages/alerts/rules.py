@@ -330,7 +330,7 @@ def _form(
     preview: Rule | None = None,
     changed: bool = False,
 ) -> str:
-    """The form. `find_rule` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
+    """The form. `entry` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
     so that what is there now is told, and a second click stores over it."""
     reading = deck().reading()
     seen: dict[str, Any] = {}
