@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.runtime import AlertRuntime, check_settings
-from .backends.monitored_sources import MonitoredSources, watch
+from .backends.monitored_sources import MonitoredSources, open_sources
 from .dead_letters.top_errors import TopErrors
 from .errors import Forbidden, QueuedeckError
 from .model import Snapshot
@@ -87,7 +87,7 @@ def run_checker(settings: Settings) -> int:
     Raises ConfigurationError. A Redis that does not answer is waited for.
     """
     check_settings(settings)
-    here = watch(settings)
+    here = open_sources(settings)
     assert here.own is not None
     forbidden = _find_write_refusal(SnapshotStore(here.own))
     if forbidden is not None:

@@ -19,7 +19,7 @@ from .alerts.rules.rule import Rule, Severity
 from .alerts.runtime import build_ruleset, check_settings, store_source_name
 from .alerts.service import health_from_beat
 from .alerts.store import AlertStore, TickInputs
-from .backends.monitored_sources import MonitoredSources, watch
+from .backends.monitored_sources import MonitoredSources, open_sources
 from .console import say
 from .errors import BackendUnavailable, QueuedeckError
 from .model import Snapshot
@@ -78,7 +78,7 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
     A rule that needs time is judged by its threshold alone here, and by the stored state of a checker that runs. A
     Redis that does not answer now is what the rule about that says of it, since whoever asks this way asks again.
     """
-    here = watch(settings)
+    here = open_sources(settings)
     assert here.own is not None
     try:
         snapshot = _take_sample(

@@ -114,13 +114,13 @@ def read_plainly(
     Places count as in `each_member`. Cost: 2 round trips for a key that is no larger than SMALL_KEY_BYTES, and
     permitted to be measured; else one for each member, PLAIN_MEMBERS at most.
     """
-    size, memory = source.batch(_measured(key, kind))
+    size, memory = source.batch(_size_commands(key, kind))
     stop = min(stop, size) if isinstance(size, int) else 0
     small = _is_small(size, memory)
     step = max(1, stop - first) if small else 1
     read = 0
     for at in range(first, stop if small else min(stop, first + PLAIN_MEMBERS), step):
-        reply = source.batch([_stretch(key, kind, at, min(stop, at + step), backwards=backwards)])[0]
+        reply = source.batch([_range_command(key, kind, at, min(stop, at + step), backwards=backwards)])[0]
         if not isinstance(reply, list):
             return
         if kind == "list":
@@ -138,7 +138,7 @@ def first_members(source: Source, lists: Sequence[Argument]) -> list[bytes | Non
     reached before. Cost: 2 round trips, one more for each list that is larger than SMALL_KEY_BYTES or may not be
     measured.
     """
-    replies = source.batch([command for key in lists for command in _measured(key, "list")])
+    replies = source.batch([command for key in lists for command in _size_commands(key, "list")])
     found: list[bytes | None] = [None] * len(lists)
     small: list[int] = []
     large: list[int] = []
@@ -186,7 +186,7 @@ def ends_of_keys(source: Source, wanted: Sequence[tuple[Argument, Command]], roo
     return found
 
 
-def _measured(key: Argument, kind: str) -> tuple[Command, Command]:
+def _size_commands(key: Argument, kind: str) -> tuple[Command, Command]:
     return ("LLEN" if kind == "list" else "ZCARD", key), ("MEMORY", "USAGE", key, "SAMPLES", COUNTED_MEMBERS)
 
 
@@ -195,7 +195,7 @@ def _is_small(size: Reply, memory: Reply) -> bool:
     return isinstance(size, int) and size <= COUNTED_MEMBERS and isinstance(memory, int) and memory <= SMALL_KEY_BYTES
 
 
-def _stretch(key: Argument, kind: str, first: int, stop: int, *, backwards: bool) -> Command:
+def _range_command(key: Argument, kind: str, first: int, stop: int, *, backwards: bool) -> Command:
     if kind == "list":
         return "LRANGE", key, -stop, -first - 1
     return "ZREVRANGE" if backwards else "ZRANGE", key, first, stop - 1, "WITHSCORES"

@@ -30,24 +30,24 @@ class CompletionBalance(NamedTuple):
         return CompletionBalance(at, ended, seen, self.last_seen, seen, at if self._lacks_records else self.hidden_at)
 
     @property
-    def excess(self) -> int:
+    def hidden_count(self) -> int:
         """How many jobs of this minute left no record."""
         return max(0, self.ended - self.seen - self.ahead)
 
     @property
     def _lacks_records(self) -> bool:
-        return self.excess > SMALL_SHARE * self.ended
+        return self.hidden_count > SMALL_SHARE * self.ended
 
-    def hides(self, at: float) -> bool:
+    def hides_jobs(self, at: float) -> bool:
         """Whether within FLOW_WINDOW_S before `at` more jobs ended than left a record.
 
         A record may come later than the counter tells: within a minute it is not missed.
         """
         return self._lacks_records or (self.hidden_at is not None and at - self.hidden_at < FLOW_WINDOW_S)
 
-    def grown(self, before: CompletionBalance) -> int:
+    def growth_since(self, before: CompletionBalance) -> int:
         """How many jobs without a record the last look brought; `before` = the balance without it."""
-        return max(0, self.excess - (before.excess if before.began == self.began else 0))
+        return max(0, self.hidden_count - (before.hidden_count if before.began == self.began else 0))
 
 
 BALANCED = CompletionBalance()

@@ -32,14 +32,14 @@ class ListPositions(dict[str, ListPosition]):
     whole: bool = True
 
     @property
-    def why(self) -> str:
+    def missing_reason(self) -> str:
         """What to tell of a job that is not here, though it waits or waited a moment ago."""
         if self.whole:
             return "a worker has just taken it"
         return f"not found within {REACH:,} from each end of its line: a worker has just taken it, or it stands between"
 
 
-def locate(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> ListPositions:
+def locate_jobs(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> ListPositions:
     """The places of those of `ids` that stand in the list within REACH of an end.
 
     `served_last`: workers take from its end and jobs come to its front, so that places are told by the end.
@@ -52,19 +52,19 @@ def locate(source: Source, key: str, ids: Sequence[str], *, served_last: bool = 
     if not isinstance(length, int) or not isinstance(head, list) or not isinstance(tail, list):
         return found  # the script that comes next tells what is wrong with the key
     found.whole = length <= 2 * REACH
-    _find(head, 0, NEAR, length, wanted, found)
-    _find(tail, max(0, length - len(tail)), NEAR, length, wanted, found)
-    for first, end in _stretches(length):
+    _find_positions(head, 0, NEAR, length, wanted, found)
+    _find_positions(tail, max(0, length - len(tail)), NEAR, length, wanted, found)
+    for first, end in _ranges_to_read(length):
         if not wanted:
             break
         entries: list[bytes] = []
-        for reply in source.batch([*_pieces(key, first, end, length, served_last)]):
+        for reply in source.batch([*_range_commands(key, first, end, length, served_last)]):
             entries += reply if isinstance(reply, list) else ()
-        _find(entries, first, end - first, length, wanted, found)
+        _find_positions(entries, first, end - first, length, wanted, found)
     return found
 
 
-def _stretches(length: int) -> Iterator[tuple[int, int]]:
+def _ranges_to_read(length: int) -> Iterator[tuple[int, int]]:
     """What is read of a list beside its ends: from its front on, and what is left before its end."""
     middle = min(length, REACH)
     for first, end in ((0, middle), (max(middle, length - REACH), length)):
@@ -72,14 +72,14 @@ def _stretches(length: int) -> Iterator[tuple[int, int]]:
             yield start, min(start + PIECE * PIECES, end)
 
 
-def _pieces(key: str, first: int, end: int, length: int, from_end: bool) -> Iterator[Command]:
+def _range_commands(key: str, first: int, end: int, length: int, from_end: bool) -> Iterator[Command]:
     back = length if from_end else 0
     for start in range(first, end, PIECE):
         last = min(end if start + PIECE >= end else start + PIECE - 1, length - 1)
         yield "LRANGE", key, start - back, last - back
 
 
-def _find(
+def _find_positions(
     entries: Sequence[bytes],
     first: int,
     most: int,

@@ -18,15 +18,15 @@ _COMMENT = re.compile(r"^[ \t]*+--.*\n|^ ++", re.MULTILINE)
 
 
 @cache
-def compact(script: str) -> str:
+def compact_script(script: str) -> str:
     """A script without its lines of comment and its indents: the server is sent its text, and reads it, each time."""
     return _COMMENT.sub("", script)
 
 
 @cache
-def _wire(script: str) -> bytes:
+def _script_bytes(script: str) -> bytes:
     """The same as it is sent: hundreds of calls of one sample carry it."""
-    return compact(script).encode()
+    return compact_script(script).encode()
 
 
 class Scripts:
@@ -38,7 +38,7 @@ class Scripts:
         self._refused_at: float | None = None
 
     @property
-    def refused(self) -> bool:
+    def are_refused(self) -> bool:
         """Whether the user was found not to be permitted scripts lately."""
         return self._refused_at is not None and monotonic_s() - self._refused_at < ASK_AGAIN_S
 
@@ -50,7 +50,7 @@ class Scripts:
         None when the user may not run scripts: the caller then takes plain commands. An error of one call stands in
         its place. Cost: 1 round trip; one more the first time on Redis 6.
         """
-        if self.refused:
+        if self.are_refused:
             return None
         replies = self._send(script, calls, also)
         if calls and self._command == "EVAL_RO" and _unknown_command(replies[0]):
@@ -64,10 +64,10 @@ class Scripts:
 
     def command(self, script: str, *arguments: Argument) -> Command:
         """The command that runs `script`, to travel with others; its reply is an error where scripts are refused."""
-        return (self._command, compact(script), 0, *arguments)
+        return (self._command, compact_script(script), 0, *arguments)
 
     def _send(self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command]) -> list[Reply]:
-        text = _wire(script)
+        text = _script_bytes(script)
         return self._source.batch_in_pieces([*([(self._command, text, 0, *call)] for call in calls), also])
 
 

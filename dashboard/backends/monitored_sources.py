@@ -64,8 +64,8 @@ def fingerprint_of(settings: Settings) -> str:
     sources = [
         {
             **msgspec.to_builtins(source),
-            "backends": sorted(source.backends or registry.names()),
-            **{name: _server(getattr(source, name)) for name in ("url", "broker_url", "result_url")},
+            "backends": sorted(source.backends or registry.backend_names()),
+            **{name: _server_address(getattr(source, name)) for name in ("url", "broker_url", "result_url")},
         }
         for source in settings.effective_sources()
     ]
@@ -73,7 +73,7 @@ def fingerprint_of(settings: Settings) -> str:
     return hashlib.sha256(text).hexdigest()[:16]
 
 
-def _server(url: str | None) -> str | None:
+def _server_address(url: str | None) -> str | None:
     """Where a URL leads, without user, password and options."""
     if url is None:
         return None
@@ -84,14 +84,14 @@ def _server(url: str | None) -> str | None:
     return f"{place}{parts.path if parts.scheme == 'unix' else ''}/{database}"
 
 
-def watch(settings: Settings) -> MonitoredSources:
+def open_sources(settings: Settings) -> MonitoredSources:
     """The Watch that `settings` describe; opens no connection. Raises ConfigurationError for an unknown library."""
     sources: dict[str, Source] = {}
     backends: dict[str, tuple[Backend, ...]] = {}
     for entry in settings.effective_sources():
         source = Source(entry.name, entry.url, settings.store_prefix)
         sources[entry.name] = source
-        backends[entry.name] = tuple(kind(source, entry) for kind in registry.wanted(entry.backends))
+        backends[entry.name] = tuple(kind(source, entry) for kind in registry.load_backends(entry.backends))
     own = (
         Source("store", settings.store_url, settings.store_prefix)
         if settings.store_url

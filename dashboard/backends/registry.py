@@ -19,29 +19,29 @@ _OURS = {
 GROUP = "queuedeck.backends"
 
 
-def names() -> tuple[str, ...]:
+def backend_names() -> tuple[str, ...]:
     """The names of all backends, ours first, each group in alphabetical order."""
-    return (*sorted(_OURS), *sorted(_foreign()))
+    return (*sorted(_OURS), *sorted(_third_party_backends()))
 
 
 @cache
-def get(name: str) -> type[Backend]:
+def load_backend(name: str) -> type[Backend]:
     """The class of a backend, imported at first use. Raises ConfigurationError for an unknown name."""
-    target = _OURS.get(name) or _foreign().get(name)
+    target = _OURS.get(name) or _third_party_backends().get(name)
     if target is None:
-        raise ConfigurationError(f"unknown library {name!r}; known are {', '.join(names())}")
+        raise ConfigurationError(f"unknown library {name!r}; known are {', '.join(backend_names())}")
     module, _, attribute = target.partition(":")
     backend: type[Backend] = getattr(import_module(module, __package__), attribute)
     return backend
 
 
-def wanted(selected: Iterable[str]) -> tuple[type[Backend], ...]:
+def load_backends(selected: Iterable[str]) -> tuple[type[Backend], ...]:
     """The classes of the `selected` names, or of all when none is selected."""
-    return tuple(get(name) for name in (tuple(selected) or names()))
+    return tuple(load_backend(name) for name in (tuple(selected) or backend_names()))
 
 
 @cache
-def _foreign() -> dict[str, str]:
+def _third_party_backends() -> dict[str, str]:
     found = {}
     for entry in entry_points(group=GROUP):
         if entry.name in _OURS or entry.name in found:

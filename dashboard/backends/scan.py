@@ -19,7 +19,7 @@ def scan_step(
     found: list[bytes] = []
     filters = ("TYPE", key_type) if key_type else ()
     while True:
-        reply, server_s = timed(source, "SCAN", cursor, "MATCH", match, "COUNT", KEYS_PER_CALL, *filters)
+        reply, server_s = timed_command(source, "SCAN", cursor, "MATCH", match, "COUNT", KEYS_PER_CALL, *filters)
         following, keys = reply
         found.extend(keys)
         cursor = int(following)
@@ -27,14 +27,14 @@ def scan_step(
             return found, cursor
 
 
-def timed(source: Source, *command: Argument) -> tuple[Reply, float]:
+def timed_command(source: Source, *command: Argument) -> tuple[Reply, float]:
     """The reply to a command, and the seconds for which it kept the server; 0.0 where the server's clock is not to be
     asked. Raises as Source.execute. Cost: 1 round trip of 3 commands."""
     before, reply, after = source.batch([("TIME",), command, ("TIME",)])
     source.check(reply)
-    begun, ended = _seconds(before), _seconds(after)
+    begun, ended = _parse_seconds(before), _parse_seconds(after)
     return reply, 0.0 if begun is None or ended is None else max(0.0, ended - begun)
 
 
-def _seconds(reply: Reply) -> float | None:
+def _parse_seconds(reply: Reply) -> float | None:
     return int(reply[0]) + int(reply[1]) / 1e6 if isinstance(reply, list) and len(reply) == 2 else None

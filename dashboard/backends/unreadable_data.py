@@ -20,7 +20,7 @@ HINT = "The other queues are not affected. The log of Queuedeck names the cause;
 
 
 @contextmanager
-def foreseen(what: str, queue: str | None = None) -> Iterator[None]:
+def data_errors_foreseen(what: str, queue: str | None = None) -> Iterator[None]:
     """Raise UnreadableData, and log the cause, for an error within the block that Queuedeck did not raise itself.
 
     `what` is the subject of its message: "The dead jobs of 'mail'"; `queue` is for the log, where the message is shown
@@ -43,10 +43,10 @@ def foreseen(what: str, queue: str | None = None) -> Iterator[None]:
 
 def _raise_unreadable(what: str, queue: str | None, exc: Exception) -> NoReturn:
     log.exception("%s%s could not be read", what, f" of {queue!r}" if queue is not None else "")
-    raise UnreadableData(f"{what} could not be read: {_cause(exc)}", hint=HINT) from exc
+    raise UnreadableData(f"{what} could not be read: {_describe_cause(exc)}", hint=HINT) from exc
 
 
-def readable(decode: Callable[[], T], instead: Callable[[str], T]) -> T:
+def decode_or(decode: Callable[[], T], instead: Callable[[str], T]) -> T:
     """What `decode` makes of one row; where that fails, `instead(why)`, of the little that needs no decoding."""
     try:
         return decode()
@@ -54,12 +54,12 @@ def readable(decode: Callable[[], T], instead: Callable[[str], T]) -> T:
         raise
     except Exception as exc:
         log.exception("one row could not be decoded")
-        return instead(f"it could not be read: {_cause(exc)}")
+        return instead(f"it could not be read: {_describe_cause(exc)}")
 
 
 def searched_row(decode: Callable[[], Searched], job: Job) -> Searched:
     """What `decode` answers; where it fails, `job` without the text to search in, and with the problem."""
-    return readable(decode, lambda why: Searched(job=msgspec.structs.replace(job, problem=why), text=""))
+    return decode_or(decode, lambda why: Searched(job=msgspec.structs.replace(job, problem=why), text=""))
 
 
 def worker_row(decode: Callable[[], Worker], worker_id: str, source: str, backend: str) -> Worker:
@@ -68,7 +68,7 @@ def worker_row(decode: Callable[[], Worker], worker_id: str, source: str, backen
     def unreadable(why: str) -> Worker:
         return Worker(id=worker_id, source=source, backend=backend, state=WorkerState.UNKNOWN, problem=why)
 
-    return readable(decode, unreadable)
+    return decode_or(decode, unreadable)
 
 
 def schedule_row(decode: Callable[[], Schedule], schedule_id: str, source: str, backend: str, kind: str) -> Schedule:
@@ -77,7 +77,7 @@ def schedule_row(decode: Callable[[], Schedule], schedule_id: str, source: str, 
     def unreadable(why: str) -> Schedule:
         return Schedule(id=schedule_id, source=source, backend=backend, kind=kind, problem=why)
 
-    return readable(decode, unreadable)
+    return decode_or(decode, unreadable)
 
 
 def read_each(
@@ -94,10 +94,10 @@ def read_each(
     except Exception as exc:
         if len(refs) == 1:
             log.exception("%r on %s could not be read", refs[0].name, refs[0].source)
-            return [instead(refs[0], f"could not be read: {_cause(exc)}")]
+            return [instead(refs[0], f"could not be read: {_describe_cause(exc)}")]
     half = len(refs) // 2
     return [*read_each(read, refs[:half], instead), *read_each(read, refs[half:], instead)]
 
 
-def _cause(exc: Exception) -> str:
+def _describe_cause(exc: Exception) -> str:
     return f"{type(exc).__name__}; the log has the details"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..backends.base import WINDOW_ROWS
-from ..backends.unreadable_data import readable
+from ..backends.unreadable_data import decode_or
 from ..clock import monotonic_s
 from ..model import Job, QueueRef, QueueStats, Searched, State
 from .fingerprint import Fingerprint, of_job
@@ -78,7 +78,7 @@ class IndexedList:
             job = found.job
             mark = (job.id, job.stamp)
             if mark not in self.rows:
-                self.rows[mark] = readable(partial(self._row, found, kinds), partial(self._unreadable, job, kinds))
+                self.rows[mark] = decode_or(partial(self._row, found, kinds), partial(self._unreadable, job, kinds))
 
     def _row(self, found: Searched, kinds: dict[str, Fingerprint]) -> DeadLetter:
         kind = of_job(found.job, found.stack)

@@ -11,7 +11,7 @@ import msgspec
 
 from ..backends.actions import MAX_BATCH, JobRef
 from ..backends.base import WINDOW_ROWS, Backend
-from ..backends.unreadable_data import foreseen
+from ..backends.unreadable_data import data_errors_foreseen
 from ..errors import QueuedeckError
 from ..globs import glob_matches
 from ..model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
@@ -138,7 +138,7 @@ def window(place: DeadLetterList, backend_of: BackendOf, page: int, per_page: in
 def _asked(place: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
     queue = place.queue
     try:
-        with foreseen(f"the {place.state.value} jobs", queue.name):
+        with data_errors_foreseen(f"the {place.state.value} jobs", queue.name):
             return ask(backend_of(queue.source, queue.backend))
     except QueuedeckError as exc:
         raise ListUnreadable(exc.message) from exc

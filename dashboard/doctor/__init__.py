@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..backends.base import Backend
-from ..backends.monitored_sources import watch
+from ..backends.monitored_sources import open_sources
 from ..console import say
 from ..errors import BackendUnavailable, QueuedeckError
 from ..settings import Settings
@@ -35,7 +35,7 @@ def print_acl(settings: Settings) -> int:
     The lines of a server belong to one user: the first one makes it, the others add to it.
     """
     status = 0
-    watched = watch(settings)
+    watched = open_sources(settings)
     for number, (name, source) in enumerate(watched.sources.items()):
         say(f"# {source.name} · {source.address}")
         is_store = number == 0 and settings.store_url is None
@@ -84,7 +84,7 @@ def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings
 
 def diagnose_sources(settings: Settings) -> Iterator[tuple[Source, list[DoctorFinding]]]:
     """(source, its findings) for each source in the order of the settings, and for the store where it is another."""
-    watched = watch(settings)
+    watched = open_sources(settings)
     for number, (name, source) in enumerate(watched.sources.items()):
         is_store = number == 0 and settings.store_url is None
         yield source, examine_source(source, watched.backends[name], is_store=is_store, fingerprint=watched.fingerprint)

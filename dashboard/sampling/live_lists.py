@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from ..backends.base import Backend
 from ..backends.monitored_sources import MonitoredSources
-from ..backends.unreadable_data import foreseen
+from ..backends.unreadable_data import data_errors_foreseen
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Capability, QueueRef, Schedule, Snapshot, Worker
@@ -71,7 +71,7 @@ class LiveList(Generic[T]):
                 try:
                     backend = self._watch.backend(source, name)
                     if self._capability in backend.capabilities:
-                        with foreseen(f"the {self._capability.value} of {backend.title}"):
+                        with data_errors_foreseen(f"the {self._capability.value} of {backend.title}"):
                             rows.extend(self._ask(backend, known))
                 except QueuedeckError as exc:
                     problems.append((source, name, exc.message))

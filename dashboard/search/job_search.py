@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..backends.base import SIFTABLE, WINDOW_ROWS, Backend
-from ..backends.unreadable_data import foreseen
+from ..backends.unreadable_data import data_errors_foreseen
 from ..clock import monotonic_s
 from ..errors import NotFound, QueuedeckError, Unsupported
 from ..globs import GLOB_LIMIT, glob_matches, is_plain
@@ -225,7 +225,7 @@ def matching(
     looked = 0
     while looked < rows:
         asked = JobQuery(state=state, page=looked // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
-        with foreseen(f"The {state.value} jobs of {queue.name!r}"):
+        with data_errors_foreseen(f"The {state.value} jobs of {queue.name!r}"):
             window = backend.search_page(queue.ref, asked)
         for row in window.rows:
             looked += 1
@@ -298,7 +298,7 @@ class _SearchRun:
                 self._problems.append(f"{n} of {len(asked)} queues were asked for a job of this id, for want of time")
                 return
             try:
-                with foreseen(f"job {job_id!r}", queue.name):
+                with data_errors_foreseen(f"job {job_id!r}", queue.name):
                     job = self._backend_of(queue).read_job(queue.ref, job_id)
             except (NotFound, Unsupported):
                 continue
@@ -333,7 +333,7 @@ class _SearchRun:
     def _sifted(self, queue: QueueStats, state: State, offset: int) -> int | None:
         """Look at one stretch of a list; where the next begins, None at the end or where that is not permitted."""
         try:
-            with foreseen(f"the {state.value} jobs", queue.name):
+            with data_errors_foreseen(f"the {state.value} jobs", queue.name):
                 found = self._backend_of(queue).scan_matches(queue.ref, state, self._query.word or "", offset)
         except QueuedeckError as exc:
             self._problems.append(f"{queue.name}: {exc.message}")
@@ -360,7 +360,7 @@ class _SearchRun:
                 return offset
             query = JobQuery(state=state, page=offset // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
             try:
-                with foreseen(f"the {state.value} jobs", queue.name):
+                with data_errors_foreseen(f"the {state.value} jobs", queue.name):
                     window = self._backend_of(queue).search_page(queue.ref, query)
             except QueuedeckError as exc:
                 self._problems.append(f"{queue.name}: {exc.message}")

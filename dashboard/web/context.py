@@ -24,8 +24,8 @@ from ..alerts.runtime import check_settings as check_alerts
 from ..alerts.service import AlertService, CheckerHealth
 from ..backends.actions import JobRef
 from ..backends.base import Backend
-from ..backends.monitored_sources import LibraryTitles, MonitoredSources, watch
-from ..backends.unreadable_data import foreseen
+from ..backends.monitored_sources import LibraryTitles, MonitoredSources, open_sources
+from ..backends.unreadable_data import data_errors_foreseen
 from ..checker_process import RunningChecker, start_checker
 from ..dead_letters.annotations import AnnotationStore
 from ..dead_letters.group_jobs import UnreadList, unread_line
@@ -110,7 +110,7 @@ class AppContext:
         self._whole = LatestTotals()
         self._classes: TTLCache[ClassBoard] = TTLCache(CLASSES_KEPT_S)
         self._health: TTLCache[CheckerHealth] = TTLCache(HEALTH_KEPT_S)
-        watch(settings)  # a wrong setting shall stop the start, not the first request
+        open_sources(settings)  # a wrong setting shall stop the start, not the first request
         check_alerts(settings)
         self._lock = threading.Lock()
         self._process: _ProcessServices | None = None
@@ -161,14 +161,14 @@ class AppContext:
 
     def jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
         """One page of a list, read live. Raises as Backend.jobs."""
-        with foreseen(f"The {query.state.value} jobs of {queue.name!r}"):
+        with data_errors_foreseen(f"The {query.state.value} jobs of {queue.name!r}"):
             page = self.backend(queue.source, queue.backend).list_jobs(queue.ref, query)
         self.names.see(page.jobs)
         return page
 
     def job(self, queue: QueueStats, job_id: str) -> Job:
         """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
-        with foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
+        with data_errors_foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
             job = self.backend(queue.source, queue.backend).read_job(queue.ref, job_id)
         return addressed(job, self.reading().snapshot)
 
@@ -438,7 +438,7 @@ def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
 
 
 def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessServices:
-    here = watch(settings)
+    here = open_sources(settings)
     assert here.own is not None
     store = SnapshotStore(here.own)
     holder = holder_name(here.fingerprint)

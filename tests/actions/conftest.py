@@ -31,7 +31,7 @@ ACTOR = Actor(name="anna", role="operator", address="127.0.0.1")
 def shelf_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shelf is one of the libraries."""
     monkeypatch.setitem(registry._OURS, "shelf", "tests.actions.fake_backend:Shelf")
-    registry.get.cache_clear()
+    registry.load_backend.cache_clear()
 
 
 def expire_lease(client: redis.Redis, work_id: str) -> None:

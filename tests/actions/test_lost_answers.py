@@ -27,7 +27,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
 ) -> None:
     FILL[library](redis_client, JOBS)
     own, source = Source("main", server.url), Source("main", server.url)
-    (kind,) = registry.wanted((library,))
+    (kind,) = registry.load_backends((library,))
     backend: Any = kind(source, SourceSettings(name="main", url=server.url))
     backend.own = own
     actions = ActionService(lambda *_: backend, Trash(Store(own), 2**20), AuditLog(own))

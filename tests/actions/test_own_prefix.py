@@ -36,7 +36,7 @@ KEPT = {"bullmq": {b"back"}, "celery": set(), "rq": {b"back"}, "sidekiq": set()}
 def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     FILL[library](redis_client, JOBS)
     source = Source("main", server.url, PREFIX)
-    (kind,) = registry.wanted((library,))
+    (kind,) = registry.load_backends((library,))
     backend: Any = kind(source, SourceSettings(name="main", url=server.url))
     backend.own = source
     try:

@@ -16,7 +16,7 @@ from rq import Queue
 from dashboard.alerts import keys
 from dashboard.alerts.evaluation.durations import PersistedDurations
 from dashboard.alerts.service import AlertService
-from dashboard.backends.monitored_sources import watch
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.checker_process import RunningChecker, start_checker
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
@@ -50,7 +50,7 @@ def begin(
 
         def make(holder: str = "one", **keywords: Any) -> tuple[RunningChecker, AlertService]:
             settings = settings_of(server, sink, tmp_path, **keywords)
-            here = watch(settings)
+            here = open_sources(settings)
             stack.callback(here.close)
             assert here.own is not None
             store = SnapshotStore(here.own)

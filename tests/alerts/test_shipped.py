@@ -32,7 +32,7 @@ from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import default_rules
 from dashboard.backends.celery import workers
 from dashboard.backends.celery.results import index
-from dashboard.backends.monitored_sources import watch
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.checker_process import start_checker
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling.sampler import Sampler
@@ -92,7 +92,7 @@ class Scene:
         self.told: Told = {}
         self._now = 1_700_000_000.0
         monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: self._now)
-        self._watch = watch(load(environ={}, keywords={"redis_url": server.url}))
+        self._watch = open_sources(load(environ={}, keywords={"redis_url": server.url}))
         self._sampler = Sampler(self._watch, INTERVAL_S, "test", clock=lambda: self._now)
         self._evaluator = Evaluator(INTERVAL_S)
         self._states: dict[str, AlertState] = {}
@@ -635,7 +635,7 @@ def test_a_checker_whose_ticks_come_late(
             "rules": list(own.values()),
         }
         settings = load(environ={}, keywords=values)
-        here = watch(settings)
+        here = open_sources(settings)
         stack.callback(here.close)
         assert here.own is not None
         work = start_checker(settings, here, SnapshotStore(here.own), "one")

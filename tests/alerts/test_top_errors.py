@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from dashboard.backends.base import Backend
-from dashboard.backends.monitored_sources import watch
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.checker_process import start_checker
@@ -167,7 +167,7 @@ def test_messages_carry_them_escaped(
             ],
         }
         settings = load(environ={}, keywords=values)
-        here = watch(settings)
+        here = open_sources(settings)
         stack.callback(here.close)
         assert here.own is not None
         work = start_checker(settings, here, SnapshotStore(here.own), "one")

@@ -291,7 +291,7 @@ class Parts:
 
     def __init__(self, url: str, name: str) -> None:
         self._source = Source("main", url)
-        self.backend: Backend = registry.get(name)(self._source, SourceSettings(name="main", url=url))
+        self.backend: Backend = registry.load_backend(name)(self._source, SourceSettings(name="main", url=url))
         self.backend.own_source = self._source
         store = Store(self._source)
         self.actions = ActionService(lambda _s, _n: self.backend, Trash(store, 1 << 30), AuditLog(self._source))

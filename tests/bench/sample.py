@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import redis
 
-from dashboard.backends.monitored_sources import watch
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling import sampler as sampling
 from dashboard.sampling.sampler import Sampler
@@ -72,7 +72,7 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
     """The cost of a sample with publishing: medians of the last EACH, `first_…` of the first."""
     clock = Clock()
     sampling.monotonic_s = clock  # type: ignore[assignment]
-    here = watch(Settings(redis_url=server.url))
+    here = open_sources(Settings(redis_url=server.url))
     sampler = Sampler(here, INTERVAL_S, "bench")
     store = SnapshotStore(here.sources["main"])
     epoch = store.lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0

@@ -85,7 +85,7 @@ def test_a_lock_and_a_limiter_of_any_size_stay_there(backend: BullMQ, redis_clie
     assert backend.list_jobs(ref, JobQuery(state=State.ACTIVE)).jobs[0].id == "1"
     backend.read_stats([ref])
     backend.list_workers([ref])
-    assert sent_bytes(redis_client) - before < (10 * MIB if backend._scripts.refused else MIB)
+    assert sent_bytes(redis_client) - before < (10 * MIB if backend._scripts.are_refused else MIB)
 
 
 def test_an_older_job_is_found_behind_a_time_that_is_none(backend: BullMQ, redis_client: redis.Redis) -> None:
@@ -120,7 +120,7 @@ def test_ids_of_any_size_cost_one_row_each(backend: BullMQ, redis_client: redis.
     redis_client.zadd("bull:alpha:failed", {long: 1})
     ref = discover(backend)["alpha"]
     backend.read_stats([ref])
-    if backend._scripts.refused:
+    if backend._scripts.are_refused:
         return  # a list tells how long its members are to scripts alone
     before = sent_bytes(redis_client)
     for state in (State.WAITING, State.DEAD):

@@ -58,7 +58,7 @@ def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_clien
     sent = sent_bytes(redis_client) - before
     assert page.total == len(page.jobs) == 6
     assert page.jobs[0].id == "first"
-    if backend._scripts.refused:
+    if backend._scripts.are_refused:
         assert sent < 13 * MIB
         assert page.truncated
         assert page.jobs[1].problem == f"too large to be read: its message has {len(long[0])} bytes, 262144 are read"

@@ -77,7 +77,7 @@ def test_a_page_states_what_it_reads(backend: Sidekiq, redis_client: redis.Redis
     travelled = redis_client.info("stats")["total_net_output_bytes"] - before
     assert page.jobs[0].id == "first"
     assert page.total == len(page.jobs) == 6
-    if backend._scripts.refused:
+    if backend._scripts.are_refused:
         # One member more than the bound came; what stands behind it has a row that says so.
         assert travelled < 12 * MIB
         assert page.truncated
@@ -90,7 +90,7 @@ def test_a_page_states_what_it_reads(backend: Sidekiq, redis_client: redis.Redis
 
 
 def asked(redis_client: redis.Redis, script: str, *arguments: Any) -> Any:
-    return redis_client.eval(keys.script(script), 0, *arguments)
+    return redis_client.eval(keys.load_script(script), 0, *arguments)
 
 
 @pytest.mark.parametrize("kind", ["list", "zset"])

@@ -20,7 +20,7 @@ import redis
 import rq
 
 from dashboard import cli
-from dashboard.backends.monitored_sources import watch
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import acl, main, print_acl
 from dashboard.model import JobQuery, State
@@ -385,7 +385,7 @@ def test_the_readme_grants_what_celery_needs(own_server: Any, capsys: pytest.Cap
     with redis.Redis.from_url(server.url) as client:
         add_celery(client)
         client.set("celery-task-meta-1", '{"status": "FAILURE", "result": null, "task_id": "1"}')
-        watched = watch(load(environ={}, keywords={"redis_url": as_user(server)}))
+        watched = open_sources(load(environ={}, keywords={"redis_url": as_user(server)}))
         sampler = Sampler(watched, 2.0, "test")
         wait_until(lambda: sampler.sample(1) and client.exists("{queuedeck}:celery:main:filled"), what="the index")
         assert client.zrange("{queuedeck}:celery:main:dead", 0, -1) == [b"1"]
@@ -446,7 +446,7 @@ def on_version(line: str, server: str) -> str:
 
 def sample_everything(settings: Settings) -> None:
     """Do with Redis what the dashboard does: sample, and show lists and jobs. Raises where that is refused."""
-    watched = watch(settings)
+    watched = open_sources(settings)
     snapshot = Sampler(watched, 2.0, "test").sample()
     assert [source.problems for source in snapshot.sources] == [()]
     assert [queue.error for queue in snapshot.queues] == [None, None]
@@ -481,7 +481,7 @@ def test_the_users_of_the_readme_can_do_their_work(
     publishes = line == PUBLISHER
     assert ("Snapshots can be published" in output) is publishes
     if publishes:
-        store = SnapshotStore(watch(settings).sources["main"])
+        store = SnapshotStore(open_sources(settings).sources["main"])
         assert store.lease("test", 15).epoch
         store.source.close()
 

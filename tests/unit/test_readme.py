@@ -46,9 +46,9 @@ def test_an_example_of_a_file_can_be_read(example: str, tmp_path: Path) -> None:
 
 
 def test_every_library_is_named() -> None:
-    for name in registry.names():
+    for name in registry.backend_names():
         assert f"`{name}`" in README
-        assert registry.get(name).title in README
+        assert registry.load_backend(name).title in README
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z]+)", README))))

@@ -210,7 +210,7 @@ def test_a_running_job_that_nobody_foresaw_hides_no_worker(
     fill_bullmq(redis_client)
     backend = BullMQ(source, SourceSettings(name="main", url="redis://x"))
     refs = [QueueRef(source="main", backend="bullmq", name="alpha", key="bull:alpha")]
-    real = bullmq_running._holder
+    real = bullmq_running._holder_of_lock
 
     def odd(token: Any) -> str | None:
         if token == b"holder-a:1":

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from dashboard.actions.bulk.operation import ENDED
 from dashboard.actions.bulk.undo import undo_of
 from dashboard.alerts.delivery.channels.base import DeliveryResult
-from dashboard.backends.monitored_sources import watch
+from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling import snapshot_parts
 from dashboard.sampling.sampler import Sampler
@@ -168,7 +168,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     process.tick(deep(100, 100))
     process.deliver()
     store = SnapshotStore(process.source)
-    sampler = Sampler(watch(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
+    sampler = Sampler(open_sources(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
     epoch = store.lease("one", 15).epoch
     assert epoch is not None
     snapshot = sampler.sample(epoch)

@@ -17,7 +17,7 @@ from dashboard.actions.bulk.operation import BulkPhase, BulkRequest, JobListRef
 from dashboard.actions.bulk.undo import batch_of, undo_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Discovery
-from dashboard.backends.monitored_sources import fingerprint_of, watch
+from dashboard.backends.monitored_sources import fingerprint_of, open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import main as doctor
 from dashboard.errors import ConfigurationError
@@ -51,7 +51,7 @@ def lead() -> Iterator[Lead]:
     made = []
 
     def publish(**settings: Any) -> Sampler:
-        watched = watch(load(environ={}, keywords=settings))
+        watched = open_sources(load(environ={}, keywords=settings))
         made.append(watched)
         assert watched.own is not None
         store = SnapshotStore(watched.own)
@@ -406,7 +406,7 @@ def test_narrower_settings_adopt_what_they_name(
     changed = dict(NARROWER[setting])
     if "url" in changed:
         changed["url"] = server.url.replace("/0", "/5")
-    watched = watch(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url} | changed]}))
+    watched = open_sources(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url} | changed]}))
     try:
         for backend in watched.backends["main"]:
             monkeypatch.setattr(
@@ -426,7 +426,9 @@ def test_a_queue_that_bears_its_prefix_is_adopted(server: EmbeddedRedis, redis_c
     """By the name that the settings know it by, whatever it was called beside another one of that name."""
     bull(redis_client, "mail")
     redis_client.hset("shop:mail:meta", "version", "bullmq:5.0.0")
-    watched = watch(load(environ={}, keywords={"sources": [{"name": "main", "url": server.url, "queues": ["mail"]}]}))
+    watched = open_sources(
+        load(environ={}, keywords={"sources": [{"name": "main", "url": server.url, "queues": ["mail"]}]})
+    )
     try:
         one = Sampler(watched, 2.0, "one")
         wait_until(lambda: len(one.sample().queues) == 2, what="both queues")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from ...backends.actions import Action, JobRef
 from ...backends.base import Backend
-from ...backends.unreadable_data import foreseen
+from ...backends.unreadable_data import data_errors_foreseen
 from ...dead_letters.group_jobs import UnreadList, unread_line
 from ...errors import NotFound
 from ...model import Job, JobPage, JobQuery, QueueStats, State
@@ -79,7 +79,7 @@ def preview(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: i
     unread: list[str] = []
     for place in spec.places:
         backend = backend_of(place.ref.source, place.ref.backend)
-        with foreseen(_jobs_of(place)):
+        with data_errors_foreseen(_jobs_of(place)):
             page = backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
         total += page.total or 0
         exact = exact and page.total is not None and not page.at_least
@@ -106,7 +106,7 @@ def _unread(place: JobListRef, page: JobPage) -> list[str]:
 def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
     """The same, asked. Cost: that of a page with one job."""
     try:
-        with foreseen(_jobs_of(place)):
+        with data_errors_foreseen(_jobs_of(place)):
             return _unread(
                 place, backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=1))
             )
@@ -222,7 +222,7 @@ def _pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
     while True:
         query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
         try:
-            with metered() as meter, foreseen(_jobs_of(place)):
+            with metered() as meter, data_errors_foreseen(_jobs_of(place)):
                 picks = backend.list_job_refs(place.ref, query)
         except NotFound:
             if at == 0:

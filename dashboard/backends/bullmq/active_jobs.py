@@ -14,7 +14,7 @@ from ...model import QueueRef, Work
 from ...sources.source import Argument, Command, Reply, Source
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable, text
-from ..unreadable_data import readable
+from ..unreadable_data import decode_or
 from . import keys, without_lua
 from .job_decoding import JobFields
 from .stats import QUEUES_PER_CALL
@@ -45,12 +45,12 @@ class ActiveJobs:
     jobs: tuple[RunningJob, ...] = ()
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether all of them were read."""
         return len(self.jobs) >= self.total
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[list[ActiveJobs], Reply]:
+def read_active_jobs(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[list[ActiveJobs], Reply]:
     """(what runs in each queue, in the order of `refs`; the reply to CLIENT LIST).
 
     Cost: 1 round trip where scripts are permitted, else 3.
@@ -60,24 +60,24 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[li
     calls: list[list[Argument]] = [
         [IN_ALL * len(chunk) // len(refs), PER_QUEUE, *(ref.key for ref in chunk)] for chunk in chunks
     ]
-    answered = scripts.run(_script(), calls, also=[clients])
+    answered = scripts.run(_load_script(), calls, also=[clients])
     if answered is None:
-        return _plain(source, refs, clients)
+        return _read_without_lua(source, refs, clients)
     found: list[ActiveJobs] = []
     for chunk, reply in zip(chunks, answered[0], strict=True):
         if isinstance(reply, NoPermissionError):
             raise source.forbidden(reply)
         rows = reply if isinstance(reply, list) else [[reply]] * len(chunk)
-        found += [_active(ref, row) for ref, row in zip(chunk, rows, strict=True)]
+        found += [_parse_active_jobs(ref, row) for ref, row in zip(chunk, rows, strict=True)]
     return found, answered[1][0]
 
 
 @cache
-def _script() -> str:
-    return keys.script("workers")
+def _load_script() -> str:
+    return keys.load_script("workers")
 
 
-def _plain(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[list[ActiveJobs], Reply]:
+def _read_without_lua(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[list[ActiveJobs], Reply]:
     each = max(1, min(PER_QUEUE, IN_ALL // max(1, len(refs))))
     commands: list[Command] = [("LLEN", f"{ref.key}:active") for ref in refs]
     commands += [("LRANGE", f"{ref.key}:active", -each, -1) for ref in refs]
@@ -86,30 +86,33 @@ def _plain(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[
     found = [(n, job_id) for n, some in enumerate(ids) if isinstance(some, list) for job_id in reversed(some)]
     hashes = [f"{refs[n].key}:".encode("utf-8", "surrogateescape") + job_id for n, job_id in found]
     locks: list[Command] = [("GETRANGE", key + b":lock", 0, SHORT_BYTES - 1) for key in hashes]
-    values, tokens = without_lua.fields(source, hashes, dict.fromkeys(NAMES, SHORT_BYTES), locks)
+    values, tokens = without_lua.read_fields(source, hashes, dict.fromkeys(NAMES, SHORT_BYTES), locks)
     rows: list[list[Reply]] = [[total] for total in totals]
     for (n, job_id), row, token in zip(found, values, tokens, strict=True):
         rows[n].append([job_id, row, token or None])
-    return [_active(ref, row) for ref, row in zip(refs, rows, strict=True)], listed
+    return [_parse_active_jobs(ref, row) for ref, row in zip(refs, rows, strict=True)], listed
 
 
-def _active(ref: QueueRef, row: Sequence[Reply]) -> ActiveJobs:
+def _parse_active_jobs(ref: QueueRef, row: Sequence[Reply]) -> ActiveJobs:
     total, *jobs = row
     if not isinstance(total, int):
         return ActiveJobs(total=0)
     return ActiveJobs(
-        total=total, jobs=tuple(readable(partial(_running, ref, *job), partial(_bare, ref, job)) for job in jobs)
+        total=total,
+        jobs=tuple(
+            decode_or(partial(_parse_running_job, ref, *job), partial(_job_with_problem, ref, job)) for job in jobs
+        ),
     )
 
 
-def _bare(ref: QueueRef, job: Sequence[Reply], why: str) -> RunningJob:
+def _job_with_problem(ref: QueueRef, job: Sequence[Reply], why: str) -> RunningJob:
     """A running job of which no more than its id is known."""
     del why
     job_id = job[0] if job and isinstance(job[0], bytes) else b""
     return RunningJob(work=Work(job_id=text(job_id), queue=ref.name, ref=ref), worker=None, holder=None)
 
 
-def _running(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> RunningJob:
+def _parse_running_job(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> RunningJob:
     known = values if isinstance(values, list) else [None] * len(NAMES)
     fields = JobFields(dict(zip(NAMES, known, strict=True)))
     work = Work(
@@ -119,10 +122,10 @@ def _running(ref: QueueRef, job_id: bytes, values: Reply, token: Reply) -> Runni
         ref=ref,
         started_at=fields.instant("processedOn"),
     )
-    return RunningJob(work=work, worker=fields.text("pb", 200), holder=_holder(token))
+    return RunningJob(work=work, worker=fields.text("pb", 200), holder=_holder_of_lock(token))
 
 
-def _holder(token: Reply) -> str | None:
+def _holder_of_lock(token: Reply) -> str | None:
     if token is None:
         return None
     raw = printable(token, 200) if isinstance(token, bytes) else ""

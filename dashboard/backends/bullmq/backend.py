@@ -65,14 +65,14 @@ class BullMQ(Backend):
         self._scripts = Scripts(source)
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
-        found, following = discovery.step(self.source, cursor or 0, budget, self.settings.prefixes)
+        found, following = discovery.discover_step(self.source, cursor or 0, budget, self.settings.prefixes)
         named = [keys.QueueKey(self._default_prefix, name) for name in self.named_queues()] if cursor is None else []
         refs = tuple(self._ref(queue) for queue in dict.fromkeys((*named, *found)) if self.includes_queue(queue.queue))
         return Discovery(refs, complete=following == 0, cursor=following)
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
         prefixes = self.settings.prefixes
-        queue = keys.split(ref.key, prefixes) if ref.name == ref.key else keys.of(ref)
+        queue = keys.split_key(ref.key, prefixes) if ref.name == ref.key else keys.key_of(ref)
         if queue is None or (prefixes and queue.prefix not in prefixes) or not self.includes_queue(queue.queue):
             return None
         return self._ref(queue)
@@ -91,17 +91,17 @@ class BullMQ(Backend):
         ]
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return stats.read(self.source, self._scripts, refs)
+        return stats.read_stats(self.source, self._scripts, refs)
 
     def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        return stats.read(self.source, self._scripts, refs, seen)
+        return stats.read_stats(self.source, self._scripts, refs, seen)
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return rates.read(self.source, self._scripts, refs, cursor or {})
+        return rates.read_flow(self.source, self._scripts, refs, cursor or {})
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         self._check(query)
-        return jobs.read(self.source, self._scripts, ref, query)
+        return jobs.list_jobs(self.source, self._scripts, ref, query)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         self._check(query)
@@ -114,7 +114,7 @@ class BullMQ(Backend):
             raise Unsupported(f"BullMQ has no list {query.native!r} of {query.state.value} jobs.")
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        job = job_detail.read(self.source, self._scripts, ref, job_id)
+        job = job_detail.read_job(self.source, self._scripts, ref, job_id)
         if job is None:
             raise NotFound(
                 f"There is no job {job_id[:200]!r} in {ref.name!r}.",
@@ -124,15 +124,15 @@ class BullMQ(Backend):
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         """As the contract says; 3 round trips where scripts are not permitted. See workers.py for what is told."""
-        return workers.read(self.source, self._scripts, refs)
+        return workers.list_workers(self.source, self._scripts, refs)
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """As the contract says; 3 round trips where scripts are not permitted."""
-        return schedules.read(self.source, self._scripts, refs)
+        return schedules.list_schedules(self.source, self._scripts, refs)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         self._check(query)
-        return jobs.picks(self.source, self._scripts, ref, query)
+        return jobs.list_job_refs(self.source, self._scripts, ref, query)
 
     def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
@@ -140,22 +140,22 @@ class BullMQ(Backend):
         offered = (*self.job_actions.get(state, ()), *self.abandoned_actions.get(state, ()))
         if action is Action.DELETE or action not in offered:
             return super().act_on_jobs(ref, action, state, picks, wishes)
-        return dispatch.act(self.source, ref, action, state, picks, wishes)
+        return dispatch.act_on_jobs(self.source, ref, action, state, picks, wishes)
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return dispatch.take(self.source, ref, state, picks)
+        return dispatch.backup_jobs(self.source, ref, state, picks)
 
     def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.delete(self.source, ref, state, kept)
+        return dispatch.delete_jobs(self.source, ref, state, kept)
 
     def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return dispatch.take(self.source, ref, None, picks)
+        return dispatch.backup_jobs(self.source, ref, None, picks)
 
     def delete_unlisted_jobs(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.delete(self.source, ref, None, kept)
+        return dispatch.delete_jobs(self.source, ref, None, kept)
 
     def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.restore(self.source, ref, kept)
+        return dispatch.restore_jobs(self.source, ref, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         return dispatch.on_queue(self.source, ref, action)
@@ -164,7 +164,7 @@ class BullMQ(Backend):
         return dispatch.on_schedule(self.source, schedule, action)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        found = {key.prefix for ref in refs if (key := keys.of(ref)) is not None} or {keys.DEFAULT_PREFIX}
+        found = {key.prefix for ref in refs if (key := keys.key_of(ref)) is not None} or {keys.DEFAULT_PREFIX}
         return tuple(f"{key_pattern(prefix)}:*" for prefix in sorted(found))
 
     def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ class BullMQ(Backend):
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""
         replies = self.source.batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
-        return tuple(sorted({version for reply in replies if (version := keys.version(reply))}))
+        return tuple(sorted({version for reply in replies if (version := keys.parse_version(reply))}))
 
     def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
         """As the contract says: Bull and BullMQ up to 4 let a colon stand in a queue's name as well as in a prefix."""

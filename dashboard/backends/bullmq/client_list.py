@@ -24,20 +24,20 @@ class ConnectionCounts(NamedTuple):
     named: Counter[str]
     waiting: Counter[str]
 
-    def workers(self, names: tuple[str, str]) -> int:
+    def count_workers(self, names: tuple[str, str]) -> int:
         """How many workers a queue has, by `keys.worker_names`."""
         node, python = names
         return self.named.get(node, 0) + (self.waiting.get(python) or min(1, self.named.get(python, 0)))
 
 
-def counted(clients: Reply, database: int) -> ConnectionCounts | None:
+def count_connections(clients: Reply, database: int) -> ConnectionCounts | None:
     """What CLIENT LIST tells of the workers on `database`; None when it is not permitted."""
     if not isinstance(clients, bytes):
         return None
     named: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
     for line in clients.decode("utf-8", "surrogateescape").splitlines():
-        fields = _fields(line)
+        fields = _parse_fields(line)
         if _is_worker(fields, database):
             name = fields["name"].partition(":w:")[0]
             named[name] += 1
@@ -59,7 +59,7 @@ class WorkerConnection:
     library: str | None  # the client library's name and version, where it tells them (Redis 7.2)
 
     @property
-    def worker(self) -> str | None:
+    def worker_name(self) -> str | None:
         """The worker's own name, where it has one."""
         return self.name.partition(":w:")[2] or None
 
@@ -76,11 +76,11 @@ class WorkerConnections:
         self._by_base: dict[str, list[WorkerConnection]] = {}
         listed = clients.decode("utf-8", "surrogateescape") if isinstance(clients, bytes) else ""
         for line in listed.splitlines():
-            fields = _fields(line)
+            fields = _parse_fields(line)
             if _is_worker(fields, database):
-                self._by_base.setdefault(fields["name"].partition(":w:")[0], []).append(_connection(fields))
+                self._by_base.setdefault(fields["name"].partition(":w:")[0], []).append(_parse_connection(fields))
 
-    def of(self, key: keys.QueueKey) -> list[tuple[WorkerConnection, str]]:
+    def connections_of(self, key: keys.QueueKey) -> list[tuple[WorkerConnection, str]]:
         """(one connection per worker, the language of its library) of a queue."""
         node, python = (self._by_base.get(base, []) for base in keys.worker_names(key))
         return [*((one, "Node") for one in node), *((one, "Python") for one in _one_each(python))]
@@ -91,7 +91,7 @@ def _one_each(connections: Sequence[WorkerConnection]) -> Sequence[WorkerConnect
     return [one for one in connections if one.command == WAITING] or connections[:1]
 
 
-def _fields(line: str) -> dict[str, str]:
+def _parse_fields(line: str) -> dict[str, str]:
     """What a line of CLIENT LIST says; a name has no spaces, and of a field that is there twice the first counts."""
     return dict(part.split("=", 1) for part in reversed(line.split(" ")) if "=" in part)
 
@@ -101,19 +101,19 @@ def _is_worker(fields: Mapping[str, str], database: int) -> bool:
     return ":" in fields.get("name", "")[1:-1] and fields.get("db") == str(database) and "cmd" in fields
 
 
-def _connection(fields: Mapping[str, str]) -> WorkerConnection:
+def _parse_connection(fields: Mapping[str, str]) -> WorkerConnection:
     library = " ".join(fields[name] for name in ("lib-name", "lib-ver") if fields.get(name))
     return WorkerConnection(
         client_id=fields.get("id", ""),
         name=fields["name"],
         address=fields.get("addr", ""),
-        age_s=_seconds(fields.get("age")),
-        idle_s=_seconds(fields.get("idle")),
+        age_s=_parse_seconds(fields.get("age")),
+        idle_s=_parse_seconds(fields.get("idle")),
         blocked="b" in fields.get("flags", ""),
         command=fields.get("cmd", ""),
         library=library or None,
     )
 
 
-def _seconds(value: str | None) -> int:
+def _parse_seconds(value: str | None) -> int:
     return int(value) if value is not None and value.isdecimal() and len(value) < 12 else 0

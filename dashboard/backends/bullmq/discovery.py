@@ -30,26 +30,28 @@ BULL_SIGNS = (
 )
 
 
-def step(source: Source, cursor: int, budget: Budget, prefixes: Sequence[str]) -> tuple[list[keys.QueueKey], int]:
+def discover_step(
+    source: Source, cursor: int, budget: Budget, prefixes: Sequence[str]
+) -> tuple[list[keys.QueueKey], int]:
     """The queues among the next stretch of keys, and where to go on; 0 = all has been seen.
 
     Cost: as many round trips as `budget` allows, and 1 to look at what was found.
     """
     # Long patterns have crashed Redis: a longer prefix is told here, of all keys.
-    alone = len(prefixes) == 1 and len(_escaped(prefixes[0])) <= GLOB_LIMIT
-    pattern = f"{_escaped(prefixes[0])}:{ENDING}" if alone else ENDING
+    alone = len(prefixes) == 1 and len(_escape_pattern(prefixes[0])) <= GLOB_LIMIT
+    pattern = f"{_escape_pattern(prefixes[0])}:{ENDING}" if alone else ENDING
     found, cursor = scan_step(source, cursor, budget, match=pattern)
     names = dict.fromkeys(text(key) for key in found)
     bullmq = [name.removesuffix(":meta") for name in names if name.endswith(":meta")]
     bull = [name.removesuffix(":id") for name in names if name.endswith(":id")]
     return [
         queue
-        for base in confirmed(source, bullmq, bull)
-        if (queue := _queue(base, prefixes)) and _wanted(queue, prefixes)
+        for base in confirm_queues(source, bullmq, bull)
+        if (queue := _queue_of_key(base, prefixes)) and _is_wanted(queue, prefixes)
     ], cursor
 
 
-def confirmed(source: Source, bullmq: Sequence[str], bull: Sequence[str]) -> list[str]:
+def confirm_queues(source: Source, bullmq: Sequence[str], bull: Sequence[str]) -> list[str]:
     """Those of the key bases that really are queues; a job or a scheduler may be called `meta` too."""
     metas = list(dict.fromkeys((*bullmq, *bull)))
     commands = [("HSTRLEN", f"{base}:meta", field) for base in metas for field in ("opts.maxLenEvents", "version")]
@@ -67,15 +69,15 @@ def _is_bull(replies: Sequence[Reply]) -> bool:
     return not any(isinstance(reply, ResponseError) for reply in replies) and any(replies)
 
 
-def _queue(base: str, prefixes: Sequence[str]) -> keys.QueueKey | None:
-    queue = keys.split(base, prefixes)
+def _queue_of_key(base: str, prefixes: Sequence[str]) -> keys.QueueKey | None:
+    queue = keys.split_key(base, prefixes)
     # `<prefix>::relay:*` is messaging of 6.x, no queue.
     return None if queue is None or queue.queue.startswith(":relay:") or "::relay" in queue.prefix else queue
 
 
-def _wanted(queue: keys.QueueKey, prefixes: Iterable[str]) -> bool:
+def _is_wanted(queue: keys.QueueKey, prefixes: Iterable[str]) -> bool:
     return not prefixes or queue.prefix in prefixes
 
 
-def _escaped(prefix: str) -> str:
+def _escape_pattern(prefix: str) -> str:
     return _SIGNS.sub(r"\\\1", prefix)

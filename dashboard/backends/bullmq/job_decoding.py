@@ -46,10 +46,10 @@ class JobFields:
         value = self.bytes_of(name)
         return printable(value, limit) if value else None
 
-    def whole(self, name: str) -> int | None:
+    def integer(self, name: str) -> int | None:
         """A whole number."""
         value = self.bytes_of(name)
-        number = keys.whole(value)
+        number = keys.parse_integer(value)
         if value and number is None:
             self.troubles.append(f"{name} is no number")
         return number
@@ -57,7 +57,7 @@ class JobFields:
     def instant(self, name: str) -> datetime | None:
         """A moment, written in ms since 1970."""
         value = self.bytes_of(name)
-        moment = instant(keys.seconds(value))
+        moment = instant(keys.parse_seconds(value))
         if value and moment is None and value != b"0":
             self.troubles.append(f"{name} is no time")
         return moment
@@ -82,7 +82,7 @@ class JobFields:
         """
         for name in ("atm", "attemptsMade"):
             if self.raw.get(name) is not None:
-                tries = self.whole(name)
+                tries = self.integer(name)
                 return tries if tries is None or tries >= 0 else None
         return 0 if any(self.raw.get(name) is not None for name in ("timestamp", "name")) else None
 
@@ -110,7 +110,7 @@ def max_attempts(options: Mapping[str, Any] | None) -> int | None:
     return max(1, attempts) if isinstance(attempts, int) and not isinstance(attempts, bool) else None
 
 
-def error(reason: str | None, stack: str | None = None) -> JobError | None:
+def parse_error(reason: str | None, stack: str | None = None) -> JobError | None:
     """The failure behind `failedReason`, which is plain text; the name of a class is only in the stack."""
     if not reason and not stack:
         return None
@@ -126,7 +126,7 @@ def error(reason: str | None, stack: str | None = None) -> JobError | None:
     return JobError(class_name=class_name, message=reason or None, stack=stack)
 
 
-def stacks(raw: bytes | None) -> tuple[str, ...]:
+def parse_stacks(raw: bytes | None) -> tuple[str, ...]:
     """The stacks of a job's failed tries, oldest first: `stacktrace` is a JSON array of texts; () when it is not."""
     if not raw:
         return ()
@@ -155,13 +155,13 @@ def newest_stack(raw: bytes | None) -> str | None:
     return of_decoded(found) if found else None
 
 
-def missing(values: Reply) -> bool:
+def is_missing(values: Reply) -> bool:
     """Whether a hash held none of the fields that were asked for, so that it is gone."""
     return isinstance(values, list) and not any(value is not None for value in values)
 
 
-def problem(values: Reply) -> str | None:
+def find_problem(values: Reply) -> str | None:
     """What is wrong with a whole hash; None when it can be read."""
     if isinstance(values, ResponseError):
         return "its key has the wrong type" if "WRONGTYPE" in str(values) else printable(str(values), 200)
-    return "its data is gone, only its id is left" if missing(values) else None
+    return "its data is gone, only its id is left" if is_missing(values) else None

@@ -17,7 +17,7 @@ from ..bounded_reads import read_plainly
 from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
 from . import keys
-from .job_decoding import MESSAGE_LIMIT, JobFields, error, max_attempts, problem, stacks
+from .job_decoding import MESSAGE_LIMIT, JobFields, find_problem, max_attempts, parse_error, parse_stacks
 
 SMALL = (
     *("name", "timestamp", "processedOn", "finishedOn", "delay", "priority", "atm", "attemptsMade", "ats", "stc"),
@@ -51,31 +51,31 @@ class JobData(NamedTuple):
     links: list[tuple[bytes, int | None, list[bytes]]]
 
 
-def read(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Job | None:
+def read_job(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Job | None:
     """The job, None when there is none. Cost: 1 round trip where scripts are permitted, else 3."""
-    found = _found(source, scripts, ref, job_id)
+    found = _read_job_data(source, scripts, ref, job_id)
     if isinstance(found, NoPermissionError):
         raise source.forbidden(found)
     if isinstance(found, ResponseError):
-        wrong = problem(found)
+        wrong = find_problem(found)
         # Keys of the queue itself (`wait`, `meta`) are no jobs, though their names have the same form.
         if job_id in keys.RESERVED:
             return None
         return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, problem=wrong)
     listed = found.place is not None or any(score is not None for score in found.scores)
-    if job_id in keys.RESERVED or (problem(found.small) and not listed):
+    if job_id in keys.RESERVED or (find_problem(found.small) and not listed):
         return None
-    return _job(ref, job_id, found)
+    return _build_job(ref, job_id, found)
 
 
 @cache
-def _script() -> str:
-    return keys.script("job")
+def _load_script() -> str:
+    return keys.load_script("job")
 
 
-def _found(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> JobData | ResponseError:
+def _read_job_data(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> JobData | ResponseError:
     answered = scripts.run(
-        _script(),
+        _load_script(),
         [
             (
                 *(ref.key, job_id, json.dumps(SMALL), SMALL_LIMIT_BYTES),
@@ -84,12 +84,12 @@ def _found(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> JobD
         ],
     )
     if answered is None:
-        return _plain(source, ref, job_id)
+        return _read_without_lua(source, ref, job_id)
     reply = answered[0][0]
     return reply if isinstance(reply, ResponseError) else JobData(*reply)
 
 
-def _plain(source: Source, ref: QueueRef, job_id: str) -> JobData | ResponseError:
+def _read_without_lua(source: Source, ref: QueueRef, job_id: str) -> JobData | ResponseError:
     """The same by plain commands, for a user without scripts; a value too long to be cut on the server stays there."""
     key = f"{ref.key}:{job_id}"
     lists = ("active", "wait", "paused")
@@ -108,12 +108,12 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> JobData | ResponseErro
     sizes = [next(replies) for _ in (*SMALL, *BIG)]
     if isinstance(sizes[0], ResponseError):
         return sizes[0]
-    scores = [_sound(next(replies)) for _ in SETS]
+    scores = [_without_error(next(replies)) for _ in SETS]
     locked = next(replies)
-    positions = [_sound(next(replies)) for _ in lists]
-    lengths = [_sound(next(replies)) for _ in lists]
-    rank = _sound(next(replies))
-    log_total, *link_totals = (_sound(reply) for reply in replies)
+    positions = [_without_error(next(replies)) for _ in lists]
+    lengths = [_without_error(next(replies)) for _ in lists]
+    rank = _without_error(next(replies))
+    log_total, *link_totals = (_without_error(reply) for reply in replies)
     names = [
         name
         for name, size in zip((*SMALL, *BIG), sizes, strict=True)
@@ -162,20 +162,20 @@ def _plain(source: Source, ref: QueueRef, job_id: str) -> JobData | ResponseErro
     )
 
 
-def _sound(reply: Reply) -> Reply:
+def _without_error(reply: Reply) -> Reply:
     return None if isinstance(reply, ResponseError) else reply
 
 
-def _job(ref: QueueRef, job_id: str, found: JobData) -> Job:
+def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
     fields = JobFields(dict(zip(SMALL, found.small, strict=True)))
-    native, score = _native(found)
+    native, score = _find_list(found)
     state = keys.BY_NATIVE[native].state if native else None
-    payload, result, stack = (_big(value) for value in found.big)
-    traces = stacks(_bytes(found.big[2]))
+    payload, result, stack = (_long_payload(value) for value in found.big)
+    traces = parse_stacks(_bytes_or_none(found.big[2]))
     options = fields.options()
     raw_options = fields.bytes_of("opts")
-    children, children_total = _children(ref, found.links)
-    troubles = list(_troubles(found, state))
+    children, children_total = _child_links(ref, found.links)
+    troubles = list(_find_problems(found, state))
     return Job(
         id=job_id,
         source=ref.source,
@@ -191,28 +191,28 @@ def _job(ref: QueueRef, job_id: str, found: JobData) -> Job:
         finished_at=fields.instant("finishedOn"),
         attempts=fields.attempts,
         max_attempts=max_attempts(options),
-        priority=fields.whole("priority") or None,
+        priority=fields.integer("priority") or None,
         progress=fields.progress,
         worker=fields.text("pb", 200),
-        error=error(
+        error=parse_error(
             fields.text("failedReason", MESSAGE_LIMIT * 5), traces[-1] if traces else stack.text if stack else None
         ),
         payload=payload or Payload(kind="missing", text=""),
         options=json_payload(raw_options) if raw_options else None,
         result=result,
-        timeline=_timeline(fields, options, native, score),
-        parent=_parent(ref, fields),
+        timeline=_build_timeline(fields, options, native, score),
+        parent=_parent_link(ref, fields),
         children=children,
         children_total=children_total,
         logs=tuple(printable(row, 4096) for row in found.logs[0]),
         logs_total=found.logs[1],
-        facts=tuple(_facts(fields, found, len(traces))),
+        facts=tuple(_list_facts(fields, found, len(traces))),
         problem="; ".join(dict.fromkeys((*troubles, *fields.troubles))) or None,
         abandoned=not found.locked and (state is None or state is State.ACTIVE),
     )
 
 
-def _native(found: JobData) -> tuple[str | None, bytes | None]:
+def _find_list(found: JobData) -> tuple[str | None, bytes | None]:
     """The list that holds the job, and its score there; (None, None) when none does."""
     for name, score in zip(SETS, found.scores, strict=True):
         if score is not None:
@@ -222,11 +222,11 @@ def _native(found: JobData) -> tuple[str | None, bytes | None]:
     return ("active", None) if found.locked else (None, None)
 
 
-def _bytes(value: Reply) -> bytes | None:
+def _bytes_or_none(value: Reply) -> bytes | None:
     return value[0] if isinstance(value, list) and isinstance(value[0], bytes) else None
 
 
-def _big(value: Reply) -> Payload | None:
+def _long_payload(value: Reply) -> Payload | None:
     """A long value as far as it was read; None when the job has none."""
     if not isinstance(value, list):
         return None
@@ -236,8 +236,8 @@ def _big(value: Reply) -> Payload | None:
     return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to be shown")
 
 
-def _troubles(found: JobData, state: State | None) -> Iterable[str]:
-    gone = problem(found.small)
+def _find_problems(found: JobData, state: State | None) -> Iterable[str]:
+    gone = find_problem(found.small)
     if gone:
         yield gone
     elif state is None:
@@ -250,7 +250,7 @@ def _troubles(found: JobData, state: State | None) -> Iterable[str]:
         yield "no worker holds its lock: its worker died or hangs"
 
 
-def _timeline(
+def _build_timeline(
     fields: JobFields, options: Mapping[str, Any] | None, native: str | None, score: bytes | None
 ) -> tuple[TimelineEvent, ...]:
     """What the hash and the lists keep of the job's life, oldest first: the last try only."""
@@ -266,7 +266,7 @@ def _timeline(
     if added and native != "delayed" and 0 < delay < 1e14:
         note(added + timedelta(milliseconds=delay), "due")
     # Since 5.0 tries are counted as they start; older versions and Bull each count something else.
-    tries = fields.whole("ats")
+    tries = fields.integer("ats")
     ended = native in ("completed", "failed")
     note(started, "started", f"try {tries}" if tries else None)
     reason = fields.text("failedReason", 200)
@@ -275,11 +275,11 @@ def _timeline(
     if native == "delayed":
         note(instant(keys.due_s(score)), "due", "next try" if fields.attempts else None)
     if native == "waiting-children":
-        note(instant(keys.seconds(score)), "waits for its children")
+        note(instant(keys.parse_seconds(score)), "waits for its children")
     return tuple(sorted(events, key=lambda entry: entry.at))
 
 
-def _parent(ref: QueueRef, fields: JobFields) -> JobLink | None:
+def _parent_link(ref: QueueRef, fields: JobFields) -> JobLink | None:
     raw = fields.bytes_of("parentKey")
     if not raw:
         return None
@@ -287,13 +287,13 @@ def _parent(ref: QueueRef, fields: JobFields) -> JobLink | None:
     key, job_id = own.get("queueKey"), own.get("id")
     # A key divides at any of its colons; what the child was given beside it is exact.
     if isinstance(key, str) and isinstance(job_id, str) and f"{key}:{job_id}" == text(raw):
-        queue = keys.split(key)
+        queue = keys.split_key(key)
         if queue is not None:
             return _link_to(ref, queue, job_id, None, None)
-    return _link(ref, raw, None, None)
+    return _build_link(ref, raw, None, None)
 
 
-def _children(
+def _child_links(
     ref: QueueRef, links: Sequence[tuple[bytes, int | None, list[bytes]]]
 ) -> tuple[tuple[JobLink, ...], int | None]:
     """(the children that are listed, at most LINKS of a kind; how many there are)."""
@@ -302,7 +302,7 @@ def _children(
         word = kind.decode()
         for member in members:
             native = "pending" if word == "dependencies" else word
-            children[member] = _link(ref, member, LINK_STATES[word], native)
+            children[member] = _build_link(ref, member, LINK_STATES[word], native)
     if any(total is None for _, total, _ in links):
         return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), None
     total = max(sum(total or 0 for _, total, _ in links), len(children))
@@ -313,7 +313,7 @@ def _children(
     ) or None
 
 
-def _link(ref: QueueRef, key: bytes, state: State | None, native: str | None) -> JobLink:
+def _build_link(ref: QueueRef, key: bytes, state: State | None, native: str | None) -> JobLink:
     target = keys.split_job(text(key))
     if target is None:
         return JobLink(id=text(key), queue="?", state=state, native_state=native)
@@ -330,10 +330,10 @@ def _link_to(ref: QueueRef, queue: keys.QueueKey, job_id: str, state: State | No
     )
 
 
-def _facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[tuple[str, str]]:
+def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[tuple[str, str]]:
     if found.place is not None and found.place[0] != b"active":
         yield "Place in line", f"{found.place[1]} before it" if found.place[1] else "next"
-    if (stalled := fields.whole("stc")) is not None and stalled:
+    if (stalled := fields.integer("stc")) is not None and stalled:
         yield "Stalled", f"{stalled} times"
     if scheduler := fields.text("rjk", 300):
         yield "Scheduler", scheduler

@@ -30,16 +30,18 @@ class JobRow(NamedTuple):
     texts: Sequence[Reply]  # of TEXTS alike, each with at most TEXT_LIMIT + 1 bytes; () when not asked for
 
 
-def read(source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], *, texts: bool = False) -> list[JobRow]:
+def read_job_rows(
+    source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], *, texts: bool = False
+) -> list[JobRow]:
     """A row per id, in order. Cost: 1 round trip where scripts are permitted, else 2."""
     if not ids:
         return []
     wanted = TEXTS if texts else ()
     head: list[Argument] = [json.dumps(ROW_FIELDS), ROW_LIMIT_BYTES, json.dumps(wanted), TEXT_LIMIT, TOUCH_BYTES]
     chunks = [ids[start : start + JOBS_PER_CALL] for start in range(0, len(ids), JOBS_PER_CALL)]
-    answered = scripts.run(_script(), [[*head, ref.key, *chunk] for chunk in chunks])
+    answered = scripts.run(_load_script(), [[*head, ref.key, *chunk] for chunk in chunks])
     if answered is None:
-        return _plain(source, ref, ids, wanted)
+        return _read_without_lua(source, ref, ids, wanted)
     return [
         JobRow(*row)
         for chunk, reply in zip(chunks, answered[0], strict=True)
@@ -48,15 +50,15 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], 
 
 
 @cache
-def _script() -> str:
-    return keys.script("rows")
+def _load_script() -> str:
+    return keys.load_script("rows")
 
 
-def _plain(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[str]) -> list[JobRow]:
+def _read_without_lua(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[str]) -> list[JobRow]:
     """The same by plain commands; a text too long to be told whole is left out."""
     base = f"{ref.key}:".encode("utf-8", "surrogateescape")
     names = {**dict.fromkeys(ROW_FIELDS, ROW_LIMIT_BYTES), **dict.fromkeys(texts, TEXT_LIMIT)}
-    found, locks = without_lua.fields(
+    found, locks = without_lua.read_fields(
         source, [base + job_id for job_id in ids], names, [("EXISTS", base + job_id + b":lock") for job_id in ids]
     )
     width = len(ROW_FIELDS)

@@ -17,10 +17,10 @@ from ..actions import JobRef
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable, text
 from ..payloads.search_text import ends, joined, of_json
-from ..unreadable_data import readable, searched_row
+from ..unreadable_data import decode_or, searched_row
 from . import job_rows, keys
-from .job_decoding import MESSAGE_LIMIT, ROW_FIELDS, JobFields, error, max_attempts, newest_stack, stacks
-from .job_decoding import problem as problem_of
+from .job_decoding import MESSAGE_LIMIT, ROW_FIELDS, JobFields, max_attempts, newest_stack, parse_error, parse_stacks
+from .job_decoding import find_problem as problem_of
 
 
 class ListedJob(NamedTuple):
@@ -32,12 +32,12 @@ class ListedJob(NamedTuple):
     unread: int | None = None  # how long its id is, which was too long to be read; 0 = not even that is known
 
 
-def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
+def list_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
     """The page. Cost: 2 round trips where scripts are permitted, else 4. Raises NotFound,
     BackendUnavailable.
     """
-    total, entries, problems = _listed(source, scripts, ref, query)
-    found = job_rows.read(source, scripts, ref, [entry.job_id for entry in entries])
+    total, entries, problems = _read_listed(source, scripts, ref, query)
+    found = job_rows.read_job_rows(source, scripts, ref, [entry.job_id for entry in entries])
     return JobPage(
         jobs=tuple(_row_job(ref, entry, row) for entry, row in zip(entries, found, strict=True)),
         page=query.page,
@@ -50,9 +50,9 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Jo
 
 
 def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Window:
-    """The same jobs with the text of their payload, failure and stacks. Cost and errors as `read`."""
-    total, entries, problems = _listed(source, scripts, ref, query)
-    found = job_rows.read(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
+    """The same jobs with the text of their payload, failure and stacks. Cost and errors as `read_job_rows`."""
+    total, entries, problems = _read_listed(source, scripts, ref, query)
+    found = job_rows.read_job_rows(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
     return Window(
         rows=tuple(_searched_row(_row_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
         total=total,
@@ -62,7 +62,7 @@ def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
     )
 
 
-def _listed(
+def _read_listed(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
 ) -> tuple[int | None, list[ListedJob], tuple[str, ...]]:
     """(how many jobs the lists of the state hold, the places of the page, which of the lists cannot be read).
@@ -70,7 +70,7 @@ def _listed(
     The number is that of the lists that can be read; None where these are empty and others cannot be read.
     """
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
-    sizes, entries, there = _entries(source, scripts, ref, query, lists)
+    sizes, entries, there = _read_entries(source, scripts, ref, query, lists)
     for size in sizes:
         if isinstance(size, NoPermissionError):
             raise source.forbidden(size)
@@ -91,10 +91,10 @@ def _listed(
 
 @cache
 def _page_script() -> str:
-    return keys.script("page")
+    return keys.load_script("page")
 
 
-def _entries(
+def _read_entries(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
 ) -> tuple[list[Reply], list[ListedJob], bool]:
     """The size of each list, the places of the page, and whether the queue is there."""
@@ -136,7 +136,7 @@ def _plain_entries(
         sizes[n] = size = size - skip
         if offset < size and left > 0:
             last = min(size, offset + left) - 1
-            commands.append(_range(f"{ref.key}:{entry.native}", entry, offset + skip, last + skip))
+            commands.append(_range_command(f"{ref.key}:{entry.native}", entry, offset + skip, last + skip))
             asked.append(entry)
             left -= last - offset + 1
             offset = 0
@@ -157,46 +157,48 @@ def _plain_entries(
     return sizes, entries, bool(there)
 
 
-def _range(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
+def _range_command(key: str, entry: keys.NativeList, first: int, last: int) -> Command:
     if entry.kind == "zset":
         return ("ZREVRANGE" if entry.from_tail else "ZRANGE", key, first, last, "WITHSCORES")
     return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
 
 
 def _searched_row(job: Job, row: job_rows.JobRow) -> Searched:
-    return searched_row(lambda: _searched(job, row), job)
+    return searched_row(lambda: _searchable_row(job, row), job)
 
 
-def _searched(job: Job, row: job_rows.JobRow) -> Searched:
+def _searchable_row(job: Job, row: job_rows.JobRow) -> Searched:
     """The row with the stack of its last failure, whose head tells the class of the error."""
-    stack = newest_stack(_bytes(row.texts[job_rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
+    stack = (
+        newest_stack(_bytes_or_none(row.texts[job_rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
+    )
     if stack is not None and job.error is not None:
-        told = error(job.error.message, stack)
+        told = parse_error(job.error.message, stack)
         class_name = told.class_name if told else None
         job = msgspec.structs.replace(job, error=msgspec.structs.replace(job.error, class_name=class_name))
-    return Searched(job=job, text=_text(row), stack=ends(stack))
+    return Searched(job=job, text=_text_of_row(row), stack=ends(stack))
 
 
-def _text(row: job_rows.JobRow) -> str:
-    data, trace = (_bytes(reply) for reply in row.texts) if row.texts else (None, None)
-    reason = _bytes(row.values[ROW_FIELDS.index("failedReason")]) if row.texts else None
-    failure = (printable(reason) if reason else "", *stacks(trace))
+def _text_of_row(row: job_rows.JobRow) -> str:
+    data, trace = (_bytes_or_none(reply) for reply in row.texts) if row.texts else (None, None)
+    reason = _bytes_or_none(row.values[ROW_FIELDS.index("failedReason")]) if row.texts else None
+    failure = (printable(reason) if reason else "", *parse_stacks(trace))
     return joined(of_json(data), "\n".join(filter(None, failure)))
 
 
-def _bytes(reply: Reply) -> bytes | None:
+def _bytes_or_none(reply: Reply) -> bytes | None:
     return reply if isinstance(reply, bytes) else None
 
 
-def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
     """Ids and stamps of a page, without those whose ids are too long to be read. Cost: 1 round trip, 2 without scripts.
 
     Where a list cannot be read its jobs are left out.
     """
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
-    _, entries, _ = _entries(source, scripts, ref, query, lists)
+    _, entries, _ = _read_entries(source, scripts, ref, query, lists)
     return [
-        JobRef(id=text(entry.job_id), stamp=_stamp(entry))
+        JobRef(id=text(entry.job_id), stamp=_version_of(entry))
         for entry in entries
         if entry.unread is None and (entry.native != "wait" or not entry.job_id.startswith(keys.MARKER))
     ]
@@ -206,7 +208,7 @@ def _row_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
     if entry.unread is not None:
         why = f"its id is {entry.unread} bytes long" if entry.unread else "the ids before it are very long"
         return _without_data(ref, entry, f"{why}: not read. Look at the list with redis-cli.")
-    return readable(lambda: _job(ref, entry, row), lambda why: _without_data(ref, entry, why))
+    return decode_or(lambda: _build_job(ref, entry, row), lambda why: _without_data(ref, entry, why))
 
 
 def _without_data(ref: QueueRef, entry: ListedJob, problem: str) -> Job:
@@ -216,14 +218,14 @@ def _without_data(ref: QueueRef, entry: ListedJob, problem: str) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=_stamp(entry),
+        stamp=_version_of(entry),
         state=keys.BY_NATIVE[entry.native].state,
         native_state=entry.native,
         problem=problem,
     )
 
 
-def _job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
+def _build_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
     values, locked, _ = row
     state = keys.BY_NATIVE[entry.native].state
     wrong = problem_of(values)
@@ -237,7 +239,7 @@ def _job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=_stamp(entry),
+        stamp=_version_of(entry),
         name=fields.text("name", 200),
         state=state,
         native_state=entry.native,
@@ -247,17 +249,17 @@ def _job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
         finished_at=fields.instant("finishedOn"),
         attempts=fields.attempts,
         max_attempts=max_attempts(options),
-        priority=fields.whole("priority") or None,
+        priority=fields.integer("priority") or None,
         progress=fields.progress,
         worker=fields.text("pb", 100),
-        error=error(fields.text("failedReason", MESSAGE_LIMIT)),
+        error=parse_error(fields.text("failedReason", MESSAGE_LIMIT)),
         problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
         abandoned=state is State.ACTIVE and not locked,
     )
     return job if not fields.troubles else _with_troubles(job, fields.troubles)
 
 
-def _stamp(entry: ListedJob) -> str | None:
+def _version_of(entry: ListedJob) -> str | None:
     """The score as Redis writes it: the time of an end or of a start, so that it tells two of one job apart."""
     return text(entry.score) if entry.score is not None else None
 

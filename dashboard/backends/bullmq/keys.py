@@ -74,7 +74,7 @@ class QueueKey:
         return f"{self.prefix}:{self.queue}"
 
 
-def split(key: str, prefixes: Iterable[str] = ()) -> QueueKey | None:
+def split_key(key: str, prefixes: Iterable[str] = ()) -> QueueKey | None:
     """The prefix and queue of `<prefix>:<queue>`; None when there is no colon.
 
     A key under one of `prefixes`, or under the default one, is divided there: Bull and BullMQ up to 4 allow colons in
@@ -87,11 +87,11 @@ def split(key: str, prefixes: Iterable[str] = ()) -> QueueKey | None:
     return QueueKey(prefix, queue) if colon and prefix and queue else None
 
 
-def of(ref: QueueRef) -> QueueKey | None:
+def key_of(ref: QueueRef) -> QueueKey | None:
     """The prefix and queue of a ref; None for one that is not of this library's making."""
     if ref.name != ref.key and ref.key.endswith(f":{ref.name}"):
         return QueueKey(ref.key[: -len(ref.name) - 1], ref.name)
-    return split(ref.key)
+    return split_key(ref.key)
 
 
 def split_job(key: str) -> tuple[QueueKey, str] | None:
@@ -99,10 +99,10 @@ def split_job(key: str) -> tuple[QueueKey, str] | None:
     # The next run of a scheduler is the one job whose id holds colons: `repeat:<scheduler>:<ms>`.
     head, repeat, tail = key.partition(":repeat:")
     if repeat:
-        queue = split(head)
+        queue = split_key(head)
         return (queue, f"repeat:{tail}") if queue else None
     head, _, job_id = key.rpartition(":")
-    queue = split(head)
+    queue = split_key(head)
     return (queue, job_id) if queue and job_id else None
 
 
@@ -115,7 +115,7 @@ def worker_names(key: QueueKey) -> tuple[str, str]:
 _NUMBER = re.compile(rb"-?\d{1,17}(\.\d{1,20})?(e[+-]?\d{1,3})?\Z")
 
 
-def number(raw: bytes | int | None) -> float | None:
+def parse_number(raw: bytes | int | None) -> float | None:
     """The number in `raw`; None for None and for anything else."""
     if isinstance(raw, int):
         return float(raw)
@@ -125,25 +125,25 @@ def number(raw: bytes | int | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def whole(raw: bytes | int | None) -> int | None:
-    """The number in `raw` without its fraction; None as `number`."""
-    value = number(raw)
+def parse_integer(raw: bytes | int | None) -> int | None:
+    """The number in `raw` without its fraction; None as `parse_number`."""
+    value = parse_number(raw)
     return None if value is None else int(value)
 
 
-def seconds(raw: bytes | int | None) -> float | None:
-    """Seconds since 1970 from the milliseconds that BullMQ writes; None as `number`."""
-    value = number(raw)
+def parse_seconds(raw: bytes | int | None) -> float | None:
+    """Seconds since 1970 from the milliseconds that BullMQ writes; None as `parse_number`."""
+    value = parse_number(raw)
     return None if value is None or value <= 0 else value / 1000
 
 
 def due_s(score: bytes | None) -> float | None:
     """When a delayed job is due, in seconds since 1970: the score is ms * 4096 and a place within that ms."""
-    value = number(score)
+    value = parse_number(score)
     return None if value is None else value / 4096 / 1000
 
 
-def version(raw: bytes | None) -> str | None:
+def parse_version(raw: bytes | None) -> str | None:
     """The library's version from `meta`, which holds `bullmq:6.7.0`; None when nobody wrote it."""
     if not isinstance(raw, bytes):
         return None
@@ -166,13 +166,13 @@ def read_only(raw: bytes | None) -> str | None:
     return f"This queue belongs to {shown or 'an unknown library'}; Queuedeck reads it but does not change it."
 
 
-def writing_script(name: str) -> str:
+def load_writing_script(name: str) -> str:
     """The text of a script in `lua/` that changes something, with the functions that all of them share before it."""
     folder = files(__package__).joinpath("lua")
     return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
 
 
-def script(name: str) -> str:
+def load_script(name: str) -> str:
     """The text of one of the scripts in `lua/`, with the functions that all of them share before it."""
     folder = files(__package__).joinpath("lua")
     texts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name)]

@@ -87,7 +87,7 @@ class FinishedSets(NamedTuple):
     dead_before: bool = False  # a job that failed earlier is kept
 
 
-def read(
+def read_flow(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], cursor: Mapping[str, EventCursor]
 ) -> tuple[FlowDelta, dict[str, EventCursor]]:
     """The flow of `refs` since `cursor`, and the next cursor. Cost: 1 round trip."""
@@ -99,15 +99,15 @@ def read(
             look = cursor.get(ref.key)
             call.extend((ref.key, look.last_id, look.at_ms) if look else (ref.key, "", ""))
         calls.append(call)
-    answered = scripts.run(_script(), calls)
+    answered = scripts.run(_load_script(), calls)
     if answered is None:
-        return _plain(source, refs, cursor)
+        return _read_without_lua(source, refs, cursor)
     flows: list[QueueFlow] = []
     following: dict[str, EventCursor] = {}
     for chunk, reply in zip(chunks, answered[0], strict=True):
         rows = reply if isinstance(reply, list) else [reply] * len(chunk)
         for ref, row in zip(chunk, rows, strict=True):
-            flow, look = _queue(ref.key, row, cursor.get(ref.key))
+            flow, look = _flow_of_queue(ref.key, row, cursor.get(ref.key))
             flows.append(flow)
             if look:
                 following[ref.key] = look
@@ -115,17 +115,17 @@ def read(
 
 
 @cache
-def _script() -> str:
-    return keys.script("flow")
+def _load_script() -> str:
+    return keys.load_script("flow")
 
 
-def _unknown(key: str, reason: str) -> QueueFlow:
+def _unknown_flow(key: str, reason: str) -> QueueFlow:
     return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
 
 
-def _queue(key: str, row: Reply, before: EventCursor | None) -> tuple[QueueFlow, EventCursor | None]:
+def _flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[QueueFlow, EventCursor | None]:
     if isinstance(row, ResponseError):
-        return _unknown(key, "the events of this queue cannot be read"), None
+        return _unknown_flow(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
         look = EventCursor(
             before.last_id, row, *before[2:]
@@ -140,28 +140,28 @@ def _queue(key: str, row: Reply, before: EventCursor | None) -> tuple[QueueFlow,
     added, unended, in_vain = row[14:]
     running = dict(before.started) if before else {}
     started, ended = started or (), ended or ()
-    times = [ms / 1000 for ms in runtimes or ()] + (_matched(running, ended) if ended else [])
+    times = [ms / 1000 for ms in runtimes or ()] + (_match_run_times(running, ended) if ended else [])
     running.update(zip(started[::2], started[1::2], strict=True))
-    last_id, running = last_id or (before.last_id if before else b""), _newest(running)
+    last_id, running = last_id or (before.last_id if before else b""), _newest_starts(running)
     former = (before.unsplit_at, before.untold_at) if before else (-math.inf, -math.inf)
-    left = _left(added, unended) if seen or length != 0 else None
+    left = _count_finished(added, unended) if seen or length != 0 else None
     look = EventCursor(
-        last_id, now, running, _gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before)
+        last_id, now, running, _newest_are_gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before)
     )
-    if not seen and length == 0 and not (before and before.last_id) and keys.whole(limit):
+    if not seen and length == 0 and not (before and before.last_id) and keys.parse_integer(limit):
         # BullMQ writes an event with each job that is added: no stream, no jobs yet.
         span_s = _span_s(since if before else now, now, before)
         return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
     if not seen and length == 0:
-        return _from_kept(key, _kept(kept), look, before, NO_EVENTS)
+        return _from_kept(key, _parse_finished(kept), look, before, NO_EVENTS)
     reason = None
     start = since
     if before is None:
         start, reason = _first_start(since, oldest_ms, seen, length, limit, now, more=bool(kept))
         if reason and not kept and now - start < SHORTEST_STREAM_S * 1000:
-            return _unknown(key, reason), look
+            return _unknown_flow(key, reason), look
     if kept:
-        sets = _kept(kept)
+        sets = _parse_finished(kept)
         if _are_all(sets, completed, dead, before) and sets.start_ms is not None and sets.start_ms <= since:
             completed, dead, start, reason = sets.completed, sets.dead, since, CUT_KEPT
         elif before is not None:
@@ -180,7 +180,7 @@ def _first_start(
     if more:
         return oldest_ms, FIRST_BUSY.format(span=span)
     # Nothing older is left: what came before was either trimmed or never was, and nothing is known of that time.
-    most = keys.whole(limit if isinstance(limit, bytes) else None)
+    most = keys.parse_integer(limit if isinstance(limit, bytes) else None)
     trimmed = length >= (DEFAULT_MAX_EVENTS if most is None else most)
     return oldest_ms, FIRST_TRIMMED.format(span=span) if trimmed else None
 
@@ -194,7 +194,7 @@ def _completed_by_ids(
     where all that failed are kept, or all that completed.
     """
     # That nothing older was dropped, and that none was lately of those of which an event tells, and these are some.
-    all_done, all_dead = (_stay(state, look) for state in ENDS)
+    all_done, all_dead = (_stays_listed(state, look) for state in ENDS)
     all_dead = all_dead and kept.dead_before and kept.dead_since >= dead >= ENOUGH
     all_done = (
         all_done
@@ -243,7 +243,7 @@ def _by_events(
         runtimes_s=tuple([time for time in times if time >= 0][:MAX_RUNTIMES]) if times else (),
         hidden=ENDS if untold else (State.DEAD,) if unsplit else (),
         ended=None if untold or not unsplit else completed + dead,
-        **_unlisted(look.gone),
+        **_unlisted_fields(look.gone),
     )
 
 
@@ -261,19 +261,19 @@ def _span_s(start_ms: float, now_ms: float, before: EventCursor | None) -> float
     return max(span_s, 0.001 if before else SHORTEST_SPAN_S)
 
 
-def _matched(running: dict[bytes, int], ended: Sequence[Any]) -> list[float]:
+def _match_run_times(running: dict[bytes, int], ended: Sequence[Any]) -> list[float]:
     """Run times of jobs that started before the last look and ended after it; they leave `running`."""
     pairs = zip(ended[::2], ended[1::2], strict=True)
     return [(end - start) / 1000 for job_id, end in pairs if (start := running.pop(job_id, None)) is not None]
 
 
-def _newest(running: dict[bytes, int]) -> dict[bytes, int]:
+def _newest_starts(running: dict[bytes, int]) -> dict[bytes, int]:
     if len(running) <= MAX_STARTED:
         return running
     return dict(sorted(running.items(), key=lambda item: item[1])[-MAX_STARTED:])
 
 
-def _gone(flags: Sequence[Reply] | None, before: EventCursor | None) -> tuple[bool, bool]:
+def _newest_are_gone(flags: Sequence[Reply] | None, before: EventCursor | None) -> tuple[bool, bool]:
     """Whether the newest job that completed, and that failed, is gone; where none ended since, as before."""
     old = before.gone if before else NOTHING_GONE
     if not flags:
@@ -290,42 +290,42 @@ def _gone_at(flags: Sequence[Reply] | None, now_ms: int, before: EventCursor | N
     return now_ms / 1000 if flags[2] else old[0], now_ms / 1000 if flags[3] else old[1]
 
 
-def _stay(state: State, look: EventCursor) -> bool:
+def _stays_listed(state: State, look: EventCursor) -> bool:
     """Whether of late no job of `state` was seen to be removed at once."""
     return look.at_ms / 1000 - look.gone_at[ENDS.index(state)] >= FLOW_WINDOW_S
 
 
 @cache
-def _unlisted(gone: tuple[bool, bool]) -> Mapping[str, Any]:
+def _unlisted_fields(gone: tuple[bool, bool]) -> Mapping[str, Any]:
     """The fields of a flow that say which lists are empty since the app keeps no such jobs."""
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
     return {"unlisted": states, "unlisted_reason": HIDDEN.get(states)}
 
 
-def _kept(replies: Sequence[Reply]) -> FinishedSets:
+def _parse_finished(replies: Sequence[Reply]) -> FinishedSets:
     completed, dead, start, added, unended, listed, opts, dead_since, dead_before = replies
     return FinishedSets(
-        completed=_int(completed),
-        dead=_int(dead),
-        start_ms=keys.number(start if isinstance(start, bytes) else None),
-        left=_left(added, unended),
-        listed=_int(listed),
-        removes=removes(opts) if isinstance(opts, bytes) else None,
-        dead_since=_int(dead_since),
+        completed=_parse_integer(completed),
+        dead=_parse_integer(dead),
+        start_ms=keys.parse_number(start if isinstance(start, bytes) else None),
+        left=_count_finished(added, unended),
+        listed=_parse_integer(listed),
+        removes=removal_flags(opts) if isinstance(opts, bytes) else None,
+        dead_since=_parse_integer(dead_since),
         dead_before=dead_before == 1,
     )
 
 
-def _left(added: Reply, unended: Reply) -> int | None:
-    count = keys.whole(added if isinstance(added, bytes) else None)
-    return None if count is None else count - _int(unended)
+def _count_finished(added: Reply, unended: Reply) -> int | None:
+    count = keys.parse_integer(added if isinstance(added, bytes) else None)
+    return None if count is None else count - _parse_integer(unended)
 
 
-def _int(reply: Reply) -> int:
+def _parse_integer(reply: Reply) -> int:
     return reply if isinstance(reply, int) else 0
 
 
-def removes(opts: bytes) -> tuple[bool, bool] | None:
+def removal_flags(opts: bytes) -> tuple[bool, bool] | None:
     """Whether a job with these options is removed at once when it has completed, and when it has failed.
 
     None where they cannot be read.
@@ -362,13 +362,13 @@ def _from_kept(
     gone = kept.removes or gone
     look = look._replace(balance=balance, left=kept.left, listed=kept.listed, gone=gone)
     if before is None and (kept.left is None or kept.left - kept.listed > SMALL_SHARE * kept.left):
-        return _unknown(key, REMOVED_BEFORE), look
+        return _unknown_flow(key, REMOVED_BEFORE), look
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
-    untraced = balance.hides(look.at_ms / 1000)
+    untraced = balance.hides_jobs(look.at_ms / 1000)
     hidden = (states or ENDS) if untraced else states if before is None else ()
     nothing = kept.start_ms is None and (before is None or kept.left is None)
     if nothing and not hidden:
-        return _unknown(key, NOTHING_KEPT), look
+        return _unknown_flow(key, NOTHING_KEPT), look
     start = before.at_ms if kept.start_ms is None and before else kept.start_ms
     why = (HIDDEN.get(states) or UNTRACED) if hidden else reason
     return QueueFlow(
@@ -391,7 +391,7 @@ _UNENDED = (
 )
 
 
-def _plain(
+def _read_without_lua(
     source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, EventCursor]
 ) -> tuple[FlowDelta, dict[str, EventCursor]]:
     """The same by plain commands: the events carry return values of any size, so they are left alone. 2 round trips."""
@@ -412,10 +412,10 @@ def _plain(
     for n, ref in enumerate(refs):
         head, added, *sizes = replies[n * width : (n + 1) * width]
         look = cursor.get(ref.key)
-        oldest = keys.whole(head[1]) if isinstance(head, list) and len(head) == 2 else None
+        oldest = keys.parse_integer(head[1]) if isinstance(head, list) and len(head) == 2 else None
         since = look.at_ms if look else now - int(FLOW_WINDOW_S * 1000)
         starts.append(None if oldest is None else max(since, oldest - 1))
-        lefts.append(_left(added, sum(_int(size) for size in sizes)))
+        lefts.append(_count_finished(added, sum(_parse_integer(size) for size in sizes)))
     counts = source.batch(
         [
             command
@@ -430,7 +430,7 @@ def _plain(
     flows: list[QueueFlow] = []
     looks: dict[str, EventCursor] = {}
     for n, ref in enumerate(refs):
-        completed, all_completed, dead, all_dead = map(_int, counts[n * 4 : n * 4 + 4])
+        completed, all_completed, dead, all_dead = map(_parse_integer, counts[n * 4 : n * 4 + 4])
         kept = FinishedSets(completed, dead, starts[n], left=lefts[n], listed=all_completed + all_dead)
         flow, looks[ref.key] = _from_kept(ref.key, kept, EventCursor(b"", now, {}), cursor.get(ref.key), NO_SCRIPTS)
         flows.append(flow)

@@ -27,7 +27,7 @@ class RepeatKey(NamedTuple):
     jobs: tuple[str, ...]
 
 
-def parse(member: str) -> RepeatKey | None:
+def parse_repeat_key(member: str) -> RepeatKey | None:
     """The parts of an id; None when it has another form."""
     match = _WITH_ZONE.match(member)
     if match is None or not _PATTERN.fullmatch(match["pattern"]):
@@ -43,9 +43,11 @@ def parse(member: str) -> RepeatKey | None:
         timezone=parts.get("zone") or None,
         pattern=None if every else parts["pattern"],
         every_ms=every,
-        jobs=tuple(f"repeat:{_md5(parts['name'] + job + _md5(member))}:" for job in (parts["job"], parts["job"] + ":")),
+        jobs=tuple(
+            f"repeat:{_md5_hex(parts['name'] + job + _md5_hex(member))}:" for job in (parts["job"], parts["job"] + ":")
+        ),
     )
 
 
-def _md5(text: str) -> str:
+def _md5_hex(text: str) -> str:
     return hashlib.md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

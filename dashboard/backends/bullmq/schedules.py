@@ -17,10 +17,10 @@ from ...sources.source import Argument, Command, Reply, Source
 from ..base import MAX_SCHEDULES
 from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable, text
-from ..unreadable_data import readable
+from ..unreadable_data import decode_or
 from . import keys, without_lua
-from .job_decoding import JobFields, missing, problem
-from .repeat_keys import RepeatKey, parse
+from .job_decoding import JobFields, find_problem, is_missing
+from .repeat_keys import RepeatKey, parse_repeat_key
 from .stats import QUEUES_PER_CALL
 
 FIELDS = ("name", "pattern", "tz", "every", "offset", "startDate", "endDate", "limit", "ic", "data")
@@ -62,19 +62,19 @@ class ScheduleRecord(NamedTuple):
     standing: str | None = None  # the list of the next run's job, "" = none; None where that is not known
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Schedule]:
+def list_schedules(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Schedule]:
     """The schedules of `refs`, soonest first, at most MAX_SCHEDULES.
 
     Cost: 2 round trips where scripts are permitted, else 3; 1 when there is none.
     """
-    rows = _lists(source, scripts, refs)
-    entries = [entry for ref, row in zip(refs, rows, strict=True) for entry in _entries(ref, row)]
-    hidden = [_hidden(ref) for ref, row in zip(refs, rows, strict=True) if _is_wrong_type(row)]
+    rows = _read_lists(source, scripts, refs)
+    entries = [entry for ref, row in zip(refs, rows, strict=True) for entry in _parse_entries(ref, row)]
+    hidden = [_hidden_row(ref) for ref, row in zip(refs, rows, strict=True) if _is_wrong_type(row)]
     entries.sort(key=lambda entry: (entry.next_ms is None, entry.next_ms, entry.ref.key, entry.member))
     entries = entries[:MAX_SCHEDULES]
     found = [
-        readable(partial(_schedule, entry, kept, source.now_s()), partial(_unreadable, entry))
-        for entry, kept in zip(entries, _kept(source, scripts, entries), strict=True)
+        decode_or(partial(_build_schedule, entry, kept, source.now_s()), partial(_unreadable_row, entry))
+        for entry, kept in zip(entries, _read_records(source, scripts, entries), strict=True)
     ]
     return [*found, *hidden][:MAX_SCHEDULES]
 
@@ -83,7 +83,7 @@ def _is_wrong_type(row: Reply) -> bool:
     return isinstance(row, ResponseError) and "WRONGTYPE" in str(row)
 
 
-def _hidden(ref: QueueRef) -> Schedule:
+def _hidden_row(ref: QueueRef) -> Schedule:
     """A row in the place of the schedules of a queue that a key of a wrong type hides."""
     return Schedule(
         id="repeat",
@@ -96,7 +96,7 @@ def _hidden(ref: QueueRef) -> Schedule:
     )
 
 
-def _unreadable(entry: ScheduleEntry, why: str) -> Schedule:
+def _unreadable_row(entry: ScheduleEntry, why: str) -> Schedule:
     ref = entry.ref
     return Schedule(
         id=text(entry.member),
@@ -110,16 +110,16 @@ def _unreadable(entry: ScheduleEntry, why: str) -> Schedule:
 
 
 @cache
-def _script(name: str) -> str:
-    return keys.script(name)
+def _load_script(name: str) -> str:
+    return keys.load_script(name)
 
 
-def _lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Reply]:
+def _read_lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Reply]:
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
     calls: list[list[Argument]] = [
         [MAX_SCHEDULES, ENTRIES_PER_CALL, FEW, *(ref.key for ref in chunk)] for chunk in chunks
     ]
-    answered = scripts.run(_script("repeats"), calls)
+    answered = scripts.run(_load_script("repeats"), calls)
     if answered is None:
         each = max(FEW, min(MAX_SCHEDULES, ENTRIES_PER_CALL // max(1, len(refs))))
         return source.batch([("ZRANGE", f"{ref.key}:repeat", 0, each - 1, "WITHSCORES") for ref in refs])
@@ -131,15 +131,15 @@ def _lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[R
     return found
 
 
-def _entries(ref: QueueRef, row: Reply) -> Iterable[ScheduleEntry]:
+def _parse_entries(ref: QueueRef, row: Reply) -> Iterable[ScheduleEntry]:
     """The entries of one queue; none where the key has the wrong type."""
     pairs = zip(*[iter(row)] * 2, strict=True) if isinstance(row, list) else ()
     for member, score in pairs:
         short = member[:ID_LIMIT_BYTES]
-        yield ScheduleEntry(ref, short, keys.number(score), parse(text(short)))
+        yield ScheduleEntry(ref, short, keys.parse_number(score), parse_repeat_key(text(short)))
 
 
-def _kept(source: Source, scripts: Scripts, entries: Sequence[ScheduleEntry]) -> list[ScheduleRecord]:
+def _read_records(source: Source, scripts: Scripts, entries: Sequence[ScheduleEntry]) -> list[ScheduleRecord]:
     if not entries:
         return []
     head: list[Argument] = [json.dumps(FIELDS), json.dumps(JOB_FIELDS), LIMIT_BYTES]
@@ -151,64 +151,64 @@ def _kept(source: Source, scripts: Scripts, entries: Sequence[ScheduleEntry]) ->
             next_ms = "" if entry.next_ms is None else f"{entry.next_ms:.0f}"
             call += [entry.key, f"{entry.ref.key}:", next_ms, every, FIELDS.index("every") + 1, *entry.job_keys()]
         calls.append(call)
-    answered = scripts.run(_script("schedules"), calls)
+    answered = scripts.run(_load_script("schedules"), calls)
     if answered is None:
-        return _plain(source, entries)
+        return _read_without_lua(source, entries)
     found: list[ScheduleRecord] = []
     for call, reply in zip(calls, answered[0], strict=True):
         count = (len(call) - len(head)) // 8
         rows = reply if isinstance(reply, list) else [[reply, None, None, None]] * count
         found += [
-            ScheduleRecord(values, job[1] if job else None, bool(job), before, _word(where))
+            ScheduleRecord(values, job[1] if job else None, bool(job), before, _text_or_none(where))
             for values, job, before, where in rows
         ]
     return found
 
 
-def _plain(source: Source, entries: Sequence[ScheduleEntry]) -> list[ScheduleRecord]:
+def _read_without_lua(source: Source, entries: Sequence[ScheduleEntry]) -> list[ScheduleRecord]:
     """The same without the jobs of the next runs, of which is only told whether they are there."""
     jobs: list[Command] = [
-        ("EXISTS", *(_bytes(start) + b"%.0f" % (entry.next_ms or 0) for start in entry.job_keys() if start))
+        ("EXISTS", *(_to_bytes(start) + b"%.0f" % (entry.next_ms or 0) for start in entry.job_keys() if start))
         for entry in entries
     ]
     # After them the times once more: a worker may have gone on to the run after it.
     times: list[Command] = [("ZSCORE", f"{entry.ref.key}:repeat", entry.member) for entry in entries]
     hashes = [entry.key for entry in entries]
-    values, answers = without_lua.fields(source, hashes, dict.fromkeys(FIELDS, LIMIT_BYTES), [*jobs, *times])
+    values, answers = without_lua.read_fields(source, hashes, dict.fromkeys(FIELDS, LIMIT_BYTES), [*jobs, *times])
     found = []
     for n, (entry, row) in enumerate(zip(entries, values, strict=True)):
         exists, score = answers[n], answers[len(jobs) + n]
-        same = isinstance(score, bytes) and keys.number(score) == entry.next_ms
+        same = isinstance(score, bytes) and keys.parse_number(score) == entry.next_ms
         # In which list the job stands would take a look through all of them; the id of an older release's is a guess.
         gone = exists == 0 and same and entry.old is None
         found.append(ScheduleRecord(row, None, exists == 1, None, "" if gone else None))
     return found
 
 
-def _word(reply: Reply) -> str | None:
+def _text_or_none(reply: Reply) -> str | None:
     return reply.decode("ascii", "replace") if isinstance(reply, bytes) else None
 
 
-def _bytes(key: bytes | str) -> bytes:
+def _to_bytes(key: bytes | str) -> bytes:
     return key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
 
 
-def _schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> Schedule:
+def _build_schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> Schedule:
     ref, old = entry.ref, entry.old
-    wrong = problem(kept.values) if not missing(kept.values) else None
+    wrong = find_problem(kept.values) if not is_missing(kept.values) else None
     fields = JobFields({} if wrong else dict(zip(FIELDS, kept.values, strict=True)))
     job = JobFields(dict(zip(JOB_FIELDS, kept.job, strict=True)) if isinstance(kept.job, list) else {})
-    repeat = _repeat(job)
+    repeat = _repeat_options(job)
     # Schedulers count their runs; of an older one the job of the next run holds the number.
     scheduler = fields.raw.get("ic") is not None
-    told = _told(fields, repeat, old)
-    if missing(kept.values) and old is None and kept.job is None:
+    told = _merge_details(fields, repeat, old)
+    if is_missing(kept.values) and old is None and kept.job is None:
         wrong = "its data is gone, only its id is left"
     elif entry.next_ms is None:
         wrong = wrong or "its next run is no time"
-    runs = fields.whole("ic") if scheduler else count_of(repeat.get("count"))
-    stuck = None if wrong else _stuck(kept)
-    ended = _ended(told, runs, now) if stuck else None
+    runs = fields.integer("ic") if scheduler else count_of(repeat.get("count"))
+    stuck = None if wrong else _explain_stuck(kept)
+    ended = _explain_end(told, runs, now) if stuck else None
     if ended:
         stuck = None
     troubles = [wrong, *fields.troubles] if wrong else [*([stuck] if stuck else ()), *fields.troubles]
@@ -220,25 +220,25 @@ def _schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> Schedul
         name=told["name"] or job.text("name", 200),
         queue=ref.name,
         ref=ref,
-        pattern=_pattern(told),
+        pattern=_pattern_of(told),
         timezone=told["tz"],
         next_run_at=instant(None if entry.next_ms is None or stuck or ended else entry.next_ms / 1000),
-        last_run_at=instant(keys.seconds(kept.before_ms if isinstance(kept.before_ms, bytes) else None)),
+        last_run_at=instant(keys.parse_seconds(kept.before_ms if isinstance(kept.before_ms, bytes) else None)),
         runs=runs,
-        payload=_payload(fields) or _payload(job),
-        facts=tuple(_facts(told, ended)),
+        payload=_payload_of(fields) or _payload_of(job),
+        facts=tuple(_list_facts(told, ended)),
         problem="; ".join(dict.fromkeys(troubles)) or None,
     )
 
 
-def _repeat(job: JobFields) -> Mapping[str, Any]:
+def _repeat_options(job: JobFields) -> Mapping[str, Any]:
     """The options of repeating, from those of the next run's job."""
     value = job.bytes_of("opts")
     repeat = loads_dict(value).get("repeat")
     return repeat if isinstance(repeat, dict) else {}
 
 
-def _told(fields: JobFields, repeat: Mapping[str, Any], old: RepeatKey | None) -> dict[str, str | None]:
+def _merge_details(fields: JobFields, repeat: Mapping[str, Any], old: RepeatKey | None) -> dict[str, str | None]:
     """What is told of a schedule by its hash, else by its next job, else by its id."""
     of_id: dict[str, str | None] = {}
     if old is not None:
@@ -258,14 +258,14 @@ def _told(fields: JobFields, repeat: Mapping[str, Any], old: RepeatKey | None) -
     return found
 
 
-def _pattern(told: Mapping[str, str | None]) -> str | None:
+def _pattern_of(told: Mapping[str, str | None]) -> str | None:
     if told["pattern"]:
         return told["pattern"]
-    every = keys.number(told["every"].encode() if told["every"] else None)
+    every = keys.parse_number(told["every"].encode() if told["every"] else None)
     return f"every {every / 1000:g} s" if every else None
 
 
-def _payload(fields: JobFields) -> Payload | None:
+def _payload_of(fields: JobFields) -> Payload | None:
     raw = fields.raw.get("data")
     if isinstance(raw, list):
         return Payload(kind="text", text="", size_bytes=raw[0], truncated=True, note=f"{raw[0]} bytes: not read")
@@ -277,7 +277,7 @@ _COMING = frozenset({"delayed", "wait", "paused", "prioritized", "active", "wait
 _AGAIN = "Remove the schedule and let the app set it up again"
 
 
-def _stuck(kept: ScheduleRecord) -> str | None:
+def _explain_stuck(kept: ScheduleRecord) -> str | None:
     """Why a schedule never runs again, and what to do: each run is made by the one before; None where one is coming."""
     if kept.standing is None or kept.standing in _COMING:
         return None
@@ -289,22 +289,22 @@ def _stuck(kept: ScheduleRecord) -> str | None:
     return f"it will not run again: {why}. {_AGAIN}."
 
 
-def _ended(told: Mapping[str, str | None], runs: int | None, now: float) -> str | None:
+def _explain_end(told: Mapping[str, str | None], runs: int | None, now: float) -> str | None:
     """Why a schedule without a next run has come to the end that the app gave it; None where it has not."""
-    limit = keys.whole(told["limit"].encode()) if told["limit"] else None
+    limit = keys.parse_integer(told["limit"].encode()) if told["limit"] else None
     if limit is not None and runs is not None and runs >= limit:
         return f"after {runs} runs"
-    end_s = keys.seconds(told["endDate"].encode()) if told["endDate"] else None
+    end_s = keys.parse_seconds(told["endDate"].encode()) if told["endDate"] else None
     return "its end date has passed" if end_s is not None and end_s < now else None
 
 
-def _facts(told: Mapping[str, str | None], ended: str | None) -> Iterable[tuple[str, str]]:
+def _list_facts(told: Mapping[str, str | None], ended: str | None) -> Iterable[tuple[str, str]]:
     if ended:
         yield "Ended", ended
     if told["limit"]:
         yield "Ends after", f"{told['limit']} runs"
     for label, name in (("Starts at", "startDate"), ("Ends at", "endDate")):
         if value := told[name]:
-            yield label, iso(instant(keys.seconds(value.encode()))) or value
-    if offset := keys.number(told["offset"].encode() if told["offset"] else None):
+            yield label, iso(instant(keys.parse_seconds(value.encode()))) or value
+    if offset := keys.parse_number(told["offset"].encode() if told["offset"] else None):
         yield "Offset", f"{offset / 1000:g} s"

@@ -16,7 +16,7 @@ from ...sources.source import Command, Reply, Source
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from . import keys, without_lua
-from .client_list import ConnectionCounts, counted
+from .client_list import ConnectionCounts, count_connections
 
 # One call of the script reads this many queues: other clients get their turn between two calls.
 QUEUES_PER_CALL = 25
@@ -82,7 +82,7 @@ class RememberedStats:
     began: float | None
 
 
-def read(
+def read_stats(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, RememberedStats] | None = None
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
@@ -98,10 +98,10 @@ def read(
             before = seen.get(ref.key)
             call += (ref.key, before.hint if before else "")
         calls.append(call)
-    answered = scripts.run(_script(), calls, also=[("CLIENT", "LIST")])
+    answered = scripts.run(_load_script(), calls, also=[("CLIENT", "LIST")])
     rows: list[Any]
     if answered is None:
-        rows, clients = _plain(source, refs)
+        rows, clients = _read_without_lua(source, refs)
     else:
         replies, (clients,) = answered
         rows = [
@@ -109,23 +109,23 @@ def read(
             for chunk, reply in zip(chunks, replies, strict=True)
             for row in (reply if not isinstance(reply, ResponseError) else [reply] * len(chunk))
         ]
-    workers = counted(clients, source.database)
+    workers = count_connections(clients, source.database)
     now = source.now_s()
     found = []
     for ref, row in zip(refs, rows, strict=True):
         before = seen.get(ref.key)
         if before is None or before.reply != row or before.ref != ref:
-            before = seen[ref.key] = _seen(ref, row)
+            before = seen[ref.key] = _remember_reply(ref, row)
         found.append(_as_of(before, workers, now))
     return found
 
 
 @cache
-def _script() -> str:
-    return keys.script("stats")
+def _load_script() -> str:
+    return keys.load_script("stats")
 
 
-def _row(reply: Reply) -> StatsReply | ResponseError:
+def _parse_reply(reply: Reply) -> StatsReply | ResponseError:
     if isinstance(reply, ResponseError | StatsReply):
         return reply
     lists, timers = len(keys.LISTS), len(keys.LISTS) + 3
@@ -135,7 +135,7 @@ def _row(reply: Reply) -> StatsReply | ResponseError:
     return StatsReply._make((reply[:lists], *reply[lists:timers], wrong or fields, *rest))
 
 
-def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[StatsReply | ResponseError], Reply]:
+def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[StatsReply | ResponseError], Reply]:
     """The same rows by plain commands, for a user without scripts."""
     commands: list[Command] = [
         (command, f"{ref.key}:{key}", *arguments) for ref in refs for command, key, *arguments in PLAN
@@ -151,8 +151,8 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[StatsReply | 
     }
     limits = {**dict.fromkeys(("timestamp", "processedOn", "atm", "attemptsMade"), NUMBER_LIMIT), "opts": OPTS_LIMIT}
     sizes_of = [told[n : n + len(META)] for n in range(0, len(told), len(META))]
-    values, metas = without_lua.fields(
-        source, list(tails.values()), limits, [_meta(*one) for one in zip(refs, sizes_of, strict=True)]
+    values, metas = without_lua.read_fields(
+        source, list(tails.values()), limits, [_meta_command(*one) for one in zip(refs, sizes_of, strict=True)]
     )
     oldest = {
         n: [None if isinstance(value, list) else value for value in reply]
@@ -168,76 +168,78 @@ def _plain(source: Source, refs: Sequence[QueueRef]) -> tuple[list[StatsReply | 
             meta = [TOO_LONG if cut else value for cut, value in zip(long, meta, strict=True)]
         limit_ttl, limit, alive, bull_paused = timers
         found.append(
-            StatsReply(sizes, limit_ttl, alive, bull_paused, meta, tail, _score(head), limit, oldest=oldest.get(n, []))
+            StatsReply(
+                sizes, limit_ttl, alive, bull_paused, meta, tail, _score_of(head), limit, oldest=oldest.get(n, [])
+            )
         )
     return found, clients
 
 
-def _meta(ref: QueueRef, sizes: Sequence[Reply]) -> Command:
+def _meta_command(ref: QueueRef, sizes: Sequence[Reply]) -> Command:
     """What reads META without what is too long."""
     fit = [isinstance(size, int) and size <= OPTS_LIMIT for size in sizes]
     return ("HMGET", f"{ref.key}:meta", *(name if short else NOBODY for name, short in zip(META, fit, strict=True)))
 
 
-def _score(reply: Reply) -> Reply:
+def _score_of(reply: Reply) -> Reply:
     """The score in a reply to ZRANGE 0 0 WITHSCORES; None when there was nobody."""
     return reply[1] if isinstance(reply, list) and len(reply) == 2 else None if isinstance(reply, list) else reply
 
 
-def _seen(ref: QueueRef, reply: Reply) -> RememberedStats:
-    key, row = keys.of(ref), _row(reply)
+def _remember_reply(ref: QueueRef, reply: Reply) -> RememberedStats:
+    key, row = keys.key_of(ref), _parse_reply(reply)
     if isinstance(row, ResponseError) or key is None:
         wrong = row if isinstance(row, ResponseError) else None
-        queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_line(wrong))
+        queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_error_line(wrong))
         return RememberedStats(
             ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None
         )
     meta = row.meta
     fields = {} if isinstance(meta, ResponseError) else dict(zip(META, meta, strict=True))
     bull = bool(fields) and not fields.get("version") and not fields.get("opts.maxLenEvents")
-    native = _native(row.sizes, row.tail, bull=bull)
-    waiting = _sum(entry.count for entry in native if entry.state is State.WAITING)
-    active = _sum(entry.count for entry in native if entry.state is State.ACTIVE)
+    native = _native_counts(row.sizes, row.tail, bull=bull)
+    waiting = _sum_counts(entry.count for entry in native if entry.state is State.WAITING)
+    active = _sum_counts(entry.count for entry in native if entry.state is State.ACTIVE)
     queue = QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
         key=ref.key,
         prefix=key.prefix,
-        library_version=keys.version(fields.get("version")),
+        library_version=keys.parse_version(fields.get("version")),
         paused=None if isinstance(meta, ResponseError) else bool(fields.get("paused")) or row.bull_paused == 1,
         counts=Counts(
             waiting=waiting,
             active=active,
-            scheduled=_of(native, "delayed"),
-            blocked=_of(native, "waiting-children"),
-            dead=_of(native, "failed"),
-            completed=_of(native, "completed"),
+            scheduled=_native_count(native, "delayed"),
+            blocked=_native_count(native, "waiting-children"),
+            dead=_native_count(native, "failed"),
+            completed=_native_count(native, "completed"),
         ),
         native=native,
         depth=waiting,
         latency_s=0.0 if waiting == 0 else None,
-        overdue_s=0.0 if row.due is None and _of(native, "delayed") is not None else None,
+        overdue_s=0.0 if row.due is None and _native_count(native, "delayed") is not None else None,
         active_age_s=0.0 if active == 0 else None,
         stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
-        notes=tuple(_notes(fields, row.limit_ttl, row.limit, bull=bull)),
+        notes=tuple(_list_notes(fields, row.limit_ttl, row.limit, bull=bull)),
         read_only=keys.read_only(fields.get("version")),
-        error=next((_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
+        error=next((_error_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
     return RememberedStats(
         ref,
         reply,
         queue,
-        hint=_hint(row, bull=bull),
+        hint=_hint_for_script(row, bull=bull),
         names=keys.worker_names(key),
         seems_alive=bool(active) or row.alive == 1,
         since=_waits_since(row.oldest) if waiting else None,
         due=keys.due_s(row.due) if isinstance(row.due, bytes) else None,
-        began=keys.seconds(row.began) if active and isinstance(row.began, bytes) else None,
+        began=keys.parse_seconds(row.began) if active and isinstance(row.began, bytes) else None,
     )
 
 
-def _hint(row: StatsReply, *, bull: bool) -> bytes:
+def _hint_for_script(row: StatsReply, *, bull: bool) -> bytes:
     """What of this look the script is told at the next one; see stats.lua."""
     missing = [size == 0 for size in row.sizes]
     missing += [row.limit_ttl == -2, row.alive == 0, bull and row.bull_paused == 0]
@@ -249,7 +251,7 @@ def _hint(row: StatsReply, *, bull: bool) -> bytes:
 
 def _as_of(seen: RememberedStats, workers: ConnectionCounts | None, now: float) -> QueueStats:
     """The queue with its ages and workers as of now."""
-    queue, count = seen.queue, _workers(seen, workers)
+    queue, count = seen.queue, _count_workers(seen, workers)
     latency_s = queue.latency_s if seen.since is None else max(0.0, now - seen.since)
     overdue_s = queue.overdue_s if seen.due is None else max(0.0, now - seen.due)
     active_age_s = queue.active_age_s if seen.began is None else max(0.0, now - seen.began)
@@ -261,7 +263,7 @@ def _as_of(seen: RememberedStats, workers: ConnectionCounts | None, now: float) 
     return queue
 
 
-def _native(sizes: Sequence[Reply], tail: Reply, *, bull: bool) -> tuple[NativeCount, ...]:
+def _native_counts(sizes: Sequence[Reply], tail: Reply, *, bull: bool) -> tuple[NativeCount, ...]:
     native = []
     for entry, size in zip(keys.LISTS, sizes, strict=True):
         if bull and entry.native in keys.NOT_IN_BULL:
@@ -273,11 +275,11 @@ def _native(sizes: Sequence[Reply], tail: Reply, *, bull: bool) -> tuple[NativeC
     return tuple(native)
 
 
-def _of(native: Iterable[NativeCount], word: str) -> int | None:
+def _native_count(native: Iterable[NativeCount], word: str) -> int | None:
     return next((entry.count for entry in native if entry.native == word), None)
 
 
-def _sum(counts: Iterable[int | None]) -> int | None:
+def _sum_counts(counts: Iterable[int | None]) -> int | None:
     known = list(counts)
     return None if None in known else sum(count for count in known if count is not None)
 
@@ -295,32 +297,32 @@ def _job_waits_since(job: Sequence[Any]) -> float | None:
     if len(job) != JOB_FIELDS:
         return None
     added, tried, made, made_before_5, opts = job
-    if keys.number(made) or keys.number(made_before_5):
+    if keys.parse_number(made) or keys.parse_number(made_before_5):
         # Tried before: it waits since that try failed, of which only the start is kept. A person's retry wipes even
         # that, and the time when the job was first added would be days off.
-        return keys.seconds(tried)
-    start = keys.seconds(added)
+        return keys.parse_seconds(tried)
+    start = keys.parse_seconds(added)
     delay = _DELAY.search(opts) if isinstance(opts, bytes) else None
     return start + int(delay[1]) / 1000 if start is not None and delay else start
 
 
-def _workers(seen: RememberedStats, workers: ConnectionCounts | None) -> int | None:
+def _count_workers(seen: RememberedStats, workers: ConnectionCounts | None) -> int | None:
     if workers is None or seen.names is None:
         return None
-    count = workers.workers(seen.names)
+    count = workers.count_workers(seen.names)
     # Proxies that refuse CLIENT SETNAME hide workers: with signs of life, none seen is not none there.
     return count if count or not seen.seems_alive else None
 
 
-def _notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull: bool) -> Iterable[str]:
+def _list_notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull: bool) -> Iterable[str]:
     if bull:
         yield "Bull 4 or older"
-    concurrency, most, span = (keys.whole(fields.get(name)) for name in ("concurrency", "max", "duration"))
+    concurrency, most, span = (keys.parse_integer(fields.get(name)) for name in ("concurrency", "max", "duration"))
     if concurrency:
         yield f"global concurrency {concurrency}"
     if most and span:
         yield f"at most {most} jobs per {span / 1000:g} s"
-    started = keys.whole(limit if isinstance(limit, bytes) else None)
+    started = keys.parse_integer(limit if isinstance(limit, bytes) else None)
     if not isinstance(limit_ttl, int) or limit_ttl <= 0 or started is None:
         return
     left_s = max(1, round(limit_ttl / 1000))
@@ -331,7 +333,7 @@ def _notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull: bool
         yield f"a worker's rate limit is counting: {started} started, ends in {left_s} s"
 
 
-def _line(reply: Reply) -> str:
+def _error_line(reply: Reply) -> str:
     if "WRONGTYPE" in str(reply):
         return "a key of this queue has the wrong type"
     return printable(str(reply), 200) if isinstance(reply, ResponseError) else "the key names no queue"

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from ...sources.source import Argument, Command, Reply, Source
 
 
-def fields(
+def read_fields(
     source: Source, hashes: Sequence[Argument], names: Mapping[str, int], also: Sequence[Command] = ()
 ) -> tuple[list[Reply], list[Reply]]:
     """(per hash the values of `names`, the replies to `also`), where `names` tells the longest value of each field.
@@ -30,11 +30,13 @@ def fields(
         for row in sizes
     ]
     values = iter(source.batch([("HMGET", key, *fit) for key, fit in zip(hashes, fitting, strict=True) if fit]))
-    rows = [_row(names, row, fit, next(values) if fit else []) for row, fit in zip(sizes, fitting, strict=True)]
+    rows = [
+        _row_of_values(names, row, fit, next(values) if fit else []) for row, fit in zip(sizes, fitting, strict=True)
+    ]
     return rows, replies[len(commands) :]
 
 
-def _row(names: Mapping[str, int], sizes: Sequence[Reply], fitting: Sequence[str], values: Reply) -> Reply:
+def _row_of_values(names: Mapping[str, int], sizes: Sequence[Reply], fitting: Sequence[str], values: Reply) -> Reply:
     wrong = sizes[0] if isinstance(sizes[0], ResponseError) else values
     if isinstance(wrong, ResponseError):
         return wrong

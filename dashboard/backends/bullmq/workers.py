@@ -18,7 +18,7 @@ from ...model import QueueRef, Worker, WorkerState
 from ...sources.source import Source
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
-from ..unreadable_data import readable, worker_row
+from ..unreadable_data import decode_or, worker_row
 from . import active_jobs, keys
 from .active_jobs import ActiveJobs, RunningJob, oldest_first
 from .client_list import WorkerConnection, WorkerConnections
@@ -38,7 +38,7 @@ DIED = "the lock of its jobs ran out, and it is no longer connected"
 STANDS = "has not asked for a job for {seconds} s: paused, or about to end"
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Worker]:
+def list_workers(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Worker]:
     """The workers of `refs`, by id, at most MAX_WORKERS: those that do something before idle ones.
 
     Raises Forbidden where the connections may not be listed and no job runs, so that nothing tells who works.
@@ -46,15 +46,15 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
     """
     if not refs:
         return []
-    active, clients = active_jobs.read(source, scripts, refs)
+    active, clients = active_jobs.read_active_jobs(source, scripts, refs)
     connections = WorkerConnections(clients, source.database)
     listed = not isinstance(clients, ResponseError)
     now = source.now_s()
     found = [
         worker
         for ref, jobs in zip(refs, active, strict=True)
-        if (key := keys.of(ref)) is not None
-        for worker in _workers(_Queue(ref, jobs, connections.of(key), now, listed=listed))
+        if (key := keys.key_of(ref)) is not None
+        for worker in _workers_of_queue(_Queue(ref, jobs, connections.connections_of(key), now, listed=listed))
     ]
     if not listed and not found:
         raise source.forbidden(clients)
@@ -62,7 +62,7 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Wor
     return sorted(found[:MAX_WORKERS], key=lambda worker: worker.id)
 
 
-def _taken(
+def _take_connections(
     by_name: dict[str | None, list[tuple[WorkerConnection, str]]], language: str
 ) -> list[tuple[WorkerConnection, str]]:
     """The connections of one language, taken out of `by_name`."""
@@ -72,7 +72,7 @@ def _taken(
     return found
 
 
-def _workers(queue: _Queue) -> Sequence[Worker]:
+def _workers_of_queue(queue: _Queue) -> Sequence[Worker]:
     """The workers of one queue; a row with the problem where they cannot be brought together."""
 
     def unreadable(why: str) -> list[Worker]:
@@ -80,7 +80,7 @@ def _workers(queue: _Queue) -> Sequence[Worker]:
         queues = (ref.name,)
         return [Worker(id=ref.name, source=ref.source, backend=ref.backend, state=state, queues=queues, problem=why)]
 
-    return readable(lambda: list(queue.workers()), unreadable)
+    return decode_or(lambda: list(queue.list_workers()), unreadable)
 
 
 class _Queue:
@@ -101,22 +101,26 @@ class _Queue:
         self._now = now
         self._listed = listed
 
-    def workers(self) -> Iterable[Worker]:
+    def list_workers(self) -> Iterable[Worker]:
         """One per connection, and one for each holder of a lock that has none."""
         by_name: dict[str | None, list[tuple[WorkerConnection, str]]] = {}
         for connection, language in self._connections:
-            by_name.setdefault(connection.worker, []).append((connection, language))
-        for name, holders in sorted(self._holders().items(), key=lambda item: item[0] is None):
+            by_name.setdefault(connection.worker_name, []).append((connection, language))
+        for name, holders in sorted(self._jobs_by_holder().items(), key=lambda item: item[0] is None):
             connections = by_name.pop(name, [])
             if name is None and not connections:
                 # Workers of the Python library do not write their names into the jobs they take.
-                connections = _taken(by_name, PYTHON)
-            yield from self._told(connections, holders) if connections else self._unseen(name, holders)
+                connections = _take_connections(by_name, PYTHON)
+            yield from (
+                self._workers_of_name(connections, holders)
+                if connections
+                else self._workers_without_connection(name, holders)
+            )
         for several in by_name.values():
-            yield from (self._idle(connection, language) for connection, language in several)
-        yield from self._lost({connection.worker for connection, _ in self._connections})
+            yield from (self._idle_worker(connection, language) for connection, language in several)
+        yield from self._workers_of_lost_jobs({connection.worker_name for connection, _ in self._connections})
 
-    def _holders(self) -> dict[str | None, dict[str, list[RunningJob]]]:
+    def _jobs_by_holder(self) -> dict[str | None, dict[str, list[RunningJob]]]:
         """Running jobs by the worker's name, where it has one, and by the holder of their lock."""
         found: dict[str | None, dict[str, list[RunningJob]]] = {}
         for job in self._active.jobs:
@@ -124,37 +128,41 @@ class _Queue:
                 found.setdefault(job.worker, {}).setdefault(job.holder, []).append(job)
         return found
 
-    def _unseen(self, name: str | None, holders: Mapping[str, list[RunningJob]]) -> Iterable[Worker]:
+    def _workers_without_connection(
+        self, name: str | None, holders: Mapping[str, list[RunningJob]]
+    ) -> Iterable[Worker]:
         """Those that hold jobs and bear no known connection's name."""
         state, reason = WorkerState.BUSY, UNSEEN if self._listed else NO_LIST
         if name is not None and self._listed:
             state, reason = WorkerState.SUSPECT, GONE
         for holder, jobs in holders.items():
-            yield self._worker(f"{self.ref.name}/{holder}", state, jobs, name=name, reason=reason)
+            yield self._worker_of_jobs(f"{self.ref.name}/{holder}", state, jobs, name=name, reason=reason)
 
-    def _told(
+    def _workers_of_name(
         self, connections: Sequence[tuple[WorkerConnection, str]], holders: Mapping[str, list[RunningJob]]
     ) -> Iterable[Worker]:
         """The workers of one name, or of none, of which `holders` hold jobs."""
         if len(connections) == len(holders) == 1:
             (jobs,) = holders.values()
-            yield self._connected(*connections[0], WorkerState.BUSY, jobs=jobs)
+            yield self._connected_worker(*connections[0], WorkerState.BUSY, jobs=jobs)
         else:
             count = sum(map(len, holders.values()))
             for connection, language in connections:
                 # With as many holders as workers, and in one that asks for no more, there is something running.
                 if len(holders) >= len(connections) or not connection.blocked:
-                    yield self._connected(connection, language, WorkerState.BUSY, reason=SHARED)
+                    yield self._connected_worker(connection, language, WorkerState.BUSY, reason=SHARED)
                 else:
-                    yield self._connected(connection, language, WorkerState.UNKNOWN, reason=MAYBE.format(count=count))
+                    yield self._connected_worker(
+                        connection, language, WorkerState.UNKNOWN, reason=MAYBE.format(count=count)
+                    )
 
-    def _idle(self, connection: WorkerConnection, language: str) -> Worker:
+    def _idle_worker(self, connection: WorkerConnection, language: str) -> Worker:
         if connection.blocked or connection.idle_s <= LONGEST_WAIT_S:
-            return self._connected(connection, language, WorkerState.IDLE, jobs=())
+            return self._connected_worker(connection, language, WorkerState.IDLE, jobs=())
         reason = STANDS.format(seconds=connection.idle_s)
-        return self._connected(connection, language, WorkerState.QUIET, jobs=(), reason=reason)
+        return self._connected_worker(connection, language, WorkerState.QUIET, jobs=(), reason=reason)
 
-    def _lost(self, names: set[str | None]) -> Iterable[Worker]:
+    def _workers_of_lost_jobs(self, names: set[str | None]) -> Iterable[Worker]:
         """Those whose jobs are left without a lock; a job that is being taken has none yet, and no start either."""
         lost: dict[str | None, list[RunningJob]] = {}
         for job in self._active.jobs:
@@ -162,7 +170,7 @@ class _Queue:
                 lost.setdefault(job.worker, []).append(job)
         for name, jobs in lost.items():
             there = name in names if name is not None else bool(names)
-            yield self._worker(
+            yield self._worker_of_jobs(
                 f"{self.ref.name}/{name or '?'} (lost)",
                 WorkerState.SUSPECT if there or not self._listed else WorkerState.DEAD,
                 jobs,
@@ -170,7 +178,7 @@ class _Queue:
                 reason=LOST if there or not self._listed else DIED,
             )
 
-    def _connected(
+    def _connected_worker(
         self,
         connection: WorkerConnection,
         language: str,
@@ -181,7 +189,7 @@ class _Queue:
     ) -> Worker:
         # Connections through a socket file all have the same address.
         told = f"#{connection.client_id}" if connection.address.endswith(":0") else connection.address
-        worker_id = printable(f"{connection.worker or self.ref.name}@{told}", 500)
+        worker_id = printable(f"{connection.worker_name or self.ref.name}@{told}", 500)
         decode = partial(self._of_connection, worker_id, connection, language, state, jobs, reason)
         return worker_row(decode, worker_id, self.ref.source, self.ref.backend)
 
@@ -194,8 +202,8 @@ class _Queue:
         jobs: Sequence[RunningJob] | None,
         reason: str | None,
     ) -> Worker:
-        name, now = connection.worker, self._now
-        return self._made(
+        name, now = connection.worker_name, self._now
+        return self._build_worker(
             worker_id,
             state,
             jobs,
@@ -211,14 +219,14 @@ class _Queue:
             ),
         )
 
-    def _worker(
+    def _worker_of_jobs(
         self, worker_id: str, state: WorkerState, jobs: Sequence[RunningJob], *, name: str | None, reason: str
     ) -> Worker:
         """One that is seen by the jobs it holds alone."""
-        decode = partial(self._made, worker_id, state, jobs, facts=(("Name", name),), reason=reason)
+        decode = partial(self._build_worker, worker_id, state, jobs, facts=(("Name", name),), reason=reason)
         return worker_row(decode, worker_id, self.ref.source, self.ref.backend)
 
-    def _made(
+    def _build_worker(
         self,
         worker_id: str,
         state: WorkerState,
@@ -239,7 +247,7 @@ class _Queue:
             reason=reason,
             hostname=hostname,
             queues=(self.ref.name,),
-            busy=len(jobs) if jobs is not None and (self._active.whole or not jobs) else None,
+            busy=len(jobs) if jobs is not None and (self._active.is_complete or not jobs) else None,
             work=oldest_first(jobs or ()),
             started_at=started_at,
             heartbeat_at=heartbeat_at,

@@ -202,7 +202,7 @@ class Celery(Backend):
         return schedules.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
 
     def can_scan(self, state: State) -> bool:
-        return state is State.WAITING and not self._scripts.refused
+        return state is State.WAITING and not self._scripts.are_refused
 
     def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
         found = self._pages().sift(ref, word, offset) if self.can_scan(state) and not ref.shared else None

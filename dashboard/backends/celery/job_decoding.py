@@ -17,7 +17,7 @@ from ..payloads.pickle_display import describe
 from ..payloads.pickle_reader import NotAPickle, may_be_pickle
 from ..payloads.pickle_reader import read as read_pickle
 from ..payloads.search_text import of_json, of_value
-from ..unreadable_data import readable
+from ..unreadable_data import decode_or
 from .keys import NATIVE
 from .results.decoding import DecodedRecord, RawRecord, whole
 from .results.decoding import decode as decoded_record
@@ -196,7 +196,7 @@ def row(
     native: str | None = None,
 ) -> Job:
     """A message as a row of a list; `native` = Celery's word for where it is, unless the usual one of `state`."""
-    return readable(
+    return decode_or(
         lambda: _row(ref, queue, state, cut, message, native),
         lambda why: Job(
             id=cut.mark,
@@ -362,7 +362,7 @@ UNREADABLE = "its record is in a form that is not read: neither JSON nor pickle,
 
 def record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
     """A result record as a row of a list; None = it has expired. `state` = that of the list in which it stands."""
-    return readable(
+    return decode_or(
         lambda: _record_row(ref, task_id, state, raw),
         lambda why: Job(
             id=task_id,

@@ -34,7 +34,7 @@ from ..unreadable_data import searched_row
 from . import keys
 from .actions import deletion, descriptions, dispatch, stray_jobs, worker_control
 from .consumers import read_versions
-from .discovery import discover
+from .discovery import discover_queues
 from .job_detail import read_job
 from .job_hashes import JobHashReader
 from .job_refs import read_picks
@@ -73,7 +73,7 @@ class RQ(Backend):
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         """The queues of RQ's own directory, a thousand per command, and those that the settings name."""
-        return discover(self, self.prefixes, cursor, budget)
+        return discover_queues(self, self.prefixes, cursor, budget)
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
         return super().configured_ref(ref) if keys.queue_keys(ref.key, self.prefixes) is not None else None
@@ -108,7 +108,7 @@ class RQ(Backend):
         """As the contract says. What is searched of the arguments is the job's description: the rest is pickled."""
         awaited = ref.name in self.named_queues()
         page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
-        rows = tuple(searched_row(partial(_searched, job), job) for job in page.jobs)
+        rows = tuple(searched_row(partial(_searchable_row, job), job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
@@ -124,20 +124,20 @@ class RQ(Backend):
             return super().act_on_jobs(ref, action, state, picks, wishes)
         if action is Action.RETRY and action in self.abandoned_actions.get(state, ()):
             return stray_jobs.put_back(self.source, self._keys(ref), state, picks)
-        return dispatch.act(self.source, self._keys(ref), action, listed(state), picks, wishes)
+        return dispatch.act_on_jobs(self.source, self._keys(ref), action, listed_state(state), picks, wishes)
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """As the contract says; a started job is taken where it stands in no list any more."""
-        taken = deletion.take(self.source, self._keys(ref), listed(state), picks)
+        taken = deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), picks)
         if state is not State.ACTIVE:
             return taken
-        return [_running(one) for one in taken]
+        return [_refuse_running(one) for one in taken]
 
     def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.delete(self.source, self._keys(ref), listed(state), kept)
+        return deletion.delete_jobs(self.source, self._keys(ref), listed_state(state), kept)
 
     def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.restore(self.source, self._keys(ref), listed(state), kept)
+        return deletion.restore_jobs(self.source, self._keys(ref), listed_state(state), kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         """As the contract says; PAUSE and RESUME are about all workers of this Redis."""
@@ -171,25 +171,25 @@ class RQ(Backend):
         return [(ref, self._keys(ref)) for ref in refs]
 
 
-def listed(state: State) -> State:
+def listed_state(state: State) -> State:
     """The state in whose list jobs of `state` stand."""
     return descriptions.LISTED_WITH.get(state, state)
 
 
-def _running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
+def _refuse_running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
     """What to say of a started job; one that could not be taken is run by a worker."""
     if isinstance(one, JobBackup) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
         return one
     return ActionResult(id=one.id, outcome=Outcome.REFUSED, detail="a worker runs it: stop it first")
 
 
-def _searched(job: Job) -> Searched:
-    text, error = joined(job.summary or "", _failure(job)), job.error
+def _searchable_row(job: Job) -> Searched:
+    text, error = joined(job.summary or "", _failure_text(job)), job.error
     if error is None:
         return Searched(job=job, text=text)
     bare = msgspec.structs.replace(job, error=msgspec.structs.replace(error, stack=None))
     return Searched(job=bare, text=text, stack=ends(error.stack))
 
 
-def _failure(job: Job) -> str | None:
+def _failure_text(job: Job) -> str | None:
     return f"{job.error.class_name or ''} {job.error.message or ''}" if job.error else None

@@ -10,7 +10,7 @@ from ...sources.source import Argument, Reply
 from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, text
 from . import keys
-from .serialization import moment, number
+from .serialization import parse_integer, parse_time
 
 # More workers than this are only counted, not looked at one by one.
 MAX_WORKERS = 500
@@ -28,18 +28,18 @@ class LiveWorker:
     failed: int  # attempts since its birth, those that are retried among them
     birth: str | None
 
-    def serves(self, queue: str) -> bool:
+    def serves_queue(self, queue: str) -> bool:
         """Whether it listens to `queue`, whose own name may hold commas."""
         return f",{queue}," in f",{self.queues},"
 
     def born_before(self, seconds: float) -> bool:
         """Whether it is known to have started before that instant, in seconds since 1970."""
-        birth = moment(self.birth)
+        birth = parse_time(self.birth)
         return birth is not None and birth.timestamp() < seconds
 
     def born_after(self, seconds: float) -> bool:
         """Whether it started after that instant, in seconds since 1970."""
-        birth = moment(self.birth)
+        birth = parse_time(self.birth)
         return birth is not None and birth.timestamp() > seconds
 
 
@@ -63,18 +63,18 @@ class ConsumerIndex:
             for name in worker.queues.split(","):
                 self._by_queue.setdefault(name, []).append(worker)
 
-    def told(self, queue: str) -> ConsumerFigures:
+    def figures_of(self, queue: str) -> ConsumerFigures:
         """What is told of the workers that listen to `queue`."""
-        workers = self.of(queue)
+        workers = self.workers_of(queue)
         if len(workers) < 2:
             return ConsumerFigures(1, workers[0].version or None) if workers else NO_WORKERS
         versions = {worker.version for worker in workers if worker.version}
         return ConsumerFigures(len(workers), ", ".join(sorted(versions)) or None)
 
-    def of(self, queue: str) -> Sequence[LiveWorker]:
+    def workers_of(self, queue: str) -> Sequence[LiveWorker]:
         """The workers that listen to `queue`."""
         if "," in queue:  # its name looks like several
-            return [worker for worker in self._workers if worker.serves(queue)]
+            return [worker for worker in self._workers if worker.serves_queue(queue)]
         return self._by_queue.get(queue, ())
 
 
@@ -86,7 +86,7 @@ def workers_call(prefix: str, known: Sequence[str] = ()) -> Sequence[Argument]:
 
     One that ended is in the set no more; RQ keeps what it counted for a minute.
     """
-    return ("workers", keys.workers(prefix), MAX_WORKERS, MAX_BYTES, *known)
+    return ("workers", keys.workers_key(prefix), MAX_WORKERS, MAX_BYTES, *known)
 
 
 def workers_of(reply: Reply) -> tuple[LiveWorker, ...] | None:
@@ -103,14 +103,14 @@ def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> LiveWork
         key=key,
         queues=text(queues or b""),
         version=version,
-        completed=count_of(number(completed)) or 0,
-        failed=count_of(number(failed)) or 0,
+        completed=count_of(parse_integer(completed)) or 0,
+        failed=count_of(parse_integer(failed)) or 0,
         birth=birth,
     )
 
 
 def read_versions(scripts: Scripts, prefixes: Sequence[str]) -> tuple[str, ...]:
     """The versions of RQ that live workers tell, sorted; () when none does. Cost: 1 round trip."""
-    answered = scripts.run(keys.script("queues"), [workers_call(prefix) for prefix in prefixes])
+    answered = scripts.run(keys.load_script("queues"), [workers_call(prefix) for prefix in prefixes])
     found = [worker for reply in (answered[0] if answered else ()) for worker in workers_of(reply) or ()]
     return tuple(sorted({worker.version for worker in found if worker.version}))

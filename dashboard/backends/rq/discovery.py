@@ -15,7 +15,7 @@ from ...sources.source import Source
 from ..base import Backend, Budget, Discovery
 from ..bounded_reads import short_fields
 from ..payloads.decoding import text
-from ..scan import timed
+from ..scan import timed_command
 from . import keys
 from .keys import DEFAULT_PREFIX, QueueKeys
 
@@ -36,24 +36,24 @@ class _DirectoryPosition:
     problem: str | None = None
 
 
-def discover(
+def discover_queues(
     backend: Backend, prefixes: tuple[str, ...], place: _DirectoryPosition | None, budget: Budget
 ) -> Discovery:
     """The queues of the next stretch of the directories, and always those that the settings name outright.
 
     Cost: 1 round trip per thousand queues, within `budget`; 2 more where a directory is no set.
     """
-    found = [_named(name, prefixes) for name in backend.named_queues()]
+    found = [_queue_of_name(name, prefixes) for name in backend.named_queues()]
     place = place or _DirectoryPosition()
     while place.prefix < len(prefixes):
         prefix = prefixes[place.prefix]
-        directory, problem = keys.directory(prefix), place.problem
+        directory, problem = keys.directory_key(prefix), place.problem
         try:
-            reply, server_s = timed(backend.source, "SSCAN", directory, place.position, "COUNT", NAMES_PER_CALL)
+            reply, server_s = timed_command(backend.source, "SSCAN", directory, place.position, "COUNT", NAMES_PER_CALL)
         except ResponseError as exc:
             if "WRONGTYPE" not in str(exc):
                 raise
-            found += _served(backend.source, prefix)
+            found += _served_queues(backend.source, prefix)
             position, members, server_s, problem = 0, [], 0.0, NO_DIRECTORY.format(key=directory)
         else:
             position, members = reply
@@ -64,15 +64,15 @@ def discover(
         place = _DirectoryPosition(place.prefix + at_end, 0 if at_end else int(position), problem)
         if not more:
             break
-    refs = {queue.shown_name: _ref(backend, queue) for queue in found if backend.includes_queue(queue.shown_name)}
+    refs = {queue.shown_name: _build_ref(backend, queue) for queue in found if backend.includes_queue(queue.shown_name)}
     if place.prefix < len(prefixes):
         return Discovery(tuple(refs.values()), complete=False, cursor=place)
     return Discovery(tuple(refs.values()), complete=place.problem is None, cursor=None, problem=place.problem)
 
 
-def _served(source: Source, prefix: str) -> Iterator[QueueKeys]:
+def _served_queues(source: Source, prefix: str) -> Iterator[QueueKeys]:
     """The queues that live workers serve. Cost: 2 round trips."""
-    reply = source.batch([("SSCAN", keys.workers(prefix), 0, "COUNT", NAMES_PER_CALL)])[0]
+    reply = source.batch([("SSCAN", keys.workers_key(prefix), 0, "COUNT", NAMES_PER_CALL)])[0]
     workers = reply[1][:NAMES_PER_CALL] if isinstance(reply, list) else []
     for names in short_fields(source, [(worker, "queues") for worker in workers], NAMES_BYTES):
         for name in text(names).split(",") if isinstance(names, bytes) else ():
@@ -80,7 +80,7 @@ def _served(source: Source, prefix: str) -> Iterator[QueueKeys]:
                 yield QueueKeys(prefix, name)
 
 
-def _named(name: str, prefixes: tuple[str, ...]) -> QueueKeys:
+def _queue_of_name(name: str, prefixes: tuple[str, ...]) -> QueueKeys:
     """The queue of a name as `shown_name` tells it."""
     for prefix in prefixes:
         if prefix != DEFAULT_PREFIX and name.startswith(f"{prefix}:"):
@@ -88,5 +88,5 @@ def _named(name: str, prefixes: tuple[str, ...]) -> QueueKeys:
     return QueueKeys(DEFAULT_PREFIX, name)
 
 
-def _ref(backend: Backend, queue: QueueKeys) -> QueueRef:
+def _build_ref(backend: Backend, queue: QueueKeys) -> QueueRef:
     return QueueRef(source=backend.source.name, backend=backend.name, name=queue.shown_name, key=queue.queue)

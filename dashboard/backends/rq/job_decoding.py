@@ -10,7 +10,7 @@ from ...model import Job, JobError, QueueRef, State
 from .actions.descriptions import ENDED
 from .job_hashes import FieldSelection, JobHash, RunResult
 from .keys import STATUSES
-from .serialization import call_parts, failure, moment, number, unwrap
+from .serialization import call_parts, decode_base64, parse_failure, parse_integer, parse_time
 
 # Fields that RQ itself fills, all short. Source: rq 3.0, job.py, Job.to_dict.
 SMALL = (
@@ -41,26 +41,26 @@ def job_of(
     status = record.text("status")
     name, summary = call_parts(record.text("description"))
     own = _own_state(record, status)
-    attempts, most = _attempts(record, status)
+    attempts, most = _count_attempts(record, status)
     ended = own in (State.COMPLETED, State.DEAD, State.CANCELED)
     return Job(
         id=job_id,
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=_stamp(record, state or own),
+        stamp=_version_of(record, state or own),
         name=name,
         summary=summary,
         state=own if own is State.RETRYING and state in (None, State.SCHEDULED) else state or own,
         native_state=status,
-        enqueued_at=moment(record.text("enqueued_at")) or moment(record.text("created_at")),
+        enqueued_at=parse_time(record.text("enqueued_at")) or parse_time(record.text("created_at")),
         scheduled_for=due,
-        started_at=moment(record.text("started_at")),
-        finished_at=moment(record.text("ended_at")) if ended else None,
+        started_at=parse_time(record.text("started_at")),
+        finished_at=parse_time(record.text("ended_at")) if ended else None,
         attempts=attempts,
         max_attempts=most,
         worker=record.text("worker_name"),
-        error=_short(error_of(record), stacks=stacks) if own is State.DEAD else None,
+        error=_shorten_error(error_of(record), stacks=stacks) if own is State.DEAD else None,
         problem=problem_of(record),
     )
 
@@ -76,13 +76,13 @@ def _own_state(record: JobHash, status: str | None) -> State | None:
     Of one that also repeats, nothing tells which of both it waits for.
     """
     tried = record.text("started_at") is not None and record.text("repeats_left") is None
-    counts = any(number(record.text(name)) is not None for name in ("retries_left", "number_of_retries"))
+    counts = any(parse_integer(record.text(name)) is not None for name in ("retries_left", "number_of_retries"))
     if status == "scheduled" and tried and counts:
         return State.RETRYING
     return STATUSES.get(status or "")
 
 
-def _stamp(record: JobHash, state: State | None) -> str | None:
+def _version_of(record: JobHash, state: State | None) -> str | None:
     """When the job ended, where it has, else when it was last put in line; the scripts that act take it likewise."""
     fields = ("ended_at", "enqueued_at", "created_at") if state in ENDED else ("enqueued_at", "created_at")
     found = next((value for field in fields if (value := record.text(field))), None)
@@ -93,12 +93,12 @@ def error_of(record: JobHash) -> JobError | None:
     """The last failure: from the results stream, else from the hash, where servers without streams have it."""
     entry = failed_entry(record)
     if entry is not None:
-        return failure(unwrap(entry.fields.get("exc_string")))
+        return parse_failure(decode_base64(entry.fields.get("exc_string")))
     raw = record.fields.get("exc_info")
-    return failure(raw) if raw else None
+    return parse_failure(raw) if raw else None
 
 
-def _short(error: JobError | None, *, stacks: bool) -> JobError | None:
+def _shorten_error(error: JobError | None, *, stacks: bool) -> JobError | None:
     return error if error is None or stacks else msgspec.structs.replace(error, stack=None)
 
 
@@ -123,23 +123,23 @@ def problem_of(record: JobHash) -> str | None:
         return "Its data has no status."
     if status not in STATUSES and status != "created":
         return "Its status is none of RQ's."
-    if any(_broken(record, field) for field in ("enqueued_at", "started_at", "ended_at")):
+    if any(_is_broken(record, field) for field in ("enqueued_at", "started_at", "ended_at")):
         return "One of its times cannot be read."
     return None
 
 
-def _broken(record: JobHash, field: str) -> bool:
+def _is_broken(record: JobHash, field: str) -> bool:
     value = record.text(field)
-    return value is not None and moment(value) is None
+    return value is not None and parse_time(value) is None
 
 
-def _attempts(record: JobHash, status: str | None) -> tuple[int | None, int | None]:
+def _count_attempts(record: JobHash, status: str | None) -> tuple[int | None, int | None]:
     """(attempts so far, most attempts).
 
     RQ counts up only for jobs that ask for a retry by their return value. For those that fail it counts `retries_left`
     down and forgets where it began, so that only a job that never ran tells how often it may.
     """
-    done, left = number(record.text("number_of_retries")), number(record.text("retries_left"))
+    done, left = parse_integer(record.text("number_of_retries")), parse_integer(record.text("retries_left"))
     if done is not None:
         return done + (status in _TRIED), None
     if left is not None and record.text("started_at") is None:

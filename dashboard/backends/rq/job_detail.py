@@ -17,8 +17,8 @@ from ..payloads.decoding import DECODE_LIMIT_BYTES, printable, text
 from .job_decoding import SMALL, error_of, job_of
 from .job_hashes import FieldSelection, JobHash, JobHashReader
 from .keys import LISTS, STATUSES, QueueKeys, job_id_of
-from .serialization import call, json_text, number, number_of, serialized, unwrap
-from .timeline import timeline
+from .serialization import call_payload, decode_base64, json_text, number_of, parse_integer, serialized_payload
+from .timeline import build_timeline
 
 MAX_LINKS = 50
 # How far into the running jobs one job is looked for.
@@ -74,18 +74,18 @@ class _Places:
 
 def read_job(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Job:
     """The job with its links. Raises NotFound, BackendUnavailable. Cost: 2 round trips, 4 without scripts."""
-    records, replies = reader.read([(queue, job_id)], DETAIL, _commands(queue, job_id))
-    record, places = records[0], _places(replies, job_id)
-    _check(record, places, ref, queue, job_id)
+    records, replies = reader.read_hashes([(queue, job_id)], DETAIL, _place_commands(queue, job_id))
+    record, places = records[0], _parse_places(replies, job_id)
+    _check_belongs(record, places, ref, queue, job_id)
     status = STATUSES.get(record.text("status") or "")
     state = status or next((state for state in LISTS if state in places.lists), None)
     job = job_of(ref, job_id, record, state=state, due=instant(places.due))
     state = job.state
-    name, payload = call(record.fields.get("data"), record.oversized.get("data"), record.text("description"))
-    meta = _serialized(record, "meta")
-    stray = _stray(places, state, job.native_state)
-    parents = _parents(record)
-    links = _links(reader, ref, queue, (*parents[:MAX_LINKS], *places.dependents))
+    name, payload = call_payload(record.fields.get("data"), record.oversized.get("data"), record.text("description"))
+    meta = _serialized_payload(record, "meta")
+    stray = _explain_stray(places, state, job.native_state)
+    parents = _parent_ids(record)
+    links = _read_links(reader, ref, queue, (*parents[:MAX_LINKS], *places.dependents))
     children = tuple(links[dependent] for dependent in places.dependents)
     return msgspec.structs.replace(
         job,
@@ -93,19 +93,19 @@ def read_job(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, job_id: str
         error=error_of(record) if state is State.DEAD else None,
         payload=payload,
         meta=meta if meta.kind != "missing" else None,
-        result=_result(record),
-        progress=_progress(meta),
-        timeline=timeline(record),
+        result=_result_payload(record),
+        progress=_progress_of(meta),
+        timeline=build_timeline(record),
         parent=links[parents[0]] if parents else None,
         children=children,
         children_total=places.dependents_total,
-        facts=(*_facts(record), *_place_facts(places, state, parents, reader.now_s())),
+        facts=(*_list_facts(record), *_place_facts(places, state, parents, reader.now_s())),
         problem=job.problem or stray,
         abandoned=stray is not None,
     )
 
 
-def _commands(queue: QueueKeys, job_id: str) -> list[Command]:
+def _place_commands(queue: QueueKeys, job_id: str) -> list[Command]:
     sets = [state for state in LISTS if state not in (State.WAITING, State.ACTIVE)]
     return [
         ("LLEN", queue.queue),
@@ -113,16 +113,16 @@ def _commands(queue: QueueKeys, job_id: str) -> list[Command]:
         ("LPOS", queue.queue, job_id, "RANK", -1, "MAXLEN", LINE_LIMIT),
         ("LPOS", queue.intermediate, job_id, "MAXLEN", LINE_LIMIT),
         ("GETRANGE", f"{queue.intermediate}:first_seen:{job_id}", 0, 40),
-        ("ZCARD", queue.of(State.ACTIVE)),
-        ("ZRANGE", queue.of(State.ACTIVE), 0, LOOK_LIMIT - 1, "WITHSCORES"),
-        *(("ZSCORE", queue.of(state), job_id) for state in sets),
+        ("ZCARD", queue.list_of(State.ACTIVE)),
+        ("ZRANGE", queue.list_of(State.ACTIVE), 0, LOOK_LIMIT - 1, "WITHSCORES"),
+        *(("ZSCORE", queue.list_of(state), job_id) for state in sets),
         ("PTTL", queue.job(job_id)),
         ("SCARD", queue.dependents(job_id)),
         ("SSCAN", queue.dependents(job_id), 0, "COUNT", MAX_LINKS),
     ]
 
 
-def _places(replies: Sequence[Reply], job_id: str) -> _Places:
+def _parse_places(replies: Sequence[Reply], job_id: str) -> _Places:
     length, front, back, taken, first_seen, runs, running, *scores, ttl, dependents_total, dependents = replies
     position = front if isinstance(front, int) else back
     sets = [state for state in LISTS if state not in (State.WAITING, State.ACTIVE)]
@@ -154,7 +154,7 @@ def _places(replies: Sequence[Reply], job_id: str) -> _Places:
     )
 
 
-def _stray(places: _Places, state: State | None, status: str | None) -> str | None:
+def _explain_stray(places: _Places, state: State | None, status: str | None) -> str | None:
     """What to say of a job that its status puts in a list in which it does not stand; None for others."""
     if state is None or not places.missing or status in _ELSEWHERE:
         return None
@@ -168,7 +168,7 @@ def _stray(places: _Places, state: State | None, status: str | None) -> str | No
     return "It is in no list of RQ's: nothing happens to it by itself."
 
 
-def _check(record: JobHash, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
+def _check_belongs(record: JobHash, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
     """Raises NotFound for a job that is in no list of this queue and does not say that it belongs to it."""
     if places.lists:
         return
@@ -182,25 +182,25 @@ def _check(record: JobHash, places: _Places, ref: QueueRef, queue: QueueKeys, jo
         )
 
 
-def _serialized(record: JobHash, field: str) -> Payload:
-    return serialized(record.fields.get(field), record.oversized.get(field))
+def _serialized_payload(record: JobHash, field: str) -> Payload:
+    return serialized_payload(record.fields.get(field), record.oversized.get(field))
 
 
-def _result(record: JobHash) -> Payload | None:
+def _result_payload(record: JobHash) -> Payload | None:
     """The newest return value: from the results stream, else from the hash, where repeating jobs have it."""
     for entry in record.entries:
         raw = entry.fields.get("return_value")
         if raw is not None and entry.fields.get("type") == b"1":
             if len(raw) > DECODE_LIMIT_BYTES:
-                return serialized(None, len(raw))
-            return serialized(unwrap(raw))
+                return serialized_payload(None, len(raw))
+            return serialized_payload(decode_base64(raw))
     if record.entries_bytes is not None:
-        return serialized(None, record.entries_bytes)
-    kept = _serialized(record, "result")
+        return serialized_payload(None, record.entries_bytes)
+    kept = _serialized_payload(record, "result")
     return None if kept.kind == "missing" else kept
 
 
-def _progress(meta: Payload) -> Any:
+def _progress_of(meta: Payload) -> Any:
     """What the application keeps as `progress` in meta, as many do; None without."""
     if not isinstance(meta.value, dict):
         return None
@@ -208,7 +208,7 @@ def _progress(meta: Payload) -> Any:
     return found if isinstance(found, int | float | str) else None
 
 
-def _parents(record: JobHash) -> tuple[str, ...]:
+def _parent_ids(record: JobHash) -> tuple[str, ...]:
     """Ids of the jobs that this one waits or waited for."""
     found = json_text(record.text("dependency_ids"))
     if isinstance(found, list):
@@ -217,16 +217,16 @@ def _parents(record: JobHash) -> tuple[str, ...]:
     return (single,) if single else ()
 
 
-def _links(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, ids: Sequence[str]) -> dict[str, JobLink]:
+def _read_links(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, ids: Sequence[str]) -> dict[str, JobLink]:
     """Links to jobs by id. Cost: 1 round trip, none for no ids."""
     wanted = list(dict.fromkeys(ids))
     if not wanted:
         return {}
-    records, _ = reader.read([(queue, job_id) for job_id in wanted], LINK)
-    return {job_id: _link(ref, queue, job_id, record) for job_id, record in zip(wanted, records, strict=True)}
+    records, _ = reader.read_hashes([(queue, job_id) for job_id in wanted], LINK)
+    return {job_id: _build_link(ref, queue, job_id, record) for job_id, record in zip(wanted, records, strict=True)}
 
 
-def _link(ref: QueueRef, queue: QueueKeys, job_id: str, record: JobHash) -> JobLink:
+def _build_link(ref: QueueRef, queue: QueueKeys, job_id: str, record: JobHash) -> JobLink:
     status, origin = record.text("status"), record.text("origin")
     there = QueueKeys(queue.prefix, origin) if origin else None
     return JobLink(
@@ -238,9 +238,9 @@ def _link(ref: QueueRef, queue: QueueKeys, job_id: str, record: JobHash) -> JobL
     )
 
 
-def _facts(record: JobHash) -> list[tuple[str, str]]:
+def _list_facts(record: JobHash) -> list[tuple[str, str]]:
     found = _field_facts(record)
-    left = number(record.text("retries_left"))
+    left = parse_integer(record.text("retries_left"))
     # RQ counts down and forgets where it began.
     waits = record.text("status") == "scheduled" and record.text("started_at") is not None
     if waits and left is not None and record.text("number_of_retries") is None:

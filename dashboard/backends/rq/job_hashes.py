@@ -12,7 +12,7 @@ from ...sources.source import Argument, Command, Reply, Source
 from ..bounded_reads import PAGE_BYTES, shared_script
 from ..lua_reads import Scripts
 from ..payloads.decoding import text
-from .keys import QueueKeys, script
+from .keys import QueueKeys, load_script
 
 # One script holds up the server as long as it runs: this many jobs take about a millisecond.
 JOBS_PER_SCRIPT = 100
@@ -74,14 +74,14 @@ class JobHashReader:
     @property
     def without_scripts(self) -> bool:
         """Whether the user was found not to be permitted scripts lately."""
-        return self._scripts.refused
+        return self._scripts.are_refused
 
     def fields_command(self, wanted: Sequence[tuple[Argument, Argument]], longest: int) -> Command:
         """The command that answers the values of (key, field), as `short_fields` with scripts does."""
         arguments = (part for pair in wanted for part in pair)
         return self._scripts.command(shared_script("fields"), longest, PAGE_BYTES, *arguments)
 
-    def read(
+    def read_hashes(
         self, jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection, also: Sequence[Command] = ()
     ) -> tuple[list[JobHash], list[Reply]]:
         """The records of `jobs`, in order, and the replies to `also`, which travel along.
@@ -89,19 +89,21 @@ class JobHashReader:
         Cost: 1 round trip; 2 where scripts may not run, and one more at the first refusal.
         """
         chunks = [jobs[start : start + JOBS_PER_SCRIPT] for start in range(0, len(jobs), JOBS_PER_SCRIPT)]
-        answered = self._scripts.run(script("records"), [_arguments(chunk, shape) for chunk in chunks], also)
+        answered = self._scripts.run(
+            load_script("records"), [_script_arguments(chunk, shape) for chunk in chunks], also
+        )
         if answered is None:
             return self._read_plainly(jobs, shape, also)
         answers, others = answered
         failed = next((answer for answer in answers if isinstance(answer, ResponseError)), None)
         if failed is not None:
             raise failed
-        return [_record(answer, shape) for answer in chain.from_iterable(answers)], others
+        return [_parse_hash(answer, shape) for answer in chain.from_iterable(answers)], others
 
     def _read_plainly(
         self, jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection, also: Sequence[Command]
     ) -> tuple[list[JobHash], list[Reply]]:
-        """As `read`, with plain commands: sizes first, then what is small enough."""
+        """As `read_hashes`, with plain commands: sizes first, then what is small enough."""
         first: list[Command] = []
         for keys, job_id in jobs:
             key = keys.job(job_id)
@@ -112,13 +114,15 @@ class JobHashReader:
         replies = self._source.batch([*first, *also])
         width = 1 + len(shape.fields) + bool(shape.entries)
         sizes = [replies[start : start + width] for start in range(0, len(first), width)]
-        second = list(chain.from_iterable(_wide(*job, shape, size) for job, size in zip(jobs, sizes, strict=True)))
+        second = list(
+            chain.from_iterable(_wide_commands(*job, shape, size) for job, size in zip(jobs, sizes, strict=True))
+        )
         values = iter(self._source.batch(second))
         records = [_plain_record(shape, size, values) for size in sizes]
         return records, replies[len(first) :]
 
 
-def _arguments(jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection) -> list[Argument]:
+def _script_arguments(jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection) -> list[Argument]:
     keys = chain.from_iterable((keys.job(job_id), keys.results(job_id)) for keys, job_id in jobs)
     return [shape.limit_bytes, shape.entries, _stream_limit(shape), len(shape.fields), *shape.fields, *keys]
 
@@ -127,9 +131,9 @@ def _stream_limit(shape: FieldSelection) -> int:
     return shape.limit_bytes * 4 + STREAM_OVERHEAD_BYTES
 
 
-def _record(answer: Reply, shape: FieldSelection) -> JobHash:
+def _parse_hash(answer: Reply, shape: FieldSelection) -> JobHash:
     kind, values, stream = answer
-    entries, entries_bytes = _entries(stream)
+    entries, entries_bytes = _parse_run_results(stream)
     record = JobHash(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
     for name, value in zip(shape.fields, values, strict=False):
         if isinstance(value, int):
@@ -139,20 +143,20 @@ def _record(answer: Reply, shape: FieldSelection) -> JobHash:
     return record
 
 
-def _entries(reply: Reply) -> tuple[tuple[RunResult, ...], int | None]:
+def _parse_run_results(reply: Reply) -> tuple[tuple[RunResult, ...], int | None]:
     """(the entries, None), or ((), the size of a stream that is too large)."""
     if isinstance(reply, int):
         return (), reply
     if not isinstance(reply, list):
         return (), None
-    return tuple(RunResult(text(key), _pairs(values)) for key, values in reply), None
+    return tuple(RunResult(text(key), _pair_values(values)) for key, values in reply), None
 
 
-def _pairs(values: Sequence[bytes]) -> dict[str, bytes]:
+def _pair_values(values: Sequence[bytes]) -> dict[str, bytes]:
     return {text(name): value for name, value in zip(values[::2], values[1::2], strict=True)}
 
 
-def _fitting(shape: FieldSelection, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
+def _small_enough(shape: FieldSelection, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
     """The fields, and whether the stream, that are there and small enough to be read."""
     lengths = sizes[1 : 1 + len(shape.fields)]
     names = [
@@ -164,8 +168,8 @@ def _fitting(shape: FieldSelection, sizes: Sequence[Reply]) -> tuple[list[str], 
     return names, isinstance(stream, int) and stream <= _stream_limit(shape)
 
 
-def _wide(keys: QueueKeys, job_id: str, shape: FieldSelection, sizes: Sequence[Reply]) -> list[Command]:
-    names, with_stream = _fitting(shape, sizes)
+def _wide_commands(keys: QueueKeys, job_id: str, shape: FieldSelection, sizes: Sequence[Reply]) -> list[Command]:
+    names, with_stream = _small_enough(shape, sizes)
     commands: list[Command] = [("HGET", keys.job(job_id), name) for name in names]
     if with_stream:
         commands.append(("XREVRANGE", keys.results(job_id), "+", "-", "COUNT", shape.entries))
@@ -174,12 +178,12 @@ def _wide(keys: QueueKeys, job_id: str, shape: FieldSelection, sizes: Sequence[R
 
 def _plain_record(shape: FieldSelection, sizes: Sequence[Reply], values: Iterator[Reply]) -> JobHash:
     kind, first = sizes[0], sizes[1]
-    names, with_stream = _fitting(shape, sizes)
+    names, with_stream = _small_enough(shape, sizes)
     found = {name: next(values) for name in names}
     stream = next(values) if with_stream else sizes[-1] if shape.entries else None
     if isinstance(kind, ResponseError) or isinstance(first, NoPermissionError):
         return JobHash(kind="unknown", error="the Redis user may not read it")
-    entries, entries_bytes = _entries(stream)
+    entries, entries_bytes = _parse_run_results(stream)
     record = JobHash(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
     record.fields.update((name, value) for name, value in found.items() if isinstance(value, bytes) and value)
     for name, size in zip(shape.fields, sizes[1:], strict=False):

@@ -13,7 +13,7 @@ from ..actions import JobRef
 from ..lua_reads import Scripts
 from ..payloads.decoding import text
 from .actions.descriptions import ENDED
-from .keys import LISTS, QueueKeys, script
+from .keys import LISTS, QueueKeys, load_script
 
 ROWS_PER_SCRIPT = 100
 _ORDERS = {
@@ -33,7 +33,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
     word, _ = LISTS.get(query.state, (None, None))
     if word is None or query.native not in (None, word):
         raise Unsupported(f"RQ has no list of {query.native or query.state.value} jobs")
-    key, order = queue.of(query.state), _ORDERS.get(query.state, "up")
+    key, order = queue.list_of(query.state), _ORDERS.get(query.state, "up")
     names = "1" if query.state is State.ACTIVE else ""
     ended = "1" if query.state in ENDED else ""
     now = int(source.now_s())
@@ -50,7 +50,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
         ]
         for start in range(0, query.per_page, ROWS_PER_SCRIPT)
     ]
-    answered = scripts.run(script("picks"), calls)
+    answered = scripts.run(load_script("picks"), calls)
     if answered is None:
         return None
     replies, _ = answered

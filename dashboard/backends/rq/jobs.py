@@ -14,7 +14,7 @@ from ...errors import NotFound, Unsupported, WrongType
 from ...model import JobPage, JobQuery, QueueRef, State
 from ...sources.source import Command, Reply, Source
 from ..payloads.decoding import text
-from ..unreadable_data import readable
+from ..unreadable_data import decode_or
 from . import keys
 from .job_decoding import DEAD_LIST, LIST, job_of, without_data
 from .job_hashes import JobHashReader
@@ -59,13 +59,13 @@ def read_page(
     word, _ = LISTS.get(query.state, (None, None))
     if word is None or query.native not in (None, word):
         raise Unsupported(f"RQ has no list of {query.native or query.state.value} jobs")
-    members = _members(source, queue, query, awaited=awaited)
+    members = _read_members(source, queue, query, awaited=awaited)
     ids = [job_id_of(member, query.state) for member, _ in members.rows]
     shape = DEAD_LIST if query.state is State.DEAD else LIST
-    records, _ = reader.read([(queue, job_id) for job_id in ids], shape) if ids else ([], [])
+    records, _ = reader.read_hashes([(queue, job_id) for job_id in ids], shape) if ids else ([], [])
     jobs = [
-        readable(
-            partial(job_of, ref, job_id, record, state=query.state, due=_due(query.state, score), stacks=stacks),
+        decode_or(
+            partial(job_of, ref, job_id, record, state=query.state, due=_due_time(query.state, score), stacks=stacks),
             partial(without_data, ref, job_id, query.state),
         )
         for job_id, record, (_, score) in zip(ids, records, members.rows, strict=True)
@@ -79,16 +79,16 @@ def read_page(
     )
 
 
-def _due(state: State, score: float | None) -> datetime | None:
+def _due_time(state: State, score: float | None) -> datetime | None:
     return instant(score) if state is State.SCHEDULED else None
 
 
-def _members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool) -> _RegistryPage:
-    key, second = queue.of(query.state), int(source.now_s())
+def _read_members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool) -> _RegistryPage:
+    key, second = queue.list_of(query.state), int(source.now_s())
     start, stop = query.offset, query.offset + query.per_page - 1
     there: list[Command] = [
-        ("SISMEMBER", keys.directory(queue.prefix), queue.queue),
-        ("EXISTS", *(queue.of(state) for state in LISTS)),
+        ("SISMEMBER", keys.directory_key(queue.prefix), queue.queue),
+        ("EXISTS", *(queue.list_of(state) for state in LISTS)),
     ]
     if query.state is State.WAITING:
         listing: list[Command] = [("LLEN", key), ("LRANGE", key, start, stop)]
@@ -99,10 +99,10 @@ def _members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited: bool
         listing = [("ZCARD", key), ("ZREVRANGE", key, start, stop, "WITHSCORES")]
     else:
         listing = [("ZCARD", key), ("ZRANGE", key, start, stop, "WITHSCORES")]
-    listed, exists, total, page, *expiring = _checked(source, [*there, *listing], key)
+    listed, exists, total, page, *expiring = _checked_replies(source, [*there, *listing], key)
     if not listed and not exists and not awaited:
         raise NotFound(f"There is no queue {queue.shown_name!r} here (any more).")
-    rows = [(text(member), None) for member in page] if query.state is State.WAITING else _pairs(page)
+    rows = [(text(member), None) for member in page] if query.state is State.WAITING else _pair_scores(page)
     if expiring and expiring[0]:
         return _without_expired(source, key, query, _RegistryPage(rows, total), *expiring)
     return _RegistryPage(rows, total)
@@ -118,16 +118,16 @@ def _without_expired(
     missing = min(query.per_page, total - query.offset) - len(rows)
     if never and missing > 0:
         start = max(query.offset, live) + expired
-        reply = _checked(source, [("ZREVRANGE", key, start, start + missing - 1, "WITHSCORES")], key)
-        rows += _pairs(reply[0])
+        reply = _checked_replies(source, [("ZREVRANGE", key, start, start + missing - 1, "WITHSCORES")], key)
+        rows += _pair_scores(reply[0])
     return _RegistryPage(rows, total)
 
 
-def _pairs(reply: Sequence[bytes]) -> list[tuple[str, float | None]]:
+def _pair_scores(reply: Sequence[bytes]) -> list[tuple[str, float | None]]:
     return [(text(member), float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)]
 
 
-def _checked(source: Source, commands: Sequence[Command], key: str) -> list[Reply]:
+def _checked_replies(source: Source, commands: Sequence[Command], key: str) -> list[Reply]:
     """The replies. Raises Forbidden or BackendUnavailable, in words, when one command was refused."""
     replies = source.batch(commands)
     for reply in replies:

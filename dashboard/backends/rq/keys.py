@@ -57,7 +57,7 @@ class QueueKeys:
         """The list of ids that a worker has taken and not started yet, of workers that serve one queue alone."""
         return f"{self.queue}:intermediate"
 
-    def of(self, state: State) -> str:
+    def list_of(self, state: State) -> str:
         """The list or sorted set of a state."""
         return f"{self.prefix}:{LISTS[state][1]}:{self.name}"
 
@@ -84,17 +84,17 @@ class QueueKeys:
         return f"{self.prefix}:results:{job_id}"
 
 
-def directory(prefix: str) -> str:
+def directory_key(prefix: str) -> str:
     """The set of all queues that were ever used."""
     return f"{prefix}:queues"
 
 
-def workers(prefix: str) -> str:
+def workers_key(prefix: str) -> str:
     """The set of the keys of all workers."""
     return f"{prefix}:workers"
 
 
-def suspended(prefix: str) -> str:
+def suspended_key(prefix: str) -> str:
     """The key that is there while all workers are suspended."""
     return f"{prefix}:suspended"
 
@@ -118,7 +118,7 @@ def job_id_of(member: str, state: State) -> str:
 
 
 @cache
-def script(name: str) -> str:
+def load_script(name: str) -> str:
     """The text of one of the read-only scripts; they build keys from what they read, which one Redis allows."""
     text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
     return f"{shared_script('oldest')}\n{text}" if name == "queues" else text

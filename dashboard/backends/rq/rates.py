@@ -34,8 +34,8 @@ from ..payloads.decoding import text
 from . import keys as names
 from .consumers import FIELDS, MAX_WORKERS, LiveWorker, worker_of, workers_call, workers_of
 from .job_hashes import FieldSelection, JobHashReader
-from .keys import QueueKeys, script
-from .serialization import moment
+from .keys import QueueKeys, load_script
+from .serialization import parse_time
 
 # RQ's defaults. Source: rq 3.0, defaults.py.
 TTLS_S: Mapping[State, int] = {State.COMPLETED: 500, State.DEAD: 31_536_000}
@@ -139,7 +139,7 @@ class AnchorCounts(msgspec.Struct, frozen=True, gc=False):
         came[State.DEAD] += max(0, self.never - before.never)
         return came, brief if low_holds else dict.fromkeys(TTLS_S, 0)
 
-    def disturbed(self, before: AnchorCounts) -> set[State]:
+    def disturbed_states(self, before: AnchorCounts) -> set[State]:
         """The states of which new records were removed since `before`: by a person, for they are far from expiry."""
         return {state for state in TTLS_S if self.high[state] < before.high[state]}
 
@@ -180,20 +180,22 @@ def read_flow(
     anchor = before.anchor if now - before.anchor < ANCHOR_S else now
     asked = _FlowCommands(before, anchor, now, len(refs))
     queues = [queue for _, queue in refs]
-    others = _others(queues, before)
-    there: list[Command] = [("SISMEMBER", names.directory(queue.prefix), queue.queue) for queue in others]
+    others = _other_queues(queues, before)
+    there: list[Command] = [("SISMEMBER", names.directory_key(queue.prefix), queue.queue) for queue in others]
     orders = _NextJobSettings(refs, before, now)
     prefixes = sorted({queue.prefix for _, queue in refs})
-    heads = [workers_call(prefix, _of(prefix, before.workers)) for prefix in prefixes]
-    groups = asked.groups([*queues, *others])
+    heads = [workers_call(prefix, _workers_of_prefix(prefix, before.workers)) for prefix in prefixes]
+    groups = asked.queue_groups([*queues, *others])
     answered = scripts.run(
-        script("queues"), [*heads, *(asked.call(prefix, some) for prefix, some in groups), *orders.calls()], there
+        load_script("queues"),
+        [*heads, *(asked.script_call(prefix, some) for prefix, some in groups), *orders.script_calls()],
+        there,
     )
     found: dict[str, _FlowFindings] = {}
     if answered is None:
-        per_queue = [asked.commands(queue) for queue in (*queues, *others)]
+        per_queue = [asked.commands_for(queue) for queue in (*queues, *others)]
         commands = [*there, *(command for several in per_queue for command in several)]
-        workers, keys, replies = _plainly(source, prefixes, commands, before)
+        workers, keys, replies = _read_without_lua(source, prefixes, commands, before)
         known, left = replies[: len(there)], iter(replies[len(there) :])
         rows: list[tuple[QueueKeys, Reply]] = [
             (queue, list(islice(left, len(several))))
@@ -209,22 +211,22 @@ def read_flow(
             for (_, some), reply in zip(groups, counted, strict=False)
             for queue, row in zip(some, reply if isinstance(reply, list) else [None] * len(some), strict=True)
         ]
-    workers = _remembered(workers, before)
+    workers = _remember_workers(workers, before)
     gone = {queue.queue for queue, reply in zip(others, known, strict=True) if reply != 1}
     for queue, row in rows:
-        answer = asked.answer(queue, row) if isinstance(row, list) else None
+        answer = asked.parse_replies(queue, row) if isinstance(row, list) else None
         if answer is not None and queue.queue not in gone:
             found[queue.queue] = answer
     if answered is not None:
-        orders.answer(found, counted[len(groups) :])
-    _sample(JobHashReader(source, scripts), list(found.values()), now)
-    seen, flows, together = _balanced(found, workers, before, anchor, now)
-    unread = [_unread(ref) for ref, queue in refs if queue.queue not in flows]
+        orders.take_replies(found, counted[len(groups) :])
+    _sample_run_times(JobHashReader(source, scripts), list(found.values()), now)
+    seen, flows, together = _balance_flows(found, workers, before, anchor, now)
+    unread = [_unread_flow(ref) for ref, queue in refs if queue.queue not in flows]
     flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]
     return FlowDelta(queues=(*flow, *unread), together=together), FlowCursor(now, anchor, seen, workers, keys)
 
 
-def _others(queues: Sequence[QueueKeys], before: FlowCursor) -> list[QueueKeys]:
+def _other_queues(queues: Sequence[QueueKeys], before: FlowCursor) -> list[QueueKeys]:
     """Queues that are not shown and whose jobs the workers of these count, too; those of MAX_OTHERS at most."""
     shown = {queue.queue for queue in queues}
     named = {
@@ -236,7 +238,7 @@ def _others(queues: Sequence[QueueKeys], before: FlowCursor) -> list[QueueKeys]:
     return list(islice(named.values(), MAX_OTHERS))
 
 
-def _remembered(workers: Mapping[str, LiveWorker], before: FlowCursor) -> dict[str, LiveWorker]:
+def _remember_workers(workers: Mapping[str, LiveWorker], before: FlowCursor) -> dict[str, LiveWorker]:
     """`workers` that do not tell any more what they serve, with what they told before; others left out."""
     found = {}
     for key, worker in workers.items():
@@ -248,15 +250,15 @@ def _remembered(workers: Mapping[str, LiveWorker], before: FlowCursor) -> dict[s
     return found
 
 
-def _of(prefix: str, workers: Mapping[str, LiveWorker]) -> list[str]:
+def _workers_of_prefix(prefix: str, workers: Mapping[str, LiveWorker]) -> list[str]:
     return [key for key in workers if key.startswith(f"{prefix}:worker:")][:MAX_WORKERS]
 
 
-def _plainly(
+def _read_without_lua(
     source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: FlowCursor
 ) -> tuple[dict[str, LiveWorker], tuple[str, ...], list[Reply]]:
     """The workers by plain commands, the keys of all, the replies. Cost: 1 round trip, 2 with new workers."""
-    sets: list[Command] = [("SSCAN", names.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
+    sets: list[Command] = [("SSCAN", names.workers_key(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
     replies = source.batch([*commands, *sets, *hashes])
     found, rest = replies[: len(commands)], replies[len(commands) :]
@@ -280,10 +282,10 @@ class _NextJobSettings:
             lists = self._lists.setdefault(queue.prefix, [])
             seen = before.queues.get(queue.queue)
             lists.append((queue, f"l{queue.queue}", seen.next_job if seen else None))
-            if seen is not None and seen.failed.hides(now):
-                lists += [(queue, f"z{queue.of(state)}", None) for state in (State.SCHEDULED, State.ACTIVE)]
+            if seen is not None and seen.failed.hides_jobs(now):
+                lists += [(queue, f"z{queue.list_of(state)}", None) for state in (State.SCHEDULED, State.ACTIVE)]
 
-    def calls(self) -> list[list[str]]:
+    def script_calls(self) -> list[list[str]]:
         """Calls of the script."""
         return [
             [
@@ -294,8 +296,8 @@ class _NextJobSettings:
             for at in range(0, len(lists), QUEUES_PER_SCRIPT)
         ]
 
-    def answer(self, found: Mapping[str, _FlowFindings], replies: Sequence[Reply]) -> None:
-        """Take the replies to `calls` into `found`."""
+    def take_replies(self, found: Mapping[str, _FlowFindings], replies: Sequence[Reply]) -> None:
+        """Take the replies to `script_calls` into `found`."""
         chunks = [
             lists[at : at + QUEUES_PER_SCRIPT]
             for lists in self._lists.values()
@@ -333,7 +335,7 @@ class _FlowCommands:
         self._all = queues <= SAMPLE_TOTAL // (2 * SAMPLE_QUEUE)
         self._each = min(SAMPLE_QUEUE, max(1, SAMPLE_TOTAL // (2 * max(1, queues if self._all else busy))))
 
-    def groups(self, wanted: Sequence[QueueKeys]) -> list[tuple[str, list[QueueKeys]]]:
+    def queue_groups(self, wanted: Sequence[QueueKeys]) -> list[tuple[str, list[QueueKeys]]]:
         """Queues by prefix, in portions that one call of the script reads."""
         spaces: dict[str, list[QueueKeys]] = {}
         for queue in wanted:
@@ -344,7 +346,7 @@ class _FlowCommands:
             for at in range(0, len(queues), QUEUES_PER_SCRIPT)
         ]
 
-    def call(self, prefix: str, queues: Sequence[QueueKeys]) -> list[str]:
+    def script_call(self, prefix: str, queues: Sequence[QueueKeys]) -> list[str]:
         """The call of the script that asks what `commands` do of each queue."""
         former = self._before.anchor
         windows = [bound for state in TTLS_S for bound in _window_bounds(state, self._now)]
@@ -358,19 +360,19 @@ class _FlowCommands:
             call += (queue.name, ("w" if seen is None else "") + ("n" if newest_too else ""))
         return call
 
-    def commands(self, queue: QueueKeys) -> list[Command]:
+    def commands_for(self, queue: QueueKeys) -> list[Command]:
         """What to ask about one queue."""
         seen = self._before.queues.get(queue.queue)
-        commands = _bounds(queue, self._anchor)
+        commands = _bound_commands(queue, self._anchor)
         if seen is None:
-            commands += [_window(queue, state, self._now) for state in TTLS_S]
+            commands += [_window_command(queue, state, self._now) for state in TTLS_S]
         elif seen.anchor != self._anchor:
-            commands += _bounds(queue, seen.anchor)
+            commands += _bound_commands(queue, seen.anchor)
         if self._all or (seen is not None and seen.busy):
-            commands += [_newest(queue, state, self._now, self._each) for state in TTLS_S]
+            commands += [_newest_command(queue, state, self._now, self._each) for state in TTLS_S]
         return commands
 
-    def answer(self, queue: QueueKeys, replies: list[Reply]) -> _FlowFindings | None:
+    def parse_replies(self, queue: QueueKeys, replies: list[Reply]) -> _FlowFindings | None:
         """What the replies tell; None when a registry cannot be read."""
         seen = self._before.queues.get(queue.queue)
         if seen is not None and replies == seen.counts.numbers:
@@ -383,15 +385,15 @@ class _FlowCommands:
         if len(numbers) + len(lists) < len(replies):
             return None
         first, rest = numbers[:BOUNDS], numbers[BOUNDS:]
-        counts = _counted(first)
+        counts = _parse_counts(first)
         brief: dict[State, int] = {}
         disturbed: set[State] = set()
         if seen is None:
             came, span_s, reason, newest = dict(zip(TTLS_S, rest, strict=True)), FLOW_WINDOW_S, FIRST_REASON, 0.0
         else:
-            again = _counted(rest) if rest else counts
+            again = _parse_counts(rest) if rest else counts
             came, brief = again.since(seen.counts, low_holds=self._now < seen.anchor + LOW_S)
-            disturbed = again.disturbed(seen.counts)
+            disturbed = again.disturbed_states(seen.counts)
             span_s, reason, newest = self._now - self._before.at, REASON, seen.newest
         ids = [text(job_id) for state, ids in zip(TTLS_S, lists, strict=False) for job_id in ids[: came[state]]]
         found = _FlowFindings(queue, came, span_s, reason, counts, ids, newest, brief, disturbed)
@@ -411,15 +413,16 @@ def _anchor_bounds(anchor: float) -> list[str]:
     return bounds
 
 
-def _bounds(queue: QueueKeys, anchor: float) -> list[Command]:
+def _bound_commands(queue: QueueKeys, anchor: float) -> list[Command]:
     states = [state for state in TTLS_S for _ in range(3)]
     commands: list[Command] = [
-        ("ZCOUNT", queue.of(state), bound, "+inf") for state, bound in zip(states, _anchor_bounds(anchor), strict=True)
+        ("ZCOUNT", queue.list_of(state), bound, "+inf")
+        for state, bound in zip(states, _anchor_bounds(anchor), strict=True)
     ]
-    return [*commands, ("ZCOUNT", queue.of(State.DEAD), "-inf", "(0")]
+    return [*commands, ("ZCOUNT", queue.list_of(State.DEAD), "-inf", "(0")]
 
 
-def _counted(numbers: Sequence[int]) -> AnchorCounts:
+def _parse_counts(numbers: Sequence[int]) -> AnchorCounts:
     high_done, low_done, brief_done, high_dead, low_dead, brief_dead, never = numbers
     done, dead = State.COMPLETED, State.DEAD
     return AnchorCounts(
@@ -431,9 +434,9 @@ def _counted(numbers: Sequence[int]) -> AnchorCounts:
     )
 
 
-def _window(queue: QueueKeys, state: State, now: float) -> Command:
+def _window_command(queue: QueueKeys, state: State, now: float) -> Command:
     """Jobs that ended in the last FLOW_WINDOW_S, if they had the default time to live."""
-    return ("ZCOUNT", queue.of(state), *_window_bounds(state, now))
+    return ("ZCOUNT", queue.list_of(state), *_window_bounds(state, now))
 
 
 def _window_bounds(state: State, now: float) -> tuple[str, str]:
@@ -441,12 +444,12 @@ def _window_bounds(state: State, now: float) -> tuple[str, str]:
     return f"({end - FLOW_WINDOW_S}", str(end + SKEW_S)
 
 
-def _newest(queue: QueueKeys, state: State, now: float, count: int) -> Command:
+def _newest_command(queue: QueueKeys, state: State, now: float, count: int) -> Command:
     """The ids of the newest jobs, those without expiry left out since nothing orders them."""
-    return ("ZREVRANGEBYSCORE", queue.of(state), now + TTLS_S[state] + SKEW_S, f"({now}", "LIMIT", 0, count)
+    return ("ZREVRANGEBYSCORE", queue.list_of(state), now + TTLS_S[state] + SKEW_S, f"({now}", "LIMIT", 0, count)
 
 
-def _done(worker: LiveWorker, before: FlowCursor) -> tuple[int, int]:
+def _finished_since(worker: LiveWorker, before: FlowCursor) -> tuple[int, int]:
     """How many jobs `worker` completed since `before`, and how many attempts failed."""
     known = before.workers.get(worker.key)
     if known is not None and known.birth == worker.birth:
@@ -469,7 +472,7 @@ class _SharedWorkers:
     long_running: int = 0  # of the workers, those that have run for as long as the first look looks back
 
 
-def _crews(
+def _find_shared_workers(
     found: Mapping[str, _FlowFindings], workers: Mapping[str, LiveWorker], before: FlowCursor, now: float
 ) -> list[_SharedWorkers]:
     crews = {key: _SharedWorkers([answer]) for key, answer in found.items()}
@@ -490,7 +493,7 @@ def _crews(
             first.workers += other.workers
             first.long_running += other.long_running
             crews.update((answer.queue.queue, first) for answer in other.queues)
-        completed, failed = _done(worker, before)
+        completed, failed = _finished_since(worker, before)
         first.completed += completed
         first.failed += failed
         first.workers += 1
@@ -498,14 +501,14 @@ def _crews(
     return list({id(crew): crew for crew in crews.values()}.values())
 
 
-def _balanced(
+def _balance_flows(
     found: Mapping[str, _FlowFindings], workers: Mapping[str, LiveWorker], before: FlowCursor, anchor: float, now: float
 ) -> tuple[dict[str, QueueMemory], dict[str, QueueFlow], QueueFlow | None]:
     """What to remember of each queue and its flow, and what ended in those that cannot be told apart."""
     seen: dict[str, QueueMemory] = {}
     flows: dict[str, QueueFlow] = {}
     together: list[int] = []
-    for crew in _crews(found, workers, before, now):
+    for crew in _find_shared_workers(found, workers, before, now):
         several = len(crew.queues) > 1
         records = {state: sum([answer.came[state] for answer in crew.queues]) for state in TTLS_S}
         disturbed = {state for answer in crew.queues for state in answer.disturbed}
@@ -543,16 +546,16 @@ def _balanced(
                 brief={**old.brief, **{state: now for state, count in answer.brief.items() if count}},
                 retried_at=retried_at,
                 next_job=answer.next_job,
-                untold_at=now if _untold(answer, old, crew) else old.untold_at,
+                untold_at=now if _has_untraced_job(answer, old, crew) else old.untold_at,
             )
             seen[answer.queue.queue] = each
             if not several:
                 # A worker that was cut off before it wrote its record counts nothing: the larger of both is right.
-                answer.came[State.COMPLETED] += each.completed.grown(old.completed)
+                answer.came[State.COMPLETED] += each.completed.growth_since(old.completed)
             # A queue that comes after the first look at all is new: what is recorded of it ended since.
             proven = crew.long_running > 0 or before.at < now
             served = crew.workers > 0
-            flows[answer.queue.queue] = _flow(answer, each, now, several=several, served=served, proven=proven)
+            flows[answer.queue.queue] = _build_flow(answer, each, now, several=several, served=served, proven=proven)
             lost = max(lost, flows[answer.queue.queue].hidden, key=len)
         if several and State.COMPLETED in lost:
             dead = crew.failed if State.DEAD in lost else records[State.DEAD]
@@ -574,7 +577,7 @@ def _balanced(
 
 
 def _as_before(answer: _FlowFindings, known: QueueMemory, anchor: float, retried_at: float) -> bool:
-    """Whether `_balanced` would make of a queue in which nothing ended just what is known of it, and nothing else."""
+    """Whether `_balance_flows` would make of a queue in which nothing ended just what is known of it, and nothing else."""
     return (
         answer.counts is known.counts
         and answer.next_job == known.next_job
@@ -585,7 +588,7 @@ def _as_before(answer: _FlowFindings, known: QueueMemory, anchor: float, retried
     )
 
 
-def _untold(answer: _FlowFindings, before: QueueMemory, crew: _SharedWorkers) -> bool:
+def _has_untraced_job(answer: _FlowFindings, before: QueueMemory, crew: _SharedWorkers) -> bool:
     """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went, or is not
     known to Redis any more."""
     if not crew.workers and not answer.first and answer.traceless and any(answer.came.values()):
@@ -596,7 +599,7 @@ def _untold(answer: _FlowFindings, before: QueueMemory, crew: _SharedWorkers) ->
     return before.next_job.leaves_nothing and not same
 
 
-def _sample(reader: JobHashReader, found: Sequence[_FlowFindings], now: float) -> None:
+def _sample_run_times(reader: JobHashReader, found: Sequence[_FlowFindings], now: float) -> None:
     """Read run times of the newest jobs into `found`. Cost: 1 round trip, none when nothing ended."""
     wanted = [(answer, job_id) for answer in found for job_id in answer.ids]
     if not wanted:
@@ -604,12 +607,12 @@ def _sample(reader: JobHashReader, found: Sequence[_FlowFindings], now: float) -
     if len(wanted) > SAMPLE_TOTAL:  # start at a random place, so that every queue is sampled in time
         start = random.randrange(len(wanted))  # noqa: S311 - not used for security
         wanted = [*wanted[start:], *wanted[:start]][:SAMPLE_TOTAL]
-    records, _ = reader.read([(answer.queue, job_id) for answer, job_id in wanted], TIMES)
+    records, _ = reader.read_hashes([(answer.queue, job_id) for answer, job_id in wanted], TIMES)
     newest: dict[str, float] = {}
     for (answer, _), record in zip(wanted, records, strict=True):
         answer.retries = answer.retries or record.text("retries_left") is not None
         answer.note_ttls({state: record.text(name) for state, name in TTL_FIELDS.items()})
-        started, ended = moment(record.text("started_at")), moment(record.text("ended_at"))
+        started, ended = parse_time(record.text("started_at")), parse_time(record.text("ended_at"))
         if started is None or ended is None or ended < started:
             continue
         at = ended.timestamp()
@@ -621,11 +624,11 @@ def _sample(reader: JobHashReader, found: Sequence[_FlowFindings], now: float) -
         answer.newest = newest.get(answer.queue.queue, answer.newest)
 
 
-def _unread(ref: QueueRef) -> QueueFlow:
+def _unread_flow(ref: QueueRef) -> QueueFlow:
     return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)
 
 
-def _flow(
+def _build_flow(
     found: _FlowFindings, seen: QueueMemory, now: float, *, several: bool, served: bool, proven: bool
 ) -> QueueFlow:
     """`served`: a worker serves the queue; `proven`: its records are known to go back as far as a first look does."""
@@ -641,9 +644,9 @@ def _flow(
             quality=Quality.UNKNOWN,
             reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN if nothing_good else NO_PROOF,
         )
-    unrecorded = seen.completed.hides(now)
+    unrecorded = seen.completed.hides_jobs(now)
     # A failed attempt that is tried again leaves no record either.
-    lost = seen.failed.hides(now) and now - seen.retried_at >= FLOW_WINDOW_S
+    lost = seen.failed.hides_jobs(now) and now - seen.retried_at >= FLOW_WINDOW_S
     untold = now - seen.untold_at < FLOW_WINDOW_S
     hidden: tuple[State, ...] = ()
     unlisted: tuple[State, ...] = ()

@@ -25,7 +25,7 @@ _ABANDONED = re.compile(r"due to (\w{1,100})")
 _TRACEBACK = "Traceback (most recent call last):"
 
 
-def moment(value: str | None) -> datetime | None:
+def parse_time(value: str | None) -> datetime | None:
     """The instant in one of RQ's time fields (ISO 8601, UTC); None for anything else."""
     if not value or len(value) > 40:
         return None
@@ -36,7 +36,7 @@ def moment(value: str | None) -> datetime | None:
         return None
 
 
-def number(value: str | None) -> int | None:
+def parse_integer(value: str | None) -> int | None:
     """The whole number in a field; None for anything else."""
     try:
         return int(value) if value and len(value) <= 20 else None
@@ -63,7 +63,7 @@ def call_parts(description: str | None) -> tuple[str | None, str | None]:
     return printable(found[1], 300), printable(found[2], 1000)
 
 
-def inflate(raw: bytes, limit: int = DECODE_LIMIT_BYTES) -> tuple[bytes, bool]:
+def inflate_bytes(raw: bytes, limit: int = DECODE_LIMIT_BYTES) -> tuple[bytes, bool]:
     """(the first `limit` bytes of what zlib had packed into `raw`, whether there is more); `raw` itself if unpacked."""
     unpacker = zlib.decompressobj()
     try:
@@ -73,7 +73,7 @@ def inflate(raw: bytes, limit: int = DECODE_LIMIT_BYTES) -> tuple[bytes, bool]:
     return found, bool(unpacker.unconsumed_tail) or (len(found) == limit and not unpacker.eof)
 
 
-def unwrap(raw: bytes | None) -> bytes:
+def decode_base64(raw: bytes | None) -> bytes:
     """The bytes of base64 text; b"" where it is none."""
     try:
         return base64.b64decode(raw or b"", validate=True)
@@ -81,9 +81,9 @@ def unwrap(raw: bytes | None) -> bytes:
         return b""
 
 
-def failure(raw: bytes) -> JobError | None:
+def parse_failure(raw: bytes) -> JobError | None:
     """The error in a zlib-packed traceback or message; None where it is empty."""
-    found, cut = inflate(raw, STACK_LIMIT)
+    found, cut = inflate_bytes(raw, STACK_LIMIT)
     whole = text(found).strip()
     if not whole:
         return None
@@ -102,14 +102,14 @@ def failure(raw: bytes) -> JobError | None:
     )
 
 
-def serialized(raw: bytes | None, too_large: int | None = None) -> Payload:
+def serialized_payload(raw: bytes | None, too_large: int | None = None) -> Payload:
     """The Payload of what RQ's serializer made, zlib-packed or not; `too_large` = its bytes when it was not read."""
     if too_large is not None:
         note = f"{too_large} bytes, of which at most {DECODE_LIMIT_BYTES} are read"
         return Payload(kind="opaque", text="", size_bytes=too_large, truncated=True, note=note)
     if raw is None:
         return Payload(kind="missing", text="")
-    found, cut = inflate(raw)
+    found, cut = inflate_bytes(raw)
     if cut:
         note = f"more than {DECODE_LIMIT_BYTES} bytes when unpacked"
         return Payload(kind="opaque", text="", size_bytes=len(raw), truncated=True, note=note)
@@ -117,7 +117,7 @@ def serialized(raw: bytes | None, too_large: int | None = None) -> Payload:
         return json_payload(found, None)
     try:
         value, cut = described(read(found))
-        return _plain(value, len(raw), cut=cut)
+        return _plain_payload(value, len(raw), cut=cut)
     except NotAPickle as exc:
         if not found.startswith(b"\x80"):
             return json_payload(found, None)  # a text that looks like one of the older protocols
@@ -125,12 +125,12 @@ def serialized(raw: bytes | None, too_large: int | None = None) -> Payload:
         return Payload(kind="opaque", text="", size_bytes=len(raw), note=note)
 
 
-def call(raw: bytes | None, too_large: int | None, description: str | None) -> tuple[str | None, Payload]:
+def call_payload(raw: bytes | None, too_large: int | None, description: str | None) -> tuple[str | None, Payload]:
     """(the function's name, the Payload of a job's `data`), whose value has `function`, `args` and `kwargs`.
 
     Where the data cannot be shown, the text is the job's own description.
     """
-    payload = serialized(raw, too_large)
+    payload = serialized_payload(raw, too_large)
     value = payload.value
     if payload.kind == "json" and isinstance(value, list) and len(value) == 4:
         name = value[0] if isinstance(value[0], str) else None
@@ -140,7 +140,7 @@ def call(raw: bytes | None, too_large: int | None, description: str | None) -> t
         return name, Payload(
             kind="json",
             value=parts,
-            text=_json(parts),
+            text=_json_text(parts),
             size_bytes=payload.size_bytes,
             truncated=payload.truncated,
             note=payload.note,
@@ -163,13 +163,13 @@ def json_text(raw: str | None) -> Any:
         return None
 
 
-def _plain(value: Any, size: int, *, cut: bool) -> Payload:
+def _plain_payload(value: Any, size: int, *, cut: bool) -> Payload:
     value, more = bounded(value)
     cut = cut or more
     return Payload(
         kind="json",
         value=value,
-        text=_json(value),
+        text=_json_text(value),
         size_bytes=size,
         truncated=cut,
         note="pickled; read without running it, so objects are told by name"
@@ -177,5 +177,5 @@ def _plain(value: Any, size: int, *, cut: bool) -> Payload:
     )
 
 
-def _json(value: Any) -> str:
+def _json_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)

@@ -19,7 +19,7 @@ from ..payloads.decoding import printable, text
 from . import keys
 from .consumers import ConsumerIndex, workers_call, workers_of
 from .keys import LISTS, QueueKeys
-from .serialization import moment
+from .serialization import parse_time
 
 # One script holds up the server as long as it runs: this many queues take about a millisecond.
 QUEUES_PER_SCRIPT = 25
@@ -88,8 +88,8 @@ def read_stats(
     seen = {} if seen is None else seen
     now = source.now_s()
     prefixes = sorted({queue.prefix for _, queue in refs})
-    suspended: list[Command] = [("EXISTS", keys.suspended(prefix)) for prefix in prefixes]
-    chunks = _chunks(prefixes, refs)
+    suspended: list[Command] = [("EXISTS", keys.suspended_key(prefix)) for prefix in prefixes]
+    chunks = _queue_chunks(prefixes, refs)
     calls = [*map(workers_call, prefixes)]
     for prefix, queues in chunks:
         call: list[Argument] = ["figures", prefix, int(now), SCHEDULED_LOOKED_AT]
@@ -99,12 +99,12 @@ def read_stats(
         calls.append(call)
     workers: list[Reply] = [None] * len(prefixes)
     rows: dict[str, Reply] = {}
-    answered = scripts.run(keys.script("queues"), calls, suspended)
+    answered = scripts.run(keys.load_script("queues"), calls, suspended)
     if answered is None:
-        there, rows = _plainly(source, refs, suspended, now)
+        there, rows = _read_without_lua(source, refs, suspended, now)
     else:
         scripted, there = answered
-        workers, found = _split(scripted, len(prefixes))
+        workers, found = _split_replies(scripted, len(prefixes))
         for (_, queues), reply in zip(chunks, found, strict=True):
             values = reply if isinstance(reply, list) else [[reply] * len(QueueReply._fields)] * len(queues)
             rows.update(zip((queue.queue for queue in queues), values, strict=True))
@@ -112,17 +112,17 @@ def read_stats(
         prefix: _PrefixReplies(one == 1, None if (live := workers_of(reply)) is None else ConsumerIndex(live))
         for prefix, one, reply in zip(prefixes, there, workers, strict=True)
     }
-    return [_queue(ref, queue, rows[queue.queue], groups[queue.prefix], now, seen) for ref, queue in refs]
+    return [_stats_of_queue(ref, queue, rows[queue.queue], groups[queue.prefix], now, seen) for ref, queue in refs]
 
 
-def _plainly(
+def _read_without_lua(
     source: Source, refs: Sequence[tuple[QueueRef, QueueKeys]], suspended: Sequence[Command], now: float
 ) -> tuple[list[Reply], dict[str, Reply]]:
     """(the replies to `suspended`, the rows by queue) by plain commands."""
-    commands = [command for _, queue in refs for command in _commands(queue, now)]
+    commands = [command for _, queue in refs for command in _count_commands(queue, now)]
     firsts: list[Command] = [("LINDEX", queue.queue, place) for _, queue in refs for place in PLAIN_PLACES]
-    replies, rest = _split(source.batch([*commands, *suspended, *firsts]), len(commands))
-    there, first_ids = _split(rest, len(suspended))
+    replies, rest = _split_replies(source.batch([*commands, *suspended, *firsts]), len(commands))
+    there, first_ids = _split_replies(rest, len(suspended))
     heads = _heads_plainly(source, refs, first_ids)
     width = len(replies) // len(refs)
     rows: dict[str, Reply] = {}
@@ -134,31 +134,37 @@ def _plainly(
     return there, rows
 
 
-def _split(replies: list[Reply], count: int) -> tuple[list[Reply], list[Reply]]:
+def _split_replies(replies: list[Reply], count: int) -> tuple[list[Reply], list[Reply]]:
     return replies[:count], replies[count:]
 
 
-def _commands(queue: QueueKeys, now: float) -> list[Command]:
+def _count_commands(queue: QueueKeys, now: float) -> list[Command]:
     # RQ's own times of expiry are whole seconds, and its cleanup drops what is not after the present one.
     second = int(now)
-    failed, finished, scheduled = queue.of(State.DEAD), queue.of(State.COMPLETED), queue.of(State.SCHEDULED)
+    failed, finished, scheduled = (
+        queue.list_of(State.DEAD),
+        queue.list_of(State.COMPLETED),
+        queue.list_of(State.SCHEDULED),
+    )
     return [
         ("LLEN", queue.queue),
-        ("ZCARD", queue.of(State.ACTIVE)),
-        ("ZCOUNT", queue.of(State.ACTIVE), 0, second),
+        ("ZCARD", queue.list_of(State.ACTIVE)),
+        ("ZCOUNT", queue.list_of(State.ACTIVE), 0, second),
         ("ZCARD", scheduled),
         ("ZRANGE", scheduled, 0, 0, "WITHSCORES"),
-        ("ZCARD", queue.of(State.BLOCKED)),
+        ("ZCARD", queue.list_of(State.BLOCKED)),
         ("ZCARD", failed),
         ("ZCOUNT", failed, 0, second),
         ("ZCOUNT", finished, f"({second}", "+inf"),
-        ("ZCARD", queue.of(State.CANCELED)),
+        ("ZCARD", queue.list_of(State.CANCELED)),
         ("SCARD", queue.workers),
         ("LLEN", queue.intermediate),
     ]
 
 
-def _chunks(prefixes: Sequence[str], refs: Sequence[tuple[QueueRef, QueueKeys]]) -> list[tuple[str, list[QueueKeys]]]:
+def _queue_chunks(
+    prefixes: Sequence[str], refs: Sequence[tuple[QueueRef, QueueKeys]]
+) -> list[tuple[str, list[QueueKeys]]]:
     chunks = []
     for prefix in prefixes:
         queues = [queue for _, queue in refs if queue.prefix == prefix]
@@ -181,15 +187,15 @@ def _heads_plainly(
     return oldest
 
 
-def _queue(
+def _stats_of_queue(
     ref: QueueRef, queue: QueueKeys, reply: Reply, group: _PrefixReplies, now: float, seen: dict[str, RememberedReply]
 ) -> QueueStats:
     """The figures of one queue: made anew where what is told of it changed, else with its ages as of now."""
-    crew = None if group.crew is None else group.crew.told(queue.name)
+    crew = None if group.crew is None else group.crew.figures_of(queue.name)
     told = (ref, reply, group.suspended, crew)
     before = seen.get(queue.queue)
     if before is None or before.told != told:
-        before = seen[queue.queue] = _seen(queue, told)
+        before = seen[queue.queue] = _remember_reply(queue, told)
     if before.since is None and before.due is None:
         return before.queue
     return msgspec.structs.replace(
@@ -203,17 +209,17 @@ def _queue(
 _NATIVE = tuple((word, state, attrgetter(state.value)) for state, (word, _) in LISTS.items())
 
 
-def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
+def _remember_reply(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
     ref, reply, suspended, crew = told
     row = QueueReply(*reply)
     counts = Counts(
-        waiting=_count(row.waiting),
-        active=_count(row.active),
-        scheduled=_count(row.scheduled),
-        blocked=_count(row.blocked),
-        dead=_without(row.failed, row.expired),
-        completed=_count(row.finished),
-        canceled=_count(row.canceled),
+        waiting=_count_or_none(row.waiting),
+        active=_count_or_none(row.active),
+        scheduled=_count_or_none(row.scheduled),
+        blocked=_count_or_none(row.blocked),
+        dead=_subtract_expired(row.failed, row.expired),
+        completed=_count_or_none(row.finished),
+        canceled=_count_or_none(row.canceled),
     )
     figures = QueueStats(
         source=ref.source,
@@ -229,40 +235,43 @@ def _seen(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
         latency_s=0.0 if counts.waiting == 0 else None,
         overdue_s=0.0 if row.due is None else None,
         active_age_s=0.0 if counts.active == 0 else None,
-        stalled=_count(row.lost),
-        workers=_count(row.registered) if crew is None else crew.workers,
-        notes=(*_notes(_count(row.lost) or 0, _count(row.taken) or 0, suspended=suspended), *_retries(row)),
-        error=_error(queue, row),
+        stalled=_count_or_none(row.lost),
+        workers=_count_or_none(row.registered) if crew is None else crew.workers,
+        notes=(
+            *_list_notes(_count_or_none(row.lost) or 0, _count_or_none(row.taken) or 0, suspended=suspended),
+            *_retry_notes(row),
+        ),
+        error=_find_error(queue, row),
     )
-    at = moment(text(row.head)) if isinstance(row.head, bytes) and counts.waiting != 0 else None
+    at = parse_time(text(row.head)) if isinstance(row.head, bytes) and counts.waiting != 0 else None
     due = float(row.due) if isinstance(row.due, bytes) else None
     return RememberedReply(
         told,
-        _missing(row),
+        _missing_flags(row),
         figures,
         since=None if at is None else at.timestamp(),
         due=None if due is None or due != due else due,
     )
 
 
-def _missing(row: QueueReply) -> str:
+def _missing_flags(row: QueueReply) -> str:
     """Which of the keys were not there, as the script `queues` has them."""
     sizes = (row.active, row.scheduled, row.blocked, row.failed, row.canceled, row.registered, row.waiting, row.taken)
     return "".join(["1" if size == 0 else "0" for size in sizes])
 
 
-def _count(reply: Reply) -> int | None:
+def _count_or_none(reply: Reply) -> int | None:
     return reply if isinstance(reply, int) else None
 
 
-def _without(all_of_them: Reply, expired: Reply) -> int | None:
+def _subtract_expired(all_of_them: Reply, expired: Reply) -> int | None:
     """`all_of_them` less `expired`; the two were counted a moment apart."""
     if not isinstance(all_of_them, int) or not isinstance(expired, int):
         return None
     return max(0, all_of_them - expired)
 
 
-def _notes(lost: int, taken: int, *, suspended: bool) -> list[str]:
+def _list_notes(lost: int, taken: int, *, suspended: bool) -> list[str]:
     notes = []
     if suspended:
         notes.append("all workers are suspended")
@@ -273,9 +282,9 @@ def _notes(lost: int, taken: int, *, suspended: bool) -> list[str]:
     return notes
 
 
-def _retries(row: QueueReply) -> list[str]:
+def _retry_notes(row: QueueReply) -> list[str]:
     """How many of the scheduled jobs failed before; [] where none was seen to."""
-    count, scheduled = row.retrying, _count(row.scheduled)
+    count, scheduled = row.retrying, _count_or_none(row.scheduled)
     if not isinstance(count, int) or not count:
         return []
     least = "" if scheduled is not None and row.looked_at >= scheduled else "at least "
@@ -285,11 +294,11 @@ def _retries(row: QueueReply) -> list[str]:
 _READ = frozenset({int, bytes, list, type(None)})  # of a reply that is no error
 
 
-def _error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
+def _find_error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
     """What is wrong with this queue's keys, in one line; None when nothing is."""
     if _READ.issuperset(map(type, replies)):
         return None
-    for command, reply in zip(_commands(queue, 0), replies, strict=False):
+    for command, reply in zip(_count_commands(queue, 0), replies, strict=False):
         if isinstance(reply, NoPermissionError) or (isinstance(reply, ResponseError) and "permission" in str(reply)):
             return f"the Redis user may not read {command[1]!s}"
         if isinstance(reply, ResponseError):

@@ -8,7 +8,7 @@ from ...clock import instant
 from ...model import TimelineEvent
 from ..payloads.decoding import printable
 from .job_hashes import JobHash, RunResult
-from .serialization import moment
+from .serialization import parse_time
 
 # Type of a result -> what happened. Source: rq 3.0, results.py, Result.Type.
 _ENDS = {
@@ -23,35 +23,35 @@ _STATUS_ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped
 _SAME = timedelta(seconds=1)
 
 
-def timeline(record: JobHash) -> tuple[TimelineEvent, ...]:
+def build_timeline(record: JobHash) -> tuple[TimelineEvent, ...]:
     """Created, enqueued, started and ended, oldest first; each run that the stream still has."""
     events = [
         TimelineEvent(at=at, event=event)
         for event, field in (("created", "created_at"), ("enqueued", "enqueued_at"))
-        if (at := moment(record.text(field))) is not None
+        if (at := parse_time(record.text(field))) is not None
     ]
     status, worker = record.text("status"), record.text("worker_name")
-    started, ended = moment(record.text("started_at")), moment(record.text("ended_at"))
-    runs = [event for entry in reversed(record.entries) for event in _run(entry, ended)]
+    started, ended = parse_time(record.text("started_at")), parse_time(record.text("ended_at"))
+    runs = [event for entry in reversed(record.entries) for event in _run_events(entry, ended)]
     events += runs
-    if started is not None and not _told(runs, "started", started):
-        events.append(TimelineEvent(at=started, event="started", detail=_on(worker)))
-    if ended is not None and status in _STATUS_ENDS and not any(_near(run.at, ended) for run in runs):
+    if started is not None and not _is_told(runs, "started", started):
+        events.append(TimelineEvent(at=started, event="started", detail=_worker_note(worker)))
+    if ended is not None and status in _STATUS_ENDS and not any(_are_near(run.at, ended) for run in runs):
         events.append(TimelineEvent(at=ended, event=_STATUS_ENDS[status]))
     return tuple(sorted(events, key=lambda event: event.at))
 
 
-def _run(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
+def _run_events(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
     """The start, where the version keeps it, and the end of one run; `last` = when the newest run ended.
 
     Before 2.12 an entry has only the time in its id, whose milliseconds may lie before the start of a quick run.
     """
-    started = _seconds(entry.fields.get("execution_started_at"))
-    ended = _seconds(entry.fields.get("execution_ended_at")) or _entry_time(entry)
-    if started is None and ended is not None and last is not None and _near(ended, last):
+    started = _parse_seconds(entry.fields.get("execution_started_at"))
+    ended = _parse_seconds(entry.fields.get("execution_ended_at")) or _entry_time(entry)
+    if started is None and ended is not None and last is not None and _are_near(ended, last):
         ended = last
     worker = entry.fields.get("worker_name")
-    detail = _on(printable(worker, 200) if worker else None)
+    detail = _worker_note(printable(worker, 200) if worker else None)
     events = [] if started is None else [TimelineEvent(at=started, event="started", detail=detail)]
     if ended is not None:
         word = _ENDS.get(entry.fields.get("type", b""), "ended")
@@ -59,19 +59,19 @@ def _run(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
     return events
 
 
-def _told(runs: list[TimelineEvent], event: str, at: datetime) -> bool:
-    return any(run.event == event and _near(run.at, at) for run in runs)
+def _is_told(runs: list[TimelineEvent], event: str, at: datetime) -> bool:
+    return any(run.event == event and _are_near(run.at, at) for run in runs)
 
 
-def _near(one: datetime, other: datetime) -> bool:
+def _are_near(one: datetime, other: datetime) -> bool:
     return abs(one - other) <= _SAME
 
 
-def _on(worker: str | None) -> str | None:
+def _worker_note(worker: str | None) -> str | None:
     return f"by worker {printable(worker, 200)}" if worker else None
 
 
-def _seconds(raw: bytes | None) -> datetime | None:
+def _parse_seconds(raw: bytes | None) -> datetime | None:
     try:
         return instant(float(raw)) if raw else None
     except ValueError:

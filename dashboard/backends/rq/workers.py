@@ -19,7 +19,7 @@ from ..payloads.decoding import bounded, count_of, finite, loads, printable, tex
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
 from .job_hashes import FieldSelection, JobHash, JobHashReader
-from .serialization import call_parts, moment, number
+from .serialization import call_parts, parse_integer, parse_time
 
 MAX_WORKERS = 1000
 # While it works, a worker beats at least once in 90 s; an idle one blocks for up to 405 s and says nothing.
@@ -45,7 +45,7 @@ def read_workers(
     What they run is looked up at the same time, by the lists of running jobs of the known queues.
     """
     queues = [queue for key in refs if (queue := keys.queue_keys(key, prefixes)) is not None][:MAX_QUEUES]
-    first: list[Command] = [("SSCAN", keys.workers(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
+    first: list[Command] = [("SSCAN", keys.workers_key(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     first += [("ZREVRANGE", f"{queue.prefix}:wip:{queue.name}", 0, RUNNING_OF_A_QUEUE - 1) for queue in queues]
     replies = source.batch(first)
     listed = [
@@ -65,7 +65,7 @@ def read_workers(
     starts = range(0, 0 if reader.without_scripts else len(fields), FIELDS_PER_SCRIPT)
     groups = [fields[at : at + FIELDS_PER_SCRIPT] for at in starts]
     commands += [reader.fields_command(group, FIELD_BYTES) for group in groups]
-    records, replies = reader.read([(started[job], job[1]) for job in wanted], RUNNING, commands)
+    records, replies = reader.read_hashes([(started[job], job[1]) for job in wanted], RUNNING, commands)
     answers = replies[2 * len(listed) :]
     if answers and all(isinstance(answer, list) for answer in answers):
         values: list[Reply] = [value for answer in answers for value in answer]
@@ -78,12 +78,12 @@ def read_workers(
         record: Reply = values[n * width : (n + 1) * width]
         if isinstance(replies[len(listed) + n], ResponseError):
             record = replies[len(listed) + n]
-        decode = partial(_worker, source, prefix, key, record, executions, jobs, refs)
+        decode = partial(_build_worker, source, prefix, key, record, executions, jobs, refs)
         found.append(worker_row(decode, _worker_id(prefix, key), source.name, "rq"))
     return sorted(found, key=lambda worker: worker.id)
 
 
-def _running(record: Reply, executions: Reply) -> list[str]:
+def _running_ids(record: Reply, executions: Reply) -> list[str]:
     """The ids of the jobs that a worker runs, in order: from 3.0 on each run is listed, before it names its one job."""
     if isinstance(executions, list) and executions[1]:
         return sorted({keys.job_id_of(text(member), State.ACTIVE) for member in executions[1]})[:100]
@@ -91,21 +91,21 @@ def _running(record: Reply, executions: Reply) -> list[str]:
     return [text(current)] if current else []
 
 
-def _work(prefix: str, job_id: str, record: JobHash | None, refs: Mapping[str, QueueRef]) -> Work:
+def _build_work(prefix: str, job_id: str, record: JobHash | None, refs: Mapping[str, QueueRef]) -> Work:
     queue = record.text("origin") if record else None
     if record is None or queue is None:
         return Work(job_id=job_id)
     ref = refs.get(f"{prefix}:queue:{queue}")
     return Work(
         job_id=job_id,
-        job_name=_shown(call_parts(record.text("description"))[0]),
+        job_name=_text_or_none(call_parts(record.text("description"))[0]),
         queue=ref.name if ref else printable(queue, 200),
         ref=ref,
-        started_at=moment(record.text("started_at")),
+        started_at=parse_time(record.text("started_at")),
     )
 
 
-def _worker(
+def _build_worker(
     source: Source,
     prefix: str,
     key: bytes,
@@ -114,7 +114,7 @@ def _worker(
     jobs: Mapping[tuple[str, str], JobHash | None],
     refs: Mapping[str, QueueRef],
 ) -> Worker:
-    work = [_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running(record, executions)]
+    work = [_build_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running_ids(record, executions)]
     common: dict[str, Any] = {"id": _worker_id(prefix, key), "source": source.name}
     if isinstance(record, ResponseError):
         wrong = "its record is of the wrong type"
@@ -124,26 +124,28 @@ def _worker(
         return Worker(**common, backend="rq", state=WorkerState.DEAD, reason=GONE)
     names = [queue for queue in fields.get("queues", "").split(",") if queue]
     shown = [refs[key_].name if (key_ := f"{prefix}:queue:{queue}") in refs else queue for queue in names]
-    state, reason = _state(fields, source.now_s(), busy=bool(work))
+    state, reason = _worker_state(fields, source.now_s(), busy=bool(work))
     # RQ writes each with the first job that ends so: it counts what is not there as none.
-    completed, failed = (count_of(number(fields.get(f"{how}_job_count", "0"))) for how in ("successful", "failed"))
+    completed, failed = (
+        count_of(parse_integer(fields.get(f"{how}_job_count", "0"))) for how in ("successful", "failed")
+    )
     return Worker(
         **common,
         backend="rq",
         state=state,
         reason=reason,
-        hostname=_shown(fields.get("hostname")),
-        pid=count_of(number(fields.get("pid"))),
-        version=_shown(fields.get("version")),
+        hostname=_text_or_none(fields.get("hostname")),
+        pid=count_of(parse_integer(fields.get("pid"))),
+        version=_text_or_none(fields.get("version")),
         queues=tuple(printable(queue, 200) for queue in shown[:100]),
         concurrency=1,
         busy=len(work),
         work=tuple(work),
-        started_at=moment(fields.get("birth")),
-        heartbeat_at=moment(fields.get("last_heartbeat")),
+        started_at=parse_time(fields.get("birth")),
+        heartbeat_at=parse_time(fields.get("last_heartbeat")),
         processed=None if completed is None or failed is None else completed + failed,
         failed=failed,
-        facts=tuple(_facts(fields)),
+        facts=tuple(_list_facts(fields)),
     )
 
 
@@ -152,8 +154,8 @@ def _worker_id(prefix: str, key: bytes) -> str:
     return name if prefix == keys.DEFAULT_PREFIX else f"{prefix}:{name}"
 
 
-def _state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple[WorkerState, str | None]:
-    beat = moment(fields.get("last_heartbeat"))
+def _worker_state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple[WorkerState, str | None]:
+    beat = parse_time(fields.get("last_heartbeat"))
     silence_s = now - beat.timestamp() if beat else None
     word = fields.get("state")
     if silence_s is not None and silence_s > (BUSY_SILENCE_S if busy or word == "busy" else IDLE_SILENCE_S):
@@ -167,7 +169,7 @@ def _state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple[Worker
     return (WorkerState.IDLE, None) if word in ("idle", "started") else (WorkerState.UNKNOWN, None)
 
 
-def _facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
+def _list_facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
     try:
         seconds = float(fields.get("total_working_time", ""))
     except ValueError:
@@ -175,7 +177,7 @@ def _facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
     return [("Time at work", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
 
 
-def _shown(value: str | None) -> str | None:
+def _text_or_none(value: str | None) -> str | None:
     return printable(value, 200) if value else None
 
 
@@ -193,13 +195,13 @@ def read_schedules(
     found: list[Schedule] = []
     for (prefix, name), raw in zip(names, short_fields(source, wanted, CRON_BYTES, scripts=scripts), strict=True):
         if isinstance(raw, bytes):
-            found.extend(_schedules(source.name, prefix, text(name), raw, refs))
+            found.extend(_schedules_of(source.name, prefix, text(name), raw, refs))
     far = datetime.max.replace(tzinfo=UTC)
     found.sort(key=lambda entry: (entry.next_run_at or far, entry.id))
     return found[:MAX_SCHEDULES]
 
 
-def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mapping[str, QueueRef]) -> list[Schedule]:
+def _schedules_of(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mapping[str, QueueRef]) -> list[Schedule]:
     try:
         jobs = json.loads(raw)
     except (ValueError, RecursionError):
@@ -209,41 +211,43 @@ def _schedules(source: str, prefix: str, scheduler: str, raw: bytes, refs: Mappi
         return [Schedule(id=scheduler, source=source, backend="rq", kind="cron", problem=wrong)]
     return [
         schedule_row(
-            partial(_schedule, source, prefix, scheduler, n, job, refs), f"{scheduler}#{n}", source, "rq", "cron"
+            partial(_build_schedule, source, prefix, scheduler, n, job, refs), f"{scheduler}#{n}", source, "rq", "cron"
         )
         for n, job in enumerate(jobs[:MAX_SCHEDULES])
     ]
 
 
-def _schedule(source: str, prefix: str, scheduler: str, n: int, job: Any, refs: Mapping[str, QueueRef]) -> Schedule:
+def _build_schedule(
+    source: str, prefix: str, scheduler: str, n: int, job: Any, refs: Mapping[str, QueueRef]
+) -> Schedule:
     """One entry of the list of a scheduler."""
     job = job if isinstance(job, dict) else {}
     queue = job.get("queue_name")
     ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
     every, cron = finite(job.get("interval")), job.get("cron")
-    value, _ = bounded({name: _written(job.get(name)) for name in ("args", "kwargs")})
+    value, _ = bounded({name: _decode_arguments(job.get(name)) for name in ("args", "kwargs")})
     return Schedule(
         id=f"{scheduler}#{n}",
         source=source,
         backend="rq",
         kind="cron",
-        name=_word(job.get("func_name")) or _word(job.get("name")),
-        queue=ref.name if ref else _word(queue),
+        name=_word_or_none(job.get("func_name")) or _word_or_none(job.get("name")),
+        queue=ref.name if ref else _word_or_none(queue),
         ref=ref,
-        pattern=_word(cron) or (None if every is None else f"every {every:g} s"),
-        next_run_at=_moment(job.get("next_enqueue_time")),
-        last_run_at=_moment(job.get("latest_enqueue_time")),
+        pattern=_word_or_none(cron) or (None if every is None else f"every {every:g} s"),
+        next_run_at=_parse_time(job.get("next_enqueue_time")),
+        last_run_at=_parse_time(job.get("latest_enqueue_time")),
         payload=Payload(kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2)),
         facts=(("Scheduler", scheduler),),
         problem=None if job else "its entry is no JSON object",
     )
 
 
-def _moment(value: Any) -> datetime | None:
-    return moment(value) if isinstance(value, str) else None
+def _parse_time(value: Any) -> datetime | None:
+    return parse_time(value) if isinstance(value, str) else None
 
 
-def _written(value: Any) -> Any:
+def _decode_arguments(value: Any) -> Any:
     """Arguments as they are: RQ writes them as a text of JSON within the JSON where it can."""
     try:
         return loads(value.encode("utf-8", "replace")) if isinstance(value, str) else value
@@ -251,5 +255,5 @@ def _written(value: Any) -> Any:
         return value
 
 
-def _word(value: Any) -> str | None:
+def _word_or_none(value: Any) -> str | None:
     return printable(value.encode("utf-8", "replace"), 200) if isinstance(value, str) and value else None

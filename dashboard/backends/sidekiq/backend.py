@@ -62,7 +62,7 @@ class Sidekiq(Backend):
         self._cron_sets = CronSets()
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
-        found, following = discovery.step(self.source, cursor, budget)
+        found, following = discovery.discover_step(self.source, cursor, budget)
         if cursor is None:
             found += [keys.NamespaceLocation("", name) for name in self.named_queues()]
         refs = tuple(
@@ -73,7 +73,7 @@ class Sidekiq(Backend):
         return Discovery(refs, complete=following is None, cursor=following)
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
@@ -81,54 +81,56 @@ class Sidekiq(Backend):
         taken = Counter(ref.name for ref in refs)
         return [
             msgspec.structs.replace(ref, name=f"{place.namespace}{ref.name}")
-            if taken[ref.name] > 1 and (place := keys.place(ref)).namespace
+            if taken[ref.name] > 1 and (place := keys.location_of(ref)).namespace
             else ref
             for ref in refs
         ]
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return stats.read(self.source, self._scripts, refs)
+        return stats.read_stats(self.source, self._scripts, refs)
 
     def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        return stats.read(self.source, self._scripts, refs, seen)
+        return stats.read_stats(self.source, self._scripts, refs, seen)
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return rates.read(self.source, refs, cursor or {})
+        return rates.read_flow(self.source, refs, cursor or {})
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
-        return jobs.read(self.source, self._scripts, ref, query)[0]
+        return jobs.list_jobs(self.source, self._scripts, ref, query)[0]
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        return jobs.job(self.source, self._scripts, ref, job_id)
+        return jobs.read_job(self.source, self._scripts, ref, job_id)
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        return workers.read(self.source, self._scripts, _namespaces(refs), {ref.key: ref for ref in refs})
+        return workers.list_workers(self.source, self._scripts, _namespaces_of(refs), {ref.key: ref for ref in refs})
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         """As the contract says, and a look for namespaces of sidekiq-cron; see `CronSets.look` for its cost."""
         by_key = {ref.key: ref for ref in refs}
-        return schedules.read(self.source, self._scripts, self._cron_sets, _namespaces(refs), by_key)
+        return schedules.list_schedules(self.source, self._scripts, self._cron_sets, _namespaces_of(refs), by_key)
 
     def read_class_stats(self, ref: QueueRef) -> ClassBoard | None:
-        return job_class_metrics.read(self.source, keys.place(ref).namespace)
+        return job_class_metrics.read_class_stats(self.source, keys.location_of(ref).namespace)
 
     def can_scan(self, state: State) -> bool:
-        return state in self.states and state is not State.ACTIVE and not self._scripts.refused
+        return state in self.states and state is not State.ACTIVE and not self._scripts.are_refused
 
     def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        found = jobs.sift(self.source, self._scripts, ref, state, word, offset) if self.can_scan(state) else None
+        found = (
+            jobs.scan_matches(self.source, self._scripts, ref, state, word, offset) if self.can_scan(state) else None
+        )
         if found is None:
             return None
         rows, reached, more = found
         return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
-        page, payloads = jobs.read(self.source, self._scripts, ref, query)
+        page, payloads = jobs.list_jobs(self.source, self._scripts, ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        return jobs.picks(self.source, self._scripts, ref, query)
+        return jobs.list_job_refs(self.source, self._scripts, ref, query)
 
     def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
@@ -136,17 +138,17 @@ class Sidekiq(Backend):
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
             return super().act_on_jobs(ref, action, state, picks, wishes)
         if action is Action.STOP:
-            return active_jobs.stop(self.source, self._scripts, ref, picks)
-        return dispatch.act(self.source, self._scripts, ref, action, state, picks, wishes)
+            return active_jobs.stop_jobs(self.source, self._scripts, ref, picks)
+        return dispatch.act_on_jobs(self.source, self._scripts, ref, action, state, picks, wishes)
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return deletion.take(self._scripts, ref, state, picks)
+        return deletion.backup_jobs(self._scripts, ref, state, picks)
 
     def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.delete(self.source, self._scripts, ref, state, kept)
+        return deletion.delete_jobs(self.source, self._scripts, ref, state, kept)
 
     def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.restore(self.source, ref, state, kept)
+        return deletion.restore_jobs(self.source, ref, state, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         if action not in self.queue_actions:
@@ -164,7 +166,7 @@ class Sidekiq(Backend):
         return worker_control.on_worker(self.source, worker, action)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        spaces = sorted({keys.place(ref).namespace for ref in refs} or {""})
+        spaces = sorted({keys.location_of(ref).namespace for ref in refs} or {""})
         return tuple(f"{key_pattern(space)}{pattern}" for space in spaces for pattern in keys.CHANGED)
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
@@ -183,10 +185,10 @@ class Sidekiq(Backend):
 
 
 def _searched_row(job: Job, payload: bytes) -> Searched:
-    return searched_row(lambda: _searched(job, payload), job)
+    return searched_row(lambda: _searchable_row(job, payload), job)
 
 
-def _searched(job: Job, payload: bytes) -> Searched:
+def _searchable_row(job: Job, payload: bytes) -> Searched:
     return Searched(
         job=job,
         text=joined(searched_text(payload), job.error.message if job.error else None),
@@ -194,5 +196,5 @@ def _searched(job: Job, payload: bytes) -> Searched:
     )
 
 
-def _namespaces(refs: Sequence[QueueRef]) -> list[str]:
-    return sorted({keys.place(ref).namespace for ref in refs})
+def _namespaces_of(refs: Sequence[QueueRef]) -> list[str]:
+    return sorted({keys.location_of(ref).namespace for ref in refs})

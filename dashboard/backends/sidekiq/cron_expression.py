@@ -50,12 +50,12 @@ class Cron(NamedTuple):
     weekdays: frozenset[int] | None  # Sunday is 0
     zone: tzinfo | None
 
-    def after(self, at: datetime, zone: tzinfo) -> datetime | None:
+    def next_after(self, at: datetime, zone: tzinfo) -> datetime | None:
         """The first instant after `at` that fits by the clocks of `zone`; None when none comes within years."""
         now = at.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
         for _ in range(MOST_STEPS):
             try:
-                following = self._step(now, zone)
+                following = self._next_candidate(now, zone)
             except OverflowError:
                 return None
             if following is None:
@@ -63,35 +63,35 @@ class Cron(NamedTuple):
             now = following
         return None
 
-    def _step(self, now: datetime, zone: tzinfo) -> datetime | None:
+    def _next_candidate(self, now: datetime, zone: tzinfo) -> datetime | None:
         """The next instant to try; None when `now` fits."""
         local = now.astimezone(zone)
         midnight = local.replace(hour=0, minute=0, second=0, fold=0)
-        if not _fits(self.months, local.month):
-            return _later(now, (midnight.replace(day=1) + timedelta(days=32)).replace(day=1))
+        if not _matches_field(self.months, local.month):
+            return _local_instant(now, (midnight.replace(day=1) + timedelta(days=32)).replace(day=1))
         if not self._day_fits(local):
-            return _later(now, midnight + timedelta(days=1))
-        if not _fits(self.hours, local.hour):
+            return _local_instant(now, midnight + timedelta(days=1))
+        if not _matches_field(self.hours, local.hour):
             return now + timedelta(seconds=3600 - local.minute * 60 - local.second)
-        if not _fits(self.minutes, local.minute):
+        if not _matches_field(self.minutes, local.minute):
             return now + timedelta(seconds=60 - local.second)
-        if not _fits(self.seconds, local.second):
+        if not _matches_field(self.seconds, local.second):
             return now + timedelta(
                 seconds=1 if any(s > local.second for s in self.seconds or ()) else 60 - local.second
             )
         return None
 
     def _day_fits(self, local: datetime) -> bool:
-        weekday = _fits(self.weekdays, (local.weekday() + 1) % 7)
+        weekday = _matches_field(self.weekdays, (local.weekday() + 1) % 7)
         last = LAST_DAY in (self.days or ()) and local.day == calendar.monthrange(local.year, local.month)[1]
-        day = last or _fits(self.days, local.day)
+        day = last or _matches_field(self.days, local.day)
         # Where both are given, either is enough.
         return weekday or day if self.weekdays is not None and self.days is not None else weekday and day
 
     @property
-    def anywhere(self) -> bool:
+    def is_zone_independent(self) -> bool:
         """Whether it comes due at the same instants in every time zone; those differ by quarters of an hour."""
-        minutes = self.minutes is None or (_even(self.minutes, 60) and len(self.minutes) % 4 == 0)
+        minutes = self.minutes is None or (_is_even(self.minutes, 60) and len(self.minutes) % 4 == 0)
         return minutes and self._whole_days and self.hours is None
 
     @property
@@ -100,14 +100,14 @@ class Cron(NamedTuple):
 
     def pinned_by(self, last: datetime) -> bool:
         """Whether a run at `last` shows that the expression goes by UTC, so far as it matters for the next run."""
-        due = self.after(last - LATE, UTC)
-        if due is None or due > last or not _even(self.minutes, 60) or not _even(self.hours, 24):
+        due = self.next_after(last - LATE, UTC)
+        if due is None or due > last or not _is_even(self.minutes, 60) or not _is_even(self.hours, 24):
             return False
         return self._whole_days or (self.hours is not None and len(self.hours) == 1)
 
 
 @lru_cache(maxsize=2000)
-def parse(text: str) -> Cron | None:
+def parse_cron(text: str) -> Cron | None:
     """The expression that `text` spells; None for one that is not understood."""
     if len(text) > LONGEST:
         return None
@@ -116,20 +116,20 @@ def parse(text: str) -> Cron | None:
         words[:1] = SPECIALS[words[0]].split()
     zone: tzinfo | None = None
     if len(words) > 5 and (_ZONE.match(words[-1]) or _DELTA.match(words[-1])) and not _is_weekday(words[-1]):
-        zone = _zone(words.pop())
+        zone = _parse_zone(words.pop())
         if zone is None:
             return None
     if len(words) not in (5, 6):
         return None
     try:
-        seconds = _values(words.pop(0), 0, 59) if len(words) == 6 else frozenset({0})
+        seconds = _parse_values(words.pop(0), 0, 59) if len(words) == 6 else frozenset({0})
         minutes, hours, days, months = (
-            _values(word, *bounds, names)
+            _parse_values(word, *bounds, names)
             for word, bounds, names in zip(
                 words, ((0, 59), (0, 24), (1, 31), (1, 12)), ((), (), (), MONTHS), strict=False
             )
         )
-        weekdays = _weekdays(words[4])
+        weekdays = _parse_weekdays(words[4])
     except ValueError:
         return None
     hours = frozenset(hour % 24 for hour in hours) if hours is not None else None
@@ -147,29 +147,29 @@ def next_run(text: str, last: datetime | None, now: datetime) -> tuple[datetime 
     An expression without a zone goes by that of the process, which Redis does not hold: it is told only where its
     `last` run shows that this is UTC.
     """
-    cron = parse(text)
+    cron = parse_cron(text)
     if cron is None:
         return None, None
     if cron.zone is not None:
-        return cron.after(now, cron.zone), text.split()[-1]
-    if cron.anywhere:
-        return cron.after(now, UTC), None
+        return cron.next_after(now, cron.zone), text.split()[-1]
+    if cron.is_zone_independent:
+        return cron.next_after(now, UTC), None
     if last is not None and cron.pinned_by(last):
-        return cron.after(now, UTC), "UTC"
+        return cron.next_after(now, UTC), "UTC"
     return None, None
 
 
-def _later(now: datetime, local: datetime) -> datetime:
+def _local_instant(now: datetime, local: datetime) -> datetime:
     """The instant of a local time; where clocks were set back so that it lies before `now`, an hour after that."""
     found = local.astimezone(UTC)
     return found if found > now else now + timedelta(hours=1)
 
 
-def _fits(values: frozenset[int] | None, value: int) -> bool:
+def _matches_field(values: frozenset[int] | None, value: int) -> bool:
     return values is None or value in values
 
 
-def _even(values: frozenset[int] | None, size: int) -> bool:
+def _is_even(values: frozenset[int] | None, size: int) -> bool:
     """Whether values lie evenly around the dial, so that whoever knows one knows the others."""
     ordered = sorted(values or (0,))
     return len({(b - a) % size for a, b in zip(ordered, [*ordered[1:], ordered[0]], strict=True)}) == 1
@@ -179,7 +179,7 @@ def _is_weekday(word: str) -> bool:
     return any(part[:3].lower() in WEEKDAYS for part in word.replace("-", ",").split(",")) and "/" not in word
 
 
-def _zone(name: str) -> tzinfo | None:
+def _parse_zone(name: str) -> tzinfo | None:
     if delta := _DELTA.match(name):
         offset = timedelta(hours=int(delta[2]), minutes=int(delta[3]))
         return timezone(-offset if delta[1] == "-" else offset) if offset < timedelta(hours=24) else None
@@ -189,14 +189,16 @@ def _zone(name: str) -> tzinfo | None:
         return None
 
 
-def _number(text: str | None, names: tuple[str, ...], least: int) -> int | None:
+def _parse_number(text: str | None, names: tuple[str, ...], least: int) -> int | None:
     if text in (None, "*"):
         return None
     assert text is not None
     return int(text) if text.isdigit() else names.index(text) + least
 
 
-def _parts(word: str, names: tuple[str, ...], least: int) -> Iterable[tuple[int | None, int | None, int | None, bool]]:
+def _parse_parts(
+    word: str, names: tuple[str, ...], least: int
+) -> Iterable[tuple[int | None, int | None, int | None, bool]]:
     """(from, to, step, whether it is all) of each element of a list. Raises ValueError for what is not understood."""
     for part in word.lower().split(","):
         match = _ELEMENT.match(part)
@@ -206,21 +208,21 @@ def _parts(word: str, names: tuple[str, ...], least: int) -> Iterable[tuple[int 
         if step == 0:
             raise ValueError(part)
         yield (
-            _number(match[1], names, least),
-            _number(match[2], names, least),
+            _parse_number(match[1], names, least),
+            _parse_number(match[2], names, least),
             step,
             match[1] in (None, "*") and step is None,
         )
 
 
-def _values(word: str, least: int, most: int, names: tuple[str, ...] = ()) -> frozenset[int] | None:
+def _parse_values(word: str, least: int, most: int, names: tuple[str, ...] = ()) -> frozenset[int] | None:
     """The values of a field, None for any. Raises ValueError for what is not understood."""
     if most == 31 and word.lower() in ("l", "last"):
         return frozenset({LAST_DAY})
     top = 23 if most == 24 else most  # an hour may be called 24, which is midnight; ranges end at 23
     found: set[int] = set()
     whole = False
-    for first, last, step, every in _parts(word, names, least):
+    for first, last, step, every in _parse_parts(word, names, least):
         whole = whole or every
         start = least if first is None else first
         end = top if last is None and (first is None or step is not None) else start if last is None else last
@@ -232,10 +234,10 @@ def _values(word: str, least: int, most: int, names: tuple[str, ...] = ()) -> fr
     return None if whole else frozenset(found)
 
 
-def _weekdays(word: str) -> frozenset[int] | None:
+def _parse_weekdays(word: str) -> frozenset[int] | None:
     """The days of a week, None for any. Raises ValueError for what is not understood."""
     found: set[int] = set()
-    for first, last, step, _ in _parts(word, WEEKDAYS, 0):
+    for first, last, step, _ in _parse_parts(word, WEEKDAYS, 0):
         start = first or 0
         end = last if last is not None else start if first is not None else 6
         if first is None and step is None:

@@ -37,7 +37,7 @@ class CronSets:
         self._seen: set[str] = set()  # by the present one
         self._complete_at: float | None = None
 
-    def look(self, source: Source, namespaces: Sequence[str]) -> tuple[list[tuple[str, str]], str | None]:
+    def find_sets(self, source: Source, namespaces: Sequence[str]) -> tuple[list[tuple[str, str]], str | None]:
         """((namespace of Sidekiq, key of a set), ...) of `namespaces`, and why there may be more; None when not.
 
         Cost: no round trip for REPEAT_S after a search has ended, else one for each 1,000 keys, at most LOOK_CALLS.

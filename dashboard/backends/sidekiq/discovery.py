@@ -45,7 +45,7 @@ class DiscoveryCursor(NamedTuple):
     refused: frozenset[str] = frozenset()
 
 
-def step(
+def discover_step(
     source: Source, cursor: DiscoveryCursor | None, budget: Budget
 ) -> tuple[list[NamespaceLocation], DiscoveryCursor | None]:
     """The places found by the next step, and where to go on; None = all has been seen.
@@ -54,17 +54,17 @@ def step(
     """
     found: list[NamespaceLocation] = []
     if cursor is None:
-        found.extend(_indexed(source, [""]))
+        found.extend(_indexed_locations(source, [""]))
         cursor = DiscoveryCursor(namespaces=frozenset({""} if found else ()))
     if not cursor.lists:
         known, following = scan_step(source, cursor.scan, budget, match=KNOWN_GLOB)
-        named = _namespaces(known)
+        named = _known_namespaces(known)
         new = sorted(name for name, by in named.items() if name not in cursor.namespaces and COUNTER in by)
         room = MOST_UNCOUNTED - len(cursor.refused)
         uncounted = sorted(named.keys() - {*new, *cursor.namespaces, *cursor.refused})[:room]
         budget.commands -= COMMANDS_EACH * len(uncounted)  # so that many of them make searches rarer
         new += uncounted
-        found.extend(_indexed(source, new))
+        found.extend(_indexed_locations(source, new))
         namespaces = cursor.namespaces | {place.namespace for place in found}
         refused = cursor.refused | {name for name in new if COUNTER not in named[name]} - namespaces
         cursor = DiscoveryCursor(following == 0, following, namespaces, refused)
@@ -80,7 +80,7 @@ def step(
     return found, None if following == 0 else cursor._replace(scan=following)
 
 
-def _namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
+def _known_namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
     """By namespace, with its colon, which of KNOWN are there; "" is asked for without a search."""
     found: dict[str, set[str]] = {}
     for key in known:
@@ -91,7 +91,7 @@ def _namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
     return found
 
 
-def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[NamespaceLocation]:
+def _indexed_locations(source: Source, namespaces: Sequence[str]) -> Iterable[NamespaceLocation]:
     """The queues that Sidekiq itself names, and the entry of the shared sets, where a namespace is Sidekiq's."""
     replies = source.batch(
         [
@@ -105,7 +105,7 @@ def _indexed(source: Source, namespaces: Sequence[str]) -> Iterable[NamespaceLoc
             )
         ]
     )
-    queues, processes = ([_members(reply) for reply in replies[at::4]] for at in (0, 1))
+    queues, processes = ([_member_names(reply) for reply in replies[at::4]] for at in (0, 1))
     sure = {n for n, counter in enumerate(replies[2::4]) if isinstance(counter, bytes) and counter.isdigit()}
     listed = [(n, identity) for n, identities in enumerate(processes) for identity in identities]
     infos = short_fields(source, [(f"{namespaces[n]}{identity}", "info") for n, identity in listed], INFO_BYTES)
@@ -137,5 +137,5 @@ def _is_job(head: Reply) -> bool:
     return isinstance(job.get("jid"), str) and isinstance(job.get("class"), str) and isinstance(job.get("args"), list)
 
 
-def _members(reply: Reply) -> list[str]:
+def _member_names(reply: Reply) -> list[str]:
     return [text(member) for member in reply[1]] if isinstance(reply, list) else []

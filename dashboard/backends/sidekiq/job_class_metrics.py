@@ -40,20 +40,20 @@ class ClassSums(NamedTuple):
     minutes: list[Minute]
 
 
-def read(source: Source, namespace: str) -> ClassBoard | None:
+def read_class_stats(source: Source, namespace: str) -> ClassBoard | None:
     """The classes that ran within the hour; None when nothing is kept of any. Cost: 2 round trips, 1 for none."""
     at = instant(source.now_s() // 60 * 60)
     if at is None:
         return None
     minutes = [(at - timedelta(minutes=n), major) for n in range(MINUTES) for major in (7, 8)]
-    replies = source.batch([("HSCAN", f"{namespace}{_hash(*each)}", 0, "COUNT", FIELDS) for each in minutes])
-    sums, cut = _summed(minutes, replies)
+    replies = source.batch([("HSCAN", f"{namespace}{_minute_key(*each)}", 0, "COUNT", FIELDS) for each in minutes])
+    sums, cut = _sum_minutes(minutes, replies)
     if not sums:
         return None
     ordered = sorted(sums.items(), key=lambda entry: (-entry[1].counts[b"ms"], -entry[1].counts[b"p"], entry[0]))[:MOST]
-    times = _times(source, namespace, ordered)
+    times = _read_times(source, namespace, ordered)
     return ClassBoard(
-        classes=tuple(_class(name, each.counts, times[name]) for name, each in ordered),
+        classes=tuple(_build_class_stats(name, each.counts, times[name]) for name, each in ordered),
         total=len(sums),
         span_s=MINUTES * 60.0,
         scope=SCOPE,
@@ -61,18 +61,18 @@ def read(source: Source, namespace: str) -> ClassBoard | None:
     )
 
 
-def _hash(at: datetime, major: int) -> str:
+def _minute_key(at: datetime, major: int) -> str:
     """The key of a minute. Version 8 writes two digits of it, for a single one names ten minutes there."""
     return f"j|{at:%Y%m%d}|{at.hour}:{at.minute}" if major == 7 else f"j|{at:%y%m%d}|{at.hour}:{at:%M}"
 
 
-def _histogram(name: bytes, at: datetime, major: int) -> bytes:
+def _histogram_key(name: bytes, at: datetime, major: int) -> bytes:
     """The key of the times of a class in a minute."""
     window = f"{at:%d-%H}:{at.minute}" if major == 7 else f"{at.day}-{at.hour}:{at.minute}"
     return (b"" if major == 7 else b"h|") + name + b"-" + window.encode()
 
 
-def _summed(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[bytes, ClassSums], bool]:
+def _sum_minutes(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[bytes, ClassSums], bool]:
     """(the sums by class, whether a minute held more than was read)."""
     sums: dict[bytes, ClassSums] = defaultdict(lambda: ClassSums({b"p": 0, b"f": 0, b"ms": 0}, []))
     cut = False
@@ -86,18 +86,20 @@ def _summed(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[b
             name, _, what = field.rpartition(b"|")
             if not name or what not in (b"p", b"f", b"ms"):
                 continue
-            sums[name].counts[what] += _count(value)
-            if what == b"p" and _count(value) > _count(fields.get(name + b"|f")):
+            sums[name].counts[what] += _parse_count(value)
+            if what == b"p" and _parse_count(value) > _parse_count(fields.get(name + b"|f")):
                 sums[name].minutes.append(minute)
     return sums, cut
 
 
-def _times(source: Source, namespace: str, classes: Iterable[tuple[bytes, ClassSums]]) -> Mapping[bytes, list[int]]:
+def _read_times(
+    source: Source, namespace: str, classes: Iterable[tuple[bytes, ClassSums]]
+) -> Mapping[bytes, list[int]]:
     """The counters of each class, added up over the minutes."""
     wanted = [(name, minute) for name, sums in classes for minute in sums.minutes]
     space = namespace.encode("utf-8", "surrogateescape")
     replies = source.batch(
-        [("GETRANGE", space + _histogram(name, *minute), 0, 2 * COUNTERS - 1) for name, minute in wanted]
+        [("GETRANGE", space + _histogram_key(name, *minute), 0, 2 * COUNTERS - 1) for name, minute in wanted]
     )
     added: dict[bytes, list[int]] = defaultdict(lambda: [0] * COUNTERS)
     for (name, _), raw in zip(wanted, replies, strict=True):
@@ -108,7 +110,7 @@ def _times(source: Source, namespace: str, classes: Iterable[tuple[bytes, ClassS
     return added
 
 
-def _class(name: bytes, counts: Mapping[bytes, int], times: Sequence[int]) -> ClassStats:
+def _build_class_stats(name: bytes, counts: Mapping[bytes, int], times: Sequence[int]) -> ClassStats:
     runs, failed = counts[b"p"], counts[b"f"]
     return ClassStats(
         name=text(name),
@@ -127,5 +129,5 @@ def _below_s(times: Sequence[int], share: float) -> float | None:
     return next(below, 0) / 1000 or None if total else None
 
 
-def _count(value: bytes | None) -> int:
+def _parse_count(value: bytes | None) -> int:
     return int(value) if value is not None and value.isdigit() and len(value) < 19 else 0

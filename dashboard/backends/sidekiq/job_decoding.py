@@ -44,7 +44,7 @@ class _Jid(msgspec.Struct):
 _JID = msgspec.json.Decoder(_Jid)
 
 
-def moment(value: Any) -> datetime | None:
+def parse_time(value: Any) -> datetime | None:
     """The instant of a time in a payload: seconds or milliseconds, as a number or text, or a time as Ruby prints it
     (`2026-11-23 10:00:00 UTC`, ISO 8601); None for anything else.
     """
@@ -60,7 +60,7 @@ def _written_moment(value: str) -> datetime | None:
     if len(value) > LONGEST_TIME:
         return None
     try:
-        return moment(float(value))
+        return parse_time(float(value))
     except ValueError:
         pass
     try:
@@ -74,10 +74,10 @@ def _written_moment(value: str) -> datetime | None:
 def enqueued_at(payload: Mapping[str, Any]) -> datetime | None:
     """When a job was put in line; of one that is still to be, when it was made."""
     at = payload.get("enqueued_at")
-    return moment(payload.get("created_at") if at is None else at)
+    return parse_time(payload.get("created_at") if at is None else at)
 
 
-def decode(raw: bytes) -> dict[str, Any] | None:
+def decode_payload(raw: bytes) -> dict[str, Any] | None:
     """The payload; None for what is no JSON object, as the dead set may hold."""
     try:
         value = loads(raw)
@@ -86,7 +86,7 @@ def decode(raw: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def words(value: Any, limit: int) -> str | None:
+def text_or_none(value: Any, limit: int) -> str | None:
     """A text of the payload for people; None for what is no text."""
     return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
@@ -102,18 +102,18 @@ def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -
 
 
 def jid_of(raw: bytes) -> Mapping[str, Any] | None:
-    """As `decode`, but of the jid alone, however long the rest is; None for what is no JSON object."""
+    """As `decode_payload`, but of the jid alone, however long the rest is; None for what is no JSON object."""
     try:
         return {"jid": _JID.decode(raw).jid}
     except (ValueError, RecursionError, msgspec.MsgspecError):
-        return decode(raw)  # it reads half a surrogate pair, too
+        return decode_payload(raw)  # it reads half a surrogate pair, too
 
 
-def row(
+def job_row(
     ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None, stamp: bytes | None = None
 ) -> Job:
     """An entry as a row of a list; `stamp` as the server tells it where `raw` was cut."""
-    payload = decode(raw)
+    payload = decode_payload(raw)
     known = text(stamp) if stamp is not None else stamp_of(raw)
     common: dict[str, Any] = {
         "id": job_id(payload, known, score),
@@ -121,7 +121,7 @@ def row(
         "source": ref.source,
         "backend": ref.backend,
     }
-    at = moment(_number(score))
+    at = parse_time(_parse_number(score))
     if payload is None:
         return Job(
             **common,
@@ -135,17 +135,17 @@ def row(
         )
     return Job(
         **common,
-        queue=words(payload.get("queue"), 200) or ref.name,
+        queue=text_or_none(payload.get("queue"), 200) or ref.name,
         name=job_name(payload),
         state=state,
         native_state=native,
         enqueued_at=enqueued_at(payload),
         scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
         finished_at=at if state is State.DEAD else None,
-        attempts=_attempts(payload),
+        attempts=_count_attempts(payload),
         max_attempts=_max_attempts(payload),
-        summary=arguments(payload),
-        error=error(payload),
+        summary=arguments_text(payload),
+        error=parse_error(payload),
         problem=None if isinstance(payload.get("jid"), str) else "it has no jid, so no Sidekiq client made it",
     )
 
@@ -170,12 +170,12 @@ def without_data(
 def job_name(payload: Mapping[str, Any]) -> str | None:
     """The class that runs; for Active Job the one behind its wrapper."""
     for name in ("display_class", "wrapped", "class"):
-        if found := words(payload.get(name), 300):
+        if found := text_or_none(payload.get(name), 300):
             return found
     return None
 
 
-def arguments(payload: Mapping[str, Any], limit: int = 300) -> str | None:
+def arguments_text(payload: Mapping[str, Any], limit: int = 300) -> str | None:
     """The arguments in one line, masked; those of Active Job without its envelope. None when they were left out."""
     found = arguments_of(payload)
     if found is None:
@@ -202,7 +202,7 @@ def is_encrypted(payload: Mapping[str, Any]) -> bool:
 
 def searched_text(raw: bytes) -> str:
     """The text of a payload that a search looks through, without what is encrypted."""
-    payload = decode(raw) if b'"encrypt"' in raw else None
+    payload = decode_payload(raw) if b'"encrypt"' in raw else None
     if payload is None or not is_encrypted(payload):
         return of_json(raw)
     return of_value(bounded({**payload, "args": arguments_of(payload)})[0])
@@ -217,15 +217,18 @@ def envelope_of(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
+def parse_error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
     """The latest failure; None when it never failed."""
-    class_name, message = words(payload.get("error_class"), 300), words(payload.get("error_message"), 10_000)
+    class_name, message = (
+        text_or_none(payload.get("error_class"), 300),
+        text_or_none(payload.get("error_message"), 10_000),
+    )
     if class_name is None and message is None:
         return None
-    return JobError(class_name=class_name, message=message, stack=backtrace(payload) if with_stack else None)
+    return JobError(class_name=class_name, message=message, stack=backtrace_text(payload) if with_stack else None)
 
 
-def backtrace(payload: Mapping[str, Any]) -> str | None:
+def backtrace_text(payload: Mapping[str, Any]) -> str | None:
     """The lines of the backtrace, kept only for jobs that ask for it; None when it is not there or unreadable."""
     packed = payload.get("error_backtrace")
     lines: Any = packed
@@ -247,8 +250,8 @@ def backtrace(payload: Mapping[str, Any]) -> str | None:
 
 def stack_of(raw: bytes) -> str | None:
     """The backtrace of a payload as it stands in Redis; None when there is none."""
-    payload = decode(raw) if b'"error_backtrace"' in raw else None
-    return backtrace(payload) if payload else None
+    payload = decode_payload(raw) if b'"error_backtrace"' in raw else None
+    return backtrace_text(payload) if payload else None
 
 
 def payload_of(payload: Mapping[str, Any] | None, raw: bytes, size: int) -> Payload:
@@ -258,14 +261,14 @@ def payload_of(payload: Mapping[str, Any] | None, raw: bytes, size: int) -> Payl
     return decoded_payload(arguments_of(loads(raw, exact=True)), size)
 
 
-def timeline(payload: Mapping[str, Any], state: State | None, at: datetime | None) -> tuple[TimelineEvent, ...]:
+def build_timeline(payload: Mapping[str, Any], state: State | None, at: datetime | None) -> tuple[TimelineEvent, ...]:
     """What the payload keeps of the job's life, oldest first."""
-    detail = words(payload.get("error_message"), 200)
+    detail = text_or_none(payload.get("error_message"), 200)
     known = [
-        (moment(payload.get("created_at")), "created", None),
-        (moment(payload.get("enqueued_at")), "enqueued", None),
-        (moment(payload.get("failed_at")), "failed first", detail if "retried_at" not in payload else None),
-        (moment(payload.get("retried_at")), "failed again", detail),
+        (parse_time(payload.get("created_at")), "created", None),
+        (parse_time(payload.get("enqueued_at")), "enqueued", None),
+        (parse_time(payload.get("failed_at")), "failed first", detail if "retried_at" not in payload else None),
+        (parse_time(payload.get("retried_at")), "failed again", detail),
     ]
     if at is not None and state is not None:
         word = {State.DEAD: "died", State.RETRYING: "next try", State.SCHEDULED: "due", State.ACTIVE: "started"}.get(
@@ -277,21 +280,21 @@ def timeline(payload: Mapping[str, Any], state: State | None, at: datetime | Non
     return tuple(sorted(events, key=lambda event: event.at))
 
 
-def facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def list_facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """What only Sidekiq tells."""
     for label, name in (("Retry queue", "retry_queue"), ("Class in Redis", "class")):
-        if (found := words(payload.get(name), 200)) and found != job_name(payload):
+        if (found := text_or_none(payload.get(name), 200)) and found != job_name(payload):
             yield label, found
     if payload.get("retry") is False:
         yield "Retries", "none: it vanishes when it fails"
     if payload.get("dead") is False:
         yield "When retries are used up", "it vanishes instead of dying"
     if isinstance(tags := payload.get("tags"), list) and tags:
-        yield "Tags", ", ".join(words(tag, 50) or "?" for tag in tags[:20])
-    yield from _progress(payload)
+        yield "Tags", ", ".join(text_or_none(tag, 50) or "?" for tag in tags[:20])
+    yield from _progress_facts(payload)
 
 
-def _progress(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _progress_facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """How far an interrupted job of Active Job has come; a retry goes on there.
 
     Source: rails `active_job/continuation.rb` (to_h), job-iteration `lib/job-iteration/iteration.rb` (serialize).
@@ -300,26 +303,26 @@ def _progress(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     continuation = envelope.get("continuation")
     steps = continuation if isinstance(continuation, dict) else {}
     if isinstance(done := steps.get("completed"), list) and done:
-        yield "Completed steps", ", ".join(_brief(step) for step in done[:50])
+        yield "Completed steps", ", ".join(_brief_text(step) for step in done[:50])
     current = steps.get("current")
     if isinstance(current, list) and current:
-        cursor = f", cursor {_brief(current[1])}" if len(current) > 1 and current[1] is not None else ""
-        yield "Current step", _brief(current[0]) + cursor
+        cursor = f", cursor {_brief_text(current[1])}" if len(current) > 1 and current[1] is not None else ""
+        yield "Current step", _brief_text(current[0]) + cursor
     if envelope.get("cursor_position") is not None:
-        yield "Cursor", _brief(envelope["cursor_position"])
+        yield "Cursor", _brief_text(envelope["cursor_position"])
     for label, name in (("Resumptions", "resumptions"), ("Interruptions", "times_interrupted")):
         if isinstance(times := envelope.get(name), int) and not isinstance(times, bool) and times > 0:
-            yield label, _brief(times)
+            yield label, _brief_text(times)
 
 
-def _brief(value: Any) -> str:
+def _brief_text(value: Any) -> str:
     """A value of the payload in one line, masked."""
     shown, _ = bounded(value)
     line = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
     return printable(line.encode("utf-8", "replace"), 200)
 
 
-def _attempts(payload: Mapping[str, Any]) -> int | None:
+def _count_attempts(payload: Mapping[str, Any]) -> int | None:
     """Tries that failed: Sidekiq counts from the first failure on; None where a failure is told without its number."""
     count = payload.get("retry_count")
     if count is None:
@@ -338,7 +341,7 @@ def _max_attempts(payload: Mapping[str, Any]) -> int | None:
     return max(1, retry + 1) if isinstance(retry, int) and retry is not True else DEFAULT_RETRIES + 1
 
 
-def _number(score: bytes | None) -> float | None:
+def _parse_number(score: bytes | None) -> float | None:
     try:
         return float(score) if score is not None else None
     except ValueError:

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import iso
 from ...sources.source import Command, Reply, Source
 from ..payloads.decoding import bounded, finite, loads, printable, text
-from .job_decoding import moment, words
+from .job_decoding import parse_time, text_or_none
 
 LONGEST_DIGEST = 300
 LONGEST_JID = 200
@@ -26,12 +26,12 @@ ITERATION = ("ex", "rt", "c", "cancelled")
 LONGEST_CURSOR = 64 * 1024
 
 
-def facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def list_facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """The batch and the lock of a job, and how far an iterable one has come.
 
     Cost: 1 round trip for a job with a jid, 2 for an iterable one that has begun.
     """
-    if batch := words(payload.get("bid"), 200):
+    if batch := text_or_none(payload.get("bid"), 200):
         yield "Batch", f"{batch} (never completes if this job is deleted)"
     seconds = finite(payload.get("unique_for"))
     if seconds is not None and seconds > 0:
@@ -45,13 +45,13 @@ def facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> Iterabl
     commands += [("HSTRLEN", iteration, name) for name in ITERATION] if own else []
     replies = source.batch(commands) if commands else []
     if digest is not None:
-        kind = words(payload.get("lock") or payload.get("unique"), 100)
-        yield "Unique lock", f"{words(digest, 200)}{f' ({kind})' if kind else ''}: {_holder(*replies[:3])}"
+        kind = text_or_none(payload.get("lock") or payload.get("unique"), 100)
+        yield "Unique lock", f"{text_or_none(digest, 200)}{f' ({kind})' if kind else ''}: {_lock_holder(*replies[:3])}"
     if own:
-        yield from _iteration(source, iteration, replies[-len(ITERATION) :])
+        yield from _iteration_facts(source, iteration, replies[-len(ITERATION) :])
 
 
-def _iteration(source: Source, key: str, sizes: list[Reply]) -> Iterable[tuple[str, str]]:
+def _iteration_facts(source: Source, key: str, sizes: list[Reply]) -> Iterable[tuple[str, str]]:
     if any(isinstance(size, ResponseError) for size in sizes):
         if not any(isinstance(size, NoPermissionError) for size in sizes):
             yield "Iteration", "its key cannot be read"
@@ -61,19 +61,19 @@ def _iteration(source: Source, key: str, sizes: list[Reply]) -> Iterable[tuple[s
     if not any(lengths.values()):
         return
     found = dict(zip(wanted, source.batch([("HGET", key, name) for name in wanted]), strict=True)) if wanted else {}
-    values = {name: _value(raw) for name, raw in found.items()}
+    values = {name: _decode_value(raw) for name, raw in found.items()}
     runs, seconds, stopped = (finite(values.get(name)) for name in ("ex", "rt", "cancelled"))
     yield "Runs begun", f"{runs:.0f}" if runs is not None else "unknown"
     yield "Time spent in them", f"{seconds:.1f} s" if seconds is not None else "unknown"
     if lengths["c"] > LONGEST_CURSOR:
         yield "Cursor", f"{lengths['c']} bytes: not read"
     elif "c" in values:
-        yield "Cursor", _shown(values["c"], found["c"])
-    if stopped is not None and (at := iso(moment(stopped))):
+        yield "Cursor", _shown_value(values["c"], found["c"])
+    if stopped is not None and (at := iso(parse_time(stopped))):
         yield "Asked to stop", at
 
 
-def _value(raw: Reply) -> Any:
+def _decode_value(raw: Reply) -> Any:
     """What a field holds: JSON; None for anything else."""
     try:
         return loads(raw) if isinstance(raw, bytes) else None
@@ -81,7 +81,7 @@ def _value(raw: Reply) -> Any:
         return None
 
 
-def _shown(value: Any, raw: Reply) -> str:
+def _shown_value(value: Any, raw: Reply) -> str:
     if value is None and raw == b"null":
         return "none yet"
     shown, _ = bounded(text(raw) if value is None and isinstance(raw, bytes) else value)
@@ -89,7 +89,7 @@ def _shown(value: Any, raw: Reply) -> str:
     return printable(line.encode("utf-8", "replace"), 200)
 
 
-def _holder(size: Any, own: Any, left_ms: Any) -> str:
+def _lock_holder(size: Any, own: Any, left_ms: Any) -> str:
     if not isinstance(size, int) or not isinstance(left_ms, int):
         return "its key cannot be read"
     if size == 0:
@@ -109,8 +109,8 @@ def digest_of(payload: Mapping[str, Any]) -> str | None:
 def after_delete(payload: Mapping[str, Any] | None) -> str | None:
     """What a deletion leaves behind, for the outcome; None where nothing."""
     left = []
-    if payload and (batch := words(payload.get("bid"), 100)):
+    if payload and (batch := text_or_none(payload.get("bid"), 100)):
         left.append(f"its batch {batch} never completes now, unless the job is put back")
     if payload and (digest := digest_of(payload)):
-        left.append(f"a lock {words(digest, 100)} that it holds stays until it expires or the app removes it")
+        left.append(f"a lock {text_or_none(digest, 100)} that it holds stays until it expires or the app removes it")
     return "; ".join(left) or None

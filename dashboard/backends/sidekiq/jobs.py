@@ -18,9 +18,19 @@ from ..base import SIFT_BYTES, SIFT_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
 from ..lua_reads import Scripts
 from ..payloads.decoding import text
-from ..unreadable_data import readable
+from ..unreadable_data import decode_or
 from . import job_ties, keys, without_lua, workers
-from .job_decoding import decode, error, facts, job_id, moment, payload_of, row, timeline, without_data
+from .job_decoding import (
+    build_timeline,
+    decode_payload,
+    job_id,
+    job_row,
+    list_facts,
+    parse_error,
+    parse_time,
+    payload_of,
+    without_data,
+)
 
 # How far from its served end a list, or from its newest end a set, is looked through for one job: so many entries at
 # once, which keeps the server busy for some ms, and so many and so long in all.
@@ -32,32 +42,36 @@ PICKS_PER_CALL = 100
 SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
 
 
-def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+def list_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
     """A page, and the payloads of its rows.
 
     Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`. One more for an empty
     queue.
     """
-    place = keys.place(ref)
+    place = keys.location_of(ref)
     _check_query(place, query)
     if query.state is State.ACTIVE:
-        return _active(source, scripts, ref, query)
+        return _list_active_jobs(source, scripts, ref, query)
     key, kind, backwards = _list_of(place, query)
     first, stop = query.offset, query.offset + query.per_page
 
     def ask(at: int) -> Reply:
-        answered = scripts.run(keys.script("page"), [(key, kind, at, stop - at, "1" if backwards else "0", CALL_BYTES)])
+        answered = scripts.run(
+            keys.load_script("page"), [(key, kind, at, stop - at, "1" if backwards else "0", CALL_BYTES)]
+        )
         return (
-            without_lua.page(source, key, kind, at, stop, backwards=backwards) if answered is None else answered[0][0]
+            without_lua.read_page_reply(source, key, kind, at, stop, backwards=backwards)
+            if answered is None
+            else answered[0][0]
         )
 
     size, entries, reached = read_stretch(ask, first, stop, 4)
-    _check(source, ref, size)
-    if size == 0 and place.queue is not None and not _exists(source, place):
+    _check_size(source, ref, size)
+    if size == 0 and place.queue is not None and not _queue_exists(source, place):
         raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been deleted a moment ago.")
     native = keys.NATIVE[query.state]
     total = size if isinstance(size, int) else 0
-    rows = _unique(tuple(_row(ref, query.state, native, *entry) for entry in entries))
+    rows = _mark_repeats(tuple(_row_of(ref, query.state, native, *entry) for entry in entries))
     unread = unread_rows(ref, query.state, native, reached, min(stop, total))
     page = JobPage(
         jobs=(*rows, *unread),
@@ -71,38 +85,38 @@ def read(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tu
     return page, [*payloads, *(b"" for _ in unread)]
 
 
-def sift(
+def scan_matches(
     source: Source, scripts: Scripts, ref: QueueRef, state: State, word: str, offset: int
 ) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
     """(jobs in whose payloads or ids `word` may stand, with those, where to go on, whether there is more); None without
     scripts. Cost: 1 round trip.
     """
-    place, query = keys.place(ref), JobQuery(state=state)
+    place, query = keys.location_of(ref), JobQuery(state=state)
     _check_query(place, query)
     key, kind, backwards = _list_of(place, query)
     arguments = (key, kind, "1" if backwards else "0", offset, SIFT_ROWS, SIFT_BYTES, word.lower())
-    answered = scripts.run(keys.script("sift"), [arguments])
+    answered = scripts.run(keys.load_script("sift"), [arguments])
     if answered is None:
         return None
     reply: Any = answered[0][0]
     size, reached, found, _ = reply if isinstance(reply, list) else (reply, 0, [], 0)
-    _check(source, ref, size)
+    _check_size(source, ref, size)
     entries = zip(*[iter(found)] * 4, strict=True)
-    rows = [(_row(ref, state, keys.NATIVE[state], *each), each[0] or b"") for each in entries]
+    rows = [(_row_of(ref, state, keys.NATIVE[state], *each), each[0] or b"") for each in entries]
     # What was taken meanwhile must not make the look stand still.
     reached = max(reached, offset + 1)
     return rows, reached, reached < size
 
 
-def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-    """The jobs of a page by id and stamp, in the order of `read`; without those that were too much to read.
+def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+    """The jobs of a page by id and stamp, in the order of `list_jobs`; without those that were too much to read.
 
-    Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as `read`.
+    Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as `list_jobs`.
     """
-    place = keys.place(ref)
+    place = keys.location_of(ref)
     _check_query(place, query)
     if query.state is State.ACTIVE:
-        return [JobRef(id=job.id, stamp=job.stamp) for job in _active(source, scripts, ref, query)[0].jobs]
+        return [JobRef(id=job.id, stamp=job.stamp) for job in _list_active_jobs(source, scripts, ref, query)[0].jobs]
     key, kind, backwards = _list_of(place, query)
     stop = query.offset + query.per_page
     left = [(at, min(stop, at + PICKS_PER_CALL)) for at in range(query.offset, stop, PICKS_PER_CALL)]
@@ -110,19 +124,19 @@ def picks(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> l
     found: dict[int, JobRef] = {}
     while left and read_bytes < PAGE_READ_BYTES:
         calls = [(key, kind, at, end - at, "1" if backwards else "0", CALL_BYTES) for at, end in left]
-        answered = scripts.run(keys.script("picks"), calls)
+        answered = scripts.run(keys.load_script("picks"), calls)
         if answered is None:
-            jobs = read(source, scripts, ref, query)[0].jobs
+            jobs = list_jobs(source, scripts, ref, query)[0].jobs
             return [JobRef(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
         further = []
         for (at, end), reply in zip(left, answered[0], strict=True):
             size, entries, reached, some = reply if isinstance(reply, list) else (reply, [], end, 0)
-            _check(source, ref, size)
+            _check_size(source, ref, size)
             read_bytes += some
             if at < reached < min(end, size):
                 further.append((reached, end))
             for n, (jid, stamp, score, raw) in enumerate(zip(*[iter(entries)] * 4, strict=True)):
-                payload = {"jid": text(jid)} if jid else decode(raw)
+                payload = {"jid": text(jid)} if jid else decode_payload(raw)
                 found[at + n] = JobRef(id=job_id(payload, text(stamp), score), stamp=text(stamp))
         left = further
     # What moved between two calls may be there twice.
@@ -149,7 +163,7 @@ def _check_query(place: keys.NamespaceLocation, query: JobQuery) -> None:
         raise Unsupported(f"Sidekiq has no list {query.native!r} of {query.state.value} jobs.")
 
 
-def _exists(source: Source, place: keys.NamespaceLocation) -> bool:
+def _queue_exists(source: Source, place: keys.NamespaceLocation) -> bool:
     """Whether Sidekiq still names a queue that is empty, or processes are there that may listen to it."""
     assert place.queue is not None
     named, processes = source.batch(
@@ -158,19 +172,19 @@ def _exists(source: Source, place: keys.NamespaceLocation) -> bool:
     return bool(named == 1 or processes == 1)
 
 
-def _check(source: Source, ref: QueueRef, size: Reply) -> None:
+def _check_size(source: Source, ref: QueueRef, size: Reply) -> None:
     if isinstance(size, NoPermissionError):
         raise source.forbidden(size)
     if isinstance(size, ResponseError):
         raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
 
 
-def _row(
+def _row_of(
     ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None, stamp: bytes | None
 ) -> Job:
     entry = raw if isinstance(raw, bytes) else b""
-    job = readable(
-        lambda: row(ref, state, native, entry, length, score, stamp),
+    job = decode_or(
+        lambda: job_row(ref, state, native, entry, length, score, stamp),
         lambda why: without_data(ref, state, native, entry, score, stamp, why),
     )
     if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
@@ -178,7 +192,7 @@ def _row(
     return job
 
 
-def _unique(rows: tuple[Job, ...]) -> tuple[Job, ...]:
+def _mark_repeats(rows: tuple[Job, ...]) -> tuple[Job, ...]:
     """`rows`, those that repeat an id marked: a client may push one payload twice."""
     seen: set[str] = set()
     marked = []
@@ -190,21 +204,21 @@ def _unique(rows: tuple[Job, ...]) -> tuple[Job, ...]:
     return tuple(marked)
 
 
-def _active(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-    place = keys.place(ref)
-    (told,) = workers.replies(source, scripts, [place.namespace])
+def _list_active_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    place = keys.location_of(ref)
+    (told,) = workers.read_processes(source, scripts, [place.namespace])
     if told.why:
         raise WrongType(f"The jobs that run in {ref.name!r} are not known: {told.why}.", source=source.name)
     unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
     problems = tuple(_unread_processes(unread, whole=told.whole))
-    jobs = [job for job in workers.running(told.rows) if job.queue == place.queue]
+    jobs = [job for job in workers.list_running(told.rows) if job.queue == place.queue]
     shown = jobs[query.offset : query.offset + query.per_page]
     native = keys.NATIVE[State.ACTIVE]
     page = JobPage(
         jobs=tuple(
             msgspec.structs.replace(
-                row(ref, State.ACTIVE, native, job.payload, len(job.payload), None),
-                started_at=moment(job.run_at),
+                job_row(ref, State.ACTIVE, native, job.payload, len(job.payload), None),
+                started_at=parse_time(job.run_at),
                 worker=job.process,
             )
             for job in shown
@@ -227,7 +241,7 @@ def _unread_processes(unread: int, *, whole: bool) -> Iterator[str]:
         yield "There are more processes than were read."
 
 
-def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
+def read_job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     """One job, wherever it stands. Raises NotFound.
 
     Cost: 2 round trips where scripts are permitted, else 3; one more for what it is tied to, two for an iterable one,
@@ -236,11 +250,11 @@ def job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
     match = SCORED.match(wanted)
     whole = _ListLookup(source, scripts, ref, wanted, wanted, "")
     # A jid that an app gives may begin with a number, too, as a UUID may: of those the lists of queues hold the most.
-    job = _ListLookup(source, scripts, ref, wanted, match[2], match[1]).step() if match else None
-    job = job or whole.step() or _running(source, scripts, ref, wanted)
+    job = _ListLookup(source, scripts, ref, wanted, match[2], match[1]).search_next() if match else None
+    job = job or whole.search_next() or _find_running_job(source, scripts, ref, wanted)
     started = monotonic_s()
-    while job is None and whole.more and not (match and ref.shared) and monotonic_s() - started < LOOK_SECONDS:
-        job = whole.step()
+    while job is None and whole.has_more and not (match and ref.shared) and monotonic_s() - started < LOOK_SECONDS:
+        job = whole.search_next()
     if job is not None:
         return job
     far = f" Only the first {whole.after:,} of {whole.size:,} were looked through." if whole.size > whole.after else ""
@@ -258,7 +272,7 @@ class _ListLookup:
 
     def __init__(self, source: Source, scripts: Scripts, ref: QueueRef, wanted: str, name: str, score: str) -> None:
         self._source, self._ref, self._wanted, self._name, self._score = source, ref, wanted, name, score
-        self._search = _JobLookup(source, scripts, keys.place(ref), name, score)
+        self._search = _JobLookup(source, scripts, keys.location_of(ref), name, score)
         self.after = 0
 
     @property
@@ -267,21 +281,21 @@ class _ListLookup:
         return self._search.size
 
     @property
-    def more(self) -> bool:
+    def has_more(self) -> bool:
         """Whether there are entries that can be looked at and were not."""
         return bool(self._name) and not self._score and self.after < min(self.size, LOOK_AT_MOST)
 
-    def step(self) -> Job | None:
+    def search_next(self) -> Job | None:
         """The job, when it is among the next entries. Cost: 1 round trip, 2 for the job."""
         found = None
-        for where, raw, length, at, position, cut in self._search.step(self.after):
+        for where, raw, length, at, position, cut in self._search.search_next(self.after):
             if found is not None or not isinstance(raw, bytes):
                 continue
-            payload = decode(raw)
+            payload = decode_payload(raw)
             stamp = text(cut) if cut else stamp_of(raw)
             own = job_id(payload, stamp, at if self._score else None)
             if own == self._wanted or (at and job_id(payload, stamp, None) == self._name):
-                found = _job(self._source, self._ref, text(where), raw, length, at, position, self._wanted, cut)
+                found = _build_job(self._source, self._ref, text(where), raw, length, at, position, self._wanted, cut)
         self.after = self._search.reached
         return found
 
@@ -300,18 +314,18 @@ class _JobLookup:
         self.size = 0
         self.reached = 0
 
-    def step(self, after: int) -> list[Any]:
+    def search_next(self, after: int) -> list[Any]:
         """(where, payload, its length, score, place) of what may be the job among LOOK_AT entries past `after`."""
         # Far from the ends the entry of all queues looks through the sets, a queue's through its list alone.
         sets = after == 0 or self._place.queue is None
         queue = self._place.queue or ""
         where = (self._place.namespace, queue, self._needle, self._score)
         arguments = (*where, LOOK_AT, after, "1" if sets else "0", CALL_BYTES)
-        answered = self._scripts.run(keys.script("find"), [arguments])
+        answered = self._scripts.run(keys.load_script("find"), [arguments])
         reply: Any = (
             answered[0][0]
             if answered is not None
-            else without_lua.find(self._source, *where, LOOK_AT, after, sets=sets)
+            else without_lua.find_reply(self._source, *where, LOOK_AT, after, sets=sets)
         )
         self.reached = after + LOOK_AT
         if not isinstance(reply, list):
@@ -321,25 +335,25 @@ class _JobLookup:
         return list(found)
 
 
-def _running(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
-    place = keys.place(ref)
-    (told,) = workers.replies(source, scripts, [place.namespace])
-    for running in workers.running(told.rows):
-        payload = decode(running.payload)
+def _find_running_job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
+    place = keys.location_of(ref)
+    (told,) = workers.read_processes(source, scripts, [place.namespace])
+    for running in workers.list_running(told.rows):
+        payload = decode_payload(running.payload)
         if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
-            found_job = _job(source, ref, "", running.payload, len(running.payload), None, None, wanted)
+            found_job = _build_job(source, ref, "", running.payload, len(running.payload), None, None, wanted)
             return msgspec.structs.replace(
                 found_job,
                 state=State.ACTIVE,
                 native_state=keys.NATIVE[State.ACTIVE],
-                started_at=moment(running.run_at),
+                started_at=parse_time(running.run_at),
                 worker=running.process,
-                timeline=timeline(payload, State.ACTIVE, moment(running.run_at)),
+                timeline=build_timeline(payload, State.ACTIVE, parse_time(running.run_at)),
             )
     return None
 
 
-def _job(
+def _build_job(
     source: Source,
     ref: QueueRef,
     where: str,
@@ -351,19 +365,19 @@ def _job(
     cut: bytes | None = None,
 ) -> Job:
     state = next((state for state, name in keys.SETS.items() if name == where), State.WAITING)
-    base = row(ref, state, keys.NATIVE[state], raw, length, score, cut)
-    payload = decode(raw)
+    base = job_row(ref, state, keys.NATIVE[state], raw, length, score, cut)
+    payload = decode_payload(raw)
     at = base.scheduled_for or base.finished_at
     return msgspec.structs.replace(
         base,
         id=wanted,
         summary=None,
         payload=payload_of(payload, raw, length),
-        error=error(payload, with_stack=True) if payload else None,
-        timeline=timeline(payload, state, at) if payload else (),
+        error=parse_error(payload, with_stack=True) if payload else None,
+        timeline=build_timeline(payload, state, at) if payload else (),
         facts=(
             *((("Place in line", f"{position} before it" if position else "next"),) if position is not None else ()),
-            *(facts(payload) if payload else ()),
-            *(job_ties.facts(source, keys.place(ref).namespace, payload) if payload else ()),
+            *(list_facts(payload) if payload else ()),
+            *(job_ties.list_facts(source, keys.location_of(ref).namespace, payload) if payload else ()),
         ),
     )

@@ -56,7 +56,7 @@ class NamespaceLocation(NamedTuple):
         return f"{self.namespace}{QUEUE}{self.queue}" if self.queue is not None else f"{self.namespace}{SHARED}"
 
 
-def place(ref: QueueRef) -> NamespaceLocation:
+def location_of(ref: QueueRef) -> NamespaceLocation:
     """The namespace and queue of a ref."""
     if ref.shared:
         return NamespaceLocation(ref.key[: -len(SHARED)], None)
@@ -68,7 +68,7 @@ def place(ref: QueueRef) -> NamespaceLocation:
 
 
 @cache
-def script(name: str, shared: str = "common") -> str:
+def load_script(name: str, shared: str = "common") -> str:
     """The text of one of the scripts in `lua/`, with the functions before it that scripts of its kind share.
 
     `shared`: "common" for those that only read, "writing" for those that move jobs.

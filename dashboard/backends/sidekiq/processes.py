@@ -33,15 +33,15 @@ def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> Nam
     Cost: 1 round trip for each further portion, PORTIONS at most.
     """
     if not isinstance(first, list):
-        return NamespaceProcesses([], whole=False, why=_line(first))
+        return NamespaceProcesses([], whole=False, why=_error_line(first))
     rows, left, count, listed = first
     if isinstance(count, ResponseError):
-        return NamespaceProcesses([], whole=False, why=_line(count))
+        return NamespaceProcesses([], whole=False, why=_error_line(count))
     found = list(rows)
     for _ in range(PORTIONS):
         if not left:
             break
-        answered = scripts.run(keys.script(script), [(namespace, *left)])
+        answered = scripts.run(keys.load_script(script), [(namespace, *left)])
         reply: Any = answered[0][0] if answered is not None else None
         if not isinstance(reply, list):
             break
@@ -50,7 +50,7 @@ def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> Nam
     return NamespaceProcesses(found, whole=not left and listed >= count)
 
 
-def _line(reply: Reply) -> str:
+def _error_line(reply: Reply) -> str:
     if isinstance(reply, NoPermissionError):
         return "the Redis user may not read the processes"
     if "WRONGTYPE" in str(reply):

@@ -24,11 +24,11 @@ class CounterCursor(NamedTuple):
     at: float  # monotonic
 
 
-def read(
+def read_flow(
     source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, CounterCursor]
 ) -> tuple[FlowDelta, dict[str, CounterCursor]]:
     """The flow of the shared entries of `refs` since `cursor`; that of single queues is unknown. Cost: 1 round trip."""
-    spaces = sorted({keys.place(ref).namespace for ref in refs})
+    spaces = sorted({keys.location_of(ref).namespace for ref in refs})
     counters = [f"{space}{name}" for space in spaces for name in ("stat:processed", "stat:failed")]
     replies = source.batch([("GETRANGE", key, 0, 19) for key in counters])
     now = monotonic_s()
@@ -39,16 +39,16 @@ def read(
             looks[space] = CounterCursor(processed, failed, now)
     flows = []
     for ref in refs:
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         flows.append(
-            _flow(ref.key, looks.get(place.namespace), cursor.get(place.namespace))
+            _build_flow(ref.key, looks.get(place.namespace), cursor.get(place.namespace))
             if ref.shared
             else QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=TOGETHER)
         )
     return FlowDelta(queues=tuple(flows)), looks
 
 
-def _flow(key: str, look: CounterCursor | None, before: CounterCursor | None) -> QueueFlow:
+def _build_flow(key: str, look: CounterCursor | None, before: CounterCursor | None) -> QueueFlow:
     if look is None or before is None:
         return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=FIRST)
     processed, failed = look.processed - before.processed, look.failed - before.failed

@@ -20,7 +20,7 @@ from ..unreadable_data import schedule_row
 from . import keys
 from .cron_expression import next_run
 from .cron_namespaces import CronSets
-from .job_decoding import moment, words
+from .job_decoding import parse_time, text_or_none
 
 CRON_FIELDS = (
     "namespace",
@@ -40,7 +40,7 @@ MOST_CRONS = 2 * MAX_SCHEDULES
 CRON, SCHEDULER_KIND = "sidekiq-cron", "sidekiq-scheduler"
 
 
-def read(
+def list_schedules(
     source: Source,
     scripts: Scripts,
     cron_sets: CronSets,
@@ -51,29 +51,29 @@ def read(
 
     Cost: 2 round trips, 7 without scripts, and those of `CronSets.look`.
     """
-    sets, unseen = cron_sets.look(source, namespaces)
+    sets, unseen = cron_sets.find_sets(source, namespaces)
     hashes = [f"{space}{key}" for space in namespaces for key in SCHEDULER]
     commands: list[Command] = []
     for _, name in sets:
         commands.append(("SSCAN", name, 0, "COUNT", MAX_SCHEDULES))
-    tables, first = _tables(source, scripts, hashes, commands)
+    tables, first = _read_tables(source, scripts, hashes, commands)
     width = len(SCHEDULER)
     found: list[Schedule] = []
-    listed = [(space, key) for (space, _), reply in zip(sets, first, strict=True) for key in _scanned(reply)]
+    listed = [(space, key) for (space, _), reply in zip(sets, first, strict=True) for key in _scanned_members(reply)]
     crons = list(dict.fromkeys(listed))[:MOST_CRONS]
     for (space, name), reply in zip(sets, first, strict=True):
         if isinstance(reply, ResponseError) and "WRONGTYPE" in str(reply):
-            found.append(_unreadable(source, space, name, CRON))
+            found.append(_unreadable_row(source, space, name, CRON))
     for n, namespace in enumerate(namespaces):
         if isinstance(tables[n * width], ResponseError) and "WRONGTYPE" in str(tables[n * width]):
-            found.append(_unreadable(source, namespace, f"{namespace}{SCHEDULER[0]}", SCHEDULER_KIND))
-        found.extend(_scheduler(source, namespace, tables[n * width : (n + 1) * width], refs))
+            found.append(_unreadable_row(source, namespace, f"{namespace}{SCHEDULER[0]}", SCHEDULER_KIND))
+        found.extend(_scheduler_schedules(source, namespace, tables[n * width : (n + 1) * width], refs))
     wanted = [(space.encode("utf-8", "surrogateescape") + key, name) for space, key in crons for name in CRON_FIELDS]
     fields = iter(short_fields(source, wanted, DECODE_LIMIT_BYTES, scripts=scripts))
     now = instant(source.now_s()) or EPOCH
     for namespace, key in crons:
         record = [field if isinstance(field, bytes) else None for field in (next(fields) for _ in CRON_FIELDS)]
-        decode = partial(_cron, source, namespace, key, record, refs, now)
+        decode = partial(_cron_schedule, source, namespace, key, record, refs, now)
         found.append(schedule_row(decode, _cron_id(namespace, key), source.name, "sidekiq", CRON))
     if crons and unseen:
         found.append(Schedule(id="cron_jobs:*", source=source.name, backend="sidekiq", kind=CRON, problem=unseen))
@@ -81,13 +81,15 @@ def read(
     return sorted(found, key=lambda entry: (entry.next_run_at or latest, entry.id))[:MAX_SCHEDULES]
 
 
-def _unreadable(source: Source, namespace: str, key: str, kind: str) -> Schedule:
+def _unreadable_row(source: Source, namespace: str, key: str, kind: str) -> Schedule:
     """A row in the place of those that a key of a wrong type hides."""
     why = "its key cannot be read: it has the wrong type"
-    return Schedule(id=key, source=source.name, backend="sidekiq", kind=kind, facts=_space(namespace), problem=why)
+    return Schedule(
+        id=key, source=source.name, backend="sidekiq", kind=kind, facts=_namespace_fields(namespace), problem=why
+    )
 
 
-def _tables(
+def _read_tables(
     source: Source, scripts: Scripts, hashes: Sequence[str], also: Sequence[Command]
 ) -> tuple[list[Reply], list[Reply]]:
     """The hashes as `short_hashes` tells them, and the replies to `also`. Cost: 1 round trip, 5 without scripts."""
@@ -98,7 +100,7 @@ def _tables(
     return short_hashes(source, hashes, MAX_SCHEDULES, DECODE_LIMIT_BYTES), source.batch(also)
 
 
-def _cron(
+def _cron_schedule(
     source: Source, namespace: str, key: bytes, record: Reply, refs: Mapping[str, QueueRef], now: datetime
 ) -> Schedule:
     if not isinstance(record, list) or not any(record):
@@ -107,13 +109,17 @@ def _cron(
             source=source.name,
             backend="sidekiq",
             kind=CRON,
-            facts=_space(namespace),
+            facts=_namespace_fields(namespace),
             problem="its record cannot be read",
         )
     fields = dict(zip(CRON_FIELDS, record, strict=True))
-    queue = _text(fields["queue"]) or _text(fields["queue_name_with_prefix"])
+    queue = _text_or_none(fields["queue"]) or _text_or_none(fields["queue_name_with_prefix"])
     ref = refs.get(keys.NamespaceLocation(namespace, queue).key) if queue else None
-    args, pattern, last = fields["args"], _text(fields["cron"]), moment(_text(fields["last_enqueue_time"]))
+    args, pattern, last = (
+        fields["args"],
+        _text_or_none(fields["cron"]),
+        parse_time(_text_or_none(fields["last_enqueue_time"])),
+    )
     paused = fields["status"] == b"disabled" if fields["status"] is not None else None
     following, zone = (None, None) if paused or not pattern else next_run(pattern, last, now)
     return Schedule(
@@ -121,7 +127,7 @@ def _cron(
         source=source.name,
         backend="sidekiq",
         kind=CRON,
-        name=_text(fields["klass"]) or _text(fields["name"]),
+        name=_text_or_none(fields["klass"]) or _text_or_none(fields["name"]),
         queue=ref.name if ref else queue,
         ref=ref,
         pattern=pattern,
@@ -130,7 +136,7 @@ def _cron(
         last_run_at=last,
         paused=paused,
         payload=json_payload(args) if args else None,
-        facts=(*_space(namespace), *_cron_space(_text(fields["namespace"]))),
+        facts=(*_namespace_fields(namespace), *_cron_space(_text_or_none(fields["namespace"]))),
     )
 
 
@@ -138,17 +144,17 @@ def _cron_id(namespace: str, key: bytes) -> str:
     return f"{namespace}{text(key).removeprefix(keys.CRON_JOB)}"
 
 
-def _scheduler(
+def _scheduler_schedules(
     source: Source, namespace: str, tables: Sequence[Reply], refs: Mapping[str, QueueRef]
 ) -> Iterable[Schedule]:
-    configs, *others = (_pairs(table) for table in tables)
+    configs, *others = (_pair_reply(table) for table in tables)
     for name, raw in configs.items():
         at = [other.get(name) for other in others]
-        decode = partial(_scheduled, source, namespace, name, raw, at, refs)
+        decode = partial(_scheduler_schedule, source, namespace, name, raw, at, refs)
         yield schedule_row(decode, f"{namespace}{text(name)}", source.name, "sidekiq", SCHEDULER_KIND)
 
 
-def _scheduled(
+def _scheduler_schedule(
     source: Source,
     namespace: str,
     name: bytes,
@@ -160,7 +166,7 @@ def _scheduled(
     following, last, state = at
     config = loads_dict(raw)
     every = config.get("cron") or config.get("every") or config.get("in") or config.get("at")
-    queue = words(config.get("queue"), 200)
+    queue = text_or_none(config.get("queue"), 200)
     ref = refs.get(keys.NamespaceLocation(namespace, queue).key) if queue else None
     enabled = loads_dict(state).get("enabled")
     return Schedule(
@@ -168,20 +174,20 @@ def _scheduled(
         source=source.name,
         backend="sidekiq",
         kind=SCHEDULER_KIND,
-        name=words(config.get("class"), 200) or text(name),
+        name=text_or_none(config.get("class"), 200) or text(name),
         queue=ref.name if ref else queue,
         ref=ref,
-        pattern=_pattern(every),
-        next_run_at=moment(_text(following)),
-        last_run_at=moment(_text(last)),
+        pattern=_pattern_of(every),
+        next_run_at=parse_time(_text_or_none(following)),
+        last_run_at=parse_time(_text_or_none(last)),
         paused=not enabled if isinstance(enabled, bool) else None,
         payload=json_payload(raw),
-        facts=_space(namespace),
+        facts=_namespace_fields(namespace),
         problem=None if config else "its configuration is no JSON object",
     )
 
 
-def _space(namespace: str) -> tuple[tuple[str, str], ...]:
+def _namespace_fields(namespace: str) -> tuple[tuple[str, str], ...]:
     return ((keys.NAMESPACE, namespace),) if namespace else ()
 
 
@@ -189,21 +195,21 @@ def _cron_space(name: str | None) -> tuple[tuple[str, str], ...]:
     return (("Namespace of sidekiq-cron", name),) if name and name != "default" else ()
 
 
-def _pattern(every: Any) -> str | None:
+def _pattern_of(every: Any) -> str | None:
     if isinstance(every, list):
         every = every[0] if every else None
     seconds = finite(every)
-    return words(every, 200) if seconds is None else f"every {seconds:g} s"
+    return text_or_none(every, 200) if seconds is None else f"every {seconds:g} s"
 
 
-def _text(raw: Any) -> str | None:
+def _text_or_none(raw: Any) -> str | None:
     return printable(raw, 300) if isinstance(raw, bytes) and raw else None
 
 
-def _scanned(reply: Reply) -> list[bytes]:
+def _scanned_members(reply: Reply) -> list[bytes]:
     return list(reply[1]) if isinstance(reply, list) else []
 
 
-def _pairs(reply: Reply) -> dict[bytes, bytes]:
+def _pair_reply(reply: Reply) -> dict[bytes, bytes]:
     flat = reply if isinstance(reply, list) else []
     return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -15,7 +15,7 @@ from ...sources.source import Reply, Source
 from ..lua_reads import Scripts
 from ..payloads.decoding import loads_dict, names_in, printable, text
 from . import keys, without_lua
-from .job_decoding import MILLISECONDS, words
+from .job_decoding import MILLISECONDS, text_or_none
 from .processes import NamespaceProcesses, read_all
 
 QUEUES_PER_CALL = 40
@@ -46,7 +46,7 @@ class SeenQueue(NamedTuple):
     since: float | None  # when its oldest job was enqueued, where one waits
 
 
-def read(
+def read_stats(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, SeenQueue] | None = None
 ) -> list[QueueStats]:
     """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
@@ -54,15 +54,15 @@ def read(
     Cost: 1 round trip where scripts are permitted, at most HEAD_CALLS more where jobs that are next are very long; as
     `plain.stats` without.
     """
-    groups = list(_groups(refs))
+    groups = list(_queue_groups(refs))
     # What all queues of a namespace have in common is read once, with the first of them.
     firsts = {namespace: n for n, (namespace, _) in reversed(list(enumerate(groups)))}
     calls = [
         (namespace, "1" if firsts[namespace] == n else "0", *(name for _, name in queues))
         for n, (namespace, queues) in enumerate(groups)
     ]
-    answered = scripts.run(keys.script("stats"), calls)
-    replies = answered[0] if answered is not None else without_lua.stats(source, calls)
+    answered = scripts.run(keys.load_script("stats"), calls)
+    replies = answered[0] if answered is not None else without_lua.read_stats_replies(source, calls)
     if answered is not None:
         _read_further_heads(scripts, calls, replies)
     found: dict[int, QueueStats] = {}
@@ -70,7 +70,7 @@ def read(
     seen = {} if seen is None else seen
     common = {namespace: replies[n] for namespace, n in firsts.items()}
     known = {
-        namespace: _shared(read_all(scripts, "processes", namespace, reply[2]), reply[3])
+        namespace: _namespace_figures(read_all(scripts, "processes", namespace, reply[2]), reply[3])
         for namespace, reply in common.items()
         if not isinstance(reply, ResponseError)
     }
@@ -78,16 +78,16 @@ def read(
         shared = known.get(namespace)
         if shared is None or isinstance(reply, ResponseError):
             wrong = reply if isinstance(reply, ResponseError) else common[namespace]
-            found.update((n, _broken(refs[n], wrong)) for n, _ in queues)
+            found.update((n, _broken_stats(refs[n], wrong)) for n, _ in queues)
             continue
         for (n, name), figures in zip(queues, reply[0], strict=True):
-            found[n] = _queue(refs[n], name, namespace, figures, shared, now, seen)
+            found[n] = _stats_of_queue(refs[n], name, namespace, figures, shared, now, seen)
     for n, ref in enumerate(refs):
         if ref.shared:
-            namespace = keys.place(ref).namespace
+            namespace = keys.location_of(ref).namespace
             shared = known.get(namespace)
             reply = common[namespace]
-            found[n] = _broken(ref, reply) if shared is None else _sets(ref, reply[1], shared, now)
+            found[n] = _broken_stats(ref, reply) if shared is None else _stats_of_sets(ref, reply[1], shared, now)
     return [found[n] for n in range(len(refs))]
 
 
@@ -105,7 +105,7 @@ def _read_further_heads(scripts: Scripts, calls: Sequence[Sequence[str]], replie
             return
         space = left[0][0]
         some = [one for one in left if one[0] == space][:QUEUES_PER_CALL]
-        answered = scripts.run(keys.script("stats"), [(space, "0", *(queue for _, queue, _ in some))])
+        answered = scripts.run(keys.load_script("stats"), [(space, "0", *(queue for _, queue, _ in some))])
         reply: Any = answered[0][0] if answered is not None else None
         if not isinstance(reply, list):
             return
@@ -113,11 +113,11 @@ def _read_further_heads(scripts: Scripts, calls: Sequence[Sequence[str]], replie
             figures[:] = more
 
 
-def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[str, list[tuple[int, str]]]]:
+def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[tuple[str, list[tuple[int, str]]]]:
     """Queues by namespace, in portions that one call of the script reads."""
     spaces: dict[str, list[tuple[int, str]]] = {}
     for n, ref in enumerate(refs):
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         queues = spaces.setdefault(place.namespace, [])
         if place.queue is not None:
             queues.append((n, place.queue))
@@ -126,7 +126,7 @@ def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[str, list[tuple[int, str
             yield namespace, queues[start : start + QUEUES_PER_CALL]
 
 
-def _shared(found: NamespaceProcesses, paused: Reply) -> NamespaceFigures:
+def _namespace_figures(found: NamespaceProcesses, paused: Reply) -> NamespaceFigures:
     running: Counter[str] = Counter()
     listeners: Counter[str] = Counter()
     version, concurrency, alive = None, 0, 0
@@ -142,7 +142,7 @@ def _shared(found: NamespaceProcesses, paused: Reply) -> NamespaceFigures:
         names = known.get("queues")
         listeners.update(set(names_in(names)) if isinstance(names, list) else ())
         running.update(text(queue) for queue in queues or ())
-        version = version or words(known.get("version"), 100)
+        version = version or text_or_none(known.get("version"), 100)
         threads = text(own_concurrency) if isinstance(own_concurrency, bytes) else str(known.get("concurrency", ""))
         concurrency += int(threads) if threads.isascii() and threads.isdigit() and len(threads) < 7 else 0
     names_paused = frozenset(text(name) for name in paused) if isinstance(paused, list) else None
@@ -151,7 +151,7 @@ def _shared(found: NamespaceProcesses, paused: Reply) -> NamespaceFigures:
     )
 
 
-def _queue(
+def _stats_of_queue(
     ref: QueueRef,
     name: str,
     namespace: str,
@@ -167,13 +167,13 @@ def _queue(
     told = (ref, figures, active, workers, paused, shared.version, shared.doubt)
     before = seen.get(ref.key)
     if before is None or before.told != told:
-        before = seen[ref.key] = _seen(told, namespace)
+        before = seen[ref.key] = _remember_reply(told, namespace)
     if before.since is None:
         return before.queue
     return msgspec.structs.replace(before.queue, latency_s=max(0.0, now - before.since))
 
 
-def _seen(told: tuple[Any, ...], namespace: str) -> SeenQueue:
+def _remember_reply(told: tuple[Any, ...], namespace: str) -> SeenQueue:
     ref, (size, enqueued_at, _), active, workers, paused, version, doubt = told
     waiting = size if isinstance(size, int) else None
     queue = QueueStats(
@@ -194,22 +194,22 @@ def _seen(told: tuple[Any, ...], namespace: str) -> SeenQueue:
         workers=workers,
         at_least=(State.ACTIVE,) if doubt and active is not None else (),
         notes=(SEE_ALL,),
-        error=_line(size) if isinstance(size, ResponseError) else None,
+        error=_error_line(size) if isinstance(size, ResponseError) else None,
     )
-    return SeenQueue(told, queue, None if waiting == 0 else _since(enqueued_at))
+    return SeenQueue(told, queue, None if waiting == 0 else _waits_since(enqueued_at))
 
 
-def _sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigures, now: float) -> QueueStats:
+def _stats_of_sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigures, now: float) -> QueueStats:
     *sizes, schedule, retry = sets
     counted = dict(zip(keys.SETS, (size if isinstance(size, int) else None for size in sizes), strict=True))
-    due = [at for at in (_seconds(schedule), _seconds(retry)) if at is not None]
+    due = [at for at in (_parse_seconds(schedule), _parse_seconds(retry)) if at is not None]
     return QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
         key=ref.key,
         shared=True,
-        prefix=keys.place(ref).namespace or None,
+        prefix=keys.location_of(ref).namespace or None,
         library_version=shared.version,
         counts=Counts(scheduled=counted[State.SCHEDULED], retrying=counted[State.RETRYING], dead=counted[State.DEAD]),
         native=tuple(
@@ -218,7 +218,7 @@ def _sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigures, now: f
         overdue_s=max(0.0, now - min(due)) if due else 0.0,
         workers=shared.processes if shared.whole else None,
         notes=() if shared.why else (_processes_note(shared),),
-        error=next((_line(size) for size in sizes if isinstance(size, ResponseError)), shared.why),
+        error=next((_error_line(size) for size in sizes if isinstance(size, ResponseError)), shared.why),
     )
 
 
@@ -227,12 +227,12 @@ def _processes_note(shared: NamespaceFigures) -> str:
     return f"{'' if shared.whole else 'at least '}{shared.processes} {noun}, {shared.concurrency} threads"
 
 
-def _since(enqueued_at: Reply) -> float | None:
-    at = _seconds(enqueued_at)
+def _waits_since(enqueued_at: Reply) -> float | None:
+    at = _parse_seconds(enqueued_at)
     return None if at is None else at / 1000 if at > MILLISECONDS else at
 
 
-def _seconds(raw: Reply) -> float | None:
+def _parse_seconds(raw: Reply) -> float | None:
     if not isinstance(raw, bytes):
         return None
     try:
@@ -242,11 +242,11 @@ def _seconds(raw: Reply) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _broken(ref: QueueRef, reply: ResponseError) -> QueueStats:
+def _broken_stats(ref: QueueRef, reply: ResponseError) -> QueueStats:
     return QueueStats(
-        source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=_line(reply)
+        source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=_error_line(reply)
     )
 
 
-def _line(reply: ResponseError) -> str:
+def _error_line(reply: ResponseError) -> str:
     return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)

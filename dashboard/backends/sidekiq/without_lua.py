@@ -24,8 +24,8 @@ BEGINNING = 1024  # of an entry that is too long to be decoded so much is shown
 MOST_THREADS = 1000
 
 
-def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
-    """As `stats.lua`, for each call. Cost: 5 round trips, and those of `first_members` for each."""
+def read_stats_replies(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
+    """As `read_stats_replies.lua`, for each call. Cost: 5 round trips, and those of `first_members` for each."""
     commands: list[Command] = []
     for namespace, wanted, *queues in calls:
         if wanted == "1":
@@ -46,7 +46,7 @@ def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
                 first_members(source, [f"{namespace}queue:{name}" for name in queues]),
             )
         )
-    processes = _processes(source, [(namespace, _scanned(head[1])) for namespace, head, _, _ in firsts])
+    processes = _read_processes(source, [(namespace, _scanned_members(head[1])) for namespace, head, _, _ in firsts])
     answers: list[Reply] = []
     for namespace, (count, identities, paused, *sets), sizes, heads in firsts:
         # Of a call that did not want what all queues have in common nothing of that is looked at.
@@ -55,27 +55,32 @@ def stats(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
             [
                 [[size, _enqueued_at(head), None] for size, head in zip(sizes, heads, strict=True)],
                 [*sets[:3], *earliest],
-                [[_brief(*row) for row in processes.get(namespace, ())], [], count, len(_scanned(identities))],
-                paused if isinstance(paused, ResponseError) else _scanned(paused),
+                [
+                    [_brief_process(*row) for row in processes.get(namespace, ())],
+                    [],
+                    count,
+                    len(_scanned_members(identities)),
+                ],
+                paused if isinstance(paused, ResponseError) else _scanned_members(paused),
             ]
         )
     return answers
 
 
-def page(source: Source, key: str, kind: str, first: int, stop: int, *, backwards: bool) -> Reply:
-    """As `page.lua`. Cost: as `read_plainly`, and 1 round trip."""
+def read_page_reply(source: Source, key: str, kind: str, first: int, stop: int, *, backwards: bool) -> Reply:
+    """As `read_page_reply.lua`. Cost: as `read_plainly`, and 1 round trip."""
     size = source.batch([("LLEN" if kind == "list" else "ZCARD", key)])[0]
     if not isinstance(size, int):
         return [size, [], first, 0]
     found: list[Reply] = []
     reached = first
     for member in read_plainly(source, key, kind, first, stop, backwards=backwards):
-        found += _cut(member)
+        found += _cut_member(member)
         reached = member.place + 1
     return [size, found, reached, PAGE_READ_BYTES]  # no further call
 
 
-def _cut(member: ListMember) -> list[Reply]:
+def _cut_member(member: ListMember) -> list[Reply]:
     """(payload, its length, score, stamp where it was cut) of a member."""
     raw = member.raw
     if len(raw) <= DECODE_LIMIT_BYTES:
@@ -83,10 +88,10 @@ def _cut(member: ListMember) -> list[Reply]:
     return [raw[:BEGINNING], len(raw), member.score, stamp_of(raw).encode()]
 
 
-def find(
+def find_reply(
     source: Source, namespace: str, queue: str, job_id: str, score: str, most: int, after: int, *, sets: bool
 ) -> Reply:
-    """As `find.lua`. Cost: 1 round trip, and those of `read_plainly` for each list and set."""
+    """As `find_reply.lua`. Cost: 1 round trip, and those of `read_plainly` for each list and set."""
     names = ("dead", "retry", "schedule") if sets else ()
     keys_ = [f"{namespace}{name}" for name in names]
     listed = [f"{namespace}queue:{queue}"] if queue and not score else []
@@ -102,13 +107,13 @@ def find(
     for key in listed:
         for member in read_plainly(source, key, "list", after, after + most):
             if _may_be(member.raw, job_id, wanted):
-                raw, length, _, stamp = _cut(member)
+                raw, length, _, stamp = _cut_member(member)
                 found.append([f"queue:{queue}".encode(), raw, length, None, member.place, stamp])
                 break
     for name, key, first, stop in zip(names, keys_, firsts, stops, strict=True):
         for member in read_plainly(source, key, "zset", first, stop, backwards=not score):
             if _may_be(member.raw, job_id, wanted):
-                raw, length, at, stamp = _cut(member)
+                raw, length, at, stamp = _cut_member(member)
                 found.append([name.encode(), raw, length, score.encode() if score else at, None, stamp])
     return [found, max((size for size in counts if isinstance(size, int)), default=0), after + most, 0]
 
@@ -128,14 +133,14 @@ def _may_be(raw: bytes, job_id: str, wanted: bytes) -> bool:
     return known is None or known["jid"] == job_id
 
 
-def work(source: Source, namespace: str) -> Reply:
-    """As `work.lua`. Cost: 7 round trips."""
+def work_reply(source: Source, namespace: str) -> Reply:
+    """As `work_reply.lua`. Cost: 7 round trips."""
     count, scanned = source.batch([("SCARD", f"{namespace}processes"), ("SSCAN", f"{namespace}processes", 0, *SOME)])
-    identities = _scanned(scanned)
-    return [_processes(source, [(namespace, identities)]).get(namespace, []), [], count, len(identities)]
+    identities = _scanned_members(scanned)
+    return [_read_processes(source, [(namespace, identities)]).get(namespace, []), [], count, len(identities)]
 
 
-def _brief(_: bytes, fields: list[Any] | ResponseError | None, running: list[Any] | None) -> list[Any]:
+def _brief_process(_: bytes, fields: list[Any] | ResponseError | None, running: list[Any] | None) -> list[Any]:
     """A process as `brief.lua` tells it."""
     if not isinstance(fields, list):
         return [fields, None, None if fields is not None else []]
@@ -143,7 +148,7 @@ def _brief(_: bytes, fields: list[Any] | ResponseError | None, running: list[Any
     return [fields[0], fields[1], queues]
 
 
-def _processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dict[str, list[list[Any]]]:
+def _read_processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dict[str, list[list[Any]]]:
     places = [
         (space, identity, space.encode("utf-8", "surrogateescape") + identity)
         for space, identities in spaces
@@ -176,7 +181,7 @@ def _processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -> dic
     return found
 
 
-def _scanned(reply: Reply) -> list[bytes]:
+def _scanned_members(reply: Reply) -> list[bytes]:
     return list(reply[1][:MOST_MEMBERS]) if isinstance(reply, list) else []
 
 

@@ -16,7 +16,7 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, finite, loads_dict, printable, text
 from ..unreadable_data import worker_row
 from . import keys, without_lua
-from .job_decoding import decode, job_name, moment, words
+from .job_decoding import decode_payload, job_name, parse_time, text_or_none
 from .processes import NamespaceProcesses, read_all
 
 # A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.
@@ -34,26 +34,28 @@ class WorkEntry(NamedTuple):
     process: str
 
 
-def read(source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapping[str, QueueRef]) -> list[Worker]:
+def list_workers(
+    source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
+) -> list[Worker]:
     """The processes of `namespaces`, by identity; `refs` by key.
 
     Cost: 1 round trip, and 1 for each further portion of processes; 3 to 12 each without scripts.
     """
     found: list[Worker] = []
-    for namespace, told in zip(namespaces, replies(source, scripts, namespaces), strict=True):
+    for namespace, told in zip(namespaces, read_processes(source, scripts, namespaces), strict=True):
         for row in told.rows:
-            decode = partial(_worker, source, namespace, row, refs)
+            decode = partial(_build_worker, source, namespace, row, refs)
             found.append(worker_row(decode, f"{namespace}{text(row[0])}", source.name, "sidekiq"))
         if not told.whole:
             found.append(_not_told(source, namespace, told.why or "there are more processes than were read"))
     return sorted(found, key=lambda worker: worker.id)
 
 
-def replies(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[NamespaceProcesses]:
-    """The processes of each namespace, as `work.lua` has them. Cost: as `read`."""
-    answered = scripts.run(keys.script("work"), [(namespace,) for namespace in namespaces])
+def read_processes(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[NamespaceProcesses]:
+    """The processes of each namespace, as `work_reply.lua` has them. Cost: as `list_workers`."""
+    answered = scripts.run(keys.load_script("work"), [(namespace,) for namespace in namespaces])
     found: list[Reply] = (
-        answered[0] if answered is not None else [without_lua.work(source, namespace) for namespace in namespaces]
+        answered[0] if answered is not None else [without_lua.work_reply(source, namespace) for namespace in namespaces]
     )
     return [read_all(scripts, "work", namespace, reply) for namespace, reply in zip(namespaces, found, strict=True)]
 
@@ -70,7 +72,7 @@ def _not_told(source: Source, namespace: str, why: str) -> Worker:
     )
 
 
-def running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
+def list_running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
     """All jobs that run in the processes of one namespace, longest running first."""
     found = []
     for identity, _, work in rows:
@@ -78,7 +80,7 @@ def running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
             known = loads_dict(raw)
             # Early 6.0 writes the payload as an object, later releases as a text of JSON.
             payload = known.get("payload")
-            data = payload.encode("utf-8", "replace") if isinstance(payload, str) else _json(payload)
+            data = payload.encode("utf-8", "replace") if isinstance(payload, str) else _decode_json(payload)
             at = known.get("run_at")
             queue = known.get("queue")
             found.append(
@@ -92,14 +94,14 @@ def running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
     return sorted(found, key=lambda job: job.run_at or 0.0)
 
 
-def _json(payload: Any) -> bytes:
+def _decode_json(payload: Any) -> bytes:
     return json.dumps(payload).encode() if isinstance(payload, dict) else b""
 
 
-def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[str, QueueRef]) -> Worker:
+def _build_worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[str, QueueRef]) -> Worker:
     identity, fields, running_jobs = row
-    jobs = running([row])
-    work = tuple(_work(namespace, job, refs) for job in jobs[:MAX_WORK])
+    jobs = list_running([row])
+    work = tuple(_build_work(namespace, job, refs) for job in jobs[:MAX_WORK])
     name = text(identity)
     space = ((keys.NAMESPACE, namespace),) if namespace else ()
     if isinstance(fields, ResponseError):
@@ -120,76 +122,76 @@ def _worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[st
         )
     info = loads_dict(fields[0])
     _, concurrency, busy, beat, quiet, rss, rtt_us = fields
-    heartbeat = _number(beat)
+    heartbeat = _parse_number(beat)
     age_s = source.now_s() - heartbeat if heartbeat is not None else None
-    state = WorkerState.BUSY if jobs or _number(busy) else WorkerState.IDLE
+    state = WorkerState.BUSY if jobs or _parse_number(busy) else WorkerState.IDLE
     reason = None
     if quiet == b"true":
         state = WorkerState.QUIET
     if age_s is not None and age_s > SUSPECT_AFTER_S:
         state, reason = WorkerState.SUSPECT, f"no heartbeat for {age_s:.0f} s"
     queues = info.get("queues")
-    memory = _number(rss)
-    threads = _whole(concurrency if concurrency is not None else info.get("concurrency"))
+    memory = _parse_number(rss)
+    threads = _parse_integer(concurrency if concurrency is not None else info.get("concurrency"))
     return Worker(
         id=f"{namespace}{name}",
         source=source.name,
         backend="sidekiq",
         state=state,
         reason=reason,
-        hostname=words(info.get("hostname"), 200),
-        pid=_whole(info.get("pid")),
-        version=words(info.get("version"), 40),
-        queues=tuple(_names(namespace, queues, refs)) if isinstance(queues, list) else (),
+        hostname=text_or_none(info.get("hostname"), 200),
+        pid=_parse_integer(info.get("pid")),
+        version=text_or_none(info.get("version"), 40),
+        queues=tuple(_queue_names(namespace, queues, refs)) if isinstance(queues, list) else (),
         concurrency=threads,
-        busy=_whole(busy),
+        busy=_parse_integer(busy),
         work=work,
-        started_at=moment(info.get("started_at")),
-        heartbeat_at=moment(heartbeat),
+        started_at=parse_time(info.get("started_at")),
+        heartbeat_at=parse_time(heartbeat),
         rss_bytes=int(memory * 1024) if memory is not None else None,
-        facts=(*space, *_facts(info, rtt_us)),
+        facts=(*space, *_list_facts(info, rtt_us)),
         problem=None if info and running_jobs is not None else "what it runs cannot be read" if info else NO_RECORD,
     )
 
 
-def _names(namespace: str, queues: Iterable[Any], refs: Mapping[str, QueueRef]) -> Iterable[str]:
+def _queue_names(namespace: str, queues: Iterable[Any], refs: Mapping[str, QueueRef]) -> Iterable[str]:
     for queue in dict.fromkeys(name for name in queues if isinstance(name, str)):
         ref = refs.get(keys.NamespaceLocation(namespace, queue).key)
         yield ref.name if ref else queue
 
 
-def _work(namespace: str, job: WorkEntry, refs: Mapping[str, QueueRef]) -> Work:
-    payload = decode(job.payload) or {}
+def _build_work(namespace: str, job: WorkEntry, refs: Mapping[str, QueueRef]) -> Work:
+    payload = decode_payload(job.payload) or {}
     ref = refs.get(keys.NamespaceLocation(namespace, job.queue).key)
     return Work(
-        job_id=words(payload.get("jid"), 200) or "?",
+        job_id=text_or_none(payload.get("jid"), 200) or "?",
         job_name=job_name(payload),
         queue=ref.name if ref else job.queue or None,
         ref=ref,
-        started_at=moment(job.run_at),
+        started_at=parse_time(job.run_at),
     )
 
 
-def _facts(info: Mapping[str, Any], rtt_us: Reply) -> Iterable[tuple[str, str]]:
+def _list_facts(info: Mapping[str, Any], rtt_us: Reply) -> Iterable[tuple[str, str]]:
     for label, name in (("Tag", "tag"), ("Labels", "labels")):
         value = info.get(name)
         shown = ", ".join(str(part)[:50] for part in value[:20]) if isinstance(value, list) else value
         if isinstance(shown, str) and shown:
             yield label, printable(shown.encode("utf-8", "replace"), 200)
-    rtt = _number(rtt_us)
+    rtt = _parse_number(rtt_us)
     if rtt is not None:
         yield "Round trip to Redis", f"{rtt / 1000:.1f} ms"
     if info.get("embedded") is True:
         yield "Embedded", "runs inside another process and takes no signals"
 
 
-def _number(raw: Any) -> float | None:
+def _parse_number(raw: Any) -> float | None:
     try:
         return finite(float(raw) if isinstance(raw, bytes) else raw)
     except ValueError:
         return None
 
 
-def _whole(raw: Any) -> int | None:
-    value = _number(raw)
+def _parse_integer(raw: Any) -> int | None:
+    value = _parse_number(raw)
     return count_of(value)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import ResponseError
 
-from dashboard.backends.bullmq.job_decoding import JobFields, error, max_attempts, missing, problem, stacks
+from dashboard.backends.bullmq.job_decoding import (
+    JobFields,
+    find_problem,
+    is_missing,
+    max_attempts,
+    parse_error,
+    parse_stacks,
+)
 
 PYTHON = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nshop.errors.CardDeclined: no money\n'
 
@@ -23,20 +30,20 @@ PYTHON = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nshop.
     ],
 )
 def test_the_class_of_an_error_stands_in_its_stack(stack: str, class_name: str | None) -> None:
-    found = error("why", stack)
+    found = parse_error("why", stack)
     assert found is not None
     assert (found.class_name, found.message, found.stack) == (class_name, "why", stack)
 
 
 def test_no_error_without_a_trace_of_one() -> None:
-    assert error(None) is None
-    assert error("", None) is None
+    assert parse_error(None) is None
+    assert parse_error("", None) is None
 
 
 def test_a_field_that_is_not_as_it_should_be_is_unknown_and_told() -> None:
     fields = JobFields({"timestamp": b"soon", "priority": b"high", "name": [70_000], "opts": b"[1]", "atm": b"1e999"})
     assert fields.instant("timestamp") is None
-    assert fields.whole("priority") is None
+    assert fields.integer("priority") is None
     assert fields.text("name") is None
     assert fields.options() is None
     assert fields.attempts is None
@@ -77,14 +84,14 @@ def test_progress_is_whatever_the_job_said(raw: bytes | None, progress: object) 
 
 
 def test_stacks_are_texts_oldest_first() -> None:
-    assert stacks(b'["a", "b", 3]') == ("a", "b")
-    assert stacks(b"[" * 100_000) == ("[" * 10_000 + "…",)
-    assert stacks(b"{}") == ()
-    assert stacks(None) == ()
+    assert parse_stacks(b'["a", "b", 3]') == ("a", "b")
+    assert parse_stacks(b"[" * 100_000) == ("[" * 10_000 + "…",)
+    assert parse_stacks(b"{}") == ()
+    assert parse_stacks(None) == ()
 
 
 def test_a_hash_that_is_gone_or_none_is_told() -> None:
-    assert missing([None, None])
-    assert problem([None]) == "its data is gone, only its id is left"
-    assert problem([b"x"]) is None
-    assert problem(ResponseError("WRONGTYPE Operation")) == "its key has the wrong type"
+    assert is_missing([None, None])
+    assert find_problem([None]) == "its data is gone, only its id is left"
+    assert find_problem([b"x"]) is None
+    assert find_problem(ResponseError("WRONGTYPE Operation")) == "its key has the wrong type"

@@ -29,13 +29,13 @@ def test_records_that_are_missing_are_noticed(looks: list[tuple[int, int]], hide
     for ended, seen in looks:
         at += 2
         balance = balance.add(at, ended, seen)
-    assert balance.hides(at) is hides
+    assert balance.hides_jobs(at) is hides
 
 
 def test_what_left_no_record_is_counted_once() -> None:
     balance, grown = CompletionBalance(), []
     for tick, (ended, seen) in enumerate([(5, 3), (5, 5), (5, 1), (0, 0), *[(0, 0)] * 30, (4, 0)]):
         following = balance.add(1000.0 + 2 * tick, ended, seen)
-        grown.append(following.grown(balance))
+        grown.append(following.growth_since(balance))
         balance = following
     assert [each for each in grown if each] == [2, 4, 4]

@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 import pytest
 
 from dashboard.backends.rq.keys import QueueKeys, job_id_of, queue_keys
-from dashboard.backends.rq.serialization import call, call_parts, failure, inflate, moment, number, serialized, unwrap
+from dashboard.backends.rq.serialization import (
+    call_parts,
+    call_payload,
+    decode_base64,
+    inflate_bytes,
+    parse_failure,
+    parse_integer,
+    parse_time,
+    serialized_payload,
+)
 from dashboard.model import State
 from tests.counting import peak_bytes_of
 
@@ -49,14 +58,14 @@ def packed(text: str) -> bytes:
     ],
 )
 def test_times(text: str | None, expected: datetime | None) -> None:
-    assert moment(text) == expected
+    assert parse_time(text) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "expected"), [("3", 3), ("-1", -1), ("", None), (None, None), ("x", None), ("9" * 5000, None)]
 )
 def test_numbers(text: str | None, expected: int | None) -> None:
-    assert number(text) == expected
+    assert parse_integer(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +94,7 @@ def test_a_shortened_secret_is_masked_too() -> None:
 
 
 def test_the_last_error_of_a_traceback_is_told() -> None:
-    error = failure(packed(TRACEBACK))
+    error = parse_failure(packed(TRACEBACK))
     assert error is not None
     assert error.class_name == "shop.errors.OutOfStock"
     assert error.message == "none left:\n  shelf 3"
@@ -107,18 +116,18 @@ def test_the_last_error_of_a_traceback_is_told() -> None:
     ],
 )
 def test_other_ends(text: str, name: str | None, message: str) -> None:
-    error = failure(packed(text))
+    error = parse_failure(packed(text))
     assert error is not None
     assert (error.class_name, error.message) == (name, message)
 
 
 def test_no_error_is_none() -> None:
-    assert failure(b"") is None
-    assert failure(packed(" \n")) is None
+    assert parse_failure(b"") is None
+    assert parse_failure(packed(" \n")) is None
 
 
 def test_secrets_in_tracebacks_are_masked() -> None:
-    error = failure(packed("Traceback (most recent call last):\nRuntimeError: redis://app:hunter2@db/0"))
+    error = parse_failure(packed("Traceback (most recent call last):\nRuntimeError: redis://app:hunter2@db/0"))
     assert error is not None
     assert "hunter2" not in f"{error.message}{error.stack}"
 
@@ -126,27 +135,27 @@ def test_secrets_in_tracebacks_are_masked() -> None:
 def test_zlib_bombs_are_not_inflated() -> None:
     bomb = zlib.compress(b"\0" * 50_000_000, 9)
     assert len(bomb) < 256 * 1024
-    found, more = inflate(bomb)
+    found, more = inflate_bytes(bomb)
     assert (len(found), more) == (256 * 1024, True)
-    payload = serialized(bomb)
+    payload = serialized_payload(bomb)
     assert (payload.kind, payload.truncated) == ("opaque", True)
-    error = failure(bomb)
+    error = parse_failure(bomb)
     assert error is not None
     assert len(error.stack or "") < 600_000
-    assert peak_bytes_of(lambda: (inflate(bomb), serialized(bomb), failure(bomb))) < 4_000_000
+    assert peak_bytes_of(lambda: (inflate_bytes(bomb), serialized_payload(bomb), parse_failure(bomb))) < 4_000_000
 
 
 def test_what_is_not_packed_is_read_as_it_is() -> None:
-    assert inflate(b"plain") == (b"plain", False)
-    assert serialized(json.dumps(["f", None, [1], {}]).encode()).value == ["f", None, [1], {}]
-    assert inflate(zlib.compress(b"x" * 100))[0] == b"x" * 100
-    assert inflate(zlib.compress(b"x" * 100)[:-6])[1] is False
+    assert inflate_bytes(b"plain") == (b"plain", False)
+    assert serialized_payload(json.dumps(["f", None, [1], {}]).encode()).value == ["f", None, [1], {}]
+    assert inflate_bytes(zlib.compress(b"x" * 100))[0] == b"x" * 100
+    assert inflate_bytes(zlib.compress(b"x" * 100)[:-6])[1] is False
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_call_shows_function_and_arguments(protocol: int) -> None:
     data = zlib.compress(pickle.dumps(("app.f", None, (1, "x"), {"password": "hunter2"}), protocol))
-    name, payload = call(data, None, "ignored")
+    name, payload = call_payload(data, None, "ignored")
     assert name == "app.f"
     assert payload.kind == "json"
     assert payload.value == {"function": "app.f", "args": [1, "x"], "kwargs": {"password": "••••••"}}
@@ -156,23 +165,23 @@ def test_a_call_shows_function_and_arguments(protocol: int) -> None:
 
 def test_a_call_that_cannot_be_shown_shows_its_description() -> None:
     for data, size in ((b"\x80\x05broken", None), (None, 100_000_000)):
-        name, payload = call(data, size, "app.f(password='hunter2')")
+        name, payload = call_payload(data, size, "app.f(password='hunter2')")
         assert (name, payload.kind, payload.text) == (None, "opaque", "app.f(password='••••••')")
         assert payload.note
-    assert call(None, None, "f()")[1].kind == "missing"
+    assert call_payload(None, None, "f()")[1].kind == "missing"
 
 
 def test_unknown_serializers_are_told_as_text_or_binary() -> None:
-    assert serialized(b"Unserializable return value").kind == "text"
-    assert serialized(b"could not be read.").kind == "text"
-    assert serialized(bytes(range(32)) * 10).kind == "binary"
+    assert serialized_payload(b"Unserializable return value").kind == "text"
+    assert serialized_payload(b"could not be read.").kind == "text"
+    assert serialized_payload(bytes(range(32)) * 10).kind == "binary"
 
 
 def test_broken_base64_is_nothing() -> None:
-    assert unwrap(b"aGk=") == b"hi"
-    assert unwrap(b"%%%") == b""
-    assert unwrap(None) == b""
-    assert unwrap(b"\xff") == b""
+    assert decode_base64(b"aGk=") == b"hi"
+    assert decode_base64(b"%%%") == b""
+    assert decode_base64(None) == b""
+    assert decode_base64(b"\xff") == b""
 
 
 def test_ids_of_running_jobs() -> None:

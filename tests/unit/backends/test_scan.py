@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget
-from dashboard.backends.scan import scan_step, timed
+from dashboard.backends.scan import scan_step, timed_command
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Forbidden
 from dashboard.sources.source import Packed, Reply, Source, metered
@@ -70,7 +70,7 @@ def test_a_slow_answer_ends_the_step(source: Source, redis_client: redis.Redis) 
 def test_a_server_that_is_far_away_is_no_slow_server(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     source = Far("main", server.url)
     begun = time.perf_counter()
-    reply, server_s = timed(source, "SCAN", 0)
+    reply, server_s = timed_command(source, "SCAN", 0)
     elapsed_s = time.perf_counter() - begun
     source.close()
     assert reply == [b"0", []]
@@ -79,7 +79,7 @@ def test_a_server_that_is_far_away_is_no_slow_server(server: EmbeddedRedis, redi
 
 
 def test_a_command_is_timed_by_the_clock_of_the_server(source: Source) -> None:
-    _, server_s = timed(source, "BLPOP", "nothing", "0.05")
+    _, server_s = timed_command(source, "BLPOP", "nothing", "0.05")
     assert server_s >= 0.05
 
 

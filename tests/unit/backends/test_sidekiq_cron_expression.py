@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dashboard.backends.sidekiq.cron_expression import next_run, parse
+from dashboard.backends.sidekiq.cron_expression import next_run, parse_cron
 
 NOW = datetime(2026, 10, 23, 12, 34, 56, tzinfo=UTC)  # a Friday; clocks in Berlin are set back on the 25th
 
@@ -105,6 +105,6 @@ def test_what_is_not_understood_is_unknown(text: str) -> None:
 
 
 def test_the_end_of_the_calendar_is_none() -> None:
-    cron = parse("0 0 1 1 * UTC")
+    cron = parse_cron("0 0 1 1 * UTC")
     assert cron is not None
-    assert cron.after(datetime(9999, 12, 31, tzinfo=UTC), UTC) is None
+    assert cron.next_after(datetime(9999, 12, 31, tzinfo=UTC), UTC) is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.backends.sidekiq.job_decoding import row
+from dashboard.backends.sidekiq.job_decoding import job_row
 from dashboard.model import Job, QueueRef, State
 
 REF = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
@@ -15,7 +15,7 @@ REF = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
 
 def job(**fields: Any) -> Job:
     raw = json.dumps({"class": "A", "args": [], "jid": "j", **fields}).encode()
-    return row(REF, State.DEAD, "dead", raw, len(raw), b"7")
+    return job_row(REF, State.DEAD, "dead", raw, len(raw), b"7")
 
 
 def test_tries_count_from_the_first_failure() -> None:
@@ -40,7 +40,7 @@ def test_tries_that_are_not_told_are_unknown(fields: dict[str, Any]) -> None:
 
 def test_of_what_is_no_job_nothing_is_told() -> None:
     raw = b'{"jid": "j"}'
-    assert row(REF, State.DEAD, "dead", raw, len(raw), b"7").attempts is None
+    assert job_row(REF, State.DEAD, "dead", raw, len(raw), b"7").attempts is None
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,11 @@ from ...actions import (
     back_before,
 )
 from ...bounded_reads import short_fields
-from ...list_positions import locate
+from ...list_positions import locate_jobs
 from ...payloads.decoding import loads, printable, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
 from .. import keys, without_lua
-from ..repeat_keys import parse
+from ..repeat_keys import parse_repeat_key
 
 JOB_ACTIONS = {
     State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
@@ -130,35 +130,35 @@ class _JobDump(msgspec.Struct, array_like=True, frozen=True):
 
 
 @cache
-def _script(name: str) -> str:
-    return keys.writing_script(name)
+def _load_script(name: str) -> str:
+    return keys.load_writing_script(name)
 
 
-def act(
+def act_on_jobs(
     source: Source, ref: QueueRef, action: Action, state: State, picked: Sequence[JobRef], wishes: ActionOptions
 ) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; 2 for copies."""
     if action in (Action.DUPLICATE, Action.EDIT):
-        return _copy(source, ref, picked, wishes)
+        return _copy_jobs(source, ref, picked, wishes)
     if action is Action.MOVE:
-        return _shift(source, ref, picked, wishes.target or "")
+        return _move_waiting(source, ref, picked, wishes.target or "")
     if state is State.ACTIVE:
-        reply = _run(
-            source, "putback", [_raw(f"{ref.key}:{pick.id}") for pick in picked], [f"{ref.key}:", *_ids(picked)]
+        reply = _run_script(
+            source, "putback", [_to_bytes(f"{ref.key}:{pick.id}") for pick in picked], [f"{ref.key}:", *_ids_of(picked)]
         )
-        return _outcomes([pick.id for pick in picked], reply)
+        return _results_from_replies([pick.id for pick in picked], reply)
     word = _SET_WORDS[state]
     base = f"{ref.key}:"
     again = "1" if wishes.reset_attempts else "0"
     arguments: list[Argument] = [base, action.value, word, int(source.now_s() * 1000), again]
     for pick in picked:
-        arguments += [_raw(pick.id), pick.stamp or ""]
-    script_keys: list[Argument] = [f"{base}{word}", *(_raw(base + pick.id) for pick in picked)]
-    reply = _run(source, "move", script_keys, arguments)
-    return _outcomes([pick.id for pick in picked], reply)
+        arguments += [_to_bytes(pick.id), pick.stamp or ""]
+    script_keys: list[Argument] = [f"{base}{word}", *(_to_bytes(base + pick.id) for pick in picked)]
+    reply = _run_script(source, "move", script_keys, arguments)
+    return _results_from_replies([pick.id for pick in picked], reply)
 
 
-def _shift(source: Source, ref: QueueRef, picked: Sequence[JobRef], target: str) -> list[ActionResult]:
+def _move_waiting(source: Source, ref: QueueRef, picked: Sequence[JobRef], target: str) -> list[ActionResult]:
     """Move waiting jobs to another queue. Of two queues with one name, that of a prefix is told with it."""
     prefix = ref.key.rpartition(":")[0]
     other = target if ":" in target else f"{prefix}:{target}"
@@ -166,21 +166,21 @@ def _shift(source: Source, ref: QueueRef, picked: Sequence[JobRef], target: str)
         why = "no queue was named to which it should go"
         return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
     base = f"{ref.key}:"
-    arguments: list[Argument] = [base, _raw(f"{other}:"), SEARCHED, *(_raw(pick.id) for pick in picked)]
-    replies = _run(source, "shift", [_raw(base + pick.id) for pick in picked], arguments)
+    arguments: list[Argument] = [base, _to_bytes(f"{other}:"), SEARCHED, *(_to_bytes(pick.id) for pick in picked)]
+    replies = _run_script(source, "shift", [_to_bytes(base + pick.id) for pick in picked], arguments)
     if isinstance(replies, ResponseError):
-        return _outcomes([pick.id for pick in picked], replies)
+        return _results_from_replies([pick.id for pick in picked], replies)
     return [
-        ActionResult(id=pick.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
+        ActionResult(id=pick.id, outcome=Outcome.DONE, new_id=_to_text(reply[0]))
         if isinstance(reply, list)
         else ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=_NOT_NEXT)
         if reply == b"far"
-        else _outcomes([pick.id], [reply])[0]
+        else _results_from_replies([pick.id], [reply])[0]
         for pick, reply in zip(picked, replies, strict=True)
     ]
 
 
-def take(
+def backup_jobs(
     source: Source, ref: QueueRef, state: State | None, picked: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
     """As the contract says; with state None those that stand in no list.
@@ -188,7 +188,7 @@ def take(
     Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists.
     """
     base = f"{ref.key}:"
-    places, why = _places(source, ref, state, [pick.id for pick in picked])
+    places, why = _find_positions(source, ref, state, [pick.id for pick in picked])
     sets = "-"
     if state is not None:
         sets = " ".join(entry.native for entry in keys.BY_STATE[state] if entry.kind == "zset")
@@ -198,18 +198,21 @@ def take(
         arguments: list[Argument] = [base, MAX_KEPT_BYTES, TOLD_BYTES, sets]
         for n in left:
             pick = picked[n]
-            arguments += [_raw(pick.id), pick.stamp or "", *places.get(pick.id, NOWHERE)]
-        answers = _run(source, "take", [_raw(base + picked[n].id) for n in left], arguments)
+            arguments += [_to_bytes(pick.id), pick.stamp or "", *places.get(pick.id, NOWHERE)]
+        answers = _run_script(source, "take", [_to_bytes(base + picked[n].id) for n in left], arguments)
         if isinstance(answers, ResponseError):
             answers = [answers] * len(left)
         for n, reply in zip(left, answers, strict=True):
             replies[n] = reply
             room -= reply[4] if isinstance(reply, list) else 0
         left = [n for n in left if replies[n] == LATER]
-    return [_kept(pick, reply, None if pick.id in places else why) for pick, reply in zip(picked, replies, strict=True)]
+    return [
+        _backup_from_reply(pick, reply, None if pick.id in places else why)
+        for pick, reply in zip(picked, replies, strict=True)
+    ]
 
 
-def _places(
+def _find_positions(
     source: Source, ref: QueueRef, state: State | None, ids: Sequence[str]
 ) -> tuple[dict[str, _WaitPosition], str | None]:
     """(those of `ids` that stand in lists, with their places there; why others may not be among them, None = nothing
@@ -220,21 +223,21 @@ def _places(
     for entry in keys.BY_STATE[state] if state is not None else ():
         left = [job_id for job_id in ids if job_id not in found] if entry.kind == "list" else ()
         if left:
-            there = locate(source, f"{ref.key}:{entry.native}", left, served_last=True)
+            there = locate_jobs(source, f"{ref.key}:{entry.native}", left, served_last=True)
             found |= {
                 job_id: _WaitPosition(entry.native, place.after, place.behind + 1) for job_id, place in there.items()
             }
             if whole:
-                why, whole = there.why, there.whole
+                why, whole = there.missing_reason, there.whole
     return found, why
 
 
-def _kept(pick: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResult:
+def _backup_from_reply(pick: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResult:
     if reply == LATER:
         why = "these jobs are too large to be taken at once: take fewer"
         return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
-        return _outcomes([pick.id], [reply], changed=why)[0]
+        return _results_from_replies([pick.id], [reply], changed=why)[0]
     native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, *dumps = reply
     token = secrets.token_bytes(9)
     blob = _JobDump(
@@ -248,37 +251,37 @@ def _kept(pick: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResu
     )
 
 
-def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def delete_jobs(source: Source, ref: QueueRef, state: State | None, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says; with state None those that stand in no list.
 
     Cost: 1 round trip for each 2 MiB; more where a list of waiting jobs moved on since they were taken.
     """
     base = f"{ref.key}:"
-    blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
+    blobs = {job.id: blob for job in kept if (blob := _decode_dump(job)) is not None}
     natives = {job.id: (job.stamp or "").partition(" ")[0::2] for job in kept}
     lists = {entry.native for entry in (keys.BY_STATE[state] if state is not None else ()) if entry.kind == "list"}
     listed = [job.id for job in kept if natives[job.id][0] in lists]
     places = {each: _WaitPosition(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
     why: str | None = None
     if any(not place.place for place in places.values()):
-        places, why = _places(source, ref, state, listed)
+        places, why = _find_positions(source, ref, state, listed)
     replies: list[Reply] = [LOST] * len(kept)
     left = list(range(len(kept)))
     for look in range(LOOKS):
         if look:
-            places, why = _places(source, ref, state, [kept[n].id for n in left])
+            places, why = _find_positions(source, ref, state, [kept[n].id for n in left])
         # The next to run first: behind those that are gone others have moved on as far.
         left.sort(key=lambda n: places.get(kept[n].id, NOWHERE).place)
         out: Counter[str] = Counter()
-        for part in _portions(kept, left):
+        for part in _split_by_size(kept, left):
             arguments: list[Argument] = [base]
             for job in (kept[n] for n in part):
                 native, score = natives[job.id]
                 place, blob = places.get(job.id, NOWHERE), blobs.get(job.id)
                 native = place.native or native
-                arguments += [_raw(job.id), native, score, max(0, place.place - out[native])]
+                arguments += [_to_bytes(job.id), native, score, max(0, place.place - out[native])]
                 arguments.append(blob.signature if blob else b"")
-            answers = _run(source, "remove", [_raw(base + kept[n].id) for n in part], arguments)
+            answers = _run_script(source, "remove", [_to_bytes(base + kept[n].id) for n in part], arguments)
             if isinstance(answers, ResponseError):
                 answers = [answers] * len(part)
             for n, reply in zip(part, answers, strict=True):
@@ -291,7 +294,7 @@ def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[Jo
     acted = []
     for job, reply in zip(kept, replies, strict=True):
         if reply != LOST:
-            acted += _outcomes([job.id], [reply])
+            acted += _results_from_replies([job.id], [reply])
         elif job.id in blobs and not any(blobs[job.id].dumps):
             acted.append(ActionResult(id=job.id, outcome=Outcome.GONE))
         else:
@@ -299,7 +302,7 @@ def delete(source: Source, ref: QueueRef, state: State | None, kept: Sequence[Jo
     return acted
 
 
-def _portions(kept: Sequence[JobBackup], numbers: Sequence[int]) -> Iterator[list[int]]:
+def _split_by_size(kept: Sequence[JobBackup], numbers: Sequence[int]) -> Iterator[list[int]]:
     """`numbers` of jobs in runs of which one script can look at all that they hold."""
     part: list[int] = []
     size = 0
@@ -313,34 +316,34 @@ def _portions(kept: Sequence[JobBackup], numbers: Sequence[int]) -> Iterator[lis
         yield part
 
 
-def restore(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def restore_jobs(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says: those that were next to run first, so that each finds the one before it.
 
     Cost: 1 round trip; more for jobs that stood far from both ends of a long list.
     """
     base = f"{ref.key}:"
-    left = [(job, blob) for job in kept if (blob := _blob(job)) is not None and len(blob.dumps) == 6]
+    left = [(job, blob) for job in kept if (blob := _decode_dump(job)) is not None and len(blob.dumps) == 6]
     left.sort(key=lambda pair: pair[1].place)
     done: dict[str, ActionResult] = {}
     while left:
         arguments: list[Argument] = [base, WALK, source.own_key(BACK), int(source.now_s()), BACK_KEPT_S]
         for job, blob in left:
-            arguments += [_raw(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
+            arguments += [_to_bytes(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
             arguments += [blob.following, blob.parent, blob.waits, blob.token, *blob.dumps]
-        answers = _run(source, "restore", [_raw(base + job.id) for job, _ in left], arguments)
+        answers = _run_script(source, "restore", [_to_bytes(base + job.id) for job, _ in left], arguments)
         if isinstance(answers, ResponseError):
             answers = [answers] * len(left)
         for (job, _), reply in zip(left, answers, strict=True):
             if reply == b"again":
                 done[job.id] = back_before(job.id)
             elif reply != LATER:
-                done[job.id] = _outcomes([job.id], [reply])[0]
+                done[job.id] = _results_from_replies([job.id], [reply])[0]
         left = [(job, blob) for job, blob in left if job.id not in done]
     lost = ActionResult(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")
     return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in kept]
 
 
-def _blob(job: JobBackup) -> _JobDump | None:
+def _decode_dump(job: JobBackup) -> _JobDump | None:
     if job.blob is None:
         return None
     try:
@@ -349,7 +352,7 @@ def _blob(job: JobBackup) -> _JobDump | None:
         return None
 
 
-def _copy(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
+def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
     """New jobs made from others; what they were made from stays. What is masked in a new payload is as one read of the
     old job tells it."""
     try:
@@ -358,7 +361,7 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: Actio
         return [ActionResult(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
     base = f"{ref.key}:"
     limits = dict.fromkeys(("name", "data", "opts", "priority", "timestamp"), COPIED_BYTES)
-    hashes, _ = without_lua.fields(source, [_raw(base + pick.id) for pick in picked], limits)
+    hashes, _ = without_lua.read_fields(source, [_to_bytes(base + pick.id) for pick in picked], limits)
     answers: dict[str, ActionResult] = {}
     arguments: list[Argument] = [base, int(source.now_s() * 1000)]
     made: list[str] = []
@@ -381,18 +384,18 @@ def _copy(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: Actio
             except InvalidPayload as exc:
                 answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
                 continue
-        arguments += [name or NO_NAME, data or b"{}", options, keys.whole(priority) or 0]
+        arguments += [name or NO_NAME, data or b"{}", options, keys.parse_integer(priority) or 0]
         made.append(pick.id)
     if made:
-        reply = _run(source, "add", [f"{base}id"], arguments)
+        reply = _run_script(source, "add", [f"{base}id"], arguments)
         if isinstance(reply, ResponseError):
-            answers |= {each.id: each for each in _outcomes(made, reply)}
+            answers |= {each.id: each for each in _results_from_replies(made, reply)}
         else:
             for job_id, new in zip(made, reply, strict=True):
                 answers[job_id] = (
-                    _outcomes([job_id], new)[0]
+                    _results_from_replies([job_id], new)[0]
                     if isinstance(new, list)
-                    else ActionResult(id=job_id, outcome=Outcome.DONE, new_id=_text(new))
+                    else ActionResult(id=job_id, outcome=Outcome.DONE, new_id=_to_text(new))
                 )
     return [answers[pick.id] for pick in picked]
 
@@ -412,14 +415,14 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
     """As the contract says. Cost: 1 round trip a step."""
     base = f"{ref.key}:"
     if action is Action.OBLITERATE:
-        reply = _run(source, "obliterate", [f"{base}meta"], [base, OBLITERATE_STEP])
+        reply = _run_script(source, "obliterate", [f"{base}meta"], [base, OBLITERATE_STEP])
         if reply == b"more":
             return ActionResult(id=ref.name, outcome=Outcome.DONE, more=True)
-        return _outcomes([ref.name], [reply])[0]
-    reply = _run(source, "pause", [f"{base}meta"], [base, action.value, MOVED_AT_ONCE])
+        return _results_from_replies([ref.name], [reply])[0]
+    reply = _run_script(source, "pause", [f"{base}meta"], [base, action.value, MOVED_AT_ONCE])
     if isinstance(reply, int):
         return ActionResult(id=ref.name, outcome=Outcome.DONE, more=reply > 0)
-    return _outcomes([ref.name], [reply])[0]
+    return _results_from_replies([ref.name], [reply])[0]
 
 
 def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionResult:
@@ -427,12 +430,12 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionRes
     if schedule.ref is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
-    old = parse(schedule.id)
-    runs = [_raw(start) for start in old.jobs] if old else []
+    old = parse_repeat_key(schedule.id)
+    runs = [_to_bytes(start) for start in old.jobs] if old else []
     if action is Action.REMOVE_SCHEDULE:
-        reply = _run(source, "unschedule", [f"{base}repeat"], [base, _raw(schedule.id), *runs])
-        return _outcomes([schedule.id], [reply])[0]
-    fields = _template(source, base, schedule.id, runs)
+        reply = _run_script(source, "unschedule", [f"{base}repeat"], [base, _to_bytes(schedule.id), *runs])
+        return _results_from_replies([schedule.id], [reply])[0]
+    fields = _read_template(source, base, schedule.id, runs)
     if isinstance(fields, str):
         return ActionResult(id=schedule.id, outcome=Outcome.REFUSED, detail=fields)
     options = _copied_options(fields[2])
@@ -440,24 +443,24 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionRes
         return ActionResult(id=schedule.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
     priority = json.loads(options).get("priority")
     arguments = [base, int(source.now_s() * 1000), fields[0], fields[1] or b"{}", options]
-    reply = _run(source, "add", [f"{base}id"], [*arguments, priority if type(priority) is int else 0])
+    reply = _run_script(source, "add", [f"{base}id"], [*arguments, priority if type(priority) is int else 0])
     if isinstance(reply, list) and isinstance(reply[0], bytes):
-        return ActionResult(id=schedule.id, outcome=Outcome.DONE, new_id=_text(reply[0]))
-    return _outcomes([schedule.id], reply[0] if isinstance(reply, list) else reply)[0]
+        return ActionResult(id=schedule.id, outcome=Outcome.DONE, new_id=_to_text(reply[0]))
+    return _results_from_replies([schedule.id], reply[0] if isinstance(reply, list) else reply)[0]
 
 
-def _template(source: Source, base: str, schedule_id: str, runs: list[bytes]) -> list[Any] | str:
+def _read_template(source: Source, base: str, schedule_id: str, runs: list[bytes]) -> list[Any] | str:
     """Name, data and options of what a schedule runs, or why they are not known."""
-    key = _raw(f"{base}repeat:{schedule_id}")
+    key = _to_bytes(f"{base}repeat:{schedule_id}")
     found = short_fields(source, [(key, name) for name in ("name", "data", "opts", "ic")], COPIED_BYTES)
     *fields, count = found
     if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
         return fields
     # Before job schedulers the data and the options stand in the job of the next run alone.
-    starts = [_raw(f"repeat:{schedule_id}:"), *runs]
-    run = _run(source, "nextrun", [], [base, _raw(schedule_id), *starts])
+    starts = [_to_bytes(f"repeat:{schedule_id}:"), *runs]
+    run = _run_script(source, "nextrun", [], [base, _to_bytes(schedule_id), *starts])
     if isinstance(run, bytes):
-        key = _raw(base) + run
+        key = _to_bytes(base) + run
         fields = list(short_fields(source, [(key, name) for name in ("name", "data", "opts")], COPIED_BYTES))
         if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
             return fields
@@ -466,14 +469,14 @@ def _template(source: Source, base: str, schedule_id: str, runs: list[bytes]) ->
     return "its data stands in the job of its next run, which was not found or is too large"
 
 
-def _run(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
+def _run_script(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
     """The reply to a script, or the error that the server answers in its place. Raises BackendUnavailable."""
-    reply = source.batch([("EVAL", _script(name), len(script_keys), *script_keys, *arguments)])[0]
+    reply = source.batch([("EVAL", _load_script(name), len(script_keys), *script_keys, *arguments)])[0]
     source.check_writable(reply)
     return reply
 
 
-def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[ActionResult]:
+def _results_from_replies(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[ActionResult]:
     """One Acted per id from the words of a script; an error of the server speaks for all. `changed` = why it is so."""
     if isinstance(replies, NoPermissionError):
         why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
@@ -486,9 +489,9 @@ def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None)
     answers = []
     for each, reply in zip(ids, replies, strict=True):
         if isinstance(reply, ResponseError):
-            answers += _outcomes([each], reply)
+            answers += _results_from_replies([each], reply)
             continue
-        word = _text(reply)
+        word = _to_text(reply)
         if word.startswith(NOT_SUPPORTED):
             answers.append(ActionResult(id=each, outcome=Outcome.UNSUPPORTED, detail=printable(word, 300)))
             continue
@@ -501,13 +504,13 @@ def _outcomes(ids: Sequence[str], replies: Reply, *, changed: str | None = None)
     return answers
 
 
-def _ids(picked: Sequence[JobRef]) -> list[Argument]:
-    return [_raw(pick.id) for pick in picked]
+def _ids_of(picked: Sequence[JobRef]) -> list[Argument]:
+    return [_to_bytes(pick.id) for pick in picked]
 
 
-def _raw(text: str) -> bytes:
+def _to_bytes(text: str) -> bytes:
     return raw_bytes(text)
 
 
-def _text(raw: Any) -> str:
+def _to_text(raw: Any) -> str:
     return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)

@@ -123,7 +123,7 @@ class ResultTraces:
 
     def hides(self, prefix: str, now: float) -> bool:
         """Whether tasks ended lately that left no record."""
-        return self.balances.get(prefix, BALANCED).hides(now)
+        return self.balances.get(prefix, BALANCED).hides_jobs(now)
 
     def errors_alone(self, where: tuple[str, str], now: float) -> bool:
         """Whether of the tasks that ended lately only errors left a record."""

@@ -13,13 +13,13 @@ from redis.exceptions import ResponseError
 from ....model import State
 from ....sources.source import Argument, Reply, Source
 from ...actions import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome, back_before
-from ...list_positions import ListPosition, ListPositions, locate
+from ...list_positions import ListPosition, ListPositions, locate_jobs
 from ..keys import QueueKeys
 from . import scripts
 from .descriptions import ENDED, STATUSES
-from .dispatch import NOWHERE, flag, in_line, kind
+from .dispatch import NOWHERE, in_line, key_kind, script_flag
 from .scripts import JobCall
-from .stray_jobs import missing
+from .stray_jobs import check_missing
 
 # What one call may bring: jobs beyond it are refused and can be asked for again.
 MOST_BYTES = 64 * 1024 * 1024
@@ -56,29 +56,35 @@ class _DeletedJob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
     token: bytes = b""  # of this deletion: it is put back once
 
 
-def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate` more.
+def backup_jobs(
+    source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
+) -> list[JobBackup | ActionResult]:
+    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate_jobs` more.
 
-    Where few jobs do not stand in their list, those of `missing` and 1 more.
+    Where few jobs do not stand in their list, those of `check_missing` and 1 more.
     """
-    places = locate(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else ListPositions()
+    places = (
+        locate_jobs(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else ListPositions()
+    )
     replies: list[Reply] = [scripts.LATER] * len(picks)
     left, room = list(range(len(picks))), MOST_BYTES
-    fixed = (kind(state), STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
+    fixed = (key_kind(state), STATUSES[state], script_flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
 
     def after(n: int) -> bytes:
         return places[picks[n].id].after if picks[n].id in places else b""
 
     while left and room > 0:
         steps = [JobCall((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", after(n))) for n in left]
-        answers = scripts.each(source, "take", queue, steps, first_keys=(queue.of(state),), fixed=fixed)
+        answers = scripts.run_for_each(source, "take", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed)
         for n, reply in zip(left, answers, strict=True):
             replies[n] = reply
             room -= reply[1] if isinstance(reply, list) else 0
         left = [n for n in left if replies[n] == scripts.LATER]
     listed = state is State.WAITING
     taken = [
-        _kept(pick, reply, places.get(pick.id, NOWHERE) if listed else ListPosition(0, b""), places.why)
+        _backup_from_reply(
+            pick, reply, places.get(pick.id, NOWHERE) if listed else ListPosition(0, b""), places.missing_reason
+        )
         for pick, reply in zip(picks, replies, strict=True)
     ]
     changed = [n for n, one in enumerate(taken) if isinstance(one, ActionResult) and one.outcome is Outcome.CHANGED]
@@ -91,28 +97,28 @@ def take(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
 def _take_stray(
     source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult | None]:
-    """What there is of jobs that stand in no list; None for others. Cost: as `missing`, and 1 round trip."""
+    """What there is of jobs that stand in no list; None for others. Cost: as `check_missing`, and 1 round trip."""
     found: list[JobBackup | ActionResult | None] = [None] * len(picks)
-    replies = missing(source, queue, state, picks)
+    replies = check_missing(source, queue, state, picks)
     for n, reply in enumerate(replies):
         if reply == ASK_AGAIN.encode():
             found[n] = ActionResult(id=picks[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
     left = [n for n, reply in enumerate(replies) if reply == b"done"]
-    fixed = ("none", STATUSES[state], flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
+    fixed = ("none", STATUSES[state], script_flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
     steps = [JobCall((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", "")) for n in left]
-    answers = scripts.each(source, "take", queue, steps, first_keys=(queue.queue,), fixed=fixed)
+    answers = scripts.run_for_each(source, "take", queue, steps, first_keys=(queue.queue,), fixed=fixed)
     for n, reply in zip(left, answers, strict=True):
-        one = _kept(picks[n], reply, ListPosition(0, STRAY), "")
+        one = _backup_from_reply(picks[n], reply, ListPosition(0, STRAY), "")
         found[n] = one if isinstance(one, JobBackup) else None
     return found
 
 
-def _kept(pick: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
+def _backup_from_reply(pick: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
     if reply == scripts.LATER:
         why = "these jobs are too large to be taken at once: take fewer"
         return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
-        return scripts.told(pick.id, reply)
+        return scripts.result_from_reply(pick.id, reply)
     score, size, mark, group, waiters, front, *rest = reply
     if place == NOWHERE:
         if mark == b"gone":
@@ -129,11 +135,11 @@ def _kept(pick: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBacku
     return JobBackup(id=pick.id, stamp=pick.stamp, blob=blob if fits else None, size_bytes=max(size, len(blob)))
 
 
-def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def delete_jobs(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; more where a waiting line moved on since the jobs were taken."""
-    blobs = {job.id: _blob(job) for job in kept}
+    blobs = {job.id: _decode_dump(job) for job in kept}
     picks = [JobRef(id=job.id, stamp=job.stamp) for job in kept if job.blob is None or blobs[job.id] is not None]
-    first, fixed = queue.of(state), (kind(state), STATUSES[state], flag(state in ENDED))
+    first, fixed = queue.list_of(state), (key_kind(state), STATUSES[state], script_flag(state in ENDED))
 
     def remove(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
         steps = []
@@ -141,7 +147,7 @@ def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBac
             blob = blobs[pick.id]
             seen: tuple[Argument, ...] = (blob.mark, blob.score, blob.waiters) if blob else ("", "", "")
             steps.append(JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", *seen, at)))
-        return scripts.each(source, "remove", queue, steps, first_keys=(first,), fixed=fixed, counted=True)
+        return scripts.run_for_each(source, "remove", queue, steps, first_keys=(first,), fixed=fixed, counted=True)
 
     strays = {job_id for job_id, blob in blobs.items() if blob is not None and blob.after == STRAY}
     listed = [pick for pick in picks if pick.id not in strays]
@@ -150,24 +156,26 @@ def delete(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBac
         replies = in_line(source, queue, listed, seen_at, remove)
     else:
         replies = remove(listed, [0] * len(listed))
-    done = {pick.id: scripts.told(pick.id, reply) for pick, reply in zip(listed, replies, strict=True)}
+    done = {pick.id: scripts.result_from_reply(pick.id, reply) for pick, reply in zip(listed, replies, strict=True)}
     unlisted = [pick for pick in picks if pick.id in strays]
     first, fixed = queue.queue, ("none", *fixed[1:])
     for pick, reply in zip(unlisted, remove(unlisted, [0] * len(unlisted)), strict=True):
-        done[pick.id] = scripts.told(pick.id, reply)
-    return [done.get(job.id) or _unreadable(job) for job in kept]
+        done[pick.id] = scripts.result_from_reply(pick.id, reply)
+    return [done.get(job.id) or _unreadable_result(job) for job in kept]
 
 
-def restore(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def restore_jobs(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; more for jobs that stood deep in a waiting line."""
-    blobs = {job.id: blob for job in kept if (blob := _blob(job)) is not None}
+    blobs = {job.id: blob for job in kept if (blob := _decode_dump(job)) is not None}
     strays = {job_id: blob for job_id, blob in blobs.items() if blob.after == STRAY}
-    done = _restore(source, queue, "none", state, strays)
-    done |= _restore(source, queue, kind(state), state, {key: blob for key, blob in blobs.items() if key not in strays})
-    return [done.get(job.id) or _unreadable(job) for job in kept]
+    done = _restore_from_dumps(source, queue, "none", state, strays)
+    done |= _restore_from_dumps(
+        source, queue, key_kind(state), state, {key: blob for key, blob in blobs.items() if key not in strays}
+    )
+    return [done.get(job.id) or _unreadable_result(job) for job in kept]
 
 
-def _restore(
+def _restore_from_dumps(
     source: Source, queue: QueueKeys, into: str, state: State, blobs: Mapping[str, _DeletedJob]
 ) -> dict[str, ActionResult]:
     left = sorted(blobs, key=lambda job_id: blobs[job_id].place)
@@ -176,13 +184,20 @@ def _restore(
     per_script = scripts.JOBS_PER_SCRIPT
     while left:
         now = left[: per_script * SCRIPTS_PER_TRIP]
-        steps = [JobCall((queue.job(job_id),), _back(job_id, blobs[job_id])) for job_id in now]
-        fixed = (into, flag(state in ENDED), REACH if walk > 0 else NEAR, WALK, source.own_key(BACK), BACK_KEPT_S)
-        replies = scripts.each(
-            source, "restore", queue, steps, first_keys=(queue.of(state),), fixed=fixed, per_script=per_script
+        steps = [JobCall((queue.job(job_id),), _restore_arguments(job_id, blobs[job_id])) for job_id in now]
+        fixed = (
+            into,
+            script_flag(state in ENDED),
+            REACH if walk > 0 else NEAR,
+            WALK,
+            source.own_key(BACK),
+            BACK_KEPT_S,
+        )
+        replies = scripts.run_for_each(
+            source, "restore", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed, per_script=per_script
         )
         answered = {
-            job_id: _told(job_id, reply)
+            job_id: _result_from_reply(job_id, reply)
             for job_id, reply in zip(now, replies, strict=True)
             if isinstance(reply, ResponseError) or reply != scripts.LATER
         }
@@ -194,19 +209,19 @@ def _restore(
     return done
 
 
-def _told(job_id: str, reply: Reply) -> ActionResult:
+def _result_from_reply(job_id: str, reply: Reply) -> ActionResult:
     if reply == b"again":
         return back_before(job_id)
-    return scripts.told(job_id, reply)
+    return scripts.result_from_reply(job_id, reply)
 
 
-def _back(job_id: str, blob: _DeletedJob) -> tuple[Argument, ...]:
+def _restore_arguments(job_id: str, blob: _DeletedJob) -> tuple[Argument, ...]:
     parts = tuple(value for part in blob.parts for value in part)
-    where = (job_id, blob.score, blob.place, blob.after, flag(blob.front), blob.group, blob.token)
+    where = (job_id, blob.score, blob.place, blob.after, script_flag(blob.front), blob.group, blob.token)
     return (*where, *parts, len(blob.parents), *blob.parents)
 
 
-def _blob(job: JobBackup) -> _DeletedJob | None:
+def _decode_dump(job: JobBackup) -> _DeletedJob | None:
     """What was kept of a job; None where nothing was, or it cannot be read."""
     if job.blob is None:
         return None
@@ -216,5 +231,5 @@ def _blob(job: JobBackup) -> _DeletedJob | None:
         return None
 
 
-def _unreadable(job: JobBackup) -> ActionResult:
+def _unreadable_result(job: JobBackup) -> ActionResult:
     return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=_UNREADABLE)

@@ -90,7 +90,7 @@ STATUSES = {
 ENDED = frozenset({State.DEAD, State.COMPLETED})
 
 
-def explain(error: str) -> str:
+def explain_error(error: str) -> str:
     """An error of the server in words for an operator."""
     low = error.lower()
     if "noperm" in low or "no permission" in low or "can't run this command" in low:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from ....model import State
 from ....sources.source import Argument, Reply, Source
 from ...actions import Action, ActionOptions, ActionResult, JobRef, Outcome
-from ...list_positions import ListPosition, ListPositions, locate
+from ...list_positions import ListPosition, ListPositions, locate_jobs
 from .. import keys
 from ..keys import QueueKeys
 from . import scripts
@@ -28,25 +28,30 @@ NOWHERE = ListPosition(-1, b"")
 _COPIES = uuid.UUID("5d0f1f5c-7c3b-5f4e-9d55-0c7a3b1f6f1e")  # the name space of our copies' ids
 
 
-def act(
+def act_on_jobs(
     source: Source, queue: QueueKeys, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
 ) -> list[ActionResult]:
     """As the contract says; `action` is one of JOB_ACTIONS but DELETE.
 
-    Cost: 1 round trip; for jobs of a waiting line those of `locate` more, and again where it moved on meanwhile.
+    Cost: 1 round trip; for jobs of a waiting line those of `locate_jobs` more, and again where it moved on meanwhile.
     """
     if action is Action.STOP:
-        return _stop(source, queue, state, picks)
+        return _stop_jobs(source, queue, state, picks)
     if action is Action.DUPLICATE:
-        return _copy(source, queue, state, picks)
+        return _copy_jobs(source, queue, state, picks)
     target = ""
     if action is Action.MOVE:
-        target, why = _target(queue, wishes.target)
+        target, why = _target_queue(queue, wishes.target)
         if why:
             return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
     fixed = (
-        *("cancel" if action is Action.CANCEL else "enqueue", kind(state), STATUSES[state], flag(state in ENDED)),
-        *(target, flag(wishes.reset_attempts and action is Action.RETRY)),
+        *(
+            "cancel" if action is Action.CANCEL else "enqueue",
+            key_kind(state),
+            STATUSES[state],
+            script_flag(state in ENDED),
+        ),
+        *(target, script_flag(wishes.reset_attempts and action is Action.RETRY)),
     )
 
     def move(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
@@ -54,13 +59,15 @@ def act(
             JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", at if state is State.WAITING else ""))
             for pick, at in zip(asked, places, strict=True)
         ]
-        return scripts.each(source, "move", queue, steps, first_keys=(queue.of(state),), fixed=fixed, counted=True)
+        return scripts.run_for_each(
+            source, "move", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed, counted=True
+        )
 
     if state is not State.WAITING:
         replies = move(picks, [0] * len(picks))
     else:
         replies = in_line(source, queue, picks, [None] * len(picks), move)
-    return [scripts.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
+    return [scripts.result_from_reply(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
 
 
 def in_line(
@@ -76,13 +83,13 @@ def in_line(
     """
     replies: list[Reply] = [scripts.LOST] * len(picks)
     left = list(range(len(picks)))
-    why = ListPositions().why
+    why = ListPositions().missing_reason
     for look in range(LOOKS):
         seen = {n: place for n in left if look == 0 and (place := places[n]) is not None}
         if len(seen) < len(left):
-            found = locate(source, queue.queue, [picks[n].id for n in left])
+            found = locate_jobs(source, queue.queue, [picks[n].id for n in left])
             seen = {n: found.get(picks[n].id, NOWHERE).at for n in left}
-            why = found.why
+            why = found.missing_reason
         order = sorted(left, key=seen.__getitem__)
         for n, reply in zip(order, work([picks[n] for n in order], [seen[n] for n in order]), strict=True):
             replies[n] = reply
@@ -93,17 +100,17 @@ def in_line(
     return [taken if reply == scripts.LOST else reply for reply in replies]
 
 
-def kind(state: State) -> str:
+def key_kind(state: State) -> str:
     """The type of key that a state's jobs stand in, as the scripts take it."""
     return "list" if state is State.WAITING else "zset"
 
 
-def flag(value: bool) -> str:
+def script_flag(value: bool) -> str:
     """`value` as the scripts take it."""
     return "1" if value else ""
 
 
-def _target(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
+def _target_queue(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
     """(RQ's own name of the other queue, why it cannot be used); with us it bears its prefix where that is not RQ's."""
     name = wished or ""
     if queue.prefix != keys.DEFAULT_PREFIX:
@@ -115,15 +122,18 @@ def _target(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
     return name, "it belongs to that queue already" if name == queue.name else None
 
 
-def _copy(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+def _copy_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
     new = [_copy_id(queue, pick) for pick in picks]
     steps = [
         JobCall((queue.job(pick.id), queue.job(new_id)), (pick.id, pick.stamp or "", new_id))
         for pick, new_id in zip(picks, new, strict=True)
     ]
-    fixed = (STATUSES[state], flag(state in ENDED), LARGEST_COPY_BYTES)
-    replies = scripts.each(source, "copy", queue, steps, fixed=fixed)
-    return [scripts.told(pick.id, reply, new_id) for pick, reply, new_id in zip(picks, replies, new, strict=True)]
+    fixed = (STATUSES[state], script_flag(state in ENDED), LARGEST_COPY_BYTES)
+    replies = scripts.run_for_each(source, "copy", queue, steps, fixed=fixed)
+    return [
+        scripts.result_from_reply(pick.id, reply, new_id)
+        for pick, reply, new_id in zip(picks, replies, new, strict=True)
+    ]
 
 
 def _copy_id(queue: QueueKeys, pick: JobRef) -> str:
@@ -134,11 +144,11 @@ def _copy_id(queue: QueueKeys, pick: JobRef) -> str:
     return str(uuid.uuid5(_COPIES, seed.encode("utf-8", "surrogateescape").hex()))
 
 
-def _stop(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+def _stop_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
     """Told to the workers that run the jobs; done = a worker heard it. Source of the order: rq 3.0, command.py."""
     steps = []
     for pick in picks:
         order: Argument = json.dumps({"command": "stop-job", "job_id": pick.id})
         steps.append(JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", order)))
-    replies = scripts.each(source, "stop", queue, steps, fixed=(STATUSES[state],))
-    return [scripts.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
+    replies = scripts.run_for_each(source, "stop", queue, steps, fixed=(STATUSES[state],))
+    return [scripts.result_from_reply(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]

@@ -12,7 +12,7 @@ from ....clock import EPOCH, instant
 from ....settings import DEFAULT_STORE_PREFIX
 from ....sources.source import Argument, Command, Reply, Source
 from ...actions import ActionResult, Outcome
-from ...lua_reads import compact
+from ...lua_reads import compact_script
 from ...payloads.decoding import printable
 from .. import keys
 from ..keys import QueueKeys
@@ -32,7 +32,7 @@ class JobCall(NamedTuple):
     arguments: tuple[Argument, ...]
 
 
-def each(
+def run_for_each(
     source: Source,
     name: str,
     queue: QueueKeys,
@@ -48,8 +48,8 @@ def each(
     `first_keys` = KEYS before those of the steps, `fixed` = ARGV before theirs, ended by the number of steps of the
     calls before where `counted`. Raises BackendUnavailable. Cost: 1 round trip, none for no steps.
     """
-    text, head = text_of(name, source.prefix), beginning(source, queue)
-    parts = list(_portions(steps, per_script))
+    text, head = text_of(name, source.prefix), common_arguments(source, queue)
+    parts = list(_split_calls(steps, per_script))
     commands: list[Command] = []
     before = 0
     for part in parts:
@@ -65,19 +65,19 @@ def each(
     return replies
 
 
-def beginning(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:
+def common_arguments(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:
     """The ARGV that each script begins with. Time as RQ writes it: rq 3.0, utils.py, utcformat."""
     now = instant(source.now_s()) or EPOCH
     return queue.prefix, queue.name, now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), int(now.timestamp())
 
 
-def told(thing: str, reply: Reply, new_id: str | None = None) -> ActionResult:
+def result_from_reply(thing: str, reply: Reply, new_id: str | None = None) -> ActionResult:
     """The Acted that a script's word for it means: `done`, `gone`, `changed`, each with `|detail`, or why not."""
     if isinstance(reply, ResponseError):
-        return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=descriptions.explain(str(reply)))
+        return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=descriptions.explain_error(str(reply)))
     word, _, detail = printable(reply, 400).partition("|")
     if word not in _OUTCOMES:
-        why = descriptions.explain(word) if word[:7].isupper() or "permission" in word else word
+        why = descriptions.explain_error(word) if word[:7].isupper() or "permission" in word else word
         return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=why)
     outcome = Outcome(word)
     return ActionResult(
@@ -88,7 +88,7 @@ def told(thing: str, reply: Reply, new_id: str | None = None) -> ActionResult:
 _OUTCOMES = frozenset({"done", "gone", "changed"})
 
 
-def _portions(steps: Sequence[JobCall], most: int) -> Iterable[list[JobCall]]:
+def _split_calls(steps: Sequence[JobCall], most: int) -> Iterable[list[JobCall]]:
     part: list[JobCall] = []
     size = 0
     for step in steps:
@@ -106,4 +106,4 @@ def _portions(steps: Sequence[JobCall], most: int) -> Iterable[list[JobCall]]:
 def text_of(name: str, own_prefix: str) -> str:
     """The text that is sent, without the comments: the server reads it again with each call. Our own keys in it begin
     with `own_prefix`, as `Source.prefix`."""
-    return compact(keys.script("acting") + keys.script(name)).replace(DEFAULT_STORE_PREFIX, own_prefix)
+    return compact_script(keys.load_script("acting") + keys.load_script(name)).replace(DEFAULT_STORE_PREFIX, own_prefix)

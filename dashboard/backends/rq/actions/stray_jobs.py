@@ -24,16 +24,16 @@ def put_back(source: Source, queue: QueueKeys, state: State, picks: Sequence[Job
 
     Cost: 1 round trip.
     """
-    replies = _run(source, queue, state, "do", picks)
-    return [scripts.told(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
+    replies = _run_script(source, queue, state, "do", picks)
+    return [scripts.result_from_reply(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
 
 
-def missing(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[Reply]:
+def check_missing(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[Reply]:
     """`done` for each job that stands in no list, else why not. Cost: 1 round trip."""
-    return _run(source, queue, state, "look", picks)
+    return _run_script(source, queue, state, "look", picks)
 
 
-def _run(source: Source, queue: QueueKeys, state: State, verb: str, picks: Sequence[JobRef]) -> list[Reply]:
+def _run_script(source: Source, queue: QueueKeys, state: State, verb: str, picks: Sequence[JobRef]) -> list[Reply]:
     steps = [JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "")) for pick in picks]
     fixed = (verb, STATUSES[state], "1" if state in ENDED else "")
-    return scripts.each(source, "putback", queue, steps, first_keys=(queue.queue,), fixed=fixed)
+    return scripts.run_for_each(source, "putback", queue, steps, first_keys=(queue.queue,), fixed=fixed)

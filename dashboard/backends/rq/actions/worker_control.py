@@ -19,37 +19,37 @@ JOBS_PER_STEP = 1000
 def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> ActionResult:
     """What came of PAUSE, RESUME or OBLITERATE, which removes JOBS_PER_STEP jobs. Cost: 1 round trip."""
     if action is Action.OBLITERATE:
-        return _obliterate(source, queue, name)
-    flag = keys.suspended(queue.prefix)
+        return _obliterate_queue(source, queue, name)
+    flag = keys.suspended_key(queue.prefix)
     # Source: rq 3.0, suspension.py.
     reply = source.batch([("SET", flag, 1) if action is Action.PAUSE else ("DEL", flag)])[0]
-    return scripts.told(name, reply if isinstance(reply, ResponseError) else b"done")
+    return scripts.result_from_reply(name, reply if isinstance(reply, ResponseError) else b"done")
 
 
-def _obliterate(source: Source, queue: QueueKeys, name: str) -> ActionResult:
+def _obliterate_queue(source: Source, queue: QueueKeys, name: str) -> ActionResult:
     calls = JOBS_PER_STEP // scripts.JOBS_PER_SCRIPT
-    head = scripts.beginning(source, queue)
+    head = scripts.common_arguments(source, queue)
     script = scripts.text_of("obliterate", source.prefix)
     command: Command = ("EVAL", script, 1, queue.queue, *head, scripts.JOBS_PER_SCRIPT)
     replies = source.batch([command] * calls)
     if replies[-1] == b"more":
         return ActionResult(id=name, outcome=Outcome.DONE, more=True)
-    return scripts.told(name, next(reply for reply in replies if reply != b"more"))
+    return scripts.result_from_reply(name, next(reply for reply in replies if reply != b"more"))
 
 
 def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> ActionResult:
     """Tell a worker to end when its job has ended. Cost: 1 round trip. Source: rq 3.0, command.py."""
     order = json.dumps({"command": "shutdown"})
-    script = keys.script("shutdown")
+    script = keys.load_script("shutdown")
     commands: list[Command] = []
-    for prefix, worker in _names(prefixes, worker_id):
-        known, key = keys.workers(prefix), f"{prefix}:worker:{worker}"
+    for prefix, worker in _worker_names(prefixes, worker_id):
+        known, key = keys.workers_key(prefix), f"{prefix}:worker:{worker}"
         commands.append(("EVAL", script, 3, known, key, f"{prefix}:pubsub:{worker}", order))
     replies = source.batch(commands)
-    return scripts.told(worker_id, next((reply for reply in replies if reply != b"gone"), b"gone"))
+    return scripts.result_from_reply(worker_id, next((reply for reply in replies if reply != b"gone"), b"gone"))
 
 
-def _names(prefixes: Sequence[str], worker_id: str) -> list[tuple[str, str]]:
+def _worker_names(prefixes: Sequence[str], worker_id: str) -> list[tuple[str, str]]:
     """(prefix, RQ's own name) of the workers that an id may mean: with us it bears a prefix that is not RQ's."""
     names = [
         (prefix, worker_id.removeprefix(f"{prefix}:")) for prefix in prefixes if worker_id.startswith(f"{prefix}:")

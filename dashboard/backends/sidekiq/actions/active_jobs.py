@@ -13,20 +13,20 @@ from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
 from .. import keys, workers
 from ..job_decoding import jid_of, job_id
-from .scripts import explain
+from .scripts import explain_error
 
 NOT_ITERABLE = "it is no iterable job, or began less than 5 s ago: only its process can end it"
 
 
-def stop(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
+def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
     """What came of asking running jobs to stop; done = asked, obeyed within 5 s. Cost: 2 round trips.
 
     Source: sidekiq `lib/sidekiq/job/iterable.rb` (cancel!).
     """
-    place = keys.place(ref)
-    ((rows, _, _),) = workers.replies(source, scripts, [place.namespace])
+    place = keys.location_of(ref)
+    ((rows, _, _),) = workers.read_processes(source, scripts, [place.namespace])
     stamps = {}
-    for job in workers.running(rows):
+    for job in workers.list_running(rows):
         if place.queue == job.queue:
             stamp = stamp_of(job.payload)
             stamps[job_id(jid_of(job.payload), stamp, None)] = stamp
@@ -36,11 +36,11 @@ def stop(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[JobRef
             told[n] = ActionResult(id=pick.id, outcome=Outcome.CHANGED)
     asked = [n for n in range(len(picks)) if n not in told]
     names = [f"{place.namespace}it-{picks[n].id}" for n in asked]
-    command: Command = ("EVAL", keys.script("stop", "writing"), len(names), *names, int(source.now_s()))
+    command: Command = ("EVAL", keys.load_script("stop", "writing"), len(names), *names, int(source.now_s()))
     reply = source.batch([command])[0] if asked else []
     for i, n in enumerate(asked):
         if isinstance(reply, ResponseError):
-            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=explain(str(reply)))
+            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=explain_error(str(reply)))
         elif reply[i] == 1:
             told[n] = ActionResult(id=picks[n].id, outcome=Outcome.DONE, detail="it is asked, and stops within 5 s")
         else:

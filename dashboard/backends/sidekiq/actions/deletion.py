@@ -18,9 +18,9 @@ from ....sources.source import Argument, Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
 from ...lua_reads import Scripts
 from .. import job_ties, keys
-from ..job_decoding import decode, job_name
-from .job_lookup import Located, LocatedEntry, locate, no_room
-from .scripts import EntryCall, run
+from ..job_decoding import decode_payload, job_name
+from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
+from .scripts import EntryCall, run_script
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
 UNSAFE = "Sidekiq cannot take a running job away from its process; stop the process, and it is put back into its queue"
@@ -35,34 +35,36 @@ class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     token: bytes
 
 
-def take(scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-    """As the contract says. Cost: as `locate`, once more for each further 2 MiB of payloads."""
-    place = keys.place(ref)
-    why = _refusal(place, state)
+def backup_jobs(
+    scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[JobRef]
+) -> list[JobBackup | ActionResult]:
+    """As the contract says. Cost: as `locate_jobs`, once more for each further 2 MiB of payloads."""
+    place = keys.location_of(ref)
+    why = _explain_refusal(place, state)
     if why is not None:
         return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
-    key = _key(place, state)
+    key = _key_of_list(place, state)
     taken: dict[int, JobBackup | ActionResult] = {}
     while left := [n for n in range(len(picks)) if n not in taken]:
         asked = [picks[n] for n in left]
-        located = locate(scripts, place, state, asked, MAX_KEPT_BYTES)
+        located = locate_jobs(scripts, place, state, asked, MAX_KEPT_BYTES)
         for n, pick, one in zip(left, asked, located, strict=True):
             if one is not None:
-                taken[n] = _kept(key, pick, one)
+                taken[n] = _build_backup(key, pick, one)
         if all(one is None for one in located):
             taken.update({n: no_room(picks[n]) for n in left})
     return [taken[n] for n in range(len(picks))]
 
 
-def delete(
+def delete_jobs(
     source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: Sequence[JobBackup]
 ) -> list[ActionResult]:
     """As the contract says. Cost: 1 round trip; 2 to 3 more where jobs are too long to be kept."""
-    place = keys.place(ref)
-    why = _refusal(place, state)
+    place = keys.location_of(ref)
+    why = _explain_refusal(place, state)
     if why is not None:
         return [ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why) for job in kept]
-    key = _key(place, state)
+    key = _key_of_list(place, state)
     acted: dict[int, ActionResult] = {}
     steps: dict[int, EntryCall] = {}
     long = [n for n, job in enumerate(kept) if job.blob is None]
@@ -74,7 +76,7 @@ def delete(
     for n, job in enumerate(kept):
         if job.blob is None:
             continue
-        entry = _entry(job, key, state)
+        entry = _decode_backup(job, key, state)
         if entry is None:
             acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail="what was kept of it is not readable")
         else:
@@ -83,23 +85,23 @@ def delete(
     order = sorted(steps, key=lambda n: steps[n].arguments[0]) if listed else list(steps)
     now = (repr(source.now_s()),)
     script = "unlist" if listed else "drop"
-    done = run(source, script, [key, keys.DELETED], now, [steps[n] for n in order], counted=listed)
+    done = run_script(source, script, [key, keys.DELETED], now, [steps[n] for n in order], counted=listed)
     acted.update({n: _with_ties(one, steps[n].arguments[1]) for n, one in zip(order, done, strict=True)})
     return [acted[n] for n in range(len(kept))]
 
 
-def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def restore_jobs(source: Source, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
     """As the contract says; a job of a queue gets the place from the served end that it had.
 
     A place further than 1,500 jobs from both ends of a queue is not sought: the job comes nearer to its turn, and
     `detail` says so. Cost: 1 round trip.
     """
-    place = keys.place(ref)
-    key = _key(place, state)
+    place = keys.location_of(ref)
+    key = _key_of_list(place, state)
     acted: dict[int, ActionResult] = {}
     entries: list[tuple[int, DeletedEntry]] = []
     for n, job in enumerate(kept):
-        entry = _entry(job, key, state)
+        entry = _decode_backup(job, key, state)
         if entry is None:
             why = "it was too long to be kept" if job.blob is None else "what was kept of it is not readable"
             acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why)
@@ -107,12 +109,12 @@ def restore(source: Source, ref: QueueRef, state: State, kept: Sequence[JobBacku
             entries.append((n, entry))
     if place.queue is None:
         steps = [EntryCall(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
-        done = run(source, "putback", [key, keys.DELETED], (), steps)
+        done = run_script(source, "putback", [key, keys.DELETED], (), steps)
     else:
         entries.sort(key=lambda one: one[1].at)
         steps = [EntryCall(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
-        done = run(source, "relist", [key, keys.DELETED, f"{place.namespace}queues"], (place.queue,), steps)
-    acted.update({n: _undone(one) for (n, _), one in zip(entries, done, strict=True)})
+        done = run_script(source, "relist", [key, keys.DELETED, f"{place.namespace}queues"], (place.queue,), steps)
+    acted.update({n: _as_undo_result(one) for (n, _), one in zip(entries, done, strict=True)})
     return [acted[n] for n in range(len(kept))]
 
 
@@ -120,17 +122,17 @@ def _with_ties(acted: ActionResult, raw: Argument) -> ActionResult:
     """The outcome with what the deletion leaves behind, as far as the entry is known here."""
     if acted.outcome is not Outcome.DONE or acted.detail or not isinstance(raw, bytes) or not _TIED.search(raw):
         return acted
-    return msgspec.structs.replace(acted, detail=job_ties.after_delete(decode(raw)))
+    return msgspec.structs.replace(acted, detail=job_ties.after_delete(decode_payload(raw)))
 
 
-def _undone(acted: ActionResult) -> ActionResult:
+def _as_undo_result(acted: ActionResult) -> ActionResult:
     if acted.outcome is not Outcome.CHANGED:
         return acted
     why = "it is there already, was put back before, or was not deleted"
     return msgspec.structs.replace(acted, detail=why, again=True)
 
 
-def _refusal(place: keys.NamespaceLocation, state: State) -> str | None:
+def _explain_refusal(place: keys.NamespaceLocation, state: State) -> str | None:
     if state is State.ACTIVE:
         return UNSAFE
     if state not in keys.NATIVE:
@@ -142,18 +144,18 @@ def _refusal(place: keys.NamespaceLocation, state: State) -> str | None:
     return None
 
 
-def _key(place: keys.NamespaceLocation, state: State) -> str:
+def _key_of_list(place: keys.NamespaceLocation, state: State) -> str:
     name = f"{keys.QUEUE}{place.queue}" if place.queue is not None else keys.SETS.get(state, "")
     return f"{place.namespace}{name}"
 
 
-def _kept(key: str, pick: JobRef, one: LocatedEntry | ActionResult) -> JobBackup | ActionResult:
+def _build_backup(key: str, pick: JobRef, one: LocatedEntry | ActionResult) -> JobBackup | ActionResult:
     if isinstance(one, ActionResult):
         return one
     if one.raw is None:
         return JobBackup(id=pick.id, stamp=one.stamp, blob=None, size_bytes=one.size_bytes)
     entry = DeletedEntry(key=key, raw=one.raw, at=one.at, token=secrets.token_bytes(12))
-    payload = decode(one.raw)
+    payload = decode_payload(one.raw)
     return JobBackup(
         id=pick.id,
         stamp=one.stamp,
@@ -163,7 +165,7 @@ def _kept(key: str, pick: JobRef, one: LocatedEntry | ActionResult) -> JobBackup
     )
 
 
-def _entry(kept: JobBackup, key: str, state: State) -> DeletedEntry | None:
+def _decode_backup(kept: JobBackup, key: str, state: State) -> DeletedEntry | None:
     """What was kept of a job; None when it is unreadable, or of another place than `key`."""
     if kept.blob is None:
         return None
@@ -181,4 +183,4 @@ def _found_again(
 ) -> list[Located]:
     if not kept:
         return []
-    return locate(scripts, place, state, [JobRef(id=job.id, stamp=job.stamp) for job in kept], MAX_KEPT_BYTES)
+    return locate_jobs(scripts, place, state, [JobRef(id=job.id, stamp=job.stamp) for job in kept], MAX_KEPT_BYTES)

@@ -15,9 +15,9 @@ from ...lua_reads import Scripts
 from ...payloads.editing import InvalidPayload
 from .. import keys
 from . import payload_edit
-from .job_lookup import Located, LocatedEntry, locate, no_room
+from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
 from .payload_edit import MalformedEntry, PushedJob
-from .scripts import EntryCall, run
+from .scripts import EntryCall, run_script
 
 JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
     State.ACTIVE: (Action.STOP,),
@@ -39,7 +39,7 @@ LONGEST_BYTES = 8 * 1024 * 1024
 DEAD_LIMIT = 10_000
 
 
-def act(
+def act_on_jobs(
     source: Source,
     scripts: Scripts,
     ref: QueueRef,
@@ -50,20 +50,20 @@ def act(
 ) -> list[ActionResult]:
     """As the contract says; `action` is one of JOB_ACTIONS but DELETE and STOP.
 
-    Cost: that of `locate` and 1 round trip, and as much again for each further 2 MiB of payloads.
+    Cost: that of `locate_jobs` and 1 round trip, and as much again for each further 2 MiB of payloads.
     """
-    place = keys.place(ref)
+    place = keys.location_of(ref)
     if (place.queue is None) == (state in keys.OF_A_QUEUE):
         where = "in each queue" if place.queue is None else "for all queues together"
-        return [_refused(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
+        return [_refused_result(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
     try:
-        make = _maker(place, action, wishes, source.now_s())
+        make = _payload_maker(place, action, wishes, source.now_s())
     except (MalformedEntry, InvalidPayload) as exc:
         return [_not_made(pick, exc) for pick in picks]
     acted: dict[int, ActionResult] = {}
     while left := [n for n in range(len(picks)) if n not in acted]:
         asked = [picks[n] for n in left]
-        located = locate(scripts, place, state, asked, LONGEST_BYTES)
+        located = locate_jobs(scripts, place, state, asked, LONGEST_BYTES)
         told = _act_on(source, place, action, state, asked, located, make)
         acted.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
         if all(one is None for one in told):
@@ -71,27 +71,27 @@ def act(
     return [acted[n] for n in range(len(picks))]
 
 
-def _maker(
+def _payload_maker(
     place: keys.NamespaceLocation, action: Action, wishes: ActionOptions, now: float
 ) -> Callable[[bytes], PushedJob]:
     """What turns an entry into what is pushed. Raises Malformed, InvalidPayload for wishes that cannot be met."""
     if action is Action.RETRY:
-        return lambda raw: payload_edit.again(raw, now, counted_back=True, reset=wishes.reset_attempts)
+        return lambda raw: payload_edit.push_again(raw, now, counted_back=True, reset=wishes.reset_attempts)
     if action is Action.PROMOTE:
-        return lambda raw: payload_edit.again(raw, now, counted_back=False)
+        return lambda raw: payload_edit.push_again(raw, now, counted_back=False)
     if action is Action.DUPLICATE:
-        return lambda raw: payload_edit.anew(raw, now)
+        return lambda raw: payload_edit.copy_payload(raw, now)
     if action is Action.EDIT:
         arguments = payload_edit.written_arguments(wishes.payload or "")
-        return lambda raw: payload_edit.edited(raw, now, arguments)
+        return lambda raw: payload_edit.edit_payload(raw, now, arguments)
     if action is Action.MOVE:
         # Of two queues with one name, that of a namespace is told with it.
         target = (wishes.target or "").removeprefix(place.namespace)
         if not target or target == keys.SHARED:
             raise MalformedEntry("no queue was named to which it should go")
-        if not _encodable(target):
+        if not _is_encodable(target):
             raise MalformedEntry("the name of the other queue is no valid UTF-8, so no payload can hold it")
-        return lambda raw: payload_edit.moved(raw, target)
+        return lambda raw: payload_edit.move_payload(raw, target)
     return lambda raw: PushedJob("", raw, "")
 
 
@@ -111,7 +111,7 @@ def _act_on(
         if not isinstance(spot, LocatedEntry):
             continue
         if spot.raw is None:
-            told[n] = _refused(picks[n], f"its payload of {spot.size_bytes} bytes is too long for that")
+            told[n] = _refused_result(picks[n], f"its payload of {spot.size_bytes} bytes is too long for that")
             continue
         try:
             push = make(spot.raw)
@@ -119,23 +119,23 @@ def _act_on(
             told[n] = _not_made(picks[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
-            told[n] = _refused(picks[n], "it stands in that queue already")
+            told[n] = _refused_result(picks[n], "it stands in that queue already")
         else:
             ready.append((n, spot, push))
     if place.queue is not None:
         # Taken out in the order in which they would have run, and pushed so.
         ready.sort(key=lambda job: job[1].at)
     if action is Action.KILL:
-        done = _kill(source, place, state, [(picks[n].id, spot) for n, spot, _ in ready])
+        done = _kill_jobs(source, place, state, [(picks[n].id, spot) for n, spot, _ in ready])
     else:
         copies = action in (Action.DUPLICATE, Action.EDIT)
-        done = _push(source, place, state, [(picks[n].id, spot, push) for n, spot, push in ready], copies=copies)
+        done = _push_jobs(source, place, state, [(picks[n].id, spot, push) for n, spot, push in ready], copies=copies)
     for (n, _, _), one in zip(ready, done, strict=True):
         told[n] = one
     return told
 
 
-def _push(
+def _push_jobs(
     source: Source,
     place: keys.NamespaceLocation,
     state: State,
@@ -160,19 +160,19 @@ def _push(
     lists = [f"{space}{keys.QUEUE}{queue}" for queue in queues]
     head = ("copy" if copies else "move",)
     names = [origin, f"{space}queues", *lists]
-    return run(source, "shift" if listed else "push", names, head, steps, counted=listed)
+    return run_script(source, "shift" if listed else "push", names, head, steps, counted=listed)
 
 
-def _kill(
+def _kill_jobs(
     source: Source, place: keys.NamespaceLocation, state: State, jobs: Sequence[tuple[str, LocatedEntry]]
 ) -> list[ActionResult]:
     space = place.namespace
     steps = [EntryCall(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
     names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
-    return run(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), steps)
+    return run_script(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), steps)
 
 
-def _encodable(name: str) -> bool:
+def _is_encodable(name: str) -> bool:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -185,5 +185,5 @@ def _not_made(pick: JobRef, exc: MalformedEntry | InvalidPayload) -> ActionResul
     return ActionResult(id=pick.id, outcome=outcome, detail=str(exc))
 
 
-def _refused(pick: JobRef, detail: str) -> ActionResult:
+def _refused_result(pick: JobRef, detail: str) -> ActionResult:
     return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=detail)

@@ -20,7 +20,7 @@ from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import jid_of, job_id
 from ..jobs import SCORED
-from .scripts import explain
+from .scripts import explain_error
 
 # How deep a queue is looked through from each end, and a stretch of jobs that are due at the very same time.
 LOOK_AT = 20_000
@@ -47,7 +47,7 @@ class LocatedEntry(NamedTuple):
 Located = LocatedEntry | ActionResult | None
 
 
-def locate(
+def locate_jobs(
     scripts: Scripts, place: keys.NamespaceLocation, state: State, picks: Sequence[JobRef], longest_bytes: int
 ) -> list[Located]:
     """Where each of `picks` stands, in order.
@@ -79,7 +79,7 @@ def _in_set(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes: 
         calls = [(start, [score]) for score in open_scores[:10] for start in range(STEP, SAME_SCORE, STEP)]
         if _ask_set(scripts, key, longest_bytes, calls, wanted, answer) == calls[-1][0]:
             answer.unsearched = f"more than {SAME_SCORE} jobs are due at the very same time, no more are looked through"
-    return answer.told()
+    return answer.located_entries()
 
 
 def _ask_set(
@@ -106,11 +106,11 @@ def _ask_set(
         for start, scores in calls
     ]
     crowded = -1
-    for n, reply in _run(scripts, "scored", arguments, answer):
+    for n, reply in _run_calls(scripts, "scored", arguments, answer):
         if reply.pop():
             crowded = max(crowded, calls[n][0])
         for score, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
-            answer.add(wanted[text(score)], raw, size, cut, score)
+            answer.add_entry(wanted[text(score)], raw, size, cut, score)
     return crowded
 
 
@@ -130,7 +130,7 @@ def _in_list(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes:
             _ask_list(scripts, key, longest_bytes, [start], wanted, answer)
         if length > 2 * LOOK_AT:
             answer.unsearched = f"it is not among the {LOOK_AT} next to run or newest, and no more are looked through"
-    return answer.told()
+    return answer.located_entries()
 
 
 def _ask_list(
@@ -150,30 +150,30 @@ def _ask_list(
             [key, longest_bytes, ROOM_BYTES, at, end - at, READ_BYTES, *open_ids] for at, end in left
         ]
         further = []
-        for n, reply in _run(scripts, "listed", calls, answer):
+        for n, reply in _run_calls(scripts, "listed", calls, answer):
             length = max(length, reply.pop())
             reached, end = reply.pop(), left[n][1]
             if left[n][0] < reached < min(end, length):
                 further.append((reached, end))
             for at, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
-                answer.add(wanted, raw, size, cut, at)
+                answer.add_entry(wanted, raw, size, cut, at)
         left = further
         if not left or not any(answer.is_open(n) for ns in wanted.values() for n in ns):
             break
     return length
 
 
-def _run(
+def _run_calls(
     scripts: Scripts, name: str, calls: Sequence[Sequence[Argument]], answer: _LookupProgress
 ) -> Iterable[tuple[int, list[Reply]]]:
     """The number of each call with its reply, of the replies that could be had; otherwise `answer` is told why not."""
-    replies = scripts.run(keys.script(name), calls)
+    replies = scripts.run(keys.load_script(name), calls)
     if replies is None:
         answer.refused = "not permitted: the Redis user may not run scripts (EVAL)"
         return
     for n, reply in enumerate(replies[0]):
         if isinstance(reply, ResponseError):
-            answer.refused = explain(str(reply))
+            answer.refused = explain_error(str(reply))
         else:
             yield n, reply
 
@@ -193,18 +193,20 @@ class _LookupProgress:
         """Whether nothing is known yet of a pick."""
         return n not in self._spots and n not in self._full
 
-    def add(self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int) -> None:
+    def add_entry(
+        self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int
+    ) -> None:
         """Note an entry that may be among `wanted`, picks by jid."""
         if size < 0 and not cut:
             # Nothing of it was read for want of room: it may be any of them.
             stamp, names = "", list(wanted)
         elif isinstance(raw, bytes):
             stamp = text(cut) if cut else stamp_of(raw)
-            names = self._names(wanted, raw, stamp)
+            names = self._matching_refs(wanted, raw, stamp)
         else:
             stamp = text(cut) if cut else ""
             # Only a digest of it is here; without a stamp to compare, its place must do.
-            names = [name for name, ns in wanted.items() if len(wanted) == 1 or self._expects(ns, stamp)]
+            names = [name for name, ns in wanted.items() if len(wanted) == 1 or self._is_expected(ns, stamp)]
         for name in names:
             for n in wanted[name]:
                 expected = self._picks[n].stamp
@@ -215,19 +217,19 @@ class _LookupProgress:
                 elif n not in self._spots:
                     self._spots[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, stamp, at)
 
-    def _names(self, wanted: Mapping[str, Sequence[int]], raw: bytes, stamp: str) -> list[str]:
+    def _matching_refs(self, wanted: Mapping[str, Sequence[int]], raw: bytes, stamp: str) -> list[str]:
         """Which of `wanted` this entry is; where none has its name, by its bytes: odd JSON is not read alike by all."""
         named = [name for name in {job_id(jid_of(raw), stamp, None), f"raw{stamp}"} if name in wanted]
         return named or [name for name, ns in wanted.items() if any(self._picks[n].stamp == stamp for n in ns)]
 
-    def _expects(self, ns: Sequence[int], stamp: str) -> bool:
+    def _is_expected(self, ns: Sequence[int], stamp: str) -> bool:
         return any(self._picks[n].stamp in (None, stamp) for n in ns)
 
-    def told(self) -> list[Located]:
+    def located_entries(self) -> list[Located]:
         """What is known of each pick, in order."""
-        return [self._told(n) for n in range(len(self._picks))]
+        return [self._located_entry(n) for n in range(len(self._picks))]
 
-    def _told(self, n: int) -> Located:
+    def _located_entry(self, n: int) -> Located:
         if n in self._spots:
             return self._spots[n]
         if n in self._full:

@@ -53,38 +53,38 @@ class PushedJob(NamedTuple):
     jid: str
 
 
-def again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) -> PushedJob:
+def push_again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) -> PushedJob:
     """The payload with which Sidekiq itself would push an entry of a set `now`, seconds since 1970. Raises Malformed.
 
     `counted_back`: as a retry by hand, which is not counted as an attempt. `reset`: no attempt so far counts.
     """
-    fields = _checked(raw)
+    fields = _checked_fields(raw)
     if reset:
         for name in ATTEMPTS:
             fields.pop(name, None)
-    elif counted_back and (count := _integer(fields.get("retry_count"))) is not None:
-        fields["retry_count"] = _raw(count - 1)
-    return _push(fields, _queue(fields), now)
+    elif counted_back and (count := _decode_integer(fields.get("retry_count"))) is not None:
+        fields["retry_count"] = _encode_raw(count - 1)
+    return _build_push(fields, _queue_of(fields), now)
 
 
-def moved(raw: bytes, queue: str) -> PushedJob:
+def move_payload(raw: bytes, queue: str) -> PushedJob:
     """The payload of an enqueued job in another queue, as fresh there as it was. Raises Malformed."""
-    fields = _checked(raw)
-    fields["queue"] = _raw(queue)
-    return PushedJob(queue, msgspec.json.encode(fields), _jid(fields))
+    fields = _checked_fields(raw)
+    fields["queue"] = _encode_raw(queue)
+    return PushedJob(queue, msgspec.json.encode(fields), _jid_of(fields))
 
 
-def anew(raw: bytes, now: float) -> PushedJob:
+def copy_payload(raw: bytes, now: float) -> PushedJob:
     """The payload of a new job of the same content. Raises Malformed."""
-    return _anew(_checked(raw), now, None)
+    return _new_push(_checked_fields(raw), now, None)
 
 
-def edited(raw: bytes, now: float, arguments: list[Any]) -> PushedJob:
+def edit_payload(raw: bytes, now: float, arguments: list[Any]) -> PushedJob:
     """The payload of a new job with other `arguments`; what is masked in them is as in the old ones.
 
     Raises Malformed, InvalidPayload.
     """
-    fields = _checked(raw)
+    fields = _checked_fields(raw)
     if "encrypt" in fields and bytes(fields["encrypt"]) not in (b"false", b"null"):
         raise MalformedEntry("its last argument is encrypted, only the app can write it")
     try:
@@ -92,17 +92,17 @@ def edited(raw: bytes, now: float, arguments: list[Any]) -> PushedJob:
         payload = loads(raw, exact=True)
     except ValueError:
         payload = {}
-    return _anew(fields, now, with_originals(arguments, arguments_of(payload), "arguments"))
+    return _new_push(fields, now, with_originals(arguments, arguments_of(payload), "arguments"))
 
 
-def _anew(fields: Fields, now: float, arguments: list[Any] | None) -> PushedJob:
+def _new_push(fields: Fields, now: float, arguments: list[Any] | None) -> PushedJob:
     for name in OF_THE_OLD_JOB:
         fields.pop(name, None)
-    fields["args"] = _arguments(fields, None if arguments is None else written(arguments).encode("utf-8"), now)
-    fields["jid"] = _raw(secrets.token_hex(12))
+    fields["args"] = _new_arguments(fields, None if arguments is None else written(arguments).encode("utf-8"), now)
+    fields["jid"] = _encode_raw(secrets.token_hex(12))
     if "created_at" in fields:
         fields["created_at"] = _as_known(fields, now)
-    return _push(fields, _queue(fields), now)
+    return _build_push(fields, _queue_of(fields), now)
 
 
 def of_message(message: bytes, queue: str, now: float) -> PushedJob:
@@ -110,11 +110,11 @@ def of_message(message: bytes, queue: str, now: float) -> PushedJob:
 
     Stamps are seconds with a fraction: every version reads them as what they are.
     """
-    fields = _checked(message)
-    fields.setdefault("queue", _raw(queue))
-    fields["jid"] = _raw(secrets.token_hex(12))
-    fields["created_at"] = _raw(now)
-    return _push(fields, _queue(fields), now)
+    fields = _checked_fields(message)
+    fields.setdefault("queue", _encode_raw(queue))
+    fields["jid"] = _encode_raw(secrets.token_hex(12))
+    fields["created_at"] = _encode_raw(now)
+    return _build_push(fields, _queue_of(fields), now)
 
 
 def written_arguments(text: str) -> list[Any]:
@@ -125,17 +125,17 @@ def written_arguments(text: str) -> list[Any]:
     return found
 
 
-def readable(raw: bytes) -> Fields:
+def decode_fields(raw: bytes) -> Fields:
     """The fields of an entry, their values undecoded. Raises Malformed for what is no JSON object in UTF-8."""
     try:
         if not raw.isascii():
             raw.decode("utf-8")
-        return _fields(raw)
+        return _parse_fields(raw)
     except (ValueError, RecursionError, msgspec.DecodeError):
         raise MalformedEntry("it is no readable job: it can only be deleted") from None
 
 
-def _fields(raw: bytes) -> Fields:
+def _parse_fields(raw: bytes) -> Fields:
     """The fields of a JSON object; with half a surrogate pair in it, which JSON may spell, they are written anew."""
     try:
         return _FIELDS.decode(raw)
@@ -145,70 +145,70 @@ def _fields(raw: bytes) -> Fields:
             raise
     for name in found:
         name.encode("utf-8")  # such a name cannot be written
-    return {name: _written(value) for name, value in found.items()}
+    return {name: _encode_value(value) for name, value in found.items()}
 
 
-def _members(raw: bytes) -> list[msgspec.Raw]:
-    """The members of a JSON array, as `_fields`."""
+def _parse_members(raw: bytes) -> list[msgspec.Raw]:
+    """The members of a JSON array, as `_parse_fields`."""
     try:
         return _LIST.decode(raw)
     except msgspec.DecodeError:
         found = loads(raw, exact=True, limit=len(raw))
         if not isinstance(found, list):
             raise
-    return [_written(value) for value in found]
+    return [_encode_value(value) for value in found]
 
 
-def _written(value: Any) -> msgspec.Raw:
+def _encode_value(value: Any) -> msgspec.Raw:
     return msgspec.Raw(written(value, compact=True).encode("utf-8"))
 
 
-def _checked(raw: bytes) -> Fields:
-    """As `readable`; Malformed too for what Sidekiq's client would not take."""
-    fields = readable(raw)
-    if not _text(fields.get("class")):
+def _checked_fields(raw: bytes) -> Fields:
+    """As `decode_fields`; Malformed too for what Sidekiq's client would not take."""
+    fields = decode_fields(raw)
+    if not _decode_text(fields.get("class")):
         raise MalformedEntry("it names no class, so no worker can run it: it can only be deleted")
     if not bytes(fields.get("args") or b"").startswith(b"["):
         raise MalformedEntry("its arguments are no array, so no worker can run it: it can only be deleted")
     return fields
 
 
-def _queue(fields: Fields) -> str:
+def _queue_of(fields: Fields) -> str:
     if "queue" not in fields:
-        fields["queue"] = _raw(DEFAULT_QUEUE)
+        fields["queue"] = _encode_raw(DEFAULT_QUEUE)
         return DEFAULT_QUEUE
-    queue = _text(fields["queue"])
+    queue = _decode_text(fields["queue"])
     if not queue:
         raise MalformedEntry("the name of its queue is no text")
     return queue
 
 
-def _push(fields: Fields, queue: str, now: float) -> PushedJob:
-    jid = _jid(fields)
+def _build_push(fields: Fields, queue: str, now: float) -> PushedJob:
+    jid = _jid_of(fields)
     fields["enqueued_at"] = _as_known(fields, now)
     return PushedJob(queue, msgspec.json.encode(fields), jid)
 
 
-def _jid(fields: Fields) -> str:
-    jid = _text(fields.get("jid"))
+def _jid_of(fields: Fields) -> str:
+    jid = _decode_text(fields.get("jid"))
     if not jid:
         jid = secrets.token_hex(12)
-        fields["jid"] = _raw(jid)
+        fields["jid"] = _encode_raw(jid)
     return jid
 
 
 def _as_known(fields: Fields, now: float) -> msgspec.Raw:
     """Now, as the release writes it that made the payload: 8 whole milliseconds, older ones seconds with a fraction."""
     known = fields.get("created_at", fields.get("enqueued_at"))
-    return _raw(int(now * 1000) if _integer(known) is not None else now)
+    return _encode_raw(int(now * 1000) if _decode_integer(known) is not None else now)
 
 
-def _arguments(fields: Fields, arguments: bytes | None, now: float) -> msgspec.Raw:
+def _new_arguments(fields: Fields, arguments: bytes | None, now: float) -> msgspec.Raw:
     """The arguments of a new job; those of Active Job in their envelope, under an id of its own."""
     old = fields["args"]
     try:
-        first, *more = _members(bytes(old))
-        envelope = _fields(bytes(first))
+        first, *more = _parse_members(bytes(old))
+        envelope = _parse_fields(bytes(first))
     except (ValueError, msgspec.DecodeError):
         envelope, more = {}, []
     if "wrapped" not in fields or "arguments" not in envelope:
@@ -221,27 +221,27 @@ def _arguments(fields: Fields, arguments: bytes | None, now: float) -> msgspec.R
         "executions": 0,
         "exception_executions": {},
     }
-    if _text(envelope.get("enqueued_at")):
+    if _decode_text(envelope.get("enqueued_at")):
         anew["enqueued_at"] = iso(instant(now))
     for name, value in anew.items():
         if name in envelope:
-            envelope[name] = _raw(value)
+            envelope[name] = _encode_raw(value)
     for name in PROGRESS:
         envelope.pop(name, None)
     return msgspec.Raw(msgspec.json.encode([envelope, *more]))
 
 
-def _text(raw: msgspec.Raw | None) -> str | None:
+def _decode_text(raw: msgspec.Raw | None) -> str | None:
     try:
         return msgspec.json.decode(raw, type=str) if raw is not None else None
     except (ValueError, msgspec.DecodeError):
         return None
 
 
-def _integer(raw: msgspec.Raw | None) -> int | None:
+def _decode_integer(raw: msgspec.Raw | None) -> int | None:
     digits = bytes(raw or b"").removeprefix(b"-")
     return int(bytes(raw or b"")) if digits.isdigit() and len(digits) < 19 else None
 
 
-def _raw(value: Any) -> msgspec.Raw:
+def _encode_raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))

@@ -29,7 +29,7 @@ class EntryCall(NamedTuple):
     new_id: str | None = None
 
 
-def run(
+def run_script(
     source: Source,
     script: str,
     fixed: Sequence[str],
@@ -43,8 +43,8 @@ def run(
     `fixed` = the KEYS, `head` = the ARGV before those of the steps; with `counted` it ends with the number of steps in
     the calls before. A call that the server refuses refuses its steps. Raises BackendUnavailable.
     """
-    text = keys.script(script, "writing")
-    parts = list(portions(steps))
+    text = keys.load_script(script, "writing")
+    parts = list(split_calls(steps))
     commands: list[Command] = []
     before = 0
     for part in parts:
@@ -55,11 +55,11 @@ def run(
     acted: list[ActionResult] = []
     for part, reply in zip(parts, source.batch(commands), strict=True):
         source.check_writable(reply)
-        acted.extend(_told(part, reply))
+        acted.extend(_results_from_reply(part, reply))
     return acted
 
 
-def portions(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:
+def split_calls(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:
     """`steps` in runs of which one script call may take care."""
     part: list[EntryCall] = []
     size = 0
@@ -75,18 +75,18 @@ def portions(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:
         yield part
 
 
-def _told(part: Sequence[EntryCall], reply: Reply) -> Iterable[ActionResult]:
+def _results_from_reply(part: Sequence[EntryCall], reply: Reply) -> Iterable[ActionResult]:
     """One Acted per step; a script may answer a remark after its outcomes, as text."""
     if isinstance(reply, ResponseError):
-        detail = explain(str(reply))
+        detail = explain_error(str(reply))
         return [ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=detail) for step in part]
     remark = printable(reply[len(part)], 300) if len(reply) > len(part) else None
-    return [_acted(step, code, remark) for step, code in zip(part, reply[: len(part)], strict=True)]
+    return [_result_of_call(step, code, remark) for step, code in zip(part, reply[: len(part)], strict=True)]
 
 
-def _acted(step: EntryCall, code: Reply, remark: str | None) -> ActionResult:
+def _result_of_call(step: EntryCall, code: Reply, remark: str | None) -> ActionResult:
     if isinstance(code, bytes):
-        return ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=explain(printable(code, 300)))
+        return ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=explain_error(printable(code, 300)))
     outcome = OUTCOMES[code]
     if code == NEARER:
         remark = NEARER_WORDS
@@ -95,7 +95,7 @@ def _acted(step: EntryCall, code: Reply, remark: str | None) -> ActionResult:
     return ActionResult(id=step.id, outcome=outcome, detail=CHANGED if outcome is Outcome.CHANGED else None)
 
 
-def explain(error: str) -> str:
+def explain_error(error: str) -> str:
     """An error of the server in words for an operator."""
     low = error.lower()
     if "noperm" in low or "no permission" in low or "can't run this command" in low or "no permissions" in low:

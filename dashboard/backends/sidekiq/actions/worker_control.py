@@ -20,7 +20,7 @@ from ...payloads.decoding import DECODE_LIMIT_BYTES, loads_dict
 from .. import keys
 from ..schedules import CRON, SCHEDULER_KIND, STATES
 from . import payload_edit
-from .scripts import OUTCOMES, explain
+from .scripts import OUTCOMES, explain_error
 
 SIGNALS = {Action.QUIET: "TSTP", Action.STOP_WORKER: "TERM"}
 _TRUE = re.compile(rb"(true|t|yes|y|1)\Z", re.IGNORECASE)
@@ -29,13 +29,13 @@ ONLY_THE_APP = "only the app knows the class and its options: trigger it there"
 
 def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
     """What came of removing a queue with all that waits in it; in one step, however long it is."""
-    place = keys.place(ref)
+    place = keys.location_of(ref)
     if action is not Action.OBLITERATE or place.queue is None:
-        return _refused(ref.name, "this entry stands for the sets of all queues, it is no queue")
+        return _refused_result(ref.name, "this entry stands for the sets of all queues, it is no queue")
     names = [place.key, f"{place.namespace}queues"]
-    waited = _run(source, "clear", names, [place.queue])
+    waited = _run_script(source, "clear", names, [place.queue])
     if isinstance(waited, ResponseError):
-        return _refused(ref.name, explain(str(waited)))
+        return _refused_result(ref.name, explain_error(str(waited)))
     if waited < 0:
         return ActionResult(id=ref.name, outcome=Outcome.GONE)
     return ActionResult(id=ref.name, outcome=Outcome.DONE, detail=f"{waited} waiting jobs were deleted with it")
@@ -44,17 +44,17 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
 def on_worker(source: Source, worker: Worker, action: Action) -> ActionResult:
     """What came of a signal to a process: done = it is asked, and obeys at its next beat (5 to 10 s)."""
     if worker.state is WorkerState.DEAD:
-        return _refused(worker.id, "it is dead: no process is there to obey")
+        return _refused_result(worker.id, "it is dead: no process is there to obey")
     space = dict(worker.facts).get(keys.NAMESPACE, "")
     identity = worker.id.removeprefix(space)
     names = [f"{space}{identity}-signals", f"{space}processes"]
-    answer = _run(source, "signal", names, [identity, SIGNALS[action], f"{space}{identity}"])
+    answer = _run_script(source, "signal", names, [identity, SIGNALS[action], f"{space}{identity}"])
     if isinstance(answer, ResponseError):
-        return _refused(worker.id, explain(str(answer)))
+        return _refused_result(worker.id, explain_error(str(answer)))
     if answer == b"gone":
         return ActionResult(id=worker.id, outcome=Outcome.GONE)
     if answer == b"embedded":
-        return _refused(worker.id, "it runs inside another process and takes no signals")
+        return _refused_result(worker.id, "it runs inside another process and takes no signals")
     return ActionResult(
         id=worker.id, outcome=Outcome.DONE, detail="it is asked, and obeys at its next beat, in 5 to 20 s"
     )
@@ -67,12 +67,12 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionRes
     if schedule.kind == CRON:
         record = f"{space}{keys.CRON_JOB}{name}"
         if action is Action.TRIGGER:
-            return _fire(source, space, schedule, record)
+            return _fire_schedule(source, space, schedule, record)
         return _enable_cron(source, schedule, record, on=action is Action.RESUME_SCHEDULE)
     if schedule.kind != SCHEDULER_KIND:
-        return _refused(schedule.id, f"a schedule of {schedule.kind} is not known here")
+        return _refused_result(schedule.id, f"a schedule of {schedule.kind} is not known here")
     if action is Action.TRIGGER:
-        return _refused(schedule.id, ONLY_THE_APP)
+        return _refused_result(schedule.id, ONLY_THE_APP)
     return _enable_scheduler(source, space, schedule, name, on=action is Action.RESUME_SCHEDULE)
 
 
@@ -80,7 +80,7 @@ def _enable_cron(source: Source, schedule: Schedule, record: str, *, on: bool) -
     (status,) = short_fields(source, [(record, "status")], DECODE_LIMIT_BYTES)
     wanted = "enabled" if on else "disabled"
     arguments = ["status", status if isinstance(status, bytes) else "", wanted, "klass"]
-    return _told(schedule, _run(source, "setfield", [record, record], arguments))
+    return _result_from_reply(schedule, _run_script(source, "setfield", [record, record], arguments))
 
 
 def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str, *, on: bool) -> ActionResult:
@@ -88,44 +88,50 @@ def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str,
     (old,) = short_fields(source, [(states, name)], DECODE_LIMIT_BYTES)
     raw = old if isinstance(old, bytes) else None
     new = json.dumps({**loads_dict(raw), "enabled": on}, ensure_ascii=False, separators=(",", ":"))
-    return _told(schedule, _run(source, "setfield", [states, f"{space}schedules"], [name, raw or "", new, name]))
+    return _result_from_reply(
+        schedule, _run_script(source, "setfield", [states, f"{space}schedules"], [name, raw or "", new, name])
+    )
 
 
-def _fire(source: Source, space: str, schedule: Schedule, record: str) -> ActionResult:
+def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) -> ActionResult:
     """One run of a sidekiq-cron schedule, from the message that the app left of it."""
     found = short_fields(
         source, [(record, name) for name in ("message", "active_job", "date_as_argument")], DECODE_LIMIT_BYTES
     )
     refusal = next((reply for reply in found if isinstance(reply, ResponseError)), None)
     if refusal is not None:
-        return _refused(schedule.id, explain(str(refusal)))
+        return _refused_result(schedule.id, explain_error(str(refusal)))
     message, active_job, dated = found
     if message is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     if any(flag is not None and _TRUE.match(flag) for flag in (active_job, dated)):
-        return _refused(schedule.id, "the app makes its arguments anew for each run: trigger it there")
+        return _refused_result(schedule.id, "the app makes its arguments anew for each run: trigger it there")
     try:
         # Without `retry` the class was unknown when this was written, and may be one of Active Job.
-        if "retry" not in payload_edit.readable(message):
-            return _refused(schedule.id, ONLY_THE_APP)
+        if "retry" not in payload_edit.decode_fields(message):
+            return _refused_result(schedule.id, ONLY_THE_APP)
         push = payload_edit.of_message(message, payload_edit.DEFAULT_QUEUE, source.now_s())
     except payload_edit.MalformedEntry as exc:
-        return _refused(schedule.id, str(exc))
+        return _refused_result(schedule.id, str(exc))
     names = [record, f"{space}{keys.QUEUE}{push.queue}", f"{space}queues"]
-    return _told(schedule, _run(source, "fire", names, [message, push.queue, push.payload]), push.jid)
+    return _result_from_reply(
+        schedule, _run_script(source, "fire", names, [message, push.queue, push.payload]), push.jid
+    )
 
 
-def _told(schedule: Schedule, reply: Reply, new_id: str | None = None) -> ActionResult:
+def _result_from_reply(schedule: Schedule, reply: Reply, new_id: str | None = None) -> ActionResult:
     if not isinstance(reply, int):
-        return _refused(schedule.id, explain(str(reply) if isinstance(reply, Exception) else reply.decode()))
+        return _refused_result(
+            schedule.id, explain_error(str(reply) if isinstance(reply, Exception) else reply.decode())
+        )
     outcome = OUTCOMES[reply]
     return ActionResult(id=schedule.id, outcome=outcome, new_id=new_id if outcome is Outcome.DONE else None)
 
 
-def _run(source: Source, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> Reply:
+def _run_script(source: Source, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> Reply:
     """The reply to one script, an error as a value."""
-    return source.batch([("EVAL", keys.script(script, "writing"), len(names), *names, *arguments)])[0]
+    return source.batch([("EVAL", keys.load_script(script, "writing"), len(names), *names, *arguments)])[0]
 
 
-def _refused(name: str, detail: str) -> ActionResult:
+def _refused_result(name: str, detail: str) -> ActionResult:
     return ActionResult(id=name, outcome=Outcome.REFUSED, detail=detail)
