@@ -32,7 +32,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
     backend.own = own
     actions = ActionService(lambda *_: backend, Trash(Store(own), 2**20), AuditLog(own))
     actor = Actor(name="anna", role="admin")
-    delete, read = backend.delete, Source._read
+    delete, read = backend.delete_jobs, Source._read
     try:
         ref = the_queue(backend)
         before = redis_client.dbsize()

@@ -44,7 +44,7 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
         picks = [JobRef(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs]
         assert len(picks) == JOBS
         taken = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
-        assert {one.outcome for one in backend.delete(ref, State.WAITING, taken)} == {Outcome.DONE}
+        assert {one.outcome for one in backend.delete_jobs(ref, State.WAITING, taken)} == {Outcome.DONE}
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()
         noted = own_keys(redis_client, PREFIX)
         assert bool(noted) == (library not in ("bullmq",)), noted
@@ -74,7 +74,7 @@ def the_queue(backend: Any) -> QueueRef:
 
     cursor, found = None, {}
     while True:
-        step = backend.discover(cursor, Budget(100, 5.0))
+        step = backend.discover_queues(cursor, Budget(100, 5.0))
         found |= {ref.key: ref for ref in step.found if ref.name == bulk.QUEUE}
         if step.complete:
             (ref,) = found.values()

@@ -176,7 +176,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     assert store.may_sample("other settings", 3600.0)  # for as long as the test needs the key
     store.share("other settings", snapshot, sampler.history)
     extension = client.application.extensions[EXTENSION]
-    alert = extension.desk.now().firing[0]
+    alert = extension.desk.list_alerts().firing[0]
     extension.desk.acknowledge(alert.state.fp, episode=alert.state.episode, by="anna")
     extension.desk.keep_silence(extension.desk.draft_silence(for_s=3600, by="anna", queue="nobody"))
     extension.desk.test_fire("ops", by="anna")

@@ -294,7 +294,7 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
     for library, queue in (("bullmq", "mails"), ("rq", "cash"), ("celery", "*"), ("sidekiq", "*")):
         backend = here.backend("main", library)
         ref = here.queue("main", library, queue).ref
-        texts = texts_of(backend.window(ref, JobQuery(state=State.DEAD)).rows, time.time())
+        texts = texts_of(backend.search_page(ref, JobQuery(state=State.DEAD)).rows, time.time())
         assert any(SEEN in text for text in texts)
         about = msgspec.structs.replace(note(), top_errors=texts, detail=seeds.text())
         messages.append(build_message("m", "firing", [about], PageLinks("https://q.example.com"), "ops"))

@@ -119,7 +119,7 @@ def test_a_queue_that_cannot_be_read_is_named_beside_what_all_others_tell(
     fill(redis_client)
     client = make_app(dlq_queues=["bad"]).test_client()
     wait_until(lambda: client.get("/api/v1/queues").get_json()["total"] >= 5, what="all queues")
-    with failing(monkeypatch, BROKEN[name], "window", "sift", "picks", "jobs", "job"):
+    with failing(monkeypatch, BROKEN[name], "search_page", "scan_matches", "list_job_refs", "list_jobs", "read_job"):
         told = "could not be read: Odd; the log has the details"
         found = client.get("/api/v1/search?q=needle").get_json()
         assert ("b1", "good") in {(job["id"], job["queue"]) for job in found["jobs"]}
@@ -155,7 +155,7 @@ def test_a_queue_without_figures_is_sampled_beside_all_others(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fill(redis_client)
-    with failing(monkeypatch, BROKEN[name], "stats_again", "flow"):
+    with failing(monkeypatch, BROKEN[name], "refresh_stats", "read_flow"):
         client = make_app().test_client()
 
         def told() -> bool:
@@ -284,7 +284,7 @@ def test_bulk_work_on_a_group_names_what_it_could_not_read(
             lambda: (work := client.get(url).get_json())["state"] in ("done", "failed") and work, what="the end"
         )
 
-    with failing(monkeypatch, BullMQ, "window", "picks", "jobs"):
+    with failing(monkeypatch, BullMQ, "search_page", "list_job_refs", "list_jobs"):
         answer = client.post("/api/v1/bulk", json=spec, headers=SAME)
         assert answer.status_code == 201, answer.get_json()
         work = ended(answer.get_json()["bulk_id"])

@@ -577,7 +577,7 @@ def _balance_flows(
 
 
 def _as_before(answer: _FlowFindings, known: QueueMemory, anchor: float, retried_at: float) -> bool:
-    """Whether `_balance_flows` would make of a queue in which nothing ended just what is known of it, and nothing else."""
+    """Whether `_balance_flows` would return for a queue in which nothing ended just what is known of it."""
     return (
         answer.counts is known.counts
         and answer.next_job == known.next_job

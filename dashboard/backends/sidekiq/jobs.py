@@ -111,7 +111,8 @@ def scan_matches(
 def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
     """The jobs of a page by id and stamp, in the order of `list_jobs`; without those that were too much to read.
 
-    Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as `list_jobs`.
+    Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as
+    `list_jobs`.
     """
     place = keys.location_of(ref)
     _check_query(place, query)

@@ -31,8 +31,8 @@ def keeper(source: Source, redis_client: redis.Redis) -> Iterator[ResultIndex]:
     found = ResultIndex(source, source, source, "main")
     found.prefixes = ("",)
     wait_until(lambda: found.listener.connected, what="the feed")
-    wait_until(lambda: found.tend() or found._cursor is None, what="the look through the records")
-    found.tend()
+    wait_until(lambda: found.maintain() or found._cursor is None, what="the look through the records")
+    found.maintain()
     found.ended = index.EndedTasks()
     yield found
     found.close()
@@ -156,7 +156,8 @@ def test_one_store_and_one_name_do_not_mix_two_servers(server: EmbeddedRedis, re
             ref = next(each for each in search(backend) if each.shared)
             shared.append(ref)
             wait_until(
-                lambda backend=backend, ref=ref: backend.tend() or backend.list_jobs(ref, dead).total, what="the record"
+                lambda backend=backend, ref=ref: backend.maintain() or backend.list_jobs(ref, dead).total,
+                what="the record",
             )
         listed = [
             [job.id for job in backend.list_jobs(ref, dead).jobs]

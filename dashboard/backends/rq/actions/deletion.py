@@ -59,7 +59,9 @@ class _DeletedJob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
 def backup_jobs(
     source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
-    """As the contract says. Cost: 1 round trip for each few MiB; for jobs of a waiting line those of `locate_jobs` more.
+    """As the contract says.
+
+    Cost: 1 round trip for each few MiB; for waiting jobs those of `locate_jobs` more.
 
     Where few jobs do not stand in their list, those of `check_missing` and 1 more.
     """
