@@ -58,7 +58,7 @@ def start_checker(
     top = TopErrors(here.backend)
 
     def top_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
-        return top.of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
+        return top.top_errors_of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
 
     alerts = AlertRuntime(settings, store, holder, errors_of=top_errors) if settings.alerts == "on" else None
     leadership = Leadership(store, holder)

@@ -153,7 +153,7 @@ def _lateness_problem(look: TickInputs, interval_s: float) -> str | None:
 
 def _are_same_sources(store: SnapshotStore, here: MonitoredSources) -> bool:
     """Whether what was published last is of the same servers under the same names. Cost: 1 round trip."""
-    published, _ = store.read(with_history=False)
+    published, _ = store.read_published(with_history=False)
     addresses = {source.name: source.address for source in published.sources} if published else {}
     return addresses == {source.name: source.address for source in here.sources.values()}
 

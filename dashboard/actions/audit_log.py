@@ -89,22 +89,22 @@ class AuditLog:
         self._own = own
         self._store = Store(own)
 
-    def asked(self, event: AuditEvent) -> None:
+    def log_intent(self, event: AuditEvent) -> None:
         """Note in the log that an act is about to happen, so that one that kills the process is known too."""
-        log.info("asked %s", msgspec.json.encode(_clean(event).public()).decode())
+        log.info("asked %s", msgspec.json.encode(_clean_event(event).public()).decode())
 
-    def done(self, event: AuditEvent) -> None:
+    def record_event(self, event: AuditEvent) -> None:
         """Note what came of an act, in the log and in the stream. Never raises. Cost: 1 round trip."""
         _log_done(event)
         try:
-            self._store.script(_ADD, (AUDIT,), MAX_EVENTS, encode_event(event))
+            self._store.run_script(_ADD, (AUDIT,), MAX_EVENTS, encode_event(event))
         except (QueuedeckError, ResponseError) as exc:
             own_log.warning("an act could not be kept in the audit stream: %s", exc)
 
-    def events(self, *, count: int = 100, before: str | None = None) -> list[AuditEvent]:
+    def list_events(self, *, count: int = 100, before: str | None = None) -> list[AuditEvent]:
         """The newest events first; `before` = the id of the last one seen. Raises BackendUnavailable. 1 round trip."""
         end = f"({before}" if before else "+"
-        (reply,) = self._store.ask(("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000)))
+        (reply,) = self._store.read_keys(("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000)))
         events = []
         for entry_id, fields in reply or ():
             try:
@@ -117,7 +117,7 @@ class AuditLog:
 
 def encode_event(event: AuditEvent) -> bytes:
     """The event as the stream holds it: the argument of RECORD."""
-    return msgspec.json.encode(_clean(event))
+    return msgspec.json.encode(_clean_event(event))
 
 
 def log_recorded(event: AuditEvent, *, kept: bool) -> None:
@@ -128,10 +128,10 @@ def log_recorded(event: AuditEvent, *, kept: bool) -> None:
 
 
 def _log_done(event: AuditEvent) -> None:
-    log.info("done %s", msgspec.json.encode(_clean(event).public()).decode())
+    log.info("done %s", msgspec.json.encode(_clean_event(event).public()).decode())
 
 
-def event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> AuditEvent:
+def build_event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> AuditEvent:
     """An Event of now. `count` is the number of ids unless it is given."""
     listed = tuple(ids)
     fields.setdefault("count", len(listed))
@@ -146,12 +146,12 @@ def event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) 
     )
 
 
-def outcomes(acted: Sequence[ActionResult]) -> dict[str, int]:
+def count_outcomes(acted: Sequence[ActionResult]) -> dict[str, int]:
     """How many things ended how, in no order."""
     return dict(Counter(each.outcome.value for each in acted))
 
 
-def _clean(found: AuditEvent) -> AuditEvent:
+def _clean_event(found: AuditEvent) -> AuditEvent:
     """The event with text that JSON can hold: ids and names may have any bytes."""
 
     def text(value: str | None, limit: int = MAX_ID) -> str | None:

@@ -107,7 +107,7 @@ class ActionService:
         backend = self._backend_of(ref.source, ref.backend)
         check_offered(backend, ref, state, action)
         batch = new_batch() if action is Action.DELETE else None
-        event = audit_log.event(
+        event = audit_log.build_event(
             actor,
             action.value,
             ids=[pick.id for pick in picks],
@@ -118,20 +118,20 @@ class ActionService:
             reason=reason,
             batch=None if for_good else batch,
         )
-        self.record.asked(event)
+        self.record.log_intent(event)
         try:
-            acted = self.step(backend, ref, state, action, picks, wishes, batch, actor.name, for_good=for_good)
+            acted = self.run_batch(backend, ref, state, action, picks, wishes, batch, actor.name, for_good=for_good)
         except OutcomeUnknown as exc:
-            self.record.done(_with(event, {"unknown": len(picks)}, f"{exc.message} {exc.hint}"))
+            self.record.record_event(_with_outcomes(event, {"unknown": len(picks)}, f"{exc.message} {exc.hint}"))
             raise
         except QueuedeckError as exc:
-            self.record.done(_with(event, {}, exc.message))
+            self.record.record_event(_with_outcomes(event, {}, exc.message))
             raise
-        self.record.done(_with(event, audit_log.outcomes(acted), _first_detail(acted)))
+        self.record.record_event(_with_outcomes(event, audit_log.count_outcomes(acted), _first_detail(acted)))
         kept = batch if batch and not for_good and any(each.outcome is Outcome.DONE for each in acted) else None
         return ActionReport(tuple(acted), kept)
 
-    def step(
+    def run_batch(
         self,
         backend: Backend,
         ref: QueueRef,
@@ -147,7 +147,7 @@ class ActionService:
         """One batch of an act, not recorded: for bulk work, which records as a whole. One Acted per pick, in order."""
         if action is Action.DELETE:
             assert batch is not None
-            acted = self._delete(backend, ref, state, picks, batch, who, for_good=for_good)
+            acted = self._delete_jobs(backend, ref, state, picks, batch, who, for_good=for_good)
         else:
             assert state is not None  # nothing else is offered for what stands in no list
             acted = backend.act_on_jobs(ref, action, state, picks, wishes)
@@ -155,7 +155,7 @@ class ActionService:
             self._left(ref, state, [each.id for each in acted if each.outcome in (Outcome.DONE, Outcome.GONE)])
         return acted
 
-    def _delete(
+    def _delete_jobs(
         self,
         backend: Backend,
         ref: QueueRef,
@@ -175,7 +175,7 @@ class ActionService:
                 ]
                 kept = [each for each in taken if isinstance(each, JobBackup)]
             about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
-            if not self.bin.put(batch, about, kept):
+            if not self.bin.store_batch(batch, about, kept):
                 raise Conflict(
                     "The bin has no room for these jobs, so they could not be put back.",
                     hint="Delete them for good, or wait: the bin forgets jobs after 24 hours.",
@@ -203,28 +203,30 @@ class ActionService:
         )
         deleted = {each.id: each for each in delete(kept)} if kept else {}
         if not for_good:
-            self.bin.drop(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
+            self.bin.drop_jobs(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
             gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
-            before = self.bin.holds(batch, gone)
+            before = self.bin.held_ids(batch, gone)
             taken = [
                 ActionResult(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
                 for each in taken
             ]
         return [deleted[each.id] if isinstance(each, JobBackup) else each for each in taken]
 
-    def undo(self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None) -> ActionReport:
+    def undo_batch(
+        self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None
+    ) -> ActionReport:
         """Put back the jobs of a batch, which bulk work `bulk_id` deleted, if any, and record it.
 
         Raises NotFound when there are none any more, Conflict where its source is another server here, or not
         watched. Bounded by the bin's cap.
         """
-        about, count = self.bin.about(batch)
+        about, count = self.bin.describe_batch(batch)
         try:
             backend = self._backend_of(about.ref.source, about.ref.backend)
         except NotFound as exc:  # as such it would mean that nothing is left to undo
             raise Conflict(exc.message, hint="Undo it in the dashboard that watches it.") from exc
         check_server(backend, about.server)
-        event = audit_log.event(
+        event = audit_log.build_event(
             actor,
             "undo",
             source=about.ref.source,
@@ -236,12 +238,12 @@ class ActionService:
             bulk_id=bulk_id,
             batch=batch,
         )
-        self.record.asked(event)
+        self.record.log_intent(event)
         acted: list[ActionResult] = []
         detail: str | None = "It failed in a way that was not foreseen; the log has the details."
         try:
             for kept in self._all_of(batch):
-                acted += self._restore(backend, about.ref, about.place, batch, kept)
+                acted += self._restore_jobs(backend, about.ref, about.place, batch, kept)
             detail = _first_detail(acted)
         except QueuedeckError as exc:
             detail = exc.message
@@ -249,7 +251,7 @@ class ActionService:
         finally:
             self._changed()
             event = replace(event, ids=tuple(each.id for each in acted[: audit_log.MAX_IDS]))
-            self.record.done(_with(event, audit_log.outcomes(acted), detail))
+            self.record.record_event(_with_outcomes(event, audit_log.count_outcomes(acted), detail))
         return ActionReport(tuple(acted))
 
     def step_back(
@@ -260,9 +262,9 @@ class ActionService:
         `repeated`: a process may have done this and have been killed before it said so; what is back already is done.
         """
         acted: list[ActionResult] = []
-        for portion in self.bin.get(batch, ids):
+        for portion in self.bin.read_backups(batch, ids):
             kept = [each for each in portion if isinstance(each, JobBackup)]
-            back = iter(self._restore(backend, ref, state, batch, kept) if kept else ())
+            back = iter(self._restore_jobs(backend, ref, state, batch, kept) if kept else ())
             acted += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
         self._changed()
         if repeated:
@@ -274,18 +276,18 @@ class ActionService:
             ]
         return acted
 
-    def _restore(
+    def _restore_jobs(
         self, backend: Backend, ref: QueueRef, state: State, batch: str, kept: Sequence[JobBackup]
     ) -> list[ActionResult]:
         acted = backend.restore_jobs(ref, state, kept)
         back = {each.id for each in acted if each.outcome is Outcome.DONE or each.again}
-        self.bin.drop(batch, [job for job in kept if job.id in back])
+        self.bin.drop_jobs(batch, [job for job in kept if job.id in back])
         return acted
 
     def _all_of(self, batch: str) -> Iterator[list[JobBackup]]:
         cursor = 0
         while True:
-            kept, cursor = self.bin.page(batch, cursor)
+            kept, cursor = self.bin.read_page(batch, cursor)
             if kept:
                 yield kept
             if cursor == 0:
@@ -308,7 +310,7 @@ class ActionService:
                     return acted
             return ActionResult(id=queue.name, outcome=Outcome.REFUSED, detail="It did not come to an end; try again.")
 
-        return self._one(actor, action, work, queue.source, queue.backend, queue.name, reason)
+        return self._act_on_one(actor, action, work, queue.source, queue.backend, queue.name, reason)
 
     def on_schedule(
         self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None
@@ -319,7 +321,7 @@ class ActionService:
             raise Unsupported(
                 backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a schedule.")
             )
-        return self._one(
+        return self._act_on_one(
             actor,
             action,
             lambda: backend.act_on_schedule(schedule, action),
@@ -337,7 +339,7 @@ class ActionService:
             raise Unsupported(
                 backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a worker.")
             )
-        return self._one(
+        return self._act_on_one(
             actor,
             action,
             lambda: backend.act_on_worker(worker, action),
@@ -348,7 +350,7 @@ class ActionService:
             worker.id,
         )
 
-    def _one(
+    def _act_on_one(
         self,
         actor: Actor,
         action: Action,
@@ -359,7 +361,7 @@ class ActionService:
         reason: str | None,
         thing: str | None = None,
     ) -> ActionResult:
-        event = audit_log.event(
+        event = audit_log.build_event(
             actor,
             action.value,
             ids=[thing] if thing else [],
@@ -369,13 +371,13 @@ class ActionService:
             queue=queue,
             reason=reason,
         )
-        self.record.asked(event)
+        self.record.log_intent(event)
         try:
             acted = work()
         except QueuedeckError as exc:
-            self.record.done(_with(event, {}, exc.message))
+            self.record.record_event(_with_outcomes(event, {}, exc.message))
             raise
-        self.record.done(_with(event, audit_log.outcomes([acted]), acted.detail))
+        self.record.record_event(_with_outcomes(event, audit_log.count_outcomes([acted]), acted.detail))
         return acted
 
 
@@ -399,7 +401,7 @@ def _not_in_bin(job_id: str) -> ActionResult:
     return ActionResult(id=job_id, outcome=Outcome.GONE, detail="It is not in the bin any more.")
 
 
-def _with(event: audit_log.AuditEvent, outcomes: dict[str, int], detail: str | None) -> audit_log.AuditEvent:
+def _with_outcomes(event: audit_log.AuditEvent, outcomes: dict[str, int], detail: str | None) -> audit_log.AuditEvent:
     return replace(event, outcomes=outcomes, detail=detail)
 
 

@@ -109,12 +109,12 @@ class Trash:
     def room_bytes(self) -> int:
         """How much still fits. Raises BackendUnavailable. Cost: 1 round trip."""
         now = int(now_s())
-        sizes, old = self._store.ask(("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now))
+        sizes, old = self._store.read_keys(("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now))
         sizes, gone = sizes or [], set(old or ())
-        used = sum(_size(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
+        used = sum(_parse_size(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
         return max(0, self._cap_bytes - used)
 
-    def put(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
+    def store_batch(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
         """Keep jobs in a batch; False when they do not fit, and none is kept. Cost: 1 round trip for each 1 MiB."""
         portion: list[JobBackup] = []
         before: list[JobBackup] = []
@@ -123,44 +123,44 @@ class Trash:
             if job.blob is None:
                 continue
             if portion and size + len(job.blob) > PUT_BYTES:
-                if not self._put(batch, about, portion):
-                    self.drop(batch, before)
+                if not self._store_batch(batch, about, portion):
+                    self.drop_jobs(batch, before)
                     return False
                 before += portion
                 portion, size = [], 0
             portion.append(job)
             size += len(job.blob)
-        if portion and not self._put(batch, about, portion):
-            self.drop(batch, before)
+        if portion and not self._store_batch(batch, about, portion):
+            self.drop_jobs(batch, before)
             return False
         return True
 
-    def _put(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
+    def _store_batch(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
         arguments: list[str | bytes] = []
         size = 0
         for job in kept:
-            value = msgspec.msgpack.encode(_entry(job))
-            arguments += [_field(job.id), value]
+            value = msgspec.msgpack.encode(_encode_backup(job))
+            arguments += [_field_of(job.id), value]
             size += len(value) + len(job.id) + ENTRY_BYTES
         head = (int(now_s()), KEEP_S, self._cap_bytes, batch, pack(about), MAX_BATCHES, size)
-        return bool(self._store.script(_PUT, (BIN, SIZES, _key(batch)), *head, *arguments))
+        return bool(self._store.run_script(_PUT, (BIN, SIZES, _batch_key(batch)), *head, *arguments))
 
-    def drop(self, batch: str, kept: Iterable[JobBackup]) -> None:
+    def drop_jobs(self, batch: str, kept: Iterable[JobBackup]) -> None:
         """Forget jobs that were not deleted, or are back. Cost: 1 round trip, none for no jobs."""
-        fields = [_field(job.id) for job in kept if job.blob is not None]
+        fields = [_field_of(job.id) for job in kept if job.blob is not None]
         if fields:
-            self._store.script(_DROP, (BIN, SIZES, _key(batch)), batch, *fields)
+            self._store.run_script(_DROP, (BIN, SIZES, _batch_key(batch)), batch, *fields)
 
-    def holds(self, batch: str, ids: Sequence[str]) -> set[str]:
+    def held_ids(self, batch: str, ids: Sequence[str]) -> set[str]:
         """Those of `ids` that the batch holds. Cost: 1 round trip."""
         if not ids:
             return set()
-        replies = self._store.ask(*(("HEXISTS", _key(batch), _field(each)) for each in ids))
+        replies = self._store.read_keys(*(("HEXISTS", _batch_key(batch), _field_of(each)) for each in ids))
         return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
 
-    def about(self, batch: str) -> tuple[DeletedBatch, int]:
+    def describe_batch(self, batch: str) -> tuple[DeletedBatch, int]:
         """(whose jobs a batch holds, how many are left). Raises NotFound. Cost: 1 round trip."""
-        meta, size = self._store.ask(("HGET", _key(batch), ""), ("HLEN", _key(batch)))
+        meta, size = self._store.read_keys(("HGET", _batch_key(batch), ""), ("HLEN", _batch_key(batch)))
         about = unpack(meta, DeletedBatch)
         if about is None or not isinstance(size, int):
             raise NotFound(
@@ -169,16 +169,16 @@ class Trash:
             )
         return about, size - 1
 
-    def newest(self, count: int) -> list[tuple[str, DeletedBatch, int, float]]:
+    def list_batches(self, count: int) -> list[tuple[str, DeletedBatch, int, float]]:
         """(batch, whose jobs it holds, how many are left, when it is forgotten), what was deleted last first.
 
         At most `count`. Raises BackendUnavailable. Cost: 2 round trips.
         """
-        (flat,) = self._store.ask(("ZREVRANGE", BIN, 0, count - 1, "WITHSCORES"))
+        (flat,) = self._store.read_keys(("ZREVRANGE", BIN, 0, count - 1, "WITHSCORES"))
         flat = flat or []
         names = [raw.decode("ascii", "replace") for raw in flat[::2]]
-        replies = self._store.ask(
-            *(each for name in names for each in (("HGET", _key(name), ""), ("HLEN", _key(name))))
+        replies = self._store.read_keys(
+            *(each for name in names for each in (("HGET", _batch_key(name), ""), ("HLEN", _batch_key(name))))
         )
         found = []
         for name, until, meta, size in zip(names, flat[1::2], replies[::2], replies[1::2], strict=True):
@@ -188,58 +188,58 @@ class Trash:
         # Their ends are whole seconds, in which several may have been deleted.
         return sorted(found, key=lambda each: (each[3], each[1].at), reverse=True)
 
-    def left(self, batches: Sequence[str]) -> dict[str, int]:
+    def count_left(self, batches: Sequence[str]) -> dict[str, int]:
         """How many jobs each of the batches still holds; none for one that is gone. Cost: 1 round trip."""
-        sizes = self._store.ask(*(("HLEN", _key(batch)) for batch in batches))
+        sizes = self._store.read_keys(*(("HLEN", _batch_key(batch)) for batch in batches))
         return {
             batch: size - 1 for batch, size in zip(batches, sizes, strict=True) if isinstance(size, int) and size > 1
         }
 
-    def small(self, batches: Sequence[str]) -> bool:
+    def is_small(self, batches: Sequence[str]) -> bool:
         """Whether the jobs that the batches still hold may be put back within one request. Cost: 1 round trip."""
         counts_of, sizes_of = (
-            [("HLEN", _key(batch)) for batch in batches],
+            [("HLEN", _batch_key(batch)) for batch in batches],
             [("HGET", SIZES, batch) for batch in batches],
         )
-        replies = self._store.ask(*counts_of, *sizes_of)
+        replies = self._store.read_keys(*counts_of, *sizes_of)
         counts, sizes = replies[: len(batches)], replies[len(batches) :]
         jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
-        return jobs <= AT_ONCE_JOBS and sum(_size(size) for size in sizes) <= AT_ONCE_BYTES
+        return jobs <= AT_ONCE_JOBS and sum(_parse_size(size) for size in sizes) <= AT_ONCE_BYTES
 
-    def get(self, batch: str, ids: Sequence[str]) -> Iterator[list[JobBackup | str]]:
+    def read_backups(self, batch: str, ids: Sequence[str]) -> Iterator[list[JobBackup | str]]:
         """Jobs of a batch, the id alone of one that it does not hold (any more); in order, by portions of PUT_BYTES.
 
         Cost: 1 round trip, and 1 for each portion.
         """
-        sizes = self._store.ask(*(("HSTRLEN", _key(batch), _field(each)) for each in ids))
+        sizes = self._store.read_keys(*(("HSTRLEN", _batch_key(batch), _field_of(each)) for each in ids))
         portion: list[str] = []
         size = 0
         for job_id, length in zip(ids, sizes, strict=True):
             more = length if isinstance(length, int) else 0
             if portion and size + more > PUT_BYTES:
-                yield self._get(batch, portion)
+                yield self._read_backups(batch, portion)
                 portion, size = [], 0
             portion.append(job_id)
             size += more
         if portion:
-            yield self._get(batch, portion)
+            yield self._read_backups(batch, portion)
 
-    def _get(self, batch: str, ids: Sequence[str]) -> list[JobBackup | str]:
-        (values,) = self._store.ask(("HMGET", _key(batch), *(_field(each) for each in ids)))
+    def _read_backups(self, batch: str, ids: Sequence[str]) -> list[JobBackup | str]:
+        (values,) = self._store.read_keys(("HMGET", _batch_key(batch), *(_field_of(each) for each in ids)))
         found: list[JobBackup | str] = []
         for job_id, value in zip(ids, values or [None] * len(ids), strict=True):
-            kept = None if value is None else _kept(_field(job_id), value)
+            kept = None if value is None else _decode_backup(_field_of(job_id), value)
             found.append(kept or job_id)
         return found
 
-    def page(self, batch: str, cursor: int) -> tuple[list[JobBackup], int]:
+    def read_page(self, batch: str, cursor: int) -> tuple[list[JobBackup], int]:
         """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
-        (reply,) = self._store.ask(("HSCAN", _key(batch), cursor, "COUNT", PAGE))
+        (reply,) = self._store.read_keys(("HSCAN", _batch_key(batch), cursor, "COUNT", PAGE))
         following, flat = reply or (0, [])
         kept = []
         for field, value in zip(flat[::2], flat[1::2], strict=True):
             if field:
-                kept.append(_kept(field, value))
+                kept.append(_decode_backup(field, value))
         return [job for job in kept if job], int(following)
 
 
@@ -260,42 +260,42 @@ def is_batch(text: str) -> bool:
     return 1 <= len(text) <= 40 and text.isalnum()
 
 
-def _key(batch: str) -> str:
+def _batch_key(batch: str) -> str:
     return f"{BIN}:{batch}"
 
 
-def _field(job_id: str) -> bytes:
+def _field_of(job_id: str) -> bytes:
     return job_id.encode("utf-8", "surrogateescape")
 
 
-def _entry(job: JobBackup) -> list[Any]:
-    return [_raw(job.stamp), job.blob, job.size_bytes, _raw(job.name)]
+def _encode_backup(job: JobBackup) -> list[Any]:
+    return [_to_bytes(job.stamp), job.blob, job.size_bytes, _to_bytes(job.name)]
 
 
-def _kept(field: bytes, value: bytes) -> JobBackup | None:
+def _decode_backup(field: bytes, value: bytes) -> JobBackup | None:
     try:
         stamp, blob, size, name = msgspec.msgpack.decode(value)
         if not isinstance(blob, bytes):
             return None
         return JobBackup(
             id=field.decode("utf-8", "surrogateescape"),
-            stamp=_text(stamp),
+            stamp=_to_text(stamp),
             blob=blob,
             size_bytes=int(size),
-            name=_text(name),
+            name=_to_text(name),
         )
     except (msgspec.DecodeError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
-def _size(raw: Any) -> int:
+def _parse_size(raw: Any) -> int:
     """Bytes as counted; 0 for what is no number of them."""
     return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
 
 
-def _raw(text: str | None) -> bytes | None:
+def _to_bytes(text: str | None) -> bytes | None:
     return None if text is None else text.encode("utf-8", "surrogateescape")
 
 
-def _text(raw: bytes | None) -> str | None:
+def _to_text(raw: bytes | None) -> str | None:
     return None if raw is None else raw.decode("utf-8", "surrogateescape")

@@ -159,7 +159,7 @@ class RuleEditor:
             raise build_ownership_conflict()
 
     def _stored_rules(self) -> bytes:
-        (stored,) = self._store.ask(("GET", keys.RULES))
+        (stored,) = self._store.read_keys(("GET", keys.RULES))
         return stored if isinstance(stored, bytes) else b""
 
     def _replace_rules(self, expected: bytes, page: StoredRules) -> bool:
@@ -170,5 +170,7 @@ class RuleEditor:
                 f"Rules are limited to {keys.MAX_RULES_BYTES} bytes in total. Move some to the settings file."
             )
         return bool(
-            self._store.script(_REPLACE_RULES, (keys.RULES,), expected, encoded, int(bool(unreadable_ids(expected))))
+            self._store.run_script(
+                _REPLACE_RULES, (keys.RULES,), expected, encoded, int(bool(unreadable_ids(expected)))
+            )
         )

@@ -238,7 +238,7 @@ class AlertService:
         """Episodes, the newest first. Cost: 1 round trip."""
         if self.ownership_conflict is not None:
             return ()
-        (rows,) = self._store.ask(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
+        (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
         found: dict[str, dict[str, HistoryEntry]] = {}
         for raw in _stream_values(rows):
             entry = unpack(raw, HistoryEntry)
@@ -363,7 +363,7 @@ class AlertService:
     def _store_silence(self, silence: Silence, *, replace: bool) -> bool:
         body = msgspec.json.encode(silence)
         return bool(
-            self._store.script(_STORE_SILENCE, (keys.SILENCES,), silence.id, body, keys.MAX_SILENCES, int(replace))
+            self._store.run_script(_STORE_SILENCE, (keys.SILENCES,), silence.id, body, keys.MAX_SILENCES, int(replace))
         )
 
     def acknowledge_alert(self, fp: str, *, episode: str, by: str, comment: str = "") -> Alert:
@@ -375,7 +375,7 @@ class AlertService:
                 "That incident has ended; the alert is firing again. Reload the page and acknowledge the new one."
             )
         ack = Acknowledgement(episode=alert.state.episode, by=by[:300], at=self._store_time(), comment=comment[:300])
-        if not self._store.script(_STORE_ACK, (keys.ACKS, keys.instance_key(fp)), fp, msgspec.json.encode(ack)):
+        if not self._store.run_script(_STORE_ACK, (keys.ACKS, keys.instance_key(fp)), fp, msgspec.json.encode(ack)):
             raise NotFound("This alert is not firing any more.")
         return Alert(alert.state, ack, alert.silence, alert.silenced_until)
 
@@ -401,7 +401,7 @@ class AlertService:
             state = alert.state
             if state.fp in wanted and wanted[state.fp] == state.episode:
                 ack = Acknowledgement(episode=state.episode, by=by[:300], at=board.at, comment=comment[:300])
-                if self._store.script(
+                if self._store.run_script(
                     _STORE_ACK, (keys.ACKS, keys.instance_key(state.fp)), state.fp, msgspec.json.encode(ack)
                 ):
                     noted.append(state.fp)
@@ -410,7 +410,7 @@ class AlertService:
     def withdraw_acknowledgement(self, fp: str) -> None:
         """Take an acknowledgement back. Raises Conflict. Cost: 1 round trip."""
         self._check_ownership()
-        self._store.script(_WITHDRAW, (keys.ACKS,), fp)
+        self._store.run_script(_WITHDRAW, (keys.ACKS,), fp)
 
     # Messages
 
@@ -419,7 +419,7 @@ class AlertService:
         if self.ownership_conflict is not None:
             return ()
         found = []
-        (rows,) = self._store.ask(("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS)))
+        (rows,) = self._store.read_keys(("XREVRANGE", keys.SENT, "+", "-", "COUNT", min(most, MAX_ROWS)))
         for raw in _stream_values(rows):
             try:
                 found.append(msgspec.json.decode(raw, type=DeliveryAttempt))
@@ -431,9 +431,9 @@ class AlertService:
         """Messages given up, the newest first. Cost: 2 round trips."""
         if self.ownership_conflict is not None:
             return ()
-        (names,) = self._store.ask(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
+        (names,) = self._store.read_keys(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
         pairs = list(zip(names[::2], names[1::2], strict=False)) if names else []
-        rows = self._store.ask(*(("HGET", keys.message_key(_decode_text(name)), "body") for name, _ in pairs))
+        rows = self._store.read_keys(*(("HGET", keys.message_key(_decode_text(name)), "body") for name, _ in pairs))
         found = []
         for (name, score), body in zip(pairs, rows, strict=True):
             note = unpack(body, Notification)
@@ -452,14 +452,14 @@ class AlertService:
         channel = message_id.rpartition(":")[2]
         if channel not in self._channels:
             raise NotFound(f"Channel {channel!r} no longer exists. Dismiss the notification instead.")
-        (fp,) = self._store.ask(("HGET", keys.message_key(message_id), "fp"))
+        (fp,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fp"))
         if not isinstance(fp, bytes) or not self._outbox.requeue_failed(message_id, _decode_text(fp)):
             raise NotFound("No undelivered notification has this id; it may have expired.")
 
     def dismiss_failed(self, message_id: str) -> None:
         """Take note of a given-up message: it counts no longer. Raises NotFound, Conflict. Cost: 1 round trip."""
         self._check_ownership()
-        if not self._store.script(_DISMISS, (keys.DEAD,), message_id):
+        if not self._store.run_script(_DISMISS, (keys.DEAD,), message_id):
             raise NotFound("No undelivered notification has this id.")
 
     def public_channels(self) -> tuple[dict[str, Any], ...]:
@@ -475,7 +475,7 @@ class AlertService:
         self._check_ownership()
         if channel not in self._channels:
             raise NotFound(f"Unknown channel {channel!r}.")
-        if not self._store.script(_LIMIT_TESTS, (f"{keys.pace_key(channel)}:test",), TEST_EVERY_S):
+        if not self._store.run_script(_LIMIT_TESTS, (f"{keys.pace_key(channel)}:test",), TEST_EVERY_S):
             raise Forbidden(f"A test notification was just sent to this channel. Try again in {TEST_EVERY_S} s.")
         now = self._store_time()
         name = secrets.token_hex(6)

@@ -206,7 +206,7 @@ class AlertStore:
 
     def read_tick_inputs(self) -> TickInputs:
         """What a tick needs. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
-        time_, born, changes, rules, silences, acks, beat, unsent, dead = self.store.ask(
+        time_, born, changes, rules, silences, acks, beat, unsent, dead = self.store.read_keys(
             ("TIME",),
             ("GET", keys.BORN),
             ("GET", keys.CHANGES),
@@ -246,9 +246,9 @@ class AlertStore:
 
     def load_states(self) -> StoredStates:
         """All stored states. Cost: 2 round trips."""
-        born, changes, live = self.store.ask(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
+        born, changes, live = self.store.read_keys(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
         names = [_decode_text(name) for name in live or ()][: keys.MAX_LIVE]
-        rows = self.store.ask(*(("HMGET", keys.instance_key(fp), "rev", "body") for fp in names))
+        rows = self.store.read_keys(*(("HMGET", keys.instance_key(fp), "rev", "body") for fp in names))
         known = StoredStates(changes=parse_count(changes), born=_decode_text(born or b""))
         for fp, row in zip(names, rows, strict=True):
             revision, body = row if isinstance(row, list) else (None, None)
@@ -263,13 +263,13 @@ class AlertStore:
     def load_last_evaluation(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
         """(what the last leader remembered, what it saw of rules that one sample does not judge); None when that is
         too old. Cost: 1 round trip."""
-        kept, sights = self.store.ask(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
+        kept, sights = self.store.read_keys(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
         seen = unpack(sights, RuleObservations)
         return unpack(kept, PersistedDurations), seen if seen is not None and preview.is_valid(seen) else None
 
     def load_histories(self) -> RuleHistories | None:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
-        (raw,) = self.store.ask(("GET", keys.RULE_HISTORIES))
+        (raw,) = self.store.read_keys(("GET", keys.RULE_HISTORIES))
         found = unpack(raw, RuleHistories)
         return found if found is not None and rule_history.is_valid(found) else None
 
@@ -322,7 +322,7 @@ class AlertStore:
         for message in messages:
             names += message_keys(message)
             arguments += message_fields(message)
-        answer = _decode_text(self.store.script(_COMMIT, tuple(names), *arguments))
+        answer = _decode_text(self.store.run_script(_COMMIT, tuple(names), *arguments))
         if answer == "lead":
             raise LostLead
         if answer == "data":
@@ -348,11 +348,11 @@ class AlertStore:
             if value is not None:
                 names.append(name)
                 arguments += [pack(value), ttl_ms]
-        return bool(self.store.script(_RECORD_BEAT, tuple(names), *arguments))
+        return bool(self.store.run_script(_RECORD_BEAT, tuple(names), *arguments))
 
     def register_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
         """Note that this process has these channels; ids of those of all processes, sorted. Cost: 1 round trip."""
-        found = self.store.script(_REGISTER_CHANNELS, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
+        found = self.store.run_script(_REGISTER_CHANNELS, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
         return tuple(sorted(map(_decode_text, found)))
 
     def restore_settings(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
@@ -366,17 +366,17 @@ class AlertStore:
             arguments += [silence.id, msgspec.json.encode(silence)]
         for fp, ack in mutes.acks.items():
             arguments += [fp, msgspec.json.encode(ack)]
-        if not self.store.script(_RESTORE_SETTINGS, names, *arguments):
+        if not self.store.run_script(_RESTORE_SETTINGS, names, *arguments):
             raise LostLead
 
     def read_heartbeat(self) -> tuple[float, CheckerBeat | None]:
         """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""
-        time_, beat = self.store.ask(("TIME",), ("HGETALL", keys.HEARTBEAT))
+        time_, beat = self.store.read_keys(("TIME",), ("HGETALL", keys.HEARTBEAT))
         return int(time_[0]) + int(time_[1]) / 1e6, _parse_beat(_parse_pairs(beat))
 
     def append_history(self, entry: HistoryEntry) -> None:
         """Add to the history what was decided while the store could not be had."""
-        self.store.script(_APPEND_HISTORY, (keys.EPISODES,), MAX_EPISODES, pack(entry))
+        self.store.run_script(_APPEND_HISTORY, (keys.EPISODES,), MAX_EPISODES, pack(entry))
 
 
 def message_keys(message: QueuedNotification) -> list[str]:

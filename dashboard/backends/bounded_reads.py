@@ -114,13 +114,13 @@ def read_plainly(
     Places count as in `each_member`. Cost: 2 round trips for a key that is no larger than SMALL_KEY_BYTES, and
     permitted to be measured; else one for each member, PLAIN_MEMBERS at most.
     """
-    size, memory = source.batch(_size_commands(key, kind))
+    size, memory = source.run_batch(_size_commands(key, kind))
     stop = min(stop, size) if isinstance(size, int) else 0
     small = _is_small(size, memory)
     step = max(1, stop - first) if small else 1
     read = 0
     for at in range(first, stop if small else min(stop, first + PLAIN_MEMBERS), step):
-        reply = source.batch([_range_command(key, kind, at, min(stop, at + step), backwards=backwards)])[0]
+        reply = source.run_batch([_range_command(key, kind, at, min(stop, at + step), backwards=backwards)])[0]
         if not isinstance(reply, list):
             return
         if kind == "list":
@@ -138,7 +138,7 @@ def first_members(source: Source, lists: Sequence[Argument]) -> list[bytes | Non
     reached before. Cost: 2 round trips, one more for each list that is larger than SMALL_KEY_BYTES or may not be
     measured.
     """
-    replies = source.batch([command for key in lists for command in _size_commands(key, "list")])
+    replies = source.run_batch([command for key in lists for command in _size_commands(key, "list")])
     found: list[bytes | None] = [None] * len(lists)
     small: list[int] = []
     large: list[int] = []
@@ -152,7 +152,7 @@ def first_members(source: Source, lists: Sequence[Argument]) -> list[bytes | Non
     for group in (small, *([n] for n in large)):
         if left <= 0:
             break
-        for n, raw in zip(group, source.batch([("LINDEX", lists[n], -1) for n in group]), strict=True):
+        for n, raw in zip(group, source.run_batch([("LINDEX", lists[n], -1) for n in group]), strict=True):
             found[n] = raw if isinstance(raw, bytes) else None
             left -= len(found[n] or b"")
     return found
@@ -164,7 +164,7 @@ def ends_of_keys(source: Source, wanted: Sequence[tuple[Argument, Command]], roo
     Cost: 2 round trips, one more for each key that is larger than `room`, or may not be measured.
     """
     keys = list(dict.fromkeys(key for key, _ in wanted))
-    memory = source.batch([("MEMORY", "USAGE", key, "SAMPLES", COUNTED_MEMBERS) for key in keys])
+    memory = source.run_batch([("MEMORY", "USAGE", key, "SAMPLES", COUNTED_MEMBERS) for key in keys])
     small: set[Argument] = set()
     left = room
     for key, size in zip(keys, memory, strict=True):
@@ -179,7 +179,7 @@ def ends_of_keys(source: Source, wanted: Sequence[tuple[Argument, Command]], roo
     for group in groups:
         if read > room:
             break
-        for n, reply in zip(group, source.batch([wanted[n][1] for n in group]), strict=True):
+        for n, reply in zip(group, source.run_batch([wanted[n][1] for n in group]), strict=True):
             found[n] = reply
             raw = reply[0] if isinstance(reply, list) and reply else reply
             read += len(raw) if isinstance(raw, bytes) else 0
@@ -218,14 +218,14 @@ def short_fields(
         answered = scripts.run(shared_script("fields"), [(longest, room, *arguments)])
         if answered is not None and isinstance(answered[0][0], list):
             return list(answered[0][0])
-    lengths = source.batch([("HSTRLEN", key, field) for key, field in wanted])
+    lengths = source.run_batch([("HSTRLEN", key, field) for key, field in wanted])
     found: list[Reply] = [length if isinstance(length, ResponseError) else None for length in lengths]
     asked: list[int] = []
     for n, length in enumerate(lengths):
         if isinstance(length, int) and 0 < length <= min(longest, room):
             asked.append(n)
             room -= length
-    for n, value in zip(asked, source.batch([("HGET", *wanted[n]) for n in asked]), strict=True):
+    for n, value in zip(asked, source.run_batch([("HGET", *wanted[n]) for n in asked]), strict=True):
         found[n] = value
     return found
 
@@ -241,10 +241,10 @@ def short_hashes(
         answered = scripts.run(shared_script("hashes"), [call])
         if answered is not None and isinstance(answered[0][0], list):
             return list(answered[0][0])
-    sizes = source.batch([("HLEN", key) for key in hashes])
+    sizes = source.run_batch([("HLEN", key) for key in hashes])
     found: list[Reply] = [size if isinstance(size, ResponseError) else [] for size in sizes]
     filled = [n for n, size in enumerate(sizes) if isinstance(size, int) and 0 < size <= NAMED_FIELDS]
-    names = source.batch([("HKEYS", hashes[n]) for n in filled])
+    names = source.run_batch([("HKEYS", hashes[n]) for n in filled])
     asked = [
         (n, name)
         for n, reply in zip(filled, names, strict=True)

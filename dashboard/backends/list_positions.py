@@ -48,7 +48,7 @@ def locate_jobs(source: Source, key: str, ids: Sequence[str], *, served_last: bo
     wanted = {raw_bytes(job_id): job_id for job_id in ids}
     found = ListPositions()
     # Of each stretch an id more is read than is looked at, which tells what comes after its last one.
-    length, head, tail = source.batch([("LLEN", key), ("LRANGE", key, 0, NEAR), ("LRANGE", key, -NEAR, -1)])
+    length, head, tail = source.run_batch([("LLEN", key), ("LRANGE", key, 0, NEAR), ("LRANGE", key, -NEAR, -1)])
     if not isinstance(length, int) or not isinstance(head, list) or not isinstance(tail, list):
         return found  # the script that comes next tells what is wrong with the key
     found.whole = length <= 2 * REACH
@@ -58,7 +58,7 @@ def locate_jobs(source: Source, key: str, ids: Sequence[str], *, served_last: bo
         if not wanted:
             break
         entries: list[bytes] = []
-        for reply in source.batch([*_range_commands(key, first, end, length, served_last)]):
+        for reply in source.run_batch([*_range_commands(key, first, end, length, served_last)]):
             entries += reply if isinstance(reply, list) else ()
         _find_positions(entries, first, end - first, length, wanted, found)
     return found

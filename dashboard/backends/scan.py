@@ -30,8 +30,8 @@ def scan_step(
 def timed_command(source: Source, *command: Argument) -> tuple[Reply, float]:
     """The reply to a command, and the seconds for which it kept the server; 0.0 where the server's clock is not to be
     asked. Raises as Source.execute. Cost: 1 round trip of 3 commands."""
-    before, reply, after = source.batch([("TIME",), command, ("TIME",)])
-    source.check(reply)
+    before, reply, after = source.run_batch([("TIME",), command, ("TIME",)])
+    source.check_reply(reply)
     begun, ended = _parse_seconds(before), _parse_seconds(after)
     return reply, 0.0 if begun is None or ended is None else max(0.0, ended - begun)
 

@@ -150,7 +150,7 @@ class AnnotationStore:
         """Seconds since 1970 by the clock of the store; see Store.now_s."""
         return self._store.now_s()
 
-    def sync(self, groups: Sequence[ErrorGroup]) -> Annotations:
+    def sync_groups(self, groups: Sequence[ErrorGroup]) -> Annotations:
         """Note that these groups are there, and answer what is known of them.
 
         Never raises: where nothing can be kept, the marks are unknown, and the answer says why. Cost: 1 round trip for
@@ -159,18 +159,22 @@ class AnnotationStore:
         now = self.now_s()
         try:
             for start in range(0, len(groups), GROUPS_PER_CALL):
-                self._store.script(_SYNC, (GROUPS, SEEN), *_arguments(groups[start : start + GROUPS_PER_CALL], now))
+                self._store.run_script(
+                    _SYNC, (GROUPS, SEEN), *_sync_arguments(groups[start : start + GROUPS_PER_CALL], now)
+                )
             ids = [group.kind.id for group in groups]
-            replies = self._store.ask(*(("HMGET", GROUPS, *(f"{id_}:{word}" for word in WORDS)) for id_ in ids))
+            replies = self._store.read_keys(*(("HMGET", GROUPS, *(f"{id_}:{word}" for word in WORDS)) for id_ in ids))
         except QueuedeckError as exc:
-            return Annotations({}, _why(exc))
-        return Annotations({id_: _remark(reply) for id_, reply in zip(ids, replies, strict=True)})
+            return Annotations({}, _explain_error(exc))
+        return Annotations({id_: _decode_annotation(reply) for id_, reply in zip(ids, replies, strict=True)})
 
-    def get(self, fingerprint: str) -> Annotation:
+    def read_annotation(self, fingerprint: str) -> Annotation:
         """What is known of one group. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
-        return _remark(self._store.ask(("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS)))[0])
+        return _decode_annotation(
+            self._store.read_keys(("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS)))[0]
+        )
 
-    def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
+    def update_annotation(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
         """Keep what a person says, each word of WORDS; None takes it away. False: the group is not known (any more).
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip.
@@ -178,30 +182,30 @@ class AnnotationStore:
         pairs: list[Argument] = []
         for word, value in words.items():
             assert word in WORDS
-            pairs += [word, "" if value is None else _plain(value)]
-        return bool(self._store.script(_SAY, (GROUPS, SEEN), fingerprint, _plain(self.now_s()), *pairs))
+            pairs += [word, "" if value is None else _plain_text(value)]
+        return bool(self._store.run_script(_SAY, (GROUPS, SEEN), fingerprint, _plain_text(self.now_s()), *pairs))
 
 
-def acknowledged(by: str, at: float) -> dict[str, str | float | None]:
-    """What `say` is given when somebody has seen a group."""
+def acknowledgement_fields(by: str, at: float) -> dict[str, str | float | None]:
+    """What `update_annotation` is given when somebody has seen a group."""
     return {"ack_by": by, "ack_at": at}
 
 
-def _arguments(groups: Iterable[ErrorGroup], now: float) -> Iterable[Argument]:
-    yield from (_plain(now), QUIET_S, MAX_KEPT, len(WORDS), *WORDS)
+def _sync_arguments(groups: Iterable[ErrorGroup], now: float) -> Iterable[Argument]:
+    yield from (_plain_text(now), QUIET_S, MAX_KEPT, len(WORDS), *WORDS)
     for group in groups:
         # Where a list was not read to its end, its older jobs may still be there: then only a quiet time tells.
         earliest = group.first_at if group.whole else None
-        yield from (group.kind.id, _plain(group.last_at), _plain(earliest))
+        yield from (group.kind.id, _plain_text(group.last_at), _plain_text(earliest))
 
 
-def _plain(value: str | float | None) -> str:
+def _plain_text(value: str | float | None) -> str:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     return "" if value is None else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _remark(reply: Reply) -> Annotation:
+def _decode_annotation(reply: Reply) -> Annotation:
     values = dict(zip(WORDS, reply if isinstance(reply, list) else (), strict=False))
 
     def number(word: str) -> float | None:
@@ -235,7 +239,7 @@ def _remark(reply: Reply) -> Annotation:
     )
 
 
-def _why(exc: QueuedeckError) -> str:
+def _explain_error(exc: QueuedeckError) -> str:
     refused = isinstance(exc, Forbidden) or isinstance(exc.__cause__, NoPermissionError)
     script_refused = isinstance(exc, BackendUnavailable) and "permission" in str(exc.__cause__ or "").lower()
     if refused or script_refused or "can't run this command" in str(exc.__cause__ or ""):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ..model import Job
 from ..redact import mask_text
-from .normalize import MESSAGE_LIMIT, NON_WORDS, folded, folded_word
-from .stack_frames import frames
+from .normalize import MESSAGE_LIMIT, NON_WORDS, folded_word, normalize_message
+from .stack_frames import own_frames
 
 VERSION = "2"
 LENGTH = 16
@@ -36,7 +36,11 @@ class Fingerprint:
 def of_error(class_name: str | None, message: str | None, stack: str | None = None) -> Fingerprint:
     """The fingerprint of a failure, whatever is in it; secrets do not count. Time: linear, over a part of each text."""
     kind = "".join(folded_word(part) for part in NON_WORDS.split((class_name or "")[:CLASS_LIMIT])).strip()
-    return _made(kind or None, folded(mask_text((message or "")[: 2 * MESSAGE_LIMIT])), frames(stack) if stack else ())
+    return _build_fingerprint(
+        kind or None,
+        normalize_message(mask_text((message or "")[: 2 * MESSAGE_LIMIT])),
+        own_frames(stack) if stack else (),
+    )
 
 
 def of_job(job: Job, stack: str | None) -> Fingerprint:
@@ -47,8 +51,8 @@ def of_job(job: Job, stack: str | None) -> Fingerprint:
     if job.error is not None and (job.error.class_name or job.error.message or stack):
         return of_error(job.error.class_name, job.error.message, stack)
     if job.problem is not None:
-        return _made(None, folded(job.problem), ())
-    return _made(None, f"{NO_ERROR}: {folded(job.name)}" if job.name else NO_ERROR, ())
+        return _build_fingerprint(None, normalize_message(job.problem), ())
+    return _build_fingerprint(None, f"{NO_ERROR}: {normalize_message(job.name)}" if job.name else NO_ERROR, ())
 
 
 def is_fingerprint(text: str) -> bool:
@@ -56,7 +60,7 @@ def is_fingerprint(text: str) -> bool:
     return _FINGERPRINT.match(text) is not None
 
 
-def _made(error_class: str | None, message: str, where: tuple[str, ...]) -> Fingerprint:
+def _build_fingerprint(error_class: str | None, message: str, where: tuple[str, ...]) -> Fingerprint:
     parts = "\x1f".join((VERSION, error_class or "", message, *where))
     digest = hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
     return Fingerprint(digest[:LENGTH], error_class, message, where)

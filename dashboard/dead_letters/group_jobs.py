@@ -9,7 +9,7 @@ from ..backends.base import WINDOW_ROWS
 from ..model import QueueRef, State
 from .fingerprint import of_job
 from .groups import GroupedDeadLetters
-from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, marks, window
+from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, read_marks, read_window
 from .origin_queue import home_of
 
 # A list that moves while it is read is gone through again for those that were passed over.
@@ -47,7 +47,7 @@ def unread_line(source: str, library: str, queue: str, why: str) -> str:
 _Known = tuple[str, str | None]
 
 
-def members(
+def list_group_jobs(
     lists: Sequence[DeadLetterList],
     backend_of: BackendOf,
     reading: GroupedDeadLetters,
@@ -61,7 +61,7 @@ def members(
     Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that hold one which `reading`
     does not know.
     """
-    known = _known(reading)
+    known = _known_kinds(reading)
     found = 0
     for place in lists:
         try:
@@ -74,7 +74,7 @@ def members(
             yield UnreadList(place.queue.ref, str(exc))
 
 
-def _known(reading: GroupedDeadLetters) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
+def _known_kinds(reading: GroupedDeadLetters) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
     known: dict[tuple[QueueRef, State], dict[Mark, _Known]] = {}
     for group in reading.groups:
         for member in group.jobs:
@@ -87,7 +87,7 @@ def _in_list(
     place: DeadLetterList, backend_of: BackendOf, known: Mapping[Mark, _Known], fingerprint: str | None, rows: int
 ) -> Iterator[GroupJob]:
     """Those of one list, in its order but for those that had to be read."""
-    there = marks(place, backend_of, rows)
+    there = read_marks(place, backend_of, rows)
     for mark in there:
         kind, home = known.get(mark, (None, None))
         if kind is not None and fingerprint in (None, kind):
@@ -95,7 +95,7 @@ def _in_list(
     unknown = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(there) if mark not in known}
     for _ in range(TURNS):
         for page in sorted(set(unknown.values())):
-            for row in window(place, backend_of, page):
+            for row in read_window(place, backend_of, page):
                 mark = (row.job.id, row.job.stamp)
                 if unknown.pop(mark, None) is None:
                     continue
@@ -104,5 +104,5 @@ def _in_list(
                     yield GroupJob(place, mark, home)
         if not unknown:
             return
-        again = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(marks(place, backend_of, rows))}
+        again = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(read_marks(place, backend_of, rows))}
         unknown = {mark: again[mark] for mark in unknown if mark in again}

@@ -88,7 +88,7 @@ class GroupedDeadLetters:
         return next((group for group in self.groups if group.kind.id == fingerprint), None)
 
 
-def grouped(lists: Sequence[IndexedList], problems: Sequence[Problem], now: float) -> GroupedDeadLetters:
+def group_dead_letters(lists: Sequence[IndexedList], problems: Sequence[Problem], now: float) -> GroupedDeadLetters:
     """The rows that are known of `lists`, by what killed them. `now` in seconds since 1970. Pure."""
     piles: dict[str, _GroupBuilder] = {}
     beyond = 0
@@ -104,7 +104,7 @@ def grouped(lists: Sequence[IndexedList], problems: Sequence[Problem], now: floa
             pile.whole = pile.whole and whole
             pile.add(GroupMember(ref, state, row), now)
     return GroupedDeadLetters(
-        groups=tuple(sorted((pile.group() for pile in piles.values()), key=lambda group: -group.count)),
+        groups=tuple(sorted((pile.build_group() for pile in piles.values()), key=lambda group: -group.count)),
         scanned=sum(len(listed.rows) for listed in lists),
         total=sum(listed.total for listed in lists),
         read_at=now,
@@ -114,7 +114,9 @@ def grouped(lists: Sequence[IndexedList], problems: Sequence[Problem], now: floa
     )
 
 
-def without(reading: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], Collection[str]]) -> GroupedDeadLetters:
+def without_jobs(
+    reading: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], Collection[str]]
+) -> GroupedDeadLetters:
     """The reading after jobs of those ids left those lists. Pure."""
 
     def left(member: GroupMember) -> bool:
@@ -133,7 +135,7 @@ def without(reading: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], C
             pile = _GroupBuilder(group.kind, group.whole)
             for member in jobs:
                 pile.add(member, reading.read_at)
-            kept.append(pile.group())
+            kept.append(pile.build_group())
     if not lost:
         return reading
     return replace(
@@ -168,7 +170,7 @@ class _GroupBuilder:
                 self.trend[SLOTS - 1 - max(0, slot)] += 1
         self.jobs.append(member)
 
-    def group(self) -> ErrorGroup:
+    def build_group(self) -> ErrorGroup:
         spots = (GroupQueue(ref, queue, state, count) for (ref, state, queue), count in self.spots.items())
         return ErrorGroup(
             kind=self.kind,

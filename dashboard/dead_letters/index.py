@@ -15,7 +15,7 @@ from ..backends.unreadable_data import decode_or
 from ..clock import monotonic_s
 from ..model import Job, QueueRef, QueueStats, Searched, State
 from .fingerprint import Fingerprint, of_job
-from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, marks, places, uncounted, window
+from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, find_lists, find_uncounted, read_marks, read_window
 from .origin_queue import home_of
 
 ROWS_PER_LIST = 5000
@@ -54,16 +54,16 @@ class IndexedList:
     looked_at: float = 0.0  # monotonic
     _pages: list[int] = field(default_factory=list)  # those with jobs that are not known, the newest first
 
-    def settle(self, found: Sequence[Mark]) -> None:
+    def update_presence(self, found: Sequence[Mark]) -> None:
         """Take over which jobs are there now."""
         self.rows = {mark: row for mark in found if (row := self.rows.get(mark)) is not None}
         self.whole = len(found) < ROWS_PER_LIST and not self.place.at_least
         self._pages = sorted({n // WINDOW_ROWS + 1 for n, mark in enumerate(found) if mark not in self.rows})
         self.looked_at = monotonic_s()
 
-    def lose(self) -> None:
+    def forget_all(self) -> None:
         """Forget all, for the list cannot be read."""
-        self.settle(())
+        self.update_presence(())
         self.whole = False
 
     @property
@@ -71,24 +71,26 @@ class IndexedList:
         """The page to read next; None when all is known."""
         return self._pages[0] if self._pages else None
 
-    def learn(self, rows: Sequence[Searched], kinds: dict[str, Fingerprint]) -> None:
+    def learn_rows(self, rows: Sequence[Searched], kinds: dict[str, Fingerprint]) -> None:
         """Take over what was read of the next page; `kinds` keeps one Fingerprint for all rows that share it."""
         del self._pages[0]
         for found in rows:
             job = found.job
             mark = (job.id, job.stamp)
             if mark not in self.rows:
-                self.rows[mark] = decode_or(partial(self._row, found, kinds), partial(self._unreadable, job, kinds))
+                self.rows[mark] = decode_or(
+                    partial(self._dead_letter_of, found, kinds), partial(self._unreadable_row, job, kinds)
+                )
 
-    def _row(self, found: Searched, kinds: dict[str, Fingerprint]) -> DeadLetter:
+    def _dead_letter_of(self, found: Searched, kinds: dict[str, Fingerprint]) -> DeadLetter:
         kind = of_job(found.job, found.stack)
         home = home_of(found.job, found.text, self.place.queue.name) if self.place.is_dlq else None
-        return _row(kinds.setdefault(kind.id, kind), found.job, home)
+        return _build_dead_letter(kinds.setdefault(kind.id, kind), found.job, home)
 
-    def _unreadable(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> DeadLetter:
+    def _unreadable_row(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> DeadLetter:
         bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, stamp=job.stamp, problem=why)
         kind = of_job(bare, None)
-        return _row(kinds.setdefault(kind.id, kind), bare, None)
+        return _build_dead_letter(kinds.setdefault(kind.id, kind), bare, None)
 
     @property
     def total(self) -> int:
@@ -117,7 +119,7 @@ class DeadLetterIndex:
         self._dlq_globs = tuple(dlq_globs)
         self._lists: dict[tuple[str, str, str, State], IndexedList] = {}
 
-    def look(self, queues: Sequence[QueueStats]) -> tuple[list[IndexedList], list[Problem]]:
+    def read_lists(self, queues: Sequence[QueueStats]) -> tuple[list[IndexedList], list[Problem]]:
         """The lists of dead letters of `queues` with what is known of their rows, for SECONDS of reading at most.
 
         Never raises. Cost: at most 2 round trips for each MAX_BATCH marks, and for each WINDOW_ROWS rows that are new.
@@ -125,34 +127,34 @@ class DeadLetterIndex:
         ends = monotonic_s() + SECONDS
         problems = [
             (queue.source, queue.backend, queue.name, why)
-            for queue, why in uncounted(queues, self._backend_of, self._dlq_globs)
+            for queue, why in find_uncounted(queues, self._backend_of, self._dlq_globs)
         ]
-        current = places(queues, self._backend_of, self._dlq_globs)
+        current = find_lists(queues, self._backend_of, self._dlq_globs)
         lists = {place.key: self._lists.get(place.key) or IndexedList(place) for place in current}
         for place in current:
             lists[place.key].place = place
         self._lists = lists
         # Those that had to wait the last time go first; what was known of a list that is not reached stays.
         waiting = sorted(lists.values(), key=lambda listed: listed.looked_at)
-        waiting = [listed for listed in waiting if self._marked(listed, ends, problems)]
-        self._read(waiting, ends, problems)
+        waiting = [listed for listed in waiting if self._read_marks(listed, ends, problems)]
+        self._read_unknown(waiting, ends, problems)
         return list(lists.values()), problems
 
-    def _marked(self, listed: IndexedList, ends: float, problems: list[Problem]) -> bool:
+    def _read_marks(self, listed: IndexedList, ends: float, problems: list[Problem]) -> bool:
         if monotonic_s() > ends:
             return False
         try:
-            found = marks(listed.place, self._backend_of, ROWS_PER_LIST)
+            found = read_marks(listed.place, self._backend_of, ROWS_PER_LIST)
             if not found:
-                window(listed.place, self._backend_of, 1)  # says why, where a list cannot be read
-            listed.settle(found)
+                read_window(listed.place, self._backend_of, 1)  # says why, where a list cannot be read
+            listed.update_presence(found)
         except ListUnreadable as exc:
-            problems.append(_problem(listed, exc))
-            listed.lose()
+            problems.append(_build_problem(listed, exc))
+            listed.forget_all()
             return False
         return True
 
-    def _read(self, waiting: list[IndexedList], ends: float, problems: list[Problem]) -> None:
+    def _read_unknown(self, waiting: list[IndexedList], ends: float, problems: list[Problem]) -> None:
         """Read what is not known. The lists take turns, so that a long one does not hide the others."""
         kinds = {row.kind.id: row.kind for listed in self._lists.values() for row in listed.rows.values()}
         known = sum(len(listed.rows) for listed in self._lists.values())
@@ -165,22 +167,22 @@ class DeadLetterIndex:
                 if monotonic_s() > ends or known >= MAX_ROWS:
                     return
                 try:
-                    found = window(listed.place, self._backend_of, page)
+                    found = read_window(listed.place, self._backend_of, page)
                 except ListUnreadable as exc:
-                    problems.append(_problem(listed, exc))
+                    problems.append(_build_problem(listed, exc))
                     waiting.remove(listed)
                     continue
                 before = len(listed.rows)
-                listed.learn(found, kinds)
+                listed.learn_rows(found, kinds)
                 known += len(listed.rows) - before
 
 
-def _problem(listed: IndexedList, exc: ListUnreadable) -> Problem:
+def _build_problem(listed: IndexedList, exc: ListUnreadable) -> Problem:
     queue = listed.place.queue
     return (queue.source, queue.backend, queue.name, str(exc))
 
 
-def _row(kind: Fingerprint, job: Job, home: str | None) -> DeadLetter:
+def _build_dead_letter(kind: Fingerprint, job: Job, home: str | None) -> DeadLetter:
     text = (job.error.message or job.error.class_name) if job.error else job.problem
     # One that waits in a dead-letter queue died when it came there.
     at = job.enqueued_at if job.state is State.WAITING else job.finished_at

@@ -60,24 +60,24 @@ def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
     return not queue.shared and any(glob_matches(glob, queue.name) for glob in dlq_globs)
 
 
-def places(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[DeadLetterList]:
+def find_lists(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[DeadLetterList]:
     """The lists that hold something, the longest first."""
     found = [
         DeadLetterList(queue, state, count)
-        for queue, state in _wanted(queues, backend_of, dlq_globs)
+        for queue, state in _wanted_lists(queues, backend_of, dlq_globs)
         if (count := queue.counts.of(state))
     ]
     return sorted(found, key=lambda place: -place.count)
 
 
-def uncounted(
+def find_uncounted(
     queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
 ) -> list[tuple[QueueStats, str]]:
     """The queues of which nobody knows whether they hold dead letters, and why."""
     together = {(queue.source, queue.backend) for queue in queues if queue.shared}
     return [
         (queue, queue.error)
-        for queue, state in _wanted(queues, backend_of, dlq_globs)
+        for queue, state in _wanted_lists(queues, backend_of, dlq_globs)
         if queue.error is not None
         and queue.counts.of(state) is None
         # Of such a library the dead of one queue are in the entry of all of them.
@@ -85,7 +85,7 @@ def uncounted(
     ]
 
 
-def _wanted(
+def _wanted_lists(
     queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
 ) -> Iterator[tuple[QueueStats, State]]:
     for queue in queues:
@@ -96,7 +96,7 @@ def _wanted(
             yield queue, State.WAITING
 
 
-def marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[Mark]:
+def read_marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[Mark]:
     """The first `most` jobs of a list by id and stamp, each once, in the order of the list.
 
     Raises Unreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
@@ -104,18 +104,20 @@ def marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[Mark]
     found: dict[Mark, None] = {}
     for page in range(1, -(-most // MAX_BATCH) + 1):
         query = JobQuery(state=place.state, page=page, per_page=min(most, MAX_BATCH))
-        picks = _asked(place, backend_of, partial(_picks, place, query))
+        picks = _ask_list(place, backend_of, partial(_read_job_refs, place, query))
         found.update(((pick.id, pick.stamp), None) for pick in picks)
         if len(picks) < query.per_page:
             break
     return list(found)
 
 
-def _picks(place: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
+def _read_job_refs(place: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
     return backend.list_job_refs(place.queue.ref, query)
 
 
-def window(place: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS) -> Sequence[Searched]:
+def read_window(
+    place: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS
+) -> Sequence[Searched]:
     """The rows of a page, newest first where the library's list is; each job in the place's state.
 
     Raises Unreadable. Cost: at most 2 round trips.
@@ -131,11 +133,11 @@ def window(place: DeadLetterList, backend_of: BackendOf, page: int, per_page: in
         row
         if row.job.state is place.state
         else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=place.state))
-        for row in _asked(place, backend_of, ask)
+        for row in _ask_list(place, backend_of, ask)
     ]
 
 
-def _asked(place: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
+def _ask_list(place: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
     queue = place.queue
     try:
         with data_errors_foreseen(f"the {place.state.value} jobs", queue.name):

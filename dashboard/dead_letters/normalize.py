@@ -57,9 +57,9 @@ _PARTS = re.compile(r"<n>(?:[.,:]<n>)+")
 _LISTED = re.compile(r"(<\w{1,5}>)(?:, ?\1)+")
 
 
-def folded(message: str) -> str:
+def normalize_message(message: str) -> str:
     """`message` on one line with placeholders for what differs; at most FOLDED_LIMIT characters."""
-    text = _TOKEN.sub(_fold, message[:MESSAGE_LIMIT])
+    text = _TOKEN.sub(_placeholder_for, message[:MESSAGE_LIMIT])
     text = _PARTS.sub(_NUMBER, " ".join(text.split()))
     text = _LISTED.sub(r"\1, …", text)
     return text if len(text) <= FOLDED_LIMIT else text[:FOLDED_LIMIT] + "…"
@@ -83,7 +83,7 @@ def _is_name_with_number(word: str) -> bool:
     return len(_DIGITS.findall(word)) == 1 and word[-1].isdigit()
 
 
-def _fold(match: re.Match[str]) -> str:
+def _placeholder_for(match: re.Match[str]) -> str:
     kind = match.lastgroup or ""
     if kind == "word":
         return folded_word(match[0])

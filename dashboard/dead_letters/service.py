@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from ..clock import monotonic_s
 from ..model import QueueRef, QueueStats, State
-from ..sources.source import Meter, metered
+from ..sources.source import Meter, measure_cost
 from . import groups
 from .annotations import Annotations, AnnotationStore
-from .group_jobs import GroupJob, UnreadList, members
+from .group_jobs import GroupJob, UnreadList, list_group_jobs
 from .groups import GroupedDeadLetters
 from .index import DeadLetterIndex
-from .lists import BackendOf, is_dlq, places, uncounted
+from .lists import BackendOf, find_lists, find_uncounted, is_dlq
 
 # Reading takes no more than a sixth of the time: what took a second is kept for five.
 REST_FACTOR = 5
@@ -52,7 +52,7 @@ class DeadLetterService:
         self._left_lock = threading.Lock()
         self._next_look = 0.0  # monotonic
 
-    def board(self, queues: Sequence[QueueStats]) -> GroupList:
+    def current_groups(self, queues: Sequence[QueueStats]) -> GroupList:
         """The board, an interval old at most, or REST_FACTOR times as old as reading takes. Never raises.
 
         Cost: mostly none; see Rows.look and Book.sync.
@@ -66,7 +66,7 @@ class DeadLetterService:
             board = self._board
             if board is None or monotonic_s() >= self._next_look:
                 started = monotonic_s()
-                board = self._read(queues)
+                board = self._read_groups(queues)
                 with self._left_lock:
                     self._board, self._applied = board, 0
                     self._left = [each for each in self._left if each[0] >= started]
@@ -75,14 +75,14 @@ class DeadLetterService:
         finally:
             self._lock.release()
 
-    def left(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
+    def remove_jobs(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
         """Have all viewers of this process see at once that an act took those jobs out of a list. Cost: none."""
         with self._left_lock:
             self._left.append((monotonic_s(), (ref, state), frozenset(ids)))
             if sum(len(each[2]) for each in self._left) > MAX_LEFT:  # whoever comes then waits for a new board
                 self._left, self._applied, self._board = [], 0, None
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Have the next viewer see what an act changed, where it did more than take jobs out of a list."""
         with self._lock, self._left_lock:
             self._board = None
@@ -96,28 +96,28 @@ class DeadLetterService:
             gone: dict[Spot, set[str]] = {}
             for _, spot, ids in self._left[self._applied :]:
                 gone.setdefault(spot, set()).update(ids)
-            shown = replace(newest, reading=groups.without(newest.reading, gone))
+            shown = replace(newest, reading=groups.without_jobs(newest.reading, gone))
             if self._board is not None:
                 self._board, self._applied = shown, len(self._left)
             return shown
 
-    def say(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
+    def update_annotation(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
         """Keep what a person says of a group, for all to see at once; as Book.say. Cost: a few round trips.
 
         A group on the current board is stored again if the store no longer has it (FLUSHALL, failover, MAX_KEPT).
         """
-        known = self.book.say(fingerprint, words)
+        known = self.book.update_annotation(fingerprint, words)
         board = self._board
         shown = board.reading.find(fingerprint) if board is not None else None
         if not known and shown is not None:
-            self.book.sync((shown,))
-            known = self.book.say(fingerprint, words)
+            self.book.sync_groups((shown,))
+            known = self.book.update_annotation(fingerprint, words)
         with self._lock, self._left_lock:
             if self._board is not None:
-                self._board = replace(self._board, remarks=self.book.sync(self._board.reading.groups))
+                self._board = replace(self._board, remarks=self.book.sync_groups(self._board.reading.groups))
         return known
 
-    def members(
+    def list_group_jobs(
         self,
         queues: Sequence[QueueStats],
         fingerprint: str | None,
@@ -129,11 +129,11 @@ class DeadLetterService:
 
         Queues of which nobody knows whether they hold dead letters are named after them.
         """
-        lists = places(queues, self._backend_of, self._dlq_globs)
+        lists = find_lists(queues, self._backend_of, self._dlq_globs)
         wanted = [place for place in lists if only is None or place.at in only]
-        reading = self.board(queues).reading
-        yield from members(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
-        for queue, why in uncounted(queues, self._backend_of, self._dlq_globs):
+        reading = self.current_groups(queues).reading
+        yield from list_group_jobs(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
+        for queue, why in find_uncounted(queues, self._backend_of, self._dlq_globs):
             if only is None or any(ref == queue.ref for ref, _ in only):
                 yield UnreadList(queue.ref, why)
 
@@ -141,10 +141,10 @@ class DeadLetterService:
         """Whether the settings name the queue for dead letters."""
         return is_dlq(queue, self._dlq_globs)
 
-    def _read(self, queues: Sequence[QueueStats]) -> GroupList:
+    def _read_groups(self, queues: Sequence[QueueStats]) -> GroupList:
         started = monotonic_s()
-        with metered() as meter:
-            lists, problems = self._rows.look(queues)
-            reading = groups.grouped(lists, problems, self.book.now_s())
-            remarks = self.book.sync(reading.groups)
+        with measure_cost() as meter:
+            lists, problems = self._rows.read_lists(queues)
+            reading = groups.group_dead_letters(lists, problems, self.book.now_s())
+            remarks = self.book.sync_groups(reading.groups)
         return GroupList(reading, remarks, monotonic_s() - started, meter)

@@ -33,7 +33,7 @@ _FOLDERS = re.compile(r"[/\\]")
 _TRACEBACK = "Traceback (most recent call last)"
 
 
-def frames(stack: str) -> tuple[str, ...]:
+def own_frames(stack: str) -> tuple[str, ...]:
     """The innermost FRAMES of the user's code, innermost first, each as `file.py:function`; () when there are none."""
     if len(stack) > STACK_LIMIT:
         half = STACK_LIMIT // 2
@@ -43,8 +43,8 @@ def frames(stack: str) -> tuple[str, ...]:
         stack = stack[stack.rindex(_TRACEBACK) :]
     lines = [line[:LINE_LIMIT].rstrip() for line in _both_ends(stack.splitlines())]
     if _TRACEBACK in stack or 'File "' in stack:
-        return _first(_python(line) for line in reversed(lines))
-    return _first(_other(line) for line in lines)
+        return _first_frames(_python_frame(line) for line in reversed(lines))
+    return _first_frames(_other_frame(line) for line in lines)
 
 
 def _both_ends(lines: list[str]) -> list[str]:
@@ -52,7 +52,7 @@ def _both_ends(lines: list[str]) -> list[str]:
     return lines if len(lines) <= MAX_LINES else [*lines[:half], *lines[-half:]]
 
 
-def _first(found: Iterable[str | None]) -> tuple[str, ...]:
+def _first_frames(found: Iterable[str | None]) -> tuple[str, ...]:
     """The first FRAMES that are there, a function that calls itself counted once."""
     kept: list[str] = []
     for frame in found:
@@ -64,19 +64,19 @@ def _first(found: Iterable[str | None]) -> tuple[str, ...]:
 
 
 @lru_cache(CACHED_LINES)
-def _python(line: str) -> str | None:
+def _python_frame(line: str) -> str | None:
     match = _PYTHON.match(line)
-    return _frame(match[1], match[2]) if match else None
+    return _build_frame(match[1], match[2]) if match else None
 
 
 @lru_cache(CACHED_LINES)
-def _other(line: str) -> str | None:
+def _other_frame(line: str) -> str | None:
     if match := _JS_CALL.match(line):
-        return _frame(_JS_PLACE.sub("", match[2]), match[1])
+        return _build_frame(_JS_PLACE.sub("", match[2]), match[1])
     if match := _JS_BARE.match(line):
-        return _frame(_JS_PLACE.sub("", match[1]), None)
+        return _build_frame(_JS_PLACE.sub("", match[1]), None)
     if match := _RUBY.match(line):
-        return _frame(match[1], _ruby_method(match[2]))
+        return _build_frame(match[1], _ruby_method(match[2]))
     return None
 
 
@@ -87,7 +87,7 @@ def _ruby_method(label: str | None) -> str | None:
     return _OWNERS.split(label.rpartition(" in ")[2])[-1] or None
 
 
-def _frame(path: str, function: str | None) -> str | None:
+def _build_frame(path: str, function: str | None) -> str | None:
     if _LIBRARY.search(path):
         return None
     base = _FOLDERS.split(path.partition("?")[0])[-1]

@@ -13,7 +13,7 @@ from ..errors import QueuedeckError
 from ..model import QueueStats, Searched, State
 from ..redact import mask_text, masked_logger
 from .fingerprint import Fingerprint, of_job
-from .lists import BackendOf, DeadLetterList, ListUnreadable, window
+from .lists import BackendOf, DeadLetterList, ListUnreadable, read_window
 
 log = masked_logger(__name__)
 
@@ -51,7 +51,7 @@ class TopErrors:
         self._kept: dict[_Key, tuple[float, tuple[str, ...]]] = {}
         self._thread: threading.Thread | None = None
 
-    def of(self, source: str, backend: str, name: str, queues: Sequence[QueueStats]) -> tuple[str, ...]:
+    def top_errors_of(self, source: str, backend: str, name: str, queues: Sequence[QueueStats]) -> tuple[str, ...]:
         """The GROUPS most frequent errors among the newest dead letters of a queue, as text; () when there is none, or
         when there was no time. Never raises. Called by one thread.
 
@@ -61,7 +61,7 @@ class TopErrors:
         kept = self._kept.get(key)
         if kept is not None and monotonic_s() - kept[0] < KEEP_S:
             return kept[1]
-        task = self._task(key, queues)
+        task = self._build_task(key, queues)
         if task is None:
             return ()
         began = monotonic_s()
@@ -69,7 +69,7 @@ class TopErrors:
             self._left_s, self._period_ends = self._budget_s, began + BUDGET_PERIOD_S
         if self._left_s <= 0:
             return ()
-        self._start()
+        self._start_thread()
         try:
             self._tasks.put_nowait(task)
         except queues_of_threads.Full:  # the reader hangs on another one
@@ -88,7 +88,7 @@ class TopErrors:
                 return
             self._thread.join(timeout=1.0)
 
-    def _task(self, key: _Key, queues: Sequence[QueueStats]) -> _Task | None:
+    def _build_task(self, key: _Key, queues: Sequence[QueueStats]) -> _Task | None:
         """What is to be read; None when there is no dead letter, or no list of them."""
         source, backend, name = key
         mine = [each for each in queues if each.source == source and each.backend == backend]
@@ -106,15 +106,15 @@ class TopErrors:
                 return _Task(key, DeadLetterList(other, State.DEAD, other.counts.dead), only)
         return None
 
-    def _start(self) -> None:
+    def _start_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="queuedeck-top-errors", daemon=True)
+            self._thread = threading.Thread(target=self._run_loop, name="queuedeck-top-errors", daemon=True)
             self._thread.start()
 
-    def _work(self) -> None:
+    def _run_loop(self) -> None:
         while (task := self._tasks.get()) is not None:
             try:
-                self._keep(task.key, self._read(task))
+                self._store_texts(task.key, self._read_errors(task))
             except ListUnreadable as exc:
                 log.info("no errors for the message about %r: %s", task.key[2], exc)
             except Exception:
@@ -122,14 +122,14 @@ class TopErrors:
             finally:
                 task.done.set()
 
-    def _keep(self, key: _Key, texts: tuple[str, ...]) -> None:
+    def _store_texts(self, key: _Key, texts: tuple[str, ...]) -> None:
         if len(self._kept) >= MAX_KEPT:
             self._kept.pop(next(iter(self._kept)), None)
         self._kept.pop(key, None)
         self._kept[key] = (monotonic_s(), texts)
 
-    def _read(self, task: _Task) -> tuple[str, ...]:
-        rows = window(task.place, self._backend_of, 1, ROWS)
+    def _read_errors(self, task: _Task) -> tuple[str, ...]:
+        rows = read_window(task.place, self._backend_of, 1, ROWS)
         now = self._backend_of(task.place.queue.source, task.place.queue.backend).source.now_s()
         return texts_of([row for row in rows if task.only is None or row.job.queue == task.only], now)
 
@@ -145,9 +145,9 @@ def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:
         kinds[kind.id] = kind
     whole = len(recent or rows)
     among = f"{whole} dead letters of the last hour" if recent else f"the newest {whole} dead letters"
-    return tuple(f"{_words(kinds[name])} ({count} of {among})" for name, count in counted.most_common(GROUPS))
+    return tuple(f"{_describe_kind(kinds[name])} ({count} of {among})" for name, count in counted.most_common(GROUPS))
 
 
-def _words(kind: Fingerprint) -> str:
+def _describe_kind(kind: Fingerprint) -> str:
     text = mask_text(": ".join(part for part in (kind.error_class, kind.message) if part))
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

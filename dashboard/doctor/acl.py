@@ -78,7 +78,7 @@ def parse_version(text: str | None) -> Version:
 
 def read_version(source: Source) -> Version:
     """The version of a server, of Valkey that of the Redis it stems from. Raises BackendUnavailable. 1 round trip."""
-    reply = source.batch([("INFO", "server")])[0]
+    reply = source.run_batch([("INFO", "server")])[0]
     return parse_version(info_fields(reply).get("redis_version") if isinstance(reply, bytes) else None)
 
 
@@ -136,7 +136,7 @@ def missing_grants(backend: Backend, refs: Sequence[QueueRef]) -> tuple[str, ...
     except Forbidden:
         return (*patterns, *(f"+{name}" for name in names))  # without scripts nothing can be asked, nor done
     except ResponseError as exc:
-        raise source.refusal(exc) from exc
+        raise source.refusal_error(exc) from exc
     return (*(patterns[number - 1] for number in closed), *(f"+{name.decode()}" for name in refused))
 
 

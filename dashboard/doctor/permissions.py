@@ -76,7 +76,7 @@ def examine_permissions(source: Source) -> list[DoctorFinding]:
     findings = [finding for need in ESSENTIAL if (finding := _essential_finding(source, need))]
     if not findings:
         findings.append(ok_finding("This user can find, count and show jobs."))
-    if any(_is_key_refused(reply) for reply in source.batch([("LLEN", NO_KEY)])):
+    if any(_is_key_refused(reply) for reply in source.run_batch([("LLEN", NO_KEY)])):
         findings.append(note_finding("This user cannot read every key: queues outside its key patterns are not shown."))
     known = _is_known_command(source, SCRIPTS.commands[0])
     for need in (CLIENTS, SCRIPTS if known else SCRIPTS_BEFORE_7):
@@ -94,7 +94,7 @@ def examine_store(source: Source, fingerprint: str = "") -> list[DoctorFinding]:
 def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
     store = SnapshotStore(source)
     try:
-        snapshot, _ = store.read(with_history=False)
+        snapshot, _ = store.read_published(with_history=False)
     except Forbidden:
         return []
     if not fingerprint or snapshot is None or snapshot.fingerprint in ("", fingerprint):
@@ -117,7 +117,7 @@ def _examine_writing(source: Source) -> list[DoctorFinding]:
     except Forbidden as exc:
         return [_unpublished_finding(str(exc.__cause__), store)]
     except ResponseError as exc:
-        unavailable = source.unavailable(exc)
+        unavailable = source.unavailable_error(exc)
         if unavailable.reason in ("full", "readonly"):
             return [problem_finding(f"{unavailable.message}: snapshots cannot be published.", unavailable.hint or "")]
         return [_unpublished_finding(str(exc), store)]
@@ -149,7 +149,7 @@ def _essential_finding(source: Source, need: CommandNeed) -> DoctorFinding | Non
 
 def _refused_commands(source: Source, commands: Sequence[Command]) -> list[str]:
     """The names of those of `commands` that the user may not run; a key that it may not read is another matter."""
-    replies = source.batch(commands)
+    replies = source.run_batch(commands)
     return [
         _command_name(command)
         for command, reply in zip(commands, replies, strict=True)
@@ -158,7 +158,7 @@ def _refused_commands(source: Source, commands: Sequence[Command]) -> list[str]:
 
 
 def _is_known_command(source: Source, command: Command) -> bool:
-    reply = source.batch([command])[0]
+    reply = source.run_batch([command])[0]
     return not (isinstance(reply, ResponseError) and "unknown command" in str(reply).lower())
 
 

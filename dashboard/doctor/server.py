@@ -19,7 +19,7 @@ _DIGITS = re.compile(r"\d{1,9}")
 
 def examine_server(source: Source) -> list[DoctorFinding]:
     """What this server is, and what about it is risky. Raises BackendUnavailable. Cost: 2 round trips."""
-    info, keys = source.batch([("INFO",), ("DBSIZE",)])
+    info, keys = source.run_batch([("INFO",), ("DBSIZE",)])
     if not isinstance(info, bytes):
         return [
             warning_finding(
@@ -109,7 +109,7 @@ def _persistence_findings(
 
 def _read_save_points(source: Source) -> str | None:
     """The setting `save`; None where CONFIG is not permitted, as on most managed servers."""
-    reply = source.batch([("CONFIG", "GET", "save")])[0]
+    reply = source.run_batch([("CONFIG", "GET", "save")])[0]
     return reply[1].decode("utf-8", "replace") if isinstance(reply, list) and len(reply) == 2 else None
 
 

@@ -87,7 +87,7 @@ class Checker:
         """Take part: ask for the lead at once, then sample on the interval."""
         # APScheduler warns each time a slow tick makes it skip one; the age on the page already tells that.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
-        self._leadership.renew()
+        self._leadership.renew_lease()
         self._scheduler.add_job(
             self._tick,
             "interval",
@@ -109,7 +109,7 @@ class Checker:
         self._stop.set()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
-        self._leadership.release()
+        self._leadership.release_lease()
         atexit.unregister(self.stop)
 
     def _tick(self) -> None:
@@ -149,18 +149,18 @@ class Checker:
         snapshot = self._sampler.sample(epoch)
         history = self._sampler.history
         news = history if history.version != self._history_sent else None
-        if self._store.publish(self._leadership.holder, epoch, snapshot, news):
+        if self._store.publish_snapshot(self._leadership.holder, epoch, snapshot, news):
             self._history_sent = history.version
         else:
-            self._leadership.lost()
+            self._leadership.note_loss()
             return
         if self._listener is not None and not self._listener.on_sample(epoch, snapshot, history):
-            self._leadership.lost()
+            self._leadership.note_loss()
 
     def _take_over(self, epoch: int) -> None:
         """Go on where the last leader stopped, so that a restart does not cost the hour of history."""
-        former, history = self._store.read(with_history=True)
-        self._sampler.adopt(former, history or History())
+        former, history = self._store.read_published(with_history=True)
+        self._sampler.adopt_published(former, history or History())
         if self._listener is not None:
             self._listener.on_takeover(former)
         self._led_epoch, self._history_sent = epoch, -1
@@ -176,7 +176,7 @@ class Checker:
             if late_s > max(HUNG_S, self._interval_s * OVERDUE_INTERVALS * 2) and not self._hung:
                 self._tell_hung(late_s)
             if late_s < max(RENEW_EVERY_S * 2, self._interval_s * OVERDUE_INTERVALS * 2):
-                self._leadership.renew()
+                self._leadership.renew_lease()
 
     def _tell_hung(self, late_s: float) -> None:
         """Log where every thread stands; the lease is left to run out."""

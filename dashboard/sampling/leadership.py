@@ -38,7 +38,7 @@ def is_of_others(holder: str, fingerprint: str) -> bool:
 
 
 class Leadership:
-    """This process's side of the lease. `renew` is called by one thread, the properties may be read by any."""
+    """This process's side of the lease. `renew_lease` is called by one thread, the properties may be read by any."""
 
     def __init__(self, store: Store, holder: str) -> None:
         self._store = store
@@ -56,12 +56,12 @@ class Leadership:
         """Our fencing epoch while we lead and the lease has not run out; else None."""
         return self._epoch if monotonic_s() < self._until else None
 
-    def renew(self) -> int | None:
+    def renew_lease(self) -> int | None:
         """Take or renew the lead; the epoch when we have it. Never raises. Cost: 1 round trip."""
         asked = monotonic_s()
         try:
             self._check_rights()
-            lease = self._store.lease(self.holder, LEASE_S)
+            lease = self._store.take_lease(self.holder, LEASE_S)
         except QueuedeckError as exc:
             if self.problem != exc.message:
                 log.warning("cannot ask for the lead: %s", exc.message)
@@ -98,15 +98,15 @@ class Leadership:
         if self._refused:
             raise self._store.not_writable(self._refused)
 
-    def lost(self) -> None:
+    def note_loss(self) -> None:
         """Note that the store refused our epoch."""
         self._epoch = None
 
-    def release(self) -> None:
+    def release_lease(self) -> None:
         """Give the lead back, if we have it, so that another one need not wait for the lease to run out."""
         epoch, self._epoch = self.epoch, None
         if epoch is not None:
             try:
-                self._store.release(self.holder, epoch)
+                self._store.release_lease(self.holder, epoch)
             except QueuedeckError as exc:
                 log.info("the lead could not be given back: %s", exc.message)

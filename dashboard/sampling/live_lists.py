@@ -13,7 +13,7 @@ from ..backends.unreadable_data import data_errors_foreseen
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Capability, QueueRef, Schedule, Snapshot, Worker
-from ..sources.source import metered
+from ..sources.source import measure_cost
 
 T = TypeVar("T", Worker, Schedule)
 
@@ -47,26 +47,26 @@ class LiveList(Generic[T]):
         self._board: LiveRows[T] | None = None
         self._read_at = 0.0
 
-    def board(self, snapshot: Snapshot | None) -> LiveRows[T]:
+    def current_rows(self, snapshot: Snapshot | None) -> LiveRows[T]:
         """The board, not older than an interval. Cost: at most 2 round trips per source and library that is there."""
         with self._lock:
             if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
-                self._board = self._read(snapshot)
+                self._board = self._read_rows(snapshot)
                 self._read_at = monotonic_s()
             return self._board
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """Have the next viewer see what an act changed."""
         with self._lock:
             self._board = None
 
-    def _read(self, snapshot: Snapshot | None) -> LiveRows[T]:
+    def _read_rows(self, snapshot: Snapshot | None) -> LiveRows[T]:
         refs: dict[tuple[str, str], list[QueueRef]] = {}
         for queue in snapshot.queues if snapshot else ():
             refs.setdefault((queue.source, queue.backend), []).append(queue.ref)
         rows: list[T] = []
         problems: list[tuple[str, str, str]] = []
-        with metered() as meter:
+        with measure_cost() as meter:
             for (source, name), known in refs.items():
                 try:
                     backend = self._watch.backend(source, name)

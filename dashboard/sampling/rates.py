@@ -50,7 +50,7 @@ class _RatePeriod:
             return 1.0 if self.at > start else 0.0
         return max(0.0, min(1.0, (self.at - start) / self.span_s))
 
-    def takes(self, at: float, flow: QueueFlow, ended: int) -> bool:
+    def can_include(self, at: float, flow: QueueFlow, ended: int) -> bool:
         """Whether the `ended` jobs of `flow` by `at` belong into it, too: it is short, or nothing ended in either."""
         if flow.quality is not self.quality or flow.reason != self.reason:
             return False
@@ -92,7 +92,7 @@ class _RateSums:
         return self
 
 
-def _ended(flow: QueueFlow) -> int:
+def _count_ended(flow: QueueFlow) -> int:
     """All that ended, as far as it was seen."""
     return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
 
@@ -151,12 +151,12 @@ class FlowWindow:
             piece.span_s += flow.span_s
         else:
             self._still = None
-            ended = _ended(flow)
-            self._append(at, flow, ended)
+            ended = _count_ended(flow)
+            self._append_period(at, flow, ended)
         if flow.wrong_look_back:
             self._forget_first()
             self._still = None
-        moved = self._moved(at, queue, blur_s)
+        moved = self._has_moved(at, queue, blur_s)
         known = flow.quality is not Quality.UNKNOWN
         for state in flow.hidden:
             self._hidden_at[state] = at
@@ -177,7 +177,7 @@ class FlowWindow:
             self._worked_at = at
         if not self._buckets or at - self._buckets[-1][0] >= BUCKET_S:
             self._buckets.append([at, 0.0, 0.0])
-        self._count(self._buckets[-1], finished, flow.dead)
+        self._count_in_bucket(self._buckets[-1], finished, flow.dead)
 
     def _goes_on(self, flow: QueueFlow) -> bool:
         """Whether `flow` says the same as the one before, and that nothing ended."""
@@ -190,7 +190,7 @@ class FlowWindow:
             and (flow.unlisted, flow.unlisted_reason) == (newest.unlisted, newest.unlisted_reason)
         )
 
-    def fill(self, queue: QueueStats, now: float, least_s: float = 0.0) -> QueueStats:
+    def fill_rates(self, queue: QueueStats, now: float, least_s: float = 0.0) -> QueueStats:
         """`queue` with the rates of the five minutes before `now`, none of less than `least_s`, as `with_rates`."""
         if self._still is None or self._filled is None or self._pieces[0].at <= now - FLOW_WINDOW_S:
             rates = self.rates(now, least_s)
@@ -208,12 +208,12 @@ class FlowWindow:
 
     def _is_still(self, now: float, least_s: float) -> bool:
         """Whether the rates hold on until something ends: nothing did in the whole time that they are told over."""
-        if _since(self._worked_at, now) < WORKED_S or sum(piece.span_s for piece in self._pieces) < least_s:
+        if _flow_start(self._worked_at, now) < WORKED_S or sum(piece.span_s for piece in self._pieces) < least_s:
             return False
         quiet = len(self._pieces) == 1 and not (self._pieces[0].ended or self._pieces[0].dead or self._buckets)
         return quiet and not (self._times or self._hidden_at) and self._uncounted_at is None
 
-    def _moved(self, at: float, queue: QueueStats | None, blur_s: float) -> bool | None:
+    def _has_moved(self, at: float, queue: QueueStats | None, blur_s: float) -> bool | None:
         """Whether jobs were taken from the queue since the last look: fewer wait, or the oldest one is another.
 
         None where that cannot be told: while as many or more wait, only the age of the oldest one tells.
@@ -240,7 +240,7 @@ class FlowWindow:
         """
         start = now - FLOW_WINDOW_S
         while self._pieces and self._pieces[0].at <= start:
-            self._forget(self._pieces.popleft())
+            self._forget_period(self._pieces.popleft())
             self._middle = None
         while self._buckets and self._buckets[0][0] <= now - SHARE_WINDOW_S:
             _, finished, failed = self._buckets.popleft()
@@ -252,14 +252,14 @@ class FlowWindow:
                 reason=newest.reason if newest and self._pieces else None,
                 finished_ago_s=self._finished_ago_s(now),
                 progress_known=self._progress_known,
-                worked_off=_since(self._worked_at, now) < WORKED_S,
+                worked_off=_flow_start(self._worked_at, now) < WORKED_S,
             )
-        sums = self._sums(start)
+        sums = self._sums_since(start)
         span_s, ended, dead, worst = sums.span_s, sums.ended, sums.dead, sums.worst or self._pieces[0]
         long_enough = span_s > 0 and span_s >= least_s
         counted = long_enough and (not newest.hidden or newest.ended is not None)
         told = long_enough and State.DEAD not in newest.hidden
-        p50, p95 = self._runtimes()
+        p50, p95 = self._runtime_percentiles()
         quality = Quality.ESTIMATED if newest.hidden or worst.quality is Quality.UNKNOWN else worst.quality
         return QueueRates(
             throughput_per_min=ended * 60 / span_s if counted else None,
@@ -268,17 +268,17 @@ class FlowWindow:
             runtime_p50_s=p50,
             runtime_p95_s=p95,
             quality=quality if counted or told else Quality.UNKNOWN,
-            reason=_reason(newest, worst),
-            finished_15min=None if _since(self._uncounted_at, now) < SHARE_WINDOW_S else self._finished,
-            failed_15min=None if _since(self._hidden_at.get(State.DEAD), now) < SHARE_WINDOW_S else self._failed,
+            reason=_inexact_reason(newest, worst),
+            finished_15min=None if _flow_start(self._uncounted_at, now) < SHARE_WINDOW_S else self._finished,
+            failed_15min=None if _flow_start(self._hidden_at.get(State.DEAD), now) < SHARE_WINDOW_S else self._failed,
             finished_ago_s=self._finished_ago_s(now),
             progress_known=self._progress_known,
-            worked_off=_since(self._worked_at, now) < WORKED_S,
+            worked_off=_flow_start(self._worked_at, now) < WORKED_S,
             unlisted=newest.unlisted,
             unlisted_reason=newest.unlisted_reason,
         )
 
-    def _sums(self, start: float) -> _RateSums:
+    def _sums_since(self, start: float) -> _RateSums:
         """The sums of the pieces after `start`; those of all but the first and the last one are kept."""
         first, last = self._pieces[0], self._pieces[-1]
         if first is last:
@@ -294,10 +294,10 @@ class FlowWindow:
     def _finished_ago_s(self, now: float) -> float | None:
         return None if self._finished_at is None else now - self._finished_at
 
-    def _append(self, at: float, flow: QueueFlow, ended: int) -> None:
+    def _append_period(self, at: float, flow: QueueFlow, ended: int) -> None:
         first = self._newest is None
         self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
-        if not self._pieces or not self._pieces[-1].takes(at, flow, ended):
+        if not self._pieces or not self._pieces[-1].can_include(at, flow, ended):
             self._pieces.append(_RatePeriod(at, 0.0, 0, 0, flow.quality, flow.reason, {}, _WORST[flow.quality]))
             self._middle = None
         piece = self._pieces[-1]
@@ -321,19 +321,19 @@ class FlowWindow:
         (piece, flow), self._first = self._first, None
         self._middle = None
         piece.span_s -= flow.span_s
-        piece.ended -= _ended(flow)
+        piece.ended -= _count_ended(flow)
         piece.dead -= flow.dead
         if self._buckets and self._buckets[0][0] == self._first_at:
-            self._count(self._buckets[0], -_ended(flow), -flow.dead)
+            self._count_in_bucket(self._buckets[0], -_count_ended(flow), -flow.dead)
 
-    def _count(self, bucket: list[float], finished: int, failed: int) -> None:
+    def _count_in_bucket(self, bucket: list[float], finished: int, failed: int) -> None:
         """Add to a bucket, and so to the sums: whole numbers, so that these stay right whatever is taken off again."""
         bucket[1] += finished
         bucket[2] += failed
         self._finished += finished
         self._failed += failed
 
-    def _forget(self, piece: _RatePeriod) -> None:
+    def _forget_period(self, piece: _RatePeriod) -> None:
         for bucket, count in piece.times.items():
             self._times[bucket] -= count
             if not self._times[bucket]:
@@ -341,7 +341,7 @@ class FlowWindow:
         if piece.times:
             self._percentiles = None
 
-    def _runtimes(self) -> tuple[float | None, float | None]:
+    def _runtime_percentiles(self) -> tuple[float | None, float | None]:
         """The median and the 95th percentile of the run times, by nearest rank."""
         if self._percentiles is None:
             count = sum(self._times.values())
@@ -360,7 +360,7 @@ def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> f
     return None
 
 
-def _reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
+def _inexact_reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
     """Why the rates are not exact."""
     if newest.hidden:
         return newest.reason
@@ -369,7 +369,7 @@ def _reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
     return worst.reason
 
 
-def _since(at: float | None, now: float) -> float:
+def _flow_start(at: float | None, now: float) -> float:
     return float("inf") if at is None else now - at
 
 
@@ -400,12 +400,12 @@ def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = (
         throughput_per_min=sum(known) if known else None,
         failed_per_min=sum(failed) if failed else None,
         error_ratio=sum([queue.failed_per_min or 0.0 for queue in both]) / of_both if of_both else None,
-        throughput_unknown=_unknown(queues, attrgetter("throughput_per_min"), together),
-        failed_unknown=_unknown(queues, attrgetter("failed_per_min"), ()),
+        throughput_unknown=_count_unknown(queues, attrgetter("throughput_per_min"), together),
+        failed_unknown=_count_unknown(queues, attrgetter("failed_per_min"), ()),
     )
 
 
-def _unknown(
+def _count_unknown(
     queues: Sequence[QueueStats], figure: Callable[[QueueStats], float | None], together: Container[str]
 ) -> int:
     """How many queues lack a figure that no entry of theirs together tells; `together` = sources that tell it."""
@@ -433,7 +433,7 @@ def with_rates(queue: QueueStats, rates: QueueRates) -> QueueStats:
     return msgspec.structs.replace(
         queue,
         workers=None if queue.workers == 0 and rates.worked_off else queue.workers,
-        counts=_without(queue.counts, empty) if empty else queue.counts,
+        counts=_without_states(queue.counts, empty) if empty else queue.counts,
         notes=(*queue.notes, rates.unlisted_reason) if rates.unlisted_reason else queue.notes,
         unlisted_reason=rates.unlisted_reason,
         throughput_per_min=rates.throughput_per_min,
@@ -450,5 +450,5 @@ def with_rates(queue: QueueStats, rates: QueueRates) -> QueueStats:
     )
 
 
-def _without(counts: Counts, states: Iterable[State]) -> Counts:
+def _without_states(counts: Counts, states: Iterable[State]) -> Counts:
     return msgspec.structs.replace(counts, **{state.value: None for state in states})

@@ -41,28 +41,28 @@ class History(Value, frozen=True, kw_only=True):
     totals: QueueHistory = QueueHistory()
     memory: dict[str, Series] = msgspec.field(default_factory=dict)
 
-    def of(self, queue: QueueStats | QueueRef) -> QueueHistory | None:
+    def history_of(self, queue: QueueStats | QueueRef) -> QueueHistory | None:
         """The series of one queue; None when it has no point yet."""
         return self.queues.get(key_of(queue))
 
-    def points(self, queue: QueueStats | QueueRef, series: str, joined: int = 1) -> list[tuple[float, Point]]:
+    def points_of(self, queue: QueueStats | QueueRef, series: str, joined: int = 1) -> list[tuple[float, Point]]:
         """(seconds since 1970, value) of one series of a queue, oldest first; `joined` points become one, with the time
         of the newest: the highest of depth and dead, the mean of rates. Empty when the queue has no point yet."""
-        values: Series = getattr(self.of(queue) or QueueHistory(), series)
+        values: Series = getattr(self.history_of(queue) or QueueHistory(), series)
         peaks = series in ("depth", "dead")
         found = []
         for end in range(len(values), 0, -joined):
             known = [value for value in values[max(0, end - joined) : end] if value is not None]
-            value = None if not known else max(known) if peaks else _short(sum(known) / len(known))
-            found.append((self._at(len(values) - end), value))
+            value = None if not known else max(known) if peaks else _rounded(sum(known) / len(known))
+            found.append((self._time_of(len(values) - end), value))
         return found[::-1]
 
-    def used(self, source: str) -> list[tuple[float, Point]]:
+    def memory_points(self, source: str) -> list[tuple[float, Point]]:
         """(seconds since 1970, bytes that the source's server used), oldest first."""
         values = self.memory.get(source, ())
-        return [(self._at(len(values) - 1 - n), value) for n, value in enumerate(values)]
+        return [(self._time_of(len(values) - 1 - n), value) for n, value in enumerate(values)]
 
-    def _at(self, steps_back: int) -> float:
+    def _time_of(self, steps_back: int) -> float:
         return self.last_at - steps_back * self.step_s
 
 
@@ -78,7 +78,7 @@ class HistoryKeeper:
         self.history = history or History()
         self._depth_peak: dict[str, int] = {}
 
-    def add(self, snapshot: Snapshot) -> History:
+    def add_snapshot(self, snapshot: Snapshot) -> History:
         """The history with `snapshot` taken in; a new point, and a higher version, once per step."""
         for queue in snapshot.queues:
             if queue.depth is not None:
@@ -94,7 +94,7 @@ class HistoryKeeper:
         missed = int((snapshot.sampled_at - old.last_at) // old.step_s) - 1 if old.last_at else 0
         if missed >= POINTS:  # nobody looked for so long that nothing of the old hour is left
             old, missed = History(version=old.version), 0
-        extend = _extender(missed)
+        extend = _build_extender(missed)
         queues = {}
         for queue in snapshot.queues:
             key = key_of(queue)
@@ -102,15 +102,15 @@ class HistoryKeeper:
             queues[key] = QueueHistory(
                 depth=extend(past.depth, self._depth_peak.get(key)),
                 dead=extend(past.dead, queue.counts.dead),
-                finished_per_min=extend(past.finished_per_min, _short(queue.throughput_per_min)),
-                failed_per_min=extend(past.failed_per_min, _short(queue.failed_per_min)),
+                finished_per_min=extend(past.finished_per_min, _rounded(queue.throughput_per_min)),
+                failed_per_min=extend(past.failed_per_min, _rounded(queue.failed_per_min)),
             )
         sums = total_rates(snapshot.queues, snapshot.sources)
         totals = QueueHistory(
             depth=extend(old.totals.depth, known_sum(queue.depth for queue in snapshot.queues)),
             dead=extend(old.totals.dead, known_sum(queue.counts.dead for queue in snapshot.queues)),
-            finished_per_min=extend(old.totals.finished_per_min, _short(sums.throughput_per_min)),
-            failed_per_min=extend(old.totals.failed_per_min, _short(sums.failed_per_min)),
+            finished_per_min=extend(old.totals.finished_per_min, _rounded(sums.throughput_per_min)),
+            failed_per_min=extend(old.totals.failed_per_min, _rounded(sums.failed_per_min)),
             error_ratio=extend(
                 old.totals.error_ratio,
                 0.0
@@ -124,7 +124,7 @@ class HistoryKeeper:
             source.name: extend(old.memory.get(source.name, ()), source.health.used_memory_bytes)
             for source in snapshot.sources
         }
-        return _fitted(
+        return _fit_history(
             History(
                 version=old.version + 1,
                 step_s=old.step_s,
@@ -142,21 +142,21 @@ def known_sum(values: Iterable[Point]) -> Point:
     return sum(known) if known else None
 
 
-def _extender(missed: int) -> Callable[[Series, Point], Series]:
+def _build_extender(missed: int) -> Callable[[Series, Point], Series]:
     gap = (None,) * missed
     return lambda series, point: (*series, *(gap if series else ()), point)
 
 
-def _fitted(history: History) -> History:
+def _fit_history(history: History) -> History:
     """`history` with at most POINTS points: merged while it is young, cut when it has its last step."""
     if len(history.totals.depth) <= POINTS:
         return history
     if history.step_s >= LAST_STEP_S:
-        return _mapped(history, history.step_s, lambda series: series[-POINTS:], lambda series: series[-POINTS:])
-    return _mapped(history, history.step_s * 2, _merged_max, _merged_mean)
+        return _map_history(history, history.step_s, lambda series: series[-POINTS:], lambda series: series[-POINTS:])
+    return _map_history(history, history.step_s * 2, _merged_max, _merged_mean)
 
 
-def _mapped(
+def _map_history(
     history: History, step_s: int, level: Callable[[Series], Series], rate: Callable[[Series], Series]
 ) -> History:
     def one(item: QueueHistory) -> QueueHistory:
@@ -178,24 +178,24 @@ def _mapped(
     )
 
 
-def _pairs(series: Series) -> list[Series]:
+def _pair_series(series: Series) -> list[Series]:
     # Aligned at the end, since a queue that came later has fewer points.
     odd = len(series) % 2
     return ([series[:1]] if odd else []) + [series[index : index + 2] for index in range(odd, len(series), 2)]
 
 
 def _merged_max(series: Series) -> Series:
-    return tuple(max((point for point in pair if point is not None), default=None) for pair in _pairs(series))
+    return tuple(max((point for point in pair if point is not None), default=None) for pair in _pair_series(series))
 
 
 def _merged_mean(series: Series) -> Series:
     def mean(pair: Series) -> Point:
         known = [point for point in pair if point is not None]
-        return _short(sum(known) / len(known)) if known else None
+        return _rounded(sum(known) / len(known)) if known else None
 
-    return tuple(mean(pair) for pair in _pairs(series))
+    return tuple(mean(pair) for pair in _pair_series(series))
 
 
-def _short(value: Point) -> Point:
+def _rounded(value: Point) -> Point:
     """Rounded for transport: a sparkline is 20 pixels high."""
     return None if value is None else round(value, 2)

@@ -20,7 +20,7 @@ from ..clock import monotonic_s, now_s
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
 from ..model import FlowDelta, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
 from ..redact import masked_logger
-from ..sources.source import Source, metered
+from ..sources.source import Source, measure_cost
 from .rates import FlowWindow
 from .recent_history import History, HistoryKeeper, QueueHistory, known_sum
 
@@ -60,13 +60,13 @@ class _QueueSearch:
     due: float = 0.0  # monotonic; when the next search may start
     problem: str | None = None  # why the last search could not see all queues
 
-    def add(self, ref: QueueRef) -> None:
+    def add_queue(self, ref: QueueRef) -> None:
         """Know a queue that somebody else found; the search that runs may have passed it before it was there."""
         self.known.setdefault(ref.key, ref)
         if self.cursor is not None:
             self.seen.add(ref.key)
 
-    def progress(self, keys: int | None, scans: int) -> float | None:
+    def search_progress(self, keys: int | None, scans: int) -> float | None:
         """How far the first search has come, 0..1, where the server has so many keys and each is looked at so often;
         None where their number is not known."""
         if self.complete:
@@ -119,7 +119,7 @@ class Sampler:
         """The last hour as of the last sample."""
         return self._keeper.history
 
-    def adopt(self, snapshot: Snapshot | None, history: History) -> None:
+    def adopt_published(self, snapshot: Snapshot | None, history: History) -> None:
         """Continue from what another sampler published: its queues, as far as these settings name them, are known until
         a whole search has not found them; its history is used when it is the newer one, without the sums of a sampler
         with other settings."""
@@ -156,9 +156,9 @@ class Sampler:
         comes on top while it is due.
         """
         with _collecting_later():
-            return self._sample(epoch)
+            return self._sample_sources(epoch)
 
-    def _sample(self, epoch: int) -> Snapshot:
+    def _sample_sources(self, epoch: int) -> Snapshot:
         sources: list[SourceStats] = []
         queues: list[QueueStats] = []
         for source in self._watch.sources.values():
@@ -177,14 +177,14 @@ class Sampler:
             queues=tuple(queues),
             fingerprint=self._watch.fingerprint,
         )
-        return msgspec.structs.replace(snapshot, history_version=self._keeper.add(snapshot).version)
+        return msgspec.structs.replace(snapshot, history_version=self._keeper.add_snapshot(snapshot).version)
 
     def _sample_source(self, source: Source, *, leading: bool) -> tuple[SourceStats, list[QueueStats]]:
-        with metered() as meter:
+        with measure_cost() as meter:
             try:
-                health = source.health(probe=leading or self._probe)
+                health = source.read_health(probe=leading or self._probe)
             except (BackendUnavailable, Forbidden) as exc:
-                return self._unreachable(source, exc)
+                return self._unreachable_stats(source, exc)
         self._down_since.pop(source.name, None)
         queues: list[QueueStats] = []
         problems: list[str] = []
@@ -194,11 +194,11 @@ class Sampler:
             try:
                 if leading:
                     backend.maintain()
-                problem = self._search(source, backend)
+                problem = self._search_step(source, backend)
                 if problem is not None:
                     problems.append(f"{backend.title}: {problem}")
-                with metered() as cost:
-                    rows, finished = self._read(source, backend, problems)
+                with measure_cost() as cost:
+                    rows, finished = self._read_queues(source, backend, problems)
                 queues.extend(rows)
                 together.append(finished)
                 meter.commands += cost.commands
@@ -206,7 +206,7 @@ class Sampler:
                 meter.seconds += cost.seconds
             except BackendUnavailable as exc:
                 if exc.reason != "forbidden":
-                    return self._unreachable(source, exc)
+                    return self._unreachable_stats(source, exc)
                 problems.append(f"{backend.title}: {exc.message}")
             except (QueuedeckError, ResponseError) as exc:
                 problems.append(f"{backend.title}: {exc}")
@@ -227,7 +227,7 @@ class Sampler:
                 for backend in self._watch.backends[source.name]
             ),
             discovered=all(search.complete for search, _ in searches),
-            search_progress=_progress(searches, health.keys),
+            search_progress=_source_progress(searches, health.keys),
             together_per_min=known_sum(together),
             commands=meter.commands,
             round_trips=meter.round_trips,
@@ -236,7 +236,9 @@ class Sampler:
         )
         return stats, queues
 
-    def _unreachable(self, source: Source, exc: BackendUnavailable | Forbidden) -> tuple[SourceStats, list[QueueStats]]:
+    def _unreachable_stats(
+        self, source: Source, exc: BackendUnavailable | Forbidden
+    ) -> tuple[SourceStats, list[QueueStats]]:
         since = self._down_since.setdefault(source.name, self._clock())
         lost = [
             # What was true a minute ago is no figure of now: the queues stay listed, their figures do not.
@@ -267,12 +269,12 @@ class Sampler:
     def _adopt_queue(self, queue: QueueStats) -> None:
         for backend in self._watch.backends.get(queue.source, ()):
             if backend.name == queue.backend and (ref := backend.configured_ref(queue.ref)) is not None:
-                self._searches.setdefault((queue.source, backend.name), _QueueSearch()).add(ref)
+                self._searches.setdefault((queue.source, backend.name), _QueueSearch()).add_queue(ref)
 
     def _search_of(self, source: Source, backend: Backend) -> _QueueSearch:
         return self._searches.setdefault((source.name, backend.name), _QueueSearch())
 
-    def _search(self, source: Source, backend: Backend) -> str | None:
+    def _search_step(self, source: Source, backend: Backend) -> str | None:
         """One step of looking for queues, when one is due; why the last search could not see all of them."""
         search = self._search_of(source, backend)
         if search.cursor is None and monotonic_s() < search.due:
@@ -305,14 +307,16 @@ class Sampler:
             search.cursor = step.cursor
         return search.problem
 
-    def _read(self, source: Source, backend: Backend, problems: list[str]) -> tuple[list[QueueStats], float | None]:
+    def _read_queues(
+        self, source: Source, backend: Backend, problems: list[str]
+    ) -> tuple[list[QueueStats], float | None]:
         """The queues with their rates, and what finished per minute in those of them that cannot be told apart."""
         refs = backend.disambiguate(list(self._search_of(source, backend).known.values()))
         if not refs:
             return [], None
         begun = monotonic_s()
         flows = self._flows.setdefault((source.name, backend.name), _BackendRates())
-        queues = read_each(lambda some: backend.refresh_stats(some, flows.seen), refs, _unreadable)
+        queues = read_each(lambda some: backend.refresh_stats(some, flows.seen), refs, _unreadable_stats)
         now = monotonic_s()
         try:
             delta, flows.cursor = backend.read_flow(refs, flows.cursor)
@@ -341,15 +345,15 @@ class Sampler:
             flows.together.add(now, delta.together)
         finished = (flows.together or nothing).rates(now, least_s).throughput_per_min
         windows = [flows.windows.get(queue.key, nothing) for queue in queues]
-        return [window.fill(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)], finished
+        return [window.fill_rates(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)], finished
 
 
-def _progress(searches: Sequence[tuple[_QueueSearch, int]], keys: int | None) -> float | None:
+def _source_progress(searches: Sequence[tuple[_QueueSearch, int]], keys: int | None) -> float | None:
     """How far the looks through the keys of one source have come; None when all are done, or it is not known."""
-    shares = [search.progress(keys, scans) for search, scans in searches if scans]
+    shares = [search.search_progress(keys, scans) for search, scans in searches if scans]
     known = [share for share in shares if share is not None]
     return sum(known) / len(known) if known and sum(known) < len(known) else None
 
 
-def _unreadable(ref: QueueRef, why: str) -> QueueStats:
+def _unreadable_stats(ref: QueueRef, why: str) -> QueueStats:
     return QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=why)

@@ -65,7 +65,7 @@ class SnapshotManifest(Value, frozen=True, kw_only=True, array_like=True):
         """The names of all parts."""
         return (*self.busy, *(name for run in self.runs for name in run.parts))
 
-    def join(self, parts: Mapping[str, Rows]) -> Snapshot:
+    def join_parts(self, parts: Mapping[str, Rows]) -> Snapshot:
         """The snapshot. Raises ValueError where the parts do not fit."""
         busy = _rows_of(self.busy, parts)
         queues: list[QueueStats] = []
@@ -96,7 +96,7 @@ class HistoryManifest(Value, frozen=True, kw_only=True, array_like=True):
         """The names of all parts."""
         return self.parts
 
-    def join(self, parts: Mapping[str, Rows]) -> History:
+    def join_parts(self, parts: Mapping[str, Rows]) -> History:
         """The history."""
         return replace(self.head, queues=dict(_rows_of(self.parts, parts)))
 
@@ -134,7 +134,7 @@ class DocumentKind(Generic[_T]):
         """What `PublishedDocument.manifest` says; None for what is missing, of another version, or somebody else's."""
         if not isinstance(raw, bytes) or not raw.startswith(FORMAT):
             return None
-        return decode(raw[len(FORMAT) :], self.manifests)
+        return decode_value(raw[len(FORMAT) :], self.manifests)
 
     def rows(self, name: str, body: Any) -> Rows | None:
         """The rows of a part; None for what is missing, or is not what its name says."""
@@ -145,7 +145,7 @@ class DocumentKind(Generic[_T]):
             encoded = inflate.decompress(body, MOST_BYTES)
         except zlib.error:
             return None
-        return None if inflate.unconsumed_tail else decode(encoded, self._rows)
+        return None if inflate.unconsumed_tail else decode_value(encoded, self._rows)
 
 
 def name_of(body: bytes) -> str:
@@ -153,7 +153,7 @@ def name_of(body: bytes) -> str:
     return blake2b(body, digest_size=12).hexdigest()
 
 
-def _layout() -> bytes:
+def _layout_digest() -> bytes:
     """Changes with the fields of what is published, for their names are not."""
     kinds = (
         SnapshotManifest,
@@ -171,7 +171,7 @@ def _layout() -> bytes:
 
 
 # Begins each manifest: a process of another version ignores what it cannot read.
-FORMAT = b"q2" + _layout()
+FORMAT = b"q2" + _layout_digest()
 SNAPSHOTS: DocumentKind[Snapshot] = DocumentKind(SnapshotManifest, tuple[QueueStats, ...])
 HISTORIES: DocumentKind[History] = DocumentKind(HistoryManifest, tuple[tuple[str, QueueHistory], ...])
 
@@ -185,7 +185,7 @@ class SnapshotCutter:
         self._changed: list[int] = []  # of each queue, the number of the snapshot in which it changed last
         self._parts: dict[int, tuple[Rows, tuple[SnapshotPart, ...]]] = {}  # of each run, by its start
 
-    def cut(self, snapshot: Snapshot) -> PublishedDocument[Snapshot]:
+    def cut_snapshot(self, snapshot: Snapshot) -> PublishedDocument[Snapshot]:
         """The snapshot in parts; those that did not change are the same objects as before."""
         self._number += 1
         self._note_changes(snapshot.queues)
@@ -200,7 +200,7 @@ class SnapshotCutter:
                     busy.append(queue)
                 else:
                     rest.append(queue)
-            kept = self._part(start, rest)
+            kept = self._parts_of_run(start, rest)
             mask = bits.to_bytes((bits.bit_length() + 7) // 8, "little")
             runs.append(QueueRun(busy=mask, parts=tuple(part.name for part in kept)))
             parts.extend(kept)
@@ -208,7 +208,7 @@ class SnapshotCutter:
         sent = [part for span in spans for part in encode_rows(span)]
         head = replace(snapshot, queues=())
         manifest = SnapshotManifest(head=head, runs=tuple(runs), busy=tuple(part.name for part in sent))
-        return _document(snapshot, manifest, (*sent, *parts))
+        return _build_document(snapshot, manifest, (*sent, *parts))
 
     def _note_changes(self, queues: tuple[QueueStats, ...]) -> None:
         former = self._queues
@@ -222,15 +222,15 @@ class SnapshotCutter:
 
     def _realign(self, queues: tuple[QueueStats, ...]) -> None:
         """Note changes where queues came or went; before the first snapshot none has changed."""
-        known = {_address(queue): (queue, at) for queue, at in zip(self._queues, self._changed, strict=True)}
+        known = {_address_of(queue): (queue, at) for queue, at in zip(self._queues, self._changed, strict=True)}
         changed = []
         for queue in queues:
-            before, at = known.get(_address(queue), (queue, -BUSY_FOR))
+            before, at = known.get(_address_of(queue), (queue, -BUSY_FOR))
             changed.append(at if queue is before or queue == before else self._number)
         self._changed = changed
         self._parts = {start: kept for start, kept in self._parts.items() if start < len(queues)}
 
-    def _part(self, start: int, rows: list[QueueStats]) -> tuple[SnapshotPart, ...]:
+    def _parts_of_run(self, start: int, rows: list[QueueStats]) -> tuple[SnapshotPart, ...]:
         """The parts of the rows that stay as they are of the run at `start`."""
         former = self._parts.get(start)
         if former is None or former[0] != rows:
@@ -243,14 +243,14 @@ def cut_history(history: History) -> PublishedDocument[History]:
     rows = list(history.queues.items())
     parts = tuple(part for start in range(0, len(rows), ROWS) for part in encode_rows(rows[start : start + ROWS]))
     manifest = HistoryManifest(head=replace(history, queues={}), parts=tuple(part.name for part in parts))
-    return _document(history, manifest, parts)
+    return _build_document(history, manifest, parts)
 
 
-def _document(value: _T, manifest: Manifest, parts: tuple[SnapshotPart, ...]) -> PublishedDocument[_T]:
+def _build_document(value: _T, manifest: Manifest, parts: tuple[SnapshotPart, ...]) -> PublishedDocument[_T]:
     inline = sum(len(part.body) for part in parts) <= INLINE_BYTES
     if inline:
         manifest = replace(manifest, inline={part.name: part.body for part in parts})
-    return PublishedDocument(value, FORMAT + encode(manifest), parts, () if inline else parts)
+    return PublishedDocument(value, FORMAT + encode_value(manifest), parts, () if inline else parts)
 
 
 def encode_rows(rows: list[Any]) -> tuple[SnapshotPart, ...]:
@@ -258,7 +258,7 @@ def encode_rows(rows: list[Any]) -> tuple[SnapshotPart, ...]:
     if not rows:
         return ()
     # Level 1: of 10,000 queues it takes 10 ms for a twentieth of the bytes.
-    body = zlib.compress(encode(rows), 1)
+    body = zlib.compress(encode_value(rows), 1)
     if len(body) > PART_BYTES and len(rows) > 1:
         half = len(rows) // 2
         return (*encode_rows(rows[:half]), *encode_rows(rows[half:]))
@@ -269,11 +269,11 @@ def _rows_of(names: Iterable[str], parts: Mapping[str, Rows]) -> Iterator[Any]:
     return (row for name in names for row in parts[name])
 
 
-def _address(queue: QueueStats) -> tuple[str, str, str]:
+def _address_of(queue: QueueStats) -> tuple[str, str, str]:
     return queue.source, queue.backend, queue.key
 
 
-def encode(value: object) -> bytes:
+def encode_value(value: object) -> bytes:
     """`value` in MessagePack, which holds valid UTF-8 only; Redis keys are any bytes: such names travel in hex."""
     try:
         encoded = _encoder.encode(value)
@@ -284,8 +284,8 @@ def encode(value: object) -> bytes:
     return _encoder.encode(_each_text(msgspec.to_builtins(value, builtin_types=(bytes,)), _to_hex))
 
 
-def decode(encoded: bytes, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
-    """What `encode` was given; None for what is none of it."""
+def decode_value(encoded: bytes, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
+    """What `encode_value` was given; None for what is none of it."""
     try:
         if _RAW.encode() not in encoded:
             return decoder.decode(encoded)

@@ -76,18 +76,18 @@ class SnapshotReader:
         changed where there are more than a few queues; a sample without a leader."""
         reading = self._reading
         if reading is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
-            return self._aged(reading)
+            return self._with_age(reading)
         if reading is None:
             self._lock.acquire()
         try:
             if self._reading is None or monotonic_s() >= self._next_look:
-                self._reading = self._look()
+                self._reading = self._read_published()
                 self._next_look = monotonic_s() + min(1.0, self._interval_s / 2)
-            return self._aged(self._reading)
+            return self._with_age(self._reading)
         finally:
             self._lock.release()
 
-    def _look(self) -> CurrentSnapshot:
+    def _read_published(self) -> CurrentSnapshot:
         last = self._reading
         error: str | None = None
         hint: str | None = None
@@ -98,7 +98,7 @@ class SnapshotReader:
         asleep = monotonic_s() - self._looked_at > FIRST_STEP_S
         newer: History | None = None
         try:
-            published, newer = self._store.read(with_history=asleep or self._wanted_history > history.version)
+            published, newer = self._store.read_published(with_history=asleep or self._wanted_history > history.version)
             self._looked_at = monotonic_s()
         except (BackendUnavailable, Forbidden) as exc:
             error, hint = exc.message, exc.hint
@@ -106,7 +106,7 @@ class SnapshotReader:
             history = newer
         self._note_other(published)
         if self._other is not None:
-            return self._shared(published)
+            return self._share_sample(published)
         if published is not None:
             followed = last is not None and last.snapshot is not None and last.snapshot.epoch == published.epoch
             if newer is None and published.epoch and not followed:
@@ -114,7 +114,7 @@ class SnapshotReader:
             self._wanted_history = published.history_version
             if not self._is_stale(published):
                 return self._reading_of(published, history)
-        return self._own(published or (last.snapshot if last else None), history, error, hint)
+        return self._sample_alone(published or (last.snapshot if last else None), history, error, hint)
 
     def _note_other(self, published: Snapshot | None) -> None:
         """Know whether somebody of other settings leads; what is not there, or older, tells nothing new."""
@@ -132,25 +132,25 @@ class SnapshotReader:
                 log.warning("%s", other)
         self._other = other
 
-    def _shared(self, published: Snapshot | None) -> CurrentSnapshot:
+    def _share_sample(self, published: Snapshot | None) -> CurrentSnapshot:
         """A sample by the settings of this process, shared with other processes of the same settings. The first begins
         with the queues that the other published, as far as these settings want them."""
         known, past = self._reading.snapshot if self._reading else None, History()
         try:
             snapshot, history = self._store.read_shared(self._fingerprint)
             known, past = snapshot or known or published, history or past
-            if snapshot is not None and self._age(snapshot) <= 2 * self._interval_s:
+            if snapshot is not None and self._age_of(snapshot) <= 2 * self._interval_s:
                 return self._reading_of(snapshot, history or History())
             if not self._store.may_sample(self._fingerprint, self._interval_s) and snapshot is not None:
                 return self._reading_of(snapshot, history or History())  # another one samples just now
-            reading = self._own(known, past)
+            reading = self._sample_alone(known, past)
             if reading.snapshot is not None:
-                self._store.share(self._fingerprint, reading.snapshot, reading.history)
+                self._store.share_snapshot(self._fingerprint, reading.snapshot, reading.history)
         except (BackendUnavailable, Forbidden):
-            return self._own(known, past)
+            return self._sample_alone(known, past)
         return reading
 
-    def _own(
+    def _sample_alone(
         self, known: Snapshot | None, history: History, error: str | None = None, hint: str | None = None
     ) -> CurrentSnapshot:
         if monotonic_s() < self._next_own and self._reading is not None:
@@ -163,16 +163,16 @@ class SnapshotReader:
         self, snapshot: Snapshot, history: History, error: str | None = None, hint: str | None = None
     ) -> CurrentSnapshot:
         return CurrentSnapshot(
-            snapshot, history, self._age(snapshot), self._is_stale(snapshot), error, hint, self._other
+            snapshot, history, self._age_of(snapshot), self._is_stale(snapshot), error, hint, self._other
         )
 
-    def _aged(self, reading: CurrentSnapshot) -> CurrentSnapshot:
+    def _with_age(self, reading: CurrentSnapshot) -> CurrentSnapshot:
         if reading.snapshot is None:
             return reading
-        return replace(reading, age_s=self._age(reading.snapshot), stale=self._is_stale(reading.snapshot))
+        return replace(reading, age_s=self._age_of(reading.snapshot), stale=self._is_stale(reading.snapshot))
 
-    def _age(self, snapshot: Snapshot) -> float:
+    def _age_of(self, snapshot: Snapshot) -> float:
         return max(0.0, self._store.now_s() - snapshot.sampled_at)
 
     def _is_stale(self, snapshot: Snapshot) -> bool:
-        return self._age(snapshot) > STALE_AFTER_INTERVALS * snapshot.interval_s
+        return self._age_of(snapshot) > STALE_AFTER_INTERVALS * snapshot.interval_s

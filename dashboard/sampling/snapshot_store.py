@@ -39,7 +39,7 @@ class SnapshotStore(Store):
         self._channels: dict[str, PartTransfer] = {}  # by pointer
         self._cutters: dict[str, SnapshotCutter] = {}
 
-    def publish(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
+    def publish_snapshot(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
         """Publish; False when the lead was lost meanwhile and no pointer was swapped. One thread at a time.
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip, 2 with a history; 1 more for each of which parts were
@@ -47,66 +47,75 @@ class SnapshotStore(Store):
         """
         lead = f"{holder}:{epoch}"
         # First, since readers ask for it when a snapshot tells that there is a newer one.
-        if history is not None and not self._histories(HISTORY, HISTORY_TTL_MS).send(cut_history(history), lead):
+        if history is not None and not self._history_transfer(HISTORY, HISTORY_TTL_MS).send_document(
+            cut_history(history), lead
+        ):
             return False
-        return self._snapshots(SNAPSHOT).send(self._cutter(SNAPSHOT).cut(snapshot), lead)
+        return self._snapshot_transfer(SNAPSHOT).send_document(self._cutter_of(SNAPSHOT).cut_snapshot(snapshot), lead)
 
-    def read(self, *, with_history: bool) -> tuple[Snapshot | None, History | None]:
+    def read_published(self, *, with_history: bool) -> tuple[Snapshot | None, History | None]:
         """(the published snapshot, the history when asked for); None for what is missing or of another version.
 
         One of which a part cannot be had counts as missing, after a second try. Raises BackendUnavailable. Cost: 1
         round trip of 1 command, or 2 with the history or a look at the clock; 1 more when there is something new.
         """
-        channels = [self._snapshots(SNAPSHOT), *([self._histories(HISTORY, HISTORY_TTL_MS)] if with_history else [])]
+        channels = [
+            self._snapshot_transfer(SNAPSHOT),
+            *([self._history_transfer(HISTORY, HISTORY_TTL_MS)] if with_history else []),
+        ]
         checked = self.clock
         check_clock = not with_history and (checked is None or monotonic_s() - checked[1] > CLOCK_CHECK_S)
-        snapshot, *history = self._read(channels, check_clock=check_clock)
-        return self._timed(snapshot, history[0] if history else None)
+        snapshot, *history = self._read_transfers(channels, check_clock=check_clock)
+        return self._without_wrong_times(snapshot, history[0] if history else None)
 
-    def _read(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> list[Any]:
+    def _read_transfers(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> list[Any]:
         """What each channel says; None for one of which something is missing, also at a second look."""
-        values, lost = self._look(channels, check_clock=check_clock)
+        values, lost = self._read_once(channels, check_clock=check_clock)
         if lost:  # it may have been replaced between the two round trips
-            values, _ = self._look(channels)
+            values, _ = self._read_once(channels)
         return values
 
-    def _look(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> tuple[list[Any], bool]:
+    def _read_once(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> tuple[list[Any], bool]:
         """(what each channel says, whether a part of one is missing)."""
         asked = monotonic_s()
         pointers: list[Command] = [("GET", channel.pointer) for channel in channels]
-        raws = self.source.batch([*pointers, ("TIME",)] if check_clock else pointers)
+        raws = self.source.run_batch([*pointers, ("TIME",)] if check_clock else pointers)
         if isinstance(raws[0], NoPermissionError):
-            raise self.source.forbidden(raws[0])
+            raise self.source.forbidden_error(raws[0])
         if check_clock and isinstance(raws[-1], list):
             seconds, micros = raws[-1]
             self.note_clock(seconds, micros, asked)
         pairs = list(zip(channels, raws, strict=False))
-        wanted = [(channel, name) for channel, raw in pairs for name in channel.wanted(raw)]
-        found = self.source.batch([("GET", part_key(channel.pointer, name)) for channel, name in wanted])
+        wanted = [(channel, name) for channel, raw in pairs for name in channel.wanted_parts(raw)]
+        found = self.source.run_batch([("GET", part_key(channel.pointer, name)) for channel, name in wanted])
         bodies = dict(zip(wanted, found, strict=True))
         values: list[Any] = []
         lost = False
         for channel, raw in pairs:
             try:
-                values.append(channel.value(raw, {name: body for (of, name), body in bodies.items() if of is channel}))
+                values.append(
+                    channel.join_value(raw, {name: body for (of, name), body in bodies.items() if of is channel})
+                )
             except LookupError:
                 values.append(None)
                 lost = True
         return values, lost
 
-    def _channel(self, pointer: str, kind: DocumentKind[Any], lives_ms: int) -> PartTransfer:
+    def _transfer_of(self, pointer: str, kind: DocumentKind[Any], lives_ms: int) -> PartTransfer:
         return self._channels.setdefault(pointer, PartTransfer(self, pointer, kind, LEAD, lives_ms))
 
-    def _snapshots(self, pointer: str) -> PartTransfer:
-        return self._channel(pointer, SNAPSHOTS, SNAPSHOT_TTL_MS)
+    def _snapshot_transfer(self, pointer: str) -> PartTransfer:
+        return self._transfer_of(pointer, SNAPSHOTS, SNAPSHOT_TTL_MS)
 
-    def _histories(self, pointer: str, lives_ms: int) -> PartTransfer:
-        return self._channel(pointer, HISTORIES, lives_ms)
+    def _history_transfer(self, pointer: str, lives_ms: int) -> PartTransfer:
+        return self._transfer_of(pointer, HISTORIES, lives_ms)
 
-    def _cutter(self, pointer: str) -> SnapshotCutter:
+    def _cutter_of(self, pointer: str) -> SnapshotCutter:
         return self._cutters.setdefault(pointer, SnapshotCutter())
 
-    def _timed(self, snapshot: Snapshot | None, history: History | None) -> tuple[Snapshot | None, History | None]:
+    def _without_wrong_times(
+        self, snapshot: Snapshot | None, history: History | None
+    ) -> tuple[Snapshot | None, History | None]:
         """Both, without one whose times are none of this store."""
         latest = self.now_s() + AHEAD_S
         if snapshot is not None and not (
@@ -118,23 +127,23 @@ class SnapshotStore(Store):
         return snapshot, history
 
     def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
-        """What `share` was given last by a process of those settings. Raises and costs as `read`."""
-        snapshots, histories = self._shared(fingerprint)
-        return self._timed(*self._read([snapshots, histories]))
+        """What `share_snapshot` was given last by a process of those settings. Raises and costs as `read_published`."""
+        snapshots, histories = self._shared_transfers(fingerprint)
+        return self._without_wrong_times(*self._read_transfers([snapshots, histories]))
 
-    def _shared(self, fingerprint: str) -> tuple[PartTransfer, PartTransfer]:
+    def _shared_transfers(self, fingerprint: str) -> tuple[PartTransfer, PartTransfer]:
         return (
-            self._snapshots(f"{SNAPSHOT}:{fingerprint}"),
-            self._histories(f"{HISTORY}:{fingerprint}", SHARED_TTL_MS),
+            self._snapshot_transfer(f"{SNAPSHOT}:{fingerprint}"),
+            self._history_transfer(f"{HISTORY}:{fingerprint}", SHARED_TTL_MS),
         )
 
     def may_sample(self, fingerprint: str, interval_s: float) -> bool:
         """Whether this process is to take the next sample for all web processes of those settings. 1 round trip."""
         key = f"{PREFIX}:sampling:{fingerprint}"
-        return bool(self.script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
+        return bool(self.run_script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
 
-    def share(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
+    def share_snapshot(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
         """Let other web processes of the same settings have a sample, while a leader has others. 2 round trips."""
-        snapshots, histories = self._shared(fingerprint)
-        histories.send(cut_history(history), "")
-        snapshots.send(self._cutter(snapshots.pointer).cut(snapshot), "")
+        snapshots, histories = self._shared_transfers(fingerprint)
+        histories.send_document(cut_history(history), "")
+        snapshots.send_document(self._cutter_of(snapshots.pointer).cut_snapshot(snapshot), "")

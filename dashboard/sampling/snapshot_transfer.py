@@ -71,17 +71,17 @@ class PartTransfer:
         self._rows: Mapping[str, Rows] = {}  # of all its parts
         self._known: tuple[bytes, Any] | None = None  # a manifest, and what it and its parts say
 
-    def send(self, document: PublishedDocument[Any], lead: str) -> bool:
+    def send_document(self, document: PublishedDocument[Any], lead: str) -> bool:
         """Send what changed and swap the pointer; False when `lead` is no longer the lease ("" needs none).
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip; 1 more when parts were lost, or the server is full.
         """
         due = monotonic_s() - REFRESH_S
         new = [part for part in document.sent if self._sent_at.get(part.name, due) <= due]
-        answer = self._try([self._set(part) for part in new], document, lead, demand=True)
+        answer = self._try_swap([self._set_command(part) for part in new], document, lead, demand=True)
         if answer == _LOST:
             new = list(document.sent)
-            answer = self._try([self._put(part) for part in new], document, lead, demand=False)
+            answer = self._try_swap([self._put_command(part) for part in new], document, lead, demand=False)
         if answer == _DEPOSED:
             return False
         now = monotonic_s()
@@ -92,7 +92,7 @@ class PartTransfer:
         self._known = document.manifest, document.value
         return True
 
-    def wanted(self, raw: Reply) -> list[str]:
+    def wanted_parts(self, raw: Reply) -> list[str]:
         """The names of the parts that the manifest `raw` lists and that this process does not have."""
         manifest = None if self._is_known(raw) else self._kind.manifest(raw)
         return (
@@ -101,8 +101,8 @@ class PartTransfer:
             else []
         )
 
-    def value(self, raw: Reply, bodies: Mapping[str, Reply]) -> Any | None:
-        """What the manifest `raw` and its parts say, given those that were `wanted`.
+    def join_value(self, raw: Reply, bodies: Mapping[str, Reply]) -> Any | None:
+        """What the manifest `raw` and its parts say, given those that were `wanted_parts`.
 
         None when the manifest is missing or of another version. Raises LookupError when a part is missing or garbage.
         """
@@ -133,15 +133,15 @@ class PartTransfer:
             raise LookupError(name)
         return rows
 
-    def _try(self, commands: list[Command], document: PublishedDocument[Any], lead: str, *, demand: bool) -> int:
+    def _try_swap(self, commands: list[Command], document: PublishedDocument[Any], lead: str, *, demand: bool) -> int:
         listed = [part.name for part in document.sent]
         unlisted = (self._listed | self._sent_at.keys()) - set(listed)
         keys = (self._lead_key, self.pointer, *(part_key(self.pointer, name) for name in (*listed, *unlisted)))
         arguments = (lead, document.manifest, self._lives_ms, len(listed), GRACE_MS, int(demand))
-        return int(self._store.script(_SWAP, keys, *arguments, before=commands))
+        return int(self._store.run_script(_SWAP, keys, *arguments, before=commands))
 
-    def _set(self, part: SnapshotPart) -> Command:
+    def _set_command(self, part: SnapshotPart) -> Command:
         return ("SET", part_key(self.pointer, part.name), part.body, "PX", PENDING_TTL_MS)
 
-    def _put(self, part: SnapshotPart) -> Command:
-        return self._store.command(_PUT, (part_key(self.pointer, part.name),), part.body, PENDING_TTL_MS)
+    def _put_command(self, part: SnapshotPart) -> Command:
+        return self._store.script_command(_PUT, (part_key(self.pointer, part.name),), part.body, PENDING_TTL_MS)

@@ -74,25 +74,25 @@ class SearchQuery:
         )
         return max(words, key=len, default=None)
 
-    def chooses(self, queue: QueueStats) -> bool:
+    def chooses_queue(self, queue: QueueStats) -> bool:
         """Whether a queue is among those that are chosen, or holds jobs of several."""
-        return all(_admits(term, queue, ()) for term in self.terms if term.field in CHOOSING)
+        return all(_admits_list(term, queue, ()) for term in self.terms if term.field in CHOOSING)
 
-    def chosen(self, job: Job, now: float) -> bool:
+    def is_chosen(self, job: Job, now: float) -> bool:
         """Whether a job is of a queue that is chosen."""
         row = Searched(job=job, text="")
-        return all(_holds(term, row, now) != term.excluded for term in self.terms if term.field in CHOOSING)
+        return all(_term_holds(term, row, now) != term.excluded for term in self.terms if term.field in CHOOSING)
 
-    def wants(self, queue: QueueStats, state: State, native: Sequence[str]) -> bool:
+    def wants_list(self, queue: QueueStats, state: State, native: Sequence[str]) -> bool:
         """Whether a list can hold what is looked for."""
-        return all(_admits(term, queue, (state.value, *(word.lower() for word in native))) for term in self.terms)
+        return all(_admits_list(term, queue, (state.value, *(word.lower() for word in native))) for term in self.terms)
 
-    def matches(self, row: Searched, now: float) -> bool:
+    def matches_row(self, row: Searched, now: float) -> bool:
         """Whether a job is what is looked for."""
-        return all(_holds(term, row, now) != term.excluded for term in self.terms)
+        return all(_term_holds(term, row, now) != term.excluded for term in self.terms)
 
 
-def parse(text: str) -> SearchQuery:
+def parse_query(text: str) -> SearchQuery:
     """The query that `text` spells. Raises Unsupported for an age that is none, and for a pattern that is too long."""
     terms = []
     for minus, field, phrase, word in _TOKEN.findall(text[:MAX_QUERY]):
@@ -113,23 +113,23 @@ def parse(text: str) -> SearchQuery:
     return SearchQuery(tuple(terms))
 
 
-def _admits(term: SearchTerm, queue: QueueStats, words: Sequence[str]) -> bool:
+def _admits_list(term: SearchTerm, queue: QueueStats, words: Sequence[str]) -> bool:
     """Whether a list of `queue`, called by any of `words`, can hold what `term` asks for."""
     if term.field == "queue":
         # The lists of all queues hold jobs of this one, too; there each job is asked.
-        return queue.shared or _glob(queue.name, term.text) != term.excluded
+        return queue.shared or _matches_glob(queue.name, term.text) != term.excluded
     if term.field == "source":
-        return _glob(queue.source, term.text) != term.excluded
+        return _matches_glob(queue.source, term.text) != term.excluded
     if term.field == "library":
-        return _glob(queue.backend, term.text) != term.excluded
+        return _matches_glob(queue.backend, term.text) != term.excluded
     return term.field != "state" or (term.text in words) != term.excluded
 
 
-def _glob(value: str, pattern: str) -> bool:
+def _matches_glob(value: str, pattern: str) -> bool:
     return glob_matches(pattern, value.casefold())
 
 
-def _holds(term: SearchTerm, row: Searched, now: float) -> bool:
+def _term_holds(term: SearchTerm, row: Searched, now: float) -> bool:
     job, wanted = row.job, term.text.casefold()
     error = f"{job.error.class_name or ''} {job.error.message or ''}" if job.error else ""
     if term.field is None:
@@ -145,7 +145,7 @@ def _holds(term: SearchTerm, row: Searched, now: float) -> bool:
             return True
         return not term.excluded and wanted not in _STATES  # the library's own word chose the list
     if term.field == "queue":
-        return _glob(job.queue, wanted)
+        return _matches_glob(job.queue, wanted)
     return wanted in {"id": job.id, "name": job.name or "", "error": error, "payload": row.text}[term.field].casefold()
 
 
@@ -175,7 +175,7 @@ class SearchResult:
     at_least: bool = False
 
 
-def search(
+def search_jobs(
     query: SearchQuery,
     queues: Sequence[QueueStats],
     backend_of: Callable[[QueueStats], Backend],
@@ -190,31 +190,31 @@ def search(
     """
     started = monotonic_s()
     look = _SearchRun(query, backend_of, started, seen)
-    lists = list(_lists(query, queues, backend_of))
-    turn, at, offset = _position(cursor)
+    lists = list(_searched_lists(query, queues, backend_of))
+    turn, at, offset = _parse_cursor(cursor)
     if cursor is None and query.bare_id:
         look.by_id(query.bare_id, queues)
     total = sum(count or 0 for *_, count in lists) if all(count is not None for *_, count in lists) else None
     look.at_least = any(state in queue.at_least for queue, state, _ in lists)
-    if cursor is None and look.any:
-        return look.found(total, START)  # whoever wants more searches further
+    if cursor is None and look.has_found:
+        return look.build_result(total, START)  # whoever wants more searches further
     while query.terms:
         while at < len(lists):
             offset = max(offset, turn * ROWS_PER_LIST)
-            following = look.through(*lists[at], offset, turn)
+            following = look.search_list(*lists[at], offset, turn)
             if following is not None:
-                return look.found(total, f"{turn}.{at}.{following}")
+                return look.build_result(total, f"{turn}.{at}.{following}")
             at, offset = at + 1, 0
         turn, at = turn + 1, 0
         if not any(
-            (count or 0) > turn * ROWS_PER_LIST and not look.sifts(queue, state) for queue, state, count in lists
+            (count or 0) > turn * ROWS_PER_LIST and not look.can_scan(queue, state) for queue, state, count in lists
         ):
             break
-        return look.found(total, f"{turn}.0.0")
-    return look.found(total, None)
+        return look.build_result(total, f"{turn}.0.0")
+    return look.build_result(total, None)
 
 
-def matching(
+def matching_rows(
     query: SearchQuery, queue: QueueStats, state: State, backend: Backend, rows: int
 ) -> Iterator[tuple[Job | None, int]]:
     """(a job that matches or None, rows looked at so far) for the first `rows` of one list, in its order.
@@ -229,12 +229,12 @@ def matching(
             window = backend.search_page(queue.ref, asked)
         for row in window.rows:
             looked += 1
-            yield (row.job if query.matches(row, now) else None), looked
+            yield (row.job if query.matches_row(row, now) else None), looked
         if len(window.rows) < WINDOW_ROWS:
             return
 
 
-def _lists(
+def _searched_lists(
     query: SearchQuery, queues: Sequence[QueueStats], backend_of: Callable[[QueueStats], Backend]
 ) -> Iterable[tuple[QueueStats, State, int | None]]:
     for state in ORDER:
@@ -248,11 +248,11 @@ def _lists(
             words = backend.states[state]
             # Jobs of another state may stand in this list; there each job is asked.
             others = [one.value for one, at in backend.listed_with.items() if at is state]
-            if query.wants(queue, state, words) or (others and query.wants(queue, state, (*words, *others))):
+            if query.wants_list(queue, state, words) or (others and query.wants_list(queue, state, (*words, *others))):
                 yield queue, state, count
 
 
-def _position(cursor: str | None) -> tuple[int, int, int]:
+def _parse_cursor(cursor: str | None) -> tuple[int, int, int]:
     parts = (cursor or START).split(".")
     if len(parts) != 3 or not all(part.isdigit() and len(part) < 9 for part in parts):
         raise Unsupported("This is no place at which a search could go on.", hint="Start the search again.")
@@ -280,17 +280,17 @@ class _SearchRun:
         self._problems: list[str] = []
 
     @property
-    def any(self) -> bool:
+    def has_found(self) -> bool:
         """Whether something was found so far."""
         return bool(self._jobs)
 
-    def _now(self, queue: QueueStats) -> float:
+    def _source_now(self, queue: QueueStats) -> float:
         """By the clock of the Redis in which the jobs' times are kept."""
         return self._backend_of(queue).source.now_s()
 
     def by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
         """Ask each queue for the job itself, for ID_SECONDS at most; first those that know their jobs by id."""
-        asked = [queue for queue in queues if self._query.chooses(queue)]
+        asked = [queue for queue in queues if self._query.chooses_queue(queue)]
         for n, queue in enumerate(sorted(asked, key=lambda queue: not self._backend_of(queue).keyed_by_id)):
             if len(self._jobs) >= MAX_FOUND:
                 return
@@ -305,32 +305,32 @@ class _SearchRun:
             except QueuedeckError as exc:
                 self._problems.append(f"{queue.name}: {exc.message}")
                 continue
-            if self._query.chosen(job, self._now(queue)):
-                self._add(queue, job)
+            if self._query.is_chosen(job, self._source_now(queue)):
+                self._add_job(queue, job)
 
-    def sifts(self, queue: QueueStats, state: State) -> bool:
+    def can_scan(self, queue: QueueStats, state: State) -> bool:
         """Whether the server itself looks through a list."""
         return self._query.word is not None and self._backend_of(queue).can_scan(state)
 
-    def through(self, queue: QueueStats, state: State, count: int | None, offset: int, turn: int) -> int | None:
+    def search_list(self, queue: QueueStats, state: State, count: int | None, offset: int, turn: int) -> int | None:
         """Look at the rows of one list from `offset` on that are due in this `turn`; where to go on when time or room
         is up, else None.
         """
-        if self.sifts(queue, state) and count is not None:
+        if self.can_scan(queue, state) and count is not None:
             if turn > 0:
                 return None  # it was looked through to its end
             while offset < count:
-                if self._full:
+                if self._is_full:
                     return offset
-                reached = self._sifted(queue, state, offset)
+                reached = self._scan_stretch(queue, state, offset)
                 if reached is None:
                     break
                 offset = reached
-            if offset >= count or self.sifts(queue, state):
+            if offset >= count or self.can_scan(queue, state):
                 return None
-        return self._windows(queue, state, offset, (turn + 1) * ROWS_PER_LIST)
+        return self._search_windows(queue, state, offset, (turn + 1) * ROWS_PER_LIST)
 
-    def _sifted(self, queue: QueueStats, state: State, offset: int) -> int | None:
+    def _scan_stretch(self, queue: QueueStats, state: State, offset: int) -> int | None:
         """Look at one stretch of a list; where the next begins, None at the end or where that is not permitted."""
         try:
             with data_errors_foreseen(f"the {state.value} jobs", queue.name):
@@ -342,21 +342,21 @@ class _SearchRun:
             return None
         self._searched += found.reached - offset
         self._seen(row.job for row in found.rows)
-        now = self._now(queue)
+        now = self._source_now(queue)
         for row in found.rows:
-            if self._query.matches(row, now):
-                self._add(queue, row.job)
+            if self._query.matches_row(row, now):
+                self._add_job(queue, row.job)
         return found.reached if found.more else None
 
     @property
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         """Whether time or room is up."""
         return monotonic_s() - self._started > SECONDS or len(self._jobs) >= MAX_FOUND
 
-    def _windows(self, queue: QueueStats, state: State, offset: int, end: int) -> int | None:
-        """Look at the rows of one list from `offset` to `end`; as `through`."""
+    def _search_windows(self, queue: QueueStats, state: State, offset: int, end: int) -> int | None:
+        """Look at the rows of one list from `offset` to `end`; as `search_list`."""
         while offset < end:
-            if self._full:
+            if self._is_full:
                 return offset
             query = JobQuery(state=state, page=offset // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
             try:
@@ -369,16 +369,16 @@ class _SearchRun:
             self.at_least = self.at_least or window.at_least
             self._searched += len(window.rows)
             self._seen(row.job for row in window.rows)
-            now = self._now(queue)
+            now = self._source_now(queue)
             for row in window.rows:
-                if self._query.matches(row, now):
-                    self._add(queue, row.job)
+                if self._query.matches_row(row, now):
+                    self._add_job(queue, row.job)
             if len(window.rows) < WINDOW_ROWS:
                 return None
             offset += WINDOW_ROWS
         return None
 
-    def found(self, total: int | None, cursor: str | None) -> SearchResult:
+    def build_result(self, total: int | None, cursor: str | None) -> SearchResult:
         """What was found so far."""
         seconds = monotonic_s() - self._started
         problems = tuple(dict.fromkeys(self._problems))[:5]
@@ -386,6 +386,6 @@ class _SearchRun:
             total = max(total, self._searched)  # the lists may have grown since they were counted
         return SearchResult(tuple(self._jobs.values()), self._searched, total, seconds, cursor, problems, self.at_least)
 
-    def _add(self, queue: QueueStats, job: Job) -> None:
+    def _add_job(self, queue: QueueStats, job: Job) -> None:
         bare = job.id.rpartition("-")[2] if queue.shared else job.id
         self._jobs.setdefault((queue.source, queue.backend, job.queue, bare, job.native_state), (queue, job))

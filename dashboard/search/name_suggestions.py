@@ -21,11 +21,11 @@ class NameSuggestions:
         self._lock = threading.Lock()
         self._queues: OrderedDict[tuple[str, str, str], OrderedDict[str, None]] = OrderedDict()
 
-    def see(self, jobs: Iterable[Job]) -> None:
+    def add_jobs(self, jobs: Iterable[Job]) -> None:
         """Remember the names of `jobs`."""
-        self.note((job.source, job.backend, job.queue, job.name) for job in jobs)
+        self.add_names((job.source, job.backend, job.queue, job.name) for job in jobs)
 
-    def note(self, named: Iterable[tuple[str, str, str, str | None]]) -> None:
+    def add_names(self, named: Iterable[tuple[str, str, str, str | None]]) -> None:
         """Remember names: (source, library, queue, name) of each."""
         with self._lock:
             for source, backend, queue, name in dict.fromkeys(named):
@@ -40,7 +40,7 @@ class NameSuggestions:
                 if len(self._queues) > QUEUES:
                     self._queues.popitem(last=False)
 
-    def newest(self, most: int) -> list[str]:
+    def newest_names(self, most: int) -> list[str]:
         """At most `most` names, each once: those of the queues that were seen last, sorted."""
         with self._lock:
             found: dict[str, None] = {}

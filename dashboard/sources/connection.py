@@ -34,7 +34,7 @@ class Renewal:
         self._due = 0.0  # monotonic
         self._role: str | None = None
 
-    def introduced(self, connection: Any) -> None:
+    def note_connection(self, connection: Any) -> None:
         """A connection is being made."""
         connection.queuedeck_generation = self._generation
 
@@ -42,20 +42,20 @@ class Renewal:
         """Whether it is one of those that may be used."""
         return bool(getattr(connection, "queuedeck_generation", self._generation) == self._generation)
 
-    def refused(self, exc: ResponseError) -> None:
+    def note_refusal(self, exc: ResponseError) -> None:
         """Redis refused a command."""
         if isinstance(exc, ReadOnlyError | MasterDownError) or _NO_PRIMARY.match(str(exc)):
-            self._renew()
+            self._drop_connections()
 
-    def found(self, role: str | None) -> None:
+    def note_role(self, role: str | None) -> None:
         """The server says that it has this role."""
         if role == "slave" and self._role == "master":
-            self._renew()
+            self._drop_connections()
         if role == "master":
             self._wait_s = RENEW_FIRST_S
         self._role = role
 
-    def _renew(self) -> None:
+    def _drop_connections(self) -> None:
         now = monotonic_s()
         if now < self._due:
             return

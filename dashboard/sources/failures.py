@@ -78,7 +78,7 @@ def is_forbidden(exc: Exception) -> bool:
     return isinstance(exc, NoPermissionError) or any(each in said for each in words)
 
 
-def explain(exc: Exception, address: str) -> tuple[str, str, str]:
+def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
     """(reason, message, hint) for what went wrong with the server at `address`."""
     text = one_line(exc)
     low = text.lower()
@@ -151,7 +151,7 @@ def explain(exc: Exception, address: str) -> tuple[str, str, str]:
 
 
 def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:
-    """As `explain`, for a server that has not, or does not give, what was asked for."""
+    """As `explain_failure`, for a server that has not, or does not give, what was asked for."""
     said = str(exc)
     if isinstance(exc, MasterDownError) or "MASTERDOWN" in said:
         return (

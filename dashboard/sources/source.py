@@ -45,7 +45,7 @@ from .failures import (
     REFUSING,
     SENTINEL,
     UNKNOWN_COMMAND,
-    explain,
+    explain_failure,
     is_about_the_server,
     is_auth,
     is_forbidden,
@@ -89,7 +89,7 @@ def raw_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def _wire(command: Command) -> bytes:
+def _wire_format(command: Command) -> bytes:
     """The command as it is sent; text that is not UTF-8 as the bytes that it was decoded from."""
     try:
         return _pack(tuple(command))
@@ -128,7 +128,7 @@ _meter: ContextVar[Meter | None] = ContextVar("queuedeck_meter", default=None)
 
 
 @contextlib.contextmanager
-def metered() -> Iterator[Meter]:
+def measure_cost() -> Iterator[Meter]:
     """A Meter that counts what this thread sends to any source inside the block; an outer meter counts it too."""
     outer = _meter.get()
     meter = Meter()
@@ -178,7 +178,7 @@ class Source:
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=READ_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
-            redis_connect_func=self._introduce,
+            redis_connect_func=self._introduce_connection,
             decode_responses=False,
             max_connections=MAX_CONNECTIONS,
             protocol=2,  # one reply shape on every server version
@@ -203,35 +203,35 @@ class Source:
         Raises BackendUnavailable when the server cannot be asked, Forbidden when its user may not,
         redis.ResponseError for what is wrong with the command or its key. Cost: 1 round trip.
         """
-        reply = self.batch([command])[0]
-        self.check(reply)
+        reply = self.run_batch([command])[0]
+        self.check_reply(reply)
         return reply
 
-    def check(self, reply: Reply) -> None:
+    def check_reply(self, reply: Reply) -> None:
         """Raises Forbidden or redis.ResponseError, as `execute`, where that is the reply to a command of a batch."""
         if isinstance(reply, NoPermissionError):
-            raise self.forbidden(reply) from reply
+            raise self.forbidden_error(reply) from reply
         if isinstance(reply, ResponseError):
             raise reply
 
-    def batch(self, commands: Sequence[Command]) -> list[Reply]:
+    def run_batch(self, commands: Sequence[Command]) -> list[Reply]:
         """The replies to many commands, in order; a refused command's ResponseError stands in its place.
 
         Raises BackendUnavailable when the server cannot be asked. Cost: 1 round trip, none for no commands.
         """
-        return self.run(self.pack(commands))
+        return self.run_packed(self.pack_commands(commands))
 
-    def pack(self, commands: Sequence[Command]) -> Packed:
-        """`commands` in wire form for `run`; the caller keeps it as long as they stay the same."""
+    def pack_commands(self, commands: Sequence[Command]) -> Packed:
+        """`commands` in wire form for `run_packed`; the caller keeps it as long as they stay the same."""
         if self.prefix != DEFAULT_STORE_PREFIX:
             commands = [self._with_prefix(command) for command in commands]
-        return Packed(b"".join(map(_wire, commands)), len(commands))
+        return Packed(b"".join(map(_wire_format, commands)), len(commands))
 
     def batch_in_pieces(self, pieces: Sequence[Sequence[Command]]) -> list[Reply]:
-        """As `batch`, for commands that each keep the server for a while: it gets one piece after the other, and serves
-        others in between. Cost: 1 round trip, and where that is quick one more for each further piece.
+        """As `run_batch`, for commands that each keep the server for a while: it gets one piece after the other, and
+        serves others in between. Cost: 1 round trip, and where that is quick one more for each further piece.
         """
-        return self._run([packed for piece in pieces if (packed := self.pack(piece)).count])
+        return self._run_pieces([packed for piece in pieces if (packed := self.pack_commands(piece)).count])
 
     def own_key(self, name: Argument) -> Argument:
         """`name`, where it is a key of our own with the prefix of this source."""
@@ -251,11 +251,11 @@ class Source:
             first, end = 1, 2
         return (*command[:first], *(self.own_key(name) for name in command[first:end]), *command[end:])
 
-    def run(self, packed: Packed) -> list[Reply]:
-        """The replies to packed commands; as `batch`."""
-        return self._run([packed] if packed.count else [])
+    def run_packed(self, packed: Packed) -> list[Reply]:
+        """The replies to packed commands; as `run_batch`."""
+        return self._run_pieces([packed] if packed.count else [])
 
-    def _run(self, pieces: list[Packed]) -> list[Reply]:
+    def _run_pieces(self, pieces: list[Packed]) -> list[Reply]:
         if not pieces:
             return []
         commands, sent_bytes = sum(piece.count for piece in pieces), max(len(piece.wire) for piece in pieces)
@@ -264,11 +264,11 @@ class Source:
         started = time.perf_counter()
         try:
             # Not metered, as little as the handshake: it comes once a minute, whoever sends something then.
-            replies, trips = self._exchange([*pieces, _ASK_TIME] if asks else pieces)
+            replies, trips = self._exchange_pieces([*pieces, _ASK_TIME] if asks else pieces)
         except RedisError as exc:
-            raise self.unavailable(exc) from exc
+            raise self.unavailable_error(exc) from exc
         except OSError as exc:
-            raise self.unavailable(RedisConnectionError(str(exc))) from exc
+            raise self.unavailable_error(RedisConnectionError(str(exc))) from exc
         else:
             self._way_s = min(self._way_s, time.perf_counter() - started)
         finally:
@@ -280,13 +280,13 @@ class Source:
         if any(isinstance(reply, CommandMissing) for reply in replies):
             self._check_sentinel()
         if len(replies) == 1 and isinstance(replies[0], BusyLoadingError):
-            raise self.unavailable(replies[0])
+            raise self.unavailable_error(replies[0])
         first = replies[0]
         if isinstance(first, AuthenticationError | BusyLoadingError) or is_auth(first):
-            raise self.unavailable(first)
+            raise self.unavailable_error(first)
         return replies
 
-    def _exchange(self, pieces: Sequence[Packed]) -> tuple[list[Reply], int]:
+    def _exchange_pieces(self, pieces: Sequence[Packed]) -> tuple[list[Reply], int]:
         """(the replies, how many ways there and back were waited for one after the other)."""
         connection = self._pool.get_connection()
         if not self._connections.is_current(connection):
@@ -301,10 +301,10 @@ class Source:
                 if piece is not pieces[-1]:
                     next_at = time.perf_counter() + PIECE_EVERY_S
                     while len(replies) < awaited and connection.can_read(max(0.0, next_at - time.perf_counter())):
-                        self._read(connection, replies)
+                        self._read_replies(connection, replies)
                     trips += len(replies) == awaited
             while len(replies) < awaited:
-                self._read(connection, replies)
+                self._read_replies(connection, replies)
             clean = True
             return replies, trips
         finally:
@@ -313,17 +313,17 @@ class Source:
                 connection.disconnect()  # type: ignore[no-untyped-call]
             self._pool.release(connection)
 
-    def _read(self, connection: Any, replies: list[Reply]) -> None:
+    def _read_replies(self, connection: Any, replies: list[Reply]) -> None:
         try:
             replies.append(connection.read_response())
         except ResponseError as exc:
-            self._connections.refused(exc)
+            self._connections.note_refusal(exc)
             if is_about_the_server(exc):
-                raise self.unavailable(exc) from exc
+                raise self.unavailable_error(exc) from exc
             unknown = UNKNOWN_COMMAND.match(str(exc))
             replies.append(CommandMissing(unknown.group(1)) if unknown else exc)
 
-    def transact(self, work: Callable[[redis.Redis], Any]) -> Any:
+    def run_transaction(self, work: Callable[[redis.Redis], Any]) -> Any:
         """What `work` answers, given a redis-py client of this pool; errors are translated as in `execute`.
 
         For the few places that need more than plain commands (scripts, pub/sub); not metered.
@@ -331,15 +331,15 @@ class Source:
         try:
             return work(redis.Redis(connection_pool=self._pool))
         except NoPermissionError as exc:
-            raise self.forbidden(exc) from exc
+            raise self.forbidden_error(exc) from exc
         except (RedisConnectionError, RedisTimeoutError) as exc:
-            raise self.unavailable(exc) from exc
+            raise self.unavailable_error(exc) from exc
         except ResponseError as exc:
             if is_about_the_server(exc):
-                raise self.unavailable(exc) from exc
+                raise self.unavailable_error(exc) from exc
             raise
 
-    def health(self, *, probe: bool = False) -> RedisHealth:
+    def read_health(self, *, probe: bool = False) -> RedisHealth:
         """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE).
 
         With `probe` a key of our own is written beside that, to learn whether the server takes writes.
@@ -347,14 +347,14 @@ class Source:
         commands: list[Command] = [("INFO",), ("DBSIZE",)]
         if probe:
             commands.append(("SET", PROBE, "1", "PX", PROBE_TTL_MS))
-        info, keys, *rest = self.batch(commands)
+        info, keys, *rest = self.run_batch(commands)
         written = refusal_word(rest[0]) if rest else None
         if isinstance(info, ResponseError):
             return RedisHealth(write_probe=written)
         self._note_clock(info)
         self._check_kind(info_fields(info))
         health = parse_info(info, keys if isinstance(keys, int) else None)
-        self._connections.found(health.role)
+        self._connections.note_role(health.role)
         return replace(health, write_probe=written) if probe else health
 
     def _check_sentinel(self) -> None:
@@ -362,23 +362,23 @@ class Source:
         trip for the first missing command."""
         if self._sentinel is None:
             self._sentinel = False  # also where INFO is missing
-            told = self.batch([("INFO", "server")])[0]
+            told = self.run_batch([("INFO", "server")])[0]
             self._sentinel = isinstance(told, bytes) and info_fields(told).get("redis_mode") == "sentinel"
         if self._sentinel:
-            raise self.unavailable(ResponseError(SENTINEL))
+            raise self.unavailable_error(ResponseError(SENTINEL))
 
     def _check_kind(self, fields: Mapping[str, str]) -> None:
         """Raises BackendUnavailable for a server that is no Redis of its own: there is no reading half of the data as
         if it were all. Cost: none, or 1 round trip in cluster mode."""
         if fields.get("redis_mode") == "sentinel":
-            raise self.unavailable(ResponseError(SENTINEL))
+            raise self.unavailable_error(ResponseError(SENTINEL))
         if fields.get("cluster_enabled") == "1":
-            told = self.batch([("CLUSTER", "INFO")])[0]
+            told = self.run_batch([("CLUSTER", "INFO")])[0]
             cluster = info_fields(told) if isinstance(told, bytes) else {}
             if cluster.get("cluster_state") == "fail":
-                raise self.unavailable(ClusterDownError(""))
+                raise self.unavailable_error(ClusterDownError(""))
             if cluster.get("cluster_size", "1") != "1":
-                raise self.unavailable(ClusterCrossSlotError(""))
+                raise self.unavailable_error(ClusterCrossSlotError(""))
 
     def now_s(self) -> float:
         """Seconds since 1970 by the clock of this server, so that a host whose clock is off makes no job older; by that
@@ -390,10 +390,10 @@ class Source:
         clock = self._clock
         return now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
 
-    def _introduce(self, connection: Any) -> None:
+    def _introduce_connection(self, connection: Any) -> None:
         """Handshake of a new connection: our name for CLIENT LIST, and the time of the server. Who may do neither reads
         all the same."""
-        self._connections.introduced(connection)
+        self._connections.note_connection(connection)
         connection.on_connect()
         connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
         connection.send_packed_command([_ASK_TIME.wire], check_health=False)
@@ -424,28 +424,28 @@ class Source:
                 refused = ResponseError(found[:300].decode("ascii", "replace"))  # as a script caught it
             else:
                 continue
-            self._connections.refused(refused)
+            self._connections.note_refusal(refused)
             known = isinstance(refused, OutOfMemoryError | ReadOnlyError | BusyLoadingError)
             if known or REFUSING.match(str(refused)):
-                raise self.unavailable(refused)
+                raise self.unavailable_error(refused)
 
     def close(self) -> None:
         """Close all connections; the source can be used again afterwards."""
         self._pool.disconnect()
 
-    def unavailable(self, exc: Exception) -> BackendUnavailable:
+    def unavailable_error(self, exc: Exception) -> BackendUnavailable:
         """The one line, and the way out, for an error of the connection to this server."""
-        reason, message, hint = explain(exc, self.address)
+        reason, message, hint = explain_failure(exc, self.address)
         return BackendUnavailable(message, source=self.name, reason=reason, hint=hint)
 
-    def refusal(self, exc: Exception) -> BackendUnavailable | Forbidden:
+    def refusal_error(self, exc: Exception) -> BackendUnavailable | Forbidden:
         """What a refused command means, also one within a script: the user may not, or the server cannot."""
-        return self.forbidden(exc) if is_forbidden(exc) else self.unavailable(exc)
+        return self.forbidden_error(exc) if is_forbidden(exc) else self.unavailable_error(exc)
 
-    def forbidden(self, exc: Exception) -> Forbidden:
+    def forbidden_error(self, exc: Exception) -> Forbidden:
         """The one line for a command that the ACL of this server's user refuses, or that the server does not have."""
         if isinstance(exc, CommandMissing):
-            _, message, hint = explain(exc, self.address)
+            _, message, hint = explain_failure(exc, self.address)
             return Forbidden(message, hint=hint)
         if "unknown redis command" in str(exc).lower():
             return Forbidden(

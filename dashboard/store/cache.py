@@ -29,16 +29,16 @@ class TTLCache(Generic[T]):
             if known is not None and monotonic_s() - known[0] < self._keep_s:
                 return known[1]
             # Others must not ask the same meanwhile; they take the answer before.
-            self._put(question, known[1] if known else None)
+            self._store_answer(question, known[1] if known else None)
         try:
             answer = ask()
         except QueuedeckError:
             answer = None
         with self._lock:
-            self._put(question, answer)
+            self._store_answer(question, answer)
         return answer
 
-    def _put(self, question: Hashable, answer: T | None) -> None:
+    def _store_answer(self, question: Hashable, answer: T | None) -> None:
         self._answers[question] = (monotonic_s(), answer)
         self._answers.move_to_end(question)
         if len(self._answers) > MOST:

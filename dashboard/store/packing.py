@@ -11,30 +11,30 @@ T = TypeVar("T")
 
 def pack(value: Any) -> bytes:
     """`value` (a Struct or plain parts without bytes in it) for `unpack`."""
-    return msgspec.msgpack.encode(_mapped(msgspec.to_builtins(value), str, _raw))
+    return msgspec.msgpack.encode(_map_texts(msgspec.to_builtins(value), str, _to_bytes))
 
 
 def unpack(raw: Any, kind: type[T]) -> T | None:
     """What `pack` was given; None for anything else."""
     try:
-        return msgspec.convert(_mapped(msgspec.msgpack.decode(raw), bytes, _text), kind)
+        return msgspec.convert(_map_texts(msgspec.msgpack.decode(raw), bytes, _to_text), kind)
     except (msgspec.DecodeError, msgspec.ValidationError, TypeError, ValueError, RecursionError):
         return None
 
 
-def _raw(text: str) -> bytes:
+def _to_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _text(raw: bytes) -> str:
+def _to_text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _mapped(value: Any, kind: type, change: Any) -> Any:
+def _map_texts(value: Any, kind: type, change: Any) -> Any:
     if isinstance(value, kind):
         return change(value)
     if isinstance(value, dict):
-        return {_mapped(key, kind, change): _mapped(item, kind, change) for key, item in value.items()}
+        return {_map_texts(key, kind, change): _map_texts(item, kind, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_mapped(item, kind, change) for item in value]
+        return [_map_texts(item, kind, change) for item in value]
     return value

@@ -135,10 +135,10 @@ class Store:
         """What our own keys begin with here; modules write PREFIX, and the source puts this in its place."""
         return self.source.prefix
 
-    def lease(self, holder: str, lease_s: float) -> Lease:
+    def take_lease(self, holder: str, lease_s: float) -> Lease:
         """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
-        epoch, leader, seconds, micros = self.script(_LEASE, (LEAD, EPOCH, *_OTHERS), holder, int(lease_s * 1000))
+        epoch, leader, seconds, micros = self.run_script(_LEASE, (LEAD, EPOCH, *_OTHERS), holder, int(lease_s * 1000))
         self.note_clock(seconds, micros, asked)
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
 
@@ -148,7 +148,7 @@ class Store:
         A server before 7 cannot say: there each is tried within one script that leaves nothing, or with `by_trying`
         False none is. Raises Forbidden where the user may run no scripts, BackendUnavailable. Cost: 1 round trip.
         """
-        return tuple(name.decode() for name in self.script(_TRY_WRITES, (PROBE,), int(by_trying)))
+        return tuple(name.decode() for name in self.run_script(_TRY_WRITES, (PROBE,), int(by_trying)))
 
     def not_writable(self, refused: Sequence[str]) -> Forbidden:
         """The one line for a user who may not run these commands of `refused_writes`, and what to grant."""
@@ -158,9 +158,9 @@ class Store:
             hint=f"Grant {grants} and the keys ~{self.prefix}:*, or name another Redis by store_url.",
         )
 
-    def release(self, holder: str, epoch: int) -> None:
+    def release_lease(self, holder: str, epoch: int) -> None:
         """Give the lead back if it is still ours."""
-        self.script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
+        self.run_script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
 
     def now_s(self) -> float:
         """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; before that as
@@ -173,7 +173,9 @@ class Store:
         answered = monotonic_s()
         self.clock = int(seconds) + int(micros) / 1e6, (asked + answered) / 2
 
-    def script(self, body: str, keys: tuple[str, ...], *arguments: Argument, before: Sequence[Command] = ()) -> Reply:
+    def run_script(
+        self, body: str, keys: tuple[str, ...], *arguments: Argument, before: Sequence[Command] = ()
+    ) -> Reply:
         """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case.
 
         Keys of another type than ours are moved aside before it begins, with one line in the log for each. `before`:
@@ -183,42 +185,44 @@ class Store:
         header = self._header  # read once: another thread may be learning the same at the same time
         try:
             try:
-                reply = self._last([*before, self.command(body, keys, *arguments, header=header)])
+                reply = self._run_last([*before, self.script_command(body, keys, *arguments, header=header)])
             except ResponseError as exc:
                 if not header or "compiling" not in str(exc).lower():
                     raise
                 self._header = ""  # Redis < 7 knows no script flags
-                reply = self.source.execute(*self.command(body, keys, *arguments, header=""))
+                reply = self.source.execute(*self.script_command(body, keys, *arguments, header=""))
         except ResponseError as exc:
-            raise self.source.refusal(exc) from exc
+            raise self.source.refusal_error(exc) from exc
         said, *answer = reply
         for line in said.decode("utf-8", "replace").splitlines():
             log.warning("own key %s", line)
         return answer[0] if answer else None
 
-    def _last(self, commands: Sequence[Command]) -> Reply:
+    def _run_last(self, commands: Sequence[Command]) -> Reply:
         """What the last of some commands answers; raises for that one as Source.execute does. 1 round trip."""
         if len(commands) == 1:
             return self.source.execute(*commands[0])
-        reply = self.source.batch(commands)[-1]
-        self.source.check(reply)
+        reply = self.source.run_batch(commands)[-1]
+        self.source.check_reply(reply)
         return reply
 
-    def command(self, body: str, keys: tuple[str, ...], *arguments: Argument, header: str | None = None) -> Command:
-        """The command that runs a script as `script` does."""
+    def script_command(
+        self, body: str, keys: tuple[str, ...], *arguments: Argument, header: str | None = None
+    ) -> Command:
+        """The command that runs a script as `run_script` does."""
         whole = (self._header if header is None else header) + key_types.SOUND + body + key_types.END
         letters = key_types.letters_of(keys, PREFIX)
         return ("EVAL", whole, len(keys), *keys, *arguments, letters, self.prefix)
 
-    def ask(self, *commands: Command) -> list[Reply]:
+    def read_keys(self, *commands: Command) -> list[Reply]:
         """The replies to commands that read our own keys; None for a key of another type, which counts as absent.
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip, none for no commands.
         """
-        replies = self.source.batch(commands)
+        replies = self.source.run_batch(commands)
         for n, reply in enumerate(replies):
             if isinstance(reply, ResponseError):
                 if not str(reply).startswith("WRONGTYPE"):
-                    raise self.source.refusal(reply)
+                    raise self.source.refusal_error(reply)
                 replies[n] = None
         return replies

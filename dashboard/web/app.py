@@ -120,7 +120,7 @@ def create_app(
         pick_token=job_tokens.pick_token, member_token=job_tokens.member_token, verbs=flash.VERBS, danger=flash.DANGER
     )
     formatting.install(app)
-    app.after_request(_compress)  # runs after the headers below are set: Flask goes through them backwards
+    app.after_request(_compress_response)  # runs after the headers below are set: Flask goes through them backwards
     security.install(app, authenticator)
     request_input.install(app, openapi.QUERIES)  # after the guard, so that a stranger's body is not read
     _answer_errors(app)
@@ -171,13 +171,18 @@ def _answer_errors(app: Flask) -> None:
 
     @app.errorhandler(errors.QueuedeckError)
     def known(exc: errors.QueuedeckError) -> ResponseReturnValue:
-        if isinstance(exc, security.Unidentified) and not fragments.asked() and not _is_api():
+        if isinstance(exc, security.Unidentified) and not fragments.is_htmx_request() and not _is_api():
             return redirect(url_for("signin.form", next=_wanted_path()), code=303)
-        if isinstance(exc, errors.NotFound) and request.method == "GET" and fragments.asked() and not _is_api():
-            return fragments.gone(_line(exc.message, exc.hint))
+        if (
+            isinstance(exc, errors.NotFound)
+            and request.method == "GET"
+            and fragments.is_htmx_request()
+            and not _is_api()
+        ):
+            return fragments.gone_response(_error_line(exc.message, exc.hint))
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
         batch = exc.batch if isinstance(exc, errors.OutcomeUnknown) else None
-        return _error(status, exc.code, exc.message, exc.hint, batch)
+        return _error_response(status, exc.code, exc.message, exc.hint, batch)
 
     @app.errorhandler(HTTPException)
     def http(exc: HTTPException) -> ResponseReturnValue:
@@ -186,29 +191,31 @@ def _answer_errors(app: Flask) -> None:
             return exc.get_response()
         name = HTTPStatus(status).name.lower()
         message = "There is no such page." if status == 404 else (exc.description or exc.name)
-        return _error(status, name, message, None)
+        return _error_response(status, name, message, None)
 
     @app.errorhandler(Exception)
     def unforeseen(exc: Exception) -> ResponseReturnValue:
         log.error("%s %s failed", request.method, request.path, exc_info=exc)
-        return _error(500, "internal", "Something went wrong here.", "The log of Queuedeck has the details.")
+        return _error_response(500, "internal", "Something went wrong here.", "The log of Queuedeck has the details.")
 
 
-def _error(status: int, code: str, message: str, hint: str | None, batch: str | None = None) -> ResponseReturnValue:
+def _error_response(
+    status: int, code: str, message: str, hint: str | None, batch: str | None = None
+) -> ResponseReturnValue:
     """The answer to an error; `batch` names deleted jobs that can be put back, where it is not known which are gone."""
     message = mask_text(message)
     if _is_api():
         error = {"code": code, "message": formatting.printable(message), "hint": hint}
         return jsonify(error=error | ({"batch": batch} if batch else {})), status
-    if fragments.asked():
+    if fragments.is_htmx_request():
         # A page that polls stays as it is and tells this line in its banner.
-        return Response(_line(message, hint), status, mimetype="text/plain")
+        return Response(_error_line(message, hint), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
     found = render_template("error.html", status=status, title=title, message=message, hint=hint, batch=batch)
     return found, status
 
 
-def _line(message: str, hint: str | None) -> str:
+def _error_line(message: str, hint: str | None) -> str:
     return formatting.printable(f"{message} {hint or ''}".strip())
 
 
@@ -224,7 +231,7 @@ def _wanted_path() -> str:
     return request.path + (f"?{query}" if query else "")
 
 
-def _compress(response: Response) -> Response:
+def _compress_response(response: Response) -> Response:
     """Pages and JSON compressed for who takes it; nothing secret stands beside what a stranger may choose."""
     if (
         response.direct_passthrough

@@ -26,7 +26,9 @@ class Asset:
 
 def install(app: Flask, folder: Path) -> None:
     """Serve `folder` under /static and have `url_for("static", …)` carry each file's version."""
-    assets = {path.relative_to(folder).as_posix(): _load(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    assets = {
+        path.relative_to(folder).as_posix(): _load_asset(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
     @app.url_defaults
     def add_version(endpoint: str, values: dict[str, str]) -> None:
@@ -49,7 +51,7 @@ def install(app: Flask, folder: Path) -> None:
     app.add_url_rule("/static/<path:filename>", "static", static)
 
 
-def _load(path: Path) -> Asset:
+def _load_asset(path: Path) -> Asset:
     body = path.read_bytes()
     mimetype = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     zipped = gzip.compress(body, 9, mtime=0) if mimetype.startswith(_ZIPPED) else None

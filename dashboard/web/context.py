@@ -54,7 +54,7 @@ from ..sampling.recent_history import History
 from ..sampling.sampler import Sampler
 from ..sampling.snapshot_reader import CurrentSnapshot, SnapshotReader
 from ..sampling.snapshot_store import SnapshotStore
-from ..search.job_search import SearchQuery, SearchResult, search
+from ..search.job_search import SearchQuery, SearchResult, search_jobs
 from ..search.name_suggestions import NameSuggestions
 from ..settings import Settings
 from ..sources.source import Source
@@ -119,78 +119,80 @@ class AppContext:
     @property
     def sources(self) -> dict[str, Source]:
         """The sources by name, in the order of the settings."""
-        return self._here().watch.sources
+        return self._services().watch.sources
 
     @property
     def backend_titles(self) -> LibraryTitles:
         """The libraries' names for people, by backend name."""
-        return self._here().watch.titles
+        return self._services().watch.titles
 
     def now_s(self, source: str | None = None) -> float:
         """Seconds since 1970 by the clock of that source, for None of Queuedeck's own data; see Source.now_s."""
-        watched = self._here().watch
+        watched = self._services().watch
         own = watched.own
         assert own is not None
         return (own if source is None else watched.sources.get(source, own)).now_s()
 
     def backend(self, source: str, name: str) -> Backend:
         """The backend `name` on `source`. Raises NotFound."""
-        return self._here().watch.backend(source, name)
+        return self._services().watch.backend(source, name)
 
     def is_watched(self, source: str | None, backend: str | None) -> bool:
         """Whether the settings have that library on that source, so that a link to a queue of it can lead there."""
-        here = self._here().watch
+        here = self._services().watch
         return any(each.name == backend for each in here.backends.get(source or "", ()))
 
-    def reading(self) -> CurrentSnapshot:
+    def current_snapshot(self) -> CurrentSnapshot:
         """The newest reading; see Reader.current for its cost."""
-        return self._here().reader.current()
+        return self._services().reader.current()
 
-    def whole(self, snapshot: Snapshot, history: History) -> Totals:
+    def totals_of(self, snapshot: Snapshot, history: History) -> Totals:
         """What the overview tells of all queues of the newest snapshot, worked out once for all viewers."""
         return self._whole.of(snapshot, history)
 
-    def queue(self, source: str, backend: str, name: str) -> QueueStats:
+    def find_queue_stats(self, source: str, backend: str, name: str) -> QueueStats:
         """The queue at that address in the newest snapshot. Raises NotFound."""
         self.backend(source, backend)
-        snapshot = self.reading().snapshot
+        snapshot = self.current_snapshot().snapshot
         found = find_queue(snapshot, source, backend, name) if snapshot else None
         if found is None:
             raise NotFound("There is no such queue here.", hint=_where_it_may_be(snapshot, source))
         return found
 
-    def jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
+    def list_jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
         """One page of a list, read live. Raises as Backend.jobs."""
         with data_errors_foreseen(f"The {query.state.value} jobs of {queue.name!r}"):
             page = self.backend(queue.source, queue.backend).list_jobs(queue.ref, query)
-        self.names.see(page.jobs)
+        self.names.add_jobs(page.jobs)
         return page
 
-    def job(self, queue: QueueStats, job_id: str) -> Job:
+    def read_job(self, queue: QueueStats, job_id: str) -> Job:
         """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
         with data_errors_foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
             job = self.backend(queue.source, queue.backend).read_job(queue.ref, job_id)
-        return addressed(job, self.reading().snapshot)
+        return with_addresses(job, self.current_snapshot().snapshot)
 
-    def workers(self) -> LiveBoard[Worker]:
+    def list_workers(self) -> LiveBoard[Worker]:
         """All worker processes, as old as an interval at most."""
-        board = self._here().workers.board(self.reading().snapshot)
-        self.names.note(
+        board = self._services().workers.current_rows(self.current_snapshot().snapshot)
+        self.names.add_names(
             (worker.source, worker.backend, work.queue or "", work.job_name)
             for worker in board.rows
             for work in worker.work
         )
         return board
 
-    def schedules(self) -> LiveBoard[Schedule]:
+    def list_schedules(self) -> LiveBoard[Schedule]:
         """All schedules, as old as an interval at most."""
-        return self._here().schedules.board(self.reading().snapshot)
+        return self._services().schedules.current_rows(self.current_snapshot().snapshot)
 
-    def search(self, query: SearchQuery, queues: Sequence[QueueStats], cursor: str | None) -> SearchResult:
+    def search_jobs(self, query: SearchQuery, queues: Sequence[QueueStats], cursor: str | None) -> SearchResult:
         """A bounded look for jobs in the lists of `queues`."""
-        return search(query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor, self.names.see)
+        return search_jobs(
+            query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor, self.names.add_jobs
+        )
 
-    def classes(self, queue: QueueStats) -> ClassBoard | None:
+    def class_stats(self, queue: QueueStats) -> ClassBoard | None:
         """What each class of jobs of a queue's library did lately, CLASSES_KEPT_S old at most. Never raises.
 
         Cost: at most 2 round trips, for all viewers of this process and all queues of a library and prefix.
@@ -203,28 +205,28 @@ class AppContext:
         )
 
     @property
-    def desk(self) -> AlertService:
+    def alert_service(self) -> AlertService:
         """Alerts, rules, silences and deliveries."""
-        return self._here().desk
+        return self._services().desk
 
     def checker_health(self) -> CheckerHealth:
         """Whether somebody watches the rules, a second old at most. Cost: mostly none, else as Desk.health."""
-        return self._health.get("checker", self.desk.checker_health) or self.desk.checker_health()
+        return self._health.get("checker", self.alert_service.checker_health) or self.alert_service.checker_health()
 
-    def firing(self) -> FiringSummary | None:
+    def firing_summary(self) -> FiringSummary | None:
         """What fires, in one line, a second old at most; None while it is not known."""
-        return self._here().firing.current()
+        return self._services().firing.current()
 
     def forget_firing(self) -> None:
         """Have the next page see what an act changed."""
-        self._here().firing.forget()
+        self._services().firing.forget()
 
     def rule_board(self) -> RuleOverview:
         """All rules with what they see now; worked out once per sample for all viewers of this process.
 
         Cost: 1 round trip, 2 more per sample, 1 more a minute; see Desk.previews and Desk.hours.
         """
-        here, reading = self._here(), self.reading()
+        here, reading = self._services(), self.current_snapshot()
         entries, last = here.desk.editor.rules_in_force(), here.rules
         if last is not None and last.entries is entries and last.version == reading.version:
             return last
@@ -237,7 +239,7 @@ class AppContext:
     def checker_problem(self) -> QueuedeckError | None:
         """Why this process does not take part in sampling and alerting, or others do by other settings; None where it
         does."""
-        here = self._here()
+        here = self._services()
         if (elsewhere := here.desk.ownership_conflict) is not None:
             return elsewhere
         work = here.work
@@ -253,22 +255,22 @@ class AppContext:
     @property
     def own_store(self) -> SnapshotStore:
         """Queuedeck's own data."""
-        return self._here().store
+        return self._services().store
 
     @property
-    def actions(self) -> ActionService:
+    def action_service(self) -> ActionService:
         """What people may have done."""
-        return self._here().actions
+        return self._services().actions
 
     @property
-    def bulk(self) -> BulkStore:
+    def bulk_store(self) -> BulkStore:
         """Bulk work, as it is kept."""
-        return self._here().bulk
+        return self._services().bulk
 
     @property
-    def runner(self) -> BulkRunner:
+    def bulk_runner(self) -> BulkRunner:
         """What runs bulk work in this process."""
-        return self._here().runner
+        return self._services().runner
 
     def members_of(
         self, fingerprint: str | None, lists: tuple[JobListRef, ...], most: int
@@ -277,28 +279,31 @@ class AppContext:
 
         See triage.members for its cost.
         """
-        here = self._here()
+        here = self._services()
         snapshot = here.reader.current().snapshot
         queues = snapshot.queues if snapshot else ()
         homes = RestoreQueues(queues)
         only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
-        for found in here.triage.members(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
+        for found in here.triage.list_group_jobs(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
             if isinstance(found, UnreadList):
                 yield found
                 continue
             ref, state = found.place.at
-            place = JobListRef(ref=ref, state=state, home=homes.of(ref, found.home))
+            place = JobListRef(ref=ref, state=state, home=homes.queue_for(ref, found.home))
             yield place, JobRef(id=found.mark[0], stamp=found.mark[1])
 
     def known_of(self, fingerprint: str | None, lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """What the last reading of dead letters tells of those jobs, newest first."""
-        board = self.dead()
-        snapshot = self.reading().snapshot
+        board = self.dead_letter_groups()
+        snapshot = self.current_snapshot().snapshot
         homes = RestoreQueues(snapshot.queues if snapshot else ())
         only = {(place.ref, place.state) for place in lists}
         groups = [group for group in board.reading.groups if fingerprint in (None, group.kind.id)]
         members = [
-            (JobListRef(ref=each.ref, state=each.state, home=homes.of(each.ref, each.row.home)), listed_job(each))
+            (
+                JobListRef(ref=each.ref, state=each.state, home=homes.queue_for(each.ref, each.row.home)),
+                listed_job(each),
+            )
             for group in groups
             for each in group.jobs
             if fingerprint is not None or (each.ref, each.state) in only
@@ -308,25 +313,25 @@ class AppContext:
         unread = tuple(unread_line(*each) for each in board.reading.problems if fingerprint or each[:3] in asked)
         return KnownDeadLetters(tuple(members), whole, board.reading.scanned, board.reading.total, unread)
 
-    def dead(self) -> GroupList:
+    def dead_letter_groups(self) -> GroupList:
         """All dead letters by what killed them, a few seconds old at most; see Triage.board for its cost."""
-        snapshot = self.reading().snapshot
-        return self.triage.board(snapshot.queues if snapshot else ())
+        snapshot = self.current_snapshot().snapshot
+        return self.dead_letter_service.current_groups(snapshot.queues if snapshot else ())
 
     @property
-    def triage(self) -> DeadLetterService:
+    def dead_letter_service(self) -> DeadLetterService:
         """What groups dead letters, and remembers what people say of the groups."""
-        return self._here().triage
+        return self._services().triage
 
     def forget_boards(self) -> None:
         """Have workers and schedules read anew for the next viewer."""
-        here = self._here()
-        here.workers.forget()
-        here.schedules.forget()
+        here = self._services()
+        here.workers.invalidate()
+        here.schedules.invalidate()
 
     def start_checker(self) -> None:
         """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
-        self._here()
+        self._services()
 
     def start_in_background(self) -> None:
         """The same on a thread of its own, for a request that must not wait for it; nothing once it has begun."""
@@ -351,7 +356,7 @@ class AppContext:
                 process.work.stop()
             process.watch.close()
 
-    def _here(self) -> _ProcessServices:
+    def _services(self) -> _ProcessServices:
         process = self._process
         if process is not None and process.pid == os.getpid():
             return process
@@ -367,7 +372,7 @@ class RestoreQueues:
     def __init__(self, queues: Sequence[QueueStats]) -> None:
         self._names = {(queue.source, queue.backend, queue.name) for queue in queues if not queue.shared}
 
-    def of(self, ref: QueueRef, home: str | None) -> str | None:
+    def queue_for(self, ref: QueueRef, home: str | None) -> str | None:
         """`home`, where it is such a queue and not that in which the job stands."""
         known = home is not None and home != ref.name and (ref.source, ref.backend, home) in self._names
         return home if known else None
@@ -399,7 +404,7 @@ def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> Queu
     return None
 
 
-def addressed(job: Job, snapshot: Snapshot | None) -> Job:
+def with_addresses(job: Job, snapshot: Snapshot | None) -> Job:
     """`job` with each link to a parent or child under the name that its queue has here, or without an address.
 
     A backend knows the key of a linked queue, but not whether two queues of one name made it bear its prefix too.
@@ -448,7 +453,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
     def own_sample(known: Snapshot | None, history: History) -> tuple[Snapshot, History]:
         if not own:
             own.append(Sampler(here, interval_s, holder, clock=store.now_s))
-        own[0].adopt(known, history)
+        own[0].adopt_published(known, history)
         return own[0].sample(), own[0].history
 
     work = start_checker(settings, here, store, holder) if settings.checker == "auto" else None
@@ -461,7 +466,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
 
     triage = DeadLetterService(here.backend, settings.dlq_queues, AnnotationStore(store), interval_s)
     actions = ActionService(
-        here.backend, Trash(store, settings.bin_max_bytes), AuditLog(here.own), triage.left, triage.forget
+        here.backend, Trash(store, settings.bin_max_bytes), AuditLog(here.own), triage.remove_jobs, triage.invalidate
     )
     addresses = {source.name: source.address for source in here.sources.values()}
     bulk = BulkStore(store, addresses.get)
@@ -488,7 +493,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
     )
 
 
-def deck() -> AppContext:
+def app_context() -> AppContext:
     """The Deck of the app that serves the present request."""
     found: AppContext = current_app.extensions[EXTENSION]
     return found

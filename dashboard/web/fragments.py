@@ -19,7 +19,7 @@ from urllib.parse import quote
 from flask import Response, render_template, request
 
 from ..errors import QueuedeckError
-from .context import deck
+from .context import app_context
 from .views import firing_banner
 
 PTAG = "HX-PTag"
@@ -62,7 +62,7 @@ class FragmentCache:
                 entry = self._entries.get(key)
                 if entry is not None and entry.version == version:
                     return entry
-            entry = _rendered(version, render())
+            entry = _build_rendered(version, render())
             with self._lock:
                 self._entries[key] = entry
                 self._entries.move_to_end(key)
@@ -75,29 +75,31 @@ class FragmentCache:
 _fragments = FragmentCache()
 
 
-def asked() -> bool:
+def is_htmx_request() -> bool:
     """Whether htmx asks for this, and not the browser for a page; a restored page of the history is a page."""
     htmx: Any = getattr(request, "htmx", None)
     return bool(htmx) and not htmx.boosted and not htmx.history_restore_request
 
 
-def fragment(template: str, key: tuple[Hashable, ...], context: Callable[[], dict[str, Any]], version: str) -> Response:
+def render_fragment(
+    template: str, key: tuple[Hashable, ...], context: Callable[[], dict[str, Any]], version: str
+) -> Response:
     """A fragment that is the same for all viewers: rendered once per (template, key, version).
 
     The template may depend on nothing but `key` and what `version` stands for. Answers 304 with an empty body when the
     viewer has it already.
     """
     # The mount point is part of every link in it, and one process may serve several apps.
-    whole_key = (id(deck()), template, request.script_root, *key)
-    return _answer(_fragments.get(whole_key, version, lambda: render_template(template, **context())))
+    whole_key = (id(app_context()), template, request.script_root, *key)
+    return _respond(_fragments.get(whole_key, version, lambda: render_template(template, **context())))
 
 
-def live(template: str, context: dict[str, Any]) -> Response:
+def render_live(template: str, context: dict[str, Any]) -> Response:
     """A fragment made for this request alone, tagged by its content."""
-    return _answer(_rendered("", render_template(template, **context)))
+    return _respond(_build_rendered("", render_template(template, **context)))
 
 
-def gone(message: str) -> Response:
+def gone_response(message: str) -> Response:
     """The answer to a poll for something that no longer exists, with the message in a header.
 
     Not a 404: a page that polls may outlive its job, so this is no failure. The page keeps what it shows, tells the
@@ -106,17 +108,17 @@ def gone(message: str) -> Response:
     response = Response(status=204)
     response.headers[GONE] = quote(message[:MAX_MESSAGE], safe=" ,.:;()'")
     with contextlib.suppress(QueuedeckError):
-        stamp(response)
+        stamp_headers(response)
     return response
 
 
-def _rendered(version: str, html: str) -> _Rendered:
+def _build_rendered(version: str, html: str) -> _Rendered:
     body = html.encode("utf-8", "backslashreplace")
     tag = hashlib.blake2b(body, digest_size=9).hexdigest()
     return _Rendered(version, tag, body, gzip.compress(body, GZIP_LEVEL, mtime=0))
 
 
-def _answer(entry: _Rendered) -> Response:
+def _respond(entry: _Rendered) -> Response:
     if request.headers.get(PTAG) == entry.tag:
         response = Response(status=304)
     elif "gzip" in request.headers.get("Accept-Encoding", "") and len(entry.body) >= GZIP_FROM_BYTES:
@@ -126,16 +128,16 @@ def _answer(entry: _Rendered) -> Response:
         response = Response(entry.body, mimetype="text/html")
     response.headers[PTAG] = entry.tag
     response.headers["Vary"] = "Accept-Encoding, HX-Request"
-    stamp(response)
+    stamp_headers(response)
     return response
 
 
-def stamp(response: Response) -> None:
+def stamp_headers(response: Response) -> None:
     """Tell in headers how old the figures are and what fires, so that the page keeps up even when nothing changes."""
-    found = deck().firing()
+    found = app_context().firing_summary()
     if found is not None:
         response.headers[firing_banner.HEADER] = found.header
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     if reading.snapshot is not None and reading.age_s is not None:
         response.headers[SAMPLED_AT] = f"{reading.snapshot.sampled_at:.3f}"
         response.headers[AGE] = f"{reading.age_s:.2f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from .context import deck
+from .context import app_context
 
 bp = Blueprint("health", __name__)
 
@@ -19,7 +19,7 @@ def healthz() -> ResponseReturnValue:
 @bp.get("/healthz/checker")
 def checker() -> ResponseReturnValue:
     """200 while somebody watches the rules, 503 when nobody finished a full look for three intervals."""
-    ok = deck().checker_health().ok
+    ok = app_context().checker_health().ok
     return jsonify(status="ok" if ok else "not ok"), 200 if ok else 503
 
 
@@ -29,8 +29,8 @@ def readyz() -> ResponseReturnValue:
 
     A watched server that is down makes nothing unready: the page that says so must be reachable.
     """
-    here = deck()
-    reading = here.reading()
+    here = app_context()
+    reading = here.current_snapshot()
     own = here.own_store.source
     down = {source.name for source in reading.snapshot.sources if not source.reachable} if reading.snapshot else set()
     ready = reading.snapshot is not None and reading.error is None and own.name not in down

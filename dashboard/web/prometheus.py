@@ -13,7 +13,7 @@ from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueStats, SourceStats, State, uncounted_states, with_shared_entry
 from ..sampling.snapshot_reader import CurrentSnapshot
 from .access.security import UnknownToken
-from .context import deck
+from .context import app_context
 from .formatting import printable
 
 bp = Blueprint("metrics", __name__)
@@ -62,7 +62,7 @@ REDIS_GAUGES = (
 def metrics() -> Response:
     """The figures of the newest snapshot, as the text that Prometheus reads. Cost: no command of its own but the
     alerts' 4 round trips. A token gets it, unless `metrics_public` is set: a scraper has no session."""
-    here = deck()
+    here = app_context()
     settings = here.settings
     at_home = settings.auth == "none" and local_identity(request.environ)
     if not (settings.metrics_public or at_home or token_identity(request.environ, settings.api_tokens)):
@@ -70,15 +70,15 @@ def metrics() -> Response:
             "The figures are for who sends an API token.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
         )
-    return Response("".join(_lines(here.reading(), _firing())), content_type=CONTENT_TYPE)
+    return Response("".join(_metric_lines(here.current_snapshot(), _count_firing())), content_type=CONTENT_TYPE)
 
 
-def _firing() -> dict[str, int] | None:
+def _count_firing() -> dict[str, int] | None:
     """How many alerts fire, by severity; None while nobody watches the rules, or the store does not tell."""
     try:
-        if not deck().desk.checker_health().ok:
+        if not app_context().alert_service.checker_health().ok:
             return None
-        board = deck().desk.list_alerts()
+        board = app_context().alert_service.list_alerts()
     except (BackendUnavailable, Forbidden):
         return None
     counts = {severity.value: 0 for severity in Severity}
@@ -87,63 +87,69 @@ def _firing() -> dict[str, int] | None:
     return counts
 
 
-def _lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> Iterator[str]:
+def _metric_lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> Iterator[str]:
     snapshot = reading.snapshot
     queues = snapshot.queues if snapshot else ()
     sources = snapshot.sources if snapshot else ()
     together = with_shared_entry(queues)
-    yield from _metric("snapshot_age_seconds", "Age of these figures.", [((), reading.age_s)])
-    yield from _metric(
+    yield from _format_metric("snapshot_age_seconds", "Age of these figures.", [((), reading.age_s)])
+    yield from _format_metric(
         "source_up",
         "1 while the Redis answers.",
         [((("source", source.name),), source.reachable) for source in sources],
     )
-    yield from _metric(
+    yield from _format_metric(
         "source_together_throughput_per_minute",
         "Jobs finished per minute in queues whose own throughput cannot be told apart; no sample where there are none.",
         [((("source", source.name),), source.together_per_min) for source in sources],
     )
-    yield from _metric(
+    yield from _format_metric(
         "queue_jobs",
         "Jobs by state; no sample where the library does not tell.",
-        [((*_of(queue), ("state", state.value)), queue.counts.of(state)) for queue in queues for state in State],
+        [
+            ((*_queue_labels(queue), ("state", state.value)), queue.counts.of(state))
+            for queue in queues
+            for state in State
+        ],
     )
-    yield from _metric(
+    yield from _format_metric(
         "queue_jobs_at_least",
         "1 where there may be more jobs of a state than queue_jobs says, also where it has no sample for an error.",
         [
-            ((*_of(queue), ("state", state.value)), 1)
+            ((*_queue_labels(queue), ("state", state.value)), 1)
             for queue in queues
             for state in dict.fromkeys((*queue.at_least, *uncounted_states(queue, together)))
         ],
     )
     for gauge in QUEUE_GAUGES:
-        yield from _metric(gauge.name, gauge.help, [(_of(queue), getattr(queue, gauge.field)) for queue in queues])
+        yield from _format_metric(
+            gauge.name, gauge.help, [(_queue_labels(queue), getattr(queue, gauge.field)) for queue in queues]
+        )
     for gauge in REDIS_GAUGES:
-        yield from _metric(gauge.name, gauge.help, [_health(source, gauge.field) for source in sources])
-    yield from _metric("alerting_up", "1 while the rules are watched.", [((), firing is not None)])
+        yield from _format_metric(gauge.name, gauge.help, [_health_sample(source, gauge.field) for source in sources])
+    yield from _format_metric("alerting_up", "1 while the rules are watched.", [((), firing is not None)])
     if firing is not None:
-        yield from _metric(
+        yield from _format_metric(
             "alerts_firing", "Alerts that fire.", [((("severity", word),), count) for word, count in firing.items()]
         )
 
 
-def _of(queue: QueueStats) -> Labels:
+def _queue_labels(queue: QueueStats) -> Labels:
     return (("source", queue.source), ("backend", queue.backend), ("queue", queue.name))
 
 
-def _health(source: SourceStats, field: str) -> tuple[Labels, Value]:
+def _health_sample(source: SourceStats, field: str) -> tuple[Labels, Value]:
     return (("source", source.name),), getattr(source.health, field)
 
 
-def _metric(name: str, text: str, samples: Iterable[tuple[Labels, Value]]) -> Iterator[str]:
+def _format_metric(name: str, text: str, samples: Iterable[tuple[Labels, Value]]) -> Iterator[str]:
     known = [(labels, value) for labels, value in samples if value is not None]
     if known:
         yield f"# HELP queuedeck_{name} {text}\n# TYPE queuedeck_{name} gauge\n"
         for labels, value in known:
-            inner = ",".join(f'{label}="{_escaped(said)}"' for label, said in labels)
+            inner = ",".join(f'{label}="{_escape_label(said)}"' for label, said in labels)
             yield f"queuedeck_{name}{{{inner}}} {float(value):.17g}\n"
 
 
-def _escaped(text: str) -> str:
+def _escape_label(text: str) -> str:
     return printable(text, 500).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

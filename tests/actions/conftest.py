@@ -41,13 +41,13 @@ def expire_lease(client: redis.Redis, work_id: str) -> None:
 
 def turn_until(runner: BulkRunner, condition: Callable[[], Any], *, what: str) -> None:
     """Turns of the runner in this thread, none of them after `condition` holds."""
-    wait_until(lambda: condition() or runner.turn() < 0, what=what)
+    wait_until(lambda: condition() or runner.run_turn() < 0, what=what)
 
 
 def before_exchange(source: Source, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> list[int]:
     """Run `act` before the exchange of that number with Redis, or the piece of one; the list has an entry once that was
     reached."""
-    run, seen, reached = source._run, 0, []
+    run, seen, reached = source._run_pieces, 0, []
 
     def stepped(pieces: list[Packed]) -> list[Reply]:
         nonlocal seen
@@ -60,7 +60,7 @@ def before_exchange(source: Source, number: int, act: Callable[[], object], patc
             replies += run([piece])
         return replies
 
-    patch.setattr(source, "_run", stepped)
+    patch.setattr(source, "_run_pieces", stepped)
     return reached
 
 

@@ -81,7 +81,7 @@ class Shelf(Backend):
         return Discovery(tuple(refs), complete=True, cursor=None)
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        replies = self.source.batch(
+        replies = self.source.run_batch(
             [command for ref in refs for command in (("LLEN", f"{ref.key}:list"), ("ZCARD", f"{ref.key}:dead"))]
         )
         return [
@@ -123,7 +123,7 @@ class Shelf(Backend):
         else:
             found = [(raw, None) for raw in self.source.execute("LRANGE", f"{ref.key}:list", first, last)]
             total = self.source.execute("LLEN", f"{ref.key}:list")
-        bodies = self.source.batch([("HGET", f"{ref.key}:bodies", raw) for raw, _ in found])
+        bodies = self.source.run_batch([("HGET", f"{ref.key}:bodies", raw) for raw, _ in found])
         rows = tuple(
             Searched(job=_job(ref, raw, score, body), text=(body or b"").decode())
             for (raw, score), body in zip(found, bodies, strict=True)
@@ -131,7 +131,7 @@ class Shelf(Backend):
         return Window(rows=rows, total=total, order="oldest first")
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        score, position, body = self.source.batch(
+        score, position, body = self.source.run_batch(
             [
                 ("ZSCORE", f"{ref.key}:dead", job_id),
                 ("LPOS", f"{ref.key}:list", job_id),
@@ -151,7 +151,7 @@ class Shelf(Backend):
         return _acted(picks, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments))
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        replies = self.source.batch(
+        replies = self.source.run_batch(
             [
                 command
                 for pick in picks

@@ -35,7 +35,7 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
 
 def ordered(word: str) -> Callable[[BulkOperation], AuditEvent]:
     """The event of that order."""
-    return lambda work: audit_log.event(ACTOR, f"{word} bulk work", bulk_id=work.id)
+    return lambda work: audit_log.build_event(ACTOR, f"{word} bulk work", bulk_id=work.id)
 
 
 @pytest.mark.parametrize("word", ["abort", "pause"])
@@ -55,19 +55,19 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
 
         def give_order(work_id: str = work_id, refused: list[bool] = refused) -> None:
             try:
-                other.tell(work_id, word, ordered(word))
+                other.change_phase(work_id, word, ordered(word))
             except Conflict:
                 refused.append(True)
 
         with monkeypatch.context() as patch:
             reached = before_exchange(source, number, give_order, patch)
             while other.get(work_id).phase not in (BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.PAUSED):
-                runner.turn()
-            runner.turn()
+                runner.run_turn()
+            runner.run_turn()
         if word == "pause" and other.get(work_id).phase is BulkPhase.PAUSED:
-            other.tell(work_id, "resume", ordered("resume"))
-            wait_until(lambda: runner.turn() < 0 or other.get(work_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
-        told = tuple(event.action for event in reversed(bench.actions.record.events()))
+            other.change_phase(work_id, "resume", ordered("resume"))
+            wait_until(lambda: runner.run_turn() < 0 or other.get(work_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
+        told = tuple(event.action for event in reversed(bench.actions.record.list_events()))
         outcomes.add(told)
         if refused or not reached:
             assert told == ("retry",), number
@@ -76,7 +76,7 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
         else:  # work that nobody had taken yet has no end to record
             assert told == (("abort bulk work", "retry") if number > 1 else ("abort bulk work",)), number
         assert len(bench.waiting()) == sum(
-            (event.outcomes or {}).get("done", 0) for event in bench.actions.record.events()
+            (event.outcomes or {}).get("done", 0) for event in bench.actions.record.list_events()
         )
     assert number > 5
     assert ("retry",) in outcomes
@@ -85,15 +85,15 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
 def test_no_order_is_recorded_that_changed_nothing(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(pace_per_s=4))
-    bench.bulk.tell(work_id, "pause", ordered("pause"))
-    bench.bulk.tell(work_id, "pause", ordered("pause"))
-    bench.bulk.tell(work_id, "resume", ordered("resume"))
-    bench.bulk.tell(work_id, "resume", ordered("resume"))
-    bench.bulk.tell(work_id, "abort", ordered("abort"))
+    bench.bulk.change_phase(work_id, "pause", ordered("pause"))
+    bench.bulk.change_phase(work_id, "pause", ordered("pause"))
+    bench.bulk.change_phase(work_id, "resume", ordered("resume"))
+    bench.bulk.change_phase(work_id, "resume", ordered("resume"))
+    bench.bulk.change_phase(work_id, "abort", ordered("abort"))
     for word in ("pause", "resume"):
         with pytest.raises(Conflict):
-            bench.bulk.tell(work_id, word, ordered(word))
-    actions = [event.action for event in reversed(bench.actions.record.events())]
+            bench.bulk.change_phase(work_id, word, ordered(word))
+    actions = [event.action for event in reversed(bench.actions.record.list_events())]
     assert actions == ["pause bulk work", "resume bulk work", "abort bulk work"]
 
 
@@ -104,13 +104,13 @@ def test_an_order_is_judged_when_it_arrives(bench: Bench, other: BulkStore, monk
 
     def aborted_meanwhile(work_id: str) -> BulkOperation:
         found = get(work_id)
-        other.tell(work_id, "abort")
+        other.change_phase(work_id, "abort")
         return found
 
     monkeypatch.setattr(bench.bulk, "get", aborted_meanwhile)
     with pytest.raises(Conflict):
-        bench.bulk.tell(work_id, "pause", ordered("pause"))
-    assert bench.actions.record.events() == []
+        bench.bulk.change_phase(work_id, "pause", ordered("pause"))
+    assert bench.actions.record.list_events() == []
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -121,40 +121,40 @@ def test_an_order_is_obeyed_and_recorded_where_memory_is_short(name: str) -> Non
         spec = Bench(client, None, None, bulk, None).spec()  # type: ignore[arg-type]
         work_id = bulk.create(spec)
         client.config_set("maxmemory", "1mb")
-        assert bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
-        assert [event.action for event in record.events()] == ["abort bulk work"]
+        assert bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+        assert [event.action for event in record.list_events()] == ["abort bulk work"]
         source.close()
 
 
 def test_an_audit_that_cannot_be_written_stops_no_order(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.execute_command("ACL", "SETUSER", "default", "-xadd")
     work_id = bench.bulk.create(
-        bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
+        bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
     )
-    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+    assert bench.bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
     assert caplog.messages.count("an act could not be kept in the audit stream: Redis refused it") == 2
 
 
 def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.set(AUDIT, "no stream")
     work_id = bench.bulk.create(
-        bench.spec(), lambda work_id: audit_log.event(ACTOR, "start bulk work", bulk_id=work_id)
+        bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
     )
-    assert bench.bulk.tell(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
-    assert [event.action for event in bench.actions.record.events()] == ["abort bulk work", "start bulk work"]
+    assert bench.bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+    assert [event.action for event in bench.actions.record.list_events()] == ["abort bulk work", "start bulk work"]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
 
 
 def test_acts_of_the_same_moment_stay_in_their_order(bench: Bench) -> None:
     """All of them have one time, and many share a millisecond of Redis."""
-    first = audit_log.event(Actor(name="anna", role="operator"), "retry")
+    first = audit_log.build_event(Actor(name="anna", role="operator"), "retry")
     events = [encode_event(replace(first, detail=str(n))) for n in range(250)]
-    bench.bulk._store.script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
+    bench.bulk._store.run_script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
     entries = bench.client.xrange(AUDIT)
     assert len({entry_id.partition(b"-")[0] for entry_id, _ in entries}) < len(entries)
     seen: list[str | None] = []
-    page = bench.actions.record.events(count=100)
+    page = bench.actions.record.list_events(count=100)
     while page:
         seen += [event.detail for event in page]
-        page = bench.actions.record.events(count=100, before=page[-1].id)
+        page = bench.actions.record.list_events(count=100, before=page[-1].id)
     assert seen == [str(n) for n in reversed(range(250))]

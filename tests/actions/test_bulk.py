@@ -14,7 +14,7 @@ import pytest
 from dashboard.actions.bulk import runner as running
 from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.actions.bulk.runner import LEAST_BATCH
-from dashboard.actions.bulk.selection import KnownDeadLetters, preview
+from dashboard.actions.bulk.selection import KnownDeadLetters, preview_jobs
 from dashboard.actions.bulk.store import LEASE_MS, MAX_OPEN
 from dashboard.actions.bulk.undo import batch_of
 from dashboard.actions.trash import DeletedBatch
@@ -22,7 +22,7 @@ from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBacku
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
 from dashboard.model import JobQuery, QueueRef, State, Window
-from dashboard.sources.source import READ_BYTES, Meter, Source, metered
+from dashboard.sources.source import READ_BYTES, Meter, Source, measure_cost
 from tests.actions.conftest import Bench, expire_lease, turn_until
 from tests.actions.fake_backend import bury
 from tests.processes import ROOT
@@ -34,7 +34,7 @@ def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
     work = bench.run(bench.spec(reason="fixed"))
     assert (work.phase, work.matched, work.at, work.outcomes) == (BulkPhase.DONE, 2_500, 2_500, {"done": 2_500})
     assert sorted(bench.waiting()) == sorted(ids)
-    (event,) = bench.actions.record.events()
+    (event,) = bench.actions.record.list_events()
     assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, work.id)
     assert event.reason == "fixed"
     assert bench.bulk.open_ids() == []
@@ -55,7 +55,7 @@ def test_what_matches_a_filter(bench: Bench) -> None:
     bury(bench.client, "mail", 700, body="timeout")
     bury(bench.client, "mail", 700, body="refused", start=700)
     spec = bench.spec(q="refused")
-    seen = preview(spec, lambda _s, _n: bench.backend, lambda _f, _p: KnownDeadLetters((), True, 0, 0), 100_000)
+    seen = preview_jobs(spec, lambda _s, _n: bench.backend, lambda _f, _p: KnownDeadLetters((), True, 0, 0), 100_000)
     assert (seen.matched, seen.exact, seen.total) == (700, True, 1_400)
     assert [job.id for job in seen.samples] == ["job-700", "job-701", "job-702"]
     assert bench.run(spec).outcomes == {"done": 700}
@@ -84,11 +84,11 @@ def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "monotonic_s", lambda: passed_s)
     work_id = bench.bulk.create(bench.spec(pace_per_s=50))
     runner = bench.make_runner("here")
-    runner.turn()  # lists the jobs
+    runner.run_turn()  # lists the jobs
     done = []
     while bench.bulk.get(work_id).phase is BulkPhase.RUNNING:
         for _ in range(3):
-            runner.turn()  # more turns are not more jobs
+            runner.run_turn()  # more turns are not more jobs
         done.append((round(passed_s, 2), bench.bulk.get(work_id).at))
         passed_s += 0.12
     assert done == [
@@ -118,20 +118,20 @@ def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     work_id = bench.bulk.create(bench.spec(pace_per_s=200))
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
-    assert bench.bulk.tell(work_id, "pause") is BulkPhase.PAUSED
+    assert bench.bulk.change_phase(work_id, "pause") is BulkPhase.PAUSED
     at = bench.bulk.get(work_id).at
     for _ in range(5):
-        runner.turn()
+        runner.run_turn()
     assert bench.bulk.get(work_id).at == len(bench.waiting()) == at < 2_000
-    assert bench.bulk.tell(work_id, "resume") is BulkPhase.RUNNING
+    assert bench.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
     turn_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
-    assert bench.bulk.tell(work_id, "abort") is BulkPhase.ABORTED
-    turn_until(runner, lambda: bench.actions.record.events(), what="the record")
+    assert bench.bulk.change_phase(work_id, "abort") is BulkPhase.ABORTED
+    turn_until(runner, lambda: bench.actions.record.list_events(), what="the record")
     work = bench.bulk.get(work_id)
     assert len(bench.waiting()) == work.done < 2_000
     assert len(bench.dead()) == 2_000 - work.done
     with pytest.raises(Conflict, match="is aborted"):
-        bench.bulk.tell(work_id, "resume")
+        bench.bulk.change_phase(work_id, "resume")
 
 
 @pytest.mark.parametrize(("failing", "phase"), [(0, BulkPhase.DONE), (1, BulkPhase.PAUSED)])
@@ -150,7 +150,7 @@ def test_the_canary_decides(bench: Bench, failing: int, phase: BulkPhase) -> Non
     if phase is BulkPhase.PAUSED:
         assert work.note == "1 of the first 10 failed again, so the rest was not touched."
         assert (work.canary_failed, work.at) == (1, 10)
-        bench.bulk.tell(work_id, "resume")  # a person knows better
+        bench.bulk.change_phase(work_id, "resume")  # a person knows better
         bench.reach(work_id, BulkPhase.DONE)
     assert len(bench.waiting()) == 40
 
@@ -162,7 +162,7 @@ def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched")
     monkeypatch.setattr(running, "WATCH_EVERY_S", 0.0)
     for _ in range(3):
-        runner.turn()
+        runner.run_turn()
     assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
     monkeypatch.setattr(running, "now_s", lambda: time.time() + 3_601)
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
@@ -177,7 +177,7 @@ def test_a_delete_is_undone(bench: Bench) -> None:
     assert bench.dead() == []
     assert work.undoable
     batch = batch_of(work.id, work.spec.places[0], work.spec)
-    assert len(bench.actions.undo(work.spec.actor, batch).acted) == 1_200
+    assert len(bench.actions.undo_batch(work.spec.actor, batch).acted) == 1_200
     assert len(bench.dead()) == 1_200
 
 
@@ -194,14 +194,14 @@ def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
     jobs = [JobBackup(id=f"job-{n}", stamp="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
     bench.actions.bin._cap_bytes = 2_000_000
-    assert not bench.actions.bin.put("batch", about, jobs)
-    assert bench.actions.bin.holds("batch", [job.id for job in jobs]) == set()
+    assert not bench.actions.bin.store_batch("batch", about, jobs)
+    assert bench.actions.bin.held_ids("batch", [job.id for job in jobs]) == set()
     assert bench.actions.bin.room_bytes() == 2_000_000
     bench.actions.bin._cap_bytes = 4_000_000
-    with metered() as meter:
-        assert bench.actions.bin.put("batch", about, jobs)
+    with measure_cost() as meter:
+        assert bench.actions.bin.store_batch("batch", about, jobs)
     assert meter.round_trips == 6  # no two of them fit into a script
-    assert bench.actions.bin.holds("batch", [job.id for job in jobs]) == {job.id for job in jobs}
+    assert bench.actions.bin.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
 
 
 def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
@@ -251,10 +251,10 @@ def test_a_long_way_to_redis_makes_no_batch_smaller(source: Source) -> None:
     assert running.next_batch(100, 100, cost) > 190
     for _ in range(50):
         source.execute("PING")  # the quickest of them tells the way
-    with metered() as near:
+    with measure_cost() as near:
         source.execute("PING")
     assert near.held_s < near.seconds
-    with metered() as slow:
+    with measure_cost() as slow:
         source.execute("EVAL", "for n = 1, 5000000 do end", 0)
     assert slow.seconds > 0.005
     assert slow.seconds * 0.5 < slow.held_s == slow.busy_s
@@ -289,7 +289,7 @@ works = BulkStore(store)
 runner = BulkRunner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 # It never comes to the end, however late it is killed.
 while works.get(sys.argv[2]).at < 1_500:
-    time.sleep(runner.turn())
+    time.sleep(runner.run_turn())
 time.sleep(600)
 """
 
@@ -321,7 +321,7 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
         batch = batch_of(work.id, work.spec.places[0], work.spec)
         assert work.done == 3_000
         bench.actions.bin._cap_bytes = 64 << 20
-        assert len(bench.actions.undo(work.spec.actor, batch).acted) == 3_000
+        assert len(bench.actions.undo_batch(work.spec.actor, batch).acted) == 3_000
         assert len(bench.dead()) == 3_000
 
 
@@ -350,10 +350,10 @@ def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
     work_id = bench.bulk.create(bench.spec(Action.DELETE))
     runner = bench.make_runner("here")
     while bench.bulk.get(work_id).phase is BulkPhase.COLLECTING:
-        runner.turn()
+        runner.run_turn()
     at = bench.bulk.get(work_id).at
     bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
-    runner.turn()
+    runner.run_turn()
     assert len(bench.dead()) == 500 - at
     assert not bench.bulk.push_picks(work_id, "here", [(0, JobRef(id="x"))])
 
@@ -362,18 +362,18 @@ def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkey
     bury(bench.client, "mail", 10)
     work_id = bench.bulk.create(bench.spec())
     runner = bench.make_runner("here")
-    step = bench.actions.step
+    step = bench.actions.run_batch
 
     def paused_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
-        bench.bulk.tell(work_id, "pause")
+        bench.bulk.change_phase(work_id, "pause")
         return step(*arguments, **more)
 
-    monkeypatch.setattr(bench.actions, "step", paused_meanwhile)
+    monkeypatch.setattr(bench.actions, "run_batch", paused_meanwhile)
     turn_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
     assert bench.bulk.get(work_id).phase is BulkPhase.PAUSED
-    bench.bulk.tell(work_id, "resume")
+    bench.bulk.change_phase(work_id, "resume")
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
-    (event,) = bench.actions.record.events()
+    (event,) = bench.actions.record.list_events()
     assert event.outcomes == {"done": 10}
 
 
@@ -381,8 +381,8 @@ def test_the_audit_names_the_first_jobs_of_a_bulk_and_of_its_undo(bench: Bench) 
     ids = bury(bench.client, "mail", 150)
     work = bench.run(bench.spec(Action.DELETE))
     batch = batch_of(work.id, work.spec.places[0], work.spec)
-    bench.actions.undo(work.spec.actor, batch, bulk_id=work.id)
-    undone, deleted = bench.actions.record.events()
+    bench.actions.undo_batch(work.spec.actor, batch, bulk_id=work.id)
+    undone, deleted = bench.actions.record.list_events()
     assert deleted.ids == tuple(ids[:100])
     assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, work.id, 100)
     assert set(undone.ids) <= set(ids)

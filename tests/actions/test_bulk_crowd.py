@@ -53,7 +53,7 @@ def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
             wait_until(lambda: len(night.ran(client)) >= retried, what="the worker finishing what was retried")
             assert list(night.ran(client)) == [1] * retried
         back = sum(
-            here.actions.undo(work.spec.actor, batch_of(work.id, place, work.spec)).count(Outcome.DONE)
+            here.actions.undo_batch(work.spec.actor, batch_of(work.id, place, work.spec)).count(Outcome.DONE)
             for work in works
             if work.undoable
         )

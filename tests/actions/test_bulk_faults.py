@@ -52,7 +52,7 @@ def own() -> Iterator[Source]:
 
 def after_some(actions: ActionService, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Have `what` happen between two batches, by the thread that does them: by another one it might be too late."""
-    step, done = actions.step, 0
+    step, done = actions.run_batch, 0
 
     def counted(*arguments: Any, **more: Any) -> list[ActionResult]:
         nonlocal done
@@ -61,7 +61,7 @@ def after_some(actions: ActionService, what: Callable[[], object], monkeypatch: 
         done += 1
         return step(*arguments, **more)
 
-    monkeypatch.setattr(actions, "step", counted)
+    monkeypatch.setattr(actions, "run_batch", counted)
 
 
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
@@ -89,9 +89,9 @@ def test_a_replica_is_waited_for(
             assert (work.phase, work.outcomes) == (BulkPhase.RUNNING, {"done": work.at})
             assert 0 < work.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
-                actions.step(
+                actions.run_batch(
                     *(parts.backend, work.spec.places[0].ref, work.spec.places[0].state, action),
-                    *([pick for _, pick in works.picks(work_id, JOBS - 1, 1)], work.spec.wishes, "b", "otto"),
+                    *([pick for _, pick in works.list_job_refs(work_id, JOBS - 1, 1)], work.spec.wishes, "b", "otto"),
                 )
             client.replicaof("NO", "ONE")
             wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="going on")
@@ -99,7 +99,7 @@ def test_a_replica_is_waited_for(
             runner.stop()
         work = works.get(work_id)
         assert (work.outcomes, work.note) == ({"done": JOBS}, None)
-        (event,) = actions.record.events()
+        (event,) = actions.record.list_events()
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")
         if action is Action.RETRY:
             waiting = WAITING[library](client)
@@ -109,12 +109,12 @@ def test_a_replica_is_waited_for(
             batch = batch_of(work.id, work.spec.places[0], work.spec)
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(BackendUnavailable, match="read-only"):
-                actions.undo(work.spec.actor, batch, bulk_id=work.id)
-            told = actions.record.events()[0]
+                actions.undo_batch(work.spec.actor, batch, bulk_id=work.id)
+            told = actions.record.list_events()[0]
             assert (told.action, told.bulk_id, told.outcomes) == ("undo", work.id, {})
             assert "read-only" in (told.detail or "")
             client.replicaof("NO", "ONE")
-            assert actions.undo(work.spec.actor, batch).count(Outcome.DONE) == JOBS
+            assert actions.undo_batch(work.spec.actor, batch).count(Outcome.DONE) == JOBS
             assert picture(client) == before
 
 
@@ -143,7 +143,7 @@ def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeyp
 
             def decided() -> bool:
                 work = parts.works.get(work_id)
-                return "out of memory" in (work.note or "") or bool(parts.actions.record.events())
+                return "out of memory" in (work.note or "") or bool(parts.actions.record.list_events())
 
             wait_until(decided, what="waiting, or doing it all the same and recording it")
             client.config_set("maxmemory", "0")
@@ -153,5 +153,5 @@ def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeyp
         assert parts.works.get(work_id).outcomes == {"done": JOBS}
         waiting = WAITING[library](client)
         assert len(waiting) == len(set(waiting)) == JOBS
-        (event,) = parts.actions.record.events()
+        (event,) = parts.actions.record.list_events()
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")

@@ -29,7 +29,7 @@ def test_work_runs_after_a_list_of_all_work_was_lost(bench: Bench, lost: str, as
         bench.client.set(lost, "garbage")
     turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     assert bench.bulk.open_ids() == []
-    assert [work.id for work in bench.bulk.newest()] == [work_id]
+    assert [work.id for work in bench.bulk.list_newest()] == [work_id]
 
 
 def test_a_lease_without_an_end_is_nobodys(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -59,7 +59,7 @@ def test_a_record_that_nobody_can_read_does_not_stay_for_ever(bench: Bench) -> N
     work_id = bench.bulk.create(bench.spec())
     bench.client.hset(record(work_id), "spec", b"\x00 of a later version")
     bench.client.persist(record(work_id))
-    bench.make_runner("here").turn()
+    bench.make_runner("here").run_turn()
     assert 0 < bench.client.ttl(record(work_id)) <= KEEP_S
 
 

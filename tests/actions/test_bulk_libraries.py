@@ -34,7 +34,7 @@ from tests.bench.bulk import Parts
 with Parts(sys.argv[1], sys.argv[2]) as parts:
     # It never comes to the end, however late it is killed.
     while parts.works.get(sys.argv[3]).at < 1_500:
-        time.sleep(parts.runner("killed").turn())
+        time.sleep(parts.runner("killed").run_turn())
     time.sleep(600)
 """
 # How a library names its waiting jobs, next to run or not.
@@ -111,6 +111,6 @@ def test_nothing_is_lost_or_done_twice_when_the_process_is_killed(
             return
         assert work.outcomes == {"done": JOBS}
         assert len(picture(client)) < 10
-        back = parts.actions.undo(work.spec.actor, batch_of(work.id, work.spec.places[0], work.spec))
+        back = parts.actions.undo_batch(work.spec.actor, batch_of(work.id, work.spec.places[0], work.spec))
         assert back.count(Outcome.DONE) == JOBS
         assert picture(client) == before

@@ -47,7 +47,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def to_its_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:
     runner = parts.runner(holder)
     while (work := parts.works.get(work_id)).phase not in ENDED:
-        runner.turn()
+        runner.run_turn()
     return work
 
 
@@ -88,7 +88,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                 try:
                     runner = parts.runner("killed")
                     while other.works.get(work_id).phase not in ENDED:
-                        runner.turn()
+                        runner.run_turn()
                 except Killed:
                     pass
             expire_lease(client, work_id)
@@ -101,7 +101,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                 return bool(reached)
             assert work.outcomes == {"done": JOBS}, step
             if deleted is None:
-                back = other.actions.undo(ACTOR, batch_of(work.id, work.spec.places[0], work.spec))
+                back = other.actions.undo_batch(ACTOR, batch_of(work.id, work.spec.places[0], work.spec))
                 assert back.count(Outcome.DONE) == JOBS, step
             assert picture(client) == before, step
             assert client.zcard("{queuedeck}:bin") == 0
@@ -135,7 +135,7 @@ def test_two_people_act_on_the_same_jobs(
                 # Not its turn of the work that the other process holds, or would take.
                 monkeypatch.setattr(other.works, "open_ids", lambda: [other_id])
                 while (work := other.works.get(other_id)).phase not in ENDED:
-                    runner.turn()
+                    runner.run_turn()
                 later.append(work)
 
             with monkeypatch.context() as patch:

@@ -56,13 +56,13 @@ def test_work_that_vanishes_between_two_turns(
     work_id = bench.bulk.create(bench.spec(pace_per_s=4, **canary))
     runner = bench.make_runner("here")
     if phase is BulkPhase.COLLECTING:
-        bench.bulk.lease(work_id, "here")
+        bench.bulk.take_lease(work_id, "here")
     else:
         turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     if phase is BulkPhase.WATCHING:
         turn_until(runner, lambda: bench.bulk.get(work_id).phase is phase, what="the canary")
     if phase is BulkPhase.PAUSED:
-        bench.bulk.tell(work_id, "pause")
+        bench.bulk.change_phase(work_id, "pause")
     caplog.set_level(logging.WARNING, "dashboard.actions.bulk.runner")
     lose(bench, work_id)
     if phase is BulkPhase.COLLECTING:
@@ -84,14 +84,14 @@ def test_work_that_vanishes_within_a_batch(
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(action, pace_per_s=4))
     runner = bench.make_runner("here")
-    step = bench.actions.step
+    step = bench.actions.run_batch
 
     def vanished_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
         lose(bench, work_id)
         return step(*arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.actions, "step", vanished_meanwhile)
+        patch.setattr(bench.actions, "run_batch", vanished_meanwhile)
         turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_it_left_nothing(bench, work_id)
     check_that_new_work_runs(bench, runner)
@@ -120,7 +120,7 @@ def test_work_that_vanishes_as_a_person_aborts_it(bench: Bench) -> None:
     work_id = bench.bulk.create(bench.spec(pace_per_s=4))
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
-    bench.bulk.tell(work_id, "abort")
+    bench.bulk.change_phase(work_id, "abort")
     bench.client.delete(record(work_id))
     turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
     check_that_new_work_runs(bench, runner)
@@ -137,7 +137,7 @@ def test_an_order_about_work_that_vanishes_meanwhile_is_refused(bench: Bench, mo
 
     monkeypatch.setattr(bench.bulk, "get", then_gone)
     with pytest.raises(BulkOperationNotFound):
-        bench.bulk.tell(work_id, "abort")
+        bench.bulk.change_phase(work_id, "abort")
     assert not bench.client.exists(record(work_id))
 
 
@@ -147,7 +147,7 @@ def test_open_work_without_a_record_blocks_no_work_behind_it(bench: Bench, lost_
     behind = bench.bulk.create(bench.spec())
     if lost_before == "a restart":
         first = bench.make_runner("before")
-        first.turn()
+        first.run_turn()
         first.stop()
         bench.client.delete(f"{record(behind)}:lease")
     bench.client.sadd(OPEN, "000000000000")
@@ -188,7 +188,7 @@ def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplo
     bench.client.hset(record(other), "spec", b"\x00 of a later version")
     runner = bench.make_runner("here")
     for _ in range(3):
-        runner.turn()
+        runner.run_turn()
     assert bench.bulk.open_ids() == [other]
     assert not bench.client.exists(f"{record(other)}:lease")
     assert caplog.messages == [f"bulk work {other} is left to others: its record cannot be read"]
@@ -205,7 +205,7 @@ def test_what_is_kept_of_open_work_does_not_expire(bench: Bench, phase: BulkPhas
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     if phase is BulkPhase.PAUSED:
-        bench.bulk.tell(work_id, "pause")
+        bench.bulk.change_phase(work_id, "pause")
     keys = [record(work_id), f"{record(work_id)}:picks", f"{record(work_id)}:rounds"]
     for key in keys:
         assert bench.client.expire(key, 3600)
@@ -215,7 +215,7 @@ def test_what_is_kept_of_open_work_does_not_expire(bench: Bench, phase: BulkPhas
 
 def test_the_list_of_bulk_work_keeps_what_is_open(bench: Bench) -> None:
     old, ended = bench.bulk.create(bench.spec()), bench.bulk.create(bench.spec())
-    bench.bulk.tell(ended, "abort")
+    bench.bulk.change_phase(ended, "abort")
     bench.client.zadd(ALL, {old: 1, ended: 1})  # long ago
     bench.client.zadd(ALL, {f"more-{n}": 2**40 + n for n in range(MAX_WORKS)})
     bench.bulk.create(bench.spec())

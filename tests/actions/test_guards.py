@@ -22,9 +22,9 @@ CAP_BYTES = 1024 * 1024
 
 def test_looking_at_held_work_renews_its_lease(bench: Bench) -> None:
     work_id = bench.bulk.create(bench.spec())
-    assert bench.bulk.lease(work_id, "here")
+    assert bench.bulk.take_lease(work_id, "here")
     bench.client.pexpire(f"{{queuedeck}}:bulk:{work_id}:lease", 1_000)
-    assert bench.bulk.held(work_id, "here") is not None
+    assert bench.bulk.hold_lease(work_id, "here") is not None
     assert 1_000 < bench.client.pttl(f"{{queuedeck}}:bulk:{work_id}:lease") <= LEASE_MS
 
 
@@ -32,19 +32,21 @@ def test_looking_at_held_work_renews_its_lease(bench: Bench) -> None:
 def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost: str) -> None:
     work_id = bench.bulk.create(bench.spec())
     key = f"{{queuedeck}}:bulk:{work_id}"
-    assert bench.bulk.lease(work_id, "here")
+    assert bench.bulk.take_lease(work_id, "here")
     bench.client.delete(f"{key}:lease")
     if lost == "to another process":
-        assert bench.bulk.lease(work_id, "there")
+        assert bench.bulk.take_lease(work_id, "there")
     before = bench.client.hgetall(key), bench.client.get(f"{key}:lease")
-    assert bench.bulk.held(work_id, "here") is None
-    event = audit_log.event(ACTOR, "retry", bulk_id=work_id)
+    assert bench.bulk.hold_lease(work_id, "here") is None
+    event = audit_log.build_event(ACTOR, "retry", bulk_id=work_id)
     progress: dict[str, Any] = {"at": 7, "outcomes": {"done": 7}, "round_at": 0, "event": event}
-    assert bench.bulk.write(work_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress) is None
+    assert (
+        bench.bulk.write_progress(work_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress) is None
+    )
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
-    assert bench.bulk.rounds(work_id) == []
+    assert bench.bulk.list_rounds(work_id) == []
     assert bench.bulk.open_ids() == [work_id]
-    assert bench.actions.record.events() == []
+    assert bench.actions.record.list_events() == []
 
 
 @pytest.mark.parametrize(("jobs", "matched", "truncated"), [(4, 4, False), (5, 5, False), (6, 5, True), (9, 5, True)])
@@ -56,7 +58,7 @@ def test_work_takes_as_many_jobs_as_it_may(
     work_id = bench.bulk.create(bench.spec(q=q))
     runner = bench.make_runner("here", most=5)
     while bench.bulk.get(work_id).phase not in ENDED:
-        runner.turn()
+        runner.run_turn()
     work = bench.bulk.get(work_id)
     assert (work.matched, work.truncated, work.outcomes) == (matched, truncated, {"done": matched})
     assert len(bench.dead()) == jobs - matched
@@ -68,7 +70,7 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
     runner = bench.make_runner("here", most=5)
     runner._members_of = lambda _fingerprint, _places, most: members[:most]
     while bench.bulk.get(work_id).phase not in ENDED:
-        runner.turn()
+        runner.run_turn()
     work = bench.bulk.get(work_id)
     assert (work.matched, work.truncated, work.outcomes) == (5, True, {"done": 5})
 
@@ -76,12 +78,12 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
 def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 3)
     work_id = bench.bulk.create(bench.spec())
-    assert bench.bulk.lease(work_id, "died")
+    assert bench.bulk.take_lease(work_id, "died")
     assert bench.bulk.push_picks(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
     expire_lease(bench.client, work_id)
     runner = bench.make_runner("here")
     while bench.bulk.get(work_id).phase not in ENDED:
-        runner.turn()
+        runner.run_turn()
     assert bench.bulk.get(work_id).outcomes == {"done": 3}
 
 
@@ -131,7 +133,7 @@ def test_a_failed_act_is_recorded(
     monkeypatch.setattr(bench.backend, method, fails)
     with pytest.raises(type(error)):
         act(bench)
-    (event,) = bench.actions.record.events()
+    (event,) = bench.actions.record.list_events()
     assert (event.action, event.queue, event.ids) == expected
     assert (event.who, event.outcomes, event.detail, event.reason) == ("anna", {}, str(error), "old")
 
@@ -145,15 +147,15 @@ def test_what_is_put_back_of_a_batch_makes_room_in_the_bin(bench: Bench) -> None
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
     room = [bin_.room_bytes()]
     for job in jobs:
-        assert bin_.put("batch", about, [job])
+        assert bin_.store_batch("batch", about, [job])
         room.append(bin_.room_bytes())
     assert room[0] == CAP_BYTES > room[1] > room[2] > room[3]
-    bin_.drop("batch", [jobs[2]])
+    bin_.drop_jobs("batch", [jobs[2]])
     assert bin_.room_bytes() == room[2]
-    bin_.drop("batch", [jobs[2]])  # what is not there gives no room
+    bin_.drop_jobs("batch", [jobs[2]])  # what is not there gives no room
     assert bin_.room_bytes() == room[2]
-    bin_.drop("batch", [jobs[0]])
+    bin_.drop_jobs("batch", [jobs[0]])
     assert bin_.room_bytes() == room[0] - (room[1] - room[2])
-    bin_.drop("batch", [jobs[1]])
+    bin_.drop_jobs("batch", [jobs[1]])
     assert bin_.room_bytes() == CAP_BYTES
     assert bench.client.hlen(SIZES) == 0

@@ -32,7 +32,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
     backend.own = own
     actions = ActionService(lambda *_: backend, Trash(Store(own), 2**20), AuditLog(own))
     actor = Actor(name="anna", role="admin")
-    delete, read = backend.delete_jobs, Source._read
+    delete, read = backend.delete_jobs, Source._read_replies
     try:
         ref = the_queue(backend)
         before = redis_client.dbsize()
@@ -47,7 +47,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
                 raise ConnectionResetError("connection reset by peer")
 
             with monkeypatch.context() as patched:
-                patched.setattr(Source, "_read", lost)
+                patched.setattr(Source, "_read_replies", lost)
                 return delete(*arguments)
 
         monkeypatch.setattr(backend, "delete_jobs", cut)
@@ -55,11 +55,11 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
             actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, picks)
         monkeypatch.setattr(backend, "delete_jobs", delete)
         assert backend.stats([ref])[0].depth == 0
-        (event, *_) = actions.record.events(count=5)
+        (event, *_) = actions.record.list_events(count=5)
         assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})
-        ((batch, about, left, _),) = actions.bin.newest(5)
+        ((batch, about, left, _),) = actions.bin.list_batches(5)
         assert (batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
-        assert actions.undo(actor, batch).count(Outcome.DONE) == JOBS
+        assert actions.undo_batch(actor, batch).count(Outcome.DONE) == JOBS
         assert backend.stats([ref])[0].depth == JOBS
         assert redis_client.dbsize() >= before
     finally:
@@ -76,5 +76,5 @@ def test_deletes_of_one_second_are_listed_newest_first(
     ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
     for number, batch in enumerate(("b", "c", "a")):
         about = DeletedBatch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)
-        assert kept.put(batch, about, [JobBackup(id="1", stamp=None, blob=b"x", size_bytes=1)])
-    assert [batch for batch, *_ in kept.newest(5)] == ["a", "c", "b"]
+        assert kept.store_batch(batch, about, [JobBackup(id="1", stamp=None, blob=b"x", size_bytes=1)])
+    assert [batch for batch, *_ in kept.list_batches(5)] == ["a", "c", "b"]

@@ -35,7 +35,7 @@ def test_the_record_says_who_did_what_and_holds_no_payload(bench: Bench, caplog:
     ids = bury(bench.client, "mail", 150, body="secret-payload")
     with caplog.at_level(logging.INFO, "queuedeck.audit"):
         bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks(*ids, "gone"), reason="x" * 900)
-    (event,) = bench.actions.record.events()
+    (event,) = bench.actions.record.list_events()
     assert (event.who, event.role, event.address) == ("anna", "operator", "127.0.0.1")
     assert (event.action, event.source, event.backend, event.queue, event.state) == (
         *("retry", "main", "shelf", "mail", "dead"),
@@ -57,7 +57,7 @@ def test_what_is_not_offered_is_refused_with_the_reason(bench: Bench) -> None:
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     with pytest.raises(Unsupported, match="Shelf never rests"):
         bench.actions.on_queue(ACTOR, queue, Action.PAUSE)
-    assert bench.actions.record.events() == []
+    assert bench.actions.record.list_events() == []
 
 
 def test_deleted_jobs_come_back_as_they_were(bench: Bench) -> None:
@@ -68,13 +68,13 @@ def test_deleted_jobs_come_back_as_they_were(bench: Bench) -> None:
     assert bench.dead() == ["job-0", "job-2", "job-4"]
     assert result.batch is not None
     assert 86_000 < bench.client.ttl(f"{BIN}:{result.batch}") <= KEEP_S
-    back = bench.actions.undo(ACTOR, result.batch)
+    back = bench.actions.undo_batch(ACTOR, result.batch)
     assert back.count(Outcome.DONE) == 2
     assert bench.dead() == [f"job-{n}" for n in range(5)]
     assert bench.client.hgetall("shelf:mail:bodies")[b"job-3"] == b"body of job-3"
     assert before.keys() == set(bench.client.scan_iter("shelf:*"))
     with pytest.raises(NotFound):
-        bench.actions.undo(ACTOR, result.batch)
+        bench.actions.undo_batch(ACTOR, result.batch)
     assert bench.client.exists(BIN, SIZES) == 0
 
 
@@ -83,10 +83,10 @@ def test_undo_never_makes_two_of_one(bench: Bench) -> None:
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
     bury(bench.client, "mail", 1, body="another")  # the id is in use again
     assert result.batch is not None
-    back = bench.actions.undo(ACTOR, result.batch)
+    back = bench.actions.undo_batch(ACTOR, result.batch)
     assert sorted(each.outcome.value for each in back.acted) == ["changed", "done"]
     assert bench.client.hget("shelf:mail:bodies", "job-0") == b"another of job-0"
-    assert bench.actions.bin.about(result.batch)[1] == 1  # what could not be put back is kept
+    assert bench.actions.bin.describe_batch(result.batch)[1] == 1  # what could not be put back is kept
 
 
 def test_jobs_that_do_not_fit_into_the_bin_are_not_deleted_unless_for_good(bench: Bench) -> None:
@@ -126,13 +126,13 @@ def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, sourc
 
 def test_a_delete_that_died_half_way_is_told_as_done(bench: Bench) -> None:
     bury(bench.client, "mail", 1)
-    step = bench.actions.step
+    step = bench.actions.run_batch
     args = (bench.backend, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))
     from dashboard.backends.base import NO_WISHES
 
     assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE
     assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE  # done again by the next process
-    assert bench.actions.undo(ACTOR, "b1").count(Outcome.DONE) == 1
+    assert bench.actions.undo_batch(ACTOR, "b1").count(Outcome.DONE) == 1
 
 
 def test_a_queue_is_removed_in_steps(bench: Bench) -> None:
@@ -140,4 +140,4 @@ def test_a_queue_is_removed_in_steps(bench: Bench) -> None:
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     assert bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE).outcome is Outcome.DONE
     assert bench.dead() == []
-    assert [event.action for event in bench.actions.record.events()] == ["obliterate"]
+    assert [event.action for event in bench.actions.record.list_events()] == ["obliterate"]

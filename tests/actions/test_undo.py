@@ -52,7 +52,7 @@ def test_all_of_it_comes_back_and_is_recorded_once(roomy: Bench) -> None:
     bury(roomy.client, "news", 100)
     deleted = roomy.run(roomy.spec(Action.DELETE, places=(roomy.place("mail"), roomy.place("news"))))
     assert roomy.dead() + roomy.dead("news") == []
-    assert not roomy.actions.bin.small([batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.places])
+    assert not roomy.actions.bin.is_small([batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.places])
     bert = replace(ACTOR, name="bert")
     work = roomy.run(undo_of(deleted, bert))
     assert (work.phase, work.matched, work.outcomes) == (BulkPhase.DONE, 1_200, {"done": 1_200})
@@ -60,7 +60,7 @@ def test_all_of_it_comes_back_and_is_recorded_once(roomy: Bench) -> None:
     assert len(roomy.dead("news")) == 100
     assert roomy.bulk.get(deleted.id).restored == 1_200
     assert roomy.client.zcard("{queuedeck}:bin") == 0
-    undone, _ = roomy.actions.record.events()
+    undone, _ = roomy.actions.record.list_events()
     assert (undone.action, undone.who, undone.count, undone.outcomes) == ("undo", "bert", 1_200, {"done": 1_200})
     assert (undone.bulk_id, undone.detail, len(undone.ids)) == (deleted.id, "done", 100)
 
@@ -73,7 +73,7 @@ def test_there_is_one_undo_of_a_delete_at_a_time(roomy: Bench) -> None:
     found = roomy.bulk.undo_of(deleted.id)
     assert found is not None
     assert (found.id, found.phase) == (first, BulkPhase.COLLECTING)
-    roomy.bulk.tell(first, "abort")
+    roomy.bulk.change_phase(first, "abort")
     assert roomy.bulk.create(undo_of(deleted, ACTOR)) != first
 
 
@@ -83,12 +83,12 @@ def test_what_a_pause_and_an_abort_left_in_the_bin_comes_back_by_the_next_undo(r
     work_id = roomy.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=200))
     runner = roomy.make_runner("here")
     turn_until(runner, lambda: roomy.bulk.get(work_id).at > 0, what="the first jobs")
-    assert roomy.bulk.tell(work_id, "pause") is BulkPhase.PAUSED
-    assert roomy.bulk.tell(work_id, "resume") is BulkPhase.RUNNING
+    assert roomy.bulk.change_phase(work_id, "pause") is BulkPhase.PAUSED
+    assert roomy.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
     at = roomy.bulk.get(work_id).at
     turn_until(runner, lambda: roomy.bulk.get(work_id).at > at, what="more jobs")
-    roomy.bulk.tell(work_id, "abort")
-    turn_until(runner, lambda: roomy.actions.record.events()[0].action == "undo", what="the record")
+    roomy.bulk.change_phase(work_id, "abort")
+    turn_until(runner, lambda: roomy.actions.record.list_events()[0].action == "undo", what="the record")
     aborted = roomy.bulk.get(work_id)
     assert 0 < aborted.done < 400
     assert len(roomy.dead()) == aborted.done == roomy.bulk.get(deleted.id).restored
@@ -103,7 +103,7 @@ def test_an_id_in_use_again_stays_in_the_bin(roomy: Bench) -> None:
     deleted = roomy.run(roomy.spec(Action.DELETE))
     bury(roomy.client, "mail", 1, start=7)
     assert roomy.run(undo_of(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
-    assert roomy.actions.bin.left([batch_of(deleted.id, deleted.spec.places[0], deleted.spec)]).popitem()[1] == 1
+    assert roomy.actions.bin.count_left([batch_of(deleted.id, deleted.spec.places[0], deleted.spec)]).popitem()[1] == 1
 
 
 def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
@@ -114,7 +114,7 @@ def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
     work = roomy.run(undo_of_batches([batch], roomy.actions.bin, ACTOR, "too soon"))
     assert (work.matched, work.outcomes) == (700, {"done": 700})
     assert roomy.dead() == ids
-    event = roomy.actions.record.events()[0]
+    event = roomy.actions.record.list_events()[0]
     assert (event.action, event.reason, event.bulk_id) == ("undo", "too soon", work.id)
 
 
@@ -123,15 +123,15 @@ def test_what_is_much_or_heavy_is_not_put_back_within_a_request(roomy: Bench) ->
 
     def put(batch: str, count: int, size: int) -> None:
         jobs = [JobBackup(id=f"{batch}-{n}", stamp="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
-        assert roomy.actions.bin.put(batch, about, jobs)
+        assert roomy.actions.bin.store_batch(batch, about, jobs)
 
     put("few", AT_ONCE_JOBS, 10)
-    assert roomy.actions.bin.small(["few", "nothing"])
+    assert roomy.actions.bin.is_small(["few", "nothing"])
     put("more", 1, 10)
-    assert not roomy.actions.bin.small(["few", "more"])
+    assert not roomy.actions.bin.is_small(["few", "more"])
     put("heavy", 17, 1_000_000)
-    assert not roomy.actions.bin.small(["heavy"])
-    parts = list(roomy.actions.bin.get("heavy", ["heavy-3", "nobody", "heavy-1", "heavy-2"]))
+    assert not roomy.actions.bin.is_small(["heavy"])
+    parts = list(roomy.actions.bin.read_backups("heavy", ["heavy-3", "nobody", "heavy-1", "heavy-2"]))
     assert [[each if isinstance(each, str) else each.id for each in part] for part in parts] == [
         ["heavy-3", "nobody"],
         ["heavy-1"],
@@ -177,11 +177,11 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
 
         with monkeypatch.context() as patch:
             while parts.works.get(work_id).at < 100:
-                killed.turn()
+                killed.run_turn()
             at = parts.works.get(work_id).at
-            patch.setattr(*((parts.works, "write") if dropped else (parts.actions.bin, "drop")), died)
+            patch.setattr(*((parts.works, "write_progress") if dropped else (parts.actions.bin, "drop_jobs")), died)
             with pytest.raises(KeyboardInterrupt):
-                wait_until(lambda: killed.turn() < 0, what="the next batch")
+                wait_until(lambda: killed.run_turn() < 0, what="the next batch")
         assert dying
         assert parts.works.get(work_id).at == at
         ran_by_worker = WAITING[library](client)

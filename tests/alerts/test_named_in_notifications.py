@@ -94,7 +94,7 @@ def test_all_end_at_once(
     one.tick(deep(*(0 for _ in range(count))))
     deliver(one)
     assert set().union(*receiver.take()) == begun
-    assert list(one.source.batch([("KEYS", "{queuedeck}:unnamed:*")])[0]) == []
+    assert list(one.source.run_batch([("KEYS", "{queuedeck}:unnamed:*")])[0]) == []
 
 
 @pytest.mark.parametrize("kind", ["slack", "webhook"])

@@ -24,7 +24,7 @@ from dashboard.sampling.leadership import Leadership
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import Settings, load
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from dashboard.store.packing import unpack
 from dashboard.store.redis_store import WRITES
 from tests.alerts.channels.fake_providers import HttpSink, hang, status
@@ -117,7 +117,7 @@ def test_from_the_crossing_to_the_message_no_longer_than_promised(
 
 
 def _queues(store: SnapshotStore) -> list[QueueStats]:
-    snapshot, _ = store.read(with_history=False)
+    snapshot, _ = store.read_published(with_history=False)
     return list(snapshot.queues) if snapshot else []
 
 
@@ -197,7 +197,7 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
     wait_until(lambda: [each.outcome for each in desk.deliveries()] == ["sent", "sent"], what="both deliveries")
     assert work.checker.problem is None
     with closing(Source("main", server.url)) as source:
-        found, _ = SnapshotStore(source).read(with_history=False)
+        found, _ = SnapshotStore(source).read_published(with_history=False)
     assert found is not None
     assert [(each.reachable, each.error) for each in found.sources] == [(True, None)]
     assert {each.ref.backend for each in found.queues} == ({"rq", "celery"} if celery else {"rq"})
@@ -215,14 +215,14 @@ def test_a_user_who_may_not_do_all_that_alerting_writes_leads_nothing(
     redis_client.execute_command(*(word for word in grants if word != f"+{right.lower()}"))
     with closing(Source("main", any_server.url.replace("redis://", "redis://queuedeck:secret@"))) as source:
         leadership = Leadership(SnapshotStore(source), "one")
-        assert leadership.renew() is None
+        assert leadership.renew_lease() is None
         assert leadership.problem is not None
         assert leadership.problem.endswith(f" may not run {right} on {{queuedeck}}:*")
         assert leadership.fault is not None
         assert f"+{right.lower()}" in (leadership.fault.hint or "")
         assert not list(redis_client.scan_iter("{queuedeck}*"))
         redis_client.execute_command("ACL", "SETUSER", "queuedeck", f"+{right.lower()}")
-        assert Leadership(SnapshotStore(source), "one").renew()
+        assert Leadership(SnapshotStore(source), "one").renew_lease()
 
 
 def test_a_checker_that_can_never_alert_ends_and_says_what_to_grant(
@@ -281,6 +281,6 @@ def test_alerts_can_be_switched_off(begin: Callable[..., Any], redis_client: red
 def test_a_look_of_a_page_is_bounded(begin: Callable[..., Any]) -> None:
     _, desk = begin()
     wait_until(lambda: desk.checker_health().ok, what="a checker that is well")
-    with metered() as meter:
+    with measure_cost() as meter:
         desk.list_alerts()
     assert meter.round_trips <= 3

@@ -19,7 +19,7 @@ from dashboard.alerts.rules.rule import Severity, parse_rule
 from dashboard.alerts.store import DURATIONS_TTL_MS, HISTORIES_TTL_MS, AlertStore
 from dashboard.model import Snapshot
 from dashboard.sampling.recent_history import History
-from dashboard.sources.source import metered
+from dashboard.sources.source import measure_cost
 from dashboard.store.packing import pack, unpack
 from dashboard.store.redis_store import LEAD
 from tests.alerts.harness import DEEP, Process, deep
@@ -131,7 +131,7 @@ def test_it_costs_no_round_trip_and_is_written_once_a_step(make_process: Make, a
     for _ in range(2):
         process.tick(deep(0), epoch)
     any_redis.delete(keys.RULE_HISTORIES, keys.OBSERVATIONS)
-    with metered() as meter:
+    with measure_cost() as meter:
         assert process.tick(deep(0), epoch)
     assert (meter.round_trips, meter.commands) == (2, 10)  # look and beat
     assert not any_redis.exists(keys.RULE_HISTORIES, keys.OBSERVATIONS)
@@ -191,7 +191,7 @@ def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis)
     desk = desk_of(process)
     first = desk.rule_histories(process.alerts.read_tick_inputs().now)
     assert first is not None
-    with metered() as meter:
+    with measure_cost() as meter:
         assert desk.rule_histories(first.at + 0.5) is first
         assert desk.rule_histories(first.at + 3600) is first  # asked just now: there is nothing newer
     assert meter.round_trips == 0

@@ -307,7 +307,7 @@ def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_
     with start_server(name, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction") as server:
         source = Source("main", server.url)
         store = SnapshotStore(source)
-        epoch = store.lease("one", 15).epoch
+        epoch = store.take_lease("one", 15).epoch
         fill(source)
         source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
         refused: BackendUnavailable | None = None
@@ -317,7 +317,7 @@ def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_
             refused = exc
         assert (refused is not None) is (name == "redis-6")
         assert refused is None or metric_from_problem(refused) == REFUSED
-        assert source.health(probe=True).write_probe == "OOM"
+        assert source.read_health(probe=True).write_probe == "OOM"
         source.close()
 
 
@@ -325,7 +325,7 @@ def fill(source: Source) -> None:
     """Write until the server refuses even little."""
     for size in (10_000, 500, 20):
         for index in range(4000):
-            reply = source.batch([("SET", f"ballast:{size}:{index}", b"x" * size)])[0]
+            reply = source.run_batch([("SET", f"ballast:{size}:{index}", b"x" * size)])[0]
             if isinstance(reply, Exception):
                 break
         else:

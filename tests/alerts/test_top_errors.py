@@ -63,12 +63,12 @@ def test_the_three_most_frequent_errors_are_told_without_their_particulars(
     rq: Backend, stats: list[QueueStats]
 ) -> None:
     top = TopErrors(lambda _source, _name: rq, budget_s=CEILING_S)
-    texts = top.of("main", "rq", "mail", stats)
+    texts = top.top_errors_of("main", "rq", "mail", stats)
     mail = "ConnectionError: cannot send order <n> to <email>: timed out after <n> s"
     assert texts[0] == f"{mail} (5 of 9 dead letters of the last hour)"
     assert texts[1].endswith("OddError: x (2 of 9 dead letters of the last hour)")
     assert len(texts) == 3
-    assert top.of("main", "rq", "other", stats) == ()
+    assert top.top_errors_of("main", "rq", "other", stats) == ()
     top.stop()
 
 
@@ -103,20 +103,20 @@ def test_a_list_that_hangs_costs_the_budget_once_and_then_nothing(
 
     top = TopErrors(slow)
     others = [stats[0], *(QueueStats(**{**fields(stats[0]), "name": f"q{n}"}) for n in range(50))]
-    assert top.of("main", "rq", "mail", others) == ()
+    assert top.top_errors_of("main", "rq", "mail", others) == ()
     wait_until(lambda: calls, what="the reader, which hangs")
     for queue in others[1:]:
-        assert top.of("main", "rq", queue.name, others) == ()
+        assert top.top_errors_of("main", "rq", queue.name, others) == ()
     assert Wait.asked == [BUDGET_S]
     for period in range(4):
         Wait.now += BUDGET_PERIOD_S
         for queue in others[1:]:
-            assert top.of("main", "rq", queue.name, others) == ()
+            assert top.top_errors_of("main", "rq", queue.name, others) == ()
         # One more is put into line behind the one that hangs, and after that nobody waits.
         assert Wait.asked == [BUDGET_S] * 2, period
     hangs.set()
     # What came too late is there for the next message.
-    wait_until(lambda: top.of("main", "rq", "mail", stats), what="the errors")
+    wait_until(lambda: top.top_errors_of("main", "rq", "mail", stats), what="the errors")
     top.stop()
 
 
@@ -134,7 +134,7 @@ def test_of_dead_letters_of_all_queues_only_those_of_the_queue_are_told(
     backend.own_source = source
     top = TopErrors(lambda _source, _name: backend, budget_s=CEILING_S)
     queues = queues_of({"sidekiq": backend})
-    (text,) = top.of("main", "sidekiq", "mails", queues)
+    (text,) = top.top_errors_of("main", "sidekiq", "mails", queues)
     assert "(2 of 2 dead letters" in text
     top.stop()
     backend.close()

@@ -354,7 +354,7 @@ def _run(parts: Parts, spec: BulkRequest, jobs: int) -> float:
     started = time.perf_counter()
     work_id = parts.works.create(spec)
     while parts.works.get(work_id).phase not in ENDED:
-        runner.turn()
+        runner.run_turn()
     seconds = time.perf_counter() - started
     work = parts.works.get(work_id)
     assert (work.phase, work.outcomes) == (BulkPhase.DONE, {"done": jobs}), (work.phase, work.outcomes, work.note)

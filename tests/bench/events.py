@@ -85,16 +85,16 @@ def hear(url: str) -> None:
     """Listen until the input ends; prints what was heard, and the seconds of CPU that it took."""
     source = Source("main", url)
     keeper = ResultIndex(source, source, source, "main")
-    while not keeper.listener.connected:
+    while not keeper.listener.is_connected:
         time.sleep(0.01)
-    keeper.tend()
+    keeper.maintain()
     print("ready", flush=True)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     began, cpu_s = time.perf_counter(), time.process_time()
     whole = True
     while not ended.wait(TEND_S):
-        keeper.tend()
+        keeper.maintain()
         whole = whole and keeper.ended.whole
     spent_s, seconds = time.process_time() - cpu_s, time.perf_counter() - began
     heard = keeper.listener.received + keeper.listener.heard

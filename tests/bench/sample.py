@@ -27,7 +27,7 @@ from dashboard.sampling import sampler as sampling
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SNAPSHOT_TTL_MS, SnapshotStore
 from dashboard.settings import Settings
-from dashboard.sources.source import metered
+from dashboard.sources.source import measure_cost
 from tests.bench.ping import pinged
 from tests.bench.queues import LIBRARIES, rest
 
@@ -75,7 +75,7 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
     here = open_sources(Settings(redis_url=server.url))
     sampler = Sampler(here, INTERVAL_S, "bench")
     store = SnapshotStore(here.sources["main"])
-    epoch = store.lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0
+    epoch = store.take_lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0
     while not sampler.sample().sources[0].discovered:
         clock.now_s += INTERVAL_S
     costs = Costs()
@@ -97,14 +97,14 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
         snapshot = sampler.sample(epoch)
         client.config_set("slowlog-log-slower-than", 0)
         client.slowlog_reset()
-        assert store.publish("bench", epoch, snapshot, sampler.history)
+        assert store.publish_snapshot("bench", epoch, snapshot, sampler.history)
         longest_us = max(longest_us, *(entry["duration"] for entry in client.slowlog_get(10_000)))
         client.config_set("slowlog-log-slower-than", -1)
         clock.now_s += INTERVAL_S
     snapshot = sampler.sample(epoch)
     found = sum(not queue.shared for queue in snapshot.queues)
     assert found == queues, f"{found} of {queues} queues were found"
-    store.release("bench", epoch)
+    store.release_lease("bench", epoch)
     for source in here.sources.values():
         source.close()
     last = {name: statistics.median(getattr(costs, name)[-EACH:]) for name in costs.__dataclass_fields__}
@@ -133,14 +133,14 @@ def one(sampler: Sampler, store: SnapshotStore, epoch: int, client: redis.Redis,
     redis_s = redis_cpu_s(client)
     before = client.info("stats")
     started, cpu_s = time.perf_counter(), time.process_time()
-    with metered() as meter:
+    with measure_cost() as meter:
         snapshot = sampler.sample(epoch)
         history = sampler.history
         cpu_s = time.process_time() - cpu_s
         wall_s = time.perf_counter() - started
         sampled_s, sampled = redis_cpu_s(client), client.info("stats")
         started, publish_s = time.perf_counter(), time.process_time()
-        assert store.publish("bench", epoch, snapshot, history if history.version != published else None)
+        assert store.publish_snapshot("bench", epoch, snapshot, history if history.version != published else None)
     costs.cpu_s.append(cpu_s + time.process_time() - publish_s)
     costs.wall_s.append(wall_s + time.perf_counter() - started)
     after = client.info("stats")

@@ -82,7 +82,7 @@ class CeleryLibrary(Library):
         mark = f"celery-task-meta-settled-{next(MARKS)}".encode()
         # A feed may say that it is connected before the server has heard of it: as long as nobody hears it, nothing is
         # published.
-        wait_until(lambda: keeper.listener.connected and client.publish(mark, "{}"), what="the feed")
+        wait_until(lambda: keeper.listener.is_connected and client.publish(mark, "{}"), what="the feed")
         wait_until(
             lambda: any(channel == mark for channel, _ in waiting.copy()),
             what="the end of what was published",

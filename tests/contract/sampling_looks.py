@@ -37,7 +37,7 @@ class Looks:
         self._together = self._together or FlowWindow() if delta.together else None
         if self._together is not None and delta.together is not None:
             self._together.add(self._at, delta.together)
-        return {row.name: self._windows[row.key].fill(row, self._at) for row in rows}
+        return {row.name: self._windows[row.key].fill_rates(row, self._at) for row in rows}
 
     @property
     def together(self) -> float | None:

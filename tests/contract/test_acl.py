@@ -105,7 +105,7 @@ def outcome(actions: ActionService, ref: QueueRef, state: State, action: Action,
     done = actions.on_jobs(ACTOR, ref, state, action, [JobRef(id=job.id, stamp=job.stamp)], wishes)
     told = f"{done.acted[0].outcome} {done.acted[0].detail}"
     if done.batch is not None:
-        (back,) = actions.undo(ACTOR, done.batch).acted
+        (back,) = actions.undo_batch(ACTOR, done.batch).acted
         told += f", undone: {back.outcome} {back.detail}"
     return told
 

@@ -14,7 +14,7 @@ import redis
 
 from dashboard.actions.audit_log import Actor
 from dashboard.actions.bulk.operation import BulkRequest, JobListRef
-from dashboard.actions.bulk.selection import listed
+from dashboard.actions.bulk.selection import select_jobs
 from dashboard.backends.actions import (
     BACK,
     MAX_KEPT_BYTES,
@@ -29,7 +29,7 @@ from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.bullmq_library import BullMQLibrary, node, staying
 from tests.search import search
 from tests.waiting import wait_until
@@ -102,7 +102,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(
     assert {pick.id for pick in picks} == set(ids)
     with consuming(alias, server.url):  # idle, waiting for work
         asked = [*picks, JobRef(id="nobody"), JobRef(id=ids[0], stamp="1")]
-        with metered() as meter:
+        with measure_cost() as meter:
             acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
         assert meter.round_trips == 1
         assert outcomes(acted) == [*["done"] * 20, "gone", "changed"]
@@ -146,7 +146,7 @@ def test_what_is_deleted_comes_back_as_it_was(
         assert {pick.id for pick in picks} == set(filled.ids[queue][state])
         # A parent that waits for its children alone would be set free: those two are deleted in a test of their own.
         picks = [pick for pick in picks if not pick.id.startswith("photo")]
-        with metered() as meter:
+        with measure_cost() as meter:
             taken = kept(backend.backup_jobs(ref, state, picks))
             assert outcomes(backend.delete_jobs(ref, state, taken)) == ["done"] * len(picks)
         # One more for each list that waiting jobs may stand in.
@@ -479,7 +479,7 @@ def test_large_jobs_are_taken_a_few_at_a_time(
     ids = drive("bullmq", server.url, "many", count=12, dead=True)["ids"]
     for job_id in ids:
         redis_client.hset(f"bull:alpha:{job_id}", "data", os.urandom(300_000))
-    with metered() as meter:
+    with measure_cost() as meter:
         taken = kept(backend.backup_jobs(REF, State.DEAD, [JobRef(id=each) for each in ids]))
     assert [job.id for job in taken] == ids
     assert all(job.blob is not None for job in taken)
@@ -526,7 +526,7 @@ def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: 
         actor=Actor(name="anna", role="operator", address="127.0.0.1"),
         places=(JobListRef(ref=REF, state=State.WAITING),),
     )
-    listing = listed(spec, lambda _s, _n: backend, lambda _f, _m: (), 3_000)
+    listing = select_jobs(spec, lambda _s, _n: backend, lambda _f, _m: (), 3_000)
     found = [one.pick.id for one in listing if one.pick]
     assert found == [str(n) for n in range(1_700)]
 
@@ -655,7 +655,7 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
         drive(alias, server.url, "pause")
     picks = backend.list_job_refs(DLQ, JobQuery(state=State.WAITING, per_page=1000))
     assert {pick.id for pick in picks} == {*plain, named, urgent}
-    with metered() as meter:
+    with measure_cost() as meter:
         acted = backend.act_on_jobs(
             DLQ, Action.MOVE, State.WAITING, [*picks, JobRef(id="nobody")], ActionOptions(target="alpha")
         )

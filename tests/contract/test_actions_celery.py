@@ -223,7 +223,7 @@ def test_a_crash_between_two_servers_sends_nothing_twice(
         raise BackendUnavailable("gone", source="main", reason="lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(result_retry.ResultRetry, "_confirm", die)
+        patched.setattr(result_retry.ResultRetry, "_confirm_sent", die)
         with pytest.raises(BackendUnavailable):
             act(backend, Action.RETRY, State.DEAD, pick)
     assert len(waiting(redis_client)) == 1

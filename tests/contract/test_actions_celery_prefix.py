@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from dashboard.backends.actions import Action, ActionOptions, JobBackup, JobRef, Outcome
-from dashboard.backends.celery.actions.backups import RecordBackup, packed
+from dashboard.backends.celery.actions.backups import RecordBackup, pack_backup
 from dashboard.backends.celery.backend import Celery
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
@@ -154,7 +154,7 @@ def test_records_of_a_prefix_come_back_where_they_were(
 def test_only_the_record_of_the_job_is_put_back(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     before = picture(any_redis)
-    blob = packed(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
+    blob = pack_backup(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
     lie = JobBackup(id="t1", stamp=None, blob=blob, size_bytes=2)
     assert outcomes(backend.restore_jobs(discover(backend)["*"], State.DEAD, [lie])) == [Outcome.REFUSED]
     assert picture(any_redis) == before

@@ -20,7 +20,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Unsupported
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.rq_actions import BETA, REF, bury, kept, outcomes, picks
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.search import search
@@ -54,7 +54,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
     any_redis.expire(f"rq:job:{ids[0]}", 600)  # a short failure_ttl must not take a job that waits
     found = picks(backend, State.DEAD)
     assert {pick.id for pick in found} == set(ids)
-    with metered() as meter:
+    with measure_cost() as meter:
         asked = [*found, JobRef(id="nobody"), JobRef(id=ids[0], stamp="2020-01-01T00:00:00.000000Z")]
         acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
     assert meter.round_trips == 1
@@ -76,7 +76,7 @@ def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: r
     filled = fill_queue(queue)
     picks(backend, State.WAITING)  # the first call asks for the time, and Redis 6 for its commands
     for state in filled:
-        with metered() as meter:
+        with measure_cost() as meter:
             found = picks(backend, state)
         assert meter.round_trips == 1
         rows = backend.list_jobs(REF, JobQuery(state=state, per_page=100)).jobs
@@ -84,7 +84,7 @@ def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: r
         assert all(pick.stamp for pick in found)
         detail = backend.read_job(REF, found[0].id)
         assert (detail.state, detail.stamp) == (state, found[0].stamp)
-    with metered() as meter:
+    with measure_cost() as meter:
         picks(backend, State.DEAD)
     assert meter.round_trips == 1
     assert any_redis.zcard("rq:failed:alpha") == 3
@@ -252,7 +252,7 @@ def test_jobs_deep_in_a_long_line_are_found(backend: RQ, queue: Queue, any_redis
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(60)]
     any_redis.lpush(queue.key, *(f"ahead-{n}" for n in range(9_000)))
     any_redis.rpush(queue.key, *(f"behind-{n}" for n in range(9_000)))
-    with metered() as meter:
+    with measure_cost() as meter:
         acted = backend.act_on_jobs(
             REF, Action.CANCEL, State.WAITING, [JobRef(id=each) for each in (*ids, "ahead-5", "nobody")]
         )

@@ -19,7 +19,7 @@ from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.sidekiq_worker import failed, jid, payload, worker
 from tests.waiting import wait_until
 
@@ -410,7 +410,7 @@ def test_no_script_holds_the_server_for_long(backend: Sidekiq, any_redis: redis.
         state = State.DEAD if step is Action.RETRY else State.WAITING
         for _ in range(3):
             before_s, before = spent()
-            with metered() as meter:
+            with measure_cost() as meter:
                 picks = seen(backend, state)
                 if step is Action.RETRY:
                     answers = act(backend, step, state, picks)
@@ -567,7 +567,7 @@ def test_jobs_of_one_score_are_told_apart_by_their_bytes(backend: Sidekiq, any_r
     fill(any_redis, State.SCHEDULED, *(payload(f"job {n}") for n in range(3000)), at=time.time() + 99)
     picks = backend.list_job_refs(shared(), JobQuery(state=State.SCHEDULED, page=2, per_page=1000))
     assert len(picks) == 1000
-    with metered() as meter:
+    with measure_cost() as meter:
         assert set(outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, picks))) == {DONE}
     assert meter.round_trips <= 3
     pushed = {json.loads(raw)["jid"] for raw in any_redis.lrange("queue:work", 0, -1)}
@@ -795,7 +795,7 @@ def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
     any_redis.sadd("other:cron_jobs:billing", "cron_job:billing:alien")
     any_redis.set(f"{prefix}cron_jobs:text", "x")
     any_redis.sadd(f"{prefix}cron_jobs:bytes", b"\xff\xfe")
-    with metered() as meter:
+    with measure_cost() as meter:
         found = {entry.id: entry for entry in backend.list_schedules([shared(prefix)])}
     assert meter.round_trips <= 5
     names = {f"{prefix}{space}:nightly" for space in ("default", "billing", "odd:name")}
@@ -810,7 +810,7 @@ def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
     assert backend.act_on_schedule(billing, Action.TRIGGER).outcome is DONE
     assert any_redis.llen(f"{prefix}queue:work") == 1
     # Found once, they are not looked for at each look.
-    with metered() as meter:
+    with measure_cost() as meter:
         backend.list_schedules([shared(prefix)])
     assert meter.round_trips <= 3
 

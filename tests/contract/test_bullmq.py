@@ -16,7 +16,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.bullmq_library import BullMQLibrary, by_state, node
 from tests.waiting import CEILING_S
 
@@ -172,7 +172,7 @@ def test_a_user_without_scripts_sees_the_same(
                 assert backend.list_jobs(ref, query) == reader.list_jobs(ref, query)
             for job_id in filled.ids[ref.name][state]:
                 assert backend.read_job(ref, job_id) == reader.read_job(ref, job_id)
-    with metered() as meter:
+    with measure_cost() as meter:
         reader.read_stats(plain)
     assert meter.round_trips <= 3
     counted = reader.read_flow(plain, None)[0].queues[0]
@@ -490,7 +490,7 @@ def test_long_lists_and_bytes_of_any_kind_page_alike(backend: BullMQ, any_redis:
     ref = discover(backend)["alpha"]
     any_redis.hset(b"bull:alpha:\xff\xfe<script>", mapping={"name": b"\xff", "timestamp": 1})
     assert backend.read_job(ref, first[2]).name == "\\xff"
-    with metered() as meter:
+    with measure_cost() as meter:
         backend.list_jobs(ref, JobQuery(state=State.WAITING, page=1000))
     assert meter.commands <= 2
 

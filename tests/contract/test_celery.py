@@ -21,7 +21,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.conftest import newest_in_gate
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
@@ -96,7 +96,7 @@ def deaf(client: redis.Redis, backend: Celery) -> Iterator[None]:
     client.execute_command("ACL", "SETUSER", "default", "-psubscribe")
     try:
         client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        wait_until(lambda: not keeper.listener.connected, what="the end of the feed")
+        wait_until(lambda: not keeper.listener.is_connected, what="the end of the feed")
         yield
     finally:
         client.execute_command("ACL", "SETUSER", "default", "+psubscribe")
@@ -309,9 +309,9 @@ def test_what_waits_to_be_taken_in_is_bounded(
     for n in range(20):
         record(any_redis, f"t{n}", "SUCCESS", kwargs="x" * 60_000)
     wait_until(lambda: keeper.listener.received == seen + 20, what="all records")
-    taken, whole = keeper.listener.drain()
+    taken, whole = keeper.listener.drain_records()
     assert (len(taken), whole) == (4, False)
-    assert keeper.listener.drain() == ([], True)
+    assert keeper.listener.drain_records() == ([], True)
 
 
 def test_results_of_several_prefixes_stay_apart(backend: Celery, any_redis: redis.Redis) -> None:
@@ -411,7 +411,7 @@ def test_that_all_workers_were_killed_is_told_though_they_leave_their_mailboxes(
     assert [found.workers for found in backend.read_stats(refs)] == [None, 2]
     for name in ("SUSPECT_AFTER_S", "DEAD_AFTER_S"):
         monkeypatch.setattr(workers, name, -3600.0)  # and then they fell silent
-    with metered() as meter:
+    with measure_cost() as meter:
         assert [found.workers for found in backend.read_stats(refs)] == [0, 0]
     assert meter.round_trips == 2
     assert {worker.id: worker.state for worker in backend.list_workers(refs)} == dict.fromkeys(

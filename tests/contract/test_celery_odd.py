@@ -14,7 +14,7 @@ import redis
 
 from dashboard.actions.audit_log import Actor
 from dashboard.actions.bulk.operation import BulkRequest, JobListRef
-from dashboard.actions.bulk.selection import preview
+from dashboard.actions.bulk.selection import preview_jobs
 from dashboard.backends.actions import Action, ActionOptions, JobBackup, JobRef, Outcome
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.results import index
@@ -22,7 +22,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.sampling_looks import Looks, told
@@ -214,7 +214,7 @@ def test_more_records_than_are_listed_are_at_least_so_many(
             break
         place = JobListRef(ref=shared, state=State.DEAD)
         spec = BulkRequest(action=Action.DELETE, places=(place,), actor=Actor(name="anna", role="admin"))
-        assert not preview(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
+        assert not preview_jobs(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
         kept = [
             one
             for one in backend.backup_jobs(
@@ -428,13 +428,13 @@ def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.
     for read in (backend.list_jobs(ref, query).jobs, [row.job for row in backend.search_page(ref, query).rows]):
         assert {job.id: job.native_state for job in read} == wanted
         assert {job.state for job in read} == {State.WAITING}
-    with metered() as meter:
+    with measure_cost() as meter:
         backend.list_jobs(ref, query)
     assert meter.round_trips == 3
     sifted = backend.scan_matches(ref, State.WAITING, "shop", 0)
     assert sifted is not None
     assert {row.job.native_state for row in sifted.rows if row.job.id == "t1"} == {"queued, revoked"}
-    with metered() as meter:
+    with measure_cost() as meter:
         assert len(backend.list_job_refs(ref, query)) == 50
     assert meter.round_trips == 2
 

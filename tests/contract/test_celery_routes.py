@@ -112,4 +112,4 @@ def test_a_topic_leads_as_kombu_has_it(
     redis_client.sadd("_kombu.binding.topics", SEP.join((pattern, row[1], "queue")))
     routes = QueueRoutes(backend.broker, "")
     routes.look_up([MessageRoute("topics", key)])
-    assert routes.queue(MessageRoute("topics", key)) == ("queue" if fits else None)
+    assert routes.queue_of(MessageRoute("topics", key)) == ("queue" if fits else None)

@@ -11,7 +11,7 @@ from dashboard.backends.base import WINDOW_ROWS, Budget
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.conftest import newest_in_gate
 from tests.contract.conftest import WITH_HASHES, Stage
 from tests.search import search
@@ -158,26 +158,26 @@ def most_of_a_page(stage: Stage, state: State) -> int:
 def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
     refs = list(stage.discover().values())
     stage.backend.read_stats(refs)  # Redis 6 is asked once whether it knows EVAL_RO
-    with metered() as meter:
+    with measure_cost() as meter:
         stage.backend.read_stats(refs)
     assert meter.round_trips == 1
-    with metered() as meter:
+    with measure_cost() as meter:
         _, cursor = stage.backend.read_flow(refs, None)
     assert meter.round_trips <= 2
-    with metered() as meter:
+    with measure_cost() as meter:
         stage.backend.read_flow(refs, cursor)
     assert meter.round_trips <= 2
     for ref in refs:
         for state in stage.library.states(ref.name):
-            with metered() as meter:
+            with measure_cost() as meter:
                 jobs = stage.page(ref, state).jobs
             assert meter.round_trips <= most_of_a_page(stage, state)
             for job in jobs:
-                with metered() as meter:
+                with measure_cost() as meter:
                     stage.backend.read_job(ref, job.id)
                 assert meter.round_trips <= 4
     for read in (stage.backend.list_workers, stage.backend.list_schedules):
-        with metered() as meter:
+        with measure_cost() as meter:
             read(refs)
         assert meter.round_trips <= 2
 
@@ -349,7 +349,7 @@ def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -
         for state in stage.library.states(name):
             query = JobQuery(state=state, per_page=WINDOW_ROWS)
             stage.backend.search_page(ref, query)  # Redis 6 is asked once whether it knows EVAL_RO
-            with metered() as meter:
+            with measure_cost() as meter:
                 window = stage.backend.search_page(ref, query)
             assert meter.round_trips <= most_of_a_page(stage, state)
             page = stage.backend.list_jobs(ref, query)

@@ -31,7 +31,7 @@ def before_the_script(monkeypatch: pytest.MonkeyPatch, module: Any, change: Call
         change()
         return send(*args)
 
-    monkeypatch.setattr(module, "ask", changed)
+    monkeypatch.setattr(module, "run_script", changed)
 
 
 @pytest.mark.parametrize("date_done", ["2026-11-24T03:00:01+00:00", "2026-11-24T03:00:00+00:00"])
@@ -91,7 +91,7 @@ def test_a_second_pause_forgets_no_worker_of_the_first(shop: Shop, live: Celery)
             wait_until(lambda: takers() == {"two@shop"}, what="the pause of the first worker")
             assert live.act_on_queue(alpha, Action.PAUSE).outcome is Outcome.DONE
             wait_until(lambda: takers() == set(), what="the pause of the second worker")
-            noted = shop.marks.hget(keys.paused_key("main"), keys.place(alpha).key)
+            noted = shop.marks.hget(keys.paused_key("main"), keys.location_of(alpha).key)
             assert json.loads(noted or b"") == ["one@shop", "two@shop"]
             assert live.act_on_queue(alpha, Action.RESUME).outcome is Outcome.DONE
             wait_until(lambda: takers() == {"one@shop", "two@shop"}, what="both workers taking from the queue again")

@@ -13,7 +13,7 @@ import redis
 from dashboard.backends.celery.backend import Celery
 from dashboard.backends.celery.results import index
 from dashboard.backends.celery.results.index import EndedTasks
-from dashboard.backends.celery.stats import _progress
+from dashboard.backends.celery.stats import _has_progressed
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
@@ -111,15 +111,17 @@ def test_progress_is_what_workers_begin_where_only_one_queue_is_there(backend: C
     assert keeper is not None
     shown = {("", queue) for queue in queues}
     keeper.traces.workers = {"": 1}
-    assert _progress(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1000.0) is False
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1000.0) is False
     begun = EndedTasks()
     begun.started[""] = 5
     keeper.traces.started_at[""] = 1000.0
-    assert _progress(("", "alpha"), {}, begun, keeper.traces, shown, 1000.0) is (True if len(queues) == 1 else None)
-    assert _progress(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1010.0) is None
-    assert _progress(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1040.0) is False
+    assert _has_progressed(("", "alpha"), {}, begun, keeper.traces, shown, 1000.0) is (
+        True if len(queues) == 1 else None
+    )
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1010.0) is None
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1040.0) is False
     keeper.traces.workers = {"": None}
-    assert _progress(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1040.0) is None
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1040.0) is None
 
 
 def test_rates_are_unknown_until_each_worker_has_told_twice(

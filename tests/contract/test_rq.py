@@ -27,7 +27,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import FlowDelta, Job, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.rq_library import Worker, connected, counts, drain, fill_queue, start_one
 from tests.search import search
 from tests.waiting import wait_until
@@ -535,7 +535,7 @@ def test_a_user_without_scripts_reads_the_same(
     try:
         reader.read_stats([refs_of(reader)["alpha"]])  # learns that scripts are refused
         began = time.monotonic()
-        with metered() as meter:
+        with measure_cost() as meter:
             plain = stats_of(reader)
         assert meter.round_trips == 4  # one of them to find the queue
         full = stats_of(backend)
@@ -549,7 +549,7 @@ def test_a_user_without_scripts_reads_the_same(
             query = JobQuery(state=state)
             assert reader.list_jobs(ref, query) == backend.list_jobs(ref, query)
             for job_id in ids[state]:
-                with metered() as meter:
+                with measure_cost() as meter:
                     job = reader.read_job(ref, job_id)
                 assert meter.round_trips <= 4
                 (job, left_s), (same, less_s) = timeless(job), timeless(backend.read_job(ref, job_id))
@@ -602,13 +602,13 @@ def test_a_thousand_queues_cost_one_round_trip(backend: RQ, client: redis.Redis)
         pipeline.execute()
     refs = refs_of(backend)
     assert len(refs) == 1000
-    with metered() as meter:
+    with measure_cost() as meter:
         rows = backend.read_stats(list(refs.values()))
     assert meter.round_trips == 1
     assert {row.counts.waiting for row in rows} == {1}
     assert [row.name for row in rows if (row.latency_s or 0) > 1e6] == ["q7"]
     _, cursor = backend.read_flow(list(refs.values()), None)
-    with metered() as meter:
+    with measure_cost() as meter:
         delta, _ = backend.read_flow(list(refs.values()), cursor)
     assert meter.round_trips <= 2
     assert len(delta.queues) == 1000
@@ -624,7 +624,7 @@ def test_a_long_queue_costs_no_more_than_a_short_one(backend: RQ, client: redis.
         ref = refs_of(backend)["alpha"]
         last = length // 100
         client.config_resetstat()
-        with metered() as meter:
+        with measure_cost() as meter:
             page = backend.list_jobs(ref, JobQuery(state=State.WAITING, page=last, per_page=50))
         first = (last - 1) * 50 + 1
         assert (page.total, len(page.jobs), page.jobs[0].id) == (length, 50, f"job-{first:06d}")

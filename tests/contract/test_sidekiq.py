@@ -21,7 +21,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.contract.test_bullmq import READER
 
@@ -437,7 +437,7 @@ def test_many_keys_that_end_like_those_of_sidekiq_cost_little(backend: Sidekiq, 
         any_redis.zadd(f"user:{n}:schedule", {"event": n})
     any_redis.zadd("zoo:schedule", {payload(): 1})
     any_redis.set("zoo:stat:processed", 1)
-    with metered() as meter:
+    with measure_cost() as meter:
         assert set(discover(backend)) == {"*"}
     assert meter.commands < 13 * MOST_UNCOUNTED + 3 * 3 * 3000 / KEYS_PER_CALL + 40
     assert meter.round_trips < 30

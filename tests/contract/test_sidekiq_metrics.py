@@ -13,7 +13,7 @@ import redis
 from dashboard.backends.sidekiq import job_class_metrics
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import ClassBoard, ClassStats
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.test_sidekiq import backend, discover, enqueue, payload
 
 __all__ = ["backend"]
@@ -94,11 +94,11 @@ def test_a_namespace_has_its_own(backend: Sidekiq, any_redis: redis.Redis) -> No
 def test_nothing_kept_is_unknown_at_one_round_trip(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     ref = discover(backend)["*"]
-    with metered() as meter:
+    with measure_cost() as meter:
         assert backend.read_class_stats(ref) is None
     assert meter.round_trips == 1
     put(any_redis, "8.1.7")
-    with metered() as meter:
+    with measure_cost() as meter:
         backend.read_class_stats(ref)
     assert meter.round_trips == 2
 

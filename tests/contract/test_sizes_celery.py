@@ -155,7 +155,7 @@ def test_what_workers_hold_is_read_within_bounds(backend: Celery, redis_client: 
 
 
 def asked(client: redis.Redis, script: str, *arguments: Any) -> Any:
-    return client.eval(keys.script(script), 0, *arguments)
+    return client.eval(keys.load_script(script), 0, *arguments)
 
 
 @pytest.mark.parametrize("script", ["page", "find", "seek"])

@@ -15,7 +15,7 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import Job, JobQuery, Searched, State
-from dashboard.search.job_search import parse
+from dashboard.search.job_search import parse_query
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.rq_actions import REF, kept, outcomes, picks
@@ -237,4 +237,4 @@ def test_a_search_by_state_asks_each_job(text: str, found: str) -> None:
         Searched(job=Job(id="r", state=State.RETRYING, **common), text=""),
         Searched(job=Job(id="s", state=State.SCHEDULED, **common), text=""),
     ]
-    assert "".join(row.job.id for row in rows if parse(text).matches(row, 0.0)) == found
+    assert "".join(row.job.id for row in rows if parse_query(text).matches_row(row, 0.0)) == found

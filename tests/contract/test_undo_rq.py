@@ -25,7 +25,7 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State, Worker, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.contract.rq_actions import REF, bury, kept, keyspace, outcomes, picks, working
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.waiting import wait_until
@@ -52,7 +52,7 @@ def test_what_is_deleted_comes_back_as_it_was(backend: RQ, queue: Queue, any_red
         before = keyspace(any_redis)
         found = picks(backend, state)
         assert {pick.id for pick in found} == set(filled[state])
-        with metered() as meter:
+        with measure_cost() as meter:
             taken = kept(backend.backup_jobs(REF, state, found))
             assert keyspace(any_redis) == before
             deleted = backend.delete_jobs(REF, state, taken)
@@ -212,7 +212,7 @@ def test_a_line_that_moves_on_between_taking_and_deleting_loses_none(
     taken = kept(backend.backup_jobs(REF, State.WAITING, found[300:400]))
     any_redis.lpop(queue.key, 240)  # workers took them
     any_redis.lpush(queue.key, *(f"front-{n}" for n in range(100)))
-    with metered() as meter:
+    with measure_cost() as meter:
         assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"] * 100
     assert meter.round_trips <= 3
     any_redis.lpop(queue.key, any_redis.llen(queue.key) - 200)
@@ -244,7 +244,7 @@ def test_large_and_broken_jobs_can_be_deleted(backend: RQ, queue: Queue, any_red
     found = {pick.id: pick for pick in picks(backend, State.DEAD)}
     before = keyspace(any_redis)
     large = any_redis.dump(f"rq:job:{ids[0]}")
-    with metered() as meter:
+    with measure_cost() as meter:
         taken = kept(backend.backup_jobs(REF, State.DEAD, list(found.values())))
     assert meter.round_trips == 1
     assert {job.id for job in taken if job.blob is None} == {ids[0]}

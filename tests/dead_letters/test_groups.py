@@ -18,15 +18,15 @@ from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.clock import now_s
 from dashboard.dead_letters import groups, index, service
 from dashboard.dead_letters.annotations import GROUPS, SEEN, AnnotationStore
-from dashboard.dead_letters.group_jobs import members
+from dashboard.dead_letters.group_jobs import list_group_jobs
 from dashboard.dead_letters.groups import GroupedDeadLetters
 from dashboard.dead_letters.index import DeadLetterIndex
-from dashboard.dead_letters.lists import places
+from dashboard.dead_letters.lists import find_lists
 from dashboard.dead_letters.service import DeadLetterService
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from dashboard.store.redis_store import Store
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
@@ -87,7 +87,7 @@ def rows_of(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> DeadLe
 
 def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> GroupedDeadLetters:
     """What a process knows after one look."""
-    return groups.grouped(*rows_of(backends, dlq).look(queues_of(backends)), now_s())
+    return groups.group_dead_letters(*rows_of(backends, dlq).read_lists(queues_of(backends)), now_s())
 
 
 def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> list[str]:
@@ -100,8 +100,8 @@ def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> li
 
 
 def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
-    with metered() as meter:
-        reading = groups.grouped(*rows_of(backends).look([]), now_s())
+    with measure_cost() as meter:
+        reading = groups.group_dead_letters(*rows_of(backends).read_lists([]), now_s())
     assert (reading.groups, reading.scanned, reading.total, reading.truncated) == ((), 0, 0, False)
     assert meter.commands == 0
 
@@ -173,7 +173,7 @@ def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
     queues = queues_of(backends)
     redis_client.delete("rq:failed:other")
     redis_client.set("rq:failed:other", "x")
-    reading = groups.grouped(*rows_of(backends).look(queues), now_s())
+    reading = groups.group_dead_letters(*rows_of(backends).read_lists(queues), now_s())
     assert sorted(group.count for group in reading.groups) == [1, 1, 1]
     assert any("is gone" in group.kind.message for group in reading.groups)
     ((source, library, queue, why),) = reading.problems
@@ -205,7 +205,7 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     monkeypatch.setattr(index, "SECONDS", CEILING_S)
     long_list.restore(redis_client)
     fail_rq(server, "short", (failing_jobs.charge, 1))
-    with metered() as meter:
+    with measure_cost() as meter:
         reading = read(backends)
     assert (reading.scanned, reading.total, reading.truncated) == (501, 1201, True)
     assert [group.count for group in reading.groups] == [500, 1]
@@ -225,11 +225,11 @@ def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
 ) -> None:
     ids = fail_rq(server, "mail", *[(failing_jobs.moody,)] * 6)
     known = rows_of(backends)
-    known.look(queues_of(backends))
+    known.read_lists(queues_of(backends))
     redis_client.zrem("rq:failed:mail", ids[0], ids[3])
     queues = queues_of(backends)
-    with metered() as meter:
-        lists, _ = known.look(queues)
+    with measure_cost() as meter:
+        lists, _ = known.read_lists(queues)
     assert meter.round_trips <= 2
     assert {row.id for listed in lists for row in listed.rows.values()} == {ids[n] for n in (1, 2, 4, 5)}
     # A job that dies anew, of something else, is read anew.
@@ -237,7 +237,7 @@ def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
     with connected(server.url) as client:
         Job.fetch(ids[1], connection=client).requeue()
         drain(Queue("mail", connection=client))
-    many, one = groups.grouped(*known.look(queues_of(backends)), now_s()).groups
+    many, one = groups.group_dead_letters(*known.read_lists(queues_of(backends)), now_s()).groups
     assert (many.count, one.count, one.kind.message) == (3, 1, "the second word")
     assert one.jobs[0].row.id == ids[1]
 
@@ -255,13 +255,13 @@ def test_a_look_that_had_no_time_goes_on_the_next_time(
     clock = iter(range(10_000))
     monkeypatch.setattr(index, "monotonic_s", lambda: next(clock))
     monkeypatch.setattr(index, "SECONDS", 6.0)
-    looks = [sum(len(listed.rows) for listed in known.look(queues)[0]) for _ in range(6)]
+    looks = [sum(len(listed.rows) for listed in known.read_lists(queues)[0]) for _ in range(6)]
     assert looks == sorted(looks)
     assert 0 < looks[0] < 1201
     assert looks[-1] == 1201
     monkeypatch.setattr(index, "MAX_ROWS", 600)
     fresh = rows_of(backends)
-    assert sum(len(listed.rows) for _ in range(4) for listed in fresh.look(queues)[0]) / 4 < 1100
+    assert sum(len(listed.rows) for _ in range(4) for listed in fresh.read_lists(queues)[0]) / 4 < 1100
 
 
 def test_errors_that_all_differ_are_bounded(
@@ -283,9 +283,9 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     def found(
         error_class: str, most: int = 100, reading: GroupedDeadLetters = NOTHING_READ
     ) -> list[tuple[str, str, State, bool]]:
-        lists = places(queues, lambda _s, name: backends[name], NO_DLQ)
+        lists = find_lists(queues, lambda _s, name: backends[name], NO_DLQ)
         kind = by_class[error_class].kind.id
-        jobs = members(lists, lambda _s, name: backends[name], reading, kind, most, rows=10_000)
+        jobs = list_group_jobs(lists, lambda _s, name: backends[name], reading, kind, most, rows=10_000)
         return [(each.place.queue.name, each.mark[0], each.place.state, each.mark[1] is not None) for each in jobs]
 
     assert sorted(found("ConnectionError")) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
@@ -293,7 +293,7 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     assert [row[0] for row in found("TypeError")] == ["mails", "mails"]
     # What is known is not read again; what came since is found all the same.
     known = read(backends)
-    with metered() as meter:
+    with measure_cost() as meter:
         again = found("ConnectionError", reading=known)
     assert sorted(again) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
     assert meter.round_trips == 3  # the marks of each list
@@ -306,15 +306,15 @@ def test_what_an_act_took_out_leaves_the_reading_at_once(server: EmbeddedRedis, 
     other = fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(2)))
     reading = read(backends)
     ref = reading.groups[0].spots[0].ref
-    left = groups.without(reading, {(ref, State.DEAD): {*ids[:4], *other}})
+    left = groups.without_jobs(reading, {(ref, State.DEAD): {*ids[:4], *other}})
     assert [(group.count, group.kind.frames[0]) for group in left.groups] == [
         (2, "failing_jobs.py:_charge"),
         (1, "failing_jobs.py:mail"),
     ]
     assert (left.scanned, left.total) == (3, 3)
     assert [member.row.id for member in left.groups[1].jobs] == [ids[4]]
-    assert groups.without(reading, {(ref, State.WAITING): set(ids)}) is reading
-    assert [group.count for group in groups.without(left, {(ref, State.DEAD): set(ids)}).groups] == [2]
+    assert groups.without_jobs(reading, {(ref, State.WAITING): set(ids)}) is reading
+    assert [group.count for group in groups.without_jobs(left, {(ref, State.DEAD): set(ids)}).groups] == [2]
 
 
 def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
@@ -323,46 +323,46 @@ def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
     queues = queues_of(backends)
     triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=0)
-    first = triage.board(queues)
+    first = triage.current_groups(queues)
     ref = first.reading.groups[0].spots[0].ref
     triage._next_look = float("inf")
-    triage.left(ref, State.DEAD, ids[:2])
-    assert triage.board(queues).reading.groups[0].count == 3
-    look = triage._rows.look
+    triage.remove_jobs(ref, State.DEAD, ids[:2])
+    assert triage.current_groups(queues).reading.groups[0].count == 3
+    look = triage._rows.read_lists
 
     def acted_on_meanwhile(queues: list[QueueStats]) -> Any:
         found = look(queues)
-        triage.left(ref, State.DEAD, ids[2:4])
+        triage.remove_jobs(ref, State.DEAD, ids[2:4])
         return found
 
-    monkeypatch.setattr(triage._rows, "look", acted_on_meanwhile)
+    monkeypatch.setattr(triage._rows, "read_lists", acted_on_meanwhile)
     triage._next_look = 0.0
     # The first two are in the list still, in truth: only what left during the look is held back.
-    assert triage.board(queues).reading.groups[0].count == 3
+    assert triage.current_groups(queues).reading.groups[0].count == 3
     monkeypatch.setattr(service, "MAX_LEFT", 3)
     triage._next_look = float("inf")
-    triage.left(ref, State.DEAD, ids[:4])
-    triage.left(ref, State.DEAD, ids[4:])
-    monkeypatch.setattr(triage._rows, "look", look)
-    assert triage.board(queues).reading.groups[0].count == 5
+    triage.remove_jobs(ref, State.DEAD, ids[:4])
+    triage.remove_jobs(ref, State.DEAD, ids[4:])
+    monkeypatch.setattr(triage._rows, "read_lists", look)
+    assert triage.current_groups(queues).reading.groups[0].count == 5
 
 
 def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
     queues = queues_of(backends)
     triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
-    first = triage.board(queues)
+    first = triage.current_groups(queues)
     assert first.remarks.problem is None
     assert first.cost.commands > 0
-    with metered() as meter:
-        assert all(triage.board(queues) is first for _ in range(50))
+    with measure_cost() as meter:
+        assert all(triage.current_groups(queues) is first for _ in range(50))
     assert meter.commands == 0
     fingerprint = first.reading.groups[0].kind.id
-    assert triage.say(fingerprint, {"owner": "anna"})
-    assert triage.board(queues).remarks.of(fingerprint).owner == "anna"
-    assert triage.board(queues).reading is first.reading
-    triage.forget()
-    assert triage.board(queues).reading is not first.reading
+    assert triage.update_annotation(fingerprint, {"owner": "anna"})
+    assert triage.current_groups(queues).remarks.of(fingerprint).owner == "anna"
+    assert triage.current_groups(queues).reading is first.reading
+    triage.invalidate()
+    assert triage.current_groups(queues).reading is not first.reading
 
 
 def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
@@ -371,9 +371,9 @@ def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
     queues = queues_of(backends)
     triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
-    fingerprint = triage.board(queues).reading.groups[0].kind.id
+    fingerprint = triage.current_groups(queues).reading.groups[0].kind.id
     redis_client.delete(GROUPS, SEEN)
-    assert triage.say(fingerprint, {"owner": "anna"})
-    assert triage.book.get(fingerprint).owner == "anna"
-    assert triage.board(queues).remarks.of(fingerprint).owner == "anna"
-    assert not triage.say("0" * len(fingerprint), {"owner": "anna"})
+    assert triage.update_annotation(fingerprint, {"owner": "anna"})
+    assert triage.book.read_annotation(fingerprint).owner == "anna"
+    assert triage.current_groups(queues).remarks.of(fingerprint).owner == "anna"
+    assert not triage.update_annotation("0" * len(fingerprint), {"owner": "anna"})

@@ -18,7 +18,7 @@ from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import connection
 from dashboard.sources import source as source_module
 from dashboard.sources.info import parse_info
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.conftest import start_server
 from tests.forwarding import MovingAddress
 from tests.waiting import CEILING_S, wait_until
@@ -27,8 +27,8 @@ from tests.waiting import CEILING_S, wait_until
 def test_a_batch_answers_in_order_with_errors_in_their_places(source: Source, redis_client: redis.Redis) -> None:
     redis_client.set("text", b"\xff\x00a")
     redis_client.rpush("list", "x")
-    with metered() as meter:
-        replies = source.batch([("GET", "text"), ("LLEN", "text"), ("LLEN", b"list"), ("GET", "none")])
+    with measure_cost() as meter:
+        replies = source.run_batch([("GET", "text"), ("LLEN", "text"), ("LLEN", b"list"), ("GET", "none")])
     assert replies[0] == b"\xff\x00a"
     assert isinstance(replies[1], ResponseError)
     assert replies[2:] == [1, None]
@@ -41,16 +41,16 @@ def test_names_with_surrogate_escapes_lead_back_to_their_bytes(source: Source, r
 
 
 def test_no_commands_cost_no_round_trip(source: Source) -> None:
-    with metered() as meter:
-        assert source.batch([]) == []
+    with measure_cost() as meter:
+        assert source.run_batch([]) == []
     assert meter.round_trips == 0
 
 
 def test_an_outer_meter_counts_what_an_inner_one_counted(source: Source) -> None:
-    with metered() as outer:
+    with measure_cost() as outer:
         source.execute("PING")
-        with metered() as inner:
-            source.batch([("PING",), ("PING",)])
+        with measure_cost() as inner:
+            source.run_batch([("PING",), ("PING",)])
     assert (inner.commands, outer.commands, outer.round_trips) == (2, 3, 2)
 
 
@@ -60,8 +60,8 @@ def test_the_client_has_a_name(source: Source, redis_client: redis.Redis) -> Non
 
 
 def test_packed_commands_can_be_sent_again(source: Source) -> None:
-    packed = source.pack([("SET", "n", 1), ("INCRBY", "n", 2)])
-    assert source.run(packed) == source.run(packed) == [b"OK", 3]
+    packed = source.pack_commands([("SET", "n", 1), ("INCRBY", "n", 2)])
+    assert source.run_packed(packed) == source.run_packed(packed) == [b"OK", 3]
 
 
 def reason_of(url: str) -> BackendUnavailable:
@@ -157,14 +157,14 @@ def test_a_source_recovers_by_itself_after_a_restart() -> None:
 
 def test_health_tells_memory_against_its_limit(source: Source, redis_client: redis.Redis) -> None:
     redis_client.config_set("maxmemory", "100mb")
-    health = source.health()
+    health = source.read_health()
     redis_client.config_set("maxmemory", "0")
     assert health.maxmemory_bytes == 100 * 1024 * 1024
     assert health.memory_limited is True
     assert health.memory_ratio is not None
     assert 0 < health.memory_ratio < 1
-    assert source.health().memory_ratio is None
-    assert source.health().memory_limited is False
+    assert source.read_health().memory_ratio is None
+    assert source.read_health().memory_limited is False
 
 
 def test_info_that_is_cut_or_strange_is_unknown_and_not_zero() -> None:
@@ -249,8 +249,8 @@ def test_a_script_that_may_not_write_follows_too(failed_over: tuple[MovingAddres
         source.execute("EVAL", script, 1, "a")
         fail_over()
         with pytest.raises(BackendUnavailable, match="replica"):
-            source.check_writable(source.batch([("EVAL", script, 1, "a")]))
-        source.check_writable(source.batch([("EVAL", script, 1, "a")]))
+            source.check_writable(source.run_batch([("EVAL", script, 1, "a")]))
+        source.check_writable(source.run_batch([("EVAL", script, 1, "a")]))
 
 
 def test_a_replica_that_lost_its_primary_is_left_too(failed_over: tuple[MovingAddress, Callable[[], None]]) -> None:
@@ -271,8 +271,8 @@ def test_what_a_script_may_not_run_is_told_as_such(any_server: EmbeddedRedis, an
     with closing(Source("main", any_server.url.replace("redis://", "redis://few:x@"))) as source:
         with pytest.raises(ResponseError) as caught:
             source.execute("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "a")
-        assert isinstance(source.refusal(caught.value), Forbidden)
-        assert isinstance(source.refusal(ResponseError("ERR something else")), BackendUnavailable)
+        assert isinstance(source.refusal_error(caught.value), Forbidden)
+        assert isinstance(source.refusal_error(ResponseError("ERR something else")), BackendUnavailable)
 
 
 def test_who_only_reads_follows_when_the_role_has_changed(
@@ -280,10 +280,10 @@ def test_who_only_reads_follows_when_the_role_has_changed(
 ) -> None:
     address, fail_over = failed_over
     with closing(Source("main", address.url)) as source:
-        assert source.health().role == "master"
+        assert source.read_health().role == "master"
         fail_over()
-        assert source.health().role == "slave"
-        assert source.health().role == "master"
+        assert source.read_health().role == "slave"
+        assert source.read_health().role == "master"
 
 
 def test_a_replica_that_stays_one_is_not_connected_to_again_and_again(
@@ -300,14 +300,14 @@ def test_a_replica_that_stays_one_is_not_connected_to_again_and_again(
         counts = []
         for _ in range(120):
             now += 1
-            source.health(probe=True)
+            source.read_health(probe=True)
             counts.append(client.info("stats")["total_connections_received"])
         assert counts[-1] - counts[0] == 8  # at once, after 1, 2, 4, 8, 16 and then each 30 seconds
 
 
 def test_pieces_of_a_batch_are_answered_in_order(source: Source, redis_client: redis.Redis) -> None:
     redis_client.set("text", "a")
-    with metered() as meter:
+    with measure_cost() as meter:
         replies = source.batch_in_pieces(
             [[("GET", "text")], [], [("INCR", "text"), ("ECHO", "b")], [("ECHO", "c" * 300_000)], [("ECHO", "d")]]
         )

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources.source import metered
+from dashboard.sources.source import measure_cost
 from dashboard.web.context import EXTENSION
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -188,7 +188,7 @@ def test_pages_ask_the_store_once_for_what_fires(app: Flask, once_told: None) ->
     client.get("/")
     app.extensions[EXTENSION]._here().reader._next_look = float("inf")  # readings are counted elsewhere
     app.extensions[EXTENSION]._here().firing.forget()
-    with metered() as meter:
+    with measure_cost() as meter:
         for _ in range(5):
             client.get("/_overview")
     assert meter.round_trips == 1

@@ -52,7 +52,7 @@ def test_an_abort_stands_before_its_result(
     bulk = bulk_of(client)
     wait_until(lambda: bulk.get(url.rpartition("/")[2]).done, what="the first job")
     ended = then(bulk.tell, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
-    monkeypatch.setattr(bulk, "tell", ended)
+    monkeypatch.setattr(bulk, "change_phase", ended)
     assert client.post(f"{url}/abort", headers=SAME).status_code == 303
     assert told(client) == ["start bulk work", "abort bulk work", "retry"]
     assert client.post(f"{url}/pause", headers=SAME).status_code == 409
@@ -80,7 +80,7 @@ def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], m
             wait_until(lambda: urls, what="the answer to the start")
             assert client.post(f"{urls[0]}/undo", headers=SAME).status_code == 303
 
-    monkeypatch.setattr(bulk, "write", then(bulk.write, undo_at_once))
+    monkeypatch.setattr(bulk, "write_progress", then(bulk.write, undo_at_once))
     urls.append(start(client, action="delete", pace="0"))
     wait_until(lambda: {"undo", "delete"} <= set(told(client)), what="both records")
     assert told(client) == ["start bulk work", "delete", "undo"]
@@ -95,7 +95,7 @@ def test_who_asks_for_an_undo_that_runs_already_starts_none(
     work_id = url.rpartition("/")[2]
     bulk = bulk_of(client)
     wait_until(lambda: bulk.get(work_id).phase is BulkPhase.DONE, what="the delete")
-    monkeypatch.setattr("dashboard.actions.bulk.runner.BulkRunner.turn", lambda _: 1.0)
+    monkeypatch.setattr("dashboard.actions.bulk.runner.BulkRunner.run_turn", lambda _: 1.0)
     monkeypatch.setattr("dashboard.web.pages.bulk_start.undo_under_way", lambda _: None)
     answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]
     assert answers[0] == answers[1]

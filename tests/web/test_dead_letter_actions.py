@@ -16,7 +16,7 @@ from rq.job import JobStatus
 from dashboard import Identity, Role
 from dashboard.actions import trash as binning
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources.source import metered
+from dashboard.sources.source import measure_cost
 from dashboard.web.context import EXTENSION
 from dashboard.web.pages import bulk
 from tests.contract.bullmq_library import BullMQLibrary
@@ -258,7 +258,7 @@ def test_a_long_group_asks_redis_for_nothing_to_list_a_page(
     client.application.extensions[EXTENSION].reading()
     client.application.extensions[EXTENSION]._here().reader._next_look = float("inf")
     for path in (f"/dead/{fingerprint}?page=9", f"/bulk/new?fingerprint={fingerprint}&action=retry"):
-        with metered() as meter:
+        with measure_cost() as meter:
             assert client.get(path).status_code == 200
         assert meter.commands == 0, path
 
@@ -568,7 +568,7 @@ def test_a_large_undo_is_bulk_work_of_its_own(
     done(client, work_id)
     monkeypatch.setattr(binning, "AT_ONCE_JOBS", 7)
     here = client.application.extensions[EXTENSION]._here()
-    monkeypatch.setattr(here.runner, "turn", lambda: 0.05)  # it is kept from running for a while
+    monkeypatch.setattr(here.runner, "run_turn", lambda: 0.05)  # it is kept from running for a while
     answer = client.post(f"{url}/undo", headers=SAME)
     undo_url = answer.headers["Location"]
     assert (answer.status_code, undo_url != url) == (303, True)

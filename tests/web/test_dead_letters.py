@@ -16,7 +16,7 @@ from dashboard import Identity, Role
 from dashboard.dead_letters import annotations
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
-from dashboard.sources.source import metered
+from dashboard.sources.source import measure_cost
 from dashboard.web.context import EXTENSION
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.dead_letters import failing_jobs
@@ -138,7 +138,7 @@ def test_viewers_that_poll_share_one_reading_and_its_samples(
         assert "shared by all viewers" in first.headers["Queuedeck-Price"]
         client.application.extensions[EXTENSION].reading()
         client.application.extensions[EXTENSION]._here().reader._next_look = float("inf")
-        with metered() as meter:
+        with measure_cost() as meter:
             again = client.get(path, headers={"HX-Request": "true", "HX-PTag": first.headers["HX-PTag"]})
         assert meter.commands == 0
         assert again.status_code == 304

@@ -217,9 +217,9 @@ def test_a_running_job_that_nobody_foresaw_hides_no_worker(
             raise KeyError("odd data")
         return real(token)
 
-    monkeypatch.setattr(bullmq_running, "_holder", odd)
+    monkeypatch.setattr(bullmq_running, "_holder_of_lock", odd)
     assert [work.job_id for worker in backend.list_workers(refs) for work in worker.work] == ["b"]
-    monkeypatch.setattr(bullmq_workers._Queue, "_holders", odd)
+    monkeypatch.setattr(bullmq_workers._Queue, "_jobs_by_holder", odd)
     (row,) = backend.list_workers(refs)
     assert (row.id, row.state) == ("alpha", WorkerState.UNKNOWN)
     assert (row.problem or "").startswith("it could not be read: ")

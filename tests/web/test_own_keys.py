@@ -169,12 +169,12 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     process.deliver()
     store = SnapshotStore(process.source)
     sampler = Sampler(open_sources(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
-    epoch = store.lease("one", 15).epoch
+    epoch = store.take_lease("one", 15).epoch
     assert epoch is not None
     snapshot = sampler.sample(epoch)
-    store.publish("one", epoch, snapshot, sampler.history)
+    store.publish_snapshot("one", epoch, snapshot, sampler.history)
     assert store.may_sample("other settings", 3600.0)  # for as long as the test needs the key
-    store.share("other settings", snapshot, sampler.history)
+    store.share_snapshot("other settings", snapshot, sampler.history)
     extension = client.application.extensions[EXTENSION]
     alert = extension.desk.list_alerts().firing[0]
     extension.desk.acknowledge(alert.state.fp, episode=alert.state.episode, by="anna")
@@ -182,7 +182,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     extension.desk.test_fire("ops", by="anna")
     extension.desk.editor.save({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
     attempt = SignInAttempt(name="anna", address="10.0.0.1")
-    AttemptCounter().count(store, attempt)
+    AttemptCounter().count_attempt(store, attempt)
     sessions.EndedSessions().add(process.source, "over")
     assert client.get("/dead").status_code == 200
     body = {"source": "main", "backend": "rq", "state": "dead", "pace_per_s": 1}

@@ -14,7 +14,7 @@ from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling.snapshot_store import SNAPSHOT
-from dashboard.sources.source import metered
+from dashboard.sources.source import measure_cost
 from dashboard.web.context import EXTENSION
 from dashboard.web.fragments import PTAG
 from tests.contract.test_sidekiq import enqueue, payload
@@ -183,7 +183,7 @@ def test_a_refresh_costs_two_commands_whatever_the_number_of_queues(
     costs = []
     for _ in range(200):
         viewer.application.extensions[EXTENSION]._here().reader._next_look = 0.0  # as if time had passed
-        with metered() as meter:
+        with measure_cost() as meter:
             assert viewer.get("/_overview", headers=ASKED_BY_HTMX).status_code == 200
         costs.append(meter.commands)
     assert 0 < max(costs) <= 2

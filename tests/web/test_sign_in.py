@@ -21,7 +21,7 @@ from dashboard.settings import load
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from dashboard.web.access import security, sessions, sign_in_limits
-from dashboard.web.context import deck
+from dashboard.web.context import app_context
 from dashboard.web.pages import sign_in as sign_in_page
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
@@ -167,7 +167,7 @@ def test_random_names_cost_an_address_its_attempts_before_they_cost_the_processo
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    monkeypatch.setattr(sessions, "check", lambda _settings, name, _password: checked.append(name))
+    monkeypatch.setattr(sessions, "check_password", lambda _settings, name, _password: checked.append(name))
     client = app.test_client()
     statuses = [
         sign_in(client, f"nobody{number}", "x").status_code for number in range(sign_in_limits.PER_ADDRESS + 10)
@@ -191,15 +191,17 @@ def test_random_names_cost_an_address_its_attempts_before_they_cost_the_processo
 def test_one_guesser_has_one_count(address: str, other: str, together: bool) -> None:
     counts = sign_in_limits.AttemptCounter()
     for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
-        assert counts.count(None, sign_in_limits.SignInAttempt(name="ada", address=address)).is_allowed
-    assert counts.count(None, sign_in_limits.SignInAttempt(name="ada", address=other)).is_allowed is not together
+        assert counts.count_attempt(None, sign_in_limits.SignInAttempt(name="ada", address=address)).is_allowed
+    assert (
+        counts.count_attempt(None, sign_in_limits.SignInAttempt(name="ada", address=other)).is_allowed is not together
+    )
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
 def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
     counts, store = sign_in_limits.AttemptCounter(), Store(source) if in_redis else None
     answers = [
-        counts.count(store, sign_in_limits.SignInAttempt(name="ada", address=f"192.0.2.{number}"))
+        counts.count_attempt(store, sign_in_limits.SignInAttempt(name="ada", address=f"192.0.2.{number}"))
         for number in range(sign_in_limits.PER_NAME + 2)
     ]
     assert [answer.is_allowed for answer in answers] == [True] * sign_in_limits.PER_NAME + [False] * 2
@@ -210,11 +212,11 @@ def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client
 def test_one_address_fills_no_limit_but_its_own(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
     counts, store = sign_in_limits.AttemptCounter(), Store(source) if in_redis else None
     for _ in range(3 * sign_in_limits.PER_NAME):
-        counts.count(store, sign_in_limits.SignInAttempt(name="ada", address="192.0.2.1"))
-    assert counts.count(store, sign_in_limits.SignInAttempt(name="ada", address="192.0.2.2")).is_allowed
+        counts.count_attempt(store, sign_in_limits.SignInAttempt(name="ada", address="192.0.2.1"))
+    assert counts.count_attempt(store, sign_in_limits.SignInAttempt(name="ada", address="192.0.2.2")).is_allowed
     before = redis_client.dbsize()
     for number in range(3 * sign_in_limits.PER_NAME):
-        assert not counts.count(
+        assert not counts.count_attempt(
             store, sign_in_limits.SignInAttempt(name=f"nobody{number}", address="192.0.2.1")
         ).is_recorded
     assert redis_client.dbsize() == before
@@ -224,7 +226,7 @@ def test_a_garbled_count_locks_nobody_out(source: Source, redis_client: redis.Re
     attempt = sign_in_limits.SignInAttempt(name="ada", address="192.0.2.1")
     for key in attempt.keys:
         redis_client.hset(key, "a", "b")
-    assert sign_in_limits.AttemptCounter().count(Store(source), attempt).is_allowed
+    assert sign_in_limits.AttemptCounter().count_attempt(Store(source), attempt).is_allowed
 
 
 def test_a_flood_of_strangers_keeps_no_known_browser_waiting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +286,7 @@ def test_a_few_wait_and_the_others_are_sent_away_at_once(monkeypatch: pytest.Mon
 
 def events(app: Flask) -> list[tuple[str, str, str, dict[str, int] | None, str | None]]:
     with app.app_context():
-        found = deck().actions.record.events()
+        found = app_context().action_service.record.list_events()
     return [(each.who, each.role, each.action, each.outcomes, each.detail) for each in reversed(found)]
 
 
@@ -541,8 +543,8 @@ def test_the_command_prints_a_hash_that_fits(
     assert main(["hash-password"]) == 0
     printed = capsys.readouterr().out.strip()
     settings = load(environ={}, keywords={"users": users(vera=printed)[:1], "secret_key": SECRET})
-    assert sessions.check(settings, "vera", "correct horse battery") == settings.users[0]
-    assert sessions.check(settings, "vera", "correct horse") is None
+    assert sessions.check_password(settings, "vera", "correct horse battery") == settings.users[0]
+    assert sessions.check_password(settings, "vera", "correct horse") is None
     monkeypatch.setattr("sys.stdin", open_text("short\n"))
     assert main(["hash-password"]) == 2
 

@@ -56,9 +56,9 @@ def lead() -> Iterator[Lead]:
         assert watched.own is not None
         store = SnapshotStore(watched.own)
         one = Sampler(watched, 2.0, "the-leader", clock=store.now_s)
-        epoch = store.lease("the-leader", 15).epoch
+        epoch = store.take_lease("the-leader", 15).epoch
         assert epoch is not None
-        assert store.publish("the-leader", epoch, one.sample(epoch), one.history)
+        assert store.publish_snapshot("the-leader", epoch, one.sample(epoch), one.history)
         return one
 
     yield publish
@@ -254,7 +254,7 @@ def test_a_checker_that_does_not_lead_says_that_its_rules_are_not_evaluated(
     source = Source("main", server.url)
     one, same, other = (Leadership(SnapshotStore(source), holder_name(name * 16)) for name in "aab")
     for leadership in (one, same, other, other):
-        leadership.renew()
+        leadership.renew_lease()
     source.close()
     assert one.epoch is not None
     lines = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
@@ -295,9 +295,9 @@ def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_publ
     one = lead(sources=before)
     wait_until(lambda: len(one.sample().queues) == 60, what="all queues")
     store = SnapshotStore(one._watch.own)  # type: ignore[arg-type]
-    epoch = store.lease("the-leader", 15).epoch
+    epoch = store.take_lease("the-leader", 15).epoch
     assert epoch is not None
-    assert store.publish("the-leader", epoch, one.sample(epoch), one.history)
+    assert store.publish_snapshot("the-leader", epoch, one.sample(epoch), one.history)
     monkeypatch.setattr(sampling, "FIRST_BUDGET", (1, 0.0))
     client = make_app(sources=[*before, {"name": "beta", "url": server.url.replace("/0", "/2")}]).test_client()
     told = client.get("/api/v1/overview").get_json()
@@ -358,11 +358,11 @@ def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
     wait_until(lambda: len(one.sample().queues) == 120, what="all queues")
     redis_client.delete("{queuedeck}:lead")
     store = SnapshotStore(one._watch.own)  # type: ignore[arg-type]
-    epoch = store.lease("the-leader", 15).epoch
+    epoch = store.take_lease("the-leader", 15).epoch
     assert epoch is not None
     former = one.sample(epoch)
     late = 4 * former.interval_s
-    store.publish("the-leader", epoch, replace(former, sampled_at=former.sampled_at - late), one.history)
+    store.publish_snapshot("the-leader", epoch, replace(former, sampled_at=former.sampled_at - late), one.history)
     monkeypatch.setattr(sampling, "FIRST_BUDGET", (1, 0.0))
     client = make_app().test_client()
     told = client.get("/api/v1/overview").get_json()
@@ -413,7 +413,7 @@ def test_narrower_settings_adopt_what_they_name(
                 backend, "discover_queues", lambda cursor, budget: Discovery((), complete=False, cursor=1)
             )
         narrower = Sampler(watched, 2.0, "narrower")
-        narrower.adopt(former, past)
+        narrower.adopt_published(former, past)
         sample = narrower.sample()
         assert [(queue.backend, queue.name) for queue in sample.queues] == WANTED[setting]
         # The sums of the hour before were of other queues.
@@ -435,7 +435,7 @@ def test_a_queue_that_bears_its_prefix_is_adopted(server: EmbeddedRedis, redis_c
         former = one.sample()
         assert [queue.name for queue in former.queues] == ["mail", "shop:mail"]
         two = Sampler(watched, 2.0, "two")
-        two.adopt(former, one.history)
+        two.adopt_published(former, one.history)
         for backend in watched.backends["main"]:
             backend.discover_queues = lambda cursor, budget: Discovery((), complete=False, cursor=1)  # type: ignore[method-assign]
         assert [queue.name for queue in two.sample().queues] == ["mail", "shop:mail"]

@@ -24,7 +24,7 @@ class CanaryResult:
     open: int
 
 
-def judge(
+def judge_canary(
     jobs: Sequence[tuple[JobListRef, JobRef, ActionResult]],
     backend_of: Callable[[str, str], Backend],
     queues_of: Callable[[str, str], Sequence[QueueRef]],
@@ -38,7 +38,7 @@ def judge(
         if acted.outcome is not Outcome.DONE:
             continue
         backend = backend_of(place.ref.source, place.ref.backend)
-        found = _find(backend, place, acted.new_id or pick.id, queues_of)
+        found = _find_job(backend, place, acted.new_id or pick.id, queues_of)
         if found is None or found.state in (State.COMPLETED, None):
             continue
         if found.state in _ENDED_BADLY and (found.stamp is None or found.stamp != pick.stamp):
@@ -48,7 +48,7 @@ def judge(
     return CanaryResult(failed, undecided)
 
 
-def _find(
+def _find_job(
     backend: Backend, place: JobListRef, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
 ) -> Job | None:
     refs = [place.ref]

@@ -3,7 +3,7 @@
 A process that dies leaves its work to the next one when the lease runs out. No job is acted on twice: each step names
 the stamp under which the job was listed, and the place in the list moves on only after a batch. The batch that was
 under way when the process died is done again; jobs that were already moved are then `gone` or `changed`, or in an undo
-`done`: each deletion is put back only once.
+`record_event`: each deletion is put back only once.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ...clock import monotonic_s, now_s
 from ...errors import BackendUnavailable, NotFound, QueuedeckError, WrongType
 from ...model import QueueRef
 from ...redact import masked_logger
-from ...sources.source import Meter, metered
+from ...sources.source import Meter, measure_cost
 from ...store.packing import pack
 from .. import audit_log
 from ..service import ActionService
 from . import selection
-from .canary import judge
+from .canary import judge_canary
 from .operation import ENDED, MAX_UNREAD, BulkOperation, BulkPhase, BulkRequest, JobListRef
 from .store import BulkOperationNotFound, BulkStore
-from .undo import batch_of, deleted
+from .undo import batch_of, deleted_jobs
 
 log = masked_logger(__name__)
 
@@ -98,7 +98,7 @@ class BulkRunner:
         """Take part, or look for new work at once."""
         with self._lock:
             if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name="queuedeck-bulk", daemon=True)
+                self._thread = threading.Thread(target=self._run_loop, name="queuedeck-bulk", daemon=True)
                 self._thread.start()
         self._wake.set()
 
@@ -109,11 +109,11 @@ class BulkRunner:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
 
-    def _run(self) -> None:
+    def _run_loop(self) -> None:
         while not self._stopped:
             self._wake.clear()
             try:
-                wait = self.turn()
+                wait = self.run_turn()
             except QueuedeckError as exc:
                 log.info("bulk work cannot be looked at: %s", exc.message)
                 wait = WAIT_FOR_REDIS_S
@@ -125,15 +125,15 @@ class BulkRunner:
         for work_id in list(self._slots):
             self._let_go(work_id)
 
-    def turn(self) -> float:
+    def run_turn(self) -> float:
         """One batch of each piece of work that is due; seconds until something may be due again."""
         if monotonic_s() >= self._reopen_at:
             self._reopen_at = monotonic_s() + REOPEN_EVERY_S
-            self._store.reopen()
+            self._store.reopen_unfinished()
         ids = self._store.open_ids()
         for ended in set(self._slots) - set(ids):
             try:
-                self._aborted(ended)
+                self._record_abort(ended)
             except BulkOperationNotFound:
                 self._drop_vanished(ended)
         wait = LOOK_EVERY_S
@@ -145,12 +145,12 @@ class BulkRunner:
                 continue
             slot = self._slots.get(work_id)
             if slot is None:
-                if not self._store.lease(work_id, self._holder):
+                if not self._store.take_lease(work_id, self._holder):
                     continue
                 slot = self._slots[work_id] = _RunningOperation()
             if monotonic_s() >= slot.due:
                 try:
-                    self._step(work_id, slot)
+                    self._run_step(work_id, slot)
                 except BulkOperationNotFound:
                     self._drop_vanished(work_id)
                     continue
@@ -160,30 +160,30 @@ class BulkRunner:
     def _drop_vanished(self, work_id: str) -> None:
         """Give up work without a record: it was flushed, evicted or lost in a failover. Other work must not wait."""
         self._let_go(work_id)
-        if self._store.forget(work_id):
+        if self._store.forget_missing(work_id):
             log.warning("bulk work %s ends here: its record is gone from Redis", work_id)
         else:
             # Another version of Queuedeck may have written it, and may run it.
             self._unreadable.add(work_id)
             log.warning("bulk work %s is left to others: its record cannot be read", work_id)
 
-    def _aborted(self, work_id: str) -> None:
+    def _record_abort(self, work_id: str) -> None:
         """A person ended work that this process runs: record how far it came."""
         work = self._store.get(work_id)
         if work.phase is BulkPhase.ABORTED:
-            self._actions.record.done(self._event_at_end(work))
+            self._actions.record.record_event(self._event_at_end(work))
         self._let_go(work_id)
 
     def _let_go(self, work_id: str) -> None:
         if self._slots.pop(work_id, None) is None:
             return
         try:
-            self._store.release(work_id, self._holder)
+            self._store.release_lease(work_id, self._holder)
         except QueuedeckError as exc:
             log.info("bulk work %s could not be let go: %s", work_id, exc.message)
 
-    def _step(self, work_id: str, slot: _RunningOperation) -> None:
-        work = self._store.held(work_id, self._holder)
+    def _run_step(self, work_id: str, slot: _RunningOperation) -> None:
+        work = self._store.hold_lease(work_id, self._holder)
         if work is None:
             self._slots.pop(work_id, None)  # another one runs it by now, or may: this one was away for too long
             return
@@ -198,34 +198,36 @@ class BulkRunner:
         try:
             match work.phase:
                 case BulkPhase.COLLECTING:
-                    phase = self._collect(work)
+                    phase = self._collect_jobs(work)
                 case BulkPhase.CANARY | BulkPhase.RUNNING:
                     phase = self._act_a_while(work, slot)
                 case BulkPhase.WATCHING:
-                    phase = self._watch(work, slot)
+                    phase = self._watch_canary(work, slot)
                 case _:
                     slot.due = monotonic_s() + LOOK_EVERY_S
-                    phase = self._store.write(work_id, self._holder, expected=work.phase)
+                    phase = self._store.write_progress(work_id, self._holder, expected=work.phase)
         except WrongType as exc:
-            phase = self._end(work, BulkPhase.FAILED, exc.message)
+            phase = self._end_operation(work, BulkPhase.FAILED, exc.message)
         except BackendUnavailable as exc:
             # Nothing is lost: the batch is done again once its Redis answers.
             slot.unsure = True
             slot.due = monotonic_s() + WAIT_FOR_REDIS_S
-            phase = self._store.write(work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}")
+            phase = self._store.write_progress(
+                work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}"
+            )
         except BulkOperationNotFound:
             raise
         except QueuedeckError as exc:
-            phase = self._end(work, BulkPhase.FAILED, exc.message)
+            phase = self._end_operation(work, BulkPhase.FAILED, exc.message)
         except Exception:
             log.exception("bulk work %s failed", work_id)
-            phase = self._end(
+            phase = self._end_operation(
                 work, BulkPhase.FAILED, "It failed in a way that was not foreseen; the log has the details."
             )
         if phase is None:
             self._slots.pop(work_id, None)  # another one runs it by now
         elif phase is BulkPhase.ABORTED:
-            self._aborted(work_id)
+            self._record_abort(work_id)
         elif phase in ENDED:
             self._let_go(work_id)
 
@@ -241,7 +243,7 @@ class BulkRunner:
                 return f"{source} at {server}"
         return None
 
-    def _collect(self, work: BulkOperation) -> BulkPhase | None:
+    def _collect_jobs(self, work: BulkOperation) -> BulkPhase | None:
         spec = work.spec
         self._store.clear_picks(work.id)  # of one who began and died
         places: dict[JobListRef, int] = {place: n for n, place in enumerate(spec.places)}
@@ -251,7 +253,7 @@ class BulkRunner:
         truncated = False
         unread: dict[str, None] = {}
         told = monotonic_s()
-        for found in self._listed(spec):
+        for found in self._list_selected(spec):
             if found.pick is not None and matched >= self._most:
                 truncated = True
                 break
@@ -269,17 +271,19 @@ class BulkRunner:
                 if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
                     return None
                 pending = []
-                phase = self._store.write(work.id, self._holder, expected=work.phase, matched=matched, scanned=scanned)
+                phase = self._store.write_progress(
+                    work.id, self._holder, expected=work.phase, matched=matched, scanned=scanned
+                )
                 if phase is not work.phase:
                     return phase
         if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
             return None
         told_of: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
         if unread and not matched:
-            return self._end(work, BulkPhase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of)
-        self._actions.record.asked(replace(event_of(work, matched), ids=tuple(first)))
+            return self._end_operation(work, BulkPhase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of)
+        self._actions.record.log_intent(replace(event_of(work, matched), ids=tuple(first)))
         following = BulkPhase.CANARY if 0 < spec.canary < matched else BulkPhase.RUNNING
-        return self._store.write(
+        return self._store.write_progress(
             work.id,
             self._holder,
             expected=work.phase,
@@ -291,28 +295,32 @@ class BulkRunner:
             spec=pack(replace(spec, places=tuple(places))),
         )
 
-    def _listed(self, spec: BulkRequest) -> Iterator[selection.SelectedJob]:
+    def _list_selected(self, spec: BulkRequest) -> Iterator[selection.SelectedJob]:
         if spec.action is Action.UNDO:
-            return deleted(spec, self._store, self._actions.bin)
-        return selection.listed(spec, self._backend_of, self._members_of, self._most + 1)
+            return deleted_jobs(spec, self._store, self._actions.bin)
+        return selection.select_jobs(spec, self._backend_of, self._members_of, self._most + 1)
 
     def _act_a_while(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         """Batches one after the other for SECONDS_PER_TURN, as far as the pace allows."""
         until = monotonic_s() + SECONDS_PER_TURN
         while True:
-            phase, acted = self._act(work, slot)
+            phase, acted = self._act_on_batch(work, slot)
             if phase is not work.phase or monotonic_s() >= until or slot.due > monotonic_s():
                 return phase
-            work = replace(work, at=work.at + len(acted), outcomes=_added(work.outcomes, audit_log.outcomes(acted)))
+            work = replace(
+                work, at=work.at + len(acted), outcomes=_add_outcomes(work.outcomes, audit_log.count_outcomes(acted))
+            )
 
-    def _coming(self, work: BulkOperation, slot: _RunningOperation, size: int) -> list[tuple[int, JobRef]]:
+    def _next_jobs(self, work: BulkOperation, slot: _RunningOperation, size: int) -> list[tuple[int, JobRef]]:
         """The next jobs of the list, `size` of them at most."""
         start = work.at - slot.coming_at
         if start < 0 or start + size > len(slot.coming):
-            slot.coming, slot.coming_at, start = self._store.picks(work.id, work.at, MAX_BATCH), work.at, 0
+            slot.coming, slot.coming_at, start = self._store.list_job_refs(work.id, work.at, MAX_BATCH), work.at, 0
         return slot.coming[start : start + size]
 
-    def _act(self, work: BulkOperation, slot: _RunningOperation) -> tuple[BulkPhase | None, list[ActionResult]]:
+    def _act_on_batch(
+        self, work: BulkOperation, slot: _RunningOperation
+    ) -> tuple[BulkPhase | None, list[ActionResult]]:
         """One batch: (the phase that the work then is in, what came of its jobs)."""
         end = work.spec.canary if work.phase is BulkPhase.CANARY else work.matched
         size = min(slot.batch, end - work.at, MAX_BATCH)
@@ -320,24 +328,24 @@ class BulkRunner:
         if pace > 0:
             size = min(size, max(1, round(pace * SECONDS_PER_STEP)))
         if size <= 0:
-            return self._reached(work, slot), []
+            return self._finish_phase(work, slot), []
         started = monotonic_s()
         # An entry of the list that cannot be read is of no place: some job that is gone, of the last one.
         last = len(work.spec.places) - 1
-        picks = [(place if place <= last else -1, pick) for place, pick in self._coming(work, slot, size)]
+        picks = [(place if place <= last else -1, pick) for place, pick in self._next_jobs(work, slot, size)]
         if not picks:
-            return self._end(work, BulkPhase.FAILED, "The list of its jobs is gone."), []
-        together = partial(_together, work.spec.action, picks[0])
+            return self._end_operation(work, BulkPhase.FAILED, "The list of its jobs is gone."), []
+        together = partial(_fit_together, work.spec.action, picks[0])
         same = [pick for _, pick in takewhile(together, picks)]
         place = work.spec.places[picks[0][0]]
-        with metered() as meter:
-            acted = self._do(work, place, same, repeated=work.at < slot.repeats_to)
+        with measure_cost() as meter:
+            acted = self._run_action(work, place, same, repeated=work.at < slot.repeats_to)
         slot.batch = next_batch(slot.batch, len(same), meter)
         if work.phase is BulkPhase.CANARY:
             slot.canary += [(place, pick, each) for pick, each in zip(same, acted, strict=True)]
         slot.due = started + (len(same) / pace if pace > 0 else 0.0)
         at = work.at + len(same)
-        to = self._following(work, at)
+        to = self._next_phase(work, at)
         fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
         if to is BulkPhase.WATCHING:
             fields["watch_until"] = now_s() + work.spec.canary_wait_s
@@ -347,20 +355,22 @@ class BulkRunner:
             fields["restored"] = (work.spec.undoes, sum(each.outcome is Outcome.DONE for each in acted))
         if to is BulkPhase.DONE:
             # A person who paused it just now has it recorded when it is resumed, not twice.
-            outcomes = _added(work.outcomes, audit_log.outcomes(acted))
+            outcomes = _add_outcomes(work.outcomes, audit_log.count_outcomes(acted))
             fields["event"] = self._event_at_end(replace(work, phase=to, at=at, outcomes=outcomes, note=None))
-        phase = self._store.write(
-            work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit_log.outcomes(acted), **fields
+        phase = self._store.write_progress(
+            work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit_log.count_outcomes(acted), **fields
         )
         return phase, acted
 
-    def _do(self, work: BulkOperation, place: JobListRef, picks: list[JobRef], *, repeated: bool) -> list[ActionResult]:
+    def _run_action(
+        self, work: BulkOperation, place: JobListRef, picks: list[JobRef], *, repeated: bool
+    ) -> list[ActionResult]:
         spec = work.spec
         backend = self._backend_of(place.ref.source, place.ref.backend)
         if spec.action is Action.UNDO:
             batch, ids = spec.batches[spec.places.index(place)], [pick.id for pick in picks]
             return self._actions.step_back(backend, place.ref, place.state, batch, ids, repeated=repeated)
-        return self._actions.step(
+        return self._actions.run_batch(
             backend,
             place.ref,
             place.state,
@@ -372,28 +382,30 @@ class BulkRunner:
             for_good=spec.for_good,
         )
 
-    def _following(self, work: BulkOperation, at: int) -> BulkPhase | None:
+    def _next_phase(self, work: BulkOperation, at: int) -> BulkPhase | None:
         if at >= work.matched:
             return BulkPhase.DONE
         return BulkPhase.WATCHING if work.phase is BulkPhase.CANARY and at >= work.spec.canary else None
 
-    def _reached(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
+    def _finish_phase(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         """Nothing is left of this phase: there were no jobs, or one who died had come to its end."""
         if work.at >= work.matched:
-            return self._end(work, BulkPhase.DONE, None)
+            return self._end_operation(work, BulkPhase.DONE, None)
         slot.canary = []
         until = now_s() + work.spec.canary_wait_s
-        return self._store.write(work.id, self._holder, expected=work.phase, to=BulkPhase.WATCHING, watch_until=until)
+        return self._store.write_progress(
+            work.id, self._holder, expected=work.phase, to=BulkPhase.WATCHING, watch_until=until
+        )
 
-    def _watch(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
+    def _watch_canary(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         slot.due = monotonic_s() + WATCH_EVERY_S
         if not slot.canary:
             # Taken over from one who died: ask for all of them, whatever came of the act.
             slot.canary = [
                 (work.spec.places[place], pick, ActionResult(id=pick.id, outcome=Outcome.DONE))
-                for place, pick in self._store.picks(work.id, 0, work.spec.canary)
+                for place, pick in self._store.list_job_refs(work.id, 0, work.spec.canary)
             ]
-        verdict = judge(slot.canary, self._backend_of, self._queues_of)
+        verdict = judge_canary(slot.canary, self._backend_of, self._queues_of)
         limit = work.spec.canary_max_ratio * len(slot.canary)
         told: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
         if verdict.failed > limit:
@@ -401,10 +413,10 @@ class BulkRunner:
         elif verdict.open and now_s() >= (work.watch_until or 0):
             note = f"{verdict.open} of the first {len(slot.canary)} have not ended yet, so the rest waits for a person."
         elif verdict.open:
-            return self._store.write(work.id, self._holder, expected=work.phase, **told)
+            return self._store.write_progress(work.id, self._holder, expected=work.phase, **told)
         else:
-            return self._store.write(work.id, self._holder, expected=work.phase, to=BulkPhase.RUNNING, **told)
-        return self._store.write(
+            return self._store.write_progress(work.id, self._holder, expected=work.phase, to=BulkPhase.RUNNING, **told)
+        return self._store.write_progress(
             work.id,
             self._holder,
             expected=work.phase,
@@ -414,9 +426,9 @@ class BulkRunner:
             **told,
         )
 
-    def _end(self, work: BulkOperation, phase: BulkPhase, note: str | None, **told: Any) -> BulkPhase | None:
+    def _end_operation(self, work: BulkOperation, phase: BulkPhase, note: str | None, **told: Any) -> BulkPhase | None:
         event = self._event_at_end(replace(work, phase=phase, note=note))
-        return self._store.write(
+        return self._store.write_progress(
             *(work.id, self._holder),
             expected=work.phase,
             to=phase,
@@ -430,7 +442,7 @@ class BulkRunner:
         """What the audit gets of work that has ended."""
         try:
             # Of an aborted one those alone that had their turn.
-            reached = self._store.picks(work.id, 0, min(work.at, audit_log.MAX_IDS)) if work.at else ()
+            reached = self._store.list_job_refs(work.id, 0, min(work.at, audit_log.MAX_IDS)) if work.at else ()
             ids = tuple(pick.id for _, pick in reached)
         except QueuedeckError:
             ids = ()  # what was done is told all the same
@@ -442,7 +454,7 @@ class BulkRunner:
         return replace(event, detail=detail)
 
 
-def _together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:
+def _fit_together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:
     """Whether both may be done in one batch: they are of one place, and in an undo were deleted in one batch."""
     return one[0] == first[0] and (action is not Action.UNDO or one[1].stamp == first[1].stamp)
 
@@ -458,7 +470,7 @@ def event_of(work: BulkOperation, count: int) -> audit_log.AuditEvent:
     refs = {place.ref for place in spec.places}
     one = next(iter(refs)) if len(refs) == 1 else None
     states = {place.state.value for place in spec.places}
-    return audit_log.event(
+    return audit_log.build_event(
         spec.actor,
         spec.action.value,
         count=count,
@@ -471,7 +483,7 @@ def event_of(work: BulkOperation, count: int) -> audit_log.AuditEvent:
     )
 
 
-def _added(outcomes: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+def _add_outcomes(outcomes: dict[str, int], more: dict[str, int]) -> dict[str, int]:
     return {name: outcomes.get(name, 0) + more.get(name, 0) for name in {*outcomes, *more}}
 
 

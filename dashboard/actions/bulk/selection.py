@@ -14,8 +14,8 @@ from ...backends.unreadable_data import data_errors_foreseen
 from ...dead_letters.group_jobs import UnreadList, unread_line
 from ...errors import NotFound
 from ...model import Job, JobPage, JobQuery, QueueStats, State
-from ...search.job_search import matching, parse
-from ...sources.source import metered
+from ...search.job_search import matching_rows, parse_query
+from ...sources.source import measure_cost
 from .operation import BulkRequest, JobListRef
 
 BackendOf = Callable[[str, str], Backend]
@@ -68,7 +68,7 @@ class KnownDeadLetters:
 KnownOf = Callable[[str | None, tuple[JobListRef, ...]], KnownDeadLetters]
 
 
-def preview(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
+def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
     """A look at the jobs, without a list of them. Raises as the backends do. Bounded by PREVIEW_ROWS a place."""
     if spec.fingerprint is not None or spec.homeward:
         return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.places), most)
@@ -83,12 +83,12 @@ def preview(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: i
             page = backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
         total += page.total or 0
         exact = exact and page.total is not None and not page.at_least
-        unread += _unread(place, page)
+        unread += _unread_parts(place, page)
         if spec.q is None:
             matched += page.total or 0
             samples += page.jobs
             continue
-        for job, looked in _matches(spec, place, backend, PREVIEW_ROWS):
+        for job, looked in _list_matches(spec, place, backend, PREVIEW_ROWS):
             scanned = looked
             if job is not None:
                 matched += 1
@@ -98,7 +98,7 @@ def preview(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: i
     return BulkPreview(min(matched, most), exact, scanned, total, shown, unread=tuple(unread), beyond=matched > most)
 
 
-def _unread(place: JobListRef, page: JobPage) -> list[str]:
+def _unread_parts(place: JobListRef, page: JobPage) -> list[str]:
     """The parts of a place that cannot be read, each in one line."""
     return [unread_line(place.ref.source, place.ref.backend, place.ref.name, why) for why in page.problems]
 
@@ -107,7 +107,7 @@ def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
     """The same, asked. Cost: that of a page with one job."""
     try:
         with data_errors_foreseen(_jobs_of(place)):
-            return _unread(
+            return _unread_parts(
                 place, backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=1))
             )
     except NotFound:
@@ -116,7 +116,7 @@ def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
 
 def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters, most: int) -> BulkPreview:
     offered = _ActionSupport(spec, backend_of)
-    jobs = [(place, job) for place, job in known.jobs if offered.at(place)]
+    jobs = [(place, job) for place, job in known.jobs if offered.is_supported(place)]
     homes: Counter[str] = Counter()
     homeless = 0
     if spec.action is Action.MOVE:
@@ -147,7 +147,7 @@ class _ActionSupport:
         self._backend_of = backend_of
         self._answers: dict[tuple[str, str, State, bool], bool] = {}
 
-    def at(self, place: JobListRef) -> bool:
+    def is_supported(self, place: JobListRef) -> bool:
         source, name = place.ref.source, place.ref.backend
         key = (source, name, place.state, place.ref.shared)
         if key not in self._answers:
@@ -171,7 +171,7 @@ class SelectedJob:
     unread: str | None = None
 
 
-def listed(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[SelectedJob]:
+def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[SelectedJob]:
     """The jobs of the work, each once, `most` of them at most, and between them how far it looked.
 
     Raises as the backends do.
@@ -184,7 +184,7 @@ def listed(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most
                 yield SelectedJob(None, None, n, found.line)
                 continue
             place, pick = found
-            if not offered.at(place) or (spec.homeward and place.home is None):
+            if not offered.is_supported(place) or (spec.homeward and place.home is None):
                 yield SelectedJob(place, None, n)
                 continue
             yield SelectedJob(place if spec.homeward else replace(place, home=None), pick, n)
@@ -197,14 +197,14 @@ def listed(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most
         backend = backend_of(place.ref.source, place.ref.backend)
         seen: set[str] = set()
         if spec.q is not None:
-            for match, looked in _matches(spec, place, backend, most):
+            for match, looked in _list_matches(spec, place, backend, most):
                 fits = None if match is None or match.id in seen else JobRef(id=match.id, stamp=match.stamp)
                 if fits is not None:
                     seen.add(fits.id)
                 yield SelectedJob(place, fits, scanned + looked)
             yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(place, backend))
             continue
-        for picks in _pages(place, backend):
+        for picks in _list_pages(place, backend):
             for each in picks:
                 scanned += 1
                 # A list that grows at its head while it is read shows some jobs twice.
@@ -216,13 +216,13 @@ def listed(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most
         yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(place, backend))
 
 
-def _pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
+def _list_pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
     """The jobs of a place, page by page. A page may have fewer than were asked for, the list ends with an empty one."""
     at, size = 0, FIRST_PAGE
     while True:
         query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
         try:
-            with metered() as meter, data_errors_foreseen(_jobs_of(place)):
+            with measure_cost() as meter, data_errors_foreseen(_jobs_of(place)):
                 picks = backend.list_job_refs(place.ref, query)
         except NotFound:
             if at == 0:
@@ -242,7 +242,9 @@ def _jobs_of(place: JobListRef) -> str:
     return f"The {place.state.value} jobs of {place.ref.name!r}"
 
 
-def _matches(spec: BulkRequest, place: JobListRef, backend: Backend, rows: int) -> Iterator[tuple[Job | None, int]]:
+def _list_matches(
+    spec: BulkRequest, place: JobListRef, backend: Backend, rows: int
+) -> Iterator[tuple[Job | None, int]]:
     ref = place.ref
     queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared)
-    return matching(parse(spec.q or ""), queue, place.state, backend, rows)
+    return matching_rows(parse_query(spec.q or ""), queue, place.state, backend, rows)

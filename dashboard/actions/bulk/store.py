@@ -180,15 +180,15 @@ class BulkStore:
         `event_of` makes, from the id, the event that the audit gets with new work: before anything that a process which
         runs it may record. Raises Conflict when too many pieces of work are under way. Cost: 1 round trip.
         """
-        spec = self._addressed(spec)
+        spec = self._with_address(spec)
         work_id = secrets.token_hex(6)
         undo = spec.action is Action.UNDO
         event = event_of(work_id) if event_of else None
-        made = self._store.script(
+        made = self._store.run_script(
             _CREATE,
-            (ALL, OPEN, _record(work_id), _undo(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
+            (ALL, OPEN, _record_key(work_id), _undo_key(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
             *(work_id, now_s(), pack(spec), BulkPhase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
-            *(encode_event(event) if event else "", self._store.source.own_key(_record(""))),
+            *(encode_event(event) if event else "", self._store.source.own_key(_record_key(""))),
         )
         if not made:
             raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
@@ -197,7 +197,7 @@ class BulkStore:
             log_recorded(event, kept=made[1] == 1)
         return made_id
 
-    def _addressed(self, spec: BulkRequest) -> BulkRequest:
+    def _with_address(self, spec: BulkRequest) -> BulkRequest:
         names = {place.ref.source for place in spec.places} - spec.servers.keys()
         found = {name: address for name in names if (address := self._address_of(name)) is not None}
         return replace(spec, servers={**found, **spec.servers})
@@ -207,7 +207,7 @@ class BulkStore:
 
         Cost: 1 round trip; 2 where there is one.
         """
-        (raw,) = self._store.ask(("GET", _undo(name)))
+        (raw,) = self._store.read_keys(("GET", _undo_key(name)))
         if raw is None:
             return None
         try:
@@ -217,60 +217,60 @@ class BulkStore:
 
     def get(self, work_id: str) -> BulkOperation:
         """One piece of work. Raises BulkWorkNotFound. Cost: 1 round trip."""
-        reply, held = self._store.ask(("HGETALL", _record(work_id)), ("EXISTS", _lease(work_id)))
-        work = _work(work_id, reply)
+        reply, held = self._store.read_keys(("HGETALL", _record_key(work_id)), ("EXISTS", _lease_key(work_id)))
+        work = _decode_operation(work_id, reply)
         if work is None:
             raise BulkOperationNotFound
         return replace(work, held=held == 1)
 
-    def held(self, work_id: str, holder: str) -> BulkOperation | None:
+    def hold_lease(self, work_id: str, holder: str) -> BulkOperation | None:
         """The work, whose lease is renewed; None when another one may run it.
 
         Raises BulkWorkNotFound. Cost: 1 round trip.
         """
-        keys = (_record(work_id), _lease(work_id), ALL)
-        reply = self._store.script(_HELD, keys, holder, LEASE_MS, work_id, now_s())
+        keys = (_record_key(work_id), _lease_key(work_id), ALL)
+        reply = self._store.run_script(_HELD, keys, holder, LEASE_MS, work_id, now_s())
         if reply == 0:
             return None
-        work = _work(work_id, reply)
+        work = _decode_operation(work_id, reply)
         if work is None:
             raise BulkOperationNotFound
         return work
 
-    def newest(self, count: int = 50) -> list[BulkOperation]:
+    def list_newest(self, count: int = 50) -> list[BulkOperation]:
         """The newest pieces of work first. Cost: 2 round trips."""
-        (names,) = self._store.ask(("ZREVRANGE", ALL, 0, count - 1))
+        (names,) = self._store.read_keys(("ZREVRANGE", ALL, 0, count - 1))
         ids = [raw.decode("ascii", "replace") for raw in names or ()]
-        replies = self._store.ask(*(("HGETALL", _record(each)) for each in ids))
-        works = (_work(each, reply) for each, reply in zip(ids, replies, strict=True))
+        replies = self._store.read_keys(*(("HGETALL", _record_key(each)) for each in ids))
+        works = (_decode_operation(each, reply) for each, reply in zip(ids, replies, strict=True))
         return [work for work in works if work]
 
     def open_ids(self) -> list[str]:
         """The ids of work that has not ended. Cost: 1 round trip."""
-        (reply,) = self._store.ask(("SMEMBERS", OPEN))
+        (reply,) = self._store.read_keys(("SMEMBERS", OPEN))
         return sorted(raw.decode("ascii", "replace") for raw in reply or ())
 
-    def forget(self, work_id: str) -> bool:
+    def forget_missing(self, work_id: str) -> bool:
         """Take work off the list of open work if its record is gone; False when it is not. Cost: 1 round trip."""
-        return bool(self._store.script(_FORGET, (_record(work_id), OPEN), work_id, KEEP_S))
+        return bool(self._store.run_script(_FORGET, (_record_key(work_id), OPEN), work_id, KEEP_S))
 
-    def reopen(self) -> None:
+    def reopen_unfinished(self) -> None:
         """List again as open all listed work that has not ended, after that list was lost. Cost: 1 round trip."""
-        self._store.script(_REOPEN, (ALL, OPEN), self._store.source.own_key(_record("")))
+        self._store.run_script(_REOPEN, (ALL, OPEN), self._store.source.own_key(_record_key("")))
 
-    def lease(self, work_id: str, holder: str) -> bool:
+    def take_lease(self, work_id: str, holder: str) -> bool:
         """Whether `holder` may run it from now on for LEASE_MS; renewed by each write. Cost: 1 round trip."""
-        return bool(self._store.script(_LEASE, (_lease(work_id),), holder, LEASE_MS))
+        return bool(self._store.run_script(_LEASE, (_lease_key(work_id),), holder, LEASE_MS))
 
-    def release(self, work_id: str, holder: str) -> None:
+    def release_lease(self, work_id: str, holder: str) -> None:
         """Let another one run it."""
-        self._store.script(
+        self._store.run_script(
             "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
-            (_lease(work_id),),
+            (_lease_key(work_id),),
             holder,
         )
 
-    def write(
+    def write_progress(
         self,
         work_id: str,
         holder: str,
@@ -299,11 +299,11 @@ class BulkStore:
                     arguments += [f"+{name}:{key}", more]
             else:
                 arguments += [name, value if isinstance(value, int | float | bytes) else str(value)]
-        reply = self._store.script(
+        reply = self._store.run_script(
             _WRITE,
             (
-                *(_record(work_id), _lease(work_id), OPEN, _record(restored[0] if restored else work_id)),
-                *(_rounds(work_id), _picks(work_id), AUDIT),
+                *(_record_key(work_id), _lease_key(work_id), OPEN, _record_key(restored[0] if restored else work_id)),
+                *(_rounds_key(work_id), _job_refs_key(work_id), AUDIT),
             ),
             *(holder, LEASE_MS, expected.value, to.value if to else "", work_id, restored[1] if restored else 0),
             *("" if round_at is None else round_at, KEEP_S, encode_event(event) if event else ""),
@@ -318,7 +318,9 @@ class BulkStore:
             log_recorded(event, kept=kept == 1)
         return BulkPhase(phase.decode())
 
-    def tell(self, work_id: str, word: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None) -> BulkPhase:
+    def change_phase(
+        self, work_id: str, word: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None
+    ) -> BulkPhase:
         """A person's word: pause, resume or abort; the phase it then is in.
 
         `event_of` makes the event of it from the work as it was just before. The audit gets it with the change, so
@@ -333,9 +335,9 @@ class BulkStore:
             "resume": ("", (BulkPhase.PAUSED,)),
             "abort": (BulkPhase.ABORTED.value, (*under_way, BulkPhase.PAUSED)),
         }[word]
-        reply = self._store.script(
+        reply = self._store.run_script(
             _TELL,
-            (_record(work_id), OPEN, AUDIT),
+            (_record_key(work_id), OPEN, AUDIT),
             *(work_id, to, now_s(), encode_event(event) if event else ""),
             *(phase.value for phase in allowed),
         )
@@ -350,22 +352,24 @@ class BulkStore:
 
     def clear_picks(self, work_id: str) -> None:
         """Forget the jobs that were listed."""
-        self._store.source.execute("DEL", _picks(work_id))
+        self._store.source.execute("DEL", _job_refs_key(work_id))
 
     def push_picks(self, work_id: str, holder: str, picks: Sequence[tuple[int, JobRef]]) -> bool:
         """List jobs, each with the number of its place; False when the lease is lost. Cost: 1 round trip for 1,000."""
         for start in range(0, len(picks), 1000):
             values = [pack([place, pick.id, pick.stamp]) for place, pick in picks[start : start + 1000]]
-            if not self._store.script(_PUSH, (_picks(work_id), _lease(work_id)), holder, KEEP_S, *values):
+            if not self._store.run_script(
+                _PUSH, (_job_refs_key(work_id), _lease_key(work_id)), holder, KEEP_S, *values
+            ):
                 return False
         return True
 
-    def rounds(self, work_id: str) -> list[int]:
+    def list_rounds(self, work_id: str) -> list[int]:
         """The numbers of the jobs with which the batches of a delete began, ascending. Cost: 1 round trip for 5,000."""
         numbers: set[int] = set()
         at, step = 0, 5_000
         while True:
-            (found,) = self._store.ask(("LRANGE", _rounds(work_id), at, at + step - 1))
+            (found,) = self._store.read_keys(("LRANGE", _rounds_key(work_id), at, at + step - 1))
             found = found or []
             numbers.update(int(raw) for raw in found if raw.isdigit() and len(raw) <= 15)
             if len(found) < step:
@@ -374,39 +378,39 @@ class BulkStore:
 
     def note_restored(self, work_id: str, count: int) -> None:
         """Note that so many deleted jobs of the work were put back. Cost: 1 round trip."""
-        self._store.script(_RESTORED, (_record(work_id),), count)
+        self._store.run_script(_RESTORED, (_record_key(work_id),), count)
 
-    def picks(self, work_id: str, at: int, count: int) -> list[tuple[int, JobRef]]:
+    def list_job_refs(self, work_id: str, at: int, count: int) -> list[tuple[int, JobRef]]:
         """Jobs from number `at` on. Cost: 1 round trip."""
         found = []
-        (listed,) = self._store.ask(("LRANGE", _picks(work_id), at, at + count - 1))
+        (listed,) = self._store.read_keys(("LRANGE", _job_refs_key(work_id), at, at + count - 1))
         for raw in listed or ():
             place, job_id, stamp = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
             found.append((place, JobRef(id=job_id, stamp=stamp)))
         return found
 
 
-def _record(work_id: str) -> str:
+def _record_key(work_id: str) -> str:
     return f"{PREFIX}:bulk:{work_id}"  # hash, about 1 kB, KEEP_S to live since the last write
 
 
-def _lease(work_id: str) -> str:
+def _lease_key(work_id: str) -> str:
     return f"{PREFIX}:bulk:{work_id}:lease"  # string, LEASE_MS to live
 
 
-def _rounds(work_id: str) -> str:
+def _rounds_key(work_id: str) -> str:
     return f"{PREFIX}:bulk:{work_id}:rounds"  # list of numbers, one a batch of a delete; lives as long as the record
 
 
-def _undo(name: str) -> str:
+def _undo_key(name: str) -> str:
     return f"{PREFIX}:bulk:{name}:undo"  # string: the id of the last undo of it, KEEP_S to live
 
 
-def _picks(work_id: str) -> str:
+def _job_refs_key(work_id: str) -> str:
     return f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes a job, at most bulk_max_jobs; lives as the record
 
 
-def _work(work_id: str, reply: Any) -> BulkOperation | None:
+def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
     if not isinstance(reply, list) or not reply:
         return None
     fields = {name.decode("ascii", "replace"): value for name, value in zip(reply[::2], reply[1::2], strict=True)}

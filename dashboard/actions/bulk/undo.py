@@ -41,7 +41,7 @@ def undo_of(work: BulkOperation, actor: Actor, reason: str | None = None) -> Bul
 
 def undo_of_batches(batches: Sequence[str], bin_: Trash, actor: Actor, reason: str | None) -> BulkRequest:
     """The work that puts back the jobs of some batches. Raises NotFound for one that is gone."""
-    abouts = [bin_.about(batch)[0] for batch in batches]
+    abouts = [bin_.describe_batch(batch)[0] for batch in batches]
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
@@ -54,7 +54,7 @@ def undo_of_batches(batches: Sequence[str], bin_: Trash, actor: Actor, reason: s
     )
 
 
-def deleted(spec: BulkRequest, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
+def deleted_jobs(spec: BulkRequest, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
     """The jobs that the bin still holds of what is to be put back, each once, and between them how far it looked.
 
     Of bulk work batch by batch, the last one first, in the order within each: a place in a line was seen when those of
@@ -64,7 +64,7 @@ def deleted(spec: BulkRequest, store: BulkStore, bin_: Trash) -> Iterator[Select
         origin = store.get(spec.undoes) if spec.undoes is not None else None
     except NotFound:
         origin = None
-    return _all_in(spec, bin_) if origin is None else _backwards(spec, origin, store, bin_)
+    return _all_in(spec, bin_) if origin is None else _newest_first(spec, origin, store, bin_)
 
 
 def _all_in(spec: BulkRequest, bin_: Trash) -> Iterator[SelectedJob]:
@@ -73,7 +73,7 @@ def _all_in(spec: BulkRequest, bin_: Trash) -> Iterator[SelectedJob]:
         seen: set[str] = set()
         cursor = -1
         while cursor:
-            kept, cursor = bin_.page(batch, max(cursor, 0))
+            kept, cursor = bin_.read_page(batch, max(cursor, 0))
             for job in kept:
                 scanned += 1
                 if job.id not in seen:
@@ -81,9 +81,9 @@ def _all_in(spec: BulkRequest, bin_: Trash) -> Iterator[SelectedJob]:
                     yield SelectedJob(place, JobRef(id=job.id), scanned)
 
 
-def _backwards(spec: BulkRequest, origin: BulkOperation, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
+def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
     # One whose process died in the middle of a batch has deleted more than it said.
-    starts = sorted({0, *store.rounds(origin.id), origin.at})
+    starts = sorted({0, *store.list_rounds(origin.id), origin.at})
     ends = [*starts[1:], origin.at + MAX_BATCH]
     window: list[tuple[int, JobRef]] = []
     held: dict[int, set[str]] = {}
@@ -92,17 +92,17 @@ def _backwards(spec: BulkRequest, origin: BulkOperation, store: BulkStore, bin_:
     for start, end in zip(reversed(starts), reversed(ends), strict=True):
         if start < window_at:
             window_at = max(0, min(start, end - MAX_BATCH))
-            window = store.picks(origin.id, window_at, end - window_at)
-            held = _held(spec, bin_, window)
+            window = store.list_job_refs(origin.id, window_at, end - window_at)
+            held = _held_jobs(spec, bin_, window)
         for number, pick in window[start - window_at : end - window_at]:
             scanned += 1
             if pick.id in held.get(number, ()):
                 yield SelectedJob(spec.places[number], JobRef(id=pick.id, stamp=str(start)), scanned)
 
 
-def _held(spec: BulkRequest, bin_: Trash, picks: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
+def _held_jobs(spec: BulkRequest, bin_: Trash, picks: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
     numbers = {number for number, _ in picks if 0 <= number < len(spec.batches)}
     return {
-        number: bin_.holds(spec.batches[number], [pick.id for at, pick in picks if at == number])
+        number: bin_.held_ids(spec.batches[number], [pick.id for at, pick in picks if at == number])
         for number in sorted(numbers)
     }

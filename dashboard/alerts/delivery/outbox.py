@@ -367,7 +367,7 @@ class Outbox:
 
         `names` = how many episodes one message can name: no more ends go into one.
         """
-        answer = self.store.script(
+        answer = self.store.run_script(
             _CLAIM,
             (keys.due_key(channel), keys.UNSENT, keys.pace_key(channel), keys.unnamed_key(channel)),
             *(
@@ -412,7 +412,7 @@ class Outbox:
         message told of for the first time, or ended, whether by name: the end of one that was only counted is not told
         by name either.
         """
-        done = self.store.script(
+        done = self.store.run_script(
             _CLOSE_CLAIM,
             (
                 *(keys.due_key(claim.channel), keys.UNSENT, keys.DEAD, keys.SENT),
@@ -428,7 +428,7 @@ class Outbox:
         self, claim: NotificationClaim, wait_s: float, attempt: DeliveryAttempt, *, counts: bool
     ) -> bool:
         """Try a claim again after `wait_s`; False when somebody else holds it by now."""
-        done = self.store.script(
+        done = self.store.run_script(
             _SCHEDULE_RETRY,
             (keys.due_key(claim.channel), keys.SENT),
             *(
@@ -449,7 +449,7 @@ class Outbox:
         Answers how many. The leader calls it now and then. Cost: 1 round trip, one more per message, at most 50.
         """
         before = int(now * 1000) - MAX_AGE_MS - VISIBILITY_MS
-        (names,) = self.store.ask(("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_EXPIRED))
+        (names,) = self.store.read_keys(("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_EXPIRED))
         names = names or ()
         for name in names:
             message_id = _decode_text(name)
@@ -478,17 +478,17 @@ class Outbox:
         """Make due what nothing would send any more, because a key of it was lost or the store's clock was set back;
         how many. The leader calls it now and then."""
         arguments = (keys.MAX_DEAD, VISIBILITY_MS, MAX_PAUSE_MS)
-        return int(self.store.script(_REPAIR_ENTRIES, (keys.UNSENT, keys.DEAD), *arguments))
+        return int(self.store.run_script(_REPAIR_ENTRIES, (keys.UNSENT, keys.DEAD), *arguments))
 
     def enqueue(self, message: QueuedNotification) -> bool:
         """Put in a message that belongs to no state; False when its id is there already."""
-        return bool(self.store.script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
+        return bool(self.store.run_script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
 
     def requeue_failed(self, message_id: str, fp: str) -> bool:
         """Send a given-up message after all; False when it is not given up."""
         channel = message_id.rpartition(":")[2]
         return bool(
-            self.store.script(
+            self.store.run_script(
                 _REQUEUE_FAILED,
                 (
                     keys.message_key(message_id),

@@ -334,7 +334,9 @@ def _queue_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: H
     if labels != _NO_LABELS:
         series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
         return Trend(take(series) if series else (), note)
-    every = [take(series) for queue in snapshot.queues if is_in_scope(rule, queue) and (series := history.of(queue))]
+    every = [
+        take(series) for queue in snapshot.queues if is_in_scope(rule, queue) and (series := history.history_of(queue))
+    ]
     return Trend(_combine_series(every, sum if rule.scope == "sum" else max), note)
 
 

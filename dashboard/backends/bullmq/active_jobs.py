@@ -66,7 +66,7 @@ def read_active_jobs(source: Source, scripts: Scripts, refs: Sequence[QueueRef])
     found: list[ActiveJobs] = []
     for chunk, reply in zip(chunks, answered[0], strict=True):
         if isinstance(reply, NoPermissionError):
-            raise source.forbidden(reply)
+            raise source.forbidden_error(reply)
         rows = reply if isinstance(reply, list) else [[reply]] * len(chunk)
         found += [_parse_active_jobs(ref, row) for ref, row in zip(chunk, rows, strict=True)]
     return found, answered[1][0]
@@ -81,7 +81,7 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef], clients: Command
     each = max(1, min(PER_QUEUE, IN_ALL // max(1, len(refs))))
     commands: list[Command] = [("LLEN", f"{ref.key}:active") for ref in refs]
     commands += [("LRANGE", f"{ref.key}:active", -each, -1) for ref in refs]
-    *replies, listed = source.batch([*commands, clients])
+    *replies, listed = source.run_batch([*commands, clients])
     totals, ids = replies[: len(refs)], replies[len(refs) :]
     found = [(n, job_id) for n, some in enumerate(ids) if isinstance(some, list) for job_id in reversed(some)]
     hashes = [f"{refs[n].key}:".encode("utf-8", "surrogateescape") + job_id for n, job_id in found]

@@ -172,7 +172,7 @@ class BullMQ(Backend):
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As the contract says. Cost: 1 round trip."""
-        replies = self.source.batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
+        replies = self.source.run_batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
         return tuple(sorted({version for reply in replies if (version := keys.parse_version(reply))}))
 
     def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:

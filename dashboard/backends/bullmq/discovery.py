@@ -56,7 +56,7 @@ def confirm_queues(source: Source, bullmq: Sequence[str], bull: Sequence[str]) -
     metas = list(dict.fromkeys((*bullmq, *bull)))
     commands = [("HSTRLEN", f"{base}:meta", field) for base in metas for field in ("opts.maxLenEvents", "version")]
     signs = [(command, f"{base}:{key}") for base in bull for command, key in BULL_SIGNS]
-    replies = source.batch([*commands, *signs])
+    replies = source.run_batch([*commands, *signs])
     sizes = [isinstance(reply, int) and reply > 0 for reply in replies[: len(commands)]]
     known = [base for n, base in enumerate(metas) if any(sizes[2 * n : 2 * n + 2])]
     rest = replies[len(commands) :]

@@ -55,7 +55,7 @@ def read_job(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Jo
     """The job, None when there is none. Cost: 1 round trip where scripts are permitted, else 3."""
     found = _read_job_data(source, scripts, ref, job_id)
     if isinstance(found, NoPermissionError):
-        raise source.forbidden(found)
+        raise source.forbidden_error(found)
     if isinstance(found, ResponseError):
         wrong = find_problem(found)
         # Keys of the queue itself (`wait`, `meta`) are no jobs, though their names have the same form.
@@ -104,7 +104,7 @@ def _read_without_lua(source: Source, ref: QueueRef, job_id: str) -> JobData | R
         *(("SCARD", f"{key}:dependencies"), ("HLEN", f"{key}:processed")),
         *(("HLEN", f"{key}:failed"), ("ZCARD", f"{key}:unsuccessful")),
     ]
-    replies = iter(source.batch(commands))
+    replies = iter(source.run_batch(commands))
     sizes = [next(replies) for _ in (*SMALL, *BIG)]
     if isinstance(sizes[0], ResponseError):
         return sizes[0]
@@ -119,7 +119,7 @@ def _read_without_lua(source: Source, ref: QueueRef, job_id: str) -> JobData | R
         for name, size in zip((*SMALL, *BIG), sizes, strict=True)
         if 0 < size <= (SMALL_LIMIT_BYTES if name in SMALL else DECODE_LIMIT_BYTES)
     ]
-    second = source.batch(
+    second = source.run_batch(
         [
             *(("HGET", key, name) for name in names),
             ("SSCAN", f"{key}:dependencies", 0, "COUNT", LINKS),

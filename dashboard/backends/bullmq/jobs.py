@@ -73,7 +73,7 @@ def _read_listed(
     sizes, entries, there = _read_entries(source, scripts, ref, query, lists)
     for size in sizes:
         if isinstance(size, NoPermissionError):
-            raise source.forbidden(size)
+            raise source.forbidden_error(size)
     problems = tuple(
         f"The {entry.native} list of {ref.name!r} cannot be read: its key has the wrong type."
         for entry, size in zip(lists, sizes, strict=False)
@@ -121,7 +121,7 @@ def _plain_entries(
     counts: list[Command] = [
         ("LLEN" if entry.kind == "list" else "ZCARD", f"{ref.key}:{entry.native}") for entry in lists
     ]
-    *sizes, tail, there = source.batch(
+    *sizes, tail, there = source.run_batch(
         [*counts, ("LINDEX", f"{ref.key}:wait", -1), ("EXISTS", f"{ref.key}:meta", f"{ref.key}:id")]
     )
     marker = isinstance(tail, bytes) and tail.startswith(keys.MARKER)
@@ -143,7 +143,7 @@ def _plain_entries(
         else:
             offset = max(0, offset - size)
     entries: list[ListedJob] = []
-    for entry, reply in zip(asked, source.batch(commands), strict=True):
+    for entry, reply in zip(asked, source.run_batch(commands), strict=True):
         if isinstance(reply, ResponseError):
             continue
         if entry.kind == "list":

@@ -404,7 +404,7 @@ def _read_without_lua(
             *((command, f"{ref.key}:{name}") for command, name in _UNENDED),
         )
     ]
-    clock, *replies = source.batch([("TIME",), *heads])
+    clock, *replies = source.run_batch([("TIME",), *heads])
     now = int(clock[0]) * 1000 + int(clock[1]) // 1000
     width = len(heads) // len(refs) if refs else 0
     starts: list[int | None] = []
@@ -416,7 +416,7 @@ def _read_without_lua(
         since = look.at_ms if look else now - int(FLOW_WINDOW_S * 1000)
         starts.append(None if oldest is None else max(since, oldest - 1))
         lefts.append(_count_finished(added, sum(_parse_integer(size) for size in sizes)))
-    counts = source.batch(
+    counts = source.run_batch(
         [
             command
             for ref, start in zip(refs, starts, strict=True)

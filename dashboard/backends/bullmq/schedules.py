@@ -122,11 +122,11 @@ def _read_lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> l
     answered = scripts.run(_load_script("repeats"), calls)
     if answered is None:
         each = max(FEW, min(MAX_SCHEDULES, ENTRIES_PER_CALL // max(1, len(refs))))
-        return source.batch([("ZRANGE", f"{ref.key}:repeat", 0, each - 1, "WITHSCORES") for ref in refs])
+        return source.run_batch([("ZRANGE", f"{ref.key}:repeat", 0, each - 1, "WITHSCORES") for ref in refs])
     found: list[Reply] = []
     for chunk, reply in zip(chunks, answered[0], strict=True):
         if isinstance(reply, NoPermissionError):
-            raise source.forbidden(reply)
+            raise source.forbidden_error(reply)
         found += reply if isinstance(reply, list) else [reply] * len(chunk)
     return found
 

@@ -141,7 +141,7 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[St
         (command, f"{ref.key}:{key}", *arguments) for ref in refs for command, key, *arguments in PLAN
     ]
     lengths: list[Command] = [("HSTRLEN", f"{ref.key}:meta", name) for ref in refs for name in META]
-    *replies, clients = source.batch([*commands, *lengths, ("CLIENT", "LIST")])
+    *replies, clients = source.run_batch([*commands, *lengths, ("CLIENT", "LIST")])
     told, replies = replies[len(commands) :], replies[: len(commands)]
     rows = [replies[start : start + len(PLAN)] for start in range(0, len(replies), len(PLAN))]
     tails = {

@@ -18,7 +18,7 @@ def read_fields(
     row where the key has the wrong type. Cost: 2 round trips, 1 when nothing is found.
     """
     commands: list[Command] = [("HSTRLEN", key, name) for key in hashes for name in names]
-    replies = source.batch([*commands, *also])
+    replies = source.run_batch([*commands, *also])
     width = len(names)
     sizes = [replies[start : start + width] for start in range(0, len(commands), width)]
     fitting = [
@@ -29,7 +29,7 @@ def read_fields(
         ]
         for row in sizes
     ]
-    values = iter(source.batch([("HMGET", key, *fit) for key, fit in zip(hashes, fitting, strict=True) if fit]))
+    values = iter(source.run_batch([("HMGET", key, *fit) for key, fit in zip(hashes, fitting, strict=True) if fit]))
     rows = [
         _row_of_values(names, row, fit, next(values) if fit else []) for row, fit in zip(sizes, fitting, strict=True)
     ]

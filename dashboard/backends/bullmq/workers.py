@@ -57,7 +57,7 @@ def list_workers(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> 
         for worker in _workers_of_queue(_Queue(ref, jobs, connections.connections_of(key), now, listed=listed))
     ]
     if not listed and not found:
-        raise source.forbidden(clients)
+        raise source.forbidden_error(clients)
     found.sort(key=lambda worker: worker.state is WorkerState.IDLE)
     return sorted(found[:MAX_WORKERS], key=lambda worker: worker.id)
 

@@ -46,7 +46,7 @@ from .job_decoding import record_text, stack_of
 from .jobs import JobReader
 from .protocol import channel
 from .results.index import ResultIndex
-from .workers import read as read_workers
+from .workers import list_workers as read_workers
 
 # A worker beats every 2 s.
 BEAT_S = 2.5
@@ -108,7 +108,7 @@ class Celery(Backend):
             return self._discover_redbeat(cursor[1], budget)
         found, following = scan_step(self.broker, cursor or 0, budget, match=f"*{keys.BINDING}*")
         exchanges = [key for key in dict.fromkeys(found) if not key.endswith((b".pidbox", b"celeryev"))]
-        replies = self.broker.batch([("SSCAN", key, 0, "COUNT", 1000) for key in exchanges])
+        replies = self.broker.run_batch([("SSCAN", key, 0, "COUNT", 1000) for key in exchanges])
         places = [keys.QueueLocation("", name) for name in self.named_queues()] if cursor is None else []
         places += self._unbound(
             [key for key, reply in zip(exchanges, replies, strict=True) if not isinstance(reply, list)]
@@ -116,7 +116,7 @@ class Celery(Backend):
         for key, reply in zip(exchanges, replies, strict=True):
             prefix, _, exchange = text(key).partition(keys.BINDING)
             for member in reply[1] if isinstance(reply, list) else ():
-                queue, separator = keys.bound(exchange, text(member)) or ("", "")
+                queue, separator = keys.parse_binding(exchange, text(member)) or ("", "")
                 if queue and not queue.endswith(".pidbox"):
                     places += [keys.QueueLocation(prefix, None), keys.QueueLocation(prefix, queue, separator)]
         self._prefixes.update(place.prefix for place in places)
@@ -140,7 +140,7 @@ class Celery(Backend):
         """
         parts = [text(key).partition(keys.BINDING) for key in bindings]
         places = [keys.QueueLocation(prefix, exchange) for prefix, _, exchange in parts if exchange]
-        replies = self.broker.batch([("EXISTS", *place.lists()) for place in places]) if places else []
+        replies = self.broker.run_batch([("EXISTS", *place.list_keys()) for place in places]) if places else []
         there = [place for place, reply in zip(places, replies, strict=True) if isinstance(reply, int) and reply]
         return [one for place in there for one in (keys.QueueLocation(place.prefix, None), place)]
 
@@ -148,7 +148,7 @@ class Celery(Backend):
         """The end of a search: the names of the sorted sets tell under which prefixes RedBeat keeps schedules."""
         found, following = scan_step(self.beat, cursor, budget, match=f"*{schedules.DUE}", key_type="zset")
         if found:
-            self._redbeats_found.update(schedules.found(self.beat, list(dict.fromkeys(found))))
+            self._redbeats_found.update(schedules.find_prefixes(self.beat, list(dict.fromkeys(found))))
         if following == 0:
             self._redbeats = frozenset(sorted(self._redbeats_found)[: schedules.MAX_PREFIXES])
             self._redbeats_found = set()
@@ -157,7 +157,7 @@ class Celery(Backend):
     def _redbeat_prefixes(self) -> set[str]:
         """Where schedules of RedBeat are, by this search and by that of the process that samples. 1 round trip."""
         reply = (
-            self.own_source.batch([("SMEMBERS", keys.redbeat_key(self._own_name))])[0]
+            self.own_source.run_batch([("SMEMBERS", keys.redbeat_key(self._own_name))])[0]
             if self.own_source is not None
             else None
         )
@@ -165,7 +165,7 @@ class Celery(Backend):
         return {schedules.PREFIX, *self._redbeats, *known}
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
@@ -173,46 +173,48 @@ class Celery(Backend):
         names = Counter(ref.name for ref in refs)
         return [
             msgspec.structs.replace(ref, name=f"{prefix}{ref.name}")
-            if names[ref.name] > 1 and (prefix := keys.place(ref).prefix)
+            if names[ref.name] > 1 and (prefix := keys.location_of(ref).prefix)
             else ref
             for ref in refs
         ]
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        return stats.stats(self.broker, self._scripts, self.own_source, refs, self._keeper, self._names, self._own_name)
+        return stats.read_stats(
+            self.broker, self._scripts, self.own_source, refs, self._keeper, self._names, self._own_name
+        )
 
     def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        return stats.stats(
+        return stats.read_stats(
             self.broker, self._scripts, self.own_source, refs, self._keeper, self._names, self._own_name, seen
         )
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return stats.flow(refs, self._keeper, cursor)
+        return stats.read_flow(refs, self._keeper, cursor)
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
-        return self._pages().read(ref, query)[0]
+        return self._pages().list_jobs(ref, query)[0]
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        return self._pages().job(ref, job_id)
+        return self._pages().read_job(ref, job_id)
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        return read_workers(self.broker, self.own_source, self._own_name, {keys.place(ref) for ref in refs})
+        return read_workers(self.broker, self.own_source, self._own_name, {keys.location_of(ref) for ref in refs})
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        return schedules.read(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
+        return schedules.list_schedules(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
 
     def can_scan(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.are_refused
 
     def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        found = self._pages().sift(ref, word, offset) if self.can_scan(state) and not ref.shared else None
+        found = self._pages().scan_matches(ref, word, offset) if self.can_scan(state) and not ref.shared else None
         if found is None:
             return None
         rows, reached, more = found
         return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
-        page, payloads = self._pages().read(ref, query)
+        page, payloads = self._pages().list_jobs(ref, query)
         rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
@@ -225,7 +227,7 @@ class Celery(Backend):
         self._keeper.queues = self._queues
         self._keeper.redbeats = self._redbeats
         try:
-            self._keeper.tend()
+            self._keeper.maintain()
         except QueuedeckError:
             self._keeper.ended.whole = False
             raise
@@ -236,7 +238,7 @@ class Celery(Backend):
             self._keeper = None
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        return self._pages().picks(ref, query)
+        return self._pages().list_job_refs(ref, query)
 
     def offered_actions(
         self, state: State | None, *, shared: bool = False, abandoned: bool = False
@@ -250,44 +252,44 @@ class Celery(Backend):
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.offered_actions(state, shared=ref.shared):
             return super().act_on_jobs(ref, action, state, picks, wishes)
-        return self._acting().act(ref, action, state, picks, wishes)
+        return self._acting().act_on_jobs(ref, action, state, picks, wishes)
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
             return super().backup_jobs(ref, state, picks)
-        return self._acting().take(ref, state, picks)
+        return self._acting().backup_jobs(ref, state, picks)
 
     def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
             return super().delete_jobs(ref, state, kept)
-        return self._acting().delete(ref, state, kept)
+        return self._acting().delete_jobs(ref, state, kept)
 
     def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
             return super().restore_jobs(ref, state, kept)
-        return self._acting().restore(ref, state, kept)
+        return self._acting().restore_jobs(ref, state, kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
-        return QueueActions(self.broker, self.own_source, self._own_name).act(ref, action)
+        return QueueActions(self.broker, self.own_source, self._own_name).act_on_queue(ref, action)
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
         prefixes = self._redbeat_prefixes()
-        return schedules.ScheduleActions(self.beat, self.broker, self.own_source, self._own_name, prefixes).act(
-            schedule, action
-        )
+        return schedules.ScheduleActions(
+            self.beat, self.broker, self.own_source, self._own_name, prefixes
+        ).act_on_schedule(schedule, action)
 
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         if action not in self.worker_actions:
             return super().act_on_worker(worker, action)
         queues = QueueActions(self.broker, self.own_source, self._own_name)
-        return queues.stop(worker, queues.apps())
+        return queues.stop_worker(worker, queues.app_locations())
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        found = {pattern for ref in refs for pattern in self._changed(keys.place(ref))}
+        found = {pattern for ref in refs for pattern in self._changed(keys.location_of(ref))}
         return tuple(sorted(found or set(self._changed(keys.QueueLocation("", "celery")))))
 
     def _changed(self, place: keys.QueueLocation) -> Iterator[str]:
@@ -300,7 +302,7 @@ class Celery(Backend):
             yield prefix + name
 
     def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        prefixes = sorted({keys.place(ref).prefix for ref in refs} or {""})
+        prefixes = sorted({keys.location_of(ref).prefix for ref in refs} or {""})
         mailboxes = (key_pattern(channel(prefix, self.broker.database)) for prefix in prefixes)
         return (*mailboxes, *(f"{key_pattern(prefix)}{keys.RECORD}*" for prefix in prefixes))
 
@@ -310,16 +312,19 @@ class Celery(Backend):
         Cost: 2 round trips; where nobody keeps heartbeats and there are workers, one is waited for, up to BEAT_S.
         """
         found = {worker.version for worker in self.list_workers(refs) if worker.version}
-        boxes = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in {keys.place(ref).prefix for ref in refs}]
-        if not found and any(isinstance(size, int) and size for size in self.broker.batch(boxes)):
+        boxes = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in {keys.location_of(ref).prefix for ref in refs}]
+        if not found and any(isinstance(size, int) and size for size in self.broker.run_batch(boxes)):
             with contextlib.suppress(Forbidden):
-                found = {printable(version, 40) for version in events.versions(self.broker, BEAT_S)}
+                found = {printable(version, 40) for version in events.worker_versions(self.broker, BEAT_S)}
         return tuple(sorted(found))
 
     def event_access(self) -> EventAccess:
         """As the contract says. Cost: 1 round trip per channel."""
         workers = events.worker_channels(self.broker.database)
-        refused = [*events.refused(self.results, events.RECORDS), *events.refused(self.broker, workers)]
+        refused = [
+            *events.refused_channels(self.results, events.RECORDS),
+            *events.refused_channels(self.broker, workers),
+        ]
         return EventAccess(channels=(*events.RECORDS, *workers), refused=tuple(refused), without=UNHEARD)
 
     @property
@@ -344,10 +349,10 @@ class Celery(Backend):
 
 
 def _searched_row(job: Job, payload: bytes) -> Searched:
-    return searched_row(lambda: _searched(job, payload), job)
+    return searched_row(lambda: _searchable_row(job, payload), job)
 
 
-def _searched(job: Job, payload: bytes) -> Searched:
+def _searchable_row(job: Job, payload: bytes) -> Searched:
     if len(job.id) > LONG_ID:
         # It stands in a message three times, before the arguments, and is searched by itself.
         payload = payload.replace(json.dumps(job.id)[1:-1].encode(), b"")

@@ -52,7 +52,7 @@ def worker_channels(database: int) -> tuple[str, ...]:
     return tuple(f"*/{database}.celeryev/{kind}" for kind in ("worker.heartbeat", "task.multi", "task.succeeded"))
 
 
-def refused(source: Source, channels: Sequence[str]) -> list[str]:
+def refused_channels(source: Source, channels: Sequence[str]) -> list[str]:
     """Those of `channels` to which the Redis user may not subscribe. Raises BackendUnavailable.
 
     Cost: 1 connection, and 1 round trip per channel.
@@ -69,11 +69,11 @@ def refused(source: Source, channels: Sequence[str]) -> list[str]:
                     found.append(channel)
         return found
 
-    answer: list[str] = source.transact(ask)
+    answer: list[str] = source.run_transaction(ask)
     return answer
 
 
-def versions(source: Source, seconds: float) -> set[str]:
+def worker_versions(source: Source, seconds: float) -> set[str]:
     """What live workers on the broker say to be the version of their Celery; waits for a heartbeat of one, no longer
     than `seconds`. Raises BackendUnavailable, and Forbidden where the user may not listen.
     """
@@ -86,17 +86,17 @@ def versions(source: Source, seconds: float) -> set[str]:
             feed.psubscribe(worker_channels(source.database)[0])
             while not found and (left_s := deadline - monotonic_s()) > 0:
                 message = feed.get_message(timeout=left_s)
-                event = _body(message["data"]) if message and isinstance(message["data"], bytes) else None
+                event = _decode_body(message["data"]) if message and isinstance(message["data"], bytes) else None
                 if isinstance(event, dict) and isinstance(event.get("sw_ver"), str):
                     found.add(event["sw_ver"])
         return found
 
-    answer: set[str] = source.transact(hear)
+    answer: set[str] = source.run_transaction(hear)
     return answer
 
 
 class EventListener:
-    """What was published since it was last asked. `drain` is called by one thread."""
+    """What was published since it was last asked. `drain_records` is called by one thread."""
 
     def __init__(self, source: Source, channels: Sequence[str]) -> None:
         self._source = source
@@ -118,27 +118,27 @@ class EventListener:
         self._thread.start()
 
     @property
-    def connected(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether the feed is being heard now."""
         return self._connected
 
-    def drain(self) -> tuple[list[tuple[bytes, RawRecord]], bool]:
+    def drain_records(self) -> tuple[list[tuple[bytes, RawRecord]], bool]:
         """((channel, record) of what ended since the last call, whether nothing was missed meanwhile)."""
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
-        self._drained_bytes += sum(_length(record) for _, record in ended)
+        self._drained_bytes += sum(_record_length(record) for _, record in ended)
         lost = self._lost  # each thread writes its own counters only
         whole = self._connected and not self._gap and lost == self._lost_before
         self._lost_before, self._gap = lost, not self._connected
         return ended, whole
 
-    def runtimes(self) -> dict[str, float]:
+    def drain_runtimes(self) -> dict[str, float]:
         """Task id -> seconds, of tasks that workers told to have succeeded since the last call; a sample.
 
         What they tell to have started stands in `started` then.
         """
         found: dict[str, float] = {}
         for data in [self._events.popleft() for _ in range(len(self._events))]:
-            told = _body(data)
+            told = _decode_body(data)
             for event in told if isinstance(told, list) else [told]:
                 name = event.get("uuid") if isinstance(event, dict) else None
                 if not isinstance(event, dict) or not isinstance(name, str):
@@ -162,7 +162,7 @@ class EventListener:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self._source.transact(self._listen)
+                self._source.run_transaction(self._listen)
             except Exception as exc:
                 # Whatever ends it, the feed must come back by itself: nobody else starts it again.
                 log.debug("celery feed of %s ended: %s", self._source.name, exc)
@@ -181,13 +181,13 @@ class EventListener:
                 kind, *message = connection.read_response()
                 if kind == b"pmessage":
                     _, channel, data = message
-                    self._take(channel, data)
+                    self._take_message(channel, data)
 
-    def _take(self, channel: bytes, data: Any) -> None:
+    def _take_message(self, channel: bytes, data: Any) -> None:
         if not isinstance(data, bytes):
             return
         if channel.endswith(HEARTBEAT):
-            self._heartbeat(channel, data)
+            self._take_heartbeat(channel, data)
             return
         if EVENTS in channel:
             self.heard += 1
@@ -200,19 +200,19 @@ class EventListener:
         if len(self._ended) >= MAX_WAITING or self._waiting_bytes - self._drained_bytes > MAX_WAITING_BYTES:
             self._lost += 1
         else:
-            self._waiting_bytes += _length(record)
+            self._waiting_bytes += _record_length(record)
             self._ended.append((channel, record))
         self.received += 1
 
-    def _heartbeat(self, channel: bytes, data: bytes) -> None:
-        event = _body(data)
+    def _take_heartbeat(self, channel: bytes, data: bytes) -> None:
+        event = _decode_body(data)
         name = event.get("hostname") if isinstance(event, dict) else None
         if isinstance(name, str) and (name in self.heartbeats or len(self.heartbeats) < MAX_WORKERS):
             prefix = text(channel.rpartition(b"/")[0].rpartition(b"/")[0])
-            self.heartbeats[name] = {**_beat(event), "prefix": prefix, "at": self._source.now_s()}
+            self.heartbeats[name] = {**_heartbeat_fields(event), "prefix": prefix, "at": self._source.now_s()}
 
 
-def _beat(event: Mapping[str, Any]) -> dict[str, Any]:
+def _heartbeat_fields(event: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a heartbeat; a figure that is none is left out, whoever sent it."""
     version, load = event.get("sw_ver"), event.get("loadavg")
     figures = [finite(part) for part in load[:3]] if isinstance(load, list) else []
@@ -223,11 +223,11 @@ def _beat(event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _length(record: RawRecord) -> int:
+def _record_length(record: RawRecord) -> int:
     return len(record.head) + len(record.tail)
 
 
-def _body(data: bytes) -> Any:
+def _decode_body(data: bytes) -> Any:
     """What a message of the event exchange tells; None for one that is not JSON."""
     envelope = loads_dict(data)
     body = envelope.get("body")

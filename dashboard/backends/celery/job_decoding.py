@@ -19,8 +19,8 @@ from ..payloads.pickle_reader import read as read_pickle
 from ..payloads.search_text import of_json, of_value
 from ..unreadable_data import decode_or
 from .keys import NATIVE
-from .results.decoding import DecodedRecord, RawRecord, whole
-from .results.decoding import decode as decoded_record
+from .results.decoding import DecodedRecord, RawRecord, as_raw_record
+from .results.decoding import decode_record as decoded_record
 from .routes import MessageRoute
 
 # What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
@@ -34,12 +34,12 @@ FIRST_PROTOCOL = "\0protocol 1"
 OWN_STATUSES = frozenset({*STATES, "PENDING", "RECEIVED", "RETRY", "REJECTED", "IGNORED"})
 
 
-def words(value: Any, limit: int) -> str | None:
+def text_or_none(value: Any, limit: int) -> str | None:
     """A text for people; None for what is no text or empty."""
     return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
-def when(value: Any) -> datetime | None:
+def parse_time(value: Any) -> datetime | None:
     """The instant of an ISO time; one without an offset is UTC. None for anything else."""
     if not isinstance(value, str) or len(value) > 60:
         return None
@@ -50,7 +50,7 @@ def when(value: Any) -> datetime | None:
         return None
 
 
-def decode(raw: bytes) -> dict[str, Any] | None:
+def decode_envelope(raw: bytes) -> dict[str, Any] | None:
     """The envelope of a message; None for what is none.
 
     Of protocol 1, where all stands in the body, `headers` are those that protocol 2 would have; see `is_first`.
@@ -71,7 +71,7 @@ def with_headers(message: dict[str, Any]) -> dict[str, Any]:
     if content is None:
         return message
     found = {name: content.get(name) for name in FIRST}
-    found |= {"argsrepr": _repr(content.get("args")), "kwargsrepr": _repr(content.get("kwargs"))}
+    found |= {"argsrepr": _arguments_text(content.get("args")), "kwargsrepr": _arguments_text(content.get("kwargs"))}
     found["group"] = content.get("taskset")
     return {**message, "headers": {**(headers if isinstance(headers, dict) else {}), **found, FIRST_PROTOCOL: True}}
 
@@ -81,17 +81,17 @@ def first_body(message: Mapping[str, Any]) -> dict[str, Any] | None:
     raw = message.get("body")
     if not isinstance(raw, str):
         return None
-    data = _data(message, raw)
+    data = _body_bytes(message, raw)
     try:
         content: Any = loads(data)
     except ValueError:
-        content = _unpickled(data)
+        content = _read_pickle(data)
     if not isinstance(content, dict):
         return None
     return content if isinstance(content.get("task"), str) and isinstance(content.get("id"), str) else None
 
 
-def _unpickled(data: bytes) -> Any:
+def _read_pickle(data: bytes) -> Any:
     if not may_be_pickle(data) or len(data) > DECODE_LIMIT_BYTES:
         return None
     try:
@@ -105,12 +105,12 @@ def is_first(headers: Mapping[str, Any]) -> bool:
     return headers.get(FIRST_PROTOCOL) is True
 
 
-def _repr(value: Any) -> str:
+def _arguments_text(value: Any) -> str:
     """Arguments as Celery would write them into a header, as far as a row needs them."""
     return repr(tuple(value) if isinstance(value, list) else value)[:1024]
 
 
-def taken(raw: bytes) -> tuple[dict[str, Any] | None, MessageRoute | None]:
+def decode_unacked(raw: bytes) -> tuple[dict[str, Any] | None, MessageRoute | None]:
     """(the envelope, the way it came) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
     try:
         entry = loads(raw)
@@ -158,7 +158,7 @@ def wrapped_forms(written: bytes) -> list[bytes]:
     return [*found, *(form.replace(b"/", b"\\/") for form in found if b"/" in form)]
 
 
-def digest(raw: bytes) -> str:
+def digest_of(raw: bytes) -> str:
     """A name for bytes that have none."""
     return f"{NAMELESS}{stamp_of(raw)}"
 
@@ -171,14 +171,14 @@ class BoundedMessage(NamedTuple):
     mark: str
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether all of it is here."""
         return len(self.raw) == self.size
 
 
 def cut_of(raw: bytes) -> BoundedMessage:
     """A message that was read whole, cut where it is too long to be decoded."""
-    return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest(raw))
+    return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest_of(raw))
 
 
 def too_large(what: str, size: int) -> str:
@@ -186,7 +186,7 @@ def too_large(what: str, size: int) -> str:
     return f"too large to be read: its {what} has {size} bytes, {DECODE_LIMIT_BYTES} are read"
 
 
-def row(
+def message_row(
     ref: QueueRef,
     queue: str,
     state: State,
@@ -197,7 +197,7 @@ def row(
 ) -> Job:
     """A message as a row of a list; `native` = Celery's word for where it is, unless the usual one of `state`."""
     return decode_or(
-        lambda: _row(ref, queue, state, cut, message, native),
+        lambda: _message_row(ref, queue, state, cut, message, native),
         lambda why: Job(
             id=cut.mark,
             source=ref.source,
@@ -211,7 +211,7 @@ def row(
     )
 
 
-def _row(
+def _message_row(
     ref: QueueRef, queue: str, state: State, cut: BoundedMessage, message: Mapping[str, Any] | None, native: str | None
 ) -> Job:
     headers = headers_of(message)
@@ -228,30 +228,30 @@ def _row(
             state=state,
             native_state=native or NATIVE[state],
             summary=printable(cut.raw[:BEGINNING], 200),
-            problem=f"{cut.size} bytes that are no Celery message" if cut.whole else too_large("message", cut.size),
+            problem=f"{cut.size} bytes that are no Celery message" if cut.is_whole else too_large("message", cut.size),
         )
     retries = headers.get("retries")
     properties = message.get("properties")
     priority = properties.get("priority") if isinstance(properties, dict) else None
     return Job(
         **common,
-        name=words(headers.get("task"), 300),
+        name=text_or_none(headers.get("task"), 300),
         state=state,
         native_state=native or NATIVE[state],
-        scheduled_for=when(headers.get("eta")),
-        attempts=_count(retries),
-        priority=_count(priority),
-        summary=_summary(headers),
+        scheduled_for=parse_time(headers.get("eta")),
+        attempts=_parse_count(retries),
+        priority=_parse_count(priority),
+        summary=_arguments_summary(headers),
     )
 
 
-def _count(value: Any) -> int | None:
+def _parse_count(value: Any) -> int | None:
     """A whole number that is not below zero; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _summary(headers: Mapping[str, Any]) -> str | None:
-    args, kwargs = words(headers.get("argsrepr"), 200), words(headers.get("kwargsrepr"), 200)
+def _arguments_summary(headers: Mapping[str, Any]) -> str | None:
+    args, kwargs = text_or_none(headers.get("argsrepr"), 200), text_or_none(headers.get("kwargsrepr"), 200)
     return " ".join(part for part in (args, kwargs) if part not in (None, "()", "{}")) or None
 
 
@@ -259,23 +259,23 @@ def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:
     """What a job's page shows of a message beyond its row."""
     headers = headers_of(message)
     return {
-        "payload": body(message),
+        "payload": body_payload(message),
         "options": decoded_payload(
             {name: value for name, value in headers.items() if name not in ("argsrepr", "kwargsrepr", FIRST_PROTOCOL)}
         ),
-        "parent": _parent(headers),
-        "facts": tuple(facts(headers)),
+        "parent": _parent_link(headers),
+        "facts": tuple(list_facts(headers)),
         "timeline": (TimelineEvent(at=job.scheduled_for, event="due", detail=None),) if job.scheduled_for else (),
     }
 
 
-def body(message: Mapping[str, Any]) -> Payload:
+def body_payload(message: Mapping[str, Any]) -> Payload:
     """The arguments of a message. A pickled body stays as it is: what it was called with is told by its headers."""
     headers = headers_of(message)
     raw = message.get("body")
     if not isinstance(raw, str):
         return Payload(kind="missing", text="")
-    shown = _summary(headers) or ""
+    shown = _arguments_summary(headers) or ""
     if is_first(headers) and message.get("content-type") != "application/json":
         content = first_body(message) or {}
         call: dict[str, Any] = {"args": content.get("args"), "kwargs": content.get("kwargs")}
@@ -285,9 +285,9 @@ def body(message: Mapping[str, Any]) -> Payload:
             kind="opaque",
             text=shown,
             size_bytes=len(raw),
-            note=f"{words(message.get('content-type'), 60)}: not decoded",
+            note=f"{text_or_none(message.get('content-type'), 60)}: not decoded",
         )
-    data = _data(message, raw)
+    data = _body_bytes(message, raw)
     found_call = call_of(message)
     if found_call is not None:
         return decoded_payload(found_call, len(data))
@@ -299,7 +299,7 @@ def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
     """`args` and `kwargs` of a message, each number as a Number; None where its body is no call in JSON."""
     raw = message.get("body")
     try:
-        call = loads(_data(message, raw), exact=True) if isinstance(raw, str) else None
+        call = loads(_body_bytes(message, raw), exact=True) if isinstance(raw, str) else None
     except ValueError:
         return None
     if isinstance(call, dict):
@@ -307,7 +307,7 @@ def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"args": call[0], "kwargs": call[1]} if isinstance(call, list) and len(call) >= 2 else None
 
 
-def _data(message: Mapping[str, Any], raw: str) -> bytes:
+def _body_bytes(message: Mapping[str, Any], raw: str) -> bytes:
     """The body of a message as it was before it was wrapped: secrets in base64 would be seen by whoever decodes it."""
     plain = raw.encode("utf-8", "replace")
     if not _is_base64(message):
@@ -318,7 +318,7 @@ def _data(message: Mapping[str, Any], raw: str) -> bytes:
         return plain
 
 
-def unwrapped(raw: bytes) -> bytes:
+def with_decoded_body(raw: bytes) -> bytes:
     """A message with its body decoded, for a search: in base64 nothing is found and no secret is masked."""
     try:
         message: Any = loads(raw)
@@ -328,7 +328,7 @@ def unwrapped(raw: bytes) -> bytes:
     body_text = (message or {}).get("body")
     if message is None or not isinstance(body_text, str) or not _is_base64(message):
         return raw
-    data = _data(message, body_text)
+    data = _body_bytes(message, body_text)
     try:
         found: Any = loads(data)
     except ValueError:
@@ -341,15 +341,15 @@ def _is_base64(message: Mapping[str, Any]) -> bool:
     return isinstance(properties, dict) and properties.get("body_encoding") == "base64"
 
 
-def _parent(headers: Mapping[str, Any]) -> JobLink | None:
+def _parent_link(headers: Mapping[str, Any]) -> JobLink | None:
     parent = headers.get("parent_id")
     return JobLink(id=parent, queue="") if isinstance(parent, str) and parent != headers.get("id") else None
 
 
-def facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def list_facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """What only Celery tells."""
     for label, name in (("Sent by", "origin"), ("Expires", "expires"), ("Group", "group"), ("Root", "root_id")):
-        if (found := words(headers.get(name), 200)) and found != headers.get("id"):
+        if (found := text_or_none(headers.get(name), 200)) and found != headers.get("id"):
             yield label, found
     if is_first(headers):
         yield "Protocol", "1"
@@ -389,23 +389,23 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
     record, status = decoded.fields, decoded.status
     problem = None
     if status is None:
-        problem = UNREADABLE if raw.whole else too_large("record", raw.size)
+        problem = UNREADABLE if raw.is_whole else too_large("record", raw.size)
     elif not decoded.whole:
-        problem = too_large("record", raw.size) if not raw.whole else "parts of its record cannot be read"
-    retries = _count(record.get("retries"))
+        problem = too_large("record", raw.size) if not raw.is_whole else "parts of its record cannot be read"
+    retries = _parse_count(record.get("retries"))
     summary = None if "name" in record or not decoded.whole else NO_NAME
     return Job(
         id=task_id,
         source=ref.source,
         backend=ref.backend,
         state=state,
-        queue=words(record.get("queue"), 200) or ref.name,
+        queue=text_or_none(record.get("queue"), 200) or ref.name,
         stamp=record_stamp(record),
-        name=words(record.get("name"), 300),
-        native_state=words(status, 40) or (NATIVE[state] if state else None),
-        finished_at=when(record.get("date_done")),
+        name=text_or_none(record.get("name"), 300),
+        native_state=text_or_none(status, 40) or (NATIVE[state] if state else None),
+        finished_at=parse_time(record.get("date_done")),
         attempts=None if retries is None else retries + 1,
-        worker=words(record.get("worker"), 200),
+        worker=text_or_none(record.get("worker"), 200),
         error=record_error(record),
         summary=printable(raw.head, 200) if status is None else summary,
         problem=problem,
@@ -414,7 +414,7 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
 
 def record_stamp(record: Mapping[str, Any]) -> str | None:
     """What tells one end of a task from the next: when it was written, as the index scores it."""
-    done = when(record.get("date_done"))
+    done = parse_time(record.get("date_done"))
     return repr(done.timestamp()) if done else None
 
 
@@ -428,36 +428,36 @@ def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobE
     if raised and isinstance(message, list):
         message = ", ".join(str(part)[:2000] for part in message[:10])
     return JobError(
-        class_name=words(raised.get("exc_type"), 200),
+        class_name=text_or_none(raised.get("exc_type"), 200),
         message=_as_words(message, 10_000),
-        stack=words(record.get("traceback"), 50_000) if with_stack else None,
+        stack=text_or_none(record.get("traceback"), 50_000) if with_stack else None,
     )
 
 
 def _as_words(value: Any, limit: int) -> str | None:
     """A value as text for people, secrets masked; None for None and for what is empty."""
     if value is None or isinstance(value, str):
-        return words(value, limit)
-    return words(json.dumps(bounded(value)[0], ensure_ascii=False), limit) if value not in ({}, []) else None
+        return text_or_none(value, limit)
+    return text_or_none(json.dumps(bounded(value)[0], ensure_ascii=False), limit) if value not in ({}, []) else None
 
 
 def stack_of(raw: bytes) -> str | None:
     """The traceback of a result record as it stands in Redis; None when there is none."""
-    return words(decoded_record(whole(raw)).fields.get("traceback"), 50_000)
+    return text_or_none(decoded_record(as_raw_record(raw)).fields.get("traceback"), 50_000)
 
 
 def record_text(raw: bytes) -> str:
     """What a search looks through of a message, or of a result record in whatever form it is."""
     if not raw or raw[:1] == b"{":
-        return of_json(unwrapped(raw))
-    fields = decoded_record(whole(raw)).fields
+        return of_json(with_decoded_body(raw))
+    fields = decoded_record(as_raw_record(raw)).fields
     return of_value(bounded(dict(fields))[0]) if fields else of_json(raw)
 
 
 def arguments_of(raw: RawRecord) -> dict[str, Any]:
     """`args` and `kwargs` of a result record, of JSON each number as a Number; {} where it has none."""
     record: Any = None
-    if raw.whole and raw.head[:1] == b"{":
+    if raw.is_whole and raw.head[:1] == b"{":
         try:
             record = loads(raw.head, exact=True)
         except ValueError:

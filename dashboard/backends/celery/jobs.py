@@ -24,19 +24,19 @@ from .job_decoding import (
     STATES,
     BoundedMessage,
     cut_of,
-    decode,
-    digest,
+    decode_envelope,
+    decode_unacked,
+    digest_of,
     headers_of,
     in_full,
     job_id,
+    message_row,
     record_in_full,
     record_row,
-    row,
     state_of,
-    taken,
     wrapped_forms,
 )
-from .results.decoding import TAIL_BYTES, RawRecord, outline
+from .results.decoding import TAIL_BYTES, RawRecord, outline_record
 from .results.index import beats_of, filled_key, index_key, started_key, workers_key
 from .results.metadata import of_value as results_of_value
 from .results.record import ResultsLocation, home_of
@@ -82,10 +82,10 @@ class UnackedMessage(NamedTuple):
     state: State
     maybe: bool = False  # it may be running: nothing tells
 
-    def job(self, ref: QueueRef, queue: str) -> Job:
+    def to_row(self, ref: QueueRef, queue: str) -> Job:
         """It as a row of a list."""
         native = keys.MAYBE_RUNNING if self.maybe else native_of(_TOGETHER, self.state)
-        return row(ref, self.queue or queue, self.state, self.cut, self.message, native=native)
+        return message_row(ref, self.queue or queue, self.state, self.cut, self.message, native=native)
 
 
 _TOGETHER = keys.QueueLocation("", None)
@@ -111,20 +111,20 @@ class JobReader:
         self._name = name
         self._names = names
 
-    def read(self, ref: QueueRef, query: JobQuery, *, marked: bool = True) -> tuple[JobPage, list[bytes]]:
+    def list_jobs(self, ref: QueueRef, query: JobQuery, *, marked: bool = True) -> tuple[JobPage, list[bytes]]:
         """A page, and the payloads of its rows.
 
-        Cost: 2 round trips, and as `_messages` where messages are long; 4 without scripts. For waiting jobs 1 more, and
-        another one where our own keys are on another server; none of both where it is not to be `marked` which are
-        revoked.
+        Cost: 2 round trips, and as `_read_messages` where messages are long; 4 without scripts. For waiting jobs 1
+        more, and another one where our own keys are on another server; none of both where it is not to be `marked`
+        which are revoked.
         """
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         self._check_state(place, query)
         if query.state is State.WAITING and place.queue is not None:
-            return self._waiting(ref, place, query, marked=marked)
+            return self._list_waiting(ref, place, query, marked=marked)
         if query.state in keys.TAKEN:
-            return self._taken(ref, place, query)
-        return self._ended(ref, place, query)
+            return self._list_unacked(ref, place, query)
+        return self._list_ended(ref, place, query)
 
     def _check_state(self, place: keys.QueueLocation, query: JobQuery) -> None:
         if query.state not in keys.NATIVE:
@@ -137,28 +137,28 @@ class JobReader:
         if query.native is not None and query.native != native_of(place, query.state):
             raise Unsupported(f"Celery has no list {query.native!r} of {query.state.value} jobs.")
 
-    def picks(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
+    def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         """The jobs of a page by id and stamp. Cost: 2 round trips, 1 for what ended."""
         if query.state not in keys.ENDED or self._own is None:
-            jobs = self.read(ref, query, marked=False)[0].jobs
+            jobs = self.list_jobs(ref, query, marked=False)[0].jobs
             return [JobRef(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         self._check_state(place, query)
         key, last = index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
-        reply = self._own.batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
-        _check(self._own, f"The index of {query.state.value} jobs", [reply])
+        reply = self._own.run_batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
+        _check_replies(self._own, f"The index of {query.state.value} jobs", [reply])
         pairs = zip(reply[::2], reply[1::2], strict=True)
         return [JobRef(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
 
-    def _waiting(
+    def _list_waiting(
         self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery, *, marked: bool
     ) -> tuple[JobPage, list[bytes]]:
-        lists = place.lists()
+        lists = place.list_keys()
         together = marked and self._own is self._broker
         commands: list[Command] = [("LLEN", key) for key in lists]
-        replies = self._broker.batch([*commands, *([self._facts_command(place)] if together else ())])
-        sizes, problems = _readable(self._broker, ref, lists, replies[: len(lists)])
-        if not any(sizes) and not problems and not self._exists(place):
+        replies = self._broker.run_batch([*commands, *([self._facts_command(place)] if together else ())])
+        sizes, problems = _readable_sizes(self._broker, ref, lists, replies[: len(lists)])
+        if not any(sizes) and not problems and not self._queue_exists(place):
             raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
         parts = []
         offset, rows = query.offset, query.per_page
@@ -170,41 +170,44 @@ class JobReader:
                 offset = 0
             else:
                 offset = max(0, offset - size)
-        found, unread = self._messages(parts)
-        jobs = [row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None) for cut in found]
+        found, unread = self._read_messages(parts)
+        jobs = [
+            message_row(ref, ref.name, State.WAITING, cut, decode_envelope(cut.raw) if cut.is_whole else None)
+            for cut in found
+        ]
         if marked:
-            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._facts(place))
+            jobs = self._with_revoked(ref, jobs, replies[-1] if together else self._own_facts(place))
         first = query.offset + len(found)
         rest = unread_rows(ref, State.WAITING, keys.NATIVE[State.WAITING], first, first + unread)
         total = sum(sizes)
-        page = _page(query, _unique((*jobs, *rest)), None if problems and not total else total)
+        page = _build_page(query, _mark_repeats((*jobs, *rest)), None if problems and not total else total)
         page = msgspec.structs.replace(page, truncated=bool(rest), at_least=bool(problems), problems=problems)
         return page, [*(cut.raw for cut in found), *(b"" for _ in rest)]
 
     def _facts_command(self, place: keys.QueueLocation) -> Command:
         return ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape"))
 
-    def _facts(self, place: keys.QueueLocation) -> Reply:
+    def _own_facts(self, place: keys.QueueLocation) -> Reply:
         """What our own keys tell of the results. Cost: 1 round trip."""
-        return None if self._own is None else self._own.batch([self._facts_command(place)])[0]
+        return None if self._own is None else self._own.run_batch([self._facts_command(place)])[0]
 
     def _with_revoked(self, ref: QueueRef, jobs: Sequence[Job], facts: Reply) -> list[Job]:
         """Waiting jobs, those marked that workers will throw away; where no result can be read, none.
 
         Cost: 1 round trip, none for no jobs.
         """
-        home = ResultsLocation(keys.place(ref).prefix, results_of_value(facts).prefixes[::-1])
-        names = [(n, name) for n, job in enumerate(jobs) for name in home.keys(job.id)]
+        home = ResultsLocation(keys.location_of(ref).prefix, results_of_value(facts).prefixes[::-1])
+        names = [(n, name) for n, job in enumerate(jobs) for name in home.record_keys(job.id)]
         try:
-            records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for _, name in names])
+            records = self._results.run_batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for _, name in names])
         except BackendUnavailable:
             if self._results is self._broker:
                 raise
             return list(jobs)
-        revoked = {n for (n, _), raw in zip(names, records, strict=True) if _status(raw) == "REVOKED"}
-        return [_revoked(job) if n in revoked else job for n, job in enumerate(jobs)]
+        revoked = {n for (n, _), raw in zip(names, records, strict=True) if _status_of(raw) == "REVOKED"}
+        return [_as_revoked(job) if n in revoked else job for n, job in enumerate(jobs)]
 
-    def _messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[BoundedMessage], int]:
+    def _read_messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[BoundedMessage], int]:
         """(the messages of stretches of lists, in order, as far as PAGE_READ_BYTES go; how many are left).
 
         Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`, for each list.
@@ -214,7 +217,7 @@ class JobReader:
         left, read = list(range(len(parts))), 0
         while left:
             calls = [(parts[n][0], starts[n], parts[n][2] - starts[n], CALL_BYTES // len(left)) for n in left]
-            answered = self._scripts.run(keys.script("page"), calls)
+            answered = self._scripts.run(keys.load_script("page"), calls)
             if answered is None:
                 return self._messages_plainly(parts)
             further = []
@@ -248,15 +251,15 @@ class JobReader:
                 return found, stop - first - len(members) + sum(end - start for _, start, end in parts[n + 1 :])
         return found, 0
 
-    def _exists(self, place: keys.QueueLocation) -> bool:
+    def _queue_exists(self, place: keys.QueueLocation) -> bool:
         bound = keys.BINDING.encode()
         name = (place.queue or "").encode("utf-8", "surrogateescape")
         key = place.prefix.encode("utf-8", "surrogateescape") + bound + name
-        return bool(self._broker.batch([("EXISTS", key)])[0] == 1)
+        return bool(self._broker.run_batch([("EXISTS", key)])[0] == 1)
 
-    def _taken(self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-        cuts, size, known = self._unacked(place)
-        _check(self._broker, "The messages that workers took", [size])
+    def _list_unacked(self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+        cuts, size, known = self._read_unacked(place)
+        _check_replies(self._broker, "The messages that workers took", [size])
         total = size if isinstance(size, int) else 0
         found = self._held_messages(place.prefix, cuts, known)
         rows = [held for held in found if held.state is query.state]
@@ -264,26 +267,26 @@ class JobReader:
         whole = len(cuts) >= total
         # What is acknowledged before it runs stands in no list.
         counted = whole and query.state is not State.ACTIVE and not any(held.maybe for held in rows)
-        jobs = tuple(held.job(ref, ref.name) for held in shown)
-        page = _page(query, _unique(jobs), len(rows) if counted else None)
+        jobs = tuple(held.to_row(ref, ref.name) for held in shown)
+        page = _build_page(query, _mark_repeats(jobs), len(rows) if counted else None)
         page = msgspec.structs.replace(page, scanned=len(cuts), truncated=not whole)
         return page, [held.cut.raw for held in shown]
 
     def _held_messages(self, prefix: str, cuts: Sequence[BoundedMessage], known: TaskFacts) -> list[UnackedMessage]:
         """Messages that workers took, each in the state that is known of it. Cost: 1 round trip, and that of Routes."""
         found = []
-        entries = [taken(cut.raw) if cut.whole else (None, None) for cut in cuts]
+        entries = [decode_unacked(cut.raw) if cut.is_whole else (None, None) for cut in cuts]
         routes = QueueRoutes(self._broker, prefix)
         routes.look_up(route for _, route in entries)
         for cut, (message, route) in zip(cuts, entries, strict=True):
-            queue = routes.queue(route) or (route.routing_key if route else None)
+            queue = routes.queue_of(route) or (route.routing_key if route else None)
             state = state_of(headers_of(message))
             found.append(UnackedMessage(cut, message, queue, job_id(cut.mark, headers_of(message)), state))
-        names = [known.home.keys(held.task)[0] for held in found]
-        records = self._results.batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for name in names])
+        names = [known.home.record_keys(held.task)[0] for held in found]
+        records = self._results.run_batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for name in names])
         for n, raw in enumerate(records):
             held = found[n]
-            status = _status(raw)
+            status = _status_of(raw)
             if status == "REVOKED":
                 found[n] = held._replace(state=State.CANCELED)
             elif status == "STARTED" or held.task in known.started:
@@ -292,7 +295,7 @@ class JobReader:
                 found[n] = held._replace(maybe=not known.whole)
         return found
 
-    def _unacked(self, place: keys.QueueLocation) -> tuple[list[BoundedMessage], Reply, TaskFacts]:
+    def _read_unacked(self, place: keys.QueueLocation) -> tuple[list[BoundedMessage], Reply, TaskFacts]:
         """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are, or why
         they cannot be read; what our own keys tell of them).
 
@@ -307,24 +310,24 @@ class JobReader:
         ]
         mailboxes: Command = ("SCARD", f"{place.prefix}{keys.MAILBOX}")
         together = self._own is self._broker
-        answered = self._scripts.run(keys.script("unacked"), [call], also=[mailboxes, *(own if together else ())])
+        answered = self._scripts.run(keys.load_script("unacked"), [call], also=[mailboxes, *(own if together else ())])
         boxes: Reply = answered[1][0] if answered is not None else None
         if answered is not None and together:
             told = answered[1][1:]
         else:
-            told = self._own.batch(own) if self._own is not None else [None] * len(own)
+            told = self._own.run_batch(own) if self._own is not None else [None] * len(own)
         started = frozenset(text(each) for each in told[1]) if isinstance(told[1], list | set) else frozenset()
         home = ResultsLocation(place.prefix, results_of_value(told[0]).prefixes[::-1])
         if answered is not None:
             reply: Any = answered[0][0]
             total, values = (reply[0], reply[1]) if isinstance(reply, list) else (reply, [])
         else:
-            tags, total, boxes = self._broker.batch(
+            tags, total, boxes = self._broker.run_batch(
                 [("ZREVRANGE", index, 0, LOOK_INTO - 1), ("HLEN", entries), mailboxes]
             )
             names = tags if isinstance(tags, list) else []
             total = tags if isinstance(tags, ResponseError) else total
-            lengths = self._broker.batch([("HSTRLEN", entries, tag) for tag in names])
+            lengths = self._broker.run_batch([("HSTRLEN", entries, tag) for tag in names])
             raws = short_fields(self._broker, [(entries, tag) for tag in names], DECODE_LIMIT_BYTES, UNACKED_BYTES)
             values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
         beats = [beat for beat in beats_of(told[2]).values() if beat.get("prefix", "") == place.prefix]
@@ -334,15 +337,15 @@ class JobReader:
             if isinstance(raw, bytes):
                 found.append(cut_of(raw))
             elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
-                found.append(BoundedMessage(b"", length, f"{digest(tag)}-{length}"))
+                found.append(BoundedMessage(b"", length, f"{digest_of(tag)}-{length}"))
         return found, total, known
 
-    def _ended(self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery) -> tuple[JobPage, list[bytes]]:
+    def _list_ended(self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
-            return _page(query, (), None), []
+            return _build_page(query, (), None), []
         key = index_key(self._name, query.state, place.prefix)
         last = query.offset + query.per_page - 1
-        total, reply, facts, filled = self._own.batch(
+        total, reply, facts, filled = self._own.run_batch(
             [
                 ("ZCARD", key),
                 ("ZREVRANGE", key, query.offset, last, "WITHSCORES"),
@@ -351,29 +354,29 @@ class JobReader:
             ]
         )
         known = results_of_value(facts)
-        _check(self._own, f"The index of {query.state.value} jobs", (total, reply))
+        _check_replies(self._own, f"The index of {query.state.value} jobs", (total, reply))
         ids, scores = reply[::2], reply[1::2]
-        records = self._records([keys.record_key(member) for member in ids])
+        records = self._read_records([keys.record_key(member) for member in ids])
         rows = [
             record_row(ref, text(keys.member_id(member)), query.state, raw)
             for member, raw in zip(ids, records, strict=True)
         ]
-        # A record that does not tell when it was written goes by the place in the index, as with `picks`.
+        # A record that does not tell when it was written goes by the place in the index, as with `list_job_refs`.
         jobs = tuple(
             job if job.stamp is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
             for job, score in zip(rows, scores, strict=True)
         )
-        page = _page(query, jobs, total)
+        page = _build_page(query, jobs, total)
         more = not filled or query.state in known.capped or known.unlisted
         return msgspec.structs.replace(page, at_least=more), [raw.head if raw else b"" for raw in records]
 
-    def _records(self, records: Sequence[bytes]) -> list[RawRecord | None]:
+    def _read_records(self, records: Sequence[bytes]) -> list[RawRecord | None]:
         """Each record, or its beginning and its end where it is too long; None where there is none.
 
         Cost: 1 round trip; one more where some are longer than their share of PAGE_BYTES, until all have that much.
         """
         share = min(DECODE_LIMIT_BYTES, PAGE_BYTES // max(1, len(records)))
-        replies = self._results.batch(
+        replies = self._results.run_batch(
             [command for key in records for command in (("GETRANGE", key, 0, share - 1), ("STRLEN", key))]
         )
         found = [
@@ -387,7 +390,7 @@ class JobReader:
                 asked.append(n)
                 room -= size
         ends = [n for n, (raw, size) in enumerate(found) if len(raw) < size and n not in asked]
-        wholes = self._results.batch(
+        wholes = self._results.run_batch(
             [
                 *(("GETRANGE", records[n], 0, DECODE_LIMIT_BYTES - 1) for n in asked),
                 *(("GETRANGE", records[n], -TAIL_BYTES, -1) for n in ends),
@@ -399,68 +402,73 @@ class JobReader:
         tails = {n: raw for n, raw in zip(ends, wholes[len(asked) :], strict=True) if isinstance(raw, bytes)}
         return [RawRecord(raw, tails.get(n, b""), size) if raw else None for n, (raw, size) in enumerate(found)]
 
-    def job(self, ref: QueueRef, wanted: str) -> Job:
+    def read_job(self, ref: QueueRef, wanted: str) -> Job:
         """One job, wherever it stands: a message before a record. Raises NotFound.
 
         Cost: at most 4 round trips; one more per further SIFT_BYTES of messages that are looked at.
         """
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         look = _WaitingJobSearch(self._broker, self._scripts, place, wanted)
-        job = self._listed(ref, look) or self._held(ref, place, wanted)
+        job = self._find_in_lists(ref, look) or self._find_unacked_job(ref, place, wanted)
         started = monotonic_s()
-        while job is None and look.more and monotonic_s() - started < LOOK_SECONDS:
-            job = self._listed(ref, look)
+        while job is None and look.has_more and monotonic_s() - started < LOOK_SECONDS:
+            job = self._find_in_lists(ref, look)
         if job is not None:
             return job
-        far = f" Only the {look.reached:,} messages that are served next were looked through." if look.more else ""
+        far = f" Only the {look.reached:,} messages that are served next were looked through." if look.has_more else ""
         raise NotFound(
             f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
             hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires."
             + far,
         )
 
-    def _listed(self, ref: QueueRef, look: _WaitingJobSearch) -> Job | None:
+    def _find_in_lists(self, ref: QueueRef, look: _WaitingJobSearch) -> Job | None:
         """The job, when it is among the next messages of its look."""
-        for cut, position in look.step():
-            message = decode(cut.raw) if cut.whole else None
+        for cut, position in look.search_next():
+            message = decode_envelope(cut.raw) if cut.is_whole else None
             if job_id(cut.mark, headers_of(message)) == look.wanted:
-                place = keys.place(ref)
+                place = keys.location_of(ref)
                 home = home_of(self._own, self._name, place.prefix)
-                records = self._results.batch(
-                    [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.keys(look.wanted)]
+                records = self._results.run_batch(
+                    [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.record_keys(look.wanted)]
                 )
-                job = _message(ref, ref.name, State.WAITING, cut, message, position)
-                if "REVOKED" in map(_status, records):
-                    return _revoked(msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED))))
+                job = _build_job(ref, ref.name, State.WAITING, cut, message, position)
+                if "REVOKED" in map(_status_of, records):
+                    return _as_revoked(msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED))))
                 return job
         return None
 
-    def sift(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
+    def scan_matches(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
         """(waiting jobs in whose messages `word` may stand, with those, where to go on, whether there is more); None
         without scripts, and where not all lists can be read. Cost: 2 round trips; 2 more where some are found.
         """
-        lists = keys.place(ref).lists()
-        sizes = self._broker.batch([("LLEN", key) for key in lists])
-        if _readable(self._broker, ref, lists, sizes)[1]:
+        lists = keys.location_of(ref).list_keys()
+        sizes = self._broker.run_batch([("LLEN", key) for key in lists])
+        if _readable_sizes(self._broker, ref, lists, sizes)[1]:
             return None
         before = 0
         for key, size in zip(lists, sizes, strict=True):
             if offset < before + size:
                 call = (key, offset - before, SIFT_ROWS, SIFT_BYTES, "folded", word.lower())
-                answered = self._scripts.run(keys.script("find"), [call])
+                answered = self._scripts.run(keys.load_script("find"), [call])
                 if answered is None:
                     return None
                 reply: Any = answered[0][0]
                 if not isinstance(reply, list):
                     break
-                cuts = [cut for cut, _ in _found(reply)]
+                cuts = [cut for cut, _ in _parse_found(reply)]
                 rows = [
-                    (row(ref, ref.name, State.WAITING, cut, decode(cut.raw) if cut.whole else None), cut.raw)
+                    (
+                        message_row(
+                            ref, ref.name, State.WAITING, cut, decode_envelope(cut.raw) if cut.is_whole else None
+                        ),
+                        cut.raw,
+                    )
                     for cut in cuts
                 ]
                 if rows:
-                    place = keys.place(ref)
-                    marked = self._with_revoked(ref, [job for job, _ in rows], self._facts(place))
+                    place = keys.location_of(ref)
+                    marked = self._with_revoked(ref, [job for job, _ in rows], self._own_facts(place))
                     rows = [(job, raw) for job, (_, raw) in zip(marked, rows, strict=True)]
                 # What workers took meanwhile must not make the look stand still.
                 reached = max(before + reply[1], offset + 1)
@@ -468,11 +476,13 @@ class JobReader:
             before += size
         return [], sum(sizes), False
 
-    def _held(self, ref: QueueRef, place: keys.QueueLocation, wanted: str) -> Job | None:
+    def _find_unacked_job(self, ref: QueueRef, place: keys.QueueLocation, wanted: str) -> Job | None:
         """The job among the messages that workers took, or by the record of its result."""
-        cuts, _, known = self._unacked(place)
+        cuts, _, known = self._read_unacked(place)
         named = [
-            cut for cut in cuts if job_id(cut.mark, headers_of(taken(cut.raw)[0] if cut.whole else None)) == wanted
+            cut
+            for cut in cuts
+            if job_id(cut.mark, headers_of(decode_unacked(cut.raw)[0] if cut.is_whole else None)) == wanted
         ]
         held_here = [
             held
@@ -481,23 +491,23 @@ class JobReader:
         ]
         for held in held_here[:1]:
             if held.state is State.CANCELED:
-                record = self._recorded(ref, wanted, known.home)
+                record = self._find_recorded_job(ref, wanted, known.home)
                 if record is not None:
                     return msgspec.structs.replace(record, facts=(*record.facts, ("Message", STILL_HELD)))
-            job = _message(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
+            job = _build_job(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
             if held.maybe:
                 facts = (("With a worker", MAY_RUN), *job.facts)
                 return msgspec.structs.replace(job, native_state=keys.MAYBE_RUNNING, facts=facts)
             return job
-        return self._recorded(ref, wanted, known.home)
+        return self._find_recorded_job(ref, wanted, known.home)
 
-    def _recorded(self, ref: QueueRef, wanted: str, home: ResultsLocation) -> Job | None:
+    def _find_recorded_job(self, ref: QueueRef, wanted: str, home: ResultsLocation) -> Job | None:
         """The job by its record of a result."""
-        place = keys.place(ref)
-        for record in self._records(home.keys(wanted)):
+        place = keys.location_of(ref)
+        for record in self._read_records(home.record_keys(wanted)):
             if record is None:
                 continue
-            decoded = outline(record)
+            decoded = outline_record(record)
             if place.queue is None or decoded.fields.get("queue") == place.queue:
                 return record_in_full(ref, wanted, STATES.get(decoded.status or ""), record)
         return None
@@ -508,7 +518,7 @@ class _WaitingJobSearch:
 
     def __init__(self, broker: Source, scripts: Scripts, place: keys.QueueLocation, wanted: str) -> None:
         self._broker, self._scripts = broker, scripts
-        self._lists = place.lists() if place.queue is not None else []
+        self._lists = place.list_keys() if place.queue is not None else []
         self._after = [0] * len(self._lists)
         self._sizes = [1] * len(self._lists)  # until they are known
         self.wanted = wanted
@@ -522,9 +532,9 @@ class _WaitingJobSearch:
         self._nameless = wanted.startswith(NAMELESS)  # a digest stands nowhere in the message
 
     @property
-    def more(self) -> bool:
+    def has_more(self) -> bool:
         """Whether there are messages that can be looked at and were not."""
-        return bool(self._open)
+        return bool(self._open_lists)
 
     @property
     def reached(self) -> int:
@@ -532,12 +542,12 @@ class _WaitingJobSearch:
         return max(self._after, default=0)
 
     @property
-    def _open(self) -> list[int]:
+    def _open_lists(self) -> list[int]:
         return [n for n, size in enumerate(self._sizes) if self._after[n] < min(size, LOOK_AT_MOST)]
 
-    def step(self) -> list[tuple[BoundedMessage, int]]:
+    def search_next(self) -> list[tuple[BoundedMessage, int]]:
         """The next messages that may be the job, each with how many are served before it. Cost: 1 round trip."""
-        todo = self._open
+        todo = self._open_lists
         if not todo:
             return []
         sought: tuple[Argument, ...] = ("text", *sorted(self._written))
@@ -546,18 +556,18 @@ class _WaitingJobSearch:
         calls: list[Sequence[Argument]] = [
             (self._lists[n], self._after[n], SIFT_ROWS, SIFT_BYTES // len(todo), *sought) for n in todo
         ]
-        answered = self._scripts.run(keys.script("find"), calls)
+        answered = self._scripts.run(keys.load_script("find"), calls)
         if answered is None:
-            return self._plain()
+            return self._search_without_lua()
         found: list[tuple[int, BoundedMessage, int]] = []
         for n, reply in zip(todo, answered[0], strict=True):
             answer: list[Any] = reply if isinstance(reply, list) else [0, 0, 0]
             self._sizes[n], self._after[n] = answer[0], max(answer[1], self._after[n] + 1)
-            found += [(n, cut, place) for cut, place in _found(answer)]
+            found += [(n, cut, place) for cut, place in _parse_found(answer)]
         return [(cut, sum(self._sizes[:n]) + place) for n, cut, place in found]
 
-    def _plain(self) -> list[tuple[BoundedMessage, int]]:
-        """As `step`, once and for all: what can be had without scripts. Cost: as `read_plainly`, for each list."""
+    def _search_without_lua(self) -> list[tuple[BoundedMessage, int]]:
+        """As `search_next`, all at once, without scripts. Cost: as `read_plainly`, for each list."""
         found: list[tuple[BoundedMessage, int]] = []
         before = 0
         for n, key in enumerate(self._lists):
@@ -586,12 +596,12 @@ def _tells_all(beats: Sequence[Mapping[str, object]], boxes: Reply, started: int
     return sum(count or 0 for count in counts) in (0, started)
 
 
-def _revoked(job: Job) -> Job:
+def _as_revoked(job: Job) -> Job:
     """A waiting job that workers will throw away."""
     return msgspec.structs.replace(job, native_state=keys.QUEUED_REVOKED)
 
 
-def _found(reply: Sequence[Any]) -> list[tuple[BoundedMessage, int]]:
+def _parse_found(reply: Sequence[Any]) -> list[tuple[BoundedMessage, int]]:
     """The messages in a reply of `find.lua`, each with how many are served before it."""
     return [
         (BoundedMessage(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
@@ -599,18 +609,18 @@ def _found(reply: Sequence[Any]) -> list[tuple[BoundedMessage, int]]:
     ]
 
 
-def _status(beginning: Reply) -> str | None:
+def _status_of(beginning: Reply) -> str | None:
     """The status in the first STATUS_BYTES of a record; None where there is none."""
     if not isinstance(beginning, bytes) or not beginning:
         return None
-    return outline(RawRecord(beginning, b"", STATUS_BYTES + 1)).status
+    return outline_record(RawRecord(beginning, b"", STATUS_BYTES + 1)).status
 
 
-def _message(
+def _build_job(
     ref: QueueRef, queue: str, state: State, cut: BoundedMessage, message: dict[str, Any] | None, position: int | None
 ) -> Job:
-    native = native_of(keys.place(ref), state) if position is None else keys.NATIVE[state]
-    job = row(ref, queue, state, cut, message, native=native)
+    native = native_of(keys.location_of(ref), state) if position is None else keys.NATIVE[state]
+    job = message_row(ref, queue, state, cut, message, native=native)
     if message is None:
         return job
     more = in_full(job, message)
@@ -619,16 +629,16 @@ def _message(
     return msgspec.structs.replace(job, **more, summary=None)
 
 
-def _check(source: Source, what: str, replies: Iterable[Reply]) -> None:
+def _check_replies(source: Source, what: str, replies: Iterable[Reply]) -> None:
     """Raises Forbidden or WrongType, in words, when one of the commands was refused."""
     for reply in replies:
         if isinstance(reply, NoPermissionError):
-            raise source.forbidden(reply)
+            raise source.forbidden_error(reply)
         if isinstance(reply, ResponseError):
             raise WrongType(f"{what} cannot be read: a key has the wrong type.", source=source.name)
 
 
-def _readable(
+def _readable_sizes(
     source: Source, ref: QueueRef, lists: Sequence[bytes], sizes: Sequence[Reply]
 ) -> tuple[list[int], tuple[str, ...]]:
     """(the size of each list, 0 for one that cannot be read; which these are and why).
@@ -636,8 +646,8 @@ def _readable(
     Raises Forbidden, and WrongType where none can be read.
     """
     if all(isinstance(size, ResponseError) for size in sizes):
-        _check(source, f"The list of {ref.name!r}", sizes)
-    _check(source, f"The list of {ref.name!r}", [size for size in sizes if isinstance(size, NoPermissionError)])
+        _check_replies(source, f"The list of {ref.name!r}", sizes)
+    _check_replies(source, f"The list of {ref.name!r}", [size for size in sizes if isinstance(size, NoPermissionError)])
     problems = tuple(
         f"The list {printable(key, 200)!r} cannot be read: its key has the wrong type."
         for key, size in zip(lists, sizes, strict=True)
@@ -646,11 +656,11 @@ def _readable(
     return [size if isinstance(size, int) else 0 for size in sizes], problems
 
 
-def _page(query: JobQuery, jobs: tuple[Job, ...], total: int | None) -> JobPage:
+def _build_page(query: JobQuery, jobs: tuple[Job, ...], total: int | None) -> JobPage:
     return JobPage(jobs=jobs, page=query.page, per_page=query.per_page, total=total, order=keys.ORDERS[query.state])
 
 
-def _unique(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+def _mark_repeats(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
     """`jobs`, those that repeat an id marked: the same task may be sent twice."""
     seen: set[str] = set()
     marked = []

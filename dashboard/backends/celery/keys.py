@@ -64,7 +64,7 @@ class QueueLocation(NamedTuple):
         end = "" if self.separator == SEPARATOR else f"{_DIVIDER}{self.separator}"
         return f"{self.prefix}{_DIVIDER}{SHARED if self.queue is None else self.queue}{end}"
 
-    def lists(self) -> list[bytes]:
+    def list_keys(self) -> list[bytes]:
         """The keys of the queue's messages, in the order in which a worker empties them."""
         base = raw_bytes(f"{self.prefix}{self.queue}")
         separator = self.separator.encode("utf-8", "surrogateescape")
@@ -83,9 +83,9 @@ class UnackedKeys(NamedTuple):
         return entries, times
 
 
-def place(ref: QueueRef) -> QueueLocation:
+def location_of(ref: QueueRef) -> QueueLocation:
     """The prefix and queue of a ref."""
-    found = _parsed(ref.key)
+    found = _parse_key(ref.key)
     return found._replace(queue=None) if ref.shared else found
 
 
@@ -96,17 +96,17 @@ def place_of(key: bytes) -> QueueLocation:
 
 def place_of_key(key: str) -> QueueLocation:
     """The place whose `key` that is."""
-    return _parsed(key)
+    return _parse_key(key)
 
 
 @lru_cache(maxsize=20_000)
-def _parsed(key: str) -> QueueLocation:
+def _parse_key(key: str) -> QueueLocation:
     prefix, _, rest = key.partition(_DIVIDER)
     queue, _, separator = rest.partition(_DIVIDER)
     return QueueLocation(prefix, queue, separator or SEPARATOR)
 
 
-def bound(exchange: str, member: str) -> tuple[str, str] | None:
+def parse_binding(exchange: str, member: str) -> tuple[str, str] | None:
     """(queue, separator) of a member of an exchange's bindings, `routing key, pattern, queue`; None for none.
 
     A separator of the app's own choice is told by a queue that Celery declared: key, exchange and queue are one name.
@@ -148,7 +148,7 @@ def record_keys(prefix: str, task_id: str, seen: Sequence[str] = ()) -> list[byt
     return [each.encode("utf-8", "surrogateescape") + RECORD.encode() + name for each in prefixes]
 
 
-def home(result_prefix: str, prefixes: Sequence[str]) -> str:
+def broker_prefix_of(result_prefix: str, prefixes: Sequence[str]) -> str:
     """Which of the brokers' `prefixes` results with `result_prefix` belong to: the same, else the first."""
     known = sorted(prefixes)
     for prefix in (result_prefix, result_prefix.removesuffix("_")):
@@ -194,7 +194,7 @@ SHARING = ("stats",)
 
 
 @cache
-def script(name: str) -> str:
+def load_script(name: str) -> str:
     """The text of one of the scripts in `lua/`, with what it shares with others before it."""
     folder = files(__package__).joinpath("lua")
     before = {"drop_messages": ("lists",), "replace": ("lists",), **dict.fromkeys(READING, ("messages",))}.get(name, ())

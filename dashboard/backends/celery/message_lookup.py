@@ -17,8 +17,8 @@ from ..bounded_reads import read_plainly, short_fields
 from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, text
 from . import keys
-from .actions.scripts import reason, refused
-from .job_decoding import NAMELESS, decode, digest, headers_of, job_id, taken, wrapped_forms
+from .actions.scripts import explain_error, refused_result
+from .job_decoding import NAMELESS, decode_envelope, decode_unacked, digest_of, headers_of, job_id, wrapped_forms
 
 # How many messages of a queue, and how many unacknowledged ones, are looked through for one call.
 LOOK_THROUGH, PER_READ = 20_000, 500
@@ -58,7 +58,7 @@ class RawMessage(NamedTuple):
     mark: str
 
 
-def _forms(ids: Iterable[str]) -> set[bytes]:
+def _json_forms(ids: Iterable[str]) -> set[bytes]:
     """Ids as JSON may write them."""
     return {raw_bytes(json.dumps(each, ensure_ascii=ascii_)[1:-1]) for each in ids for ascii_ in (True, False)}
 
@@ -79,7 +79,7 @@ class _MessageSearch:
                 self._by_id[raw_bytes(pick.id)].append(n)
 
     @property
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether all were found."""
         return len(self.found) == len(self._picks)
 
@@ -94,17 +94,17 @@ class _MessageSearch:
         plain = {pick.id for pick in left if pick.stamp is None}
         pieces = {b""} if plain else set()
         if len(plain) <= FEW_IDS:
-            pieces = {piece for form in _forms(plain) for piece in wrapped_forms(form)}
-        return [*sorted(_forms(pick.id for pick in left)), *(WRAPPED + piece for piece in sorted(pieces))]
+            pieces = {piece for form in _json_forms(plain) for piece in wrapped_forms(form)}
+        return [*sorted(_json_forms(pick.id for pick in left)), *(WRAPPED + piece for piece in sorted(pieces))]
 
     @property
-    def stamps(self) -> list[str]:
+    def wanted_versions(self) -> list[str]:
         """The stamps of the messages that are still looked for."""
         left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
         marks = {mark for pick in left for mark in (pick.stamp, pick.id) if mark is not None}
         return sorted(mark.removeprefix(NAMELESS) for mark in marks if mark.startswith(NAMELESS))
 
-    def offer(self, message: RawMessage, step: int, before: int, tag: bytes = b"") -> None:
+    def consider_message(self, message: RawMessage, step: int, before: int, tag: bytes = b"") -> None:
         """Look at one message."""
         raw, mark = message.raw, message.mark
         short = raw if raw is not None and message.size <= DECODE_LIMIT_BYTES else b""
@@ -116,7 +116,7 @@ class _MessageSearch:
         # JSON may write an id in several ways: Python escapes `ä`, PHP `/`. The correlation id may be another one.
         # An id that no page can show is none, and the message goes by its stamp.
         if not waiting and (name in self._by_id or not own or b"\\" in name or mark.encode() in self._by_id):
-            decoded = (taken(raw)[0] if tag else decode(raw)) if raw is not None else None
+            decoded = (decode_unacked(raw)[0] if tag else decode_envelope(raw)) if raw is not None else None
             name = raw_bytes(job_id(mark, headers_of(decoded)))
             self._ids.add(name)
             waiting = self._by_id.get(name)
@@ -125,19 +125,24 @@ class _MessageSearch:
             sent = raw if raw is not None else STAMPED + mark.removeprefix(NAMELESS).encode()
             self.found[n] = LocatedMessage(self._picks[n], sent, message.size, step, before, tag)
 
-    def answers(self, *, whole: bool, gone: str) -> list[LocatedMessage | ActionResult]:
+    def list_results(self, *, whole: bool, gone: str) -> list[LocatedMessage | ActionResult]:
         """A Found per pick, or why there is none."""
-        return [self.found.get(n) or self._missing(pick, whole=whole, gone=gone) for n, pick in enumerate(self._picks)]
+        return [
+            self.found.get(n) or self._missing_result(pick, whole=whole, gone=gone)
+            for n, pick in enumerate(self._picks)
+        ]
 
-    def _missing(self, pick: JobRef, *, whole: bool, gone: str) -> ActionResult:
+    def _missing_result(self, pick: JobRef, *, whole: bool, gone: str) -> ActionResult:
         if raw_bytes(pick.id) in self._ids:
             return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
         if not whole:
-            return refused(pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it")
+            return refused_result(
+                pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it"
+            )
         return ActionResult(id=pick.id, outcome=Outcome.GONE, detail=gone)
 
 
-def waiting(
+def find_waiting(
     broker: Source, scripts: Scripts, place: keys.QueueLocation, picks: Sequence[JobRef]
 ) -> list[LocatedMessage | ActionResult]:
     """The waiting messages of `picks`, in order; an Acted where there is none.
@@ -145,28 +150,28 @@ def waiting(
     Cost: 1 round trip, and 1 for each PER_READ messages, or READ_BYTES of them, that stand before the last of them;
     LOOK_THROUGH and MOST_READ_BYTES at most. Without scripts as `read_plainly`.
     """
-    lists = place.lists()
-    sizes = broker.batch([("LLEN", key) for key in lists])
+    lists = place.list_keys()
+    sizes = broker.run_batch([("LLEN", key) for key in lists])
     refusal = next((size for size in sizes if isinstance(size, ResponseError) and "WRONGTYPE" not in str(size)), None)
     if refusal is not None:
-        return [refused(pick.id, reason(refusal)) for pick in picks]
+        return [refused_result(pick.id, explain_error(refusal)) for pick in picks]
     lengths = [size if isinstance(size, int) else 0 for size in sizes]
     search = _MessageSearch(picks)
     left_bytes = MOST_READ_BYTES
     for step, (key, length) in enumerate(zip(lists, lengths, strict=True)):
         at, seen = 0, set[str]()
-        while at < min(length, LOOK_THROUGH) and left_bytes > 0 and not search.done:
-            found, reached, read = _messages(broker, scripts, key, at, search)
+        while at < min(length, LOOK_THROUGH) and left_bytes > 0 and not search.is_done:
+            found, reached, read = _read_messages(broker, scripts, key, at, search)
             left_bytes -= read
             for before, message in found:
                 if before >= at or message.mark not in seen:
-                    search.offer(message, step, before)
+                    search.consider_message(message, step, before)
             at, seen = reached, {message.mark for _, message in found}
     whole = sum(lengths) <= LOOK_THROUGH and left_bytes > 0
-    return search.answers(whole=whole, gone="a worker was faster, or it was deleted")
+    return search.list_results(whole=whole, gone="a worker was faster, or it was deleted")
 
 
-def _messages(
+def _read_messages(
     broker: Source, scripts: Scripts, key: bytes, at: int, search: _MessageSearch
 ) -> tuple[list[tuple[int, RawMessage]], int, int]:
     """([(how many stand before it in its list, a message that may be looked for)], how many were read, bytes read)."""
@@ -181,27 +186,27 @@ def _messages(
         MAX_KEPT_BYTES,
         len(ids),
         *ids,
-        *search.stamps,
+        *search.wanted_versions,
     ]
-    answered = scripts.run(keys.script("seek"), [call])
+    answered = scripts.run(keys.load_script("seek"), [call])
     if answered is None:
         members = list(read_plainly(broker, key, "list", at, at + PER_READ))
         read = sum(len(member.raw) for member in members)
-        found = [(member.place, _message(member.raw, len(member.raw), None)) for member in members]
+        found = [(member.place, _build_message(member.raw, len(member.raw), None)) for member in members]
         return found, at + PER_READ if len(members) == PER_READ else LOOK_THROUGH, read
     reply: Any = answered[0][0]
     _, values, reached, read = reply if isinstance(reply, list) else (0, [], LOOK_THROUGH, 0)
     rows = zip(*[iter(values)] * 4, strict=True)
-    return [(place, _message(*each)) for *each, place in rows], max(reached, at + 1), read
+    return [(place, _build_message(*each)) for *each, place in rows], max(reached, at + 1), read
 
 
-def _message(raw: bytes | None, size: int, stamp: bytes | None) -> RawMessage:
+def _build_message(raw: bytes | None, size: int, stamp: bytes | None) -> RawMessage:
     if stamp is not None:
         return RawMessage(raw, size, f"{NAMELESS}{text(stamp)}")
-    return RawMessage(raw, size, digest(raw or b""))
+    return RawMessage(raw, size, digest_of(raw or b""))
 
 
-def unacknowledged(
+def find_unacked(
     broker: Source, scripts: Scripts, names: keys.UnackedKeys, prefix: str, picks: Sequence[JobRef]
 ) -> list[LocatedMessage | ActionResult]:
     """What workers hold of `picks`, in order; an Acted where there is none. `raw` is the entry of `unacked`.
@@ -211,19 +216,19 @@ def unacknowledged(
     """
     search = _MessageSearch(picks)
     entries, index = names.keys(prefix)
-    total = broker.batch([("ZCARD", index)])[0]
+    total = broker.run_batch([("ZCARD", index)])[0]
     if isinstance(total, ResponseError):
-        return [refused(pick.id, reason(total)) for pick in picks]
+        return [refused_result(pick.id, explain_error(total)) for pick in picks]
     at = 0
-    while at < min(total, LOOK_THROUGH) and not search.done:
+    while at < min(total, LOOK_THROUGH) and not search.is_done:
         call: list[Argument] = [entries, index, at, PER_READ, READ_BYTES, MAX_KEPT_BYTES, *search.written_ids]
-        answered = scripts.run(keys.script("unacked"), [call])
+        answered = scripts.run(keys.load_script("unacked"), [call])
         if answered is not None:
             reply: Any = answered[0][0]
             values, reached = (reply[1], reply[2]) if isinstance(reply, list) else ([], LOOK_THROUGH)
             pairs = [(tag, raw) for tag, raw, _ in zip(*[iter(values)] * 3, strict=True)]
         else:
-            tags = broker.batch([("ZREVRANGE", index, at, at + PER_READ - 1)])[0]
+            tags = broker.run_batch([("ZREVRANGE", index, at, at + PER_READ - 1)])[0]
             tags = tags if isinstance(tags, list) else []
             raws = short_fields(broker, [(entries, tag) for tag in tags], MAX_KEPT_BYTES)
             pairs, reached = list(zip(tags, raws, strict=True)), at + max(1, len(tags))
@@ -232,5 +237,5 @@ def unacknowledged(
         at = reached
         for tag, raw in pairs:
             if isinstance(raw, bytes):
-                search.offer(RawMessage(raw, len(raw), digest(raw)), 0, 0, tag)
-    return search.answers(whole=total <= LOOK_THROUGH, gone="no worker holds it any more")
+                search.consider_message(RawMessage(raw, len(raw), digest_of(raw)), 0, 0, tag)
+    return search.list_results(whole=total <= LOOK_THROUGH, gone="no worker holds it any more")

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..payloads.decoding import finite, loads, written
-from .job_decoding import FIRST, FIRST_PROTOCOL, headers_of, is_first, when
+from .job_decoding import FIRST, FIRST_PROTOCOL, headers_of, is_first, parse_time
 
 SHOWN_CHARS: Final = 1024  # Celery's own bound of argsrepr
 PIDBOX: Final = "celery.pidbox"
@@ -183,7 +183,7 @@ def _anew(call: Mapping[str, Any], begun_at: float | None) -> dict[str, Any]:
 
 def _has_expired(expires: Any, now: float) -> bool:
     """As Celery tells: a time as text, in UTC where it names no zone, or in seconds since 1970."""
-    at = when(expires)
+    at = parse_time(expires)
     if at is not None:
         return at.timestamp() < now
     seconds = finite(expires)

@@ -38,12 +38,14 @@ class QueueRoutes:
         asked = {route.exchange for route in routes if route is not None and route.exchange}
         names = sorted(asked - set(self._bound))[:MAX_EXCHANGES]
         bindings = [raw_bytes(f"{self._prefix}{keys.BINDING}{name}") for name in names]
-        replies = self._broker.batch([("SSCAN", key, 0, "COUNT", MAX_BINDINGS) for key in bindings])
+        replies = self._broker.run_batch([("SSCAN", key, 0, "COUNT", MAX_BINDINGS) for key in bindings])
         for name, reply in zip(names, replies, strict=True):
             whole = isinstance(reply, list) and reply[0] == b"0"
-            self._bound[name] = [one for member in reply[1] if (one := _binding(name, text(member)))] if whole else []
+            self._bound[name] = (
+                [one for member in reply[1] if (one := _parse_binding(name, text(member)))] if whole else []
+            )
 
-    def queue(self, route: MessageRoute | None) -> str | None:
+    def queue_of(self, route: MessageRoute | None) -> str | None:
         """The queue to which a route leads; None where there is none, or more than one."""
         if route is None or not route.exchange:
             return route.routing_key if route else None
@@ -51,20 +53,20 @@ class QueueRoutes:
         found = {
             queue
             for key, topic, queue in bound
-            if key == route.routing_key or (topic and _leads(key.split("."), route.routing_key.split(".")))
+            if key == route.routing_key or (topic and _matches_topic(key.split("."), route.routing_key.split(".")))
         }
         return found.pop() if len(found) == 1 else None
 
 
-def _binding(exchange: str, member: str) -> tuple[str, bool, str] | None:
+def _parse_binding(exchange: str, member: str) -> tuple[str, bool, str] | None:
     parts = member.split(keys.SEPARATOR)
     if len(parts) == 3:
         return parts[0], bool(parts[1]), parts[2]
-    found = keys.bound(exchange, member)
+    found = keys.parse_binding(exchange, member)
     return (exchange, False, found[0]) if found else None
 
 
-def _leads(pattern: list[str], words: list[str]) -> bool:
+def _matches_topic(pattern: list[str], words: list[str]) -> bool:
     """Whether a topic's key fits, as kombu has it: `*` stands for a word, `#` for one or more, which may be empty.
 
     Cost: the product of their lengths.

@@ -27,9 +27,9 @@ from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, count_of, finite, l
 from ..unreadable_data import schedule_row
 from . import keys, protocol
 from .actions.destination_queues import DestinationQueues
-from .actions.result_retry import sent_before, unguarded
-from .actions.scripts import acted, ask, reason, refused
-from .job_decoding import words
+from .actions.result_retry import sent_before, unguarded_arguments
+from .actions.scripts import explain_error, refused_result, result_from_reply, run_script
+from .job_decoding import text_or_none
 
 PREFIX, KIND = "redbeat:", "RedBeat"
 DUE, LOCK = ":schedule", ":lock"
@@ -39,22 +39,24 @@ MAX_PREFIXES = 50
 TRIGGER_AGAIN_MS = 5_000
 
 
-def found(source: Source, keys_found: Sequence[bytes]) -> list[str]:
+def find_prefixes(source: Source, keys_found: Sequence[bytes]) -> list[str]:
     """The key prefixes of those of some sorted sets that are schedules of RedBeat. Cost: at most 2 round trips."""
     bases = {key: key.removesuffix(DUE.encode()) for key in keys_found[: 10 * MAX_PREFIXES]}
-    firsts = source.batch([("ZRANGE", key, 0, 0) for key in bases])
+    firsts = source.run_batch([("ZRANGE", key, 0, 0) for key in bases])
     entries = {
         base: reply[0]
         for base, reply in zip(bases.values(), firsts, strict=True)
         if isinstance(reply, list) and reply and base and reply[0].startswith(base)
     }
-    fits = source.batch([("HEXISTS", entry, "definition") for entry in entries.values()])
+    fits = source.run_batch([("HEXISTS", entry, "definition") for entry in entries.values()])
     return [text(base) for base, fit in zip(entries, fits, strict=True) if fit == 1]
 
 
-def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef], prefixes: Collection[str]) -> list[Schedule]:
+def list_schedules(
+    source: Source, scripts: Scripts, refs: Sequence[QueueRef], prefixes: Collection[str]
+) -> list[Schedule]:
     """The entries of the apps with those key prefixes, soonest first. Cost: 2 round trips, 3 without scripts."""
-    replies = source.batch(
+    replies = source.run_batch(
         [("ZRANGE", f"{prefix}{DUE}", 0, MAX_SCHEDULES - 1, "WITHSCORES") for prefix in sorted(prefixes)]
     )
     pairs = [pair for reply in replies if isinstance(reply, list) for pair in zip(reply[::2], reply[1::2], strict=True)]
@@ -68,16 +70,18 @@ def read(source: Source, scripts: Scripts, refs: Sequence[QueueRef], prefixes: C
         [raw if isinstance(raw, bytes) else None for raw in pair]
         for pair in zip(fields[::2], fields[1::2], strict=True)
     ]
-    known = {keys.place(ref).queue: ref for ref in reversed(refs)}
+    known = {keys.location_of(ref).queue: ref for ref in reversed(refs)}
     entries = [
-        schedule_row(partial(_schedule, source, *entry, known), text(entry[0]), source.name, "celery", KIND)
+        schedule_row(partial(_build_schedule, source, *entry, known), text(entry[0]), source.name, "celery", KIND)
         for entry in zip(names, scores, records, strict=True)
     ]
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(entries, key=lambda entry: (entry.next_run_at or latest, entry.id))
 
 
-def _schedule(source: Source, key: bytes, score: bytes, record: Any, refs: Mapping[str | None, QueueRef]) -> Schedule:
+def _build_schedule(
+    source: Source, key: bytes, score: bytes, record: Any, refs: Mapping[str | None, QueueRef]
+) -> Schedule:
     common: dict[str, Any] = {"id": text(key), "source": source.name, "backend": "celery", "kind": KIND}
     definition = loads_dict(record[0]) if isinstance(record, list) else {}
     if not definition:
@@ -89,12 +93,12 @@ def _schedule(source: Source, key: bytes, score: bytes, record: Any, refs: Mappi
     due = float(score)
     return Schedule(
         **common,
-        name=words(definition.get("task"), 300),
-        queue=words(queue, 200),
+        name=text_or_none(definition.get("task"), 300),
+        queue=text_or_none(queue, 200),
         ref=refs.get(queue) if queue else None,
-        pattern=_pattern(definition.get("schedule")),
+        pattern=_pattern_of(definition.get("schedule")),
         next_run_at=instant(due) if due >= 0 and enabled is not False else None,
-        last_run_at=_time(meta.get("last_run_at")),
+        last_run_at=_parse_time(meta.get("last_run_at")),
         paused=enabled is False,
         runs=count_of(runs),
         payload=Payload(kind="json", value=shown, text=json.dumps(shown, ensure_ascii=False, indent=2), truncated=cut),
@@ -108,7 +112,7 @@ def queue_of(definition: Mapping[str, Any]) -> str | None:
     return queue if isinstance(queue, str) and queue else None
 
 
-def _pattern(schedule: Any) -> str | None:
+def _pattern_of(schedule: Any) -> str | None:
     if not isinstance(schedule, dict):
         return None
     if schedule.get("__type__") == "interval":
@@ -116,11 +120,11 @@ def _pattern(schedule: Any) -> str | None:
         return None if every is None else f"every {every:g} s"
     if schedule.get("__type__") == "crontab":
         parts = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-        return words(" ".join(str(schedule.get(part, "*"))[:60] for part in parts), 300)
-    return words(schedule.get("__type__"), 60)
+        return text_or_none(" ".join(str(schedule.get(part, "*"))[:60] for part in parts), 300)
+    return text_or_none(schedule.get("__type__"), 60)
 
 
-def _time(value: Any) -> datetime | None:
+def _parse_time(value: Any) -> datetime | None:
     if not isinstance(value, dict):
         return None
     names = ("year", "month", "day", "hour", "minute", "second", "microsecond")
@@ -142,69 +146,69 @@ class ScheduleActions:
         self._own = own
         self._name = name
 
-    def act(self, schedule: Schedule, action: Action) -> ActionResult:
+    def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         """TRIGGER, PAUSE_SCHEDULE, RESUME_SCHEDULE or REMOVE_SCHEDULE. Cost: 4 to 6 round trips."""
         key = schedule.id.encode("utf-8", "surrogateescape")
-        prefix = self._prefix(schedule.id)
+        prefix = self._prefix_of(schedule.id)
         if prefix is None:
-            return refused(schedule.id, "it is no entry of RedBeat")
-        listed, running = self._store.batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
+            return refused_result(schedule.id, "it is no entry of RedBeat")
+        listed, running = self._store.run_batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
         (raw,) = short_fields(self._store, [(key, "definition")], DECODE_LIMIT_BYTES)
         if isinstance(raw, ResponseError):
-            return refused(schedule.id, reason(raw))
+            return refused_result(schedule.id, explain_error(raw))
         definition = loads_dict(raw)
         if listed is None or isinstance(listed, ResponseError):
             return ActionResult(id=schedule.id, outcome=Outcome.GONE)
         if action is Action.REMOVE_SCHEDULE:
-            return self._remove(schedule, key, prefix)
+            return self._remove_entry(schedule, key, prefix)
         if not definition:
-            return refused(schedule.id, "its entry cannot be read")
+            return refused_result(schedule.id, "its entry cannot be read")
         if action is Action.TRIGGER:
-            return self._trigger(schedule, key, definition, prefix, beating=running == 1)
+            return self._trigger_entry(schedule, key, definition, prefix, beating=running == 1)
         changed = json.dumps({**definition, "enabled": action is Action.RESUME_SCHEDULE})
-        reply = ask(self._store, "swap_field", [key], ["definition", raw, changed], 1)[0]
-        return acted(schedule.id, reply)
+        reply = run_script(self._store, "swap_field", [key], ["definition", raw, changed], 1)[0]
+        return result_from_reply(schedule.id, reply)
 
-    def _prefix(self, name: str) -> str | None:
+    def _prefix_of(self, name: str) -> str | None:
         """The key prefix of the app of an entry; of several that fit the longest."""
         fitting = [prefix for prefix in self._prefixes if name.startswith(prefix)]
         return max(fitting, key=len) if fitting else None
 
-    def _remove(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
+    def _remove_entry(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
         """As redbeat itself does, in its order."""
-        replies = self._store.batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
+        replies = self._store.run_batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
         for reply in (*replies[:3], replies[3]):
             if isinstance(reply, ResponseError):
-                return refused(schedule.id, reason(reply))
+                return refused_result(schedule.id, explain_error(reply))
         return ActionResult(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
 
-    def _trigger(
+    def _trigger_entry(
         self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], prefix: str, *, beating: bool
     ) -> ActionResult:
         """Send the task to the queue that the entry names; where it names none, have the running beat send it."""
         task, args, kwargs = (definition.get(part) for part in ("task", "args", "kwargs"))
         queue = queue_of(definition)
         if not isinstance(task, str) or not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
-            return refused(schedule.id, "its entry names no task that could be called")
+            return refused_result(schedule.id, "its entry names no task that could be called")
         if queue is None:
             return (
                 self._ask_beat(schedule, key, prefix)
                 if beating
-                else refused(schedule.id, "it names no queue, and no beat runs")
+                else refused_result(schedule.id, "it names no queue, and no beat runs")
             )
-        place = keys.place(schedule.ref) if schedule.ref else keys.QueueLocation("", None)
+        place = keys.location_of(schedule.ref) if schedule.ref else keys.QueueLocation("", None)
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up((queue,))
-        if not targets.there(queue):
-            return refused(schedule.id, "the queue that it names is not there")
+        if not targets.exists(queue):
+            return refused_result(schedule.id, "the queue that it names is not there")
         new_id = protocol.new_id()
         message = protocol.call(task, new_id, queue, json.dumps(args or []).encode(), json.dumps(kwargs or {}).encode())
         mark = keys.mark_key(self._name, "trigger", schedule.id, None)
-        names = [targets.key(queue), targets.key(queue), mark]
-        reply = ask(self._broker, "resend", names, unguarded(message, new_id, TRIGGER_AGAIN_MS), 1)[0]
+        names = [targets.list_key(queue), targets.list_key(queue), mark]
+        reply = run_script(self._broker, "resend", names, unguarded_arguments(message, new_id, TRIGGER_AGAIN_MS), 1)[0]
         if isinstance(reply, list):
             return sent_before(schedule.id, reply)
-        return acted(schedule.id, reply, new_id=new_id)
+        return result_from_reply(schedule.id, reply, new_id=new_id)
 
     def _ask_beat(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
         """Let the entry look as if it had never run: the beat then sends it at once, by the app's own routes."""
@@ -212,7 +216,9 @@ class ScheduleActions:
         if not isinstance(meta, bytes):
             return ActionResult(id=schedule.id, outcome=Outcome.GONE)
         changed = json.dumps({**loads_dict(meta), "last_run_at": None})
-        answer = acted(schedule.id, ask(self._store, "swap_field", [key], ["meta", meta, changed], 1)[0])
+        answer = result_from_reply(
+            schedule.id, run_script(self._store, "swap_field", [key], ["meta", meta, changed], 1)[0]
+        )
         if answer.outcome is Outcome.DONE:
-            self._store.batch([("ZADD", f"{prefix}{DUE}", "XX", 0, key)])
+            self._store.run_batch([("ZADD", f"{prefix}{DUE}", "XX", 0, key)])
         return answer

@@ -28,7 +28,7 @@ from .results.index import (
 )
 from .results.metadata import NOTHING, ResultsMetadata
 from .results.metadata import of_reply as results_of_reply
-from .workers import is_alive, mailboxes
+from .workers import is_alive, read_mailboxes
 
 QUEUES_PER_CALL = 40
 # More unacknowledged messages than this are counted, not looked into.
@@ -69,7 +69,7 @@ class KnownFacts(NamedTuple):
     ran: bool = False  # workers say that they ran tasks
 
 
-def stats(
+def read_stats(
     broker: Source,
     scripts: Scripts,
     own: Source | None,
@@ -85,7 +85,7 @@ def stats(
     Cost: 1 round trip, 2 without scripts; 1 more where Queuedeck's own keys are on another server, and 1 more while all
     workers that were heard are silent.
     """
-    groups = list(_groups(refs))
+    groups = list(_queue_groups(refs))
     # What workers took is read once for all queues of a prefix, and with the first of them.
     firsts = {prefix: n for n, ((prefix, _), _) in reversed(list(enumerate(groups)))}
     calls: list[tuple[str | int, ...]] = [
@@ -104,18 +104,18 @@ def stats(
     ]
     kept += [("ZCARD", index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
     together = own is broker
-    answered = scripts.run(keys.script("stats"), calls, also=[*boxes, *kept] if together else boxes)
-    replies = answered[0] if answered is not None else _plain(broker, groups, unacked)
+    answered = scripts.run(keys.load_script("stats"), calls, also=[*boxes, *kept] if together else boxes)
+    replies = answered[0] if answered is not None else _read_without_lua(broker, groups, unacked)
     beside = answered[1] if answered is not None else []
     if own is not None and not (together and answered is not None):
-        beside = [*(beside or [None] * len(boxes)), *own.batch(kept)]
+        beside = [*(beside or [None] * len(boxes)), *own.run_batch(kept)]
     separators = {separator for (_, separator), _ in groups}
-    told = _told(broker, prefixes, separators, beside, len(kept), keeper)
+    told = _gather_facts(broker, prefixes, separators, beside, len(kept), keeper)
     if keeper is not None:
         keeper.traces.workers = {prefix: each.workers for prefix, each in told.items()}
         found_boxes = zip(prefixes, beside[: len(prefixes)], strict=False)
         keeper.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
-    running = keeper.running if keeper is not None else frozenset[str]()
+    running = keeper.running_ids if keeper is not None else frozenset[str]()
     revoked = keeper.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
     marks: dict[tuple[str, str], bytes] = {}
@@ -124,16 +124,18 @@ def stats(
         marks.update({(prefix, name): mark for (_, name), mark in zip(queues, more[0] if more else (), strict=False)})
         for (n, _), size in zip(queues, waiting, strict=True):
             # Which worker serves which queue Redis does not tell; where no worker is, none does.
-            found[n] = _queue(refs[n], size, 0 if told[prefix].workers == 0 else None, seen)
+            found[n] = _stats_of_queue(refs[n], size, 0 if told[prefix].workers == 0 else None, seen)
         for n, ref in enumerate(refs if firsts[prefix] == group else ()):
-            if ref.shared and keys.place(ref).prefix == prefix:
-                found[n] = _shared(ref, taken[0], divided(taken[1], running, revoked, told[prefix]), told[prefix])
+            if ref.shared and keys.location_of(ref).prefix == prefix:
+                found[n] = _stats_of_shared(
+                    ref, taken[0], divide_unacked(taken[1], running, revoked, told[prefix]), told[prefix]
+                )
     if keeper is not None:
         keeper.traces.next_marks = marks
     return [found[n] for n in range(len(refs))]
 
 
-def _told(
+def _gather_facts(
     broker: Source,
     prefixes: Sequence[str],
     separators: Collection[str],
@@ -188,15 +190,15 @@ def _silent_alone(
         elif prefix in dead:
             dead[prefix].add(name)
     asked = [prefix for prefix, names in dead.items() if 0 < counted[prefix] <= len(names)]
-    found = mailboxes(broker, asked, separators) if asked else {}
+    found = read_mailboxes(broker, asked, separators) if asked else {}
     return {prefix for prefix, names in found.items() if names is not None and names <= dead[prefix]}
 
 
-def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tuple[int, str]]]]:
+def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tuple[int, str]]]]:
     """((prefix, separator), queues of both by place in `refs`), in portions that one call of the script reads."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for n, ref in enumerate(refs):
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         queues = found.setdefault((place.prefix, place.separator), [])
         if place.queue is not None:
             queues.append((n, place.queue))
@@ -205,14 +207,14 @@ def _groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tu
             yield where, queues[start : start + QUEUES_PER_CALL]
 
 
-def _plain(
+def _read_without_lua(
     broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]], names: keys.UnackedKeys
 ) -> list[Reply]:
     """The answers of the script by plain commands; what stands in `unacked` is counted, not told apart."""
     answers: list[Reply] = []
     for (prefix, separator), queues in groups:
-        lists = [keys.QueueLocation(prefix, name, separator).lists() for _, name in queues]
-        *sizes, unacked = broker.batch(
+        lists = [keys.QueueLocation(prefix, name, separator).list_keys() for _, name in queues]
+        *sizes, unacked = broker.run_batch(
             [*(("LLEN", key) for several in lists for key in several), ("HLEN", names.keys(prefix)[0])]
         )
         width = len(keys.STEPS) + 1
@@ -225,25 +227,25 @@ def _plain(
     return answers
 
 
-def _queue(ref: QueueRef, size: Reply, workers: int | None, seen: dict[str, Seen] | None) -> QueueStats:
+def _stats_of_queue(ref: QueueRef, size: Reply, workers: int | None, seen: dict[str, Seen] | None) -> QueueStats:
     """The stats of one queue, which hang on nothing but these: no age is known."""
     before = seen.get(ref.key) if seen else None
     if before is not None and before[0] == (ref, size, workers):
         return before[1]
-    queue = _figures(ref, size, workers)
+    queue = _queue_figures(ref, size, workers)
     if seen is not None:
         seen[ref.key] = ((ref, size, workers), queue)
     return queue
 
 
-def _figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
+def _queue_figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
     waiting = size if isinstance(size, int) else None
     return QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
         key=ref.key,
-        prefix=keys.place(ref).prefix or None,
+        prefix=keys.location_of(ref).prefix or None,
         paused=None,
         counts=Counts(waiting=waiting),
         native=(NativeCount(native=keys.NATIVE[State.WAITING], state=State.WAITING, count=waiting),),
@@ -251,7 +253,7 @@ def _figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStats:
         latency_s=0.0 if waiting == 0 else None,
         workers=workers,
         notes=(TOGETHER, NO_AGE),
-        error=_line(size) if isinstance(size, ResponseError) else None,
+        error=_error_line(size) if isinstance(size, ResponseError) else None,
     )
 
 
@@ -265,8 +267,10 @@ class UnackedCounts(NamedTuple):
     at_least: tuple[State, ...] = ()
 
 
-def divided(entries: Reply, running: Collection[str], revoked: Collection[str], told: KnownFacts) -> UnackedCounts:
-    """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `stats.lua` tells, anything else = unread.
+def divide_unacked(
+    entries: Reply, running: Collection[str], revoked: Collection[str], told: KnownFacts
+) -> UnackedCounts:
+    """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `read_stats.lua` tells, anything else = unread.
 
     Of `running` and `revoked` tasks the ids are known. A worker acknowledges a task before it runs it, or with
     `acks_late` afterwards, which no message says: where it is not known which run, some of those in `unacked` may.
@@ -277,7 +281,7 @@ def divided(entries: Reply, running: Collection[str], revoked: Collection[str], 
         return UnackedCounts(active=active, at_least=doubt)
     kinds: dict[str, list[str]] = {"now": [], "eta": [], "retry": []}
     for kind, value in zip(entries[::2], entries[1::2], strict=True):
-        name, task = _first(value) if kind == b"first" else (text(kind), text(value))
+        name, task = _kind_and_id(value) if kind == b"first" else (text(kind), text(value))
         if task not in revoked:
             # With `acks_late` a message stays while it runs, also one whose time has come.
             kinds["now" if task in running and told.workers != 0 else name].append(task)
@@ -298,7 +302,7 @@ def divided(entries: Reply, running: Collection[str], revoked: Collection[str], 
     return UnackedCounts(reserved, active, len(kinds["eta"]), len(kinds["retry"]), tuple(at_least))
 
 
-def _first(body: bytes) -> tuple[str, str]:
+def _kind_and_id(body: bytes) -> tuple[str, str]:
     """(kind, id) of a message of protocol 1, by its body."""
     headers = headers_of(with_headers({"body": text(body), "properties": {"body_encoding": "base64"}}))
     kind = {State.SCHEDULED: "eta", State.RETRYING: "retry"}.get(state_of(headers), "now")
@@ -306,7 +310,7 @@ def _first(body: bytes) -> tuple[str, str]:
     return kind, task if isinstance(task, str) else ""
 
 
-def _ended(told: KnownFacts) -> tuple[dict[State, int | None], tuple[State, ...]]:
+def _ended_counts(told: KnownFacts) -> tuple[dict[State, int | None], tuple[State, ...]]:
     """(how many records there are by state, the states of which there may be more)."""
     counts = dict(zip(keys.ENDED, told.ended, strict=True))
     more = tuple(
@@ -320,8 +324,8 @@ def _ended(told: KnownFacts) -> tuple[dict[State, int | None], tuple[State, ...]
     return counts, tuple(state for state in more if counts[state] is not None)
 
 
-def _shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> QueueStats:
-    ended, more = _ended(told)
+def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> QueueStats:
+    ended, more = _ended_counts(told)
     counted: dict[State, int | None] = {
         State.WAITING: taken.reserved,
         State.ACTIVE: taken.active,
@@ -355,47 +359,47 @@ def _shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: KnownFact
         name=ref.name,
         key=ref.key,
         shared=True,
-        prefix=keys.place(ref).prefix or None,
+        prefix=keys.location_of(ref).prefix or None,
         counts=Counts(**{state.value: count for state, count in counted.items()}),
         native=tuple(NativeCount(native=native[state], state=state, count=count) for state, count in counted.items()),
         depth=taken.reserved,
         workers=told.workers,
         at_least=(*taken.at_least, *more),
         notes=tuple(notes),
-        error=_line(unacked) if isinstance(unacked, ResponseError) else None,
+        error=_error_line(unacked) if isinstance(unacked, ResponseError) else None,
     )
 
 
-def _line(reply: ResponseError) -> str:
+def _error_line(reply: ResponseError) -> str:
     return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)
 
 
-def flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: float | None) -> tuple[FlowDelta, float]:
+def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: float | None) -> tuple[FlowDelta, float]:
     """What ended since the last look, by the live feed. Cost: none."""
     now = monotonic_s()
     if keeper is None:
-        unknown = [_unknown(ref.key, NOT_LISTENING) for ref in refs]
+        unknown = [_unknown_flow(ref.key, NOT_LISTENING) for ref in refs]
         return FlowDelta(queues=tuple(unknown)), now
     ended, keeper.ended = keeper.ended, EndedTasks()
     span_s = now - cursor if cursor is not None else 0.0
-    places = {ref.key: keys.place(ref) for ref in refs}
+    places = {ref.key: keys.location_of(ref) for ref in refs}
     shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
     # For as long as rates look back: queues then know no rate of their own, and all that ended is told together.
     nameless = keeper.is_nameless(now)
     traces = keeper.traces
-    hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides(prefix, now)}
+    hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides_tasks(prefix, now)}
     known: Collection[tuple[str, str | None]] = shown
     if hiding or nameless:
         # Workers serve queues that the settings do not show, too.
         known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
-    moved = traces.moved()
+    moved = traces.moved_queues()
     flows = []
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
-            flows.append(_unknown(ref.key, "listening has just begun"))
+            flows.append(_unknown_flow(ref.key, "listening has just begun"))
         elif not keeper.knows_all_runs(prefix):
-            flows.append(_unknown(ref.key, JUST_BEGUN))
+            flows.append(_unknown_flow(ref.key, JUST_BEGUN))
         elif queue is None:
             everything = {**ended.completed, **ended.dead}
             alone = not any(place.queue is not None for place in places.values())
@@ -406,25 +410,25 @@ def flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: float | N
             if not nameless:
                 rest = [where for where in rest if where not in shown]
             if nameless or rest or alone:
-                flows.append(_silence(_flow(ref.key, ended, rest, span_s), prefix, keeper))
+                flows.append(_silence_flow(_build_flow(ref.key, ended, rest, span_s), prefix, keeper))
             else:
-                flows.append(_unknown(ref.key, EACH))
+                flows.append(_unknown_flow(ref.key, EACH))
         elif nameless:
-            flow = _unknown(ref.key, NO_QUEUE)
-            progress = _progress((prefix, queue), moved, ended, traces, known, now)
+            flow = _unknown_flow(ref.key, NO_QUEUE)
+            progress = _has_progressed((prefix, queue), moved, ended, traces, known, now)
             flows.append(msgspec.structs.replace(flow, progressed=progress))
         elif prefix in hiding:
             errors = traces.errors_alone((prefix, queue), now)
             flows.append(
                 msgspec.structs.replace(
-                    _flow(ref.key, ended, [(prefix, queue)], span_s),
+                    _build_flow(ref.key, ended, [(prefix, queue)], span_s),
                     hidden=(State.COMPLETED,) if errors else BOTH,
                     reason=ERRORS_ALONE if errors else HIDDEN,
-                    progressed=_progress((prefix, queue), moved, ended, traces, known, now),
+                    progressed=_has_progressed((prefix, queue), moved, ended, traces, known, now),
                 )
             )
         else:
-            flow = _silence(_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
+            flow = _silence_flow(_build_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
             if flow.quality is Quality.UNKNOWN:
                 flow = msgspec.structs.replace(flow, progressed=moved.get((prefix, queue)))
             flows.append(flow)
@@ -450,15 +454,15 @@ def _by_runs(
     )
 
 
-def _silence(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
+def _silence_flow(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
     """`flow`, unknown where nothing was heard and nobody would be."""
     traces = keeper.traces
-    if prefix in traces.recorded or (keeper.settled and traces.workers.get(prefix) is not None):
+    if prefix in traces.recorded or (keeper.is_settled and traces.workers.get(prefix) is not None):
         return flow
-    return _unknown(flow.key, SILENT)
+    return _unknown_flow(flow.key, SILENT)
 
 
-def _progress(
+def _has_progressed(
     where: tuple[str, str],
     moved: Mapping[tuple[str, str], bool],
     ended: EndedTasks,
@@ -477,11 +481,11 @@ def _progress(
     return False if idle and traces.workers.get(prefix) is not None else None
 
 
-def _unknown(key: str, reason: str) -> QueueFlow:
+def _unknown_flow(key: str, reason: str) -> QueueFlow:
     return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
 
 
-def _flow(key: str, ended: EndedTasks, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
+def _build_flow(key: str, ended: EndedTasks, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
     return QueueFlow(
         key=key,
         completed=sum(ended.completed[each] for each in where),

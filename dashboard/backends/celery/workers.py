@@ -11,7 +11,7 @@ from ...sources.source import Source
 from ..payloads.decoding import count_of, printable, text
 from ..unreadable_data import worker_row
 from . import keys
-from .results.index import DEAD_AFTER_S, SUSPECT_AFTER_S, heartbeats
+from .results.index import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
 
 # A worker that fell silent is listed for so long.
 LISTED_S = 3600.0
@@ -20,7 +20,9 @@ MAX_MAILBOXES = 1000
 SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
 
 
-def read(broker: Source, own: Source | None, own_name: str, places: Collection[keys.QueueLocation]) -> list[Worker]:
+def list_workers(
+    broker: Source, own: Source | None, own_name: str, places: Collection[keys.QueueLocation]
+) -> list[Worker]:
     """The workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips.
 
     `own_name` = what our own keys of this source are called by.
@@ -29,8 +31,8 @@ def read(broker: Source, own: Source | None, own_name: str, places: Collection[k
     """
     separators = {place.separator for place in places}
     prefixes = sorted({place.prefix for place in places})
-    beats = heartbeats(own, own_name)
-    found = mailboxes(broker, prefixes, separators)
+    beats = read_heartbeats(own, own_name)
+    found = read_mailboxes(broker, prefixes, separators)
     now = broker.now_s()
     names = {name for some in found.values() if some for name in some if name not in beats}
     for name, beat in beats.items():
@@ -40,25 +42,27 @@ def read(broker: Source, own: Source | None, own_name: str, places: Collection[k
         ):
             names.add(name)
     return [
-        worker_row(partial(_worker, broker.name, name, beats.get(name), now), name, broker.name, "celery")
+        worker_row(partial(_build_worker, broker.name, name, beats.get(name), now), name, broker.name, "celery")
         for name in sorted(names)
     ]
 
 
-def mailboxes(broker: Source, prefixes: Sequence[str], separators: Collection[str]) -> dict[str, frozenset[str] | None]:
+def read_mailboxes(
+    broker: Source, prefixes: Sequence[str], separators: Collection[str]
+) -> dict[str, frozenset[str] | None]:
     """The names of the workers with a mailbox, by prefix; None where not all can be told. Cost: 1 round trip."""
-    replies = broker.batch([("SSCAN", f"{prefix}{keys.MAILBOX}", 0, "COUNT", MAX_MAILBOXES) for prefix in prefixes])
+    replies = broker.run_batch([("SSCAN", f"{prefix}{keys.MAILBOX}", 0, "COUNT", MAX_MAILBOXES) for prefix in prefixes])
     found: dict[str, frozenset[str] | None] = {}
     for prefix, reply in zip(prefixes, replies, strict=True):
         if not isinstance(reply, list) or reply[0] != b"0":
             found[prefix] = None
             continue
-        names = (_mailbox(text(member), separators).removesuffix(".celery.pidbox") for member in reply[1])
+        names = (_mailbox_queue(text(member), separators).removesuffix(".celery.pidbox") for member in reply[1])
         found[prefix] = frozenset(name for name in names if name and not name.startswith("celerybeat@"))
     return found
 
 
-def _mailbox(member: str, separators: Collection[str]) -> str:
+def _mailbox_queue(member: str, separators: Collection[str]) -> str:
     """The queue in a binding of the mailboxes' exchange, which has no routing key and no pattern."""
     if keys.SEPARATOR in member:
         return member.rsplit(keys.SEPARATOR, 1)[-1]
@@ -66,11 +70,11 @@ def _mailbox(member: str, separators: Collection[str]) -> str:
     return member.removeprefix(own * 2)
 
 
-def _worker(source: str, name: str, beat: Mapping[str, object] | None, now: float) -> Worker:
+def _build_worker(source: str, name: str, beat: Mapping[str, object] | None, now: float) -> Worker:
     host = name.partition("@")[2] or None
     if beat is None:
         return Worker(id=name, source=source, backend="celery", state=WorkerState.UNKNOWN, reason=SILENT, hostname=host)
-    at = _number(beat.get("at"))
+    at = _parse_number(beat.get("at"))
     active, processed, pid = (count_of(beat.get(part)) for part in ("active", "processed", "pid"))
     age_s = now - at if at is not None else None
     state, reason = (WorkerState.BUSY if active else WorkerState.IDLE), None
@@ -103,9 +107,9 @@ def is_alive(beat: Mapping[str, object], now: float) -> bool:
 
 
 def _is_silent(beat: Mapping[str, object], now: float, after_s: float) -> bool:
-    at = _number(beat.get("at"))
+    at = _parse_number(beat.get("at"))
     return at is None or now - at > after_s
 
 
-def _number(value: object) -> float | None:
+def _parse_number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e15 else None

@@ -72,7 +72,7 @@ def discover_queues(
 
 def _served_queues(source: Source, prefix: str) -> Iterator[QueueKeys]:
     """The queues that live workers serve. Cost: 2 round trips."""
-    reply = source.batch([("SSCAN", keys.workers_key(prefix), 0, "COUNT", NAMES_PER_CALL)])[0]
+    reply = source.run_batch([("SSCAN", keys.workers_key(prefix), 0, "COUNT", NAMES_PER_CALL)])[0]
     workers = reply[1][:NAMES_PER_CALL] if isinstance(reply, list) else []
     for names in short_fields(source, [(worker, "queues") for worker in workers], NAMES_BYTES):
         for name in text(names).split(",") if isinstance(names, bytes) else ():

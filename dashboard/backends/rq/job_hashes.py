@@ -111,13 +111,13 @@ class JobHashReader:
             first += [("HSTRLEN", key, name) for name in shape.fields]
             if shape.entries:
                 first.append(("MEMORY", "USAGE", keys.results(job_id)))
-        replies = self._source.batch([*first, *also])
+        replies = self._source.run_batch([*first, *also])
         width = 1 + len(shape.fields) + bool(shape.entries)
         sizes = [replies[start : start + width] for start in range(0, len(first), width)]
         second = list(
             chain.from_iterable(_wide_commands(*job, shape, size) for job, size in zip(jobs, sizes, strict=True))
         )
-        values = iter(self._source.batch(second))
+        values = iter(self._source.run_batch(second))
         records = [_plain_record(shape, size, values) for size in sizes]
         return records, replies[len(first) :]
 

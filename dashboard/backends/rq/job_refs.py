@@ -56,11 +56,11 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
     replies, _ = answered
     for reply in replies:
         if isinstance(reply, NoPermissionError):
-            raise source.forbidden(reply) from reply
+            raise source.forbidden_error(reply) from reply
         if isinstance(reply, ResponseError):
             wrong = "WRONGTYPE" in str(reply)
             if not wrong:
-                raise source.refusal(reply)
+                raise source.refusal_error(reply)
             raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
     flat = list(chain.from_iterable(replies))
     return [

@@ -129,12 +129,12 @@ def _pair_scores(reply: Sequence[bytes]) -> list[tuple[str, float | None]]:
 
 def _checked_replies(source: Source, commands: Sequence[Command], key: str) -> list[Reply]:
     """The replies. Raises Forbidden or BackendUnavailable, in words, when one command was refused."""
-    replies = source.batch(commands)
+    replies = source.run_batch(commands)
     for reply in replies:
         if isinstance(reply, NoPermissionError):
-            raise source.forbidden(reply) from reply
+            raise source.forbidden_error(reply) from reply
         if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
             raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
         if isinstance(reply, ResponseError):
-            raise source.refusal(reply)
+            raise source.refusal_error(reply)
     return replies

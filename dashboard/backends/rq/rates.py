@@ -260,11 +260,11 @@ def _read_without_lua(
     """The workers by plain commands, the keys of all, the replies. Cost: 1 round trip, 2 with new workers."""
     sets: list[Command] = [("SSCAN", names.workers_key(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
-    replies = source.batch([*commands, *sets, *hashes])
+    replies = source.run_batch([*commands, *sets, *hashes])
     found, rest = replies[: len(commands)], replies[len(commands) :]
     keys = [text(key) for reply in rest[: len(sets)] if isinstance(reply, list) for key in reply[1]]
     new = [key for key in dict.fromkeys(keys) if key not in before.keys][:MAX_WORKERS]
-    of_new = source.batch([("HMGET", key, *FIELDS) for key in new]) if new else []
+    of_new = source.run_batch([("HMGET", key, *FIELDS) for key in new]) if new else []
     workers = {
         key: worker_of(key, *values)
         for key, values in zip([*before.keys, *new], [*rest[len(sets) :], *of_new], strict=True)

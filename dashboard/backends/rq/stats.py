@@ -121,7 +121,7 @@ def _read_without_lua(
     """(the replies to `suspended`, the rows by queue) by plain commands."""
     commands = [command for _, queue in refs for command in _count_commands(queue, now)]
     firsts: list[Command] = [("LINDEX", queue.queue, place) for _, queue in refs for place in PLAIN_PLACES]
-    replies, rest = _split_replies(source.batch([*commands, *suspended, *firsts]), len(commands))
+    replies, rest = _split_replies(source.run_batch([*commands, *suspended, *firsts]), len(commands))
     there, first_ids = _split_replies(rest, len(suspended))
     heads = _heads_plainly(source, refs, first_ids)
     width = len(replies) // len(refs)

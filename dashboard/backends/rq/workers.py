@@ -47,7 +47,7 @@ def read_workers(
     queues = [queue for key in refs if (queue := keys.queue_keys(key, prefixes)) is not None][:MAX_QUEUES]
     first: list[Command] = [("SSCAN", keys.workers_key(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     first += [("ZREVRANGE", f"{queue.prefix}:wip:{queue.name}", 0, RUNNING_OF_A_QUEUE - 1) for queue in queues]
-    replies = source.batch(first)
+    replies = source.run_batch(first)
     listed = [
         (prefix, key)
         for prefix, reply in zip(prefixes, replies, strict=False)
@@ -185,7 +185,7 @@ def read_schedules(
     source: Source, scripts: Scripts, prefixes: Sequence[str], refs: Mapping[str, QueueRef]
 ) -> list[Schedule]:
     """The jobs of RQ's cron schedulers (2.6 and later), soonest first. Cost: 2 round trips, 3 without scripts."""
-    scans = source.batch([("ZREVRANGE", f"{prefix}:cron_schedulers", 0, 99) for prefix in prefixes])
+    scans = source.run_batch([("ZREVRANGE", f"{prefix}:cron_schedulers", 0, 99) for prefix in prefixes])
     names = [
         (prefix, name)
         for prefix, reply in zip(prefixes, scans, strict=True)

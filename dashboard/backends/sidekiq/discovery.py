@@ -93,7 +93,7 @@ def _known_namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
 
 def _indexed_locations(source: Source, namespaces: Sequence[str]) -> Iterable[NamespaceLocation]:
     """The queues that Sidekiq itself names, and the entry of the shared sets, where a namespace is Sidekiq's."""
-    replies = source.batch(
+    replies = source.run_batch(
         [
             command
             for namespace in namespaces

@@ -46,7 +46,7 @@ def read_class_stats(source: Source, namespace: str) -> ClassBoard | None:
     if at is None:
         return None
     minutes = [(at - timedelta(minutes=n), major) for n in range(MINUTES) for major in (7, 8)]
-    replies = source.batch([("HSCAN", f"{namespace}{_minute_key(*each)}", 0, "COUNT", FIELDS) for each in minutes])
+    replies = source.run_batch([("HSCAN", f"{namespace}{_minute_key(*each)}", 0, "COUNT", FIELDS) for each in minutes])
     sums, cut = _sum_minutes(minutes, replies)
     if not sums:
         return None
@@ -98,7 +98,7 @@ def _read_times(
     """The counters of each class, added up over the minutes."""
     wanted = [(name, minute) for name, sums in classes for minute in sums.minutes]
     space = namespace.encode("utf-8", "surrogateescape")
-    replies = source.batch(
+    replies = source.run_batch(
         [("GETRANGE", space + _histogram_key(name, *minute), 0, 2 * COUNTERS - 1) for name, minute in wanted]
     )
     added: dict[bytes, list[int]] = defaultdict(lambda: [0] * COUNTERS)

@@ -43,7 +43,7 @@ def list_facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> It
     iteration = f"{namespace}it-{own}"
     commands: list[Command] = [("HLEN", lock), ("HEXISTS", lock, own), ("PTTL", lock)] if digest is not None else []
     commands += [("HSTRLEN", iteration, name) for name in ITERATION] if own else []
-    replies = source.batch(commands) if commands else []
+    replies = source.run_batch(commands) if commands else []
     if digest is not None:
         kind = text_or_none(payload.get("lock") or payload.get("unique"), 100)
         yield "Unique lock", f"{text_or_none(digest, 200)}{f' ({kind})' if kind else ''}: {_lock_holder(*replies[:3])}"
@@ -60,7 +60,7 @@ def _iteration_facts(source: Source, key: str, sizes: list[Reply]) -> Iterable[t
     wanted = [name for name, length in lengths.items() if 0 < length <= LONGEST_CURSOR]
     if not any(lengths.values()):
         return
-    found = dict(zip(wanted, source.batch([("HGET", key, name) for name in wanted]), strict=True)) if wanted else {}
+    found = dict(zip(wanted, source.run_batch([("HGET", key, name) for name in wanted]), strict=True)) if wanted else {}
     values = {name: _decode_value(raw) for name, raw in found.items()}
     runs, seconds, stopped = (finite(values.get(name)) for name in ("ex", "rt", "cancelled"))
     yield "Runs begun", f"{runs:.0f}" if runs is not None else "unknown"

@@ -167,7 +167,7 @@ def _check_query(place: keys.NamespaceLocation, query: JobQuery) -> None:
 def _queue_exists(source: Source, place: keys.NamespaceLocation) -> bool:
     """Whether Sidekiq still names a queue that is empty, or processes are there that may listen to it."""
     assert place.queue is not None
-    named, processes = source.batch(
+    named, processes = source.run_batch(
         [("SISMEMBER", f"{place.namespace}queues", place.queue), ("EXISTS", f"{place.namespace}processes")]
     )
     return bool(named == 1 or processes == 1)
@@ -175,7 +175,7 @@ def _queue_exists(source: Source, place: keys.NamespaceLocation) -> bool:
 
 def _check_size(source: Source, ref: QueueRef, size: Reply) -> None:
     if isinstance(size, NoPermissionError):
-        raise source.forbidden(size)
+        raise source.forbidden_error(size)
     if isinstance(size, ResponseError):
         raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
 

@@ -30,7 +30,7 @@ def read_flow(
     """The flow of the shared entries of `refs` since `cursor`; that of single queues is unknown. Cost: 1 round trip."""
     spaces = sorted({keys.location_of(ref).namespace for ref in refs})
     counters = [f"{space}{name}" for space in spaces for name in ("stat:processed", "stat:failed")]
-    replies = source.batch([("GETRANGE", key, 0, 19) for key in counters])
+    replies = source.run_batch([("GETRANGE", key, 0, 19) for key in counters])
     now = monotonic_s()
     looks: dict[str, CounterCursor] = {}
     for space, *pair in zip(spaces, replies[::2], replies[1::2], strict=True):

@@ -97,7 +97,7 @@ def _read_tables(
     answered = scripts.run(shared_script("hashes"), [call], also)
     if answered is not None and isinstance(answered[0][0], list):
         return list(answered[0][0]), answered[1]
-    return short_hashes(source, hashes, MAX_SCHEDULES, DECODE_LIMIT_BYTES), source.batch(also)
+    return short_hashes(source, hashes, MAX_SCHEDULES, DECODE_LIMIT_BYTES), source.run_batch(also)
 
 
 def _cron_schedule(

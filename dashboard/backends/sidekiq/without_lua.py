@@ -34,7 +34,7 @@ def read_stats_replies(source: Source, calls: Sequence[Sequence[str]]) -> list[R
             commands += [("ZCARD", f"{namespace}{key}") for key in ("schedule", "retry", "dead")]
             commands += [("ZRANGE", f"{namespace}{key}", 0, 0, "WITHSCORES") for key in ("schedule", "retry")]
         commands += [("LLEN", f"{namespace}queue:{name}") for name in queues]
-    replies = iter(source.batch(commands))
+    replies = iter(source.run_batch(commands))
     firsts = []
     for namespace, wanted, *queues in calls:
         head = [next(replies) for _ in range(8)] if wanted == "1" else [None] * 8
@@ -69,7 +69,7 @@ def read_stats_replies(source: Source, calls: Sequence[Sequence[str]]) -> list[R
 
 def read_page_reply(source: Source, key: str, kind: str, first: int, stop: int, *, backwards: bool) -> Reply:
     """As `read_page_reply.lua`. Cost: as `read_plainly`, and 1 round trip."""
-    size = source.batch([("LLEN" if kind == "list" else "ZCARD", key)])[0]
+    size = source.run_batch([("LLEN" if kind == "list" else "ZCARD", key)])[0]
     if not isinstance(size, int):
         return [size, [], first, 0]
     found: list[Reply] = []
@@ -95,11 +95,11 @@ def find_reply(
     names = ("dead", "retry", "schedule") if sets else ()
     keys_ = [f"{namespace}{name}" for name in names]
     listed = [f"{namespace}queue:{queue}"] if queue and not score else []
-    counts = source.batch([*(("ZCARD", key) for key in keys_), *(("LLEN", key) for key in listed)])
+    counts = source.run_batch([*(("ZCARD", key) for key in keys_), *(("LLEN", key) for key in listed)])
     firsts, stops = [after] * len(names), [after + most] * len(names)
     if score:
         commands = [("ZCOUNT", key, *bounds) for key in keys_ for bounds in (("-inf", f"({score}"), (score, score))]
-        replies = [reply if isinstance(reply, int) else 0 for reply in source.batch(commands)]
+        replies = [reply if isinstance(reply, int) else 0 for reply in source.run_batch(commands)]
         firsts = replies[::2]
         stops = [first + min(most, count) for first, count in zip(firsts, replies[1::2], strict=True)]
     wanted = job_id.encode("utf-8", "surrogateescape")
@@ -135,7 +135,9 @@ def _may_be(raw: bytes, job_id: str, wanted: bytes) -> bool:
 
 def work_reply(source: Source, namespace: str) -> Reply:
     """As `work_reply.lua`. Cost: 7 round trips."""
-    count, scanned = source.batch([("SCARD", f"{namespace}processes"), ("SSCAN", f"{namespace}processes", 0, *SOME)])
+    count, scanned = source.run_batch(
+        [("SCARD", f"{namespace}processes"), ("SSCAN", f"{namespace}processes", 0, *SOME)]
+    )
     identities = _scanned_members(scanned)
     return [_read_processes(source, [(namespace, identities)]).get(namespace, []), [], count, len(identities)]
 
@@ -155,7 +157,7 @@ def _read_processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -
         for identity in identities
     ]
     fields = iter(short_fields(source, [(key, name) for *_, key in places for name in PROCESS_FIELDS], WORK_BYTES))
-    lengths = iter(source.batch([("HLEN", key + end) for *_, key in places for end in (b":work", b":workers")]))
+    lengths = iter(source.run_batch([("HLEN", key + end) for *_, key in places for end in (b":work", b":workers")]))
     hashes: dict[bytes, bytes] = {}
     odd: set[bytes] = set()
     for *_, key in places:
@@ -165,7 +167,7 @@ def _read_processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -
                 odd.add(key)
             elif size > 0:
                 hashes.setdefault(key, name)
-    threads = dict(zip(hashes, source.batch([("HKEYS", name) for name in hashes.values()]), strict=True))
+    threads = dict(zip(hashes, source.run_batch([("HKEYS", name) for name in hashes.values()]), strict=True))
     asked = [(key, thread) for key, names in threads.items() if isinstance(names, list) for thread in names]
     values = short_fields(source, [(hashes[key], thread) for key, thread in asked], WORK_BYTES)
     running: dict[bytes, list[Reply]] = {}

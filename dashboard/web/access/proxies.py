@@ -30,24 +30,24 @@ class TrustedProxies:
         # Who comes by a socket in the file system has no address, and was let to it by its rights.
         is_local = not environ.get("REMOTE_ADDR")
         if self._count or is_local or (peer is not None and self._is_proxy(peer)):
-            self._apply(environ, peer)
+            self._apply_headers(environ, peer)
         return self._app(environ, start_response)
 
-    def _apply(self, environ: WSGIEnvironment, peer: Address | None) -> None:
+    def _apply_headers(self, environ: WSGIEnvironment, peer: Address | None) -> None:
         hops = [part.strip() for part in environ.get("HTTP_X_FORWARDED_FOR", "").split(",")[-MAX_HOPS:]]
-        asked_by = self._counted(hops) if self._count else self._first_stranger(hops)
+        asked_by = self._counted_hop(hops) if self._count else self._first_stranger(hops)
         if asked_by is not None:
             environ["REMOTE_ADDR"] = str(asked_by)
         elif peer is not None:
             environ["REMOTE_ADDR"] = str(peer)
-        scheme = _last(environ, "HTTP_X_FORWARDED_PROTO").lower()
+        scheme = _last_value(environ, "HTTP_X_FORWARDED_PROTO").lower()
         if scheme in ("http", "https"):
             environ["wsgi.url_scheme"] = scheme
-        host = _last(environ, "HTTP_X_FORWARDED_HOST")
+        host = _last_value(environ, "HTTP_X_FORWARDED_HOST")
         if host:
             environ["HTTP_HOST"] = host
 
-    def _counted(self, hops: Sequence[str]) -> Address | None:
+    def _counted_hop(self, hops: Sequence[str]) -> Address | None:
         """The address that the outermost of the trusted proxies was asked by; None when the header is too short."""
         return parse_address(hops[-self._count]) if len(hops) >= self._count else None
 
@@ -67,5 +67,5 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def _last(environ: WSGIEnvironment, name: str) -> str:
+def _last_value(environ: WSGIEnvironment, name: str) -> str:
     return str(environ.get(name, "")).rpartition(",")[2].strip()

@@ -13,7 +13,7 @@ from ...actions.audit_log import Actor
 from ...auth import LOCAL_HOSTS, Identify, Identity, Role, host_name, local_identity, token_identity
 from ...errors import ConfigurationError, Forbidden
 from ...settings import Settings
-from ..context import deck
+from ..context import app_context
 from . import sessions
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Authenticator:
         wanted = start_token and not (identify or settings.users or settings.auth == "none")
         self.start_token = sessions.StartToken(start_token) if start_token and wanted else None
 
-    def identity(self) -> Identity:
+    def identify_request(self) -> Identity:
         """Who asks. Raises Forbidden for a stranger, a wrong token, and a change asked for by another site."""
         settings = self.settings
         if request.headers.get("Authorization", "").lower().startswith("bearer "):
@@ -103,20 +103,22 @@ class Authenticator:
         if request.method not in SAFE_METHODS and not _same_origin():
             raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
         if self.identify is not None:
-            return self._identified(self.identify)
+            return self._host_identity(self.identify)
         if settings.users:
-            identity = sessions.signed_in(settings, deck().own_store.source)
+            identity = sessions.signed_in(settings, app_context().own_store.source)
             if identity is None:
                 raise Unidentified("You are not signed in.", hint="Sign in or send an API token.")
             return identity
         if self.start_token is not None:
-            return self._known(self.start_token.identity(deck().own_store.source), PRINTED_ONLY, PRINTED_ONLY_HINT)
+            return self._require_known(
+                self.start_token.identity(app_context().own_store.source), PRINTED_ONLY, PRINTED_ONLY_HINT
+            )
         if settings.auth == "none":
-            return self._known(local_identity(request.environ), NOT_LOCAL, NOT_LOCAL_HINT)
+            return self._require_known(local_identity(request.environ), NOT_LOCAL, NOT_LOCAL_HINT)
         raise Forbidden(CLOSED, hint=CLOSED_HINT)
 
     @staticmethod
-    def _identified(identify: Identify) -> Identity:
+    def _host_identity(identify: Identify) -> Identity:
         identity = identify(request.environ)
         if identity is None:
             raise Forbidden("You are not signed in.", hint="Sign in to the application that this dashboard is part of.")
@@ -125,7 +127,7 @@ class Authenticator:
         return identity
 
     @staticmethod
-    def _known(identity: Identity | None, message: str, hint: str) -> Identity:
+    def _require_known(identity: Identity | None, message: str, hint: str) -> Identity:
         if identity is None:
             raise Forbidden(message, hint=hint)
         return identity
@@ -134,18 +136,18 @@ class Authenticator:
 def install(app: Flask, authenticator: Authenticator) -> None:
     """Guard all routes of `app`, those registered so far. Raises ConfigurationError for a route without a role."""
     for rule in app.url_map.iter_rules():
-        if _key(rule) not in ROLES:
+        if _rule_key(rule) not in ROLES:
             raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/security.py")
 
     @app.before_request
     def enter() -> ResponseReturnValue | None:
         """Exchange the token of the address for a session, and drop it from the address."""
         token = request.args.get(sessions.StartToken.PARAMETER)
-        if authenticator.start_token is None or token is None or request.method != "GET" or _role() is None:
+        if authenticator.start_token is None or token is None or request.method != "GET" or _required_role() is None:
             return None
-        if not authenticator.start_token.fits(token):
+        if not authenticator.start_token.matches_token(token):
             raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
-        authenticator.start_token.begin()
+        authenticator.start_token.begin_session()
         query = request.query_string.decode("ascii", "replace").split("&")
         rest = "&".join(part for part in query if part.partition("=")[0] != sessions.StartToken.PARAMETER)
         target = sessions.safe_path(request.path + (f"?{rest}" if rest else ""))
@@ -155,12 +157,12 @@ def install(app: Flask, authenticator: Authenticator) -> None:
     def guard() -> None:
         if authenticator.hosts and host_name(request.environ) not in authenticator.hosts:
             raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
-        role = _role()
+        role = _required_role()
         if role is None:
             if request.method not in SAFE_METHODS and not _same_origin():
                 raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
             return
-        identity = authenticator.identity()
+        identity = authenticator.identify_request()
         if identity.role < role:
             raise Forbidden(
                 f"This needs the role {role.name.lower()}; {identity.name} is {identity.role.name.lower()}."
@@ -170,7 +172,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
     @app.after_request
     def protect(response: Response) -> Response:
         headers = response.headers
-        headers["Content-Security-Policy"] = _policy(csp_nonce())
+        headers["Content-Security-Policy"] = _content_policy(csp_nonce())
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "same-origin"  # with no-referrer the Origin of a form post becomes null
         headers["Cross-Origin-Opener-Policy"] = "same-origin"
@@ -183,14 +185,14 @@ def install(app: Flask, authenticator: Authenticator) -> None:
 
     app.jinja_env.globals["csp_nonce"] = _LazyNonce()
     app.jinja_env.globals.update(
-        may_act=lambda: may(Role.OPERATOR),
-        may_admin=lambda: may(Role.ADMIN),
+        may_act=lambda: has_role(Role.OPERATOR),
+        may_admin=lambda: has_role(Role.ADMIN),
         identity=lambda: g.get("identity"),
-        wants_reason=lambda: deck().settings.require_reason,
-        is_watched=lambda source, backend: deck().is_watched(source, backend),
-        alerts_elsewhere=lambda: deck().desk.ownership_conflict,
-        what_fires=lambda: deck().firing() if "identity" in g else None,
-        signed_in_here=lambda: bool(deck().settings.users) and "name" in session,
+        wants_reason=lambda: app_context().settings.require_reason,
+        is_watched=lambda source, backend: app_context().is_watched(source, backend),
+        alerts_elsewhere=lambda: app_context().alert_service.ownership_conflict,
+        what_fires=lambda: app_context().firing_summary() if "identity" in g else None,
+        signed_in_here=lambda: bool(app_context().settings.users) and "name" in session,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )
 
@@ -207,15 +209,15 @@ class UnknownToken(Forbidden):
     code = "unknown_token"
 
 
-def may(role: Role) -> bool:
+def has_role(role: Role) -> bool:
     """Whether the person who asks has at least this role, and anything can be changed here at all."""
     identity: Identity | None = g.get("identity")
-    if role > Role.VIEWER and deck().settings.read_only:
+    if role > Role.VIEWER and app_context().settings.read_only:
         return False
     return identity is not None and identity.role >= role
 
 
-def actor() -> Actor:
+def current_actor() -> Actor:
     """Who asks, for the audit."""
     identity: Identity = g.identity
     return Actor(name=identity.name, role=identity.role.name.lower(), address=request.remote_addr)
@@ -238,7 +240,7 @@ def csp_nonce() -> str:
     return str(g.csp_nonce)
 
 
-def _policy(nonce: str) -> str:
+def _content_policy(nonce: str) -> str:
     return (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
@@ -246,12 +248,12 @@ def _policy(nonce: str) -> str:
     )
 
 
-def _role() -> Role | None:
+def _required_role() -> Role | None:
     """The role that the route of this request asks for; None where anybody may use it."""
     return ROLES.get((request.endpoint or "").partition(".")[0], Role.VIEWER)
 
 
-def _key(rule: Rule) -> str:
+def _rule_key(rule: Rule) -> str:
     endpoint: str = rule.endpoint
     return endpoint.partition(".")[0]
 

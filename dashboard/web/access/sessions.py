@@ -64,7 +64,7 @@ class _Cookies(SecureCookieSessionInterface):
         if not app.config["SECRET_KEY"]:
             return None
         return URLSafeTimedSerializer(
-            _keys(app),
+            _signing_keys(app),
             salt=self.salt,
             serializer=self.serializer,
             signer_kwargs={"key_derivation": self.key_derivation, "digest_method": self.digest_method},
@@ -94,11 +94,11 @@ class StartToken:
         self._digest = hashlib.sha256(token.encode()).hexdigest()
         self.secret_key = hashlib.sha256(f"session\0{token}".encode()).hexdigest()
 
-    def fits(self, token: str) -> bool:
+    def matches_token(self, token: str) -> bool:
         """Whether it is this one, after the same time for each wrong one."""
         return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), self._digest)
 
-    def begin(self) -> None:
+    def begin_session(self) -> None:
         """Let the browser in; nothing of an earlier session stays."""
         session.clear()
         session.update(start=self._mark, id=secrets.token_urlsafe(16))
@@ -134,9 +134,9 @@ def signed_in(settings: Settings, own: Source) -> Identity | None:
     if user is None:
         return None
     now = now_s()
-    begun, seen = _time("at"), _time("seen")
+    begun, seen = _time_from("at"), _time_from("seen")
     fresh = -CLOCKS_S <= now - begun < ABSOLUTE_S and -CLOCKS_S <= now - seen < IDLE_S
-    if not fresh or not hmac.compare_digest(str(session.get("record", "")), record(user)) or _is_over(own):
+    if not fresh or not hmac.compare_digest(str(session.get("record", "")), account_digest(user)) or _is_over(own):
         session.clear()
         return None
     if now - seen > TOUCH_S:
@@ -144,14 +144,14 @@ def signed_in(settings: Settings, own: Source) -> Identity | None:
     return Identity(name=user.name, role=Role[user.role.upper()])
 
 
-def begin(user: UserSettings) -> None:
+def begin_session(user: UserSettings) -> None:
     """Sign `user` in; nothing of an earlier session stays."""
     session.clear()
     now = int(now_s())
-    session.update(name=user.name, record=record(user), at=now, seen=now, id=secrets.token_urlsafe(16))
+    session.update(name=user.name, record=account_digest(user), at=now, seen=now, id=secrets.token_urlsafe(16))
 
 
-def end(own: Source) -> None:
+def end_session(own: Source) -> None:
     """End the session of this request on all servers, so that a copy of its cookie is worth nothing. 1 round trip."""
     if isinstance(session.get("id"), str):
         _ended.add(own, session["id"])
@@ -166,7 +166,7 @@ def _is_over(own: Source) -> bool:
 def known_browser(app: Flask, name: str) -> str | None:
     """The mark of this browser, when the user of that name has signed in with it before; else None."""
     try:
-        found = _browsers(app).loads(request.cookies.get(KNOWN_BROWSER) or "")
+        found = _browser_signer(app).loads(request.cookies.get(KNOWN_BROWSER) or "")
     except BadData:
         return None
     match found:
@@ -180,7 +180,7 @@ def remember_browser(app: Flask, response: Response, name: str) -> None:
     """Let this browser be known for the user of that name, for KNOWN_S."""
     response.set_cookie(
         KNOWN_BROWSER,
-        str(_browsers(app).dumps([name, secrets.token_urlsafe(16), int(now_s())])),
+        str(_browser_signer(app).dumps([name, secrets.token_urlsafe(16), int(now_s())])),
         max_age=KNOWN_S,
         path=request.script_root or "/",
         secure=request.is_secure,
@@ -189,11 +189,11 @@ def remember_browser(app: Flask, response: Response, name: str) -> None:
     )
 
 
-def _browsers(app: Flask) -> URLSafeSerializer:
-    return URLSafeSerializer(_keys(app), salt="queuedeck known browser")
+def _browser_signer(app: Flask) -> URLSafeSerializer:
+    return URLSafeSerializer(_signing_keys(app), salt="queuedeck known browser")
 
 
-def _keys(app: Flask) -> list[str]:
+def _signing_keys(app: Flask) -> list[str]:
     """The keys that signatures may have been made with, the one for new ones last."""
     return [*app.config["SECRET_KEY_FALLBACKS"], app.config["SECRET_KEY"]]
 
@@ -252,18 +252,18 @@ def safe_path(target: str | None) -> str:
     return target[:2000]
 
 
-def record(user: UserSettings) -> str:
+def account_digest(user: UserSettings) -> str:
     """A digest of all that a session stands on: with another password or role it ends."""
     text = "\0".join((user.name, user.password_hash, user.role))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _time(name: str) -> float:
+def _time_from(name: str) -> float:
     value = session.get(name)
     return float(value) if isinstance(value, int | float) else float("-inf")
 
 
-def check(settings: Settings, name: str, password: str) -> UserSettings | None:
+def check_password(settings: Settings, name: str, password: str) -> UserSettings | None:
     """The user of that name and password; None otherwise, after the same time."""
     user = next((user for user in settings.users if user.name == name), None)
     fits = check_password_hash(user.password_hash if user else _NOBODY, password)

@@ -64,7 +64,7 @@ class SignInAttempt:
         """What counts it: (text that stands for it, how many there may be), in the order in which they say no."""
         if self.browser is not None:
             return ((f"browser\0{self.browser}\0{self.name}", PER_BROWSER),)
-        place = _place(self.address)
+        place = _network_of(self.address)
         return (
             (f"address\0{place}", PER_ADDRESS),
             (f"both\0{self.name}\0{place}", PER_NAME_AND_ADDRESS),
@@ -74,7 +74,7 @@ class SignInAttempt:
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of its counts; the last one counts all attempts, which are allowed or the first refused."""
-        return (*(_key(text) for text, _ in self.limits()), _key("all"))
+        return (*(_attempt_key(text) for text, _ in self.limits()), _attempt_key("all"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +95,14 @@ class AttemptCounter:
         self._lock = threading.Lock()
         self._own: dict[str, tuple[int, float]] = {}  # key -> (attempts, monotonic end)
 
-    def count(self, store: Store | None, attempt: SignInAttempt) -> SignInDecision:
+    def count_attempt(self, store: Store | None, attempt: SignInAttempt) -> SignInDecision:
         """Count one attempt. Cost: 1 round trip."""
         most = [limit for _, limit in attempt.limits()]
         counts = self._count_here(attempt.keys, most)
         if store is not None:
             with contextlib.suppress(QueuedeckError):  # then what this process has seen counts
-                counts = list(store.script(_COUNT, attempt.keys, WINDOW_S, *most))
-        return _judged(counts, most)
+                counts = list(store.run_script(_COUNT, attempt.keys, WINDOW_S, *most))
+        return _judge_counts(counts, most)
 
     def succeeded(self, store: Store | None, attempt: SignInAttempt) -> None:
         """The password was right: this attempt does not count, nor earlier ones of that person there. 1 round trip."""
@@ -110,13 +110,13 @@ class AttemptCounter:
         persons = keys[0] if attempt.browser is not None else keys[1]
         with self._lock:
             self._own.pop(persons, None)
-        self._lower(store, [key for key in keys if key != persons], ("DEL", persons))
+        self._lower_counts(store, [key for key in keys if key != persons], ("DEL", persons))
 
     def uncount(self, store: Store | None, attempt: SignInAttempt) -> None:
         """The password was not looked at: this attempt does not count. Cost: 1 round trip."""
-        self._lower(store, attempt.keys)
+        self._lower_counts(store, attempt.keys)
 
-    def _lower(self, store: Store | None, keys: Sequence[str], *more: Command) -> None:
+    def _lower_counts(self, store: Store | None, keys: Sequence[str], *more: Command) -> None:
         with self._lock:
             for key in keys:
                 if key in self._own:
@@ -127,7 +127,7 @@ class AttemptCounter:
         # SET first: a count that has just expired must not come back without an end.
         less = [each for key in keys for each in (("SET", key, 0, "EX", WINDOW_S, "NX"), ("DECR", key))]
         try:
-            store.source.batch([*more, *less])
+            store.source.run_batch([*more, *less])
         except QueuedeckError:
             return
 
@@ -156,7 +156,7 @@ class AttemptCounter:
             return count + 1
 
 
-def _judged(counts: Sequence[int], most: Sequence[int]) -> SignInDecision:
+def _judge_counts(counts: Sequence[int], most: Sequence[int]) -> SignInDecision:
     over = [count > limit for count, limit in zip(counts, most, strict=False)]
     first_refused = True in over and len(counts) == over.index(True) + 2
     is_allowed = True not in over
@@ -187,7 +187,7 @@ class PasswordChecks:
             self._inside.release()
 
 
-def _place(address: str | None) -> str:
+def _network_of(address: str | None) -> str:
     """What one guesser has: an address, of IPv6 the network."""
     found: Address | None = parse_address(address or "")
     if found is None:
@@ -195,6 +195,6 @@ def _place(address: str | None) -> str:
     return str(found) if found.version == 4 else str(int(found) >> (128 - IPV6_PREFIX))
 
 
-def _key(text: str) -> str:
+def _attempt_key(text: str) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{PREFIX}:tries:{digest[:32]}"

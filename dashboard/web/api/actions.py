@@ -11,21 +11,21 @@ from msgspec import Meta
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest
-from ...actions.bulk.selection import preview
+from ...actions.bulk.selection import preview_jobs
 from ...actions.trash import check_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import instant, iso, now_s
 from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from ...model import State
 from ...redact import mask_text
-from ..access.security import actor
-from ..context import deck
+from ..access.security import current_actor
+from ..context import app_context
 from ..formatting import printable
 from ..forms.request_input import Body, json_body
 from ..pages import bulk
-from ..pages.audit import PER_PAGE, before
-from ..pages.bulk_start import check_matches, not_restored, start, undo_batches
-from ..pages.bulk_start import undo as undo_work
+from ..pages.audit import PER_PAGE, parse_cursor
+from ..pages.bulk_start import check_matches, not_restored, start_operation, undo_batches
+from ..pages.bulk_start import undo_operation as undo_work
 from ..pages.job_actions import MAX_TEXT, checked_reason, given_reason
 
 bp = Blueprint("api_acts", __name__, url_prefix="/api/v1")
@@ -124,7 +124,7 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
                 raise
             error = {"code": exc.code, "message": printable(mask_text(exc.message)), "hint": exc.hint}
             acted = ActionResult(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
-            return _answer(acted, error=error)
+            return _json_results(acted, error=error)
 
     return told
 
@@ -138,30 +138,30 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
     `edit` makes a new job of `payload`, JSON as text. Where that shows the mask of a secret in the place in which the
     stored payload has the secret, the stored value is used; any other mask is refused with the outcome `invalid`.
     """
-    here = deck()
-    queue = here.queue(source, backend, name)
-    action = _action(verb)
+    here = app_context()
+    queue = here.find_queue_stats(source, backend, name)
+    action = _parse_action(verb)
     _check_applies(body, action)
     state = body.state
     if state is None:
-        job, library = here.job(queue, job_id), here.backend(source, backend)
+        job, library = here.read_job(queue, job_id), here.backend(source, backend)
         state = job.state
         known = any(action in each for each in library.job_actions.values())
         if known and action not in library.offered_actions(state, shared=queue.shared, abandoned=job.abandoned):
             where = f"It is {state.value}" if state else "It is in none of the library's lists"
             detail = f"{where}: {library.title} does not offer {action.value} for such jobs."
-            return _answer(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))
-    result = here.actions.on_jobs(
-        actor(),
+            return _json_results(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))
+    result = here.action_service.on_jobs(
+        current_actor(),
         queue.ref,
         state,
         action,
         [JobRef(id=job_id, stamp=body.stamp)],
         ActionOptions(payload=body.payload, target=body.target, reset_attempts=body.reset_attempts),
-        reason=_reason(body.reason),
+        reason=_checked_reason(body.reason),
         for_good=body.for_good,
     )
-    return _answer(result.acted[0], undo=result.batch)
+    return _json_results(result.acted[0], undo=result.batch)
 
 
 @bp.post(f"{_QUEUE}/<any(pause, resume, purge, obliterate):verb>")
@@ -172,29 +172,31 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
 
     The `bulk_id` of a purge is null where no job waits.
     """
-    here = deck()
-    queue = here.queue(source, backend, name)
-    action = _action(verb)
+    here = app_context()
+    queue = here.find_queue_stats(source, backend, name)
+    action = _parse_action(verb)
     _check_applies(body, action)
     if action is Action.PURGE:
         place = bulk.place_of(queue, State.WAITING.value, None)
         bulk.check_bulk(Action.DELETE, (place,))
         spec = BulkRequest(
             action=Action.DELETE,
-            actor=actor(),
+            actor=current_actor(),
             places=(place,),
             pace_per_s=0,
             for_good=body.for_good,
-            reason=_reason(body.reason),
+            reason=_checked_reason(body.reason),
             created_at=now_s(),
         )
-        seen = preview(spec, here.backend, here.known_of, here.settings.bulk_max_jobs)
+        seen = preview_jobs(spec, here.backend, here.known_of, here.settings.bulk_max_jobs)
         if seen.exact and not seen.matched:
             return jsonify(outcome="done", detail="No job waits in it.", bulk_id=None), 200
-        return jsonify(outcome="done", detail=None, bulk_id=start(spec)), 200
+        return jsonify(outcome="done", detail=None, bulk_id=start_operation(spec)), 200
     if action is Action.OBLITERATE and body.confirm != name:
         raise Conflict("Send the queue's name as `confirm`: this cannot be undone.")
-    return _answer(here.actions.on_queue(actor(), queue, action, reason=_reason(body.reason)))
+    return _json_results(
+        here.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
+    )
 
 
 @bp.post("/bulk")
@@ -209,12 +211,12 @@ def create(body: BulkBody) -> tuple[Response, int]:
     _check_target_list(body)
     places: tuple[Any, ...] = ()
     if body.fingerprint is None:
-        found = deck().queue(body.source or "", body.backend or "", body.queue or "")
+        found = app_context().find_queue_stats(body.source or "", body.backend or "", body.queue or "")
         places = (bulk.place_of(found, (body.state or State.WAITING).value, body.native),)
     bulk.check_bulk(body.action, places)
     spec = BulkRequest(
         action=body.action,
-        actor=actor(),
+        actor=current_actor(),
         places=places,
         picks=tuple(JobRef(id=each) for each in body.ids or ()),
         q=body.q,
@@ -225,18 +227,18 @@ def create(body: BulkBody) -> tuple[Response, int]:
         canary_wait_s=body.canary_wait_s,
         canary_max_ratio=body.canary_max_ratio,
         for_good=body.for_good,
-        reason=None if body.preview else _reason(body.reason),
+        reason=None if body.preview else _checked_reason(body.reason),
         created_at=now_s(),
     )
     if not body.preview:
         bulk.check_target(spec)
-    seen = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
+    seen = preview_jobs(spec, app_context().backend, app_context().known_of, app_context().settings.bulk_max_jobs)
     told: dict[str, Any] = {"matched": seen.matched, "exact": seen.exact, "unread": list(seen.unread)}
     told |= {"scanned": seen.scanned, "total": seen.total}
     if body.preview:
         return jsonify(bulk_id=None, **told, sample_ids=[job.id for job in seen.samples]), 200
     check_matches(seen)
-    return jsonify(bulk_id=start(spec), **told), 201
+    return jsonify(bulk_id=start_operation(spec), **told), 201
 
 
 @bp.post("/bulk/<work_id>/<word>")
@@ -246,10 +248,10 @@ def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("There is no such thing to do.")
     if word == "undo":
-        back = undo_work(work_id, _reason(body.reason))
+        back = undo_work(work_id, _checked_reason(body.reason))
         return _under_way(back) if isinstance(back, BulkOperation) else _put_back(back)
-    bulk.order(work_id, word, given_reason(body.reason))
-    return jsonify(_work(deck().bulk.get(work_id))), 200
+    bulk.change_operation(work_id, word, given_reason(body.reason))
+    return jsonify(_json_operation(app_context().bulk_store.get(work_id))), 200
 
 
 @bp.post("/undo/<batch>")
@@ -259,11 +261,11 @@ def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
 
     `refused` has the first 100 jobs that were not put back, each with its outcome and why. 409 where none was.
     """
-    why = _reason(body.reason)
+    why = _checked_reason(body.reason)
     work = undo_batches([check_batch(batch)], why)
     if work is not None:
         return _under_way(work)
-    return _put_back(deck().actions.undo(actor(), batch, reason=why).acted)
+    return _put_back(app_context().action_service.undo_batch(current_actor(), batch, reason=why).acted)
 
 
 def _put_back(acted: Sequence[ActionResult]) -> tuple[Response, int]:
@@ -284,7 +286,7 @@ def _put_back(acted: Sequence[ActionResult]) -> tuple[Response, int]:
 
 def _under_way(work: BulkOperation) -> tuple[Response, int]:
     back = {"restored": work.done, "changed": work.outcomes.get(Outcome.CHANGED.value, 0)}
-    return jsonify(_work(work) | back), 202
+    return jsonify(_json_operation(work) | back), 202
 
 
 @bulk_bp.get("/undo")
@@ -306,7 +308,7 @@ def deleted() -> Response:
                 "deleted_at": iso(instant(about.at)),
                 "until": iso(instant(until)),
             }
-            for batch, about, left, until in deck().actions.bin.newest(MAX_BATCHES_SHOWN)
+            for batch, about, left, until in app_context().action_service.bin.list_batches(MAX_BATCHES_SHOWN)
         ]
     )
 
@@ -314,28 +316,28 @@ def deleted() -> Response:
 @bulk_bp.get("/bulk")
 def works() -> Response:
     """The pieces of bulk work that are kept, newest first."""
-    return jsonify(bulk=[_work(work) for work in deck().bulk.newest()])
+    return jsonify(bulk=[_json_operation(work) for work in app_context().bulk_store.list_newest()])
 
 
 @bulk_bp.get("/bulk/<work_id>")
 def work(work_id: str) -> Response:
     """One piece of bulk work."""
-    return jsonify(_work(deck().bulk.get(work_id)))
+    return jsonify(_json_operation(app_context().bulk_store.get(work_id)))
 
 
 @audit_bp.get("/audit")
 def audit() -> Response:
-    """The newest acts first; `before` = the id of the last one seen."""
-    events = deck().actions.record.events(count=PER_PAGE, before=before())
+    """The newest acts first; `parse_cursor` = the id of the last one seen."""
+    events = app_context().action_service.record.list_events(count=PER_PAGE, before=parse_cursor())
     return jsonify(events=[event.public() for event in events])
 
 
-def _answer(acted: ActionResult, **more: Any) -> tuple[Response, int]:
+def _json_results(acted: ActionResult, **more: Any) -> tuple[Response, int]:
     told = {"outcome": acted.outcome.value, "detail": acted.detail, "new_id": acted.new_id, **more}
     return jsonify(told), _STATUS[acted.outcome]
 
 
-def _work(work: BulkOperation) -> dict[str, Any]:
+def _json_operation(work: BulkOperation) -> dict[str, Any]:
     return {
         "bulk_id": work.id,
         "state": work.phase.value,
@@ -384,11 +386,11 @@ def _check_target_list(body: BulkBody) -> None:
         raise Unsupported("q: expected without ids, which name the jobs already.")
 
 
-def _reason(text: str | None) -> str | None:
+def _checked_reason(text: str | None) -> str | None:
     return checked_reason(text, hint="Send it as `reason`.")
 
 
-def _action(word: str) -> Action:
+def _parse_action(word: str) -> Action:
     try:
         return Action(word)
     except ValueError:

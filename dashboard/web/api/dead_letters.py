@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from ...clock import instant, iso
 from ...dead_letters.groups import SAMPLES, SLOT_S, GroupMember
 from ...errors import NotFound, Unsupported
-from ..context import deck
+from ..context import app_context
 from ..forms.job_query import MAX_PAGE, MAX_PER_PAGE, asked_number
 from ..views.dead_letter_table import PER_PAGE, GroupQuery, GroupRow, member_page, row_of, rows_of
 
@@ -22,11 +22,11 @@ def dead() -> Response:
     by = request.args.get("group_by", "error")
     if by != "error":
         raise Unsupported(f"group_by={by[:20]!r}: expected error.")
-    board = deck().dead()
+    board = app_context().dead_letter_groups()
     reading = board.reading
     wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
     return jsonify(
-        groups=[_group(row) for row in rows_of(board, deck().now_s()) if wanted.fits(row)],
+        groups=[_json_group(row) for row in rows_of(board, app_context().now_s()) if wanted.fits(row)],
         scanned=reading.scanned,
         total=reading.total,
         at_least=reading.at_least,
@@ -43,17 +43,17 @@ def dead() -> Response:
 @bp.get("/dead/<segment:fingerprint>")
 def group(fingerprint: str) -> Response:
     """One group with a page of its jobs, newest first. 404 when no job that was read belongs to it."""
-    board = deck().dead()
+    board = app_context().dead_letter_groups()
     found = board.reading.find(fingerprint)
     if found is None:
         raise NotFound("No dead letter belongs to this error group (any more).")
     per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
-    jobs = {"jobs": [_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
-    return jsonify(_group(row_of(found, board, deck().now_s())) | jobs)
+    jobs = {"jobs": [_json_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
+    return jsonify(_json_group(row_of(found, board, app_context().now_s())) | jobs)
 
 
-def _group(row: GroupRow) -> dict[str, Any]:
+def _json_group(row: GroupRow) -> dict[str, Any]:
     found, remark = row.group, row.remark
     return {
         "fingerprint": found.kind.id,
@@ -77,7 +77,7 @@ def _group(row: GroupRow) -> dict[str, Any]:
             for spot in found.spots
         ],
         "sample_ids": [member.row.id for member in found.jobs[:SAMPLES]],
-        "samples": [_job(member) for member in found.jobs[:SAMPLES]],
+        "samples": [_json_job(member) for member in found.jobs[:SAMPLES]],
         "marks": list(row.marks),
         "owner": remark.owner,
         "note": remark.note,
@@ -87,7 +87,7 @@ def _group(row: GroupRow) -> dict[str, Any]:
     }
 
 
-def _job(member: GroupMember) -> dict[str, Any]:
+def _json_job(member: GroupMember) -> dict[str, Any]:
     ref, row = member.ref, member.row
     return {
         "id": row.id,

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from ...clock import instant, iso
 from ...errors import Unsupported
-from ..context import deck
+from ..context import app_context
 
 bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
 
@@ -37,15 +37,15 @@ def history(source: str, backend: str, name: str) -> Response:
     Points are [time, value], oldest first; null where nothing was sampled. `step_s` is at least what is kept (15 to 60
     s); a longer one joins points: the highest depth and dead, the mean of rates. No commands of its own.
     """
-    here = deck()
-    ref = here.queue(source, backend, name).ref
+    here = app_context()
+    ref = here.find_queue_stats(source, backend, name).ref
     metric = request.args.get("metric", "depth")
     if metric not in METRICS:
         raise Unsupported(f"No history is kept of {metric[:50]!r}.", hint=f"Kept are {', '.join(METRICS)}.")
-    past = here.reading().history
-    joined = max(1, math.ceil((_number("step_s") or 0) / past.step_s))
-    start, end = _moment("from"), _moment("to")
-    points = past.points(ref, METRICS[metric].series, joined)
+    past = here.current_snapshot().history
+    joined = max(1, math.ceil((_number_parameter("step_s") or 0) / past.step_s))
+    start, end = _time_parameter("from"), _time_parameter("to")
+    points = past.points_of(ref, METRICS[metric].series, joined)
     return jsonify(
         metric=metric,
         unit=METRICS[metric].unit,
@@ -58,7 +58,7 @@ def history(source: str, backend: str, name: str) -> Response:
     )
 
 
-def _number(name: str) -> float | None:
+def _number_parameter(name: str) -> float | None:
     text = request.args.get(name)
     if text is None:
         return None
@@ -71,11 +71,11 @@ def _number(name: str) -> float | None:
     return value
 
 
-def _moment(name: str) -> float | None:
+def _time_parameter(name: str) -> float | None:
     """Seconds since 1970 of a parameter in ISO 8601, or in seconds."""
     text = request.args.get(name)
     if text is None or text.replace(".", "", 1).isdigit():
-        return _number(name)
+        return _number_parameter(name)
     try:
         # A plus sign that was not percent-encoded arrives as a space.
         moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)

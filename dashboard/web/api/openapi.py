@@ -33,19 +33,19 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "type": [schema["type"], "null"]} if "type" in schema else schema
 
 
-def _list(of: dict[str, Any]) -> dict[str, Any]:
+def _array_of(of: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": of}
 
 
-def _map(of: dict[str, Any]) -> dict[str, Any]:
+def _map_of(of: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "additionalProperties": of}
 
 
-def _ref(name: str) -> dict[str, Any]:
+def _schema_ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _of(properties: dict[str, dict[str, Any]], *optional: str) -> dict[str, Any]:
+def _object_of(properties: dict[str, dict[str, Any]], *optional: str) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": properties,
@@ -64,15 +64,15 @@ _DETAILS: dict[str, dict[str, Any]] = {
     "meta": _ANY,
     "result": _ANY,
     "result_truncated": _FLAG,
-    "timeline": _list(_of({"at": _or_null(_TIME), "event": _TEXT, "detail": _or_null(_TEXT)})),
-    "parent": {"oneOf": [_ref("JobLink"), {"type": "null"}]},
-    "children": _list(_ref("JobLink")),
+    "timeline": _array_of(_object_of({"at": _or_null(_TIME), "event": _TEXT, "detail": _or_null(_TEXT)})),
+    "parent": {"oneOf": [_schema_ref("JobLink"), {"type": "null"}]},
+    "children": _array_of(_schema_ref("JobLink")),
     "children_total": _or_null(_WHOLE),
-    "logs": _list(_TEXT),
+    "logs": _array_of(_TEXT),
     "logs_total": _or_null(_WHOLE),
-    "facts": _map(_ANY),
+    "facts": _map_of(_ANY),
     "stamp": _or_null(_TEXT),
-    "capabilities": _list(_TEXT),
+    "capabilities": _array_of(_TEXT),
 }
 _HEALTH = {
     str: _TEXT,
@@ -83,26 +83,28 @@ _HEALTH = {
 }
 
 
-def _health() -> dict[str, Any]:
+def _health_schema() -> dict[str, Any]:
     """The fields of RedisHealth; each may be null."""
     hints = inspect.get_annotations(RedisHealth, eval_str=True)
     fields = {}
     for name, hint in hints.items():
         kinds = [kind for kind in getattr(hint, "__args__", (hint,)) if kind in _HEALTH]
         fields[name] = _or_null(_HEALTH[kinds[0]]) if kinds else _ANY
-    return _of(fields)
+    return _object_of(fields)
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    "Error": _of({"error": _of({"code": _TEXT, "message": _TEXT, "hint": _or_null(_TEXT), "batch": _TEXT}, "batch")}),
-    "Queue": _of(
+    "Error": _object_of(
+        {"error": _object_of({"code": _TEXT, "message": _TEXT, "hint": _or_null(_TEXT), "batch": _TEXT}, "batch")}
+    ),
+    "Queue": _object_of(
         {
             **dict.fromkeys(("source", "backend", "name"), _TEXT),
             **dict.fromkeys(("prefix", "library_version", "flow_reason", "error"), _or_null(_TEXT)),
             "paused": _or_null(_FLAG),
             "shared": _FLAG,
-            "counts": _of({state.value: _or_null(_WHOLE) for state in State}),
-            "native_counts": _map(_or_null(_WHOLE)),
+            "counts": _object_of({state.value: _or_null(_WHOLE) for state in State}),
+            "native_counts": _map_of(_or_null(_WHOLE)),
             **dict.fromkeys(("depth", "workers"), _or_null(_WHOLE)),
             **dict.fromkeys(
                 (
@@ -112,13 +114,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
                 _or_null(_NUMBER),
             ),
             "flow_quality": {"type": "string", "enum": ["exact", "estimated", "unknown"]},
-            "at_least": _list(_STATE),
-            "notes": _list(_TEXT),
+            "at_least": _array_of(_STATE),
+            "notes": _array_of(_TEXT),
             "read_only": _or_null(_TEXT),
-            "capabilities": _list(_TEXT),
+            "capabilities": _array_of(_TEXT),
         }
     ),
-    "Job": _of(
+    "Job": _object_of(
         {
             **dict.fromkeys(("id", "source", "backend"), _TEXT),
             **dict.fromkeys(("queue", "name", "worker", "summary", "problem"), _or_null(_TEXT)),
@@ -134,7 +136,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "progress": _ANY,
             "error": {
                 "oneOf": [
-                    _of(dict.fromkeys(("class", "message", "stack"), _or_null(_TEXT))),
+                    _object_of(dict.fromkeys(("class", "message", "stack"), _or_null(_TEXT))),
                     {"type": "null"},
                 ]
             },
@@ -144,45 +146,45 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         *_DETAILS,
         "found_in",
     ),
-    "JobLink": _of(
+    "JobLink": _object_of(
         {
             "id": _TEXT,
             **dict.fromkeys(("queue", "source", "backend", "state", "native_state"), _or_null(_TEXT)),
         }
     ),
-    "Redis": _health(),
-    "Source": _of(
+    "Redis": _health_schema(),
+    "Source": _object_of(
         {
             "name": _TEXT,
             **dict.fromkeys(("address", "error", "hint"), _or_null(_TEXT)),
             "reachable": _FLAG,
             "unreachable_since": _or_null(_TIME),
-            "libraries": _list(_TEXT),
+            "libraries": _array_of(_TEXT),
             "discovered": _FLAG,
             "search_progress": _or_null(_NUMBER),
-            "problems": _list(_TEXT),
+            "problems": _array_of(_TEXT),
             "together_per_min": _or_null(_NUMBER),
-            "cost": _of(dict.fromkeys(("commands", "round_trips", "duration_s"), _or_null(_NUMBER))),
-            "redis": _ref("Redis"),
+            "cost": _object_of(dict.fromkeys(("commands", "round_trips", "duration_s"), _or_null(_NUMBER))),
+            "redis": _schema_ref("Redis"),
         }
     ),
-    "Overview": _of(
+    "Overview": _object_of(
         {
             "sampled_at": _or_null(_TIME),
             "age_s": _or_null(_NUMBER),
             "stale": _FLAG,
             "other_settings": _or_null(_TEXT),
-            "sources": _list(_ref("Source")),
-            "totals": _map(_or_null(_NUMBER)),
-            "totals_at_least": _list(_STATE),
-            "queues": _list(_ref("Queue")),
-            "alerts": _or_null(_list(_OBJECT)),
+            "sources": _array_of(_schema_ref("Source")),
+            "totals": _map_of(_or_null(_NUMBER)),
+            "totals_at_least": _array_of(_STATE),
+            "queues": _array_of(_schema_ref("Queue")),
+            "alerts": _or_null(_array_of(_OBJECT)),
         }
     ),
-    "Queues": _of({"queues": _list(_ref("Queue")), "total": _WHOLE}),
-    "Jobs": _of(
+    "Queues": _object_of({"queues": _array_of(_schema_ref("Queue")), "total": _WHOLE}),
+    "Jobs": _object_of(
         {
-            "jobs": _list(_ref("Job")),
+            "jobs": _array_of(_schema_ref("Job")),
             "page": _WHOLE,
             "per_page": _WHOLE,
             "total": _or_null(_WHOLE),
@@ -191,28 +193,30 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "scanned": _or_null(_WHOLE),
             "truncated": _FLAG,
             "cursor": _or_null(_TEXT),
-            "problems": _list(_TEXT)
+            "problems": _array_of(_TEXT)
             | {"description": "What could not be read, and why. Its jobs are not listed, and not in `total`."},
         },
         "cursor",
     ),
-    "History": _of(
+    "History": _object_of(
         {
             "metric": _TEXT,
             "unit": _TEXT,
             "step_s": _WHOLE,
-            "points": _list({"type": "array", "prefixItems": [_TIME, _or_null(_NUMBER)], "minItems": 2, "maxItems": 2}),
+            "points": _array_of(
+                {"type": "array", "prefixItems": [_TIME, _or_null(_NUMBER)], "minItems": 2, "maxItems": 2}
+            ),
         }
     ),
-    "Servers": _of({"sources": _list(_OBJECT), "total": _WHOLE}),
-    "PutBack": _of(
+    "Servers": _object_of({"sources": _array_of(_OBJECT), "total": _WHOLE}),
+    "PutBack": _object_of(
         {
             **dict.fromkeys(("restored", "changed"), _WHOLE),
-            "refused": _list(_of({"id": _TEXT, "outcome": _TEXT, "detail": _or_null(_TEXT)})),
+            "refused": _array_of(_object_of({"id": _TEXT, "outcome": _TEXT, "detail": _or_null(_TEXT)})),
             "bulk_id": _or_null(_TEXT),
         }
     ),
-    "Acted": _of(
+    "Acted": _object_of(
         {
             "outcome": {"type": "string", "enum": ["done", "gone", "changed", "refused", "invalid", "unsupported"]},
             "detail": _or_null(_TEXT),
@@ -254,7 +258,7 @@ def openapi() -> Response:
         if rule.rule.startswith("/api/v1/"):
             path = _PARAMETER.sub(r"{\g<name>}", rule.rule.removeprefix("/api/v1"))
             for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-                paths.setdefault(path, {})[method.lower()] = _operation(rule, method)
+                paths.setdefault(path, {})[method.lower()] = _describe_operation(rule, method)
     return jsonify(
         openapi="3.1.0",
         info={
@@ -267,7 +271,7 @@ def openapi() -> Response:
         security=[{"token": []}, {"session": []}],
         paths=paths,
         components={
-            "schemas": SCHEMAS | _bodies(),
+            "schemas": SCHEMAS | _body_schemas(),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
                 "session": {"type": "apiKey", "in": "cookie", "name": current_app.config["SESSION_COOKIE_NAME"]},
@@ -276,7 +280,7 @@ def openapi() -> Response:
     )
 
 
-def _operation(rule: Rule, method: str) -> dict[str, Any]:
+def _describe_operation(rule: Rule, method: str) -> dict[str, Any]:
     summary, _, more = (inspect.getdoc(current_app.view_functions[rule.endpoint]) or "").partition("\n\n")
     answer = ANSWERS.get(rule.endpoint)
     operation: dict[str, Any] = {
@@ -291,15 +295,15 @@ def _operation(rule: Rule, method: str) -> dict[str, Any]:
             ),
         ],
         "responses": {
-            "200": _content("what was asked for", _ref(answer) if answer else _OBJECT),
-            "default": _content("why not", _ref("Error")),
+            "200": _json_content("what was asked for", _schema_ref(answer) if answer else _OBJECT),
+            "default": _json_content("why not", _schema_ref("Error")),
         },
     }
     if more:
         operation["description"] = more
     shape = body_of(current_app.view_functions[rule.endpoint])
     if shape is not None:
-        operation["requestBody"] = _content("", _ref(shape.__name__)) | {"required": _needs_body(shape)}
+        operation["requestBody"] = _json_content("", _schema_ref(shape.__name__)) | {"required": _needs_body(shape)}
         del operation["requestBody"]["description"]
     return operation
 
@@ -308,7 +312,7 @@ def _needs_body(shape: type[msgspec.Struct]) -> bool:
     return any(field.required for field in msgspec.structs.fields(shape))
 
 
-def _bodies() -> dict[str, Any]:
+def _body_schemas() -> dict[str, Any]:
     """The schemas of all bodies that the routes of this app take."""
     shapes = {shape for view in current_app.view_functions.values() if (shape := body_of(view)) is not None}
     _, schemas = msgspec.json.schema_components(
@@ -319,14 +323,14 @@ def _bodies() -> dict[str, Any]:
 
 def _in_path(rule: Rule) -> list[dict[str, Any]]:
     return [
-        {"name": found["name"], "in": "path", "required": True, "schema": _words(found["words"])}
+        {"name": found["name"], "in": "path", "required": True, "schema": _enum_of(found["words"])}
         for found in _PARAMETER.finditer(rule.rule)
     ]
 
 
-def _words(words: str | None) -> dict[str, Any]:
+def _enum_of(words: str | None) -> dict[str, Any]:
     return {**_TEXT, "enum": [word.strip() for word in words.split(",")]} if words else _TEXT
 
 
-def _content(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _json_content(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}

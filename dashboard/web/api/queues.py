@@ -27,8 +27,8 @@ from ...model import (
     Worker,
 )
 from ...sampling.live_lists import LiveRows
-from ...search.job_search import parse
-from ..context import deck
+from ...search.job_search import parse_query
+from ..context import app_context
 from ..forms.job_query import job_query
 from ..pages.alerts.alerts import shown_firing
 from ..views.offered_actions import job_verbs
@@ -43,31 +43,31 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 @bp.get("/overview")
 def overview() -> Response:
     """Sources, totals and all queues as of the newest snapshot."""
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     snapshot = reading.snapshot
     queues = snapshot.queues if snapshot else ()
-    whole = deck().whole(snapshot, reading.history) if snapshot else None
-    return _json(
+    whole = app_context().totals_of(snapshot, reading.history) if snapshot else None
+    return _json_response(
         {
             "sampled_at": iso(instant(snapshot.sampled_at)) if snapshot else None,
             "age_s": rounded(reading.age_s),
             "stale": reading.stale,
             "other_settings": reading.other,
-            "sources": [_source(source) for source in snapshot.sources] if snapshot else [],
+            "sources": [_json_source(source) for source in snapshot.sources] if snapshot else [],
             "totals": whole.totals if whole else totals(()),
             "totals_at_least": [state.value for state in whole.at_least] if whole else [],
-            "queues": [_queue(queue) for queue in queues],
-            "alerts": _alerts(),
+            "queues": [_json_queue(queue) for queue in queues],
+            "alerts": _json_alerts(),
         }
     )
 
 
-def _alerts() -> list[dict[str, Any]] | None:
+def _json_alerts() -> list[dict[str, Any]] | None:
     """What fires now; None when the store does not tell, or alerts are evaluated by other settings."""
-    if deck().desk.ownership_conflict is not None:
+    if app_context().alert_service.ownership_conflict is not None:
         return None
     try:
-        return shown_firing(deck().desk.list_alerts())
+        return shown_firing(app_context().alert_service.list_alerts())
     except (BackendUnavailable, Forbidden):
         return None
 
@@ -75,32 +75,32 @@ def _alerts() -> list[dict[str, Any]] | None:
 @bp.get("/queues")
 def queues() -> Response:
     """The queues that match `source`, `backend` and `q` (part of the name, case ignored)."""
-    snapshot = deck().reading().snapshot
+    snapshot = app_context().current_snapshot().snapshot
     source, backend = request.args.get("source"), request.args.get("backend")
     text = request.args.get("q", "").casefold()
     found = [
-        _queue(queue)
+        _json_queue(queue)
         for queue in (snapshot.queues if snapshot else ())
         if (not source or queue.source == source)
         and (not backend or queue.backend == backend)
         and text in queue.name.casefold()
     ]
-    return _json({"queues": found, "total": len(found)})
+    return _json_response({"queues": found, "total": len(found)})
 
 
 @bp.get(_QUEUE)
 def queue(source: str, backend: str, name: str) -> Response:
     """One queue. 404 when it is not in the newest snapshot."""
-    return _json(_queue(deck().queue(source, backend, name)))
+    return _json_response(_json_queue(app_context().find_queue_stats(source, backend, name)))
 
 
 @bp.get(f"{_QUEUE}/classes")
 def classes(source: str, backend: str, name: str) -> Response:
-    """What each class of jobs of the queue's library did lately; `classes` is null where that is not known."""
-    board = deck().classes(deck().queue(source, backend, name))
-    return _json(
+    """What each class of jobs of the queue's library did lately; `class_stats` is null where that is not known."""
+    board = app_context().class_stats(app_context().find_queue_stats(source, backend, name))
+    return _json_response(
         {
-            "classes": None if board is None else [_class(each) for each in board.classes],
+            "classes": None if board is None else [_json_class(each) for each in board.classes],
             "total": board.total if board else None,
             "span_s": board.span_s if board else None,
             "scope": board.scope if board else None,
@@ -112,17 +112,17 @@ def classes(source: str, backend: str, name: str) -> Response:
 @bp.get("/redis")
 def redis() -> Response:
     """Each source's server: what INFO tells of it, and the memory it used in the last hour, [time, bytes] each."""
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     snapshot = reading.snapshot
     sources = [
-        _source(source)
-        | {"memory_history": [[iso(instant(at)), used] for at, used in reading.history.used(source.name)]}
+        _json_source(source)
+        | {"memory_history": [[iso(instant(at)), used] for at, used in reading.history.memory_points(source.name)]}
         for source in (snapshot.sources if snapshot else ())
     ]
-    return _json({"sources": sources, "total": len(sources)})
+    return _json_response({"sources": sources, "total": len(sources)})
 
 
-def _class(each: ClassStats) -> dict[str, Any]:
+def _json_class(each: ClassStats) -> dict[str, Any]:
     times = ("runtime_mean_s", "runtime_p50_below_s", "runtime_p95_below_s")
     return {
         "name": each.name,
@@ -135,14 +135,14 @@ def _class(each: ClassStats) -> dict[str, Any]:
 @bp.get(f"{_QUEUE}/jobs")
 def jobs(source: str, backend: str, name: str) -> Response:
     """One page of jobs, read live: `state` (ours or the library's word), `page`, `per_page`."""
-    here = deck()
-    found, query = here.queue(source, backend, name), _query(here.backend(source, backend))
+    here = app_context()
+    found, query = here.find_queue_stats(source, backend, name), _parse_query(here.backend(source, backend))
     if request.args.get("q"):
-        return _searched(found, query)
-    page = here.jobs(found, query)
-    return _json(
+        return _search_response(found, query)
+    page = here.list_jobs(found, query)
+    return _json_response(
         {
-            "jobs": [_job(job) for job in page.jobs],
+            "jobs": [_json_job(job) for job in page.jobs],
             "page": page.page,
             "per_page": page.per_page,
             "total": page.total,
@@ -155,14 +155,14 @@ def jobs(source: str, backend: str, name: str) -> Response:
     )
 
 
-def _searched(queue: QueueStats, query: JobQuery) -> Response:
+def _search_response(queue: QueueStats, query: JobQuery) -> Response:
     """The jobs of one list that match `q`, a page of them at a time, within the bounds of a search."""
     text = f"{request.args['q']} state:{query.native or query.state.value}"
-    found = deck().search(parse(text), [queue], request.args.get("cursor"))
+    found = app_context().search_jobs(parse_query(text), [queue], request.args.get("cursor"))
     jobs = [job for _, job in found.jobs][query.offset : query.offset + query.per_page]
-    return _json(
+    return _json_response(
         {
-            "jobs": [_job(job) for job in jobs],
+            "jobs": [_json_job(job) for job in jobs],
             "page": query.page,
             "per_page": query.per_page,
             "total": len(found.jobs),
@@ -179,13 +179,13 @@ def _searched(queue: QueueStats, query: JobQuery) -> Response:
 @bp.get("/search")
 def search() -> Response:
     """Jobs of all queues that match `q`, within the bounds of a search; `cursor` goes on from there."""
-    snapshot = deck().reading().snapshot
-    found = deck().search(
-        parse(request.args.get("q", "")), snapshot.queues if snapshot else (), request.args.get("cursor")
+    snapshot = app_context().current_snapshot().snapshot
+    found = app_context().search_jobs(
+        parse_query(request.args.get("q", "")), snapshot.queues if snapshot else (), request.args.get("cursor")
     )
-    return _json(
+    return _json_response(
         {
-            "jobs": [_job(job) | {"found_in": queue.name} for queue, job in found.jobs],
+            "jobs": [_json_job(job) | {"found_in": queue.name} for queue, job in found.jobs],
             "scanned": found.searched,
             "total": found.total,
             "at_least": found.at_least,
@@ -200,16 +200,16 @@ def search() -> Response:
 @bp.get("/workers")
 def workers() -> Response:
     """All worker processes; `source` and `backend` narrow them."""
-    return _board(deck().workers(), _worker)
+    return _live_response(app_context().list_workers(), _json_worker)
 
 
 @bp.get("/schedules")
 def schedules() -> Response:
     """All schedules; `source` and `backend` narrow them."""
-    return _board(deck().schedules(), _schedule)
+    return _live_response(app_context().list_schedules(), _json_schedule)
 
 
-def _board(board: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
+def _live_response(board: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
     wanted = {name: value for name in ("source", "backend") if (value := request.args.get(name))}
     rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
     key = request.path.rpartition("/")[2]
@@ -217,10 +217,12 @@ def _board(board: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) -> Respo
     # Of one library no more schedules than these are read.
     counts = Counter((row.source, row.backend) for row in rows if key == "schedules")
     more = any(count >= MAX_SCHEDULES for count in counts.values())
-    return _json({key: [show(row) for row in rows], "total": len(rows), "at_least": more, "problems": problems})
+    return _json_response(
+        {key: [show(row) for row in rows], "total": len(rows), "at_least": more, "problems": problems}
+    )
 
 
-def _worker(worker: Worker) -> dict[str, Any]:
+def _json_worker(worker: Worker) -> dict[str, Any]:
     plain = ("id", "source", "backend", "reason", "hostname", "pid", "version", "concurrency", "busy", "rss_bytes")
     return {
         **{name: getattr(worker, name) for name in (*plain, "processed", "failed", "problem")},
@@ -236,13 +238,13 @@ def _worker(worker: Worker) -> dict[str, Any]:
     }
 
 
-def _schedule(schedule: Schedule) -> dict[str, Any]:
+def _json_schedule(schedule: Schedule) -> dict[str, Any]:
     plain = ("id", "source", "backend", "kind", "name", "queue", "pattern", "timezone", "paused", "runs", "problem")
     return {
         **{name: getattr(schedule, name) for name in plain},
         "next_run_at": iso(schedule.next_run_at),
         "last_run_at": iso(schedule.last_run_at),
-        "payload": _value(schedule.payload),
+        "payload": _json_value(schedule.payload),
         "facts": dict(schedule.facts),
     }
 
@@ -250,17 +252,19 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>")
 def job(source: str, backend: str, name: str, job_id: str) -> Response:
     """One job with payload, error, logs, links and timeline, read live."""
-    here = deck()
-    queue = here.queue(source, backend, name)
-    found = here.job(queue, job_id)
-    return _json(_job(found) | _details(found, job_verbs(here.backend(source, backend), queue, found)))
+    here = app_context()
+    queue = here.find_queue_stats(source, backend, name)
+    found = here.read_job(queue, job_id)
+    return _json_response(
+        _json_job(found) | _json_details(found, job_verbs(here.backend(source, backend), queue, found))
+    )
 
 
-def _query(backend: Backend) -> JobQuery:
+def _parse_query(backend: Backend) -> JobQuery:
     return job_query(backend, request.args.get("state", State.WAITING.value))
 
 
-def _source(source: SourceStats) -> dict[str, Any]:
+def _json_source(source: SourceStats) -> dict[str, Any]:
     return {
         "name": source.name,
         "address": source.address,
@@ -282,8 +286,8 @@ def _source(source: SourceStats) -> dict[str, Any]:
     }
 
 
-def _queue(queue: QueueStats) -> dict[str, Any]:
-    backend = deck().backend(queue.source, queue.backend)
+def _json_queue(queue: QueueStats) -> dict[str, Any]:
+    backend = app_context().backend(queue.source, queue.backend)
     return {
         "source": queue.source,
         "backend": queue.backend,
@@ -313,7 +317,7 @@ def _queue(queue: QueueStats) -> dict[str, Any]:
     }
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _json_job(job: Job) -> dict[str, Any]:
     return {
         "id": job.id,
         "source": job.source,
@@ -339,20 +343,20 @@ def _job(job: Job) -> dict[str, Any]:
     }
 
 
-def _details(job: Job, verbs: Sequence[Action]) -> dict[str, Any]:
+def _json_details(job: Job, verbs: Sequence[Action]) -> dict[str, Any]:
     return {
-        "payload": _value(job.payload),
+        "payload": _json_value(job.payload),
         "payload_kind": job.payload.kind if job.payload else None,
         "payload_truncated": bool(job.payload and job.payload.truncated),
         "payload_size_bytes": job.payload.size_bytes if job.payload else None,
         "payload_note": job.payload.note if job.payload else None,
-        "options": _value(job.options),
-        "meta": _value(job.meta),
-        "result": _value(job.result),
+        "options": _json_value(job.options),
+        "meta": _json_value(job.meta),
+        "result": _json_value(job.result),
         "result_truncated": bool(job.result and job.result.truncated),
         "timeline": [{"at": iso(event.at), "event": event.event, "detail": event.detail} for event in job.timeline],
-        "parent": _link(job.parent) if job.parent else None,
-        "children": [_link(child) for child in job.children],
+        "parent": _json_link(job.parent) if job.parent else None,
+        "children": [_json_link(child) for child in job.children],
         "children_total": job.children_total,
         "logs": list(job.logs),
         "logs_total": job.logs_total,
@@ -362,7 +366,7 @@ def _details(job: Job, verbs: Sequence[Action]) -> dict[str, Any]:
     }
 
 
-def _link(link: JobLink) -> dict[str, Any]:
+def _json_link(link: JobLink) -> dict[str, Any]:
     return {
         "id": link.id,
         "queue": link.queue,
@@ -373,12 +377,12 @@ def _link(link: JobLink) -> dict[str, Any]:
     }
 
 
-def _value(payload: Payload | None) -> Any:
+def _json_value(payload: Payload | None) -> Any:
     if payload is None or payload.kind == "missing":
         return None
     return payload.value if payload.kind == "json" else payload.text
 
 
-def _json(answer: dict[str, Any]) -> Response:
+def _json_response(answer: dict[str, Any]) -> Response:
     # ASCII only: undecodable bytes of names and ids travel as the escapes that Python and JavaScript read back.
     return Response(json.dumps(answer, separators=(",", ":"), allow_nan=False), mimetype="application/json")

@@ -18,7 +18,7 @@ def job_query(backend: Backend, word: str) -> JobQuery:
 
     Raises Unsupported for a word or number that cannot be.
     """
-    state, native = _state(backend, word)
+    state, native = _parse_state(backend, word)
     narrowed = request.args.get("native") or native
     if narrowed is not None and narrowed not in backend.states[state]:
         raise Unsupported(
@@ -33,7 +33,7 @@ def job_query(backend: Backend, word: str) -> JobQuery:
     )
 
 
-def _state(backend: Backend, word: str) -> tuple[State, str | None]:
+def _parse_state(backend: Backend, word: str) -> tuple[State, str | None]:
     for state, natives in backend.states.items():
         if word == state.value or any(word == one.value and at is state for one, at in backend.listed_with.items()):
             return state, None

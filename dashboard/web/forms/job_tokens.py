@@ -21,32 +21,32 @@ Spot = tuple[str, str, str, State]  # source, library, queue, state
 
 def pick_token(job: Job) -> str:
     """The value of the tick box of a job."""
-    return _token([job.id, job.stamp])
+    return _encode_token([job.id, job.stamp])
 
 
 def read_pick(token: str) -> JobRef:
     """The job of a tick box. Raises Conflict for a value that is none of ours."""
-    job_id, stamp = _parts(token, tuple[str, str | None])
+    job_id, stamp = _decode_token(token, tuple[str, str | None])
     return JobRef(id=job_id, stamp=stamp)
 
 
 def member_token(member: GroupMember) -> str:
     """The value of the tick box of a dead letter."""
     ref, row = member.ref, member.row
-    return _token([ref.source, ref.backend, ref.name, member.state, row.id, row.stamp])
+    return _encode_token([ref.source, ref.backend, ref.name, member.state, row.id, row.stamp])
 
 
 def read_member(token: str) -> tuple[Spot, JobRef]:
     """The list and the job of such a tick box. Raises Conflict for a value that is none of ours."""
-    source, backend, queue, state, job_id, stamp = _parts(token, tuple[str, str, str, State, str, str | None])
+    source, backend, queue, state, job_id, stamp = _decode_token(token, tuple[str, str, str, State, str, str | None])
     return (source, backend, queue, state), JobRef(id=job_id, stamp=stamp)
 
 
-def _token(parts: list[str | None]) -> str:
+def _encode_token(parts: list[str | None]) -> str:
     return base64.urlsafe_b64encode(pack(parts)).decode("ascii")
 
 
-def _parts(token: str, shape: type[T]) -> T:
+def _decode_token(token: str, shape: type[T]) -> T:
     try:
         raw = base64.urlsafe_b64decode(token.encode("ascii"))
     except (binascii.Error, UnicodeEncodeError, ValueError):

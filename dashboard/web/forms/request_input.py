@@ -141,7 +141,7 @@ def read_body() -> bytes:
 def _refuse_query() -> None:
     for name in request.args:
         raise Unsupported(
-            f"Unknown query parameter {_shown(name)}: what changes something takes none.",
+            f"Unknown query parameter {_shown_text(name)}: what changes something takes none.",
             hint="Fields belong in the body.",
         )
 
@@ -149,7 +149,7 @@ def _refuse_query() -> None:
 def _check_query(known: Collection[str]) -> None:
     for name, values in request.args.lists():
         if name not in known:
-            raise _unknown(name, known, "query parameter")
+            raise _unknown_error(name, known, "query parameter")
         if len(values) > 1:
             raise Unsupported(f"{name}: sent {len(values)} times, expected once.")
 
@@ -158,7 +158,7 @@ def check_form(*names: str, many: Collection[str] = ()) -> None:
     """Raises Unsupported for a form with other fields, and for one of `names` that is sent more than once."""
     for name, values in request.form.lists():
         if name not in names and name not in many:
-            raise _unknown(name, (*names, *many))
+            raise _unknown_error(name, (*names, *many))
         if name not in many and len(values) > 1:
             raise Unsupported(f"{name}: sent {len(values)} times, expected once.")
 
@@ -172,18 +172,18 @@ def form_word(name: str, *words: str) -> str:
     """The value of a field that is one of `words`, "" for none. Raises Unsupported for another."""
     word: str = request.form.get(name, "")
     if word not in ("", *words):
-        raise Unsupported(f"{name}: {_shown(word)} is not one of {', '.join(words)}.")
+        raise Unsupported(f"{name}: {_shown_text(word)} is not one of {', '.join(words)}.")
     return word
 
 
-def decode(raw: bytes, shape: type[BodyT]) -> BodyT:
+def decode_object(raw: bytes, shape: type[BodyT]) -> BodyT:
     """A JSON object as `shape`. Raises Unsupported, which names the field, for anything else.
 
     A key that occurs twice, NaN, numbers beyond a double, text that is no text and too deep nesting are refused.
     """
     try:
         found = json.loads(
-            raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite_number
+            raw.decode(), object_pairs_hook=_unique_object, parse_constant=_no_constant, parse_float=_finite_number
         )
     except RecursionError:
         raise Unsupported("The JSON is nested too deeply.") from None
@@ -194,13 +194,13 @@ def decode(raw: bytes, shape: type[BodyT]) -> BodyT:
     known = {field.encode_name: field for field in msgspec.structs.fields(shape)}
     for name, value in found.items():
         if name not in known:
-            raise _unknown(name, known)
+            raise _unknown_error(name, known)
         if not _is_text(value):
             raise Unsupported(f"{name}: half of a surrogate pair is no text.")
     try:
         return msgspec.convert(found, shape)
     except msgspec.ValidationError as exc:
-        raise Unsupported(_explained(str(exc), shape)) from None
+        raise Unsupported(_explain_message(str(exc), shape)) from None
     except (OverflowError, RecursionError):
         raise Unsupported("A number is too large, or the JSON is nested too deeply.") from None
 
@@ -209,14 +209,14 @@ def _read_json(shape: type[BodyT]) -> BodyT:
     raw = read_body()
     if raw and not request.is_json:
         raise UnsupportedMediaType("Send the body as JSON, with Content-Type: application/json.")
-    return decode(raw or b"{}", shape)
+    return decode_object(raw or b"{}", shape)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise Unsupported(f"{_shown(name)}: sent twice, expected once.")
+            raise Unsupported(f"{_shown_text(name)}: sent twice, expected once.")
         found[name] = value
     return found
 
@@ -249,16 +249,16 @@ def _is_text(value: Any) -> bool:
     return True
 
 
-def _unknown(name: str, known: Iterable[str], kind: str = "field") -> Unsupported:
+def _unknown_error(name: str, known: Iterable[str], kind: str = "field") -> Unsupported:
     names = list(known)
     if not names:
-        return Unsupported(f"Unknown {kind} {_shown(name)}: no {kind} is known here.")
+        return Unsupported(f"Unknown {kind} {_shown_text(name)}: no {kind} is known here.")
     close = close_name(name, names)
     meant = f" Did you mean {close}?" if close else ""
-    return Unsupported(f"Unknown {kind} {_shown(name)}.{meant} Known {kind}s: {', '.join(names)}.")
+    return Unsupported(f"Unknown {kind} {_shown_text(name)}.{meant} Known {kind}s: {', '.join(names)}.")
 
 
-def _explained(message: str, shape: type[msgspec.Struct]) -> str:
+def _explain_message(message: str, shape: type[msgspec.Struct]) -> str:
     """A message of msgspec in our words, the field in front: "Expected `str`, got `int` - at `$.reason`"."""
     if message.startswith("Object missing required field"):
         return f"{message.split('`')[1]}: expected, but not sent."
@@ -284,5 +284,5 @@ def _words_of(kind: Any) -> list[str]:
     return []
 
 
-def _shown(text: str) -> str:
+def _shown_text(text: str) -> str:
     return repr(printable(text[:MAX_SHOWN]))

@@ -73,11 +73,11 @@ class RuleForm:
         found["source"], found["backend"] = texts["source"] or "*", texts["backend"] or "*"
         found |= {name: texts[name] or None for name in OPTIONAL}
         for name in TIMES:
-            found[name] = self._amount(name, "s", missing=0.0)
+            found[name] = self._parse_amount(name, "s", missing=0.0)
         for name in LEVELS:
-            found[name] = self._amount(name, unit, missing=None)
+            found[name] = self._parse_amount(name, unit, missing=None)
         for name in COUNTS:
-            found[name] = self._whole(name, missing=1 if name == "min_samples" else None)
+            found[name] = self._parse_integer(name, missing=1 if name == "min_samples" else None)
         for name in GLOBS:
             found[name] = [glob for line in texts[name].splitlines() if (glob := line.strip())][: MAX_GLOBS + 1]
         for name in NAMES:
@@ -88,7 +88,7 @@ class RuleForm:
         found["channels"] = list(self.channels)
         return found
 
-    def blame(self, exc: ConfigurationError) -> None:
+    def add_problem(self, exc: ConfigurationError) -> None:
         """Tell a problem of the whole rule at the field that it names."""
         # "form: rule 'x': field: expected …", and without the id where that is what is wrong
         named, _, text = exc.message.split(": ", 2)[-1].partition(": ")
@@ -98,7 +98,7 @@ class RuleForm:
             return
         self.errors.setdefault(first, text)
 
-    def _amount(self, name: str, unit: str, *, missing: float | None) -> float | None:
+    def _parse_amount(self, name: str, unit: str, *, missing: float | None) -> float | None:
         if not self.texts[name]:
             return missing
         try:
@@ -107,7 +107,7 @@ class RuleForm:
             self.errors[name] = str(exc)
             return missing
 
-    def _whole(self, name: str, *, missing: int | None) -> int | None:
+    def _parse_integer(self, name: str, *, missing: int | None) -> int | None:
         text = self.texts[name]
         if not text:
             return missing
@@ -117,14 +117,14 @@ class RuleForm:
         return missing
 
 
-def differences(old: Rule, new: Rule) -> str:
+def describe_changes(old: Rule, new: Rule) -> str:
     """What an edit changed, as "warning: 300.0 → 60.0; …", for the audit and for who lost against another edit."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
     changed = [name for name in before if name != "version" and before[name] != after[name]]
-    return "; ".join(f"{name}: {_text(before[name])} → {_text(after[name])}" for name in changed)
+    return "; ".join(f"{name}: {_plain_text(before[name])} → {_plain_text(after[name])}" for name in changed)
 
 
-def _text(value: Any) -> str:
+def _plain_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

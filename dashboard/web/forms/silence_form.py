@@ -67,15 +67,15 @@ class SilenceForm:
             self.errors["everything"] = (
                 "this would silence every alert: choose a rule, queue, library or Redis, or tick the box to confirm"
             )
-        length_s = self._number("hours", 1 / 60, LONGEST_S / 3600) * 3600
+        length_s = self._parse_number("hours", 1 / 60, LONGEST_S / 3600) * 3600
         if texts["when"] == "weekly":
-            return values | self._weekly(length_s, admin=admin)
+            return values | self._parse_weekly(length_s, admin=admin)
         if length_s > OPERATOR_S and not admin:
             self.errors["hours"] = "you need the admin role to silence for more than 24 hours"
         starts_in_s = self._starts_in_s(now) if texts["when"] == "later" else 0.0
         return values | {"for_s": length_s, "starts_in_s": starts_in_s}
 
-    def _weekly(self, length_s: float, *, admin: bool) -> dict[str, Any]:
+    def _parse_weekly(self, length_s: float, *, admin: bool) -> dict[str, Any]:
         if not admin:
             self.errors["when"] = "you need the admin role for weekly windows"
         hour, _, minute = self.texts["from"].partition(":")
@@ -89,8 +89,8 @@ class SilenceForm:
             self.errors["days"] = "select at least one day"
         if length_s > WEEK_S:
             self.errors["hours"] = "a weekly window can last at most 168 hours"
-        weeks = self._number("weeks", 1, MAX_SILENCE_S // WEEK_S)
-        zone = self._zone()
+        weeks = self._parse_number("weeks", 1, MAX_SILENCE_S // WEEK_S)
+        zone = self._parse_zone()
         weekly = WeeklyWindow(
             days=self.days,
             from_min=from_min,
@@ -100,7 +100,7 @@ class SilenceForm:
         return {"for_s": weeks * WEEK_S, "weekly": weekly}
 
     def _starts_in_s(self, now: float) -> float:
-        zone = self._zone()
+        zone = self._parse_zone()
         try:
             begin = datetime.fromisoformat(self.texts["starts"])
         except ValueError:
@@ -112,14 +112,14 @@ class SilenceForm:
             return 0.0
         return starts_in_s
 
-    def _zone(self) -> ZoneInfo | None:
+    def _parse_zone(self) -> ZoneInfo | None:
         try:
             return ZoneInfo(self.texts["timezone"])
         except (ZoneInfoNotFoundError, ValueError, OSError):
             self.errors["timezone"] = "expected a name such as Europe/Berlin"
             return None
 
-    def _number(self, name: str, least: float, most: float) -> float:
+    def _parse_number(self, name: str, least: float, most: float) -> float:
         try:
             number = float(self.texts[name])
         except ValueError:

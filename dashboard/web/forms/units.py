@@ -56,20 +56,20 @@ def read_amount(text: str, unit: str) -> float:
 def write_amount(value: float, unit: str) -> str:
     """The shortest text of which `read_amount` makes the very same value."""
     if unit == "ratio":
-        return f"{_plain(Decimal(repr(float(value))) * 100)} %"
+        return f"{_plain_number(Decimal(repr(float(value))) * 100)} %"
     if unit not in ("s", "bytes"):
-        return _plain(Decimal(repr(float(value))))
-    sizes = ((86_400, "d"), (3600, "h"), (60, "min")) if unit == "s" else tuple(_powers())
+        return _plain_number(Decimal(repr(float(value))))
+    sizes = ((86_400, "d"), (3600, "h"), (60, "min")) if unit == "s" else tuple(_power_units())
     for size, word in sizes:
         if value and value % size == 0:
-            return f"{_plain(Decimal(repr(float(value))) / size)} {word}"
-    return f"{_plain(Decimal(repr(float(value))))} {'s' if unit == 's' else 'B'}"
+            return f"{_plain_number(Decimal(repr(float(value))) / size)} {word}"
+    return f"{_plain_number(Decimal(repr(float(value))))} {'s' if unit == 's' else 'B'}"
 
 
-def _powers() -> list[tuple[int, str]]:
+def _power_units() -> list[tuple[int, str]]:
     return [(1024**4, "TiB"), (1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")]
 
 
-def _plain(number: Decimal) -> str:
+def _plain_number(number: Decimal) -> str:
     text = f"{number:f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"

@@ -8,8 +8,8 @@ from flask import Blueprint, render_template, request
 
 from ...backends.actions import Action
 from ...errors import Unsupported
-from ...sources.source import metered
-from ..context import deck
+from ...sources.source import measure_cost
+from ..context import app_context
 from ..views.flash import PAST
 from . import layout
 
@@ -23,27 +23,27 @@ _MOST = 2**64 - 1
 
 @bp.get("/audit")
 def index() -> str:
-    """The newest acts first; `before` = the id of the last one seen."""
-    with metered() as meter:
-        events = deck().actions.record.events(count=PER_PAGE, before=before())
+    """The newest acts first; `parse_cursor` = the id of the last one seen."""
+    with measure_cost() as meter:
+        events = app_context().action_service.record.list_events(count=PER_PAGE, before=parse_cursor())
         # Also of a delete whose answer was lost: here it is found again.
         batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
-        left = deck().actions.bin.left(batches)
-    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+        left = app_context().action_service.bin.count_left(batches)
+    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     last = events[-1].id if len(events) == PER_PAGE else None
     return render_template(
         "audit/index.html",
-        **layout.shell(deck().reading(), price),
+        **layout.page_context(app_context().current_snapshot(), price),
         events=events,
         left=left,
         before=request.args.get("before"),
         last=last,
         past=PAST,
-        titles=deck().backend_titles,
+        titles=app_context().backend_titles,
     )
 
 
-def before() -> str | None:
+def parse_cursor() -> str | None:
     """Where to go on: the id of an entry. Raises Unsupported for one that cannot be."""
     text = request.args.get("before")
     if not text:

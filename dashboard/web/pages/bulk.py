@@ -20,24 +20,24 @@ from ...actions.bulk.operation import (
     JobListRef,
 )
 from ...actions.bulk.runner import event_of
-from ...actions.bulk.selection import preview
+from ...actions.bulk.selection import preview_jobs
 from ...actions.bulk.undo import batches_of
 from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
 from ...model import QueueStats, State
-from ...sources.source import metered
+from ...sources.source import measure_cost
 from .. import fragments
-from ..access.security import actor
-from ..context import deck
+from ..access.security import current_actor
+from ..context import app_context
 from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
 from ..views.flash import PAST, VERBS, ActionFlash
 from ..views.offered_actions import read_only
 from . import layout
-from .bulk_start import check_matches, not_restored, start, undo, undo_under_way
-from .job_actions import ACTION, check_confirmed, given_reason, reason, wishes
-from .queues import find
+from .bulk_start import check_matches, not_restored, start_operation, undo_operation, undo_under_way
+from .job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
+from .queues import find_queue
 
 bp = Blueprint("bulk", __name__, url_prefix="/bulk")
 edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
@@ -60,31 +60,39 @@ BULK_ACTIONS = (
 @bp.get("")
 def index() -> str:
     """All pieces of bulk work that are kept, newest first."""
-    with metered() as meter:
-        works = deck().bulk.newest()
-    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return render_template("bulk/index.html", **layout.shell(deck().reading(), price), works=works, past=PAST)
+    with measure_cost() as meter:
+        works = app_context().bulk_store.list_newest()
+    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return render_template(
+        "bulk/index.html", **layout.page_context(app_context().current_snapshot(), price), works=works, past=PAST
+    )
 
 
 @bp.get("/<segment:work_id>")
 def show(work_id: str) -> str:
     """One piece of bulk work. 404 when it is not kept any more."""
-    variables = _context(work_id) | {"did": ActionFlash.read(request.args)}
-    return render_template("bulk/show.html", **layout.shell(deck().reading(), variables["price"]) | variables)
+    variables = _operation_context(work_id) | {"did": ActionFlash.read(request.args)}
+    return render_template(
+        "bulk/show.html", **layout.page_context(app_context().current_snapshot(), variables["price"]) | variables
+    )
 
 
 @bp.get("/<segment:work_id>/_work")
 def fragment(work_id: str) -> Response:
     """The part of it that polls."""
-    return fragments.live(WORK, _context(work_id))
+    return fragments.render_live(WORK, _operation_context(work_id))
 
 
-def _context(work_id: str) -> dict[str, Any]:
-    with metered() as meter:
-        work = deck().bulk.get(work_id)
+def _operation_context(work_id: str) -> dict[str, Any]:
+    with measure_cost() as meter:
+        work = app_context().bulk_store.get(work_id)
         quiet = work.phase in (*ENDED, BulkPhase.PAUSED)
         undoing = undo_under_way(work_id) if work.undoable else None
-        left = sum(deck().actions.bin.left(batches_of(work)).values()) if quiet and undoing is None else 0
+        left = (
+            sum(app_context().action_service.bin.count_left(batches_of(work)).values())
+            if quiet and undoing is None
+            else 0
+        )
     return {
         "work": work,
         "undoing": undoing,
@@ -93,34 +101,34 @@ def _context(work_id: str) -> dict[str, Any]:
         "ended": work.phase in ENDED,
         "in_bin": left,
         "alone": work.held is False and not quiet and now_s() - work.spec.created_at > ALONE_S,
-        "titles": deck().backend_titles,
-        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "titles": app_context().backend_titles,
+        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
 
 
 @edit_bp.get("/new")
 def new() -> str:
     """The preview: which jobs, how many, what will happen, and how it shall be done."""
-    queue, spec = _spec(request.args)
-    most = deck().settings.bulk_max_jobs
-    with metered() as meter:
-        seen = preview(spec, deck().backend, deck().known_of, most)
-    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    queue, spec = _parse_request(request.args)
+    most = app_context().settings.bulk_max_jobs
+    with measure_cost() as meter:
+        seen = preview_jobs(spec, app_context().backend, app_context().known_of, most)
+    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     places = spec.places or seen.places
-    libraries = {place.ref.backend: deck().backend(place.ref.source, place.ref.backend) for place in places}
+    libraries = {place.ref.backend: app_context().backend(place.ref.source, place.ref.backend) for place in places}
     homing = spec.action is Action.MOVE and all(place.state is State.WAITING for place in places)
     return render_template(
         "bulk/new.html",
-        **layout.shell(deck().reading(), price),
+        **layout.page_context(app_context().current_snapshot(), price),
         spec=spec,
         queue=queue,
         seen=seen,
         most=most,
         libraries=libraries,
-        titles=deck().backend_titles,
-        room_bytes=deck().actions.bin.room_bytes() if spec.action is Action.DELETE else None,
+        titles=app_context().backend_titles,
+        room_bytes=app_context().action_service.bin.room_bytes() if spec.action is Action.DELETE else None,
         verb="Redrive" if homing else VERBS[spec.action],
-        targets=_targets(places) if spec.action is Action.MOVE else (),
+        targets=_target_queues(places) if spec.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
         past=PAST,
     )
@@ -133,8 +141,8 @@ def new() -> str:
 )
 def create() -> ResponseReturnValue:
     """Start it: 303 to its page."""
-    queue, spec = _spec(request.form)
-    found = preview(spec, deck().backend, deck().known_of, deck().settings.bulk_max_jobs)
+    queue, spec = _parse_request(request.form)
+    found = preview_jobs(spec, app_context().backend, app_context().known_of, app_context().settings.bulk_max_jobs)
     check_still(found.matched, request.form.get("seen", ""))
     if spec.for_good:
         if queue is not None:
@@ -143,7 +151,7 @@ def create() -> ResponseReturnValue:
             raise Conflict("Type delete to delete jobs for good. Nothing was done.")
     check_target(spec)
     check_matches(found)
-    return redirect(url_for("bulk.show", work_id=start(spec)), code=303)
+    return redirect(url_for("bulk.show", work_id=start_operation(spec)), code=303)
 
 
 @edit_bp.post("/<segment:work_id>/<word>")
@@ -154,20 +162,20 @@ def tell(work_id: str, word: str) -> ResponseReturnValue:
         raise NotFound("There is no such thing to do.")
     told: dict[str, Any] = {}
     if word == "undo":
-        back = undo(work_id, reason())
+        back = undo_operation(work_id, parse_reason())
         if isinstance(back, BulkOperation):
             return redirect(url_for("bulk.show", work_id=back.id), code=303)
         if (refused := not_restored(back)) is not None:
             raise refused
         told = ActionFlash.of("undo", back).query
     else:
-        order(work_id, word, given_reason(request.form.get("reason")))
+        change_operation(work_id, word, given_reason(request.form.get("reason")))
     return redirect(url_for("bulk.show", work_id=work_id, **told), code=303)
 
 
-def order(work_id: str, word: str, why: str | None) -> None:
+def change_operation(work_id: str, word: str, why: str | None) -> None:
     """Pause, resume or abort it, and record who said so and why. Raises NotFound, Conflict."""
-    by = actor()
+    by = current_actor()
 
     def event(work: BulkOperation) -> AuditEvent:
         what = "undo of bulk work" if work.spec.action is Action.UNDO else "bulk work"
@@ -183,8 +191,8 @@ def order(work_id: str, word: str, why: str | None) -> None:
             detail=f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then",
         )
 
-    deck().bulk.tell(work_id, word, event)
-    deck().runner.start()
+    app_context().bulk_store.change_phase(work_id, word, event)
+    app_context().bulk_runner.start()
 
 
 def check_still(now: int, seen: str) -> None:
@@ -209,16 +217,16 @@ def check_target(spec: BulkRequest) -> None:
         return
     if not spec.homeward:
         raise Conflict("Name the queue to which these jobs shall go. Nothing was done.")
-    if all(place.home is None for place, _ in deck().known_of(spec.fingerprint, spec.places).jobs):
+    if all(place.home is None for place, _ in app_context().known_of(spec.fingerprint, spec.places).jobs):
         raise Conflict(
             "The original queue of these jobs is unknown. Nothing was done; choose a queue.",
             hint="Name the queue to which they shall go.",
         )
 
 
-def _targets(places: Sequence[JobListRef]) -> list[str]:
+def _target_queues(places: Sequence[JobListRef]) -> list[str]:
     """The queues to which jobs of those places may go."""
-    snapshot = deck().reading().snapshot
+    snapshot = app_context().current_snapshot().snapshot
     libraries = {(place.ref.source, place.ref.backend) for place in places}
     own = {place.ref.name for place in places}
     found = {
@@ -232,7 +240,7 @@ def _targets(places: Sequence[JobListRef]) -> list[str]:
     return sorted(name for name in found if name.isprintable())[:MAX_TARGETS]
 
 
-def _spec(form: Any) -> tuple[QueueStats | None, BulkRequest]:
+def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     """The queue, if it is about one, and what is asked."""
     try:
         action = Action(form.get("action", ""))
@@ -247,29 +255,29 @@ def _spec(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     queue = None
     places: tuple[JobListRef, ...] = ()
     if fingerprint is None:
-        _, queue = find(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
+        _, queue = find_queue(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
         places = (place_of(queue, form.get("state", ""), form.get("native") or None),)
     check_bulk(action, places)
     return queue, BulkRequest(
         action=action,
-        actor=actor(),
+        actor=current_actor(),
         places=places,
         q=q,
         fingerprint=fingerprint,
-        wishes=wishes(),
-        pace_per_s=_number(form, "pace", DEFAULT_PACE_PER_S, 0.0, MAX_PACE),
-        canary=int(_number(form, "canary", 0, 0, MAX_CANARY)),
-        canary_wait_s=_number(form, "canary_wait_s", DEFAULT_CANARY_WAIT_S, 1.0, 3600.0),
-        canary_max_ratio=_number(form, "canary_max_percent", 0.0, 0.0, 100.0) / 100,
+        wishes=parse_options(),
+        pace_per_s=_parse_number(form, "pace", DEFAULT_PACE_PER_S, 0.0, MAX_PACE),
+        canary=int(_parse_number(form, "canary", 0, 0, MAX_CANARY)),
+        canary_wait_s=_parse_number(form, "canary_wait_s", DEFAULT_CANARY_WAIT_S, 1.0, 3600.0),
+        canary_max_ratio=_parse_number(form, "canary_max_percent", 0.0, 0.0, 100.0) / 100,
         for_good=form_flag("for_good"),
-        reason=reason() if request.method == "POST" else None,
+        reason=parse_reason() if request.method == "POST" else None,
         created_at=now_s(),
     )
 
 
 def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
     """The list of that queue. Raises Unsupported for a state that its library has not."""
-    backend = deck().backend(queue.source, queue.backend)
+    backend = app_context().backend(queue.source, queue.backend)
     try:
         state = State(word)
     except ValueError:
@@ -284,16 +292,16 @@ def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
     if action not in BULK_ACTIONS:
         raise Unsupported(f"{action.value} is nothing that can be done to many jobs.")
     for place in places:
-        why = read_only(deck().reading().snapshot, place.ref)
+        why = read_only(app_context().current_snapshot().snapshot, place.ref)
         if why is not None:
             raise Unsupported(why)
-        backend = deck().backend(place.ref.source, place.ref.backend)
+        backend = app_context().backend(place.ref.source, place.ref.backend)
         if action not in backend.offered_actions(place.state, shared=place.ref.shared, abandoned=True):
             why = backend.unsupported_reasons.get(action)
             raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
 
 
-def _number(form: Any, name: str, default: float, least: float, most: float) -> float:
+def _parse_number(form: Any, name: str, default: float, least: float, most: float) -> float:
     """A number of the form within bounds; `default` for none. Raises Unsupported for anything else."""
     text = form.get(name)
     if text is None or text == "":

@@ -14,8 +14,8 @@ from ...actions.bulk.selection import BulkPreview
 from ...actions.bulk.undo import batches_of, undo_of, undo_of_batches
 from ...backends.actions import Action, ActionResult, Outcome
 from ...errors import Conflict, NotFound
-from ..access.security import actor
-from ..context import deck
+from ..access.security import current_actor
+from ..context import app_context
 from ..formatting import printable
 from ..views.flash import MISSED
 
@@ -23,20 +23,20 @@ from ..views.flash import MISSED
 MAX_REASONS = 5
 
 
-def start(spec: BulkRequest) -> str:
+def start_operation(spec: BulkRequest) -> str:
     """Keep the work, record who asked for it, and have it run; its id."""
     what = "undo of bulk work" if spec.action is Action.UNDO else "bulk work"
 
     def event(work_id: str) -> AuditEvent:
         work = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
-        return replace(event_of(work, 0), action=f"start {what}", detail=asked(spec))
+        return replace(event_of(work, 0), action=f"start {what}", detail=describe_request(spec))
 
-    work_id = deck().bulk.create(spec, event)
-    deck().runner.start()
+    work_id = app_context().bulk_store.create(spec, event)
+    app_context().bulk_runner.start()
     return work_id
 
 
-def asked(spec: BulkRequest) -> str:
+def describe_request(spec: BulkRequest) -> str:
     """What is asked, in a line: "delete, matching timeout, 100 per second"."""
     parts = [spec.action.value]
     if spec.for_good:
@@ -59,27 +59,29 @@ def check_matches(seen: BulkPreview) -> None:
         raise Conflict("No job matches. Nothing was started.", hint="Look at the list: its jobs may have moved on.")
 
 
-def undo(work_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
+def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
     """Put back what the work deleted: what came of each job, or the bulk work that does it where there are many.
 
     Raises Conflict while the work goes on, NotFound for nothing.
     """
-    work = deck().bulk.get(work_id)
+    work = app_context().bulk_store.get(work_id)
     if work.phase not in (*ENDED, BulkPhase.PAUSED):
         raise Conflict("It is still under way.", hint="Pause or abort it first.")
     batches = batches_of(work)
     under_way = undo_under_way(work_id) if batches else None
     if under_way is not None:
         return under_way
-    if batches and not deck().actions.bin.small(batches):
-        return _start_undo(undo_of(work, actor(), reason))
+    if batches and not app_context().action_service.bin.is_small(batches):
+        return _start_undo(undo_of(work, current_actor(), reason))
     back: list[ActionResult] = []
     for batch in batches:
         try:
-            acted = deck().actions.undo(actor(), batch, reason=reason, bulk_id=work_id).acted
+            acted = (
+                app_context().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).acted
+            )
         except NotFound:
             continue  # nothing of this place was deleted, or it is back already
-        deck().bulk.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
+        app_context().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
         back += acted
     if not back:
         raise NotFound("There is nothing to undo any more.", hint="Deleted jobs are kept for 24 hours.")
@@ -91,10 +93,14 @@ def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | 
 
     Raises NotFound for a batch that is gone.
     """
-    if deck().actions.bin.small(batches):
+    if app_context().action_service.bin.is_small(batches):
         return None
-    left = deck().actions.bin.left(batches)
-    return _start_undo(undo_of_batches([each for each in batches if each in left], deck().actions.bin, actor(), reason))
+    left = app_context().action_service.bin.count_left(batches)
+    return _start_undo(
+        undo_of_batches(
+            [each for each in batches if each in left], app_context().action_service.bin, current_actor(), reason
+        )
+    )
 
 
 def not_restored(acted: Sequence[ActionResult]) -> Conflict | None:
@@ -108,9 +114,9 @@ def not_restored(acted: Sequence[ActionResult]) -> Conflict | None:
 
 def undo_under_way(name: str) -> BulkOperation | None:
     """The undo, as bulk work that has not ended, of bulk work or a batch of that name; None for none."""
-    work = deck().bulk.undo_of(name)
+    work = app_context().bulk_store.undo_of(name)
     return work if work is not None and work.phase not in ENDED else None
 
 
 def _start_undo(spec: BulkRequest) -> BulkOperation:
-    return undo_under_way(spec.undoes or spec.batches[0]) or deck().bulk.get(start(spec))
+    return undo_under_way(spec.undoes or spec.batches[0]) or app_context().bulk_store.get(start_operation(spec))

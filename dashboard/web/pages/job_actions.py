@@ -19,8 +19,8 @@ from ...errors import Conflict, NotFound, Unsupported
 from ...model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
 from ...redact import MASK
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ..access.security import actor
-from ..context import deck
+from ..access.security import current_actor
+from ..context import app_context
 from ..formatting import job_url, printable, queue_url
 from ..forms.job_tokens import read_pick
 from ..forms.request_input import form_fields, form_flag
@@ -29,7 +29,7 @@ from ..views.flash import MAX_BATCHES, ActionFlash
 from ..views.offered_actions import job_verbs
 from . import layout
 from .bulk_start import not_restored, undo_batches
-from .queues import find
+from .queues import find_queue
 
 bp = Blueprint("acts", __name__)
 
@@ -44,18 +44,18 @@ HOMELESS = "its original queue is unknown: choose one"
 @form_fields(*ACTION, "state", "native", "page", many=("pick",))
 def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     """Act on the ticked jobs of a list."""
-    _, queue = find(source, backend, name)
+    _, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state()
     picks = [read_pick(token) for token in request.form.getlist("pick")]
     if not picks:
         raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
-    acted, batch = act(queue.ref, state, action, picks, wishes(), reason())
+    acted, batch = run_action(queue.ref, state, action, picks, parse_options(), parse_reason())
     did = ActionFlash.of(action, acted, batch)
     native = request.form.get("native") or None
-    return go(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
+    return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
 
 
-def act(
+def run_action(
     ref: QueueRef,
     state: State | None,
     action: Action,
@@ -65,9 +65,9 @@ def act(
 ) -> tuple[list[ActionResult], str | None]:
     """What came of each, and the batch of what was deleted. Jobs that move without a target go where they came from."""
     if action is not Action.MOVE or wishes.target is not None or state is None:
-        result = deck().actions.on_jobs(actor(), ref, state, action, picks, wishes, reason=reason)
+        result = app_context().action_service.on_jobs(current_actor(), ref, state, action, picks, wishes, reason=reason)
         return list(result.acted), result.batch
-    known = deck().known_of(None, (JobListRef(ref=ref, state=state),)).jobs
+    known = app_context().known_of(None, (JobListRef(ref=ref, state=state),)).jobs
     homes = {(job.id, job.stamp): place.home for place, job in known}
     acted = []
     by_home: dict[str | None, list[JobRef]] = {}
@@ -78,7 +78,11 @@ def act(
             acted += [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=HOMELESS) for pick in those]
         else:
             going = replace(wishes, target=home)
-            acted += deck().actions.on_jobs(actor(), ref, state, action, those, going, reason=reason).acted
+            acted += (
+                app_context()
+                .action_service.on_jobs(current_actor(), ref, state, action, those, going, reason=reason)
+                .acted
+            )
     return acted, None
 
 
@@ -86,30 +90,30 @@ def act(
 @form_fields(*ACTION, "state", "stamp", "payload")
 def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
     """Act on one job; without a state where it stands in no list."""
-    reading, queue = find(source, backend, name)
+    reading, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state() if request.form.get("state") else None
     pick = JobRef(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
-    (acted, *_), batch = act(queue.ref, state, action, [pick], wishes(), reason())
+    (acted, *_), batch = run_action(queue.ref, state, action, [pick], parse_options(), parse_reason())
     if acted.outcome is Outcome.INVALID:
         text = request.form.get("payload", "")
-        return _edit_page(reading, queue, deck().job(queue, job_id), text, wrong=acted.detail), 422
+        return _edit_page(reading, queue, app_context().read_job(queue, job_id), text, wrong=acted.detail), 422
     did = ActionFlash.of(action, [acted], batch)
     shown = acted.new_id or job_id
     # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
     if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
-        return go(queue_url(queue, state=state.value if state else None, **did.query))
+        return redirect_to(queue_url(queue, state=state.value if state else None, **did.query))
     url = job_url(queue, shown)
     if url:
-        return go(_with_query(url, did.query))
-    return go(queue_url(queue, state=state.value if state else None, **did.query))
+        return redirect_to(_with_query(url, did.query))
+    return redirect_to(queue_url(queue, state=state.value if state else None, **did.query))
 
 
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
 def edit(source: str, backend: str, name: str, job_id: str) -> str:
     """The form in which a job's payload is changed, to be run as a new job."""
-    reading, queue = find(source, backend, name)
-    job = deck().job(queue, job_id)
-    library = deck().backend(source, backend)
+    reading, queue = find_queue(source, backend, name)
+    job = app_context().read_job(queue, job_id)
+    library = app_context().backend(source, backend)
     if Action.EDIT not in job_verbs(library, queue, job):
         why = queue.read_only or library.unsupported_reasons.get(Action.EDIT, f"{library.title} does not offer this.")
         raise Unsupported(why)
@@ -127,10 +131,10 @@ def editable_text(payload: Payload | None) -> str:
 
 
 def _edit_page(reading: CurrentSnapshot, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
-    library = deck().backend(queue.source, queue.backend)
+    library = app_context().backend(queue.source, queue.backend)
     return render_template(
         "acts/edit.html",
-        **layout.shell(reading, ""),
+        **layout.page_context(reading, ""),
         queue=queue,
         backend=library,
         job=job,
@@ -146,43 +150,43 @@ def _edit_page(reading: CurrentSnapshot, queue: QueueStats, job: Job, text: str,
 @form_fields("action", "reason", "confirm")
 def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     """Pause, resume or remove a queue; what cannot be undone needs the queue's name in `confirm`."""
-    _, queue = find(source, backend, name)
+    _, queue = find_queue(source, backend, name)
     action = wanted_action()
     if action is Action.OBLITERATE:
         check_confirmed(queue)
-    acted = deck().actions.on_queue(actor(), queue, action, reason=reason())
+    acted = app_context().action_service.on_queue(current_actor(), queue, action, reason=parse_reason())
     did = ActionFlash.of(action, [acted])
     if action is Action.OBLITERATE and acted.outcome is Outcome.DONE:
-        return go(_with_query(url_for("overview.index"), did.query))
-    return go(queue_url(queue, **did.query))
+        return redirect_to(_with_query(url_for("overview.index"), did.query))
+    return redirect_to(queue_url(queue, **did.query))
 
 
 @bp.get(f"{_QUEUE}/obliterate")
 def obliterate(source: str, backend: str, name: str) -> str:
     """The page that asks for the queue's name before all of it is removed."""
-    reading, queue = find(source, backend, name)
-    library = deck().backend(source, backend)
-    return render_template("acts/obliterate.html", **layout.shell(reading, ""), queue=queue, backend=library)
+    reading, queue = find_queue(source, backend, name)
+    library = app_context().backend(source, backend)
+    return render_template("acts/obliterate.html", **layout.page_context(reading, ""), queue=queue, backend=library)
 
 
 @bp.post("/schedules/act")
 @form_fields("action", "reason", "source", "backend", "id", "queue")
 def on_schedule() -> ResponseReturnValue:
     """Act on one schedule."""
-    found = _row(deck().schedules().rows)
-    acted = deck().actions.on_schedule(actor(), found, wanted_action(), reason=reason())
-    deck().forget_boards()
-    return go(url_for("people.schedules", **ActionFlash.of(wanted_action(), [acted]).query))
+    found = _single_row(app_context().list_schedules().rows)
+    acted = app_context().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
+    app_context().forget_boards()
+    return redirect_to(url_for("people.schedules", **ActionFlash.of(wanted_action(), [acted]).query))
 
 
 @bp.post("/workers/act")
 @form_fields("action", "reason", "source", "backend", "id")
 def on_worker() -> ResponseReturnValue:
     """Ask one worker."""
-    found = _row(deck().workers().rows)
-    acted = deck().actions.on_worker(actor(), found, wanted_action(), reason=reason())
-    deck().forget_boards()
-    return go(url_for("people.workers", **ActionFlash.of(wanted_action(), [acted]).query))
+    found = _single_row(app_context().list_workers().rows)
+    acted = app_context().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
+    app_context().forget_boards()
+    return redirect_to(url_for("people.workers", **ActionFlash.of(wanted_action(), [acted]).query))
 
 
 @bp.post("/undo")
@@ -194,16 +198,16 @@ def undo() -> ResponseReturnValue:
         raise Conflict("This is no batch of deleted jobs.")
     if len(batches) > MAX_BATCHES:
         raise Conflict(f"At most {MAX_BATCHES} batches at once.")
-    here, why = deck(), reason()
+    here, why = app_context(), parse_reason()
     about = None
     acted: list[ActionResult] = []
     work = undo_batches(batches, why)
     if work is not None:
-        return go(url_for("bulk.show", work_id=work.id))
+        return redirect_to(url_for("bulk.show", work_id=work.id))
     for batch in batches:
         try:
-            about = here.actions.bin.about(batch)[0]
-            acted += here.actions.undo(actor(), batch, reason=why).acted
+            about = here.action_service.bin.describe_batch(batch)[0]
+            acted += here.action_service.undo_batch(current_actor(), batch, reason=why).acted
         except NotFound:
             if batch == batches[-1] and about is None:
                 raise
@@ -213,11 +217,11 @@ def undo() -> ResponseReturnValue:
     did = ActionFlash.of("undo", acted)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
-        return go(url_for("dead.show", fingerprint=fingerprint, **did.query))
+        return redirect_to(url_for("dead.show", fingerprint=fingerprint, **did.query))
     ref = about.ref
     state = about.state.value if about.state else None
     url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=state)
-    return go(_with_query(url, did.query))
+    return redirect_to(_with_query(url, did.query))
 
 
 def wanted_action() -> Action:
@@ -238,7 +242,7 @@ def wanted_state() -> State:
         raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
 
 
-def wishes() -> ActionOptions:
+def parse_options() -> ActionOptions:
     """What the form asks for beside the jobs."""
     payload = request.form.get("payload")
     if payload is not None and len(payload) > MAX_TEXT:
@@ -250,7 +254,7 @@ def wishes() -> ActionOptions:
     )
 
 
-def reason() -> str | None:
+def parse_reason() -> str | None:
     """Why it is done, by the form. Raises as checked_reason."""
     return checked_reason(request.form.get("reason"), hint="Write in a line why this is done.")
 
@@ -258,7 +262,7 @@ def reason() -> str | None:
 def checked_reason(text: str | None, *, hint: str) -> str | None:
     """`text` as given_reason. Raises Conflict, with `hint`, where the settings want a reason and there is none."""
     given = given_reason(text)
-    if given is None and deck().settings.require_reason:
+    if given is None and app_context().settings.require_reason:
         raise Conflict("A reason is needed here.", hint=hint)
     return given
 
@@ -277,7 +281,7 @@ def check_confirmed(queue: QueueStats) -> None:
         raise Conflict("The name that was typed is not the name of the queue. Nothing was done.")
 
 
-def _row(rows: Sequence[Any]) -> Any:
+def _single_row(rows: Sequence[Any]) -> Any:
     form = request.form
     for row in rows:
         same = row.source == form.get("source") and row.backend == form.get("backend")
@@ -294,6 +298,6 @@ def _with_query(url: str, query: dict[str, Any]) -> str:
     return f"{url}?{urlencode(query)}" if query and "?" not in url else f"{url}&{urlencode(query)}"
 
 
-def go(url: str) -> ResponseReturnValue:
+def redirect_to(url: str) -> ResponseReturnValue:
     """To the page that tells the result."""
     return redirect(url, code=303)

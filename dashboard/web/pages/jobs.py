@@ -8,18 +8,18 @@ from flask import Blueprint, Response, render_template, request
 
 from ...auth import Role
 from ...model import Capability
-from ...sources.source import metered
+from ...sources.source import measure_cost
 from .. import fragments
-from ..access.security import may
-from ..context import deck
+from ..access.security import has_role
+from ..context import app_context
 from ..views.flash import ActionFlash
 from ..views.offered_actions import job_verbs
-from ..views.payload_tree import tree
-from ..views.pending_reasons import why
+from ..views.payload_tree import build_tree
+from ..views.pending_reasons import explain_pending
 from ..views.stack_trace import frames
 from ..views.timeline import story
 from . import layout
-from .queues import find
+from .queues import find_queue
 
 bp = Blueprint("jobs", __name__, url_prefix="/queues/<segment:source>/<segment:backend>/<segment:name>/jobs")
 
@@ -29,35 +29,37 @@ TEMPLATE = "jobs/_job.html"
 @bp.get("/<segment:job_id>")
 def show(source: str, backend: str, name: str, job_id: str) -> str:
     """The page. 404 when there is no such job (any more)."""
-    variables = context(source, backend, name, job_id)
-    return render_template("jobs/show.html", **variables | layout.shell(variables["reading"], variables["price"]))
+    variables = job_context(source, backend, name, job_id)
+    return render_template(
+        "jobs/show.html", **variables | layout.page_context(variables["reading"], variables["price"])
+    )
 
 
 @bp.get("/<segment:job_id>/_job")
 def fragment(source: str, backend: str, name: str, job_id: str) -> Response:
     """The part of the page that polls."""
-    variables = context(source, backend, name, job_id)
-    response = fragments.live(TEMPLATE, variables)
+    variables = job_context(source, backend, name, job_id)
+    response = fragments.render_live(TEMPLATE, variables)
     response.headers[layout.PRICE] = variables["price"]
     return response
 
 
-def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]:
+def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]:
     """The variables of the fragment. Raises NotFound, BackendUnavailable."""
-    reading, queue = find(source, backend, name)
-    library = deck().backend(queue.source, queue.backend)
-    with metered() as meter:
-        job = deck().job(queue, job_id)
+    reading, queue = find_queue(source, backend, name)
+    library = app_context().backend(queue.source, queue.backend)
+    with measure_cost() as meter:
+        job = app_context().read_job(queue, job_id)
     return {
         "reading": reading,
         "queue": queue,
         "backend": library,
         "job": job,
         "story": story(job),
-        "reasons": why(job, queue, deck().now_s(queue.source)),
+        "reasons": explain_pending(job, queue, app_context().now_s(queue.source)),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
-            (key, title, value, tree(value.value) if value.kind == "json" else None)
+            (key, title, value, build_tree(value.value) if value.kind == "json" else None)
             for key, title, value in (
                 ("payload", "Payload", job.payload),
                 ("result", "Result", job.result),
@@ -67,7 +69,7 @@ def context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]
             if value is not None and (value.kind != "missing" or key == "payload")
         ),
         "did": ActionFlash.read(request.args),
-        "offered": job_verbs(library, queue, job) if may(Role.OPERATOR) else (),
+        "offered": job_verbs(library, queue, job) if has_role(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
-        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

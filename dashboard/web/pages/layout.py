@@ -6,16 +6,16 @@ from typing import Any
 
 from ...model import QueueStats
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ..context import deck
+from ..context import app_context
 from ..formatting import one_line
 
 PRICE = "Queuedeck-Price"
 
 
-def shell(reading: CurrentSnapshot, price_text: str) -> dict[str, Any]:
+def page_context(reading: CurrentSnapshot, price_text: str) -> dict[str, Any]:
     """The variables of layout.html."""
     return {
-        "interval_s": deck().settings.sample_interval_s,
+        "interval_s": app_context().settings.sample_interval_s,
         "age_s": reading.age_s,
         "other_settings": reading.other,
         "sampled_at": reading.snapshot.sampled_at if reading.snapshot else None,
@@ -23,7 +23,7 @@ def shell(reading: CurrentSnapshot, price_text: str) -> dict[str, Any]:
     }
 
 
-def price(commands: int, round_trips: int, cost_ms: float) -> str:
+def format_cost(commands: int, round_trips: int, cost_ms: float) -> str:
     """As "2 commands in 2 round trips, 1.3 ms"."""
     return (
         f"{commands} command{'' if commands == 1 else 's'} in "

@@ -12,10 +12,10 @@ from ...model import Snapshot, State
 from ...sampling.recent_history import History, Point, known_sum
 from ...sampling.snapshot_reader import CurrentSnapshot
 from .. import fragments
-from ..context import deck
+from ..context import app_context
 from ..formatting import duration, full, percent, short, size
 from ..views.problems import Problem, ProblemLevel
-from ..views.queue_table import QueueTableQuery, table
+from ..views.queue_table import QueueTableQuery, build_table
 from ..views.sparkline import line
 from ..views.totals import Totals
 from . import layout
@@ -43,44 +43,44 @@ class OverviewFigure:
 @bp.get("/")
 def index() -> str:
     """The page."""
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     query = QueueTableQuery.of(request.args)
     return render_template(
         "overview/index.html",
-        **layout.shell(reading, price_of(reading)),
-        **context(reading, query),
+        **layout.page_context(reading, price_of(reading)),
+        **overview_context(reading, query),
     )
 
 
 @bp.get("/_overview")
 def fragment() -> Response:
     """The part of the page that polls. Rendered once per sample and query, whatever the number of viewers."""
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     query = QueueTableQuery.of(request.args)
-    response = fragments.fragment(TEMPLATE, query.key, lambda: context(reading, query), reading.version)
+    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(reading, query), reading.version)
     response.headers[layout.PRICE] = price_of(reading)
     return response
 
 
-def context(reading: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
+def overview_context(reading: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
     """The variables of the fragment; they depend on the reading and the query alone."""
     snapshot = reading.snapshot
     answer: dict[str, Any] = {
         "reading": reading,
         "snapshot": snapshot,
         "query": query,
-        "titles": deck().backend_titles,
+        "titles": app_context().backend_titles,
     }
     if snapshot is None:
         return answer
-    whole = deck().whole(snapshot, reading.history)
+    whole = app_context().totals_of(snapshot, reading.history)
     troubles = whole.troubles
     span = len(reading.history.totals.depth)
     return answer | {
         "troubles": troubles[:MAX_TROUBLES],
         "more_troubles": max(0, len(troubles) - MAX_TROUBLES),
-        "figures": figures(whole),
-        "table": table(whole, query),
+        "figures": build_figures(whole),
+        "table": build_table(whole, query),
         "libraries": whole.libraries,
         "source_counts": whole.sources,
         "span": span,
@@ -110,7 +110,7 @@ def price_of(reading: CurrentSnapshot) -> str:
     commands = sum(source.commands for source in snapshot.sources)
     trips = sum(source.round_trips for source in snapshot.sources)
     cost_ms = sum(source.cost_s for source in snapshot.sources) * 1000
-    return f"last sample: {layout.price(commands, trips, cost_ms)}, shared by all viewers"
+    return f"last sample: {layout.format_cost(commands, trips, cost_ms)}, shared by all viewers"
 
 
 def span_text(history: History) -> str:
@@ -121,7 +121,7 @@ def span_text(history: History) -> str:
     return "1 h" if span >= 3600 else duration(span).replace("\u202f", " ")
 
 
-def figures(whole: Totals) -> tuple[OverviewFigure, ...]:
+def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
     sums, more, history, troubles = whole.totals, whole.at_least, whole.history, whole.troubles
     past, step_s = history.totals, history.step_s
@@ -130,13 +130,15 @@ def figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=ProblemLevel.OK)
     return (
         OverviewFigure(
-            "Waiting", _jobs(sums["depth"], State.WAITING in more), _title(sums["depth"], "jobs may start now"),
-            _path(past.depth), _change(past.depth, sums["depth"], step_s),
+            "Waiting", _count_text(sums["depth"], State.WAITING in more),
+            _figure_title(sums["depth"], "jobs may start now"),
+            _sparkline_path(past.depth), _change_note(past.depth, sums["depth"], step_s),
         ),
         OverviewFigure(
-            "Finished / min", _jobs(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
-            _title(sums["throughput_per_min"], "jobs ended per minute, over five minutes") + _lacking(sums),
-            _path(past.finished_per_min), _change(past.finished_per_min, sums["throughput_per_min"], step_s),
+            "Finished / min", _count_text(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
+            _figure_title(sums["throughput_per_min"], "jobs ended per minute, over five minutes") + _lacking_note(sums),
+            _sparkline_path(past.finished_per_min),
+            _change_note(past.finished_per_min, sums["throughput_per_min"], step_s),
             estimated=whole.estimated,
         ),
         OverviewFigure(
@@ -146,24 +148,24 @@ def figures(whole: Totals) -> tuple[OverviewFigure, ...]:
             else "nothing ended within five minutes"
             if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
             else "unknown: no queue reports both finished and failed jobs",
-            _path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
+            _sparkline_path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
             failing, whole.estimated,
         ),
         OverviewFigure(
-            "Dead letters", _jobs(sums["dead"], State.DEAD in more),
-            _title(sums["dead"], "jobs that will not run again by themselves"),
-            _path(past.dead), _change(past.dead, sums["dead"], step_s),
+            "Dead letters", _count_text(sums["dead"], State.DEAD in more),
+            _figure_title(sums["dead"], "jobs that will not run again by themselves"),
+            _sparkline_path(past.dead), _change_note(past.dead, sums["dead"], step_s),
             ProblemLevel.WARNING if growing else ProblemLevel.OK,
         ),
-        _memory(whole.snapshot, history, troubles),
+        _memory_figure(whole.snapshot, history, troubles),
     )  # fmt: skip
 
 
-def _jobs(value: float | None, more: bool) -> str:
+def _count_text(value: float | None, more: bool) -> str:
     return f"{full(value)}+" if more and value is not None else short(value)
 
 
-def _lacking(sums: Mapping[str, Any]) -> str:
+def _lacking_note(sums: Mapping[str, Any]) -> str:
     """How many queues the sum lacks."""
     count = sums["throughput_unknown"]
     if not count or sums["throughput_per_min"] is None:
@@ -171,7 +173,7 @@ def _lacking(sums: Mapping[str, Any]) -> str:
     return f"; {count} {'queue reports' if count == 1 else 'queues report'} no rate, so there may be more"
 
 
-def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Problem]) -> OverviewFigure:
+def _memory_figure(snapshot: Snapshot, history: History, troubles: Sequence[Problem]) -> OverviewFigure:
     used = known_sum(source.health.used_memory_bytes for source in snapshot.sources)
     limit = known_sum(source.health.maxmemory_bytes for source in snapshot.sources)
     series = [history.memory[source.name] for source in snapshot.sources if source.name in history.memory]
@@ -179,26 +181,28 @@ def _memory(snapshot: Snapshot, history: History, troubles: Sequence[Problem]) -
     padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
     points = tuple(known_sum(column) for column in zip(*padded, strict=True))
     level = max((trouble.level for trouble in troubles if trouble.state == "memory"), default=ProblemLevel.OK)
-    change = _change(points, used, history.step_s, size)
+    change = _change_note(points, used, history.step_s, size)
     return OverviewFigure(
         "Redis memory",
         size(used),
         f"of {size(limit)}" if limit else "no limit is set",
-        _path(points),
+        _sparkline_path(points),
         change or (f"of {size(limit)}" if limit else ""),
         level,
     )
 
 
-def _path(points: Sequence[Point], top: float | None = None) -> str:
+def _sparkline_path(points: Sequence[Point], top: float | None = None) -> str:
     return line(points, len(points), *SPARK_SIZE, top=top)
 
 
-def _title(value: float | None, meaning: str) -> str:
+def _figure_title(value: float | None, meaning: str) -> str:
     return f"unknown: {meaning}" if value is None else f"{full(value)} {meaning}"
 
 
-def _change(points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = short) -> str:
+def _change_note(
+    points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = short
+) -> str:
     """By how much the figure differs from its oldest known point, as "+12 in 5 m"; "" when there is none."""
     known = [(age, point) for age, point in zip(range(len(points), 0, -1), points, strict=True) if point is not None]
     if now is None or len(known) < 2:

@@ -14,10 +14,10 @@ from ...errors import BackendUnavailable, Forbidden, NotFound, UnreadableData, U
 from ...model import JobPage, JobQuery, QueueStats, State
 from ...sampling.recent_history import Point
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ...sources.source import metered
+from ...sources.source import measure_cost
 from .. import fragments
-from ..access.security import may
-from ..context import deck
+from ..access.security import has_role
+from ..context import app_context
 from ..forms.job_query import job_query
 from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
@@ -76,28 +76,28 @@ class JobListing:
 @bp.get("")
 def show(source: str, backend: str, name: str) -> str:
     """The page. 404 when the queue is not in the newest snapshot."""
-    reading, queue = find(source, backend, name)
-    variables = context(reading, queue)
-    return render_template("queues/show.html", **layout.shell(reading, variables.pop("price")), **variables)
+    reading, queue = find_queue(source, backend, name)
+    variables = queue_context(reading, queue)
+    return render_template("queues/show.html", **layout.page_context(reading, variables.pop("price")), **variables)
 
 
 @bp.get("/_queue")
 def fragment(source: str, backend: str, name: str) -> Response:
     """The part of the page that polls."""
-    variables = context(*find(source, backend, name))
+    variables = queue_context(*find_queue(source, backend, name))
     price = variables.pop("price")
-    response = fragments.live(TEMPLATE, variables)
+    response = fragments.render_live(TEMPLATE, variables)
     response.headers[layout.PRICE] = price
     return response
 
 
-def find(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueStats]:
+def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueStats]:
     """The queue at that address. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
-    here = deck()
+    here = app_context()
     here.backend(source, backend)
-    reading = here.reading()
+    reading = here.current_snapshot()
     try:
-        return reading, here.queue(source, backend, name)
+        return reading, here.find_queue_stats(source, backend, name)
     except NotFound:
         for stats in reading.snapshot.sources if reading.snapshot else ():
             if stats.name == source and not stats.reachable:
@@ -107,21 +107,21 @@ def find(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueSt
         raise
 
 
-def context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
+def queue_context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
     """The variables of the fragment."""
-    backend = deck().backend(queue.source, queue.backend)
-    with metered() as meter:
-        listing = _listing(backend, queue)
-        classes = deck().classes(queue)
-    past = reading.history.of(queue)
+    backend = app_context().backend(queue.source, queue.backend)
+    with measure_cost() as meter:
+        listing = _read_listing(backend, queue)
+        classes = app_context().class_stats(queue)
+    past = reading.history.history_of(queue)
     slots = len(reading.history.totals.depth)
 
     def chart(points: tuple[Point, ...]) -> str:
         return line(points, slots, *CHART_SIZE)
 
-    acts = may(Role.OPERATOR)
+    acts = has_role(Role.OPERATOR)
     moves = not queue.read_only and Action.MOVE in backend.job_actions.get(State.WAITING, ())
-    redrives = acts and moves and deck().triage.is_dlq(queue)
+    redrives = acts and moves and app_context().dead_letter_service.is_dlq(queue)
     return {
         "reading": reading,
         "queue": queue,
@@ -130,12 +130,12 @@ def context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
         "history": past,
         "chart": chart,
         "span_text": span_text(reading.history),
-        "tabs": _tabs(backend, queue, listing),
-        "natives": _natives(backend, queue, listing.query.state),
+        "tabs": _build_tabs(backend, queue, listing),
+        "natives": _native_lists(backend, queue, listing.query.state),
         "list_words": backend.list_words(),
         "listing": listing,
         "classes": classes,
-        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
         "did": ActionFlash.read(request.args),
         "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
@@ -143,52 +143,52 @@ def context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
     }
 
 
-def _listing(backend: Backend, queue: QueueStats) -> JobListing:
+def _read_listing(backend: Backend, queue: QueueStats) -> JobListing:
     """The page of jobs that the URL asks for. A server that is gone costs the list, not the page."""
     query = job_query(backend, request.args.get("state") or _first_state(backend, queue).value)
     jobs, error, hint = None, None, None
     try:
-        jobs = deck().jobs(queue, query)
+        jobs = app_context().list_jobs(queue, query)
     except (BackendUnavailable, Forbidden, NotFound, Unsupported, UnreadableData) as exc:
         error, hint = exc.message, exc.hint
     return JobListing(query, jobs, error, hint)
 
 
 def _first_state(backend: Backend, queue: QueueStats) -> State:
-    states = _states(backend, queue)
+    states = _listed_states(backend, queue)
     return next((state for state in FIRST_TABS if state in states and queue.counts.of(state)), states[0])
 
 
-def _states(backend: Backend, queue: QueueStats) -> list[State]:
+def _listed_states(backend: Backend, queue: QueueStats) -> list[State]:
     """The states of which this queue has lists: some libraries keep several for all queues together."""
     own = {entry.state for entry in queue.native}
     return [state for state in backend.states if not own or state in own]
 
 
-def _tabs(backend: Backend, queue: QueueStats, listing: JobListing) -> tuple[StateTab, ...]:
+def _build_tabs(backend: Backend, queue: QueueStats, listing: JobListing) -> tuple[StateTab, ...]:
     """The tabs, with the counts of the sample; the open one's is of the list below it, which is read later."""
     query = listing.query
     now = listing.jobs.total if listing.jobs and query.native is None else None
     return tuple(
         StateTab(
             state,
-            _words(backend, queue, state),
+            _native_words(backend, queue, state),
             now if state is query.state and now is not None else queue.counts.of(state),
             state is query.state,
             bool(listing.jobs and listing.jobs.at_least and now is not None and state is query.state),
         )
-        for state in _states(backend, queue)
+        for state in _listed_states(backend, queue)
     )
 
 
-def _words(backend: Backend, queue: QueueStats, state: State) -> tuple[str, ...]:
+def _native_words(backend: Backend, queue: QueueStats, state: State) -> tuple[str, ...]:
     """The library's words for the lists of a state, of those that this queue has where that is known."""
     own = {entry.native for entry in queue.native if entry.state is state}
     return tuple(word for word in backend.states[state] if word in own) or backend.states[state]
 
 
-def _natives(backend: Backend, queue: QueueStats, state: State) -> tuple[tuple[str, int | None], ...]:
+def _native_lists(backend: Backend, queue: QueueStats, state: State) -> tuple[tuple[str, int | None], ...]:
     """The library's own lists within a state with their counts; () where there is only one."""
-    words = _words(backend, queue, state)
+    words = _native_words(backend, queue, state)
     counts = {entry.native: entry.count for entry in queue.native}
     return tuple((word, counts.get(word)) for word in words) if len(words) > 1 else ()

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from flask import Blueprint, render_template, request
 
 from ...errors import Unsupported
-from ...search.job_search import MAX_QUERY, SearchResult, parse
-from ...sources.source import metered
-from ..context import deck
+from ...search.job_search import MAX_QUERY, SearchResult, parse_query
+from ...sources.source import measure_cost
+from ..context import app_context
 from . import layout
 
 bp = Blueprint("searching", __name__)
@@ -27,32 +27,32 @@ SUGGESTED = 200
 def index() -> str:
     """The page; `q` is what is looked for, `cursor` where to go on."""
     text = request.args.get("q", "")[:MAX_QUERY].strip()
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     queues = reading.snapshot.queues if reading.snapshot else ()
     found: SearchResult | None = None
     wrong: Unsupported | None = None
-    with metered() as meter:
+    with measure_cost() as meter:
         if text:
             try:
-                found = deck().search(parse(text), queues, request.args.get("cursor"))
+                found = app_context().search_jobs(parse_query(text), queues, request.args.get("cursor"))
             except Unsupported as exc:
                 wrong = exc
-    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     names = sorted({queue.name for queue in queues if not queue.shared})[:SUGGESTED]
     return render_template(
         "search/index.html",
-        **layout.shell(reading, price),
+        **layout.page_context(reading, price),
         text=text,
         found=found,
         wrong=wrong,
         examples=EXAMPLES,
         matching=[queue for queue in queues if text and text.casefold() in queue.name.casefold()][:10],
-        suggestions=[*_terms("queue", names), *_terms("name", deck().names.newest(SUGGESTED))],
-        titles=deck().backend_titles,
-        list_words=lambda job: deck().backend(job.source, job.backend).list_words(),
+        suggestions=[*_query_terms("queue", names), *_query_terms("name", app_context().names.newest_names(SUGGESTED))],
+        titles=app_context().backend_titles,
+        list_words=lambda job: app_context().backend(job.source, job.backend).list_words(),
     )
 
 
-def _terms(field: str, values: Iterable[str]) -> list[str]:
+def _query_terms(field: str, values: Iterable[str]) -> list[str]:
     """A term of the grammar for each value that it can spell."""
     return [f'{field}:"{value}"' if " " in value else f"{field}:{value}" for value in values if '"' not in value]

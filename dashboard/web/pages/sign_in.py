@@ -7,7 +7,7 @@ from functools import cache
 from flask import Blueprint, current_app, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ...actions.audit_log import Actor, event
+from ...actions.audit_log import Actor, build_event
 from ...auth import Role, is_forwarded
 from ...backends.actions import Outcome
 from ...errors import NotFound
@@ -15,7 +15,7 @@ from ...redact import masked_logger
 from ...settings import UserSettings
 from ..access import sessions
 from ..access.sign_in_limits import WINDOW_S, AttemptCounter, PasswordChecks, SignInAttempt
-from ..context import deck
+from ..context import app_context
 from ..forms.request_input import form_fields
 
 bp = Blueprint("signin", __name__)
@@ -51,31 +51,31 @@ def enter() -> ResponseReturnValue:
     """
     _check_users()
     _check_proxies()
-    here = deck()
+    here = app_context()
     name, password = request.form.get("name", "")[:MAX_FIELD], request.form.get("password", "")[:MAX_FIELD]
     target = sessions.safe_path(request.form.get("next"))
     browser = sessions.known_browser(current_app, name)
     attempt = SignInAttempt(name=name, address=request.remote_addr, browser=browser)
-    decision = _attempts.count(here.own_store, attempt)
+    decision = _attempts.count_attempt(here.own_store, attempt)
     if not decision.is_allowed:
         if decision.is_recorded:
-            _record(SIGN_IN, name, Outcome.REFUSED, LOCKED)
-        return _again(target, LOCKED, 429, wait_s=WINDOW_S)
+            _record_attempt(SIGN_IN, name, Outcome.REFUSED, LOCKED)
+        return _render_again(target, LOCKED, 429, wait_s=WINDOW_S)
     # Who has signed in with this browser before waits behind no stranger.
     with (_checks if browser is None else _known_checks).turn() as is_free:
         if not is_free:
             _attempts.uncount(here.own_store, attempt)
-            return _again(target, BUSY, 429, wait_s=BUSY_S)
-        user = sessions.check(here.settings, name, password)
+            return _render_again(target, BUSY, 429, wait_s=BUSY_S)
+        user = sessions.check_password(here.settings, name, password)
     if user is None:
         if decision.is_recorded:
-            _record(SIGN_IN, name, Outcome.REFUSED, "wrong password" if _user(name) else "no such user")
+            _record_attempt(SIGN_IN, name, Outcome.REFUSED, "wrong password" if _find_user(name) else "no such user")
         else:
             log.warning("a sign-in from %s failed; there are too many for the audit", request.remote_addr)
-        return _again(target, WRONG, 403)
+        return _render_again(target, WRONG, 403)
     _attempts.succeeded(here.own_store, attempt)
-    sessions.begin(user)
-    _record(SIGN_IN, name, Outcome.DONE)
+    sessions.begin_session(user)
+    _record_attempt(SIGN_IN, name, Outcome.DONE)
     response = make_response(redirect(request.script_root + target, code=303))
     sessions.remember_browser(current_app, response, name)
     return response
@@ -85,39 +85,41 @@ def enter() -> ResponseReturnValue:
 @form_fields()
 def leave() -> ResponseReturnValue:
     """Sign out, on all servers. Cost: at most 3 round trips."""
-    here = deck()
+    here = app_context()
     identity = sessions.signed_in(here.settings, here.own_store.source)
-    sessions.end(here.own_store.source)
+    sessions.end_session(here.own_store.source)
     if identity is None:
         return redirect(url_for("overview.index"), code=303)
-    _record(SIGN_OUT, identity.name, Outcome.DONE)
+    _record_attempt(SIGN_OUT, identity.name, Outcome.DONE)
     return redirect(url_for("signin.form"), code=303)
 
 
 def _check_users() -> None:
-    if not deck().settings.users:
+    if not app_context().settings.users:
         raise NotFound("Sign-in is not enabled.")
 
 
-def _user(name: str) -> UserSettings | None:
-    return next((user for user in deck().settings.users if user.name == name), None)
+def _find_user(name: str) -> UserSettings | None:
+    return next((user for user in app_context().settings.users if user.name == name), None)
 
 
-def _again(target: str, wrong: str, status: int, *, wait_s: int | None = None) -> ResponseReturnValue:
+def _render_again(target: str, wrong: str, status: int, *, wait_s: int | None = None) -> ResponseReturnValue:
     headers = {"Retry-After": str(wait_s)} if wait_s else {}
     return render_template("signin.html", next=target, wrong=wrong), status, headers
 
 
-def _record(action: str, name: str, outcome: Outcome, detail: str | None = None) -> None:
+def _record_attempt(action: str, name: str, outcome: Outcome, detail: str | None = None) -> None:
     """Note it in the audit and in the log. Cost: 1 round trip."""
-    user = _user(name)
+    user = _find_user(name)
     role = Role[user.role.upper()].name.lower() if user else "nobody"
     actor = Actor(name=name if user else NOBODY, role=role, address=request.remote_addr)
-    deck().actions.record.done(event(actor, action, count=1, outcomes={outcome.value: 1}, detail=detail))
+    app_context().action_service.record.record_event(
+        build_event(actor, action, count=1, outcomes={outcome.value: 1}, detail=detail)
+    )
 
 
 def _check_proxies() -> None:
-    if not deck().settings.trusted_proxies and is_forwarded(request.environ):
+    if not app_context().settings.trusted_proxies and is_forwarded(request.environ):
         _warn_of_proxy()
 
 

@@ -56,13 +56,13 @@ class GroupRow:
         return tuple(dict.fromkeys(spot.ref.backend for spot in self.group.spots))
 
 
-def _worst(row: GroupRow) -> tuple[float, ...]:
+def _urgency(row: GroupRow) -> tuple[float, ...]:
     """Those that somebody saw already go after the others; then the most jobs, then the most lately."""
     return ("acknowledged" in row.marks and "came back" not in row.marks, -row.group.count, -row.group.recent)
 
 
 _KEYS: dict[str, Callable[[GroupRow], tuple[float | str, ...]]] = {
-    "worst": _worst,
+    "worst": _urgency,
     "jobs": lambda row: (-row.group.count,),
     "recent": lambda row: (-row.group.recent, -row.group.count),
     "last": lambda row: (-(row.group.last_at or 0.0),),
@@ -156,7 +156,7 @@ def page_number(text: str) -> int:
     return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 else 1
 
 
-def offers(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
+def count_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
     """What may be done to jobs of a group, and to how many of them; nothing to those in queues that are only read.
 
     Only those in a dead-letter queue are moved: a dead letter of a library is retried where it is.
@@ -197,7 +197,7 @@ def row_of(group: ErrorGroup, board: GroupList, now: float) -> GroupRow:
     return GroupRow(group, remark, remark.marks(group, now))
 
 
-def table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:
+def build_table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:
     """The page of the list that `query` asks for; a page beyond the last is the last."""
     everything = list(rows)
     fitting = [row for row in everything if query.fits(row)]

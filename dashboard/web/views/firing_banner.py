@@ -47,7 +47,7 @@ class FiringSummary:
         return f"{self.level} {self.count} {self.handled} {self.mark or '-'} {words}".rstrip()
 
 
-def summary(board: AlertList) -> FiringSummary:
+def summarize_alerts(board: AlertList) -> FiringSummary:
     """The board in one line. Pure."""
     incidents = board.incidents
     if not incidents:
@@ -86,7 +86,7 @@ class FiringWatch:
         if monotonic_s() < self._next_look or not self._lock.acquire(blocking=False):
             return self._last
         try:
-            self._last = summary(self._desk.list_alerts()) if self._desk.ownership_conflict is None else None
+            self._last = summarize_alerts(self._desk.list_alerts()) if self._desk.ownership_conflict is None else None
         except (BackendUnavailable, Forbidden):
             self._last = None
         finally:

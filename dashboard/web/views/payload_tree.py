@@ -30,18 +30,18 @@ class PayloadNode:
     children: tuple[PayloadNode, ...] = ()
 
 
-def tree(value: Any) -> PayloadNode:
+def build_tree(value: Any) -> PayloadNode:
     """The root node of a value decoded from JSON; at most MAX_NODES nodes."""
     budget = [MAX_NODES]
-    return _node("", value, 0, budget)
+    return _build_node("", value, 0, budget)
 
 
-def _node(key: str, value: Any, depth: int, budget: list[int]) -> PayloadNode:
+def _build_node(key: str, value: Any, depth: int, budget: list[int]) -> PayloadNode:
     budget[0] -= 1
     if isinstance(value, dict):
-        return _branch(key, "object", value.items(), len(value), depth, budget)
+        return _build_branch(key, "object", value.items(), len(value), depth, budget)
     if isinstance(value, list):
-        return _branch(key, "array", enumerate(value), len(value), depth, budget)
+        return _build_branch(key, "array", enumerate(value), len(value), depth, budget)
     if isinstance(value, str):
         return PayloadNode(key, "string", printable(value, MAX_TEXT))
     if value is None or isinstance(value, bool):
@@ -49,7 +49,7 @@ def _node(key: str, value: Any, depth: int, budget: list[int]) -> PayloadNode:
     return PayloadNode(key, "number", printable(str(value), MAX_TEXT))
 
 
-def _branch(
+def _build_branch(
     key: str, kind: str, items: Iterable[tuple[Any, Any]], size: int, depth: int, budget: list[int]
 ) -> PayloadNode:
     children: list[PayloadNode] = []
@@ -57,5 +57,5 @@ def _branch(
         if budget[0] <= 0:
             children.append(PayloadNode("", "cut", f"{size - len(children)} more: see the raw text"))
             break
-        children.append(_node(printable(str(name), 200), child, depth + 1, budget))
+        children.append(_build_node(printable(str(name), 200), child, depth + 1, budget))
     return PayloadNode(key, kind, "", size, depth < OPEN_DEPTH and size <= OPEN_CHILDREN, tuple(children))

@@ -21,7 +21,7 @@ class PendingReason:
     blocks: bool = False
 
 
-def why(job: Job, queue: QueueStats, now: float) -> tuple[PendingReason, ...]:
+def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingReason, ...]:
     """The reasons that are known, heaviest first; () for a job that runs or has ended. `now` in seconds since 1970."""
     if job.state not in (State.WAITING, State.SCHEDULED, State.BLOCKED, State.RETRYING):
         return ()
@@ -37,7 +37,7 @@ def why(job: Job, queue: QueueStats, now: float) -> tuple[PendingReason, ...]:
         )
     elif queue.workers is None and job.state is State.WAITING:
         found.append(PendingReason("How many workers there are is unknown.", "Look whether yours run."))
-    found += _waits(job, now)
+    found += _explain_waiting(job, now)
     found += [
         PendingReason(f"The queue is {note}.", "It continues by itself.") for note in queue.notes if "limited" in note
     ]
@@ -63,7 +63,7 @@ def why(job: Job, queue: QueueStats, now: float) -> tuple[PendingReason, ...]:
     return tuple(sorted(found, key=lambda reason: not reason.blocks))
 
 
-def _waits(job: Job, now: float) -> list[PendingReason]:
+def _explain_waiting(job: Job, now: float) -> list[PendingReason]:
     found: list[PendingReason] = []
     if job.scheduled_for is not None and job.state is State.WAITING and job.scheduled_for.timestamp() > now:
         text = f"It is not to start for {duration(job.scheduled_for.timestamp() - now)}."

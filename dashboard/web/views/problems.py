@@ -73,7 +73,7 @@ def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Problem]]
     for queue, troubles in zip(snapshot.queues, of_queues, strict=True):
         if troubles and queue.source not in down:
             found.extend(troubles)
-    return sorted(found, key=_rank)
+    return sorted(found, key=_rank_of)
 
 
 def of_source(source: SourceStats, now: float) -> list[Problem]:
@@ -111,7 +111,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
         )
     for problem in source.problems:
         add(ProblemLevel.WARNING, 4e5, "unreadable", problem)
-    return sorted(found, key=_rank)
+    return sorted(found, key=_rank_of)
 
 
 def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
@@ -119,58 +119,60 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
     found: list[Problem] = []
     waiting, latency_s, paused = queue.depth, queue.latency_s, queue.paused
     if queue.error is not None:
-        found.append(_trouble(queue, ProblemLevel.CRITICAL, 1e6, "unreadable", _unreadable, queue.error))
+        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e6, "unreadable", _unreadable_text, queue.error))
     if waiting and queue.workers == 0 and not paused:
-        found.append(_trouble(queue, ProblemLevel.CRITICAL, 1e5 + waiting, "no worker", _no_worker, waiting))
+        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e5 + waiting, "no worker", _no_worker, waiting))
     elif waiting and paused:
-        found.append(_trouble(queue, ProblemLevel.WARNING, 1e5 + waiting, "paused", _paused, waiting))
+        found.append(_build_problem(queue, ProblemLevel.WARNING, 1e5 + waiting, "paused", _paused_text, waiting))
     elif latency_s is not None and latency_s >= LATENCY_WARNING_S:
         level = ProblemLevel.CRITICAL if latency_s >= LATENCY_CRITICAL_S else ProblemLevel.WARNING
-        found.append(_trouble(queue, level, latency_s, "late", _late, latency_s))
+        found.append(_build_problem(queue, level, latency_s, "late", _late_text, latency_s))
     overdue_s, error_ratio = queue.overdue_s, queue.error_ratio
     if overdue_s is not None and overdue_s >= OVERDUE_WARNING_S and not paused:
-        found.append(_trouble(queue, ProblemLevel.WARNING, overdue_s, "overdue", _overdue, overdue_s))
+        found.append(_build_problem(queue, ProblemLevel.WARNING, overdue_s, "overdue", _overdue_text, overdue_s))
     if error_ratio is not None and error_ratio >= ERROR_WARNING_RATIO:
         finished = (queue.throughput_per_min or 0.0) * 5
         if finished >= ERROR_MIN_JOBS:
             level = ProblemLevel.CRITICAL if error_ratio >= ERROR_CRITICAL_RATIO else ProblemLevel.WARNING
-            found.append(_trouble(queue, level, error_ratio * 1e3, "failing", _failing, error_ratio))
+            found.append(_build_problem(queue, level, error_ratio * 1e3, "failing", _failing_text, error_ratio))
     if dead_more > 0:
-        found.append(_trouble(queue, ProblemLevel.WARNING, min(dead_more, 900), "dead growing", _growing, dead_more))
-    return tuple(sorted(found, key=_rank) if len(found) > 1 else found)
+        found.append(
+            _build_problem(queue, ProblemLevel.WARNING, min(dead_more, 900), "dead growing", _growing_text, dead_more)
+        )
+    return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)
 
 
-def _trouble(
+def _build_problem(
     queue: QueueStats, level: ProblemLevel, weight: float, state: str, say: Callable[[Any], str], figure: Any
 ) -> Problem:
     return Problem(level=level, rank=(-level, -weight), state=state, say=say, figure=figure, queue=queue)
 
 
-def _unreadable(error: str) -> str:
+def _unreadable_text(error: str) -> str:
     return f"cannot be read: {error}"
 
 
 def _no_worker(waiting: int) -> str:
-    return f"has no worker while {_jobs(waiting)} {_wait(waiting)}"
+    return f"has no worker while {_jobs_text(waiting)} {_wait_verb(waiting)}"
 
 
-def _paused(waiting: int) -> str:
-    return f"is paused while {_jobs(waiting)} {_wait(waiting)}"
+def _paused_text(waiting: int) -> str:
+    return f"is paused while {_jobs_text(waiting)} {_wait_verb(waiting)}"
 
 
-def _late(latency_s: float) -> str:
+def _late_text(latency_s: float) -> str:
     return f"keeps its oldest job waiting for {duration(latency_s)}"
 
 
-def _overdue(overdue_s: float) -> str:
+def _overdue_text(overdue_s: float) -> str:
     return f"starts scheduled jobs {duration(overdue_s)} late"
 
 
-def _failing(error_ratio: float) -> str:
+def _failing_text(error_ratio: float) -> str:
     return f"has {percent(error_ratio)} of its jobs failing"
 
 
-def _growing(dead_more: int) -> str:
+def _growing_text(dead_more: int) -> str:
     letters = "dead letter" if dead_more == 1 else "dead letters"
     return f"gained {full(dead_more)} {letters} within {GROWTH_WINDOW_S // 60} min"
 
@@ -178,25 +180,25 @@ def _growing(dead_more: int) -> str:
 def dead_growth(queue: QueueStats, history: History) -> int:
     """By how many the dead letters of a queue grew within GROWTH_WINDOW_S; 0 when unknown or shrunk."""
     now = queue.counts.dead
-    if not now or (past := history.of(queue)) is None:
+    if not now or (past := history.history_of(queue)) is None:
         return 0
-    return _growth(past.dead[-max(1, GROWTH_WINDOW_S // history.step_s) :], now)
+    return _growth_of(past.dead[-max(1, GROWTH_WINDOW_S // history.step_s) :], now)
 
 
-def _growth(points: Sequence[Point], now: int) -> int:
+def _growth_of(points: Sequence[Point], now: int) -> int:
     for point in points:
         if point is not None:
             return max(0, now - int(point))
     return 0
 
 
-def _rank(trouble: Problem) -> tuple[int, float]:
+def _rank_of(trouble: Problem) -> tuple[int, float]:
     return trouble.rank
 
 
-def _jobs(count: int) -> str:
+def _jobs_text(count: int) -> str:
     return "1 job" if count == 1 else f"{full(count)} jobs"
 
 
-def _wait(count: int) -> str:
+def _wait_verb(count: int) -> str:
     return "waits" if count == 1 else "wait"

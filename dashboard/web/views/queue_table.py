@@ -30,7 +30,7 @@ class QueueRow:
         return self.troubles[0].level if self.troubles else ProblemLevel.OK
 
 
-def _state(queue: QueueStats, troubles: Sequence[Problem]) -> float:
+def _state_rank(queue: QueueStats, troubles: Sequence[Problem]) -> float:
     return (troubles[0].level if troubles else ProblemLevel.OK) + len(troubles) / 10 + bool(queue.paused) / 2
 
 
@@ -131,10 +131,10 @@ class QueueTable:
     most_waiting: int  # scale of the bars: the largest of all queues
 
 
-def table(whole: Totals, query: QueueTableQuery) -> QueueTable:
+def build_table(whole: Totals, query: QueueTableQuery) -> QueueTable:
     """The page of the table that `query` asks for; a page beyond the last is the last. Rows are made of that alone."""
     queues = whole.queues
-    found = _ordered(whole, query)
+    found = _sort_queues(whole, query)
     if query.group:
         titles = [_group_of(queue, query.group) for queue in queues]
         found.sort(key=titles.__getitem__)  # stable: the order within a group stays
@@ -142,10 +142,11 @@ def table(whole: Totals, query: QueueTableQuery) -> QueueTable:
     page = min(query.page, pages)
     start = (page - 1) * PER_PAGE
     shown = [
-        QueueRow(queues[n], whole.history.of(queues[n]), whole.of_queues[n]) for n in found[start : start + PER_PAGE]
+        QueueRow(queues[n], whole.history.history_of(queues[n]), whole.of_queues[n])
+        for n in found[start : start + PER_PAGE]
     ]
     return QueueTable(
-        groups=tuple(_groups(shown, [queues[n] for n in found] if query.group else (), len(found), query.group)),
+        groups=tuple(_build_groups(shown, [queues[n] for n in found] if query.group else (), len(found), query.group)),
         page=page,
         pages=pages,
         first=start + 1 if shown else 0,
@@ -156,18 +157,18 @@ def table(whole: Totals, query: QueueTableQuery) -> QueueTable:
     )
 
 
-def _ordered(whole: Totals, query: QueueTableQuery) -> list[int]:
+def _sort_queues(whole: Totals, query: QueueTableQuery) -> list[int]:
     """The queues that match, by their number in the snapshot."""
     if query.sort == "trouble":
-        found = _matching(whole, whole.by_trouble, query)
+        found = _filter_queues(whole, whole.by_trouble, query)
         return found[::-1] if query.up else found
-    found = _matching(whole, whole.by_name, query)
+    found = _filter_queues(whole, whole.by_name, query)
     if query.sort == "name":
         # Of one name those of the first library come first in both directions.
         return found if query.up else sorted(found, key=whole.names.__getitem__, reverse=True)
     if query.sort == "state":
         figures: list[float | None] = [
-            _state(queue, troubles) for queue, troubles in zip(whole.queues, whole.of_queues, strict=True)
+            _state_rank(queue, troubles) for queue, troubles in zip(whole.queues, whole.of_queues, strict=True)
         ]
     else:
         figures = list(map(_FIGURES[query.sort], whole.queues))
@@ -176,7 +177,7 @@ def _ordered(whole: Totals, query: QueueTableQuery) -> list[int]:
     return known + [n for n in found if figures[n] is None]
 
 
-def _matching(whole: Totals, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
+def _filter_queues(whole: Totals, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
     """Those of `ordered` that are not left out, in their order; a list of their own."""
     if not query.narrowed:
         return list(ordered)
@@ -194,7 +195,7 @@ def _group_of(queue: QueueStats, group: str) -> str:
     return queue.backend if group == "library" else queue.source
 
 
-def _groups(shown: list[QueueRow], queues: Sequence[QueueStats], total: int, group: str) -> Iterable[QueueGroup]:
+def _build_groups(shown: list[QueueRow], queues: Sequence[QueueStats], total: int, group: str) -> Iterable[QueueGroup]:
     """The rows shown under their headings, whose sums are over `queues`."""
     if not group:
         yield QueueGroup("", tuple(shown), total, None, None, ())

@@ -35,7 +35,7 @@ class RuleChart:
     peak: float | None  # the highest point of the first; the lowest where low is bad
 
 
-def graph(
+def build_chart(
     rule: Rule, points: Sequence[Point], slots: int, width: int, height: int, behind: Sequence[Point] = ()
 ) -> RuleChart:
     """`points`, and others `behind` them, right-aligned in `slots` places, with the thresholds of the rule; zero is the

@@ -30,7 +30,7 @@ def keeper(source: Source, redis_client: redis.Redis) -> Iterator[ResultIndex]:
     """A keeper that hears the feed and has looked through the records."""
     found = ResultIndex(source, source, source, "main")
     found.prefixes = ("",)
-    wait_until(lambda: found.listener.connected, what="the feed")
+    wait_until(lambda: found.listener.is_connected, what="the feed")
     wait_until(lambda: found.maintain() or found._cursor is None, what="the look through the records")
     found.maintain()
     found.ended = index.EndedTasks()
@@ -63,22 +63,22 @@ def test_a_round_trip_that_fails_loses_nothing(
 ) -> None:
     ends(redis_client, "a")
     heard(keeper, 1, 1)
-    run, trips = source.run, 0
+    run, trips = source.run_packed, 0
 
     def cut(packed: Any) -> Any:
         nonlocal trips
         trips += 1
         if trips == failing + 1:
-            raise source.unavailable(ConnectionError("cut"))
+            raise source.unavailable_error(ConnectionError("cut"))
         return run(packed)
 
     with monkeypatch.context() as patch:
-        patch.setattr(source, "run", cut)
+        patch.setattr(source, "run_packed", cut)
         with pytest.raises(BackendUnavailable):
-            keeper.tend()
+            keeper.maintain()
     ends(redis_client, "b", 1.5)
     heard(keeper, 2, 2)
-    keeper.tend()
+    keeper.maintain()
     assert (keeper.ended.completed, keeper.ended.whole) == ({KEY: 2}, True)
     assert sorted(keeper.ended.runtimes[KEY]) == [1.5, 2.5]
     assert listed(redis_client) == 2
@@ -89,18 +89,18 @@ def test_records_that_could_not_be_read_are_looked_for_again(
 ) -> None:
     redis_client.set("celery-task-meta-old", json.dumps({"status": "SUCCESS", "date_done": "2026-01-01T00:00:00"}))
     keeper._cursor = 0
-    batch = source.batch
+    batch = source.run_batch
 
     def cut(commands: Any) -> Any:
         if any(command[0] == "GETRANGE" for command in commands):
-            raise source.unavailable(ConnectionError("cut"))
+            raise source.unavailable_error(ConnectionError("cut"))
         return batch(commands)
 
     with monkeypatch.context() as patch:
-        patch.setattr(source, "batch", cut)
+        patch.setattr(source, "run_batch", cut)
         with pytest.raises(BackendUnavailable):
-            keeper.tend()
-    wait_until(lambda: keeper.tend() or listed(redis_client) == 1, what="the record being listed")
+            keeper.maintain()
+    wait_until(lambda: keeper.maintain() or listed(redis_client) == 1, what="the record being listed")
 
 
 def test_more_than_may_wait_is_looked_for_in_the_records(
@@ -110,7 +110,7 @@ def test_more_than_may_wait_is_looked_for_in_the_records(
     ends(redis_client, "a")
     heard(keeper, 1, 1)
     monkeypatch.setattr(index, "FILL_SECONDS", 5.0)
-    keeper.tend()
+    keeper.maintain()
     assert (keeper.ended.completed, listed(redis_client)) == ({KEY: 1}, 1)
 
 
@@ -121,7 +121,7 @@ def test_a_key_of_another_type_is_filled_anew_with_one_line(
     ends(redis_client, "a")
     ends(redis_client, "b", status="FAILURE")
     heard(keeper, 2, 2)
-    keeper.tend()
+    keeper.maintain()
     keeper.queues = frozenset({"mail"})
     key = f"{{queuedeck}}:celery:main:{name}"
     redis_client.delete(key)
@@ -130,8 +130,8 @@ def test_a_key_of_another_type_is_filled_anew_with_one_line(
     envelope = {"body": base64.b64encode(b'{"hostname": "w"}').decode(), "content-type": "application/json"}
     redis_client.publish("/0.celeryev/worker.heartbeat", json.dumps(envelope))
     wait_until(lambda: keeper.listener.received == 3, what="the third record being heard")
-    wait_until(lambda: keeper.tend() or redis_client.type(key) != b"string", what="the key being removed")
-    wait_until(lambda: keeper.tend() or keeper._cursor is None, what="the look through the records")
+    wait_until(lambda: keeper.maintain() or redis_client.type(key) != b"string", what="the key being removed")
+    wait_until(lambda: keeper.maintain() or keeper._cursor is None, what="the look through the records")
     assert (listed(redis_client), redis_client.zcard(index_key("main", State.DEAD))) == (2, 1)
     assert caplog.messages in ([], [f"own key {key} had another type: removed, and filled anew"])
     assert workers_key("main") == "{queuedeck}:celery:main:workers"

@@ -12,7 +12,13 @@ from celery.backends.base import compress_payload
 from kombu.serialization import registry
 
 from dashboard.backends.celery.job_decoding import record_error
-from dashboard.backends.celery.results.decoding import TAIL_BYTES, RawRecord, decode, outline, whole
+from dashboard.backends.celery.results.decoding import (
+    TAIL_BYTES,
+    RawRecord,
+    as_raw_record,
+    decode_record,
+    outline_record,
+)
 
 SERIALIZERS = ["json", "pickle", "yaml", "msgpack"]
 DONE = "2026-11-24T03:00:00+00:00"
@@ -42,13 +48,13 @@ def cut(raw: bytes, most: int = 65_536) -> RawRecord:
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 def test_a_record_of_each_serializer_is_read(serializer: str) -> None:
     raw = written(serializer)
-    found = decode(whole(raw))
+    found = decode_record(as_raw_record(raw))
     assert (found.status, found.encoding) == ("FAILURE", serializer)
     assert (found.fields["queue"], found.fields["name"], found.fields["date_done"]) == ("mails", "shop.boom", DONE)
     error = record_error(found.fields)
     assert error is not None
     assert (error.class_name, error.message) == ("ValueError", "it broke")
-    assert {name: outline(whole(raw)).fields.get(name) for name in ("status", "queue", "date_done")} == {
+    assert {name: outline_record(as_raw_record(raw)).fields.get(name) for name in ("status", "queue", "date_done")} == {
         "status": "FAILURE",
         "queue": "mails",
         "date_done": DONE,
@@ -59,8 +65,8 @@ def test_a_record_of_each_serializer_is_read(serializer: str) -> None:
 @pytest.mark.parametrize("fields", [{"args": [LONG]}, {"traceback": LONG}, {"status": "SUCCESS", "result": LONG}])
 def test_a_long_record_is_known_by_its_beginning_and_its_end(serializer: str, fields: dict[str, Any]) -> None:
     raw = cut(written(serializer, **fields))
-    assert decode(raw).fields.get("args") in (None, [1, "x"])
-    for found in (decode(raw), outline(raw)):
+    assert decode_record(raw).fields.get("args") in (None, [1, "x"])
+    for found in (decode_record(raw), outline_record(raw)):
         # YAML is written in the order of its names: of a long traceback only the status, before it, is seen or not.
         if serializer == "yaml" and "status" not in found.fields:
             continue
@@ -72,7 +78,7 @@ def test_a_long_record_is_known_by_its_beginning_and_its_end(serializer: str, fi
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles_of_every_protocol_are_read(protocol: int) -> None:
     meta = {"status": "FAILURE", "result": KeyError("a"), "date_done": DONE, "queue": "mails"}
-    found = outline(whole(pickle.dumps(meta, protocol)))
+    found = outline_record(as_raw_record(pickle.dumps(meta, protocol)))
     assert (found.status, found.fields["queue"], found.fields["date_done"]) == ("FAILURE", "mails", DONE)
 
 
@@ -80,17 +86,20 @@ def test_pickles_of_every_protocol_are_read(protocol: int) -> None:
 @pytest.mark.parametrize("serializer", ["json", "pickle"])
 def test_a_compressed_record_is_read(method: str, serializer: str) -> None:
     raw = compress_payload(written(serializer), method)
-    assert (decode(whole(raw)).status, decode(whole(raw)).fields["queue"]) == ("FAILURE", "mails")
+    assert (decode_record(as_raw_record(raw)).status, decode_record(as_raw_record(raw)).fields["queue"]) == (
+        "FAILURE",
+        "mails",
+    )
     bomb = compress_payload(written(serializer, result="0" * 30_000_000, status="SUCCESS"), method)
-    assert decode(whole(bomb)).status == "SUCCESS"
-    assert not decode(whole(bomb)).whole
+    assert decode_record(as_raw_record(bomb)).status == "SUCCESS"
+    assert not decode_record(as_raw_record(bomb)).whole
 
 
 def test_what_stands_in_arguments_is_no_field_of_the_record() -> None:
     inner = {"queue": "evil", "status": "SUCCESS", "date_done": "2000-01-01T00:00:00", "x": LONG}
     for fields in ({"result": inner}, {"kwargs": inner}, {"args": [inner]}):
         raw = cut(written("json", **fields))
-        found = outline(raw)
+        found = outline_record(raw)
         assert (found.status, found.fields["queue"], found.fields["date_done"]) == ("FAILURE", "mails", DONE)
 
 
@@ -100,7 +109,7 @@ def test_nothing_in_a_record_is_run(tmp_path: Any) -> None:
             return os.mkdir, (str(tmp_path / "made"),)
 
     raw = pickle.dumps({"status": "FAILURE", "result": Evil()})
-    found = decode(whole(raw))
+    found = decode_record(as_raw_record(raw))
     assert found.status == "FAILURE"
     assert not (tmp_path / "made").exists()
 
@@ -114,15 +123,15 @@ def test_nothing_in_a_record_is_run(tmp_path: Any) -> None:
     ],
 )  # fmt: skip
 def test_of_what_celery_did_not_write_no_status_is_told(raw: bytes) -> None:
-    for record in (whole(raw), RawRecord(raw, raw, len(raw) + 5)):
-        assert decode(record).status is None
-        assert outline(record).status is None
+    for record in (as_raw_record(raw), RawRecord(raw, raw, len(raw) + 5)):
+        assert decode_record(record).status is None
+        assert outline_record(record).status is None
 
 
 def test_json_that_others_refuse_still_tells_its_status() -> None:
     raw = b'{"status": "SUCCESS", "result": NaN, "date_done": "2026-11-24T03:00:00", "queue": "mails"}'
-    assert decode(whole(raw)).fields["queue"] == "mails"
-    assert decode(whole(b'{"status": "FAILURE", "name": "\xff"}')).status == "FAILURE"
+    assert decode_record(as_raw_record(raw)).fields["queue"] == "mails"
+    assert decode_record(as_raw_record(b'{"status": "FAILURE", "name": "\xff"}')).status == "FAILURE"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +146,7 @@ def test_json_that_others_refuse_still_tells_its_status() -> None:
     ],
 )
 def test_a_failure_that_the_app_set_tells_its_result(result: Any, message: str | None) -> None:
-    found = decode(whole(written("json", result=result)))
+    found = decode_record(as_raw_record(written("json", result=result)))
     error = record_error(found.fields)
     assert error is not None
     assert (error.class_name, error.message) == (None, message)

@@ -11,7 +11,7 @@ from dashboard.backends.base import Budget
 from dashboard.backends.scan import scan_step, timed_command
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Forbidden
-from dashboard.sources.source import Packed, Reply, Source, metered
+from dashboard.sources.source import Packed, Reply, Source, measure_cost
 
 KEYS = 30_000
 WAY_S = 0.3
@@ -23,7 +23,7 @@ class Far(Source):
     def run(self, packed: Packed) -> list[Reply]:
         """The replies, later."""
         time.sleep(WAY_S)
-        return super().run(packed)
+        return super().run_packed(packed)
 
 
 def patient(commands: int) -> Budget:
@@ -35,7 +35,7 @@ def test_one_command_looks_at_about_a_thousand_keys_however_many_there_are(
     source: Source, redis_client: redis.Redis
 ) -> None:
     redis_client.mset({f"key:{number}": "" for number in range(KEYS)})
-    with metered() as meter:
+    with measure_cost() as meter:
         found, cursor = scan_step(source, 0, patient(1), match="key:*")
     assert meter.round_trips == 1
     assert 0 < len(found) < 2000
@@ -50,7 +50,7 @@ def test_a_search_ends_with_all_keys_and_within_the_budget_of_each_step(
     found: set[bytes] = set()
     cursor = 0
     for _ in range(KEYS):
-        with metered() as meter:
+        with measure_cost() as meter:
             keys, cursor = scan_step(source, cursor, patient(5), match="key:*")
         assert meter.round_trips <= 5
         found.update(keys)
@@ -61,7 +61,7 @@ def test_a_search_ends_with_all_keys_and_within_the_budget_of_each_step(
 
 def test_a_slow_answer_ends_the_step(source: Source, redis_client: redis.Redis) -> None:
     redis_client.mset({f"key:{number}": "" for number in range(KEYS)})
-    with metered() as meter:
+    with measure_cost() as meter:
         _, cursor = scan_step(source, 0, Budget(100, seconds=1e9, slow_command_s=0.0), match="*")
     assert meter.round_trips == 1
     assert cursor != 0

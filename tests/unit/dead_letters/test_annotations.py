@@ -14,7 +14,7 @@ from dashboard.dead_letters.annotations import MARK_S, QUIET_S, Annotation, Anno
 from dashboard.dead_letters.fingerprint import of_error
 from dashboard.dead_letters.groups import ErrorGroup
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from dashboard.store.redis_store import Store
 
 
@@ -41,7 +41,7 @@ def group(
 
 
 def marks(book: AnnotationStore, found: ErrorGroup) -> tuple[str, ...]:
-    remarks = book.sync([found])
+    remarks = book.sync_groups([found])
     assert remarks.problem is None
     return remarks.of(found.kind.id).marks(found, now_s())
 
@@ -51,9 +51,9 @@ def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: Annotatio
     found = group(first=now - 90_000, last=now - 5)
     assert marks(book, found) == ("new",)
     assert marks(book, found) == ("new",)
-    assert book.say(found.kind.id, keys.acknowledged("anna", book.now_s()))
+    assert book.update_annotation(found.kind.id, keys.acknowledgement_fields("anna", book.now_s()))
     assert marks(book, found) == ("acknowledged",)
-    assert book.get(found.kind.id).ack_by == "anna"
+    assert book.read_annotation(found.kind.id).ack_by == "anna"
 
 
 def test_new_fades_after_a_day() -> None:
@@ -65,10 +65,10 @@ def test_new_fades_after_a_day() -> None:
 def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(book: AnnotationStore) -> None:
     now = book.now_s()
     marks(book, group(first=now - 9000, last=now - 2 * QUIET_S, whole=False))
-    book.say(group().kind.id, keys.acknowledged("anna", book.now_s()))
+    book.update_annotation(group().kind.id, keys.acknowledgement_fields("anna", book.now_s()))
     again = group(first=now - 9000, last=now, whole=False)
     assert marks(book, again) == ("came back",)
-    book.say(again.kind.id, keys.acknowledged("ben", book.now_s()))
+    book.update_annotation(again.kind.id, keys.acknowledgement_fields("ben", book.now_s()))
     assert marks(book, again) == ("acknowledged",)
 
 
@@ -90,7 +90,7 @@ def test_a_resolved_group_comes_back_with_the_next_death(book: AnnotationStore) 
     now = now_s()
     found = group(first=now - 60, last=now - 50)
     marks(book, found)
-    book.say(found.kind.id, {"resolved_by": "anna", "resolved_at": now})
+    book.update_annotation(found.kind.id, {"resolved_by": "anna", "resolved_at": now})
     assert marks(book, found) == ("resolved",)
     assert marks(book, group(first=now - 60, last=now + 1)) == ("came back",)
 
@@ -99,14 +99,14 @@ def test_a_group_is_ignored_until_a_time_or_a_count(book: AnnotationStore) -> No
     now = now_s()
     found = group(last=now)
     marks(book, found)
-    book.say(found.kind.id, {"ignored_by": "anna", "ignored_until": now + 60})
+    book.update_annotation(found.kind.id, {"ignored_by": "anna", "ignored_until": now + 60})
     assert "ignored" in marks(book, found)
-    remark = book.get(found.kind.id)
+    remark = book.read_annotation(found.kind.id)
     assert not remark.is_ignored(1, now + 61)
-    book.say(found.kind.id, {"ignored_until": None, "ignored_above": 10})
-    remark = book.get(found.kind.id)
+    book.update_annotation(found.kind.id, {"ignored_until": None, "ignored_above": 10})
+    remark = book.read_annotation(found.kind.id)
     assert (remark.is_ignored(10, now), remark.is_ignored(11, now)) == (True, False)
-    book.say(found.kind.id, {"ignored_above": None})
+    book.update_annotation(found.kind.id, {"ignored_above": None})
     assert "ignored" not in marks(book, found)
 
 
@@ -114,8 +114,8 @@ def test_words_are_kept_as_they_were_said_whatever_they_are(book: AnnotationStor
     found = group(last=1.0)
     marks(book, found)
     text = "<script>alert(1)</script>\0\udcff:note '\"{queuedeck}\n日本" + "x" * 5000
-    book.say(found.kind.id, {"owner": text, "note": text})
-    remark = book.get(found.kind.id)
+    book.update_annotation(found.kind.id, {"owner": text, "note": text})
+    remark = book.read_annotation(found.kind.id)
     assert remark.note is not None
     assert remark.owner is not None
     assert remark.note.startswith("<script>alert(1)</script>\0?:note '\"{queuedeck}\n日本x")
@@ -123,7 +123,7 @@ def test_words_are_kept_as_they_were_said_whatever_they_are(book: AnnotationStor
 
 
 def test_nothing_is_said_of_a_group_that_is_not_known(book: AnnotationStore, any_redis: redis.Redis) -> None:
-    assert not book.say("0" * 16, {"note": "x"})
+    assert not book.update_annotation("0" * 16, {"note": "x"})
     assert any_redis.exists(keys.GROUPS, keys.SEEN) == 0
 
 
@@ -132,12 +132,12 @@ def test_the_least_recently_seen_are_dropped(
 ) -> None:
     monkeypatch.setattr(keys, "MAX_KEPT", 20)
     old = [group(f"old {'x' * n}", last=1.0) for n in range(20)]
-    book.sync(old)
+    book.sync_groups(old)
     for each in old:
-        book.say(each.kind.id, {"note": "n", "owner": "o"})
+        book.update_annotation(each.kind.id, {"note": "n", "owner": "o"})
     new = [group(f"new {'x' * n}", last=1.0) for n in range(15)]
-    book.sync(new)
-    book.sync(new)
+    book.sync_groups(new)
+    book.sync_groups(new)
     assert any_redis.zcard(keys.SEEN) == 20
     left = {field.decode().partition(":")[0] for field in any_redis.hkeys(keys.GROUPS)}
     assert left == {member.decode() for member in any_redis.zrange(keys.SEEN, 0, -1)}
@@ -149,10 +149,10 @@ def test_values_of_somebody_else_count_as_not_there(
     book: AnnotationStore, any_redis: redis.Redis, value: bytes
 ) -> None:
     found = group(last=now_s())
-    book.sync([found])
+    book.sync_groups([found])
     for word in keys.WORDS:
         any_redis.hset(keys.GROUPS, f"{found.kind.id}:{word}", value)
-    remarks = book.sync([found])
+    remarks = book.sync_groups([found])
     assert remarks.problem is None
     remark = remarks.of(found.kind.id)
     assert remark.ack_at is None
@@ -167,7 +167,7 @@ def test_keys_of_the_wrong_type_are_moved_aside(
 ) -> None:
     any_redis.set(key, "something else")
     found = group(last=1.0)
-    remarks = book.sync([found])
+    remarks = book.sync_groups([found])
     assert remarks.problem is None
     assert remarks.of("0" * 16) == Annotation()
     assert remarks.of(found.kind.id).first_at is not None
@@ -179,7 +179,7 @@ def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_red
     for rights in ("+eval", "-eval"):
         any_redis.execute_command("ACL", "SETUSER", "looker", rights)
         source = Source("main", any_server.url.replace("redis://", "redis://looker:x@"))
-        remarks = AnnotationStore(Store(source)).sync([group(last=1.0)])
+        remarks = AnnotationStore(Store(source)).sync_groups([group(last=1.0)])
         source.close()
         assert remarks.problem is not None
         assert "may not write" in remarks.problem, remarks.problem
@@ -190,7 +190,7 @@ def test_a_thousand_groups_take_few_round_trips_of_a_bounded_size(book: Annotati
     words = ["".join(letters) for letters in itertools.product("abcdefghij", repeat=3)]
     found = [group(word, last=now_s()) for word in words]
     assert len({each.kind.id for each in found}) == 1000
-    with metered() as meter:
-        assert len(book.sync(found).by_id) == len(found)
+    with measure_cost() as meter:
+        assert len(book.sync_groups(found).by_id) == len(found)
     calls = -(-len(found) // keys.GROUPS_PER_CALL)
     assert calls <= meter.round_trips <= calls + 2  # one more on a server without flags

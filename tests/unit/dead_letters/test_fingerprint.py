@@ -8,8 +8,8 @@ import uuid
 import pytest
 
 from dashboard.dead_letters.fingerprint import NO_ERROR, is_fingerprint, of_error, of_job
-from dashboard.dead_letters.normalize import FOLDED_LIMIT, folded
-from dashboard.dead_letters.stack_frames import FRAMES, frames
+from dashboard.dead_letters.normalize import FOLDED_LIMIT, normalize_message
+from dashboard.dead_letters.stack_frames import FRAMES, own_frames
 from dashboard.model import Job, JobError
 from tests.counting import units_of
 
@@ -43,7 +43,7 @@ FOLDED = {
 
 @pytest.mark.parametrize("message", FOLDED, ids=range(len(FOLDED)))
 def test_what_differs_from_job_to_job_is_folded(message: str) -> None:
-    assert folded(message) == FOLDED[message]
+    assert normalize_message(message) == FOLDED[message]
 
 
 def test_failures_that_differ_in_particulars_are_the_same_error() -> None:
@@ -135,13 +135,13 @@ STACKS = {
 @pytest.mark.parametrize("case", STACKS)
 def test_the_innermost_frames_of_the_users_code(case: str) -> None:
     stack, expected = STACKS[case]
-    assert frames(stack) == expected
+    assert own_frames(stack) == expected
 
 
 def test_lines_and_columns_do_not_count_and_few_frames_do() -> None:
     stack = "".join(f"    at f{letter} (/app/{letter}.js:1:1)\n" for letter in "abcdef")
-    assert frames(stack) == frames(stack.replace(":1:1", ":77:8"))
-    assert len(frames(stack)) == FRAMES
+    assert own_frames(stack) == own_frames(stack.replace(":1:1", ":77:8"))
+    assert len(own_frames(stack)) == FRAMES
 
 
 HOSTILE = [
@@ -187,7 +187,7 @@ def test_no_text_holds_it_up(piece: str) -> None:
 def test_time_grows_no_faster_than_the_text() -> None:
     def cost(length: int) -> float:
         text = "order 17 of a@b.example at /tmp/x 'y' " * (length // 38)
-        return units_of(lambda: folded(text))
+        return units_of(lambda: normalize_message(text))
 
     assert cost(1_000_000) < 3 * cost(10_000) + 1  # both are longer than what is read
 

@@ -31,7 +31,7 @@ class Lists(Backend):
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         rows = []
-        for ref, length in zip(refs, self.source.batch([("LLEN", ref.key) for ref in refs]), strict=True):
+        for ref, length in zip(refs, self.source.run_batch([("LLEN", ref.key) for ref in refs]), strict=True):
             bad = isinstance(length, ResponseError)
             count = None if bad else length
             rows.append(
@@ -48,7 +48,7 @@ class Lists(Backend):
         return rows
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        totals = [int(n or 0) for n in self.source.batch([("GET", f"done:{ref.key}") for ref in refs])]
+        totals = [int(n or 0) for n in self.source.run_batch([("GET", f"done:{ref.key}") for ref in refs])]
         before: dict[str, int] = cursor or {}
         now = {ref.key: total for ref, total in zip(refs, totals, strict=True)}
         flows = tuple(

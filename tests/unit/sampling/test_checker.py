@@ -21,7 +21,7 @@ from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_reader import SnapshotReader
 from dashboard.sampling.snapshot_store import SnapshotStore
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from dashboard.store import redis_store
 from tests.conftest import start_server
 from tests.unit.sampling.list_backend import watch_of
@@ -53,7 +53,7 @@ def checker_of(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Cal
 
 
 def published(source: Source) -> Snapshot | None:
-    return SnapshotStore(source).read(with_history=False)[0]
+    return SnapshotStore(source).read_published(with_history=False)[0]
 
 
 def test_of_two_checkers_one_publishes_and_the_other_takes_over(
@@ -95,13 +95,13 @@ def test_a_leader_whose_lease_was_taken_stops_publishing(
 
 def test_the_hour_of_history_survives_a_change_of_leader(checker_of: Callable[..., Checker], source: Source) -> None:
     first = checker_of("one")
-    wait_until(lambda: SnapshotStore(source).read(with_history=True)[1] is not None, what="the history")
+    wait_until(lambda: SnapshotStore(source).read_published(with_history=True)[1] is not None, what="the history")
     first.stop()
-    _, before = SnapshotStore(source).read(with_history=True)
+    _, before = SnapshotStore(source).read_published(with_history=True)
     checker_of("two")
     wait_until(lambda: (published(source) or snapshot_by("one")).sampler == "two", what="a snapshot of the other one")
-    wait_until(lambda: SnapshotStore(source).read(with_history=True)[1] is not None, what="the history")
-    _, after = SnapshotStore(source).read(with_history=True)
+    wait_until(lambda: SnapshotStore(source).read_published(with_history=True)[1] is not None, what="the history")
+    _, after = SnapshotStore(source).read_published(with_history=True)
     assert before is not None
     assert after is not None
     assert after.totals.depth[: len(before.totals.depth)] == before.totals.depth
@@ -119,14 +119,14 @@ def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[.
     reader = SnapshotReader(SnapshotStore(source), INTERVAL_S, lambda: pytest.fail("nobody leads"))
     highest = 0
     for _ in range(10):
-        with metered() as meter:
+        with measure_cost() as meter:
             reading = reader.current()
         assert reading.snapshot is not None
         assert meter.commands <= 2
         highest = max(highest, meter.commands)
         reader._next_look = 0.0  # as if the half interval had passed
     assert highest > 0
-    with metered() as meter:
+    with measure_cost() as meter:
         reader.current()
         reader.current()
     assert meter.commands <= 2  # the second one is free
@@ -135,12 +135,12 @@ def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[.
 
 def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None:
     store = SnapshotStore(source)
-    epoch = store.lease("one", 15).epoch
+    epoch = store.take_lease("one", 15).epoch
     assert epoch is not None
 
     def publish(sequence: int) -> None:
         taken = replace(snapshot_by("one", at=time.time(), sequence=sequence), epoch=epoch, history_version=sequence)
-        assert store.publish("one", epoch, taken, History(version=sequence, last_at=float(sequence)))
+        assert store.publish_snapshot("one", epoch, taken, History(version=sequence, last_at=float(sequence)))
 
     reader = SnapshotReader(SnapshotStore(source), 60.0, lambda: pytest.fail("somebody leads"))
     publish(1)
@@ -183,9 +183,9 @@ def test_without_a_leader_a_process_samples_at_most_once_per_interval(
 
 def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: Source) -> None:
     store = SnapshotStore(source)
-    epoch = store.lease("dead", 15).epoch
+    epoch = store.take_lease("dead", 15).epoch
     assert epoch is not None
-    assert store.publish("dead", epoch, snapshot_by("dead", at=time.time() - 60), None)
+    assert store.publish_snapshot("dead", epoch, snapshot_by("dead", at=time.time() - 60), None)
     begun_with: list[str] = []
 
     def own_sample(known: Snapshot | None, _history: History) -> tuple[Snapshot, History]:
@@ -241,7 +241,7 @@ def keep(source: Source, late_s: float, *, rounds: int = 1) -> tuple[bool, int]:
         INTERVAL_S,
         on_hung=lambda: hung.append(None),
     )
-    assert leadership.renew() is not None
+    assert leadership.renew_lease() is not None
     source.execute("PEXPIRE", redis_store.LEAD, 600_000)  # renewed, it has 15 s again
     checker._stop = Rounds(rounds)
     checker._finished -= late_s
@@ -268,10 +268,10 @@ def test_a_leader_whose_lease_ran_out_neither_samples_nor_publishes(
     leadership = Leadership(store, "one")
     sampler = Sampler(watch_of(source), INTERVAL_S, "one")
     checker = Checker(store, sampler, leadership, INTERVAL_S)
-    epoch = leadership.renew()
+    epoch = leadership.renew_lease()
     assert epoch is not None
     source.execute("DEL", redis_store.LEAD)
-    assert not store.publish("one", epoch, snapshot_by("one"), None)
+    assert not store.publish_snapshot("one", epoch, snapshot_by("one"), None)
     now_s = time.monotonic()
     monkeypatch.setattr("dashboard.sampling.leadership.monotonic_s", lambda: now_s + 16)
     checker._tick()
@@ -282,9 +282,9 @@ def test_a_leader_whose_lease_ran_out_neither_samples_nor_publishes(
 def test_a_process_that_ends_leaves_the_lead_of_another_alone(source: Source) -> None:
     """It may not have heard yet that its lease ran out and another process leads."""
     one, two = Leadership(SnapshotStore(source), "one"), Leadership(SnapshotStore(source), "two")
-    assert one.renew() is not None
+    assert one.renew_lease() is not None
     source.execute("DEL", redis_store.LEAD)
-    epoch = two.renew()
+    epoch = two.renew_lease()
     assert epoch is not None
-    one.release()
+    one.release_lease()
     assert source.execute("GET", redis_store.LEAD) == f"two:{epoch}".encode()

@@ -23,7 +23,7 @@ from dashboard.model import (
     Window,
 )
 from dashboard.search import job_search as engine
-from dashboard.search.job_search import SearchTerm, parse, search
+from dashboard.search.job_search import SearchTerm, parse_query, search_jobs
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.unit.sampling.list_backend import Lists
@@ -73,7 +73,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Any:
         backend.sizes = {State.WAITING: waiting, State.DEAD: dead}
         counts = Counts(waiting=waiting, dead=dead)
         queue = QueueStats(source="main", backend="lists", key="mails", **{"name": "mails", "counts": counts, **fields})
-        return search(parse(text), [queue], lambda _: backend, cursor)
+        return search_jobs(parse_query(text), [queue], lambda _: backend, cursor)
 
     return run
 
@@ -98,18 +98,18 @@ def ids(found: Any) -> list[str]:
     ],
 )
 def test_terms(text: str, terms: tuple[SearchTerm, ...]) -> None:
-    assert parse(text).terms == terms
+    assert parse_query(text).terms == terms
 
 
 def test_a_wrong_age_says_how_to_write_one() -> None:
     with pytest.raises(Unsupported, match="age"):
-        parse("age:old")
+        parse_query("age:old")
 
 
 def test_a_pattern_of_names_is_short() -> None:
     with pytest.raises(Unsupported, match="too long a pattern"):
-        parse("queue:" + "*a" * 33)
-    assert parse("queue:" + "a" * 65).terms[0].text == "a" * 65
+        parse_query("queue:" + "*a" * 33)
+    assert parse_query("queue:" + "a" * 65).terms[0].text == "a" * 65
 
 
 def test_words_are_found_in_payload_and_error(look: Any) -> None:
@@ -209,7 +209,7 @@ def sieve(monkeypatch: pytest.MonkeyPatch) -> Any:
         queue = QueueStats(
             source="main", backend="lists", key="mails", name="mails", counts=Counts(waiting=waiting, dead=dead)
         )
-        return search(parse(text), [queue], lambda _: backend, cursor), backend
+        return search_jobs(parse_query(text), [queue], lambda _: backend, cursor), backend
 
     return run
 

@@ -10,9 +10,9 @@ from dashboard.search.name_suggestions import NameSuggestions
 
 def test_names_are_known_once_and_sorted() -> None:
     seen = NameSuggestions()
-    seen.note([("main", "rq", "mail", "send"), ("main", "rq", "mail", None), ("main", "rq", "web", "fetch")])
-    seen.note([("main", "celery", "mail", "send"), ("main", "rq", "mail", "x" * 121)])
-    assert seen.newest(10) == ["fetch", "send"]
+    seen.add_names([("main", "rq", "mail", "send"), ("main", "rq", "mail", None), ("main", "rq", "web", "fetch")])
+    seen.add_names([("main", "celery", "mail", "send"), ("main", "rq", "mail", "x" * 121)])
+    assert seen.newest_names(10) == ["fetch", "send"]
 
 
 def test_the_newest_stay_of_a_queue_and_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,8 +20,8 @@ def test_the_newest_stay_of_a_queue_and_of_all(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(name_suggestions, "QUEUES", 2)
     seen = NameSuggestions()
     for name in ("a", "b", "a", "c"):
-        seen.note([("main", "rq", "mail", name)])
-    assert seen.newest(10) == ["a", "c"]
-    seen.note([("main", "rq", "web", "w"), ("main", "rq", "pdf", "p")])
-    assert seen.newest(10) == ["p", "w"]
-    assert seen.newest(1) == ["p"]
+        seen.add_names([("main", "rq", "mail", name)])
+    assert seen.newest_names(10) == ["a", "c"]
+    seen.add_names([("main", "rq", "web", "w"), ("main", "rq", "pdf", "p")])
+    assert seen.newest_names(10) == ["p", "w"]
+    assert seen.newest_names(1) == ["p"]

@@ -256,7 +256,7 @@ def test_rates_filled_in_are_those_of_now_whatever_came_before() -> None:
                 window.add(at, flow(**{"completed": 0, **(dice.choice(kinds) if dice.random() < 0.1 else {})}), queue)
             if dice.random() < 0.2:
                 queue = msgspec.structs.replace(base, depth=dice.randrange(4), latency_s=dice.choice([None, 1.0, 9.0]))
-            filled = window.fill(queue, at, 9.0)
+            filled = window.fill_rates(queue, at, 9.0)
             assert filled == with_rates(queue, window.rates(at, 9.0))
             reused += filled is former
             former = filled
@@ -280,7 +280,7 @@ def test_sums_that_are_kept_are_those_of_all_pieces() -> None:
             window.add(at, some)
             window.rates(at)
             start = at - FLOW_WINDOW_S
-            found, apart = window._sums(start), _RateSums()
+            found, apart = window._sums_since(start), _RateSums()
             for piece in window._pieces:
                 apart.add(piece, start)
             assert found.worst is apart.worst
@@ -293,8 +293,8 @@ def test_a_queue_in_which_nothing_ends_costs_little() -> None:
     for tick in range(100):
         still.add(1000.0 + 2 * tick, flow(0), queue)
         busy.add(1000.0 + 2 * tick, flow(1), queue)
-        still.fill(queue, 1000.0 + 2 * tick)
-    assert calls_of(lambda: still.fill(queue, 1200.0)) < calls_of(lambda: busy.fill(queue, 1200.0)) / 5
+        still.fill_rates(queue, 1000.0 + 2 * tick)
+    assert calls_of(lambda: still.fill_rates(queue, 1200.0)) < calls_of(lambda: busy.fill_rates(queue, 1200.0)) / 5
 
 
 def test_what_ended_in_fifteen_minutes_costs_the_same_however_many_minutes_were_seen() -> None:

@@ -11,7 +11,7 @@ import redis
 from dashboard.backends.base import Budget, Discovery
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
-from dashboard.sources.source import Source, metered
+from dashboard.sources.source import Source, measure_cost
 from tests.conftest import start_server
 from tests.unit.sampling.list_backend import Broken, Lists, watch_of
 
@@ -41,7 +41,7 @@ def test_a_sample_costs_one_round_trip_for_health_and_those_of_the_backend(
     fill(redis_client, **{f"q{n}": 1 for n in range(50)})
     sampler = Sampler(watch_of(source), 2, "me")
     sampler.sample()
-    with metered() as meter:
+    with measure_cost() as meter:
         snapshot = sampler.sample()
     assert meter.round_trips == 3
     assert snapshot.sources[0].round_trips == 3
@@ -55,8 +55,8 @@ def test_a_sample_looks_for_no_cycles_and_leaves_that_to_later(
     fill(redis_client, mail=1)
     sampler = Sampler(watch_of(source), 2, "me")
     seen = []
-    health = source.health
-    monkeypatch.setattr(source, "health", lambda **options: seen.append(gc.isenabled()) or health(**options))
+    health = source.read_health
+    monkeypatch.setattr(source, "read_health", lambda **options: seen.append(gc.isenabled()) or health(**options))
     assert gc.isenabled()
     sampler.sample()
     assert gc.isenabled()
@@ -194,7 +194,7 @@ def test_another_samplers_history_is_gone_on_with(source: Source, redis_client: 
     first = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0)
     first.sample()
     second = Sampler(watch_of(source), 2, "two", clock=lambda: 1016.0)
-    second.adopt(None, first.history)
+    second.adopt_published(None, first.history)
     second.sample()
     assert second.history.totals.depth == (3, 3)
 
@@ -219,9 +219,9 @@ def test_queues_that_another_sampler_found_are_there_at_once(source: Source, red
     redis_client.srem("lists", "images")
     sampler = Sampler(watch_of(source, kinds=(Slow,)), 2, "two")
 
-    sampler.adopt(former, History())
+    sampler.adopt_published(former, History())
     first = sampler.sample()
-    sampler.adopt(former, History())  # the leader is gone; what it published last stays for minutes
+    sampler.adopt_published(former, History())  # the leader is gone; what it published last stays for minutes
     second = sampler.sample()
 
     assert [(queue.name, queue.depth) for queue in first.queues] == [("images", 1), ("mail", 3)]
@@ -236,7 +236,7 @@ def test_their_history_is_kept_until_they_are_found_again(source: Source, redis_
     former = one.sample()
     two = Sampler(watch_of(source, kinds=(Slow,)), 2, "two", clock=lambda: 1016.0)
 
-    two.adopt(former, one.history)
+    two.adopt_published(former, one.history)
     two.sample()
 
     assert [queue.depth for queue in two.history.queues.values()] == [(3, 3)]
@@ -247,7 +247,7 @@ def test_queues_of_others_are_not_taken_over(source: Source, redis_client: redis
     former = Sampler(watch_of(source), 2, "one").sample()
     elsewhere = Source("elsewhere", source.address)
     sampler = Sampler(watch_of(elsewhere, kinds=(Slow,)), 2, "two")
-    sampler.adopt(former, History())
+    sampler.adopt_published(former, History())
     assert sampler.sample().queues == ()
     elsewhere.close()
 

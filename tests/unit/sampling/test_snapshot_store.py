@@ -40,11 +40,11 @@ def snapshot(sequence: int = 1) -> Snapshot:
 
 
 def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: SnapshotStore) -> None:
-    first = store.lease("one", 15)
-    second = store.lease("two", 15)
+    first = store.take_lease("one", 15)
+    second = store.take_lease("two", 15)
     assert first.epoch is not None
     assert (second.epoch, second.holder) == (None, "one")
-    assert store.lease("one", 15).epoch == first.epoch
+    assert store.take_lease("one", 15).epoch == first.epoch
 
 
 @pytest.mark.parametrize(
@@ -74,71 +74,71 @@ def test_a_key_that_is_no_lease_is_replaced_with_one_line(
             any_redis.lpush(key, "a")
         case "hash":
             any_redis.hset(key, "a", "b")
-    first = store.lease("one", 15)
+    first = store.take_lease("one", 15)
     assert (first.holder, bool(first.epoch)) == ("one", True)
-    assert store.lease("two", 15).epoch is None
-    assert store.lease("one", 15) == first
+    assert store.take_lease("two", 15).epoch is None
+    assert store.take_lease("one", 15) == first
     assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
     assert [record.message for record in caplog.records] == ([f"own key {told}"] if told else [])
 
 
 def test_our_own_lease_without_an_end_gets_one(store: SnapshotStore, any_redis: redis.Redis) -> None:
-    lease = store.lease("one", 15)
+    lease = store.take_lease("one", 15)
     any_redis.persist(redis_store.LEAD)
-    assert store.lease("one", 15) == lease
+    assert store.take_lease("one", 15) == lease
     assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
 
 
 def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(
     store: SnapshotStore, any_redis: redis.Redis
 ) -> None:
-    first = store.lease("one", 15).epoch
+    first = store.take_lease("one", 15).epoch
     assert first is not None
     any_redis.delete(redis_store.LEAD)
-    second = store.lease("two", 15).epoch
+    second = store.take_lease("two", 15).epoch
     assert second is not None
     assert second > first
     any_redis.flushall()
     wait_until(lambda: _milliseconds(any_redis) > second, what="another millisecond")
-    third = store.lease("one", 15).epoch
+    third = store.take_lease("one", 15).epoch
     assert third is not None
     assert third > second
 
 
 def test_what_is_published_is_read_back(store: SnapshotStore) -> None:
-    epoch = store.lease("one", 15).epoch
+    epoch = store.take_lease("one", 15).epoch
     assert epoch is not None
-    assert store.publish("one", epoch, snapshot(7), History(version=3))
-    assert store.read(with_history=True) == (snapshot(7), History(version=3))
-    assert store.read(with_history=False) == (snapshot(7), None)
+    assert store.publish_snapshot("one", epoch, snapshot(7), History(version=3))
+    assert store.read_published(with_history=True) == (snapshot(7), History(version=3))
+    assert store.read_published(with_history=False) == (snapshot(7), None)
 
 
 @pytest.mark.parametrize("name", ["\udcff\udcfe bad", "ü 💥", "\0raw:00ff", "\0raw:nonsense", "\ud800", ""])
 def test_names_of_any_bytes_are_published(store: SnapshotStore, name: str) -> None:
-    epoch = store.lease("one", 15).epoch
+    epoch = store.take_lease("one", 15).epoch
     assert epoch is not None
     queues = tuple(QueueStats(source="main", backend="x", name=each, key=each) for each in (name, "plain"))
     published = replace(snapshot(), queues=queues)
     past = History(version=3, queues={f"main\0x\0{name}": QueueHistory(depth=(1, None))})
-    assert store.publish("one", epoch, published, past)
-    assert store.read(with_history=True) == (published, past)
+    assert store.publish_snapshot("one", epoch, published, past)
+    assert store.read_published(with_history=True) == (published, past)
 
 
 def test_a_leader_that_slept_through_its_lease_changes_nothing(store: SnapshotStore, any_redis: redis.Redis) -> None:
-    old = store.lease("one", 15).epoch
+    old = store.take_lease("one", 15).epoch
     assert old is not None
     any_redis.delete(redis_store.LEAD)  # as when the lease ran out
-    new = store.lease("two", 15).epoch
+    new = store.take_lease("two", 15).epoch
     assert new is not None
-    assert store.publish("two", new, snapshot(2), None)
-    assert not store.publish("one", old, snapshot(1), None)
-    assert store.read(with_history=False)[0] == snapshot(2)
+    assert store.publish_snapshot("two", new, snapshot(2), None)
+    assert not store.publish_snapshot("one", old, snapshot(1), None)
+    assert store.read_published(with_history=False)[0] == snapshot(2)
 
 
 def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: SnapshotStore, any_redis: redis.Redis) -> None:
-    epoch = store.lease("one", 15).epoch
+    epoch = store.take_lease("one", 15).epoch
     assert epoch is not None
-    store.publish("one", epoch, snapshot(), History())
+    store.publish_snapshot("one", epoch, snapshot(), History())
     assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
     assert 0 < any_redis.pttl(snapshot_store.SNAPSHOT) <= snapshot_store.SNAPSHOT_TTL_MS
     assert 0 < any_redis.pttl(snapshot_store.HISTORY) <= snapshot_store.HISTORY_TTL_MS
@@ -153,11 +153,11 @@ def test_what_another_version_or_a_stranger_wrote_is_no_snapshot(
 ) -> None:
     any_redis.set(snapshot_store.SNAPSHOT, value)
     any_redis.lpush(snapshot_store.HISTORY, "a list")
-    assert store.read(with_history=True) == (None, None)
+    assert store.read_published(with_history=True) == (None, None)
 
 
 def test_the_clock_of_the_store_counts(store: SnapshotStore) -> None:
-    store.lease("one", 15)
+    store.take_lease("one", 15)
     assert abs(store.now_s() - time.time()) < 60  # the same machine, though a busy one
 
 
@@ -173,52 +173,52 @@ def test_a_host_whose_clock_is_off_has_the_time_of_the_store(
         return abs(store.now_s() - _milliseconds(any_redis) / 1000)
 
     assert error_s() < 60
-    store.lease("one", 15)
+    store.take_lease("one", 15)
     assert error_s() < 60
     reader = SnapshotStore(store.source)
-    reader.read(with_history=False)
+    reader.read_published(with_history=False)
     assert abs(reader.now_s() - _milliseconds(any_redis) / 1000) < 60
 
 
 def test_a_lease_that_ran_out_is_not_believed_in(store: SnapshotStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the process's own clock, even when Redis cannot be asked; and it takes the lead from nobody."""
     one, two = Leadership(store, "one"), Leadership(store, "two")
-    assert one.renew() is not None
-    assert two.renew() is None
+    assert one.renew_lease() is not None
+    assert two.renew_lease() is None
     now_s = time.monotonic()
     monkeypatch.setattr("dashboard.sampling.leadership.monotonic_s", lambda: now_s + LEASE_S + 1)
     assert one.epoch is None
-    one.release()
-    assert two.renew() is None  # in Redis the lease is still one's
-    assert one.renew() is not None  # and one renews it
+    one.release_lease()
+    assert two.renew_lease() is None  # in Redis the lease is still one's
+    assert one.renew_lease() is not None  # and one renews it
 
 
 def test_a_leader_that_cannot_ask_leads_until_its_lease_is_over(
     source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leadership = Leadership(SnapshotStore(source), "one")
-    epoch = leadership.renew()
+    epoch = leadership.renew_lease()
     assert epoch is not None
 
     def gone(*_arguments: object) -> None:
-        raise source.unavailable(OSError("gone"))
+        raise source.unavailable_error(OSError("gone"))
 
     monkeypatch.setattr(source, "execute", gone)
-    assert leadership.renew() == epoch
+    assert leadership.renew_lease() == epoch
     now_s = time.monotonic()
     monkeypatch.setattr("dashboard.sampling.leadership.monotonic_s", lambda: now_s + LEASE_S + 1)
-    assert leadership.renew() is None
+    assert leadership.renew_lease() is None
 
 
 def test_a_released_lead_is_free_at_once_and_only_for_its_holder(store: SnapshotStore) -> None:
     one, two = Leadership(store, "one"), Leadership(store, "two")
-    assert one.renew() is not None
-    assert two.renew() is None
-    two.release()
-    assert two.renew() is None
-    one.release()
+    assert one.renew_lease() is not None
+    assert two.renew_lease() is None
+    two.release_lease()
+    assert two.renew_lease() is None
+    one.release_lease()
     assert one.epoch is None
-    assert two.renew() is not None
+    assert two.renew_lease() is not None
 
 
 def test_a_full_redis_still_takes_the_lease_from_version_7_on(store: SnapshotStore, any_redis: redis.Redis) -> None:
@@ -227,12 +227,12 @@ def test_a_full_redis_still_takes_the_lease_from_version_7_on(store: SnapshotSto
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             any_redis.set("x", "y")
         if any_redis.info()["redis_version"] >= "7":
-            epoch = store.lease("one", 15).epoch
+            epoch = store.take_lease("one", 15).epoch
             assert epoch is not None
-            assert store.publish("one", epoch, snapshot(), None)
+            assert store.publish_snapshot("one", epoch, snapshot(), None)
         else:
             with pytest.raises(BackendUnavailable):
-                store.lease("one", 15)
+                store.take_lease("one", 15)
     finally:
         any_redis.config_set("maxmemory", "0")
 
@@ -246,12 +246,12 @@ def test_a_user_who_may_only_read_cannot_lead_and_says_why(
     reader = Source("main", f"redis://reader:x@127.0.0.1:{any_server.port}/0")
     try:
         with pytest.raises(Forbidden):
-            SnapshotStore(reader).lease("one", 15)
+            SnapshotStore(reader).take_lease("one", 15)
         leadership = Leadership(SnapshotStore(reader), "one")
-        assert leadership.renew() is None
+        assert leadership.renew_lease() is None
         assert leadership.problem is not None
         assert "is not allowed to do this" in leadership.problem
-        assert SnapshotStore(reader).read(with_history=True) == (None, None)
+        assert SnapshotStore(reader).read_published(with_history=True) == (None, None)
     finally:
         reader.close()
         any_redis.acl_deluser("reader")

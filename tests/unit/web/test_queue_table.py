@@ -8,7 +8,7 @@ import pytest
 
 from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.sampling.recent_history import History
-from dashboard.web.views.queue_table import MAX_TEXT, PER_PAGE, QueueTable, QueueTableQuery, table
+from dashboard.web.views.queue_table import MAX_TEXT, PER_PAGE, QueueTable, QueueTableQuery, build_table
 from dashboard.web.views.totals import Totals
 
 
@@ -36,7 +36,7 @@ def whole(*queues: QueueStats) -> Totals:
 
 
 def ask(**args: str) -> QueueTable:
-    return table(whole(*QUEUES), QueueTableQuery.of(args))
+    return build_table(whole(*QUEUES), QueueTableQuery.of(args))
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_groups_sum_what_is_known() -> None:
 
 def test_pages() -> None:
     many = [queue(f"q{n:04}", depth=n) for n in range(PER_PAGE * 2 + 1)]
-    first = table(whole(*many), QueueTableQuery.of({"sort": "name"}))
+    first = build_table(whole(*many), QueueTableQuery.of({"sort": "name"}))
     assert (first.page, first.pages, first.first, first.last, first.total) == (1, 3, 1, PER_PAGE, len(many))
-    last = table(whole(*many), QueueTableQuery.of({"sort": "name", "page": "99"}))
+    last = build_table(whole(*many), QueueTableQuery.of({"sort": "name", "page": "99"}))
     assert (last.page, last.first, last.last) == (3, len(many), len(many))
     assert names(last) == [many[-1].name]
     assert last.most_waiting == len(many) - 1  # the scale is that of all queues, not of the page
-    none = table(whole(), QueueTableQuery())
+    none = build_table(whole(), QueueTableQuery())
     assert (none.pages, none.first, none.last, none.total) == (1, 0, 0, 0)
 
 

@@ -13,7 +13,7 @@ from msgspec import Meta
 from dashboard.backends.actions import Action
 from dashboard.errors import ConfigurationError, Unsupported
 from dashboard.web.app import MAX_REQUEST_BYTES, _answer_errors
-from dashboard.web.forms.request_input import Body, decode, form_fields, form_flag, install, json_body
+from dashboard.web.forms.request_input import Body, decode_object, form_fields, form_flag, install, json_body
 
 
 class Shape(Body, frozen=True, kw_only=True):
@@ -31,10 +31,10 @@ class Needed(Body, frozen=True, kw_only=True):
 
 def test_a_body_is_read() -> None:
     raw = '{"action": "delete", "reason": "ä", "preview": true, "pace": 3, "ids": ["a", "\\udcff", "😀"]}'.encode()
-    assert decode(raw, Shape) == Shape(
+    assert decode_object(raw, Shape) == Shape(
         action=Action.DELETE, reason="ä", preview=True, pace=3.0, ids=("a", "\udcff", "😀")
     )
-    assert decode(b'{"reason": null}', Shape) == decode(b"{}", Shape) == Shape()
+    assert decode_object(b'{"reason": null}', Shape) == decode_object(b"{}", Shape) == Shape()
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ def test_a_body_is_read() -> None:
 )
 def test_what_is_no_such_body_is_told_by_its_field(raw: str | bytes, message: str) -> None:
     with pytest.raises(Unsupported) as caught:
-        decode(raw if isinstance(raw, bytes) else raw.encode(), Shape)
+        decode_object(raw if isinstance(raw, bytes) else raw.encode(), Shape)
     assert caught.value.message.startswith(message)
     assert len(caught.value.message) < 400
 
 
 def test_a_field_that_must_be_sent() -> None:
     with pytest.raises(Unsupported, match=r"^version: expected, but not sent.$"):
-        decode(b"{}", Needed)
+        decode_object(b"{}", Needed)
 
 
 def test_a_long_unknown_name_is_cut_before_it_is_compared() -> None:
     with pytest.raises(Unsupported) as caught:
-        decode(f'{{"{"previe" * 100_000}": 1}}'.encode(), Shape)
+        decode_object(f'{{"{"previe" * 100_000}": 1}}'.encode(), Shape)
     assert len(caught.value.message) < 200
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
-from dashboard.web.pages.overview import figures
+from dashboard.web.pages.overview import build_figures
 from dashboard.web.views import problems
-from dashboard.web.views.queue_table import PER_PAGE, QueueTableQuery, table
+from dashboard.web.views.queue_table import PER_PAGE, QueueTableQuery, build_table
 from dashboard.web.views.totals import LatestTotals, Totals
 from tests.counting import calls_of
 
@@ -49,9 +49,9 @@ def many() -> Totals:
 
 def shown(whole: Totals, **args: str) -> int:
     """What the overview asks for; how many rows it shows."""
-    figures(whole)
+    build_figures(whole)
     _ = whole.troubles, whole.libraries, whole.sources
-    return len(table(whole, QueueTableQuery.of(args)).groups[0].rows)
+    return len(build_table(whole, QueueTableQuery.of(args)).groups[0].rows)
 
 
 def test_the_first_refresh_after_a_sample_looks_at_each_queue_once() -> None:

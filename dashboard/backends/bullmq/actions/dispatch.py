@@ -471,7 +471,7 @@ def _read_template(source: Source, base: str, schedule_id: str, runs: list[bytes
 
 def _run_script(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
     """The reply to a script, or the error that the server answers in its place. Raises BackendUnavailable."""
-    reply = source.batch([("EVAL", _load_script(name), len(script_keys), *script_keys, *arguments)])[0]
+    reply = source.run_batch([("EVAL", _load_script(name), len(script_keys), *script_keys, *arguments)])[0]
     source.check_writable(reply)
     return reply
 

@@ -26,12 +26,12 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(RecordBackup | MessageBackup)
 
 
-def packed(kept: RecordBackup | MessageBackup) -> bytes:
+def pack_backup(kept: RecordBackup | MessageBackup) -> bytes:
     """The blob of a Kept."""
     return _encoder.encode(kept)
 
 
-def unpacked(blob: bytes | None) -> RecordBackup | MessageBackup | None:
+def unpack_backup(blob: bytes | None) -> RecordBackup | MessageBackup | None:
     """What is in the blob of a Kept; None where nothing was kept or it is none of ours."""
     if blob is None:
         return None

@@ -25,47 +25,51 @@ class DestinationQueues:
     def look_up(self, queues: Collection[str]) -> None:
         """Ask for queues at once. Cost: 1 round trip, 2 when Queuedeck's own keys are on another server."""
         names = sorted(queues)
-        asked = self._broker.batch(
+        asked = self._broker.run_batch(
             [
-                ("EXISTS", self._binding(name), *keys.QueueLocation(self._prefix, name, self._separator).lists())
+                (
+                    "EXISTS",
+                    self._binding_key(name),
+                    *keys.QueueLocation(self._prefix, name, self._separator).list_keys(),
+                )
                 for name in names
             ]
         )
-        known = self._seen()
-        self._separators |= {place.queue: place.separator for place in known if place.queue and self._ours(place)}
+        known = self._found_queues()
+        self._separators |= {place.queue: place.separator for place in known if place.queue and self._ref_of(place)}
         for name, exists in zip(names, asked, strict=True):
             self._there[name] = (isinstance(exists, int) and exists > 0) or name in self._separators
-            self._elsewhere[name] = any(place.queue == name and not self._ours(place) for place in known)
+            self._elsewhere[name] = any(place.queue == name and not self._ref_of(place) for place in known)
 
-    def _ours(self, place: keys.QueueLocation) -> bool:
+    def _ref_of(self, place: keys.QueueLocation) -> bool:
         return place.prefix == self._prefix
 
-    def _seen(self) -> set[keys.QueueLocation]:
+    def _found_queues(self) -> set[keys.QueueLocation]:
         """The queues that the last searches found, whatever exchange leads to them."""
-        reply = self._own.batch([("SMEMBERS", keys.queues_key(self._name))])[0] if self._own is not None else None
+        reply = self._own.run_batch([("SMEMBERS", keys.queues_key(self._name))])[0] if self._own is not None else None
         return {keys.place_of(raw) for raw in reply} if isinstance(reply, list | set) else set()
 
-    def refusal(self, queue: str, record: bytes) -> str | None:
+    def explain_refusal(self, queue: str, record: bytes) -> str | None:
         """Why nothing is sent to a queue that the record under that key names; None when it is there."""
         shown = printable(queue, 100)
-        if not self.there(queue):
+        if not self.exists(queue):
             return f"there is no queue {shown!r}: a topic's routing key, or a queue that is gone"
         # Where results bear a prefix too, it tells.
         if self._elsewhere.get(queue, False) and record.startswith(keys.RECORD.encode()):
             return f"queue {shown!r} is there under several key prefixes, and a record does not tell of which it was"
         return None
 
-    def there(self, queue: str) -> bool:
+    def exists(self, queue: str) -> bool:
         """Whether a queue that was looked up is there."""
         return self._there.get(queue, False)
 
-    def key(self, queue: str) -> bytes:
+    def list_key(self, queue: str) -> bytes:
         """The list of a queue's messages without priority."""
-        return self.lists(queue)[0]
+        return self.list_keys(queue)[0]
 
-    def lists(self, queue: str) -> list[bytes]:
+    def list_keys(self, queue: str) -> list[bytes]:
         """The lists of a queue's messages, as `QueueLocation.lists`."""
-        return keys.QueueLocation(self._prefix, queue, self._separators.get(queue, self._separator)).lists()
+        return keys.QueueLocation(self._prefix, queue, self._separators.get(queue, self._separator)).list_keys()
 
-    def _binding(self, queue: str) -> bytes:
+    def _binding_key(self, queue: str) -> bytes:
         return raw_bytes(f"{self._prefix}{keys.BINDING}{queue}")

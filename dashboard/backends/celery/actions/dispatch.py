@@ -18,7 +18,7 @@ from . import duplicate
 from .queued import QueuedActions
 from .result_deletion import ResultDeletion
 from .result_retry import ResultRetry, edited_call
-from .scripts import invalid
+from .scripts import invalid_result
 from .unacked import UnackedActions
 
 
@@ -37,7 +37,7 @@ class JobActions:
         self._waiting = QueuedActions(broker, scripts, own, name)
         self._taken = UnackedActions(broker, scripts, names)
 
-    def act(
+    def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
     ) -> list[ActionResult]:
         """As `Backend.act`, for an action that is offered in that state."""
@@ -45,44 +45,52 @@ class JobActions:
             try:
                 edited_call(wishes.payload)
             except InvalidPayload as exc:
-                return [invalid(pick.id, str(exc)) for pick in picks]
+                return [invalid_result(pick.id, str(exc)) for pick in picks]
         if state in keys.ENDED:
-            return self._resending.resend(ref, action, state, picks, wishes)
+            return self._resending.resend_tasks(ref, action, state, picks, wishes)
         if action in (Action.DUPLICATE, Action.EDIT):
-            return duplicate.copy(self._broker, self._name, ref, action, self._find(ref, state, picks), wishes)
+            return duplicate.copy_messages(
+                self._broker, self._name, ref, action, self._find_messages(ref, state, picks), wishes
+            )
         if action is Action.MOVE:
-            return self._waiting.move(ref, picks, wishes)
+            return self._waiting.move_messages(ref, picks, wishes)
         if action is Action.STOP:
-            return self._taken.stop(ref, state, picks)
+            return self._taken.stop_jobs(ref, state, picks)
         if state is State.WAITING and not ref.shared:
-            return self._waiting.promote(ref, picks) if action is Action.PROMOTE else self._revoke(ref, picks)
+            return (
+                self._waiting.promote_messages(ref, picks)
+                if action is Action.PROMOTE
+                else self._revoke_jobs(ref, picks)
+            )
         if action is Action.PROMOTE:
-            return self._taken.promote(ref, state, picks)
-        return self._taken.cancel(ref, state, picks)
+            return self._taken.promote_jobs(ref, state, picks)
+        return self._taken.cancel_jobs(ref, state, picks)
 
-    def _find(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[LocatedMessage | ActionResult]:
-        place = keys.place(ref)
+    def _find_messages(
+        self, ref: QueueRef, state: State, picks: Sequence[JobRef]
+    ) -> list[LocatedMessage | ActionResult]:
+        place = keys.location_of(ref)
         if state is State.WAITING and not ref.shared:
-            return message_lookup.waiting(self._broker, self._scripts, place, picks)
-        return message_lookup.unacknowledged(self._broker, self._scripts, self._names, place.prefix, picks)
+            return message_lookup.find_waiting(self._broker, self._scripts, place, picks)
+        return message_lookup.find_unacked(self._broker, self._scripts, self._names, place.prefix, picks)
 
-    def _revoke(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
-        return self._taken.revoke(keys.place(ref), self._find(ref, State.WAITING, picks))
+    def _revoke_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
+        return self._taken.revoke_messages(keys.location_of(ref), self._find_messages(ref, State.WAITING, picks))
 
-    def take(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """As `Backend.take`."""
         if state is State.WAITING:
-            return self._waiting.take(ref, picks)
-        return self._records.take(keys.place(ref).prefix, state, picks)
+            return self._waiting.backup_messages(ref, picks)
+        return self._records.backup_records(keys.location_of(ref).prefix, state, picks)
 
-    def delete(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """As `Backend.delete`."""
         if state is State.WAITING:
-            return self._waiting.delete(ref, kept)
-        return self._records.delete(keys.place(ref).prefix, state, kept)
+            return self._waiting.delete_messages(ref, kept)
+        return self._records.delete_records(keys.location_of(ref).prefix, state, kept)
 
-    def restore(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """As `Backend.restore`."""
         if state is State.WAITING:
-            return self._waiting.restore(ref, kept)
-        return self._records.restore(keys.place(ref).prefix, state, kept)
+            return self._waiting.restore_messages(ref, kept)
+        return self._records.restore_records(keys.location_of(ref).prefix, state, kept)

@@ -14,11 +14,11 @@ from ....sources.source import Source
 from ...actions import Action, ActionOptions, ActionResult
 from ...payloads.editing import InvalidPayload
 from .. import keys, protocol
-from ..job_decoding import call_of, decode, headers_of, taken
+from ..job_decoding import call_of, decode_envelope, decode_unacked, headers_of
 from ..message_lookup import LocatedMessage
 from ..routes import UNROUTED, QueueRoutes
-from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_call, sent_before, unguarded
-from .scripts import acted, ask, invalid, portions, refused
+from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_call, sent_before, unguarded_arguments
+from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
 
 BYTES_PER_SCRIPT = 1_000_000
 NO_MESSAGE = "it is no Celery message"
@@ -26,7 +26,7 @@ UNREAD = "its body cannot be changed (pickled or compressed); run it again from 
 CHORD = "it is part of a group or chord, which would count it twice"
 
 
-def copy(
+def copy_messages(
     broker: Source,
     name: str,
     ref: QueueRef,
@@ -35,57 +35,59 @@ def copy(
     wishes: ActionOptions,
 ) -> list[ActionResult]:
     """DUPLICATE or EDIT of messages that were found. Cost: 1 round trip for each JOBS_PER_SCRIPT, 1 for routes."""
-    place = keys.place(ref)
+    place = keys.location_of(ref)
     edited = edited_call(wishes.payload) if action is Action.EDIT else None
     answers: dict[int, ActionResult] = {}
     work: list[tuple[int, LocatedMessage, bytes, bytes, str]] = []
     routes = QueueRoutes(broker, place.prefix)
-    routes.look_up(taken(one.raw)[1] for one in found if isinstance(one, LocatedMessage) and one.tag)
+    routes.look_up(decode_unacked(one.raw)[1] for one in found if isinstance(one, LocatedMessage) and one.tag)
     for n, one in enumerate(found):
-        plan = one if isinstance(one, ActionResult) else _plan(place, one, edited, routes, broker.now_s())
+        plan = one if isinstance(one, ActionResult) else _plan_copy(place, one, edited, routes, broker.now_s())
         if isinstance(plan, ActionResult):
             answers[n] = plan
         elif isinstance(one, LocatedMessage):
             work.append((n, one, *plan))
-    for portion in portions(((job, len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+    for portion in split_by_cost(((job, len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
         names: list[bytes] = []
         arguments: list[bytes | str | int] = []
         for _, one, target, message, new_id in portion:
             mark = keys.mark_key(name, action.value, one.pick.id, one.pick.stamp)
             names += [target, target, mark]
-            arguments += unguarded(message, new_id, COPY_AGAIN_MS)
+            arguments += unguarded_arguments(message, new_id, COPY_AGAIN_MS)
         for (n, one, _, _, new_id), reply in zip(
-            portion, ask(broker, "resend", names, arguments, len(portion)), strict=True
+            portion, run_script(broker, "resend", names, arguments, len(portion)), strict=True
         ):
             again = isinstance(reply, list)
-            answers[n] = sent_before(one.pick.id, reply) if again else acted(one.pick.id, reply, new_id=new_id)
+            answers[n] = (
+                sent_before(one.pick.id, reply) if again else result_from_reply(one.pick.id, reply, new_id=new_id)
+            )
     return [answers[n] for n in range(len(found))]
 
 
-def _plan(
+def _plan_copy(
     place: keys.QueueLocation, one: LocatedMessage, edited: dict[str, Any] | None, routes: QueueRoutes, now: float
 ) -> tuple[bytes, bytes, str] | ActionResult:
     """(list, message, new id) of a copy."""
     if one.tag:
-        message, route = taken(one.raw)
-        queue = routes.queue(route)
+        message, route = decode_unacked(one.raw)
+        queue = routes.queue_of(route)
     else:
-        message, queue = decode(one.raw), place.queue
+        message, queue = decode_envelope(one.raw), place.queue
     if message is None or not headers_of(message):
-        return refused(one.pick.id, NO_MESSAGE)
+        return refused_result(one.pick.id, NO_MESSAGE)
     if queue is None:
-        return refused(one.pick.id, UNROUTED)
+        return refused_result(one.pick.id, UNROUTED)
     if protocol.in_a_chord(message):
-        return refused(one.pick.id, CHORD)
+        return refused_result(one.pick.id, CHORD)
     texts = None
     if edited is not None:
         try:
             texts = call_texts(edited, call_of(message))
         except InvalidPayload as exc:
-            return invalid(one.pick.id, str(exc))
+            return invalid_result(one.pick.id, str(exc))
     new_id = protocol.new_id()
     step = 0 if one.tag else one.step
     changed = protocol.copied(message, new_id, queue, texts, begun_at=now)
     if changed is None:
-        return refused(one.pick.id, UNREAD)
-    return place._replace(queue=queue).lists()[step], changed, new_id
+        return refused_result(one.pick.id, UNREAD)
+    return place._replace(queue=queue).list_keys()[step], changed, new_id

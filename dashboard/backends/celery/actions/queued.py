@@ -16,12 +16,12 @@ from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionOptions, ActionResult, JobBackup, JobRef, Outcome, back_before
 from ...lua_reads import Scripts
 from .. import keys, message_lookup, protocol
-from ..job_decoding import decode, headers_of, words
+from ..job_decoding import decode_envelope, headers_of, text_or_none
 from ..message_lookup import LocatedMessage
-from .backups import MessageBackup, packed, unpacked
+from .backups import MessageBackup, pack_backup, unpack_backup
 from .destination_queues import DestinationQueues
 from .duplicate import UNREAD
-from .scripts import acted, ask, portions, refused
+from .scripts import refused_result, result_from_reply, run_script, split_by_cost
 
 # What one script may be given, so that it takes a millisecond or two.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
@@ -45,40 +45,40 @@ class QueuedActions:
         self._own = own
         self._name = name
 
-    def take(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_messages(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Messages to be kept; read and not changed."""
-        found = message_lookup.waiting(self._broker, self._scripts, keys.place(ref), picks)
-        return [_kept(one) if isinstance(one, LocatedMessage) else one for one in found]
+        found = message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), picks)
+        return [_backup_of(one) if isinstance(one, LocatedMessage) else one for one in found]
 
-    def delete(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_messages(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Take messages out of their lists. One that was not kept (too large) is found again by its stamp."""
-        lists = keys.place(ref).lists()
+        lists = keys.location_of(ref).list_keys()
         answers: dict[int, ActionResult] = {}
-        places = {n: one for n, job in enumerate(kept) if (one := _message(job)) is not None}
+        places = {n: one for n, job in enumerate(kept) if (one := _unpack_message(job)) is not None}
         for look in range(LOOKS):
             left = [n for n in range(len(kept)) if n not in answers]
             again = left if look else [n for n in left if n not in places]
-            self._look(ref, kept, again, places, answers)
+            self._locate_again(ref, kept, again, places, answers)
             left = [n for n in left if n not in answers]
             if not left:
                 break
             # The next to run first: those behind them move on by as many as are taken out.
             left.sort(key=lambda n: (places[n].step, places[n].before))
             taken: Counter[int] = Counter()
-            for portion in portions(
+            for portion in split_by_cost(
                 ((n, len(places[n].raw)) for n in left), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
             ):
                 arguments: list[bytes | str | float] = [self._broker.now_s(), keys.NOTES_KEPT_S]
                 for n in portion:
                     arguments += [places[n].raw, places[n].note, places[n].before - taken[places[n].step]]
                 names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]
-                replies = ask(self._broker, "drop_messages", names, arguments, len(portion))
+                replies = run_script(self._broker, "drop_messages", names, arguments, len(portion))
                 done = {n: reply for n, reply in zip(portion, replies, strict=True) if reply != LOST}
-                answers |= {n: acted(kept[n].id, reply) for n, reply in done.items()}
+                answers |= {n: result_from_reply(kept[n].id, reply) for n, reply in done.items()}
                 taken.update(places[n].step for n, reply in done.items() if reply == b"done")
         return [answers.get(n) or _moved_on(job.id) for n, job in enumerate(kept)]
 
-    def _look(
+    def _locate_again(
         self,
         ref: QueueRef,
         kept: Sequence[JobBackup],
@@ -90,7 +90,7 @@ class QueuedActions:
         picks = [JobRef(id=kept[n].id, stamp=kept[n].stamp) for n in asked]
         for n, found in zip(
             asked,
-            message_lookup.waiting(self._broker, self._scripts, keys.place(ref), picks) if picks else (),
+            message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), picks) if picks else (),
             strict=True,
         ):
             before = places.get(n)
@@ -104,49 +104,55 @@ class QueuedActions:
                 note = before.note if before is not None else uuid.uuid4().hex
                 places[n] = MessageBackup(raw=found.raw, step=found.step, before=found.before, note=note)
 
-    def restore(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_messages(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put deleted messages back where they stood, as far as those before them are still there; each once."""
-        lists = keys.place(ref).lists()
-        places = {n: one for n, job in enumerate(kept) if (one := _message(job)) is not None}
+        lists = keys.location_of(ref).list_keys()
+        places = {n: one for n, job in enumerate(kept) if (one := _unpack_message(job)) is not None}
         answers: dict[int, ActionResult] = {}
         order = sorted(places, key=lambda n: (places[n].step, places[n].before))
-        for portion in portions(((n, PLACE_KEPT_UP_TO) for n in order), most=JOBS_PER_SCRIPT, cost=STEPS_PER_SCRIPT):
+        for portion in split_by_cost(
+            ((n, PLACE_KEPT_UP_TO) for n in order), most=JOBS_PER_SCRIPT, cost=STEPS_PER_SCRIPT
+        ):
             arguments: list[bytes | str | int] = [PLACE_KEPT_UP_TO]
             for n in portion:
                 arguments += [places[n].raw, places[n].note, places[n].before]
             names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]
-            for n, reply in zip(portion, ask(self._broker, "put_back", names, arguments, len(portion)), strict=True):
-                answers[n] = acted(kept[n].id, reply)
+            for n, reply in zip(
+                portion, run_script(self._broker, "put_back", names, arguments, len(portion)), strict=True
+            ):
+                answers[n] = result_from_reply(kept[n].id, reply)
                 if answers[n].outcome is Outcome.CHANGED:
                     answers[n] = back_before(kept[n].id)
-        return [answers.get(n) or refused(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
+        return [answers.get(n) or refused_result(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
 
-    def move(self, ref: QueueRef, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
+    def move_messages(self, ref: QueueRef, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
         """Put messages last in line of another queue, in their priority. Asked again, they are gone from here."""
-        place = keys.place(ref)
+        place = keys.location_of(ref)
         target = wishes.target or ""
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({target} if target else ())
         if target in ("", place.queue):
-            return [refused(pick.id, "it is to be moved to no other queue") for pick in picks]
-        if not targets.there(target):
-            return [refused(pick.id, f"there is no queue {target[:100]!r} under this key prefix") for pick in picks]
-        lists = targets.lists(target)
+            return [refused_result(pick.id, "it is to be moved to no other queue") for pick in picks]
+        if not targets.exists(target):
+            return [
+                refused_result(pick.id, f"there is no queue {target[:100]!r} under this key prefix") for pick in picks
+            ]
+        lists = targets.list_keys(target)
 
         def moved(one: LocatedMessage) -> tuple[bytes, bytes] | str:
-            message = decode(one.raw)
+            message = decode_envelope(one.raw)
             if not headers_of(message) or message is None:
                 return NO_MESSAGE
             return lists[one.step], protocol.moved(message, target)
 
-        return self._replace(ref, picks, "LPUSH", moved)
+        return self._replace_messages(ref, picks, "LPUSH", moved)
 
-    def promote(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def promote_messages(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Make messages due that have a set time, and next to run."""
-        lists = keys.place(ref).lists()
+        lists = keys.location_of(ref).list_keys()
 
         def due(one: LocatedMessage) -> tuple[bytes, bytes] | str:
-            message = decode(one.raw)
+            message = decode_envelope(one.raw)
             if not headers_of(message) or message is None:
                 return NO_MESSAGE
             if headers_of(message).get("eta") is None:
@@ -154,9 +160,9 @@ class QueuedActions:
             changed = protocol.due_now(message)
             return UNREAD if changed is None else (lists[one.step], changed)
 
-        return self._replace(ref, picks, "RPUSH", due)
+        return self._replace_messages(ref, picks, "RPUSH", due)
 
-    def _replace(
+    def _replace_messages(
         self,
         ref: QueueRef,
         picks: Sequence[JobRef],
@@ -169,28 +175,30 @@ class QueuedActions:
             if not left:
                 break
             work: list[tuple[int, LocatedMessage, bytes, bytes]] = []
-            looked = message_lookup.waiting(self._broker, self._scripts, keys.place(ref), [picks[n] for n in left])
+            looked = message_lookup.find_waiting(
+                self._broker, self._scripts, keys.location_of(ref), [picks[n] for n in left]
+            )
             for n, one in zip(left, looked, strict=True):
                 if isinstance(one, ActionResult):
                     answers[n] = one
                     continue
                 what = becomes(one)
                 if isinstance(what, str):
-                    answers[n] = refused(one.pick.id, what)
+                    answers[n] = refused_result(one.pick.id, what)
                 else:
                     work.append((n, one, *what))
             # In the order of the line, so that it is kept; pushed to the front, the first of them comes last.
             work.sort(key=lambda job: (job[1].step, job[1].before), reverse=push == "RPUSH")
-            answers |= self._replaced(keys.place(ref).lists(), push, work)
+            answers |= self._replace_step(keys.location_of(ref).list_keys(), push, work)
         return [answers.get(n) or _moved_on(pick.id) for n, pick in enumerate(picks)]
 
-    def _replaced(
+    def _replace_step(
         self, lists: Sequence[bytes], push: str, work: Sequence[tuple[int, LocatedMessage, bytes, bytes]]
     ) -> dict[int, ActionResult]:
         """What came of each but those that are not where they were seen any more."""
         answers: dict[int, ActionResult] = {}
         moved: Counter[bytes] = Counter()  # list -> how much further from its end the rest stands than it was seen
-        for portion in portions(
+        for portion in split_by_cost(
             ((job, len(job[1].raw) + len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
         ):
             names = [keys.notes_key(self._name).encode()]
@@ -198,11 +206,11 @@ class QueuedActions:
             for _, one, target, changed in portion:
                 names += [lists[one.step], target]
                 arguments += [one.raw, changed, one.before + moved[lists[one.step]]]
-            replies = ask(self._broker, "replace", names, arguments, len(portion))
+            replies = run_script(self._broker, "replace", names, arguments, len(portion))
             for (n, one, target, _), reply in zip(portion, replies, strict=True):
                 if reply == LOST:
                     continue
-                answers[n] = acted(one.pick.id, reply)
+                answers[n] = result_from_reply(one.pick.id, reply)
                 if reply == b"done" and push == "RPUSH":
                     moved[target] += 1  # what was taken out stood behind what comes next
                 elif reply == b"done":
@@ -218,20 +226,20 @@ def _to_keep(one: LocatedMessage) -> MessageBackup:
     return MessageBackup(raw=one.raw, step=one.step, before=one.before, note=uuid.uuid4().hex)
 
 
-def _kept(one: LocatedMessage) -> JobBackup:
+def _backup_of(one: LocatedMessage) -> JobBackup:
     message = _to_keep(one)
     small = one.size <= MAX_KEPT_BYTES
-    headers = headers_of(decode(one.raw)) if small else {}
+    headers = headers_of(decode_envelope(one.raw)) if small else {}
     return JobBackup(
         id=one.pick.id,
         stamp=one.pick.stamp,
-        blob=packed(message) if small else None,
+        blob=pack_backup(message) if small else None,
         size_bytes=one.size,
-        name=words(headers.get("task"), 300),
+        name=text_or_none(headers.get("task"), 300),
     )
 
 
-def _message(job: JobBackup) -> MessageBackup | None:
-    found = unpacked(job.blob)
+def _unpack_message(job: JobBackup) -> MessageBackup | None:
+    found = unpack_backup(job.blob)
     valid = isinstance(found, MessageBackup) and 0 <= found.step <= len(keys.STEPS) and found.before >= 0
     return found if isinstance(found, MessageBackup) and valid else None

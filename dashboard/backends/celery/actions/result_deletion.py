@@ -10,12 +10,12 @@ from ....model import State
 from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
 from .. import keys
-from ..job_decoding import when
-from ..results.decoding import outline, whole
+from ..job_decoding import parse_time
+from ..results.decoding import as_raw_record, outline_record
 from ..results.index import index_key
-from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, home_of, read, unlist
-from .backups import RecordBackup, packed, unpacked
-from .scripts import acted, ask, portions, reason, refused
+from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, home_of, read_records, remove_from_index
+from .backups import RecordBackup, pack_backup, unpack_backup
+from .scripts import explain_error, refused_result, result_from_reply, run_script, split_by_cost
 
 # What one script may be given, so that it takes about a millisecond.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
@@ -30,98 +30,100 @@ class ResultDeletion:
         self._own = own
         self._name = name
 
-    def _home(self, prefix: str) -> ResultsLocation:
+    def _location_of(self, prefix: str) -> ResultsLocation:
         return home_of(self._own, self._name, prefix)
 
-    def take(self, prefix: str, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_records(self, prefix: str, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Records to be kept. Cost: 3 round trips."""
-        found = read(self._results, self._home(prefix), state, picks)
-        return [self._kept(one) if isinstance(one, ReadRecord) else one for one in found]
+        found = read_records(self._results, self._location_of(prefix), state, picks)
+        return [self._backup_of(one) if isinstance(one, ReadRecord) else one for one in found]
 
-    def _kept(self, one: ReadRecord) -> JobBackup:
+    def _backup_of(self, one: ReadRecord) -> JobBackup:
         pick = one.pick
         until_ms = int(self._results.now_s() * 1000) + one.ttl_ms if one.ttl_ms > 0 else None
         return JobBackup(
             id=pick.id,
             stamp=pick.stamp,
-            blob=None if one.raw is None else packed(RecordBackup(key=one.key, raw=one.raw, until_ms=until_ms)),
+            blob=None if one.raw is None else pack_backup(RecordBackup(key=one.key, raw=one.raw, until_ms=until_ms)),
             size_bytes=one.size,
             name=one.name,
         )
 
-    def delete(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_records(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Delete records that are as they were. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 2.
 
-        As many more as `read` where some were too large to be kept.
+        As many more as `read_records` where some were too large to be kept.
         """
-        home = self._home(prefix)
-        found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
+        home = self._location_of(prefix)
+        found = {n: one for n, job in enumerate(kept) if (one := _unpack_record(home, job)) is not None}
         large = [n for n in range(len(kept)) if n not in found]
         picks = [JobRef(id=kept[n].id, stamp=kept[n].stamp) for n in large]
-        again = dict(zip(large, read(self._results, home, state, picks) if picks else [], strict=True))
+        again = dict(zip(large, read_records(self._results, home, state, picks) if picks else [], strict=True))
         answers: dict[int, ActionResult] = {n: one for n, one in again.items() if isinstance(one, ActionResult)}
         work: list[tuple[tuple[int, bytes, Sequence[bytes | str | int]], int]] = []
         for n, job in enumerate(kept):
             if n in found:
                 work.append(((n, found[n].key, as_read(found[n].raw)), job.size_bytes))
             elif isinstance(large_one := again[n], ReadRecord):
-                begins = self._results.batch([("GETRANGE", large_one.key, 0, BEGINNING - 1)])[0]
+                begins = self._results.run_batch([("GETRANGE", large_one.key, 0, BEGINNING - 1)])[0]
                 seen = (job.size_bytes, begins if isinstance(begins, bytes) else b"", 0, "")
                 work.append(((n, large_one.key, seen), job.size_bytes))
         gone: list[bytes] = []
-        for portion in portions(work, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+        for portion in split_by_cost(work, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
             arguments = [part for _, _, seen in portion for part in seen]
-            replies = ask(self._results, "drop_records", [key for _, key, _ in portion], arguments, len(portion))
+            replies = run_script(self._results, "drop_records", [key for _, key, _ in portion], arguments, len(portion))
             for (n, key, _), reply in zip(portion, replies, strict=True):
-                answers[n] = acted(kept[n].id, reply)
+                answers[n] = result_from_reply(kept[n].id, reply)
                 if answers[n].outcome is not Outcome.REFUSED:
                     gone.append(key)
-        gone += [key for n, one in answers.items() if one.outcome is Outcome.GONE for key in home.keys(kept[n].id)]
-        unlist(self._own, self._name, prefix, state, gone)
+        gone += [
+            key for n, one in answers.items() if one.outcome is Outcome.GONE for key in home.record_keys(kept[n].id)
+        ]
+        remove_from_index(self._own, self._name, prefix, state, gone)
         return [answers[n] for n in range(len(kept))]
 
-    def restore(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_records(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         """Put records back, to live as long as was left, but for an hour at least. Cost: at most 4 round trips."""
-        home = self._home(prefix)
-        found = {n: one for n, job in enumerate(kept) if (one := _record(home, job)) is not None}
+        home = self._location_of(prefix)
+        found = {n: one for n, job in enumerate(kept) if (one := _unpack_record(home, job)) is not None}
         now = self._results.now_s()
         commands = []
         for one in found.values():
             left = () if one.until_ms is None else ("PX", max(LEAST_LEFT_MS, one.until_ms - int(now * 1000)))
             commands.append(("SET", one.key, one.raw, *left, "NX"))
-        replies = dict(zip(found, self._results.batch(commands), strict=True))
+        replies = dict(zip(found, self._results.run_batch(commands), strict=True))
         self._results.check_writable(list(replies.values()))
         taken = [n for n, reply in replies.items() if reply is None]
-        there = self._results.batch([("GETRANGE", found[n].key, 0, MAX_KEPT_BYTES) for n in taken])
+        there = self._results.run_batch([("GETRANGE", found[n].key, 0, MAX_KEPT_BYTES) for n in taken])
         same = {n for n, raw in zip(taken, there, strict=True) if raw == found[n].raw}
         answers = []
         listed: dict[bytes, float] = {}
         for n, job in enumerate(kept):
             reply = replies.get(n)
             if n not in found:
-                answers.append(refused(job.id, "it was too large to be kept"))
+                answers.append(refused_result(job.id, "it was too large to be kept"))
             elif isinstance(reply, ResponseError):
-                answers.append(refused(job.id, reason(reply)))
+                answers.append(refused_result(job.id, explain_error(reply)))
             elif reply is None and n not in same:
                 answers.append(
                     ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="a record of this id is there again")
                 )
             else:
                 answers.append(ActionResult(id=job.id, outcome=Outcome.DONE))
-                listed[keys.member_of(found[n].key)] = _score(found[n].raw, now)
+                listed[keys.member_of(found[n].key)] = _index_score(found[n].raw, now)
         if listed and self._own is not None:
             pairs = [part for member, score in listed.items() for part in (repr(score), member)]
-            self._own.batch([("ZADD", index_key(self._name, state, prefix), *pairs)])
+            self._own.run_batch([("ZADD", index_key(self._name, state, prefix), *pairs)])
         return answers
 
 
-def _record(home: ResultsLocation, job: JobBackup) -> RecordBackup | None:
+def _unpack_record(home: ResultsLocation, job: JobBackup) -> RecordBackup | None:
     """The record in a Kept; None where there is none, or one that is no record of this job."""
-    found = unpacked(job.blob)
-    fits = isinstance(found, RecordBackup) and found.key in home.keys(job.id)
+    found = unpack_backup(job.blob)
+    fits = isinstance(found, RecordBackup) and found.key in home.record_keys(job.id)
     return found if isinstance(found, RecordBackup) and fits else None
 
 
-def _score(raw: bytes, now: float) -> float:
-    done = when(outline(whole(raw)).fields.get("date_done"))
+def _index_score(raw: bytes, now: float) -> float:
+    done = parse_time(outline_record(as_raw_record(raw)).fields.get("date_done"))
     return done.timestamp() if done else now

@@ -26,10 +26,10 @@ from ...payloads.decoding import printable, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
 from .. import keys, protocol
 from ..job_decoding import arguments_of
-from ..results.decoding import whole
-from ..results.record import ReadRecord, as_read, home_of, read, stamp_of, unlist
+from ..results.decoding import as_raw_record
+from ..results.record import ReadRecord, as_read, home_of, read_records, remove_from_index, stamp_of
 from .destination_queues import DestinationQueues
-from .scripts import acted, ask, invalid, portions, refused
+from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
 
 # What one script may be given, so that it takes a millisecond or two.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 200_000
@@ -66,20 +66,20 @@ class ResultRetry:
         self._name = name
         self._together = broker is results
 
-    def resend(
+    def resend_tasks(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
     ) -> list[ActionResult]:
         """RETRY, DUPLICATE or EDIT. Cost: 5 round trips for each JOBS_PER_SCRIPT jobs, 1 more with two servers."""
-        place = keys.place(ref)
-        found = read(self._results, home_of(self._own, self._name, place.prefix), state, picks)
+        place = keys.location_of(ref)
+        found = read_records(self._results, home_of(self._own, self._name, place.prefix), state, picks)
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({str(one.record.queue) for one in found if isinstance(one, ReadRecord) and one.record})
         edited = edited_call(wishes.payload) if action is Action.EDIT else None
 
         def prepared(one: ReadRecord) -> GuardedMessage | ActionResult:
-            return self._sending(one, action, state, targets, wishes, edited)
+            return self._prepare_message(one, action, state, targets, wishes, edited)
 
-        return self._in_portions(found, prepared, self._send, place.prefix, state)
+        return self._in_portions(found, prepared, self._send_messages, place.prefix, state)
 
     def _in_portions(
         self,
@@ -98,15 +98,15 @@ class ResultRetry:
             else:
                 ready.append(((n, what), what.read.size))
         again = []
-        for portion in portions(ready, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
+        for portion in split_by_cost(ready, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
             for (n, what), answer in zip(portion, send([what for _, what in portion]), strict=True):
                 answers[n] = answer
                 if answer.outcome is Outcome.DONE and what.begins:
                     again.append(what.read.key)
-        unlist(self._own, self._name, prefix, state, again)
+        remove_from_index(self._own, self._name, prefix, state, again)
         return [answers[n] for n in range(len(found))]
 
-    def _sending(
+    def _prepare_message(
         self,
         one: ReadRecord,
         action: Action,
@@ -117,21 +117,21 @@ class ResultRetry:
     ) -> GuardedMessage | ActionResult:
         pick, record = one.pick, one.record
         if record is None:
-            return refused(pick.id, TOO_LARGE if one.raw is None else _unsent(one))
+            return refused_result(pick.id, TOO_LARGE if one.raw is None else _explain_unsent(one))
         if not isinstance(record.name, str) or not record.name:
-            return refused(pick.id, NOT_EXTENDED)
+            return refused_result(pick.id, NOT_EXTENDED)
         args, kwargs = bytes(record.args), bytes(record.kwargs)
         if edited is not None:
             try:
-                args, kwargs = call_texts(edited, arguments_of(whole(one.raw or b"")))
+                args, kwargs = call_texts(edited, arguments_of(as_raw_record(one.raw or b"")))
             except InvalidPayload as exc:
-                return invalid(pick.id, str(exc))
+                return invalid_result(pick.id, str(exc))
         if not args.startswith(b"[") or not kwargs.startswith(b"{"):
-            return refused(pick.id, NOT_EXTENDED)
+            return refused_result(pick.id, NOT_EXTENDED)
         if not isinstance(record.queue, str) or not record.queue:
-            return refused(pick.id, NO_QUEUE)
-        if (why := targets.refusal(record.queue, one.key)) is not None:
-            return refused(pick.id, why)
+            return refused_result(pick.id, NO_QUEUE)
+        if (why := targets.explain_refusal(record.queue, one.key)) is not None:
+            return refused_result(pick.id, why)
         retry = action is Action.RETRY
         same_id = retry and state is State.DEAD
         stamp = stamp_of(record)
@@ -144,7 +144,7 @@ class ResultRetry:
         return GuardedMessage(
             read=one,
             new_id=new_id,
-            target=targets.key(record.queue),
+            target=targets.list_key(record.queue),
             message=protocol.call(
                 record.name,
                 new_id,
@@ -152,15 +152,15 @@ class ResultRetry:
                 args,
                 kwargs,
                 retries=max(0, retries),
-                group=_id(record.group_id) if same_id else None,
-                parent=_id(record.parent_id) if same_id else None,
+                group=_text_id(record.group_id) if same_id else None,
+                parent=_text_id(record.parent_id) if same_id else None,
             ),
             mark=keys.mark_key(self._name, "sent" if retry else action.value, pick.id, stamp),
             mark_ms=ttl_ms if retry else COPY_AGAIN_MS,
             begins=begins,
         )
 
-    def _send(self, portion: list[GuardedMessage]) -> list[ActionResult]:
+    def _send_messages(self, portion: list[GuardedMessage]) -> list[ActionResult]:
         script_keys: list[bytes] = []
         arguments: list[bytes | str | int] = []
         for one in portion:
@@ -170,13 +170,14 @@ class ResultRetry:
             seen = as_read(one.read.raw or b"") if self._together else ("", "", "", "")
             script_keys += [one.read.key, one.target, one.mark]
             arguments += [*seen, here, one.message, one.new_id if marked else "", one.mark_ms]
-        replies = ask(self._broker, "resend", script_keys, arguments, len(portion))
-        confirmed = self._confirm(portion, replies) if not self._together else {}
+        replies = run_script(self._broker, "resend", script_keys, arguments, len(portion))
+        confirmed = self._confirm_sent(portion, replies) if not self._together else {}
         return [
-            _sent(one, reply, confirmed.get(n)) for n, (one, reply) in enumerate(zip(portion, replies, strict=True))
+            _result_of_send(one, reply, confirmed.get(n))
+            for n, (one, reply) in enumerate(zip(portion, replies, strict=True))
         ]
 
-    def _confirm(self, portion: list[GuardedMessage], replies: Sequence[Any]) -> dict[int, bool]:
+    def _confirm_sent(self, portion: list[GuardedMessage], replies: Sequence[Any]) -> dict[int, bool]:
         """Change the records of what was sent, now or before; by place in `portion`, whether it was changed."""
         sent = [
             n
@@ -186,26 +187,26 @@ class ResultRetry:
         if not sent:
             return {}
         arguments = [part for n in sent for part in (*as_read(portion[n].read.raw or b""), portion[n].begins)]
-        written = ask(self._results, "confirm", [portion[n].read.key for n in sent], arguments, len(sent))
+        written = run_script(self._results, "confirm", [portion[n].read.key for n in sent], arguments, len(sent))
         return {n: reply == 1 for n, reply in zip(sent, written, strict=True)}
 
 
-def _unsent(one: ReadRecord) -> str:
+def _explain_unsent(one: ReadRecord) -> str:
     how = f"written as {one.encoding}"
     if one.encoding == "json":
         how = "no JSON that can be read whole" if (one.raw or b"").startswith(b"{") else "compressed"
     return f"its record is {how}, so its arguments cannot be sent again as they were; run it again from the app"
 
 
-def _sent(one: GuardedMessage, reply: Any, confirmed: bool | None) -> ActionResult:
+def _result_of_send(one: GuardedMessage, reply: Any, confirmed: bool | None) -> ActionResult:
     pick_id = one.read.pick.id
     if isinstance(reply, list):
         # Sent by a call that ended before it could put the record right: now it is.
         return ActionResult(id=pick_id, outcome=Outcome.DONE) if confirmed else sent_before(pick_id, reply)
-    return acted(pick_id, reply, new_id=one.new_id if one.new_id != pick_id else None)
+    return result_from_reply(pick_id, reply, new_id=one.new_id if one.new_id != pick_id else None)
 
 
-def unguarded(message: bytes, new_id: str, mark_ms: int) -> list[bytes | str | int]:
+def unguarded_arguments(message: bytes, new_id: str, mark_ms: int) -> list[bytes | str | int]:
     """What the script `resend` is given for a message that no record guards, but only a mark that holds its id."""
     return ["", "", "", "", "", message, new_id, mark_ms]
 
@@ -218,7 +219,7 @@ def sent_before(job_id: str, reply: Sequence[Any]) -> ActionResult:
     return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=f"it was sent already, as {before}", new_id=before)
 
 
-def _id(value: Any) -> str | None:
+def _text_id(value: Any) -> str | None:
     return value if isinstance(value, str) and len(value) <= 200 else None
 
 

@@ -10,57 +10,57 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ....sources.source import Argument, Reply, Source
 from ...actions import ActionResult, Outcome
 from ...payloads.decoding import printable
-from ..keys import script
+from ..keys import load_script
 
 T = TypeVar("T")
 
 OUTCOMES = {b"done": Outcome.DONE, b"gone": Outcome.GONE, b"changed": Outcome.CHANGED}
 
 
-def ask(
+def run_script(
     source: Source, name: str, keys: Sequence[bytes | str], arguments: Sequence[Argument], jobs: int
 ) -> list[Reply]:
     """The reply of a script for each of its `jobs`; the error stands in place of each where it refused all.
 
     Raises BackendUnavailable when the server takes no writes at all. Cost: 1 round trip.
     """
-    reply = source.batch([("EVAL", script(name), len(keys), *keys, *arguments)])[0]
+    reply = source.run_batch([("EVAL", load_script(name), len(keys), *keys, *arguments)])[0]
     source.check_writable(reply)
     return [reply] * jobs if isinstance(reply, ResponseError) else list(reply)
 
 
-def acted(job_id: str, reply: Reply, **details: Any) -> ActionResult:
+def result_from_reply(job_id: str, reply: Reply, **details: Any) -> ActionResult:
     """What a script's reply says of one job; an error is told in words."""
     if isinstance(reply, ResponseError):
-        return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=reason(reply))
+        return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=explain_error(reply))
     outcome = OUTCOMES.get(reply, Outcome.CHANGED)
     return ActionResult(id=job_id, outcome=outcome, **(details if outcome is Outcome.DONE else {}))
 
 
-def refused(job_id: str, why: str) -> ActionResult:
+def refused_result(job_id: str, why: str) -> ActionResult:
     """An action that is not done, and why."""
     return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=why)
 
 
-def invalid(job_id: str, why: str) -> ActionResult:
+def invalid_result(job_id: str, why: str) -> ActionResult:
     """An action that is not done because of what was sent with it, and why."""
     return ActionResult(id=job_id, outcome=Outcome.INVALID, detail=why)
 
 
-def reason(error: ResponseError) -> str:
+def explain_error(error: ResponseError) -> str:
     """An error of the server in a line for an operator."""
-    if isinstance(error, NoPermissionError) or _says(error, "NOPERM", "permission", "executing the script can't"):
+    if isinstance(error, NoPermissionError) or _is_word(error, "NOPERM", "permission", "executing the script can't"):
         return f"not permitted: the Redis user may not do that ({printable(str(error), 120)})"
-    if _says(error, "WRONGTYPE"):
+    if _is_word(error, "WRONGTYPE"):
         return "a key of the queue has the wrong type"
     return f"Redis refused it: {printable(str(error), 160)}"
 
 
-def _says(reply: Reply, *words: str) -> bool:
+def _is_word(reply: Reply, *words: str) -> bool:
     return isinstance(reply, ResponseError) and any(word in str(reply) for word in words)
 
 
-def portions(items: Iterable[tuple[T, int]], *, most: int, cost: int) -> Iterator[list[T]]:
+def split_by_cost(items: Iterable[tuple[T, int]], *, most: int, cost: int) -> Iterator[list[T]]:
     """`items` in portions of at most `most` whose costs add up to at most `cost`; one that costs more goes alone."""
     portion: list[T] = []
     spent = 0

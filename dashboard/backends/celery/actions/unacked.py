@@ -15,12 +15,12 @@ from ....sources.source import Source
 from ...actions import ActionResult, JobRef, Outcome
 from ...lua_reads import Scripts
 from .. import keys, message_lookup, protocol
-from ..job_decoding import headers_of, state_of, taken, when
+from ..job_decoding import decode_unacked, headers_of, parse_time, state_of
 from ..message_lookup import LocatedMessage
 from ..routes import UNROUTED, QueueRoutes
 from .duplicate import UNREAD
-from .scripts import acted, ask, portions, refused
-from .worker_control import UNHEARD, WorkerControl, heard
+from .scripts import refused_result, result_from_reply, run_script, split_by_cost
+from .worker_control import UNHEARD, WorkerControl, result_of_command
 
 JOBS_PER_SCRIPT = 100
 # A job due within this time may start before the worker has heard that it is revoked.
@@ -38,44 +38,52 @@ class UnackedActions:
         self._scripts = scripts
         self._names = names
 
-    def promote(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def promote_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Revoke jobs that wait for their time, and send each anew, next to run, under a new id."""
-        return self._withdraw(ref, state, picks, again=True)
+        return self._withdraw_jobs(ref, state, picks, again=True)
 
-    def cancel(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def cancel_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Revoke jobs that have not started."""
         if state in NOT_TIMED:
-            return self.revoke(keys.place(ref), self._held(ref, state, picks))
-        return self._withdraw(ref, state, picks, again=False)
+            return self.revoke_messages(keys.location_of(ref), self._find_unacked(ref, state, picks))
+        return self._withdraw_jobs(ref, state, picks, again=False)
 
-    def stop(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def stop_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
         """Have the process that runs a job ended."""
-        return self.revoke(keys.place(ref), self._held(ref, state, picks), terminate=True)
+        return self.revoke_messages(keys.location_of(ref), self._find_unacked(ref, state, picks), terminate=True)
 
-    def revoke(
+    def revoke_messages(
         self, place: keys.QueueLocation, found: Sequence[LocatedMessage | ActionResult], **more: object
     ) -> list[ActionResult]:
         """Have the ids of what was found revoked, all by one broadcast."""
         ids = [one.pick.id for one in found if isinstance(one, LocatedMessage)]
         arguments = {"task_id": ids, "terminate": False, "signal": "SIGTERM", **more}
-        reply = WorkerControl(self._broker, place).tell("revoke", arguments) if ids else None
-        return [one if isinstance(one, ActionResult) else heard(one.pick.id, reply) for one in found]
+        reply = WorkerControl(self._broker, place).send_command("revoke", arguments) if ids else None
+        return [one if isinstance(one, ActionResult) else result_of_command(one.pick.id, reply) for one in found]
 
-    def _held(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[LocatedMessage | ActionResult]:
-        found = message_lookup.unacknowledged(self._broker, self._scripts, self._names, keys.place(ref).prefix, picks)
+    def _find_unacked(
+        self, ref: QueueRef, state: State, picks: Sequence[JobRef]
+    ) -> list[LocatedMessage | ActionResult]:
+        found = message_lookup.find_unacked(
+            self._broker, self._scripts, self._names, keys.location_of(ref).prefix, picks
+        )
         return [_of_state(one, state) for one in found]
 
-    def _withdraw(self, ref: QueueRef, state: State, picks: Sequence[JobRef], *, again: bool) -> list[ActionResult]:
-        prefix = keys.place(ref).prefix
+    def _withdraw_jobs(
+        self, ref: QueueRef, state: State, picks: Sequence[JobRef], *, again: bool
+    ) -> list[ActionResult]:
+        prefix = keys.location_of(ref).prefix
         answers: dict[int, ActionResult] = {}
         work: list[tuple[int, LocatedMessage, bytes, bytes, str | None]] = []
-        held = self._held(ref, state, picks)
+        held = self._find_unacked(ref, state, picks)
         routes = QueueRoutes(self._broker, prefix)
         if again:
-            routes.look_up(taken(one.raw)[1] for one in held if isinstance(one, LocatedMessage))
+            routes.look_up(decode_unacked(one.raw)[1] for one in held if isinstance(one, LocatedMessage))
         for n, one in enumerate(held):
             plan = (
-                one if isinstance(one, ActionResult) else _plan(prefix, one, self._broker.now_s(), routes, again=again)
+                one
+                if isinstance(one, ActionResult)
+                else _plan_replacement(prefix, one, self._broker.now_s(), routes, again=again)
             )
             if isinstance(plan, ActionResult):
                 answers[n] = plan
@@ -83,7 +91,7 @@ class UnackedActions:
                 work.append((n, one, *plan))
         channel = protocol.channel(prefix, self._broker.database)
         names = self._names.keys(prefix)
-        for portion in portions(((job, len(job[1].raw)) for job in work), most=JOBS_PER_SCRIPT, cost=1_000_000):
+        for portion in split_by_cost(((job, len(job[1].raw)) for job in work), most=JOBS_PER_SCRIPT, cost=1_000_000):
             arguments: list[bytes | str] = [channel]
             for _, one, _, message, _ in portion:
                 revoke = protocol.broadcast(
@@ -91,42 +99,46 @@ class UnackedActions:
                 )
                 arguments += [one.tag, one.raw, revoke, message]
             targets = [target for _, _, target, _, _ in portion]
-            replies = ask(self._broker, "withdraw", [*names, *targets], arguments, len(portion))
+            replies = run_script(self._broker, "withdraw", [*names, *targets], arguments, len(portion))
             for (n, one, _, _, new_id), reply in zip(portion, replies, strict=True):
                 unheard = reply == b"unheard"
-                answers[n] = refused(one.pick.id, UNHEARD) if unheard else acted(one.pick.id, reply, new_id=new_id)
+                answers[n] = (
+                    refused_result(one.pick.id, UNHEARD)
+                    if unheard
+                    else result_from_reply(one.pick.id, reply, new_id=new_id)
+                )
         return [answers[n] for n in range(len(picks))]
 
 
 def _of_state(one: LocatedMessage | ActionResult, state: State) -> LocatedMessage | ActionResult:
     if isinstance(one, ActionResult):
         return one
-    message = taken(one.raw)[0]
+    message = decode_unacked(one.raw)[0]
     if not headers_of(message):
-        return refused(one.pick.id, NO_MESSAGE)
+        return refused_result(one.pick.id, NO_MESSAGE)
     # Whether it is being run no message tells; what is done to it is the same.
     wanted = NOT_TIMED if state in NOT_TIMED else (state,)
     return one if state_of(headers_of(message)) in wanted else ActionResult(id=one.pick.id, outcome=Outcome.CHANGED)
 
 
-def _plan(
+def _plan_replacement(
     prefix: str, one: LocatedMessage, now: float, routes: QueueRoutes, *, again: bool
 ) -> tuple[bytes, bytes, str | None] | ActionResult:
     """(list, message, new id) of what runs in place of a job that is revoked; an Acted where that cannot be."""
-    message, route = taken(one.raw)
+    message, route = decode_unacked(one.raw)
     if message is None:
-        return refused(one.pick.id, NO_MESSAGE)
-    queue = routes.queue(route)
+        return refused_result(one.pick.id, NO_MESSAGE)
+    queue = routes.queue_of(route)
     if not again:
-        return keys.QueueLocation(prefix, queue or "").lists()[0], b"", None
+        return keys.QueueLocation(prefix, queue or "").list_keys()[0], b"", None
     if queue is None:
-        return refused(one.pick.id, UNROUTED)
-    base = keys.QueueLocation(prefix, queue).lists()[0]
+        return refused_result(one.pick.id, UNROUTED)
+    base = keys.QueueLocation(prefix, queue).list_keys()[0]
     if protocol.in_a_chord(message):
-        return refused(one.pick.id, CHORD)
-    due = when(headers_of(message).get("eta"))
+        return refused_result(one.pick.id, CHORD)
+    due = parse_time(headers_of(message).get("eta"))
     if due is not None and due.timestamp() - now < TOO_LATE_S:
-        return refused(one.pick.id, "it is due within seconds and runs by itself")
+        return refused_result(one.pick.id, "it is due within seconds and runs by itself")
     new_id = protocol.new_id()
     changed = protocol.copied(message, new_id, queue)
-    return refused(one.pick.id, UNREAD) if changed is None else (base, changed, new_id)
+    return refused_result(one.pick.id, UNREAD) if changed is None else (base, changed, new_id)

@@ -18,7 +18,7 @@ from ....sources.source import Source
 from ...actions import ActionResult, Outcome
 from ...payloads.decoding import loads, loads_dict
 from .. import keys, protocol
-from .scripts import acted, refused
+from .scripts import refused_result, result_from_reply
 
 # How long workers are waited for; as many as heard the question answer within milliseconds.
 ANSWER_S, ANSWER_STEP_S = 1.0, 0.2
@@ -35,15 +35,17 @@ class WorkerControl:
         self._separator = place.separator
         self.channel = protocol.channel(place.prefix, broker.database)
 
-    def tell(self, method: str, arguments: Mapping[str, Any], destination: Sequence[str] | None = None) -> Any:
+    def send_command(self, method: str, arguments: Mapping[str, Any], destination: Sequence[str] | None = None) -> Any:
         """How many clients a command reached, or the server's error. Cost: 1 round trip."""
-        return self._broker.batch([("PUBLISH", self.channel, protocol.broadcast(method, arguments, destination))])[0]
+        return self._broker.run_batch([("PUBLISH", self.channel, protocol.broadcast(method, arguments, destination))])[
+            0
+        ]
 
-    def ask(self, method: str, destination: Sequence[str] | None = None) -> dict[str, Any] | ResponseError:
+    def ask_workers(self, method: str, destination: Sequence[str] | None = None) -> dict[str, Any] | ResponseError:
         """What workers answer, by name; {} when none does within ANSWER_S. Cost: 2 round trips and 1 per answer."""
         oid = str(uuid.uuid4())
-        binding = self._key(f"{keys.BINDING}{REPLIES}")
-        answers = self._key(f"{oid}.{REPLIES}")
+        binding = self._reply_key(f"{keys.BINDING}{REPLIES}")
+        answers = self._reply_key(f"{oid}.{REPLIES}")
         member = self._separator.join((oid, "", f"{oid}.{REPLIES}"))
         question = protocol.broadcast(
             method,
@@ -52,31 +54,31 @@ class WorkerControl:
             ticket=str(uuid.uuid4()),
             reply_to={"exchange": REPLIES, "routing_key": oid},
         )
-        added, heard = self._broker.batch([("SADD", binding, member), ("PUBLISH", self.channel, question)])
+        added, heard = self._broker.run_batch([("SADD", binding, member), ("PUBLISH", self.channel, question)])
         try:
             for reply in (added, heard):
                 if isinstance(reply, ResponseError):
                     return reply
-            return self._collect(answers, min(heard, len(destination or ()) or heard))
+            return self._collect_answers(answers, min(heard, len(destination or ()) or heard))
         finally:
-            self._broker.batch([("SREM", binding, member), ("DEL", answers)])
+            self._broker.run_batch([("SREM", binding, member), ("DEL", answers)])
 
-    def _collect(self, answers: bytes, expected: int) -> dict[str, Any]:
+    def _collect_answers(self, answers: bytes, expected: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         deadline = monotonic_s() + ANSWER_S
         while len(found) < expected and monotonic_s() < deadline:
-            reply = self._broker.batch([("BRPOP", answers, ANSWER_STEP_S)])[0]
+            reply = self._broker.run_batch([("BRPOP", answers, ANSWER_STEP_S)])[0]
             if isinstance(reply, ResponseError):
                 break
             if reply is not None:
-                found |= _answer(reply[1])
+                found |= _decode_answer(reply[1])
         return found
 
-    def _key(self, name: str) -> bytes:
+    def _reply_key(self, name: str) -> bytes:
         return f"{self._prefix}{name}".encode("utf-8", "surrogateescape")
 
 
-def _answer(raw: bytes) -> dict[str, Any]:
+def _decode_answer(raw: bytes) -> dict[str, Any]:
     message = loads_dict(raw)
     body = message.get("body")
     if not isinstance(body, str) or message.get("content-type") != "application/json":
@@ -87,11 +89,11 @@ def _answer(raw: bytes) -> dict[str, Any]:
         return {}
 
 
-def heard(job_id: str, reply: object) -> ActionResult:
+def result_of_command(job_id: str, reply: object) -> ActionResult:
     """What came of a command about one thing: `reply` is how many clients it reached."""
     if reply == 0:
-        return refused(job_id, UNHEARD)
-    return ActionResult(id=job_id, outcome=Outcome.DONE) if isinstance(reply, int) else acted(job_id, reply)
+        return refused_result(job_id, UNHEARD)
+    return ActionResult(id=job_id, outcome=Outcome.DONE) if isinstance(reply, int) else result_from_reply(job_id, reply)
 
 
 def names_of(raw: bytes | None) -> list[str]:

@@ -47,7 +47,7 @@ class RawRecord(NamedTuple):
     size: int = 0
 
     @property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
         """Whether `head` is all of it."""
         return len(self.head) >= self.size
 
@@ -69,23 +69,23 @@ class DecodedRecord(NamedTuple):
         return found if isinstance(found, str) and 0 < len(found) <= _MAX_STATUS else None
 
 
-def whole(raw: bytes) -> RawRecord:
+def as_raw_record(raw: bytes) -> RawRecord:
     """A record that was read whole, or its beginning where nobody knows more."""
     return RawRecord(raw, b"", len(raw))
 
 
-def decode(raw: RawRecord) -> DecodedRecord:
+def decode_record(raw: RawRecord) -> DecodedRecord:
     """All that can be read of a record. Raises nothing. Cost: linear in what was read of it."""
-    raw = _inflated(raw)
+    raw = _inflate_record(raw)
     head = raw.head
     if head.startswith(b"{"):
-        return _json(raw)
+        return _decode_json(raw)
     if _is_pickle(raw):
-        return _pickle(raw)
+        return _decode_pickle(raw)
     if head[:1] and (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)):
-        return _msgpack(raw)
-    fields = _yaml(raw)
-    return DecodedRecord(fields, "yaml" if "status" in fields else None, raw.whole)
+        return _decode_msgpack(raw)
+    fields = _decode_yaml(raw)
+    return DecodedRecord(fields, "yaml" if "status" in fields else None, raw.is_whole)
 
 
 def _is_pickle(raw: RawRecord) -> bool:
@@ -93,38 +93,38 @@ def _is_pickle(raw: RawRecord) -> bool:
     head = raw.head
     if head[:1] == b"\x80":
         return head[1:2] != b"" and head[1] < 8
-    return raw.whole and head[:1] in (b"(", b"}") and head.endswith(b".")
+    return raw.is_whole and head[:1] in (b"(", b"}") and head.endswith(b".")
 
 
-def outline(raw: RawRecord) -> DecodedRecord:
-    """As `decode`, but `status`, `date_done` and `queue` only, as far as they can be had at little cost."""
-    raw = _inflated(raw)
+def outline_record(raw: RawRecord) -> DecodedRecord:
+    """As `decode_record`, but `status`, `date_done` and `queue` only, as far as they can be had at little cost."""
+    raw = _inflate_record(raw)
     head = raw.head
     if _is_pickle(raw):
-        if raw.whole and len(head) <= SHORT_BYTES:
-            return decode(raw)
+        if raw.is_whole and len(head) <= SHORT_BYTES:
+            return decode_record(raw)
         first = {
             name: value
             for name, value in read_beginning(head, FIRST_OPCODES)
             if name in ("status", "date_done", "queue")
         }
-        return DecodedRecord({**_pickled_end(raw), **first}, "pickle", raw.whole)
-    return decode(raw)
+        return DecodedRecord({**_pickled_end(raw), **first}, "pickle", raw.is_whole)
+    return decode_record(raw)
 
 
-def _inflated(raw: RawRecord) -> RawRecord:
+def _inflate_record(raw: RawRecord) -> RawRecord:
     """A compressed record inflated, as far as it is read; itself where it is not, or cannot be."""
     if not raw.head.startswith(_COMPRESSED):
         return raw
     kind, _, body = raw.head[len(_COMPRESSED) :].partition(b"\x00")
     try:
-        found, more = _inflate(kind, body)
+        found, more = _inflate_body(kind, body)
     except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError):
         return raw
-    return RawRecord(found, b"", max(raw.size, len(found) + 1) if more or not raw.whole else len(found))
+    return RawRecord(found, b"", max(raw.size, len(found) + 1) if more or not raw.is_whole else len(found))
 
 
-def _inflate(kind: bytes, body: bytes) -> tuple[bytes, bool]:
+def _inflate_body(kind: bytes, body: bytes) -> tuple[bytes, bool]:
     if kind == b"application/x-gzip":  # so Celery calls zlib
         unpacker = zlib.decompressobj()
         found = unpacker.decompress(body, DECODE_LIMIT_BYTES)
@@ -138,8 +138,8 @@ def _inflate(kind: bytes, body: bytes) -> tuple[bytes, bool]:
     raise ValueError("unknown compression")
 
 
-def _json(raw: RawRecord) -> DecodedRecord:
-    if raw.whole:
+def _decode_json(raw: RawRecord) -> DecodedRecord:
+    if raw.is_whole:
         try:
             value = loads(raw.head)
         except ValueError:
@@ -147,29 +147,29 @@ def _json(raw: RawRecord) -> DecodedRecord:
         if isinstance(value, dict):
             return DecodedRecord(value, "json")
     # What is cut, or is no JSON to others (NaN, lone surrogates), is read field by field as far as it goes.
-    head = dict(_pairs(text(raw.head), 1))
+    head = dict(_json_pairs(text(raw.head), 1))
     return DecodedRecord({**_json_end(text(raw.tail)), **head} if raw.tail else head, "json", whole=False)
 
 
-def _pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
+def _json_pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
     """The pairs of a JSON object from `at` on, as long as they are whole; of a `result` that is cut what is."""
     end = len(source)
     while at < end:
         try:
-            name, at = _decoder.raw_decode(source, _blank(source, at))
-            at = _blank(source, at)
+            name, at = _decoder.raw_decode(source, _skip_blank(source, at))
+            at = _skip_blank(source, at)
             if not isinstance(name, str) or source[at : at + 1] != ":":
                 return
-            start = _blank(source, at + 1)
+            start = _skip_blank(source, at + 1)
         except (ValueError, RecursionError):
             return
         try:
             value, at = _decoder.raw_decode(source, start)
         except (ValueError, RecursionError):
             if name == "result" and source[start : start + 1] == "{":
-                yield name, dict(_pairs(source, start + 1))
+                yield name, dict(_json_pairs(source, start + 1))
             return
-        at = _blank(source, at)
+        at = _skip_blank(source, at)
         # A number that is cut would be another number.
         if source[at : at + 1] not in (",", "}"):
             return
@@ -179,7 +179,7 @@ def _pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
         at += 1
 
 
-def _blank(source: str, at: int) -> int:
+def _skip_blank(source: str, at: int) -> int:
     while source[at : at + 1] in (" ", "\n", "\t", "\r"):
         at += 1
     return at
@@ -199,26 +199,26 @@ def _json_end(tail: str) -> dict[str, Any]:
     return {}
 
 
-def _pickle(raw: RawRecord) -> DecodedRecord:
-    if raw.whole:
+def _decode_pickle(raw: RawRecord) -> DecodedRecord:
+    if raw.is_whole:
         try:
             value = read(raw.head)
         except NotAPickle:
             value = None
         if isinstance(value, PickledMapping):
-            return DecodedRecord(_pickled(value.pairs), "pickle")
-    return DecodedRecord({**_pickled_end(raw), **_pickled(read_beginning(raw.head))}, "pickle", whole=False)
+            return DecodedRecord(_plain_pickled(value.pairs), "pickle")
+    return DecodedRecord({**_pickled_end(raw), **_plain_pickled(read_beginning(raw.head))}, "pickle", whole=False)
 
 
-def _pickled(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+def _plain_pickled(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs[:100]:
         if isinstance(name, str):
-            found[name] = _failure(value) if name == "result" else describe(value)
+            found[name] = _failure_value(value) if name == "result" else describe(value)
     return found
 
 
-def _failure(value: Any) -> Any:
+def _failure_value(value: Any) -> Any:
     """A pickled exception as Celery writes one in JSON; any other value as it is."""
     if not isinstance(value, PickledObject) or not isinstance(value.args, PickledSequence):
         return describe(value)
@@ -260,8 +260,8 @@ def _pickled_end(raw: RawRecord) -> dict[str, Any]:
     return found
 
 
-def _msgpack(raw: RawRecord) -> DecodedRecord:
-    if raw.whole and len(raw.head) <= DECODE_LIMIT_BYTES:
+def _decode_msgpack(raw: RawRecord) -> DecodedRecord:
+    if raw.is_whole and len(raw.head) <= DECODE_LIMIT_BYTES:
         try:
             value = _unpacker.decode(raw.head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError):
@@ -288,7 +288,7 @@ def _packed_text(data: bytes, at: int) -> str | None:
     return text(data[at + 2 : at + 2 + data[at + 1]]) if kind == 0xD9 and at + 1 < len(data) else None
 
 
-def _yaml(raw: RawRecord) -> dict[str, Any]:
+def _decode_yaml(raw: RawRecord) -> dict[str, Any]:
     """The plain fields of a record in YAML as Celery writes it: one a line, and the lines of an error beneath."""
     lines = text(raw.head[:DECODE_LIMIT_BYTES]).split("\n")
     if raw.tail:

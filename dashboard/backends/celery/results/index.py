@@ -26,9 +26,9 @@ from ...completion_balance import BALANCED, CompletionBalance
 from ...payloads.decoding import loads_dict, text
 from ...scan import scan_step
 from ..events import MAX_EVENTS, MAX_WAITING, MAX_WAITING_BYTES, RECORDS, EventListener, worker_channels
-from ..job_decoding import when
-from ..keys import ENDED, NATIVE, RECORD, home, member_of, queues_key, record_key, redbeat_key, results_key
-from .decoding import TAIL_BYTES, RawRecord, outline
+from ..job_decoding import parse_time
+from ..keys import ENDED, NATIVE, RECORD, broker_prefix_of, member_of, queues_key, record_key, redbeat_key, results_key
+from .decoding import TAIL_BYTES, RawRecord, outline_record
 from .metadata import NOTHING, ResultsMetadata, with_prefix
 from .metadata import of_reply as results_of_reply
 from .metadata import to_write as results_to_write
@@ -116,12 +116,12 @@ class ResultTraces:
     next_marks: dict[tuple[str, str], bytes] = field(default_factory=dict)
     marks_before: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
-    def moved(self) -> dict[tuple[str, str], bool]:
+    def moved_queues(self) -> dict[tuple[str, str], bool]:
         """Whether the next message of each queue is another one than at the last call, where there was one."""
         before, self.marks_before = self.marks_before, self.next_marks
         return {where: mark != before[where] for where, mark in self.next_marks.items() if before.get(where)}
 
-    def hides(self, prefix: str, now: float) -> bool:
+    def hides_tasks(self, prefix: str, now: float) -> bool:
         """Whether tasks ended lately that left no record."""
         return self.balances.get(prefix, BALANCED).hides_jobs(now)
 
@@ -180,14 +180,14 @@ class ResultIndex:
         self._late_runs: Counter[str] = Counter()
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether silence would tell by now: each worker that beats has done so more than once."""
-        return self.listener.connected and monotonic_s() - self._whole_since > HEARD_ALL_AFTER_S
+        return self.listener.is_connected and monotonic_s() - self._whole_since > HEARD_ALL_AFTER_S
 
     @property
     def heard_all_workers(self) -> bool:
         """Whether a worker that beats would be known by now."""
-        return self.workers.connected and monotonic_s() - self._since > HEARD_ALL_AFTER_S
+        return self.workers.is_connected and monotonic_s() - self._since > HEARD_ALL_AFTER_S
 
     def knows_all_runs(self, prefix: str) -> bool:
         """Whether tasks of `prefix` that end without a record would be known: each of its workers has told twice by now
@@ -199,7 +199,7 @@ class ResultIndex:
         return len(heard) >= self.traces.mailboxes.get(prefix, 0) and self._heard_again.issuperset(heard)
 
     @property
-    def running(self) -> frozenset[str]:
+    def running_ids(self) -> frozenset[str]:
         """Ids of tasks that are being run, as far as workers with -E, or records of apps that track starts, tell."""
         return frozenset(self.started) | frozenset(self.workers.started)
 
@@ -216,9 +216,9 @@ class ResultIndex:
         """Whether it takes more than records to tell which queue is worked off: some are missing, or name no queue, or
         none was ever heard."""
         now = monotonic_s()
-        return self.is_nameless(now) or prefix not in self.traces.recorded or self.traces.hides(prefix, now)
+        return self.is_nameless(now) or prefix not in self.traces.recorded or self.traces.hides_tasks(prefix, now)
 
-    def tend(self) -> None:
+    def maintain(self) -> None:
         """Take in what the feed told, go on looking through the records, forget what has expired.
 
         Cost: 2 round trips, 4 with results or own keys on another server; the look through records comes on top.
@@ -227,9 +227,9 @@ class ResultIndex:
         # records that are drained afterwards hold the record of each event that is already here. The other way round,
         # a record and its event that arrive in between would be parted, and the run time would find no record.
         # What was taken out of the feed stays here until Redis has answered: a round trip that fails loses none of it.
-        self._runtimes.update(self.workers.runtimes())
-        self._unweighed += self._runs()  # as for run times: the records of these runs are already here
-        published, whole = self.listener.drain()
+        self._runtimes.update(self.workers.drain_runtimes())
+        self._unweighed += self._count_runs()  # as for run times: the records of these runs are already here
+        published, whole = self.listener.drain_records()
         self._published += published
         if len(self._published) > MAX_WAITING or sum(len(raw.head) for _, raw in self._published) > MAX_WAITING_BYTES:
             self._published, whole = [], False
@@ -237,25 +237,31 @@ class ResultIndex:
             self._runtimes = {}
         self._look_again(whole)
         self.ended.whole = self.ended.whole and whole
-        windows = self._windows()
-        sizes = self._sizes()
+        windows = self._window_commands()
+        sizes = self._size_commands()
         channels = [("EXISTS", channel) for channel, _ in self._published]
-        there, found_own = self._asked(channels, [*windows, *sizes])
+        there, found_own = self._ask_both(channels, [*windows, *sizes])
         members = found_own[: len(windows)]
         self._look_for_more(sizes, found_own[len(windows) :])
         # Channels are the same for all databases of a server, keys are not.
         ours = [entry for entry, exists in zip(self._published, there, strict=True) if exists == 1]
         self._published = []
-        self._unwritten += self._added(ours, count=True)
+        self._unwritten += self._add_commands(ours, count=True)
         runs, self._unweighed = self._unweighed, Counter()
-        self._weigh(runs, whole)
+        self._weigh_records(runs, whole)
         runtimes, self._runtimes = self._runtimes, {}
         self._assign_runtimes(runtimes)
         if len(self._unwritten) > MAX_UNWRITTEN:
             self._unwritten, self._cursor = [], 0
         if self._cursor is not None:
-            self._unwritten += self._fill()
-        commands = [*self._gone, *self._unwritten, *self._heartbeats(), *self._places(), *self._redbeats_to_tell()]
+            self._unwritten += self._fill_step()
+        commands = [
+            *self._gone,
+            *self._unwritten,
+            *self._heartbeat_commands(),
+            *self._queue_commands(),
+            *self._redbeats_to_tell(),
+        ]
         if (self._cursor is None or self._for_room) and not self._missed:
             commands.append(("SET", filled_key(self._name), 1, "EX", FILLED_TTL_S))
         else:
@@ -266,9 +272,9 @@ class ResultIndex:
             for member in (found if isinstance(found, list) else ())
         ]
         try:
-            exist, replies = self._asked([("EXISTS", record_key(member)) for _, member in oldest], commands)
+            exist, replies = self._ask_both([("EXISTS", record_key(member)) for _, member in oldest], commands)
             if told := [*self._started_to_tell(), *self._results_to_tell()]:
-                self._own.batch(told)
+                self._own.run_batch(told)
         except QueuedeckError:
             self._forget_told()
             raise
@@ -292,11 +298,11 @@ class ResultIndex:
         if wrong:
             for key in sorted(wrong):
                 log.warning("own key %s had another type: removed, and filled anew", key)
-            self._own.batch([("DEL", *sorted(wrong))])
+            self._own.run_batch([("DEL", *sorted(wrong))])
             self._cursor = 0
             self._queues_told = (frozenset(), 0.0)
 
-    def _runs(self) -> Counter[str]:
+    def _count_runs(self) -> Counter[str]:
         """How many runs of tasks ended since the last look, by prefix, as heartbeats tell: what a worker began, less
         what it still runs.
         """
@@ -325,7 +331,7 @@ class ResultIndex:
         self.ended.runs += runs
         return runs
 
-    def _weigh(self, runs: Counter[str], whole: bool) -> None:
+    def _weigh_records(self, runs: Counter[str], whole: bool) -> None:
         """Hold the runs that ended against the records that came in the same look."""
         if self.workers is not self.listener:
             # Two feeds: the records of these runs may come a little later.
@@ -354,7 +360,7 @@ class ResultIndex:
         elif (
             self._cursor is None
             and monotonic_s() - self._looked_at > UNREADABLE_AGAIN_S
-            and any(results.unlisted for results in self._known().values())
+            and any(results.unlisted for results in self._known_results().values())
         ):
             self._begin_look(for_room=True)
 
@@ -364,21 +370,21 @@ class ResultIndex:
 
     def _end_look(self) -> None:
         """What a whole look found to be more than fits, or not to be read, is all there is of that."""
-        known = self._known()
+        known = self._known_results()
         for prefix in {*known, *(prefix for prefix, _ in self._trimmed), *self._unread}:
             capped = frozenset(state for where, state in self._trimmed if where == prefix)
             known[prefix] = replace(known.get(prefix, NOTHING), capped=capped, unlisted=prefix in self._unread)
 
-    def _known(self) -> dict[str, ResultsMetadata]:
+    def _known_results(self) -> dict[str, ResultsMetadata]:
         """What is known of the results, by broker prefix. Cost: 1 round trip the first time."""
         if self._results_known is None:
-            self._results_known = results_of_reply(self._own.batch([("HGETALL", results_key(self._name))])[0])
+            self._results_known = results_of_reply(self._own.run_batch([("HGETALL", results_key(self._name))])[0])
         return self._results_known
 
-    def _sizes(self) -> list[Command]:
+    def _size_commands(self) -> list[Command]:
         return [
             ("ZCARD", index_key(self._name, state, prefix))
-            for prefix, results in self._known().items()
+            for prefix, results in self._known_results().items()
             for state in sorted(results.capped)
         ]
 
@@ -386,7 +392,7 @@ class ResultIndex:
         """Records that were left out for want of room are looked for as soon as there is some."""
         if self._cursor is not None:
             return
-        room = {index_key(self._name, state, prefix): KEPT[state] for prefix in self._known() for state in KEPT}
+        room = {index_key(self._name, state, prefix): KEPT[state] for prefix in self._known_results() for state in KEPT}
         waited = monotonic_s() - self._looked_at > LOOK_AGAIN_S
         for (_, key), size in zip(sizes, replies, strict=True):
             most = room[str(key)]
@@ -396,23 +402,27 @@ class ResultIndex:
 
     def _note_trimmed(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
         """Mark the states of which more records are there than the index has room for."""
-        where = {index_key(self._name, state, prefix): (prefix, state) for prefix in self._homes() for state in KEPT}
+        where = {
+            index_key(self._name, state, prefix): (prefix, state)
+            for prefix in self._result_prefixes()
+            for state in KEPT
+        }
         for command, reply in zip(commands, replies, strict=True):
             if command[0] == "ZREMRANGEBYRANK" and isinstance(reply, int) and reply > 0:
                 prefix, state = where[str(command[1])]
                 self._trimmed.add((prefix, state))
-                results = self._known().get(prefix, NOTHING)
-                self._known()[prefix] = replace(results, capped=results.capped | {state})
+                results = self._known_results().get(prefix, NOTHING)
+                self._known_results()[prefix] = replace(results, capped=results.capped | {state})
         if self._ended_look:
             self._ended_look = False
             self._end_look()
 
-    def _homes(self) -> set[str]:
-        return {*self.prefixes, *self._known(), ""}
+    def _result_prefixes(self) -> set[str]:
+        return {*self.prefixes, *self._known_results(), ""}
 
     def _results_to_tell(self) -> Iterable[Command]:
         told, at = self._results_told
-        known = self._known()
+        known = self._known_results()
         if known == told and monotonic_s() - at < QUEUES_TTL_S / 2:
             return []
         self._results_told = (dict(known), monotonic_s())
@@ -420,23 +430,23 @@ class ResultIndex:
 
     def _started_to_tell(self) -> Iterable[Command]:
         told, at = self._started_told
-        running = self.running
+        running = self.running_ids
         if running == told and (not running or monotonic_s() - at < STARTED_TTL_S / 2):
             return []
         self._started_told = (running, monotonic_s())
         key = started_key(self._name)
-        names = [_bytes(each) for each in sorted(running)[:MAX_STARTED]]
+        names = [_to_bytes(each) for each in sorted(running)[:MAX_STARTED]]
         added: list[Command] = [("SADD", key, *names), ("EXPIRE", key, STARTED_TTL_S)] if names else []
         return [("DEL", key), *added]
 
-    def _asked(self, results: Sequence[Command], own: Sequence[Command]) -> tuple[list[Reply], list[Reply]]:
+    def _ask_both(self, results: Sequence[Command], own: Sequence[Command]) -> tuple[list[Reply], list[Reply]]:
         """The replies of the server of results and of that of the own keys: one round trip where they are one."""
         if self._results is self._own:
-            replies = self._own.batch([*results, *own]) if results or own else []
+            replies = self._own.run_batch([*results, *own]) if results or own else []
             return replies[: len(results)], replies[len(results) :]
-        return self._results.batch(results) if results else [], self._own.batch(own) if own else []
+        return self._results.run_batch(results) if results else [], self._own.run_batch(own) if own else []
 
-    def _windows(self) -> list[Command]:
+    def _window_commands(self) -> list[Command]:
         """Of each set the oldest entries, which expire first, and some others in turn, which may have been deleted."""
         self._turn += 1
         commands: list[Command] = []
@@ -449,22 +459,22 @@ class ResultIndex:
                     commands.append(("ZRANGE", key, start, start + CHECKED - 1))
         return commands
 
-    def _added(self, records: Iterable[tuple[bytes, RawRecord]], *, count: bool) -> Iterable[Command]:
+    def _add_commands(self, records: Iterable[tuple[bytes, RawRecord]], *, count: bool) -> Iterable[Command]:
         touched: dict[tuple[str, State | None], dict[bytes, float]] = {}
         for name, raw in records:
             member = member_of(name)
-            decoded = outline(raw)
+            decoded = outline_record(raw)
             record, status = decoded.fields, decoded.status
             result_prefix = text(name.rpartition(RECORD.encode())[0])
-            prefix = home(result_prefix, self.prefixes)
-            self._known()[prefix] = with_prefix(self._known().get(prefix, NOTHING), result_prefix)
+            prefix = broker_prefix_of(result_prefix, self.prefixes)
+            self._known_results()[prefix] = with_prefix(self._known_results().get(prefix, NOTHING), result_prefix)
             if status is None or len(member) > ID_LIMIT:
                 self._unread.add(prefix)
-                self._known()[prefix] = replace(self._known()[prefix], unlisted=True)
+                self._known_results()[prefix] = replace(self._known_results()[prefix], unlisted=True)
                 continue
             state = _STATES.get(status)
             self._note_status(text(name.rpartition(RECORD.encode())[2]), status)
-            done = when(record.get("date_done"))
+            done = parse_time(record.get("date_done"))
             # The newest word counts, and a task that is run again under its id leaves the list in which it stood.
             for other in (*ENDED, None):
                 touched.get((prefix, other), {}).pop(member, None)
@@ -472,7 +482,7 @@ class ResultIndex:
             if count and status in RUN_ENDS:
                 self._records[prefix] += 1
             if count and state is not None:
-                self._count((prefix, _queue(record)), text(name.rpartition(RECORD.encode())[2]), state)
+                self._count_task((prefix, _queue_of(record)), text(name.rpartition(RECORD.encode())[2]), state)
         for (prefix, state), scores in touched.items():
             if not scores:
                 continue
@@ -495,7 +505,7 @@ class ResultIndex:
         if status != "STARTED":
             self.workers.started.pop(task, None)
 
-    def _count(self, where: tuple[str, str], task: str, state: State) -> None:
+    def _count_task(self, where: tuple[str, str], task: str, state: State) -> None:
         tally = self.ended.dead if state is State.DEAD else self.ended.completed
         tally[where] += 1
         if state is not State.CANCELED:
@@ -525,7 +535,7 @@ class ResultIndex:
                 known.append(seconds)
         self._unassigned = unassigned if self.workers is not self.listener else {}
 
-    def _fill(self) -> Iterable[Command]:
+    def _fill_step(self) -> Iterable[Command]:
         """One step of a look through the records."""
         assert self._cursor is not None
         keys, cursor = scan_step(
@@ -537,14 +547,14 @@ class ResultIndex:
         )
         for start in range(0, len(keys), RECORDS_AT_ONCE):
             some = keys[start : start + RECORDS_AT_ONCE]
-            yield from self._added(self._read(some), count=False)
+            yield from self._add_commands(self._read_records(some), count=False)
         self._cursor = cursor or None  # only now: what could not be read is looked for again
         if self._cursor is None:
             self._looked_at, self._ended_look, self._for_room = monotonic_s(), True, False
 
-    def _read(self, names: Sequence[bytes]) -> list[tuple[bytes, RawRecord]]:
+    def _read_records(self, names: Sequence[bytes]) -> list[tuple[bytes, RawRecord]]:
         """Records as far as they are looked into. Cost: 1 round trip, 2 where some are longer than HEAD_BYTES."""
-        replies = self._results.batch(
+        replies = self._results.run_batch(
             [command for key in names for command in (("STRLEN", key), ("GETRANGE", key, 0, HEAD_BYTES - 1))]
         )
         found = {
@@ -552,8 +562,8 @@ class ResultIndex:
             for key, size, head in zip(names, replies[::2], replies[1::2], strict=True)
             if isinstance(size, int) and isinstance(head, bytes) and head
         }
-        long = [key for key, raw in found.items() if not raw.whole]
-        wholes = self._results.batch(
+        long = [key for key, raw in found.items() if not raw.is_whole]
+        wholes = self._results.run_batch(
             [
                 ("GETRANGE", key, 0, RECORD_LIMIT - 1)
                 if found[key].size <= RECORD_LIMIT
@@ -567,7 +577,7 @@ class ResultIndex:
                 found[key] = raw._replace(tail=more) if raw.size > RECORD_LIMIT else RawRecord(more, b"", len(more))
         return list(found.items())
 
-    def _heartbeats(self) -> Iterable[Command]:
+    def _heartbeat_commands(self) -> Iterable[Command]:
         beats = self.workers.heartbeats
         if not beats:
             return []
@@ -589,11 +599,11 @@ class ResultIndex:
             return []
         self._redbeats_told = (self.redbeats, monotonic_s())
         key = redbeat_key(self._name)
-        names = [_bytes(name) for name in sorted(self.redbeats)]
+        names = [_to_bytes(name) for name in sorted(self.redbeats)]
         added: list[Command] = [("SADD", key, *names), ("EXPIRE", key, QUEUES_TTL_S)] if names else []
         return [("DEL", key), *added]
 
-    def _places(self) -> Iterable[Command]:
+    def _queue_commands(self) -> Iterable[Command]:
         told, at = self._queues_told
         if not self.queues or (self.queues == told and monotonic_s() - at < QUEUES_TTL_S / 2):
             return []
@@ -603,20 +613,20 @@ class ResultIndex:
         return [("DEL", key), ("SADD", key, *names), ("EXPIRE", key, QUEUES_TTL_S)]
 
 
-def _bytes(name: str) -> bytes:
+def _to_bytes(name: str) -> bytes:
     return raw_bytes(name)
 
 
-def _queue(record: Mapping[str, object]) -> str:
+def _queue_of(record: Mapping[str, object]) -> str:
     queue = record.get("queue")
     return queue if isinstance(queue, str) else ""
 
 
-def heartbeats(own: Source | None, source: str) -> Mapping[str, Mapping[str, object]]:
+def read_heartbeats(own: Source | None, source: str) -> Mapping[str, Mapping[str, object]]:
     """The last heartbeat of each worker that was heard, by name; {} when nobody keeps them. Cost: 1 round trip."""
     if own is None:
         return {}
-    return beats_of(own.batch([("HGETALL", workers_key(source))])[0])
+    return beats_of(own.run_batch([("HGETALL", workers_key(source))])[0])
 
 
 def beats_of(reply: Reply) -> dict[str, Mapping[str, object]]:

@@ -86,4 +86,4 @@ def prefixes_of(own: Source | None, source: str, prefix: str) -> Sequence[str]:
     if own is None:
         return ()
     field = prefix.encode("utf-8", "surrogateescape")
-    return of_value(own.batch([("HGET", keys.results_key(source), field)])[0]).prefixes[::-1]
+    return of_value(own.run_batch([("HGET", keys.results_key(source), field)])[0]).prefixes[::-1]

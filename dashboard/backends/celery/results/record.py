@@ -14,9 +14,9 @@ from ....model import State
 from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
 from .. import keys
-from ..actions.scripts import reason, refused
-from ..job_decoding import UNREADABLE, record_stamp, words
-from .decoding import TAIL_BYTES, RawRecord, outline, whole
+from ..actions.scripts import explain_error, refused_result
+from ..job_decoding import UNREADABLE, record_stamp, text_or_none
+from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
 from .index import index_key
 from .metadata import prefixes_of
 
@@ -63,7 +63,7 @@ class ResultsLocation:
     prefix: str
     seen: tuple[str, ...] = ()
 
-    def keys(self, task_id: str) -> list[bytes]:
+    def record_keys(self, task_id: str) -> list[bytes]:
         """Where the record of a task may be, most likely first."""
         return keys.record_keys(self.prefix, task_id, self.seen)
 
@@ -73,18 +73,18 @@ def home_of(own: Source | None, source: str, prefix: str) -> ResultsLocation:
     return ResultsLocation(prefix, tuple(prefixes_of(own, source, prefix)))
 
 
-def read(
+def read_records(
     results: Source, home: ResultsLocation, state: State, picks: Sequence[JobRef]
 ) -> list[ReadRecord | ActionResult]:
     """The records of `picks`, or why there is none in that state; in order. Cost: 2 round trips.
 
     Where a record may lie under several keys, the first that is as it was seen counts.
     """
-    names = [(n, name) for n, pick in enumerate(picks) for name in home.keys(pick.id)]
-    facts = results.batch([command for _, name in names for command in (("STRLEN", name), ("PTTL", name))])
+    names = [(n, name) for n, pick in enumerate(picks) for name in home.record_keys(pick.id)]
+    facts = results.run_batch([command for _, name in names for command in (("STRLEN", name), ("PTTL", name))])
     there = [n for n in range(len(names)) if isinstance(facts[2 * n], int) and facts[2 * n] > 0]
     large = [n for n in there if facts[2 * n] > MAX_KEPT_BYTES]
-    heads = results.batch(
+    heads = results.run_batch(
         [
             *(("GETRANGE", names[n][1], 0, (HEAD_BYTES if n in large else MAX_KEPT_BYTES) - 1) for n in there),
             *(("GETRANGE", names[n][1], -TAIL_BYTES, -1) for n in large),
@@ -94,11 +94,11 @@ def read(
     raws = {n: (head, tails.get(n, b"")) for n, head in zip(there, heads, strict=False)}
     found: list[list[ReadRecord | ActionResult]] = [[] for _ in picks]
     for n, (place, name) in enumerate(names):
-        found[place].append(_read(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
-    return [_best(each) for each in found]
+        found[place].append(_read_record(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
+    return [_best_of(each) for each in found]
 
 
-def _best(found: Sequence[ReadRecord | ActionResult]) -> ReadRecord | ActionResult:
+def _best_of(found: Sequence[ReadRecord | ActionResult]) -> ReadRecord | ActionResult:
     """Of what was found under the keys of one record: itself, else why not, else that it is gone."""
     for one in found:
         if isinstance(one, ReadRecord):
@@ -106,10 +106,12 @@ def _best(found: Sequence[ReadRecord | ActionResult]) -> ReadRecord | ActionResu
     return next((one for one in found if isinstance(one, ActionResult) and one.outcome is not Outcome.GONE), found[0])
 
 
-def _read(pick: JobRef, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any) -> ReadRecord | ActionResult:
+def _read_record(
+    pick: JobRef, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any
+) -> ReadRecord | ActionResult:
     for reply in (size, *(ends or ())):
         if isinstance(reply, ResponseError) and "WRONGTYPE" not in str(reply):
-            return refused(pick.id, reason(reply))
+            return refused_result(pick.id, explain_error(reply))
     if not isinstance(size, int) or size == 0 or not ends or not isinstance(ends[0], bytes) or not ends[0]:
         return ActionResult(id=pick.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
     head, tail = ends[0], ends[1] if isinstance(ends[1], bytes) else b""
@@ -117,25 +119,25 @@ def _read(pick: JobRef, key: bytes, state: State, size: Any, ttl_ms: Any, ends: 
     ttl_ms = ttl_ms if isinstance(ttl_ms, int) else -1
     one = ReadRecord(pick=pick, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms)
     # A size that changed between the two looks is that of another record.
-    found = outline(RawRecord(head, tail, size) if large else whole(head))
+    found = outline_record(RawRecord(head, tail, size) if large else as_raw_record(head))
     if found.status is None:
-        return refused(pick.id, UNREADABLE)
+        return refused_result(pick.id, UNREADABLE)
     if found.status != keys.NATIVE[state]:
         return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {found.status[:40]} now")
     stamp = record_stamp(found.fields)
     if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
         return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
-    one.encoding, one.name = found.encoding, words(found.fields.get("name"), 300)
-    one.record = decoded(head) if not large else None
+    one.encoding, one.name = found.encoding, text_or_none(found.fields.get("name"), 300)
+    one.record = decode_call(head) if not large else None
     if one.record is not None:
-        one.name = words(one.record.name, 300)
+        one.name = text_or_none(one.record.name, 300)
     return one
 
 
 _decoder = msgspec.json.Decoder(ResultRecord)
 
 
-def decoded(raw: bytes) -> ResultRecord | None:
+def decode_call(raw: bytes) -> ResultRecord | None:
     """The record in `raw`; None for what is none, such as a pickled one."""
     try:
         return _decoder.decode(raw)
@@ -170,8 +172,8 @@ def stamp_of(record: ResultRecord) -> str | None:
     return record_stamp({"date_done": record.date_done})
 
 
-def unlist(own: Source | None, source: str, prefix: str, state: State, records: Iterable[bytes]) -> None:
+def remove_from_index(own: Source | None, source: str, prefix: str, state: State, records: Iterable[bytes]) -> None:
     """Take records off our own list at once, by their keys; the live feed would do it with the next sample."""
     members = [keys.member_of(key) for key in records]
     if members and own is not None:
-        own.batch([("ZREM", index_key(source, state, prefix), *members)])
+        own.run_batch([("ZREM", index_key(source, state, prefix), *members)])

@@ -59,7 +59,7 @@ def run_for_each(
         commands.append(("EVAL", text, len(script_keys), *script_keys, *own, *arguments))
         before += len(part)
     replies: list[Reply] = []
-    for part, reply in zip(parts, source.batch(commands), strict=True):
+    for part, reply in zip(parts, source.run_batch(commands), strict=True):
         source.check_writable(reply)
         replies.extend([reply] * len(part) if isinstance(reply, ResponseError) else reply)
     return replies

@@ -22,7 +22,7 @@ def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> Act
         return _obliterate_queue(source, queue, name)
     flag = keys.suspended_key(queue.prefix)
     # Source: rq 3.0, suspension.py.
-    reply = source.batch([("SET", flag, 1) if action is Action.PAUSE else ("DEL", flag)])[0]
+    reply = source.run_batch([("SET", flag, 1) if action is Action.PAUSE else ("DEL", flag)])[0]
     return scripts.result_from_reply(name, reply if isinstance(reply, ResponseError) else b"done")
 
 
@@ -31,7 +31,7 @@ def _obliterate_queue(source: Source, queue: QueueKeys, name: str) -> ActionResu
     head = scripts.common_arguments(source, queue)
     script = scripts.text_of("obliterate", source.prefix)
     command: Command = ("EVAL", script, 1, queue.queue, *head, scripts.JOBS_PER_SCRIPT)
-    replies = source.batch([command] * calls)
+    replies = source.run_batch([command] * calls)
     if replies[-1] == b"more":
         return ActionResult(id=name, outcome=Outcome.DONE, more=True)
     return scripts.result_from_reply(name, next(reply for reply in replies if reply != b"more"))
@@ -45,7 +45,7 @@ def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> Acti
     for prefix, worker in _worker_names(prefixes, worker_id):
         known, key = keys.workers_key(prefix), f"{prefix}:worker:{worker}"
         commands.append(("EVAL", script, 3, known, key, f"{prefix}:pubsub:{worker}", order))
-    replies = source.batch(commands)
+    replies = source.run_batch(commands)
     return scripts.result_from_reply(worker_id, next((reply for reply in replies if reply != b"gone"), b"gone"))
 
 

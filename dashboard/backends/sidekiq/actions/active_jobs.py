@@ -37,7 +37,7 @@ def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[J
     asked = [n for n in range(len(picks)) if n not in told]
     names = [f"{place.namespace}it-{picks[n].id}" for n in asked]
     command: Command = ("EVAL", keys.load_script("stop", "writing"), len(names), *names, int(source.now_s()))
-    reply = source.batch([command])[0] if asked else []
+    reply = source.run_batch([command])[0] if asked else []
     for i, n in enumerate(asked):
         if isinstance(reply, ResponseError):
             told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=explain_error(str(reply)))

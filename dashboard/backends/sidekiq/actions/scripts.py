@@ -53,7 +53,7 @@ def run_script(
         commands.append(("EVAL", text, len(fixed), *fixed, *own, *arguments))
         before += len(part)
     acted: list[ActionResult] = []
-    for part, reply in zip(parts, source.batch(commands), strict=True):
+    for part, reply in zip(parts, source.run_batch(commands), strict=True):
         source.check_writable(reply)
         acted.extend(_results_from_reply(part, reply))
     return acted

@@ -130,7 +130,7 @@ def _result_from_reply(schedule: Schedule, reply: Reply, new_id: str | None = No
 
 def _run_script(source: Source, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> Reply:
     """The reply to one script, an error as a value."""
-    return source.batch([("EVAL", keys.load_script(script, "writing"), len(names), *names, *arguments)])[0]
+    return source.run_batch([("EVAL", keys.load_script(script, "writing"), len(names), *names, *arguments)])[0]
 
 
 def _refused_result(name: str, detail: str) -> ActionResult:

@@ -17,10 +17,10 @@ from ....alerts.silences import Silence
 from ....auth import Role
 from ....clock import instant, iso
 from ....errors import ConfigurationError, Forbidden, QueuedeckError, Unsupported
-from ....sources.source import metered
+from ....sources.source import measure_cost
 from ... import fragments
-from ...access.security import actor, may
-from ...context import deck
+from ...access.security import current_actor, has_role
+from ...context import app_context
 from ...forms.request_input import form_fields, form_flag, form_word
 from ...forms.silence_form import DAYS, FIELDS, SilenceForm
 from ...urls import read_segment
@@ -37,7 +37,7 @@ SHOWN = 20
 @edit_bp.before_request
 def refuse_elsewhere() -> None:
     """Raises Conflict while alerts are evaluated by a dashboard with other settings."""
-    if (elsewhere := deck().desk.ownership_conflict) is not None:
+    if (elsewhere := app_context().alert_service.ownership_conflict) is not None:
         raise elsewhere
 
 
@@ -45,50 +45,52 @@ def refuse_elsewhere() -> None:
 def index() -> str:
     """The page."""
     variables = _context()
-    return render_template("alerts/index.html", **layout.shell(deck().reading(), variables["price"]) | variables)
+    return render_template(
+        "alerts/index.html", **layout.page_context(app_context().current_snapshot(), variables["price"]) | variables
+    )
 
 
 @bp.get("/alerts/_now")
 def fragment() -> Response:
     """The part of it that polls."""
-    return fragments.live(NOW, _context())
+    return fragments.render_live(NOW, _context())
 
 
 @bp.get("/alerts/_firing")
 def firing() -> Response:
     """What fires, in a header: for tabs that nobody looks at."""
     response = Response(mimetype="text/plain")
-    fragments.stamp(response)
+    fragments.stamp_headers(response)
     return response
 
 
 def _context() -> dict[str, Any]:
-    desk = deck().desk
-    with metered() as meter:
+    desk = app_context().alert_service
+    with measure_cost() as meter:
         board, health = desk.list_alerts(), desk.checker_health()
         variables = {
             "board": board,
             "health": health,
-            "problem": None if health.ok else deck().checker_problem,
+            "problem": None if health.ok else app_context().checker_problem,
             "deliveries": desk.list_deliveries(SHOWN),
             "given_up": desk.list_failed_notifications(),
             "past": desk.list_past_incidents(SHOWN),
             "channels": desk.public_channels(),
         }
-    price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return variables | {"price": price, "titles": deck().backend_titles}
+    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return variables | {"price": price, "titles": app_context().backend_titles}
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")
 def ack_form(fp: str) -> str:
     """The page to which a message leads: acknowledging is a button on it, since following a link changes nothing."""
-    alert = deck().desk.find_alert(fp)
+    alert = app_context().alert_service.find_alert(fp)
     return render_template(
         "alerts/ack.html",
-        **layout.shell(deck().reading(), ""),
+        **layout.page_context(app_context().current_snapshot(), ""),
         alert=alert,
-        siblings=deck().desk.sibling_alerts(alert),
-        titles=deck().backend_titles,
+        siblings=app_context().alert_service.sibling_alerts(alert),
+        titles=app_context().backend_titles,
         episode=request.args.get("episode") or alert.state.episode,
     )
 
@@ -100,11 +102,11 @@ def acknowledge(fp: str) -> ResponseReturnValue:
     comment = request.form.get("comment", "")[:300]
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
-    desk = deck().desk
-    desk.acknowledge_alert(fp, episode=request.form.get("episode", ""), by=actor().name, comment=comment)
+    desk = app_context().alert_service
+    desk.acknowledge_alert(fp, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment)
     noted = [fp]
     if beside:
-        noted += desk.acknowledge_all(beside, by=actor().name, comment=comment)
+        noted += desk.acknowledge_all(beside, by=current_actor().name, comment=comment)
     _record("acknowledge", noted, comment)
     return redirect(url_for("alerting.index"), code=303)
 
@@ -119,19 +121,21 @@ def _beside(text: str) -> tuple[str, str]:
 @bp.get("/alerts/silences")
 def quiet() -> str:
     """Silences and maintenance windows."""
-    return render_template("alerts/silences.html", **layout.shell(deck().reading(), "") | _quiet())
+    return render_template(
+        "alerts/silences.html", **layout.page_context(app_context().current_snapshot(), "") | _quiet()
+    )
 
 
 @bp.get("/alerts/silences/_list")
 def quiet_fragment() -> Response:
     """The part of it that polls."""
-    return fragments.live("alerts/_silences.html", _quiet())
+    return fragments.render_live("alerts/_silences.html", _quiet())
 
 
 def _quiet() -> dict[str, Any]:
-    board, listed = deck().desk.list_alerts(), deck().desk.list_silences()
+    board, listed = app_context().alert_service.list_alerts(), app_context().alert_service.list_silences()
     states = [alert.state for alert in (*board.firing, *board.pending)]
-    snapshot = deck().reading().snapshot
+    snapshot = app_context().current_snapshot().snapshot
     rows = [
         {
             "silence": each,
@@ -140,7 +144,7 @@ def _quiet() -> dict[str, Any]:
         }
         for each in listed
     ]
-    return {"rows": rows, "at": board.at, "days": DAYS, "titles": deck().backend_titles}
+    return {"rows": rows, "at": board.at, "days": DAYS, "titles": app_context().backend_titles}
 
 
 @edit_bp.get("/silences/new")
@@ -156,13 +160,13 @@ def silence() -> ResponseReturnValue:
     previewing = form_word("do", "store", "preview") == "preview"
     form_flag("everything")
     form = SilenceForm.typed(request.form, request.form.getlist("days"))
-    desk = deck().desk
-    values = form.values(desk.list_alerts().at, admin=may(Role.ADMIN))
+    desk = app_context().alert_service
+    values = form.values(desk.list_alerts().at, admin=has_role(Role.ADMIN))
     if form.errors:
         refused = any("need the admin role" in text for text in form.errors.values())
         return _silence_form(form), 403 if refused else (409 if set(form.errors) == {"everything"} else 422)
     try:
-        drafted = desk.draft_silence(by=actor().name, **values)
+        drafted = desk.draft_silence(by=current_actor().name, **values)
     except ConfigurationError as exc:
         form.errors["when"] = exc.message.removeprefix("silence: ")
         return _silence_form(form), 422
@@ -175,21 +179,24 @@ def silence() -> ResponseReturnValue:
 
 def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
     found = None
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     if drafted is not None:
-        board = deck().desk.list_alerts()
+        board = app_context().alert_service.list_alerts()
         states = [alert.state for alert in (*board.firing, *board.pending)]
         found = preview_silence(
-            drafted, states, reading.snapshot, [entry.rule for entry in deck().desk.editor.rules_in_force()]
+            drafted,
+            states,
+            reading.snapshot,
+            [entry.rule for entry in app_context().alert_service.editor.rules_in_force()],
         )
     return render_template(
         "alerts/silence.html",
-        **layout.shell(reading, ""),
+        **layout.page_context(reading, ""),
         form=form,
         found=found,
         days=DAYS,
-        titles=deck().backend_titles,
-        sources=list(deck().sources),
+        titles=app_context().backend_titles,
+        sources=list(app_context().sources),
     )
 
 
@@ -197,7 +204,7 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
 @form_fields()
 def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
-    deck().desk.expire_silence(silence_id)
+    app_context().alert_service.expire_silence(silence_id)
     _record("expire silence", [silence_id], None)
     return redirect(url_for("alerting.quiet"), code=303)
 
@@ -208,9 +215,9 @@ def given_up(verb: str) -> ResponseReturnValue:
     """Send a message that was given up once more, or take note of it: 303 to the deliveries."""
     message_id = read_segment(request.form.get("id", ""))[:300]
     if verb == "again":
-        deck().desk.resend_failed(message_id)
+        app_context().alert_service.resend_failed(message_id)
     else:
-        deck().desk.dismiss_failed(message_id)
+        app_context().alert_service.dismiss_failed(message_id)
     _record("resend notification" if verb == "again" else "dismiss notification", [message_id], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
@@ -219,25 +226,27 @@ def given_up(verb: str) -> ResponseReturnValue:
 @form_fields()
 def test_fire(channel: str) -> ResponseReturnValue:
     """Send a test message through a channel, for admins."""
-    if not may(Role.ADMIN):
+    if not has_role(Role.ADMIN):
         raise Forbidden("You need the admin role to send a test notification.")
-    deck().desk.send_test(channel, by=actor().name)
+    app_context().alert_service.send_test(channel, by=current_actor().name)
     _record("send test notification", [channel], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 
 def _record(action: str, ids: list[str], reason: str | None) -> None:
-    deck().forget_firing()
-    deck().actions.record.done(audit_log.event(actor(), action, ids=ids, reason=reason or None))
+    app_context().forget_firing()
+    app_context().action_service.record.record_event(
+        audit_log.build_event(current_actor(), action, ids=ids, reason=reason or None)
+    )
 
 
 @api_bp.get("/alerts")
 def alerts() -> Response:
     """Firing alerts, worst first. `watched`: whether rules are being evaluated; if not, the list may be out of date
     or empty, and `problem` gives the reason where it is known."""
-    desk = deck().desk
+    desk = app_context().alert_service
     board, health = desk.list_alerts(), desk.checker_health()
-    problem = None if health.ok else deck().checker_problem
+    problem = None if health.ok else app_context().checker_problem
     return jsonify(
         alerts=shown_firing(board),
         pending=[shown(alert) for alert in board.pending],
@@ -254,16 +263,16 @@ def _one_line(problem: QueuedeckError | None) -> str | None:
 @api_bp.get("/rules")
 def rules() -> Response:
     """All rules in force and the origin of each. `problem`: why they are not evaluated; else null."""
-    board = deck().rule_board()
+    board = app_context().rule_board()
     listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
-    return jsonify(rules=listed, problem=_one_line(deck().desk.ownership_conflict))
+    return jsonify(rules=listed, problem=_one_line(app_context().alert_service.ownership_conflict))
 
 
 @api_bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
     """One rule and its current state."""
-    entry = deck().desk.editor.find_rule(rule_id)
-    return jsonify(told(entry, deck().rule_board().previews.get(entry.rule.id)))
+    entry = app_context().alert_service.editor.find_rule(rule_id)
+    return jsonify(told(entry, app_context().rule_board().previews.get(entry.rule.id)))
 
 
 def told(entry: RuleInForce, seen: RulePreview | None) -> dict[str, Any]:
@@ -309,9 +318,9 @@ def silences() -> Response:
                 "weekly": msgspec.to_builtins(each.weekly),
                 **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
             }
-            for each in deck().desk.list_silences()
+            for each in app_context().alert_service.list_silences()
         ],
-        problem=_one_line(deck().desk.ownership_conflict),
+        problem=_one_line(app_context().alert_service.ownership_conflict),
     )
 
 
@@ -325,9 +334,9 @@ def deliveries() -> Response:
                 **{name: getattr(each, name) for name in ("status", "duration_s", "attempt")},
                 "at": iso(instant(each.at)),
             }
-            for each in deck().desk.list_deliveries()
+            for each in app_context().alert_service.list_deliveries()
         ],
-        problem=_one_line(deck().desk.ownership_conflict),
+        problem=_one_line(app_context().alert_service.ownership_conflict),
     )
 
 

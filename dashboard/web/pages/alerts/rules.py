@@ -18,13 +18,13 @@ from ....alerts.rules.ruleset import RuleInForce
 from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
-from ....sources.source import metered
+from ....sources.source import measure_cost
 from ... import fragments
-from ...access.security import actor
-from ...context import deck
+from ...access.security import current_actor
+from ...context import app_context
 from ...forms.request_input import Body, form_fields, form_flag, form_word, json_body
-from ...forms.rule_form import FIELDS, RuleForm, differences
-from ...views.rule_chart import RuleChart, graph
+from ...forms.rule_form import FIELDS, RuleForm, describe_changes
+from ...views.rule_chart import RuleChart, build_chart
 from .. import layout
 from .alerts import refuse_elsewhere, told
 
@@ -64,13 +64,17 @@ def index() -> str:
     """All rules."""
     context = _list()
     said = SAID.get(request.args.get("said", ""))
-    return render_template("rules/index.html", **layout.shell(deck().reading(), context["price"]) | context, said=said)
+    return render_template(
+        "rules/index.html",
+        **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
+        said=said,
+    )
 
 
 @bp.get("/rules/_list")
 def list_fragment() -> Response:
     """The part of it that polls."""
-    return fragments.live(LIST, _list())
+    return fragments.render_live(LIST, _list())
 
 
 @bp.get("/rule/<segment:rule_id>")
@@ -78,19 +82,23 @@ def show(rule_id: str) -> str:
     """One rule."""
     context = _one(rule_id)
     said = SAID.get(request.args.get("said", ""))
-    return render_template("rules/show.html", **layout.shell(deck().reading(), context["price"]) | context, said=said)
+    return render_template(
+        "rules/show.html",
+        **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
+        said=said,
+    )
 
 
 @bp.get("/rule/<segment:rule_id>/_one")
 def one_fragment(rule_id: str) -> Response:
     """The part of it that polls."""
-    return fragments.live(ONE, _one(rule_id))
+    return fragments.render_live(ONE, _one(rule_id))
 
 
 def _list() -> dict[str, Any]:
-    with metered() as meter:
-        board, alerts = deck().rule_board(), deck().desk.list_alerts()
-    reading = deck().reading()
+    with measure_cost() as meter:
+        board, alerts = app_context().rule_board(), app_context().alert_service.list_alerts()
+    reading = app_context().current_snapshot()
     firing: dict[str, int] = {}
     for alert in alerts.incidents:
         firing[alert.state.rule_id] = firing.get(alert.state.rule_id, 0) + 1
@@ -118,10 +126,10 @@ def _most_urgent(row: dict[str, Any]) -> int:
 
 
 def _one(rule_id: str) -> dict[str, Any]:
-    with metered() as meter:
-        entry, alerts = deck().desk.editor.find_rule(rule_id), deck().desk.list_alerts()
-        board = deck().rule_board()
-    reading = deck().reading()
+    with measure_cost() as meter:
+        entry, alerts = app_context().alert_service.editor.find_rule(rule_id), app_context().alert_service.list_alerts()
+        board = app_context().rule_board()
+    reading = app_context().current_snapshot()
     return (
         _common(meter)
         | _seen(entry.rule, board.previews.get(rule_id), reading, board.hours)
@@ -155,7 +163,7 @@ def _seen(
         "reducers": REDUCERS,
         "amount": lambda value: format_figure(value, METRICS[rule.metric].unit) or "–",
         "ops": OPS,
-        "titles": deck().backend_titles,
+        "titles": app_context().backend_titles,
     }
 
 
@@ -169,7 +177,7 @@ def _past(rule: Rule, seen: RulePreview | None, reading: CurrentSnapshot, hours:
 def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Series = ()) -> RuleChart | None:
     if found is None or all(point is None for point in found.points):
         return None
-    return graph(rule, found.points, found.slots, *size, behind)
+    return build_chart(rule, found.points, found.slots, *size, behind)
 
 
 def _short(value: float | None, metric: str) -> str:
@@ -179,8 +187,8 @@ def _short(value: float | None, metric: str) -> str:
 
 def _common(meter: Any) -> dict[str, Any]:
     return {
-        "price": layout.price(meter.commands, meter.round_trips, meter.seconds * 1000),
-        "titles": deck().backend_titles,
+        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "titles": app_context().backend_titles,
         "metrics": METRICS,
         "ops": OPS,
         "text_of": _short,
@@ -196,10 +204,10 @@ def new() -> str:
         form = RuleForm.of(Rule(id="", metric="queue.depth"))
         form.texts["warning"] = form.texts["critical"] = ""
         return _form(form, None, None)
-    entry = deck().desk.editor.find_rule(original)
+    entry = app_context().alert_service.editor.find_rule(original)
     form = RuleForm.of(entry.rule)
     form.enabled = True
-    taken = {each.rule.id for each in deck().desk.editor.rules_in_force()}
+    taken = {each.rule.id for each in app_context().alert_service.editor.rules_in_force()}
     names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
     form.texts["id"] = next(name for name in names if name not in taken)
     return _form(form, None, entry)
@@ -210,7 +218,7 @@ def new() -> str:
 def create() -> ResponseReturnValue:
     """Store a new rule: 303 to it; or the form again with what is wrong, or with what it would see now."""
     form = _typed()
-    original = deck().desk.editor.find_rule(request.form["from"]) if request.form.get("from") else None
+    original = app_context().alert_service.editor.find_rule(request.form["from"]) if request.form.get("from") else None
     return _store(form, None, original)
 
 
@@ -251,37 +259,39 @@ def remove(rule_id: str) -> ResponseReturnValue:
 
 def turn(rule_id: str, *, on: bool, version: int) -> Rule:
     """Switch a rule on or off, and note who did. Raises as Desk.enable_rule."""
-    rule = deck().desk.editor.set_enabled(rule_id, on=on, by=actor().name, version=version)
+    rule = app_context().alert_service.editor.set_enabled(rule_id, on=on, by=current_actor().name, version=version)
     _record("enable rule" if on else "disable rule", rule_id)
     return rule
 
 
 def take_away(rule_id: str, *, version: int) -> bool:
     """Remove a rule of the page, and note who did; whether one of its id ships. Raises as Desk.delete_rule."""
-    ships = deck().desk.editor.find_rule(rule_id).shipped
-    deck().desk.editor.delete_rule(rule_id, version=version)
+    ships = app_context().alert_service.editor.find_rule(rule_id).shipped
+    app_context().alert_service.editor.delete_rule(rule_id, version=version)
     _record("delete rule", rule_id)
     return ships
 
 
 def save(values: dict[str, Any], version: int | None) -> Rule:
     """Store a rule, and note who did and what changed. Raises as Desk.save_rule, and Unsupported for one that ships."""
-    desk = deck().desk
+    desk = app_context().alert_service
     old = next((entry for entry in desk.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
     if old is not None and old.shipped and old.origin is not Origin.TOML:
         raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
-    rule = desk.editor.save_rule(values, by=actor().name, version=version)
-    what = differences(old.rule, rule) if old else ""
+    rule = desk.editor.save_rule(values, by=current_actor().name, version=version)
+    what = describe_changes(old.rule, rule) if old else ""
     _record("edit rule" if old else "create rule", rule.id, what)
     return rule
 
 
 def _record(action: str, rule_id: str, detail: str = "") -> None:
-    deck().actions.record.done(audit_log.event(actor(), action, ids=[rule_id], detail=detail or None))
+    app_context().action_service.record.record_event(
+        audit_log.build_event(current_actor(), action, ids=[rule_id], detail=detail or None)
+    )
 
 
 def _editable(rule_id: str) -> RuleInForce:
-    entry = deck().desk.editor.find_rule(rule_id)
+    entry = app_context().alert_service.editor.find_rule(rule_id)
     if entry.origin is Origin.TOML:
         raise Unsupported("This rule is defined in the settings file and can only be changed there.")
     if entry.shipped:
@@ -301,16 +311,21 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
     rule: Rule | None = None
     if not form.errors:
         try:
-            rule = deck().desk.editor.parse_rule(values)
+            rule = app_context().alert_service.editor.parse_rule(values)
         except ConfigurationError as exc:
-            form.blame(exc)
+            form.add_problem(exc)
     if rule is None or form.errors or previewing:
         return _form(form, entry, original, preview=rule), 200 if rule else 422
     try:
         save(values, _version() if entry else None)
     except Conflict as exc:
         form.general = exc.message
-        return _form(form, deck().desk.editor.find_rule(rule.id) if entry else None, original, changed=bool(entry)), 409
+        return _form(
+            form,
+            app_context().alert_service.editor.find_rule(rule.id) if entry else None,
+            original,
+            changed=bool(entry),
+        ), 409
     except Unsupported as exc:
         form.errors["id"] = exc.message
         return _form(form, entry, original), 422
@@ -332,32 +347,32 @@ def _form(
 ) -> str:
     """The form. `entry` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
     so that what is there now is told, and a second click stores over it."""
-    reading = deck().reading()
+    reading = app_context().current_snapshot()
     seen: dict[str, Any] = {}
     if preview is not None:
         found, hours = {}, None
         if reading.snapshot is not None:
-            found = deck().desk.preview_rules(reading.snapshot, reading.history, [preview])
-            hours = deck().desk.rule_histories(reading.snapshot.sampled_at)
+            found = app_context().alert_service.preview_rules(reading.snapshot, reading.history, [preview])
+            hours = app_context().alert_service.rule_histories(reading.snapshot.sampled_at)
         seen = _seen(preview, found.get(preview.id), reading, hours, drafted=True)
     mine = _tried(form) if changed else None
     return render_template(
         "rules/form.html",
-        **layout.shell(reading, ""),
+        **layout.page_context(reading, ""),
         form=form,
         entry=entry,
         original=original,
         metrics=METRICS,
-        channels=[str(channel.get("id")) for channel in deck().desk.public_channels()],
-        theirs=differences(entry.rule, mine) if entry and mine else "",
+        channels=[str(channel.get("id")) for channel in app_context().alert_service.public_channels()],
+        theirs=describe_changes(entry.rule, mine) if entry and mine else "",
         previewed=preview is not None,
-        **({"titles": deck().backend_titles} | seen),
+        **({"titles": app_context().backend_titles} | seen),
     )
 
 
 def _tried(form: RuleForm) -> Rule | None:
     try:
-        return deck().desk.editor.parse_rule(form.values())
+        return app_context().alert_service.editor.parse_rule(form.values())
     except ConfigurationError:
         return None
 
@@ -419,7 +434,9 @@ def api_remove(body: VersionBody, rule_id: str) -> Response:
 
 
 def _stored(rule: Rule) -> dict[str, Any]:
-    entry = next((entry for entry in deck().desk.editor.rules_in_force() if entry.rule.id == rule.id), None)
+    entry = next(
+        (entry for entry in app_context().alert_service.editor.rules_in_force() if entry.rule.id == rule.id), None
+    )
     if entry is None:
         raise NotFound("This rule no longer exists.")
     return told(entry, None)

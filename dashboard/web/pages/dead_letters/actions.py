@@ -8,12 +8,12 @@ from flask.typing import ResponseReturnValue
 from ....backends.actions import MAX_BATCH, ActionResult, JobRef, Outcome
 from ....dead_letters.fingerprint import is_fingerprint
 from ....errors import Conflict, NotFound, Unsupported
-from ...context import deck
+from ...context import app_context
 from ...forms.job_tokens import Spot, read_member
 from ...forms.request_input import form_fields
 from ...views.dead_letter_table import ACTIONS
 from ...views.flash import MAX_BATCHES, ActionFlash
-from ..job_actions import ACTION, act, go, reason, wanted_action, wishes
+from ..job_actions import ACTION, parse_options, parse_reason, redirect_to, run_action, wanted_action
 
 bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
 
@@ -24,12 +24,12 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     """Act on jobs of an error group, list by list: they stand in those of several queues and libraries."""
     if not is_fingerprint(fingerprint):
         raise NotFound("There is no such error group.")
-    action, wish, why = wanted_action(), wishes(), reason()
+    action, wish, why = wanted_action(), parse_options(), parse_reason()
     if action not in ACTIONS:
         raise Unsupported("This is nothing that can be done to jobs of an error group.")
     places = _places(request.form.getlist("pick"))
-    here = deck()
-    refs = {spot: here.queue(*spot[:3]).ref for spot in places}  # of all, before anything is done
+    here = app_context()
+    refs = {spot: here.find_queue_stats(*spot[:3]).ref for spot in places}  # of all, before anything is done
     acted: list[ActionResult] = []
     batches: list[str | None] = []
     for spot, picks in places.items():
@@ -37,14 +37,14 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
         if action not in here.backend(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
             acted += [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
             continue
-        done, batch = act(ref, state, action, picks, wish, why)
+        done, batch = run_action(ref, state, action, picks, wish, why)
         acted += done
         batches.append(batch)
     page = request.form.get("page", "")
     told = ActionFlash.of(action, acted, *batches).query | (
         {"page": page} if page.isascii() and page.isdigit() and page != "1" else {}
     )
-    return go(url_for("dead.show", fingerprint=fingerprint, **told))
+    return redirect_to(url_for("dead.show", fingerprint=fingerprint, **told))
 
 
 def _places(tokens: list[str]) -> dict[Spot, list[JobRef]]:

@@ -12,11 +12,20 @@ from ....dead_letters.fingerprint import is_fingerprint
 from ....dead_letters.groups import SLOT_S, SLOTS
 from ....dead_letters.service import GroupList
 from ....errors import NotFound
-from ....sources.source import metered
+from ....sources.source import measure_cost
 from ... import fragments
-from ...access.security import may
-from ...context import deck
-from ...views.dead_letter_table import GroupQuery, GroupRow, member_page, offers, page_number, row_of, rows_of, table
+from ...access.security import has_role
+from ...context import app_context
+from ...views.dead_letter_table import (
+    GroupQuery,
+    GroupRow,
+    build_table,
+    count_offered,
+    member_page,
+    page_number,
+    row_of,
+    rows_of,
+)
 from ...views.flash import ActionFlash
 from .. import layout
 from .samples import kept
@@ -41,7 +50,9 @@ MAX_CHOICES = 200
 def index() -> str:
     """The list of groups, worst first."""
     context = _list()
-    return render_template("dead/index.html", **layout.shell(deck().reading(), context["price"]) | context)
+    return render_template(
+        "dead/index.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context
+    )
 
 
 @bp.get("/_groups")
@@ -55,7 +66,9 @@ def show(fingerprint: str) -> str:
     """One group. 404 for one that is neither there nor remembered."""
     context = _one(fingerprint)
     said = SAID.get(request.args.get("said", ""))
-    return render_template("dead/show.html", **layout.shell(deck().reading(), context["price"]) | context, said=said)
+    return render_template(
+        "dead/show.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context, said=said
+    )
 
 
 @bp.get("/<segment:fingerprint>/_group")
@@ -65,19 +78,19 @@ def group_fragment(fingerprint: str) -> Response:
 
 
 def _polled(template: str, context: dict[str, Any]) -> Response:
-    response = fragments.live(template, context)
+    response = fragments.render_live(template, context)
     response.headers[layout.PRICE] = context["price"]
     return response
 
 
 def _list() -> dict[str, Any]:
-    board = deck().dead()
+    board = app_context().dead_letter_groups()
     wanted = GroupQuery.of(request.args)
-    rows = rows_of(board, deck().now_s())
+    rows = rows_of(board, app_context().now_s())
     spots = [spot for row in rows for spot in row.group.spots]
     return _common(board) | {
         "wanted": wanted,
-        "table": table(rows, wanted),
+        "table": build_table(rows, wanted),
         "libraries": sorted({spot.ref.backend for spot in spots}),
         "source_names": sorted({spot.ref.source for spot in spots}),
         "queue_names": sorted({spot.queue for spot in spots if spot.queue.isprintable()})[:MAX_CHOICES],
@@ -88,24 +101,28 @@ def _one(fingerprint: str) -> dict[str, Any]:
     """The variables of one group's page. Raises NotFound, and what Book.get raises."""
     if not is_fingerprint(fingerprint):
         raise NotFound("There is no such error group.")
-    board = deck().dead()
+    board = app_context().dead_letter_groups()
     group = board.reading.find(fingerprint)
     remark = board.remarks.of(fingerprint)
     if group is None:
-        remark = deck().triage.book.get(fingerprint)
+        remark = app_context().dead_letter_service.book.read_annotation(fingerprint)
         if remark == NOTHING_KNOWN:
             raise NotFound(
                 "No dead letter belongs to this error group (any more).",
                 hint="Its jobs were retried or deleted, or they are further back than the window that is read.",
             )
-    with metered() as meter:
-        samples = kept.of(deck(), group) if group else ()
-    row: GroupRow | None = row_of(group, board, deck().now_s()) if group else None
+    with measure_cost() as meter:
+        samples = kept.of(app_context(), group) if group else ()
+    row: GroupRow | None = row_of(group, board, app_context().now_s()) if group else None
     common = _common(board)
     if meter.commands:
-        samples_price = layout.price(meter.commands, meter.round_trips, meter.seconds * 1000)
+        samples_price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
         common["price"] = f"samples: {samples_price}; groups: {common['price']}"
-    offered = offers(group, deck().backend, deck().reading().snapshot) if group and may(Role.OPERATOR) else {}
+    offered = (
+        count_offered(group, app_context().backend, app_context().current_snapshot().snapshot)
+        if group and has_role(Role.OPERATOR)
+        else {}
+    )
     return common | {
         "samples": samples,
         "members": member_page(group, page_number(request.args.get("page", ""))) if group else None,
@@ -114,24 +131,24 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "fingerprint": fingerprint,
         "row": row,
         "remark": remark,
-        "marks_known": row.marks if row else remark.marks(None, deck().now_s()),
+        "marks_known": row.marks if row else remark.marks(None, app_context().now_s()),
     }
 
 
 def _common(board: GroupList) -> dict[str, Any]:
-    snapshot = deck().reading().snapshot
+    snapshot = app_context().current_snapshot().snapshot
     cost = board.cost
-    titles = deck().backend_titles
+    titles = app_context().backend_titles
     return {
         "board": board,
         "reading": board.reading,
         "slots": (SLOTS, SLOT_S),
-        "now": deck().now_s(),
+        "now": app_context().now_s(),
         "titles": titles,
         "snapshot": snapshot,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
         "problems": [
             (source, titles.get(name, name), queue, why) for source, name, queue, why in board.reading.problems[:5]
         ],
-        "price": layout.price(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
+        "price": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
     }

@@ -11,8 +11,8 @@ from ....actions import audit_log
 from ....dead_letters.annotations import MAX_NAME, MAX_NOTE
 from ....dead_letters.fingerprint import is_fingerprint
 from ....errors import NotFound, Unsupported
-from ...access.security import actor
-from ...context import deck
+from ...access.security import current_actor
+from ...context import app_context
 from ...forms.request_input import check_form, form_fields
 
 bp = Blueprint("dead_edit", __name__, url_prefix="/dead")
@@ -30,19 +30,23 @@ def say(fingerprint: str, word: str) -> ResponseReturnValue:
     if words_of is None or not is_fingerprint(fingerprint):
         raise NotFound("There is no such thing to do.")
     check_form(*_FIELDS.get(word, ()))
-    if not deck().triage.say(fingerprint, words_of(fingerprint, actor().name[:MAX_NAME])):
+    if not app_context().dead_letter_service.update_annotation(
+        fingerprint, words_of(fingerprint, current_actor().name[:MAX_NAME])
+    ):
         raise NotFound(
             "This error group is not known (any more). Nothing was kept.",
             hint="Open the dead letters: groups are known once they were looked at.",
         )
-    group = deck().dead().reading.find(fingerprint)
-    told = audit_log.event(actor(), f"{word} error group", ids=(fingerprint,), count=group.count if group else 0)
-    deck().actions.record.done(told)
+    group = app_context().dead_letter_groups().reading.find(fingerprint)
+    told = audit_log.build_event(
+        current_actor(), f"{word} error group", ids=(fingerprint,), count=group.count if group else 0
+    )
+    app_context().action_service.record.record_event(told)
     return redirect(url_for("dead.show", fingerprint=fingerprint, said=word), code=303)
 
 
 def _acknowledge(_fingerprint: str, who: str) -> Words:
-    return {"ack_by": who, "ack_at": deck().now_s()}
+    return {"ack_by": who, "ack_at": app_context().now_s()}
 
 
 def _unacknowledge(_fingerprint: str, _who: str) -> Words:
@@ -52,11 +56,11 @@ def _unacknowledge(_fingerprint: str, _who: str) -> Words:
 def _ignore(fingerprint: str, who: str) -> Words:
     """For `hours`, or until there are `more` jobs than now. Raises Unsupported for numbers that are none."""
     if more := request.form.get("more", "").strip():
-        group = deck().dead().reading.find(fingerprint)
+        group = app_context().dead_letter_groups().reading.find(fingerprint)
         above = (group.count if group else 0) + _whole("more", more, MAX_MORE)
         return {"ignored_by": who, "ignored_until": None, "ignored_above": above}
     hours = _whole("hours", request.form.get("hours", ""), MAX_HOURS)
-    return {"ignored_by": who, "ignored_until": deck().now_s() + hours * 3600, "ignored_above": None}
+    return {"ignored_by": who, "ignored_until": app_context().now_s() + hours * 3600, "ignored_above": None}
 
 
 def _notice(_fingerprint: str, _who: str) -> Words:
@@ -64,7 +68,7 @@ def _notice(_fingerprint: str, _who: str) -> Words:
 
 
 def _resolve(_fingerprint: str, who: str) -> Words:
-    return {"resolved_by": who, "resolved_at": deck().now_s()}
+    return {"resolved_by": who, "resolved_at": app_context().now_s()}
 
 
 def _reopen(_fingerprint: str, _who: str) -> Words:
@@ -75,7 +79,7 @@ def _note(_fingerprint: str, who: str) -> Words:
     owner, note = (request.form.get(name, "").replace("\r\n", "\n").strip() for name in ("owner", "note"))
     if len(owner) > MAX_NAME or len(note) > MAX_NOTE:
         raise Unsupported(f"An owner has at most {MAX_NAME} characters, a note {MAX_NOTE}.")
-    return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": deck().now_s()}
+    return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": app_context().now_s()}
 
 
 def _whole(name: str, text: str, most: int) -> int:
