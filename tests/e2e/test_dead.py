@@ -95,7 +95,7 @@ def test_acknowledge_note_ignore_and_find_it_again(visit: Visit, url: str, conne
     expect(page.locator("#did")).to_be_focused()
     expect(page.locator("#group .tag")).to_have_text("acknowledged")
     page.get_by_label("Owner", exact=True).fill("anna")
-    page.get_by_label("Note").fill("The mail server moves.\nBack at noon.")
+    page.get_by_label("Note", exact=True).fill("The mail server moves.\nBack at noon.")
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".said .note")).to_contain_text("Back at noon.")
     page.get_by_label("or until").fill("5")
