@@ -190,13 +190,13 @@ def _answer_errors(app: Flask) -> None:
         if status < 400:
             return exc.get_response()
         name = HTTPStatus(status).name.lower()
-        message = "There is no such page." if status == 404 else (exc.description or exc.name)
+        message = "Page not found." if status == 404 else (exc.description or exc.name)
         return _error_response(status, name, message, None)
 
     @app.errorhandler(Exception)
     def unforeseen(exc: Exception) -> ResponseReturnValue:
         log.error("%s %s failed", request.method, request.path, exc_info=exc)
-        return _error_response(500, "internal", "Something went wrong here.", "The log of Queuedeck has the details.")
+        return _error_response(500, "internal", "Internal error.", "The log of Queuedeck has the details.")
 
 
 def _error_response(

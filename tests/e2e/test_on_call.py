@@ -126,7 +126,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             expect(page.locator("#work .tag")).to_have_text("done")
             wait_until(lambda: night.ran(client) == [1] * DEAD, what="one run of each job")
             page.goto(group)
-            expect(page.locator("#group")).to_contain_text("No job of this error is left")
+            expect(page.locator("#group")).to_contain_text("No jobs left in this group")
     audit = signed_in(visit, url, "ada").page
     audit.goto(f"{url}/audit")
     told = [

@@ -176,7 +176,7 @@ def test_what_was_ticked_and_is_gone_or_nothing_of_ours_is_told(
     answer = client.post(f"/dead/{fingerprint}/act", data={"action": "retry", "pick": tokens}, headers=SAME)
     text = client.get(answer.headers["Location"]).text
     assert "4 jobs retried; 1 already gone." in text
-    assert "No job of this error is left" in text
+    assert "No jobs left in this group" in text
     for form, status in (
         ({"action": "retry"}, 409),
         ({"action": "retry", "pick": "x"}, 409),
@@ -206,7 +206,7 @@ def test_a_bulk_on_a_group_retries_in_two_libraries(
     assert redis_client.zcard("rq:failed:mail") == 1
     # No viewer sees them any more, though nobody looked at Redis since.
     assert [group["error_class"] for group in groups(client)] == ["ConnectionError"]
-    assert "No job of this error is left" in client.get(f"/dead/{fingerprint}").text
+    assert "No jobs left in this group" in client.get(f"/dead/{fingerprint}").text
 
 
 def test_a_bulk_on_a_group_deletes_in_two_libraries_and_is_undone(

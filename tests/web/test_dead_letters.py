@@ -281,7 +281,7 @@ def test_a_group_without_jobs_keeps_what_people_said(
     redis_client.delete("rq:failed:mail")
     wait_until(lambda: all(each["fingerprint"] != fingerprint for each in groups(client)), what="the group leaving")
     text = client.get(f"/dead/{fingerprint}").text
-    assert "No job of this error is left" in text
+    assert "No jobs left in this group" in text
     assert "the mail server moves" in text
 
 
@@ -327,7 +327,7 @@ def test_a_redis_user_that_may_not_write_leaves_the_marks_unknown(
         assert [group["count"] for group in answer["groups"]] == [1]
         assert answer["groups"][0]["marks"] == []
         assert "may not write" in answer["marks_unknown"]
-        assert "Marks are unknown" in client.get("/dead").text
+        assert "Group status unavailable" in client.get("/dead").text
     finally:
         redis_client.acl_deluser("looker")
 

@@ -13,7 +13,7 @@ from tests.web.conftest import MakeApp
 
 
 def test_pages_without_anything_say_what_belongs_there(client: FlaskClient) -> None:
-    assert "No worker to be seen" in client.get("/workers").text
+    assert "No workers found" in client.get("/workers").text
     assert "No schedules" in client.get("/schedules").text
     assert "All terms must match" in client.get("/search").text
     for path in ("/api/v1/workers", "/api/v1/schedules"):
@@ -75,7 +75,7 @@ def test_odd_queries_cost_nothing(client: FlaskClient, jobs: list[str], query: s
 
 def test_a_waiting_job_tells_why_it_does_not_run(client: FlaskClient, jobs: list[str]) -> None:
     text = client.get(f"/queues/main/rq/mail/jobs/{jobs[0]}").text
-    assert "Why is it not running?" in text
+    assert "Why isn't this running?" in text
     assert "No worker takes jobs from this queue." in text
     assert re.search(r"It is next in line", text)
 

@@ -246,7 +246,7 @@ def create(body: BulkBody) -> tuple[Response, int]:
 def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
     """Pause, resume, abort or undo bulk work. An undo answers as that of a batch."""
     if word not in ("pause", "resume", "abort", "undo"):
-        raise NotFound("There is no such thing to do.")
+        raise NotFound("Unknown action.")
     if word == "undo":
         back = undo_work(work_id, _checked_reason(body.reason))
         return _under_way(back) if isinstance(back, BulkOperation) else _put_back(back)
@@ -394,4 +394,4 @@ def _parse_action(word: str) -> Action:
     try:
         return Action(word)
     except ValueError:
-        raise Unsupported(f"{word[:40]!r} is nothing that can be done.") from None
+        raise Unsupported(f"Unknown action {word[:40]!r}.") from None

@@ -159,7 +159,7 @@ def create() -> ResponseReturnValue:
 def tell(work_id: str, word: str) -> ResponseReturnValue:
     """Pause, resume, abort or undo it: 303 to its page, or to that of the undo where it is large."""
     if word not in ("pause", "resume", "abort", "undo"):
-        raise NotFound("There is no such thing to do.")
+        raise NotFound("Unknown action.")
     told: dict[str, Any] = {}
     if word == "undo":
         back = undo_operation(work_id, parse_reason())
@@ -245,7 +245,7 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     try:
         action = Action(form.get("action", ""))
     except ValueError:
-        raise Unsupported("This is nothing that can be done to many jobs.") from None
+        raise Unsupported("This action is not available for bulk operations.") from None
     fingerprint = form.get("fingerprint") or None
     q = (form.get("q") or "").strip() or None
     if q is not None and len(q) > MAX_QUERY:
@@ -281,7 +281,7 @@ def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
     try:
         state = State(word)
     except ValueError:
-        raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
+        raise Unsupported(f"Unknown job state {word[:40]!r}.") from None
     if state not in backend.states or (native is not None and native not in backend.states[state]):
         raise Unsupported(f"{backend.title} has no such list of {state.value} jobs.")
     return JobListRef(ref=queue.ref, state=state, native=native)
@@ -290,7 +290,7 @@ def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
 def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
     """Raises Unsupported for what cannot be done to many jobs, or not to those of these places."""
     if action not in BULK_ACTIONS:
-        raise Unsupported(f"{action.value} is nothing that can be done to many jobs.")
+        raise Unsupported(f"{action.value} is not available for bulk operations.")
     for place in places:
         why = read_only(app_context().current_snapshot().snapshot, place.ref)
         if why is not None:

@@ -48,7 +48,7 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     action, state = wanted_action(), wanted_state()
     picks = [read_pick(token) for token in request.form.getlist("pick")]
     if not picks:
-        raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
+        raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     acted, batch = run_action(queue.ref, state, action, picks, parse_options(), parse_reason())
     did = ActionFlash.of(action, acted, batch)
     native = request.form.get("native") or None
@@ -230,7 +230,7 @@ def wanted_action() -> Action:
     try:
         return Action(word)
     except ValueError:
-        raise Unsupported(f"{word[:40]!r} is nothing that can be done.") from None
+        raise Unsupported(f"Unknown action {word[:40]!r}.") from None
 
 
 def wanted_state() -> State:
@@ -239,7 +239,7 @@ def wanted_state() -> State:
     try:
         return State(word)
     except ValueError:
-        raise Unsupported(f"{word[:40]!r} is no state of a job.") from None
+        raise Unsupported(f"Unknown job state {word[:40]!r}.") from None
 
 
 def parse_options() -> ActionOptions:
@@ -287,7 +287,7 @@ def _single_row(rows: Sequence[Any]) -> Any:
         same = row.source == form.get("source") and row.backend == form.get("backend")
         if same and row.id == read_segment(form.get("id", "")) and (isinstance(row, Worker) or _queue_fits(row)):
             return row
-    raise NotFound("It is not there any more.")
+    raise NotFound("It no longer exists.")
 
 
 def _queue_fits(row: Schedule) -> bool:

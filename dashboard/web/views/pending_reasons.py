@@ -74,7 +74,7 @@ def _explain_waiting(job: Job, now: float) -> list[PendingReason]:
         if left_s > 0:
             found.append(PendingReason(f"It {again} in {duration(left_s)}.", "Nothing to do until then."))
         elif left_s < -OVERDUE_S:
-            text = f"It has been due for {duration(-left_s)}, and nobody took it."
+            text = f"Overdue by {duration(-left_s)}; no worker has picked it up."
             found.append(PendingReason(text, "A worker or scheduler must move it: see whether one runs.", blocks=True))
     pending = [child for child in job.children if child.state is not State.COMPLETED]
     if job.state is State.BLOCKED:

@@ -26,7 +26,7 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
         raise NotFound("There is no such error group.")
     action, wish, why = wanted_action(), parse_options(), parse_reason()
     if action not in ACTIONS:
-        raise Unsupported("This is nothing that can be done to jobs of an error group.")
+        raise Unsupported("This action is not available for error groups.")
     places = _places(request.form.getlist("pick"))
     here = app_context()
     refs = {spot: here.find_queue_stats(*spot[:3]).ref for spot in places}  # of all, before anything is done
@@ -54,7 +54,7 @@ def _places(tokens: list[str]) -> dict[Spot, list[JobRef]]:
         spot, pick = read_member(token)
         places.setdefault(spot, []).append(pick)
     if not places:
-        raise Conflict("No job was ticked.", hint="Go back and tick the jobs that you mean.")
+        raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     if len(tokens) > MAX_BATCH or len(places) > MAX_BATCHES:
         raise Conflict("These are too many at once.", hint="Act on all of them, or tick fewer.")
     return places

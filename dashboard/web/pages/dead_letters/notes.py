@@ -28,7 +28,7 @@ def say(fingerprint: str, word: str) -> ResponseReturnValue:
     """Acknowledge, ignore or resolve a group, take that back, or give it an owner and a note."""
     words_of = _WORDS.get(word)
     if words_of is None or not is_fingerprint(fingerprint):
-        raise NotFound("There is no such thing to do.")
+        raise NotFound("Unknown action.")
     check_form(*_FIELDS.get(word, ()))
     if not app_context().dead_letter_service.update_annotation(
         fingerprint, words_of(fingerprint, current_actor().name[:MAX_NAME])
