@@ -36,6 +36,9 @@ FORBIDDEN = {
 }
 
 
+MAX_LINE = 140
+
+
 def ids(paths: list[Path]) -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in paths]
 
@@ -171,3 +174,8 @@ def test_contrast(theme: int) -> None:
         if ratio < least:
             low[ink, ground] = round(ratio, 2)
     assert low == {}
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=ids(TEMPLATES))
+def test_lines_can_be_read_without_scrolling(path: Path) -> None:
+    assert [line for line in path.read_text().splitlines() if len(line) > MAX_LINE] == []
