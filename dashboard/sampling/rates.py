@@ -208,7 +208,7 @@ class FlowWindow:
 
     def _is_still(self, now: float, least_s: float) -> bool:
         """Whether the rates hold on until something ends: nothing did in the whole time that they are told over."""
-        if _flow_start(self._worked_at, now) < WORKED_S or sum(piece.span_s for piece in self._pieces) < least_s:
+        if _seconds_since(self._worked_at, now) < WORKED_S or sum(piece.span_s for piece in self._pieces) < least_s:
             return False
         quiet = len(self._pieces) == 1 and not (self._pieces[0].ended or self._pieces[0].dead or self._buckets)
         return quiet and not (self._times or self._hidden_at) and self._uncounted_at is None
@@ -252,7 +252,7 @@ class FlowWindow:
                 reason=newest.reason if newest and self._pieces else None,
                 finished_ago_s=self._finished_ago_s(now),
                 progress_known=self._progress_known,
-                worked_off=_flow_start(self._worked_at, now) < WORKED_S,
+                worked_off=_seconds_since(self._worked_at, now) < WORKED_S,
             )
         sums = self._sums_since(start)
         span_s, ended, dead, worst = sums.span_s, sums.ended, sums.dead, sums.worst or self._pieces[0]
@@ -269,11 +269,13 @@ class FlowWindow:
             runtime_p95_s=p95,
             quality=quality if counted or told else Quality.UNKNOWN,
             reason=_inexact_reason(newest, worst),
-            finished_15min=None if _flow_start(self._uncounted_at, now) < SHARE_WINDOW_S else self._finished,
-            failed_15min=None if _flow_start(self._hidden_at.get(State.DEAD), now) < SHARE_WINDOW_S else self._failed,
+            finished_15min=None if _seconds_since(self._uncounted_at, now) < SHARE_WINDOW_S else self._finished,
+            failed_15min=None
+            if _seconds_since(self._hidden_at.get(State.DEAD), now) < SHARE_WINDOW_S
+            else self._failed,
             finished_ago_s=self._finished_ago_s(now),
             progress_known=self._progress_known,
-            worked_off=_flow_start(self._worked_at, now) < WORKED_S,
+            worked_off=_seconds_since(self._worked_at, now) < WORKED_S,
             unlisted=newest.unlisted,
             unlisted_reason=newest.unlisted_reason,
         )
@@ -369,7 +371,7 @@ def _inexact_reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
     return worst.reason
 
 
-def _flow_start(at: float | None, now: float) -> float:
+def _seconds_since(at: float | None, now: float) -> float:
     return float("inf") if at is None else now - at
 
 

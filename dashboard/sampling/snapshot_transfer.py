@@ -115,7 +115,7 @@ class PartTransfer:
         known_bodies = {**bodies, **manifest.inline}
         rows = {name: self._rows_of(name, known_bodies) for name in manifest.names}
         try:
-            value = manifest.join(rows)
+            value = manifest.join_parts(rows)
         except (ValueError, TypeError) as exc:
             raise LookupError(str(exc)) from exc
         self._listed = frozenset(rows.keys() - manifest.inline.keys())

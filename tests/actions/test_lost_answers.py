@@ -36,7 +36,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
     try:
         ref = the_queue(backend)
         before = redis_client.dbsize()
-        picks = backend.picks(ref, JobQuery(state=State.WAITING))
+        picks = backend.list_job_refs(ref, JobQuery(state=State.WAITING))
         assert len(picks) == JOBS
 
         def cut(*arguments: Any) -> Any:
@@ -54,13 +54,13 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
         with pytest.raises(OutcomeUnknown) as raised:
             actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, picks)
         monkeypatch.setattr(backend, "delete_jobs", delete)
-        assert backend.stats([ref])[0].depth == 0
+        assert backend.read_stats([ref])[0].depth == 0
         (event, *_) = actions.record.list_events(count=5)
         assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})
         ((batch, about, left, _),) = actions.bin.list_batches(5)
         assert (batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
         assert actions.undo_batch(actor, batch).count(Outcome.DONE) == JOBS
-        assert backend.stats([ref])[0].depth == JOBS
+        assert backend.read_stats([ref])[0].depth == JOBS
         assert redis_client.dbsize() >= before
     finally:
         backend.close()

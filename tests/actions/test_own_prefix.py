@@ -41,20 +41,22 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
     backend.own = source
     try:
         ref = the_queue(backend)
-        picks = [JobRef(id=job.id, stamp=job.stamp) for job in backend.jobs(ref, JobQuery(state=State.WAITING)).jobs]
+        picks = [
+            JobRef(id=job.id, stamp=job.stamp) for job in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
+        ]
         assert len(picks) == JOBS
-        taken = [one for one in backend.take(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
+        taken = [one for one in backend.backup_jobs(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
         assert {one.outcome for one in backend.delete_jobs(ref, State.WAITING, taken)} == {Outcome.DONE}
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()
         noted = own_keys(redis_client, PREFIX)
         assert bool(noted) == (library not in ("bullmq",)), noted
-        assert {one.outcome for one in backend.restore(ref, State.WAITING, taken)} == {Outcome.DONE}
+        assert {one.outcome for one in backend.restore_jobs(ref, State.WAITING, taken)} == {Outcome.DONE}
         assert KEPT[library] <= own_keys(redis_client, PREFIX)
         # What was put back by this dashboard is known to it: a second undo brings no job twice.
-        again = backend.restore(ref, State.WAITING, taken)
+        again = backend.restore_jobs(ref, State.WAITING, taken)
         assert Outcome.DONE not in {one.outcome for one in again}
         for action in backend.offered(State.WAITING):
-            backend.act(ref, action, State.WAITING, picks[:1], ActionOptions())
+            backend.act_on_jobs(ref, action, State.WAITING, picks[:1], ActionOptions())
         backend.act_on_queue(ref, Action.PAUSE)
         backend.act_on_queue(ref, Action.OBLITERATE)
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()

@@ -136,7 +136,7 @@ def test_a_sink_that_hangs_delays_no_tick(begin: Callable[..., Any], sink: HttpS
 
     wait_until(lambda: beaten() >= 5, what="more ticks")
     wait_until(lambda: desk.checker_health().ok, what="a checker that is well")
-    assert desk.deliveries() == ()  # nobody knows yet what became of it
+    assert desk.list_deliveries() == ()  # nobody knows yet what became of it
     assert redis_client.zcard(keys.UNSENT) == 1
     sink.over.set()
 
@@ -194,7 +194,7 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
     wait_until(lambda: len(sink.requests) == 2, what="the end of the alert")
     assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
     # The receiver has a message before the checker knows that it has it.
-    wait_until(lambda: [each.outcome for each in desk.deliveries()] == ["sent", "sent"], what="both deliveries")
+    wait_until(lambda: [each.outcome for each in desk.list_deliveries()] == ["sent", "sent"], what="both deliveries")
     assert work.checker.problem is None
     with closing(Source("main", server.url)) as source:
         found, _ = SnapshotStore(source).read_published(with_history=False)

@@ -514,9 +514,9 @@ def test_a_run_time_survives_at_every_moment_of_a_look(
     assert keeper is not None
     _, cursor = backend.read_flow(refs, None)
     owner, step = {
-        "the run times are taken": (keeper.workers, "runtimes"),
-        "the records are drained": (keeper.listener, "drain"),
-        "the records are checked": (keeper, "_asked"),
+        "the run times are taken": (keeper.workers, "drain_runtimes"),
+        "the records are drained": (keeper.listener, "drain_records"),
+        "the records are checked": (keeper, "_ask_both"),
     }[moment]
     original = getattr(owner, step)
 

@@ -25,7 +25,7 @@ __all__ = ["backend", "live", "shop"]
 
 def before_the_script(monkeypatch: pytest.MonkeyPatch, module: Any, change: Callable[[], object]) -> None:
     """Have `change` happen when all is read and the script of `module` is about to be sent."""
-    send = module.ask
+    send = module.run_script
 
     def changed(*args: Any) -> Any:
         change()

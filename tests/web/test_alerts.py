@@ -135,7 +135,7 @@ def test_nobody_watching_is_said(client: FlaskClient) -> None:
 def test_probes_of_strangers_cost_redis_next_to_nothing(client: FlaskClient, redis_client: redis.Redis) -> None:
     client.get("/alerts")
     here = client.application.extensions[EXTENSION]
-    here._health._keep_s = here._here().reader._next_look = float("inf")  # no time passes
+    here._health._keep_s = here._services().reader._next_look = float("inf")  # no time passes
 
     def asked() -> int:
         return int(redis_client.info("stats")["total_commands_processed"])
@@ -186,8 +186,8 @@ def test_pages_ask_the_store_once_for_what_fires(app: Flask, once_told: None) ->
     client = app.test_client()
     wait_until(lambda: firing(client), what="the alert")
     client.get("/")
-    app.extensions[EXTENSION]._here().reader._next_look = float("inf")  # readings are counted elsewhere
-    app.extensions[EXTENSION]._here().firing.forget()
+    app.extensions[EXTENSION]._services().reader._next_look = float("inf")  # readings are counted elsewhere
+    app.extensions[EXTENSION]._services().firing.forget()
     with measure_cost() as meter:
         for _ in range(5):
             client.get("/_overview")
@@ -289,7 +289,8 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
     client = app.test_client()
     app.extensions[EXTENSION].start_checker()
     page = wait_until(
-        lambda: (text := client.get("/alerts").text).count("could not be delivered") and text, what="giving up"
+        lambda: "could not be delivered" in (text := client.get("/alerts").text) and ">dead</span>" in text and text,
+        what="giving up",
     )
     assert "1 notification could not be delivered" in page
     (message,) = re.findall(r'name="id" value="([^"]+)"', page)

@@ -22,7 +22,7 @@ def told(client: FlaskClient) -> list[str]:
 
 
 def bulk_of(client: FlaskClient) -> Any:
-    return client.application.extensions[EXTENSION].bulk
+    return client.application.extensions[EXTENSION].bulk_store
 
 
 def start(client: FlaskClient, **form: str) -> str:
@@ -51,7 +51,7 @@ def test_an_abort_stands_before_its_result(
     url = start(client, action="retry", pace="0.1")
     bulk = bulk_of(client)
     wait_until(lambda: bulk.get(url.rpartition("/")[2]).done, what="the first job")
-    ended = then(bulk.tell, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
+    ended = then(bulk.change_phase, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
     monkeypatch.setattr(bulk, "change_phase", ended)
     assert client.post(f"{url}/abort", headers=SAME).status_code == 303
     assert told(client) == ["start bulk work", "abort bulk work", "retry"]
@@ -65,7 +65,7 @@ def test_a_start_stands_before_its_result(
     bulk = bulk_of(client)
     ended = then(bulk.create, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
     monkeypatch.setattr(bulk, "create", ended)
-    client.application.extensions[EXTENSION].runner.start()
+    client.application.extensions[EXTENSION].bulk_runner.start()
     start(client, action="retry", pace="0")
     assert told(client) == ["start bulk work", "retry"]
 
@@ -80,7 +80,7 @@ def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], m
             wait_until(lambda: urls, what="the answer to the start")
             assert client.post(f"{urls[0]}/undo", headers=SAME).status_code == 303
 
-    monkeypatch.setattr(bulk, "write_progress", then(bulk.write, undo_at_once))
+    monkeypatch.setattr(bulk, "write_progress", then(bulk.write_progress, undo_at_once))
     urls.append(start(client, action="delete", pace="0"))
     wait_until(lambda: {"undo", "delete"} <= set(told(client)), what="both records")
     assert told(client) == ["start bulk work", "delete", "undo"]

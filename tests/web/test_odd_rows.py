@@ -161,13 +161,13 @@ def fill_bullmq(client: redis.Redis) -> None:
 
 BROKEN: dict[tuple[str, str], tuple[Any, str, str]] = {
     ("workers", "bullmq"): (bullmq_workers._Queue, "_of_connection", "alpha@"),
-    ("schedules", "bullmq"): (bullmq_schedules, "_schedule", "a"),
-    ("workers", "celery"): (celery_workers, "_worker", "good@h"),
-    ("workers", "rq"): (rq_people, "_running", "good"),
-    ("workers", "sidekiq"): (sidekiq_workers, "_worker", "h:0:abc"),
-    ("schedules", "celery"): (schedules, "_schedule", "redbeat:0"),
-    ("schedules", "rq"): (rq_people, "_schedule", "s#0"),
-    ("schedules", "sidekiq"): (sidekiq_schedules, "_cron", "k0"),
+    ("schedules", "bullmq"): (bullmq_schedules, "_build_schedule", "a"),
+    ("workers", "celery"): (celery_workers, "_build_worker", "good@h"),
+    ("workers", "rq"): (rq_people, "_running_ids", "good"),
+    ("workers", "sidekiq"): (sidekiq_workers, "_build_worker", "h:0:abc"),
+    ("schedules", "celery"): (schedules, "_build_schedule", "redbeat:0"),
+    ("schedules", "rq"): (rq_people, "_build_schedule", "s#0"),
+    ("schedules", "sidekiq"): (sidekiq_schedules, "_cron_schedule", "k0"),
 }
 
 

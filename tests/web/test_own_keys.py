@@ -176,11 +176,11 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     assert store.may_sample("other settings", 3600.0)  # for as long as the test needs the key
     store.share_snapshot("other settings", snapshot, sampler.history)
     extension = client.application.extensions[EXTENSION]
-    alert = extension.desk.list_alerts().firing[0]
-    extension.desk.acknowledge(alert.state.fp, episode=alert.state.episode, by="anna")
-    extension.desk.keep_silence(extension.desk.draft_silence(for_s=3600, by="anna", queue="nobody"))
-    extension.desk.test_fire("ops", by="anna")
-    extension.desk.editor.save({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
+    alert = extension.alert_service.list_alerts().firing[0]
+    extension.alert_service.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="anna")
+    extension.alert_service.save_silence(extension.alert_service.draft_silence(for_s=3600, by="anna", queue="nobody"))
+    extension.alert_service.send_test("ops", by="anna")
+    extension.alert_service.editor.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
     attempt = SignInAttempt(name="anna", address="10.0.0.1")
     AttemptCounter().count_attempt(store, attempt)
     sessions.EndedSessions().add(process.source, "over")
@@ -192,10 +192,10 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
         assert answer.status_code == 201, answer.get_json()
         works.append(answer.get_json()["bulk_id"])
         if len(works) == 1:
-            wait_until(lambda: extension.bulk.get(works[0]).phase in ENDED, what="the deletion")
-            extension.runner.stop()
-            extension.bulk.create(undo_of(extension.bulk.get(works[0]), ACTOR))
-    assert extension.bulk.lease(works[1], "another process")
+            wait_until(lambda: extension.bulk_store.get(works[0]).phase in ENDED, what="the deletion")
+            extension.bulk_runner.stop()
+            extension.bulk_store.create(undo_of(extension.bulk_store.get(works[0]), ACTOR))
+    assert extension.bulk_store.take_lease(works[1], "another process")
     data.zadd(f"{PREFIX}:unnamed:ops", {"an episode": 1})
     data.zadd(f"{PREFIX}:deleted", {"of Sidekiq": 1})
     data.zadd(f"{PREFIX}:back", {"of an undo": 1})

@@ -293,7 +293,7 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
     messages = []
     for library, queue in (("bullmq", "mails"), ("rq", "cash"), ("celery", "*"), ("sidekiq", "*")):
         backend = here.backend("main", library)
-        ref = here.queue("main", library, queue).ref
+        ref = here.find_queue_stats("main", library, queue).ref
         texts = texts_of(backend.search_page(ref, JobQuery(state=State.DEAD)).rows, time.time())
         assert any(SEEN in text for text in texts)
         about = msgspec.structs.replace(note(), top_errors=texts, detail=seeds.text())
@@ -302,7 +302,7 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
     messages.append(build_message("m", "firing", [stored], PageLinks(None), "ops"))
     for message in messages:
         assert message.top_errors
-        sent = [each.payload(message) for each in (discord, slack, teams, webhook)]
+        sent = [each.build_payload(message) for each in (discord, slack, teams, webhook)]
         sent += [pagerduty.build_events(message), email_message.render_html(message, with_picture=False)]
         assert leaked(json.dumps(sent, ensure_ascii=False), seeds) == []
         assert leaked(repr(message), seeds) == []

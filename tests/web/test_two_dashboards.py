@@ -144,7 +144,7 @@ def test_processes_of_the_same_settings_share_their_sample(
     Queue("mail", connection=redis_client).enqueue("app.send")
     lead(redis_url=server.url)
     settings = {"sources": [{"name": "other", "url": server.url}], "sample_interval_s": 300}
-    readings = [make_app(**settings).extensions[EXTENSION].reading() for _ in range(3)]
+    readings = [make_app(**settings).extensions[EXTENSION].current_snapshot() for _ in range(3)]
     assert len({(reading.snapshot.sampler, reading.snapshot.sequence) for reading in readings}) == 1
     assert all(reading.other for reading in readings)
 
@@ -276,10 +276,10 @@ def test_bulk_work_of_the_other_is_left_to_it(
     spec = BulkRequest(
         action=Action.DELETE, actor=Actor(name="a", role="admin"), places=(JobListRef(ref=ref, state=State.DEAD),)
     )
-    work_id = extension.bulk.create(spec)
+    work_id = extension.bulk_store.create(spec)
     for _ in range(3):
-        extension.runner.turn()
-    work = extension.bulk.get(work_id)
+        extension.bulk_runner.run_turn()
+    work = extension.bulk_store.get(work_id)
     assert (work.phase.value, work.held) == ("collecting", False)
     assert caplog.messages.count(f"bulk work {work_id} is left to others: alpha is not watched here") == 1
 
@@ -320,16 +320,21 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
             one.hset("bull:orders:1", mapping={"name": "pay", "data": "{}", "opts": "{}", "timestamp": 1})
         ref = QueueRef(source="main", backend="bullmq", name="orders", key="bull:orders")
         place = JobListRef(ref=ref, state=State.WAITING)
-        work_id = theirs.bulk.create(BulkRequest(action=Action.DELETE, actor=ACTOR, places=(place,), pace_per_s=0))
+        work_id = theirs.bulk_store.create(
+            BulkRequest(action=Action.DELETE, actor=ACTOR, places=(place,), pace_per_s=0)
+        )
         for _ in range(3):
             ours.runner.turn()
         assert redis_client.llen("bull:orders:wait") == 1
         left = f"bulk work {work_id} is left to others: main at {there} is not watched here"
         assert caplog.messages.count(left) == 1
-        wait_until(lambda: theirs.runner.turn() and theirs.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
+        wait_until(
+            lambda: theirs.bulk_runner.run_turn() and theirs.bulk_store.get(work_id).phase is BulkPhase.DONE,
+            what="the end",
+        )
         assert elsewhere.llen("bull:orders:wait") == 0
         redis_client.delete("bull:orders:wait", "bull:orders:1")
-        batch = batch_of(work_id, place, theirs.bulk.get(work_id).spec)
+        batch = batch_of(work_id, place, theirs.bulk_store.get(work_id).spec)
         answer = client.post(f"/api/v1/undo/{batch}", json={}, headers=SAME)
         assert (answer.status_code, there in answer.get_json()["error"]["message"]) == (409, True)
         answer = client.post(f"/api/v1/bulk/{work_id}/undo", json={}, headers=SAME)
@@ -340,10 +345,10 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
             answer = other.post(f"/api/v1/{path}", json={}, headers=SAME)
             told = answer.get_json()["error"]["message"]
             assert (answer.status_code, "no source 'main'" in told) == (409, True), path
-        undo_id = theirs.bulk.create(undo_of(theirs.bulk.get(work_id), ACTOR))
+        undo_id = theirs.bulk_store.create(undo_of(theirs.bulk_store.get(work_id), ACTOR))
         for _ in range(3):
             ours.runner.turn()
-        assert theirs.bulk.get(undo_id).phase is BulkPhase.COLLECTING
+        assert theirs.bulk_store.get(undo_id).phase is BulkPhase.COLLECTING
         assert theirs.actions.undo(ACTOR, batch).count(Outcome.DONE) == 1
         assert elsewhere.llen("bull:orders:wait") == 1
 

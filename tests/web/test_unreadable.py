@@ -171,10 +171,10 @@ def test_a_queue_without_figures_is_sampled_beside_all_others(
 
 
 DECODING = {
-    "bullmq": (bullmq_pages, "_job"),
+    "bullmq": (bullmq_pages, "_build_job"),
     "rq": (rq_jobs, "job_of"),
-    "sidekiq": (sidekiq_pages, "row"),
-    "celery": (celery_message, "_row"),
+    "sidekiq": (sidekiq_pages, "job_row"),
+    "celery": (celery_message, "_message_row"),
 }
 
 

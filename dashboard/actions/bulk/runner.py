@@ -3,7 +3,7 @@
 A process that dies leaves its work to the next one when the lease runs out. No job is acted on twice: each step names
 the stamp under which the job was listed, and the place in the list moves on only after a batch. The batch that was
 under way when the process died is done again; jobs that were already moved are then `gone` or `changed`, or in an undo
-`record_event`: each deletion is put back only once.
+`done`: each deletion is put back only once.
 """
 
 from __future__ import annotations

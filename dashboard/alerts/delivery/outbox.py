@@ -408,7 +408,7 @@ class Outbox:
     ) -> bool:
         """Close a claim: `sent`, `dead` (given up) or `skipped` (nobody waits for it); False when it was closed before.
 
-        With `fallback_channel`, what is given up or skipped goes out there. `named` = of each episode that the
+        With `fallback`, what is given up or skipped goes out there. `named` = of each episode that the
         message told of for the first time, or ended, whether by name: the end of one that was only counted is not told
         by name either.
         """

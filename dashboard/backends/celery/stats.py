@@ -270,7 +270,7 @@ class UnackedCounts(NamedTuple):
 def divide_unacked(
     entries: Reply, running: Collection[str], revoked: Collection[str], told: KnownFacts
 ) -> UnackedCounts:
-    """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `read_stats.lua` tells, anything else = unread.
+    """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `stats.lua` tells, anything else = unread.
 
     Of `running` and `revoked` tasks the ids are known. A worker acknowledges a task before it runs it, or with
     `acks_late` afterwards, which no message says: where it is not known which run, some of those in `unacked` may.

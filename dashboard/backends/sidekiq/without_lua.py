@@ -25,7 +25,7 @@ MOST_THREADS = 1000
 
 
 def read_stats_replies(source: Source, calls: Sequence[Sequence[str]]) -> list[Reply]:
-    """As `read_stats_replies.lua`, for each call. Cost: 5 round trips, and those of `first_members` for each."""
+    """As `stats.lua`, for each call. Cost: 5 round trips, and those of `first_members` for each."""
     commands: list[Command] = []
     for namespace, wanted, *queues in calls:
         if wanted == "1":
@@ -68,7 +68,7 @@ def read_stats_replies(source: Source, calls: Sequence[Sequence[str]]) -> list[R
 
 
 def read_page_reply(source: Source, key: str, kind: str, first: int, stop: int, *, backwards: bool) -> Reply:
-    """As `read_page_reply.lua`. Cost: as `read_plainly`, and 1 round trip."""
+    """As `page.lua`. Cost: as `read_plainly`, and 1 round trip."""
     size = source.run_batch([("LLEN" if kind == "list" else "ZCARD", key)])[0]
     if not isinstance(size, int):
         return [size, [], first, 0]
@@ -91,7 +91,7 @@ def _cut_member(member: ListMember) -> list[Reply]:
 def find_reply(
     source: Source, namespace: str, queue: str, job_id: str, score: str, most: int, after: int, *, sets: bool
 ) -> Reply:
-    """As `find_reply.lua`. Cost: 1 round trip, and those of `read_plainly` for each list and set."""
+    """As `find.lua`. Cost: 1 round trip, and those of `read_plainly` for each list and set."""
     names = ("dead", "retry", "schedule") if sets else ()
     keys_ = [f"{namespace}{name}" for name in names]
     listed = [f"{namespace}queue:{queue}"] if queue and not score else []
@@ -134,7 +134,7 @@ def _may_be(raw: bytes, job_id: str, wanted: bytes) -> bool:
 
 
 def work_reply(source: Source, namespace: str) -> Reply:
-    """As `work_reply.lua`. Cost: 7 round trips."""
+    """As `work.lua`. Cost: 7 round trips."""
     count, scanned = source.run_batch(
         [("SCARD", f"{namespace}processes"), ("SSCAN", f"{namespace}processes", 0, *SOME)]
     )

@@ -52,7 +52,7 @@ def list_workers(
 
 
 def read_processes(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[NamespaceProcesses]:
-    """The processes of each namespace, as `work_reply.lua` has them. Cost: as `list_workers`."""
+    """The processes of each namespace, as `work.lua` has them. Cost: as `list_workers`."""
     answered = scripts.run(keys.load_script("work"), [(namespace,) for namespace in namespaces])
     found: list[Reply] = (
         answered[0] if answered is not None else [without_lua.work_reply(source, namespace) for namespace in namespaces]

@@ -327,7 +327,7 @@ def work(work_id: str) -> Response:
 
 @audit_bp.get("/audit")
 def audit() -> Response:
-    """The newest acts first; `parse_cursor` = the id of the last one seen."""
+    """The newest acts first; `before` = the id of the last one seen."""
     events = app_context().action_service.record.list_events(count=PER_PAGE, before=parse_cursor())
     return jsonify(events=[event.public() for event in events])
 

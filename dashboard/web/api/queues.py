@@ -96,7 +96,7 @@ def queue(source: str, backend: str, name: str) -> Response:
 
 @bp.get(f"{_QUEUE}/classes")
 def classes(source: str, backend: str, name: str) -> Response:
-    """What each class of jobs of the queue's library did lately; `class_stats` is null where that is not known."""
+    """What each class of jobs of the queue's library did lately; `classes` is null where that is not known."""
     board = app_context().class_stats(app_context().find_queue_stats(source, backend, name))
     return _json_response(
         {

@@ -23,7 +23,7 @@ _MOST = 2**64 - 1
 
 @bp.get("/audit")
 def index() -> str:
-    """The newest acts first; `parse_cursor` = the id of the last one seen."""
+    """The newest acts first; `before` = the id of the last one seen."""
     with measure_cost() as meter:
         events = app_context().action_service.record.list_events(count=PER_PAGE, before=parse_cursor())
         # Also of a delete whose answer was lost: here it is found again.

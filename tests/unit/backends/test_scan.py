@@ -20,7 +20,7 @@ WAY_S = 0.3
 class Far(Source):
     """A server at the end of a long way."""
 
-    def run(self, packed: Packed) -> list[Reply]:
+    def run_packed(self, packed: Packed) -> list[Reply]:
         """The replies, later."""
         time.sleep(WAY_S)
         return super().run_packed(packed)

@@ -276,7 +276,7 @@ def rule(rule_id: str) -> Response:
 
 
 def told(entry: RuleInForce, seen: RulePreview | None) -> dict[str, Any]:
-    """One rule as the API tells it. `list_alerts` is of the newest sample, None before there is one."""
+    """One rule as the API tells it. `now` is of the newest sample, None before there is one."""
     rule = entry.rule
     fields: dict[str, Any] = msgspec.to_builtins(rule)
     return fields | {
@@ -341,7 +341,7 @@ def deliveries() -> Response:
 
 
 def shown_firing(board: AlertList) -> list[dict[str, Any]]:
-    """What fires as the API tells it, worst first; `preview_silence`: nobody is told, for its critical fires too."""
+    """What fires as the API tells it, worst first; `muted`: nobody is told, for its critical fires too."""
     told_of = {alert.state.fp for alert in board.incidents}
     return [shown(alert) | {"muted": alert.state.fp not in told_of} for alert in board.firing]
 
