@@ -55,7 +55,7 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
         # What was put back by this dashboard is known to it: a second undo brings no job twice.
         again = backend.restore_jobs(ref, State.WAITING, taken)
         assert Outcome.DONE not in {one.outcome for one in again}
-        for action in backend.offered(State.WAITING):
+        for action in backend.offered_actions(State.WAITING):
             backend.act_on_jobs(ref, action, State.WAITING, picks[:1], ActionOptions())
         backend.act_on_queue(ref, Action.PAUSE)
         backend.act_on_queue(ref, Action.OBLITERATE)

@@ -324,7 +324,7 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
             BulkRequest(action=Action.DELETE, actor=ACTOR, places=(place,), pace_per_s=0)
         )
         for _ in range(3):
-            ours.runner.turn()
+            ours.bulk_runner.run_turn()
         assert redis_client.llen("bull:orders:wait") == 1
         left = f"bulk work {work_id} is left to others: main at {there} is not watched here"
         assert caplog.messages.count(left) == 1
@@ -347,9 +347,9 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
             assert (answer.status_code, "no source 'main'" in told) == (409, True), path
         undo_id = theirs.bulk_store.create(undo_of(theirs.bulk_store.get(work_id), ACTOR))
         for _ in range(3):
-            ours.runner.turn()
+            ours.bulk_runner.run_turn()
         assert theirs.bulk_store.get(undo_id).phase is BulkPhase.COLLECTING
-        assert theirs.actions.undo(ACTOR, batch).count(Outcome.DONE) == 1
+        assert theirs.action_service.undo_batch(ACTOR, batch).count(Outcome.DONE) == 1
         assert elsewhere.llen("bull:orders:wait") == 1
 
 
