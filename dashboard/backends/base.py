@@ -3,7 +3,7 @@
 A backend is made for one Source and holds no state of its own: what it must remember between two looks it hands out as
 an opaque cursor. All methods may be called from several threads at once.
 
-Reads never write. What a person asks for (`act_on_jobs` and its kin) moves jobs atomically and says what came of it.
+Reads never write. Actions (`act_on_jobs` and the like) move jobs atomically and return an outcome for each job.
 Nothing unpickles, or uses KEYS or any command whose cost grows with the queue. One broken queue or job costs one row
 (`error`, `problem`), never the answer. Raises BackendUnavailable when the server cannot be asked.
 """
@@ -271,7 +271,7 @@ class Backend(abc.ABC):
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
     def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """As `backup_jobs`, of jobs that stand in no list and that no worker runs; others are `changed`."""
+        """Like `backup_jobs`, for jobs that are in no list and that no worker runs; others are `changed`."""
         del ref
         why = f"{self.title} does not offer this."
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
@@ -291,11 +291,11 @@ class Backend(abc.ABC):
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
-        """What came of an action on a queue. Bounded work: where `more` is set, it is asked again until done."""
+        """The result of an action on a queue. The work per call is bounded: if `more` is set, call again."""
         return ActionResult(id=ref.name, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
-        """What came of an action on a schedule, as `list_schedules` told it."""
+        """The result of an action on a schedule of `list_schedules`."""
         return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:

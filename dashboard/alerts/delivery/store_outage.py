@@ -289,7 +289,7 @@ class StoreOutageNotifier:
                 told = tuple(dict.fromkeys((*self._outage.told, name)))
                 if spool.ended is None:
                     changes["told"] = told
-                elif self._outage.ended is None:  # it failed again while the end was being told: begin anew there
+                elif self._outage.ended is None:  # failed again while the end was being sent: start a new outage there
                     changes["told"] = tuple(other for other in told if other != name)
                 else:
                     changes["told"] = told

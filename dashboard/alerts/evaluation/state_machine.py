@@ -197,7 +197,7 @@ def advance_state(
     if health is FigureHealth.UNKNOWN:
         return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
     state = _record_value(rule, state, value, now, passed)
-    if state.phase is AlertPhase.FIRING and health is not FigureHealth.HEALTHY:  # most of what fires just goes on
+    if state.phase is AlertPhase.FIRING and health is not FigureHealth.HEALTHY:  # most alerts stay firing
         return state, None
     if state.phase is AlertPhase.OK:
         return _from_ok(rule, state, health, now)

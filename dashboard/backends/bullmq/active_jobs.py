@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 from redis.exceptions import NoPermissionError
 
@@ -60,7 +60,7 @@ def read_active_jobs(source: Source, scripts: Scripts, refs: Sequence[QueueRef])
     calls: list[list[Argument]] = [
         [IN_ALL * len(chunk) // len(refs), PER_QUEUE, *(ref.key for ref in chunk)] for chunk in chunks
     ]
-    answered = scripts.run(_load_script(), calls, also=[clients])
+    answered = scripts.run(keys.load_script("workers"), calls, also=[clients])
     if answered is None:
         return _read_without_lua(source, refs, clients)
     found: list[ActiveJobs] = []
@@ -70,11 +70,6 @@ def read_active_jobs(source: Source, scripts: Scripts, refs: Sequence[QueueRef])
         rows = reply if isinstance(reply, list) else [[reply]] * len(chunk)
         found += [_parse_active_jobs(ref, row) for ref, row in zip(chunk, rows, strict=True)]
     return found, answered[1][0]
-
-
-@cache
-def _load_script() -> str:
-    return keys.load_script("workers")
 
 
 def _read_without_lua(source: Source, refs: Sequence[QueueRef], clients: Command) -> tuple[list[ActiveJobs], Reply]:

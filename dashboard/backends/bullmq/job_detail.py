@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
@@ -68,14 +67,9 @@ def read_job(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Jo
     return _build_job(ref, job_id, found)
 
 
-@cache
-def _load_script() -> str:
-    return keys.load_script("job")
-
-
 def _read_job_data(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> JobData | ResponseError:
     answered = scripts.run(
-        _load_script(),
+        keys.load_script("job"),
         [
             (
                 *(ref.key, job_id, json.dumps(SMALL), SMALL_LIMIT_BYTES),

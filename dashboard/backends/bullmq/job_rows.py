@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 from ...model import QueueRef
@@ -39,7 +38,7 @@ def read_job_rows(
     wanted = TEXTS if texts else ()
     head: list[Argument] = [json.dumps(ROW_FIELDS), ROW_LIMIT_BYTES, json.dumps(wanted), TEXT_LIMIT, TOUCH_BYTES]
     chunks = [ids[start : start + JOBS_PER_CALL] for start in range(0, len(ids), JOBS_PER_CALL)]
-    answered = scripts.run(_load_script(), [[*head, ref.key, *chunk] for chunk in chunks])
+    answered = scripts.run(keys.load_script("rows"), [[*head, ref.key, *chunk] for chunk in chunks])
     if answered is None:
         return _read_without_lua(source, ref, ids, wanted)
     return [
@@ -47,11 +46,6 @@ def read_job_rows(
         for chunk, reply in zip(chunks, answered[0], strict=True)
         for row in (reply if isinstance(reply, list) else [(reply, 0, ())] * len(chunk))
     ]
-
-
-@cache
-def _load_script() -> str:
-    return keys.load_script("rows")
 
 
 def _read_without_lua(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[str]) -> list[JobRow]:

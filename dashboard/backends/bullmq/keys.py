@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -166,12 +167,14 @@ def read_only(raw: bytes | None) -> str | None:
     return f"This queue belongs to {shown or 'an unknown library'}; Queuedeck reads it but does not change it."
 
 
+@cache
 def load_writing_script(name: str) -> str:
     """The text of a script in `lua/` that changes something, with the functions that all of them share before it."""
     folder = files(__package__).joinpath("lua")
     return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
 
 
+@cache
 def load_script(name: str) -> str:
     """The text of one of the scripts in `lua/`, with the functions that all of them share before it."""
     folder = files(__package__).joinpath("lua")

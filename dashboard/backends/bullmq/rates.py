@@ -99,7 +99,7 @@ def read_flow(
             look = cursor.get(ref.key)
             call.extend((ref.key, look.last_id, look.at_ms) if look else (ref.key, "", ""))
         calls.append(call)
-    answered = scripts.run(_load_script(), calls)
+    answered = scripts.run(keys.load_script("flow"), calls)
     if answered is None:
         return _read_without_lua(source, refs, cursor)
     flows: list[QueueFlow] = []
@@ -112,11 +112,6 @@ def read_flow(
             if look:
                 following[ref.key] = look
     return FlowDelta(queues=tuple(flows)), following
-
-
-@cache
-def _load_script() -> str:
-    return keys.load_script("flow")
 
 
 def _unknown_flow(key: str, reason: str) -> QueueFlow:

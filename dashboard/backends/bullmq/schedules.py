@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from redis.exceptions import NoPermissionError, ResponseError
@@ -109,17 +109,12 @@ def _unreadable_row(entry: ScheduleEntry, why: str) -> Schedule:
     )
 
 
-@cache
-def _load_script(name: str) -> str:
-    return keys.load_script(name)
-
-
 def _read_lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Reply]:
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
     calls: list[list[Argument]] = [
         [MAX_SCHEDULES, ENTRIES_PER_CALL, FEW, *(ref.key for ref in chunk)] for chunk in chunks
     ]
-    answered = scripts.run(_load_script("repeats"), calls)
+    answered = scripts.run(keys.load_script("repeats"), calls)
     if answered is None:
         each = max(FEW, min(MAX_SCHEDULES, ENTRIES_PER_CALL // max(1, len(refs))))
         return source.run_batch([("ZRANGE", f"{ref.key}:repeat", 0, each - 1, "WITHSCORES") for ref in refs])
@@ -151,7 +146,7 @@ def _read_records(source: Source, scripts: Scripts, entries: Sequence[ScheduleEn
             next_ms = "" if entry.next_ms is None else f"{entry.next_ms:.0f}"
             call += [entry.key, f"{entry.ref.key}:", next_ms, every, FIELDS.index("every") + 1, *entry.job_keys()]
         calls.append(call)
-    answered = scripts.run(_load_script("schedules"), calls)
+    answered = scripts.run(keys.load_script("schedules"), calls)
     if answered is None:
         return _read_without_lua(source, entries)
     found: list[ScheduleRecord] = []

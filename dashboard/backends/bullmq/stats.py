@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -98,7 +97,7 @@ def read_stats(
             before = seen.get(ref.key)
             call += (ref.key, before.hint if before else "")
         calls.append(call)
-    answered = scripts.run(_load_script(), calls, also=[("CLIENT", "LIST")])
+    answered = scripts.run(keys.load_script("stats"), calls, also=[("CLIENT", "LIST")])
     rows: list[Any]
     if answered is None:
         rows, clients = _read_without_lua(source, refs)
@@ -118,11 +117,6 @@ def read_stats(
             before = seen[ref.key] = _remember_reply(ref, row)
         found.append(_as_of(before, workers, now))
     return found
-
-
-@cache
-def _load_script() -> str:
-    return keys.load_script("stats")
 
 
 def _parse_reply(reply: Reply) -> StatsReply | ResponseError:

@@ -410,7 +410,7 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
             if not nameless:
                 rest = [where for where in rest if where not in shown]
             if nameless or rest or alone:
-                flows.append(_silence_flow(_build_flow(ref.key, ended, rest, span_s), prefix, keeper))
+                flows.append(_unknown_if_silent(_build_flow(ref.key, ended, rest, span_s), prefix, keeper))
             else:
                 flows.append(_unknown_flow(ref.key, EACH))
         elif nameless:
@@ -428,7 +428,7 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
                 )
             )
         else:
-            flow = _silence_flow(_build_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
+            flow = _unknown_if_silent(_build_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
             if flow.quality is Quality.UNKNOWN:
                 flow = msgspec.structs.replace(flow, progressed=moved.get((prefix, queue)))
             flows.append(flow)
@@ -454,7 +454,7 @@ def _by_runs(
     )
 
 
-def _silence_flow(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
+def _unknown_if_silent(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
     """`flow`, unknown where nothing was heard and nobody would be."""
     traces = keeper.traces
     if prefix in traces.recorded or (keeper.is_settled and traces.workers.get(prefix) is not None):

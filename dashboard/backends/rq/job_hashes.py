@@ -115,7 +115,7 @@ class JobHashReader:
         width = 1 + len(shape.fields) + bool(shape.entries)
         sizes = [replies[start : start + width] for start in range(0, len(first), width)]
         second = list(
-            chain.from_iterable(_wide_commands(*job, shape, size) for job, size in zip(jobs, sizes, strict=True))
+            chain.from_iterable(_value_commands(*job, shape, size) for job, size in zip(jobs, sizes, strict=True))
         )
         values = iter(self._source.run_batch(second))
         records = [_plain_record(shape, size, values) for size in sizes]
@@ -168,7 +168,7 @@ def _small_enough(shape: FieldSelection, sizes: Sequence[Reply]) -> tuple[list[s
     return names, isinstance(stream, int) and stream <= _stream_limit(shape)
 
 
-def _wide_commands(keys: QueueKeys, job_id: str, shape: FieldSelection, sizes: Sequence[Reply]) -> list[Command]:
+def _value_commands(keys: QueueKeys, job_id: str, shape: FieldSelection, sizes: Sequence[Reply]) -> list[Command]:
     names, with_stream = _small_enough(shape, sizes)
     commands: list[Command] = [("HGET", keys.job(job_id), name) for name in names]
     if with_stream:

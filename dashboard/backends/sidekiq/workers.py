@@ -80,7 +80,7 @@ def list_running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
             known = loads_dict(raw)
             # Early 6.0 writes the payload as an object, later releases as a text of JSON.
             payload = known.get("payload")
-            data = payload.encode("utf-8", "replace") if isinstance(payload, str) else _decode_json(payload)
+            data = payload.encode("utf-8", "replace") if isinstance(payload, str) else _encode_json(payload)
             at = known.get("run_at")
             queue = known.get("queue")
             found.append(
@@ -94,7 +94,7 @@ def list_running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
     return sorted(found, key=lambda job: job.run_at or 0.0)
 
 
-def _decode_json(payload: Any) -> bytes:
+def _encode_json(payload: Any) -> bytes:
     return json.dumps(payload).encode() if isinstance(payload, dict) else b""
 
 

@@ -11,7 +11,6 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -127,11 +126,6 @@ class _JobDump(msgspec.Struct, array_like=True, frozen=True):
     dumps: tuple[bytes, ...]
     token: bytes = b""  # of this deletion: it is put back once
     following: bytes = b""  # the job that the library keeps until this one ends
-
-
-@cache
-def _load_script(name: str) -> str:
-    return keys.load_writing_script(name)
 
 
 def act_on_jobs(
@@ -471,7 +465,7 @@ def _read_template(source: Source, base: str, schedule_id: str, runs: list[bytes
 
 def _run_script(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
     """The reply to a script, or the error that the server answers in its place. Raises BackendUnavailable."""
-    reply = source.run_batch([("EVAL", _load_script(name), len(script_keys), *script_keys, *arguments)])[0]
+    reply = source.run_batch([("EVAL", keys.load_writing_script(name), len(script_keys), *script_keys, *arguments)])[0]
     source.check_writable(reply)
     return reply
 

@@ -36,12 +36,14 @@ class DestinationQueues:
             ]
         )
         known = self._found_queues()
-        self._separators |= {place.queue: place.separator for place in known if place.queue and self._ref_of(place)}
+        self._separators |= {
+            place.queue: place.separator for place in known if place.queue and self._has_own_prefix(place)
+        }
         for name, exists in zip(names, asked, strict=True):
             self._there[name] = (isinstance(exists, int) and exists > 0) or name in self._separators
-            self._elsewhere[name] = any(place.queue == name and not self._ref_of(place) for place in known)
+            self._elsewhere[name] = any(place.queue == name and not self._has_own_prefix(place) for place in known)
 
-    def _ref_of(self, place: keys.QueueLocation) -> bool:
+    def _has_own_prefix(self, place: keys.QueueLocation) -> bool:
         return place.prefix == self._prefix
 
     def _found_queues(self) -> set[keys.QueueLocation]:

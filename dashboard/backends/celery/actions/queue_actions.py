@@ -1,7 +1,7 @@
-"""Acting on queues and workers: paused, resumed, removed; shut down.
+"""Actions on queues and workers: pause, resume, obliterate; shut down.
 
-Celery has no paused queue: workers are told to stop taking from it, and which they were is remembered by us, because a
-worker told to take from a queue does so whether it did before or not.
+Celery has no paused queues. A pause asks the workers to stop consuming the queue. Queuedeck stores which workers did,
+because a worker that is asked to consume a queue does so even if it never did before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .scripts import explain_error, refused_result, run_script
 from .worker_control import WorkerControl, names_of, result_of_command
 
 PAUSED_KEPT_S = 30 * 86_400
-NOBODY = "no live worker takes from it, or its workers answer no control commands"
+NO_WORKER = "no live worker consumes it, or its workers do not answer control commands"
 NOT_OURS = "it was not paused from here, so which workers took from it is not known; restart them, or pause it first"
 
 
@@ -51,8 +51,8 @@ class QueueActions:
             return refused_result(ref.name, explain_error(answers))
         takers = sorted(worker for worker, queues in answers.items() if _consumes_queue(queues, place.queue))
         if not takers:
-            return refused_result(ref.name, NOBODY)
-        # Remembered first: who is told to stop must be known afterwards, whatever happens between.
+            return refused_result(ref.name, NO_WORKER)
+        # Stored first: which workers were asked to stop must be known later, whatever happens in between.
         key = keys.paused_key(self._name)
         before = own.run_batch([("HGET", key, place.key)])[0]
         known = names_of(before) if isinstance(before, bytes) else []

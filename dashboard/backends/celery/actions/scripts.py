@@ -49,14 +49,16 @@ def invalid_result(job_id: str, why: str) -> ActionResult:
 
 def explain_error(error: ResponseError) -> str:
     """An error of the server in a line for an operator."""
-    if isinstance(error, NoPermissionError) or _is_word(error, "NOPERM", "permission", "executing the script can't"):
+    if isinstance(error, NoPermissionError) or _mentions_any(
+        error, "NOPERM", "permission", "executing the script can't"
+    ):
         return f"not permitted: the Redis user may not do that ({printable(str(error), 120)})"
-    if _is_word(error, "WRONGTYPE"):
+    if _mentions_any(error, "WRONGTYPE"):
         return "a key of the queue has the wrong type"
     return f"Redis refused it: {printable(str(error), 160)}"
 
 
-def _is_word(reply: Reply, *words: str) -> bool:
+def _mentions_any(reply: Reply, *words: str) -> bool:
     return isinstance(reply, ResponseError) and any(word in str(reply) for word in words)
 
 

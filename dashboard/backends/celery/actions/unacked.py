@@ -1,9 +1,9 @@
-"""Acting on messages that workers hold unacknowledged: revoked, stopped, run now.
+"""Actions on messages that workers hold unacknowledged: revoke, stop, run now.
 
-A worker has such a job in its memory; Redis has only the safety copy that would bring it back after a crash. What is
-to be done with it is therefore asked of the workers by a broadcast, which only those hear that are up at that moment:
-where nobody listens, nothing is done and the job is refused. A job that waits for its time is also taken out of the
-safety copies by the same script, else it would come back after a restart, when nobody remembers that it was revoked.
+A worker keeps such a job in memory. Redis only has the safety copy that restores the job after a crash, so a broadcast
+asks the workers to act. Only workers that are up receive it: if none does, nothing happens and the job is refused. For
+a job with an ETA, the same script also removes the safety copy. Otherwise the job would return after a restart, when
+the revocation is no longer known.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UnackedActions:
         self._names = names
 
     def promote_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
-        """Revoke jobs that wait for their time, and send each anew, next to run, under a new id."""
+        """Revoke jobs with an ETA and send each again under a new id, to run next."""
         return self._withdraw_jobs(ref, state, picks, again=True)
 
     def cancel_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:

@@ -44,8 +44,8 @@ class WorkerControl:
     def ask_workers(self, method: str, destination: Sequence[str] | None = None) -> dict[str, Any] | ResponseError:
         """What workers answer, by name; {} when none does within ANSWER_S. Cost: 2 round trips and 1 per answer."""
         oid = str(uuid.uuid4())
-        binding = self._reply_key(f"{keys.BINDING}{REPLIES}")
-        answers = self._reply_key(f"{oid}.{REPLIES}")
+        binding = self._prefixed_key(f"{keys.BINDING}{REPLIES}")
+        answers = self._prefixed_key(f"{oid}.{REPLIES}")
         member = self._separator.join((oid, "", f"{oid}.{REPLIES}"))
         question = protocol.broadcast(
             method,
@@ -74,7 +74,7 @@ class WorkerControl:
                 found |= _decode_answer(reply[1])
         return found
 
-    def _reply_key(self, name: str) -> bytes:
+    def _prefixed_key(self, name: str) -> bytes:
         return f"{self._prefix}{name}".encode("utf-8", "surrogateescape")
 
 

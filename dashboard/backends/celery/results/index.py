@@ -404,7 +404,7 @@ class ResultIndex:
         """Mark the states of which more records are there than the index has room for."""
         where = {
             index_key(self._name, state, prefix): (prefix, state)
-            for prefix in self._result_prefixes()
+            for prefix in self._broker_prefixes()
             for state in KEPT
         }
         for command, reply in zip(commands, replies, strict=True):
@@ -417,7 +417,7 @@ class ResultIndex:
             self._ended_look = False
             self._end_look()
 
-    def _result_prefixes(self) -> set[str]:
+    def _broker_prefixes(self) -> set[str]:
         return {*self.prefixes, *self._known_results(), ""}
 
     def _results_to_tell(self) -> Iterable[Command]:

@@ -94,7 +94,7 @@ def read_records(
     raws = {n: (head, tails.get(n, b"")) for n, head in zip(there, heads, strict=False)}
     found: list[list[ReadRecord | ActionResult]] = [[] for _ in picks]
     for n, (place, name) in enumerate(names):
-        found[place].append(_read_record(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
+        found[place].append(_check_record(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
     return [_best_of(each) for each in found]
 
 
@@ -106,7 +106,7 @@ def _best_of(found: Sequence[ReadRecord | ActionResult]) -> ReadRecord | ActionR
     return next((one for one in found if isinstance(one, ActionResult) and one.outcome is not Outcome.GONE), found[0])
 
 
-def _read_record(
+def _check_record(
     pick: JobRef, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any
 ) -> ReadRecord | ActionResult:
     for reply in (size, *(ends or ())):
@@ -128,7 +128,7 @@ def _read_record(
     if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
         return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
     one.encoding, one.name = found.encoding, text_or_none(found.fields.get("name"), 300)
-    one.record = decode_call(head) if not large else None
+    one.record = parse_record(head) if not large else None
     if one.record is not None:
         one.name = text_or_none(one.record.name, 300)
     return one
@@ -137,7 +137,7 @@ def _read_record(
 _decoder = msgspec.json.Decoder(ResultRecord)
 
 
-def decode_call(raw: bytes) -> ResultRecord | None:
+def parse_record(raw: bytes) -> ResultRecord | None:
     """The record in `raw`; None for what is none, such as a pickled one."""
     try:
         return _decoder.decode(raw)

@@ -64,14 +64,14 @@ def push_again(raw: bytes, now: float, *, counted_back: bool, reset: bool = Fals
             fields.pop(name, None)
     elif counted_back and (count := _decode_integer(fields.get("retry_count"))) is not None:
         fields["retry_count"] = _encode_raw(count - 1)
-    return _build_push(fields, _queue_of(fields), now)
+    return _build_push(fields, _ensure_queue(fields), now)
 
 
 def move_payload(raw: bytes, queue: str) -> PushedJob:
     """The payload of an enqueued job in another queue, as fresh there as it was. Raises Malformed."""
     fields = _checked_fields(raw)
     fields["queue"] = _encode_raw(queue)
-    return PushedJob(queue, msgspec.json.encode(fields), _jid_of(fields))
+    return PushedJob(queue, msgspec.json.encode(fields), _ensure_jid(fields))
 
 
 def copy_payload(raw: bytes, now: float) -> PushedJob:
@@ -102,7 +102,7 @@ def _new_push(fields: Fields, now: float, arguments: list[Any] | None) -> Pushed
     fields["jid"] = _encode_raw(secrets.token_hex(12))
     if "created_at" in fields:
         fields["created_at"] = _as_known(fields, now)
-    return _build_push(fields, _queue_of(fields), now)
+    return _build_push(fields, _ensure_queue(fields), now)
 
 
 def of_message(message: bytes, queue: str, now: float) -> PushedJob:
@@ -114,7 +114,7 @@ def of_message(message: bytes, queue: str, now: float) -> PushedJob:
     fields.setdefault("queue", _encode_raw(queue))
     fields["jid"] = _encode_raw(secrets.token_hex(12))
     fields["created_at"] = _encode_raw(now)
-    return _build_push(fields, _queue_of(fields), now)
+    return _build_push(fields, _ensure_queue(fields), now)
 
 
 def written_arguments(text: str) -> list[Any]:
@@ -173,7 +173,7 @@ def _checked_fields(raw: bytes) -> Fields:
     return fields
 
 
-def _queue_of(fields: Fields) -> str:
+def _ensure_queue(fields: Fields) -> str:
     if "queue" not in fields:
         fields["queue"] = _encode_raw(DEFAULT_QUEUE)
         return DEFAULT_QUEUE
@@ -184,12 +184,12 @@ def _queue_of(fields: Fields) -> str:
 
 
 def _build_push(fields: Fields, queue: str, now: float) -> PushedJob:
-    jid = _jid_of(fields)
+    jid = _ensure_jid(fields)
     fields["enqueued_at"] = _as_known(fields, now)
     return PushedJob(queue, msgspec.json.encode(fields), jid)
 
 
-def _jid_of(fields: Fields) -> str:
+def _ensure_jid(fields: Fields) -> str:
     jid = _decode_text(fields.get("jid"))
     if not jid:
         jid = secrets.token_hex(12)

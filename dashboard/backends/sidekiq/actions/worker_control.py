@@ -68,22 +68,22 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionRes
         record = f"{space}{keys.CRON_JOB}{name}"
         if action is Action.TRIGGER:
             return _fire_schedule(source, space, schedule, record)
-        return _enable_cron(source, schedule, record, on=action is Action.RESUME_SCHEDULE)
+        return _set_cron_enabled(source, schedule, record, on=action is Action.RESUME_SCHEDULE)
     if schedule.kind != SCHEDULER_KIND:
         return _refused_result(schedule.id, f"a schedule of {schedule.kind} is not known here")
     if action is Action.TRIGGER:
         return _refused_result(schedule.id, ONLY_THE_APP)
-    return _enable_scheduler(source, space, schedule, name, on=action is Action.RESUME_SCHEDULE)
+    return _set_scheduler_enabled(source, space, schedule, name, on=action is Action.RESUME_SCHEDULE)
 
 
-def _enable_cron(source: Source, schedule: Schedule, record: str, *, on: bool) -> ActionResult:
+def _set_cron_enabled(source: Source, schedule: Schedule, record: str, *, on: bool) -> ActionResult:
     (status,) = short_fields(source, [(record, "status")], DECODE_LIMIT_BYTES)
     wanted = "enabled" if on else "disabled"
     arguments = ["status", status if isinstance(status, bytes) else "", wanted, "klass"]
     return _result_from_reply(schedule, _run_script(source, "setfield", [record, record], arguments))
 
 
-def _enable_scheduler(source: Source, space: str, schedule: Schedule, name: str, *, on: bool) -> ActionResult:
+def _set_scheduler_enabled(source: Source, space: str, schedule: Schedule, name: str, *, on: bool) -> ActionResult:
     states = f"{space}{STATES}"
     (old,) = short_fields(source, [(states, name)], DECODE_LIMIT_BYTES)
     raw = old if isinstance(old, bytes) else None
