@@ -69,4 +69,6 @@
     clearTimeout(timer);
     filter();
   });
+  // On a slow connection the box is there before this script: apply what was typed meanwhile.
+  if (search.value !== search.defaultValue) timer = setTimeout(filter, TYPING_MS);
 })();

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from rq import Queue, Retry, SimpleWorker
 
 from dashboard.demo.embedded import EmbeddedRedis
@@ -63,6 +63,20 @@ def test_the_filter_stands_in_the_url(base: str, connection: redis.Redis, visit:
     page.locator("#search").press("Escape")
     expect(page).to_have_url(f"{base}/?sort=name")
     expect(page.locator("#search")).to_have_value("")
+
+
+def test_text_typed_before_the_scripts_are_loaded_filters(base: str, connection: redis.Redis, visit: Visit) -> None:
+    fill(connection, {"filter-x1": 1, "filter-x2": 1, "filter-y": 1})
+    page = visit("about:blank").page
+    held: list[Route] = []
+    page.route("**/js/nav.js*", lambda route: held.append(route))
+    with page.expect_request("**/js/nav.js*"):
+        page.goto(f"{base}/?sort=name", wait_until="commit")
+    page.locator("#search").fill("filter-x")
+    [script] = held
+    script.continue_()
+    expect(page.locator("table.queues tbody th a")).to_have_text(["filter-x1", "filter-x2"])
+    expect(page).to_have_url(f"{base}/?sort=name&q=filter-x")
 
 
 @pytest.fixture
