@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from ..errors import ConfigurationError
 from .base import Backend
@@ -27,11 +27,26 @@ def backend_names() -> tuple[str, ...]:
 @cache
 def load_backend(name: str) -> type[Backend]:
     """The class of a backend, imported at first use. Raises ConfigurationError for an unknown name."""
-    target = _OURS.get(name) or _third_party_backends().get(name)
-    if target is None:
+    if name in _OURS:
+        module, _, attribute = _OURS[name].partition(":")
+        backend: type[Backend] = getattr(import_module(module, __package__), attribute)
+        return backend
+    entry = _third_party_backends().get(name)
+    if entry is None:
         raise ConfigurationError(f"unknown library {name!r}; known are {', '.join(backend_names())}")
-    module, _, attribute = target.partition(":")
-    backend: type[Backend] = getattr(import_module(module, __package__), attribute)
+    return _load_third_party(entry)
+
+
+def _load_third_party(entry: EntryPoint) -> type[Backend]:
+    origin = f"the backend {entry.name!r} ({entry.value})"
+    try:
+        backend = entry.load()
+    except Exception as exc:
+        raise ConfigurationError(f"{origin} cannot be imported: {type(exc).__name__}: {exc}") from exc
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        raise ConfigurationError(f"{origin} is not a subclass of dashboard.backends.base.Backend")
+    if backend.name != entry.name:
+        raise ConfigurationError(f"{origin} calls itself {backend.name!r}; both names must be the same")
     return backend
 
 
@@ -41,10 +56,10 @@ def load_backends(selected: Iterable[str]) -> tuple[type[Backend], ...]:
 
 
 @cache
-def _third_party_backends() -> dict[str, str]:
-    found = {}
+def _third_party_backends() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
         if entry.name in _OURS or entry.name in found:
             raise ConfigurationError(f"two backends are called {entry.name!r}: {entry.value} is one of them")
-        found[entry.name] = entry.value
+        found[entry.name] = entry
     return found

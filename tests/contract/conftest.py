@@ -18,6 +18,7 @@ from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Filled, Library
+from tests.contract.listq_library import ListQLibrary
 from tests.contract.rq_library import RQLibrary
 from tests.contract.sidekiq_library import SidekiqLibrary
 
@@ -28,6 +29,7 @@ LIBRARIES: tuple[Library, ...] = (
     BullMQLibrary("bullmq4"),
     SidekiqLibrary(),
     CeleryLibrary(),
+    ListQLibrary(),
 )
 # For what only some of them have.
 WITH_HASHES = tuple(library for library in LIBRARIES if library.hashes)
