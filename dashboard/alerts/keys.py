@@ -29,7 +29,7 @@ UNNAMED_TTL_MS = 30 * 86_400_000
 
 
 def instance_key(fp: str) -> str:
-    """Hash `rev`, `body` of one alert, under 1 kB; removed once the alert is healthy, TTL 7 days after the last write."""
+    """Hash `rev`, `body` of an alert, under 1 kB; removed once the alert is healthy, TTL 7 days after a write."""
     return f"{PREFIX}:inst:{fp}"
 
 

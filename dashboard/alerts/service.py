@@ -248,7 +248,7 @@ class AlertService:
         return tuple(past for past in pasts if past.began or past.ended)[:most]
 
     def checker_health(self) -> CheckerHealth:
-        """For `/healthz/checker`: healthy while the last completed evaluation is younger than three intervals; unhealthy
+        """For `/healthz/checker`: healthy while the last completed evaluation is younger than three intervals, and not
         while a dashboard with other settings evaluates. Cost: 1 round trip."""
         if self.ownership_conflict is not None:
             return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)

@@ -37,7 +37,7 @@ class TrackedSeries(Value, frozen=True, kw_only=True):
 
 
 class RuleHistory(Value, frozen=True, kw_only=True):
-    """The hour of one rule. `since`: when its evaluation in this form began, seconds since 1970 by the store's clock."""
+    """The hour of one rule. `since`: when its evaluation in this form began, in seconds since 1970, store's clock."""
 
     mark: str  # identifies the figures of the rule, see `figures_mark`
     since: float
