@@ -15,7 +15,7 @@ from .config import Endpoint
 from .http_channel import HTTPChannel, HTTPChannelSettings
 
 _TITLE_LIMIT = 256
-_DESCRIPTION_LIMIT = 3500  # of Discord's 4,096, so that the fields fit into the 6,000 of the whole
+_DESCRIPTION_LIMIT = 3500  # of Discord's 4,096, so that all fields fit into the limit of 6,000
 _FIELD_LIMIT = 200
 _MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<@:-])")
 
