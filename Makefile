@@ -1,4 +1,4 @@
-# Development commands. They need Python 3.11 or later, git and make. `make` alone lists them.
+# Development commands. They require Python 3.11 or later, git and make. `make` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ TEST_PROCESSES ?= 5
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 # Compile the test modules once, in two halves; otherwise each test process of a first run compiles all of them.
 COMPILE_TESTS = @for half in 'tests/[a-d]*/' 'tests/[e-z]*/'; do $(BIN)/pytest --collect-only -q $$half >/dev/null 2>&1 & done; wait
-# Check types in parallel with the tests, which leave a core idle now and then; findings are printed last.
+# Check types in parallel with the tests, which do not always use all cores; findings are printed last.
 BESIDE_TYPES = @types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checker=$$!; \
 	$(1); tests=$$?; \
 	wait $$checker || { cat "$$types"; tests=1; }; rm -f "$$types"; exit $$tests

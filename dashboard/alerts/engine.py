@@ -1,5 +1,4 @@
-"""One process's part in alerting: it evaluates while it leads, keeps up while it follows, and speaks when the store
-itself is the outage."""
+"""The alerting of one process: it evaluates while it leads and tracks the leader's state while it follows."""
 
 from __future__ import annotations
 
@@ -23,15 +22,15 @@ from .store import AlertStore, DataGone, LostLead, StaleRevision, StoredStates, 
 
 log = masked_logger(__name__)
 
-# A state whose value alone moves is written this often; what must not be lost is written at once.
+# A state of which only the value changes is written this often; significant changes are written immediately.
 WRITE_EVERY_S = 10.0
 PERSIST_EVERY_S = 10.0
 FOLLOW_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
-# Of a clock that was set back by less nothing waits too long; two looks at it may differ by some rounding.
+# A clock set back by less than this delays nothing for too long; two readings can differ by rounding.
 CLOCK_STEP_S = 1.0
-# After the store lost its data, beginnings this young are told again, under their old ids: nobody knows if they
-# went out.
+# After the store has lost its data, firing notifications younger than this are sent again under their old ids,
+# because it is unknown whether they were delivered.
 MAX_REPEAT_AGE_S = 600.0
 MAX_UNCONFIRMED = 5000
 
@@ -39,7 +38,7 @@ ErrorsOf = Callable[[AlertLabels, Snapshot], Sequence[str]]
 
 
 def no_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
-    """Nothing: for where nobody groups errors."""
+    """No errors; the default where errors are not grouped."""
     del labels, snapshot
     return ()
 
@@ -60,13 +59,13 @@ class AlertEngine:
         delivers: Callable[[], bool] = lambda: True,
         tidy: Callable[[float], object] = lambda _now: None,
     ) -> None:
-        """`wake` is called when there is something to deliver, `tidy` each minute with the store's clock."""
+        """`wake` is called when there is something to deliver, `tidy` every minute with the store's time."""
         self._store = store
         self._ruleset = rulebook
         self._interval_s = interval_s
         self._holder = holder
         self._own_channels = tuple(channels)
-        self._channels = self._own_channels  # and those of other processes, which deliver there
+        self._channels = self._own_channels  # plus the channels that other processes deliver to
         self._channels_synced_at = float("-inf")
         self._errors_of = errors_of
         self._wake = wake
@@ -75,34 +74,34 @@ class AlertEngine:
         self._maintained_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
         self._known: StoredStates | None = None
-        self._fresh = False  # whether `_known` is what the store holds
+        self._fresh = False  # whether `_known` matches the store
         self._epoch: int | None = None
         self._written: dict[str, float] = {}  # monotonic, by fp
         self._persisted_at = float("-inf")
-        self._histories_sent = 0.0  # the end of the newest minute that is stored
+        self._histories_sent = 0.0  # end of the newest stored minute
         self._followed_at = float("-inf")
         self._unconfirmed: dict[str, QueuedNotification] = {}
-        self._changes = 0  # the store's count of writes as last seen: it never falls unless an older copy came back
-        self.rules: tuple[Rule, ...] = rulebook.list_rules()  # as of the last look at the store
+        self._changes = 0  # the store's write count as last seen: it only falls when an older copy is restored
+        self.rules: tuple[Rule, ...] = rulebook.list_rules()  # as last read from the store
         self.active_silences = ActiveSilences()  # likewise
-        self._stored_rules = b""  # likewise, as they are stored
-        self.last_epoch = 0  # the highest that this process has seen lead
+        self._stored_rules = b""  # likewise, in their stored form
+        self.last_epoch = 0  # the highest leader epoch that this process has seen
 
     @property
     def states(self) -> Mapping[str, AlertState]:
-        """The states as last known, by fingerprint."""
+        """The last known states, by fingerprint."""
         return self._known.states if self._known else {}
 
     def settle_queues(self, former: Snapshot) -> None:
-        """Take over from the leader of that sample: its queues need not settle anew."""
+        """Skip the settling time for the queues of the previous leader's sample."""
         grace_s = max((rule.new_instance_grace_s for rule in self.rules), default=0.0)
         self._evaluator.settle_queues(former, grace_s)
 
     def lead_tick(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
-        """One tick as the leader; False when another one leads and nothing was written.
+        """Run one tick as the leader; False when another process leads and nothing was written.
 
-        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, one more per 200 instances that change, and one each
-        FOLLOW_EVERY_S; what pages see of the last hour travels with the third, once a minute.
+        Raises BackendUnavailable, Forbidden. Cost: 3 round trips, plus one per 200 alerts that change, plus one every
+        FOLLOW_EVERY_S. The rule histories that pages show are written with the third, once a minute.
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
@@ -120,14 +119,14 @@ class AlertEngine:
             self._epoch = None
             return False
         except BaseException:
-            self._fresh = False  # what was written is open; the store tells
+            self._fresh = False  # unknown what was written: read it from the store
             raise
         return True
 
     def follow_leader(self) -> None:
-        """Know what the leader knows, in case the store forgets it. Raises BackendUnavailable.
+        """Track what the leader knows, in case the store loses it. Raises BackendUnavailable.
 
-        Cost: 2 round trips each FOLLOW_EVERY_S, 2 more when something changed.
+        Cost: 2 round trips every FOLLOW_EVERY_S, 2 more when something changed.
         """
         self._epoch = None
         if monotonic_s() - self._followed_at < FOLLOW_EVERY_S:
@@ -135,7 +134,7 @@ class AlertEngine:
         look = self._store.read_tick_inputs()
         self._followed_at = monotonic_s()
         self._sync_channels()
-        if look.born or not self._known:  # else the store has lost what people had set
+        if look.born or not self._known:  # otherwise the store has lost rules, silences and acknowledgements
             self._update_settings(look)
         if look.beat is not None:
             self.last_epoch = max(self.last_epoch, look.beat.epoch)
@@ -146,13 +145,13 @@ class AlertEngine:
         self._fresh = False
 
     def _sync_channels(self) -> None:
-        """Know the channels of all processes: one without channels may lead, and another one has some."""
+        """Read the channels of all processes: the leader can be one without channels while another has some."""
         if monotonic_s() - self._channels_synced_at < FOLLOW_EVERY_S:
             return
         self._channels_synced_at = monotonic_s()
         try:
             met = self._store.register_channels(self._own_channels)
-        except QueuedeckError as exc:  # a store that takes no writes tells of that elsewhere
+        except QueuedeckError as exc:  # a store that refuses writes is reported elsewhere
             log.debug("could not read the channels of other processes: %s", exc.message)
             return
         self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
@@ -165,7 +164,7 @@ class AlertEngine:
         if hours is not None:
             self._evaluator.history_recorder.restore_histories(hours, self._ruleset.list_rules(look.rules), look.now)
         self._fresh = False
-        log.info("evaluating alerts as %s; %d stored alert instances", lead, len(self.states))
+        log.info("evaluating alerts as %s; %d stored alerts", lead, len(self.states))
 
     def _update_settings(self, look: TickInputs) -> None:
         self.rules, self.active_silences, self._stored_rules = (
@@ -175,7 +174,7 @@ class AlertEngine:
         )
 
     def _sync_states(self, lead: str, look: TickInputs) -> bool:
-        """Have in `_known` what the store holds; give back to it what it has lost. Whether it had lost anything."""
+        """Bring `_known` in line with the store and restore what the store has lost; whether it had lost anything."""
         lost = not look.born
         back = look.changes < self._changes
         if self._fresh and not lost and not back and self._known is not None and look.born == self._known.born:
@@ -187,7 +186,7 @@ class AlertEngine:
         if not known.born:
             self._store.restore_settings(lead, self._stored_rules, self._unexpired_silences(look.now))
             self._restore_states(lead, secrets.token_hex(8), look.now)
-        elif same and known.changes < self._changes:  # an older copy of the data came back
+        elif same and known.changes < self._changes:  # an older copy of the data was restored
             self._restore_states(lead, known.born, look.now)
         else:
             if not same:
@@ -199,17 +198,17 @@ class AlertEngine:
         return not known.born
 
     def _unexpired_silences(self, now: float) -> ActiveSilences:
-        """The mutes as last seen that are not over."""
+        """The last known acknowledgements and the silences that have not ended."""
         return ActiveSilences(
             silences=tuple(each for each in self.active_silences.silences if each.until > now),
             acks=self.active_silences.acks,
         )
 
     def _restore_states(self, lead: str, born: str, now: float) -> None:
-        """The store has lost data: write what this process knows, which is nothing at the very first start."""
+        """Write what this process knows to a store that has lost data; on the very first start that is nothing."""
         states = dict(self.states)
         if states:
-            log.warning("the store lost its data; restoring %d alert instances, rules and silences", len(states))
+            log.warning("the store lost its data; restoring %d alerts, rules and silences", len(states))
         messages = {message.id: message for message in self._unconfirmed.values()}
         for state in states.values():
             for message in self._repeat_notifications(state, now):
@@ -229,7 +228,7 @@ class AlertEngine:
         return queue_notifications(build_notification(state, say, rule, now), say, rule)
 
     def _forget_confirmed(self, look: TickInputs) -> None:
-        """Forget the messages that are no longer unsent: they arrived, or are among those given up."""
+        """Drop messages that are no longer unsent: they were delivered or given up."""
         if self._unconfirmed and len(look.unsent) < 1000:
             self._unconfirmed = {name: message for name, message in self._unconfirmed.items() if name in look.unsent}
 
@@ -253,7 +252,7 @@ class AlertEngine:
             self._fresh = False
             return True
         now = monotonic_s()
-        # A store whose clock was set back since: messages wait there for a time that is far ahead.
+        # The store's clock was set back since: its messages are scheduled far in the future.
         set_back = look.beat is not None and look.beat.at > look.now + CLOCK_STEP_S
         if set_back or now - self._maintained_at >= MAINTAIN_EVERY_S:
             self._maintained_at = now
@@ -358,7 +357,7 @@ class AlertEngine:
 
 
 def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
-    """What a source says of itself, for alerts about it."""
+    """What a source reports about itself, for alerts on that source."""
     metric = METRICS.get(state.metric)
     if metric is None or metric.subject != "source":
         return None
@@ -375,8 +374,11 @@ def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
 
 
 def last_hour_series(state: AlertState, history: History, judged: Series) -> Series:
-    """The last hour of what the alert is about, oldest first: by the sampler where it keeps that, since its hour goes
-    back to before the rule was made; else as `judged` by the rule. () where nothing is known."""
+    """The last hour of the alert's subject, oldest first; () when nothing is known.
+
+    Comes from the sampler where it stores that series, because its hour starts before the rule was created; otherwise
+    as `judged` by the rule.
+    """
     labels = state.labels
     if state.metric.startswith("redis.memory") and labels.source is not None:
         return tuple(history.memory.get(labels.source, ()))

@@ -1,4 +1,4 @@
-"""A message as it is kept in the outbox: facts only, put into words when it is sent. Pure."""
+"""A notification as the outbox stores it: facts only, worded when it is sent. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..model import Value
 from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification, StateChange
 from .rules.rule import Rule, Severity
 
-# How the name of an episode begins that was told without the store.
+# Prefix of the episodes that were announced without the store.
 LOCAL = "local-"
 
 
 class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """What is to be told, the same for every channel it goes to. Instants are seconds since 1970."""
+    """The facts of a notification, the same for every channel. Instants are seconds since 1970."""
 
     kind: str  # firing, resolved, reminder, flapping, test
     number: int
@@ -32,24 +32,24 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     started_at: float | None = None
     ended_at: float | None = None
     reason: str | None = None
-    detail: str | None = None  # what is wrong in the words of the server
+    detail: str | None = None  # the server's own description of the problem
     runbook_url: str | None = None
     fallback: str | None = None
     spark: tuple[float | None, ...] = ()
     top_errors: tuple[str, ...] = ()
 
     def channel_message_id(self, channel: str) -> str:
-        """The stable name of this message on a channel: writing it twice is writing it once."""
+        """The stable id of this notification on a channel, so that writing it twice has no effect."""
         return f"{self.episode}:{self.kind}:{self.number}:{channel}"
 
     @property
     def group_key(self) -> str:
-        """What may be told in one message with others of the same text here, apart from their kind."""
+        """The key of notifications that can share a message, apart from their kind."""
         return f"{self.rule_id}:{self.severity.value}"
 
 
 class QueuedNotification(Value, frozen=True, kw_only=True):
-    """A note for one channel, due at an instant of the store's clock."""
+    """A notification for one channel, due at an instant of the store's clock."""
 
     note: Notification
     channel: str
@@ -57,12 +57,12 @@ class QueuedNotification(Value, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """The message id."""
+        """The id of the message."""
         return self.note.channel_message_id(self.channel)
 
 
 class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry of the history: an episode began or ended."""
+    """One entry of the alert history: an incident began or ended."""
 
     kind: str  # firing, resolved
     episode: str
@@ -82,7 +82,7 @@ class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def build_history_entry(state: AlertState, change: StateChange) -> HistoryEntry:
-    """The entry of the history for a change of a state."""
+    """The history entry for a change of state."""
     return HistoryEntry(
         kind=change.kind,
         episode=change.episode,
@@ -113,7 +113,7 @@ def build_notification(
     spark: Sequence[float | None] = (),
     top_errors: Sequence[str] = (),
 ) -> Notification:
-    """The note for something to be said about a state."""
+    """The notification for `say` about a state."""
     return Notification(
         kind=say.kind,
         number=say.number,
@@ -143,6 +143,6 @@ def build_notification(
 def queue_notifications(
     note: Notification, say: PendingNotification, rule: Rule | None
 ) -> tuple[QueuedNotification, ...]:
-    """The note for each of its channels; who is waited for is told within the rule's group wait."""
+    """The notification queued for each of its channels, due after the rule's group wait."""
     wait_s = rule.severity_wait_s(note.severity) if rule else 0.0
     return tuple(QueuedNotification(note=note, channel=channel, due_at=note.at + wait_s) for channel in say.to)

@@ -1,7 +1,7 @@
-"""Rules as people read and change them: versioned, checked against who else edits, kept in the store.
+"""Reading and editing rules: versioned, checked against concurrent edits, stored in the store.
 
-Works in every process, whoever leads. Raises BackendUnavailable and Forbidden as the store does; each method states its
-cost.
+Works in every process, leader or not. Raises BackendUnavailable and Forbidden as the store does; each method states
+its cost.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .rules.ruleset import (
 from .store import AlertStore
 
 MAX_NAME = 300
-# So often an edit is tried again when another rule was edited in between.
+# Attempts at an edit when another rule is edited at the same time.
 TRIES = 5
 
-# KEYS rules. ARGV what it must hold, what it shall hold, "1" to keep aside what it held: a part of it cannot be read,
-# and another version may want it. Answers 1, or 0 when somebody else edited meanwhile.
+# KEYS rules. ARGV expected value, new value, "1" to set the old value aside: a part of it is unreadable here, and
+# another version may need it. Returns 1, or 0 when the rules were edited in the meantime.
 _REPLACE_RULES = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 if ARGV[3] == '1' then aside(KEYS[1], 'held rules that cannot be read') end
@@ -41,7 +41,7 @@ return 1
 
 
 def build_ownership_conflict() -> Conflict:
-    """Why alerts are not ours to show or change while a dashboard with other settings leads on the same store."""
+    """The Conflict raised while a dashboard with other settings leads on the same store: these alerts are not ours."""
     return Conflict(
         "Alerts are evaluated by another dashboard with other settings.",
         hint="Give one of them its own store_prefix, or give both the same settings.",
@@ -49,7 +49,7 @@ def build_ownership_conflict() -> Conflict:
 
 
 class RuleEditor:
-    """Thread-safe. Opens no connection by itself. `channels` are the names that a rule may tell."""
+    """Thread-safe. Opens no connection of its own. `channels` are the ids that a rule can notify."""
 
     def __init__(
         self,
@@ -59,8 +59,8 @@ class RuleEditor:
         *,
         is_elsewhere: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_elsewhere`: whether the stored rules are those of a dashboard with other settings. Then the rules of
-        these settings are all there are, and every change raises Conflict."""
+        """`is_elsewhere`: whether the stored rules belong to a dashboard with other settings. If so, only the rules of
+        these settings exist, and every change raises Conflict."""
         self._is_elsewhere = is_elsewhere
         self._store = store
         self._alert_store = AlertStore(store)
@@ -68,7 +68,7 @@ class RuleEditor:
         self._channels = frozenset(channels)
 
     def rules_in_force(self) -> tuple[RuleInForce, ...]:
-        """All rules with their origin, those that are off too. Cost: 1 round trip."""
+        """All rules with their origin, including disabled ones. Cost: 1 round trip."""
         if self._is_elsewhere():
             return self._ruleset.rules_in_force()
         return self._ruleset.rules_in_force(self._stored_rules())
@@ -81,7 +81,7 @@ class RuleEditor:
         raise NotFound(f"Unknown rule {rule_id!r}.")
 
     def parse_rule(self, values: Mapping[str, Any]) -> Rule:
-        """The rule that a form describes, checked and not stored. Raises ConfigurationError. Cost: 1 round trip where
+        """The rule that a form describes, validated but not stored. Raises ConfigurationError. Cost: 1 round trip when
         it names other rules."""
         rule = self._ruleset.parse_rule(values, "form")
         wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
@@ -91,16 +91,16 @@ class RuleEditor:
             raise ConfigurationError(f"form: rule {rule.id!r}: channels: unknown channel {unknown[0]!r}")
         if rule.inhibited_by:
             rules = {entry.rule.id: entry.rule for entry in self.rules_in_force()}
-            # One that it named before may have been removed since.
+            # A rule that it named before may have been deleted since.
             known = {*rules, *(rules[rule.id].inhibited_by if rule.id in rules else ())}
             for name in sorted(set(rule.inhibited_by) - known):
                 raise ConfigurationError(f"form: rule {rule.id!r}: inhibited_by: unknown rule {name!r}")
         return rule
 
     def save_rule(self, values: Mapping[str, Any], *, by: str, version: int | None) -> Rule:
-        """The rule as stored, its version one higher. `version` = the one that was edited; None for a new rule.
+        """Store a rule and return it with its version raised by one. `version` = the one edited; None for a new rule.
 
-        Raises ConfigurationError, Conflict when somebody else edited it meanwhile or a new rule's id is taken,
+        Raises ConfigurationError, Conflict when the rule was edited in the meantime or a new rule's id is taken,
         Unsupported for a rule of the TOML file. Cost: 3 round trips.
         """
         self._check_ownership()
@@ -130,12 +130,12 @@ class RuleEditor:
         raise Conflict(f"This rule was changed {who} while you were editing it. Your changes were not saved.")
 
     def set_enabled(self, rule_id: str, *, on: bool, by: str, version: int) -> Rule:
-        """The rule switched on or off. Raises as `save_rule`, and NotFound. Cost: 4 round trips."""
+        """Enable or disable a rule and return it. Raises as `save_rule`, and NotFound. Cost: 4 round trips."""
         rule = self.find_rule(rule_id).rule
         return self.save_rule({**non_default_fields(rule), "id": rule_id, "enabled": on}, by=by, version=version)
 
     def delete_rule(self, rule_id: str, *, version: int) -> None:
-        """Remove a rule made on the page; a shipped one is then as it ships. Raises NotFound, Conflict, Unsupported.
+        """Delete a rule stored by the page; a default rule is reset. Raises NotFound, Conflict, Unsupported.
 
         Cost: 2 round trips.
         """
@@ -163,7 +163,7 @@ class RuleEditor:
         return stored if isinstance(stored, bytes) else b""
 
     def _replace_rules(self, expected: bytes, page: StoredRules) -> bool:
-        """False when the rules are not `expected` any more."""
+        """Replace the stored rules; False when they are no longer `expected`."""
         encoded = msgspec.json.encode(page)
         if len(encoded) > keys.MAX_RULES_BYTES:
             raise Unsupported(

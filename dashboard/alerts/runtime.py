@@ -1,4 +1,4 @@
-"""The alerts of one process: made from the settings, told of every tick by the checker."""
+"""The alerts of one process: built from the settings and called by the checker on every tick."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .store import AlertStore
 
 log = masked_logger(__name__)
 
-# A loop of delivery that has not asked its outbox for so long counts as unable to deliver.
+# A delivery loop that has not polled its outbox for this long counts as unable to deliver.
 DELIVERS_WITHIN_S = 60.0
 
 
 def build_ruleset(settings: Settings) -> Ruleset:
-    """The rules that the settings bring. Raises ConfigurationError."""
+    """The rules of the settings and the default ones. Raises ConfigurationError."""
     book = Ruleset(settings.rules, settings.sample_interval_s)
     book.check_names([str(channel.get("id")) for channel in settings.channels])
     return book
@@ -45,7 +45,7 @@ def build_channels(settings: Settings) -> dict[str, Channel]:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raises ConfigurationError for anything wrong with rules, channels, ping URL and spool folder, which is made.
+    """Check rules, channels, ping URL and spool folder, which is created. Raises ConfigurationError.
 
     Opens no connection.
     """
@@ -58,10 +58,10 @@ def check_settings(settings: Settings) -> None:
 
 
 class AlertRuntime:
-    """What the checker calls, and the threads that deliver. Start it once per process, after any fork."""
+    """The checker's entry points and the delivery threads. Start it once per process, after any fork."""
 
     def __init__(self, settings: Settings, store: Store, holder: str, *, errors_of: ErrorsOf = no_errors) -> None:
-        """`errors_of` tells the top error groups of a queue, for its messages. Raises ConfigurationError."""
+        """`errors_of` returns the top error groups of a queue, for its notifications. Raises ConfigurationError."""
         links = PageLinks(settings.public_url)
         channels = build_channels(settings)
         alerts = AlertStore(store)
@@ -95,21 +95,21 @@ class AlertRuntime:
         self._was_leader = False
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start delivery."""
         self.notification_sender.start()
 
     def stop(self) -> None:
-        """Finish the send in hand and stop, after 15 s at the latest."""
+        """Stop after the current send, within 15 s."""
         self.notification_sender.stop()
         self._outage_notifier.stop()
 
     def on_takeover(self, former: Snapshot | None) -> None:
-        """Go on from what the last leader published, if that is fresh."""
+        """Continue from what the last leader published, if that is fresh."""
         if former is not None and former.epoch:
             self._engine.settle_queues(former)
 
     def on_sample(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
-        """Evaluate a sample; False when another one leads by now."""
+        """Evaluate a sample; False when another process leads now."""
         self._was_leader = True
         leads = self._engine.lead_tick(epoch, snapshot, history)
         if leads and self._dead_mans_switch is not None and self._is_delivering():
@@ -117,16 +117,16 @@ class AlertRuntime:
         return leads
 
     def on_follow(self) -> None:
-        """Keep up with the leader."""
+        """Track the leader's state."""
         self._engine.follow_leader()
         self._was_leader = False
 
     def on_success(self) -> None:
-        """The store is in use."""
+        """Record that the store is usable."""
         self._outage_notifier.record_success()
 
     def on_failure(self, problem: QueuedeckError) -> None:
-        """The store is not."""
+        """Record that the store is not usable."""
         engine = self._engine
         self._outage_notifier.record_failure(
             problem, engine.rules, engine.active_silences, led=self._was_leader, epoch=engine.last_epoch
@@ -137,7 +137,7 @@ class AlertRuntime:
 
 
 def store_source_name(settings: Settings) -> str:
-    """The name of the source that the store is, or `store`."""
+    """The name of the source that is also the store, or `store`."""
     sources = settings.effective_sources()
     if settings.store_url is None:
         return sources[0].name
@@ -154,6 +154,6 @@ def _open_spool_folder(settings: Settings) -> Path:
                 f"spool_dir: expected a folder that only this user can write to: {reason}"
             ) from None
         log.warning(
-            "no folder for the alert spool: %s; each process on this host sends store outage alerts by itself", reason
+            "no folder for the alert spool: %s; each process on this host sends its own store outage alerts", reason
         )
         return Path("/nonexistent")

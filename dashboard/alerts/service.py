@@ -1,7 +1,7 @@
-"""What pages and API do with alerts: look, silence, acknowledge, test channels, send again; rules by its `editor`.
+"""Alerts for pages and API: list, silence, acknowledge, test channels, resend; rules through its `editor`.
 
-Works in every process, whoever leads: all of it goes through the store. Who may do what, and the audit of it, is the
-caller's business. Raises BackendUnavailable and Forbidden as the store does; each method states its cost.
+Works in every process, leader or not: everything goes through the store. Authorization and audit logging are up to the
+caller. Raises BackendUnavailable and Forbidden as the store does; each method states its cost.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from .runtime import build_channels, build_ruleset
 from .silences import Acknowledgement, ActiveSilences, Silence, WeeklyWindow
 from .store import AlertStore, CheckerBeat, TickInputs
 
-# After so many intervals without a full tick the checker is not well.
+# The checker is unhealthy after this many intervals without a completed evaluation.
 LATE_INTERVALS = 3
 MAX_ROWS = 500
-MAX_TOGETHER = 200  # alerts acknowledged at once
-# Test messages to one channel within this time: more of them are refused.
+MAX_TOGETHER = 200  # alerts acknowledged together
+# Minimum time between two test notifications to one channel.
 TEST_EVERY_S = 5
 HISTORIES_TTL_S = 5.0
 
-# KEYS silences. ARGV id, body, most of them, "1" to replace only. Removes those that are over. Answers 1; 0 when it is
-# full or there is none to replace.
+# KEYS silences. ARGV id, body, maximum number, "1" to replace only. Removes silences that ended over a day ago.
+# Returns 1; 0 when the limit is reached or there is none to replace.
 _STORE_SILENCE = """
 local t = redis.call('TIME')
 local all = redis.call('HGETALL', KEYS[1])
@@ -64,14 +64,14 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
 
-# KEYS acks, instance. ARGV fp, body. Answers 1; 0 when there is no such instance.
+# KEYS acks, alert. ARGV fp, body. Returns 1; 0 when there is no such alert.
 _STORE_ACK = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
 
-# KEYS a key that lives as long as no test may follow. ARGV seconds.
+# KEYS a key that exists while no other test is allowed. ARGV seconds.
 _LIMIT_TESTS = """
 begin(KEYS[1], ARGV[1] * 1000)
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end
@@ -79,13 +79,13 @@ return 0
 """
 # KEYS acks. ARGV fp.
 _WITHDRAW = "return redis.call('HDEL', KEYS[1], ARGV[1])"
-# KEYS given-up messages. ARGV id. Answers 1; 0 when it is not among them.
+# KEYS undelivered (given-up) messages. ARGV id. Returns 1; 0 when it is not among them.
 _DISMISS = "return redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One instance that fires, or is about to. `ack` and `silence` say why nobody is told of it.
+    """One firing or pending alert. `ack` and `silence` are what suppresses its notifications.
 
     `silenced_until`: seconds since 1970.
     """
@@ -98,7 +98,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class AlertList:
-    """All alerts as of `at` (the store's clock): worst first, then the longest."""
+    """All alerts as of `at` (the store's clock): worst severity first, then oldest first."""
 
     at: float
     firing: tuple[Alert, ...]
@@ -106,7 +106,7 @@ class AlertList:
 
     @property
     def incidents(self) -> tuple[Alert, ...]:
-        """What people are told of: what fires, but for warnings that a critical of the same rule and place mutes."""
+        """Firing alerts without the warnings that a critical alert of the same rule and labels inhibits."""
         critical = {
             (alert.state.rule_id, alert.state.labels)
             for alert in self.firing
@@ -120,20 +120,20 @@ class AlertList:
 
     @property
     def worst(self) -> Severity | None:
-        """The worst severity that fires; None when nothing does."""
+        """The worst firing severity; None when no alert is firing."""
         return min((alert.state.severity for alert in self.firing), key=list(Severity)[::-1].index, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class PastIncident:
-    """One episode of the history. `ended` None: it goes on, or its end fell out of the history."""
+    """One incident of the history. `ended` None: it is ongoing, or its end is no longer in the history."""
 
     began: HistoryEntry | None
     ended: HistoryEntry | None
 
     @property
     def known(self) -> HistoryEntry:
-        """What is known of it."""
+        """The end of the incident if it is known, otherwise its beginning."""
         found = self.ended or self.began
         assert found is not None
         return found
@@ -141,7 +141,7 @@ class PastIncident:
 
 @dataclass(frozen=True, slots=True)
 class CheckerHealth:
-    """Whether alerts can be trusted now; `age_s` since the last full tick, None when there was none in a day."""
+    """Whether alerting works; `age_s` = since the last completed evaluation, None without one in the last day."""
 
     ok: bool
     age_s: float | None
@@ -151,7 +151,7 @@ class CheckerHealth:
 
 @dataclass(frozen=True, slots=True)
 class FailedNotification:
-    """A message given up, that can be sent again."""
+    """An undelivered notification that can be resent."""
 
     id: str
     channel: str
@@ -160,7 +160,7 @@ class FailedNotification:
 
 
 class AlertService:
-    """Thread-safe. Opens no connection by itself."""
+    """The alerting operations behind pages and API. Thread-safe. Opens no connection of its own."""
 
     def __init__(
         self,
@@ -171,9 +171,9 @@ class AlertService:
         is_elsewhere: Callable[[], bool] = lambda: False,
         fingerprint: str = "",
     ) -> None:
-        """`is_elsewhere`: whether a dashboard with other settings evaluates alerts on this store now. Then its alerts,
-        rules, silences and deliveries are not answered as ours, and every change raises Conflict. `fingerprint` of
-        these settings: what others evaluated before they stopped is not ours either."""
+        """`is_elsewhere`: whether a dashboard with other settings evaluates alerts on this store now. If so, its
+        alerts, rules, silences and deliveries are not returned as ours, and every change raises Conflict.
+        `fingerprint` of these settings: what others evaluated before they stopped is not ours either."""
         self._is_elsewhere = is_elsewhere
         self._fingerprint = fingerprint
         self._settings = settings
@@ -186,23 +186,23 @@ class AlertService:
         self._histories: tuple[RuleHistories | None, float] = (
             None,
             float("-inf"),
-        )  # with when that was read, monotonic
+        )  # and when it was read, monotonic
         self._sorted_cache: tuple[tuple[str, int], Sequence[AlertState]] | None = None
 
     @property
     def ownership_conflict(self) -> Conflict | None:
-        """Why alerts are not ours to show or change; None where they are. Cost: none."""
+        """The Conflict while another dashboard owns the alerts of this store; None otherwise. Cost: none."""
         return build_ownership_conflict() if self._is_elsewhere() else None
 
     def _check_ownership(self) -> None:
         if (problem := self.ownership_conflict) is not None:
             raise problem
 
-    # What is
+    # Current state
 
     def list_alerts(self) -> AlertList:
-        """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything changed since
-        the last call."""
+        """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything has changed
+        since the last call."""
         if self.ownership_conflict is not None:
             return AlertList(self._store.now_s(), (), ())
         look = self._alert_store.read_tick_inputs()
@@ -217,7 +217,7 @@ class AlertService:
         )
 
     def _sorted_states(self, look: TickInputs) -> Sequence[AlertState]:
-        """All stored states, worst first; the same until the store counts another change."""
+        """All stored states, worst first; cached until the store counts another change."""
         version = (look.born, look.changes)
         last = self._sorted_cache
         if not look.born or last is None or last[0] != version:
@@ -226,16 +226,16 @@ class AlertService:
         return last[1]
 
     def find_alert(self, fp: str) -> Alert:
-        """One instance. Raises NotFound, Conflict. Cost: 3 round trips."""
+        """One alert. Raises NotFound, Conflict. Cost: 3 round trips."""
         self._check_ownership()
         board = self.list_alerts()
         for alert in (*board.firing, *board.pending):
             if alert.state.fp == fp:
                 return alert
-        raise NotFound("This alert is not firing any more.")
+        raise NotFound("This alert is no longer firing.")
 
     def list_past_incidents(self, most: int = 100) -> tuple[PastIncident, ...]:
-        """Episodes, the newest first. Cost: 1 round trip."""
+        """Incidents, newest first. Cost: 1 round trip."""
         if self.ownership_conflict is not None:
             return ()
         (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_ROWS)))
@@ -248,8 +248,8 @@ class AlertService:
         return tuple(past for past in pasts if past.began or past.ended)[:most]
 
     def checker_health(self) -> CheckerHealth:
-        """For `/healthz/checker`: well while the last full tick is younger than three intervals; not well while others
-        evaluate by their settings. Cost: 1 round trip."""
+        """For `/healthz/checker`: healthy while the last completed evaluation is younger than three intervals, and not
+        while a dashboard with other settings evaluates. Cost: 1 round trip."""
         if self.ownership_conflict is not None:
             return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
         now, beat = self._alert_store.read_heartbeat()
@@ -262,9 +262,9 @@ class AlertService:
     def preview_rules(
         self, snapshot: Snapshot, history: History, rules: Sequence[Rule] | None = None
     ) -> dict[str, RulePreview]:
-        """By id: what the rules (by default all, those that are off too) see in a sample. Writes nothing.
+        """By id: what the rules (by default all, including disabled ones) find in a sample. Writes nothing.
 
-        Cost: 2 round trips; some 2 µs for each rule and queue.
+        Cost: 2 round trips, plus about 2 µs per rule and queue.
         """
         if self.ownership_conflict is not None:
             alone = CheckerContext(now=self._store.now_s(), channels=self._channels)
@@ -287,9 +287,9 @@ class AlertService:
         return {rule.id: preview for rule, preview in found}
 
     def rule_histories(self, now: float) -> RuleHistories | None:
-        """The last hour of what the checker judged by each rule; None when there is none. `now` by the store's clock.
+        """The last hour of the checker's evaluations per rule; None when there is none. `now` by the store's clock.
 
-        Cost: 1 round trip when what was read last is older than its step, none within 5 s of the last one.
+        Cost: 1 round trip when the cached histories are older than their step, none within 5 s of the last read.
         """
         if self.ownership_conflict is not None:
             return None
@@ -299,17 +299,17 @@ class AlertService:
             self._histories = last, monotonic_s()
         return last
 
-    # Mutes
+    # Silences and acknowledgements
 
     def list_silences(self) -> tuple[Silence, ...]:
-        """All silences and maintenance windows that are not over, the first to end first. Cost: 1 round trip."""
+        """All silences and maintenance windows that have not ended, earliest end first. Cost: 1 round trip."""
         if self.ownership_conflict is not None:
             return ()
         look = self._alert_store.read_tick_inputs()
         return tuple(silence for silence in look.mutes.silences if silence.until > look.now)
 
     def save_silence(self, silence: Silence) -> None:
-        """Be silent as drafted. Raises Unsupported when there are too many, Conflict. Cost: 1 round trip."""
+        """Store a drafted silence. Raises Unsupported when the limit is reached, Conflict. Cost: 1 round trip."""
         self._check_ownership()
         if not self._store_silence(silence, replace=False):
             raise Unsupported(f"The limit of {keys.MAX_SILENCES} silences is reached. Expire some first.")
@@ -325,7 +325,7 @@ class AlertService:
         severity: Severity | None = None,
         **globs: str,
     ) -> Silence:
-        """A new silence over what all of the globs (`rule`, `source`, `backend`, `queue`) match, checked, not stored.
+        """A new silence for alerts that match all globs (`rule`, `source`, `backend`, `queue`), validated, not stored.
 
         Raises ConfigurationError. Cost: 1 round trip.
         """
@@ -367,8 +367,8 @@ class AlertService:
         )
 
     def acknowledge_alert(self, fp: str, *, episode: str, by: str, comment: str = "") -> Alert:
-        """Note that somebody sees to an episode: no reminders of it. Raises NotFound, Conflict when the episode is over
-        and another one goes on. Cost: 4 round trips."""
+        """Acknowledge an incident, which stops its reminders. Raises NotFound, Conflict when this incident has ended
+        and another one is ongoing. Cost: 4 round trips."""
         alert = self.find_alert(fp)
         if episode not in (alert.state.episode, alert.state.told):
             raise Conflict(
@@ -376,12 +376,14 @@ class AlertService:
             )
         ack = Acknowledgement(episode=alert.state.episode, by=by[:300], at=self._store_time(), comment=comment[:300])
         if not self._store.run_script(_STORE_ACK, (keys.ACKS, keys.instance_key(fp)), fp, msgspec.json.encode(ack)):
-            raise NotFound("This alert is not firing any more.")
+            raise NotFound("This alert is no longer firing.")
         return Alert(alert.state, ack, alert.silence, alert.silenced_until)
 
     def sibling_alerts(self, alert: Alert) -> tuple[Alert, ...]:
-        """The other alerts of the same rule that fire at the same severity and that nobody sees to, at most
-        MAX_TOGETHER. Cost: 1 round trip."""
+        """The other firing alerts of the same rule and severity that are unacknowledged, at most MAX_TOGETHER.
+
+        Cost: 1 round trip.
+        """
         found = (
             other
             for other in self.list_alerts().firing
@@ -392,8 +394,9 @@ class AlertService:
         return tuple(islice(found, MAX_TOGETHER))
 
     def acknowledge_all(self, episodes: Mapping[str, str], *, by: str, comment: str = "") -> tuple[str, ...]:
-        """Note that somebody sees to these episodes (by fingerprint), at most MAX_TOGETHER; those that are over or new
-        are left out. Answers the fingerprints noted. Raises Conflict. Cost: 2 round trips, one more for each."""
+        """Acknowledge these incidents (episode by fingerprint), at most MAX_TOGETHER, and return the acknowledged
+        fingerprints. Incidents that have ended or are new are skipped. Raises Conflict. Cost: 2 round trips, plus one
+        per incident."""
         self._check_ownership()
         wanted = dict(islice(episodes.items(), MAX_TOGETHER))
         board, noted = self.list_alerts(), []
@@ -408,14 +411,14 @@ class AlertService:
         return tuple(noted)
 
     def withdraw_acknowledgement(self, fp: str) -> None:
-        """Take an acknowledgement back. Raises Conflict. Cost: 1 round trip."""
+        """Withdraw an acknowledgement. Raises Conflict. Cost: 1 round trip."""
         self._check_ownership()
         self._store.run_script(_WITHDRAW, (keys.ACKS,), fp)
 
-    # Messages
+    # Notifications
 
     def list_deliveries(self, most: int = 100) -> tuple[DeliveryAttempt, ...]:
-        """Attempts to deliver, the newest first, with the provider's answer. Cost: 1 round trip."""
+        """Delivery attempts, newest first, with the provider's response. Cost: 1 round trip."""
         if self.ownership_conflict is not None:
             return ()
         found = []
@@ -428,7 +431,7 @@ class AlertService:
         return tuple(found)
 
     def list_failed_notifications(self) -> tuple[FailedNotification, ...]:
-        """Messages given up, the newest first. Cost: 2 round trips."""
+        """Undelivered notifications, newest first. Cost: 2 round trips."""
         if self.ownership_conflict is not None:
             return ()
         (names,) = self._store.read_keys(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
@@ -446,8 +449,8 @@ class AlertService:
         return tuple(found)
 
     def resend_failed(self, message_id: str) -> None:
-        """Send a given-up message after all, under its old id. Raises NotFound, also where its channel is gone,
-        Conflict. Cost: 2 round trips."""
+        """Resend an undelivered notification under its old id. Raises NotFound, also when its channel no longer
+        exists, Conflict. Cost: 2 round trips."""
         self._check_ownership()
         channel = message_id.rpartition(":")[2]
         if channel not in self._channels:
@@ -457,20 +460,23 @@ class AlertService:
             raise NotFound("No undelivered notification has this id; it may have expired.")
 
     def dismiss_failed(self, message_id: str) -> None:
-        """Take note of a given-up message: it counts no longer. Raises NotFound, Conflict. Cost: 1 round trip."""
+        """Dismiss an undelivered notification, so that it no longer counts. Raises NotFound, Conflict.
+
+        Cost: 1 round trip.
+        """
         self._check_ownership()
         if not self._store.run_script(_DISMISS, (keys.DEAD,), message_id):
             raise NotFound("No undelivered notification has this id.")
 
     def public_channels(self) -> tuple[dict[str, Any], ...]:
-        """The channels of the settings as they may be shown: no secret is in it. Cost: none."""
+        """The channels of the settings without their secrets. Cost: none."""
         return tuple(public_settings(values) for values in self._settings.channels)
 
     def send_test(self, channel: str, *, by: str) -> str:
-        """The id of a test message on its way through the outbox, whatever is muted; its attempt shows in
-        `list_deliveries`.
+        """Queue a test notification in the outbox, regardless of silences, and return its id.
 
-        Raises NotFound, Conflict, Forbidden when one was sent just now. Cost: 3 round trips.
+        The attempt appears in `list_deliveries`. Raises NotFound, Conflict, Forbidden when one was just sent.
+        Cost: 3 round trips.
         """
         self._check_ownership()
         if channel not in self._channels:
@@ -502,11 +508,11 @@ class AlertService:
 
 
 def health_from_beat(now: float, beat: CheckerBeat | None, interval_s: float) -> CheckerHealth:
-    """What the heartbeat says at an instant of the store's clock."""
+    """The health that a heartbeat shows at an instant of the store's clock."""
     if beat is None:
         return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
     age_s = max(0.0, now - beat.at)
-    if beat.at - now > AHEAD_S:  # no time of this store: nobody can say how old it is
+    if beat.at - now > AHEAD_S:  # not a time of this store, so its age is unknown
         return CheckerHealth(ok=False, age_s=None, holder=beat.holder, delivers=beat.delivers)
     return CheckerHealth(age_s <= LATE_INTERVALS * interval_s, age_s, beat.holder, beat.delivers)
 

@@ -1,4 +1,4 @@
-"""Silences, maintenance windows and acknowledgements: they mute messages, never evaluation. Pure."""
+"""Silences, maintenance windows and acknowledgements: they suppress notifications, never evaluation. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 class WeeklyWindow(Value, frozen=True, kw_only=True):
-    """A stretch of the week: on these days (0 = Monday) from a minute of the day on, for so many minutes."""
+    """A weekly window: on these days (0 = Monday), starting at `from_min` of the day, for `minutes`."""
 
     days: tuple[int, ...]
     from_min: int
@@ -30,25 +30,25 @@ class WeeklyWindow(Value, frozen=True, kw_only=True):
     timezone: str = "UTC"
 
     def contains_time(self, now: float) -> bool:
-        """Whether `now` (seconds since 1970) lies in it; begin and end are local time, so it may cross midnight.
+        """Whether `now` (seconds since 1970) is inside. Start and end are local time, and it can cross midnight.
 
-        Where the clock is put back it begins and ends the first time that the clock shows that; where it is put forward
-        over the begin, it begins then.
+        When the clock is set back, it starts and ends the first time that the clock shows that time; when the clock is
+        set forward past the start, it starts then.
         """
         return _end_of_stretch(self, int(now // 60) * 60) is not None
 
     def ends_at(self, now: float) -> float:
-        """When the stretch in which `now` lies is over: seconds since 1970, at most two weeks later.
+        """The end of the window that contains `now`: seconds since 1970, at most two weeks later.
 
-        One that begins where another one ends goes on with it.
+        Windows that follow each other without a gap count as one.
         """
         minute = int(now // 60) * 60
         return _end_of_stretch(self, minute) or float(minute)
 
 
-@lru_cache(maxsize=1024)  # a tick and a page ask it for each of their alerts
+@lru_cache(maxsize=1024)  # a tick and a page call it for each of their alerts
 def _end_of_stretch(weekly: WeeklyWindow, now: int) -> float | None:
-    """When the stretch in which the minute of `now` lies is over; None outside of one."""
+    """The end of the window that contains the minute `now`; None outside of one."""
     zone = ZoneInfo(weekly.timezone)
     end: float | None = None
     for _ in range(2 * len(weekly.days)):
@@ -69,10 +69,10 @@ def _end_of_stretch(weekly: WeeklyWindow, now: int) -> float | None:
 
 
 def _window_start(clock: datetime, zone: ZoneInfo) -> float:
-    """The first instant at which a clock of the zone shows that time, or a later one of that day."""
+    """The first instant at which the zone's clock shows that time, or a later one of that day."""
     shown = clock.replace(tzinfo=zone).timestamp()
     skipped = clock.replace(tzinfo=zone, fold=1).timestamp()
-    while skipped < shown:  # the clock is put forward over it
+    while skipped < shown:  # the clock is set forward past it
         if datetime.fromtimestamp(skipped, zone).replace(tzinfo=None) >= clock:
             return skipped
         skipped += 60
@@ -80,7 +80,7 @@ def _window_start(clock: datetime, zone: ZoneInfo) -> float:
 
 
 class Silence(Value, frozen=True, kw_only=True):
-    """Who may not be heard of until when. The globs must all match; an instance without the label matches only `*`."""
+    """Which alerts are silenced until when. All globs must match; an alert without the label matches only `*`."""
 
     id: str
     until: float  # seconds since 1970 by the store's clock
@@ -93,10 +93,10 @@ class Silence(Value, frozen=True, kw_only=True):
     backend: str = "*"
     queue: str = "*"
     severity: Severity | None = None
-    weekly: WeeklyWindow | None = None  # set: a maintenance window, muting only then
+    weekly: WeeklyWindow | None = None  # set: a maintenance window, active only within it
 
     def mutes_alert(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> bool:
-        """Whether messages of that instance are muted now."""
+        """Whether notifications of that alert are suppressed now."""
         return (
             self.starts_at <= now < self.until
             and (self.severity is None or self.severity is severity)
@@ -108,11 +108,11 @@ class Silence(Value, frozen=True, kw_only=True):
         )
 
     def ends_at(self, now: float) -> float:
-        """Until when it mutes what it mutes now: of a maintenance window the end of this time, not of all of them."""
+        """When the current silence ends; for a maintenance window the end of this occurrence, not of the last one."""
         return min(self.until, self.weekly.ends_at(now)) if self.weekly else self.until
 
     def find_problem(self) -> str | None:
-        """What is wrong with it, as `field: expected …`; None when all is well."""
+        """What is wrong with it, as `field: expected …`; None when it is valid."""
         if not _ID.match(self.id):
             return "id: expected letters, digits, dots, dashes or underscores"
         for field in ("rule", "source", "backend", "queue"):
@@ -143,7 +143,7 @@ def _matches_glob(glob: str, text: str | None) -> bool:
 
 
 class Acknowledgement(Value, frozen=True, kw_only=True):
-    """Somebody has seen to an episode: no reminders of it."""
+    """Who acknowledged an incident, which stops its reminders."""
 
     episode: str
     by: str
@@ -152,13 +152,13 @@ class Acknowledgement(Value, frozen=True, kw_only=True):
 
 
 class ActiveSilences(Value, frozen=True, kw_only=True):
-    """All that mutes, as of one tick."""
+    """All silences and acknowledgements, as of one tick."""
 
     silences: tuple[Silence, ...] = ()
     acks: dict[str, Acknowledgement] = msgspec.field(default_factory=dict)  # by fingerprint
 
     def find_silence(self, rule_id: str, severity: Severity, labels: AlertLabels, now: float) -> Silence | None:
-        """The first silence that mutes that instance now."""
+        """The first silence that matches that alert now."""
         if not self.silences:
             return None
         return first_silence(
@@ -166,7 +166,7 @@ class ActiveSilences(Value, frozen=True, kw_only=True):
         )
 
     def is_acknowledged(self, state: AlertState) -> bool:
-        """Whether somebody has seen to the episode that goes on."""
+        """Whether the ongoing incident is acknowledged."""
         if not self.acks:
             return False
         ack = self.acks.get(state.fp)

@@ -1,7 +1,8 @@
-"""States, history and what mutes, in the store. Only the leader writes states, and only from the revision it knows.
+"""States, history, silences and acknowledgements in the store.
 
-Every write of states is one script that checks the lease and the revisions first, then writes states, history and
-messages together: a leader that slept through its lease changes nothing, and no message is without its state.
+Only the leader writes states, and only over the revision it knows. Every write of states is one script that checks the
+lease and the revisions first, then writes states, history and messages together: a leader whose lease has expired
+changes nothing, and no message is written without its state.
 """
 
 from __future__ import annotations
@@ -30,11 +31,10 @@ HEARTBEAT_TTL_MS = 86_400_000
 CHANNELS_TTL_MS = 30_000
 MAX_CHANNELS = 200
 MAX_EPISODES = 5000
-# Instances of one script: each costs some 20 µs of Redis.
+# Alerts per script call: each costs Redis about 20 µs.
 CHUNK = 200
 
-# For scripts that add messages: puts one at the end of its chain. It is due when it is the first there of those that
-# still exist.
+# For scripts that add messages: appends one to its chain. It is due if it is the first of those that still exist.
 ENQUEUE = """local function enqueue(line, due, at, id)
   redis.call('RPUSH', line, id)
   local head = redis.call('LINDEX', line, 0)
@@ -46,13 +46,13 @@ ENQUEUE = """local function enqueue(line, due, at, id)
 end
 """
 
-# KEYS lead, born, changes, live, episodes, unsent, acks, then per instance its hash, then per message: its hash, the
-# due set and the chain of its channel.
-# ARGV lead value, born value, "1" to write whatever the revisions are, ms to live of an instance, most episodes,
-# numbers of instances, episodes and messages, then per instance: fp, revision it was read at, body or "" to remove it;
-# per episode: body; per message: id, body, due ms, made ms, channel, fp, episode, kind, group, fallback or "".
-# Answers "ok"; "lead" when another one leads; "data" when the data is not what the leader knows; or the fp of an
-# instance that another revision was found of. Nothing is written then.
+# KEYS lead, born, changes, live, episodes, unsent, acks, then per alert its hash, then per message: its hash, the due
+# set and the chain of its channel.
+# ARGV lead value, born value, "1" to ignore the revisions, TTL of an alert in ms, maximum history entries, numbers of
+# alerts, history entries and messages, then per alert: fp, revision it was read at, body or "" to remove it; per
+# history entry: body; per message: id, body, due ms, made ms, channel, fp, episode, kind, group, fallback or "".
+# Returns "ok"; "lead" when another process leads; "data" when the data is not what the leader knows; or the fp of an
+# alert that has another revision. In these cases nothing is written.
 _COMMIT = (
     f"""{ENQUEUE}"""
     + """
@@ -105,8 +105,8 @@ return 'ok'
 """
 )
 
-# KEYS lead, heartbeat, then what to keep. ARGV lead value, holder, "1" when messages could be delivered, ms to live of
-# the heartbeat, then of each further key: value, ms to live. Answers 1, or 0 when another one leads.
+# KEYS lead, heartbeat, then further keys to set. ARGV lead value, holder, "1" when notifications could be delivered,
+# TTL of the heartbeat in ms, then per further key: value, TTL in ms. Returns 1, or 0 when another process leads.
 _RECORD_BEAT = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local t = redis.call('TIME')
@@ -118,7 +118,8 @@ return 1
 """
 
 # KEYS lead, rules, silences, acks. ARGV lead value, rules or "", number of silences, then id and body of each silence,
-# then fingerprint and body of each acknowledgement. Writes what is not there. Answers 1, or 0 when another one leads.
+# then fingerprint and body of each acknowledgement. Writes only what is missing. Returns 1, or 0 when another process
+# leads.
 _RESTORE_SETTINGS = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[2]) == 0 then redis.call('SET', KEYS[2], ARGV[2]) end
@@ -130,8 +131,8 @@ end
 return 1
 """
 
-# KEYS channels. ARGV ms that a process counts after its last look, most ids, then the ids of this one. Answers the ids
-# of all processes.
+# KEYS channels. ARGV ms that a process counts after its last registration, maximum number of ids, then the ids of this
+# process. Returns the ids of all processes.
 _REGISTER_CHANNELS = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -145,36 +146,36 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return found
 """
 
-# KEYS episodes. ARGV most episodes, body. For what was decided where no lead could be had: the local mode.
+# KEYS episodes. ARGV maximum entries, body. For incidents recorded without a lead: the store outages.
 _APPEND_HISTORY = "append(KEYS[1], ARGV[1], 'e', ARGV[2]) return 1"
 
 
 class LostLead(Exception):
-    """Another process leads by now; nothing was written."""
+    """Another process leads now; nothing was written."""
 
 
 class StaleRevision(Exception):
-    """The store holds something else than the leader knows; nothing was written, and it must be read again."""
+    """The store differs from what the leader knows; nothing was written, and it must be read again."""
 
 
 class DataGone(Exception):
-    """The store has lost its data, or has that of another server."""
+    """The store has lost its data, or holds that of another server."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredStates:
-    """States as they are stored, with the revision of each."""
+    """The stored states, each with its revision."""
 
     states: dict[str, AlertState] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
-    unreadable: dict[str, int] = field(default_factory=dict)  # the revisions of states that are none of ours
+    unreadable: dict[str, int] = field(default_factory=dict)  # revisions of states that cannot be read
     changes: int = 0
     born: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckerBeat:
-    """The last full tick, as the leader noted it."""
+    """The last completed evaluation, as recorded by the leader."""
 
     at: float
     holder: str
@@ -184,7 +185,7 @@ class CheckerBeat:
 
 @dataclass(frozen=True, slots=True)
 class TickInputs:
-    """All that a tick reads beside the sample. `now` by the store's clock."""
+    """All that a tick reads besides the sample. `now` by the store's clock."""
 
     now: float
     born: str
@@ -192,20 +193,20 @@ class TickInputs:
     rules: bytes
     mutes: ActiveSilences
     beat: CheckerBeat | None
-    undelivered: dict[str, float]  # channel -> seconds that its oldest unsent message has waited
+    undelivered: dict[str, float]  # channel -> age of its oldest unsent message in seconds
     dead: dict[str, int]  # channel -> messages given up
-    unsent: frozenset[str]  # ids of the oldest thousand
+    unsent: frozenset[str]  # ids of the oldest 1,000
 
 
 class AlertStore:
-    """The alerts' part of Queuedeck's own data, thread-safe."""
+    """The alert data in the store. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.source = store.source
 
     def read_tick_inputs(self) -> TickInputs:
-        """What a tick needs. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
+        """The inputs of a tick. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
         time_, born, changes, rules, silences, acks, beat, unsent, dead = self.store.read_keys(
             ("TIME",),
             ("GET", keys.BORN),
@@ -223,7 +224,7 @@ class AlertStore:
         for name, made_ms in pairs.items():
             _, colon, channel = _decode_text(name).rpartition(":")
             waited_s = now - float(made_ms) / 1000
-            if colon and waited_s < now:  # else it is no message of ours
+            if colon and waited_s < now:  # otherwise it is not one of our messages
                 undelivered.setdefault(channel, max(0.0, waited_s))
         given_up: dict[str, int] = {}
         for name in dead if isinstance(dead, list) else ():
@@ -261,8 +262,8 @@ class AlertStore:
         return known
 
     def load_last_evaluation(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
-        """(what the last leader remembered, what it saw of rules that one sample does not judge); None when that is
-        too old. Cost: 1 round trip."""
+        """(the last leader's durations, its observations of rules that need several samples); None for one that has
+        expired. Cost: 1 round trip."""
         kept, sights = self.store.read_keys(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
         seen = unpack(sights, RuleObservations)
         return unpack(kept, PersistedDurations), seen if seen is not None and preview.is_valid(seen) else None
@@ -283,10 +284,10 @@ class AlertStore:
         *,
         force: bool = False,
     ) -> None:
-        """Write states (fp -> state or None to remove it, the revision it was read at) with what belongs to them.
+        """Write states (fp -> state or None to remove it, the revision it was read at), their history and messages.
 
-        Raises LostLead, Stale, DataGone; then, and when the connection fails, it is open which of the earlier chunks
-        of CHUNK instances were written, and reading again tells. Cost: 1 round trip a chunk.
+        Raises LostLead, StaleRevision, DataGone. After these, and after a failed connection, earlier chunks of CHUNK
+        alerts may have been written: read the states again. Cost: 1 round trip per chunk.
         """
         by_fp: dict[str, list[QueuedNotification]] = {}
         for message in messages:
@@ -340,7 +341,10 @@ class AlertStore:
         sights: RuleObservations | None = None,
         hour: RuleHistories | None = None,
     ) -> bool:
-        """Note a full tick, and keep what is given; False when another one leads. Cost: 1 round trip."""
+        """Record a completed evaluation and store what is given; False when another process leads.
+
+        Cost: 1 round trip.
+        """
         names = [LEAD, keys.HEARTBEAT]
         arguments: list[Argument] = [lead, holder, int(delivers), HEARTBEAT_TTL_MS]
         given = ((keys.DURATIONS, kept, DURATIONS_TTL_MS), (keys.OBSERVATIONS, sights, DURATIONS_TTL_MS))
@@ -351,12 +355,12 @@ class AlertStore:
         return bool(self.store.run_script(_RECORD_BEAT, tuple(names), *arguments))
 
     def register_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
-        """Note that this process has these channels; ids of those of all processes, sorted. Cost: 1 round trip."""
+        """Register the channels of this process and return the ids of all processes, sorted. Cost: 1 round trip."""
         found = self.store.run_script(_REGISTER_CHANNELS, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
         return tuple(sorted(map(_decode_text, found)))
 
     def restore_settings(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
-        """Write what people had set before the store lost its data: rules, silences, acknowledgements.
+        """Restore rules, silences and acknowledgements after the store lost its data, without replacing newer ones.
 
         Raises LostLead. Cost: 1 round trip.
         """
@@ -370,23 +374,23 @@ class AlertStore:
             raise LostLead
 
     def read_heartbeat(self) -> tuple[float, CheckerBeat | None]:
-        """(the store's clock, the last full tick). Raises BackendUnavailable. Cost: 1 round trip."""
+        """(the store's time, the last completed evaluation). Raises BackendUnavailable. Cost: 1 round trip."""
         time_, beat = self.store.read_keys(("TIME",), ("HGETALL", keys.HEARTBEAT))
         return int(time_[0]) + int(time_[1]) / 1e6, _parse_beat(_parse_pairs(beat))
 
     def append_history(self, entry: HistoryEntry) -> None:
-        """Add to the history what was decided while the store could not be had."""
+        """Add an entry that was created while the store was unavailable to the history."""
         self.store.run_script(_APPEND_HISTORY, (keys.EPISODES,), MAX_EPISODES, pack(entry))
 
 
 def message_keys(message: QueuedNotification) -> list[str]:
-    """KEYS of one message, for the scripts that make one."""
+    """KEYS of one message, for scripts that create it."""
     fp, channel = message.note.fp, message.channel
     return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fp)]
 
 
 def message_fields(message: QueuedNotification) -> list[Argument]:
-    """ARGV of one message, for the scripts that make one."""
+    """ARGV of one message, for scripts that create it."""
     note = message.note
     return [
         *(message.id, pack(note), int(message.due_at * 1000), int(note.at * 1000), message.channel, note.fp),
@@ -395,7 +399,7 @@ def message_fields(message: QueuedNotification) -> list[Argument]:
 
 
 def parse_count(raw: Reply) -> int:
-    """A number that counts something; 0 for what is none."""
+    """A non-negative count; 0 for anything else."""
     if isinstance(raw, int):
         return max(raw, 0)
     return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0

@@ -1,1 +1,1 @@
-"""From an alert's change of state to a delivered notification."""
+"""Delivery: from an alert's change of state to a sent notification."""

@@ -1,4 +1,4 @@
-"""A dead man's switch: somebody outside is called while all is well, and raises the alarm when the calls stop."""
+"""A dead man's switch: an outside service is pinged while alerting works and raises an alarm when the pings stop."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DEADLINE_S = 10.0
 
 
 class DeadMansSwitch:
-    """Calls the URL at most once a minute, on a thread of its own, so that no tick waits for it."""
+    """Pings the URL at most once a minute, on a separate thread, so that no tick waits for it."""
 
     def __init__(self, url: str, *, allow_private: bool) -> None:
-        """Raises ConfigurationError, without the URL in it: its path is a secret."""
+        """Raises ConfigurationError without the URL, because its path is a secret."""
         try:
             endpoint = Endpoint(url)
         except ValueError as exc:
@@ -34,7 +34,7 @@ class DeadMansSwitch:
         self._busy = threading.Lock()
 
     def ping_if_due(self) -> None:
-        """To be called after each tick that evaluated and could deliver."""
+        """Ping the URL if the interval has passed. Call it after each tick that evaluated and could deliver."""
         if monotonic_s() < self._next_due or not self._busy.acquire(blocking=False):
             return
         self._next_due = monotonic_s() + INTERVAL_S

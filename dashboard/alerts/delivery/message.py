@@ -1,7 +1,7 @@
-"""A claim of the outbox as the Message that channels send. Pure.
+"""Builds the Message that channels send from a claim of the outbox. Pure.
 
-Text comes from fixed fields; what producers of jobs may have chosen (names of queues) is made printable and cut here,
-and escaped by each channel.
+Text comes from fixed fields. Text that job producers can choose (queue names) is made printable and truncated here, and
+escaped by each channel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .channels.base import Message, MessageLine
 
 MAX_LABEL = 200
 MAX_DETAIL = 300
-MAX_URL = 2000  # characters; no channel links to a longer one
+MAX_URL = 2000  # characters; channels do not link to longer ones
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 OPERATOR_WORDS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
 _MIN, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
@@ -37,7 +37,7 @@ _KINDS: dict[str, MessageKind] = {
 
 
 class PageLinks:
-    """Absolute URLs of pages, from the configured public URL and nothing else; None without one."""
+    """Absolute URLs of pages, built only from the configured public URL; None without one."""
 
     def __init__(self, public_url: str | None) -> None:
         self._base = public_url.rstrip("/") if public_url else None
@@ -53,13 +53,13 @@ class PageLinks:
         return self._absolute_url("/alerts")
 
     def acknowledge_url(self, note: Notification) -> str | None:
-        """The page that acknowledges an episode; None for one told without the store, which no page knows."""
+        """The page that acknowledges an incident; None for one announced without the store, which no page knows."""
         if note.episode.startswith(LOCAL):
             return None
         return self._absolute_url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
 
     def silence_url(self, note: Notification) -> str | None:
-        """The form of a silence for what the note is about, filled in."""
+        """The silence form, prefilled for the subject of the notification."""
         labels = {name: glob_of(value) for name, value in note.labels.as_dict().items()}
         return self._absolute_url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
 
@@ -76,10 +76,10 @@ def build_message(
     threads: Mapping[str, str] | None = None,
     unnamed: Collection[str] = (),
 ) -> Message:
-    """One message of `notes` (at least one), in pairs of beginning and end for `both`.
+    """One message for `notes` (at least one), in pairs of beginning and end for `both`.
 
-    `threads` = by episode, the id under which its first message went out here; without: that of a message of its own.
-    `unnamed` = episodes that are only counted, not all of them: the channel never had their names.
+    `threads` = by episode, the id of the message in which it was first sent here; default: the id of its own message.
+    `unnamed` = episodes, not all of them, that are only counted, because the channel never got their names.
     """
     begins = [note for note in notes if note.kind != "resolved"] if kind == "both" else list(notes)
     ends = {note.fp: note for note in notes if note.kind == "resolved"}
@@ -88,7 +88,7 @@ def build_message(
     one = len(ordered) == 1
     sources = {note.labels.source for note in ordered}
     first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
-    # All of them: each channel shows as many as it has room for, and tells how many more there are.
+    # All of them: each channel shows as many as fit, and the number of the others.
     lines = [_build_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered]
     going_on = kind in ("firing", "reminder", "flapping")
     return Message(
@@ -115,13 +115,14 @@ def build_message(
 
 
 def clean_text(text: str) -> str:
-    """`text` without what cannot be printed, cut at MAX_LABEL."""
+    """`text` with unprintable characters replaced, truncated to MAX_LABEL."""
     shown = "".join(character if character.isprintable() else "�" for character in text[: MAX_LABEL + 1])
     return shown if len(text) <= MAX_LABEL else shown[: MAX_LABEL - 1] + "…"
 
 
 def glob_of(name: str) -> str:
-    """A glob that the form of silences takes and that matches the name: `?` for any sign of its own, `*` for a tail."""
+    """A glob that the silence form accepts and that matches the name: `?` for special characters, `*` for a long
+    tail."""
     typed = ["?" if sign in "[]\\*" or not sign.isprintable() else sign for sign in name[:GLOB_LIMIT]]
     if len(name) > GLOB_LIMIT:
         typed[-1] = "*"
@@ -132,9 +133,9 @@ def glob_of(name: str) -> str:
 
 
 def describe_labels(labels: AlertLabels) -> str:
-    """What an instance looks at, in words."""
+    """The subject of an alert as text."""
     if labels.queue is not None:
-        queue = "all queues" if labels.queue == "*" else labels.queue  # the entry of what a library keeps for all
+        queue = "all queues" if labels.queue == "*" else labels.queue  # the entry for figures over all queues
         return f"{clean_text(queue)} ({clean_text(labels.backend or '')}, {clean_text(labels.source or '')})"
     if labels.backend is not None:
         return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
@@ -168,7 +169,7 @@ def _build_line(note: Notification, end: Notification | None, links: PageLinks) 
     if value is not None and worst_shown:
         value = f"peak {value}"
     threshold = format_figure(note.threshold, unit)
-    if unit == "flag":  # the rule's name says it all; "yes, threshold yes" says nothing
+    if unit == "flag":  # the rule's name is enough; "yes, threshold yes" adds nothing
         value = threshold = None
     label = describe_labels(note.labels)
     if note.detail:
@@ -196,7 +197,7 @@ def _since_text(note: Notification, end: Notification | None) -> str | None:
 
 
 def format_figure(value: float | None, unit: str) -> str | None:
-    """A figure with its unit, for people; None for None."""
+    """A figure with its unit as text; None for None."""
     if value is None:
         return None
     if unit == "s":
@@ -212,7 +213,7 @@ def format_figure(value: float | None, unit: str) -> str | None:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds in the two largest units that matter: "45 s", "5 min 10 s", "3 h 2 min", "2 d 4 h"."""
+    """Seconds in the two largest relevant units: "45 s", "5 min 10 s", "3 h 2 min", "2 d 4 h"."""
     seconds = max(seconds, 0.0)
     if seconds < 10:
         return f"{seconds:.1f} s".replace(".0 s", " s")
@@ -228,7 +229,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(amount: float) -> str:
-    """Bytes in the unit that gives a small number."""
+    """Bytes in the largest binary unit that keeps the number at 1 or more."""
     for unit in _BYTE_UNITS[:-1]:
         if abs(amount) < 1024:
             return f"{amount:.3g} {unit}"

@@ -1,8 +1,8 @@
-"""Messages on their way: claimed, sent, acknowledged; at least once, and in order for each instance and channel.
+"""The outbox: unsent messages are claimed, sent and closed, at least once and in order per alert and channel.
 
-Any process may deliver. Of an instance only the oldest unsent message of a channel is ever due; the next becomes due
-when that is done with. What is claimed together stays together: a group is frozen at its first claim, so that a second
-attempt is the same message with the same id.
+Any process can deliver. Of each alert, only the oldest unsent message of a channel is ever due; the next one becomes
+due when that one is closed. Messages claimed together stay together: a group is frozen at its first claim, so that a
+second attempt is the same message with the same id.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from ..store import ENQUEUE, message_fields, message_keys, parse_count
 
 VISIBILITY_MS = 60_000
 MAX_AGE_MS = 86_400_000
-MAX_PAUSE_MS = 900_000  # what a provider may ask for, which is more than any pause of ours
+MAX_PAUSE_MS = 900_000  # the longest pause a provider can ask for; longer than any of our own
 SENT_TTL_MS = 86_400_000
 DEAD_TTL_MS = 7 * 86_400_000
 MAX_SENT = 10_000
 MAX_GROUP = 200
 MAX_EXPIRED = 50
-# How far ahead of its time a sibling may go out with the first of its group: the longest group wait there is.
+# How early a message can be sent with the first of its group: the longest possible group wait.
 HORIZON_MS = 300_000
 
-# The scripts of this module take the common prefix of our keys and build the names of messages and chains from the
-# ids they find: these share the hash tag, hence the slot, of the KEYS.
+# The scripts of this module take the common key prefix and build the keys of messages and chains from the ids they
+# find: these share the hash tag, and so the slot, of the KEYS.
 
-# KEYS due, unsent, pace, unnamed. ARGV prefix, channel, token, visibility ms, horizon ms, most of a group, "1" to
-# group, ms until the channel may be sent to again, most ends that one message can name.
-# Answers {} or {id, attempts, now ms, made ms, {member id, body, merged kind, "1" when its beginning was given up,
-# id of the message that its episode began with, or "", "1" when the channel was told of the episode as a count}, …}.
-# Those whose beginning was given up go together, and not with others: their end belongs to the fallback.
+# KEYS due, unsent, pace, unnamed. ARGV prefix, channel, token, visibility ms, horizon ms, maximum group size, "1" to
+# group, ms until the channel can be sent to again, maximum number of ends that one message can name.
+# Returns {} or {id, attempts, now ms, made ms, {member id, body, merged kind, "1" when its beginning was given up,
+# id of the message that its episode began with, or "", "1" when the channel got the episode only as a count}, …}.
+# Members whose beginning was given up form their own groups, because their end belongs to the fallback channel.
 _CLAIM = """
 local root, channel = ARGV[1], ARGV[2]
 local t = redis.call('TIME')
@@ -49,7 +49,7 @@ if tonumber(ARGV[8]) > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
 end
 local function msg(id) return sound(root .. ':msg:' .. id, 'h') end
 local function chain(fp) return sound(root .. ':chain:' .. channel .. ':' .. fp, 'l') end
--- The kind that a message has together with the one behind it, and that one's id.
+-- The kind of a message merged with the next one of its chain, and the id of that one.
 local function merged(id)
   local m = redis.call('HMGET', msg(id), 'kind', 'fp', 'episode')
   if m[1] == 'firing' then
@@ -61,7 +61,7 @@ local function merged(id)
   end
   return m[1], nil
 end
-local function began(m)  -- whether the beginning was given up, and the message that it went out with
+local function began(m)  -- whether the beginning was given up, and the message that it was sent in
   local orphan, thread = '0', ''
   for _, first in ipairs({'firing', 'flapping'}) do
     local found = redis.call('HMGET', msg(m.episode .. ':' .. first .. ':1:' .. channel), 'state', 'lead')
@@ -134,11 +134,11 @@ return answer
 """
 
 # KEYS due, unsent, dead, sent, the fallback's due, unnamed. ARGV prefix, channel, id, token, outcome (sent, dead,
-# skipped), log entry, most log entries, ms to live when sent, when dead, most dead, fallback channel or "", most
-# unnamed, ms to live of them, then of each episode whose beginning was sent: "+" where it was only counted, "-" where
+# skipped), log entry, maximum log entries, TTL in ms when sent, when dead, maximum dead, fallback channel or "",
+# maximum unnamed, their TTL in ms, then for each episode whose beginning was sent: "+" if it was only counted, "-" if
 # it was named or ended, and the episode.
-# Answers 1; 0 when it was done with already. What is sent is sent, whoever holds it by now; giving it up needs the
-# token.
+# Returns 1; 0 when it was closed already. Recording `sent` works regardless of who holds the claim now; giving it up
+# needs the token.
 _CLOSE_CLAIM = (
     f"""{ENQUEUE}"""
     + """
@@ -146,7 +146,7 @@ local root, channel, lead, outcome = ARGV[1], ARGV[2], ARGV[3], ARGV[5]
 local function msg(name) return sound(root .. ':msg:' .. name, 'h') end
 local head = redis.call('HMGET', msg(lead), 'state', 'token', 'members')
 append(KEYS[4], ARGV[7], 'e', ARGV[6])
-if not head[1] then  -- expired, or never one of ours
+if not head[1] then  -- expired, or not one of our messages
   redis.call('ZREM', KEYS[1], lead)
   redis.call('ZREM', KEYS[2], lead)
   return 0
@@ -203,7 +203,7 @@ return 1
 """
 )
 
-# KEYS due, sent. ARGV prefix, id, token, ms to wait, "1" when the attempt counts, log entry, most log entries.
+# KEYS due, sent. ARGV prefix, id, token, ms to wait, "1" when the attempt counts, log entry, maximum log entries.
 _SCHEDULE_RETRY = """
 append(KEYS[2], ARGV[7], 'e', ARGV[6])
 local name = sound(ARGV[1] .. ':msg:' .. ARGV[2], 'h')
@@ -217,7 +217,7 @@ redis.call('ZADD', KEYS[1], now + tonumber(ARGV[4]), ARGV[2])
 return 1
 """
 
-# KEYS message, due, chain, unsent, dead. ARGV id. Answers 1 when a given-up message is on its way again.
+# KEYS message, due, chain, unsent, dead. ARGV id. Returns 1 when a given-up message was queued again.
 _REQUEUE_FAILED = (
     f"""{ENQUEUE}"""
     + """
@@ -234,7 +234,7 @@ return 1
 """
 )
 
-# KEYS unsent, message, due, chain. ARGV as a message of the store's commit. For a test-fire: no state goes with it.
+# KEYS unsent, message, due, chain. ARGV as a message of the store's commit. For test notifications, without a state.
 _ENQUEUE = (
     f"""{ENQUEUE}"""
     + """
@@ -247,15 +247,16 @@ return 1
 """
 )
 
-# KEYS unsent, dead. ARGV most messages to look at, ms that a claim is visible, longest ms that one waits between two
-# attempts. Makes due again what nothing would ever send, since the set of what is due or the chain of it is gone, and
-# what a clock that was set back would send far too late; forgets ids without a message. Answers how many are due again.
+# KEYS unsent, dead. ARGV maximum messages to check, visibility of a claim in ms, longest wait between two attempts in
+# ms. Makes messages due again that nothing would ever send, because their due set or chain was lost, and those that
+# would be sent far too late after the clock was set back; removes ids without a message. Returns how many are due
+# again.
 _REPAIR_ENTRIES = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local mended = 0
 local function msg(id) return sound(prefix .. ':msg:' .. id, 'h') end
-local function wound_back(id, due, made, state)  -- the instant at which it is due by the clock of now; nil: as it was
+local function wound_back(id, due, made, state)  -- the due time by the current clock; nil: unchanged
   local at = tonumber(redis.call('ZSCORE', due, id) or nil)
   local later = (tonumber(made) or 0) - now
   if later > 1000 then
@@ -303,7 +304,7 @@ return mended
 
 
 class DeliveryAttempt(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """One attempt, as the page of deliveries shows it. No secret of a channel is in it."""
+    """One delivery attempt, as the page of deliveries shows it. Contains no secret of a channel."""
 
     id: str
     channel: str
@@ -325,19 +326,19 @@ class DeliveryAttempt(Value, frozen=True, kw_only=True, omit_defaults=True):
 class ClaimedNotification:
     """One message of a claim; `orphan`: the channel never got the beginning of its episode.
 
-    `thread` = id under which that beginning went out, together with others perhaps; empty when nobody knows any more.
+    `thread` = id of the message in which that beginning was sent, possibly with others; empty when it is unknown.
     """
 
     id: str
     note: Notification
     orphan: bool
     thread: str
-    unnamed: bool = False  # the channel was told of the episode as one of a number, not by its name
+    unnamed: bool = False  # the channel got the episode only as part of a count, not by name
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationClaim:
-    """What is to be sent as one message. `kind` is `both` when members come in pairs of beginning and end."""
+    """Notifications claimed to be sent as one message. `kind` is `both` for pairs of beginning and end."""
 
     id: str
     channel: str
@@ -349,13 +350,13 @@ class NotificationClaim:
 
     @property
     def fallback_channel(self) -> str | None:
-        """The channel to turn to when this one gives up."""
+        """The channel to use when this one gives up."""
         found = self.members[0].note.fallback if self.members else None
         return found if found != self.channel else None
 
 
 class Outbox:
-    """The messages in the store, thread-safe. Every method raises BackendUnavailable and costs 1 round trip."""
+    """The unsent messages in the store. Thread-safe. Every method raises BackendUnavailable and costs 1 round trip."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -363,9 +364,9 @@ class Outbox:
     def claim_next(
         self, channel: str, token: str, *, groups: bool, spacing_s: float, names: int = MAX_GROUP
     ) -> NotificationClaim | None:
-        """What is to be sent next on a channel, ours for 60 s; None when nothing is due.
+        """Claim what is to be sent next on a channel, for 60 s; None when nothing is due.
 
-        `names` = how many episodes one message can name: no more ends go into one.
+        `names` = how many episodes one message can name; a message contains no more ends than that.
         """
         answer = self.store.run_script(
             _CLAIM,
@@ -406,11 +407,11 @@ class Outbox:
         fallback: str | None = None,
         named: Mapping[str, bool] | None = None,
     ) -> bool:
-        """Close a claim: `sent`, `dead` (given up) or `skipped` (nobody waits for it); False when it was closed before.
+        """Close a claim as `sent`, `dead` (given up) or `skipped` (not needed); False when it was already closed.
 
-        With `fallback`, what is given up or skipped goes out there. `named` = of each episode that the
-        message told of for the first time, or ended, whether by name: the end of one that was only counted is not told
-        by name either.
+        With `fallback`, what is given up or skipped is sent there. `named` = for each episode that the message
+        announced for the first time, or ended, whether by name: an episode that was only counted is not named at its
+        end either.
         """
         done = self.store.run_script(
             _CLOSE_CLAIM,
@@ -427,7 +428,7 @@ class Outbox:
     def schedule_retry(
         self, claim: NotificationClaim, wait_s: float, attempt: DeliveryAttempt, *, counts: bool
     ) -> bool:
-        """Try a claim again after `wait_s`; False when somebody else holds it by now."""
+        """Retry a claim after `wait_s`; False when another process holds it now."""
         done = self.store.run_script(
             _SCHEDULE_RETRY,
             (keys.due_key(claim.channel), keys.SENT),
@@ -444,9 +445,9 @@ class Outbox:
         return bool(done)
 
     def fail_expired(self, now: float) -> int:
-        """Give up what could not be sent within a day, such as messages to a channel that is no longer there.
+        """Give up messages that were not sent within a day, such as those to a channel that no longer exists.
 
-        Answers how many. The leader calls it now and then. Cost: 1 round trip, one more per message, at most 50.
+        Returns how many. The leader calls it periodically. Cost: 1 round trip, plus one per message, at most 50.
         """
         before = int(now * 1000) - MAX_AGE_MS - VISIBILITY_MS
         (names,) = self.store.read_keys(("ZRANGEBYSCORE", keys.UNSENT, "-inf", before, "LIMIT", 0, MAX_EXPIRED))
@@ -470,22 +471,22 @@ class Outbox:
         return len(names)
 
     def maintain(self, now: float) -> None:
-        """What the leader does now and then: `fail_expired` and `repair_entries`."""
+        """Run the leader's periodic maintenance: `fail_expired` and `repair_entries`."""
         self.fail_expired(now)
         self.repair_entries()
 
     def repair_entries(self) -> int:
-        """Make due what nothing would send any more, because a key of it was lost or the store's clock was set back;
-        how many. The leader calls it now and then."""
+        """Make messages due that nothing would send any longer, because one of their keys was lost or the store's clock
+        was set back. Returns how many. The leader calls it periodically."""
         arguments = (keys.MAX_DEAD, VISIBILITY_MS, MAX_PAUSE_MS)
         return int(self.store.run_script(_REPAIR_ENTRIES, (keys.UNSENT, keys.DEAD), *arguments))
 
     def enqueue(self, message: QueuedNotification) -> bool:
-        """Put in a message that belongs to no state; False when its id is there already."""
+        """Add a message that belongs to no alert state; False when its id already exists."""
         return bool(self.store.run_script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
 
     def requeue_failed(self, message_id: str, fp: str) -> bool:
-        """Send a given-up message after all; False when it is not given up."""
+        """Queue an undelivered message again; False when it is not given up."""
         channel = message_id.rpartition(":")[2]
         return bool(
             self.store.run_script(

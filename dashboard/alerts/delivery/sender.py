@@ -1,6 +1,6 @@
-"""The loop that delivers: one thread per channel, so that a hanging provider holds up nobody else and no tick.
+"""The delivery loop: one thread per channel, so that a hanging provider blocks no other channel and no tick.
 
-Every process runs it; the outbox sees to it that each message is claimed by one at a time.
+Every process runs it; the outbox ensures that each message is claimed by one process at a time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from .outbox import MAX_AGE_MS, MAX_PAUSE_MS, DeliveryAttempt, NotificationClaim
 log = masked_logger(__name__)
 
 DEADLINE_S = 10.0
-STOP_WAIT_S = 15.0  # for the send in hand
+STOP_WAIT_S = 15.0  # for the current send
 POLL_S = 0.5
-ERROR_PAUSE_S = 2.0  # before the store is asked again after it failed
+ERROR_PAUSE_S = 2.0  # before the next request to the store after a failure
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 300.0
 LONGEST_RETRY_AFTER_S = MAX_PAUSE_MS / 1000
@@ -30,13 +30,13 @@ MAX_ANSWER = 500
 
 
 def back_off_s(attempts: int, dice: random.Random) -> float:
-    """How long to wait after so many failed attempts: full jitter below 2 s, 4 s, 8 s … 5 min."""
+    """The wait after `attempts` failed attempts: full jitter below 2 s, 4 s, 8 s … 5 min."""
     ceiling = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempts - 1, 16))
     return dice.uniform(min(1.0, ceiling / 4), ceiling)
 
 
 class NotificationSender:
-    """Delivers what the outbox holds, from `start` to `stop`."""
+    """Delivers the messages of the outbox, from `start` to `stop`."""
 
     def __init__(self, outbox: Outbox, channels: Mapping[str, Channel], links: PageLinks) -> None:
         self._outbox = outbox
@@ -49,18 +49,18 @@ class NotificationSender:
             threading.Thread(target=self._run_channel, args=(channel,), name=f"queuedeck-notify-{name}", daemon=True)
             for name, channel in channels.items()
         ]
-        # What a channel answered while the outbox could not be told of it, by channel: else the message would be sent
-        # again when its claim runs out, and the next one would wait for that.
+        # Results that could not be recorded in the outbox yet, by channel: without them the message would be sent again
+        # when its claim expires, and the next one would wait for that.
         self._unrecorded: dict[str, tuple[NotificationClaim, DeliveryResult, dict[str, bool]]] = {}
         self._last_polled: dict[str, float] = {}  # monotonic: when the outbox last answered, by channel
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start delivery."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Take nothing new and finish the send in hand, for at most 15 s."""
+        """Claim nothing new and finish the current send, for at most 15 s."""
         self._stop.set()
         for event in self._wake_events.values():
             event.set()
@@ -70,12 +70,12 @@ class NotificationSender:
                 thread.join(max(0.0, until - monotonic_s()))
 
     def wake(self) -> None:
-        """Look now: something was put into the outbox."""
+        """Poll the outbox now, because a message was added."""
         for event in self._wake_events.values():
             event.set()
 
     def is_delivering(self, within_s: float) -> bool:
-        """Whether every channel's loop has asked the outbox lately: none is dead, hung or cut off."""
+        """Whether every channel's loop has polled the outbox within `within_s`: none is dead, hung or disconnected."""
         now = monotonic_s()
         return all(now - self._last_polled.get(name, float("-inf")) <= within_s for name in self._channels)
 
@@ -96,7 +96,7 @@ class NotificationSender:
             wake.clear()
 
     def deliver_one(self, channel: Channel) -> bool:
-        """Send what is due next on a channel; False when nothing is. Raises BackendUnavailable."""
+        """Send the next due message of a channel; False when nothing is due. Raises BackendUnavailable."""
         self._record_result(channel.id)
         token = secrets.token_hex(8)
         claim = self._outbox.claim_next(
@@ -136,7 +136,7 @@ class NotificationSender:
         return True
 
     def _record_result(self, name: str) -> None:
-        """Tell the outbox what a channel answered, if that is still to be done."""
+        """Record a channel's result in the outbox, if that is still pending."""
         unnoted = self._unrecorded.pop(name, None)
         if unnoted is None:
             return
@@ -153,7 +153,7 @@ class NotificationSender:
             log.warning("channel %s: gave up on notification %s: %s", claim.channel, claim.id, delivered.status)
             self._close_claim(claim, "dead", delivered, divert=True)
         else:
-            asked = delivered.retry_after_s or None  # one that asks for no pause leaves it to us
+            asked = delivered.retry_after_s or None  # without a requested pause, the wait is ours to choose
             wait_s = back_off_s(claim.attempts, self._random)
             if asked is not None:
                 wait_s = min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
@@ -178,8 +178,8 @@ class NotificationSender:
 
 
 def _named_episodes(claim: NotificationClaim, message: Message, shows: int) -> dict[str, bool]:
-    """Of each episode that the message tells of for the first time, names, or ends: whether nobody need remember that
-    its name was not told."""
+    """For each episode that the message announces for the first time, names or ends: False if it was only counted and
+    must be remembered as unnamed, else True."""
     shown = {line.episode for line in message.lines[:shows][: message.most_named]}
     if claim.kind in ("resolved", "both"):
         return {member.note.episode: True for member in claim.members}

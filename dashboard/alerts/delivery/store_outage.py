@@ -1,9 +1,9 @@
-"""The alert that cannot be stored: the store itself does not answer, or takes no writes.
+"""Alerts while the store itself is unavailable or refuses writes, so that they cannot be stored.
 
-Each process adds up for itself how long that has lasted. Then one per host speaks: whoever gets the lock of the spool
-file, the last leader first. The spool says what was announced to whom, so that a process that is started anew goes on
-with it, and so that the end is told to those who heard of the beginning. Two hosts may both speak: their ids are the
-same, and two messages are better than none.
+Each process tracks how long the outage has lasted. Then one process per host sends the alert: the one that gets the
+lock of the spool file, with a head start for the last leader. The spool records what was sent to which channel, so that
+a restarted process continues from it, and so that the channels that got the firing notification also get the resolved
+one. Two hosts can both send: their ids are the same, and two messages are better than none.
 """
 
 from __future__ import annotations
@@ -40,17 +40,20 @@ from .sender import DEADLINE_S, LONGEST_RETRY_AFTER_S, back_off_s
 log = masked_logger(__name__)
 
 FOLLOWER_WAIT_S = 30.0
-MAX_TICK_S = 10.0  # what one failed tick may add: it waits for connect and read time-outs
+MAX_TICK_S = 10.0  # the most that one failed tick adds: it waits for connect and read timeouts
 MAX_SPOOL_BYTES = 65_536
 UNREACHABLE = "redis.unreachable_s"
 REFUSED = "redis.writes_refused"
-# The server answers and takes no writes; everything else means that it does not answer as it should.
+# The server responds but refuses writes; every other reason means that it does not respond correctly.
 _REFUSING = frozenset({"full", "readonly", "forbidden"})
 _REFUSAL = re.compile(r"MISCONF|NOREPLICAS|OOM|READONLY|NOPERM")
 
 
 class OutageRecord(Value, frozen=True, kw_only=True):
-    """One outage as it is kept on disk. `told` = channels that got the beginning, `ended_told` the end too."""
+    """One outage as stored on disk.
+
+    `told` = channels that got the firing notification, `ended_told` = those that also got the resolved one.
+    """
 
     note: Notification
     channels: tuple[str, ...]
@@ -62,14 +65,14 @@ class OutageRecord(Value, frozen=True, kw_only=True):
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to tell."""
+        """Whether no channel is left to notify."""
         return self.ended is not None and set(self.channels) <= {*self.ended_told, *self.given_up}
 
 
 def spool_folder(configured: str | None) -> Path:
-    """The folder of spool files, of this user only; made when it is not there.
+    """The folder of spool files, owned by this user; created if it does not exist.
 
-    Raises OSError, PermissionError too when somebody else could write into it.
+    Raises OSError, and PermissionError when another user can write to it.
     """
     folder = Path(configured) if configured else Path(tempfile.gettempdir()) / f"queuedeck-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ def spool_folder(configured: str | None) -> Path:
 
 
 class StoreOutageNotifier:
-    """Records after each tick whether the store could be used. One thread calls its `record_…` methods."""
+    """Sends alerts about store outages. One thread calls `record_…` after each tick with the state of the store."""
 
     def __init__(
         self,
@@ -107,7 +110,7 @@ class StoreOutageNotifier:
         self._last_tick = monotonic_s()
         self._began_at = 0.0
         self._outage: OutageRecord | None = None
-        self._was_usable = False  # whether the store could ever be used
+        self._was_usable = False  # whether the store has ever been usable
         self._outage_lock = threading.Lock()
         self._change = threading.Event()
         self._stop = threading.Event()
@@ -115,18 +118,19 @@ class StoreOutageNotifier:
 
     @property
     def is_notifying(self) -> bool:
-        """Whether this process speaks for its host."""
+        """Whether this process is the one that sends for its host."""
         return self._notifies
 
     def record_failure(
         self, problem: QueuedeckError, rules: tuple[Rule, ...], mutes: ActiveSilences, *, led: bool, epoch: int
     ) -> None:
-        """A tick could not use the store; `led` = this process was the last leader, of `epoch` as far as it knows.
+        """Record a tick that could not use the store; `led` = this process was the last leader, `epoch` = its last
+        known epoch.
 
-        `rules` and `mutes` as the store last told them: whoever takes Redis down within a window must not be called.
+        `rules` and `mutes` as last read from the store: planned downtime within a maintenance window must not page.
         """
         if isinstance(problem, Forbidden) and not self._was_usable:
-            return  # a user who may not write was never meant to: the pages and `queuedeck checker` say what to grant
+            return  # a read-only user is intentional: the pages and `queuedeck checker` list the missing permissions
         metric = metric_from_problem(problem)
         passed, self._last_tick = monotonic_s() - self._last_tick, monotonic_s()
         if self._metric is None:
@@ -142,12 +146,12 @@ class StoreOutageNotifier:
         rule = find_rule(rules, self._metric, self._source)
         if rule is not None and self._failing_s >= _minimum_outage_s(rule) + (0.0 if led else FOLLOWER_WAIT_S):
             labels = AlertLabels(source=self._source)
-            # By the clock of this host, since that of the store cannot be asked.
+            # By the clock of this host, because the store's clock is unavailable.
             if mutes.find_silence(rule.id, rule.severities[0], labels, now_s()) is None:
                 self._announce_outage(rule, problem, epoch)
 
     def record_success(self) -> None:
-        """A tick used the store without trouble."""
+        """Record a tick that used the store successfully."""
         self._metric, self._failing_s, self._last_tick = None, 0.0, monotonic_s()
         self._was_usable = True
         if not self.is_notifying and self._file.exists() and self._take_lock():
@@ -163,7 +167,7 @@ class StoreOutageNotifier:
         self._change.set()
 
     def stop(self) -> None:
-        """End the sending; the spool stays for whoever comes next."""
+        """Stop sending; the spool stays for the next process."""
         self._stop.set()
         self._change.set()
         if self._sender_thread is not None and self._sender_thread.is_alive():
@@ -171,7 +175,7 @@ class StoreOutageNotifier:
         self._release_lock()
 
     def _reopen_outage(self) -> None:
-        """The store failed again before the end was told to all: then it has not ended."""
+        """Cancel the end of the outage when the store failed again before any channel got the resolved notification."""
         with self._outage_lock:
             if self._outage is not None and self._outage.ended is not None and not self._outage.ended_told:
                 self._save_outage(msgspec.structs.replace(self._outage, ended=None))
@@ -200,7 +204,7 @@ class StoreOutageNotifier:
             threshold=rule.threshold(severity),
             value=round(self._failing_s, 1) if rule.metric == UNREACHABLE else 1.0,
             started_at=self._began_at,
-            detail=f"{problem.message}. No rules can be evaluated until it is back",
+            detail=f"{problem.message}. No rules can be evaluated until the store recovers",
             runbook_url=rule.runbook_url,
         )
         log.error("the store is unavailable; sending the alert directly from this process: %s", problem.message)
@@ -209,7 +213,7 @@ class StoreOutageNotifier:
         self._start_sender()
 
     def _resume_outage(self) -> None:
-        """Go on with what another process of this host had begun to tell."""
+        """Continue an outage that another process of this host has started to send."""
         spool = _read_outage(self._file)
         if spool is None or spool.is_finished:
             if spool is not None:
@@ -230,12 +234,12 @@ class StoreOutageNotifier:
             self._sender_thread.start()
 
     def _send_all(self) -> None:
-        """Tell every channel what is to be told, all at once, until the outage is over and all of it is told."""
+        """Send to all channels in parallel until the outage has ended and every notification is sent."""
         dice = random.Random(secrets.randbits(64))  # noqa: S311 jitter, not a secret
         attempts: dict[str, int] = {}
         due: dict[str, float] = {}
         sending: dict[str, Future[float]] = {}
-        # One that hangs must not hold up the others.
+        # A hanging channel must not block the others.
         senders = ThreadPoolExecutor(max_workers=max(1, len(self._channels)), thread_name_prefix="queuedeck-local")
         try:
             while not self._stop.is_set():
@@ -255,17 +259,17 @@ class StoreOutageNotifier:
                         sending[name] = future
                 self._change.wait(0.5)
         finally:
-            senders.shutdown()  # each send in hand is noted
+            senders.shutdown()  # waits until each current send is recorded
 
     @staticmethod
     def _is_waiting(spool: OutageRecord, name: str) -> bool:
-        """Whether a channel has still to hear of the outage, or of its end."""
+        """Whether a channel still needs the firing or the resolved notification."""
         if name in spool.given_up or name in spool.ended_told:
             return False
         return name not in spool.told or spool.ended is not None
 
     def _send_pending(self, name: str, attempt: int, dice: random.Random) -> float:
-        """Tell one channel what it has still to hear; the seconds to wait before it is tried again."""
+        """Send one channel its pending notifications; returns the seconds to wait before the next attempt."""
         with self._outage_lock:
             spool = self._outage
         if spool is None or not self._is_waiting(spool, name):
@@ -298,7 +302,7 @@ class StoreOutageNotifier:
         return 0.0
 
     def _finish_outage(self, spool: OutageRecord) -> bool:
-        """Write a told outage into the history and let go of it; False while something is left to do."""
+        """Write a finished outage to the history and release it; False while anything is left to do."""
         if not spool.is_finished or spool.ended is None:
             return False
         try:
@@ -316,9 +320,9 @@ class StoreOutageNotifier:
         return True
 
     def _save_outage(self, spool: OutageRecord) -> None:
-        """Remember, on disk first: who comes next reads nothing older than what was seen here.
+        """Save the outage, on disk first, so that the next process never reads an older state than this one had.
 
-        A full disk costs that file, not the alert.
+        A full disk loses only the file, not the alert.
         """
         try:
             _write_outage(self._file, spool)
@@ -334,7 +338,7 @@ class StoreOutageNotifier:
         except OSError as exc:
             log.warning("cannot open the spool lock; this process sends the alert: %s", exc.strerror)
             self._notifies = True
-            return True  # fail open: a double is better than silence
+            return True  # fail open: a duplicate is better than no alert
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -351,7 +355,7 @@ class StoreOutageNotifier:
 
 
 def metric_from_problem(problem: QueuedeckError) -> str:
-    """The metric that such a failure of the store is about."""
+    """The metric that a failure of the store belongs to."""
     if isinstance(problem, BackendUnavailable):
         refusing = problem.reason in _REFUSING or _REFUSAL.search(problem.message) is not None
         return REFUSED if refusing else UNREACHABLE
@@ -359,7 +363,7 @@ def metric_from_problem(problem: QueuedeckError) -> str:
 
 
 def find_rule(rules: tuple[Rule, ...], metric: str, source: str) -> Rule | None:
-    """The rule in force about that metric of that source; None when there is none, or it is off."""
+    """The enabled rule for that metric and source; None when there is none."""
     for rule in rules:
         if rule.enabled and rule.metric == metric and matches_glob(rule.source, source):
             return rule
@@ -367,7 +371,7 @@ def find_rule(rules: tuple[Rule, ...], metric: str, source: str) -> Rule | None:
 
 
 def _minimum_outage_s(rule: Rule) -> float:
-    """How long the outage must last: the threshold is one of seconds where the metric is."""
+    """How long the outage must last, in seconds: with redis.unreachable_s, the threshold is part of it."""
     threshold = rule.threshold(rule.severities[0])
     return rule.for_s + (threshold if rule.metric == UNREACHABLE else 0.0)
 
@@ -401,7 +405,7 @@ def _read_outage(file: Path) -> OutageRecord | None:
 
 
 def _write_outage(file: Path, spool: OutageRecord) -> None:
-    """Replace the file as a whole, so that a crash leaves the old one or the new one."""
+    """Replace the file atomically, so that a crash leaves either the old one or the new one."""
     descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=file.name)
     try:
         with os.fdopen(descriptor, "wb") as opened:

@@ -1,1 +1,1 @@
-"""From rules and one sample to alert states: pure functions and values without Redis or a clock."""
+"""Turns rules and one sample into alert states: pure functions and values without Redis or a clock."""

@@ -1,7 +1,7 @@
-"""What the checker remembers from sample to sample, to tell how long something has lasted. Pure.
+"""Tracks across samples how long a condition has lasted. Pure.
 
-Durations are added up from tick to tick and never taken from two readings of a clock, so that a stepped clock, a pause
-or another leader can neither make nor lose one.
+Durations are accumulated from tick to tick, never computed from two readings of a clock, so that a clock step, a pause
+or a change of leader can neither create nor lose one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ACCEPTED = "ok"
 
 @dataclass(slots=True)
 class QueueFacts:
-    """What one sample alone does not tell of a queue; None is unknown."""
+    """What one sample alone does not show about a queue; None is unknown."""
 
     no_progress_s: float | None = None
     paused_s: float | None = None
@@ -32,7 +32,7 @@ class QueueFacts:
 
 @dataclass(slots=True)
 class SourceFacts:
-    """What one sample alone does not tell of a Redis; None is unknown."""
+    """What one sample alone does not show about a Redis; None is unknown."""
 
     unreachable_s: float = 0.0
     no_data_s: float = 0.0
@@ -45,7 +45,8 @@ class SourceFacts:
 
 
 class PersistedDurations(msgspec.Struct, frozen=True, kw_only=True):
-    """What another leader must know to go on; only what is not nought, so at most some 60 bytes a queue in trouble."""
+    """The durations that a new leader continues from; only those above 0, so at most about 60 bytes per queue in
+    trouble."""
 
     no_progress_s: dict[str, float] = msgspec.field(default_factory=dict)
     paused_s: dict[str, float] = msgspec.field(default_factory=dict)
@@ -57,7 +58,7 @@ class PersistedDurations(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _ServerDurations:
-    """The last minutes of one Redis."""
+    """The recent counters and memory use of one Redis."""
 
     counters: deque[tuple[float, int | None, int | None]] = field(default_factory=deque)  # at, evicted, rejected
     run_id: str | None = None
@@ -66,7 +67,7 @@ class _ServerDurations:
 
 
 class DurationTracker:
-    """Takes in samples in their order; not thread-safe."""
+    """Accumulates durations from samples, which it takes in order. Not thread-safe."""
 
     def __init__(self) -> None:
         self._no_progress: dict[str, float] = {}
@@ -76,13 +77,13 @@ class DurationTracker:
         self._link_down: dict[str, float] = {}
         self._writable: set[str] = set()
         self._servers: dict[str, _ServerDurations] = {}
-        self._growth: dict[str, tuple[float, float | None]] = {}  # rises of the past, dead at the last point
+        self._growth: dict[str, tuple[float, float | None]] = {}  # past increases, dead letters at the last point
         self._growth_version: int | None = None
         self.queues: dict[str, QueueFacts] = {}
         self.sources: dict[str, SourceFacts] = {}
 
     def export_durations(self) -> PersistedDurations:
-        """What to store for another leader."""
+        """The durations to store for the next leader."""
         return PersistedDurations(
             no_progress_s=_nonzero_durations(self._no_progress),
             paused_s=_nonzero_durations(self._paused),
@@ -93,7 +94,7 @@ class DurationTracker:
         )
 
     def restore_durations(self, kept: PersistedDurations) -> None:
-        """Go on where another leader stopped."""
+        """Continue from the durations of another leader."""
         self._no_progress = dict(kept.no_progress_s)
         self._paused = dict(kept.paused_s)
         self._unreachable = dict(kept.unreachable_s)
@@ -102,7 +103,7 @@ class DurationTracker:
         self._writable |= set(kept.writable)
 
     def observe_sample(self, snapshot: Snapshot, history: History, now: float, passed_s: float) -> None:
-        """Take in a sample: `now` by the store's clock, `passed_s` since the last one, already bounded."""
+        """Add a sample: `now` by the store's clock, `passed_s` since the last one, already bounded."""
         if history.version != self._growth_version:
             self._growth = _dead_rises(history)
             self._growth_version = history.version
@@ -112,7 +113,7 @@ class DurationTracker:
         for queue in snapshot.queues:
             key = key_of(queue)
             if queue.source in down:
-                self.queues[key] = QueueFacts()  # what was added up stays as it is until the source is back
+                self.queues[key] = QueueFacts()  # durations stay unchanged until the source is reachable again
                 continue
             if queue.error is not None:
                 unreadable.add(queue.source)
@@ -137,14 +138,14 @@ class DurationTracker:
         )
 
     def _no_progress_s(self, key: str, queue: QueueStats, passed_s: float) -> float | None:
-        if not queue.depth or queue.paused:  # somebody wanted that, and `queue.paused_s` tells of it
+        if not queue.depth or queue.paused:  # a pause is intentional, and `queue.paused_s` reports it
             self._no_progress[key] = 0.0
             return 0.0
         if queue.throughput_per_min is None and not queue.progress_known:
             return None
         ago = queue.finished_ago_s
-        # Not seen before: no longer than its oldest job has waited. A queue that was empty is stuck only since a job
-        # waits, a sampler that has just begun has seen nothing finish: hence the sum, bounded by what was seen.
+        # A new queue: no longer than its oldest job has waited. A queue that was empty is stuck only since a job is
+        # waiting, and a sampler that has just started has seen no job finish: hence the sum, bounded by what was seen.
         stuck = self._no_progress[key] + passed_s if key in self._no_progress else min(ago or 0.0, queue.latency_s or 0)
         self._no_progress[key] = stuck if ago is None else min(stuck, ago)
         return self._no_progress[key]
@@ -176,7 +177,7 @@ class DurationTracker:
         return facts
 
     def _link_down_s(self, name: str, health: RedisHealth, passed_s: float) -> float | None:
-        """What the server says, and where it cannot say it (the link was never up) what was seen of it."""
+        """The server's own figure; where it has none (the link was never up), the time observed here."""
         seen = _add_duration(self._link_down, name, passed_s, lasts=health.replica_link_up is False)
         if health.replica_link_up is None:
             return None
@@ -188,13 +189,13 @@ class DurationTracker:
         if health.write_probe == ACCEPTED:
             self._writable.add(name)
             return 0.0
-        # A user who may only read, and a replica, were never meant to take writes: that is no incident.
+        # A read-only user and a replica are not expected to accept writes: that is not an incident.
         meant = health.write_probe not in ("NOPERM", "READONLY") or name in self._writable
         return 1.0 if meant else None
 
 
 def _add_duration(table: dict[str, float], key: str, passed_s: float, *, lasts: bool) -> float:
-    """The duration of a state that lasts, or 0.0; 0.0 too when it has just begun."""
+    """The duration of a condition that lasts; 0.0 when it does not last or has just begun."""
     if not lasts:
         table.pop(key, None)
         return 0.0
@@ -207,7 +208,7 @@ def _nonzero_durations(table: Mapping[str, float]) -> dict[str, float]:
 
 
 def _record_health(server: _ServerDurations, health: RedisHealth, now: float) -> None:
-    """Take in counters and memory; another run of the server, or a clock set back, begins anew."""
+    """Record counters and memory use; start over after a server restart or a clock set back."""
     stepped = bool(server.counters) and now < server.counters[-1][0]
     if health.run_id is None or health.run_id != server.run_id or stepped:
         server.counters.clear()
@@ -219,7 +220,7 @@ def _record_health(server: _ServerDurations, health: RedisHealth, now: float) ->
         server.counters.popleft()
     server.limit = health.maxmemory_bytes
     if health.used_memory_bytes is not None and health.maxmemory_bytes and health.memory_ratio is not None:
-        # What counts towards the limit, which is less than all that is used.
+        # The memory that counts towards the limit, which is less than all used memory.
         server.used.append((now, health.memory_ratio * health.maxmemory_bytes))
     while server.used and now - server.used[0][0] > forecast.WINDOW_S:
         server.used.popleft()
@@ -228,7 +229,7 @@ def _record_health(server: _ServerDurations, health: RedisHealth, now: float) ->
 
 
 def _rate_per_min(server: _ServerDurations, column: int) -> float | None:
-    """The rise of a counter per minute within the window; None before there are two readings of one run."""
+    """The increase of a counter per minute within the window; None before there are two readings of one run."""
     if len(server.counters) < 2:
         return None
     first, last = server.counters[0], server.counters[-1]
@@ -239,7 +240,7 @@ def _rate_per_min(server: _ServerDurations, column: int) -> float | None:
 
 
 def _dead_rises(history: History) -> dict[str, tuple[float, float | None]]:
-    """Per queue: by how much its dead letters rose over the hour of history, and how many it had at the end of it."""
+    """Per queue: the increase of its dead letters over the hour of history, and their number at the end of it."""
     found: dict[str, tuple[float, float | None]] = {}
     for key, series in history.queues.items():
         rise, last = 0.0, None

@@ -1,6 +1,6 @@
-"""All rules over all queues of one sample. Pure: no Redis, no clock.
+"""Evaluates all rules over all queues of one sample. Pure: no Redis, no clock.
 
-Most instances are well and stay well, so the way of those is short: one figure, one comparison.
+Most alerts are healthy and stay so, so their path is short: one figure, one comparison.
 """
 
 from __future__ import annotations
@@ -36,18 +36,21 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class CheckerContext:
-    """What the checker knows beside the sample. `heartbeat_age_s`: since the last full tick, None before the second."""
+    """What the checker knows besides the sample.
+
+    `heartbeat_age_s`: since the last completed evaluation; None before the second one.
+    """
 
     now: float  # by the store's clock
     mutes: ActiveSilences = field(default_factory=ActiveSilences)
     heartbeat_age_s: float | None = None
     undelivered_s: Mapping[str, float] = field(default_factory=dict)  # by channel
     dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
-    channels: tuple[str, ...] = ()  # ids of those that there are
+    channels: tuple[str, ...] = ()  # ids of the existing ones
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
-    """What one tick did to one instance: `before` None = it is new."""
+    """What one tick did to one alert; `before` None = it is new."""
 
     before: AlertState | None
     after: AlertState
@@ -57,7 +60,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_significant(self) -> bool:
-        """Whether more than the time and the value moved."""
+        """Whether more than the time and the value changed."""
         before, after = self.before, self.after
         return bool(
             before is None
@@ -73,7 +76,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A figure beyond a threshold, whatever the time it has held."""
+    """A figure beyond a threshold, regardless of how long it has lasted."""
 
     rule: Rule
     severity: Severity
@@ -83,7 +86,7 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One thing that a rule looks at: its figure, and the worst severity whose threshold that is beyond."""
+    """One subject of a rule: its figure and the worst severity whose threshold it exceeds."""
 
     labels: AlertLabels
     figure: Figure
@@ -92,7 +95,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """One thing a rule looks at, with its figure; `frozen` = nothing can be known of it now."""
+    """One subject of a rule with its figure; `frozen` = it cannot be read now."""
 
     labels: AlertLabels
     figure: Figure
@@ -100,14 +103,14 @@ class _Subject:
 
 
 class Evaluator:
-    """Evaluates one sample after the other; keeps the memory between them. Not thread-safe."""
+    """Evaluates one sample after another and keeps durations between them. Not thread-safe."""
 
     def __init__(self, interval_s: float, memory: DurationTracker | None = None) -> None:
         self.durations = memory or DurationTracker()
         self.interval_s = interval_s
         self.history_recorder = RuleHistoryRecorder(interval_s)
         self._reducers = FigureReducers()
-        self._reducers_off = FigureReducers()  # of rules that are off: they take no room from those that are on
+        self._reducers_off = FigureReducers()  # of disabled rules: they take no capacity from enabled ones
         self._ages: dict[str, float] = {}  # how long each queue has been watched
         self._last_now: float | None = None
         self._keys: tuple[str, ...] = ()
@@ -116,7 +119,7 @@ class Evaluator:
         self._matches: dict[Rule, tuple[list[int], list[AlertLabels]]] = {}
 
     def settle_queues(self, snapshot: Snapshot, grace_s: float) -> None:
-        """Take the queues of a former leader's sample for known ones, so that they need not settle anew."""
+        """Treat the queues of the previous leader's sample as known, so that they skip the settling time."""
         for queue in snapshot.queues:
             self._ages[key_of(queue)] = grace_s
 
@@ -128,9 +131,9 @@ class Evaluator:
         states: Mapping[str, AlertState],
         situation: CheckerContext,
     ) -> list[Transition]:
-        """What the tick does: one Turn for each instance that is not simply well.
+        """Evaluate a tick and return one Transition for each alert that is not simply healthy.
 
-        `states` by fingerprint are all that are stored; those whose rule is gone or off are resolved here.
+        `states` are all stored ones by fingerprint; those whose rule is deleted or disabled are resolved here.
         """
         now = situation.now
         passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
@@ -156,9 +159,10 @@ class Evaluator:
         return run.transitions
 
     def find_breaches(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Breach]:
-        """What one sample alone shows to be beyond a threshold, by rule, of each subject the worst severity only.
+        """The breaches that one sample alone shows, by rule, with only the worst severity of each subject.
 
-        For a look without a checker; rules over a window of time, or whose metric adds up time, are not judged.
+        For an evaluation without a checker. Rules over a time window, and those whose metric accumulates time, are
+        skipped.
         """
         found: list[Breach] = []
         judged = [rule for rule in order_rules(rules) if rule.reducer == "last"]
@@ -172,9 +176,9 @@ class Evaluator:
     def observe_rules(
         self, snapshot: Snapshot, history: History, rules: Sequence[Rule], situation: CheckerContext
     ) -> Iterator[tuple[Rule, list[Observation]]]:
-        """What each rule sees in one sample alone, whatever the time it has held; reducers are left out of account."""
+        """What each rule finds in one sample alone, regardless of how long it has lasted and without reducers."""
         self.durations.observe_sample(snapshot, history, situation.now, 0.0)
-        if snapshot.history_version and not history.version:  # the page has it from its next look on
+        if snapshot.history_version and not history.version:  # the page has the history from its next request on
             for facts in self.durations.queues.values():
                 facts.dead_growth_per_h = None
         self._index_queues(snapshot.queues, 0.0)
@@ -190,7 +194,7 @@ class Evaluator:
             )
 
     def last_observations(self, rule: Rule) -> list[Observation]:
-        """What a rule judged in the last tick, its reducer taken into account; on or off."""
+        """What a rule, enabled or disabled, found in the last tick, after its reducer."""
         return [observe_figure(rule, labels, figure) for labels, figure in self.history_recorder.last_figures(rule)]
 
     def _index_queues(self, queues: Sequence[QueueStats], passed: float) -> None:
@@ -206,7 +210,7 @@ class Evaluator:
         self._ages = {key: ages[key] + passed if key in ages else 0.0 for key in keys}
 
     def match_queues(self, rule: Rule, queues: Sequence[QueueStats]) -> tuple[list[int], list[AlertLabels]]:
-        """(positions of the queues within the rule's scope, their labels); kept while queues and rule stay the same."""
+        """(positions of the queues in the rule's scope, their labels); cached while queues and rule stay the same."""
         found = self._matches.get(rule)
         if found is None:
             indexes = [index for index, queue in enumerate(queues) if is_in_scope(rule, queue)]
@@ -214,7 +218,7 @@ class Evaluator:
         return found
 
     def queue_figures(self, rule: Rule, queues: Sequence[QueueStats]) -> list[Figure]:
-        """The figure of each queue of `match_queues`, before any reducer."""
+        """The figure of each queue of `match_queues`, before the reducer."""
         take = METRICS[rule.metric].take_queue
         assert take is not None
         indexes, facts, least = self.match_queues(rule, queues)[0], self._facts, rule.needed_events
@@ -223,16 +227,16 @@ class Evaluator:
         return [take(queues[index], facts[index], least) for index in indexes]
 
     def reduce_figure(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:
-        """`figure` as the rule's reducer makes it."""
+        """`figure` after the rule's reducer."""
         reducers = self._reducers if rule.enabled else self._reducers_off
         return reducers.reduce_figure(rule, labels, figure, now)
 
     def is_new(self, index: int, rule: Rule) -> bool:
-        """Whether the queue at that position has still to settle."""
+        """Whether the queue at that position is still in the rule's grace period."""
         return self._ages[self._keys[index]] < rule.new_instance_grace_s
 
     def queue_labels(self, index: int) -> AlertLabels:
-        """Of the queue at that position."""
+        """The labels of the queue at that position."""
         return self._labels[index]
 
 
@@ -251,7 +255,7 @@ def _group_states(states: Iterable[AlertState]) -> dict[str, dict[AlertLabels, l
 
 
 def observe_figure(rule: Rule, labels: AlertLabels, figure: Figure) -> Observation:
-    """A figure, already reduced, as the rule judges it."""
+    """An already reduced figure as the rule judges it."""
     number = float(figure) if isinstance(figure, AtLeast) else figure
     for severity in rule.severities:
         if state_machine.judge_figure(rule, severity, figure)[0] is FigureHealth.BREACH:
@@ -260,9 +264,9 @@ def observe_figure(rule: Rule, labels: AlertLabels, figure: Figure) -> Observati
 
 
 def order_rules(rules: Iterable[Rule]) -> list[Rule]:
-    """The rules that are on, each after those that mute it, so that one tick does not tell of both.
+    """The enabled rules, each after those that inhibit it, so that one tick does not notify about both.
 
-    Of rules that mute each other the first one speaks.
+    Of rules that inhibit each other, the first one notifies.
     """
     on = sorted((rule for rule in rules if rule.enabled), key=lambda rule: rule.metric != UNREACHABLE)
     by_id = {rule.id: rule for rule in on}
@@ -281,7 +285,7 @@ def order_rules(rules: Iterable[Rule]) -> list[Rule]:
 
 
 def is_in_scope(rule: Rule, queue: QueueStats) -> bool:
-    """Whether the rule looks at this queue."""
+    """Whether the queue is in the rule's scope."""
     return (
         matches_glob(rule.source, queue.source)
         and matches_glob(rule.backend, queue.backend)
@@ -291,12 +295,12 @@ def is_in_scope(rule: Rule, queue: QueueStats) -> bool:
 
 
 def matches_glob(glob: str, name: str) -> bool:
-    """Whether a glob takes a name."""
+    """Whether a glob matches a name."""
     return glob_matches(glob, name)
 
 
 class _TickRun:
-    """One tick."""
+    """The evaluation of one tick."""
 
     def __init__(
         self, evaluator: Evaluator, snapshot: Snapshot, situation: CheckerContext, states: Mapping[str, AlertState]
@@ -312,14 +316,14 @@ class _TickRun:
         self._incomplete_sources = {
             source.name for source in snapshot.sources if source.problems or not source.discovered
         }
-        self._silenced_sources: set[str | None] = set()  # whose redis.unreachable fires
-        self.inhibiting_rules: set[str] = set()  # ids of rules that mute others
-        self._firing: dict[str, list[AlertLabels]] = {}  # by rule, of those
-        self._channels: dict[tuple[str, Severity], tuple[str, ...]] = {}  # of a rule, where no channel is its subject
+        self._silenced_sources: set[str | None] = set()  # whose redis.unreachable is firing
+        self.inhibiting_rules: set[str] = set()  # ids of rules that inhibit others
+        self._firing: dict[str, list[AlertLabels]] = {}  # by inhibiting rule
+        self._channels: dict[tuple[str, Severity], tuple[str, ...]] = {}  # of rules whose subject is not a channel
         self.transitions: list[Transition] = []
 
     def evaluate_rule(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
-        """Evaluate one rule; `by_labels` = its stored states, which are used up."""
+        """Evaluate one rule; `by_labels` = its stored states, which are consumed."""
         if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
             self._evaluate_queues(rule, by_labels)
         else:
@@ -331,14 +335,14 @@ class _TickRun:
                 self._advance_missing(rule, labels, state)
 
     def record_rule(self, rule: Rule) -> None:
-        """Note what a rule that is off would judge."""
+        """Record the figures of a disabled rule."""
         if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
             self._reduce_figures(rule)
         else:
             self._reduce_subjects(rule)
 
     def _reduce_subjects(self, rule: Rule) -> list[_Subject]:
-        """The subjects of a rule with the figures that it compares, noted for its last hour."""
+        """The subjects of a rule with the figures that it compares, recorded in its history."""
         now = self._context.now
         found = [
             _Subject(each.labels, self._evaluator.reduce_figure(rule, each.labels, each.figure, now), each.frozen)
@@ -349,7 +353,7 @@ class _TickRun:
         return found
 
     def _reduce_figures(self, rule: Rule) -> list[Figure]:
-        """The figures that a rule compares, of every queue in scope, noted for its last hour."""
+        """The figures that a rule compares, of every queue in scope, recorded in its history."""
         evaluator, queues, now = self._evaluator, self._snapshot.queues, self._context.now
         indexes, labels = evaluator.match_queues(rule, queues)
         figures = evaluator.queue_figures(rule, queues)
@@ -365,7 +369,7 @@ class _TickRun:
         return figures
 
     def _evaluate_queues(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
-        """Every queue in scope. The first lines of the loop are all that most queues cost."""
+        """Evaluate every queue in scope. For most queues only the first lines of the loop run."""
         evaluator, queues = self._evaluator, self._snapshot.queues
         mildest = rule.threshold(rule.severities[-1])
         beyond = _COMPARE[rule.op]
@@ -388,7 +392,7 @@ class _TickRun:
             )
 
     def find_subjects(self, rule: Rule) -> Iterator[_Subject]:
-        """All that a rule looks at, with the figure of each."""
+        """All subjects of a rule, with the figure of each."""
         metric, situation = METRICS[rule.metric], self._context
         if metric.subject == "queue":
             yield from self._queue_subjects(rule) if rule.scope == "each" else self._aggregate_subject(rule)
@@ -419,9 +423,9 @@ class _TickRun:
             yield _Subject(each, figure, self._frozen[index])
 
     def _aggregate_subject(self, rule: Rule) -> Iterator[_Subject]:
-        """The sum or the highest over all queues in scope; none where there is no such queue.
+        """The sum or the maximum over all queues in scope; nothing when there is no such queue.
 
-        What cannot be read now, a queue of a sum or all of a source, makes it a lower bound.
+        It is a lower bound when a queue of a sum, or a whole source, cannot be read now.
         """
         queues = self._snapshot.queues
         indexes, figures = self._evaluator.match_queues(rule, queues)[0], self._evaluator.queue_figures(rule, queues)
@@ -455,7 +459,7 @@ class _TickRun:
             yield _Subject(AlertLabels(source=source, backend=backend), figure, frozen)
 
     def _advance_missing(self, rule: Rule, labels: AlertLabels, state: AlertState) -> None:
-        """A stored state whose subject is not in the sample, or no longer in the rule's scope."""
+        """Advance a stored state whose subject is not in the sample, or no longer in the rule's scope."""
         if state.metric == rule.metric and (
             labels.source in self._unreachable_sources or labels.source in self._incomplete_sources
         ):
@@ -487,13 +491,13 @@ class _TickRun:
         return is_in_scope(rule, place)
 
     def resolve_removed(self, state: AlertState, reason: str) -> None:
-        """Resolve what nobody watches any more."""
+        """Resolve a state that no rule evaluates any longer."""
         self._record_transition(None, state, state_machine.resolve_removed(state, self._context.now, reason))
 
     def _evaluate_instance(
         self, rule: Rule, labels: AlertLabels, figure: Figure, known: list[AlertState], *, frozen: bool
     ) -> None:
-        """Both severities of one subject, the worse one first."""
+        """Evaluate the severities of one subject, the worse one first."""
         worse_fires = False
         severities = rule.severities
         for severity in severities:
@@ -502,7 +506,7 @@ class _TickRun:
                 if state.severity is severity:
                     before = state
             if before is not None and before.metric != rule.metric:
-                if before.is_active or before.told:  # what it was told of is in another unit
+                if before.is_active or before.told:  # its notifications are in another unit
                     self.resolve_removed(before, "rule changed")
                     continue
                 before = state_machine.restart_state(rule, before)
@@ -568,7 +572,7 @@ class _TickRun:
 
 
 def select_channels(rule: Rule, state: AlertState, existing: Sequence[str]) -> tuple[str, ...]:
-    """Ids of the channels that hear of a state. Of a channel in trouble the others are told."""
+    """Ids of the channels to notify about a state. Trouble with a channel is reported on the other ones."""
     wanted: Iterable[str] = rule.severity_channels(Severity(state.severity)) or existing
     found = tuple(channel for channel in wanted if channel in existing)
     if state.labels.channel is None:

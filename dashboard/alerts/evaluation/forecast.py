@@ -1,4 +1,4 @@
-"""When a Redis will be full, from a slope that a few odd samples cannot bend. Pure."""
+"""Forecasts when a Redis will be full, from a slope that is robust against outliers. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import median
 
 WINDOW_S = 1800.0
 MIN_POINTS = 20
-# Every pair of points has a say, so more points than this would cost more than they tell.
+# Every pair of points counts, so more points than this would cost more than they add.
 MAX_POINTS = 60
 
 Point = tuple[float, float]  # seconds, value
@@ -16,7 +16,7 @@ Point = tuple[float, float]  # seconds, value
 def robust_slope(points: Sequence[Point]) -> float | None:
     """The median slope over all pairs of points (Theil and Sen), per second; None with fewer than MIN_POINTS.
 
-    Up to 29 % of the points may be arbitrary without moving it far. `points` by time, oldest first.
+    Up to 29 % of the points can be arbitrary without moving it far. `points` by time, oldest first.
     """
     if len(points) < MIN_POINTS:
         return None
@@ -31,7 +31,7 @@ def robust_slope(points: Sequence[Point]) -> float | None:
 
 
 def thin_points(points: Sequence[Point], most: int) -> Sequence[Point]:
-    """At most `most` of the points, evenly spread, the newest among them."""
+    """At most `most` of the points, evenly spaced, including the newest."""
     if len(points) <= most:
         return points
     last = len(points) - 1
@@ -39,10 +39,10 @@ def thin_points(points: Sequence[Point], most: int) -> Sequence[Point]:
 
 
 def full_in_s(points: Sequence[Point], limit: float) -> tuple[float | None, bool]:
-    """(seconds until `limit` is reached, whether it never will be at this pace).
+    """(seconds until `limit` is reached, whether it will never be reached at this rate).
 
-    (0.0, False) when it is reached; (None, False) when the points do not suffice; (None, True) when nothing rises.
-    Only points of the WINDOW_S before the newest count.
+    (0.0, False) when it is reached; (None, False) with too few points; (None, True) when the slope is not positive.
+    Only points within WINDOW_S before the newest count.
     """
     if not points:
         return None, False

@@ -1,7 +1,7 @@
-"""Would a rule fire now, and what was its figure in the last hour: without writing anything. Pure.
+"""Previews whether a rule would fire now, and its figure over the last hour, without writing anything. Pure.
 
-A rule in force is shown as the checker judges it: what one sample does not tell (a reducer, a pace) and the last hour
-come from the leader. A drafted one is judged by the sample and, where that holds its figure, by the sampler's history.
+A rule in force is shown as the checker evaluates it: what needs several samples (a reducer, a rate) and the last hour
+come from the leader. A draft is evaluated against the sample and, if it has the figure, the sampler's history.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from .rule_history import MAX_RULES, POINTS, RuleHistories, figures_mark
 from .state_machine import AlertLabels, AlertState
 
 MAX_MATCHES = 20
-# What the leader saw counts for so long, and for three ticks at least; it is stored every ten seconds.
+# How long the leader's observations are valid, and for at least three ticks; they are stored every ten seconds.
 OBSERVATIONS_TTL_S = 30.0
 HOUR_S = 3600.0
 _NO_LABELS = AlertLabels()
 
 
-# What a preview goes by: the newest sample; what the checker judged within the last seconds; or the newest sample with
-# the sampler's history, of which each point stands for up to a minute.
+# What a preview is based on: the newest sample; the checker's evaluation of the last seconds; or the newest sample with
+# the sampler's history, in which each point covers up to a minute.
 Basis = Literal["sample", "checker", "history"]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """One thing that a rule looks at. `value` None: nothing is known, or the question does not arise now."""
+    """One subject of a rule. `value` None: unknown, or not applicable now."""
 
     labels: AlertLabels
     value: float | None
@@ -48,25 +48,25 @@ class RuleMatch:
 
 @dataclass(frozen=True, slots=True)
 class RulePreview:
-    """What a rule sees now. `beyond`, worst first, are MAX_SPOTS at most of the `warnings` + `criticals` there are."""
+    """What a rule finds now. `beyond`, worst first, holds at most MAX_MATCHES of all `warnings` + `criticals`."""
 
     beyond: tuple[RuleMatch, ...]
     criticals: int
     warnings: int
     looked_at: int
-    unknown: int  # of them, those whose figure is not known
-    worst: RuleMatch | None  # beyond or not; None while no figure is known
-    judged: bool  # False: the rule judges a window of time, of which nothing is known here
+    unknown: int  # those of them whose figure is unknown
+    worst: RuleMatch | None  # beyond a threshold or not; None while no figure is known
+    judged: bool  # False: the rule evaluates a time window of which nothing is known here
     basis: Basis = "sample"
 
     @property
     def count(self) -> int:
-        """How many are beyond a threshold."""
+        """The number of subjects beyond a threshold."""
         return self.criticals + self.warnings
 
     @property
     def severity(self) -> Severity | None:
-        """The worst severity that is reached."""
+        """The worst severity reached."""
         if self.criticals:
             return Severity.CRITICAL
         return Severity.WARNING if self.warnings else None
@@ -74,36 +74,36 @@ class RulePreview:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A figure in the last hour, oldest first, aligned at the end, in `slots` places for the whole hour.
+    """A figure over the last hour, oldest first, aligned at the end, in `slots` places for the whole hour.
 
-    `note` = how it differs from what is judged. `since`: the checker has watched it from then on (seconds since 1970);
-    None when that is longer than the hour, or when these are no figures of the checker.
+    `note` = how it differs from what the rule evaluates. `since`: when the checker started to evaluate it (seconds
+    since 1970); None when that is more than an hour ago, or when the figures are not the checker's.
     """
 
     points: Series
     note: str | None = None
     slots: int = 0
     since: float | None = None
-    envelope: Series | None = None  # the worst over all that the rule looks at, in the same places; None if not kept
-    of_all: bool = False  # whether `points` is that too
+    envelope: Series | None = None  # the worst over all subjects of the rule, in the same places; None if not stored
+    of_all: bool = False  # whether `points` is the envelope too
 
 
 class RuleObservation(Value, frozen=True, kw_only=True):
-    """What the checker judged of one rule, which `mark` names with all its fields."""
+    """What the checker found for one rule; `mark` identifies the rule with all its fields."""
 
     mark: str
     preview: RulePreview
 
 
 class RuleObservations(Value, frozen=True, kw_only=True):
-    """What the checker judged of the rules that one sample does not tell, by id; `at` by the store's clock."""
+    """What the checker found for the rules that need several samples, by id; `at` by the store's clock."""
 
     at: float
     rules: dict[str, RuleObservation]
 
 
 def build_observations(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> RuleObservations:
-    """What the leader's last tick judged of those rules."""
+    """The findings of the leader's last tick for the rules that need several samples."""
     told = [rule for rule in rules if rule.reducer != "last" or METRICS[rule.metric].several][:MAX_RULES]
     return RuleObservations(
         at=now,
@@ -117,7 +117,7 @@ def build_observations(evaluator: Evaluator, rules: Iterable[Rule], now: float) 
 
 
 def is_valid(sights: RuleObservations) -> bool:
-    """Whether all in it can be shown: it was read from a Redis that others write to as well."""
+    """Whether every number is finite: the data comes from a Redis that others can write to."""
     numbers = [sights.at]
     for sight in sights.rules.values():
         spots = (*sight.preview.beyond, *filter(None, (sight.preview.worst,)))
@@ -138,7 +138,7 @@ def preview_rules(
     interval_s: float,
     sights: RuleObservations | None = None,
 ) -> Iterator[tuple[Rule, RulePreview]]:
-    """What each rule sees, whether it is on or off. `kept` = what the checker has added up, `sights` what it judged."""
+    """What each rule finds, enabled or disabled. `kept` = the checker's durations, `sights` = its observations."""
     evaluator = Evaluator(interval_s)
     if kept is not None:
         evaluator.durations.restore_durations(kept)
@@ -158,7 +158,7 @@ def preview_rules(
 def _reduce_from_history(
     rule: Rule, things: Iterable[Observation], snapshot: Snapshot, history: History, now: float
 ) -> Sequence[Observation] | None:
-    """What the rule's reducer makes of the history and the newest figure; None where no such history is kept."""
+    """The observations after the rule's reducer over history and newest figure; None without such a history."""
     if rule.metric not in _EXACT_METRICS or not history.last_at:
         return None
     reducers, found = FigureReducers(), []
@@ -208,8 +208,8 @@ def _match_from_observation(seen: Observation) -> RuleMatch:
 
 
 def sampled_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: History) -> Trend | None:
-    """The last hour of what a rule would see at `labels`, by the sampler; None for a metric whose history it does not
-    keep."""
+    """The last hour of a rule's figure at `labels`, from the sampler; None for a metric whose history the sampler does
+    not store."""
     found = _memory_trend(rule, labels, snapshot, history) or _queue_trend(rule, labels, snapshot, history)
     if found is None:
         return None
@@ -224,8 +224,8 @@ def sampled_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: 
 def rule_trend(
     rule: Rule, worst: RuleMatch | None, snapshot: Snapshot, history: History, hours: RuleHistories | None
 ) -> Trend | None:
-    """The last hour of `worst`, the worst thing that the rule sees now: as the checker judged it, and where the sampler
-    knows the very same figure for longer, by the sampler. None where neither keeps it."""
+    """The last hour of `worst`, the worst subject of the rule now: as evaluated by the checker, or from the sampler
+    where it has the same figure for longer. None when neither stores it."""
     judged = _judged_trend(rule, worst, snapshot.sampled_at, hours)
     if worst is None and rule.scope == "each":
         return judged
@@ -239,8 +239,8 @@ def rule_trend(
 
 
 def _judged_trend(rule: Rule, worst: RuleMatch | None, now: float, hours: RuleHistories | None) -> Trend | None:
-    """By the checker: full minutes, and the figure of now. Of rules that look at the same figures, which a copy does
-    before and after it is stored, that one counts that has been watched the longest."""
+    """The checker's figures: full minutes, plus the current one. Of several rules with the same figures, such as a copy
+    before and after it is stored, the one that has been evaluated the longest counts."""
     if hours is None:
         return None
     name = figures_mark(rule)
@@ -266,10 +266,10 @@ def _judged_trend(rule: Rule, worst: RuleMatch | None, now: float, hours: RuleHi
 
 @dataclass(frozen=True, slots=True)
 class SilencePreview:
-    """What a silence matches: alerts that fire or are about to, and how many rules and queues it is about."""
+    """What a silence matches: firing and pending alerts, and the rules and the number of queues."""
 
     alerts: tuple[AlertState, ...]
-    rules: tuple[Rule, ...]  # switched on
+    rules: tuple[Rule, ...]  # enabled ones
     queues: int
     of_queues: int
 
@@ -277,7 +277,7 @@ class SilencePreview:
 def preview_silence(
     silence: Silence, states: Iterable[AlertState], snapshot: Snapshot | None, rules: Iterable[Rule]
 ) -> SilencePreview:
-    """What `silence` would keep quiet while it holds, whenever that is."""
+    """What `silence` matches while it is active, whenever that is."""
     now = silence.starts_at
     anytime = msgspec.structs.replace(silence, weekly=None)
     queues = snapshot.queues if snapshot else ()
@@ -297,7 +297,7 @@ def preview_silence(
 
 
 def has_history(metric: str) -> bool:
-    """Whether the sampler keeps a history of the metric."""
+    """Whether the sampler stores a history of the metric."""
     return metric in _QUEUE_SERIES or metric == "redis.memory_ratio"
 
 

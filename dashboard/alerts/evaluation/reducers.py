@@ -1,4 +1,4 @@
-"""What a rule's reducer makes of the figures within its window. Pure."""
+"""Reducers: combine the figures within a rule's window into one. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..rules.metrics import IDLE, AtLeast, Figure
 from ..rules.rule import Rule
 from .state_machine import AlertLabels
 
-MAX_POINTS = 1000  # of one instance: older ones fall out, so a long window of quick samples tells of less time
+MAX_POINTS = 1000  # per subject: older ones are dropped, so a long window of frequent samples covers less time
 MAX_SERIES = 20_000
 
 
 class FigureReducers:
-    """Keeps the figures of the rules whose reducer is not `last`. Lost with the process: a window then begins anew."""
+    """Stores the figures of rules whose reducer is not `last`. A restart loses them: windows then start empty."""
 
     def __init__(self) -> None:
         self._series: dict[tuple[str, int, AlertLabels], deque[tuple[float, float]]] = {}
@@ -40,15 +40,15 @@ class FigureReducers:
         reduced = _reduce_values(rule.reducer, series)
         if reduced is None or not any(isinstance(value, AtLeast) for _, value in series):
             return reduced
-        # How fast a figure changes that may be larger nobody knows.
+        # The rate of a lower bound is unknown.
         return None if rule.reducer not in ("min", "max", "mean", "p95") else AtLeast(reduced)
 
     def fill_window(self, rule: Rule, labels: AlertLabels, points: Iterable[tuple[float, float]]) -> None:
-        """Begin the window of `labels` with figures of the past, oldest first: (seconds since 1970, figure)."""
+        """Fill the window of `labels` with past figures, oldest first: (seconds since 1970, figure)."""
         self._series[rule.id, rule.version, labels] = deque(points, maxlen=MAX_POINTS)
 
     def drop_unused(self) -> None:
-        """Forget what no rule has asked for since the last sweep."""
+        """Drop the series that no rule has used since the last call."""
         for key in self._series.keys() - self._touched:
             del self._series[key]
         self._touched = set()

@@ -1,8 +1,7 @@
-"""The last hour of what every rule judged: of each thing it looks at one point a minute, the worst figure of that
-minute. Pure: no Redis, no clock.
+"""The last hour of every rule: one point per subject and minute, the worst figure of that minute.
 
-The leader keeps all of it in its memory, at 4 bytes a point. What it stores once a minute, for pages and for the next
-leader, is the worst few of each rule, and the worst over all in each minute.
+Pure: no Redis, no clock. The leader holds all of it in memory, at 4 bytes per point. Once a minute it stores, for pages
+and for the next leader, the few worst series of each rule, and the worst figure over all subjects in each minute.
 """
 
 from __future__ import annotations
@@ -22,28 +21,28 @@ from .state_machine import AlertLabels
 
 STEP_S = 60.0
 POINTS = 60
-MAX_RULES = 500  # the others have no hour
-MAX_LINES = 40_000  # kept over all rules: some 16 MB
-MAX_STORED = 1000  # stored over all rules: at most some 550 kB, with 30 rules at most 100 kB
-MAX_WORST_LINES = 5  # stored of one rule, at most
+MAX_RULES = 500  # further ones have no history
+MAX_LINES = 40_000  # in memory over all rules: about 16 MB
+MAX_STORED = 1000  # stored over all rules: at most about 550 kB, with 30 rules at most 100 kB
+MAX_WORST_LINES = 5  # stored per rule, at most
 
 _UNKNOWN = math.nan
 
 
 class TrackedSeries(Value, frozen=True, kw_only=True):
-    """The hour of one thing, oldest first, up to `at` of the Hours; None is unknown, or the question did not arise."""
+    """The hour of one subject, oldest first, up to `RuleHistories.at`; None is unknown or not applicable."""
 
     labels: AlertLabels
     points: Series
 
 
 class RuleHistory(Value, frozen=True, kw_only=True):
-    """The hour of one rule. `since`: watched in this way from then on, in seconds since 1970 by the store's clock."""
+    """The hour of one rule. `since`: when its evaluation in this form began, in seconds since 1970, store's clock."""
 
-    mark: str  # of what the rule looks at and how, see `figures_mark`
+    mark: str  # identifies the figures of the rule, see `figures_mark`
     since: float
-    worst: Series  # over all that it looks at
-    lines: tuple[TrackedSeries, ...] = ()  # of those that are the worst now
+    worst: Series  # over all subjects
+    lines: tuple[TrackedSeries, ...] = ()  # of the subjects that are the worst now
 
 
 class RuleHistories(Value, frozen=True, kw_only=True):
@@ -55,7 +54,7 @@ class RuleHistories(Value, frozen=True, kw_only=True):
 
 
 def is_valid(hours: RuleHistories) -> bool:
-    """Whether all in it can be drawn: it was read from a Redis that others write to as well."""
+    """Whether all of it can be drawn: the data comes from a Redis that others can write to."""
     numbers = [hours.at, hours.step_s]
     for hour in hours.rules.values():
         series = [hour.worst, *(line.points for line in hour.lines)]
@@ -67,7 +66,7 @@ def is_valid(hours: RuleHistories) -> bool:
 
 
 def figures_mark(rule: Rule) -> str:
-    """The same for rules whose figures are the same, whatever their names and thresholds."""
+    """A mark that is equal for rules with the same figures, whatever their names and thresholds."""
     what = (
         *(rule.metric, rule.reducer, rule.window_s, rule.needed_events, rule.worsens_upwards),
         *(rule.scope, rule.source, rule.backend, rule.queues, rule.queues_not),
@@ -77,7 +76,7 @@ def figures_mark(rule: Rule) -> str:
 
 @dataclass(slots=True)
 class _Track:
-    """One rule: the minute that is under way, and the lines of those before."""
+    """One rule: the current minute, and the series of the minutes before."""
 
     rule: Rule
     mark: str
@@ -89,27 +88,27 @@ class _Track:
     peaks: list[float | None] = field(default_factory=list)  # of this minute, as `labels`
     gone: dict[AlertLabels, float | None] = field(
         default_factory=dict
-    )  # the peaks of what left `labels` within this minute
-    touched: bool = True  # within this minute
+    )  # peaks of subjects that left `labels` within this minute
+    touched: bool = True  # recorded within this minute
 
 
 class RuleHistoryRecorder:
-    """Takes in what the ticks judged, in their order; not thread-safe."""
+    """Records the figures of the ticks in order. Not thread-safe."""
 
     def __init__(self, interval_s: float) -> None:
-        """`interval_s` = of the ticks: what one judged stands until the next one is two of them late."""
+        """`interval_s` = between ticks: a figure stays valid until the next tick is two intervals away."""
         self._interval_s = interval_s
         self._tracks: dict[str, _Track] = {}
         self._now = 0.0
-        self.at = 0.0  # the end of the last full minute; another value = there is more to store
+        self.at = 0.0  # the end of the last full minute; a new value = there is more to store
 
     def begin_tick(self, now: float) -> None:
-        """Begin a tick. Call it before the `record_figures` of that tick."""
+        """Start a tick. Call it before the `record_figures` of that tick."""
         stands = now - self._now <= 2 * self._interval_s
         self._now = now
         began = now // STEP_S * STEP_S
         minutes = round((began - self.at) / STEP_S)
-        if not self.at or minutes > POINTS or minutes < -1:  # a clock set back begins anew
+        if not self.at or minutes > POINTS or minutes < -1:  # start over after a clock set back
             self._tracks.clear()
             self.at = began
         elif minutes > 0:
@@ -117,9 +116,9 @@ class RuleHistoryRecorder:
             self.at = began
 
     def record_figures(self, rule: Rule, labels: Sequence[AlertLabels], figures: Sequence[Figure]) -> None:
-        """Note what a rule judged of each thing it looks at; None where nothing is known of one.
+        """Record the figure of each subject of a rule; None where it is unknown.
 
-        Cheap while `labels` is the very same list as in the last tick. Neither may be changed later.
+        Cheap while `labels` is the same list object as in the last tick. Neither list must be changed afterwards.
         """
         track = self._ensure_track(rule)
         if track is None:
@@ -132,13 +131,13 @@ class RuleHistoryRecorder:
         track.peaks = _merge_peaks(track.peaks, figures, upwards=upwards)
 
     def last_figures(self, rule: Rule) -> Iterator[tuple[AlertLabels, Figure]]:
-        """What the rule judged in the last tick."""
+        """The figures of the rule in the last tick."""
         track = self._tracks.get(rule.id)
         if track is not None and track.rule is rule:
             yield from zip(track.labels, track.figures, strict=True)
 
     def hour_points(self, rule_id: str, labels: AlertLabels) -> Series:
-        """The hour of one thing with the minute that is under way, oldest first; () when nothing is kept of it."""
+        """The hour of one subject including the current minute, oldest first; () when nothing is recorded for it."""
         track = self._tracks.get(rule_id)
         if track is None:
             return ()
@@ -146,14 +145,14 @@ class RuleHistoryRecorder:
         return (*_series_from_line(track.lines.get(labels, ())), now)[-POINTS:]
 
     def export_histories(self) -> RuleHistories:
-        """What to store."""
+        """The histories to store."""
         most = min(MAX_WORST_LINES, max(1, MAX_STORED // max(1, len(self._tracks)) - 1))
         return RuleHistories(
             at=self.at, step_s=STEP_S, rules={name: _build_history(track, most) for name, track in self._tracks.items()}
         )
 
     def restore_histories(self, hours: RuleHistories, rules: Iterable[Rule], now: float) -> None:
-        """Go on where another leader stopped; what nobody watched in between is a gap."""
+        """Continue from the histories of another leader; the time between is a gap."""
         began = now // STEP_S * STEP_S
         missed = round((began - hours.at) / STEP_S)
         if not 0 <= missed <= POINTS or hours.at <= self.at or hours.step_s != STEP_S:
@@ -183,7 +182,7 @@ class RuleHistoryRecorder:
         return track
 
     def _close_minutes(self, minutes: int, *, stands: bool) -> None:
-        """End the minute; those after it, up to now, are as it where that `stands`, and unknown otherwise."""
+        """Close the minute; the minutes after it, up to now, repeat it if it `stands` and are unknown otherwise."""
         self._tracks = {name: track for name, track in self._tracks.items() if track.touched}
         share = MAX_LINES // max(1, len(self._tracks))
         for track in self._tracks.values():
@@ -195,7 +194,7 @@ class RuleHistoryRecorder:
                 track.lines[labels] = array("f")
             for labels, line in track.lines.items():
                 _extend_line(line, peaks.get(labels), minutes, stands=stands)
-            # What is not there now may come back: a Redis that did not answer. After an hour it is forgotten.
+            # A missing subject can return, such as when Redis did not respond. After an hour it is dropped.
             for labels in track.lines.keys() - peaks.keys():
                 if all(math.isnan(point) for point in track.lines[labels]):
                     del track.lines[labels]
@@ -220,7 +219,7 @@ def _worst_value(values: Iterable[float | None], *, upwards: bool) -> float | No
 
 
 def _worst_lines(track: _Track, most: int) -> list[AlertLabels]:
-    """Those that are the worst in the newest minute, the worst first; what is unknown comes last."""
+    """The worst series of the newest minute, worst first; unknown ones come last."""
     sign = -1.0 if track.rule.worsens_upwards else 1.0
 
     def rank_line(labels: AlertLabels) -> float:
@@ -251,7 +250,7 @@ def _series_from_line(line: Iterable[float]) -> Series:
 
 
 def _round_point(value: float) -> Point:
-    """As it is stored: six digits, whole numbers as such, since they take less room."""
+    """A point as it is stored: six significant digits, whole numbers as integers, which take less space."""
     if math.isnan(value):
         return None
     rounded = float(f"{value:.6g}")

@@ -1,7 +1,7 @@
-"""The life of one instance: a rule, a severity, and the thing it looks at. Pure: what goes in decides what comes out.
+"""The state machine of one alert: a rule, a severity and a subject. Pure: the output depends on the input only.
 
-`advance_state` says what is true (ok, pending, firing, recovering), `notifications_due` which notifications follow.
-Muting changes only the latter.
+`advance_state` returns the phase (ok, pending, firing, recovering), `notifications_due` the notifications that follow.
+Silences, acknowledgements and inhibition change only the latter.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ Kind = Literal["firing", "resolved", "reminder", "flapping"]
 
 
 class AlertPhase(StrEnum):
-    """Where an instance stands."""
+    """The phase of an alert."""
 
     OK = "ok"
-    PENDING = "pending"  # breached, not yet for long enough
+    PENDING = "pending"  # breached, but not long enough yet
     FIRING = "firing"
-    RECOVERING = "recovering"  # healthy, not yet for long enough
+    RECOVERING = "recovering"  # healthy, but not long enough yet
 
 
 class FigureHealth(StrEnum):
-    """What one figure means to one severity."""
+    """What one figure means for one severity."""
 
     BREACH = "breach"
-    BETWEEN = "between"  # neither beyond the threshold nor past that of recovery
+    BETWEEN = "between"  # neither beyond the threshold nor past the recovery threshold
     HEALTHY = "healthy"
     UNKNOWN = "unknown"
 
 
-# Of labels and states there are tens of thousands on a bad night, made anew each tick and never part of a cycle: the
-# collector need not walk them (gc=False).
+# In a large incident there are tens of thousands of labels and states, created on each tick and never part of a
+# reference cycle: the garbage collector need not traverse them (gc=False).
 class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True, gc=False):
-    """What an instance looks at; None where it is not that narrow."""
+    """The subject of an alert; a label is None when the alert is not limited to it."""
 
     source: str | None = None
     backend: str | None = None
@@ -61,7 +61,7 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
         return {name: value for name, value in pairs if value is not None}
 
     def is_compatible(self, other: AlertLabels) -> bool:
-        """Whether no label that both have differs."""
+        """Whether all labels that both have are equal."""
         return (
             (self.source is None or other.source is None or self.source == other.source)
             and (self.backend is None or other.backend is None or self.backend == other.backend)
@@ -70,8 +70,8 @@ class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_ha
 
 
 class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One instance as it is stored. Instants are seconds since 1970 by the store's clock; they order and are shown,
-    durations are added up."""
+    """One alert as it is stored. Instants are seconds since 1970 by the store's clock and serve for order and display;
+    durations are accumulated."""
 
     fp: str
     rule_id: str
@@ -82,43 +82,43 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     labels: AlertLabels = AlertLabels()
     phase: AlertPhase = AlertPhase.OK
     evaluated_at: float = 0.0
-    held_s: float = 0.0  # breached for so long
-    seen: int = 0  # samples of that
+    held_s: float = 0.0  # time in breach
+    seen: int = 0  # samples in breach
     healthy_s: float = 0.0
     absent_s: float = 0.0
-    unknown_s: float = 0.0  # for so long the figure has not been known, or what it is of not been there
-    value: float | None = None  # the last one that was known
+    unknown_s: float = 0.0  # time for which the figure has been unknown or its subject absent
+    value: float | None = None  # the last known one
     peak: float | None = None
     episode: str = ""
     started_at: float | None = None
-    lasted_s: float = 0.0  # firing for so long
-    told: str = ""  # the episode that channels hold to be going on
+    lasted_s: float = 0.0  # time firing
+    told: str = ""  # the episode that was announced and is still open on the channels
     told_to: tuple[str, ...] = ()
     told_started_at: float | None = None
-    told_count: int = 0  # messages of the told episode
-    quiet_s: float = 0.0  # since the last of them
-    events: tuple[float, ...] = ()  # when it began or ended, within the last hour
+    told_count: int = 0  # notifications of the announced episode
+    quiet_s: float = 0.0  # time since the last of them
+    events: tuple[float, ...] = ()  # when it fired or resolved within the last hour
     flapping: bool = False
 
     @property
     def value_now(self) -> float | None:
-        """The figure as of the last look; None where it is not known."""
+        """The figure of the last evaluation; None when it is unknown."""
         return None if self.unknown_s else self.value
 
     @property
     def is_active(self) -> bool:
-        """Whether an incident is going on."""
+        """Whether an incident is ongoing."""
         return self.phase in (AlertPhase.FIRING, AlertPhase.RECOVERING)
 
     @property
     def is_worth_storing(self) -> bool:
-        """Whether anything would be lost with it."""
+        """Whether dropping it would lose anything."""
         return self.phase is not AlertPhase.OK or bool(self.told) or bool(self.events)
 
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """An episode began or ended."""
+    """An incident began or ended."""
 
     kind: Literal["firing", "resolved"]
     episode: str
@@ -127,12 +127,12 @@ class StateChange:
     lasted_s: float = 0.0
     value: float | None = None
     peak: float | None = None
-    reason: str | None = None  # why it ended when not by recovery: gone, rule removed
+    reason: str | None = None  # why it ended other than by recovery: no longer exists, rule deleted, rule changed
 
 
 @dataclass(frozen=True, slots=True)
 class PendingNotification:
-    """What to tell: message `number` of its kind within the episode, to these channels."""
+    """A notification that is due: message `number` of the episode, to these channels."""
 
     kind: Kind
     episode: str
@@ -142,7 +142,7 @@ class PendingNotification:
 
 
 def create_state(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> AlertState:
-    """The state of an instance that was not there before."""
+    """The state of a new alert."""
     return AlertState(
         fp=alert_fingerprint(rule.id, severity, labels.as_dict()),
         rule_id=rule.id,
@@ -156,7 +156,7 @@ def create_state(rule: Rule, severity: Severity, labels: AlertLabels, now: float
 
 
 def restart_state(rule: Rule, state: AlertState) -> AlertState:
-    """An instance that does not fire, for a rule that looks at another figure by now; its events still count."""
+    """The state of an alert that is not firing, for a rule whose metric has changed; its events still count."""
     begun = create_state(rule, state.severity, state.labels, state.evaluated_at)
     return replace(begun, events=state.events, flapping=state.flapping)
 
@@ -176,7 +176,7 @@ def judge_figure(rule: Rule, severity: Severity, figure: Figure) -> tuple[Figure
 
 
 def _judge_at_least(rule: Rule, severity: Severity, least: float) -> tuple[FigureHealth, float | None]:
-    """As `judge_figure`, of a figure that may be larger: what more would change is unknown."""
+    """As `judge_figure`, for a lower bound: unknown where a higher figure would change the result."""
     breached = rule.is_breached(severity, least)
     if rule.worsens_upwards:
         return (FigureHealth.BREACH, least) if breached else (FigureHealth.UNKNOWN, None)
@@ -184,15 +184,15 @@ def _judge_at_least(rule: Rule, severity: Severity, least: float) -> tuple[Figur
 
 
 def elapsed_s(state: AlertState, now: float, interval_s: float) -> float:
-    """The time since the last look that counts: a pause or a stepped clock gives at most two intervals, never less
-    than nothing."""
+    """The time to count since the last evaluation: never below zero, and after a pause or a clock step at most two
+    intervals."""
     return min(max(now - state.evaluated_at, 0.0), 2 * interval_s)
 
 
 def advance_state(
     rule: Rule, state: AlertState, health: FigureHealth, value: float | None, now: float, interval_s: float
 ) -> tuple[AlertState, StateChange | None]:
-    """The state after one sample, and what changed by it."""
+    """The state after one sample, and what it changed."""
     passed = elapsed_s(state, now, interval_s)
     if health is FigureHealth.UNKNOWN:
         return replace(state, evaluated_at=now, unknown_s=state.unknown_s + passed), None
@@ -212,7 +212,7 @@ def advance_state(
 
 
 def _record_value(rule: Rule, state: AlertState, value: float | None, now: float, passed: float) -> AlertState:
-    """The state with a known figure noted, its phase as it was."""
+    """The state with a known figure recorded and its phase unchanged."""
     going_on = state.is_active
     return replace(
         state,
@@ -286,17 +286,17 @@ def _end_episode(state: AlertState, now: float, reason: str | None) -> tuple[Ale
 
 
 def advance_absent(state: AlertState, now: float, interval_s: float) -> tuple[AlertState, StateChange | None]:
-    """The state after a sample in which what it looks at was not there."""
+    """The state after a sample that does not contain its subject."""
     gone_s = state.absent_s + elapsed_s(state, now, interval_s)
     unknown_s = state.unknown_s + gone_s - state.absent_s
     state = replace(state, evaluated_at=now, absent_s=gone_s, unknown_s=unknown_s)
     if gone_s < GONE_S or state.phase is AlertPhase.OK:
         return state, None
-    return resolve_removed(state, now, "gone")
+    return resolve_removed(state, now, "no longer exists")
 
 
 def resolve_removed(state: AlertState, now: float, reason: str) -> tuple[AlertState, StateChange | None]:
-    """The state after its rule, or what it looks at, ceased to be: nothing stays open for ever."""
+    """The state after its rule or subject was removed: no alert stays open forever."""
     if state.is_active:
         return _end_episode(state, now, reason)
     return replace(state, phase=AlertPhase.OK, held_s=0.0, seen=0), None
@@ -311,11 +311,11 @@ def notifications_due(
     acked: bool,
     channels: Sequence[str],
 ) -> tuple[AlertState, tuple[PendingNotification, ...]]:
-    """What is to be told of a state, and the state with that noted. `rule` None: it was removed.
+    """The state with the due notifications recorded, and these notifications. `rule` None: it was deleted.
 
-    An end is told even while muted, but only to those who were told of the beginning: they wait for it. A channel that
-    was not told, since it is new or has another name by now, is told while the alert lasts. One that is not there any
-    more still gets the end: another process may have it.
+    A resolved notification is sent even while muted, but only to the channels that received the firing one. A channel
+    that did not receive it, because it is new or was renamed, receives it while the alert lasts. A channel that no
+    longer exists here still gets the resolved notification, because another process may have it.
     """
     quiet = muted or acked
     events = state.events
@@ -324,7 +324,7 @@ def notifications_due(
     was_flapping = state.flapping
     flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
     if quiet and state.told and flapping != was_flapping and (flapping or state.is_active):
-        flapping = was_flapping  # it is told when the mute is over
+        flapping = was_flapping  # reported when the alert is no longer muted
     if flapping != was_flapping or len(events) != len(state.events):
         state = replace(state, events=events, flapping=flapping)
     if flapping:
@@ -339,9 +339,9 @@ def notifications_due(
         return state, ()
     if not state.told:
         return _build_notification(_begin_notifying(state, channels), "firing", tuple(channels))
-    if was_flapping:  # the true state, in the thread that was open when it began to flap
+    if was_flapping:  # the true state, in the thread that was open when flapping began
         return _build_notification(state, "firing", state.told_to)
-    # Compared first, which costs nothing on a bad night: mostly all channels are told.
+    # The cheap comparison first: in a large incident almost all channels have been notified.
     if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
         say = PendingNotification("firing", state.told, 1, untold, state.told_started_at)
         return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)

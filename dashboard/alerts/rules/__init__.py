@@ -1,1 +1,1 @@
-"""What a rule is, the rules that ship, the rules in force, and the metrics they compare."""
+"""Rules: their fields, the default rules, the rules in force, and the metrics they compare."""

@@ -1,7 +1,7 @@
-"""The table of metrics: name, unit, what it is a figure of, and how it is taken from one sample. Pure.
+"""The table of metrics: name, unit, subject, and how the figure is read from one sample. Pure.
 
-A figure is a number, None (unknown: it neither breaches nor heals), or IDLE: the question does not arise now, which is
-health (a queue without waiting jobs needs no worker).
+A figure is a number, None (unknown: it neither breaches nor recovers), or IDLE: not applicable now, which counts as
+healthy (a queue without waiting jobs needs no worker).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Idle(Enum):
 
 
 class AtLeast(float):
-    """A figure that may be larger: beyond a threshold it breaches, short of one nobody knows."""
+    """A lower bound: beyond a threshold it breaches, below one it is unknown."""
 
     __slots__ = ()
 
@@ -40,16 +40,16 @@ ERROR_MIN_EVENTS = 20
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that can be measured. Exactly the `take_*` of its subject is set, unless the checker supplies it."""
+    """One metric. Exactly the `take_*` of its subject is set, unless the checker supplies the figure."""
 
     name: str
     unit: Unit
     subject: Subject
     meaning: str
     bounded: bool = False  # a ratio that lies in 0..1
-    several: bool = False  # no single sample tells it, however well the last hour is known
-    min_events: int = 0  # finished jobs that a figure needs, unless the rule says otherwise
-    unavailable: str | None = None  # why it cannot be had
+    several: bool = False  # it needs several samples, even if the last hour is known
+    min_events: int = 0  # finished jobs that a figure needs, unless the rule sets another number
+    unavailable: str | None = None  # why it is not available
     take_queue: TakeQueue | None = None
     take_source: TakeSource | None = None
 
@@ -59,12 +59,12 @@ def _queue_depth(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
 
 
 def _count_figure(queue: QueueStats, state: State, figure: float | None) -> float | None:
-    """A figure that is counted from jobs in `state`, which may be a lower bound."""
+    """A figure counted from jobs in `state`, which can be a lower bound."""
     return AtLeast(figure) if figure is not None and state in queue.at_least else figure
 
 
 def _queue_latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    return queue.latency_s  # in a paused queue, too: somebody may have forgotten that it is paused
+    return queue.latency_s  # also for a paused queue: its pause may have been forgotten
 
 
 def _no_progress(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
@@ -99,12 +99,12 @@ def _stalled_jobs(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
 
 
 def _overdue_s(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    # A paused queue starts no scheduled job either, which says nothing of its scheduler.
+    # A paused queue does not start scheduled jobs either, which says nothing about its scheduler.
     return None if queue.paused and queue.overdue_s else queue.overdue_s
 
 
 def _consumer_count(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
-    # Workers of a paused queue have nothing to do there; that is another rule's business.
+    # Workers of a paused queue have nothing to do there; another rule covers that.
     if queue.depth == 0 or (queue.depth is not None and queue.paused):
         return IDLE
     return None if queue.depth is None else queue.workers
@@ -232,7 +232,9 @@ _TABLE: tuple[Metric, ...] = (
         _dead_growth,
     ),
     _queue_metric("queue.active_age_s", "s", "run time of the oldest active job", _active_age),
-    _queue_metric("queue.stalled", "count", "active jobs whose lock expired or whose worker is gone", _stalled_jobs),
+    _queue_metric(
+        "queue.stalled", "count", "active jobs whose lock expired or whose worker no longer exists", _stalled_jobs
+    ),
     _queue_metric(
         "queue.overdue_s",
         "s",
@@ -305,17 +307,17 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 
 
 def count_library_workers(queues: list[QueueStats]) -> Figure:
-    """`workers.count` of one library on one source, from its queues' rows."""
+    """`workers.count` of one library on one source, from the rows of its queues."""
     busy = False
     counted: list[int] = []
     for queue in queues:
         counts = queue.counts
-        # What waits in a paused queue needs no worker.
+        # Jobs waiting in a paused queue need no worker.
         waiting = not queue.paused and (queue.depth or counts.scheduled or counts.retrying)
         busy = busy or bool(counts.active or waiting)
         if queue.workers is not None:
             if queue.shared:
-                counted = [queue.workers]  # the row of all queues counts every process
+                counted = [queue.workers]  # the row for all queues counts every process
                 break
             counted.append(queue.workers)
     if any(queue.error for queue in queues):

@@ -1,6 +1,6 @@
-"""What a rule says: its fields, how they are checked, the rules that ship, and the name of an instance. Pure.
+"""Rules: their fields, their validation, the default rules, and the fingerprint of an alert. Pure.
 
-A rule with both thresholds makes two instances of each thing it looks at, one per severity.
+A rule with both thresholds has two alerts for each subject, one per severity.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ NoData = Literal["keep", "ok", "breach"]
 
 _CHOICES = {"op": get_args(Op), "reducer": get_args(Reducer), "scope": get_args(Scope), "no_data": get_args(NoData)}
 
-# Long patterns have crashed Redis and are a way to burn time here, so they stay short and simple.
+# Long patterns have crashed Redis and can waste time here, so they must be short and simple.
 MAX_GLOBS = 50
 MAX_WINDOW_S = 3600.0
 DAY_S = 86_400.0
-# A critical message does not wait longer for its siblings, whatever the rule says.
+# The longest group wait of a critical notification, whatever the rule says.
 CRITICAL_WAIT_S = 5.0
 RATIO_MIN_EVENTS = 20
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -38,7 +38,7 @@ _RUNBOOK = re.compile(r"https?://[\x21-\x7e]{1,500}\Z")
 
 
 class Severity(StrEnum):
-    """How bad; CRITICAL is the worse one."""
+    """The severity of an alert; CRITICAL is the worse one."""
 
     WARNING = "warning"
     CRITICAL = "critical"
@@ -50,7 +50,7 @@ _BOTH = (Severity.CRITICAL, Severity.WARNING)
 
 
 class Origin(StrEnum):
-    """Where a rule was written."""
+    """Where a rule is defined."""
 
     SHIPPED = "shipped"
     TOML = "toml"
@@ -58,7 +58,7 @@ class Origin(StrEnum):
 
 
 class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rule. Thresholds are in the unit of the metric. `parse_rule` makes it from outside values and checks it."""
+    """One rule. Thresholds are in the unit of the metric. `parse_rule` creates and validates it from outside values."""
 
     id: str
     metric: str
@@ -67,11 +67,11 @@ class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: int = 1  # rises with each edit
     reducer: Reducer = "last"
     window_s: float = 0.0  # of the reducer
-    source: str = "*"  # globs of what it looks at
+    source: str = "*"  # globs of its subjects
     backend: str = "*"
     queues: tuple[str, ...] = ()  # empty = all
     queues_not: tuple[str, ...] = ()
-    scope: Scope = "each"  # an instance per queue, or one over all that match
+    scope: Scope = "each"  # one alert per queue, or one for all matching queues
     op: Op = "gt"
     warning: float | None = None
     critical: float | None = None
@@ -86,16 +86,16 @@ class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notify_resolved: bool = True
     group_wait_s: float = 15.0
     new_instance_grace_s: float = 60.0
-    channels: tuple[str, ...] = ()  # empty = every channel there is
+    channels: tuple[str, ...] = ()  # empty = all channels
     channels_warning: tuple[str, ...] | None = None  # None = as `channels`
     channels_critical: tuple[str, ...] | None = None
     fallback_channel: str | None = None
-    inhibited_by: tuple[str, ...] = ()  # ids of rules that mute this one on the same source while they fire
+    inhibited_by: tuple[str, ...] = ()  # ids of rules that mute this one on the same source while they are firing
     runbook_url: str | None = None
 
     @property
     def title(self) -> str:
-        """The name for people; the id where it has none."""
+        """The display name; the id if it has none."""
         return self.name or self.id
 
     @property
@@ -112,7 +112,7 @@ class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return found
 
     def recover_threshold(self, severity: Severity) -> float:
-        """The value beyond which health counts."""
+        """The recovery threshold of a severity; the threshold itself if none is set."""
         found = self.critical_recover if severity is Severity.CRITICAL else self.warning_recover
         return self.threshold(severity) if found is None else found
 
@@ -125,17 +125,17 @@ class Rule(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return not _is_beyond(self.op, value, self.recover_threshold(severity))
 
     def severity_channels(self, severity: Severity) -> tuple[str, ...]:
-        """Ids of the channels of a severity; () = every channel there is."""
+        """Ids of the channels of a severity; () = all channels."""
         own = self.channels_critical if severity is Severity.CRITICAL else self.channels_warning
         return self.channels if own is None else own
 
     def severity_wait_s(self, severity: Severity) -> float:
-        """How long a message waits for its siblings."""
+        """The group wait of a severity, in seconds."""
         return min(self.group_wait_s, CRITICAL_WAIT_S) if severity is Severity.CRITICAL else self.group_wait_s
 
     @property
     def needed_events(self) -> int:
-        """Fewer finished jobs than this in the metric's window make its figure unknown."""
+        """The finished jobs in the metric's window below which its figure is unknown."""
         if self.min_events is not None:
             return self.min_events
         return METRICS[self.metric].min_events
@@ -157,16 +157,16 @@ def _is_beyond(op: Op, value: float, threshold: float) -> bool:
 
 
 def alert_fingerprint(rule_id: str, severity: Severity, labels: Mapping[str, str]) -> str:
-    """The name of an instance: 16 hex digits of rule, severity and labels; values and texts are no part of it."""
+    """The fingerprint of an alert: 16 hex digits of rule, severity and labels, without values and texts."""
     parts = [rule_id, severity.value, *(part for key in sorted(labels) for part in (key, labels[key]))]
-    # Each part with its length, so that no two lists of parts make the same text.
+    # Each part carries its length, so that no two lists of parts result in the same text.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def parse_rule(values: Mapping[str, Any], where: str) -> Rule:
-    """The rule that `values` describe. Raises ConfigurationError, one line: `where`, which rule and field, what was
-    expected; a wrong value is not repeated."""
+    """The rule that `values` describe. Raises ConfigurationError with one line: `where`, rule, field and what was
+    expected, without the wrong value."""
     name = values.get("id")
     at = f"{where}: rule {name!r}" if isinstance(name, str) and _ID.match(name) else f"{where}: rule"
     try:
@@ -184,7 +184,7 @@ def parse_rule(values: Mapping[str, Any], where: str) -> Rule:
 
 
 def find_problem(rule: Rule) -> str | None:
-    """What is wrong with the rule, as `field: expected …`; None when all is well."""
+    """What is wrong with the rule, as `field: expected …`; None when it is valid."""
     if not _ID.match(rule.id):
         return "id: expected 1 to 64 letters, digits, dots, dashes or underscores"
     if len(rule.name) > 120 or any(not character.isprintable() for character in rule.name):
@@ -275,9 +275,9 @@ def _text_problem(rule: Rule) -> str | None:
 
 
 def default_rules(interval_s: float = 2.0) -> tuple[Rule, ...]:
-    """The rules that are there without any setting, in the order of the page; those marked `enabled=False` are off.
+    """The default rules, in the order of the page; those marked `enabled=False` are disabled.
 
-    A rule of the same id in the settings takes the place of one of these. `interval_s` = of the samples.
+    A rule with the same id in the settings replaces one of these. `interval_s` = between samples.
     """
     mib = 1024.0 * 1024.0
     rule = Rule

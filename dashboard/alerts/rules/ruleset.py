@@ -1,5 +1,5 @@
-"""The rules in force: those that ship, those made on the page, those of the TOML file; the later takes the place of
-the earlier of the same id."""
+"""The rules in force: default rules, rules stored by the page, rules of the TOML file. A later one replaces an earlier
+one of the same id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = masked_logger(__name__)
 
 
 class StoredRule(Value, frozen=True, kw_only=True):
-    """A rule as it is stored: who wrote it when. One that shares its id with a shipped rule takes its place."""
+    """A stored rule, with author and time. It replaces the default rule of the same id."""
 
     rule: dict[str, Any]
     by: str
@@ -27,7 +27,7 @@ class StoredRule(Value, frozen=True, kw_only=True):
 
 
 class StoredRules(Value, frozen=True, kw_only=True):
-    """All rules made on the page; `version` rises with each edit of any of them."""
+    """All rules stored by the page; `version` rises with each edit of any of them."""
 
     version: int = 0
     rules: dict[str, StoredRule] = msgspec.field(default_factory=dict)
@@ -35,20 +35,20 @@ class StoredRules(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class RuleInForce:
-    """A rule in force and where it comes from; `problem`: a stored one that is no rule (any more), then off."""
+    """A rule in force and where it comes from."""
 
     rule: Rule
     origin: Origin
     edited_by: str | None = None
     edited_at: float | None = None
-    shipped: bool = False  # a rule of this id ships, so that removing the edit brings it back
+    shipped: bool = False  # a default rule has this id, so that deleting the edit restores it
 
 
 class Ruleset:
-    """Keeps what it read; the same bytes are not read twice. Thread-safe, since it only ever replaces one tuple."""
+    """Caches what it decoded: the same bytes are not decoded twice. Thread-safe: it only ever replaces one tuple."""
 
     def __init__(self, toml: Sequence[Mapping[str, Any]], interval_s: float, where: str = "rules") -> None:
-        """Raises ConfigurationError for the first wrong rule of `toml`."""
+        """Raises ConfigurationError for the first invalid rule of `toml`."""
         self._shipped = {rule.id: rule for rule in default_rules(interval_s)}
         self._toml: dict[str, Rule] = {}
         for values in toml:
@@ -59,7 +59,7 @@ class Ruleset:
         self._last: tuple[bytes, tuple[RuleInForce, ...]] | None = None
 
     def parse_rule(self, values: Mapping[str, Any], where: str) -> Rule:
-        """The rule that `values` describe; of a shipped rule's id they change only what they name.
+        """The rule that `values` describe; with a default rule's id, they change only the fields they name.
 
         Raises ConfigurationError.
         """
@@ -69,7 +69,7 @@ class Ruleset:
         return parse_rule(values, where)
 
     def check_names(self, channels: Sequence[str], where: str = "rules") -> None:
-        """Raises ConfigurationError when a rule of the settings speaks to a channel or of a rule that is not there."""
+        """Raise ConfigurationError when a rule of the settings names a channel or rule that does not exist."""
         known = {*self._shipped, *self._toml}
         for rule in self._toml.values():
             wanted = {*rule.channels, *(rule.channels_warning or ()), *(rule.channels_critical or ())}
@@ -84,7 +84,7 @@ class Ruleset:
                 )
 
     def rules_in_force(self, stored: bytes = b"") -> tuple[RuleInForce, ...]:
-        """All rules, those that are off too: shipped ones in their order, then the others by id."""
+        """All rules, including disabled ones: default rules in their order, then the others by id."""
         last = self._last
         if last is not None and last[0] == stored:
             return last[1]
@@ -121,19 +121,19 @@ def non_default_fields(rule: Rule) -> dict[str, Any]:
 
 
 class _RulesAsStored(Value, frozen=True, kw_only=True):
-    """PageRules before each of them is read, so that one that is wrong costs no other."""
+    """StoredRules before each rule is decoded, so that an invalid one does not affect the others."""
 
     version: Any = 0
     rules: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def decode_rules(stored: bytes) -> StoredRules:
-    """The stored rules; without those that cannot be read."""
+    """The stored rules, without those that cannot be read."""
     return _decode_rules(stored)[0]
 
 
 def unreadable_ids(stored: bytes) -> tuple[str, ...]:
-    """The ids of stored rules that cannot be read; "all" where nothing can."""
+    """The ids of stored rules that cannot be read; "all" when none can."""
     return _decode_rules(stored)[1]
 
 

@@ -134,7 +134,7 @@ def test_one_unknown_address_does_not_keep_the_mail_from_the_others(smtp_sink: S
     server = smtp_sink(recipients={"b@example.com": "550 unknown"})
     delivered = mailer(server).send(message())
     assert delivered.ok
-    assert "not to b@example.com: 550 unknown" in delivered.answer
+    assert "not delivered to b@example.com: 550 unknown" in delivered.answer
     assert server.to == [["a@example.com"]]
 
 
@@ -145,7 +145,7 @@ def test_an_address_that_is_refused_later_does_not_undo_what_the_others_have(smt
     server.recipients = {"b@example.com": "550 unknown"}
     delivered = channel.send(message())
     assert delivered.ok
-    assert "not to b@example.com: 550 unknown" in delivered.answer
+    assert "not delivered to b@example.com: 550 unknown" in delivered.answer
     assert server.to == [["a@example.com"]]
 
 

@@ -249,7 +249,7 @@ def test_a_queue_that_is_gone_is_resolved_after_ten_minutes() -> None:
         1 for _ in itertools.takewhile(lambda phase: phase is not AlertPhase.OK, map(absent_once, [life] * 400))
     )
     assert count * INTERVAL_S == pytest.approx(600)
-    assert (life.changes[-1].kind, life.changes[-1].reason) == ("resolved", "gone")
+    assert (life.changes[-1].kind, life.changes[-1].reason) == ("resolved", "no longer exists")
     assert life.kinds == ["firing", "resolved"]
 
 

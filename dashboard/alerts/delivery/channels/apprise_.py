@@ -1,7 +1,7 @@
-"""The many other services, by way of Apprise (the extra `apprise`).
+"""Many other services through Apprise (the extra `apprise`).
 
-Apprise opens its connections itself: of our rules only the deadline holds here, not those on addresses and redirects.
-What it and its HTTP client log holds URLs, so nothing of that leaves; its warnings become the answer, without secrets.
+Apprise opens its own connections: only the deadline applies here, not the rules on addresses and redirects. Its logs
+and those of its HTTP client contain URLs, so they are suppressed; its warnings become the answer, without secrets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOGGERS = ("apprise", "requests", "urllib3.connectionpool", "urllib3.util.retry
 
 
 class ServiceUrl(Secret):
-    """A URL of Apprise; user, password, tokens and targets stand anywhere in it."""
+    """An Apprise URL; user, password, tokens and targets can appear anywhere in it."""
 
     __slots__ = ()
 
@@ -37,7 +37,7 @@ class ServiceUrl(Secret):
 
 
 class AppriseSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The URLs of Apprise, as ntfy://topic."""
+    """Apprise URLs, such as ntfy://topic."""
 
     urls: tuple[ServiceUrl, ...]
 
@@ -48,7 +48,7 @@ class AppriseSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown
 
 
 class Apprise(Channel):
-    """Messages to whatever Apprise can reach. Its answer is only yes or no, so every no is tried again."""
+    """Sends messages through Apprise. Its result is only success or failure, so every failure is retried."""
 
     kind = "apprise"
     settings_type = AppriseSettings
@@ -97,9 +97,9 @@ class Apprise(Channel):
 
 
 class _LogCapture(logging.Filter):
-    """Keeps what is logged while Apprise works from all handlers, and collects the warnings among it.
+    """Suppresses log records while Apprise runs, and collects the warnings among them.
 
-    What belongs to which message is told by the context: Apprise copies it into the threads it starts.
+    The context variable assigns records to messages: Apprise copies it into the threads it starts.
     """
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The settings of a channel, typed so that a secret cannot be shown by mistake: its type says that it is one."""
+"""Channel settings with a type for secrets, so that a secret cannot be shown by mistake."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import msgspec
 from ....errors import ConfigurationError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-# A URL as it goes over the wire: no space, no control, no backslash, nothing that two parsers could read differently.
+# A URL as sent over the wire: no spaces, controls or backslashes, nothing that two parsers could read differently.
 _URL = re.compile(r"https?://[\x21-\x5b\x5d-\x7e]{1,2000}\Z")
 HIDDEN = "set"
 _SIGNS = re.compile(r"[/?&=;]")
 
 
 class Secret:
-    """Text that only `reveal` gives away; repr, str and comparisons do not."""
+    """Text that only `reveal` returns; repr, str and comparisons do not expose it."""
 
     __slots__ = ("_text",)
 
@@ -36,12 +36,12 @@ class Secret:
         return bool(self._text)
 
     def secret_parts(self) -> Iterator[str]:
-        """What must not appear in any text."""
+        """The texts that must not appear anywhere."""
         yield self._text
 
 
 class Endpoint(Secret):
-    """The URL of a webhook: all of it but scheme, host and port is secret."""
+    """The URL of a webhook: everything except scheme, host and port is secret."""
 
     __slots__ = ("host", "path_and_query", "port", "tls")
 
@@ -63,7 +63,7 @@ class Endpoint(Secret):
         self.path_and_query = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
     def origin(self) -> str:
-        """Scheme, host and port, which may be shown."""
+        """Scheme, host and port, which are safe to show."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         default = 443 if self.tls else 80
         return f"{'https' if self.tls else 'http'}://{host}" + ("" if self.port == default else f":{self.port}")
@@ -77,20 +77,20 @@ class Endpoint(Secret):
 
 
 class ChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every channel has; each kind adds its own fields and checks them in `find_problem`."""
+    """The settings of every channel; each kind adds its own fields and validates them in `find_problem`."""
 
     id: str
     kind: str
 
     def find_problem(self, *, allow_private: bool) -> str | None:
-        """What is wrong with the values together, as `field: expected …`; None when all is well."""
+        """What is wrong with the combination of values, as `field: expected …`; None when it is valid."""
         for field, value in _field_values(self):
             if isinstance(value, Endpoint) and not value.tls and not allow_private:
                 return f"{field}: expected https://, or allow_private_webhooks = true"
         return None
 
     def secret_texts(self) -> Iterator[str]:
-        """Everything in these settings that no text may repeat."""
+        """All texts of these settings that must not appear anywhere."""
         for _, value in _field_values(self):
             for item in _flatten_value(value):
                 if isinstance(item, Secret):
@@ -101,13 +101,13 @@ S = TypeVar("S", bound=ChannelSettings)
 
 
 def channel_name(settings: Mapping[str, Any]) -> str:
-    """The id of the channel when it is one, else a stand-in: a wrong value is not repeated."""
+    """The id of the channel if it is valid, otherwise a placeholder: an invalid value is not repeated."""
     name = settings.get("id")
     return name if isinstance(name, str) and _NAME.match(name) else "(no id)"
 
 
 def parse_settings(settings: Mapping[str, Any], shape: type[S], *, allow_private: bool) -> S:
-    """The settings in the type of their kind. Raises ConfigurationError without any value in it."""
+    """The settings in the type of their kind. Raises ConfigurationError, which contains no value."""
     where = f"channel {channel_name(settings)}"
     if channel_name(settings) != settings.get("id"):
         raise ConfigurationError(f"{where}: id: expected 1 to 64 letters, digits, dots, dashes or underscores")
@@ -122,7 +122,7 @@ def parse_settings(settings: Mapping[str, Any], shape: type[S], *, allow_private
 
 
 def redact_settings(settings: Mapping[str, Any], shape: type[ChannelSettings]) -> dict[str, Any]:
-    """The settings for eyes: plain fields as they are, secrets as "set", URLs by scheme and host."""
+    """The settings safe to show: plain fields unchanged, secrets as "set", URLs reduced to scheme, host and port."""
     answer: dict[str, Any] = {"id": channel_name(settings), "kind": settings.get("kind")}
     hints = get_type_hints(shape)
     for field in msgspec.structs.fields(shape):
@@ -150,14 +150,14 @@ def _redact_value(value: Any) -> Any:
 
 
 def _decode_secret(kind: type, value: Any) -> Any:
-    """Called by msgspec for the types it does not know; a ValueError becomes its ValidationError with the path."""
+    """The msgspec hook for types it does not know; a ValueError becomes a ValidationError with the path."""
     if not isinstance(value, str) or not value:
         raise ValueError("expected text")
     return kind(value)
 
 
 def _explain_error(text: str, shape: type[ChannelSettings]) -> str:
-    """msgspec's message as `field: expected …`; it repeats the value of an enum, which may be anything."""
+    """msgspec's message as `field: expected …`, without the enum value that msgspec repeats, which can be anything."""
     message, _, path = text.partition(" - at `")
     field = path.removesuffix("`").removeprefix("$").lstrip(".")
     if message.startswith("Invalid enum value"):

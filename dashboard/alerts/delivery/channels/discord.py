@@ -1,4 +1,4 @@
-"""Discord: an embed to the URL of a webhook. Nobody is pinged, whatever a name says.
+"""Discord: posts an embed to a webhook URL. Mentions are disabled, whatever a name contains.
 
 Source: Discord's reference "Execute Webhook" and "Embed Limits" (6,000 characters in all).
 """
@@ -15,7 +15,7 @@ from .config import Endpoint
 from .http_channel import HTTPChannel, HTTPChannelSettings
 
 _TITLE_LIMIT = 256
-_DESCRIPTION_LIMIT = 3500  # of Discord's 4,096, so that the fields fit into the 6,000 of the whole
+_DESCRIPTION_LIMIT = 3500  # of Discord's 4,096, so that all fields fit into the limit of 6,000
 _FIELD_LIMIT = 200
 _MARKDOWN = re.compile(r"([\\`*_~|>#\[\]()<@:-])")
 
@@ -27,7 +27,7 @@ class DiscordSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unk
 
 
 class Discord(HTTPChannel):
-    """Messages in a channel of Discord."""
+    """Posts messages to a Discord channel."""
 
     kind = "discord"
     settings_type = DiscordSettings
@@ -61,7 +61,7 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def escape_markdown(words: str, limit: int) -> str:
-    """The words with every sign of Discord's Markdown escaped, cut to `limit` between two characters."""
+    """The text with all Discord Markdown characters escaped, truncated to `limit` between two characters."""
     shown = _MARKDOWN.sub(r"\\\1", words)
     while len(shown) > limit:
         words = words[:-1]
@@ -75,14 +75,14 @@ def _build_description(message: Message) -> str:
     tail += [f"`{spark}` last hour"] if spark else []
     errors = wording.shown_errors(message)
     tail += ["**Top errors**", *(f"• {escape_markdown(error, _FIELD_LIMIT)}" for error in errors)] if errors else []
-    # A link is left out rather than cut.
+    # A link is omitted rather than truncated.
     actions = [f"[{label}]({_escape_url(url)})" for label, url in wording.action_links(message) if len(url) <= 500]
     tail += [" · ".join(actions)] if actions else []
     room = _DESCRIPTION_LIMIT - sum(len(part) + 1 for part in tail) - len("and 1,000,000 more\n")
     lines = wording.shown_lines(message)
     head = [_format_line(line) for line in lines]
     if sum(len(row) + 1 for row in head) > room:
-        # Every alert is listed, in a shorter line if need be: its resolved message names it, too.
+        # Every alert is listed, in a shorter line if necessary, because its resolved message names it too.
         head = ["• " + escape_markdown(wording.line_text(line), room // len(lines) - 4) for line in lines]
     hidden = len(message.lines) - len(head)
     head += [f"and {hidden:,} more"] if hidden > 0 else []

@@ -1,6 +1,6 @@
-"""Mail by SMTP: certificates verified, one deadline for the whole conversation, and no recipient told twice.
+"""Email over SMTP: verified certificates, one deadline for the whole session, and no recipient gets a message twice.
 
-The host may lie in a private network: a mail server mostly does, and no address of it comes from outside the settings.
+The host can be in a private network: mail servers usually are, and its address comes only from the settings.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from .config import ChannelSettings, Secret
 from .email_message import build_mail
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
-ANSWER_LIMIT = 65_536  # bytes of all answers of a conversation
-_MAX_REMEMBERED = 500  # messages of which it is known who has them already
+ANSWER_LIMIT = 65_536  # bytes of all replies of a session
+_MAX_REMEMBERED = 500  # messages whose delivered recipients are remembered
 
 
 class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The mail server and who gets the mail."""
+    """The mail server and the recipients."""
 
     host: str
     sender: str = msgspec.field(name="from")  # "Queuedeck <queuedeck@example.com>"
@@ -43,7 +43,7 @@ class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_f
     tls: Literal["starttls", "tls", "none"] = "starttls"
     username: str | None = None
     password: Secret | None = None
-    ca_file: str | None = None  # PEM file of the authorities to trust; default: those of the system
+    ca_file: str | None = None  # PEM file of trusted certificate authorities; default: those of the system
 
     def find_problem(self, *, allow_private: bool) -> str | None:
         if not self.host or not self.host.isascii() or not self.host.isprintable() or " " in self.host:
@@ -66,7 +66,7 @@ class EmailSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Email(Channel):
-    """Mail to a few people."""
+    """Sends email to a few recipients."""
 
     kind = "email"
     settings_type = EmailSettings
@@ -106,12 +106,12 @@ class Email(Channel):
             answers = {to: smtp.rcpt(to) for to in wanted}
             taken = frozenset(to for to, (code, _) in answers.items() if 200 <= code < 300)
             if not taken and answers:
-                # Later, if anybody may be reached later.
+                # The lowest code: retry if any recipient can still be reached.
                 code, said = min(answers.values(), key=lambda answer: answer[0])
-                if have and code >= 500:  # as where they had refused it at once: the others have it
-                    return self._delivered_result(250, b"the others have it", answers)
+                if have and code >= 500:  # as if they had refused it in the first attempt: the others have it
+                    return self._delivered_result(250, b"already delivered to the others", answers)
                 return self._refused_result(code, said)
-            code, said = smtp.data(mail) if taken else (250, b"all have it")
+            code, said = smtp.data(mail) if taken else (250, b"already delivered to all recipients")
             if not 200 <= code < 300:
                 return self._refused_result(code, said)
             self._remember_recipients(name, taken)
@@ -126,8 +126,9 @@ class Email(Channel):
             smtp.login(self._settings.username, self._settings.password.reveal())
 
     def _delivered_result(self, code: int, said: bytes, refused: dict[str, tuple[int, bytes]]) -> DeliveryResult:
-        """Delivered, unless somebody may yet be reached: then only those are tried again."""
-        text = said + b"".join(b"; not to %s: %d %s" % (to.encode(), *answer) for to, answer in refused.items())
+        """Delivered, unless a refused recipient can still be reached: then only those are retried."""
+        failures = (b"; not delivered to %s: %d %s" % (to.encode(), *answer) for to, answer in refused.items())
+        text = said + b"".join(failures)
         later = [answer_code for answer_code, _ in refused.values() if 400 <= answer_code < 500]
         return DeliveryResult(
             ok=not later, status=str(later[0] if later else code), answer=self._scrubber.redact_text(text)
@@ -145,7 +146,7 @@ class Email(Channel):
 
 
 class _Smtp(smtplib.SMTP):
-    """A conversation whose connection ends at the deadline, however slowly the server speaks."""
+    """An SMTP session whose connection ends at the deadline, however slowly the server sends."""
 
     def __init__(self, settings: EmailSettings, context: ssl.SSLContext, deadline: Deadline) -> None:
         self._deadline = deadline
@@ -154,7 +155,7 @@ class _Smtp(smtplib.SMTP):
         super().__init__(settings.host, port, local_hostname="localhost", timeout=max(deadline.remaining_s(), 0.001))
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        del timeout  # the deadline knows
+        del timeout  # the deadline applies
         sock = connect_first(resolve_host(host, port, self._deadline, allow_private=True), self._deadline)
         try:
             return self._tls_context.wrap_socket(sock, server_hostname=host) if self._tls_context else sock
@@ -163,20 +164,20 @@ class _Smtp(smtplib.SMTP):
             raise
 
     def getreply(self) -> tuple[int, bytes]:
-        # smtplib reads as many lines as a server sends.
+        # smtplib has no limit on the lines that it reads.
         if self.file is None and self.sock is not None:
             self.file = _BoundedReader(self.sock.makefile("rb"))
         return super().getreply()
 
     def __exit__(self, *args: object) -> None:
-        # The mail is accepted or not by now: nobody waits for the answer to a farewell.
+        # The result is known by now, so there is no need to wait for the reply to QUIT.
         with contextlib.suppress(OSError, smtplib.SMTPException):
             self.putcmd("quit")
         self.close()
 
 
 class _BoundedReader:
-    """Lines of a file, at most 64 KiB of them in all."""
+    """Reads lines of a file, at most 64 KiB in total."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -200,7 +201,7 @@ def _require_success(answer: tuple[int, bytes]) -> None:
 
 
 def _parse_address(text: str) -> Address | None:
-    """The address with its display name; None when it is none, or holds what could end a header line."""
+    """The address with its display name; None when it is invalid, or contains what could end a header line."""
     if not text.isprintable():
         return None
     name, spec = parseaddr(text)
@@ -212,7 +213,7 @@ def _parse_address(text: str) -> Address | None:
 
 
 def _credential_texts(settings: EmailSettings) -> Iterator[str]:
-    """The password, alone and as AUTH PLAIN carries it."""
+    """The password, plain and in the form of AUTH PLAIN."""
     yield from settings.secret_texts()
     if settings.password is not None:
         yield f"\0{settings.username}\0{settings.password.reveal()}"

@@ -1,4 +1,4 @@
-"""A message as mail: text and HTML side by side, the last hour as a picture within, and headers that make a thread."""
+"""Builds an email from a message: text and HTML parts, the last hour as an inline image, and headers for threading."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import wording
 from .base import Message, MessageLine
 from .sparkline_png import HEIGHT, WIDTH, render_png
 
-_POLICY = SMTP.clone(cte_type="7bit")  # which every server takes
+_POLICY = SMTP.clone(cte_type="7bit")  # accepted by every server
 _PICTURE = "last-hour"
 _PAGE = Template(
     """<!doctype html>
@@ -29,7 +29,7 @@ $lines$picture$facts$errors$links
 
 
 def build_mail(message: Message, sender: Address, recipients: tuple[str, ...]) -> EmailMessage:
-    """The mail, ready to send. The same message always has the same Message-ID."""
+    """The email, ready to send. The same message always has the same Message-ID."""
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
@@ -55,12 +55,12 @@ def build_mail(message: Message, sender: Address, recipients: tuple[str, ...]) -
 
 
 def mail_message_id(name: str, domain: str) -> str:
-    """The Message-ID for the id of a message: short and of safe characters, whatever the id holds."""
+    """The Message-ID for the id of a message: short and of safe characters, whatever the id contains."""
     return f"<{hashlib.sha256(name.encode()).hexdigest()[:32]}@{domain}>"
 
 
 def render_html(message: Message, *, with_picture: bool) -> str:
-    """The page of the mail. Each value is escaped; styles stand inline, as mail clients want them."""
+    """The HTML of the email. Each value is escaped; styles are inline, as email clients require."""
     rows = [_format_line(line) for line in wording.shown_lines(message)]
     rows += [f"<li>{wording.hidden_lines_text(message)}</li>"] if wording.hidden_lines_text(message) else []
     spark = escape(wording.format_sparkline(message.spark))

@@ -1,4 +1,4 @@
-"""What the channels share that post one JSON document to one URL."""
+"""The base of channels that post a JSON document to one URL."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .config import ChannelSettings, Endpoint
 
 
 class HTTPChannelSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A channel that is reached over HTTP."""
+    """The settings of a channel reached over HTTP."""
 
-    ca_file: str | None = None  # PEM file of the authorities to trust; default: those of the system
+    ca_file: str | None = None  # PEM file of trusted certificate authorities; default: those of the system
 
     def find_problem(self, *, allow_private: bool) -> str | None:
         if self.ca_file is not None and not Path(self.ca_file).is_file():
@@ -27,7 +27,7 @@ class HTTPChannelSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unk
 
 
 class HTTPChannel(Channel):
-    """A channel with one Transport."""
+    """A channel with one HTTPTransport."""
 
     def __init__(self, settings: HTTPChannelSettings, endpoint: Endpoint, *, allow_private: bool) -> None:
         super().__init__(settings)
@@ -37,7 +37,7 @@ class HTTPChannel(Channel):
     def post_json(
         self, document: Any, deadline: Deadline, headers: Mapping[str, str] | None = None
     ) -> tuple[HTTPAnswer | DeliveryResult, DeliveryResult]:
-        """What the server said to this JSON document, and what that means by its status alone."""
+        """Post a JSON document: the response, and the result that its status alone implies."""
         sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
         answer = self.transport.post(msgspec.json.encode(document), sent, deadline)
         return answer, self.transport.result_from_answer(answer)

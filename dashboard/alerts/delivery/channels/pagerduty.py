@@ -20,14 +20,14 @@ _KEY_LIMIT = 255
 
 
 class PagerDutySettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The integration key of a service; `url` for another region, as https://events.eu.pagerduty.com/v2/enqueue."""
+    """The integration key of a service; `url` for another region: https://events.eu.pagerduty.com/v2/enqueue."""
 
     routing_key: Secret
     url: Endpoint | None = None
 
 
 class PagerDuty(HTTPChannel):
-    """Incidents in PagerDuty."""
+    """Opens and resolves PagerDuty incidents."""
 
     kind = "pagerduty"
     settings_type = PagerDutySettings
@@ -42,7 +42,7 @@ class PagerDuty(HTTPChannel):
         return cls(settings, allow_private=allow_private)
 
     def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
-        """All events of the message; the key of the episode makes a repeat of the first harmless."""
+        """Send all events of the message; the episode as key makes a repeat of the first one harmless."""
         delivered = DeliveryResult(ok=False, status="error")
         for event in build_events(message):
             _, delivered = self.post_json({"routing_key": self._routing_key.reveal(), **event}, deadline)
@@ -52,7 +52,7 @@ class PagerDuty(HTTPChannel):
 
 
 def build_events(message: Message) -> list[dict[str, Any]]:
-    """What to send, in order. What is over by now, and a test, is opened as `info` and closed again: seen, and done."""
+    """The events to send, in order. An incident that has ended, and a test, is opened as `info` and resolved again."""
     if message.kind == "resolved":
         return [_resolve_event(message)]
     if message.kind in ("both", "test"):

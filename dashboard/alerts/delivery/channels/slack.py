@@ -1,6 +1,6 @@
-"""Slack: an incoming webhook, or a bot with a token (chat.postMessage). Block Kit; no text can ping anybody.
+"""Slack: an incoming webhook, or a bot with a token (chat.postMessage). Uses Block Kit; no text can mention anyone.
 
-Source: Slack's reference of Block Kit (limits of its texts), of incoming webhooks and of chat.postMessage.
+Source: Slack's reference of Block Kit (text limits), incoming webhooks and chat.postMessage.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ POST_MESSAGE_URL = "https://slack.com/api/chat.postMessage"
 _HEADER_LIMIT = 150  # characters of a header block
 _SECTION_LIMIT = 3000  # characters of a section's text
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-# Words of chat.postMessage after which the same message may pass later; every other one asks for a person.
+# Errors of chat.postMessage after which a retry can succeed; every other one needs a change of configuration.
 _TRANSIENT = frozenset(
     {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
 )
 
 
 class SlackSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Either `url` (incoming webhook), or `token` and `channel`; with a token `url` may name another API server."""
+    """Either `url` (incoming webhook), or `token` and `channel`; with a token, `url` can name another API server."""
 
     url: Endpoint | None = None
     token: Secret | None = None
@@ -44,7 +44,7 @@ class SlackSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unkno
 
 
 class Slack(HTTPChannel):
-    """Messages in a Slack channel."""
+    """Posts messages to a Slack channel."""
 
     kind = "slack"
     settings_type = SlackSettings
@@ -68,7 +68,7 @@ class Slack(HTTPChannel):
         return self._result_from_body(answer, judged)
 
     def _result_from_body(self, answer: HTTPAnswer | DeliveryResult, judged: DeliveryResult) -> DeliveryResult:
-        """The API answers 200 also to what it refuses; the truth stands in the body."""
+        """The result by the body, because the API returns 200 for refused messages too."""
         if isinstance(answer, DeliveryResult) or not judged.ok:
             return judged
         try:
@@ -84,7 +84,7 @@ class Slack(HTTPChannel):
 
 
 def build_payload(message: Message) -> dict[str, Any]:
-    """The message as Block Kit; `text` is what a notification shows."""
+    """The message as Block Kit; `text` is shown in Slack's notification."""
     head = f"{wording.colour_mark(message)} {wording.message_headline(message)}"
     blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain_text(_escape_to_fit(head, _HEADER_LIMIT))}]
     rows = [_format_line(line) for line in wording.shown_lines(message)]
@@ -105,12 +105,12 @@ def build_payload(message: Message) -> dict[str, Any]:
 
 
 def escape_mrkdwn(words: str) -> str:
-    """The words as Slack shows them: its three characters of control escaped, so `<!channel>` is only text."""
+    """The text with Slack's three control characters escaped, so that `<!channel>` is plain text."""
     return words.translate(_ESCAPES)
 
 
 def _escape_to_fit(words: str, limit: int) -> str:
-    """The words escaped, with so much left out at their end that they fit."""
+    """The text escaped and truncated at its end to fit."""
     shown = escape_mrkdwn(words)
     while len(shown) > limit:
         words = words[:-1]
@@ -130,19 +130,19 @@ def _escape_url(url: str) -> str:
 
 
 def _pack_rows(rows: list[str]) -> list[str]:
-    """The rows in as few texts as Slack's limit allows; no row is cut in its middle, where an escape could break."""
+    """The rows in as few texts as Slack's limit allows; no row is split in the middle, where an escape could break."""
     packed: list[str] = []
     for row in rows:
         if packed and len(packed[-1]) + 1 + len(row) <= _SECTION_LIMIT:
             packed[-1] += f"\n{row}"
         else:
             packed.append(row)
-    # A row of 300 characters and a link of 2,000 may grow over the limit when escaped; then the link goes.
+    # Escaping can push a row of 300 characters and a link of 2,000 over the limit; then the link is dropped.
     return [part if len(part) <= _SECTION_LIMIT else part.partition(" — <")[0][:_SECTION_LIMIT] for part in packed]
 
 
 def _mrkdwn_text(words: str) -> dict[str, Any]:
-    # verbatim: Slack makes no links, channels or mentions out of what looks like one.
+    # verbatim: Slack does not turn text into links, channels or mentions.
     return {"type": "mrkdwn", "text": words, "verbatim": True}
 
 

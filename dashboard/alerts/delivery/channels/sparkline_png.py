@@ -1,4 +1,4 @@
-"""The last hour as a small PNG, drawn here: a mail client shows no SVG and runs no script.
+"""Draws the last hour as a small PNG, because email clients show no SVG and run no scripts.
 
 Source: the PNG specification (W3C): chunks of length, type, data and CRC-32; rows with a filter byte, deflated.
 """
@@ -22,7 +22,7 @@ Colour: TypeAlias = tuple[int, int, int]
 
 
 def render_png(points: Sequence[float | None], colour: str) -> bytes | None:
-    """The picture, zero at the bottom and a gap where nothing is known; None without any figure.
+    """The image, with zero at the bottom and gaps where it is unknown; None without any figure.
 
     `colour` as #rrggbb. Costs less than 0.1 s of one core, whatever the number of points.
     """
@@ -41,7 +41,7 @@ def render_png(points: Sequence[float | None], colour: str) -> bytes | None:
 
 
 def _line_heights(shares: Sequence[float | None]) -> list[float | None]:
-    """For each column of pixels the y of the line, from the top; None where nothing is known."""
+    """The y of the line for each column of pixels, from the top; None where it is unknown."""
     room = HEIGHT - 2 * _PADDING
     ys = [None if share is None else HEIGHT - _PADDING - share * room for share in shares]
     if len(ys) == 1:
@@ -53,7 +53,7 @@ def _interpolate_height(ys: Sequence[float | None], position: float) -> float | 
     left = min(int(position), len(ys) - 2)
     start, end, part = ys[left], ys[left + 1], position - left
     if start is None or end is None:
-        # A figure between two unknown ones still shows, as a short dash.
+        # A figure between two unknown ones is shown as a short dash.
         return start if part < 0.5 else end
     return start + (end - start) * part
 

@@ -1,6 +1,6 @@
-"""Microsoft Teams: an Adaptive Card to the URL of a workflow (or of the older connector).
+"""Microsoft Teams: posts an Adaptive Card to the URL of a workflow (or of the older connector).
 
-Every text of ours stands in text runs, which Teams shows as they are: a TextBlock would read Markdown in it.
+All texts are in text runs, which Teams shows verbatim: a TextBlock would interpret Markdown in them.
 Source: Microsoft's schema of Adaptive Cards 1.4 and "Create incoming webhooks" (28 KB per message).
 """
 
@@ -28,11 +28,11 @@ class TeamsSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unkno
 
 
 class Teams(HTTPChannel):
-    """Cards in a channel of Teams."""
+    """Posts cards to a Teams channel."""
 
     kind = "teams"
     settings_type = TeamsSettings
-    spacing_s: ClassVar[float] = 0.25  # Teams throttles at four a second
+    spacing_s: ClassVar[float] = 0.25  # Teams throttles at four per second
 
     def __init__(self, settings: TeamsSettings, *, allow_private: bool) -> None:
         super().__init__(settings, settings.url, allow_private=allow_private)
@@ -49,7 +49,7 @@ class Teams(HTTPChannel):
 
 
 def _result_from_body(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryResult:
-    """The older connector answers 200 to what it failed to deliver, and tells the true status in its text."""
+    """The result by the body: the older connector returns 200 for failed deliveries and the real status as text."""
     said = answer.body.decode("utf-8", "replace")
     _, told, status = said.partition("returned HTTP error ")
     if not told:
@@ -67,7 +67,7 @@ def build_payload(message: Message) -> dict[str, Any]:
         longest = max(map(len, rows), default=0)
         if longest <= 20 or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
             return document
-        # Shorter lines, not fewer: the resolved message names every alert that is listed here.
+        # Shorten lines instead of dropping any: the resolved message names every alert listed here.
         rows = [row if len(row) <= longest * 3 // 4 else row[: longest * 3 // 4] + "…" for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Any HTTP receiver: one JSON document, named so that a repeat can be told, and signed so that a forgery can.
+"""Generic webhook: posts one JSON document, with an id to detect repeats and a signature to detect forgeries.
 
 The signature is `v1=` and the hex HMAC-SHA256, with the channel's secret, of the timestamp header, a dot and the body.
 """
@@ -24,10 +24,10 @@ from .http_channel import HTTPChannel, HTTPChannelSettings
 ID_HEADER = "Idempotency-Key"
 TIME_HEADER = "X-Queuedeck-Timestamp"
 SIGNATURE_HEADER = "X-Queuedeck-Signature"
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: the name of a header
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z")  # RFC 9110: header names
 _MAX_LINES = 100
 _CONVERTED_FIELDS = frozenset({"started_at", "ended_at", "spark", "top_errors", "lines", "most_named"})
-# What belongs to the transport or to this channel.
+# Headers set by the transport or by this channel.
 _RESERVED_HEADERS = frozenset(
     {
         *("host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding", "expect"),
@@ -37,11 +37,11 @@ _RESERVED_HEADERS = frozenset(
 
 
 class WebhookSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where to post, and how the receiver knows us."""
+    """Where to post, and how the receiver authenticates us."""
 
     url: Endpoint
     secret: Secret | None = None  # signs each message; none = not signed
-    headers: dict[str, Secret] = msgspec.field(default_factory=dict)  # further headers, as Authorization
+    headers: dict[str, Secret] = msgspec.field(default_factory=dict)  # additional headers, such as Authorization
 
     def find_problem(self, *, allow_private: bool) -> str | None:
         for name, value in self.headers.items():
@@ -54,7 +54,7 @@ class WebhookSettings(HTTPChannelSettings, frozen=True, kw_only=True, forbid_unk
 
 
 class Webhook(HTTPChannel):
-    """Messages as JSON to one URL."""
+    """Posts messages as JSON to one URL."""
 
     kind = "webhook"
     settings_type = WebhookSettings
@@ -71,7 +71,7 @@ class Webhook(HTTPChannel):
 
     def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         body = msgspec.json.encode(build_payload(message))
-        # The receiver judges by this whether the message is old; nothing of ours depends on it.
+        # The receiver can use this to reject old messages; nothing here depends on it.
         stamp = str(int(time.time()))
         headers = {name: value.reveal() for name, value in self._headers.items()}
         headers |= {
@@ -90,9 +90,9 @@ def sign_body(secret: str, stamp: str, body: bytes) -> str:
 
 
 def build_payload(message: Message) -> dict[str, Any]:
-    """The message in the words of the API: unknown is null, instants are ISO 8601 in UTC with milliseconds.
+    """The message in the format of the API: unknown is null, instants are ISO 8601 in UTC with milliseconds.
 
-    At most 100 lines and 20 errors; `lines_total` tells how many there were.
+    At most 100 lines and 20 errors; `lines_total` is the number of all lines.
     """
     fields: dict[str, Any] = {
         name: _shorten_text(getattr(message, name))
@@ -114,5 +114,5 @@ def _line_fields(line: MessageLine) -> dict[str, Any]:
 
 
 def _shorten_text(value: str | None) -> str | None:
-    # Names come from Redis, so they may be of any length and hold what no JSON can.
+    # Names come from Redis, so they can be of any length and contain characters that are not allowed in JSON.
     return None if value is None else one_line(value, 2000)

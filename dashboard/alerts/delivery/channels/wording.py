@@ -1,4 +1,4 @@
-"""The words of a message, in the order in which a person at night needs them; each channel escapes them its own way."""
+"""The texts of a message, most urgent first; each channel escapes them in its own way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 from ..transport.redaction import one_line
 from .base import Message, MessageLine
 
-LINE_LIMIT = 20  # lines shown; the rest is a count
+LINE_LIMIT = 20  # lines shown; the rest is only counted
 ERROR_LIMIT = 3
 TITLE_LIMIT = 200
 _BARS = "▁▂▃▄▅▆▇█"
@@ -30,7 +30,7 @@ COLOURS = {"critical": "#d92d20", "warning": "#dc9a06", "over": "#2e9e5b", "test
 
 
 def is_over(message: Message) -> bool:
-    """Whether nothing is wrong any more when the message is read."""
+    """Whether the incident has ended."""
     return message.kind in ("resolved", "both")
 
 
@@ -40,7 +40,7 @@ def message_colour(message: Message) -> str:
 
 
 def colour_mark(message: Message) -> str:
-    """The same colour as a character."""
+    """The colour of the message as a character."""
     return MARKS[_appearance_key(message)]
 
 
@@ -51,14 +51,14 @@ def _appearance_key(message: Message) -> str:
 
 
 def message_headline(message: Message) -> str:
-    """State, severity and title in one line of at most 200 characters, without anything that steers a display."""
+    """State, severity and title in one line of at most 200 characters, without control characters."""
     state = _STATE_WORDS[message.kind]
     severity = "" if message.kind == "test" else f" {message.severity}"
     return one_line(f"[{state}{severity}] {message.title}", TITLE_LIMIT)
 
 
 def incident_facts(message: Message) -> list[tuple[str, str]]:
-    """Names and values of what is known about the incident, worst known first; the unknown is left out."""
+    """Names and values of the known facts of the incident; unknown ones are omitted."""
     where = " / ".join(part for part in (message.source, message.queue) if part)
     known = [
         ("Where", where),
@@ -89,7 +89,7 @@ def shown_lines(message: Message) -> tuple[MessageLine, ...]:
 
 
 def hidden_lines_text(message: Message) -> str:
-    """How many lines are not shown; empty when all are."""
+    """The number of lines not shown, as text; empty when all are shown."""
     hidden = len(message.lines) - len(shown_lines(message))
     return f"and {hidden:,} more" if hidden > 0 else ""
 
@@ -99,7 +99,7 @@ def shown_errors(message: Message) -> list[str]:
 
 
 def action_links(message: Message) -> list[tuple[str, str]]:
-    """Label and URL of what can be done now, most urgent first. Only http and https: nothing that runs."""
+    """Label and URL of the available actions, most urgent first. Only http and https: nothing executable."""
     queue_url = next((line.url for line in message.lines if line.url), None)
     done = is_over(message) or message.kind == "test"
     wanted = [
@@ -112,7 +112,7 @@ def action_links(message: Message) -> list[tuple[str, str]]:
 
 
 def safe_url(url: str | None) -> str | None:
-    """The URL when a message may link to it, else None."""
+    """The URL if a message can safely link to it, otherwise None."""
     if not url or len(url) > 2000 or not url.isascii() or not url.isprintable() or " " in url:
         return None
     return url if url.startswith(("https://", "http://")) else None
@@ -123,12 +123,12 @@ def format_instant(moment: datetime | None) -> str:
 
 
 def format_iso(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with milliseconds, as everywhere in the API."""
+    """ISO 8601 in UTC with milliseconds, as in the API."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
 
 
 def elapsed_text(start: datetime | None, end: datetime | None) -> str:
-    """`41 min`, `2 h 5 min`, `12 s`; empty when it is not known."""
+    """`41 min`, `2 h 5 min`, `12 s`; empty when it is unknown."""
     if not start or not end or end < start:
         return ""
     seconds = round((end - start).total_seconds())
@@ -139,7 +139,7 @@ def elapsed_text(start: datetime | None, end: datetime | None) -> str:
 
 
 def resample_points(points: Sequence[float | None], width: int) -> list[float | None]:
-    """At most `width` points, each the highest of those it stands for: a peak is what people look for.
+    """At most `width` points, each the maximum of those it covers, so that peaks stay visible.
 
     NaN and infinity count as unknown.
     """
@@ -152,16 +152,16 @@ def resample_points(points: Sequence[float | None], width: int) -> list[float | 
 
 
 def scale_points(points: Sequence[float | None]) -> list[float | None]:
-    """Each finite point as a share 0..1 of the way from zero (or the lowest, when below zero) to the highest."""
+    """Each finite point scaled to 0..1, from zero (or the minimum if below zero) to the maximum."""
     known = [point for point in points if point is not None]
     low, high = min(0.0, *known, 0.0), max(known, default=0.0)
-    # Halves, since the distance between the largest floats is no float.
+    # Halves, because the distance between the largest floats is not a float.
     span = high / 2 - low / 2
     return [None if point is None else (point / 2 - low / 2) / span if span else 0.0 for point in points]
 
 
 def format_sparkline(points: Sequence[float | None]) -> str:
-    """The last hour in characters, zero at the bottom, `·` where nothing is known; empty without any figure."""
+    """The last hour as characters, zero at the bottom, `·` where it is unknown; empty without any figure."""
     shares = scale_points(resample_points(points, SPARK_WIDTH))
     if all(share is None for share in shares):
         return ""
@@ -170,7 +170,7 @@ def format_sparkline(points: Sequence[float | None]) -> str:
 
 
 def format_plain_text(message: Message) -> str:
-    """The whole message as text without markup, for mail and for Apprise."""
+    """The whole message as plain text, for email and Apprise."""
     rows = [message_headline(message), ""]
     for line in shown_lines(message):
         url = safe_url(line.url)

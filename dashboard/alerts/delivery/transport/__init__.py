@@ -1,1 +1,1 @@
-"""How notifications leave the process: one HTTP client with deadlines and checked addresses."""
+"""The HTTP client for notifications, with deadlines and checked addresses."""

@@ -1,8 +1,7 @@
-"""One end for everything that an attempt does, however slowly the peer drips.
+"""One deadline for everything in a delivery attempt, however slowly the peer sends.
 
-A timeout of a socket counts from one read to the next, so a peer that sends a byte now and then holds its client for
-ever. Here a timer shuts the connection itself down when time is up: whatever waits on it, a handshake, a write or a
-read, returns at once.
+A socket timeout applies to each read, so a peer that sends a byte now and then can hold its client forever. Here a
+timer shuts down the connection itself when time is up: a handshake, write or read that waits on it returns immediately.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
-# Calls that nobody can interrupt (a name look-up, a foreign library) and that have outlived their deadline.
+# Limit of calls that cannot be interrupted (a name lookup, a third-party library) and have outlived their deadline.
 _STUCK_LIMIT = 16
 _thread_slots = threading.BoundedSemaphore(_STUCK_LIMIT)
 
 
 class Deadline:
-    """A moment after which nothing goes on; used as a context, once."""
+    """A deadline after which watched sockets are shut down. Use it as a context manager, once."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -55,7 +54,7 @@ class Deadline:
         return time.monotonic() >= self._end
 
     def watch_socket(self, sock: socket.socket) -> None:
-        """Shuts `sock` down when time is up, also after TLS has taken it over: a twin of its descriptor is kept."""
+        """Shut `sock` down when time is up, also after TLS has wrapped it: a duplicate of its descriptor is held."""
         with self._lock:
             self._watched.append(sock.dup())
             late = self._is_over
@@ -63,7 +62,7 @@ class Deadline:
             self._shut_down_sockets()
 
     def connect_socket(self, family: int, address: tuple[str | int, ...], *, within_s: float) -> socket.socket:
-        """A watched connection to exactly this address. Raises OSError, TimeoutError when it took too long."""
+        """A watched connection to exactly this address. Raises OSError, and TimeoutError when it takes too long."""
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.settimeout(max(min(within_s, self.remaining_s()), 0.001))
@@ -76,9 +75,9 @@ class Deadline:
         return sock
 
     def run_bounded(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises; TimeoutError when it takes too long, and the thread it runs in is left behind.
+        """The result of `work`, or what it raises; TimeoutError when it takes too long, and its thread is abandoned.
 
-        For work that cannot be interrupted. At most 16 such threads live at a time; one more is a TimeoutError too.
+        For work that cannot be interrupted. At most 16 such threads exist at a time; another one is a TimeoutError too.
         """
         if not _thread_slots.acquire(timeout=self.remaining_s()):
             raise TimeoutError
@@ -94,7 +93,7 @@ class Deadline:
 
         try:
             threading.Thread(target=run_work, name="queuedeck-bounded", daemon=True).start()
-        except RuntimeError:  # no thread to be had
+        except RuntimeError:  # no thread available
             _thread_slots.release()
             raise TimeoutError from None
         try:
@@ -109,6 +108,6 @@ class Deadline:
         with self._lock:
             self._is_over = True
             for twin in self._watched:
-                # The descriptor's twin means the same connection, so this wakes whoever reads or writes it.
+                # The duplicate descriptor is the same connection, so this wakes its readers and writers.
                 with contextlib.suppress(OSError):
                     twin.shutdown(socket.SHUT_RDWR)

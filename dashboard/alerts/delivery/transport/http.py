@@ -1,7 +1,7 @@
-"""The one way out for webhooks: a POST that ends in time, goes where it was checked to go, and follows nobody.
+"""The only outgoing path for webhooks: a POST with a deadline, to a checked address, without redirects.
 
-Of urllib3 only the connection is used: its pools, retries, redirects and proxies stay out of the way, since each of
-them would send to a place that was not judged, or send twice.
+Only the connection of urllib3 is used, not its pools, retries, redirects and proxies, because each of these would send
+to an unchecked address, or send twice.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from .deadline import Deadline
 from .public_addresses import Address, AddressRefusedError, Resolver, connect_first, resolve_host
 from .redaction import Scrubber
 
-ANSWER_LIMIT = 65_536  # bytes of an answer that are read; the rest stays unread
+ANSWER_LIMIT = 65_536  # bytes of a response that are read; the rest is ignored
 RETRY_AFTER_LIMIT_S = 86_400.0
-# 408 and 429 say "later"; every other 4xx says that the request itself is wrong.
+# 408 and 429 mean "later"; every other 4xx means that the request itself is wrong.
 TRANSIENT_4XX = frozenset({408, 429})
 
 
 class HTTPAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server said."""
+    """The server's response."""
 
     status: int
     body: bytes = b""  # at most 64 KiB
-    cut: bool = False  # the body went on
-    complete: bool = True  # False: time was up, or the connection broke, within the body
+    cut: bool = False  # the body was longer
+    complete: bool = True  # False: time was up, or the connection broke, during the body
     retry_after_s: float | None = None
 
 
@@ -53,7 +53,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 class _PlainConnection(urllib3.connection.HTTPConnection):
-    """A connection to addresses that were judged before; the host name serves for the Host header only."""
+    """A connection to addresses checked before; the host name is only used for the Host header."""
 
     addresses: list[Address]
     deadline: Deadline
@@ -63,7 +63,7 @@ class _PlainConnection(urllib3.connection.HTTPConnection):
 
 
 class _TLSConnection(urllib3.connection.HTTPSConnection):
-    """The same with TLS: the name is what the certificate is held against."""
+    """The same with TLS; the certificate is verified against the host name."""
 
     addresses: list[Address]
     deadline: Deadline
@@ -73,7 +73,7 @@ class _TLSConnection(urllib3.connection.HTTPSConnection):
 
 
 class HTTPTransport:
-    """Posts to one endpoint. Safe to use from several threads: each post has a connection of its own."""
+    """Posts to one endpoint. Thread-safe: each post uses its own connection."""
 
     def __init__(
         self,
@@ -91,18 +91,18 @@ class HTTPTransport:
         self._context = _tls_context(ca_file) if endpoint.tls else None
 
     def post(self, body: bytes, headers: Mapping[str, str], deadline: Deadline) -> HTTPAnswer | DeliveryResult:
-        """The answer, or, when there was none, what became of the attempt. Raises nothing that a network can cause."""
+        """The response or, without one, the result of the attempt. Network errors are never raised."""
         try:
             return self._send_request(body, headers, deadline)
         except AddressRefusedError:
             said = "the host name resolves to a private address; see allow_private_webhooks"
             return DeliveryResult(ok=False, permanent=True, status="address", answer=said)
         except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as exc:
-            # Judged by the clock first: a connection that was cut in time breaks in many ways.
+            # The clock decides first: a connection shut down at the deadline fails in many ways.
             return result_from_error(TimeoutError() if deadline.is_expired else exc)
 
     def result_from_answer(self, answer: HTTPAnswer | DeliveryResult) -> DeliveryResult:
-        """What an HTTP status means for the message, as ALERTS says; for providers that say no more than that."""
+        """What an HTTP status means for the message, for providers that report no more than that."""
         if isinstance(answer, DeliveryResult):
             return answer
         said = self._scrubber.redact_text(answer.body, cut=answer.cut or not answer.complete)
@@ -110,7 +110,7 @@ class HTTPTransport:
         if 200 <= answer.status < 300:
             if answer.complete:
                 return DeliveryResult(ok=True, status=status, answer=said)
-            # The rest of the answer could still have been a refusal: a double is better than a loss.
+            # The rest of the response could have been a refusal: a duplicate is better than a loss.
             return DeliveryResult(
                 ok=False, status="timeout", answer=f"HTTP {status}, but the response did not finish in time"
             )
@@ -145,7 +145,7 @@ class HTTPTransport:
 
 
 def result_from_error(exc: Exception) -> DeliveryResult:
-    """An attempt that got no answer, in words that repeat nothing of what was sent. Every one of them is transient."""
+    """The result of an attempt without a response, worded without anything that was sent. All of them are transient."""
     cause = exc.__cause__ or exc.__context__
     known = exc if isinstance(exc, OSError) or not isinstance(cause, OSError) else cause
     if isinstance(known, ssl.SSLCertVerificationError):
@@ -166,7 +166,7 @@ def result_from_error(exc: Exception) -> DeliveryResult:
 
 
 def _read_answer(response: urllib3.HTTPResponse, deadline: Deadline) -> HTTPAnswer:
-    """The answer with what of its body came in time. A body that breaks off does not undo the status."""
+    """The response with the part of its body that arrived in time. A truncated body does not change the status."""
     parts: list[bytes] = []
     size, complete = 0, True
     try:
@@ -189,9 +189,9 @@ def _read_answer(response: urllib3.HTTPResponse, deadline: Deadline) -> HTTPAnsw
 
 
 def parse_retry_after(value: str | None, server_date: str | None) -> float | None:
-    """The pause that a server asks for, in seconds, 0 to a day; None when it asks for none or cannot be understood.
+    """The pause that a server asks for, in seconds, 0 to a day; None when it asks for none or the value is invalid.
 
-    A date is measured against the server's own Date where it sent one: our clock decides nothing.
+    A date is compared with the server's own Date if it sent one, so that our clock does not matter.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""The words of a provider made fit to show: bounded, one paragraph, and without the secrets that it may repeat."""
+"""Makes a provider's response safe to show: bounded, one paragraph, and without the secrets that it may repeat."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from collections.abc import Iterable
 from html import escape
 from urllib.parse import quote
 
-SHOWN_LIMIT = 1000  # characters of an answer that are kept
+SHOWN_LIMIT = 1000  # characters of a response that are stored
 _MASK = "•••"
 
 
 class Scrubber:
-    """Takes a channel's secrets out of any text, also in the spellings in which servers send them back."""
+    """Removes a channel's secrets from any text, also in the encodings in which servers send them back."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if secret for form in _secret_spellings(secret)}
-        # The longest first, so that no tail of a longer one is left.
+        # Longest first, so that no tail of a longer one is left.
         ordered = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, ordered)), re.IGNORECASE) if ordered else None
         self._longest = max(map(len, forms), default=0)
 
     def redact_text(self, text: str | bytes, *, cut: bool = False) -> str:
-        """The text without secrets, control characters and long spaces, at most 1,000 characters.
+        """The text without secrets, control characters and runs of spaces, at most 1,000 characters.
 
-        `cut` says that the text ends where a limit was, perhaps within a secret: so much is then dropped at its end.
+        `cut`: the text was truncated, perhaps within a secret, so its end is dropped by the length of the longest one.
         """
         plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         if self._pattern:
@@ -38,9 +38,9 @@ class Scrubber:
 
 
 def one_line(text: str, limit: int) -> str:
-    """The text with every run of spaces and controls as one space, without characters that steer its display.
+    """The text with every run of spaces and controls as one space, without characters that change its display.
 
-    Bidirectional marks and zero-width characters go: they make a name look like another one.
+    Bidirectional marks and zero-width characters are removed, because they make one name look like another.
     """
     kept = "".join(_replace_invisible(character) for character in text[: 4 * limit])
     plain = " ".join(kept.split())
