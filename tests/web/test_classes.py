@@ -37,7 +37,7 @@ def test_classes_are_on_the_page_and_in_the_api(make_app: MakeApp, redis_client:
         ],
         "total": 1,
         "span_s": 3600.0,
-        "scope": "in all queues together: Sidekiq adds up attempts per class, not per queue, at each heartbeat",
+        "scope": "across all queues: Sidekiq counts attempts per class, not per queue, at each heartbeat",
         "truncated": False,
     }
 
