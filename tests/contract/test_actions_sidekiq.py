@@ -599,7 +599,7 @@ def test_a_delete_tells_of_the_batch_and_the_lock_that_it_leaves(
     details = {one.id.rpartition("-")[2]: one.detail for one in acted}
     assert details[jid("free")] is None
     assert details[jid("named")] is None
-    assert "b-17 never completes now" in (details[jid("tied")] or "")
+    assert "b-17 never completes unless the job is restored" in (details[jid("tied")] or "")
     assert "uniquejobs:0a1b" in (details[jid("tied")] or "")
     assert "batch" in backend.action_help[Action.DELETE]
 
@@ -696,7 +696,7 @@ def test_a_user_who_may_not_write_moves_nothing(
         (State.WAITING, Action.MOVE, waiting),
     ):
         (acted,) = act(clerk, action, state, picks, ActionOptions(target="other"))
-        assert (acted.outcome, "not permitted" in str(acted.detail)) == (REFUSED, True), acted
+        assert (acted.outcome, "not allowed" in str(acted.detail)) == (REFUSED, True), acted
     after = picture(any_redis)
     assert {key: after[key] for key in before if key != b"queues"} == {
         key: value for key, value in before.items() if key != b"queues"
