@@ -54,8 +54,8 @@ class OutcomeUnknown(BackendUnavailable):
 
     def __init__(self, cause: BackendUnavailable, batch: str) -> None:
         hint = (
-            "Outcome unknown: the jobs may have been deleted. Check the list. Deleted jobs can be restored for 24 hours "
-            f"with the batch {batch}: by Restore, or POST /api/v1/undo/{batch}."
+            "Outcome unknown: the jobs may have been deleted. Check the list. Deleted jobs can be restored for 24 "
+            f"hours with the batch {batch}: by Restore, or POST /api/v1/undo/{batch}."
         )
         super().__init__(cause.message, source=cause.source, reason=cause.reason, hint=hint)
         self.batch = batch
