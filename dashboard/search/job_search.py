@@ -294,7 +294,7 @@ class _SearchRun:
             if len(self._jobs) >= MAX_FOUND:
                 return
             if monotonic_s() - self._started > ID_SECONDS:
-                self._problems.append(f"time limit reached: looked up this id in {n} of {len(asked)} queues")
+                self._problems.append(f"only {n} of {len(asked)} queues were checked for this id within the time limit")
                 return
             try:
                 with data_errors_foreseen(f"job {job_id!r}", queue.name):

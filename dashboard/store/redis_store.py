@@ -128,7 +128,7 @@ class Store:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
+        self.clock: tuple[float, float] | None = None  # the store's time, and the monotonic time of its reading
         self._header = _ALLOW_OOM
 
     @property
