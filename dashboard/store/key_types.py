@@ -88,14 +88,14 @@ local function number(key, least, most)
   local found = string.match(raw, '^-?%d+$') and #raw <= 16 and tonumber(raw)
   if found and found >= least and found <= most then return found end
   redis.call('DEL', key)
-  replaced(key, 'held no such number: removed')
+  replaced(key, 'did not hold a valid number: removed')
   return nil
 end
 local function add(key, field, more)
   local sum = redis.pcall('HINCRBY', key, field, more)
   if type(sum) == 'table' and sum.err and string.find(sum.err, 'integer') then
     redis.call('HDEL', key, field)
-    replaced(key, 'held no number in ' .. field .. ': removed')
+    replaced(key, 'did not hold a number in ' .. field .. ': removed')
     return redis.call('HINCRBY', key, field, more)
   end
   return sum
@@ -104,7 +104,7 @@ local function append(key, most, field, value)
   local added = redis.pcall('XADD', key, 'MAXLEN', '~', most, '*', field, value)
   if type(added) ~= 'table' or not added.err then return added end
   if string.find(added.err, 'exhausted') or string.find(added.err, 'smaller') then
-    aside(key, 'takes no more entries')
+    aside(key, 'accepts no more entries')
   end
   return redis.call('XADD', key, 'MAXLEN', '~', most, '*', field, value)
 end
@@ -112,7 +112,7 @@ local function begin(key, most_ms)
   local left = redis.call('PTTL', key)
   if left == -1 or left > tonumber(most_ms) then
     redis.call('DEL', key)
-    replaced(key, 'had no end: removed')
+    replaced(key, 'did not expire in time: removed')
   end
 end
 for n = 1, #KEYS do sound(KEYS[n], string.sub(letters, n, n)) end

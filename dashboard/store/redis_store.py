@@ -43,9 +43,9 @@ if held then
   local holder, epoch = string.match(held, '^(.*):(%d+)$')
   local left = redis.call('PTTL', KEYS[1])
   if holder == nil or #epoch > 15 then
-    replaced(KEYS[1], 'was no lease: replaced')
+    replaced(KEYS[1], 'was not a lease: replaced')
   elseif (left == -1 or left > {LONGEST_LEASE_MS}) and holder ~= ARGV[1] then
-    replaced(KEYS[1], 'had no end: replaced')
+    replaced(KEYS[1], 'did not expire in time: replaced')
   elseif holder ~= ARGV[1] then
     return {{0, holder, now[1], now[2]}}
   else

@@ -24,7 +24,7 @@ from .scripts import EntryCall, run_script
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
 UNSAFE = "Sidekiq cannot remove a running job from its process; stop the process to return the job to its queue"
-UNREADABLE_BACKUP = "the backup of the job cannot be read"
+UNREADABLE_BACKUP = "its backup in the undo bin cannot be read"
 
 
 class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -104,7 +104,7 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, kept: Sequence[Job
     for n, job in enumerate(kept):
         entry = _decode_backup(job, key, state)
         if entry is None:
-            why = "the job was too large to back up" if job.blob is None else UNREADABLE_BACKUP
+            why = "it was too large to back up" if job.blob is None else UNREADABLE_BACKUP
             acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why)
         else:
             entries.append((n, entry))

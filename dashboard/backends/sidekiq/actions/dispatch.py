@@ -90,7 +90,7 @@ def _payload_maker(
         # A queue whose name exists in two namespaces is listed with its namespace.
         target = (wishes.target or "").removeprefix(place.namespace)
         if not target or target == keys.SHARED:
-            raise MalformedEntry("choose a destination queue")
+            raise MalformedEntry("no destination queue given")
         if not _is_encodable(target):
             raise MalformedEntry("the name of the destination queue is not valid UTF-8, so no payload can hold it")
         return lambda raw: payload_edit.move_payload(raw, target)
@@ -121,7 +121,7 @@ def _act_on(
             told[n] = _not_made(picks[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
-            told[n] = _refused_result(picks[n], "the job is already in that queue")
+            told[n] = _refused_result(picks[n], "it is already in that queue")
         else:
             ready.append((n, spot, push))
     if place.queue is not None:
