@@ -58,8 +58,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     """Base class of all values here: immutable, keyword-only, cheap to encode.
 
     Classes with many instances set `gc=False`, as they are never part of a reference cycle; otherwise each garbage
-    collection would traverse them all. They also set `array_like=True`, so that they are published without field names;
-    see sampling/snapshot_parts.py.
+    collection would traverse them all. `array_like=True` means that a value is published without its field names; see
+    sampling/snapshot_parts.py.
     """
 
 
@@ -126,7 +126,7 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     finished_15min: float | None = None  # jobs finished (completed or dead) in 15 minutes, among those examined
     failed_15min: float | None = None  # the dead ones among them
     finished_ago_s: float | None = None  # since a job last finished, or was picked up if finished jobs leave no trace
-    progress_known: bool = False  # whether a stuck queue could be told from a moving one, with or without rates
+    progress_known: bool = False  # whether a stuck queue can be distinguished from a moving one, even without rates
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
     flow_reason: str | None = None  # why the rates are not exact, or unknown
     unlisted_reason: str | None = None  # why a list of finished jobs is empty: the library is set not to keep them
