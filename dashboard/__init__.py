@@ -22,7 +22,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, so that a process which only samples or only runs a worker need not load Flask.
+    # Imported on first use, so that a process that only samples or only runs a worker does not load Flask.
     if name in _HOME:
         from importlib import import_module
 

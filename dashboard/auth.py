@@ -1,7 +1,8 @@
-"""Who asks, and what they may.
+"""Identities and roles: who sends a request, and what they are allowed to do.
 
-An address is not a person: behind a reverse proxy on this machine everybody comes from 127.0.0.1. So nobody is let in
-by where they come from, unless the settings say `auth = "none"`, and even then only who can be nobody else.
+An address does not identify a user: behind a reverse proxy on this machine every request comes from 127.0.0.1. So no
+request is trusted because of its address unless the settings say `auth = "none"`, and even then only a request that
+cannot have come through a detectable proxy.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 
 class Role(IntEnum):
-    """What a person may do; a higher one may all that a lower one may."""
+    """What a user is allowed to do; higher roles include lower ones."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -25,7 +26,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Somebody who is known: by a host's callback, a sign-in, a token, or by sitting at this machine."""
+    """A known user: identified by the host app's callback, a sign-in, a token, or as a local user of this machine."""
 
     name: str
     role: Role = Role.VIEWER
@@ -37,8 +38,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOCAL = Identity(name="local", role=Role.ADMIN)
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-# Headers, as WSGI names them, that say that somebody else stands behind the peer. A proxy on this machine that sends
-# one of them must not let anybody in; one that sends none cannot be told from a browser.
+# Headers, as WSGI names them, that show that the peer is a proxy. A local proxy that sends one of them must not let its
+# clients in as local users; one that sends none cannot be distinguished from a browser.
 FORWARDING_PREFIXES = (
     *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARD", "HTTP_X_ORIGINAL", "HTTP_X_REAL", "HTTP_X_ENVOY"),
     *("HTTP_X_AMZN", "HTTP_X_AZURE", "HTTP_X_PROXY", "HTTP_X_REMOTE", "HTTP_X_CLUSTER", "HTTP_X_CLIENT", "HTTP_CF_"),
@@ -51,11 +52,11 @@ FORWARDING_SUFFIX = "_IP"  # X-Real-IP, True-Client-IP, Fastly-Client-IP …
 
 
 def local_identity(environ: Mapping[str, Any]) -> Identity | None:
-    """LOCAL when the peer is this machine, asked under a local name and by no proxy that can be told from a browser.
+    """LOCAL if the peer is this machine, the Host is a local name, and no sign of a proxy is found; else None.
 
-    For `auth = "none"` alone. The check of the Host name keeps a web page elsewhere from reaching a loopback dashboard
-    by DNS rebinding; proxies that speak HTTP/1.0 to us, as nginx did before 1.29.7, are refused, and so is a browser
-    that says it sees the dashboard under another name, as behind a proxy that changes Host alone.
+    Only for `auth = "none"`. The check of the Host keeps a web page elsewhere from reaching a loopback dashboard by DNS
+    rebinding. Requests of HTTP/1.0 are refused because proxies send them, as nginx did before 1.29.7. So are requests
+    whose Origin or Referer names another host, as behind a proxy that only changes the Host.
     """
     peer = parse_address(environ.get("REMOTE_ADDR", ""))
     if peer is None or not peer.is_loopback or host_name(environ) not in LOCAL_HOSTS:
@@ -66,7 +67,7 @@ def local_identity(environ: Mapping[str, Any]) -> Identity | None:
 
 
 def _is_seen_elsewhere(environ: Mapping[str, Any]) -> bool:
-    """Whether Origin or Referer names another host. A link on a page elsewhere may lead here: browsers mark it."""
+    """Whether Origin or Referer names another host. A Referer from a link on another site is fine: browsers mark it."""
     named = [environ.get("HTTP_ORIGIN", "null")]
     if environ.get("HTTP_SEC_FETCH_SITE") not in ("cross-site", "same-site"):
         named.append(environ.get("HTTP_REFERER", "null"))
@@ -75,7 +76,7 @@ def _is_seen_elsewhere(environ: Mapping[str, Any]) -> bool:
 
 
 def parse_address(text: str) -> Address | None:
-    """The address that `text` names, with or without a port; IPv4 within IPv6 as IPv4. None for anything else."""
+    """The address in `text`, with or without a port; IPv4-mapped IPv6 as IPv4. None if it is not an address."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -88,12 +89,12 @@ def parse_address(text: str) -> Address | None:
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """The networks of addresses ("10.0.0.7") and networks ("10.0.0.0/8"). Raises ValueError."""
+    """Parse addresses ("10.0.0.7") and networks ("10.0.0.0/8") as networks. Raises ValueError."""
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 def is_forwarded(environ: Mapping[str, Any]) -> bool:
-    """Whether a header of the request says that a proxy sends it."""
+    """Whether a header of the request shows that it came through a proxy."""
     return any(map(_is_forwarding, environ))
 
 
@@ -102,9 +103,9 @@ def _is_forwarding(name: str) -> bool:
 
 
 def host_name(environ: Mapping[str, Any]) -> str:
-    """The Host header without its port, in lower case; brackets of an IPv6 address stay.
+    """The Host header without its port, in lower case; an IPv6 address keeps its brackets.
 
-    As it stands where something else than a port follows: "localhost:1@evil.example" is not localhost.
+    Returned unchanged if what follows the colon is not a port: "localhost:1@evil.example" is not localhost.
     """
     host = str(environ.get("HTTP_HOST", "")).strip().lower()
     name, sign, port = host.rpartition(":")
@@ -112,9 +113,9 @@ def host_name(environ: Mapping[str, Any]) -> str:
 
 
 def token_identity(environ: Mapping[str, Any], tokens: Iterable[str]) -> Identity | None:
-    """The identity of the bearer token that the request carries; None without one or with an unknown one.
+    """The identity of the request's bearer token; None if there is none or it is unknown.
 
-    `tokens` are `name:role:sha256hex`; the token itself is stored nowhere.
+    `tokens` are `name:role:sha256hex`; the token itself is not stored.
     """
     scheme, _, token = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

@@ -1,4 +1,4 @@
-"""Sampling, alerting and delivery together, as one part of a process; and as a process of its own."""
+"""Sampling, alerting and delivery combined: as part of a process, and as a process of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .settings import Settings, redact_url
 
 log = masked_logger(__name__)
 
-EXIT_HUNG = 70  # EX_SOFTWARE: the supervisor shall start it anew
+EXIT_HUNG = 70  # EX_SOFTWARE: the supervisor should restart the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RunningChecker:
     top: TopErrors
 
     def stop(self) -> None:
-        """Take no new work, finish the send in hand, give the lead back."""
+        """Accept no new work, finish the notification being sent, release the lease."""
         self.checker.stop()
         if self.alerts is not None:
             self.alerts.stop()
@@ -51,7 +51,7 @@ def start_checker(
     *,
     on_hung: Callable[[], None] | None = None,
 ) -> RunningChecker:
-    """Begin to sample while this process leads, to alert on that, and to deliver. Once per process, after any fork.
+    """Start sampling (while this process leads), alerting and delivery. Call once per process, after any fork.
 
     Raises ConfigurationError.
     """
@@ -71,7 +71,7 @@ def start_checker(
 
 
 def _find_write_refusal(store: SnapshotStore) -> Forbidden | None:
-    """Why its user can never alert from here; None where it can, or is not known to. Cost: 1 round trip."""
+    """Why the store's Redis user can never run the checker; None if it can, or if unknown. Cost: 1 round trip."""
     try:
         refused = store.refused_writes()
     except Forbidden as exc:
@@ -82,9 +82,10 @@ def _find_write_refusal(store: SnapshotStore) -> Forbidden | None:
 
 
 def run_checker(settings: Settings) -> int:
-    """Check until SIGTERM or SIGINT; the exit status: 1 where the Redis user may not write what alerting needs.
+    """Run the checker until SIGTERM or SIGINT. Returns the exit status: 1 if the Redis user lacks the write permissions
+    that alerting needs.
 
-    Raises ConfigurationError. A Redis that does not answer is waited for.
+    Raises ConfigurationError. Waits for a Redis that does not respond.
     """
     check_settings(settings)
     here = open_sources(settings)

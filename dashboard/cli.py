@@ -22,10 +22,11 @@ MIN_PASSWORD = 10
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of the command: 0 done, 2 a setting is wrong (one line on stderr says which), else its own.
+    """Run the command and return its exit status: 0 for success, 2 for an invalid setting (one line on stderr names
+    it), else the status of the command.
 
-    Where nobody reads what it prints, it ends without a word, with the status of a command that SIGPIPE ended, unless
-    its status is its answer.
+    If its output is no longer read, the command ends silently with the status of a process that SIGPIPE ended, unless
+    its exit status is its result.
     """
     try:
         try:
@@ -153,7 +154,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     try:
         return main(_settings(arguments), as_json=arguments.json)
-    except QueuedeckError as exc:  # who asks this way expects the status of a plugin, also for a wrong setting
+    except QueuedeckError as exc:  # callers expect the exit status of a Nagios plugin, also for an invalid setting
         say(f"QUEUEDECK UNKNOWN - {exc.message}")
         return int(ExitStatus.UNKNOWN)
 

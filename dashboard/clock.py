@@ -1,4 +1,4 @@
-"""Wall-clock time as seconds and as aware UTC instants; the only place that asks the host's clock."""
+"""Wall-clock time in seconds and as aware UTC instants; the only place that reads the host's clock."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def now_s() -> float:
 
 
 def monotonic_s() -> float:
-    """Seconds on a clock that never steps; only differences mean anything."""
+    """Seconds on a clock that never steps; only differences are meaningful."""
     return time.monotonic()
 
 
 def instant(seconds: float | None) -> datetime | None:
-    """The UTC instant of `seconds` since 1970; None for None and for what no calendar holds (NaN, year 10 000)."""
+    """The UTC instant of `seconds` since 1970; None for None and for values outside the calendar (NaN, year 10 000)."""
     if seconds is None:
         return None
     try:
@@ -29,7 +29,7 @@ def instant(seconds: float | None) -> datetime | None:
 
 
 def iso(moment: datetime | None) -> str | None:
-    """ISO 8601 in UTC with milliseconds and `Z`, as the JSON API writes times; None for None."""
+    """ISO 8601 in UTC with milliseconds and `Z`, the format of times in the JSON API; None for None."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

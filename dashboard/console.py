@@ -1,4 +1,4 @@
-"""Lines for people and scripts on standard output, whose reader may go away, as `head -1` does."""
+"""Output for users and scripts on standard output, whose reader can close it early, as `head -1` does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 
 def say(text: str) -> None:
-    """Print `text` at once; nothing where nobody reads any more. For commands whose exit status is the answer."""
+    """Print `text` and flush; do nothing if the reader has closed the pipe. For commands whose result is the status."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -18,7 +18,7 @@ def say(text: str) -> None:
 
 
 def hush() -> bool:
-    """Have what is still printed go nowhere, so that no later word of it fails; False when somebody reads all of it."""
+    """Redirect remaining output to /dev/null, so that printing no longer fails. False if all output is still read."""
     gone = [stream for stream in (sys.stdout, sys.stderr) if _is_gone(stream)]
     for stream in gone:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -28,10 +28,10 @@ def hush() -> bool:
 
 
 def _is_gone(stream: TextIO | None) -> bool:
-    """Whether a stream leads into a pipe or socket that nobody reads."""
+    """Whether a stream is a pipe or socket whose reader has closed it."""
     try:
         number = stream.fileno() if stream is not None else -1
-    except (OSError, ValueError):  # of a test or of an app that embeds us
+    except (OSError, ValueError):  # a stream of a test, or of an app that embeds Queuedeck
         return False
     if number < 0:
         return False

@@ -1,10 +1,10 @@
-"""Every error Queuedeck raises on purpose, sorted by what its reader can do about it."""
+"""Every error that Queuedeck raises on purpose, by what the user can do about it."""
 
 from __future__ import annotations
 
 
 class QueuedeckError(Exception):
-    """Base of the tree; `code` is the word that the JSON API answers, `hint` says what to do next."""
+    """Base class of all errors. `code`: the error code in the JSON API. `hint`: what to do next."""
 
     code = "error"
 
@@ -15,16 +15,16 @@ class QueuedeckError(Exception):
 
 
 class ConfigurationError(QueuedeckError):
-    """A setting is wrong: fix it and restart. The message names the setting, its origin and what was expected."""
+    """A setting is invalid: fix it and restart. The message names the setting, its origin and what was expected."""
 
     code = "configuration"
 
 
 class BackendUnavailable(QueuedeckError):
-    """A Redis does not answer, or not as it should: wait, or follow the hint.
+    """A Redis does not respond, or not as it should: wait, or follow the hint.
 
-    `reason` is one word for code and tests: refused, timeout, auth, tls, forbidden, loading, full, readonly,
-    protocol, lost.
+    `reason`: one word for code and tests: refused, timeout, auth, tls, forbidden, loading, full, readonly, protocol,
+    lost.
     """
 
     code = "unavailable"
@@ -36,37 +36,39 @@ class BackendUnavailable(QueuedeckError):
 
 
 class WrongType(BackendUnavailable):
-    """A key of a queue holds another type of data than its library writes there; waiting does not help."""
+    """A key of a queue has another type than its library uses for it; waiting does not help."""
 
     code = "wrong_type"
 
     def __init__(self, message: str, *, source: str) -> None:
-        hint = "Something other than the library wrote to it. Look at it with TYPE in redis-cli."
+        hint = "Something other than the library wrote to it. Check it with TYPE in redis-cli."
         super().__init__(message, source=source, reason="protocol", hint=hint)
 
 
 class OutcomeUnknown(BackendUnavailable):
-    """Redis was lost while it deleted jobs, so nobody knows which are gone. `batch` holds all that can be put back."""
+    """The connection to Redis was lost during a deletion, so it is unknown which jobs were deleted. `batch` identifies
+    the backups from which they can be restored.
+    """
 
     code = "outcome_unknown"
 
     def __init__(self, cause: BackendUnavailable, batch: str) -> None:
         hint = (
-            "Outcome unknown: the jobs may be deleted. Look at the list; those that are gone can be put back for "
-            f"24 hours with the batch {batch}: by Undo, or POST /api/v1/undo/{batch}."
+            "Outcome unknown: the jobs may have been deleted. Check the list. Deleted jobs can be restored for 24 "
+            f"hours with the batch {batch}: by Restore, or POST /api/v1/undo/{batch}."
         )
         super().__init__(cause.message, source=cause.source, reason=cause.reason, hint=hint)
         self.batch = batch
 
 
 class UnreadableData(QueuedeckError):
-    """What a queue or job holds could not be read, in a way that was not foreseen; the log has the traceback."""
+    """The data of a queue or job could not be read because of an unexpected error; the log has the traceback."""
 
     code = "unreadable"
 
 
 class NotFound(QueuedeckError, LookupError):
-    """The queue or job is not there (any more)."""
+    """The queue or job does not exist, or no longer exists."""
 
     code = "not_found"
 
@@ -78,12 +80,12 @@ class Conflict(QueuedeckError):
 
 
 class Unsupported(QueuedeckError):
-    """This library cannot do that, ever; the message says why."""
+    """The library does not support this; the message says why."""
 
     code = "unsupported"
 
 
 class Forbidden(QueuedeckError):
-    """The person, or the Redis user, may not do that."""
+    """The user, or the Redis user, is not allowed to do this."""
 
     code = "forbidden"

@@ -1,11 +1,11 @@
-"""Frozen values that cross every boundary: between backends, collector, web and API.
+"""Immutable values shared by all parts of the program: backends, sampling, alerts, web pages and API.
 
-None always means "unknown"; 0 and () are facts. Units are in the names: `_s` seconds, `_bytes`, `_ratio` 0..1,
-`_per_min`; instants end in `_at` and are aware UTC datetimes, except inside a Snapshot, where they are seconds since
-1970 so that a snapshot of a thousand queues stays cheap to decode.
+None always means "unknown"; 0 and () are known values. Names carry their units: `_s` is seconds, `_bytes` is bytes,
+`_ratio` is 0 to 1, `_per_min` is per minute. Instants end in `_at` and are aware UTC datetimes, except inside a
+Snapshot, where they are seconds since 1970 so that a snapshot of a thousand queues stays cheap to decode.
 
-Text that came from Redis is `str` with undecodable bytes as surrogate escapes, so that a name or id always leads back
-to the very bytes of its key; `dashboard.web.formatting` makes it printable.
+Text from Redis is `str` with undecodable bytes as surrogate escapes, so that a name or id can always be converted back
+to the exact bytes of its key. `dashboard.web.formatting` makes it printable.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ import msgspec
 
 
 class State(StrEnum):
-    """The eight states of a job, the same for every library; each backend tells its own word beside it."""
+    """The eight states of a job, the same for every library. Each backend also reports the library's own word."""
 
-    WAITING = "waiting"  # may start now
-    ACTIVE = "active"  # is being run
+    WAITING = "waiting"  # can start now
+    ACTIVE = "active"  # running
     SCHEDULED = "scheduled"  # starts at a set time
-    RETRYING = "retrying"  # failed, runs again by itself
-    BLOCKED = "blocked"  # waits for other jobs
-    DEAD = "dead"  # dead letter: failed for good, only a person moves it
+    RETRYING = "retrying"  # failed, will be retried automatically
+    BLOCKED = "blocked"  # waiting for other jobs
+    DEAD = "dead"  # dead letter: failed permanently, needs a user action to run again
     COMPLETED = "completed"
     CANCELED = "canceled"
 
 
 class Quality(StrEnum):
-    """How far a rate can be trusted."""
+    """How reliable a rate is."""
 
     EXACT = "exact"  # every job was counted
-    ESTIMATED = "estimated"  # derived from what the library keeps; see the reason
+    ESTIMATED = "estimated"  # derived from what the library stores; see the reason
     UNKNOWN = "unknown"
 
 
 class Capability(StrEnum):
-    """What a library offers at all, asked before calling and before rendering."""
+    """A feature that a library supports. Check it before calling a backend and before rendering."""
 
     QUEUE_PAUSE = "queue_pause"  # a single queue can be paused
     PRIORITIES = "priorities"
@@ -48,32 +48,33 @@ class Capability(StrEnum):
     LOGS = "logs"
     RESULTS = "results"
     FLOWS = "flows"  # jobs with parents or children
-    WORKERS = "workers"  # tells who consumes a queue, and lists them
-    SCHEDULES = "schedules"  # jobs that are made again and again by the clock
-    SEARCH = "search"  # jobs can be looked through by their text
-    CLASSES = "classes"  # tells runs, failures and run times of each class of jobs
+    WORKERS = "workers"  # workers can be listed, and counted per queue
+    SCHEDULES = "schedules"  # schedules that create jobs at set times
+    SEARCH = "search"  # jobs can be searched by their text
+    CLASSES = "classes"  # runs, failures and run times are known per job class
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all values here: immutable, keyword-only, cheap to encode.
+    """Base class of all values here: immutable, keyword-only, cheap to encode.
 
-    Those of which there are many have `gc=False`, as they are in no cycle: else each collection looks at them all. And
-    `array_like=True`: published without the names of their fields, see collect/parts.py.
+    Classes with many instances set `gc=False`, as they are never part of a reference cycle; otherwise each garbage
+    collection would traverse them all. `array_like=True` means that a value is published without its field names; see
+    sampling/snapshot_parts.py.
     """
 
 
 class QueueRef(Value, frozen=True, kw_only=True, gc=False):
-    """A queue's address: unique by (source, backend, name); `key` is the backend's own way to its Redis keys."""
+    """The address of a queue, unique by (source, backend, name). `key` is how the backend finds its Redis keys."""
 
     source: str
     backend: str
     name: str
     key: str
-    shared: bool = False  # the one entry for sets that a library keeps for all queues together
+    shared: bool = False  # the single entry for sets that a library stores for all queues together
 
 
 class Counts(Value, frozen=True, kw_only=True, array_like=True, gc=False):
-    """Jobs per state; None where the library has no such state or cannot count it in O(1)."""
+    """Number of jobs per state; None if the library does not have the state or cannot count it in O(1)."""
 
     waiting: int | None = None
     active: int | None = None
@@ -85,13 +86,13 @@ class Counts(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     canceled: int | None = None
 
     def of(self, state: State) -> int | None:
-        """The count of one state."""
+        """The number of jobs in one state."""
         count: int | None = getattr(self, state.value)
         return count
 
 
 class NativeCount(Value, frozen=True, kw_only=True, array_like=True, gc=False):
-    """One of the library's own lists: its word, the state we file it under, how many jobs it holds."""
+    """One of the library's own lists: its native name, the state it maps to, and how many jobs it holds."""
 
     native: str
     state: State
@@ -99,7 +100,7 @@ class NativeCount(Value, frozen=True, kw_only=True, array_like=True, gc=False):
 
 
 class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
-    """One queue at one moment. `error` says what is wrong with this row; its figures are then partly None."""
+    """The figures of one queue at one moment. If `error` says what could not be read, some of the figures are None."""
 
     source: str
     backend: str
@@ -111,28 +112,28 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     paused: bool | None = None
     counts: Counts = Counts()
     native: tuple[NativeCount, ...] = ()  # in the order in which the library's own dashboard lists them
-    depth: int | None = None  # jobs that may start now; equals counts.waiting unless the library tells more
-    latency_s: float | None = None  # age of the oldest waiting job, as far as was looked; 0.0 when none waits
-    overdue_s: float | None = None  # how late the earliest scheduled job is; 0.0 when none is
-    active_age_s: float | None = None  # how long the oldest active job has been running; 0.0 when none is
-    stalled: int | None = None  # active jobs whose lock or worker is gone
+    depth: int | None = None  # jobs that can start now; equals counts.waiting unless the library reports more
+    latency_s: float | None = None  # age of the oldest waiting job among those examined; 0.0 if none is waiting
+    overdue_s: float | None = None  # how late the earliest scheduled job is; 0.0 if none is late
+    active_age_s: float | None = None  # how long the oldest active job has been running; 0.0 if none is active
+    stalled: int | None = None  # active jobs whose lock or worker no longer exists
     workers: int | None = None  # processes that consume this queue
     throughput_per_min: float | None = None  # jobs finished (completed or dead) per minute, over 5 minutes
     failed_per_min: float | None = None
-    error_ratio: float | None = None  # dead / finished over 5 minutes; None when nothing finished
+    error_ratio: float | None = None  # dead / finished over 5 minutes; None if none finished
     runtime_p50_s: float | None = None
     runtime_p95_s: float | None = None
-    finished_15min: float | None = None  # jobs finished (completed or dead) within 15 minutes, as far as was looked
-    failed_15min: float | None = None  # dead ones among them
-    finished_ago_s: float | None = None  # since a job last finished, or was taken where ends leave no trace
-    progress_known: bool = False  # a queue that stands could be told from one that is worked off, rates or not
+    finished_15min: float | None = None  # jobs finished (completed or dead) in 15 minutes, among those examined
+    failed_15min: float | None = None  # the dead ones among them
+    finished_ago_s: float | None = None  # since a job last finished, or was picked up if finished jobs leave no trace
+    progress_known: bool = False  # whether a stuck queue can be distinguished from a moving one, even without rates
     flow_quality: Quality = Quality.UNKNOWN  # of the rates and of error_ratio
-    flow_reason: str | None = None  # why the rates are not exact, or not known
-    unlisted_reason: str | None = None  # why a list of ended jobs says nothing: the library was told not to keep them
-    # States of which there may be more jobs than their counts say; with WAITING that goes for `depth` too.
+    flow_reason: str | None = None  # why the rates are not exact, or unknown
+    unlisted_reason: str | None = None  # why a list of finished jobs is empty: the library is set not to keep them
+    # States that may hold more jobs than their counts show; WAITING applies to `depth` too.
     at_least: tuple[State, ...] = ()
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
-    read_only: str | None = None  # why nothing can be done to this queue and its jobs; None where it can
+    read_only: str | None = None  # why this queue and its jobs cannot be changed; None if they can
     error: str | None = None
 
     @property
@@ -142,9 +143,9 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
 
 
 def states_at_least(queues: Iterable[QueueStats]) -> tuple[State, ...]:
-    """The states of which there may be more jobs than the sums over `queues` say; WAITING goes for `depth` too.
+    """The states that may hold more jobs than the sums over `queues` show; WAITING applies to `depth` too.
 
-    A queue that cannot be read has jobs that no sum counts.
+    Sums do not include the jobs of queues that cannot be read.
     """
     found: set[State] = set()
     queues = tuple(queues)
@@ -156,14 +157,14 @@ def states_at_least(queues: Iterable[QueueStats]) -> tuple[State, ...]:
 
 
 def with_shared_entry(queues: Iterable[QueueStats]) -> set[tuple[str, str]]:
-    """(source, library) of those that have an entry for what all their queues have together."""
+    """The (source, library) pairs that have a shared entry for all their queues."""
     return {(queue.source, queue.backend) for queue in queues if queue.shared}
 
 
 def uncounted_states(queue: QueueStats, together: Container[tuple[str, str]]) -> tuple[State, ...]:
-    """The states whose jobs are not counted as the queue cannot be read; () for one that can.
+    """The states whose jobs are not counted because the queue cannot be read; () if it can.
 
-    `together` = as `with_shared_entry`: there the dead letters of the queues are in that entry.
+    `together`: as `with_shared_entry` returns it. In these pairs the shared entry holds the dead letters of all queues.
     """
     if queue.error is None:
         return ()
@@ -172,22 +173,22 @@ def uncounted_states(queue: QueueStats, together: Container[tuple[str, str]]) ->
     return tuple(state for state in states if queue.counts.of(state) is None and (apart or state is not State.DEAD))
 
 
-# What is looked at most; of a queue of which nothing could be read it is not known which lists it has.
+# The states that matter most: if nothing of a queue could be read, it is unknown which lists it has.
 _COUNTED = (State.WAITING, State.ACTIVE, State.DEAD)
 
 
 class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
-    """What ended in one queue between two looks: `completed` well, `dead` for good, over `span_s` seconds.
+    """The jobs of one queue that finished between two samples: `completed` and permanently failed (`dead`).
 
-    `span_s` is the time really covered, which may be shorter than the time that passed (a trimmed stream).
-    `runtimes_s` is a sample of at most 200 run times of jobs that ended, in no order.
-
-    `hidden`: State.COMPLETED, State.DEAD or both, where within FLOW_WINDOW_S jobs ended so without a trace: what
-    `completed` or `dead` counts is then a part of the truth, and no rate may be made of it. `ended` is what ended
-    altogether where that is known nevertheless. `progressed`: whether jobs of the queue were worked off, where it takes
-    more than these counts to tell; None where nothing tells. `unlisted`: states whose lists stay empty since the
-    library was told to keep nothing. `wrong_look_back`: what the first look told of the time before it was not all that
-    ended then, and is to be forgotten.
+    `span_s`: the seconds actually covered, which can be less than the time that passed (a trimmed stream).
+    `runtimes_s`: at most 200 run times of finished jobs, in no particular order.
+    `hidden`: State.COMPLETED, State.DEAD or both, if jobs reached that state within FLOW_WINDOW_S without leaving a
+    trace. `completed` or `dead` is then only part of the number, and no rate can be computed from it.
+    `ended`: the total number of finished jobs, if it is known in spite of that.
+    `progressed`: whether jobs of the queue were processed, if these counts do not show it; None if unknown.
+    `unlisted`: states whose lists stay empty because the library is set not to keep such jobs.
+    `wrong_look_back`: the first sample did not report all jobs that finished before it; its figures about that time
+    must be discarded.
     """
 
     key: str
@@ -206,10 +207,10 @@ class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
 
 
 class FlowDelta(Value, frozen=True, kw_only=True):
-    """The answer of `Backend.flow`: one QueueFlow per queue that could be read.
+    """The result of `Backend.read_flow`: one QueueFlow per queue that could be read.
 
-    `together`: what ended in all those queues whose own `hidden` rates cannot be told apart, where the sum is known; no
-    other queue's jobs are in it.
+    `together`: the jobs that finished in exactly those queues whose own rates are `hidden` and cannot be separated, if
+    their sum is known.
     """
 
     queues: tuple[QueueFlow, ...]
@@ -217,7 +218,7 @@ class FlowDelta(Value, frozen=True, kw_only=True):
 
 
 class RedisHealth(Value, frozen=True, kw_only=True):
-    """What INFO tells of one Redis; None where it is silent or not permitted."""
+    """The figures that INFO reports for one Redis; None if INFO omits them or is not permitted."""
 
     version: str | None = None
     flavour: str = "redis"  # redis, valkey, …
@@ -225,7 +226,7 @@ class RedisHealth(Value, frozen=True, kw_only=True):
     run_id: str | None = None
     uptime_s: int | None = None
     used_memory_bytes: int | None = None
-    maxmemory_bytes: int | None = None  # None when unlimited: see memory_limited
+    maxmemory_bytes: int | None = None  # None if unlimited or unknown: see memory_limited
     memory_limited: bool | None = None
     memory_ratio: float | None = None  # (used - not counted for eviction) / maxmemory; None without a maxmemory
     eviction_policy: str | None = None
@@ -238,18 +239,18 @@ class RedisHealth(Value, frozen=True, kw_only=True):
     fragmentation_ratio: float | None = None
     allocator_frag_ratio: float | None = None
     allocator_frag_bytes: int | None = None
-    replicas: int | None = None  # that are connected to this server
-    replica_lag_bytes: int | None = None  # of the slowest of them; None when there is none
-    replica_link_up: bool | None = None  # None: no replica
-    replica_link_down_s: int | None = None  # how long it has been cut off; 0 while up, None when it never was
-    write_probe: str | None = None  # "ok", or the word with which a write of ours was refused; None = not tried
+    replicas: int | None = None  # connected to this server
+    replica_lag_bytes: int | None = None  # of the slowest replica; None if there is none
+    replica_link_up: bool | None = None  # None: this server is not a replica
+    replica_link_down_s: int | None = None  # seconds since the link went down; 0 while up, None if it never was up
+    write_probe: str | None = None  # "ok", or the error code of our refused test write; None: not tried
     keyspace_hit_ratio: float | None = None
     keys: int | None = None  # of the database in use
     persistence_ok: bool | None = None
 
 
 class SourceStats(Value, frozen=True, kw_only=True):
-    """One Redis as of a snapshot: is it there, how is it, what did reading it cost."""
+    """One Redis as of a snapshot: whether it is reachable, its health, and the cost of sampling it."""
 
     name: str
     address: str  # without credentials
@@ -259,31 +260,31 @@ class SourceStats(Value, frozen=True, kw_only=True):
     unreachable_since: float | None = None
     health: RedisHealth = RedisHealth()
     libraries: tuple[str, ...] = ()  # backends with at least one queue here
-    needs_noeviction: bool = False  # a library with queues here loses jobs when keys are evicted
-    discovered: bool = False  # the first full look for queues is done
-    search_progress: float | None = None  # 0..1, about how far that look has come; None when done, or not known
-    together_per_min: float | None = None  # jobs finished per minute in queues whose own rates cannot be told apart
-    commands: int = 0  # what the last sample cost
+    needs_noeviction: bool = False  # a library with queues here loses jobs if keys are evicted
+    discovered: bool = False  # the first full scan for queues is complete
+    search_progress: float | None = None  # approximate progress of that scan, 0 to 1; None if complete or unknown
+    together_per_min: float | None = None  # jobs finished per minute in queues whose own rates cannot be separated
+    commands: int = 0  # the cost of the last sample
     round_trips: int = 0
     cost_s: float = 0.0
-    problems: tuple[str, ...] = ()  # a backend that could not be read, and why
+    problems: tuple[str, ...] = ()  # the backends that could not be read, and why
 
 
 class Snapshot(Value, frozen=True, kw_only=True):
-    """All queues of all sources at one moment, as published by the leader or sampled by a web process."""
+    """All queues of all sources at one moment, published by the leader or sampled by a web process itself."""
 
     sampled_at: float  # seconds since 1970
     interval_s: float
-    sequence: int  # rises with every sample of one sampler
-    sampler: str  # who sampled: holder name of the leader, or of the web process
+    sequence: int  # increases with every sample of one sampler
+    sampler: str  # the process that sampled: holder name of the leader, or of the web process
     epoch: int  # fencing epoch of the leader; 0 for a web process's own sample
     sources: tuple[SourceStats, ...]
     queues: tuple[QueueStats, ...]  # sorted by source, backend, name
-    history_version: int = 0  # rises when the hour of history behind the sparklines has a new point
-    fingerprint: str = ""  # of the settings by which it was taken: sources, libraries and rules; "" of one without any
+    history_version: int = 0  # increases when the hour of history behind the sparklines gets a new point
+    fingerprint: str = ""  # of the settings it was sampled with (sources, libraries, rules); "" if it has none
 
     def find(self, source: str, backend: str, name: str) -> QueueStats | None:
-        """The queue at that address; None when this snapshot has none."""
+        """The queue with this address; None if the snapshot has no such queue."""
         for queue in self.queues:
             if queue.name == name and queue.backend == backend and queue.source == source:
                 return queue
@@ -291,10 +292,10 @@ class Snapshot(Value, frozen=True, kw_only=True):
 
 
 class Payload(Value, frozen=True, kw_only=True):
-    """A value of the user's, decoded as far as is safe; never unpickled.
+    """A value that the app stored, decoded as far as is safe; never unpickled.
 
-    kind: json (`value` is the decoded, redacted value), text, binary, opaque (pickled: `text` is a description made
-    without running it), missing. `text` is always printable. `truncated` = more bytes are in Redis than were read.
+    `kind`: json (`value` is the decoded, redacted value), text, binary, opaque (pickled: `text` is a description made
+    without unpickling it) or missing. `text` is always printable. `truncated`: Redis holds more bytes than were read.
     """
 
     kind: str
@@ -314,7 +315,7 @@ class JobError(Value, frozen=True, kw_only=True):
 
 
 class TimelineEvent(Value, frozen=True, kw_only=True):
-    """One moment of a job's life; `event` is a short lower-case word or two, `detail` free text."""
+    """One event in the life of a job. `event` is one or two lower-case words, `detail` is free text."""
 
     at: datetime
     event: str
@@ -322,7 +323,7 @@ class TimelineEvent(Value, frozen=True, kw_only=True):
 
 
 class JobLink(Value, frozen=True, kw_only=True):
-    """A parent or child: `ref` is None when its queue is not one we can address."""
+    """A parent or child of a job. `ref` is None if its queue is not one that Queuedeck can address."""
 
     id: str
     queue: str
@@ -334,14 +335,14 @@ class JobLink(Value, frozen=True, kw_only=True):
 class Job(Value, frozen=True, kw_only=True):
     """One job. In lists the detail fields (payload, result, stack, logs, timeline, links) are empty.
 
-    `problem` says in one line what is wrong with its data; the other fields then hold what could be read.
+    `problem` says in one line what is wrong with the data of the job; the other fields then hold what could be read.
     """
 
     id: str
     source: str
     backend: str
     queue: str
-    stamp: str | None = None  # differs once the job has ended anew; see backends/acting.py
+    stamp: str | None = None  # changes whenever the job finishes again; see backends/actions.py
     name: str | None = None
     state: State | None = None  # None: in none of the library's lists
     native_state: str | None = None
@@ -354,7 +355,7 @@ class Job(Value, frozen=True, kw_only=True):
     priority: int | None = None
     progress: Any = None
     worker: str | None = None
-    summary: str | None = None  # arguments in a line, where the library keeps them in plain text
+    summary: str | None = None  # arguments in one line, if the library stores them as plain text
     error: JobError | None = None
     payload: Payload | None = None
     options: Payload | None = None
@@ -366,24 +367,24 @@ class Job(Value, frozen=True, kw_only=True):
     children_total: int | None = None
     logs: tuple[str, ...] = ()
     logs_total: int | None = None
-    facts: tuple[tuple[str, str], ...] = ()  # what only this library knows: (label, text)
+    facts: tuple[tuple[str, str], ...] = ()  # details specific to this library: (label, text)
     problem: str | None = None
-    abandoned: bool = False  # it stands in no list, or as active without a worker, so that nothing happens to it
+    abandoned: bool = False  # not in any list, or active without a worker: it will not continue
 
 
 class WorkerState(StrEnum):
-    """What a worker process does, as far as its traces in Redis tell."""
+    """What a worker process is doing, derived from what it writes to Redis."""
 
     BUSY = "busy"
     IDLE = "idle"
-    QUIET = "quiet"  # finishes what it runs and takes nothing new
-    SUSPECT = "suspect"  # has not been heard of for longer than it should be silent
-    DEAD = "dead"  # gone without leaving cleanly
+    QUIET = "quiet"  # finishes its running jobs and fetches no new ones
+    SUSPECT = "suspect"  # its heartbeat is overdue
+    DEAD = "dead"  # ended without shutting down cleanly
     UNKNOWN = "unknown"
 
 
 class Work(Value, frozen=True, kw_only=True):
-    """One job that a worker runs now; `ref` is None when its queue is not one we can address."""
+    """One job that a worker is running. `ref` is None if its queue is not one that Queuedeck can address."""
 
     job_id: str
     job_name: str | None = None
@@ -393,7 +394,7 @@ class Work(Value, frozen=True, kw_only=True):
 
 
 class Worker(Value, frozen=True, kw_only=True):
-    """One worker process, or one connection of it where the library tells no more. Unknown figures are None."""
+    """One worker process, or one of its connections if the library reports no more. Unknown figures are None."""
 
     id: str  # the library's own name for it; unique per source and backend
     source: str
@@ -403,7 +404,7 @@ class Worker(Value, frozen=True, kw_only=True):
     hostname: str | None = None
     pid: int | None = None
     version: str | None = None  # of the library
-    queues: tuple[str, ...] = ()  # names as QueueRef has them, in the order in which they are served
+    queues: tuple[str, ...] = ()  # names as in QueueRef, in the order in which they are served
     concurrency: int | None = None
     busy: int | None = None
     work: tuple[Work, ...] = ()  # longest running first, at most 100
@@ -412,18 +413,18 @@ class Worker(Value, frozen=True, kw_only=True):
     rss_bytes: int | None = None
     processed: int | None = None
     failed: int | None = None
-    facts: tuple[tuple[str, str], ...] = ()  # what only this library knows: (label, text)
+    facts: tuple[tuple[str, str], ...] = ()  # details specific to this library: (label, text)
     problem: str | None = None  # what is wrong with its record
 
 
 class Schedule(Value, frozen=True, kw_only=True):
-    """One job that is made again and again. Unknown is None; `next_run_at` in the past means that it is late."""
+    """A schedule that creates jobs at set times. Unknown is None; a `next_run_at` in the past means that it is late."""
 
-    id: str  # the library's own name for it; unique per source and backend and queue
+    id: str  # the library's own name for it; unique per source, backend and queue
     source: str
     backend: str
     kind: str  # in the library's words: "job scheduler", "repeatable", "cron", "beat"
-    name: str | None = None  # of the job it makes
+    name: str | None = None  # of the job it creates
     queue: str | None = None
     ref: QueueRef | None = None
     pattern: str | None = None  # as written: "0 3 * * *", "every 300 s"
@@ -431,16 +432,16 @@ class Schedule(Value, frozen=True, kw_only=True):
     next_run_at: datetime | None = None
     last_run_at: datetime | None = None
     paused: bool | None = None
-    runs: int | None = None  # made so far
+    runs: int | None = None  # so far
     payload: Payload | None = None
     facts: tuple[tuple[str, str], ...] = ()
     problem: str | None = None
 
 
 class Searched(Value, frozen=True, kw_only=True):
-    """A job as in a list, and the text of its payload and error that a search looks through, each cut at 8 KiB.
+    """A job as in a list, with the searchable `text` of its payload and error, each cut at 8 KiB.
 
-    `stack` is that of its last failure, both ends of a long one; None where there is none, or the library keeps none.
+    `stack`: the stack of its last failure, both ends of a long one; None if there is none or the library stores none.
     """
 
     job: Job
@@ -449,9 +450,9 @@ class Searched(Value, frozen=True, kw_only=True):
 
 
 class Window(Value, frozen=True, kw_only=True):
-    """A stretch of one list, to search in. `total` = length of the whole list; None when it cannot be counted.
+    """A range of one list, to search in. `total`: the length of the whole list; None if it cannot be counted.
 
-    `at_least`: there are `total` jobs, and maybe more that are not listed. `problems`: as in JobPage.
+    `at_least`: there are `total` jobs and possibly more that are not listed. `problems`: as in JobPage.
     """
 
     rows: tuple[Searched, ...]
@@ -462,9 +463,9 @@ class Window(Value, frozen=True, kw_only=True):
 
 
 class Sifted(Value, frozen=True, kw_only=True):
-    """The jobs of a stretch of one list that may be what is looked for; the stretch ends before row `reached`.
+    """The jobs in a range of one list that may match a search. The range ends before row `reached`.
 
-    `more`: the list goes on there.
+    `more`: the list continues there.
     """
 
     rows: tuple[Searched, ...]
@@ -473,12 +474,13 @@ class Sifted(Value, frozen=True, kw_only=True):
 
 
 class ClassStats(Value, frozen=True, kw_only=True):
-    """What the jobs of one class did. Of attempts that went well: how long they ran, on average, and below which time
-    half and 95 of 100 of them did; None when none did, or the library kept no times, or they ran too long for it.
+    """The attempts of one job class, with the mean run time of the successful ones and upper bounds of the percentiles.
+
+    A run time is None if no attempt succeeded, or if the library stored no times or the times exceed its range.
     """
 
     name: str
-    runs: int  # attempts, failed ones among them
+    runs: int  # attempts, including failed ones
     failed: int
     runtime_mean_s: float | None = None
     runtime_p50_below_s: float | None = None
@@ -486,10 +488,10 @@ class ClassStats(Value, frozen=True, kw_only=True):
 
 
 class ClassBoard(Value, frozen=True, kw_only=True):
-    """The classes of jobs that ran within `span_s` seconds, those that took most time first, the first few only.
+    """The top job classes of the last `span_s` seconds, by total run time.
 
-    `scope` says in words whose jobs these are; `total` = how many classes there are. `cut`: the library keeps more than
-    was read, so that sums may be too low.
+    `scope`: a description of the jobs that are included. `total`: how many classes there are in all. `cut`: the library
+    stores more than was read, so the sums may be too low.
     """
 
     classes: tuple[ClassStats, ...]
@@ -500,7 +502,7 @@ class ClassBoard(Value, frozen=True, kw_only=True):
 
 
 class JobQuery(Value, frozen=True, kw_only=True):
-    """Which page of which list: a state, optionally one of the library's own lists within it."""
+    """A page of a list of jobs: a state, and optionally one of the library's own lists within it."""
 
     state: State
     native: str | None = None
@@ -509,12 +511,12 @@ class JobQuery(Value, frozen=True, kw_only=True):
 
     @property
     def offset(self) -> int:
-        """Rows before this page."""
+        """The number of rows before this page."""
         return (self.page - 1) * self.per_page
 
 
 class JobPage(Value, frozen=True, kw_only=True):
-    """One page of jobs. `order` says how it is sorted, in words for the page's caption."""
+    """One page of jobs. `order` describes its sort order, for the caption of the page."""
 
     jobs: tuple[Job, ...]
     page: int
@@ -523,5 +525,5 @@ class JobPage(Value, frozen=True, kw_only=True):
     order: str
     scanned: int | None = None
     truncated: bool = False
-    at_least: bool = False  # there are `total` jobs, and maybe more that are not listed
-    problems: tuple[str, ...] = ()  # which parts of the list could not be read, and why; their jobs are in no figure
+    at_least: bool = False  # there are `total` jobs and possibly more that are not listed
+    problems: tuple[str, ...] = ()  # the parts of the list that could not be read, and why; no figure counts their jobs

@@ -1,4 +1,4 @@
-"""`queuedeck check`: one sample, all rules, one answer in the way of Nagios."""
+"""`queuedeck check`: one sample, all rules, one result in the format of Nagios."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .sampling.sampler import Sampler
 from .sampling.snapshot_store import SnapshotStore
 from .settings import Settings
 
-# How long the search for queues may take before what was found is judged.
+# How long the search for queues may take before the rules are evaluated.
 SEARCH_S = 5.0
-# While it searches it looks again and again at once: what ended in so short a time is no rate.
+# During the search, samples follow each other immediately: rates over less time than this are meaningless.
 LEAST_RATE_S = 10.0
 
-# Stored alerts count for so long after the last full tick, so that a restart of the checker is no recovery.
+# How long stored alerts count after the last completed tick, so that a restart of the checker is not a recovery.
 MAX_STATE_AGE_S = 300.0
 
 
@@ -48,18 +48,18 @@ class ExitStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Breached:
-    """One thing that is wrong now, or that the checker holds to be."""
+    """One alert: a rule that is breached now, or that the checker stored as firing."""
 
     rule: Rule
     severity: Severity
     labels: AlertLabels
     value: float | None
-    since: str  # "now" = by this sample; "fires" = by the stored state
-    detail: str | None = None  # what this sample saw of it
+    since: str  # "now": according to this sample; "fires": according to the stored state
+    detail: str | None = None  # what this sample found
 
 
 def main(settings: Settings, *, as_json: bool) -> int:
-    """Print what is wrong and answer the exit status: 0 ok, 1 warning, 2 critical, 3 unknown."""
+    """Print the alerts and return the exit status: 0 ok, 1 warning, 2 critical, 3 unknown."""
     check_settings(settings)
     code, troubles, problems = evaluate_once(settings)
     if as_json:
@@ -73,10 +73,11 @@ def main(settings: Settings, *, as_json: bool) -> int:
 
 
 def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
-    """(status, troubles worst first, what could not be found out).
+    """(status, alerts with the worst first, what could not be determined).
 
-    A rule that needs time is judged by its threshold alone here, and by the stored state of a checker that runs. A
-    Redis that does not answer now is what the rule about that says of it, since whoever asks this way asks again.
+    A rule with a duration is evaluated by its threshold alone here, and by the stored state of a running checker. A
+    Redis that does not respond now has the severity of the rule about unreachable sources, without waiting for its
+    duration: this command is called again and again.
     """
     here = open_sources(settings)
     assert here.own is not None
@@ -124,12 +125,13 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
             key = (trouble.rule.id, trouble.severity, trouble.labels)
             troubles[key] = replace(troubles.get(key, trouble), detail=trouble.detail)
         refused = {trouble.labels.source for trouble in troubles.values() if trouble.rule.metric == REFUSED}
-        # What was seen of a Redis is kept in another one, or it may be that of a primary which this one is a copy of.
+        # State about a Redis counts only if it is stored in another one: in its own, it may be the state of the primary
+        # that this replica copies.
         told = {name for name, source in here.sources.items() if kept is not None and source is not here.own}
         problems += _find_read_only(snapshot, rules, refused | told)
     finally:
         here.close()
-    # As everywhere: a critical mutes the warning of the same rule and place.
+    # As everywhere: a critical alert mutes the warning of the same rule and labels.
     muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in troubles if severity is Severity.CRITICAL}
     told_of = [trouble for key, trouble in troubles.items() if key not in muted]
     ordered = sorted(told_of, key=_worst_first)
@@ -138,12 +140,12 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
 
 
 def _is_outdated(look: TickInputs) -> bool:
-    """Whether the stored alerts are left over from a checker that stopped: nothing would ever resolve them."""
+    """Whether the stored alerts are left over from a checker that stopped, so that nothing would ever resolve them."""
     return look.beat is None or look.now - look.beat.at > MAX_STATE_AGE_S
 
 
 def _lateness_problem(look: TickInputs, interval_s: float) -> str | None:
-    """What to say of stored alerts that no checker judges now; None while one does."""
+    """The problem to report if no checker is evaluating the stored alerts; None while one is."""
     if health_from_beat(look.now, look.beat, interval_s).ok:
         return None
     since = "within a day" if look.beat is None else f"for {format_duration(look.now - look.beat.at)}"
@@ -152,7 +154,7 @@ def _lateness_problem(look: TickInputs, interval_s: float) -> str | None:
 
 
 def _are_same_sources(store: SnapshotStore, here: MonitoredSources) -> bool:
-    """Whether what was published last is of the same servers under the same names. Cost: 1 round trip."""
+    """Whether the last published snapshot is of the same servers under the same names. Cost: 1 round trip."""
     published, _ = store.read_published(with_history=False)
     addresses = {source.name: source.address for source in published.sources} if published else {}
     return addresses == {source.name: source.address for source in here.sources.values()}
@@ -169,9 +171,10 @@ def _take_sample(sampler: Sampler) -> Snapshot:
 def _find_breaches(
     snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, kept: PersistedDurations | None
 ) -> list[Breach]:
-    """What is beyond a threshold in this sample; of a subject only the worst severity of a rule.
+    """The breaches of this sample; for each rule and subject only the worst severity.
 
-    Of what a checker `kept` only what tells a Redis that takes no writes any more from one that never did.
+    Of the stored state (`kept`), only what distinguishes a Redis that stopped accepting writes from one that never did
+    is used.
     """
     memory = DurationTracker()
     if kept is not None:
@@ -180,7 +183,7 @@ def _find_breaches(
 
 
 def _find_unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breached]:
-    """The sources that do not answer, by the worst severity of the rule about that; none where it is off."""
+    """The sources that do not respond, with the worst severity of the rule about that; empty if the rule is off."""
     found = []
     for source in snapshot.sources:
         rule = None if source.reachable else find_rule(rules, UNREACHABLE, source.name)
@@ -193,7 +196,7 @@ def _find_unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breac
 def _find_store_outage(
     settings: Settings, here: MonitoredSources, problem: QueuedeckError, rules: tuple[Rule, ...]
 ) -> list[Breached]:
-    """The trouble that the store is unreachable, where it is not one of the sources: no rule can be evaluated then."""
+    """The alert that the store is unreachable, if it is not one of the sources: no rule can be evaluated then."""
     name = store_source_name(settings)
     rule = find_rule(rules, UNREACHABLE, name)
     if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
@@ -202,7 +205,7 @@ def _find_store_outage(
 
 
 def _find_read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
-    """A problem for each replica of which it is not `settled` whether it was meant to take writes."""
+    """A problem for each read-only replica, except those of which `settled` says whether they should accept writes."""
     return [
         f"{source.name}: {source.address} is a read-only replica; it is unknown whether it should accept writes"
         for source in snapshot.sources
@@ -234,7 +237,7 @@ def _status_line(code: ExitStatus, troubles: list[Breached], problems: list[str]
 
 
 def describe_breach(trouble: Breached) -> str:
-    """What is wrong in one line: which rule, where, how bad, the threshold, what was seen."""
+    """An alert in one line: rule, labels, value, threshold, and what the sample found."""
     unit = METRICS[trouble.rule.metric].unit
     value = format_figure(trouble.value, unit)
     threshold = format_figure(trouble.rule.threshold(trouble.severity), unit)
@@ -243,7 +246,7 @@ def describe_breach(trouble: Breached) -> str:
         if value is not None and unit != "flag"
         else ""
     )
-    # What stands behind a bar is performance data to Nagios; names of queues may hold one.
+    # Nagios reads what follows a bar as performance data, and queue names can contain one.
     detail = f": {trouble.detail}" if trouble.detail else ""
     return f"{trouble.rule.title}: {describe_labels(trouble.labels)}{figure}{detail}".replace("|", "¦")
 

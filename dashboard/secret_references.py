@@ -1,4 +1,4 @@
-"""Secrets that stand elsewhere: `${NAME}` and `${file:/path}` in a settings file, `…_FILE` in the environment."""
+"""References to secrets: `${NAME}` and `${file:/path}` in a settings file, `…_FILE` in the environment."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from .errors import ConfigurationError
 
 MAX_FILE_BYTES = 64 * 1024
-# `$${` stands for the two characters `${`.
+# `$${` is an escape for the two characters `${`.
 _PLACE = re.compile(r"\$\$\{|\$\{([^{}\n]{0,300}+)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _FILE = "file:"
 
 
 def substitute(value: Any, environ: Mapping[str, str], where: str) -> Any:
-    """`value`, as TOML gives it, with `${NAME}` in each text replaced by that variable and `${file:/path}` by the text
-    of that file without its last line end. The texts that are put in are not looked through again.
+    """Replace the references in all strings of `value`, a TOML value: `${NAME}` by the environment variable and
+    `${file:/path}` by the content of the file without its last line ending. Replaced text is not expanded again.
 
-    Raises ConfigurationError, one line that names `where` and the variable or file, for one that does not exist.
+    Raises ConfigurationError if the variable or file does not exist, with one line that names it and `where`.
     """
     if isinstance(value, str):
         return _PLACE.sub(lambda place: _text_of(place, environ, where), value)
@@ -45,15 +45,15 @@ def _text_of(place: re.Match[str], environ: Mapping[str, str], where: str) -> st
 
 
 def read_secret(path: str, where: str) -> str:
-    """The text of a file, without its last line end. Raises ConfigurationError, one line that names it."""
+    """The text of a file without its last line ending. Raises ConfigurationError with one line that names the file."""
     try:
         with Path(path).open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
         text = raw.decode()
     except OSError as exc:
         raise ConfigurationError(f"{where}: {path} cannot be read: {exc.strerror or exc}") from None
-    except ValueError:  # a path with a NUL, a file that is no UTF-8
-        raise ConfigurationError(f"{where}: {path!r}: expected a file with text in UTF-8") from None
+    except ValueError:  # a path with a NUL, or a file that is not UTF-8
+        raise ConfigurationError(f"{where}: {path!r}: expected a UTF-8 text file") from None
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{where}: {path}: expected at most {MAX_FILE_BYTES} bytes")
     return text.removesuffix("\n").removesuffix("\r")

@@ -1,7 +1,7 @@
-"""What can be configured: frozen, typed, from a TOML file, the environment and keywords (the later wins).
+"""The settings: immutable and typed, read from a TOML file, the environment and keywords (later ones win).
 
-`load` either answers a Settings or raises one ConfigurationError whose single line names the setting, where it was
-read and what was expected. Credentials never appear in it.
+`load` returns a Settings or raises one ConfigurationError, whose single line names the setting, where it was read and
+what was expected. Credentials never appear in it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .spelling import close_name
 
 ENV_PREFIX = "QUEUEDECK_"
 DEFAULT_STORE_PREFIX = "{queuedeck}"
-# One hash tag, so that all keys lie in one slot of a cluster and one script may change several of them.
+# One hash tag, so that all keys are in one cluster slot and one script can change several of them.
 _STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z0-9._-]{0,64}\Z")
 _PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 URL_SCHEMES = ("redis", "rediss", "unix")
 _TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
-# What may stand behind the `?` of a Redis URL; the values of the TLS ones are those of Celery and redis-py.
+# The options after the `?` of a Redis URL; the TLS options take the values that Celery and redis-py use.
 URL_OPTIONS = {
     "redis": frozenset({"db", "username", "password"}),
     "rediss": frozenset({"db", "username", "password"}) | _TLS_OPTIONS,
@@ -44,33 +44,33 @@ MAX_BIN_BYTES = 2**40
 MAX_PROXIES = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
-# What the README and the documentation write where a secret belongs.
 _HASH = re.compile(r"scrypt:(\d{1,8}):(\d{1,2}):(\d{1,2})\$[^$\s]{1,256}\$[0-9a-f]{128}\Z")
 MAX_HASH_BYTES = 256 * 1024 * 1024
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])\Z")
+# What the README and the documentation show in place of a secret.
 PLACEHOLDERS = frozenset({"AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS", "scrypt:32768:8:1$SALT$DIGEST"})
 _TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One Redis to watch."""
+    """One Redis to monitor."""
 
     name: str
     url: str
     backends: tuple[str, ...] = ()  # which libraries to look for; empty = all
-    prefixes: tuple[str, ...] = ()  # BullMQ key prefixes to look at; empty = all that are found
-    queues: tuple[str, ...] = ()  # globs of the queues to show; a name without * or ? is watched before it exists
-    broker_url: str | None = None  # Celery: the broker, when it is not `url`
-    result_url: str | None = None  # Celery: the result server, when it is not `url`
-    redbeat_url: str | None = None  # Celery: where RedBeat keeps its schedules, when it is not the broker
-    # Celery: what the app's broker_transport_options of the same names say, without the global_keyprefix. The hash is
-    # there only while a worker holds messages, so that no search could tell its name in time.
+    prefixes: tuple[str, ...] = ()  # BullMQ key prefixes to read; empty = all that are found
+    queues: tuple[str, ...] = ()  # globs of the queues to show; a name without * or ? is monitored before it exists
+    broker_url: str | None = None  # Celery: the broker, if it is not `url`
+    result_url: str | None = None  # Celery: the result backend, if it is not `url`
+    redbeat_url: str | None = None  # Celery: where RedBeat stores its schedules, if not in the broker
+    # Celery: the app's broker_transport_options of the same names, without the global_keyprefix. The hash exists only
+    # while a worker holds messages, so a search could not find its name in time.
     unacked_key: str = "unacked"
     unacked_index_key: str = "unacked_index"
 
 
 class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Somebody who signs in here."""
+    """A user who can sign in."""
 
     name: str
     password_hash: str  # as `queuedeck hash-password` prints it
@@ -78,46 +78,46 @@ class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All settings of one Queuedeck."""
+    """All settings of a Queuedeck instance."""
 
     redis_url: str | None = None  # one source named "main"; [[sources]] names several
     sources: tuple[SourceSettings, ...] = ()
     store_url: str | None = None  # Redis for Queuedeck's own data; default: the first source
-    # What all of Queuedeck's own keys begin with: dashboards with other settings on one store need one each.
+    # The prefix of all of Queuedeck's own keys: dashboards with different settings on one store need one each.
     store_prefix: str = DEFAULT_STORE_PREFIX
-    auth: Literal["auto", "none"] = "auto"  # none: whoever sits at this machine may do all, without a sign-in
+    auth: Literal["auto", "none"] = "auto"  # none: local users have full access, without signing in
     metrics_public: bool = False  # /metrics needs no token
-    secret_key: str | None = None  # at least 32 bytes; needed with users
-    public_url: str | None = None  # how people reach the dashboard; links in messages are built from it
-    trusted_hosts: tuple[str, ...] = ()  # with a sign-in: the only Host names that are answered, beside this machine's
-    secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys: their sessions stay valid
-    # The proxies in front whose X-Forwarded-For, -Proto and -Host are believed: how many, or where they are.
+    secret_key: str | None = None  # at least 32 bytes; required with users
+    public_url: str | None = None  # base URL of the dashboard, used for links in notifications
+    trusted_hosts: tuple[str, ...] = ()  # with users: the only Host names that are served, besides local ones
+    secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys, whose sessions stay valid
+    # The proxies whose X-Forwarded-For, -Proto and -Host are trusted: their number, or their addresses.
     trusted_proxies: int | tuple[str, ...] = 0
     users: tuple[UserSettings, ...] = ()
     api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
-    read_only: bool = False  # nobody can change anything: the routes for it are not there
-    require_reason: bool = False  # an act needs a line that says why
-    bin_max_bytes: int = 64 * 1024 * 1024  # of deleted jobs that can be put back
-    bulk_max_jobs: int = 100_000  # the most jobs of one piece of bulk work
+    read_only: bool = False  # disables every write action: their routes are not registered
+    require_reason: bool = False  # requires a reason for every action
+    bin_max_bytes: int = 64 * 1024 * 1024  # limit for the backups of deleted jobs that can be restored
+    bulk_max_jobs: int = 100_000  # maximum jobs per bulk operation
     sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
     checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
     dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")
-    alerts: Literal["on", "off"] = "on"  # off: rules are not evaluated and nobody is told
-    rules: tuple[dict[str, Any], ...] = ()  # beside the rules that ship; checked in dashboard.alerts
-    channels: tuple[dict[str, Any], ...] = ()  # ways to tell people; checked in dashboard.alerts
-    allow_private_webhooks: bool = False  # messages may go to http:// and to addresses of private networks
-    ping_url: str | None = None  # is called each minute while evaluation and delivery work: a dead man's switch
-    spool_dir: str | None = None  # folder for alerts about the store itself; default: one of this user's in /tmp
+    alerts: Literal["on", "off"] = "on"  # off: rules are not evaluated and no notifications are sent
+    rules: tuple[dict[str, Any], ...] = ()  # in addition to the default rules; checked in dashboard.alerts
+    channels: tuple[dict[str, Any], ...] = ()  # notification channels; checked in dashboard.alerts
+    allow_private_webhooks: bool = False  # allows notifications to http:// URLs and to addresses of private networks
+    ping_url: str | None = None  # pinged every minute while evaluation and delivery work: a dead man's switch
+    spool_dir: str | None = None  # folder for alerts about the store itself; default: one in /tmp for this user
 
     def effective_sources(self) -> tuple[SourceSettings, ...]:
-        """The sources to watch, at least one: [[sources]], else `redis_url`, else a Redis on this machine."""
+        """The sources to monitor, at least one: [[sources]], else `redis_url`, else the Redis on this machine."""
         if self.sources:
             return self.sources
         return (SourceSettings(name="main", url=self.redis_url or DEFAULT_REDIS_URL),)
 
 
 _STRUCTURED = frozenset({"sources", "users", "rules", "channels"})
-# QUEUEDECK_SECRET_KEY_FILE names a file with what QUEUEDECK_SECRET_KEY would say; no setting ends so.
+# QUEUEDECK_SECRET_KEY_FILE names a file with the value of QUEUEDECK_SECRET_KEY; no setting's name ends like this.
 _FROM_FILE = "_file"
 _LISTS = frozenset({"api_tokens", "dlq_queues", "trusted_hosts", "secret_key_fallbacks"})
 
@@ -128,9 +128,9 @@ def load(
     environ: Mapping[str, str] | None = None,
     keywords: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """The settings of this process. `config` = path of a TOML file, else `QUEUEDECK_CONFIG`, else none.
+    """Load the settings of this process. `config`: the path of a TOML file; default `QUEUEDECK_CONFIG`, else no file.
 
-    Raises ConfigurationError, one line.
+    Raises ConfigurationError with one line.
     """
     env = os.environ if environ is None else environ
     path = config or env.get(f"{ENV_PREFIX}CONFIG")
@@ -150,7 +150,7 @@ def load(
             values[name], origin[name] = value, where(name)
         if "redis_url" in layer and "sources" in layer:
             raise ConfigurationError(f"{where('redis_url')}: expected either redis_url or sources, not both")
-        # Of a file's setting and a later one of the other kind the later wins.
+        # If one layer sets redis_url and a later one sets sources, or the other way round, the later one wins.
         if "redis_url" in layer:
             values.pop("sources", None)
         if "sources" in layer:
@@ -163,7 +163,7 @@ def load(
 
 
 def redact_url(url: str) -> str:
-    """`url` without user info and query, fit for logs and pages."""
+    """`url` without user info and query, safe for logs and pages."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -188,7 +188,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: cannot be read: {exc.strerror or exc}") from None
     except RecursionError:
         raise ConfigurationError(f"{path}: not valid TOML: nested too deeply") from None
-    except ValueError as exc:  # TOMLDecodeError, UnicodeDecodeError, and what a number of thousands of digits raises
+    except ValueError as exc:  # TOMLDecodeError, UnicodeDecodeError, or a number with thousands of digits
         raise ConfigurationError(f"{path}: not valid TOML: {exc}") from None
 
 
@@ -222,7 +222,7 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any, where: str) -> Any:
-    """`value` as the type of the field `name`; text from the environment is read as numbers and booleans."""
+    """`value` converted to the type of the field `name`; text from the environment also to numbers and booleans."""
     if isinstance(value, Settings | SourceSettings):
         raise ConfigurationError(f"{where}: expected plain values")
     if name in ("sources", "users") and isinstance(value, list | tuple):
@@ -234,7 +234,7 @@ def _convert(name: str, value: Any, where: str) -> Any:
 
 
 def _expected(type_: Any, message: str) -> str:
-    """What belongs there, from msgspec's message without the value, which may be a secret."""
+    """What was expected, from msgspec's message without the value, which may be a secret."""
     if type_ is bool:
         return "expected true or false"
     choices = get_args(type_) if get_origin(type_) is Literal else ()
@@ -261,15 +261,15 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
         raise fail(
             "store_prefix",
-            f'expected letters, digits, ".", "_" and "-", and one part in braces, such as "{{{word}}}": that part '
-            "keeps all keys in one slot of a cluster",
+            f'expected letters, digits, ".", "_" and "-", with one part in braces, such as "{{{word}}}", which keeps '
+            "all keys in one cluster slot",
         )
     if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
         raise fail("secret_key", "expected at least 32 bytes of secret text")
     if PLACEHOLDERS & {settings.secret_key, *settings.secret_key_fallbacks}:
         raise fail("secret_key", "expected your own secret, not the example from the README")
     if settings.auth == "none" and settings.users:
-        raise fail("auth", 'expected "auto" with users: "none" would let anyone on this machine in')
+        raise fail("auth", 'expected "auto" with users: "none" gives anyone on this machine access')
     if settings.public_url is not None and not _is_web_url(settings.public_url):
         raise fail("public_url", "expected an http:// or https:// URL with a host")
     if settings.ping_url is not None and not _is_web_url(settings.ping_url):
@@ -303,7 +303,7 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
 
 
 def _is_web_url(url: str) -> bool:
-    """Whether it is an http:// or https:// URL with a host, and a port that there can be."""
+    """Whether `url` is an http:// or https:// URL with a host and a possible port."""
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
@@ -343,7 +343,7 @@ def _check_users(settings: Settings, where: str) -> None:
 
 
 def _is_password_hash(text: str) -> bool:
-    """Whether it is one of werkzeug's scrypt hashes, at a cost that this machine can pay for each try."""
+    """Whether `text` is a scrypt hash of werkzeug whose cost this machine can afford for each attempt to sign in."""
     found = _HASH.match(text)
     if found is None:
         return False
@@ -366,7 +366,7 @@ def _check_sources(settings: Settings, where: str) -> None:
                 _check_url(url, f"{at}: {field}")
         for field in ("unacked_key", "unacked_index_key"):
             if not 0 < len(getattr(source, field)) <= KEY_LIMIT:
-                raise ConfigurationError(f"{at}: {field}: expected the name of a key, 1 to {KEY_LIMIT} characters")
+                raise ConfigurationError(f"{at}: {field}: expected a key name of 1 to {KEY_LIMIT} characters")
         for glob in source.queues:
             if not is_glob(glob):
                 raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")

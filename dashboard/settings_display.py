@@ -1,4 +1,4 @@
-"""The settings that hold, for a person to read: without a secret in them."""
+"""The effective settings in readable form, without secrets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 from .settings import Settings, redact_url
 
-# Text that is shown as it is, and addresses of which who signs in is left out; all other text may be a secret.
+# Text that is shown unchanged, and URLs that are shown without user info; all other text may be a secret.
 _PLAIN_TEXT = {
     *("name", "id", "role", "auth", "checker", "alerts", "backends", "prefixes", "queues", "spool_dir", "public_url"),
     *("unacked_key", "unacked_index_key", "trusted_hosts", "trusted_proxies", "dlq_queues"),
@@ -18,9 +18,9 @@ _PLAIN_URLS = {"redis_url", "store_url", "url", "broker_url", "result_url", "red
 
 
 def describe(settings: Settings) -> list[str]:
-    """The settings, one `name = value` each in their order, with `*` before those that are not the default.
+    """The settings in their order, one `name = value` line each, with `*` before those that differ from the default.
 
-    Values are JSON; of URLs and secrets only what tells no secret.
+    Values are JSON; URLs and secrets are masked.
     """
     default = Settings()
     return [

@@ -1,15 +1,15 @@
-"""Which name was meant, where one is not known."""
+"""Suggestions for misspelled names."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
 
-MAX_NAME = 60  # of a longer one no more is compared: it may be of any length
+MAX_NAME = 60  # how much of a name is compared: it can have any length
 
 
 def close_name(name: str, known: Collection[str]) -> str | None:
-    """The known name that is most like `name`, or begins as it does; None where none is."""
+    """The known name most similar to `name`, or sharing its beginning; None if there is none."""
     asked = name[:MAX_NAME].lower().replace("-", "_")
     close = difflib.get_close_matches(asked, known, n=1)
     if close:

@@ -1,8 +1,8 @@
-"""One grammar for looking for jobs, and a bounded look through their lists.
+"""The search syntax for jobs, and a bounded search through their lists.
 
-Words and "phrases" must all be found in a job's id, name, payload or error, case ignored; `-` before a term excludes.
-`id:`, `name:`, `queue:`, `state:`, `library:`, `source:`, `error:`, `payload:` look at one part; `age:>1h` and
-`age:<10m` at the time since a job was enqueued.
+All words and "phrases" must match a job's id, name, payload or error, ignoring case; `-` before a term excludes it.
+`id:`, `name:`, `queue:`, `state:`, `library:`, `source:`, `error:` and `payload:` match one field; `age:>1h` and
+`age:<10m` match the time since a job was enqueued.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_FOUND = 100
 MAX_QUERY = 500
 START = "0.0.0"
 FIELDS = ("id", "name", "queue", "state", "library", "source", "error", "payload", "age")
-# What these say of a queue holds for all its jobs.
+# Fields that have the same value for all jobs of a queue.
 CHOOSING = ("queue", "source", "library")
 ALIASES = {"backend": "library"}
 ORDER = (
@@ -40,7 +40,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True, slots=True)
 class SearchTerm:
-    """One condition: `text` in lower case must be in `field`, or anywhere when that is None."""
+    """One condition: `field` must contain `text`, ignoring case; any field if `field` is None."""
 
     text: str
     field: str | None = None
@@ -49,13 +49,13 @@ class SearchTerm:
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """What is looked for."""
+    """A parsed search: all its terms must match."""
 
     terms: tuple[SearchTerm, ...]
 
     @property
     def bare_id(self) -> str | None:
-        """The one word that may be a job's id, or the id beside terms that choose queues; None for anything else."""
+        """The single word that may be a job's id, or the id beside terms that choose queues; None for other queries."""
         asked = [term for term in self.terms if term.field not in CHOOSING]
         if len(asked) != 1 or asked[0].excluded:
             return None
@@ -64,36 +64,36 @@ class SearchQuery:
 
     @property
     def word(self) -> str | None:
-        """A word that stands in the data of every job that matches; the longest, None for none that a sift takes."""
+        """The longest word that the data of every matching job contains; None if the server cannot scan for any."""
         words = (
             term.text
             for term in self.terms
             if not term.excluded and term.field in (None, "id", "name", "error", "payload")
-            # An entry without an id is called raw…, which stands nowhere in it.
+            # An entry without an id has the generated id raw…, which its data does not contain.
             if SIFTABLE.match(term.text) and not term.text.casefold().startswith("raw")
         )
         return max(words, key=len, default=None)
 
     def chooses_queue(self, queue: QueueStats) -> bool:
-        """Whether a queue is among those that are chosen, or holds jobs of several."""
+        """Whether the terms choose this queue, or it is a shared entry with jobs of several queues."""
         return all(_admits_list(term, queue, ()) for term in self.terms if term.field in CHOOSING)
 
     def is_chosen(self, job: Job, now: float) -> bool:
-        """Whether a job is of a queue that is chosen."""
+        """Whether the terms choose the queue of this job."""
         row = Searched(job=job, text="")
         return all(_term_holds(term, row, now) != term.excluded for term in self.terms if term.field in CHOOSING)
 
     def wants_list(self, queue: QueueStats, state: State, native: Sequence[str]) -> bool:
-        """Whether a list can hold what is looked for."""
+        """Whether a list can contain matching jobs."""
         return all(_admits_list(term, queue, (state.value, *(word.lower() for word in native))) for term in self.terms)
 
     def matches_row(self, row: Searched, now: float) -> bool:
-        """Whether a job is what is looked for."""
+        """Whether a job matches all terms."""
         return all(_term_holds(term, row, now) != term.excluded for term in self.terms)
 
 
 def parse_query(text: str) -> SearchQuery:
-    """The query that `text` spells. Raises Unsupported for an age that is none, and for a pattern that is too long."""
+    """Parse `text`. Raises Unsupported for an invalid age, and for a pattern that is too long."""
     terms = []
     for minus, field, phrase, word in _TOKEN.findall(text[:MAX_QUERY]):
         name = ALIASES.get(field.lower(), field.lower())
@@ -101,22 +101,22 @@ def parse_query(text: str) -> SearchQuery:
         if field and name not in FIELDS:
             name, value = "", f"{field}:{value}"
         if name == "age" and not _AGE.match(value):
-            raise Unsupported(f"age:{value[:40]} is no age.", hint="Write age:>1h or age:<10m; units are s, m, h, d.")
+            raise Unsupported(f"Invalid age: {value[:40]}.", hint="Write age:>1h or age:<10m; units are s, m, h, d.")
         if name in CHOOSING and len(value) > GLOB_LIMIT and not is_plain(value):
             raise Unsupported(
-                f"{name}:{value[:40]}… is too long a pattern.",
-                hint=f"Write at most {GLOB_LIMIT} characters with * or ?.",
+                f"Pattern too long: {name}:{value[:40]}….",
+                hint=f"Use at most {GLOB_LIMIT} characters with * or ?.",
             )
         if value:
-            # The case of an id is part of it; everything else is compared without.
+            # Ids are case-sensitive; everything else is compared ignoring case.
             terms.append(SearchTerm(value if name == "id" or not name else value.casefold(), name or None, bool(minus)))
     return SearchQuery(tuple(terms))
 
 
 def _admits_list(term: SearchTerm, queue: QueueStats, words: Sequence[str]) -> bool:
-    """Whether a list of `queue`, called by any of `words`, can hold what `term` asks for."""
+    """Whether a list of `queue` whose state is named by any of `words` can contain jobs that match `term`."""
     if term.field == "queue":
-        # The lists of all queues hold jobs of this one, too; there each job is asked.
+        # Shared lists also contain jobs of this queue; there each job is checked.
         return queue.shared or _matches_glob(queue.name, term.text) != term.excluded
     if term.field == "source":
         return _matches_glob(queue.source, term.text) != term.excluded
@@ -137,10 +137,10 @@ def _term_holds(term: SearchTerm, row: Searched, now: float) -> bool:
     if term.field == "age":
         return _age_holds(wanted, job, now)
     if term.field in ("source", "library") or (term.field == "state" and job.state is None):
-        return not term.excluded  # whole lists were chosen by these
+        return not term.excluded  # these terms already chose whole lists
     if term.field == "state":
         native = (job.native_state or "").casefold()
-        # A library's words may be several: "queued, revoked".
+        # A library's state can have several words: "queued, revoked".
         if job.state is not None and wanted in (job.state.value, native, *native.replace(",", " ").split()):
             return True
         return not term.excluded and wanted not in _STATES  # the library's own word chose the list
@@ -160,10 +160,10 @@ def _age_holds(wanted: str, job: Job, now: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a look brought: `jobs` with the queue in whose list each stands, and how far it went.
+    """The result of a search: `jobs`, each with the queue in whose list it was found, and the progress of the search.
 
-    `searched` rows of the `total` that the lists hold (None = not counted); `cursor` leads on, None = all was seen.
-    `at_least`: there may be more jobs than `total`, which are not listed and were not searched.
+    `searched`: rows searched so far, of the `total` in the lists (None: not counted). `cursor`: where to continue; None
+    if all rows were searched. `at_least`: there may be more jobs than `total`, which are not listed and not searched.
     """
 
     jobs: tuple[tuple[QueueStats, Job], ...]
@@ -182,11 +182,10 @@ def search_jobs(
     cursor: str | None = None,
     seen: Callable[[Iterable[Job]], None] = lambda _jobs: None,
 ) -> SearchResult:
-    """Jobs that match, at most MAX_FOUND, in the order of ORDER; the job of that very id alone where there is one.
+    """Search for jobs that match, at most MAX_FOUND, in the order of ORDER; if a job has exactly the id, only that one.
 
-    Looks at ROWS_PER_LIST rows of each list, at all of one that can be sifted, and for SECONDS at most; the cursor goes
-    on from there. `seen` is told of
-    all jobs that were looked at.
+    Searches ROWS_PER_LIST rows of each list, all rows of a list that the server can scan, and for at most SECONDS; the
+    cursor continues from there. Calls `seen` with all jobs that were searched.
     """
     started = monotonic_s()
     look = _SearchRun(query, backend_of, started, seen)
@@ -197,7 +196,7 @@ def search_jobs(
     total = sum(count or 0 for *_, count in lists) if all(count is not None for *_, count in lists) else None
     look.at_least = any(state in queue.at_least for queue, state, _ in lists)
     if cursor is None and look.has_found:
-        return look.build_result(total, START)  # whoever wants more searches further
+        return look.build_result(total, START)  # the cursor leads to further matches
     while query.terms:
         while at < len(lists):
             offset = max(offset, turn * ROWS_PER_LIST)
@@ -217,9 +216,9 @@ def search_jobs(
 def matching_rows(
     query: SearchQuery, queue: QueueStats, state: State, backend: Backend, rows: int
 ) -> Iterator[tuple[Job | None, int]]:
-    """(a job that matches or None, rows looked at so far) for the first `rows` of one list, in its order.
+    """(a matching job or None, rows searched so far) for the first `rows` of one list, in its order.
 
-    Raises as Backend.window, and UnreadableData. Cost: a window for each WINDOW_ROWS rows.
+    Raises the errors of `Backend.search_page`, and UnreadableData. Cost: one `search_page` for each WINDOW_ROWS rows.
     """
     now = backend.source.now_s()
     looked = 0
@@ -246,7 +245,7 @@ def _searched_lists(
             if nothing or Capability.SEARCH not in backend.capabilities or state not in backend.states:
                 continue
             words = backend.states[state]
-            # Jobs of another state may stand in this list; there each job is asked.
+            # This list can also contain jobs of other states; there each job is checked.
             others = [one.value for one, at in backend.listed_with.items() if at is state]
             if query.wants_list(queue, state, words) or (others and query.wants_list(queue, state, (*words, *others))):
                 yield queue, state, count
@@ -255,13 +254,13 @@ def _searched_lists(
 def _parse_cursor(cursor: str | None) -> tuple[int, int, int]:
     parts = (cursor or START).split(".")
     if len(parts) != 3 or not all(part.isdigit() and len(part) < 9 for part in parts):
-        raise Unsupported("This is no place at which a search could go on.", hint="Start the search again.")
+        raise Unsupported("Invalid search cursor.", hint="Start the search again.")
     turn, at, offset = (int(part) for part in parts)
     return turn, at, offset
 
 
 class _SearchRun:
-    """One request's look through lists."""
+    """The search of one request through the lists."""
 
     def __init__(
         self,
@@ -281,21 +280,21 @@ class _SearchRun:
 
     @property
     def has_found(self) -> bool:
-        """Whether something was found so far."""
+        """Whether any job was found so far."""
         return bool(self._jobs)
 
     def _source_now(self, queue: QueueStats) -> float:
-        """By the clock of the Redis in which the jobs' times are kept."""
+        """The current time by the clock of the Redis that stores the jobs."""
         return self._backend_of(queue).source.now_s()
 
     def by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
-        """Ask each queue for the job itself, for ID_SECONDS at most; first those that know their jobs by id."""
+        """Look up the job in each queue, for at most ID_SECONDS; queues that address jobs by id come first."""
         asked = [queue for queue in queues if self._query.chooses_queue(queue)]
         for n, queue in enumerate(sorted(asked, key=lambda queue: not self._backend_of(queue).keyed_by_id)):
             if len(self._jobs) >= MAX_FOUND:
                 return
             if monotonic_s() - self._started > ID_SECONDS:
-                self._problems.append(f"{n} of {len(asked)} queues were asked for a job of this id, for want of time")
+                self._problems.append(f"only {n} of {len(asked)} queues were checked for this id within the time limit")
                 return
             try:
                 with data_errors_foreseen(f"job {job_id!r}", queue.name):
@@ -309,16 +308,16 @@ class _SearchRun:
                 self._add_job(queue, job)
 
     def can_scan(self, queue: QueueStats, state: State) -> bool:
-        """Whether the server itself looks through a list."""
+        """Whether the server itself can scan this list."""
         return self._query.word is not None and self._backend_of(queue).can_scan(state)
 
     def search_list(self, queue: QueueStats, state: State, count: int | None, offset: int, turn: int) -> int | None:
-        """Look at the rows of one list from `offset` on that are due in this `turn`; where to go on when time or room
-        is up, else None.
+        """Search the rows of one list from `offset` on that belong to this `turn`. Returns the offset to continue at if
+        time or room is used up, else None.
         """
         if self.can_scan(queue, state) and count is not None:
             if turn > 0:
-                return None  # it was looked through to its end
+                return None  # the list was already searched to its end
             while offset < count:
                 if self._is_full:
                     return offset
@@ -331,7 +330,7 @@ class _SearchRun:
         return self._search_windows(queue, state, offset, (turn + 1) * ROWS_PER_LIST)
 
     def _scan_stretch(self, queue: QueueStats, state: State, offset: int) -> int | None:
-        """Look at one stretch of a list; where the next begins, None at the end or where that is not permitted."""
+        """Scan one range of a list. Returns where the next range begins; None at the end, or if not permitted."""
         try:
             with data_errors_foreseen(f"the {state.value} jobs", queue.name):
                 found = self._backend_of(queue).scan_matches(queue.ref, state, self._query.word or "", offset)
@@ -350,11 +349,11 @@ class _SearchRun:
 
     @property
     def _is_full(self) -> bool:
-        """Whether time or room is up."""
+        """Whether time or room is used up."""
         return monotonic_s() - self._started > SECONDS or len(self._jobs) >= MAX_FOUND
 
     def _search_windows(self, queue: QueueStats, state: State, offset: int, end: int) -> int | None:
-        """Look at the rows of one list from `offset` to `end`; as `search_list`."""
+        """Search the rows of one list from `offset` to `end`. Returns the same as `search_list`."""
         while offset < end:
             if self._is_full:
                 return offset
@@ -379,7 +378,7 @@ class _SearchRun:
         return None
 
     def build_result(self, total: int | None, cursor: str | None) -> SearchResult:
-        """What was found so far."""
+        """The result so far."""
         seconds = monotonic_s() - self._started
         problems = tuple(dict.fromkeys(self._problems))[:5]
         if total is not None:

@@ -1,4 +1,4 @@
-"""Names of jobs that this process has shown or looked through lately, to suggest them in the search box."""
+"""Names of jobs that this process recently showed or searched, as suggestions for the search box."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 
 from ..model import Job
 
-# About 10 MB at the very most.
+# About 10 MB at most.
 QUEUES = 1000
 PER_QUEUE = 50
 LONGEST = 120
 
 
 class NameSuggestions:
-    """The newest PER_QUEUE names of each of the QUEUES queues that were seen last. Thread-safe; asks no server."""
+    """The newest PER_QUEUE names of each of the QUEUES most recently seen queues. Thread-safe; sends no commands."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class NameSuggestions:
         self.add_names((job.source, job.backend, job.queue, job.name) for job in jobs)
 
     def add_names(self, named: Iterable[tuple[str, str, str, str | None]]) -> None:
-        """Remember names: (source, library, queue, name) of each."""
+        """Remember names, each given as (source, library, queue, name)."""
         with self._lock:
             for source, backend, queue, name in dict.fromkeys(named):
                 if not name or len(name) > LONGEST:
@@ -41,7 +41,7 @@ class NameSuggestions:
                     self._queues.popitem(last=False)
 
     def newest_names(self, most: int) -> list[str]:
-        """At most `most` names, each once: those of the queues that were seen last, sorted."""
+        """At most `most` unique names of the most recently seen queues, sorted."""
         with self._lock:
             found: dict[str, None] = {}
             for names in reversed(self._queues.values()):

@@ -1,1 +1,1 @@
-"""The watched Redis servers: connections with timeouts, and their errors in plain words."""
+"""The monitored Redis servers: connections with timeouts, and explanations of their errors."""

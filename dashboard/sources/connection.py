@@ -1,4 +1,4 @@
-"""Connections to Redis: what a URL asks for, and when they are made anew."""
+"""Connections to Redis: the options of a URL, and when connections are renewed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from ..clock import monotonic_s
 from ..settings import CERT_REQS
 
-# A server that takes no writes may be a former primary behind a name or an address that leads elsewhere by now. Its
-# connections are made anew after the first of these, then after twice as long each time.
+# A server that refuses writes may be a former primary whose name or address now leads to another server. Its
+# connections are renewed after the first of these times, then after twice as long each time, up to the second.
 RENEW_FIRST_S = 1.0
 RENEW_MOST_S = 30.0
-# What a replica says that takes no writes, or that has lost its primary and answers nothing.
+# The errors of a replica that refuses writes, or that lost its primary and serves no data.
 _NO_PRIMARY = re.compile(
     r"(?:ERR )?(?:Error running script.{0,120}?)?(?:@user_script: ?\d+: )?-?(?:READONLY|MASTERDOWN)\b"
 )
 
 
 class Renewal:
-    """When connections are made anew, so that a failover behind a name or an address is followed.
+    """Decides when connections are renewed, so that they follow a failover behind a name or an address.
 
-    Redis closes no connection when it becomes a replica, and a name that leads to another server closes none either.
+    Neither a Redis that becomes a replica nor a name that now leads to another server closes existing connections.
     """
 
     def __init__(self) -> None:
@@ -35,20 +35,20 @@ class Renewal:
         self._role: str | None = None
 
     def note_connection(self, connection: Any) -> None:
-        """A connection is being made."""
+        """Record that a connection is being opened."""
         connection.queuedeck_generation = self._generation
 
     def is_current(self, connection: Any) -> bool:
-        """Whether it is one of those that may be used."""
+        """Whether `connection` may still be used."""
         return bool(getattr(connection, "queuedeck_generation", self._generation) == self._generation)
 
     def note_refusal(self, exc: ResponseError) -> None:
-        """Redis refused a command."""
+        """Record that Redis refused a command."""
         if isinstance(exc, ReadOnlyError | MasterDownError) or _NO_PRIMARY.match(str(exc)):
             self._drop_connections()
 
     def note_role(self, role: str | None) -> None:
-        """The server says that it has this role."""
+        """Record the role that the server reports."""
         if role == "slave" and self._role == "master":
             self._drop_connections()
         if role == "master":
@@ -65,7 +65,7 @@ class Renewal:
 
 
 def connection_options(url: str) -> dict[str, Any]:
-    """What a connection to `url` needs by its scheme and its options, those of the settings' URL_OPTIONS."""
+    """The connection options for `url`, from its scheme and its query (see URL_OPTIONS in the settings)."""
     options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
     if options.get("connection_class") is not redis.UnixDomainSocketConnection:
         options["socket_keepalive"] = True

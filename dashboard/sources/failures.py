@@ -1,4 +1,4 @@
-"""What an error of Redis means: a reason, one line that names the server, and what to do."""
+"""Explanations of Redis errors: a reason, one line that names the server, and what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from redis.exceptions import (
 
 
 def refusal_word(reply: Any) -> str:
-    """ "ok", or the first word of the refusal as Redis sends it: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
+    """ "ok", or the error code with which Redis refused a write: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
     if not isinstance(reply, ResponseError):
         return "ok"
     for kind, word in ((OutOfMemoryError, "OOM"), (ReadOnlyError, "READONLY"), (NoPermissionError, "NOPERM")):
@@ -38,7 +38,7 @@ def is_auth(reply: Any) -> bool:
     return isinstance(reply, ResponseError) and str(reply).startswith(("NOAUTH", "WRONGPASS"))
 
 
-# The first word of an error, which Redis 6 tells of a script behind words of its own.
+# Error codes that refuse all writes. In errors from scripts, Redis 6 puts its own text before the code.
 REFUSING = re.compile(
     r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?|-)?"
     r"(?:OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|LOADING)\b"
@@ -56,7 +56,7 @@ def _without_user(url: re.Match[str]) -> str:
     return f"{url[1]}://{'…@' if user else ''}{rest}"
 
 
-# As a plain reply and, with the words in front, from within a script.
+# As a plain reply and, with text in front, from within a script.
 _ELSEWHERE = re.compile(
     r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?)?"
     r"(?:MASTERDOWN|CLUSTERDOWN|MOVED|ASK|CROSSSLOT) "
@@ -66,20 +66,24 @@ SENTINEL = "this is a Sentinel"
 
 
 def is_about_the_server(exc: ResponseError) -> bool:
-    """Whether the data is elsewhere, or nowhere for now, whatever the command."""
+    """Whether the error concerns the server and not the command: its data is elsewhere or currently unavailable."""
     known = isinstance(exc, MovedError | AskError | ClusterDownError | ClusterCrossSlotError | MasterDownError)
     return known or _ELSEWHERE.match(str(exc)) is not None
 
 
 def is_forbidden(exc: Exception) -> bool:
-    """Redis before 7 and since words it differently within a script: "can't run this command", "no permissions"."""
+    """Whether the ACL refused the command.
+
+    Within a script the message depends on the version of Redis (before 7, or since): "can't run this command",
+    "no permissions".
+    """
     said = str(exc).lower()
     words = ("noperm", "the user executing the script", "no permissions to", "unknown redis command")
     return isinstance(exc, NoPermissionError) or any(each in said for each in words)
 
 
 def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
-    """(reason, message, hint) for what went wrong with the server at `address`."""
+    """(reason, message, hint) for an error of the server at `address`."""
     text = one_line(exc)
     low = text.lower()
     if isinstance(exc, ResponseError) and is_about_the_server(exc):
@@ -94,7 +98,7 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
     if unknown is not None:
         return (
             "forbidden",
-            f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled there",
+            f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled",
             "Enable it, or set store_url to another Redis. If this is a Sentinel, use the Redis that it monitors.",
         )
     if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:
@@ -128,7 +132,7 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
         )
     if isinstance(exc, RedisTimeoutError) or "timed out" in low or "timeout" in low:
         hint = "Check that it is running and that nothing is blocking it."
-        if address.startswith("rediss:"):  # a Redis without TLS waits for the rest of what it takes for a command
+        if address.startswith("rediss:"):  # a Redis without TLS takes the handshake for an incomplete command and waits
             hint = "Check that it is running and uses TLS; if it does not, use redis://."
         return "timeout", f"{address} did not respond in time", hint
     if "refused" in low:
@@ -151,7 +155,7 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
 
 
 def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:
-    """As `explain_failure`, for a server that has not, or does not give, what was asked for."""
+    """As `explain_failure`, for a server that does not hold the data or does not serve it."""
     said = str(exc)
     if isinstance(exc, MasterDownError) or "MASTERDOWN" in said:
         return (

@@ -1,4 +1,4 @@
-"""What INFO says of a server, as figures."""
+"""Parsing of INFO into figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OFFSET = re.compile(r"(?:\A|,)offset=(\d{1,18})(?:,|\Z)")
 
 
 def info_fields(info: bytes) -> dict[str, str]:
-    """The fields of INFO's text, by name, as they stand there."""
+    """The fields of INFO by name, with their text unchanged."""
     fields: dict[str, str] = {}
     for line in info.decode("utf-8", "replace").splitlines():
         name, colon, value = line.partition(":")
@@ -23,7 +23,7 @@ def info_fields(info: bytes) -> dict[str, str]:
 
 
 def _replica_lag(fields: Mapping[str, str], written: int | None) -> int | None:
-    """By how many bytes the slowest connected replica is behind; None when there is none."""
+    """How many bytes the slowest connected replica is behind; None if there is none."""
     if written is None:
         return None
     offsets = [
@@ -35,17 +35,17 @@ def _replica_lag(fields: Mapping[str, str], written: int | None) -> int | None:
 
 
 def _link_down_s(status: str | None, since: int | None) -> int | None:
-    """For how long the link of a replica has been down; None when there is none, or when it has never been up."""
+    """How long the link of a replica has been down, in seconds; None if there is no link or it was never up."""
     if status is None:
         return None
     if status == "up":
         return 0
-    # Redis says -1 of a link that was never made: that is no time, least of all none.
+    # Redis reports -1 for a link that was never established: this is not a duration, and not 0.
     return since if since is not None and since >= 0 else None
 
 
 def parse_info(info: bytes, keys: int | None) -> RedisHealth:
-    """RedisHealth from the text of INFO; a field that is missing or no number stays None."""
+    """RedisHealth from the text of INFO; a field that is missing or not a number stays None."""
     fields = info_fields(info)
 
     def number(name: str) -> int | None:

@@ -1,7 +1,7 @@
 """Connections to the Redis servers: explicit timeouts, no blind retries, one place that translates their errors.
 
-A Source answers bytes; whoever reads them decodes at the edge. Every command that goes through a Source is counted, so
-that a page can tell its price and a test can hold it.
+A Source returns bytes; callers decode them. Every command that goes through a Source is counted, so that a page can
+show its cost and a test can limit it.
 """
 
 from __future__ import annotations
@@ -57,32 +57,32 @@ from .info import SERVER_TIME, info_fields, parse_info
 CONNECT_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 2.0
 CLIENT_NAME = "queuedeck"
-# String of one byte, a minute to live: whether a server takes writes is learned by writing to it.
+# A string of one byte with a TTL of one minute: writing it shows whether a server accepts writes.
 PROBE = "{queuedeck}:probe"
 PROBE_TTL_MS = 60_000
 _OWN = f"{DEFAULT_STORE_PREFIX}:"
 _OWN_RAW = _OWN.encode()
-# Redis reads so many bytes from a client at a time and runs all that they bring before it turns to another one: 16 KiB
-# (PROTO_IOBUF_LEN) up to 6.2, what its buffer of the client has room for since 7.0, which grows to 64 KiB.
+# How many bytes Redis reads from a client at a time; it runs all commands in them before it serves another client:
+# 16 KiB (PROTO_IOBUF_LEN) up to 6.2; since 7.0 what fits into the client's buffer, which grows to 64 KiB.
 READ_BYTES = 64 * 1024
-# Pieces of a batch are sent when the last one is answered, or after this time where the server is further away: it is
-# then free for others for at least as long as a piece keeps it.
+# A piece of a batch is sent when the one before is answered, or after this time if the server is further away. The
+# server is then free for other clients for at least as long as a piece blocks it.
 PIECE_EVERY_S = 0.005
-# How long the clock of a server is carried on by that of this host, which may go a little faster or slower.
+# How long the time of a server is extrapolated with the clock of this host, which may run a little faster or slower.
 CLOCK_CHECK_S = 60.0
-# More than the threads of a web process, so that no request waits for a connection, yet a bound for the server.
+# More than a web process has threads, so that no request waits for a connection, but still a limit for the server.
 MAX_CONNECTIONS = 64
 
 Argument: TypeAlias = bytes | str | int | float
 Command: TypeAlias = Sequence[Argument]
-# Its stub says that a command is of one argument.
+# Its type stub allows only one argument per command.
 _pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, hiredis).pack_command
-# What Redis answered, in bytes; in a batch an error of one command stands in its place.
+# A reply of Redis, in bytes; in a batch, the error of a command takes the place of its reply.
 Reply: TypeAlias = Any
 
 
 def raw_bytes(text: str) -> bytes:
-    """The bytes that `text` was decoded from; of half a surrogate pair, as JSON can spell it, the nearest."""
+    """The bytes that `text` was decoded from; the closest encoding of half a surrogate pair, which JSON can spell."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -90,7 +90,7 @@ def raw_bytes(text: str) -> bytes:
 
 
 def _wire_format(command: Command) -> bytes:
-    """The command as it is sent; text that is not UTF-8 as the bytes that it was decoded from."""
+    """The command in wire format; text that is not UTF-8 is sent as the bytes that it was decoded from."""
     try:
         return _pack(tuple(command))
     except UnicodeEncodeError:
@@ -100,10 +100,10 @@ def _wire_format(command: Command) -> bytes:
 
 @dataclass(slots=True)
 class Meter:
-    """What a piece of work cost: commands and round trips sent to Redis, and the seconds spent waiting for it.
+    """The cost of an operation: commands and round trips sent to Redis, and the seconds spent waiting for it.
 
-    `busy_s`: those seconds without the way there and back. `held_s`: the longest that one round trip is likely to have
-    kept the server from its other clients.
+    `busy_s`: those seconds without network latency. `held_s`: the longest time for which one round trip is likely to
+    have blocked the server for its other clients.
     """
 
     commands: int = 0
@@ -113,11 +113,11 @@ class Meter:
     held_s: float = 0.0
 
     def add(self, commands: int, seconds: float, sent_bytes: int, way_s: float = 0.0, pieces: int = 1) -> None:
-        """Count one round trip in pieces of at most `sent_bytes`; `way_s` of its time is the way there and back."""
+        """Count one round trip, sent in pieces of at most `sent_bytes`; `way_s` of its time is network latency."""
         self.commands += commands
         self.round_trips += 1
         self.seconds += seconds
-        # Between two reads of what was sent others have their turn, but never within a command.
+        # The server serves other clients between two reads from this one, but never within a command.
         at_once = min(1.0, max(1 / max(1, commands), min(1.0, READ_BYTES / max(1, sent_bytes)) / pieces))
         busy = max(0.0, seconds - way_s)
         self.busy_s += busy
@@ -129,7 +129,7 @@ _meter: ContextVar[Meter | None] = ContextVar("queuedeck_meter", default=None)
 
 @contextlib.contextmanager
 def measure_cost() -> Iterator[Meter]:
-    """A Meter that counts what this thread sends to any source inside the block; an outer meter counts it too."""
+    """A Meter that counts everything this thread sends to any source inside the block; an outer meter counts it too."""
     outer = _meter.get()
     meter = Meter()
     token = _meter.set(meter)
@@ -147,7 +147,7 @@ def measure_cost() -> Iterator[Meter]:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Commands in wire form, made once and sent again and again: packing is most of a large batch's cost."""
+    """Commands in wire format, packed once and sent many times: packing is most of the cost of a large batch."""
 
     wire: bytes
     count: int
@@ -157,8 +157,10 @@ _ASK_TIME = Packed(b"*1\r\n$4\r\nTIME\r\n", 1)
 
 
 class CommandMissing(NoPermissionError):
-    """The server does not have a command: it was renamed or disabled, or the server is too old. It is as if the user
-    were not permitted it: what can be had without it is."""
+    """The server does not have a command: it was renamed or disabled, or the server is too old.
+
+    Treated like a missing permission: whatever works without the command still works.
+    """
 
     def __init__(self, command: str) -> None:
         super().__init__(f"unknown command '{command}': it was renamed or disabled on this server")
@@ -168,11 +170,11 @@ class Source:
     """One Redis, thread-safe. Opens no connection before the first command."""
 
     def __init__(self, name: str, url: str, prefix: str = DEFAULT_STORE_PREFIX) -> None:
-        """`prefix`: what Queuedeck's own keys begin with here, in place of the default that all modules write."""
+        """`prefix`: replaces, on this source, the default prefix that all modules use for Queuedeck's own keys."""
         self.name = name
         self.prefix = prefix
         self.address = redact_url(url)
-        # The quickest round trip so far: what of the others is likely to be but the way there and back.
+        # The fastest round trip so far: an estimate of the network latency in the others.
         self._way_s = float("inf")
         self._pool = redis.ConnectionPool(
             socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -185,56 +187,57 @@ class Source:
             **connection_options(url),
         )
         self._connections = Renewal()
-        self._clock: tuple[float, float] | None = None  # the server's clock, and the monotonic time of that
-        self._sentinel: bool | None = None  # whether this server is one; asked for when a command is missing
-        self._clock_due = 0.0  # monotonic; when to ask for it again, also where that is not permitted
+        self._clock: tuple[float, float] | None = None  # the server's time, and the monotonic time when it was read
+        self._sentinel: bool | None = None  # whether this server is a Sentinel; checked when a command is missing
+        self._clock_due = 0.0  # monotonic; when to read the time again, also if that is not permitted
 
     def __repr__(self) -> str:
         return f"Source({self.name!r}, {self.address!r})"
 
     @property
     def database(self) -> int:
-        """The number of the database that the URL names."""
+        """The database number in the URL."""
         return int(self._pool.connection_kwargs.get("db") or 0)
 
     def execute(self, *command: Argument) -> Reply:
         """The reply to one command, in bytes.
 
-        Raises BackendUnavailable when the server cannot be asked, Forbidden when its user may not,
-        redis.ResponseError for what is wrong with the command or its key. Cost: 1 round trip.
+        Raises BackendUnavailable if the server cannot be reached, Forbidden if the Redis user is not allowed to run the
+        command, redis.ResponseError if something is wrong with the command or its key. Cost: 1 round trip.
         """
         reply = self.run_batch([command])[0]
         self.check_reply(reply)
         return reply
 
     def check_reply(self, reply: Reply) -> None:
-        """Raises Forbidden or redis.ResponseError, as `execute`, where that is the reply to a command of a batch."""
+        """Raise Forbidden or redis.ResponseError, as `execute`, if `reply` (to a command of a batch) is an error."""
         if isinstance(reply, NoPermissionError):
             raise self.forbidden_error(reply) from reply
         if isinstance(reply, ResponseError):
             raise reply
 
     def run_batch(self, commands: Sequence[Command]) -> list[Reply]:
-        """The replies to many commands, in order; a refused command's ResponseError stands in its place.
+        """The replies to many commands, in order; a refused command has its ResponseError in place of a reply.
 
-        Raises BackendUnavailable when the server cannot be asked. Cost: 1 round trip, none for no commands.
+        Raises BackendUnavailable if the server cannot be reached. Cost: 1 round trip, none without commands.
         """
         return self.run_packed(self.pack_commands(commands))
 
     def pack_commands(self, commands: Sequence[Command]) -> Packed:
-        """`commands` in wire form for `run_packed`; the caller keeps it as long as they stay the same."""
+        """`commands` in wire format for `run_packed`; callers reuse the result while the commands stay the same."""
         if self.prefix != DEFAULT_STORE_PREFIX:
             commands = [self._with_prefix(command) for command in commands]
         return Packed(b"".join(map(_wire_format, commands)), len(commands))
 
     def batch_in_pieces(self, pieces: Sequence[Sequence[Command]]) -> list[Reply]:
-        """As `run_batch`, for commands that each keep the server for a while: it gets one piece after the other, and
-        serves others in between. Cost: 1 round trip, and where that is quick one more for each further piece.
+        """As `run_batch`, for commands that each block the server for a while: the pieces are sent one after the other,
+        and the server serves other clients in between. Cost: 1 round trip, and if that is fast 1 more for each further
+        piece.
         """
         return self._run_pieces([packed for piece in pieces if (packed := self.pack_commands(piece)).count])
 
     def own_key(self, name: Argument) -> Argument:
-        """`name`, where it is a key of our own with the prefix of this source."""
+        """`name`; if it is one of Queuedeck's own keys, with the prefix of this source."""
         if isinstance(name, str) and name.startswith(_OWN):
             return f"{self.prefix}:{name[len(_OWN) :]}"
         if isinstance(name, bytes) and name.startswith(_OWN_RAW):
@@ -242,7 +245,9 @@ class Source:
         return name
 
     def _with_prefix(self, command: Command) -> Command:
-        """The command with our own keys under the prefix of this source; other arguments may be anybody's text."""
+        """The command with Queuedeck's own keys under the prefix of this source; arguments that are not keys stay as
+        they are.
+        """
         if command[0] in ("EVAL", "EVAL_RO"):
             first, end = 3, 3 + int(command[2])
         elif command[0] in ("DEL", "UNLINK", "EXISTS"):
@@ -263,7 +268,7 @@ class Source:
         asks = monotonic_s() >= self._clock_due and self._clock_due > 0
         started = time.perf_counter()
         try:
-            # Not metered, as little as the handshake: it comes once a minute, whoever sends something then.
+            # Not metered, like the handshake: it goes once a minute with whichever commands are sent then.
             replies, trips = self._exchange_pieces([*pieces, _ASK_TIME] if asks else pieces)
         except RedisError as exc:
             raise self.unavailable_error(exc) from exc
@@ -287,10 +292,10 @@ class Source:
         return replies
 
     def _exchange_pieces(self, pieces: Sequence[Packed]) -> tuple[list[Reply], int]:
-        """(the replies, how many ways there and back were waited for one after the other)."""
+        """(the replies, how many round trips were made one after the other)."""
         connection = self._pool.get_connection()
         if not self._connections.is_current(connection):
-            connection.disconnect()  # type: ignore[no-untyped-call] # it connects again when something is sent
+            connection.disconnect()  # type: ignore[no-untyped-call] # it reconnects when something is sent
         clean = False
         try:
             replies: list[Reply] = []
@@ -309,7 +314,7 @@ class Source:
             return replies, trips
         finally:
             if not clean:
-                # Half-read replies would be taken for the answers to the next commands.
+                # The rest of half-read replies would be taken for the replies to the next commands.
                 connection.disconnect()  # type: ignore[no-untyped-call]
             self._pool.release(connection)
 
@@ -324,9 +329,9 @@ class Source:
             replies.append(CommandMissing(unknown.group(1)) if unknown else exc)
 
     def run_transaction(self, work: Callable[[redis.Redis], Any]) -> Any:
-        """What `work` answers, given a redis-py client of this pool; errors are translated as in `execute`.
+        """The result of `work`, called with a redis-py client of this pool; errors are translated as in `execute`.
 
-        For the few places that need more than plain commands (scripts, pub/sub); not metered.
+        For the few callers that need more than plain commands (scripts, pub/sub); not metered.
         """
         try:
             return work(redis.Redis(connection_pool=self._pool))
@@ -342,7 +347,7 @@ class Source:
     def read_health(self, *, probe: bool = False) -> RedisHealth:
         """Version, memory, clients and counters of this server. Cost: 1 round trip (INFO, DBSIZE).
 
-        With `probe` a key of our own is written beside that, to learn whether the server takes writes.
+        With `probe`, also writes one of Queuedeck's own keys, to find out whether the server accepts writes.
         """
         commands: list[Command] = [("INFO",), ("DBSIZE",)]
         if probe:
@@ -358,18 +363,21 @@ class Source:
         return replace(health, write_probe=written) if probe else health
 
     def _check_sentinel(self) -> None:
-        """Raises BackendUnavailable where commands are missing because the server is a Sentinel. Cost: none, or 1 round
-        trip for the first missing command."""
+        """Raise BackendUnavailable if commands are missing because the server is a Sentinel.
+
+        Cost: none, or 1 round trip for the first missing command.
+        """
         if self._sentinel is None:
-            self._sentinel = False  # also where INFO is missing
+            self._sentinel = False  # also if INFO is missing
             told = self.run_batch([("INFO", "server")])[0]
             self._sentinel = isinstance(told, bytes) and info_fields(told).get("redis_mode") == "sentinel"
         if self._sentinel:
             raise self.unavailable_error(ResponseError(SENTINEL))
 
     def _check_kind(self, fields: Mapping[str, str]) -> None:
-        """Raises BackendUnavailable for a server that is no Redis of its own: there is no reading half of the data as
-        if it were all. Cost: none, or 1 round trip in cluster mode."""
+        """Raise BackendUnavailable for a Sentinel or a node of a cluster: part of the data must not be shown as if it
+        were all. Cost: none, or 1 round trip in cluster mode.
+        """
         if fields.get("redis_mode") == "sentinel":
             raise self.unavailable_error(ResponseError(SENTINEL))
         if fields.get("cluster_enabled") == "1":
@@ -381,8 +389,9 @@ class Source:
                 raise self.unavailable_error(ClusterCrossSlotError(""))
 
     def now_s(self) -> float:
-        """Seconds since 1970 by the clock of this server, so that a host whose clock is off makes no job older; by that
-        of this host where the server does not tell. Cost: none, or a connection when there has been none yet."""
+        """Seconds since 1970 by the clock of this server, so that ages stay correct if this host's clock is off; by the
+        clock of this host if the server's is unknown. Cost: none, or opening the first connection.
+        """
         if self._clock is None and monotonic_s() >= self._clock_due:
             self._clock_due = monotonic_s() + CLOCK_CHECK_S
             with contextlib.suppress(RedisError, OSError):
@@ -391,8 +400,10 @@ class Source:
         return now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
 
     def _introduce_connection(self, connection: Any) -> None:
-        """Handshake of a new connection: our name for CLIENT LIST, and the time of the server. Who may do neither reads
-        all the same."""
+        """Handshake of a new connection: sets our name for CLIENT LIST and reads the time of the server.
+
+        A user who is allowed neither can still read.
+        """
         self._connections.note_connection(connection)
         connection.on_connect()
         connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
@@ -403,7 +414,7 @@ class Source:
             self._note_time(connection.read_response())
 
     def _note_time(self, reply: Reply) -> None:
-        """Take in what TIME answered."""
+        """Store the reply to TIME."""
         self._clock_due = monotonic_s() + CLOCK_CHECK_S
         if isinstance(reply, list) and len(reply) == 2:
             self._clock = int(reply[0]) + int(reply[1]) / 1e6, monotonic_s()
@@ -415,13 +426,14 @@ class Source:
             self._clock_due = monotonic_s() + CLOCK_CHECK_S
 
     def check_writable(self, reply: Reply) -> None:
-        """Raises BackendUnavailable where `reply` to a write, or one in it, says that the server takes none for now:
-        it is out of memory, a replica, cut off from its replicas or its disk. Then nothing is wrong with the job."""
+        """Raise BackendUnavailable if `reply` to a write, or a reply in it, shows that the server accepts none for now:
+        it is out of memory, a replica, or cut off from its replicas or its disk. Nothing is wrong with the job then.
+        """
         for found in (reply, *(reply if isinstance(reply, list) else ())):
             if isinstance(found, ResponseError):
                 refused = found
             elif isinstance(found, bytes) and REFUSING.match(found[:300].decode("ascii", "replace")):
-                refused = ResponseError(found[:300].decode("ascii", "replace"))  # as a script caught it
+                refused = ResponseError(found[:300].decode("ascii", "replace"))  # an error that a script caught
             else:
                 continue
             self._connections.note_refusal(refused)
@@ -434,16 +446,16 @@ class Source:
         self._pool.disconnect()
 
     def unavailable_error(self, exc: Exception) -> BackendUnavailable:
-        """The one line, and the way out, for an error of the connection to this server."""
+        """The error to raise, with a message and a hint, for a failed connection to this server."""
         reason, message, hint = explain_failure(exc, self.address)
         return BackendUnavailable(message, source=self.name, reason=reason, hint=hint)
 
     def refusal_error(self, exc: Exception) -> BackendUnavailable | Forbidden:
-        """What a refused command means, also one within a script: the user may not, or the server cannot."""
+        """The error to raise for a refused command, also in a script: the user is not allowed, or the server cannot."""
         return self.forbidden_error(exc) if is_forbidden(exc) else self.unavailable_error(exc)
 
     def forbidden_error(self, exc: Exception) -> Forbidden:
-        """The one line for a command that the ACL of this server's user refuses, or that the server does not have."""
+        """The error to raise for a command that the ACL of the Redis user refuses, or that the server does not have."""
         if isinstance(exc, CommandMissing):
             _, message, hint = explain_failure(exc, self.address)
             return Forbidden(message, hint=hint)

@@ -1,4 +1,4 @@
-"""Answers that all viewers of a process share for a while."""
+"""A cache that all viewers of a process share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 100
 
 
 class TTLCache(Generic[T]):
-    """The last answer to each of MOST questions, `keep_s` seconds old at most. Thread-safe."""
+    """The latest answers to at most MOST questions, each cached for `keep_s` seconds. Thread-safe."""
 
     def __init__(self, keep_s: float) -> None:
         self._keep_s = keep_s
@@ -23,12 +23,12 @@ class TTLCache(Generic[T]):
         self._answers: OrderedDict[Hashable, tuple[float, T | None]] = OrderedDict()
 
     def get(self, question: Hashable, ask: Callable[[], T | None]) -> T | None:
-        """The answer; `ask` gives a new one. None when that fails, which is kept as well."""
+        """The cached answer, or a new one from `ask`. None if `ask` fails, which is cached too."""
         with self._lock:
             known = self._answers.get(question)
             if known is not None and monotonic_s() - known[0] < self._keep_s:
                 return known[1]
-            # Others must not ask the same meanwhile; they take the answer before.
+            # Serve the stale answer to other threads while this one refreshes it.
             self._store_answer(question, known[1] if known else None)
         try:
             answer = ask()

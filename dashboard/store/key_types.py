@@ -1,7 +1,7 @@
-"""Queuedeck's own keys, by their names: which type of Redis each has, and what is done with one of another type.
+"""The Redis type of each of Queuedeck's own keys, and what happens to a key of another type.
 
-Such a key came with a copied database, from another program, or from another version. It counts as absent for those who
-read it; the script that needs it moves it aside, for ASIDE_MS, and says so.
+A key of another type came from a copied database, another program, or another version. Readers treat it as absent; the
+script that needs the key moves it aside for ASIDE_MS and reports that.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from typing import Final
 
 ASIDE_MS: Final = 7 * 86_400_000
-# Letters stand for types in an argument of each script; "-" is a key that may have any type.
+# One letter per type, for an argument of each script; "-" is a key that can have any type.
 LETTERS: Final = {"string": "s", "list": "l", "set": "t", "zset": "z", "hash": "h", "stream": "x"}
 
-# Names without the prefix of all keys.
+# Key names without the prefix that all keys share.
 TYPES: Final = {
     **dict.fromkeys(("lead", "epoch", "snapshot", "history", "changes", "born", "memory", "sights"), "string"),
     **dict.fromkeys(("hours", "rules"), "string"),
     **dict.fromkeys(("heartbeat", "silences", "acks", "bin:sizes", "groups"), "hash"),
     **dict.fromkeys(("live", "bulks:open"), "set"),
     **dict.fromkeys(("unsent", "dead", "channels", "bulks", "bin", "groups:seen"), "zset"),
-    # Beside the queues: what of them was deleted, put back, or seen in no list. Their scripts look after the type.
+    # Next to the queues: jobs that were deleted, restored, or seen in no list. The scripts for them check the type.
     **dict.fromkeys(("back", "away", "deleted", "missing"), "zset"),
     "probe": "string",
     **dict.fromkeys(("episodes", "sent", "audit"), "stream"),
 }
-# (what a name begins with, what it ends with, its type); the first that fits counts.
+# (prefix of a name, its suffix, its type); the first match counts.
 FAMILIES: Final = (
     ("part:", "", "string"),  # there are hundreds of them
     *(("inst:", "", "hash"), ("msg:", "", "hash"), ("due:", "", "zset"), ("chain:", "", "list")),
@@ -37,7 +37,7 @@ FAMILIES: Final = (
 
 
 def type_of(name: str) -> str | None:
-    """The type of the key whose name is `name` behind the prefix; None for one that may have any."""
+    """The type of the key whose name after the prefix is `name`; None if it can have any type."""
     known = TYPES.get(name)
     if known is not None:
         return known
@@ -45,17 +45,17 @@ def type_of(name: str) -> str | None:
 
 
 def letters_of(keys: tuple[str, ...], prefix: str) -> str:
-    """A letter of LETTERS for each key, as SOUND takes them."""
+    """One letter of LETTERS for each key, as SOUND expects them."""
     types = (type_of(key.removeprefix(f"{prefix}:")) for key in keys)
     return "".join(LETTERS[kind] if kind else "-" for kind in types)
 
 
-# Goes before each script, for keys of any content. ARGV, behind what the script itself takes: the letters of the keys,
-# the prefix of all keys. `sound(key, letter)` answers the key, after it was moved aside if it is of another type;
-# `replaced(key, why)` says that its value was none of ours; `aside(key, why)` moves it; `number(key, least, most)`
-# answers the number that a string holds, or nil, after it was removed if it is none between these; `add` is HINCRBY,
-# `append` XADD; `begin(key, ms)` removes one that would outlive its time. The whole answers {what was said, the answer
-# of the script}.
+# The prelude of each script, which handles keys of any content. ARGV, after those of the script itself: the letters of
+# the keys, the prefix of all keys. `sound(key, letter)` returns the key, moving it aside first if it has another type;
+# `replaced(key, why)` reports that its value was not ours; `aside(key, why)` moves it; `number(key, least, most)`
+# returns the number in a string, or nil, removing the key first if it is not a number in this range; `add` is HINCRBY,
+# `append` XADD; `begin(key, ms)` removes a key that would outlive this time. The whole script returns {the reports, the
+# result of the script}.
 SOUND = f"""
 local said, kinds = {{}}, {{s='string', l='list', t='set', z='zset', h='hash', x='stream'}}
 local prefix = table.remove(ARGV)
@@ -88,14 +88,14 @@ local function number(key, least, most)
   local found = string.match(raw, '^-?%d+$') and #raw <= 16 and tonumber(raw)
   if found and found >= least and found <= most then return found end
   redis.call('DEL', key)
-  replaced(key, 'held no such number: removed')
+  replaced(key, 'did not hold a valid number: removed')
   return nil
 end
 local function add(key, field, more)
   local sum = redis.pcall('HINCRBY', key, field, more)
   if type(sum) == 'table' and sum.err and string.find(sum.err, 'integer') then
     redis.call('HDEL', key, field)
-    replaced(key, 'held no number in ' .. field .. ': removed')
+    replaced(key, 'did not hold a number in ' .. field .. ': removed')
     return redis.call('HINCRBY', key, field, more)
   end
   return sum
@@ -104,7 +104,7 @@ local function append(key, most, field, value)
   local added = redis.pcall('XADD', key, 'MAXLEN', '~', most, '*', field, value)
   if type(added) ~= 'table' or not added.err then return added end
   if string.find(added.err, 'exhausted') or string.find(added.err, 'smaller') then
-    aside(key, 'takes no more entries')
+    aside(key, 'accepts no more entries')
   end
   return redis.call('XADD', key, 'MAXLEN', '~', most, '*', field, value)
 end
@@ -112,7 +112,7 @@ local function begin(key, most_ms)
   local left = redis.call('PTTL', key)
   if left == -1 or left > tonumber(most_ms) then
     redis.call('DEL', key)
-    replaced(key, 'had no end: removed')
+    replaced(key, 'did not expire in time: removed')
   end
 end
 for n = 1, #KEYS do sound(KEYS[n], string.sub(letters, n, n)) end

@@ -1,4 +1,4 @@
-"""Our values in MessagePack where their text may hold any bytes of Redis: such text travels as bytes."""
+"""Queuedeck's values in MessagePack: text is encoded as bytes, because it can contain any bytes from Redis."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def pack(value: Any) -> bytes:
-    """`value` (a Struct or plain parts without bytes in it) for `unpack`."""
+    """Encode `value` (a Struct, or built-in types without bytes) for `unpack`."""
     return msgspec.msgpack.encode(_map_texts(msgspec.to_builtins(value), str, _to_bytes))
 
 
 def unpack(raw: Any, kind: type[T]) -> T | None:
-    """What `pack` was given; None for anything else."""
+    """Decode what `pack` encoded; None for anything else."""
     try:
         return msgspec.convert(_map_texts(msgspec.msgpack.decode(raw), bytes, _to_text), kind)
     except (msgspec.DecodeError, msgspec.ValidationError, TypeError, ValueError, RecursionError):

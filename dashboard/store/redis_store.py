@@ -20,20 +20,21 @@ from . import key_types
 log = masked_logger(__name__)
 
 PREFIX = DEFAULT_STORE_PREFIX
-LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, 15 s to live
-EPOCH = f"{PREFIX}:epoch"  # string, one number; kept for ever
-PROBE = f"{PREFIX}:writes"  # there only within a script
+LEAD = f"{PREFIX}:lead"  # string `<holder>:<epoch>`, TTL 15 s
+EPOCH = f"{PREFIX}:epoch"  # string, one number; never expires
+PROBE = f"{PREFIX}:writes"  # exists only within a script
 
-# A lease is of 15 s; an epoch is the time of a server whose clock was that far ahead at most.
+# A lease lasts 15 s, so a longer one than this is invalid. An epoch is the time of a server, whose clock was at most
+# this far ahead.
 LONGEST_LEASE_MS = 600_000
 AHEAD_MS = 10 * 365 * 86_400_000
-# A sample of so much later than now is none: its age would never tell that it is old.
+# A sample that is dated further ahead than this is ignored: its age would never show that it is old.
 AHEAD_S = 300.0
 
-# KEYS lead, epoch, then all our other keys of fixed names, so that those of another type are moved aside. ARGV holder,
-# lease ms. Answers {epoch or 0, holder that leads, seconds, microseconds}. The epoch rises even after eviction,
-# FLUSHALL or a lost failover, because it is at least the server's clock. A lease of another form, or one that does not
-# run out in time, is nobody's: it came with a copied database, or from another program.
+# KEYS lead, epoch, then all other keys of ours with fixed names, so that those of another type are moved aside. ARGV
+# holder, lease ms. Returns {epoch or 0, current holder, seconds, microseconds}. The epoch increases even after
+# eviction, FLUSHALL or a lost failover, because it is at least the server's clock. A lease of another format, or one
+# that does not expire in time, is invalid: it came from a copied database or another program.
 _LEASE = f"""
 local now = redis.call('TIME')
 local ms = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
@@ -42,9 +43,9 @@ if held then
   local holder, epoch = string.match(held, '^(.*):(%d+)$')
   local left = redis.call('PTTL', KEYS[1])
   if holder == nil or #epoch > 15 then
-    replaced(KEYS[1], 'was no lease: replaced')
+    replaced(KEYS[1], 'was not a lease: replaced')
   elseif (left == -1 or left > {LONGEST_LEASE_MS}) and holder ~= ARGV[1] then
-    replaced(KEYS[1], 'had no end: replaced')
+    replaced(KEYS[1], 'did not expire in time: replaced')
   elseif holder ~= ARGV[1] then
     return {{0, holder, now[1], now[2]}}
   else
@@ -58,22 +59,22 @@ redis.call('SET', KEYS[1], ARGV[1] .. ':' .. string.format('%.0f', epoch), 'PX',
 return {{epoch, ARGV[1], now[1], now[2]}}
 """
 
-# KEYS lead. ARGV lead value. Answers 1 when the lease was ours and is given back.
+# KEYS lead. ARGV lead value. Returns 1 if the lease was ours and has been released.
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
 
-# Each command that writes Queuedeck's own data, as it is tried: (command, the rest of it).
+# Each command that writes Queuedeck's own data, as it is tried: (command, its arguments).
 WRITES = (
     *(("DEL", ""), ("SET", "''"), ("EXPIRE", "60"), ("PEXPIRE", "60000"), ("PERSIST", ""), ("INCR", ""), ("DECR", "")),
     *(("HSET", "'a', '1'"), ("HINCRBY", "'a', 1"), ("HDEL", "'a'"), ("SADD", "'a'"), ("SREM", "'a'")),
     *(("ZADD", "1, 'a'"), ("ZREMRANGEBYRANK", "0, 0"), ("ZREM", "'a'"), ("RPUSH", "'a'"), ("LREM", "0, 'a'")),
     *(("XADD", "'*', 'a', '1'"), ("XTRIM", "'MAXLEN', 1")),
 )
-# KEYS a key of nobody. ARGV "1" to try them for good where the server cannot say (before 7). Answers the commands that
-# the user may not run on it, in the order of WRITES; nothing stays written. Where the server takes no writes at all it
-# may end with that error.
+# KEYS an unused key. ARGV "1" to actually run the commands if the server cannot check permissions (before 7). Returns
+# the commands that the user is not allowed to run on it, in the order of WRITES; leaves nothing written. If the server
+# accepts no writes at all, it can fail with that error.
 _TRY_WRITES = (
     """
 local refused = {}
@@ -116,7 +117,7 @@ _OTHERS = tuple(f"{PREFIX}:{name}" for name in key_types.TYPES if name not in ("
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The answer to asking for the lead: `epoch` is None when `holder` is somebody else."""
+    """The result of a request for the lease: `epoch` is None if another process is the `holder`."""
 
     epoch: int | None
     holder: str
@@ -127,69 +128,72 @@ class Store:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.clock: tuple[float, float] | None = None  # the store's clock, and the monotonic time of that
+        self.clock: tuple[float, float] | None = None  # the store's time, and the monotonic time of its reading
         self._header = _ALLOW_OOM
 
     @property
     def prefix(self) -> str:
-        """What our own keys begin with here; modules write PREFIX, and the source puts this in its place."""
+        """The prefix of Queuedeck's own keys in this store; modules use PREFIX, and the source replaces it by this."""
         return self.source.prefix
 
     def take_lease(self, holder: str, lease_s: float) -> Lease:
-        """Take or renew the lead for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        """Take or renew the lease for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
         epoch, leader, seconds, micros = self.run_script(_LEASE, (LEAD, EPOCH, *_OTHERS), holder, int(lease_s * 1000))
         self.note_clock(seconds, micros, asked)
         return Lease(epoch or None, leader.decode("utf-8", "replace"))
 
     def refused_writes(self, *, by_trying: bool = True) -> tuple[str, ...]:
-        """The commands that write our own data and that the Redis user may not run; mostly none.
+        """The commands that write Queuedeck's own data but are not allowed for the Redis user; usually none.
 
-        A server before 7 cannot say: there each is tried within one script that leaves nothing, or with `by_trying`
-        False none is. Raises Forbidden where the user may run no scripts, BackendUnavailable. Cost: 1 round trip.
+        A server before 7 cannot check permissions: each command is tried in one script that leaves nothing written;
+        with `by_trying` False none is tried. Raises Forbidden if the user is not allowed to run scripts,
+        BackendUnavailable. Cost: 1 round trip.
         """
         return tuple(name.decode() for name in self.run_script(_TRY_WRITES, (PROBE,), int(by_trying)))
 
     def not_writable(self, refused: Sequence[str]) -> Forbidden:
-        """The one line for a user who may not run these commands of `refused_writes`, and what to grant."""
+        """The error for a user who is not allowed to run these commands of `refused_writes`, with what to grant."""
         grants = " ".join(f"+{name.lower()}" for name in refused)
         return Forbidden(
-            f"The Redis user of {self.source.address} may not run {', '.join(refused)} on {self.prefix}:*",
-            hint=f"Grant {grants} and the keys ~{self.prefix}:*, or name another Redis by store_url.",
+            f"The Redis user of {self.source.address} is not allowed to run {', '.join(refused)} on {self.prefix}:*",
+            hint=f"Grant {grants} and the keys ~{self.prefix}:*, or set store_url to another Redis.",
         )
 
     def release_lease(self, holder: str, epoch: int) -> None:
-        """Give the lead back if it is still ours."""
+        """Release the lease if it is still held with this epoch."""
         self.run_script(_RELEASE, (LEAD,), f"{holder}:{epoch}")
 
     def now_s(self) -> float:
-        """Seconds since 1970 by the store's clock as last asked, carried on by one that never steps; before that as
-        Source.now_s."""
+        """Seconds since 1970 by the store's clock: its last known time plus the monotonic time since then. Before the
+        first reading, the same as `Source.now_s`.
+        """
         clock = self.clock
         return self.source.now_s() if clock is None else clock[0] + monotonic_s() - clock[1]
 
     def note_clock(self, seconds: bytes, micros: bytes, asked: float) -> None:
-        """Remember what TIME answered to a command sent at `asked` (monotonic)."""
+        """Store the time from a reply to a command that was sent at `asked` (monotonic)."""
         answered = monotonic_s()
         self.clock = int(seconds) + int(micros) / 1e6, (asked + answered) / 2
 
     def run_script(
         self, body: str, keys: tuple[str, ...], *arguments: Argument, before: Sequence[Command] = ()
     ) -> Reply:
-        """The answer of a script, sent whole each time: they are small, and a flushed cache is no special case.
+        """Run a script and return its result. Scripts are small and sent whole each time, so a flushed script cache is
+        not a special case.
 
-        Keys of another type than ours are moved aside before it begins, with one line in the log for each. `before`:
-        commands that go before it in the same round trip; what they answer is not looked at. Raises BackendUnavailable,
+        Keys of another type than ours are moved aside first, with a line in the log for each. `before`: commands that
+        are sent before the script in the same round trip; their replies are ignored. Raises BackendUnavailable,
         Forbidden. Cost: 1 round trip.
         """
-        header = self._header  # read once: another thread may be learning the same at the same time
+        header = self._header  # read once: another thread may clear it at the same time
         try:
             try:
                 reply = self._run_last([*before, self.script_command(body, keys, *arguments, header=header)])
             except ResponseError as exc:
                 if not header or "compiling" not in str(exc).lower():
                     raise
-                self._header = ""  # Redis < 7 knows no script flags
+                self._header = ""  # Redis < 7 does not support script flags
                 reply = self.source.execute(*self.script_command(body, keys, *arguments, header=""))
         except ResponseError as exc:
             raise self.source.refusal_error(exc) from exc
@@ -199,7 +203,7 @@ class Store:
         return answer[0] if answer else None
 
     def _run_last(self, commands: Sequence[Command]) -> Reply:
-        """What the last of some commands answers; raises for that one as Source.execute does. 1 round trip."""
+        """The reply to the last of `commands`; raises for that one as `Source.execute` does. Cost: 1 round trip."""
         if len(commands) == 1:
             return self.source.execute(*commands[0])
         reply = self.source.run_batch(commands)[-1]
@@ -209,15 +213,15 @@ class Store:
     def script_command(
         self, body: str, keys: tuple[str, ...], *arguments: Argument, header: str | None = None
     ) -> Command:
-        """The command that runs a script as `run_script` does."""
+        """The command that `run_script` sends for a script."""
         whole = (self._header if header is None else header) + key_types.SOUND + body + key_types.END
         letters = key_types.letters_of(keys, PREFIX)
         return ("EVAL", whole, len(keys), *keys, *arguments, letters, self.prefix)
 
     def read_keys(self, *commands: Command) -> list[Reply]:
-        """The replies to commands that read our own keys; None for a key of another type, which counts as absent.
+        """The replies to commands that read Queuedeck's own keys; None for a key of another type, treated as absent.
 
-        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, none for no commands.
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, none without commands.
         """
         replies = self.source.run_batch(commands)
         for n, reply in enumerate(replies):

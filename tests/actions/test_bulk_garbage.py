@@ -38,7 +38,7 @@ def test_a_lease_without_an_end_is_nobodys(bench: Bench, caplog: pytest.LogCaptu
     bench.client.set(f"{record(work_id)}:lease", "copied with the database")
     turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     assert [line for line in caplog.messages if line.startswith("own key")] == [
-        f"own key {record(work_id)}:lease had no end: removed"
+        f"own key {record(work_id)}:lease did not expire in time: removed"
     ]
 
 

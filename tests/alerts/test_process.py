@@ -217,7 +217,7 @@ def test_a_user_who_may_not_do_all_that_alerting_writes_leads_nothing(
         leadership = Leadership(SnapshotStore(source), "one")
         assert leadership.renew_lease() is None
         assert leadership.problem is not None
-        assert leadership.problem.endswith(f" may not run {right} on {{queuedeck}}:*")
+        assert leadership.problem.endswith(f" is not allowed to run {right} on {{queuedeck}}:*")
         assert leadership.fault is not None
         assert f"+{right.lower()}" in (leadership.fault.hint or "")
         assert not list(redis_client.scan_iter("{queuedeck}*"))

@@ -599,7 +599,7 @@ def test_a_delete_tells_of_the_batch_and_the_lock_that_it_leaves(
     details = {one.id.rpartition("-")[2]: one.detail for one in acted}
     assert details[jid("free")] is None
     assert details[jid("named")] is None
-    assert "b-17 never completes now" in (details[jid("tied")] or "")
+    assert "b-17 never completes unless the job is restored" in (details[jid("tied")] or "")
     assert "uniquejobs:0a1b" in (details[jid("tied")] or "")
     assert "batch" in backend.action_help[Action.DELETE]
 
@@ -696,7 +696,7 @@ def test_a_user_who_may_not_write_moves_nothing(
         (State.WAITING, Action.MOVE, waiting),
     ):
         (acted,) = act(clerk, action, state, picks, ActionOptions(target="other"))
-        assert (acted.outcome, "not permitted" in str(acted.detail)) == (REFUSED, True), acted
+        assert (acted.outcome, "not allowed" in str(acted.detail)) == (REFUSED, True), acted
     after = picture(any_redis)
     assert {key: after[key] for key in before if key != b"queues"} == {
         key: value for key, value in before.items() if key != b"queues"
@@ -736,7 +736,7 @@ def test_a_queue_is_removed_with_what_waits_in_it(backend: Sidekiq, any_redis: r
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(100)))
     any_redis.sadd("queues", "other")
     acted = backend.act_on_queue(queue(), Action.OBLITERATE)
-    assert (acted.outcome, acted.more, acted.detail) == (DONE, False, "100 waiting jobs were deleted with it")
+    assert (acted.outcome, acted.more, acted.detail) == (DONE, False, "deleted with 100 waiting jobs")
     assert picture(any_redis).keys() == {b"queues"}
     assert any_redis.smembers("queues") == {b"other"}
     assert backend.act_on_queue(queue(), Action.OBLITERATE).outcome is GONE
@@ -802,7 +802,7 @@ def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
     assert set(found) == {*names, f"{prefix}\udcff\udcfe"}
     billing = found[f"{prefix}billing:nightly"]
     assert (billing.name, billing.pattern, billing.paused) == ("Mark", "0 3 * * * UTC", False)
-    assert dict(billing.facts)["Namespace of sidekiq-cron"] == "billing"
+    assert dict(billing.facts)["sidekiq-cron namespace"] == "billing"
     assert billing.next_run_at is not None
     assert backend.act_on_schedule(billing, Action.PAUSE_SCHEDULE).outcome is DONE
     assert any_redis.hget(f"{prefix}cron_job:billing:nightly", "status") == b"disabled"

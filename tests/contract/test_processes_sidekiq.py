@@ -77,9 +77,9 @@ def test_beyond_what_is_read_the_figures_are_at_least(
     assert work.counts.active is not None
     assert 0 < work.counts.active < 2100
     more = [worker for worker in backend.list_workers([SHARED, WORK]) if worker.id == "processes"]
-    assert [worker.problem for worker in more] == ["there are more processes than were read"]
+    assert [worker.problem for worker in more] == ["there are more processes than could be read"]
     page = backend.list_jobs(WORK, ACTIVE)
-    assert (page.at_least, page.problems) == (True, ("There are more processes than were read.",))
+    assert (page.at_least, page.problems) == (True, ("There are more processes than could be read.",))
 
 
 def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_client: redis.Redis) -> None:
@@ -89,7 +89,7 @@ def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_cli
     redis_client.set("web:0:aa:work", "x")
     shared, work = figures(backend)
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (2, 2, 1, (State.ACTIVE,))
-    assert [row.problem for row in backend.list_workers([SHARED, WORK])] == ["what it runs cannot be read", None]
+    assert [row.problem for row in backend.list_workers([SHARED, WORK])] == ["its running jobs cannot be read", None]
     redis_client.delete("web:0:aa")
     redis_client.set("web:0:aa", "x")
     shared, work = figures(backend)
@@ -116,4 +116,4 @@ def test_schedules_behind_a_key_of_a_wrong_type_are_not_hidden_silently(
     fill(redis_client, 1, 1)
     redis_client.mset({"cron_jobs:default": "x", "schedules": "x"})
     told = {each.id: each.problem for each in backend.list_schedules([SHARED, WORK])}
-    assert told == dict.fromkeys(("cron_jobs:default", "schedules"), "its key cannot be read: it has the wrong type")
+    assert told == dict.fromkeys(("cron_jobs:default", "schedules"), "cannot be read: the key has the wrong type")

@@ -225,11 +225,11 @@ def test_how_far_an_iterable_job_has_come_is_told(backend: Sidekiq, any_redis: r
     def facts() -> dict[str, str]:
         return dict(backend.read_job(ref, f"7-{jid}").facts)
 
-    named = {"Runs begun", "Time spent in them", "Cursor", "Asked to stop", "Iteration"}
+    named = {"Runs started", "Total run time", "Cursor", "Asked to stop", "Iteration"}
     assert not named & set(facts())
     any_redis.hset(f"it-{jid}", mapping={"ex": 3, "rt": "12.5", "c": '{"id":900,"password":"hush"}'})
     told = facts()
-    assert (told["Runs begun"], told["Time spent in them"], "Asked to stop" in told) == ("3", "12.5 s", False)
+    assert (told["Runs started"], told["Total run time"], "Asked to stop" in told) == ("3", "12.5 s", False)
     assert told["Cursor"].startswith('{"id": 900, "password": ')
     assert "hush" not in told["Cursor"]
     any_redis.hset(f"it-{jid}", mapping={"cancelled": 1_700_000_000, "c": "null"})
@@ -237,7 +237,7 @@ def test_how_far_an_iterable_job_has_come_is_told(backend: Sidekiq, any_redis: r
     any_redis.hset(f"it-{jid}", mapping={"c": '"' + "x" * 100_000 + '"', "ex": "many", "rt": "", "cancelled": "no"})
     told = facts()
     assert told["Cursor"] == "100002 bytes: not read"
-    assert (told["Runs begun"], told["Time spent in them"], "Asked to stop" in told) == ("unknown", "unknown", False)
+    assert (told["Runs started"], told["Total run time"], "Asked to stop" in told) == ("unknown", "unknown", False)
     for odd in ("not json", '"\\ud83c"', b"\xff\xfe", "[" * 50_000):
         any_redis.hset(f"it-{jid}", "c", odd)
         assert len(facts()["Cursor"]) <= 201

@@ -57,7 +57,7 @@ def test_a_variable_may_name_the_file_of_a_setting(tmp_path: Path) -> None:
         ("${KEY:-default}", "expected ${NAME} or ${file:/path}; write $${ for the characters ${"),
         ("${file:/nowhere/key}", "/nowhere/key cannot be read: No such file or directory"),
         ("${file:/}", "/ cannot be read: Is a directory"),
-        ("${file:/proc/self/\\u0000}", "'/proc/self/\\x00': expected a file with text in UTF-8"),
+        ("${file:/proc/self/\\u0000}", "'/proc/self/\\x00': expected a UTF-8 text file"),
     ],
 )
 def test_what_is_not_there_is_named_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
@@ -71,7 +71,7 @@ def test_what_is_not_there_is_named_in_one_line(tmp_path: Path, text: str, expec
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"\xff\xfe", "expected a file with text in UTF-8"),
+        (b"\xff\xfe", "expected a UTF-8 text file"),
         (b"x" * (MAX_FILE_BYTES + 1), f"expected at most {MAX_FILE_BYTES} bytes"),
     ],
 )

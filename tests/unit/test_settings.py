@@ -118,7 +118,11 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ({}, {"sources": [{"name": "a", "url": "redis://h:1/0"}] * 2}, "expected a unique name for each source"),
         ({}, {"sources": [{"name": "a", "url": "redis://h:1/0", "port": 1}]}, "unknown field `port`"),
         ({}, {"sources": [{"name": "a", "url": "redis://h:1/0", "queues": ["x" * 65]}]}, "queues: expected globs"),
-        ({}, {"sources": [{"name": "a", "url": "redis://h:1/0", "unacked_key": ""}]}, "unacked_key: expected the name"),
+        (
+            {},
+            {"sources": [{"name": "a", "url": "redis://h:1/0", "unacked_key": ""}]},
+            "unacked_key: expected a key name",
+        ),
         ({"QUEUEDECK_SOURCES": "a,b"}, {}, "QUEUEDECK_SOURCES: expected a JSON array"),
     ],
 )

@@ -20,7 +20,7 @@ def test_classes_are_on_the_page_and_in_the_api(make_app: MakeApp, redis_client:
     client = make_app().test_client()
     text = client.get("/queues/main/sidekiq/mails").text
     assert "Classes, last 1" in text
-    assert "Sidekiq adds up attempts per class, not per queue" in text
+    assert "Sidekiq counts attempts per class, not per queue" in text
     row = text[text.index("&lt;b&gt;Mailer") :].partition("</tr>")[0]
     assert "200" in row  # ms, of three that went well
     assert "no times are kept" in row
@@ -37,7 +37,7 @@ def test_classes_are_on_the_page_and_in_the_api(make_app: MakeApp, redis_client:
         ],
         "total": 1,
         "span_s": 3600.0,
-        "scope": "in all queues together: Sidekiq adds up attempts per class, not per queue, at each heartbeat",
+        "scope": "across all queues: Sidekiq counts attempts per class, not per queue, at each heartbeat",
         "truncated": False,
     }
 

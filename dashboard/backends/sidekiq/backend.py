@@ -77,7 +77,7 @@ class Sidekiq(Backend):
         return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
-        """As the contract says: a queue whose name is taken in another namespace bears its namespace too."""
+        """As `Backend.disambiguate`: a queue name that exists in several namespaces begins with its namespace."""
         taken = Counter(ref.name for ref in refs)
         return [
             msgspec.structs.replace(ref, name=f"{place.namespace}{ref.name}")
@@ -105,7 +105,7 @@ class Sidekiq(Backend):
         return workers.list_workers(self.source, self._scripts, _namespaces_of(refs), {ref.key: ref for ref in refs})
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        """As the contract says, and a look for namespaces of sidekiq-cron; see `CronSets.look` for its cost."""
+        """As `Backend.list_schedules`, with a search for sidekiq-cron namespaces (cost: `CronSets.find_sets`)."""
         by_key = {ref.key: ref for ref in refs}
         return schedules.list_schedules(self.source, self._scripts, self._cron_sets, _namespaces_of(refs), by_key)
 
@@ -170,7 +170,7 @@ class Sidekiq(Backend):
         return tuple(f"{key_pattern(space)}{pattern}" for space in spaces for pattern in keys.CHANGED)
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        """As the contract says. Cost: 1 round trip."""
+        """As `Backend.library_versions`. Cost: 1 round trip."""
         return tuple(sorted({found.version for found in self.list_workers(refs) if found.version}))
 
     def _ref(self, place: keys.NamespaceLocation) -> QueueRef:

@@ -1,8 +1,8 @@
-"""When a cron expression comes due, as fugit reads it, which sidekiq-cron uses. Pure.
+"""The next run of a cron expression as parsed by fugit, which sidekiq-cron uses. Pure.
 
-Understood: five fields, or six with seconds first; lists, ranges, steps, names, `L` for the last day of a month; the
-`@daily` kind; a time zone at the end. Everything else (`#`, `%`, `~`, `&`, days counted from the end, sentences) is
-unknown. Rules: fugit `lib/fugit/cron.rb`.
+Supported: five fields, or six with seconds first; lists, ranges, steps, names, `L` for the last day of a month;
+shortcuts such as `@daily`; a time zone at the end. Everything else (`#`, `%`, `~`, `&`, days counted from the end,
+sentences) is unknown. Rules: fugit `lib/fugit/cron.rb`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 LAST_DAY = -1
 LONGEST_DAY = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-# Enough for the 29th of February, and short for what never comes.
+# Enough to reach the 29th of February, and soon over for a date that never comes.
 MOST_STEPS = 400
-# sidekiq-cron looks every 30 s for what is due.
+# sidekiq-cron checks every 30 s which schedules are due.
 LATE = timedelta(seconds=90)
 _ELEMENT = re.compile(r"(\*|[0-9]{1,2}|[a-z]{1,4})?(?:-([0-9]{1,2}|[a-z]{3}))?(?:/([0-9]{1,2}))?\Z")
 _DELTA = re.compile(r"([-+])([01][0-9]|2[0-4]):?(00|15|30|45)\Z")
@@ -40,7 +40,7 @@ _ZONE = re.compile(r"[A-Z][A-Za-z0-9+-]*(?:/[A-Z][A-Za-z0-9+_-]+){0,2}\Z")
 
 
 class Cron(NamedTuple):
-    """An expression: the values that fit per field, None for any. `zone` None = that of the Ruby process, unknown."""
+    """An expression: the matching values per field, None for any. `zone` None: that of the Ruby process, unknown."""
 
     seconds: frozenset[int] | None
     minutes: frozenset[int] | None
@@ -51,7 +51,7 @@ class Cron(NamedTuple):
     zone: tzinfo | None
 
     def next_after(self, at: datetime, zone: tzinfo) -> datetime | None:
-        """The first instant after `at` that fits by the clocks of `zone`; None when none comes within years."""
+        """The first instant after `at` that matches in the time zone `zone`; None if there is none for years."""
         now = at.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
         for _ in range(MOST_STEPS):
             try:
@@ -64,7 +64,7 @@ class Cron(NamedTuple):
         return None
 
     def _next_candidate(self, now: datetime, zone: tzinfo) -> datetime | None:
-        """The next instant to try; None when `now` fits."""
+        """The next instant to try; None if `now` matches."""
         local = now.astimezone(zone)
         midnight = local.replace(hour=0, minute=0, second=0, fold=0)
         if not _matches_field(self.months, local.month):
@@ -85,12 +85,12 @@ class Cron(NamedTuple):
         weekday = _matches_field(self.weekdays, (local.weekday() + 1) % 7)
         last = LAST_DAY in (self.days or ()) and local.day == calendar.monthrange(local.year, local.month)[1]
         day = last or _matches_field(self.days, local.day)
-        # Where both are given, either is enough.
+        # If both are given, one match is enough.
         return weekday or day if self.weekdays is not None and self.days is not None else weekday and day
 
     @property
     def is_zone_independent(self) -> bool:
-        """Whether it comes due at the same instants in every time zone; those differ by quarters of an hour."""
+        """Whether it is due at the same instants in every time zone; zones differ by multiples of 15 minutes."""
         minutes = self.minutes is None or (_is_even(self.minutes, 60) and len(self.minutes) % 4 == 0)
         return minutes and self._whole_days and self.hours is None
 
@@ -99,7 +99,7 @@ class Cron(NamedTuple):
         return self.days is None and self.weekdays is None and self.months is None
 
     def pinned_by(self, last: datetime) -> bool:
-        """Whether a run at `last` shows that the expression goes by UTC, so far as it matters for the next run."""
+        """Whether a run at `last` shows that the expression uses UTC, as far as the next run depends on it."""
         due = self.next_after(last - LATE, UTC)
         if due is None or due > last or not _is_even(self.minutes, 60) or not _is_even(self.hours, 24):
             return False
@@ -108,7 +108,7 @@ class Cron(NamedTuple):
 
 @lru_cache(maxsize=2000)
 def parse_cron(text: str) -> Cron | None:
-    """The expression that `text` spells; None for one that is not understood."""
+    """Parse `text`; None if it is not supported."""
     if len(text) > LONGEST:
         return None
     words = text.split()
@@ -134,7 +134,7 @@ def parse_cron(text: str) -> Cron | None:
         return None
     hours = frozenset(hour % 24 for hour in hours) if hours is not None else None
     if days is not None and months is not None:
-        # fugit forgets months that have none of the days, whatever the weekdays say.
+        # fugit drops months that have none of the days, whatever the weekdays.
         months = frozenset(month for month in months if min(days) <= LONGEST_DAY[month])
         if not months:
             return None
@@ -142,10 +142,10 @@ def parse_cron(text: str) -> Cron | None:
 
 
 def next_run(text: str, last: datetime | None, now: datetime) -> tuple[datetime | None, str | None]:
-    """(when a schedule comes due next, by the clocks of which zone); None for what is not known for sure.
+    """(the next run of a schedule, the time zone); None for whatever is not certain.
 
-    An expression without a zone goes by that of the process, which Redis does not hold: it is told only where its
-    `last` run shows that this is UTC.
+    An expression without a zone uses that of the Ruby process, which Redis does not hold: the next run is reported only
+    if the `last` run shows that this is UTC.
     """
     cron = parse_cron(text)
     if cron is None:
@@ -160,7 +160,7 @@ def next_run(text: str, last: datetime | None, now: datetime) -> tuple[datetime 
 
 
 def _local_instant(now: datetime, local: datetime) -> datetime:
-    """The instant of a local time; where clocks were set back so that it lies before `now`, an hour after that."""
+    """The instant of a local time; an hour after `now` if it is before `now` because clocks were set back."""
     found = local.astimezone(UTC)
     return found if found > now else now + timedelta(hours=1)
 
@@ -170,7 +170,7 @@ def _matches_field(values: frozenset[int] | None, value: int) -> bool:
 
 
 def _is_even(values: frozenset[int] | None, size: int) -> bool:
-    """Whether values lie evenly around the dial, so that whoever knows one knows the others."""
+    """Whether the values are evenly spaced around the dial, so that one determines the others."""
     ordered = sorted(values or (0,))
     return len({(b - a) % size for a, b in zip(ordered, [*ordered[1:], ordered[0]], strict=True)}) == 1
 
@@ -199,7 +199,7 @@ def _parse_number(text: str | None, names: tuple[str, ...], least: int) -> int |
 def _parse_parts(
     word: str, names: tuple[str, ...], least: int
 ) -> Iterable[tuple[int | None, int | None, int | None, bool]]:
-    """(from, to, step, whether it is all) of each element of a list. Raises ValueError for what is not understood."""
+    """(from, to, step, whether it matches all) of each element of a list. Raises ValueError if not supported."""
     for part in word.lower().split(","):
         match = _ELEMENT.match(part)
         if match is None or not part or (match[1] is None and match[2] is not None) or (match[1] == "*" and match[2]):
@@ -216,10 +216,10 @@ def _parse_parts(
 
 
 def _parse_values(word: str, least: int, most: int, names: tuple[str, ...] = ()) -> frozenset[int] | None:
-    """The values of a field, None for any. Raises ValueError for what is not understood."""
+    """The values of a field, None for any. Raises ValueError if not supported."""
     if most == 31 and word.lower() in ("l", "last"):
         return frozenset({LAST_DAY})
-    top = 23 if most == 24 else most  # an hour may be called 24, which is midnight; ranges end at 23
+    top = 23 if most == 24 else most  # 24 is a valid hour and means midnight; ranges end at 23
     found: set[int] = set()
     whole = False
     for first, last, step, every in _parse_parts(word, names, least):
@@ -235,7 +235,7 @@ def _parse_values(word: str, least: int, most: int, names: tuple[str, ...] = ())
 
 
 def _parse_weekdays(word: str) -> frozenset[int] | None:
-    """The days of a week, None for any. Raises ValueError for what is not understood."""
+    """The days of the week, None for any. Raises ValueError if not supported."""
     found: set[int] = set()
     for first, last, step, _ in _parse_parts(word, WEEKDAYS, 0):
         start = first or 0

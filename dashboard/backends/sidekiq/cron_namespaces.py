@@ -1,4 +1,4 @@
-"""The namespaces of sidekiq-cron 2, which keeps its schedules in a set for each and no list of these sets.
+"""The namespaces of sidekiq-cron 2, which stores the schedules of each in a set but has no list of these sets.
 
 Source: sidekiq-cron `lib/sidekiq/cron/namespace.rb` (all, which asks KEYS cron_jobs:*).
 """
@@ -16,31 +16,31 @@ from ..payloads.decoding import text
 from ..scan import scan_step
 
 SETS = "cron_jobs"
-# What is read without a search: the set of sidekiq-cron 1, and that of the default namespace of 2.
+# The sets that are read without a search: that of sidekiq-cron 1, and that of the default namespace of 2.
 ALWAYS = (SETS, f"{SETS}:default")
-# So much of the key space one look goes through: some 50,000 keys. The next one goes on there.
+# How much of the key space one call scans: about 50,000 keys. The next call continues there.
 LOOK_CALLS, LOOK_SECONDS = 50, 0.25
-# A whole search is repeated after so long; no more sets are remembered.
+# How long until a complete search is repeated, and how many sets are remembered.
 REPEAT_S = 300.0
 MOST_SETS = 200
-LOOKED_FOR = "namespaces of sidekiq-cron are still looked for: more schedules may follow, reload in some seconds"
-NOT_PERMITTED = "more namespaces of sidekiq-cron cannot be looked for: the Redis user may not run SCAN"
+LOOKED_FOR = "still searching for sidekiq-cron namespaces; reload in a few seconds to see more schedules"
+NOT_PERMITTED = "cannot search for more sidekiq-cron namespaces: the Redis user is not allowed to run SCAN"
 
 
 class CronSets:
-    """Remembers the sets that were found, and how far the present search has come. Thread-safe."""
+    """The sets found so far, and the progress of the current search. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cursor = 0
-        self._found: set[str] = set()  # by earlier searches, until the present one ends
-        self._seen: set[str] = set()  # by the present one
+        self._found: set[str] = set()  # by earlier searches, until the current one ends
+        self._seen: set[str] = set()  # by the current one
         self._complete_at: float | None = None
 
     def find_sets(self, source: Source, namespaces: Sequence[str]) -> tuple[list[tuple[str, str]], str | None]:
-        """((namespace of Sidekiq, key of a set), ...) of `namespaces`, and why there may be more; None when not.
+        """((namespace of Sidekiq, key of a set), ...) of `namespaces`, and why there may be more, else None.
 
-        Cost: no round trip for REPEAT_S after a search has ended, else one for each 1,000 keys, at most LOOK_CALLS.
+        Cost: no round trip for REPEAT_S after a search has finished, else 1 for each 1,000 keys, at most LOOK_CALLS.
         """
         with self._lock:
             unseen = self._go_on(source)

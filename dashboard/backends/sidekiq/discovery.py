@@ -1,8 +1,8 @@
-"""Finding Sidekiq's queues: by its own keys first, then by a look through the key space.
+"""Discovery of Sidekiq's queues: from Sidekiq's own keys first, then by a scan of the key space.
 
-The look finds namespaces (6.x only), and lists that the set of queues does not name: unfinished jobs of a process that
-was stopped are put back without naming their queue. Keys with the names of Sidekiq's may be anybody's: the counter, a
-process or a job within them must look like Sidekiq's.
+The scan finds namespaces (6.x only) and lists that are missing from the set of queues: when a process stops, its
+unfinished jobs return to their queue, but the queue is not added to the set. Others can use the same key names,
+so the counter, a process or a job in them must look like Sidekiq's.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .keys import PRIVATE, QUEUE, SETS, NamespaceLocation
 
 COUNTER = "stat:processed"
 SETS_LIMIT = 1000
-# Keys that each tell a namespace, and a glob that all their names fit and few others, since SCAN takes only one.
+# Keys that each reveal a namespace, and a glob that matches all their names and few others, as SCAN takes only one.
 KNOWN = (COUNTER, "processes", *SETS.values())
 KNOWN_GLOB = "*[sde][sute][elra][deys]"
-# So many namespaces without a counter are looked into in one search: others' keys may end in the same words.
+# How many namespaces without a counter one search checks: keys of other programs can end in the same words.
 MOST_UNCOUNTED = 30
 COMMANDS_EACH = 10
 HEADS = 20
@@ -34,7 +34,7 @@ _IDENTITY = re.compile(r".+:\d{1,10}:[0-9a-f]{12}\Z", re.DOTALL)
 
 
 class DiscoveryCursor(NamedTuple):
-    """Where a search stands: first for keys that tell namespaces, then for lists of those namespaces.
+    """The position of a search: first for keys that reveal namespaces, then for the lists of those namespaces.
 
     `refused`: namespaces without a counter that are not Sidekiq's.
     """
@@ -48,9 +48,9 @@ class DiscoveryCursor(NamedTuple):
 def discover_step(
     source: Source, cursor: DiscoveryCursor | None, budget: Budget
 ) -> tuple[list[NamespaceLocation], DiscoveryCursor | None]:
-    """The places found by the next step, and where to go on; None = all has been seen.
+    """The locations found by the next step, and the cursor of the following one; None when the search is complete.
 
-    Cost: at most 3 round trips for all new namespaces, and as many as `budget` allows for the look through the keys.
+    Cost: at most 3 round trips for all new namespaces, and as many as `budget` allows for the scan of the keys.
     """
     found: list[NamespaceLocation] = []
     if cursor is None:
@@ -62,7 +62,7 @@ def discover_step(
         new = sorted(name for name, by in named.items() if name not in cursor.namespaces and COUNTER in by)
         room = MOST_UNCOUNTED - len(cursor.refused)
         uncounted = sorted(named.keys() - {*new, *cursor.namespaces, *cursor.refused})[:room]
-        budget.commands -= COMMANDS_EACH * len(uncounted)  # so that many of them make searches rarer
+        budget.commands -= COMMANDS_EACH * len(uncounted)  # so that many of them make searches less frequent
         new += uncounted
         found.extend(_indexed_locations(source, new))
         namespaces = cursor.namespaces | {place.namespace for place in found}
@@ -81,7 +81,7 @@ def discover_step(
 
 
 def _known_namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
-    """By namespace, with its colon, which of KNOWN are there; "" is asked for without a search."""
+    """The names of KNOWN that exist, by namespace with its colon; "" is read without a search."""
     found: dict[str, set[str]] = {}
     for key in known:
         name = text(key)
@@ -92,7 +92,7 @@ def _known_namespaces(known: Iterable[bytes]) -> dict[str, set[str]]:
 
 
 def _indexed_locations(source: Source, namespaces: Sequence[str]) -> Iterable[NamespaceLocation]:
-    """The queues that Sidekiq itself names, and the entry of the shared sets, where a namespace is Sidekiq's."""
+    """The queues that Sidekiq itself lists, and the entry for the shared sets, of each namespace that is Sidekiq's."""
     replies = source.run_batch(
         [
             command
@@ -120,7 +120,7 @@ def _indexed_locations(source: Source, namespaces: Sequence[str]) -> Iterable[Na
         if n not in sure:
             lists = [f"{namespace}{QUEUE}{name}" for name in queues[n][:HEADS]]
             asked += [(n, (key, ("LINDEX", key, -1))) for key in lists]
-            # A dead job may be no JSON, so the first alone does not tell.
+            # A dead job may not be JSON, so the first entry alone is not conclusive.
             sets = [f"{namespace}{name}" for name in (SETS.values() if replies[n * 4 + 3] else ())]
             asked += [(n, (key, ("ZRANGE", key, at, at))) for key in sets for at in (0, -1)]
     heads = ends_of_keys(source, [command for _, command in asked], HEADS_BYTES)
@@ -131,7 +131,7 @@ def _indexed_locations(source: Source, namespaces: Sequence[str]) -> Iterable[Na
 
 
 def _is_job(head: Reply) -> bool:
-    """Whether that is a payload as Sidekiq writes it; names of keys alone could be anybody's."""
+    """Whether this is a payload as Sidekiq writes it; another program can use the same key names."""
     raw = head[0] if isinstance(head, list) and head else head
     job = loads_dict(raw if isinstance(raw, bytes) else None)
     return isinstance(job.get("jid"), str) and isinstance(job.get("class"), str) and isinstance(job.get("args"), list)

@@ -1,8 +1,8 @@
-"""What each class of jobs did in the last hour: the metrics of Sidekiq 7 and 8, kept per minute in UTC.
+"""Metrics of each job class in the last hour, which Sidekiq 7 and 8 store per minute in UTC.
 
 Layout: sidekiq `lib/sidekiq/metrics/tracking.rb` and `shared.rb`, 7.0 to 8.1. A minute is a hash of `CLASS|p`
-(attempts), `CLASS|f` (failed ones) and `CLASS|ms` (run time of those that went well); the times of a class in a minute
-are a string of 16-bit counters, one per bucket.
+(attempts), `CLASS|f` (failed attempts) and `CLASS|ms` (run time of successful attempts); the run times of a class in a
+minute are a string of 16-bit counters, one per bucket.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from ...sources.source import Reply, Source
 from ..payloads.decoding import text
 
 MINUTES = 60
-SCOPE = "in all queues together: Sidekiq adds up attempts per class, not per queue, at each heartbeat"
-# What is read of a minute, three fields a class; a minute with many more is not read to its end.
+SCOPE = "across all queues: Sidekiq counts attempts per class, not per queue, at each heartbeat"
+# How many fields of a minute are read, three per class; a minute with many more is cut off.
 FIELDS = 1500
 MOST = 50
-# The times below which the counters count, in ms; the last one counts all that took longer.
+# The upper bounds of the buckets, in ms; the last counter counts everything that took longer.
 BELOW_MS = (
     *(20, 30, 45, 65, 100, 150, 225, 335, 500, 750, 1100, 1700, 2500, 3800, 5750, 8500),
     *(13_000, 20_000, 30_000, 45_000, 65_000, 100_000, 150_000, 225_000, 335_000),
 )
 COUNTERS = len(BELOW_MS) + 1
-Minute = tuple[datetime, int]  # and the major version in whose way it is written
+Minute = tuple[datetime, int]  # and the major version whose format it has
 
 
 class ClassSums(NamedTuple):
-    """What is added up of one class, and the minutes in which some of its jobs went well."""
+    """The totals of one class, and the minutes in which some of its jobs succeeded."""
 
     counts: dict[bytes, int]
     minutes: list[Minute]
 
 
 def read_class_stats(source: Source, namespace: str) -> ClassBoard | None:
-    """The classes that ran within the hour; None when nothing is kept of any. Cost: 2 round trips, 1 for none."""
+    """The classes that ran within the hour; None if nothing is stored. Cost: 2 round trips, 1 if there are none."""
     at = instant(source.now_s() // 60 * 60)
     if at is None:
         return None
@@ -62,18 +62,18 @@ def read_class_stats(source: Source, namespace: str) -> ClassBoard | None:
 
 
 def _minute_key(at: datetime, major: int) -> str:
-    """The key of a minute. Version 8 writes two digits of it, for a single one names ten minutes there."""
+    """The key of a minute. Version 8 writes two digits for it, as one digit stands for ten minutes there."""
     return f"j|{at:%Y%m%d}|{at.hour}:{at.minute}" if major == 7 else f"j|{at:%y%m%d}|{at.hour}:{at:%M}"
 
 
 def _histogram_key(name: bytes, at: datetime, major: int) -> bytes:
-    """The key of the times of a class in a minute."""
+    """The key of the run times of a class in a minute."""
     window = f"{at:%d-%H}:{at.minute}" if major == 7 else f"{at.day}-{at.hour}:{at.minute}"
     return (b"" if major == 7 else b"h|") + name + b"-" + window.encode()
 
 
 def _sum_minutes(minutes: Sequence[Minute], replies: Sequence[Reply]) -> tuple[dict[bytes, ClassSums], bool]:
-    """(the sums by class, whether a minute held more than was read)."""
+    """(the totals by class, whether a minute held more than was read)."""
     sums: dict[bytes, ClassSums] = defaultdict(lambda: ClassSums({b"p": 0, b"f": 0, b"ms": 0}, []))
     cut = False
     for minute, reply in zip(minutes, replies, strict=True):
@@ -104,7 +104,7 @@ def _read_times(
     added: dict[bytes, list[int]] = defaultdict(lambda: [0] * COUNTERS)
     for (name, _), raw in zip(wanted, replies, strict=True):
         if isinstance(raw, bytes):
-            # As long as its last counter that is not 0.
+            # The string ends with its last counter that is not 0.
             for n, (count,) in enumerate(struct.iter_unpack(">H", raw[: len(raw) // 2 * 2])):
                 added[name][n] += count
     return added
@@ -123,7 +123,7 @@ def _build_class_stats(name: bytes, counts: Mapping[bytes, int], times: Sequence
 
 
 def _below_s(times: Sequence[int], share: float) -> float | None:
-    """The least bound of a bucket below which at least `share` of the times lie; None when there is none."""
+    """The lowest bucket bound that at least `share` of the run times stay below; None if there is none."""
     total = sum(times)
     below = (bound for bound, sofar in zip(BELOW_MS, accumulate(times), strict=False) if sofar >= share * total)
     return next(below, 0) / 1000 or None if total else None

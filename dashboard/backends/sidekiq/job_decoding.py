@@ -1,4 +1,4 @@
-"""From a job's payload to a Job. A payload is JSON that any client may have written: hostile until it is read."""
+"""Decoding of payloads into Jobs. A payload is JSON that any client can write, so it is untrusted input."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from ..payloads.decoding import (
 )
 from ..payloads.search_text import of_json, of_value
 
-# What a backtrace may grow to when it is unpacked.
+# The most bytes that a backtrace may have after decompression.
 BACKTRACE_LIMIT_BYTES = 512 * 1024
-# Retries of a job that says `retry: true`, unless the app's configuration says otherwise, which Redis does not tell.
+# Retries of a job with `retry: true`. The app can configure another number, but Redis does not hold it.
 DEFAULT_RETRIES = 25
-# Times above this are milliseconds: Sidekiq 8 writes whole ones, older releases seconds with a fraction.
+# Times above this are milliseconds: Sidekiq 8 writes whole milliseconds, older releases seconds with a fraction.
 MILLISECONDS = 1e11
 LONGEST_TIME = 64
-# What stands in the place of an encrypted argument, as on Sidekiq's own pages: `lib/sidekiq/api.rb` (display_args).
+# Replaces an encrypted argument, as on Sidekiq's own pages: `lib/sidekiq/api.rb` (display_args).
 ENCRYPTED = "[encrypted data]"
 
 
@@ -45,8 +45,10 @@ _JID = msgspec.json.Decoder(_Jid)
 
 
 def parse_time(value: Any) -> datetime | None:
-    """The instant of a time in a payload: seconds or milliseconds, as a number or text, or a time as Ruby prints it
-    (`2026-11-23 10:00:00 UTC`, ISO 8601); None for anything else.
+    """The instant of a time in a payload; None if it cannot be parsed.
+
+    Accepts seconds or milliseconds, as a number or text, and times as Ruby prints them (`2026-11-23 10:00:00 UTC`,
+    ISO 8601).
     """
     if isinstance(value, str):
         return _written_moment(value)
@@ -72,13 +74,13 @@ def _written_moment(value: str) -> datetime | None:
 
 
 def enqueued_at(payload: Mapping[str, Any]) -> datetime | None:
-    """When a job was put in line; of one that is still to be, when it was made."""
+    """When a job was enqueued; when it was created if it is not enqueued yet."""
     at = payload.get("enqueued_at")
     return parse_time(payload.get("created_at") if at is None else at)
 
 
 def decode_payload(raw: bytes) -> dict[str, Any] | None:
-    """The payload; None for what is no JSON object, as the dead set may hold."""
+    """The payload; None if it is not a JSON object, which can happen in the dead set."""
     try:
         value = loads(raw)
     except ValueError:
@@ -87,14 +89,14 @@ def decode_payload(raw: bytes) -> dict[str, Any] | None:
 
 
 def text_or_none(value: Any, limit: int) -> str | None:
-    """A text of the payload for people; None for what is no text."""
+    """A string of the payload, made printable; None for anything else."""
     return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
 def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -> str:
-    """How an entry is addressed: by its jid; in a set by `<score>-<jid>`, as Sidekiq's own pages do.
+    """The id of an entry: its jid; in a set `<score>-<jid>`, as on Sidekiq's own pages.
 
-    An entry without a jid is told by its stamp.
+    An entry without a jid is identified by its stamp.
     """
     jid = (payload or {}).get("jid")
     name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{stamp}"
@@ -102,17 +104,17 @@ def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -
 
 
 def jid_of(raw: bytes) -> Mapping[str, Any] | None:
-    """As `decode_payload`, but of the jid alone, however long the rest is; None for what is no JSON object."""
+    """As `decode_payload`, but only the jid, however long the rest is; None if it is not a JSON object."""
     try:
         return {"jid": _JID.decode(raw).jid}
     except (ValueError, RecursionError, msgspec.MsgspecError):
-        return decode_payload(raw)  # it reads half a surrogate pair, too
+        return decode_payload(raw)  # which also accepts half a surrogate pair
 
 
 def job_row(
     ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None, stamp: bytes | None = None
 ) -> Job:
-    """An entry as a row of a list; `stamp` as the server tells it where `raw` was cut."""
+    """An entry as a row of a list. `stamp`: as the server computed it, if `raw` was cut."""
     payload = decode_payload(raw)
     known = text(stamp) if stamp is not None else stamp_of(raw)
     common: dict[str, Any] = {
@@ -131,7 +133,7 @@ def job_row(
             summary=printable(raw, 200),
             finished_at=at if state is State.DEAD else None,
             scheduled_for=at if state in (State.SCHEDULED, State.RETRYING) else None,
-            problem=f"no readable job: {size} bytes that are no JSON object",
+            problem=f"not a readable job: {size} bytes that are not a JSON object",
         )
     return Job(
         **common,
@@ -146,14 +148,14 @@ def job_row(
         max_attempts=_max_attempts(payload),
         summary=arguments_text(payload),
         error=parse_error(payload),
-        problem=None if isinstance(payload.get("jid"), str) else "it has no jid, so no Sidekiq client made it",
+        problem=None if isinstance(payload.get("jid"), str) else "no jid: not created by a Sidekiq client",
     )
 
 
 def without_data(
     ref: QueueRef, state: State, native: str, raw: bytes, score: bytes | None, stamp: bytes | None, problem: str
 ) -> Job:
-    """An entry as a row of which no more than its address is told."""
+    """An entry as a row that holds only its address and the `problem`."""
     known = text(stamp) if stamp is not None else stamp_of(raw)
     return Job(
         id=job_id(jid_of(raw), known, score),
@@ -168,7 +170,7 @@ def without_data(
 
 
 def job_name(payload: Mapping[str, Any]) -> str | None:
-    """The class that runs; for Active Job the one behind its wrapper."""
+    """The class of the job; for Active Job the class behind the wrapper."""
     for name in ("display_class", "wrapped", "class"):
         if found := text_or_none(payload.get(name), 300):
             return found
@@ -176,7 +178,7 @@ def job_name(payload: Mapping[str, Any]) -> str | None:
 
 
 def arguments_text(payload: Mapping[str, Any], limit: int = 300) -> str | None:
-    """The arguments in one line, masked; those of Active Job without its envelope. None when they were left out."""
+    """The arguments in one line, masked; those of Active Job without its envelope. None if they were not read."""
     found = arguments_of(payload)
     if found is None:
         return None
@@ -185,7 +187,9 @@ def arguments_text(payload: Mapping[str, Any], limit: int = 300) -> str | None:
 
 
 def arguments_of(payload: Mapping[str, Any]) -> list[Any] | None:
-    """The arguments, those of Active Job without its envelope, ENCRYPTED for one that is; None where there are none."""
+    """The arguments; those of Active Job without its envelope, ENCRYPTED in place of an encrypted one. None if there
+    are none.
+    """
     found = payload.get("args")
     if not isinstance(found, list):
         return None
@@ -196,12 +200,12 @@ def arguments_of(payload: Mapping[str, Any]) -> list[Any] | None:
 
 
 def is_encrypted(payload: Mapping[str, Any]) -> bool:
-    """Whether the last argument is encrypted by Sidekiq Enterprise."""
+    """Whether Sidekiq Enterprise encrypted the last argument."""
     return payload.get("encrypt") not in (None, False)
 
 
 def searched_text(raw: bytes) -> str:
-    """The text of a payload that a search looks through, without what is encrypted."""
+    """The searchable text of a payload, without encrypted parts."""
     payload = decode_payload(raw) if b'"encrypt"' in raw else None
     if payload is None or not is_encrypted(payload):
         return of_json(raw)
@@ -209,7 +213,7 @@ def searched_text(raw: bytes) -> str:
 
 
 def envelope_of(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What Active Job wraps a job in; None for other jobs."""
+    """The envelope in which Active Job wraps a job; None for other jobs."""
     found = payload.get("args")
     first = found[0] if isinstance(found, list) and found else None
     if "wrapped" in payload and isinstance(first, dict) and isinstance(first.get("arguments"), list):
@@ -218,7 +222,7 @@ def envelope_of(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def parse_error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
-    """The latest failure; None when it never failed."""
+    """The latest failure; None if the job never failed."""
     class_name, message = (
         text_or_none(payload.get("error_class"), 300),
         text_or_none(payload.get("error_message"), 10_000),
@@ -229,7 +233,7 @@ def parse_error(payload: Mapping[str, Any], *, with_stack: bool = False) -> JobE
 
 
 def backtrace_text(payload: Mapping[str, Any]) -> str | None:
-    """The lines of the backtrace, kept only for jobs that ask for it; None when it is not there or unreadable."""
+    """The lines of the backtrace, which Sidekiq stores only for jobs that enable it; None if missing or unreadable."""
     packed = payload.get("error_backtrace")
     lines: Any = packed
     if isinstance(packed, list):
@@ -249,20 +253,20 @@ def backtrace_text(payload: Mapping[str, Any]) -> str | None:
 
 
 def stack_of(raw: bytes) -> str | None:
-    """The backtrace of a payload as it stands in Redis; None when there is none."""
+    """The backtrace of a payload as stored in Redis; None if there is none."""
     payload = decode_payload(raw) if b'"error_backtrace"' in raw else None
     return backtrace_text(payload) if payload else None
 
 
 def payload_of(payload: Mapping[str, Any] | None, raw: bytes, size: int) -> Payload:
-    """What the job is called with: its arguments, or the entry as it stands."""
+    """The arguments of the job, or the entry as stored if it has none."""
     if payload is None or arguments_of(payload) is None:
         return json_payload(raw, size)
     return decoded_payload(arguments_of(loads(raw, exact=True)), size)
 
 
 def build_timeline(payload: Mapping[str, Any], state: State | None, at: datetime | None) -> tuple[TimelineEvent, ...]:
-    """What the payload keeps of the job's life, oldest first."""
+    """The events that the payload records, oldest first."""
     detail = text_or_none(payload.get("error_message"), 200)
     known = [
         (parse_time(payload.get("created_at")), "created", None),
@@ -281,21 +285,21 @@ def build_timeline(payload: Mapping[str, Any], state: State | None, at: datetime
 
 
 def list_facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """What only Sidekiq tells."""
+    """The facts that only Sidekiq has."""
     for label, name in (("Retry queue", "retry_queue"), ("Class in Redis", "class")):
         if (found := text_or_none(payload.get(name), 200)) and found != job_name(payload):
             yield label, found
     if payload.get("retry") is False:
-        yield "Retries", "none: it vanishes when it fails"
+        yield "Retries", "none; the job is discarded when it fails"
     if payload.get("dead") is False:
-        yield "When retries are used up", "it vanishes instead of dying"
+        yield "After the last retry", "discarded instead of moved to the dead set"
     if isinstance(tags := payload.get("tags"), list) and tags:
         yield "Tags", ", ".join(text_or_none(tag, 50) or "?" for tag in tags[:20])
     yield from _progress_facts(payload)
 
 
 def _progress_facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """How far an interrupted job of Active Job has come; a retry goes on there.
+    """The progress of an interrupted job of Active Job, from which a retry continues.
 
     Source: rails `active_job/continuation.rb` (to_h), job-iteration `lib/job-iteration/iteration.rb` (serialize).
     """
@@ -323,7 +327,7 @@ def _brief_text(value: Any) -> str:
 
 
 def _count_attempts(payload: Mapping[str, Any]) -> int | None:
-    """Tries that failed: Sidekiq counts from the first failure on; None where a failure is told without its number."""
+    """Failed attempts: Sidekiq counts from the first failure on. None if a failure is recorded without its number."""
     count = payload.get("retry_count")
     if count is None:
         failed = any(payload.get(name) is not None for name in ("error_class", "error_message", "failed_at"))
@@ -332,7 +336,7 @@ def _count_attempts(payload: Mapping[str, Any]) -> int | None:
 
 
 def _max_attempts(payload: Mapping[str, Any]) -> int | None:
-    """How often a job may be tried. Sidekiq takes whatever is no whole number as its default."""
+    """The most attempts of a job. Sidekiq uses its default for anything that is not an integer."""
     retry = payload.get("retry")
     if retry is None:
         return None

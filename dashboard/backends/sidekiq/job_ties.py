@@ -1,9 +1,9 @@
-"""What a job is tied to beside its place: a batch of Sidekiq Pro, a lock that keeps it unique, how far it has come.
+"""What else belongs to a job: a batch of Sidekiq Pro, a uniqueness lock, the progress of an iterable job.
 
 Source: sidekiq-unique-jobs 6 to 9, `lib/sidekiq_unique_jobs/key.rb`, `lua/lock.lua`: a lock is a hash `DIGEST:LOCKED`
-with a field for each job that holds it, and expires only where the app gave it a time. sidekiq 7.3 and 8
-`lib/sidekiq/job/iterable.rb`: how far an iterable job has come is a hash `it-JID` that lives for 30 days; a retry goes
-on there, and neither deleting a job nor making a copy of it touches it.
+with a field for each job that holds it; it expires only if the app set an expiry. sidekiq 7.3 and 8
+`lib/sidekiq/job/iterable.rb`: the progress of an iterable job is a hash `it-JID` with a TTL of 30 days; a retry
+continues from it, and neither deleting nor copying the job changes it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .job_decoding import parse_time, text_or_none
 
 LONGEST_DIGEST = 300
 LONGEST_JID = 200
-# Of an iterable job: runs, seconds that they took, where the next one begins, when it was asked to stop.
+# Of an iterable job: number of runs, seconds they took, where the next run begins, when it was asked to stop.
 ITERATION = ("ex", "rt", "c", "cancelled")
 LONGEST_CURSOR = 64 * 1024
 
 
 def list_facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """The batch and the lock of a job, and how far an iterable one has come.
+    """The batch and the lock of a job, and the progress of an iterable one.
 
-    Cost: 1 round trip for a job with a jid, 2 for an iterable one that has begun.
+    Cost: 1 round trip for a job with a jid, 2 for an iterable job that has started.
     """
     if batch := text_or_none(payload.get("bid"), 200):
         yield "Batch", f"{batch} (never completes if this job is deleted)"
@@ -63,8 +63,8 @@ def _iteration_facts(source: Source, key: str, sizes: list[Reply]) -> Iterable[t
     found = dict(zip(wanted, source.run_batch([("HGET", key, name) for name in wanted]), strict=True)) if wanted else {}
     values = {name: _decode_value(raw) for name, raw in found.items()}
     runs, seconds, stopped = (finite(values.get(name)) for name in ("ex", "rt", "cancelled"))
-    yield "Runs begun", f"{runs:.0f}" if runs is not None else "unknown"
-    yield "Time spent in them", f"{seconds:.1f} s" if seconds is not None else "unknown"
+    yield "Runs started", f"{runs:.0f}" if runs is not None else "unknown"
+    yield "Total run time", f"{seconds:.1f} s" if seconds is not None else "unknown"
     if lengths["c"] > LONGEST_CURSOR:
         yield "Cursor", f"{lengths['c']} bytes: not read"
     elif "c" in values:
@@ -74,7 +74,7 @@ def _iteration_facts(source: Source, key: str, sizes: list[Reply]) -> Iterable[t
 
 
 def _decode_value(raw: Reply) -> Any:
-    """What a field holds: JSON; None for anything else."""
+    """The JSON value of a field; None for anything else."""
     try:
         return loads(raw) if isinstance(raw, bytes) else None
     except ValueError:
@@ -99,7 +99,7 @@ def _lock_holder(size: Any, own: Any, left_ms: Any) -> str:
 
 
 def digest_of(payload: Mapping[str, Any]) -> str | None:
-    """The digest under which a job is locked; None where its payload has none."""
+    """The digest of a job's uniqueness lock; None if its payload has none."""
     found = payload.get("lock_digest") or payload.get("unique_digest")
     if not isinstance(found, str) or not 0 < len(found) <= LONGEST_DIGEST:
         return None
@@ -107,10 +107,10 @@ def digest_of(payload: Mapping[str, Any]) -> str | None:
 
 
 def after_delete(payload: Mapping[str, Any] | None) -> str | None:
-    """What a deletion leaves behind, for the outcome; None where nothing."""
+    """What deleting the job leaves behind, for the result; None if nothing."""
     left = []
     if payload and (batch := text_or_none(payload.get("bid"), 100)):
-        left.append(f"its batch {batch} never completes now, unless the job is put back")
+        left.append(f"its batch {batch} never completes unless the job is restored")
     if payload and (digest := digest_of(payload)):
-        left.append(f"a lock {text_or_none(digest, 100)} that it holds stays until it expires or the app removes it")
+        left.append(f"its lock {text_or_none(digest, 100)} stays until it expires or the app removes it")
     return "; ".join(left) or None

@@ -1,4 +1,4 @@
-"""Pages of jobs, one job, and windows to search in."""
+"""Pages of jobs, single jobs, and matches for a search."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from .job_decoding import (
     without_data,
 )
 
-# How far from its served end a list, or from its newest end a set, is looked through for one job: so many entries at
-# once, which keeps the server busy for some ms, and so many and so long in all.
+# How far a list (from the end that workers fetch from) or a set (from its newest end) is scanned for one job: entries
+# per step, which blocks the server for a few ms, and entries and seconds in total.
 LOOK_AT = 2000
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
-# The server runs what it reads at once, some 16 KiB of commands, without a look at other clients: a call is short.
+# Short calls: the server runs all commands that it reads at a time, about 16 KiB, before it serves other clients.
 PICKS_PER_CALL = 100
 SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
 
 
 def list_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
-    """A page, and the payloads of its rows.
+    """A page of jobs, and the payloads of its rows.
 
-    Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`. One more for an empty
-    queue.
+    Cost: 1 round trip, 1 more for each further CALL_BYTES, 1 more for an empty queue. Without scripts: that of
+    `read_plainly`.
     """
     place = keys.location_of(ref)
     _check_query(place, query)
@@ -68,7 +68,7 @@ def list_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) 
     size, entries, reached = read_stretch(ask, first, stop, 4)
     _check_size(source, ref, size)
     if size == 0 and place.queue is not None and not _queue_exists(source, place):
-        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been deleted a moment ago.")
+        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have just been deleted.")
     native = keys.NATIVE[query.state]
     total = size if isinstance(size, int) else 0
     rows = _mark_repeats(tuple(_row_of(ref, query.state, native, *entry) for entry in entries))
@@ -88,8 +88,9 @@ def list_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) 
 def scan_matches(
     source: Source, scripts: Scripts, ref: QueueRef, state: State, word: str, offset: int
 ) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
-    """(jobs in whose payloads or ids `word` may stand, with those, where to go on, whether there is more); None without
-    scripts. Cost: 1 round trip.
+    """(jobs whose payload or id may contain `word`, each with its payload; the next offset; whether more rows follow).
+
+    None without scripts. Cost: 1 round trip.
     """
     place, query = keys.location_of(ref), JobQuery(state=state)
     _check_query(place, query)
@@ -103,16 +104,16 @@ def scan_matches(
     _check_size(source, ref, size)
     entries = zip(*[iter(found)] * 4, strict=True)
     rows = [(_row_of(ref, state, keys.NATIVE[state], *each), each[0] or b"") for each in entries]
-    # What was taken meanwhile must not make the look stand still.
+    # The scan must advance even if workers have emptied the list in the meantime.
     reached = max(reached, offset + 1)
     return rows, reached, reached < size
 
 
 def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-    """The jobs of a page by id and stamp, in the order of `list_jobs`; without those that were too much to read.
+    """The jobs of a page by id and stamp, in the order of `list_jobs`, without those that were too much to read.
 
-    Cost: 1 round trip, one more for each further CALL_BYTES of one of its PICKS_PER_CALL; without scripts as
-    `list_jobs`.
+    Cost: 1 round trip, 1 more for each further CALL_BYTES in one of the calls for PICKS_PER_CALL entries; without
+    scripts as `list_jobs`.
     """
     place = keys.location_of(ref)
     _check_query(place, query)
@@ -140,12 +141,12 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
                 payload = {"jid": text(jid)} if jid else decode_payload(raw)
                 found[at + n] = JobRef(id=job_id(payload, text(stamp), score), stamp=text(stamp))
         left = further
-    # What moved between two calls may be there twice.
+    # A job that moved between two calls may be there twice.
     return list({(pick.id, pick.stamp): pick for _, pick in sorted(found.items())}.values())
 
 
 def _list_of(place: keys.NamespaceLocation, query: JobQuery) -> tuple[str, str, bool]:
-    """The key that holds a state, its kind, and whether it is read from its end."""
+    """The key that holds a state, its type, and whether it is read from its end."""
     if place.queue is not None:
         return f"{place.namespace}{keys.QUEUE}{place.queue}", "list", False
     return f"{place.namespace}{keys.SETS[query.state]}", "zset", query.state is State.DEAD
@@ -153,19 +154,19 @@ def _list_of(place: keys.NamespaceLocation, query: JobQuery) -> tuple[str, str, 
 
 def _check_query(place: keys.NamespaceLocation, query: JobQuery) -> None:
     if query.state not in keys.NATIVE:
-        raise Unsupported(f"Sidekiq keeps no {query.state.value} jobs.")
+        raise Unsupported(f"Sidekiq has no {query.state.value} jobs.")
     if (query.state in keys.OF_A_QUEUE) == (place.queue is None):
         raise Unsupported(
-            f"Sidekiq keeps {query.state.value} jobs "
-            + ("in each queue." if place.queue is None else "of all queues together."),
-            hint=None if place.queue is None else "Look at the entry of all queues.",
+            f"Sidekiq stores {query.state.value} jobs "
+            + ("per queue." if place.queue is None else "for all queues together."),
+            hint=None if place.queue is None else "See the entry for all queues.",
         )
     if query.native is not None and query.native != keys.NATIVE[query.state]:
-        raise Unsupported(f"Sidekiq has no list {query.native!r} of {query.state.value} jobs.")
+        raise Unsupported(f"Sidekiq has no {query.native!r} list of {query.state.value} jobs.")
 
 
 def _queue_exists(source: Source, place: keys.NamespaceLocation) -> bool:
-    """Whether Sidekiq still names a queue that is empty, or processes are there that may listen to it."""
+    """Whether Sidekiq still lists an empty queue, or there are processes that may fetch from it."""
     assert place.queue is not None
     named, processes = source.run_batch(
         [("SISMEMBER", f"{place.namespace}queues", place.queue), ("EXISTS", f"{place.namespace}processes")]
@@ -177,7 +178,7 @@ def _check_size(source: Source, ref: QueueRef, size: Reply) -> None:
     if isinstance(size, NoPermissionError):
         raise source.forbidden_error(size)
     if isinstance(size, ResponseError):
-        raise WrongType(f"The list of {ref.name!r} cannot be read: its key has the wrong type.", source=source.name)
+        raise WrongType(f"The jobs of {ref.name!r} cannot be read: a key has the wrong type.", source=source.name)
 
 
 def _row_of(
@@ -189,17 +190,17 @@ def _row_of(
         lambda why: without_data(ref, state, native, entry, score, stamp, why),
     )
     if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
-        return msgspec.structs.replace(job, summary=f"{length} bytes: the arguments are on the job's page")
+        return msgspec.structs.replace(job, summary=f"{length} bytes; see the job's page for the arguments")
     return job
 
 
 def _mark_repeats(rows: tuple[Job, ...]) -> tuple[Job, ...]:
-    """`rows`, those that repeat an id marked: a client may push one payload twice."""
+    """`rows`, with a problem on each row that repeats an id: a client can push one payload twice."""
     seen: set[str] = set()
     marked = []
     for job in rows:
         if job.id in seen:
-            job = msgspec.structs.replace(job, problem="the same job stands here more than once")
+            job = msgspec.structs.replace(job, problem="this job is in the list more than once")
         seen.add(job.id)
         marked.append(job)
     return tuple(marked)
@@ -209,7 +210,7 @@ def _list_active_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: Jo
     place = keys.location_of(ref)
     (told,) = workers.read_processes(source, scripts, [place.namespace])
     if told.why:
-        raise WrongType(f"The jobs that run in {ref.name!r} are not known: {told.why}.", source=source.name)
+        raise WrongType(f"The running jobs of {ref.name!r} cannot be read: {told.why}.", source=source.name)
     unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
     problems = tuple(_unread_processes(unread, whole=told.whole))
     jobs = [job for job in workers.list_running(told.rows) if job.queue == place.queue]
@@ -239,18 +240,18 @@ def _unread_processes(unread: int, *, whole: bool) -> Iterator[str]:
         processes = "1 process" if unread == 1 else f"{unread} processes"
         yield f"The jobs of {processes} cannot be read: a key has the wrong type or is too large."
     if not whole:
-        yield "There are more processes than were read."
+        yield "There are more processes than could be read."
 
 
 def read_job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job:
-    """One job, wherever it stands. Raises NotFound.
+    """One job, in whichever list, set or process it is. Raises NotFound.
 
-    Cost: 2 round trips where scripts are permitted, else 3; one more for what it is tied to, two for an iterable one,
-    and one where none is at its score; one more for each further LOOK_AT entries, or CALL_BYTES of them, looked at.
+    Cost: 2 round trips with scripts, else 3; 1 more for its batch and lock, 2 for an iterable job; 1 more if no job is
+    at its score; 1 more for each further LOOK_AT entries scanned, or CALL_BYTES of them.
     """
     match = SCORED.match(wanted)
     whole = _ListLookup(source, scripts, ref, wanted, wanted, "")
-    # A jid that an app gives may begin with a number, too, as a UUID may: of those the lists of queues hold the most.
+    # A jid chosen by an app can begin with a number too, like a UUID; most of those are in the lists of queues.
     job = _ListLookup(source, scripts, ref, wanted, match[2], match[1]).search_next() if match else None
     job = job or whole.search_next() or _find_running_job(source, scripts, ref, wanted)
     started = monotonic_s()
@@ -258,17 +259,17 @@ def read_job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Jo
         job = whole.search_next()
     if job is not None:
         return job
-    far = f" Only the first {whole.after:,} of {whole.size:,} were looked through." if whole.size > whole.after else ""
+    far = f" Only the first {whole.after:,} of {whole.size:,} were searched." if whole.size > whole.after else ""
     raise NotFound(
         f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
-        hint=f"Sidekiq forgets jobs that succeed.{far}",
+        hint=f"Sidekiq does not keep jobs that succeed.{far}",
     )
 
 
 class _ListLookup:
-    """A look, in steps, for the job that is called `wanted`, by its jid or stamp `name`, and its score or "" for any.
+    """A search, in steps, for the job with the id `wanted`: by its jid or stamp `name`, and its `score` or "" for any.
 
-    `after` = how many entries were looked at; `size` = of the longest list or set.
+    `after`: how many entries were scanned. `size`: the size of the largest list or set.
     """
 
     def __init__(self, source: Source, scripts: Scripts, ref: QueueRef, wanted: str, name: str, score: str) -> None:
@@ -278,16 +279,16 @@ class _ListLookup:
 
     @property
     def size(self) -> int:
-        """Of the longest list or set, as far as it is known."""
+        """The size of the largest list or set seen so far."""
         return self._search.size
 
     @property
     def has_more(self) -> bool:
-        """Whether there are entries that can be looked at and were not."""
+        """Whether there are entries left to scan."""
         return bool(self._name) and not self._score and self.after < min(self.size, LOOK_AT_MOST)
 
     def search_next(self) -> Job | None:
-        """The job, when it is among the next entries. Cost: 1 round trip, 2 for the job."""
+        """The job, if it is among the next entries. Cost: 1 round trip, 2 for the job."""
         found = None
         for where, raw, length, at, position, cut in self._search.search_next(self.after):
             if found is not None or not isinstance(raw, bytes):
@@ -302,9 +303,9 @@ class _ListLookup:
 
 
 class _JobLookup:
-    """A look for one job through a list and the sets, in steps.
+    """A search for one job in a list and the sets, in steps.
 
-    `size` = of the longest of them; `reached` = after how many entries the next step begins.
+    `size`: the size of the largest of them. `reached`: after how many entries the next step begins.
     """
 
     def __init__(
@@ -316,8 +317,8 @@ class _JobLookup:
         self.reached = 0
 
     def search_next(self, after: int) -> list[Any]:
-        """(where, payload, its length, score, place) of what may be the job among LOOK_AT entries past `after`."""
-        # Far from the ends the entry of all queues looks through the sets, a queue's through its list alone.
+        """(where, payload, its length, score, position) of the possible matches among LOOK_AT entries after `after`."""
+        # After the first step the entry for all queues searches the sets, and a queue only its list.
         sets = after == 0 or self._place.queue is None
         queue = self._place.queue or ""
         where = (self._place.namespace, queue, self._needle, self._score)

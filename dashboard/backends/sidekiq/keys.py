@@ -11,7 +11,7 @@ from ..bounded_reads import shared_script
 
 SHARED = "*"
 QUEUE = "queue:"
-# The sets that Sidekiq keeps for all queues of a namespace together.
+# The sets that all queues of a namespace share.
 SETS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}
 NATIVE = {
     State.WAITING: "enqueued",
@@ -29,15 +29,15 @@ ORDERS = {
 }
 OF_A_QUEUE = (State.WAITING, State.ACTIVE)
 CRON_JOB = "cron_job:"
-# How a worker and a schedule tell the namespace that their id begins with, among their facts.
+# The label of the fact of a worker or schedule that holds the namespace with which its id begins.
 NAMESPACE = "Namespace"
-# Deletions that can still be undone, beside the queues they were made in: what is not among them is not put back.
+# Deletions that can still be undone, stored next to their queues. A job that is not among them is not restored.
 DELETED = "{queuedeck}:deleted"
-# Lists in which reliable fetchers keep what a process has taken: no queues.
+# Lists in which reliable fetchers store the jobs that a process has fetched; they are not queues.
 PRIVATE = ("sq|", "working:")
 
 
-# The keys that acts change, as patterns: queues, sets, what processes are told, the add-ons' schedules.
+# The keys that actions change, as patterns: queues, sets, signals to processes, the schedules of the add-ons.
 CHANGED = (
     *("queue:*", "queues", "schedule", "retry", "dead", "processes", "*-signals", "it-*"),
     *(f"{CRON_JOB}*", "sidekiq-scheduler:states"),
@@ -45,14 +45,14 @@ CHANGED = (
 
 
 class NamespaceLocation(NamedTuple):
-    """Where a ref points: `namespace` with its colon, or ""; `queue` None for the sets of all queues."""
+    """Where a ref points: `namespace` with its colon, or ""; `queue` is None for the sets shared by all queues."""
 
     namespace: str
     queue: str | None
 
     @property
     def key(self) -> str:
-        """What QueueRef.key holds."""
+        """The value of QueueRef.key."""
         return f"{self.namespace}{QUEUE}{self.queue}" if self.queue is not None else f"{self.namespace}{SHARED}"
 
 
@@ -61,7 +61,7 @@ def location_of(ref: QueueRef) -> NamespaceLocation:
     if ref.shared:
         return NamespaceLocation(ref.key[: -len(SHARED)], None)
     namespace, _, queue = ref.key.partition(QUEUE)
-    # A namespace may hold the word too; the queue's name is what the ref is called, unless that bears its namespace.
+    # A namespace can contain "queue:" too. The ref's name is the queue's name, unless it begins with the namespace.
     if ref.key.endswith(f"{QUEUE}{ref.name}"):
         return NamespaceLocation(ref.key[: -len(ref.name) - len(QUEUE)], ref.name)
     return NamespaceLocation(namespace, queue)
@@ -69,9 +69,9 @@ def location_of(ref: QueueRef) -> NamespaceLocation:
 
 @cache
 def load_script(name: str, shared: str = "common") -> str:
-    """The text of one of the scripts in `lua/`, with the functions before it that scripts of its kind share.
+    """The text of a script in `lua/`, preceded by the functions that scripts of its kind share.
 
-    `shared`: "common" for those that only read, "writing" for those that move jobs.
+    `shared`: "common" for scripts that only read, "writing" for scripts that move jobs.
     """
     folder = files(__package__).joinpath("lua")
     names = (shared, "brief", name) if name in ("stats", "processes") else (shared, name)

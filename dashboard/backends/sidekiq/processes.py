@@ -1,4 +1,4 @@
-"""Sidekiq's processes as the scripts tell them, read in portions that each hold Redis for a millisecond or two."""
+"""Sidekiq's processes as the scripts return them, read in portions that each block Redis for 1 to 2 ms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from . import keys
 
-# So many portions of one namespace are read; of processes beyond them nothing is known.
+# How many portions of one namespace are read; processes beyond them are unknown.
 PORTIONS = 60
 
 
 class NamespaceProcesses(NamedTuple):
     """The processes of one namespace.
 
-    `rows` = as `lua/work.lua` or `lua/brief.lua` has them; `whole` = no process is missing; `why` = why there are none
-    to tell of, where the key that lists them cannot be read.
+    `rows`: as `lua/work.lua` or `lua/brief.lua` returns them. `whole`: no process is missing. `why`: why there are no
+    rows, if the key that lists the processes cannot be read.
     """
 
     rows: list[Any]
@@ -28,9 +28,9 @@ class NamespaceProcesses(NamedTuple):
 
 
 def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> NamespaceProcesses:
-    """All processes: the `first` that were told, and those left by calls of `script`.
+    """All processes: the `first` portion, and the rest by calls of `script`.
 
-    Cost: 1 round trip for each further portion, PORTIONS at most.
+    Cost: 1 round trip for each further portion, at most PORTIONS.
     """
     if not isinstance(first, list):
         return NamespaceProcesses([], whole=False, why=_error_line(first))
@@ -52,7 +52,7 @@ def read_all(scripts: Scripts, script: str, namespace: str, first: Reply) -> Nam
 
 def _error_line(reply: Reply) -> str:
     if isinstance(reply, NoPermissionError):
-        return "the Redis user may not read the processes"
+        return "the Redis user is not allowed to read the processes"
     if "WRONGTYPE" in str(reply):
         return 'the key "processes" has the wrong type'
     return printable(str(reply), 200)

@@ -1,4 +1,4 @@
-"""What ended between two looks: Sidekiq counts attempts, of all queues together, once per heartbeat."""
+"""What finished between two samples: Sidekiq counts attempts, for all queues together, once per heartbeat."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ...model import FlowDelta, Quality, QueueFlow, QueueRef
 from ...sources.source import Source
 from . import keys
 
-ATTEMPTS = "Sidekiq counts attempts, retried ones included, and adds them up once per heartbeat (5 to 10 s)"
-FIRST = "Sidekiq keeps only sums since ever: the rate begins with the second look"
-TOGETHER = "Sidekiq counts what all queues did together: see the entry of all queues"
-RESET = "the counters were reset meanwhile"
+ATTEMPTS = "Sidekiq counts attempts, including retries, and updates its counters once per heartbeat (5 to 10 s)"
+FIRST = "Sidekiq stores only running totals; rates are available from the second sample on"
+TOGETHER = "Sidekiq counts all queues together; see the entry for all queues"
+RESET = "the counters were reset since the last sample"
 
 
 class CounterCursor(NamedTuple):
-    """What is remembered of a namespace's counters."""
+    """The counters of a namespace at one sample."""
 
     processed: int
     failed: int
@@ -27,7 +27,7 @@ class CounterCursor(NamedTuple):
 def read_flow(
     source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, CounterCursor]
 ) -> tuple[FlowDelta, dict[str, CounterCursor]]:
-    """The flow of the shared entries of `refs` since `cursor`; that of single queues is unknown. Cost: 1 round trip."""
+    """The flow of the shared entries of `refs` since `cursor`; for single queues it is unknown. Cost: 1 round trip."""
     spaces = sorted({keys.location_of(ref).namespace for ref in refs})
     counters = [f"{space}{name}" for space in spaces for name in ("stat:processed", "stat:failed")]
     replies = source.run_batch([("GETRANGE", key, 0, 19) for key in counters])

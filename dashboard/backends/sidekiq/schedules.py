@@ -35,7 +35,7 @@ CRON_FIELDS = (
 )
 STATES = "sidekiq-scheduler:states"
 SCHEDULER = ("schedules", "sidekiq-scheduler:next_times", "sidekiq-scheduler:last_times", STATES)
-# The records of so many jobs of sidekiq-cron are read, however many sets name them.
+# How many job records of sidekiq-cron are read, however many sets list them.
 MOST_CRONS = 2 * MAX_SCHEDULES
 CRON, SCHEDULER_KIND = "sidekiq-cron", "sidekiq-scheduler"
 
@@ -47,9 +47,9 @@ def list_schedules(
     namespaces: Sequence[str],
     refs: Mapping[str, QueueRef],
 ) -> list[Schedule]:
-    """The schedules of `namespaces`, soonest first, those without a known next run last.
+    """The schedules of `namespaces`, soonest first; those without a known next run last.
 
-    Cost: 2 round trips, 7 without scripts, and those of `CronSets.look`.
+    Cost: 2 round trips, 7 without scripts, and those of `CronSets.find_sets`.
     """
     sets, unseen = cron_sets.find_sets(source, namespaces)
     hashes = [f"{space}{key}" for space in namespaces for key in SCHEDULER]
@@ -82,8 +82,8 @@ def list_schedules(
 
 
 def _unreadable_row(source: Source, namespace: str, key: str, kind: str) -> Schedule:
-    """A row in the place of those that a key of a wrong type hides."""
-    why = "its key cannot be read: it has the wrong type"
+    """A row that stands for the schedules that cannot be read because a key has the wrong type."""
+    why = "cannot be read: the key has the wrong type"
     return Schedule(
         id=key, source=source.name, backend="sidekiq", kind=kind, facts=_namespace_fields(namespace), problem=why
     )
@@ -92,7 +92,7 @@ def _unreadable_row(source: Source, namespace: str, key: str, kind: str) -> Sche
 def _read_tables(
     source: Source, scripts: Scripts, hashes: Sequence[str], also: Sequence[Command]
 ) -> tuple[list[Reply], list[Reply]]:
-    """The hashes as `short_hashes` tells them, and the replies to `also`. Cost: 1 round trip, 5 without scripts."""
+    """The hashes as `short_hashes` returns them, and the replies to `also`. Cost: 1 round trip, 5 without scripts."""
     call: list[Argument] = [MAX_SCHEDULES, DECODE_LIMIT_BYTES, PAGE_BYTES, NAMED_FIELDS, *hashes]
     answered = scripts.run(shared_script("hashes"), [call], also)
     if answered is not None and isinstance(answered[0][0], list):
@@ -162,7 +162,7 @@ def _scheduler_schedule(
     at: Sequence[bytes | None],
     refs: Mapping[str, QueueRef],
 ) -> Schedule:
-    """One entry of sidekiq-scheduler; `at` = its next time, its last and its state."""
+    """One entry of sidekiq-scheduler. `at`: its next run, its last run and its state."""
     following, last, state = at
     config = loads_dict(raw)
     every = config.get("cron") or config.get("every") or config.get("in") or config.get("at")
@@ -183,7 +183,7 @@ def _scheduler_schedule(
         paused=not enabled if isinstance(enabled, bool) else None,
         payload=json_payload(raw),
         facts=_namespace_fields(namespace),
-        problem=None if config else "its configuration is no JSON object",
+        problem=None if config else "its configuration is not a JSON object",
     )
 
 
@@ -192,7 +192,7 @@ def _namespace_fields(namespace: str) -> tuple[tuple[str, str], ...]:
 
 
 def _cron_space(name: str | None) -> tuple[tuple[str, str], ...]:
-    return (("Namespace of sidekiq-cron", name),) if name and name != "default" else ()
+    return (("sidekiq-cron namespace", name),) if name and name != "default" else ()
 
 
 def _pattern_of(every: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""The figures of many queues, and of the sets that all queues of a namespace share, in one round trip."""
+"""The stats of many queues, and of the sets that all queues of a namespace share, in one round trip."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ from .job_decoding import MILLISECONDS, text_or_none
 from .processes import NamespaceProcesses, read_all
 
 QUEUES_PER_CALL = 40
-# So many more calls read the jobs that are next behind very long ones; the age of others is unknown.
+# How many more calls read the next jobs of queues for which very long jobs left no room; the age of others is unknown.
 HEAD_CALLS = 8
-SEE_ALL = "scheduled, retried and dead jobs are kept for all queues together"
+SEE_ALL = "scheduled, retrying and dead jobs are stored for all queues together"
 
 
 class NamespaceFigures(NamedTuple):
-    """What the live processes of a namespace tell of its queues."""
+    """What the live processes of a namespace report about its queues."""
 
     running: Counter[str]
     listeners: Counter[str]
-    paused: frozenset[str] | None  # None: that cannot be read
+    paused: frozenset[str] | None  # None: cannot be read
     version: str | None
     concurrency: int
     processes: int
     whole: bool = True  # no process is missing
-    doubt: bool = False  # more jobs may run than are counted
-    why: str | None = None  # why nothing is known of the processes
+    doubt: bool = False  # more jobs may be running than are counted
+    why: str | None = None  # why nothing is known about the processes
 
 
 class SeenQueue(NamedTuple):
-    """What is remembered of one queue until the next look: what was told of it, and what was made of that."""
+    """One queue as of the last sample: what was read, and the stats built from it."""
 
     told: tuple[Any, ...]
-    queue: QueueStats  # its latency as of the look that made it
-    since: float | None  # when its oldest job was enqueued, where one waits
+    queue: QueueStats  # its latency is that of the sample in which it was built
+    since: float | None  # when its oldest waiting job was enqueued, if there is one
 
 
 def read_stats(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, SeenQueue] | None = None
 ) -> list[QueueStats]:
-    """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
+    """The stats of `refs`, in their order. `seen`: what earlier samples stored, by key; this call updates it.
 
-    Cost: 1 round trip where scripts are permitted, at most HEAD_CALLS more where jobs that are next are very long; as
-    `plain.stats` without.
+    Cost: 1 round trip with scripts, at most HEAD_CALLS more if the jobs that are next are very long; without scripts as
+    `without_lua.read_stats_replies`.
     """
     groups = list(_queue_groups(refs))
-    # What all queues of a namespace have in common is read once, with the first of them.
+    # What all queues of a namespace share is read once, with the first of them.
     firsts = {namespace: n for n, (namespace, _) in reversed(list(enumerate(groups)))}
     calls = [
         (namespace, "1" if firsts[namespace] == n else "0", *(name for _, name in queues))
@@ -92,7 +92,7 @@ def read_stats(
 
 
 def _read_further_heads(scripts: Scripts, calls: Sequence[Sequence[str]], replies: Sequence[Reply]) -> None:
-    """Complete `replies` where a call had no room for all jobs that are next, behind very long ones."""
+    """Complete `replies` in which very long jobs left no room for the next jobs of other queues."""
     for _ in range(HEAD_CALLS):
         left = [
             (call[0], queue, figures)
@@ -114,7 +114,7 @@ def _read_further_heads(scripts: Scripts, calls: Sequence[Sequence[str]], replie
 
 
 def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[tuple[str, list[tuple[int, str]]]]:
-    """Queues by namespace, in portions that one call of the script reads."""
+    """Queues by namespace, in groups that one call of the script reads."""
     spaces: dict[str, list[tuple[int, str]]] = {}
     for n, ref in enumerate(refs):
         place = keys.location_of(ref)
@@ -160,7 +160,7 @@ def _stats_of_queue(
     now: float,
     seen: dict[str, SeenQueue],
 ) -> QueueStats:
-    """The stats of one queue: made anew where what is told of it changed, else with its latency as of now."""
+    """The stats of one queue: rebuilt if what was read changed, else the previous ones with their latency as of now."""
     active = None if shared.why else shared.running.get(name, 0)
     workers = shared.listeners.get(name, 0) if shared.whole else None
     paused = None if shared.paused is None else name in shared.paused

@@ -1,6 +1,7 @@
-"""The answers of the scripts in `lua/` by plain commands, for a user without scripts: the same shapes, more commands.
+"""The replies of the scripts in `lua/`, read with plain commands for Redis users that are not allowed to run scripts.
 
-Payloads come whole: how many bytes of them, `members.py` states.
+The replies have the same shape but take more commands. Payloads are read whole; `bounded_reads.py` states how many
+bytes of them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .job_decoding import enqueued_at, jid_of
 PROCESS_FIELDS = ("info", "concurrency", "busy", "beat", "quiet", "rss", "rtt_us")
 SOME = ("COUNT", 2100)
 MOST_MEMBERS = 2000
-WORK_BYTES = 1024 * 1024  # of a longer field of a process nothing is read
-BEGINNING = 1024  # of an entry that is too long to be decoded so much is shown
+WORK_BYTES = 1024 * 1024  # a longer field of a process is not read
+BEGINNING = 1024  # how much is shown of an entry that is too long to be decoded
 MOST_THREADS = 1000
 
 
@@ -49,7 +50,7 @@ def read_stats_replies(source: Source, calls: Sequence[Sequence[str]]) -> list[R
     processes = _read_processes(source, [(namespace, _scanned_members(head[1])) for namespace, head, _, _ in firsts])
     answers: list[Reply] = []
     for namespace, (count, identities, paused, *sets), sizes, heads in firsts:
-        # Of a call that did not want what all queues have in common nothing of that is looked at.
+        # What all queues share is ignored for a call that did not ask for it.
         earliest = [reply[1] if isinstance(reply, list) and reply else None for reply in sets[3:]]
         answers.append(
             [
@@ -81,7 +82,7 @@ def read_page_reply(source: Source, key: str, kind: str, first: int, stop: int, 
 
 
 def _cut_member(member: ListMember) -> list[Reply]:
-    """(payload, its length, score, stamp where it was cut) of a member."""
+    """(payload, its length, score, stamp if it was cut) of a member."""
     raw = member.raw
     if len(raw) <= DECODE_LIMIT_BYTES:
         return [raw, len(raw), member.score, None]
@@ -118,13 +119,13 @@ def find_reply(
     return [found, max((size for size in counts if isinstance(size, int)), default=0), after + most, 0]
 
 
-# What JSON may escape of a jid, and a jid of which something is.
+# Characters of a jid that JSON may escape, and a jid in which one is escaped.
 _ESCAPABLE = re.compile(r'[\x00-\x1f"\\/<>&\x7f]')
 _ESCAPED = re.compile(rb'"jid"\s*:\s*"[^"\\]*\\')
 
 
 def _may_be(raw: bytes, job_id: str, wanted: bytes) -> bool:
-    """Whether an entry may be that job, and no other that names it in its arguments; without a jid by its stamp."""
+    """Whether an entry may be that job, rather than one that names it in its arguments; without a jid by its stamp."""
     if job_id.startswith("raw") and job_id == f"raw{stamp_of(raw)}":
         return True
     if wanted not in raw and not (_ESCAPABLE.search(job_id) and _ESCAPED.search(raw)):
@@ -143,7 +144,7 @@ def work_reply(source: Source, namespace: str) -> Reply:
 
 
 def _brief_process(_: bytes, fields: list[Any] | ResponseError | None, running: list[Any] | None) -> list[Any]:
-    """A process as `brief.lua` tells it."""
+    """A process as `brief.lua` returns it."""
     if not isinstance(fields, list):
         return [fields, None, None if fields is not None else []]
     queues = None if running is None else [_queue_of(work) for work in running[1::2]]
@@ -161,7 +162,7 @@ def _read_processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -
     hashes: dict[bytes, bytes] = {}
     odd: set[bytes] = set()
     for *_, key in places:
-        # The key was called otherwise up to 6.4.1.
+        # Up to 6.4.1 the key has another name.
         for size, name in zip((next(lengths), next(lengths)), (key + b":work", key + b":workers"), strict=True):
             if isinstance(size, ResponseError) or size > MOST_THREADS:
                 odd.add(key)

@@ -1,4 +1,4 @@
-"""Sidekiq's processes, and the jobs that run in them, as of their last heartbeat."""
+"""Sidekiq's processes and their running jobs, as of their last heartbeat."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .processes import NamespaceProcesses, read_all
 # A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.
 SUSPECT_AFTER_S = 30.0
 MAX_WORK = 100
-NO_RECORD = "its record is no JSON object"
+NO_RECORD = "its record is not a JSON object"
 
 
 class WorkEntry(NamedTuple):
-    """One job that runs: its raw payload, since when, and where."""
+    """One running job: its queue, its raw payload, when it started, and its process."""
 
     queue: str
     payload: bytes
@@ -37,9 +37,9 @@ class WorkEntry(NamedTuple):
 def list_workers(
     source: Source, scripts: Scripts, namespaces: Sequence[str], refs: Mapping[str, QueueRef]
 ) -> list[Worker]:
-    """The processes of `namespaces`, by identity; `refs` by key.
+    """The processes of `namespaces`, sorted by identity. `refs`: the known queues by key.
 
-    Cost: 1 round trip, and 1 for each further portion of processes; 3 to 12 each without scripts.
+    Cost: 1 round trip, and 1 for each further portion of processes; without scripts 3 to 12 each.
     """
     found: list[Worker] = []
     for namespace, told in zip(namespaces, read_processes(source, scripts, namespaces), strict=True):
@@ -47,12 +47,12 @@ def list_workers(
             decode = partial(_build_worker, source, namespace, row, refs)
             found.append(worker_row(decode, f"{namespace}{text(row[0])}", source.name, "sidekiq"))
         if not told.whole:
-            found.append(_not_told(source, namespace, told.why or "there are more processes than were read"))
+            found.append(_not_told(source, namespace, told.why or "there are more processes than could be read"))
     return sorted(found, key=lambda worker: worker.id)
 
 
 def read_processes(source: Source, scripts: Scripts, namespaces: Sequence[str]) -> list[NamespaceProcesses]:
-    """The processes of each namespace, as `work.lua` has them. Cost: as `list_workers`."""
+    """The processes of each namespace, as `work.lua` returns them. Cost: as `list_workers`."""
     answered = scripts.run(keys.load_script("work"), [(namespace,) for namespace in namespaces])
     found: list[Reply] = (
         answered[0] if answered is not None else [without_lua.work_reply(source, namespace) for namespace in namespaces]
@@ -61,7 +61,7 @@ def read_processes(source: Source, scripts: Scripts, namespaces: Sequence[str]) 
 
 
 def _not_told(source: Source, namespace: str, why: str) -> Worker:
-    """A row in the place of processes that nothing is known of."""
+    """A row that stands for processes about which nothing is known."""
     return Worker(
         id=f"{namespace}processes",
         source=source.name,
@@ -73,12 +73,12 @@ def _not_told(source: Source, namespace: str, why: str) -> Worker:
 
 
 def list_running(rows: Iterable[Sequence[Any]]) -> list[WorkEntry]:
-    """All jobs that run in the processes of one namespace, longest running first."""
+    """All running jobs of the processes of one namespace, longest running first."""
     found = []
     for identity, _, work in rows:
         for raw in (work or ())[1::2]:
             known = loads_dict(raw)
-            # Early 6.0 writes the payload as an object, later releases as a text of JSON.
+            # Early 6.0 writes the payload as an object, later releases as a JSON string.
             payload = known.get("payload")
             data = payload.encode("utf-8", "replace") if isinstance(payload, str) else _encode_json(payload)
             at = known.get("run_at")
@@ -116,7 +116,7 @@ def _build_worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapp
             source=source.name,
             backend="sidekiq",
             state=WorkerState.DEAD,
-            reason="it is listed, but its heartbeat is gone: it was killed, and what it ran is lost",
+            reason="listed, but its heartbeat expired: the process was killed and its running jobs are lost",
             hostname=name.rsplit(":", 2)[0] or None,
             work=work,
         )
@@ -150,7 +150,7 @@ def _build_worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapp
         heartbeat_at=parse_time(heartbeat),
         rss_bytes=int(memory * 1024) if memory is not None else None,
         facts=(*space, *_list_facts(info, rtt_us)),
-        problem=None if info and running_jobs is not None else "what it runs cannot be read" if info else NO_RECORD,
+        problem=None if info and running_jobs is not None else "its running jobs cannot be read" if info else NO_RECORD,
     )
 
 
@@ -182,7 +182,7 @@ def _list_facts(info: Mapping[str, Any], rtt_us: Reply) -> Iterable[tuple[str, s
     if rtt is not None:
         yield "Round trip to Redis", f"{rtt / 1000:.1f} ms"
     if info.get("embedded") is True:
-        yield "Embedded", "runs inside another process and takes no signals"
+        yield "Embedded", "runs inside another process and ignores signals"
 
 
 def _parse_number(raw: Any) -> float | None:

@@ -50,10 +50,10 @@ def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: SnapshotSt
 @pytest.mark.parametrize(
     ("key", "kind", "told"),
     [
-        (redis_store.LEAD, "copied", "{queuedeck}:lead had no end: replaced"),
-        (redis_store.LEAD, "text", "{queuedeck}:lead was no lease: replaced"),
+        (redis_store.LEAD, "copied", "{queuedeck}:lead did not expire in time: replaced"),
+        (redis_store.LEAD, "text", "{queuedeck}:lead was not a lease: replaced"),
         (redis_store.LEAD, "list", "{queuedeck}:lead was a list, not a string: moved to {queuedeck}:aside:lead"),
-        (redis_store.EPOCH, "text", "{queuedeck}:epoch held no such number: removed"),
+        (redis_store.EPOCH, "text", "{queuedeck}:epoch did not hold a valid number: removed"),
         (redis_store.EPOCH, "hash", "{queuedeck}:epoch was a hash, not a string: moved to {queuedeck}:aside:epoch"),
     ],
 )

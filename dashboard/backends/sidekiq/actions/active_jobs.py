@@ -1,4 +1,4 @@
-"""Stopping jobs that run: only iterable ones (Sidekiq 7.3 and later) look whether they shall go on."""
+"""Stopping running jobs: only iterable jobs (Sidekiq 7.3 and later) check whether they should continue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .. import keys, workers
 from ..job_decoding import jid_of, job_id
 from .scripts import explain_error
 
-NOT_ITERABLE = "it is no iterable job, or began less than 5 s ago: only its process can end it"
+NOT_ITERABLE = "the job is not iterable or started less than 5 s ago; only its process can end it"
 
 
 def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
-    """What came of asking running jobs to stop; done = asked, obeyed within 5 s. Cost: 2 round trips.
+    """Ask running jobs to stop. DONE means the request was sent; a job stops within 5 s. Cost: 2 round trips.
 
     Source: sidekiq `lib/sidekiq/job/iterable.rb` (cancel!).
     """
@@ -42,7 +42,7 @@ def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[J
         if isinstance(reply, ResponseError):
             told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=explain_error(str(reply)))
         elif reply[i] == 1:
-            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.DONE, detail="it is asked, and stops within 5 s")
+            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.DONE, detail="asked to stop; stops within 5 s")
         else:
             told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=NOT_ITERABLE)
     return [told[n] for n in range(len(picks))]

@@ -1,8 +1,8 @@
-"""Deleting jobs so that they can be put back: byte for byte, at the score or about the place they had, and only once.
+"""Deletion of jobs that can be restored: byte for byte, at the same score or about the same position, and only once.
 
-Sidekiq keeps no trace of a job that ran, so the bytes alone cannot tell whether a deletion was undone already. Each
-deletion is therefore remembered beside the queues (`keys.DELETED`, one short entry for a day and an hour), in the very
-script that deletes; putting back takes that entry away.
+Sidekiq keeps no trace of a job that ran, so the bytes alone do not show whether a deletion was already undone. The
+script that deletes a job therefore records the deletion next to the queues (`keys.DELETED`, one short entry for a day
+and an hour); restoring the job removes that entry.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
 from .scripts import EntryCall, run_script
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
-UNSAFE = "Sidekiq cannot take a running job away from its process; stop the process, and it is put back into its queue"
+UNSAFE = "Sidekiq cannot remove a running job from its process; stop the process to return the job to its queue"
+UNREADABLE_BACKUP = "its backup in the undo bin cannot be read"
 
 
 class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A deleted job as it stood: `raw` "" when it was too long to keep, then `stamp` tells it."""
+    """A deleted job as it was stored: `raw` is "" when it was too long to keep; then `stamp` identifies it."""
 
     key: str
     raw: bytes
-    at: bytes | int  # its score, or its place from the served end
+    at: bytes | int  # its score, or its position from the end that workers fetch from
     token: bytes
 
 
 def backup_jobs(
     scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
-    """As the contract says. Cost: as `locate_jobs`, once more for each further 2 MiB of payloads."""
+    """Implement `Backend.backup_jobs`. Cost: that of `locate_jobs`, again for each further 2 MiB of payloads."""
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
@@ -59,7 +60,7 @@ def backup_jobs(
 def delete_jobs(
     source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: Sequence[JobBackup]
 ) -> list[ActionResult]:
-    """As the contract says. Cost: 1 round trip; 2 to 3 more where jobs are too long to be kept."""
+    """Implement `Backend.delete_jobs`. Cost: 1 round trip; 2 to 3 more if some jobs are too long to back up."""
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
@@ -78,7 +79,7 @@ def delete_jobs(
             continue
         entry = _decode_backup(job, key, state)
         if entry is None:
-            acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail="what was kept of it is not readable")
+            acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=UNREADABLE_BACKUP)
         else:
             steps[n] = EntryCall(job.id, (entry.at, entry.raw, b"", entry.token))
     listed = place.queue is not None
@@ -91,10 +92,10 @@ def delete_jobs(
 
 
 def restore_jobs(source: Source, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-    """As the contract says; a job of a queue gets the place from the served end that it had.
+    """Implement `Backend.restore_jobs`; a job of a queue returns to its position from the end that workers fetch from.
 
-    A place further than 1,500 jobs from both ends of a queue is not sought: the job comes nearer to its turn, and
-    `detail` says so. Cost: 1 round trip.
+    A position more than 1,500 jobs from both ends of a queue is not restored: the job runs earlier than it would have,
+    and `detail` says so. Cost: 1 round trip.
     """
     place = keys.location_of(ref)
     key = _key_of_list(place, state)
@@ -103,7 +104,7 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, kept: Sequence[Job
     for n, job in enumerate(kept):
         entry = _decode_backup(job, key, state)
         if entry is None:
-            why = "it was too long to be kept" if job.blob is None else "what was kept of it is not readable"
+            why = "it was too large to back up" if job.blob is None else UNREADABLE_BACKUP
             acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why)
         else:
             entries.append((n, entry))
@@ -119,7 +120,7 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, kept: Sequence[Job
 
 
 def _with_ties(acted: ActionResult, raw: Argument) -> ActionResult:
-    """The outcome with what the deletion leaves behind, as far as the entry is known here."""
+    """The result, with a detail about what the deletion leaves behind if the entry is known here."""
     if acted.outcome is not Outcome.DONE or acted.detail or not isinstance(raw, bytes) or not _TIED.search(raw):
         return acted
     return msgspec.structs.replace(acted, detail=job_ties.after_delete(decode_payload(raw)))
@@ -128,7 +129,7 @@ def _with_ties(acted: ActionResult, raw: Argument) -> ActionResult:
 def _as_undo_result(acted: ActionResult) -> ActionResult:
     if acted.outcome is not Outcome.CHANGED:
         return acted
-    why = "it is there already, was put back before, or was not deleted"
+    why = "the job already exists, was restored before, or was not deleted"
     return msgspec.structs.replace(acted, detail=why, again=True)
 
 
@@ -136,10 +137,10 @@ def _explain_refusal(place: keys.NamespaceLocation, state: State) -> str | None:
     if state is State.ACTIVE:
         return UNSAFE
     if state not in keys.NATIVE:
-        return f"Sidekiq keeps no {state.value} jobs"
+        return f"Sidekiq has no {state.value} jobs"
     if (place.queue is None) == (state is State.WAITING):
-        return f"Sidekiq keeps {state.value} jobs " + (
-            "in each queue" if place.queue is None else "of all queues together"
+        return f"Sidekiq stores {state.value} jobs " + (
+            "per queue" if place.queue is None else "for all queues together"
         )
     return None
 
@@ -166,7 +167,7 @@ def _build_backup(key: str, pick: JobRef, one: LocatedEntry | ActionResult) -> J
 
 
 def _decode_backup(kept: JobBackup, key: str, state: State) -> DeletedEntry | None:
-    """What was kept of a job; None when it is unreadable, or of another place than `key`."""
+    """The backup of a job; None when it is unreadable or belongs to a list other than `key`."""
     if kept.blob is None:
         return None
     try:

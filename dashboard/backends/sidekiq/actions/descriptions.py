@@ -1,35 +1,35 @@
-"""What Sidekiq does when a person acts, in a sentence for previews; and why some actions are not offered."""
+"""What each action does in Sidekiq, in one sentence for previews, and why some actions are not offered."""
 
 from __future__ import annotations
 
 from ...actions import Action
 
 EXPLAINED = {
-    Action.RETRY: "The job goes to its queue now, as Sidekiq's own Retry Now does: this try is not counted.",
-    Action.PROMOTE: "The job goes to its queue now instead of at its time, and counts as an ordinary try.",
-    Action.KILL: "The job goes to the dead set unchanged; death handlers of the app do not run.",
+    Action.RETRY: "Enqueues the job now, like Retry Now in Sidekiq's dashboard. This attempt is not counted.",
+    Action.PROMOTE: "Enqueues the job now instead of at its scheduled time. The attempt counts as usual.",
+    Action.KILL: "Moves the job to the dead set unchanged. The app's death handlers do not run.",
     Action.DELETE: (
-        "The job is taken out. A lock that keeps it unique stays: until it expires, or, where it has no expiry, until "
-        "the app removes it. A batch (Sidekiq Pro) that it belongs to never completes."
+        "Deletes the job. Its uniqueness lock, if any, stays until it expires or, without an expiry, until the app "
+        "removes it. A batch (Sidekiq Pro) that contains the job never completes."
     ),
-    Action.MOVE: "The job goes to the newest end of the other queue; if it fails, it is tried again there.",
-    Action.DUPLICATE: "A new job of the same class and arguments goes to the queue; client middleware does not see it.",
-    Action.EDIT: "A new job with these arguments goes to the queue; the old one stays as it is.",
-    Action.STOP: "An iterable job (Sidekiq 7.3 and later) ends before its next step; any other job cannot be stopped.",
+    Action.MOVE: "Moves the job to the back of the other queue. If it fails, it is retried there.",
+    Action.DUPLICATE: "Enqueues a new job with the same class and arguments. Client middleware does not run for it.",
+    Action.EDIT: "Enqueues a new job with these arguments. The original is kept.",
+    Action.STOP: "Stops an iterable job (Sidekiq 7.3 and later) before its next step. No other job can be stopped.",
     Action.OBLITERATE: (
-        "The queue and all jobs that wait in it are deleted; it comes back with the next push. Batches (Sidekiq Pro) "
-        "of these jobs never complete, and locks that keep them unique stay."
+        "Deletes the queue and all its waiting jobs. It reappears with the next push. Batches (Sidekiq Pro) of these "
+        "jobs never complete, and their uniqueness locks stay."
     ),
-    Action.TRIGGER: "sidekiq-cron: one job is pushed now from the message that the schedule keeps.",
-    Action.PAUSE_SCHEDULE: "The schedule is disabled; an app that loads its schedules anew may enable it again.",
-    Action.RESUME_SCHEDULE: "The schedule is enabled, and runs at its next time.",
-    Action.QUIET: "The process finishes what it runs and takes nothing new; it cannot be resumed, only restarted.",
-    Action.STOP_WORKER: "The process ends; what does not finish in time (25 s) is put back into its queue.",
+    Action.TRIGGER: "sidekiq-cron: enqueues one job now, from the message stored with the schedule.",
+    Action.PAUSE_SCHEDULE: "Disables the schedule. If the app reloads its schedules, it can enable it again.",
+    Action.RESUME_SCHEDULE: "Enables the schedule. It next runs at its usual time.",
+    Action.QUIET: "The process finishes its running jobs and fetches no new ones. To resume, restart it.",
+    Action.STOP_WORKER: "Stops the process. Jobs that do not finish in time (25 s) return to their queue.",
 }
 WITHHELD = {
-    Action.PAUSE: "Only Sidekiq Pro pauses queues, by a message to its processes whose form is not public.",
-    Action.RESUME: "Only Sidekiq Pro resumes queues, by a message to its processes whose form is not public.",
-    Action.CANCEL: "Sidekiq keeps no canceled jobs: delete it, it can be put back for a day.",
-    Action.REMOVE_SCHEDULE: "The app writes its schedules anew when it starts: disable it, or remove it there.",
-    Action.PURGE: "Sidekiq has no such step of its own: jobs are deleted one by one.",
+    Action.PAUSE: "Only Sidekiq Pro can pause queues, with a message to its processes whose format is not public.",
+    Action.RESUME: "Only Sidekiq Pro can resume queues, with a message to its processes whose format is not public.",
+    Action.CANCEL: "Sidekiq has no canceled jobs. Delete the job instead; you can restore it for a day.",
+    Action.REMOVE_SCHEDULE: "The app restores its schedules when it starts. Pause it here, or remove it in the app.",
+    Action.PURGE: "Sidekiq has no command for this. Delete the jobs instead.",
 }

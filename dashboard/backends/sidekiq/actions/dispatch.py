@@ -1,7 +1,7 @@
-"""What a person may have done to jobs of Sidekiq. Two round trips: find the exact bytes, then move what is unchanged.
+"""Actions on Sidekiq's jobs, in two round trips: find the exact bytes, then move the entries that are unchanged.
 
-Sidekiq knows an entry of a set or list by nothing but its bytes, so each script takes an entry out only where these
-bytes still stand (at the same score). New payloads are made in Python (`envelope.py`); Lua only moves.
+Sidekiq identifies an entry of a set or list by its bytes alone, so each script removes an entry only if those bytes are
+still there (at the same score). New payloads are built in Python (`payload_edit.py`); Lua only moves them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
     ),
     State.DEAD: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
 }
-# A longer payload stays on the server: it can be deleted, nothing else.
+# A longer payload stays on the server: it can only be deleted.
 LONGEST_BYTES = 8 * 1024 * 1024
-# `dead_max_jobs` of Sidekiq, unless the app says otherwise, which Redis does not tell.
+# Sidekiq's default `dead_max_jobs`. The app can change it, but Redis does not hold its setting.
 DEAD_LIMIT = 10_000
 
 
@@ -48,14 +48,14 @@ def act_on_jobs(
     picks: Sequence[JobRef],
     wishes: ActionOptions,
 ) -> list[ActionResult]:
-    """As the contract says; `action` is one of JOB_ACTIONS but DELETE and STOP.
+    """Implement `Backend.act_on_jobs`; `action` is one of JOB_ACTIONS except DELETE and STOP.
 
-    Cost: that of `locate_jobs` and 1 round trip, and as much again for each further 2 MiB of payloads.
+    Cost: that of `locate_jobs` and 1 round trip, and the same again for each further 2 MiB of payloads.
     """
     place = keys.location_of(ref)
     if (place.queue is None) == (state in keys.OF_A_QUEUE):
-        where = "in each queue" if place.queue is None else "for all queues together"
-        return [_refused_result(pick, f"Sidekiq keeps {state.value} jobs {where}") for pick in picks]
+        where = "per queue" if place.queue is None else "for all queues together"
+        return [_refused_result(pick, f"Sidekiq stores {state.value} jobs {where}") for pick in picks]
     try:
         make = _payload_maker(place, action, wishes, source.now_s())
     except (MalformedEntry, InvalidPayload) as exc:
@@ -74,7 +74,9 @@ def act_on_jobs(
 def _payload_maker(
     place: keys.NamespaceLocation, action: Action, wishes: ActionOptions, now: float
 ) -> Callable[[bytes], PushedJob]:
-    """What turns an entry into what is pushed. Raises Malformed, InvalidPayload for wishes that cannot be met."""
+    """The function that builds the pushed job from an entry. Raises MalformedEntry or InvalidPayload if the action
+    cannot be carried out as asked for in `wishes`.
+    """
     if action is Action.RETRY:
         return lambda raw: payload_edit.push_again(raw, now, counted_back=True, reset=wishes.reset_attempts)
     if action is Action.PROMOTE:
@@ -85,12 +87,12 @@ def _payload_maker(
         arguments = payload_edit.written_arguments(wishes.payload or "")
         return lambda raw: payload_edit.edit_payload(raw, now, arguments)
     if action is Action.MOVE:
-        # Of two queues with one name, that of a namespace is told with it.
+        # A queue whose name exists in two namespaces is listed with its namespace.
         target = (wishes.target or "").removeprefix(place.namespace)
         if not target or target == keys.SHARED:
-            raise MalformedEntry("no queue was named to which it should go")
+            raise MalformedEntry("no destination queue given")
         if not _is_encodable(target):
-            raise MalformedEntry("the name of the other queue is no valid UTF-8, so no payload can hold it")
+            raise MalformedEntry("the name of the destination queue is not valid UTF-8, so no payload can hold it")
         return lambda raw: payload_edit.move_payload(raw, target)
     return lambda raw: PushedJob("", raw, "")
 
@@ -104,14 +106,14 @@ def _act_on(
     located: Sequence[Located],
     make: Callable[[bytes], PushedJob],
 ) -> list[ActionResult | None]:
-    """One answer per pick; None for one that must be located again."""
+    """One result per pick; None for a pick that must be located again."""
     told: list[ActionResult | None] = [one if isinstance(one, ActionResult) else None for one in located]
     ready: list[tuple[int, LocatedEntry, PushedJob]] = []
     for n, spot in enumerate(located):
         if not isinstance(spot, LocatedEntry):
             continue
         if spot.raw is None:
-            told[n] = _refused_result(picks[n], f"its payload of {spot.size_bytes} bytes is too long for that")
+            told[n] = _refused_result(picks[n], f"the payload of {spot.size_bytes} bytes is too large for this action")
             continue
         try:
             push = make(spot.raw)
@@ -119,11 +121,11 @@ def _act_on(
             told[n] = _not_made(picks[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
-            told[n] = _refused_result(picks[n], "it stands in that queue already")
+            told[n] = _refused_result(picks[n], "it is already in that queue")
         else:
             ready.append((n, spot, push))
     if place.queue is not None:
-        # Taken out in the order in which they would have run, and pushed so.
+        # Removed, and pushed, in the order in which they would have run.
         ready.sort(key=lambda job: job[1].at)
     if action is Action.KILL:
         done = _kill_jobs(source, place, state, [(picks[n].id, spot) for n, spot, _ in ready])
@@ -143,7 +145,7 @@ def _push_jobs(
     *,
     copies: bool,
 ) -> list[ActionResult]:
-    """Push into queues, out of a set or a list, or beside what stands there."""
+    """Push jobs into queues: out of a set or list or, for `copies`, in addition to the entries there."""
     space = place.namespace
     queues = list(dict.fromkeys(push.queue for _, _, push in jobs))
     number = {queue: 3 + n for n, queue in enumerate(queues)}

@@ -1,7 +1,7 @@
-"""Where picked jobs stand, with their exact bytes: what takes an entry out of a set or list must name it by them.
+"""Finds selected jobs and their exact bytes, which are needed to remove an entry from a set or list.
 
-A set is asked at the scores that the ids tell, whatever its size. A queue has no index: it is looked through from its
-served end, and from its newest, at most LOOK_AT entries each, in steps that hold Redis for a millisecond or two.
+A set is read at the scores given in the ids, whatever its size. A queue has no index: it is scanned from the end that
+workers fetch from and from its newest end, at most LOOK_AT entries each, in steps that block Redis for 1 to 2 ms.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ..job_decoding import jid_of, job_id
 from ..jobs import SCORED
 from .scripts import explain_error
 
-# How deep a queue is looked through from each end, and a stretch of jobs that are due at the very same time.
+# How many entries are scanned from each end of a queue, and among jobs that are due at the very same time.
 LOOK_AT = 20_000
 SAME_SCORE = 20_000
 STEP = 500
-# Short calls: the server runs those that it reads at once, some 16 KiB, without a look at other clients.
+# Short calls: the server runs all commands that it reads at a time, about 16 KiB, before it serves other clients.
 PICKS_PER_CALL = 100
-# How many bytes one call answers; what did not fit is asked for again.
+# How many bytes one call returns; what does not fit is requested again.
 ROOM_BYTES = 2 * 1024 * 1024
-# How many bytes of entries one call reads, and all calls for one queue: no more are looked through then.
+# How many bytes of entries one call reads, and how many calls one queue gets; after that the scan stops.
 READ_BYTES, READ_CALLS = 4 * 1024 * 1024, 100
 
 
 class LocatedEntry(NamedTuple):
-    """An entry as it stands: `raw` None when it is longer than was asked for. `at` = its score, or its place."""
+    """An entry as stored in Redis; `raw` is None when it exceeds the requested length. `at`: its score or position."""
 
     raw: bytes | None
     size_bytes: int
@@ -43,17 +43,17 @@ class LocatedEntry(NamedTuple):
     at: bytes | int
 
 
-# What became of a pick: where it stands; what to tell instead; None = the answer was full, ask again.
+# Where a pick was found, or the result to report instead; None: the reply was full, ask again.
 Located = LocatedEntry | ActionResult | None
 
 
 def locate_jobs(
     scripts: Scripts, place: keys.NamespaceLocation, state: State, picks: Sequence[JobRef], longest_bytes: int
 ) -> list[Located]:
-    """Where each of `picks` stands, in order.
+    """Locate each of `picks`, in order.
 
-    Cost: 1 round trip, mostly; in a queue where not all stand among the next to run 1 more for each 500 entries that
-    are looked through: what goes out together Redis runs before it turns to another client.
+    Cost: usually 1 round trip. In a queue where some picks are not among the next jobs to run, 1 more for each 500
+    entries scanned: Redis runs commands that are sent together before it serves another client.
     """
     if place.queue is not None:
         return _in_list(scripts, f"{place.namespace}{keys.QUEUE}{place.queue}", picks, longest_bytes)
@@ -61,8 +61,9 @@ def locate_jobs(
 
 
 def no_room(pick: JobRef) -> ActionResult:
-    """The answer for a pick that is crowded out by long entries again and again, which might be it."""
-    return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail="too much that is no readable job stands around it")
+    """The result for a pick that never fits into the reply because of long entries, any of which might be it."""
+    detail = "could not be located: too many large or unreadable entries around it"
+    return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=detail)
 
 
 def _in_set(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes: int) -> list[Located]:
@@ -78,7 +79,7 @@ def _in_set(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes: 
     if crowded >= 0 and open_scores:
         calls = [(start, [score]) for score in open_scores[:10] for start in range(STEP, SAME_SCORE, STEP)]
         if _ask_set(scripts, key, longest_bytes, calls, wanted, answer) == calls[-1][0]:
-            answer.unsearched = f"more than {SAME_SCORE} jobs are due at the very same time, no more are looked through"
+            answer.unsearched = f"not found among the first {SAME_SCORE} jobs that are due at the same time"
     return answer.located_entries()
 
 
@@ -90,7 +91,7 @@ def _ask_set(
     wanted: Mapping[str, Mapping[str, Sequence[int]]],
     answer: _LookupProgress,
 ) -> int:
-    """Add what the calls find; the deepest start after which a score still had more entries, -1 for none."""
+    """Add the entries that the calls find. Returns the deepest start after which a score had more entries, or -1."""
     arguments: list[list[Argument]] = [
         [
             key,
@@ -121,7 +122,8 @@ def _in_list(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes:
     answer = _LookupProgress(picks)
     length = _ask_list(scripts, key, longest_bytes, [STEP, 0], wanted, answer)
     if length > 2 * STEP and any(answer.is_open(n) for n in range(len(picks))):
-        # From the deepest on: entries move towards the served end meanwhile, so none slips through between two steps.
+        # Deepest first: in the meantime entries move towards the end that workers fetch from, so none is missed between
+        # two steps.
         newest = max(LOOK_AT, length - LOOK_AT)
         starts = [*range(0, min(length, LOOK_AT), STEP), *range(newest, length, STEP)][::-1]
         for start in starts:
@@ -129,7 +131,7 @@ def _in_list(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes:
                 break
             _ask_list(scripts, key, longest_bytes, [start], wanted, answer)
         if length > 2 * LOOK_AT:
-            answer.unsearched = f"it is not among the {LOOK_AT} next to run or newest, and no more are looked through"
+            answer.unsearched = f"not among the first or last {LOOK_AT} jobs of the queue; no others are searched"
     return answer.located_entries()
 
 
@@ -141,7 +143,7 @@ def _ask_list(
     wanted: Mapping[str, Sequence[int]],
     answer: _LookupProgress,
 ) -> int:
-    """Add what is found in the stretches that begin at `starts`; the length of the queue."""
+    """Add what is found in the ranges that begin at `starts`. Returns the length of the queue."""
     length = 0
     left = [(start, start + STEP) for start in starts]
     for _ in range(READ_CALLS):
@@ -166,10 +168,10 @@ def _ask_list(
 def _run_calls(
     scripts: Scripts, name: str, calls: Sequence[Sequence[Argument]], answer: _LookupProgress
 ) -> Iterable[tuple[int, list[Reply]]]:
-    """The number of each call with its reply, of the replies that could be had; otherwise `answer` is told why not."""
+    """The index of each successful call with its reply; a failure is recorded in `answer.refused`."""
     replies = scripts.run(keys.load_script(name), calls)
     if replies is None:
-        answer.refused = "not permitted: the Redis user may not run scripts (EVAL)"
+        answer.refused = "the Redis user is not allowed to run scripts (EVAL)"
         return
     for n, reply in enumerate(replies[0]):
         if isinstance(reply, ResponseError):
@@ -190,22 +192,22 @@ class _LookupProgress:
         self.unsearched: str | None = None
 
     def is_open(self, n: int) -> bool:
-        """Whether nothing is known yet of a pick."""
+        """Whether a pick still has to be found."""
         return n not in self._spots and n not in self._full
 
     def add_entry(
         self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int
     ) -> None:
-        """Note an entry that may be among `wanted`, picks by jid."""
+        """Record an entry that may be among `wanted`, the picks by jid."""
         if size < 0 and not cut:
-            # Nothing of it was read for want of room: it may be any of them.
+            # None of it was read for lack of room: it may be any of them.
             stamp, names = "", list(wanted)
         elif isinstance(raw, bytes):
             stamp = text(cut) if cut else stamp_of(raw)
             names = self._matching_refs(wanted, raw, stamp)
         else:
             stamp = text(cut) if cut else ""
-            # Only a digest of it is here; without a stamp to compare, its place must do.
+            # Only its digest is known here; without a stamp to compare, its position has to do.
             names = [name for name, ns in wanted.items() if len(wanted) == 1 or self._is_expected(ns, stamp)]
         for name in names:
             for n in wanted[name]:
@@ -218,7 +220,7 @@ class _LookupProgress:
                     self._spots[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, stamp, at)
 
     def _matching_refs(self, wanted: Mapping[str, Sequence[int]], raw: bytes, stamp: str) -> list[str]:
-        """Which of `wanted` this entry is; where none has its name, by its bytes: odd JSON is not read alike by all."""
+        """Which of `wanted` this entry is; without a matching name, by its bytes: parsers read odd JSON differently."""
         named = [name for name in {job_id(jid_of(raw), stamp, None), f"raw{stamp}"} if name in wanted]
         return named or [name for name, ns in wanted.items() if any(self._picks[n].stamp == stamp for n in ns)]
 
@@ -226,7 +228,7 @@ class _LookupProgress:
         return any(self._picks[n].stamp in (None, stamp) for n in ns)
 
     def located_entries(self) -> list[Located]:
-        """What is known of each pick, in order."""
+        """The result for each pick, in order."""
         return [self._located_entry(n) for n in range(len(self._picks))]
 
     def _located_entry(self, n: int) -> Located:
@@ -238,7 +240,7 @@ class _LookupProgress:
         if self.refused:
             return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=self.refused)
         if n in self._changed:
-            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it is not the same as when it was seen")
+            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="the job changed since you saw it")
         if self.unsearched:
             return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=self.unsearched)
         return ActionResult(id=pick.id, outcome=Outcome.GONE)

@@ -1,6 +1,6 @@
-"""New payloads made of old ones: only the fields that an action is about change, the rest stays byte for byte.
+"""New payloads built from old ones: only the fields that an action concerns change; the rest stays byte for byte.
 
-A value that no action is about is never decoded, so that floats, big integers, escapes and the order of keys survive.
+Other values are never decoded, so floats, big integers, escapes and the order of keys survive.
 Source: sidekiq `lib/sidekiq/api.rb` (SortedEntry#retry), `client.rb` (push), `job_util.rb` (validate, normalize_item).
 """
 
@@ -21,32 +21,33 @@ Fields = dict[str, msgspec.Raw]
 
 _FIELDS = msgspec.json.Decoder(Fields)
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
-# What a payload tells of failures; a job that is made anew has none.
+# The fields of a payload about failures; a new job has none.
 FAILURES = ("retry_count", "failed_at", "retried_at", "discarded_at", "error_class", "error_message", "error_backtrace")
-# With these set back, the next failure counts as the first one.
+# Without these fields the next failure counts as the first one.
 ATTEMPTS = ("retry_count", "failed_at", "retried_at")
-# A batch counts its jobs by their ids: one that it does not know would end it early. Locks and digests are made anew
-# from the arguments by the middleware that asks for them: an old one would free, or take, what belongs to another job.
-# An expiry is that of the old push, a time to run at is over. How often a job was interrupted (super_fetch, reliable
-# fetch) or came over a limit (Enterprise) ends it, when it is too often: a new one begins at none.
+# Fields that belong to the old job alone. A batch counts its jobs by id: an unknown id would end it early. The
+# middleware that uses locks and digests computes them from the arguments: an old one would release or take the lock of
+# another job. An expiry belongs to the old push, and a scheduled time has passed. The counts of interruptions
+# (super_fetch, reliable fetch) and of exceeded limits (Enterprise) end a job when they get too high; a new job starts
+# at zero.
 # Source: sidekiq-unique-jobs `lib/sidekiq_unique_jobs/job.rb` (prepare, add_digest).
 OF_THE_OLD_JOB = (
     *FAILURES,
     *("at", "interrupted_count", "overrated"),
     *("bid", "expiry", "unique_token", "lock_digest", "lock_args", "unique_digest", "unique_args"),
 )
-# What Active Job keeps in its envelope of how far a job has come: a new one begins at the first step. Source: rails
+# The progress that Active Job stores in its envelope; a new job begins at the first step. Source: rails
 # `active_job/continuable.rb` (serialize), job-iteration `lib/job-iteration/iteration.rb` (serialize).
 PROGRESS = ("continuation", "resumptions", "cursor_position", "times_interrupted", "total_time", "scheduled_at")
 DEFAULT_QUEUE = "default"
 
 
 class MalformedEntry(ValueError):
-    """The entry is no job that Sidekiq would push; the text says why."""
+    """The entry is not a job that Sidekiq would push; the text says why."""
 
 
 class PushedJob(NamedTuple):
-    """What is pushed: the payload, the queue it goes to, and the id it bears."""
+    """A job to push: its queue, its payload and its id."""
 
     queue: str
     payload: bytes
@@ -54,9 +55,10 @@ class PushedJob(NamedTuple):
 
 
 def push_again(raw: bytes, now: float, *, counted_back: bool, reset: bool = False) -> PushedJob:
-    """The payload with which Sidekiq itself would push an entry of a set `now`, seconds since 1970. Raises Malformed.
+    """The job that Sidekiq itself would push for an entry of a set at `now`, in seconds since 1970.
 
-    `counted_back`: as a retry by hand, which is not counted as an attempt. `reset`: no attempt so far counts.
+    `counted_back`: like a manual retry, which does not count as an attempt. `reset`: earlier attempts do not count.
+    Raises MalformedEntry.
     """
     fields = _checked_fields(raw)
     if reset:
@@ -68,27 +70,27 @@ def push_again(raw: bytes, now: float, *, counted_back: bool, reset: bool = Fals
 
 
 def move_payload(raw: bytes, queue: str) -> PushedJob:
-    """The payload of an enqueued job in another queue, as fresh there as it was. Raises Malformed."""
+    """The job moved to another queue, with its enqueue time unchanged. Raises MalformedEntry."""
     fields = _checked_fields(raw)
     fields["queue"] = _encode_raw(queue)
     return PushedJob(queue, msgspec.json.encode(fields), _ensure_jid(fields))
 
 
 def copy_payload(raw: bytes, now: float) -> PushedJob:
-    """The payload of a new job of the same content. Raises Malformed."""
+    """A new job with the same class and arguments. Raises MalformedEntry."""
     return _new_push(_checked_fields(raw), now, None)
 
 
 def edit_payload(raw: bytes, now: float, arguments: list[Any]) -> PushedJob:
-    """The payload of a new job with other `arguments`; what is masked in them is as in the old ones.
+    """A new job with other `arguments`; masked values in them are taken from the old ones.
 
-    Raises Malformed, InvalidPayload.
+    Raises MalformedEntry, InvalidPayload.
     """
     fields = _checked_fields(raw)
     if "encrypt" in fields and bytes(fields["encrypt"]) not in (b"false", b"null"):
-        raise MalformedEntry("its last argument is encrypted, only the app can write it")
+        raise MalformedEntry("the last argument is encrypted; only the app can write it")
     try:
-        # Looked at as the page shows it, which decodes no more of an entry.
+        # Decoded as for the page, which decodes no more of an entry.
         payload = loads(raw, exact=True)
     except ValueError:
         payload = {}
@@ -106,9 +108,9 @@ def _new_push(fields: Fields, now: float, arguments: list[Any] | None) -> Pushed
 
 
 def of_message(message: bytes, queue: str, now: float) -> PushedJob:
-    """The payload of a run of a schedule from the message that the schedule keeps. Raises Malformed.
+    """The job for one run of a schedule, from the message stored with the schedule. Raises MalformedEntry.
 
-    Stamps are seconds with a fraction: every version reads them as what they are.
+    Times are seconds with a fraction, which every version reads correctly.
     """
     fields = _checked_fields(message)
     fields.setdefault("queue", _encode_raw(queue))
@@ -118,7 +120,7 @@ def of_message(message: bytes, queue: str, now: float) -> PushedJob:
 
 
 def written_arguments(text: str) -> list[Any]:
-    """The arguments that a person wrote: a JSON array. Raises InvalidPayload with what is wrong with it."""
+    """The arguments that a user entered as a JSON array. Raises InvalidPayload, which says what is wrong."""
     found = decoded_edit(text)
     if not isinstance(found, list):
         raise InvalidPayload("The arguments must be a JSON array.")
@@ -126,17 +128,17 @@ def written_arguments(text: str) -> list[Any]:
 
 
 def decode_fields(raw: bytes) -> Fields:
-    """The fields of an entry, their values undecoded. Raises Malformed for what is no JSON object in UTF-8."""
+    """The fields of an entry, with their values undecoded. Raises MalformedEntry unless it is a UTF-8 JSON object."""
     try:
         if not raw.isascii():
             raw.decode("utf-8")
         return _parse_fields(raw)
     except (ValueError, RecursionError, msgspec.DecodeError):
-        raise MalformedEntry("it is no readable job: it can only be deleted") from None
+        raise MalformedEntry("the entry is not a readable job and can only be deleted") from None
 
 
 def _parse_fields(raw: bytes) -> Fields:
-    """The fields of a JSON object; with half a surrogate pair in it, which JSON may spell, they are written anew."""
+    """The fields of a JSON object; they are re-encoded if it has half a surrogate pair, which JSON can spell."""
     try:
         return _FIELDS.decode(raw)
     except msgspec.DecodeError:
@@ -144,7 +146,7 @@ def _parse_fields(raw: bytes) -> Fields:
         if not isinstance(found, dict):
             raise
     for name in found:
-        name.encode("utf-8")  # such a name cannot be written
+        name.encode("utf-8")  # raises for half a surrogate pair, which cannot be written in a name
     return {name: _encode_value(value) for name, value in found.items()}
 
 
@@ -164,12 +166,12 @@ def _encode_value(value: Any) -> msgspec.Raw:
 
 
 def _checked_fields(raw: bytes) -> Fields:
-    """As `decode_fields`; Malformed too for what Sidekiq's client would not take."""
+    """As `decode_fields`; raises MalformedEntry also for entries that Sidekiq's client would reject."""
     fields = decode_fields(raw)
     if not _decode_text(fields.get("class")):
-        raise MalformedEntry("it names no class, so no worker can run it: it can only be deleted")
+        raise MalformedEntry("the job has no class, so no worker can run it; it can only be deleted")
     if not bytes(fields.get("args") or b"").startswith(b"["):
-        raise MalformedEntry("its arguments are no array, so no worker can run it: it can only be deleted")
+        raise MalformedEntry("the arguments are not an array, so no worker can run the job; it can only be deleted")
     return fields
 
 
@@ -179,7 +181,7 @@ def _ensure_queue(fields: Fields) -> str:
         return DEFAULT_QUEUE
     queue = _decode_text(fields["queue"])
     if not queue:
-        raise MalformedEntry("the name of its queue is no text")
+        raise MalformedEntry("the queue name of the job is not a string")
     return queue
 
 
@@ -198,13 +200,13 @@ def _ensure_jid(fields: Fields) -> str:
 
 
 def _as_known(fields: Fields, now: float) -> msgspec.Raw:
-    """Now, as the release writes it that made the payload: 8 whole milliseconds, older ones seconds with a fraction."""
+    """Now, in the format of the release that wrote the payload: whole milliseconds in 8, fractional seconds before."""
     known = fields.get("created_at", fields.get("enqueued_at"))
     return _encode_raw(int(now * 1000) if _decode_integer(known) is not None else now)
 
 
 def _new_arguments(fields: Fields, arguments: bytes | None, now: float) -> msgspec.Raw:
-    """The arguments of a new job; those of Active Job in their envelope, under an id of its own."""
+    """The arguments of a new job; those of Active Job in their envelope, with a new job id."""
     old = fields["args"]
     try:
         first, *more = _parse_members(bytes(old))

@@ -1,4 +1,4 @@
-"""Sending what changes something: many jobs per script, few enough that no script holds Redis for long."""
+"""Running the scripts that write: many jobs per script, but few enough that no script blocks Redis for long."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ JOBS_PER_CALL = 100
 BYTES_PER_CALL = 256 * 1024
 
 NEARER = 3
-CHANGED = "it changed meanwhile, or the queue moved on too far: look again"
+CHANGED = "the job changed or moved; refresh and retry"
 OUTCOMES = {1: Outcome.DONE, 0: Outcome.GONE, 2: Outcome.CHANGED, NEARER: Outcome.DONE}
-NEARER_WORDS = "it stands nearer to its turn than before: its place in the middle of a long queue is not sought"
+NEARER_WORDS = "will run earlier than before: a position in the middle of a long queue cannot be restored"
 
 
 class EntryCall(NamedTuple):
-    """What a script does to one job: `id` for the answer, and its ARGV."""
+    """One job of a script call: the `id` for its result, and its ARGV."""
 
     id: str
     arguments: tuple[Argument, ...]
@@ -38,10 +38,10 @@ def run_script(
     *,
     counted: bool = False,
 ) -> list[ActionResult]:
-    """What came of each of `steps`, in order. Cost: 1 round trip, none for no steps.
+    """Run a script for `steps` and return one result for each, in order. Cost: 1 round trip, none without steps.
 
-    `fixed` = the KEYS, `head` = the ARGV before those of the steps; with `counted` it ends with the number of steps in
-    the calls before. A call that the server refuses refuses its steps. Raises BackendUnavailable.
+    `fixed`: the KEYS. `head`: the ARGV before those of the steps; with `counted`, followed by the number of steps in
+    earlier calls. If the server refuses a call, all its steps are refused. Raises BackendUnavailable.
     """
     text = keys.load_script(script, "writing")
     parts = list(split_calls(steps))
@@ -60,7 +60,7 @@ def run_script(
 
 
 def split_calls(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:
-    """`steps` in runs of which one script call may take care."""
+    """Split `steps` into groups, each small enough for one script call."""
     part: list[EntryCall] = []
     size = 0
     for step in steps:
@@ -76,7 +76,7 @@ def split_calls(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:
 
 
 def _results_from_reply(part: Sequence[EntryCall], reply: Reply) -> Iterable[ActionResult]:
-    """One Acted per step; a script may answer a remark after its outcomes, as text."""
+    """One ActionResult per step; a script can return a remark, as text, after its outcomes."""
     if isinstance(reply, ResponseError):
         detail = explain_error(str(reply))
         return [ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=detail) for step in part]
@@ -96,14 +96,14 @@ def _result_of_call(step: EntryCall, code: Reply, remark: str | None) -> ActionR
 
 
 def explain_error(error: str) -> str:
-    """An error of the server in words for an operator."""
+    """A server error as a message for the user."""
     low = error.lower()
     if "noperm" in low or "no permission" in low or "can't run this command" in low or "no permissions" in low:
-        return f"not permitted to the Redis user: {printable(error, 200)}"
+        return f"the Redis user is not allowed to do this: {printable(error, 200)}"
     if "wrongtype" in low:
-        return "a key of this queue has the wrong type: something other than Sidekiq wrote to it"
+        return "a key of this queue has the wrong type; something other than Sidekiq wrote to it"
     if "oom" in low or "maxmemory" in low:
-        return "Redis is out of memory and takes no writes"
+        return "Redis is out of memory and refuses writes"
     if "readonly" in low:
         return "this Redis is a read-only replica"
-    return f"Redis refused it: {printable(error, 200)}"
+    return f"Redis refused the command: {printable(error, 200)}"

@@ -1,4 +1,4 @@
-"""What a person may have done to queues, schedules and workers of Sidekiq. Each is one script, conditional inside.
+"""Actions on Sidekiq's queues, schedules and workers. Each is one script that checks its conditions itself.
 
 Source: sidekiq `lib/sidekiq/api.rb` (Queue#clear, Process#quiet!, #stop!), sidekiq-cron `lib/sidekiq/cron/job.rb`
 (enable!, disable!, enque!), sidekiq-scheduler `lib/sidekiq-scheduler/scheduler.rb` (toggle_job_enabled).
@@ -24,27 +24,28 @@ from .scripts import OUTCOMES, explain_error
 
 SIGNALS = {Action.QUIET: "TSTP", Action.STOP_WORKER: "TERM"}
 _TRUE = re.compile(rb"(true|t|yes|y|1)\Z", re.IGNORECASE)
-ONLY_THE_APP = "only the app knows the class and its options: trigger it there"
+ONLY_THE_APP = "only the app knows the class and its options; trigger it in the app"
 
 
 def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
-    """What came of removing a queue with all that waits in it; in one step, however long it is."""
+    """Delete a queue with all its waiting jobs, in one step however long it is."""
     place = keys.location_of(ref)
     if action is not Action.OBLITERATE or place.queue is None:
-        return _refused_result(ref.name, "this entry stands for the sets of all queues, it is no queue")
+        return _refused_result(ref.name, "this entry represents the sets shared by all queues and is not a queue")
     names = [place.key, f"{place.namespace}queues"]
     waited = _run_script(source, "clear", names, [place.queue])
     if isinstance(waited, ResponseError):
         return _refused_result(ref.name, explain_error(str(waited)))
     if waited < 0:
         return ActionResult(id=ref.name, outcome=Outcome.GONE)
-    return ActionResult(id=ref.name, outcome=Outcome.DONE, detail=f"{waited} waiting jobs were deleted with it")
+    jobs = "1 waiting job" if waited == 1 else f"{waited} waiting jobs"
+    return ActionResult(id=ref.name, outcome=Outcome.DONE, detail=f"deleted with {jobs}")
 
 
 def on_worker(source: Source, worker: Worker, action: Action) -> ActionResult:
-    """What came of a signal to a process: done = it is asked, and obeys at its next beat (5 to 10 s)."""
+    """Send a signal to a process. DONE means it was sent; the process acts on it at its next heartbeat (5 to 10 s)."""
     if worker.state is WorkerState.DEAD:
-        return _refused_result(worker.id, "it is dead: no process is there to obey")
+        return _refused_result(worker.id, "the process is dead and cannot receive signals")
     space = dict(worker.facts).get(keys.NAMESPACE, "")
     identity = worker.id.removeprefix(space)
     names = [f"{space}{identity}-signals", f"{space}processes"]
@@ -54,14 +55,14 @@ def on_worker(source: Source, worker: Worker, action: Action) -> ActionResult:
     if answer == b"gone":
         return ActionResult(id=worker.id, outcome=Outcome.GONE)
     if answer == b"embedded":
-        return _refused_result(worker.id, "it runs inside another process and takes no signals")
+        return _refused_result(worker.id, "the worker is embedded in another process and ignores signals")
     return ActionResult(
-        id=worker.id, outcome=Outcome.DONE, detail="it is asked, and obeys at its next beat, in 5 to 20 s"
+        id=worker.id, outcome=Outcome.DONE, detail="signal sent; takes effect at the next heartbeat, in 5 to 20 s"
     )
 
 
 def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionResult:
-    """What came of an action on a schedule of one of the add-ons. Cost: 2 round trips."""
+    """Trigger, pause or resume a schedule of one of the add-ons. Cost: 2 round trips."""
     space = dict(schedule.facts).get(keys.NAMESPACE, "")
     name = schedule.id.removeprefix(space)
     if schedule.kind == CRON:
@@ -70,7 +71,7 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionRes
             return _fire_schedule(source, space, schedule, record)
         return _set_cron_enabled(source, schedule, record, on=action is Action.RESUME_SCHEDULE)
     if schedule.kind != SCHEDULER_KIND:
-        return _refused_result(schedule.id, f"a schedule of {schedule.kind} is not known here")
+        return _refused_result(schedule.id, f"schedules of {schedule.kind} are not supported")
     if action is Action.TRIGGER:
         return _refused_result(schedule.id, ONLY_THE_APP)
     return _set_scheduler_enabled(source, space, schedule, name, on=action is Action.RESUME_SCHEDULE)
@@ -94,7 +95,7 @@ def _set_scheduler_enabled(source: Source, space: str, schedule: Schedule, name:
 
 
 def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) -> ActionResult:
-    """One run of a sidekiq-cron schedule, from the message that the app left of it."""
+    """Push one run of a sidekiq-cron schedule, from the message that the app stored for it."""
     found = short_fields(
         source, [(record, name) for name in ("message", "active_job", "date_as_argument")], DECODE_LIMIT_BYTES
     )
@@ -105,9 +106,9 @@ def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) 
     if message is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     if any(flag is not None and _TRUE.match(flag) for flag in (active_job, dated)):
-        return _refused_result(schedule.id, "the app makes its arguments anew for each run: trigger it there")
+        return _refused_result(schedule.id, "the app builds the arguments of each run; trigger it in the app")
     try:
-        # Without `retry` the class was unknown when this was written, and may be one of Active Job.
+        # Without `retry` the class was unknown when the message was written, and may be an Active Job.
         if "retry" not in payload_edit.decode_fields(message):
             return _refused_result(schedule.id, ONLY_THE_APP)
         push = payload_edit.of_message(message, payload_edit.DEFAULT_QUEUE, source.now_s())
@@ -129,7 +130,7 @@ def _result_from_reply(schedule: Schedule, reply: Reply, new_id: str | None = No
 
 
 def _run_script(source: Source, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> Reply:
-    """The reply to one script, an error as a value."""
+    """The reply to one script; an error is returned as a value."""
     return source.run_batch([("EVAL", keys.load_script(script, "writing"), len(names), *names, *arguments)])[0]
 
 

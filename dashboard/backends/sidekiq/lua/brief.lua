@@ -1,5 +1,5 @@
--- A process in short: {info or false when it died or an error, concurrency, {queue of each running job...} or false where
--- those cannot be read}.
+-- A process in brief: {info, false if it died, or an error; concurrency; {queue of each running job...}, or false if
+-- they cannot be read}.
 local function brief(_, key, room)
   local fields = fields_of(key, room, 'info', 'concurrency')
   if failed(fields) then return {fields, false, false} end

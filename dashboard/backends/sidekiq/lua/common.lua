@@ -1,8 +1,8 @@
 -- Shared by all scripts that only read. Every value is cut before it leaves the server.
--- Longer ones than DECODE_LIMIT are never decoded, nor told by what stands in them: only by their stamp.
+-- Values longer than DECODE_LIMIT are never decoded and are identified only by their stamp, not by their content.
 local LIMIT, DECODE_LIMIT = 65536, 4194304
 local MOST_THREADS = 1000
--- The reply to a command; an error is a value like any other.
+-- The reply to a command; an error is returned like any other value.
 local read = redis.pcall
 
 local function failed(reply)
@@ -13,7 +13,7 @@ local function filled(size)
   return type(size) == 'number' and size > 0
 end
 
--- The JSON object of a text; nil for anything else, as an array, too much of it, or one that is nested too deeply.
+-- The JSON object in a text; nil for anything else, such as an array, or if it is too long or nested too deeply.
 local function decoded(text)
   if type(text) ~= 'string' or #text > DECODE_LIMIT or not string.find(text, '^%s*{') then return nil end
   local fine, value = pcall(cjson.decode, text)
@@ -21,8 +21,8 @@ local function decoded(text)
   return nil
 end
 
--- {payload, its length, its stamp where it was cut}: a long one without its arguments and backtrace, a longer one not
--- at all.
+-- {payload, its length, its stamp if it was cut}: a long payload without its arguments and backtrace; of one too long to
+-- decode only the first 1024 bytes.
 local function entry(text)
   if type(text) ~= 'string' then return {false, 0, false} end
   if #text <= LIMIT then return {text, #text, false} end
@@ -33,7 +33,7 @@ local function entry(text)
   for name, value in pairs(job) do
     if name ~= 'args' and name ~= 'error_backtrace' and #name <= 200 then
       if type(value) == 'string' then value = string.sub(value, 1, 4096) end
-      -- What JSON cannot say again, as 1e999, is left out: an encoder raises.
+      -- Values that JSON cannot encode, such as 1e999, are left out: the encoder would raise an error.
       local said = type(value) == 'string' or type(value) == 'boolean'
         or (type(value) == 'number' and value == value and math.abs(value) < math.huge)
       left = left - #name - (type(value) == 'string' and #value or 20)
@@ -44,8 +44,7 @@ local function entry(text)
   return {fine and shown or string.sub(text, 1, 1024), #text, stamp}
 end
 
--- The members of a set that is small where its library alone writes it: MOST_MEMBERS at most; then how many it has, or
--- an error.
+-- At most MOST_MEMBERS members of a set, which is small if only its library writes it; then its size, or an error.
 local MOST_MEMBERS = 2000
 local function some(key)
   local size = read('SCARD', key)
@@ -62,10 +61,10 @@ local function some(key)
   return found, size
 end
 
--- What one call may take out of processes: {bytes, commands}, about a millisecond.
+-- How much one call may read from processes: {bytes, commands}, about a millisecond.
 local function process_room() return {1048576, 500} end
 
--- {thread id, work or false, ...} of a process; false where that cannot be read. The key was called otherwise up to 6.4.1.
+-- {thread id, work or false, ...} of a process; false if it cannot be read. Up to 6.4.1 the key has another name.
 local function work_of(identity, room)
   room[2] = room[2] - 2
   for _, name in ipairs({':work', ':workers'}) do
@@ -86,7 +85,7 @@ local function work_of(identity, room)
   return {}
 end
 
--- The fields of a process; false for one that is missing or too long; an error where its key is of a wrong type.
+-- The fields of a process; false for a field that is missing or too long; an error if the key has the wrong type.
 local function fields_of(key, room, ...)
   local found = {}
   for n, name in ipairs({...}) do
@@ -98,7 +97,7 @@ local function fields_of(key, room, ...)
   return found
 end
 
--- What row(identity, key, room) makes of each of `identities`, until the room of a call is used up; then those left.
+-- The results of row(identity, key, room) for `identities`, until the room of a call is used up; then those left over.
 local function rows_of(namespace, identities, row)
   local room, rows, left = process_room(), {}, {}
   for n, identity in ipairs(identities) do
@@ -124,7 +123,7 @@ local function queue_of(work)
   return job and type(job.queue) == 'string' and job.queue or nil
 end
 
--- The jid of a payload in which only one field of any depth is called so, and written plainly; false for others.
+-- The jid of a payload that has only one field of this name at any depth, written without escapes; false for others.
 local function lone_jid(text)
   if #text > DECODE_LIMIT then return false end
   local _, stop = string.find(text, '"jid"', 1, true)
@@ -132,13 +131,13 @@ local function lone_jid(text)
   return string.match(text, '^:"([%w_-]+)"', stop + 1) or false
 end
 
--- Whether a name is that of an entry without a jid, as job_id in entry.py makes it.
+-- Whether a name is that of an entry without a jid, as job_id in job_decoding.py builds it.
 local function is_raw(name)
   return string.match(name, '^raw%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x$') or string.match(name, '^raw%x+%-%d+$')
 end
 
--- Whether an entry may be one of `wanted`, names as job_id in entry.py makes them; true where its jid is written oddly.
--- What is no JSON goes by its stamp, whatever jid seems to stand in it.
+-- Whether an entry may be one of `wanted`, names as job_id in job_decoding.py builds them; true if its jid is written
+-- oddly. An entry that is not JSON is identified by its stamp, whatever jid it seems to contain.
 local raw_of = {}
 local function may_be(text, wanted)
   if raw_of[wanted] == nil then

@@ -1,5 +1,5 @@
--- Jobs of a sorted set are deleted. KEYS: the set, the deletions that can be undone. ARGV: now; then per job: score,
--- its entry or '', its stamp where the entry is too long to be sent, a token to remember the deletion by or ''.
+-- Deletes jobs of a sorted set. KEYS: the set, the deletions that can be undone. ARGV: now; then per job: score, its
+-- entry or '', its stamp if the entry is too long to send, a token that identifies the deletion or ''.
 may_remove(KEYS[1])
 may_remember(KEYS[2], tonumber(ARGV[1]))
 

@@ -1,10 +1,10 @@
--- One job. ARGV: namespace, queue or '', job id, score or '', how many entries are looked at in each list or set,
--- after how many, '1' when the sets are looked at too, how many bytes are read of each.
--- Returns {{{where, payload, its length, score or false, place or false, stamp where cut}...}, the size of the largest list
--- or set, after how many to go on, bytes read}: `where` is a set's key or 'queue:NAME'.
+-- Finds one job. ARGV: namespace, queue or '', job id, score or '', how many entries of each list or set to scan, after
+-- how many to begin, '1' to scan the sets too, how many bytes of each to read.
+-- Returns {{{where, payload, its length, score or false, position or false, stamp if cut}...}, the size of the largest
+-- list or set, after how many entries to continue, bytes read}: `where` is a set's key or 'queue:NAME'.
 local namespace, queue, id, score, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local after, sets, room, largest = tonumber(ARGV[6]), ARGV[7] == '1', tonumber(ARGV[8]), 0
--- All of them go on where the shortest look ended.
+-- The next call continues in all of them where the shortest scan ended.
 local reached, bytes = after + most, 0
 local found = {}
 
@@ -13,12 +13,12 @@ local function add(where, text, at, place)
   found[#found + 1] = {where, cut[1], cut[2], at, place, cut[3]}
 end
 
--- Another job may name this one in its arguments: an id anywhere in the text is only a first hint. What JSON may escape
--- in it stands there in another form.
+-- Another job may contain this id in its arguments: an id anywhere in the text is only a hint. Characters that JSON may
+-- escape can be written differently.
 local raw, escaped = is_raw(id), string.find(id, '[%c"\\/<>&\127]') ~= nil
 local ESCAPED = '"jid"%s*:%s*"[^"]*\\'
 local function holds(text)
-  -- An entry without a jid is told by its stamp.
+  -- An entry without a jid is identified by its stamp.
   if raw and 'raw' .. stamp_of(text) == id then return true end
   if not string.find(text, id, 1, true) and not (escaped and string.find(text, ESCAPED)) then return false end
   local jid = lone_jid(text)

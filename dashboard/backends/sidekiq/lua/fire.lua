@@ -1,4 +1,4 @@
--- One run of a schedule is pushed. KEYS: its record, the queue's list, `queues`. ARGV: the message as it was read, the
+-- Pushes one run of a schedule. KEYS: its record, the queue's list, `queues`. ARGV: the message as it was read, the
 -- queue's name, the payload.
 if redis.call('EXISTS', KEYS[1]) == 0 then return GONE end
 if redis.call('HGET', KEYS[1], 'message') ~= ARGV[1] then return CHANGED end

@@ -1,7 +1,7 @@
--- One page of a list or sorted set. ARGV: key, 'list' or 'zset', offset, rows, '1' when the page starts at its end, how
--- many bytes are read.
--- Returns {size, {payload, its length, score or false, its stamp where it was cut...}, after how many to go on, bytes
--- read}; the size is an error where the key has the wrong type.
+-- One page of a list or sorted set. ARGV: key, 'list' or 'zset', offset, rows, '1' to count from the end, how many bytes
+-- to read.
+-- Returns {size, {payload, its length, score or false, its stamp if it was cut...}, after how many entries to continue,
+-- bytes read}; the size is an error if the key has the wrong type.
 local key, kind, offset, rows, backwards = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local size = read(kind == 'list' and 'LLEN' or 'ZCARD', key)
 local found = {}

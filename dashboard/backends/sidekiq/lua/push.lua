@@ -1,6 +1,6 @@
--- Jobs of a sorted set are pushed into their queues. KEYS: the set, `queues`, then lists of queues.
--- ARGV[1]: 'move', or 'copy' to leave the entry where it is; then per job: entry, its score, place of its list in KEYS,
--- the queue's name, the payload to push.
+-- Pushes jobs of a sorted set into their queues. KEYS: the set, `queues`, then lists of queues.
+-- ARGV[1]: 'move', or 'copy' to leave the entry where it is; then per job: entry, its score, the index of its list in
+-- KEYS, the queue's name, the payload to push.
 local moves = ARGV[1] == 'move'
 if moves then may_remove(KEYS[1]) end
 local outcomes = {}

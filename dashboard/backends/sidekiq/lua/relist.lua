@@ -1,11 +1,11 @@
--- Deleted jobs of a queue are put back. KEYS: the list, the deletions that can be undone, `queues`. ARGV: the queue's
--- name; then per job: its place from the served end, entry, token; nearest to the served end first.
--- Only a deletion that is remembered is undone, and only once. Returns outcomes; 3 = done, but nearer to its turn.
+-- Restores deleted jobs of a queue. KEYS: the list, the deletions that can be undone, `queues`. ARGV: the queue's name;
+-- then per job: its position from the served end (the one that workers fetch from), entry, token; nearest to it first.
+-- Only a recorded deletion is undone, and only once. Returns outcomes; 3 = done, but nearer to its turn than before.
 
--- So many jobs at an end of the queue are taken up and put behind or before those that come back.
+-- At most this many jobs at an end of the queue are removed and pushed again around the restored ones.
 local FEW, SLICE, NEARER = 1500, 1000, 3
 local size = redis.call('LLEN', KEYS[1])
--- Fewer where they are long, so that no more than OTHERS_BYTES and one job are moved at each end.
+-- Fewer if they are long, so that at most OTHERS_BYTES and one job are moved at each end.
 local function nothing() end
 local at_tail = each_member(KEYS[1], 'list', false, 0, FEW, OTHERS_BYTES, nothing, MANY_AT_ONCE)
 if at_tail < size and at_tail < FEW then at_tail = math.max(0, at_tail - 1) else at_tail = FEW end
@@ -13,7 +13,7 @@ local from_head = math.max(0, size - FEW)
 local at_head = each_member(KEYS[1], 'list', false, from_head, size, OTHERS_BYTES, nothing, MANY_AT_ONCE) >= size and FEW or -1
 may_remove(KEYS[2])
 local outcomes, known = {}, {}
--- Those near the served end, and those near the other one; in both the nearest to the served end first.
+-- The jobs near the served end, and those near the other end; in both, the nearest to the served end first.
 local tail, head = {}, {}
 local count, last = 0, 0
 for i = 2, #ARGV, 3 do
@@ -22,8 +22,8 @@ for i = 2, #ARGV, 3 do
   outcomes[n] = CHANGED
   if not known[token] and redis.call('ZSCORE', KEYS[2], token) then
     known[token] = true
-    -- How many jobs that are there now stand nearer to the served end than this one shall.
-    -- Never fewer than ahead of the one before: places that were seen at different times may be one.
+    -- How many jobs of the current queue must be nearer to the served end than this one.
+    -- Never fewer than ahead of the one before: positions seen at different times can coincide.
     local ahead = math.max(last, math.min(size, tonumber(ARGV[i]) - count))
     count, last = count + 1, ahead
     local job = {text = ARGV[i + 1], token = token, n = n, outcome = DONE, ahead = ahead, behind = size - ahead}
@@ -38,7 +38,7 @@ for i = 2, #ARGV, 3 do
   end
 end
 
--- Whether pushing and cutting are permitted at this end, shown by the first job; after that nothing may fail.
+-- Whether pushing and trimming are permitted at this end, tested with the first job; after that nothing may fail.
 local function permitted(jobs, pushing, first, last)
   local pushed = try(pushing, KEYS[1], jobs[1].text)
   local cut = failed(pushed) and pushed or try('LTRIM', KEYS[1], first, last)
@@ -93,6 +93,6 @@ if #head > 0 and permitted(head, 'LPUSH', 1, -1) then
   push_all('LPUSH', line)
   done(head)
 end
--- The queue may have been removed meanwhile: then Sidekiq must learn its name again.
+-- The queue may have been deleted in the meantime: then Sidekiq needs its name again.
 if size == 0 and count > 0 then try('SADD', KEYS[3], ARGV[1]) end
 return outcomes

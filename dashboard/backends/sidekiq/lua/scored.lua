@@ -1,9 +1,8 @@
--- Members of a sorted set at given scores. ARGV: key, most bytes of a member, most bytes in all, how many members of
--- one score are passed over, how many are looked at, how many bytes are read, number of scores, the scores, then the
--- jids that are wanted.
--- Returns {score, member or false, its length, its stamp where it is long, ...}, then how many scores have more.
--- Where a score has one member it is told whatever its jid. A member is false when it is too long (-1 as length
--- stands for: no room left in this answer, ask again).
+-- Finds members of a sorted set at given scores. ARGV: key, most bytes of a member, most bytes in all, how many members of
+-- one score to skip, how many to scan, how many bytes to read, number of scores, the scores, then the wanted jids.
+-- Returns {score, member or false, its length, its stamp if it is long, ...}, then how many scores have more members.
+-- The only member of a score is returned whatever its jid. A member is false if it is too long (a length of -1 means: no
+-- room left in this reply, ask again).
 local key, longest, room, from, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local unread, n = tonumber(ARGV[6]), tonumber(ARGV[7])
 local wanted = {}

@@ -1,11 +1,12 @@
--- Jobs of a queue are pushed into queues. KEYS: the list they stand in, `queues`, then lists of queues.
--- ARGV[1]: 'move', or 'copy' to leave the entry where it is; ARGV[2]: how many jobs nearer to the served end earlier
--- calls took out; then per job, nearest to the served end first: entry, its place from there as it was found, place of its list in KEYS, the queue's name, the payload to push.
+-- Pushes jobs of a queue into queues. KEYS: the list they are in, `queues`, then lists of queues.
+-- ARGV[1]: 'move', or 'copy' to leave the entry where it is; ARGV[2]: how many jobs nearer to the served end earlier calls
+-- removed; then per job, nearest to the served end first: entry, its position from there as it was found, the index of
+-- its list in KEYS, the queue's name, the payload to push.
 local refused, outcomes, jobs, of = {}, {}, {}, {}
 local before = tonumber(ARGV[2])
 local moves = ARGV[1] == 'move'
 if moves then
-  -- The push comes second, and must not fail then: `queues` is a set, so an attempt there tells whether it is permitted.
+  -- The push comes second and must not fail then: `queues` is a set, so the error of LPUSH on it shows if it is permitted.
   redis.call('SADD', KEYS[2], ARGV[6])
   local probe = try('LPUSH', KEYS[2], NOBODY)
   if not failed(probe) or not string.find(probe.err, 'WRONGTYPE', 1, true) then return redis.error_reply(probe.err) end

@@ -1,20 +1,21 @@
--- Entries of a list or sorted set that hold a text, in the order of `page.lua`.
--- ARGV: key, 'list' or 'zset', '1' when it is read from its end, after how many entries, how many are looked at, how many
--- bytes are looked at, the text in lower case.
--- Returns {size, after how many to go on, {payload, its length, score or false, its stamp where it was cut...}, bytes read}.
+-- Entries of a list or sorted set that contain a text, in the order of `page.lua`.
+-- ARGV: key, 'list' or 'zset', '1' to read from its end, after how many entries to begin, how many to scan, how many bytes
+-- to scan, the text in lower case.
+-- Returns {size, after how many entries to continue, {payload, its length, score or false, its stamp if it was cut...},
+-- bytes read}.
 local MOST, MOST_BYTES = 50, 262144
 local key, kind, backwards, at, text = ARGV[1], ARGV[2], ARGV[3] == '1', tonumber(ARGV[4]), ARGV[7]
 local size = read(kind == 'list' and 'LLEN' or 'ZCARD', key)
 if not filled(size) then return {size, 0, {}, 0} end
 local stop, room = math.min(size, at + tonumber(ARGV[5])), tonumber(ARGV[6])
 local found, answered = {}, 0
--- An id of a set is score-jid: the text may be part of the first, or of both.
+-- The id of an entry of a set is score-jid: the text may be part of the score, or span both.
 local tail, rest = string.match(text, '^([^-]*)%-(.*)$')
 
 local function holds(payload, score)
-  -- Of what is too long to be decoded no more is shown either.
+  -- No more is shown of an entry that is too long to be decoded, either.
   payload = string.lower(string.sub(payload, 1, DECODE_LIMIT))
-  -- A letter may be written by its number.
+  -- JSON may write a character as its code.
   if string.find(payload, text, 1, true) or string.find(payload, '\\u00', 1, true) then return true end
   if not score then return false end
   return string.find(score, text, 1, true) ~= nil

@@ -1,5 +1,5 @@
--- A live process is asked to do something at its next beat. KEYS: its signals, `processes`.
--- ARGV: identity, signal, the key of its record, which is only read: a key of KEYS must be one that the user may change.
+-- Sends a signal to a live process, which handles it at its next heartbeat. KEYS: its signals, `processes`.
+-- ARGV: identity, signal, the key of its record. This key is only read, and KEYS need permission to write.
 -- Returns 'asked', 'gone' or 'embedded'.
 if redis.call('SISMEMBER', KEYS[2], ARGV[1]) == 0 then return 'gone' end
 local info = redis.call('HGET', ARGV[3], 'info')

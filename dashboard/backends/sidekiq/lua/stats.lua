@@ -1,15 +1,15 @@
 -- The figures of one namespace and of some of its queues.
--- ARGV[1]: namespace with its colon, or ''; ARGV[2]: '1' when the sets of all queues are wanted; then queue names.
--- Returns {{length, when the oldest of its jobs that were looked at was enqueued or false, 1 where its next job was not read
--- for want of room}... per queue,
+-- ARGV[1]: namespace with its colon, or ''; ARGV[2]: '1' to read the sets of all queues; then queue names.
+-- Returns {{length, when the oldest of the examined jobs was enqueued or false, 1 if its next job was not read for lack of
+-- room}... per queue,
 -- {schedule, retry, dead sizes, earliest schedule score, earliest retry score} or false,
--- {rows of the first processes as brief.lua has them, {further identity...}, how many there are or an error, how many were
--- listed}, {paused queues...} or an error}; of the last three only what all queues have in common when that is wanted.
+-- {rows of the first processes as brief.lua returns them, {further identity...}, how many there are or an error, how many
+-- were listed}, {paused queues...} or an error}. The last three are shared by all queues and only read if ARGV[2] is '1'.
 local namespace = ARGV[1]
 
--- When a job was enqueued, as its payload has it; nil where it does not say.
+-- When a job was enqueued, as written in its payload; nil if it is not.
 local function enqueued_at(text)
-  -- Where only one field of any depth is called so, and holds a number, nothing else need be read.
+  -- If only one field at any depth has this name, and it is a number, nothing else needs to be decoded.
   local _, stop = string.find(text, '"enqueued_at":', 1, true)
   local plain = stop and string.match(text, '^(%d+%.?%d*)[,}]', stop + 1)
   if plain and #text <= DECODE_LIMIT and not string.find(text, '"enqueued_at"', stop, true) then return tonumber(plain) end
@@ -19,7 +19,7 @@ local function enqueued_at(text)
   return (type(at) == 'number' or type(at) == 'string' and #at <= 64) and at or nil
 end
 
--- Days since 1970 of a date.
+-- The number of days from 1970 to a date.
 local function days(year, month, day)
   if month <= 2 then year, month = year - 1, month + 12 end
   local era = math.floor(year / 400)
@@ -29,7 +29,7 @@ local function days(year, month, day)
 end
 
 local YEAR_10000 = 253402300800
--- A time in seconds; nil for what is none. Times above 1e11 are milliseconds.
+-- A time in seconds; nil if it is not a time. Times above 1e11 are milliseconds.
 local function seconds(at)
   local number = tonumber(at)
   if not number and type(at) == 'string' then
@@ -46,7 +46,7 @@ local function seconds(at)
   return number < YEAR_10000 and number or nil
 end
 
--- The first job of each queue is always looked at; so many others of all queues, and so many bytes of them.
+-- Limits: the bytes read of the next jobs of all queues, and of the jobs that are examined beyond those.
 local HEADS_BYTES, OTHERS_BYTES = 4194304, 524288
 local other_bytes = 0
 local queues, read_bytes, looks = {}, 0, {600}

@@ -1,5 +1,6 @@
--- Jobs of a queue are deleted. KEYS: the list, the deletions that can be undone. ARGV: now; how many jobs nearer to
--- the served end earlier calls took out; then per job, nearest first: its place from there as it was found, its entry or '', its stamp where the entry is too long to be sent, a token or ''.
+-- Deletes jobs of a queue. KEYS: the list, the deletions that can be undone. ARGV: now; how many jobs nearer to the served
+-- end earlier calls removed; then per job, nearest first: its position from there as it was found, its entry or '', its
+-- stamp if the entry is too long to send, a token or ''.
 may_remember(KEYS[2], tonumber(ARGV[1]))
 
 local function stamped(place, stamp)

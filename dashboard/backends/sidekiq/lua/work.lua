@@ -1,7 +1,8 @@
--- Processes of one namespace and what they run. ARGV: namespace with its colon, or ''; then identities, none = the first.
--- Returns {{identity, {info, concurrency, busy, beat, quiet, rss, rtt_us} or false when it died or an error,
--- {thread id, work...} or false where that cannot be read}...}, {identity that was left out for want of room...}, how many
--- there are or an error, how many were listed.
+-- Processes of one namespace and their running jobs. ARGV: namespace with its colon, or ''; then identities, none = the
+-- first ones.
+-- Returns {{identity, {info, concurrency, busy, beat, quiet, rss, rtt_us}, false if it died, or an error, {thread id,
+-- work...}, or false if it cannot be read}...}, {identity that was left out for lack of room...}, how many there are or an
+-- error, how many were listed.
 local namespace = ARGV[1]
 
 local function whole(identity, key, room)

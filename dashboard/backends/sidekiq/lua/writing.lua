@@ -1,11 +1,11 @@
--- Shared by all scripts that move jobs. What could fail for want of permission, for a wrong type or for memory is tried
--- before a job is taken out of where it stands, so that none is ever lost half way. Outcomes per job, in order:
+-- Shared by all scripts that move jobs. Commands that can fail because of permissions, a wrong type or memory are tried
+-- before a job is removed from its list or set, so that no job is ever lost halfway. Outcomes per job, in order:
 local DONE, GONE, CHANGED = 1, 0, 2 -- or the text of the error for which it was refused
 local LIMIT = 65536
--- So many bytes of other jobs one call looks at to find its own, or moves to make room.
+-- How many bytes of other jobs one call reads to find its own, or moves to make room.
 local OTHERS_BYTES = 8388608
 local NOBODY = '\0queuedeck'
--- Deletions are remembered as long as the bin may hold what was deleted.
+-- Deletions are recorded for as long as the undo bin can hold the deleted jobs.
 local REMEMBER_S = 90000
 local try = redis.pcall
 
@@ -13,12 +13,12 @@ local function failed(reply)
   return type(reply) == 'table' and reply.err ~= nil
 end
 
--- Raises where members may not be taken out of this set.
+-- Raises an error if members may not be removed from this set.
 local function may_remove(key)
   redis.call('ZREM', key, NOBODY)
 end
 
--- nil when `member` stands in the set at `score`; else the outcome.
+-- nil if `member` is in the set at `score`; else the outcome.
 local function not_at(key, member, score)
   local found = redis.call('ZSCORE', key, member)
   if not found then return GONE end
@@ -26,10 +26,10 @@ local function not_at(key, member, score)
   return nil
 end
 
--- Raises where deletions may not be remembered; forgets some that are too old.
+-- Raises an error if deletions may not be recorded; removes some records that are too old.
 local function may_remember(marks, now)
   local kind = redis.call('TYPE', marks).ok
-  if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', marks) end -- another program's, under our name
+  if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', marks) end -- from another program, under our name
   redis.call('ZADD', marks, now, NOBODY)
   redis.call('ZREM', marks, NOBODY)
   local old = redis.call('ZRANGEBYSCORE', marks, '-inf', now - REMEMBER_S, 'LIMIT', 0, 500)
@@ -41,18 +41,19 @@ local function remember(marks, now, token)
   try('EXPIRE', marks, REMEMBER_S)
 end
 
--- An entry of a list is told by its place from the served end, which moves on meanwhile, and by its bytes. So many places
--- about the expected one are looked at; further ones to learn how far the queue has moved.
+-- An entry of a list is identified by its bytes and by its position from the served end (the one that workers fetch from),
+-- which changes in the meantime. NEAR: how many positions around the expected one are checked. FAR: how many to find out
+-- how far the queue has moved.
 local NEAR, FAR = 10, 800
 local ENDS = {tail = '\0queuedeck tail', head = '\0queuedeck head'}
 
--- The index of a place from the nearer end.
+-- The index of a position, from the nearer end.
 local function index(place, size)
   if place < size - place then return -place - 1 end
   return size - place - 1
 end
 
--- The place of `text` near an expected one; nil when it is not there.
+-- The position of `text` near an expected one; nil if it is not there.
 local function find_near(key, text, place, size, far)
   if place >= 0 and place < size and redis.call('LINDEX', key, index(place, size)) == text then return place end
   local nearest, furthest = math.max(0, place - far), math.min(size - 1, place + NEAR)
@@ -64,7 +65,7 @@ local function find_near(key, text, place, size, far)
   return at
 end
 
--- By how much the queue has moved on, as those show that are least likely to be gone.
+-- How far the queue has moved, judged by the jobs that are most likely still there.
 local function moved_by(key, jobs, size)
   for n = #jobs, math.max(1, #jobs - 1), -1 do
     local place = find_near(key, jobs[n].text, jobs[n].place, size, FAR)
@@ -73,8 +74,8 @@ local function moved_by(key, jobs, size)
   return 0
 end
 
--- Takes entries out of a list in one pass from each end: each is overwritten by a mark, then all marks are removed.
--- `jobs`: {text, place}. Returns an outcome per job; where the server refuses one part, nothing is changed.
+-- Removes entries from a list in one pass from each end: overwrites each with a mark, then removes all marks.
+-- `jobs`: {text, place}. Returns an outcome per job; if the server refuses a step, nothing is changed.
 local function take_out(key, jobs)
   local size = redis.call('LLEN', key)
   local moved = moved_by(key, jobs, size)
@@ -82,7 +83,7 @@ local function take_out(key, jobs)
   for n, job in ipairs(jobs) do
     local expected = job.place - moved
     local place = find_near(key, job.text, expected, size, NEAR)
-    -- Whatever left the queue did so at its served end.
+    -- Jobs leave the queue only at its served end.
     outcomes[n] = place and DONE or (expected <= FAR and GONE or CHANGED)
     if place then
       local side = place < size - place and 'tail' or 'head'
@@ -106,7 +107,7 @@ local function take_out(key, jobs)
   return outcomes
 end
 
--- Puts a payload into its queue; nil, or the text of the error for which nothing was done.
+-- Pushes a payload into its queue. Returns nil, or the text of the error because of which nothing was done.
 local named = {}
 local function push(queues, name, list, payload)
   local pushed = try('LPUSH', list, payload)
