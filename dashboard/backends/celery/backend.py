@@ -54,7 +54,7 @@ BEAT_S = 2.5
 REDBEAT = "redbeat"
 # A longer id would leave no room for the rest of what is searched.
 LONG_ID = 200
-UNHEARD = "rates, run times and live workers are not known"
+UNHEARD = "rates, run times and live workers are unknown"
 
 
 class Celery(Backend):

@@ -25,7 +25,7 @@ from .routes import MessageRoute
 
 # What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
 NAMELESS, BEGINNING = "raw", 1024
-NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
+NO_NAME = "the record has no task name; set result_extended = True in the app to store it"
 STATES = {"FAILURE": State.DEAD, "SUCCESS": State.COMPLETED, "REVOKED": State.CANCELED, "STARTED": State.ACTIVE}
 # What a message of protocol 1 has in its body, and one of protocol 2 in its headers; and how the former is told.
 FIRST = ("task", "id", "eta", "expires", "retries", "timelimit")
@@ -183,7 +183,7 @@ def cut_of(raw: bytes) -> BoundedMessage:
 
 def too_large(what: str, size: int) -> str:
     """The problem of a row whose message or record is not decoded."""
-    return f"too large to be read: its {what} has {size} bytes, {DECODE_LIMIT_BYTES} are read"
+    return f"too large to decode: its {what} has {size:,} bytes, the limit is {DECODE_LIMIT_BYTES:,}"
 
 
 def message_row(
@@ -228,7 +228,7 @@ def _message_row(
             state=state,
             native_state=native or NATIVE[state],
             summary=printable(cut.raw[:BEGINNING], 200),
-            problem=f"{cut.size} bytes that are no Celery message" if cut.is_whole else too_large("message", cut.size),
+            problem=f"not a Celery message ({cut.size:,} bytes)" if cut.is_whole else too_large("message", cut.size),
         )
     retries = headers.get("retries")
     properties = message.get("properties")
@@ -279,7 +279,7 @@ def body_payload(message: Mapping[str, Any]) -> Payload:
     if is_first(headers) and message.get("content-type") != "application/json":
         content = first_body(message) or {}
         call: dict[str, Any] = {"args": content.get("args"), "kwargs": content.get("kwargs")}
-        return replace(decoded_payload(call), note="pickled; read without running it, so objects are told by name")
+        return replace(decoded_payload(call), note="unpickled safely; objects shown as class names")
     if message.get("content-type") != "application/json" or headers.get("compression"):
         return Payload(
             kind="opaque",
@@ -354,10 +354,10 @@ def list_facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if is_first(headers):
         yield "Protocol", "1"
     if headers.get("redelivered") is True:
-        yield "Redelivered", "a worker took it before and did not finish it"
+        yield "Redelivered", "a worker picked it up earlier and did not finish it"
 
 
-UNREADABLE = "its record is in a form that is not read: neither JSON nor pickle, YAML or MessagePack"
+UNREADABLE = "its record is in an unknown format: not JSON, pickle, YAML or MessagePack"
 
 
 def record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
@@ -499,7 +499,7 @@ def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRec
         timeline=(TimelineEvent(at=job.finished_at, event="ended", detail=job.native_state),)
         if job.finished_at
         else (),
-        facts=(("Written as", f"{decoded.encoding}; read without running it"),)
+        facts=(("Encoding", f"{decoded.encoding}; decoded without running any code"),)
         if decoded.encoding not in (None, "json")
         else (),
         summary=None,

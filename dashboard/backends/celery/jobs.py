@@ -58,9 +58,9 @@ LOOK_AT_PLAIN = 5000
 
 # A status stands within so many bytes of a record, whatever its serializer.
 STATUS_BYTES = 64
-REVOKED = "workers that remember it throw it away when they take it; after a restart of all of them it would run"
-MAY_RUN = "it may be running by now: that is known of workers with -E, and with task_track_started = True"
-STILL_HELD = "it is still with a worker, which throws it away when its time comes"
+REVOKED = "workers that remember the revocation will discard it; if all of them restart, it will run"
+MAY_RUN = "it may be running; to be sure, start workers with -E or set task_track_started = True"
+STILL_HELD = "a worker still holds it and will discard it when it is due"
 
 
 class TaskFacts(NamedTuple):
@@ -131,8 +131,8 @@ class JobReader:
             raise Unsupported(f"Celery has no {query.state.value} jobs.")
         if query.state is not State.WAITING and place.queue is not None:
             raise Unsupported(
-                f"Celery keeps {query.state.value} jobs of all queues together.",
-                hint="Look at the entry of all queues.",
+                f"Celery stores the {query.state.value} jobs of all queues together.",
+                hint="See the entry for all Celery queues.",
             )
         if query.native is not None and query.native != native_of(place, query.state):
             raise Unsupported(f"Celery has no list {query.native!r} of {query.state.value} jobs.")
@@ -159,7 +159,7 @@ class JobReader:
         replies = self._broker.run_batch([*commands, *([self._facts_command(place)] if together else ())])
         sizes, problems = _readable_sizes(self._broker, ref, lists, replies[: len(lists)])
         if not any(sizes) and not problems and not self._queue_exists(place):
-            raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
+            raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange is bound to it any more.")
         parts = []
         offset, rows = query.offset, query.per_page
         for key, size in zip(lists, sizes, strict=True):
@@ -415,11 +415,10 @@ class JobReader:
             job = self._find_in_lists(ref, look)
         if job is not None:
             return job
-        far = f" Only the {look.reached:,} messages that are served next were looked through." if look.has_more else ""
+        far = f" Only the next {look.reached:,} messages of the queue were searched." if look.has_more else ""
         raise NotFound(
             f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
-            hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires."
-            + far,
+            hint="Celery lists running jobs only with acks_late, and keeps results only for result_expires." + far,
         )
 
     def _find_in_lists(self, ref: QueueRef, look: _WaitingJobSearch) -> Job | None:
@@ -666,7 +665,7 @@ def _mark_repeats(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
     marked = []
     for job in jobs:
         if job.id in seen and job.problem is None:
-            job = msgspec.structs.replace(job, problem="the same job stands here more than once")
+            job = msgspec.structs.replace(job, problem="this job is listed more than once")
         seen.add(job.id)
         marked.append(job)
     return tuple(marked)

@@ -36,9 +36,9 @@ MAYBE_RUNNING = "reserved or running"
 QUEUED_REVOKED = "queued, revoked"
 ORDERS = {
     State.WAITING: "next to run first",
-    State.ACTIVE: "newest taken first",
-    State.SCHEDULED: "newest taken first",
-    State.RETRYING: "newest taken first",
+    State.ACTIVE: "most recently picked up first",
+    State.SCHEDULED: "most recently picked up first",
+    State.RETRYING: "most recently picked up first",
     State.DEAD: "newest failure first",
     State.COMPLETED: "newest first",
     State.CANCELED: "newest first",

@@ -134,10 +134,10 @@ class _MessageSearch:
 
     def _missing_result(self, pick: JobRef, *, whole: bool, gone: str) -> ActionResult:
         if raw_bytes(pick.id) in self._ids:
-            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
+            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="its message changed since it was listed")
         if not whole:
             return refused_result(
-                pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it"
+                pick.id, f"not found among the first {LOOK_THROUGH:,} messages, the most that are searched"
             )
         return ActionResult(id=pick.id, outcome=Outcome.GONE, detail=gone)
 
@@ -168,7 +168,7 @@ def find_waiting(
                     search.consider_message(message, step, before)
             at, seen = reached, {message.mark for _, message in found}
     whole = sum(lengths) <= LOOK_THROUGH and left_bytes > 0
-    return search.list_results(whole=whole, gone="a worker was faster, or it was deleted")
+    return search.list_results(whole=whole, gone="a worker picked it up, or it was deleted")
 
 
 def _read_messages(
@@ -238,4 +238,4 @@ def find_unacked(
         for tag, raw in pairs:
             if isinstance(raw, bytes):
                 search.consider_message(RawMessage(raw, len(raw), digest_of(raw)), 0, 0, tag)
-    return search.list_results(whole=total <= LOOK_THROUGH, gone="no worker holds it any more")
+    return search.list_results(whole=total <= LOOK_THROUGH, gone="no worker holds it now")

@@ -15,7 +15,7 @@ from . import keys
 
 # So many exchanges are looked up in one call, and about so many bindings of each.
 MAX_EXCHANGES, MAX_BINDINGS = 50, 1000
-UNROUTED = "its exchange and routing key lead to no queue, or to several: where to send it is not known"
+UNROUTED = "its exchange and routing key match no queue, or more than one, so its destination is unknown"
 
 
 class MessageRoute(NamedTuple):

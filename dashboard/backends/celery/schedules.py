@@ -151,7 +151,7 @@ class ScheduleActions:
         key = schedule.id.encode("utf-8", "surrogateescape")
         prefix = self._prefix_of(schedule.id)
         if prefix is None:
-            return refused_result(schedule.id, "it is no entry of RedBeat")
+            return refused_result(schedule.id, "it is not a RedBeat entry")
         listed, running = self._store.run_batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
         (raw,) = short_fields(self._store, [(key, "definition")], DECODE_LIMIT_BYTES)
         if isinstance(raw, ResponseError):
@@ -189,18 +189,18 @@ class ScheduleActions:
         task, args, kwargs = (definition.get(part) for part in ("task", "args", "kwargs"))
         queue = queue_of(definition)
         if not isinstance(task, str) or not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
-            return refused_result(schedule.id, "its entry names no task that could be called")
+            return refused_result(schedule.id, "its entry does not name a task that can be called")
         if queue is None:
             return (
                 self._ask_beat(schedule, key, prefix)
                 if beating
-                else refused_result(schedule.id, "it names no queue, and no beat runs")
+                else refused_result(schedule.id, "it names no queue, and no beat is running")
             )
         place = keys.location_of(schedule.ref) if schedule.ref else keys.QueueLocation("", None)
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up((queue,))
         if not targets.exists(queue):
-            return refused_result(schedule.id, "the queue that it names is not there")
+            return refused_result(schedule.id, "the queue it names does not exist")
         new_id = protocol.new_id()
         message = protocol.call(task, new_id, queue, json.dumps(args or []).encode(), json.dumps(kwargs or {}).encode())
         mark = keys.mark_key(self._name, "trigger", schedule.id, None)

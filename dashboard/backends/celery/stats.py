@@ -33,24 +33,26 @@ from .workers import is_alive, read_mailboxes
 QUEUES_PER_CALL = 40
 # More unacknowledged messages than this are counted, not looked into.
 LOOK_INTO = 500
-NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unknown"
-TOGETHER = "what workers took and what ended is kept for all queues together"
-NOT_LISTENING = "rates come from Celery's result channel, to which the sampling process listens from its start"
-GAP = "the result channel was not listened to all the time"
+NO_AGE = "Celery does not store when a message was sent, so the age of a waiting job is unknown"
+TOGETHER = "unacknowledged messages and finished jobs are stored for all queues together"
+NOT_LISTENING = "rates come from Celery's result channel, which the sampling process subscribes to when it starts"
+GAP = "the subscription to the result channel was interrupted"
 EACH = "each queue has its own rate"
-HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry of all queues."
-ERRORS_ALONE = "Only errors are stored here (ignore_result), so what succeeded is unknown."
-BY_RUNS = "Counted by worker heartbeats, retries included: not all results are stored (ignore_result, or no backend)."
-JUST_BEGUN = "Listening has just started. Rates appear in about 10 s, once each worker has reported its tasks."
-SILENT = "No result and no worker heartbeat was received, so the rate is unknown."
+HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry for all Celery queues."
+ERRORS_ALONE = "Only errors are stored (ignore_result), so the number of completed jobs is unknown."
+BY_RUNS = (
+    "Counted from worker heartbeats, including retries: not all results are stored (ignore_result, or no backend)."
+)
+JUST_BEGUN = "Just subscribed. Rates appear in about 10 s, once each worker has reported its tasks."
+SILENT = "No results or worker heartbeats received, so the rate is unknown."
 # While all workers are silent for so long, nothing is being worked off.
 IDLE_AFTER_S = 30.0
 BOTH = (State.COMPLETED, State.DEAD)
 NO_RESULTS = (
-    "workers ran tasks, but no result was seen here: with task_ignore_result there is none; for results on another "
-    "Redis set result_url"
+    "workers ran tasks, but no results were found here: task_ignore_result stores none; if results are on another "
+    "Redis, set result_url"
 )
-NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
+NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry for all Celery queues"
 
 
 # What is remembered of one queue until the next look: what was told of it, and what was made of that.
@@ -333,25 +335,25 @@ def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: 
         State.RETRYING: taken.retrying,
         **ended,
     }
-    notes = [f"{unacked} messages taken by workers and not acknowledged"] if isinstance(unacked, int) else []
+    notes = [f"{unacked:,} unacknowledged message{'' if unacked == 1 else 's'}"] if isinstance(unacked, int) else []
     if State.WAITING in taken.at_least:
-        notes.append("which of these are being run is known of workers with -E, and with task_track_started = True")
+        notes.append("to see which of these are running, start workers with -E or set task_track_started = True")
     notes += [
-        f"only the newest {KEPT[state]} of {keys.NATIVE[state]} are listed"
+        f"showing the newest {KEPT[state]:,} {keys.NATIVE[state]} results"
         for state in keys.ENDED
         if state in told.results.capped
     ]
     if told.running is not None:
-        tasks = "1 task" if told.running == 1 else f"{told.running} tasks"
-        notes.append(f"workers report running {tasks}; one that is acknowledged early is in no list")
+        tasks = "1 active task" if told.running == 1 else f"{told.running} active tasks"
+        notes.append(f"workers report {tasks}; tasks acknowledged early are not listed")
     if told.results.unlisted:
         notes.append("some results are not counted: their status cannot be read, or their id is too long")
     if all(count is None for count in told.ended):
-        notes.append("what ended is listed as soon as a process of Queuedeck may keep an index of its own")
+        notes.append("finished jobs are listed once a Queuedeck process can store its own index of results")
     elif told.ran and not told.results.seen:
         notes.append(NO_RESULTS)
     elif not told.whole:
-        notes.append("results are still being looked for: there may be more that ended than is told")
+        notes.append("still scanning for results: more jobs may have finished than shown")
     native = {**keys.NATIVE, State.WAITING: keys.RESERVED}
     return QueueStats(
         source=ref.source,
@@ -397,7 +399,7 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
-            flows.append(_unknown_flow(ref.key, "listening has just begun"))
+            flows.append(_unknown_flow(ref.key, "just subscribed to the result channel"))
         elif not keeper.knows_all_runs(prefix):
             flows.append(_unknown_flow(ref.key, JUST_BEGUN))
         elif queue is None:

@@ -17,7 +17,7 @@ from .results.index import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
 LISTED_S = 3600.0
 # So many mailboxes are looked through; where there are more, it stays unknown which are missing.
 MAX_MAILBOXES = 1000
-SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
+SILENT = "it has a mailbox, but no heartbeat was received: killed, or started with --without-heartbeat"
 
 
 def list_workers(
@@ -95,9 +95,7 @@ def _build_worker(source: str, name: str, beat: Mapping[str, object] | None, now
         busy=active,
         heartbeat_at=instant(at),
         processed=processed,
-        facts=(("Load of its machine", ", ".join(str(part)[:8] for part in load[:3])),)
-        if isinstance(load, list)
-        else (),
+        facts=(("System load", ", ".join(str(part)[:8] for part in load[:3])),) if isinstance(load, list) else (),
     )
 
 

@@ -55,10 +55,10 @@ class DestinationQueues:
         """Why nothing is sent to a queue that the record under that key names; None when it is there."""
         shown = printable(queue, 100)
         if not self.exists(queue):
-            return f"there is no queue {shown!r}: a topic's routing key, or a queue that is gone"
-        # Where results bear a prefix too, it tells.
+            return f"there is no queue {shown!r}: it is a topic's routing key, or the queue no longer exists"
+        # If the results have a prefix too, it identifies the queue.
         if self._elsewhere.get(queue, False) and record.startswith(keys.RECORD.encode()):
-            return f"queue {shown!r} is there under several key prefixes, and a record does not tell of which it was"
+            return f"queue {shown!r} exists under several key prefixes, and the record does not say which one it ran in"
         return None
 
     def exists(self, queue: str) -> bool:

@@ -21,7 +21,7 @@ from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_cal
 from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
 
 BYTES_PER_SCRIPT = 1_000_000
-NO_MESSAGE = "it is no Celery message"
+NO_MESSAGE = "it is not a Celery message"
 UNREAD = "its body cannot be changed (pickled or compressed); run it again from the app"
 CHORD = "it is part of a group or chord, which would count it twice"
 

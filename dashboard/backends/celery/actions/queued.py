@@ -32,8 +32,8 @@ LOOKS = 3
 LOST = b"lost"
 # In a longer list a message is put back as the next to run, not where it was.
 PLACE_KEPT_UP_TO = 5000
-NO_MESSAGE = "it is no Celery message; it can only be deleted"
-NOT_TIMED = "it has no set time: it waits its turn"
+NO_MESSAGE = "it is not a Celery message; it can only be deleted"
+NOT_TIMED = "it has no ETA; it runs when its turn comes"
 
 
 class QueuedActions:
@@ -98,7 +98,7 @@ class QueuedActions:
                 answers[n] = found
             elif before is not None and before.raw != found.raw:
                 answers[n] = ActionResult(
-                    id=kept[n].id, outcome=Outcome.CHANGED, detail="its message is another one by now"
+                    id=kept[n].id, outcome=Outcome.CHANGED, detail="its message changed since it was read"
                 )
             else:
                 note = before.note if before is not None else uuid.uuid4().hex
@@ -123,7 +123,7 @@ class QueuedActions:
                 answers[n] = result_from_reply(kept[n].id, reply)
                 if answers[n].outcome is Outcome.CHANGED:
                     answers[n] = back_before(kept[n].id)
-        return [answers.get(n) or refused_result(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
+        return [answers.get(n) or refused_result(job.id, "it was too large to back up") for n, job in enumerate(kept)]
 
     def move_messages(self, ref: QueueRef, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
         """Put messages last in line of another queue, in their priority. Asked again, they are gone from here."""
@@ -132,7 +132,7 @@ class QueuedActions:
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({target} if target else ())
         if target in ("", place.queue):
-            return [refused_result(pick.id, "it is to be moved to no other queue") for pick in picks]
+            return [refused_result(pick.id, "choose a different destination queue") for pick in picks]
         if not targets.exists(target):
             return [
                 refused_result(pick.id, f"there is no queue {target[:100]!r} under this key prefix") for pick in picks
@@ -219,7 +219,7 @@ class QueuedActions:
 
 
 def _moved_on(job_id: str) -> ActionResult:
-    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="its queue moves on too fast: look again")
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="the job changed or moved; refresh and retry")
 
 
 def _to_keep(one: LocatedMessage) -> MessageBackup:

@@ -101,12 +101,12 @@ class ResultDeletion:
         for n, job in enumerate(kept):
             reply = replies.get(n)
             if n not in found:
-                answers.append(refused_result(job.id, "it was too large to be kept"))
+                answers.append(refused_result(job.id, "it was too large to back up"))
             elif isinstance(reply, ResponseError):
                 answers.append(refused_result(job.id, explain_error(reply)))
             elif reply is None and n not in same:
                 answers.append(
-                    ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="a record of this id is there again")
+                    ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="another record with this id exists now")
                 )
             else:
                 answers.append(ActionResult(id=job.id, outcome=Outcome.DONE))

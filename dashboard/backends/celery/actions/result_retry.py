@@ -38,9 +38,9 @@ FAILED, AGAIN = b'{"status": "FAILURE"', b'{"status": "RETRY"  '
 COPY_AGAIN_MS = 60_000
 FOREVER_MS = 7 * 86_400_000
 NOT_EXTENDED = (
-    "its record has no task name and arguments; with result_extended = True in the app, later ones can run again"
+    "its record has no task name or arguments; set result_extended = True in the app to make future jobs retryable"
 )
-NO_QUEUE = "its record does not name its queue; with result_extended = True in the app, later ones do"
+NO_QUEUE = "its record does not name its queue; set result_extended = True in the app to store it for future jobs"
 TOO_LARGE = f"its record is larger than {MAX_KEPT_BYTES:,} bytes; run it again from the app"
 
 
@@ -192,10 +192,10 @@ class ResultRetry:
 
 
 def _explain_unsent(one: ReadRecord) -> str:
-    how = f"written as {one.encoding}"
+    how = f"encoded as {one.encoding}"
     if one.encoding == "json":
-        how = "no JSON that can be read whole" if (one.raw or b"").startswith(b"{") else "compressed"
-    return f"its record is {how}, so its arguments cannot be sent again as they were; run it again from the app"
+        how = "not fully readable JSON" if (one.raw or b"").startswith(b"{") else "compressed"
+    return f"its record is {how}, so its arguments cannot be sent again unchanged; run it again from the app"
 
 
 def _result_of_send(one: GuardedMessage, reply: Any, confirmed: bool | None) -> ActionResult:
@@ -215,8 +215,8 @@ def sent_before(job_id: str, reply: Sequence[Any]) -> ActionResult:
     """What a script says that found a mark: the job was sent before, under the id in the mark."""
     before = printable(reply[1], 200) if isinstance(reply[1], bytes) else "?"
     if before == job_id:
-        return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was sent already")
-    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=f"it was sent already, as {before}", new_id=before)
+        return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was already sent")
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=f"it was already sent, as {before}", new_id=before)
 
 
 def _text_id(value: Any) -> str | None:
@@ -227,7 +227,7 @@ def edited_call(payload: str | None) -> dict[str, Any]:
     """`args` and `kwargs` from what a person wrote: an object with either or both. Raises InvalidPayload."""
     value = decoded_edit(payload or "")
     if not isinstance(value, dict) or set(value) - {"args", "kwargs"}:
-        raise InvalidPayload('The payload must be an object of "args" and "kwargs".')
+        raise InvalidPayload('The payload must be an object with "args" and "kwargs".')
     call = {"args": [], "kwargs": {}, **value}
     if not isinstance(call["args"], list) or not isinstance(call["kwargs"], dict):
         raise InvalidPayload('"args" must be a list and "kwargs" an object.')

@@ -52,10 +52,10 @@ def explain_error(error: ResponseError) -> str:
     if isinstance(error, NoPermissionError) or _mentions_any(
         error, "NOPERM", "permission", "executing the script can't"
     ):
-        return f"not permitted: the Redis user may not do that ({printable(str(error), 120)})"
+        return f"not permitted: the Redis user lacks a permission ({printable(str(error), 120)})"
     if _mentions_any(error, "WRONGTYPE"):
         return "a key of the queue has the wrong type"
-    return f"Redis refused it: {printable(str(error), 160)}"
+    return f"refused by Redis: {printable(str(error), 160)}"
 
 
 def _mentions_any(reply: Reply, *words: str) -> bool:

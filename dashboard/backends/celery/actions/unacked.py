@@ -26,7 +26,7 @@ JOBS_PER_SCRIPT = 100
 # A job due within this time may start before the worker has heard that it is revoked.
 TOO_LATE_S = 5.0
 NOT_TIMED = (State.WAITING, State.ACTIVE)
-NO_MESSAGE = "it is no Celery message"
+NO_MESSAGE = "it is not a Celery message"
 CHORD = "it is part of a group or chord, which counts it by its id"
 
 
@@ -138,7 +138,7 @@ def _plan_replacement(
         return refused_result(one.pick.id, CHORD)
     due = parse_time(headers_of(message).get("eta"))
     if due is not None and due.timestamp() - now < TOO_LATE_S:
-        return refused_result(one.pick.id, "it is due within seconds and runs by itself")
+        return refused_result(one.pick.id, "it is due within seconds and will run automatically")
     new_id = protocol.new_id()
     changed = protocol.copied(message, new_id, queue)
     return refused_result(one.pick.id, UNREAD) if changed is None else (base, changed, new_id)

@@ -23,7 +23,7 @@ from .scripts import refused_result, result_from_reply
 # How long workers are waited for; as many as heard the question answer within milliseconds.
 ANSWER_S, ANSWER_STEP_S = 1.0, 0.2
 REPLIES = "reply.celery.pidbox"
-UNHEARD = "no worker is listening; nothing was done"
+UNHEARD = "no worker is listening; no changes made"
 
 
 class WorkerControl:

@@ -297,7 +297,7 @@ class ResultIndex:
         }
         if wrong:
             for key in sorted(wrong):
-                log.warning("own key %s had another type: removed, and filled anew", key)
+                log.warning("own key %s had the wrong type: deleted, will be rebuilt", key)
             self._own.run_batch([("DEL", *sorted(wrong))])
             self._cursor = 0
             self._queues_told = (frozenset(), 0.0)

@@ -123,10 +123,10 @@ def _check_record(
     if found.status is None:
         return refused_result(pick.id, UNREADABLE)
     if found.status != keys.NATIVE[state]:
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {found.status[:40]} now")
+        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=f"its status is now {found.status[:40]}")
     stamp = record_stamp(found.fields)
     if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
+        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it ran again since it was listed")
     one.encoding, one.name = found.encoding, text_or_none(found.fields.get("name"), 300)
     one.record = parse_record(head) if not large else None
     if one.record is not None:
