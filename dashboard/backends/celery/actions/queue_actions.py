@@ -52,7 +52,7 @@ class QueueActions:
         takers = sorted(worker for worker, queues in answers.items() if _consumes_queue(queues, place.queue))
         if not takers:
             return refused_result(ref.name, NO_WORKER)
-        # Stored first: which workers were asked to stop must be known later, whatever happens in between.
+        # Stored first: Queuedeck must know later which workers were asked to stop, whatever happens in between.
         key = keys.paused_key(self._name)
         before = own.run_batch([("HGET", key, place.key)])[0]
         known = names_of(before) if isinstance(before, bytes) else []
@@ -109,7 +109,10 @@ class QueueActions:
         return refused_result(worker.id, "it does not respond: stopped, disconnected, or without remote control")
 
     def app_locations(self) -> list[keys.QueueLocation]:
-        """A place for each key prefix and separator with which queues were found, the usual first. 1 round trip."""
+        """Return a location for each key prefix and separator of the queues found, the default first.
+
+        Cost: 1 round trip.
+        """
         reply = self._own.run_batch([("SMEMBERS", keys.queues_key(self._name))])[0] if self._own is not None else None
         found = [keys.place_of(raw) for raw in reply] if isinstance(reply, list | set) else []
         known = {(place.prefix, place.separator) for place in found} - {("", keys.SEPARATOR)}
