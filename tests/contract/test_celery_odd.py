@@ -101,7 +101,7 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
                 assert stats(backend, "*").counts.completed == 3
             else:
                 assert [answer.outcome for answer in answers] == [Outcome.REFUSED, Outcome.REFUSED]
-                assert "written as pickle" in (answers[0].detail or "")
+                assert "encoded as pickle" in (answers[0].detail or "")
         # Deleted and put back, one and many, by the key that the index knows.
         query = JobQuery(state=State.COMPLETED if serializer == "json" else State.DEAD, per_page=100)
         picks = backend.list_job_refs(shared, query)
