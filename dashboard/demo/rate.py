@@ -1,4 +1,4 @@
-"""When the demo's producers add work: steadily, in waves and in bursts, and not at all where enough waits already."""
+"""When the demo's producers add jobs: steadily, in waves and in bursts, and none while enough are waiting."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 class WorkRate:
     """How many jobs to add now.
 
-    `per_s` jobs a second on average, swinging by `swing` (0..1) over `period_s`; every `burst_every_s` or so a burst
-    of about `burst` more. `bound`: never more than brings the queue to this depth.
+    `per_s` jobs per second on average, oscillating by `swing` (0..1) over `period_s`; about every `burst_every_s` a
+    burst of about `burst` more. `bound`: the queue is never filled beyond this depth.
     """
 
     per_s: float
@@ -29,7 +29,7 @@ class WorkRate:
     _next_burst: float | None = field(default=None, init=False)
 
     def jobs_due(self, depth: int) -> int:
-        """Jobs to add since the last call, given how many wait already; what `bound` withholds is forgotten."""
+        """Return the jobs due since the last call, given how many are waiting; jobs over `bound` are dropped."""
         now = self.clock()
         passed, self._last = (0.0 if self._last is None else now - self._last), now
         rate = self.per_s * (1 + self.swing * math.sin(2 * math.pi * now / self.period_s))
@@ -41,7 +41,7 @@ class WorkRate:
     def _burst_jobs(self, now: float) -> int:
         if not self.burst:
             return 0
-        if self._next_burst is None:  # the first one early: something shall move when the page opens
+        if self._next_burst is None:  # the first one early: the page should show activity when it opens
             self._next_burst = now + random.uniform(0.05, 0.3) * self.burst_every_s
         if now < self._next_burst:
             return 0

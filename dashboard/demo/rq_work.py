@@ -23,7 +23,7 @@ from .rate import WorkRate
 
 QUEUES = ("thumbnails", "newsletter", "reports")
 TICK_S = 0.5
-# What keeps the demo small: results go after minutes, failures after half an hour.
+# Keeps the demo small: results expire after five minutes, failures after half an hour.
 RESULT_TTL_S = 300
 FAILURE_TTL_S = 1800
 SCHEDULED_BOUND = 25
@@ -32,7 +32,7 @@ HEARTBEAT_EVERY_S = 15.0
 
 
 class RQProducer:
-    """Adds work to the three queues."""
+    """Adds jobs to the three queues."""
 
     def __init__(self, connection: Redis) -> None:
         self.thumbnails, self.newsletter, self.reports = (
@@ -49,7 +49,7 @@ class RQProducer:
         self._keep = {"result_ttl": RESULT_TTL_S, "failure_ttl": FAILURE_TTL_S}
 
     def add_due_jobs(self) -> None:
-        """Add what is due now."""
+        """Add the jobs that are due now."""
         for _ in range(self._uploads.jobs_due(self.thumbnails.count)):
             width = random.choice((160, 320, 320, 640))
             self.thumbnails.enqueue(shop.render_thumbnail, image=catalogue.random_image(), width=width, **self._keep)
@@ -77,13 +77,13 @@ class RQProducer:
             self._trim_canceled()
 
     def _trim_canceled(self) -> None:
-        """RQ keeps canceled jobs for ever; the oldest come first."""
+        """Delete the oldest canceled jobs, which RQ would keep permanently; they are listed first."""
         for job_id in self.canceled.get_job_ids(cleanup=False)[:-CANCELED_KEPT]:
             self.canceled.remove(job_id, delete_job=True)
 
     def _add_report(self) -> None:
         kind, month = random.choice(catalogue.REPORTS), catalogue.last_month()
-        # Now and then less time than the work takes: RQ ends such a job by itself.
+        # Sometimes less time than the job takes: RQ then terminates it.
         limit_s = 3 if random.random() < 0.04 else 30
         built = self.reports.enqueue(shop.build_report, kind, month, job_timeout=limit_s, **self._keep)
         self.reports.enqueue(
@@ -97,10 +97,10 @@ class RQProducer:
 
 
 def produce_jobs(redis_url: str) -> None:
-    """Add work and put scheduled jobs into their queues in time, until the process is ended."""
+    """Add jobs and enqueue scheduled jobs when they are due, until the process is terminated."""
     connection = Redis.from_url(redis_url)
     producer = RQProducer(connection)
-    # RQ's scheduler without its own process: one child less to start and to end.
+    # RQ's scheduler without its own process: one child less to start and to stop.
     scheduler = RQScheduler(QUEUES, connection, interval=1, logging_level="WARNING")
     scheduler.register_birth()
     scheduler.acquire_locks()
@@ -115,18 +115,18 @@ def produce_jobs(redis_url: str) -> None:
 
 
 def run_worker(redis_url: str, name: str, queues: list[str]) -> None:
-    """Run jobs of `queues`, in their order, until the process is ended.
+    """Process jobs of `queues`, in their order, until the process is terminated.
 
-    In this process and not, as RQ's default worker, in a fork per job: the demo shares its processors with the page.
+    Jobs run in this process, not in a fork per job as in RQ's default worker: the demo shares its CPUs with the page.
     """
     worker = SimpleWorker(
         queues, name=name, connection=Redis.from_url(redis_url), worker_ttl=60, maintenance_interval=60
     )
-    worker.work(logging_level="CRITICAL")  # failing jobs are the demo's daily bread, not news
+    worker.work(logging_level="CRITICAL")  # failing jobs are expected in the demo
 
 
 def main(redis_url: str, role: str, *names: str) -> None:
-    """Play one role of the demo."""
+    """Run the producer or one worker."""
     end_with_parent(build_exit_action(redis_url))
     if role == "produce":
         produce_jobs(redis_url)

@@ -1,4 +1,4 @@
-"""`queuedeck demo`: an embedded Redis, real workers with believable work, and the dashboard, until Ctrl-C."""
+"""`queuedeck demo`: an embedded Redis, real workers with a realistic workload, and the dashboard, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-import bullmq  # noqa: F401 - missing packages are told before anything is started
+import bullmq  # noqa: F401 - reports missing packages before anything is started
 import celery  # noqa: F401
 import rq  # noqa: F401
 
@@ -28,22 +28,22 @@ from .processes import TOKEN_FILE, DemoProcess, start_python, start_workloads, s
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9181
 PORTS_TRIED = 100
-# The demo's own bounds keep it far below this; it gives the page a memory figure to show.
+# The demo's own limits keep it far below this; it gives the page a memory limit to show.
 REDIS_OPTIONS = ("--maxmemory", "256mb", "--maxmemory-policy", "noeviction")
 START_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 0.2
-# A dashboard answers its open requests first; a worker may lose its job: the Redis goes with it.
+# The dashboard finishes its open requests first. Workers may lose their jobs: Redis is stopped with them.
 STOP_DASHBOARD_S = 4.0
 STOP_WORKLOADS_S = 1.5
 EXIT_ENDED = 1
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the demo until SIGINT, SIGTERM or SIGHUP: 0; 1 when the dashboard or Redis ended by itself.
+    """Run the demo until SIGINT, SIGTERM or SIGHUP; return 0, or 1 if the dashboard or Redis exited unexpectedly.
 
-    Raises ConfigurationError when `arguments.port` is taken or no Redis server is installed.
+    Raises ConfigurationError if `arguments.port` is in use or no Redis server is installed.
     """
-    # Signals first, before the first line is printed: who reads it may end the demo at once.
+    # Handle signals before the first line is printed: its reader may stop the demo immediately.
     with _Signals() as signals, _chosen_port(arguments.port) as port:
         return _start_demo(port, signals, no_auth=arguments.no_auth or os.environ.get("QUEUEDECK_AUTH") == "none")
 
@@ -55,7 +55,7 @@ def _start_demo(port: int, signals: _Signals, *, no_auth: bool) -> int:
         _DemoProcesses() as crew,
     ):
         token = "" if no_auth else secrets.token_urlsafe(32)
-        # In a file that only this user can read: what stands on a command line, everybody on the machine can.
+        # In a file that only this user can read: every user of the machine can read command lines.
         Path(folder, TOKEN_FILE).write_text(token)
         if signals.stop_requested:
             return 0
@@ -99,7 +99,7 @@ def _report_end(child: DemoProcess) -> int:
 
 @dataclass(slots=True)
 class _DemoProcesses:
-    """The children; a context manager that ends them: the dashboard first, so that it shows no dying Redis."""
+    """The children; a context manager that stops them: the dashboard first, so that it never shows Redis going down."""
 
     board: list[DemoProcess] = field(default_factory=list)
     workloads: list[DemoProcess] = field(default_factory=list)
@@ -113,7 +113,7 @@ class _DemoProcesses:
 
 
 class _Signals:
-    """Notes that the demo shall end instead of ending it in the middle of a step; a context manager."""
+    """Records that the demo should stop, instead of stopping it in the middle of a step; a context manager."""
 
     HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -146,7 +146,7 @@ def _wait_until_ready(url: str, board: DemoProcess, signals: _Signals) -> bool:
 
 @contextlib.contextmanager
 def _chosen_port(wanted: int | None) -> Iterator[int]:
-    """The port of the dashboard; where `wanted` is 0, a free one, reserved until the block ends.
+    """Yield the dashboard's port; if `wanted` is 0, a free one, reserved until the block ends.
 
     Raises ConfigurationError.
     """
@@ -158,7 +158,7 @@ def _chosen_port(wanted: int | None) -> Iterator[int]:
 
 
 def _choose_port(wanted: int | None) -> int:
-    """`wanted` when it is free; without a wish the default or, told in a line, the next free one.
+    """Return `wanted` if it is free; if it is None, the default or the next free port, which a printed line reports.
 
     Raises ConfigurationError.
     """

@@ -1,4 +1,4 @@
-"""The dashboard of the demo, as a process of its own: `python -m dashboard.demo.serve REDIS_URL PORT FOLDER`."""
+"""The demo's dashboard, as a separate process: `python -m dashboard.demo.serve REDIS_URL PORT FOLDER`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .processes import TOKEN_FILE
 
 
 def main(redis_url: str, port: int, folder: str) -> int:
-    """Serve until SIGTERM, or until the demo is gone; the exit status."""
+    """Serve until SIGTERM, or until the demo exits; return the exit status."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    # Made here and not loaded: the environment's settings belong to the user's own Redis.
+    # Created here, not loaded: the settings in the environment are for the user's own Redis.
     token = Path(folder, TOKEN_FILE).read_text()
     settings = Settings(redis_url=redis_url, spool_dir=f"{folder}/spool", auth="auto" if token else "none")
     return serve(settings, host="127.0.0.1", port=port, announce=False, start_token=token)

@@ -1,4 +1,4 @@
-"""What the demo's RQ workers run: functions that take time, sometimes fail, and change nothing anywhere."""
+"""Jobs of the demo's RQ workers: functions that take time, sometimes fail, and have no side effects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .catalogue import BROKEN_IMAGE, DEAD_MAILBOX
 
 
 def render_thumbnail(image: str, width: int = 320) -> str:
-    """Path of the thumbnail, after 0.15 to 0.7 s."""
+    """Return the path of the thumbnail, after 0.15 to 0.7 s."""
     _decode_image(image)
     time.sleep(random.uniform(0.15, 0.7))
     if random.random() < 0.003:
@@ -26,7 +26,7 @@ def _decode_image(image: str) -> None:
 
 
 def send_issue(issue: int, recipient: str) -> dict[str, str]:
-    """What the mail server answered, after 0.05 to 0.3 s."""
+    """Return the mail server's response, after 0.05 to 0.3 s."""
     time.sleep(random.uniform(0.05, 0.3))
     _deliver_mail(recipient)
     return {"recipient": recipient, "message_id": f"<issue-{issue}.{random.randint(10**6, 10**7)}@shop.example>"}
@@ -40,7 +40,7 @@ def _deliver_mail(recipient: str) -> None:
 
 
 def build_report(kind: str, month: str) -> dict[str, object]:
-    """Size and place of the report, after 2 to 6 s; tells its progress in the job's meta."""
+    """Return the size and path of the report, after 2 to 6 s; stores its progress in the job's meta."""
     steps = ("query orders", "convert currencies", "aggregate", "render")
     job = get_current_job()
     for number, step in enumerate(steps):
@@ -65,12 +65,12 @@ def _convert_currencies(kind: str) -> None:
 
 
 def mail_report(kind: str, month: str, recipient: str) -> str:
-    """Who got the report, after 0.1 to 0.4 s; runs when the report's job ended."""
+    """Return the recipient of the report, after 0.1 to 0.4 s; runs when the report's job has finished."""
     time.sleep(random.uniform(0.1, 0.4))
     return f"{kind} of {month} to {recipient}"
 
 
 def expire_downloads(older_than_days: int) -> int:
-    """How many files were removed; scheduled some time ahead."""
+    """Return how many files were removed; this job is scheduled ahead of time."""
     time.sleep(random.uniform(0.2, 0.6))
     return random.randint(0, 5 * older_than_days)

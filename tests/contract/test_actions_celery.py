@@ -275,13 +275,13 @@ def test_the_attempts_made_count_unless_they_shall_not(backend: Celery, any_redi
         (b'{"status": "FAILURE", "name": "x", "args": [], "kwargs": {}, "queue": "no"}', Outcome.REFUSED, "no queue"),
         (b'{"status": "FAILURE", "name": "x", "args": [], "kwargs": {}, "queue": "odd"}', Outcome.REFUSED, "wrong t"),
         (pickle.dumps({"status": "FAILURE"}), Outcome.REFUSED, "pickle"),
-        (b"\0celery-compressed\0x\0y", Outcome.REFUSED, "form that is not read"),
-        (b'{"status": "FAILURE", "name": "\xff"}', Outcome.REFUSED, "no JSON"),
-        (b'{"a":' * 50_000, Outcome.REFUSED, "form that is not read"),
-        (b"[]", Outcome.REFUSED, "form that is not read"),
-        (b'{"status": ["FAILURE"]}', Outcome.REFUSED, "form that is not read"),
+        (b"\0celery-compressed\0x\0y", Outcome.REFUSED, "unknown format"),
+        (b'{"status": "FAILURE", "name": "\xff"}', Outcome.REFUSED, "not fully readable JSON"),
+        (b'{"a":' * 50_000, Outcome.REFUSED, "unknown format"),
+        (b"[]", Outcome.REFUSED, "unknown format"),
+        (b'{"status": ["FAILURE"]}', Outcome.REFUSED, "unknown format"),
         (b'{"status": "SUCCESS"}', Outcome.CHANGED, "SUCCESS"),
-        (b'{"status": "FAILURE", "date_done": "2026-11-24T04:00:00"}', Outcome.CHANGED, "ended anew"),
+        (b'{"status": "FAILURE", "date_done": "2026-11-24T04:00:00"}', Outcome.CHANGED, "it ran again"),
         (b'{"status": "FAILURE", "x": "' + b"y" * 1_100_000 + b'"}', Outcome.REFUSED, "larger"),
     ],
 )  # fmt: skip
@@ -412,7 +412,7 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     monkeypatch.setattr("dashboard.backends.celery.message_lookup.LOOK_THROUGH", 1000)
     (deep,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
     assert isinstance(deep, ActionResult)
-    assert (deep.outcome, "1000" in (deep.detail or "")) == (Outcome.REFUSED, True)
+    assert (deep.outcome, "1,000" in (deep.detail or "")) == (Outcome.REFUSED, True)
 
 
 def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
@@ -746,7 +746,7 @@ def test_a_queue_is_removed_with_its_messages_and_nothing_else(backend: Celery, 
     refs = discover(backend)
     assert backend.act_on_queue(refs["*"], Action.OBLITERATE).outcome is Outcome.UNSUPPORTED
     answer = backend.act_on_queue(refs["alpha"], Action.OBLITERATE)
-    assert (answer.outcome, answer.detail) == (Outcome.DONE, "2 messages went with it")
+    assert (answer.outcome, answer.detail) == (Outcome.DONE, "2 messages deleted with it")
     assert set(any_redis.keys()) == {b"beta", b"_kombu.binding.beta", b"_kombu.binding.alpha"}
     assert any_redis.smembers("_kombu.binding.alpha") == {b"alpha" + SEP + SEP + b"other"}
     any_redis.set("odd", "x")

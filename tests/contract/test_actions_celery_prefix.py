@@ -121,7 +121,7 @@ def test_names_of_the_apps_own_are_counted_without_scripts(any_server: EmbeddedR
     any_redis.hset("shop.held", "tag", entry)
     source = Source("main", f"redis://reader:secret@127.0.0.1:{any_server.port}/0")
     plain = Celery(source, SourceSettings(name="main", url="", unacked_key="shop.held"))
-    assert plain.read_stats([discover(plain)["*"]])[0].notes[0].startswith("1 messages taken")
+    assert plain.read_stats([discover(plain)["*"]])[0].notes[0].startswith("1 unacknowledged message")
     source.close()
     any_redis.execute_command("ACL", "DELUSER", "reader")
 

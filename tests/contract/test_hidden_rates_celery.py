@@ -147,7 +147,7 @@ def test_rates_are_unknown_until_each_worker_has_told_twice(
         end_one()
         row = looks.look()["alpha"]
         assert told(row) == NOTHING
-        assert "Listening has just started" in (row.flow_reason or "")
+        assert "Just subscribed" in (row.flow_reason or "")
         beat(number, 100)  # the first of them: the look after it still knows nothing of what came between
     end_one()
     beat(2, 101)

@@ -61,12 +61,14 @@ def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_clien
     if backend._scripts.are_refused:
         assert sent < 13 * MIB
         assert page.truncated
-        assert page.jobs[1].problem == f"too large to be read: its message has {len(long[0])} bytes, 262144 are read"
+        assert (
+            page.jobs[1].problem == f"too large to decode: its message has {len(long[0]):,} bytes, the limit is 262,144"
+        )
         assert [job.id for job in page.jobs[2:]] == [f"unread-{n}" for n in range(2, 6)]
         return
     assert sent < 100_000
     assert [job.problem for job in page.jobs[1:5]] == [
-        f"too large to be read: its message has {len(raw)} bytes, 262144 are read" for raw in long
+        f"too large to decode: its message has {len(raw):,} bytes, the limit is 262,144" for raw in long
     ]
     assert page.jobs[5].id == "last"
     assert len({job.id for job in page.jobs}) == 6
@@ -122,7 +124,9 @@ def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_cli
     page = backend.list_jobs(refs["*"], JobQuery(state=state))
     assert {job.id for job in page.jobs} == set(records)
     problems = {job.id: job.problem for job in page.jobs}
-    assert problems["long"] == f"too large to be read: its record has {len(records['long'])} bytes, 262144 are read"
+    assert (
+        problems["long"] == f"too large to decode: its record has {len(records['long']):,} bytes, the limit is 262,144"
+    )
     assert problems["plain"] is None
     for name in records:
         assert backend.read_job(refs["*"], name).id == name
@@ -147,7 +151,7 @@ def test_what_workers_hold_is_read_within_bounds(backend: Celery, redis_client: 
     refs = discover(backend)
     before = sent_bytes(redis_client)
     page = backend.list_jobs(refs["*"], JobQuery(state=State.WAITING, per_page=100))
-    assert any("too large to be read" in (job.problem or "") for job in page.jobs)
+    assert any("too large to decode" in (job.problem or "") for job in page.jobs)
     assert sent_bytes(redis_client) - before < 10 * MIB
     stats = {found.name: found for found in backend.read_stats(list(refs.values()))}
     # So many bytes are not looked into for a figure; unknown is not zero.

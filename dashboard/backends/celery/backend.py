@@ -48,17 +48,17 @@ from .protocol import channel
 from .results.index import ResultIndex
 from .workers import list_workers as read_workers
 
-# A worker beats every 2 s.
+# A worker sends a heartbeat every 2 s.
 BEAT_S = 2.5
-# The second part of a search, in its cursor.
+# The second part of a discovery, in its cursor.
 REDBEAT = "redbeat"
-# A longer id would leave no room for the rest of what is searched.
+# A longer id would leave no room for the rest of the searched text.
 LONG_ID = 200
-UNHEARD = "rates, run times and live workers are not known"
+UNHEARD = "rates, run times and live workers are unknown"
 
 
 class Celery(Backend):
-    """Celery's queues, and one entry for what its workers took and what ended."""
+    """Celery's queues, and one shared entry for unacknowledged messages and finished jobs."""
 
     name = "celery"
     title = "Celery"
@@ -97,11 +97,11 @@ class Celery(Backend):
         self._names = keys.UnackedKeys(settings.unacked_key, settings.unacked_index_key)
         self._keeper: ResultIndex | None = None
         self._prefixes: set[str] = set()
-        self._queues: frozenset[str] = frozenset()  # as places' keys, of the last whole search
-        self._found: set[str] = set()  # queues of the search that is under way
-        self._redbeats: frozenset[str] = frozenset()  # key prefixes of RedBeat, of the last whole search
+        self._queues: frozenset[str] = frozenset()  # location keys, from the last complete discovery
+        self._found: set[str] = set()  # queues of the discovery in progress
+        self._redbeats: frozenset[str] = frozenset()  # RedBeat key prefixes, from the last complete discovery
         self._redbeats_found: set[str] = set()
-        self._there = bool(self.named_queues())  # a server without Celery is not listened to
+        self._there = bool(self.named_queues())  # no subscription on a server without Celery
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         if isinstance(cursor, tuple):
@@ -134,9 +134,9 @@ class Celery(Backend):
         return Discovery(refs, complete=following == 0, cursor=following)
 
     def _unbound(self, bindings: Sequence[bytes]) -> list[keys.QueueLocation]:
-        """The queues of bindings that are no sets: those that have a list of the exchange's name, as is usual.
+        """Return the queues of bindings that are not sets: those with a list named like the exchange, as is usual.
 
-        Nothing else tells that these messages are Celery's. Cost: 1 round trip where there is such a binding.
+        Nothing else identifies these messages as Celery's. Cost: 1 round trip if there is such a binding.
         """
         parts = [text(key).partition(keys.BINDING) for key in bindings]
         places = [keys.QueueLocation(prefix, exchange) for prefix, _, exchange in parts if exchange]
@@ -145,7 +145,7 @@ class Celery(Backend):
         return [one for place in there for one in (keys.QueueLocation(place.prefix, None), place)]
 
     def _discover_redbeat(self, cursor: int, budget: Budget) -> Discovery:
-        """The end of a search: the names of the sorted sets tell under which prefixes RedBeat keeps schedules."""
+        """Run the last part of a discovery: find RedBeat's key prefixes from the names of its sorted sets."""
         found, following = scan_step(self.beat, cursor, budget, match=f"*{schedules.DUE}", key_type="zset")
         if found:
             self._redbeats_found.update(schedules.find_prefixes(self.beat, list(dict.fromkeys(found))))
@@ -155,7 +155,7 @@ class Celery(Backend):
         return Discovery((), complete=following == 0, cursor=(REDBEAT, following))
 
     def _redbeat_prefixes(self) -> set[str]:
-        """Where schedules of RedBeat are, by this search and by that of the process that samples. 1 round trip."""
+        """Return RedBeat's key prefixes, found by this process and by the sampling process. Cost: 1 round trip."""
         reply = (
             self.own_source.run_batch([("SMEMBERS", keys.redbeat_key(self._own_name))])[0]
             if self.own_source is not None
@@ -169,7 +169,7 @@ class Celery(Backend):
         return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
-        """As the contract says: a queue whose name is taken under no prefix bears its prefix too."""
+        """Return `refs` with unique names: queues of the same name get their key prefix in front."""
         names = Counter(ref.name for ref in refs)
         return [
             msgspec.structs.replace(ref, name=f"{prefix}{ref.name}")
@@ -307,9 +307,9 @@ class Celery(Backend):
         return (*mailboxes, *(f"{key_pattern(prefix)}{keys.RECORD}*" for prefix in prefixes))
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        """As the contract says: what live workers tell with their heartbeats.
+        """Return the versions that live workers report in their heartbeats.
 
-        Cost: 2 round trips; where nobody keeps heartbeats and there are workers, one is waited for, up to BEAT_S.
+        Cost: 2 round trips; if no heartbeats are stored but there are workers, waits for one, up to BEAT_S.
         """
         found = {worker.version for worker in self.list_workers(refs) if worker.version}
         boxes = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in {keys.location_of(ref).prefix for ref in refs}]
@@ -319,7 +319,7 @@ class Celery(Backend):
         return tuple(sorted(found))
 
     def event_access(self) -> EventAccess:
-        """As the contract says. Cost: 1 round trip per channel."""
+        """Cost: 1 round trip per channel."""
         workers = events.worker_channels(self.broker.database)
         refused = [
             *events.refused_channels(self.results, events.RECORDS),
@@ -329,7 +329,7 @@ class Celery(Backend):
 
     @property
     def _own_name(self) -> str:
-        """What our own keys of this source are called by."""
+        """The name of this source in Queuedeck's own keys."""
         return own_name(self.source.name, self.own_source, self.broker, self.results)
 
     def _acting(self) -> JobActions:
@@ -354,7 +354,7 @@ def _searched_row(job: Job, payload: bytes) -> Searched:
 
 def _searchable_row(job: Job, payload: bytes) -> Searched:
     if len(job.id) > LONG_ID:
-        # It stands in a message three times, before the arguments, and is searched by itself.
+        # A message contains it three times, before the arguments; ids are searched separately.
         payload = payload.replace(json.dumps(job.id)[1:-1].encode(), b"")
     return Searched(
         job=job,
@@ -364,13 +364,15 @@ def _searchable_row(job: Job, payload: bytes) -> Searched:
 
 
 def same_database(one: Source, other: Source) -> bool:
-    """Whether two sources are one database of one server, as far as their URLs tell."""
+    """Whether two sources are the same database of the same server, judging by their URLs."""
     return one is other or (one.address, one.database) == (other.address, other.database)
 
 
 def own_name(source: str, own: Source | None, broker: Source, results: Source) -> str:
-    """What our own keys of a source are called by: where they lie on another database than Celery's, dashboards may use
-    the same store, and the same name for other servers.
+    """Return the name of a source in Queuedeck's own keys.
+
+    If these keys are not in Celery's database, the name identifies the servers too: other dashboards may share the
+    store and use the same source name for different servers.
     """
     if own is None or (same_database(own, broker) and same_database(own, results)):
         return source

@@ -1,8 +1,8 @@
-"""The live feed of Celery: each write of a result is published, each worker tells that it lives every two seconds, and
-one that runs with -E tells how long its tasks took.
+"""Celery's live feed: each write of a result is published, each worker sends a heartbeat every two seconds, and a
+worker with -E reports how long its tasks took.
 
-One thread per server, in the process that samples. It only appends to bounded queues; what does not fit is counted as
-lost, and after a broken connection the figures say that they have a gap.
+There is one thread per server, in the sampling process. It only appends to bounded queues; what does not fit is counted
+as lost, and after a broken connection the rates state that they have a gap.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ log = masked_logger(__name__)
 
 MAX_WAITING = 20_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-# Run times are a sample: of more messages about tasks than these between two looks, the newest count.
+# Run times are a sample: if there are more task events between two calls, the newest count.
 MAX_EVENTS = 500
 MAX_WORKERS = 2000
-# A longer record is known by its beginning and its end.
+# Of a longer record, only the beginning and the end are kept.
 RECORD_LIMIT, HEAD_BYTES = 65_536, 4096
-# Of more tasks that run at once than these, the newest are known.
+# If more tasks run at the same time, the newest are known.
 MAX_STARTED = 5000
 MAX_ID = 200
 RECONNECT_S = 2.0
@@ -46,14 +46,14 @@ ENDS = frozenset(f"task-{word}" for word in ("succeeded", "failed", "retried", "
 
 
 def worker_channels(database: int) -> tuple[str, ...]:
-    """What workers tell of themselves and of their tasks. Channels are the same for all databases of a server, but
-    these name theirs; before it stands the prefix of the broker's keys.
+    """Return the channels of worker and task events. Channels are shared by all databases of a server, but these
+    contain the number of theirs, after the broker's key prefix.
     """
     return tuple(f"*/{database}.celeryev/{kind}" for kind in ("worker.heartbeat", "task.multi", "task.succeeded"))
 
 
 def refused_channels(source: Source, channels: Sequence[str]) -> list[str]:
-    """Those of `channels` to which the Redis user may not subscribe. Raises BackendUnavailable.
+    """Return those `channels` that the Redis user is not permitted to subscribe to. Raises BackendUnavailable.
 
     Cost: 1 connection, and 1 round trip per channel.
     """
@@ -74,8 +74,9 @@ def refused_channels(source: Source, channels: Sequence[str]) -> list[str]:
 
 
 def worker_versions(source: Source, seconds: float) -> set[str]:
-    """What live workers on the broker say to be the version of their Celery; waits for a heartbeat of one, no longer
-    than `seconds`. Raises BackendUnavailable, and Forbidden where the user may not listen.
+    """Return the Celery versions that live workers on the broker report; waits for one heartbeat, up to `seconds`.
+
+    Raises BackendUnavailable, and Forbidden if the user is not permitted to subscribe.
     """
 
     def hear(client: redis.Redis) -> set[str]:
@@ -96,34 +97,34 @@ def worker_versions(source: Source, seconds: float) -> set[str]:
 
 
 class EventListener:
-    """What was published since it was last asked. `drain_records` is called by one thread."""
+    """Collects what is published between two calls. `drain_records` is called by one thread."""
 
     def __init__(self, source: Source, channels: Sequence[str]) -> None:
         self._source = source
         self._channels = tuple(channels)
         self._stop = threading.Event()
         self._ended: deque[tuple[bytes, RawRecord]] = deque()
-        self._waiting_bytes = 0  # what the feed has added; `_drained_bytes` of it were taken
+        self._waiting_bytes = 0  # added by the feed; `_drained_bytes` of them were drained
         self._drained_bytes = 0
         self._events: deque[bytes] = deque(maxlen=MAX_EVENTS)
         self.received = 0  # records, since the start
-        self.heard = 0  # messages about tasks, since the start
+        self.heard = 0  # task events, since the start
         self._lost = 0
         self._lost_before = 0
         self._gap = True
         self._connected = False
-        self.started: dict[str, float] = {}  # by task id, when its start was told; one that ended is not in it
-        self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at`, by the clock of the source
+        self.started: dict[str, float] = {}  # by task id, when its start was reported; finished tasks are removed
+        self.heartbeats: dict[str, dict[str, Any]] = {}  # by worker, with `at` in the source's time
         self._thread = threading.Thread(target=self._run, name=f"queuedeck-celery-{source.name}", daemon=True)
         self._thread.start()
 
     @property
     def is_connected(self) -> bool:
-        """Whether the feed is being heard now."""
+        """Whether the feed is connected now."""
         return self._connected
 
     def drain_records(self) -> tuple[list[tuple[bytes, RawRecord]], bool]:
-        """((channel, record) of what ended since the last call, whether nothing was missed meanwhile)."""
+        """Return ((channel, record) of each result published since the last call, whether nothing was missed)."""
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
         self._drained_bytes += sum(_record_length(record) for _, record in ended)
         lost = self._lost  # each thread writes its own counters only
@@ -132,9 +133,9 @@ class EventListener:
         return ended, whole
 
     def drain_runtimes(self) -> dict[str, float]:
-        """Task id -> seconds, of tasks that workers told to have succeeded since the last call; a sample.
+        """Return task id -> seconds, for tasks that workers reported as succeeded since the last call; a sample.
 
-        What they tell to have started stands in `started` then.
+        Also updates `started` with the tasks that they reported as started.
         """
         found: dict[str, float] = {}
         for data in [self._events.popleft() for _ in range(len(self._events))]:
@@ -155,7 +156,7 @@ class EventListener:
         return found
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._stop.set()
         self._thread.join(3)
 
@@ -164,8 +165,8 @@ class EventListener:
             try:
                 self._source.run_transaction(self._listen)
             except Exception as exc:
-                # Whatever ends it, the feed must come back by itself: nobody else starts it again.
-                log.debug("celery feed of %s ended: %s", self._source.name, exc)
+                # Whatever the error, the feed must recover automatically: nothing else restarts it.
+                log.debug("celery feed of %s stopped: %s", self._source.name, exc)
             self._connected, self._gap = False, True
             self._stop.wait(RECONNECT_S)
 
@@ -173,7 +174,7 @@ class EventListener:
         with contextlib.closing(client.pubsub()) as feed:  # type: ignore[no-untyped-call]
             feed.psubscribe(*self._channels)
             self._connected = True
-            # `get_message` takes more time for a message than all that is done with it here.
+            # `get_message` takes more time per message than all the processing here.
             connection = feed.connection
             while not self._stop.is_set():
                 if not connection.can_read(timeout=LOOK_UP_S):
@@ -213,7 +214,7 @@ class EventListener:
 
 
 def _heartbeat_fields(event: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a heartbeat; a figure that is none is left out, whoever sent it."""
+    """Return the fields of a heartbeat that are stored; invalid figures are dropped: any client can send one."""
     version, load = event.get("sw_ver"), event.get("loadavg")
     figures = [finite(part) for part in load[:3]] if isinstance(load, list) else []
     return {
@@ -228,7 +229,7 @@ def _record_length(record: RawRecord) -> int:
 
 
 def _decode_body(data: bytes) -> Any:
-    """What a message of the event exchange tells; None for one that is not JSON."""
+    """Return the content of a message of the event exchange; None if it is not JSON."""
     envelope = loads_dict(data)
     body = envelope.get("body")
     if not isinstance(body, str) or envelope.get("content-type") != "application/json":

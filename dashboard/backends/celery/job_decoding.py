@@ -1,4 +1,4 @@
-"""From a message of Celery's protocol 2, or a result record, to a Job. All of it is hostile until it is read."""
+"""Decodes Celery messages of protocol 1 and 2, and result records, into Jobs. All input is untrusted."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from .results.decoding import DecodedRecord, RawRecord, as_raw_record
 from .results.decoding import decode_record as decoded_record
 from .routes import MessageRoute
 
-# What the id of a message without one begins with; so much is shown of one that is too long to be decoded.
+# The prefix of the id of a message that has none; how many bytes are shown of one that is too long to decode.
 NAMELESS, BEGINNING = "raw", 1024
-NO_NAME = "the record has no task name: set result_extended = True in the app to have it"
+NO_NAME = "the record has no task name; set result_extended = True in the app to store it"
 STATES = {"FAILURE": State.DEAD, "SUCCESS": State.COMPLETED, "REVOKED": State.CANCELED, "STARTED": State.ACTIVE}
-# What a message of protocol 1 has in its body, and one of protocol 2 in its headers; and how the former is told.
+# What a protocol 1 message has in its body, and protocol 2 in its headers; and the header that marks the former.
 FIRST = ("task", "id", "eta", "expires", "retries", "timelimit")
 FIRST_PROTOCOL = "\0protocol 1"
-# Any other status is a task's own word for how far it is, and its result what it tells about that.
+# Any other status is set by the task itself to report progress, and its result holds the details.
 OWN_STATUSES = frozenset({*STATES, "PENDING", "RECEIVED", "RETRY", "REJECTED", "IGNORED"})
 
 
 def text_or_none(value: Any, limit: int) -> str | None:
-    """A text for people; None for what is no text or empty."""
+    """Return a displayable text; None if `value` is not text or is empty."""
     return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
 def parse_time(value: Any) -> datetime | None:
-    """The instant of an ISO time; one without an offset is UTC. None for anything else."""
+    """Return the instant of an ISO time; without an offset, it is UTC. None for anything else."""
     if not isinstance(value, str) or len(value) > 60:
         return None
     try:
@@ -51,9 +51,9 @@ def parse_time(value: Any) -> datetime | None:
 
 
 def decode_envelope(raw: bytes) -> dict[str, Any] | None:
-    """The envelope of a message; None for what is none.
+    """Return the envelope of a message; None if it is not one.
 
-    Of protocol 1, where all stands in the body, `headers` are those that protocol 2 would have; see `is_first`.
+    For protocol 1, which has everything in the body, `headers` are those that protocol 2 would have; see `is_first`.
     """
     try:
         message = loads(raw)
@@ -63,7 +63,7 @@ def decode_envelope(raw: bytes) -> dict[str, Any] | None:
 
 
 def with_headers(message: dict[str, Any]) -> dict[str, Any]:
-    """A message of protocol 1 with the headers of protocol 2; any other as it is."""
+    """Return a protocol 1 message with the headers of protocol 2; any other message unchanged."""
     headers = message.get("headers")
     if (isinstance(headers, dict) and "id" in headers) or not isinstance(message.get("body"), str):
         return message
@@ -77,7 +77,7 @@ def with_headers(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def first_body(message: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The body of a message of protocol 1, which says what is called; None for any other message."""
+    """Return the body of a protocol 1 message, which names the task and its arguments; None for any other message."""
     raw = message.get("body")
     if not isinstance(raw, str):
         return None
@@ -101,17 +101,17 @@ def _read_pickle(data: bytes) -> Any:
 
 
 def is_first(headers: Mapping[str, Any]) -> bool:
-    """Whether they are those of a message of protocol 1."""
+    """Whether these headers are those of a protocol 1 message."""
     return headers.get(FIRST_PROTOCOL) is True
 
 
 def _arguments_text(value: Any) -> str:
-    """Arguments as Celery would write them into a header, as far as a row needs them."""
+    """Return arguments as Celery would write them into a header, cut to what a row needs."""
     return repr(tuple(value) if isinstance(value, list) else value)[:1024]
 
 
 def decode_unacked(raw: bytes) -> tuple[dict[str, Any] | None, MessageRoute | None]:
-    """(the envelope, the way it came) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
+    """Return (envelope, route) of an entry of `unacked`, which is JSON [message, exchange, routing key]."""
     try:
         entry = loads(raw)
     except ValueError:
@@ -125,13 +125,13 @@ def decode_unacked(raw: bytes) -> tuple[dict[str, Any] | None, MessageRoute | No
 
 
 def headers_of(message: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The headers of a message; {} when it has none."""
+    """Return the headers of a message; {} if it has none."""
     headers = (message or {}).get("headers")
     return headers if isinstance(headers, dict) else {}
 
 
 def state_of(headers: Mapping[str, Any]) -> State:
-    """What a message that a worker took is waiting for, unless it is being run."""
+    """Return the state of a message that a worker holds, assuming it is not running."""
     if isinstance(headers.get("eta"), str):
         retries = headers.get("retries")
         return State.RETRYING if isinstance(retries, int) and retries > 0 else State.SCHEDULED
@@ -139,32 +139,32 @@ def state_of(headers: Mapping[str, Any]) -> State:
 
 
 def job_id(mark: str, headers: Mapping[str, Any]) -> str:
-    """The task id; for a message without one the digest of its bytes."""
+    """Return the task id; for a message without one, the digest of its bytes."""
     found = headers.get("id")
     return found if isinstance(found, str) and found.isprintable() and found else mark
 
 
 def wrapped_forms(written: bytes) -> list[bytes]:
-    """What stands in base64 that wraps an id, wherever in it the id begins; of a short one also elsewhere.
+    """Return the fragments that a base64 text contains if it encodes an id, wherever the id begins.
 
-    JSON of some writers escapes each slash of base64.
+    Fragments of a short id also occur elsewhere. Some JSON writers escape each slash of base64.
     """
     found: list[bytes] = []
     for shift in range(3 if written else 0):
         whole = base64.b64encode(b"\0" * shift + written)
-        # The signs at both ends depend on what stands beside the id, too.
+        # The characters at both ends also depend on the bytes next to the id.
         first, last = (8 * shift + 5) // 6, (8 * (shift + len(written))) // 6
         found.append(whole[first:last])
     return [*found, *(form.replace(b"/", b"\\/") for form in found if b"/" in form)]
 
 
 def digest_of(raw: bytes) -> str:
-    """A name for bytes that have none."""
+    """Return an id for bytes that have none."""
     return f"{NAMELESS}{stamp_of(raw)}"
 
 
 class BoundedMessage(NamedTuple):
-    """A message as far as it was read: whole, or its beginning; its length, and its digest."""
+    """A message as far as it was read: whole, or only its beginning; its length, and its digest."""
 
     raw: bytes
     size: int
@@ -172,18 +172,18 @@ class BoundedMessage(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it is here."""
+        """Whether `raw` is the whole message."""
         return len(self.raw) == self.size
 
 
 def cut_of(raw: bytes) -> BoundedMessage:
-    """A message that was read whole, cut where it is too long to be decoded."""
+    """Return a message that was read whole, cut if it is too long to decode."""
     return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest_of(raw))
 
 
 def too_large(what: str, size: int) -> str:
-    """The problem of a row whose message or record is not decoded."""
-    return f"too large to be read: its {what} has {size} bytes, {DECODE_LIMIT_BYTES} are read"
+    """Return the problem text of a row whose message or record is not decoded."""
+    return f"too large to decode: its {what} has {size:,} bytes, the limit is {DECODE_LIMIT_BYTES:,}"
 
 
 def message_row(
@@ -195,7 +195,7 @@ def message_row(
     *,
     native: str | None = None,
 ) -> Job:
-    """A message as a row of a list; `native` = Celery's word for where it is, unless the usual one of `state`."""
+    """Return a message as a row of a list; `native` = Celery's name for its state, if not the usual one of `state`."""
     return decode_or(
         lambda: _message_row(ref, queue, state, cut, message, native),
         lambda why: Job(
@@ -228,7 +228,7 @@ def _message_row(
             state=state,
             native_state=native or NATIVE[state],
             summary=printable(cut.raw[:BEGINNING], 200),
-            problem=f"{cut.size} bytes that are no Celery message" if cut.is_whole else too_large("message", cut.size),
+            problem=f"not a Celery message ({cut.size:,} bytes)" if cut.is_whole else too_large("message", cut.size),
         )
     retries = headers.get("retries")
     properties = message.get("properties")
@@ -246,7 +246,7 @@ def _message_row(
 
 
 def _parse_count(value: Any) -> int | None:
-    """A whole number that is not below zero; None for anything else."""
+    """Return a non-negative integer; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
@@ -256,7 +256,7 @@ def _arguments_summary(headers: Mapping[str, Any]) -> str | None:
 
 
 def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job's page shows of a message beyond its row."""
+    """Return what a job's page shows of a message beyond its row."""
     headers = headers_of(message)
     return {
         "payload": body_payload(message),
@@ -270,7 +270,7 @@ def in_full(job: Job, message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def body_payload(message: Mapping[str, Any]) -> Payload:
-    """The arguments of a message. A pickled body stays as it is: what it was called with is told by its headers."""
+    """Return the arguments of a message. A pickled body is not decoded; its headers show the arguments."""
     headers = headers_of(message)
     raw = message.get("body")
     if not isinstance(raw, str):
@@ -279,7 +279,7 @@ def body_payload(message: Mapping[str, Any]) -> Payload:
     if is_first(headers) and message.get("content-type") != "application/json":
         content = first_body(message) or {}
         call: dict[str, Any] = {"args": content.get("args"), "kwargs": content.get("kwargs")}
-        return replace(decoded_payload(call), note="pickled; read without running it, so objects are told by name")
+        return replace(decoded_payload(call), note="unpickled safely; objects shown as class names")
     if message.get("content-type") != "application/json" or headers.get("compression"):
         return Payload(
             kind="opaque",
@@ -296,7 +296,7 @@ def body_payload(message: Mapping[str, Any]) -> Payload:
 
 
 def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
-    """`args` and `kwargs` of a message, each number as a Number; None where its body is no call in JSON."""
+    """Return `args` and `kwargs` of a message, with each number as a Number; None if its body is not a JSON call."""
     raw = message.get("body")
     try:
         call = loads(_body_bytes(message, raw), exact=True) if isinstance(raw, str) else None
@@ -308,7 +308,7 @@ def call_of(message: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _body_bytes(message: Mapping[str, Any], raw: str) -> bytes:
-    """The body of a message as it was before it was wrapped: secrets in base64 would be seen by whoever decodes it."""
+    """Return the body of a message, decoded from base64: secrets can only be masked in decoded text."""
     plain = raw.encode("utf-8", "replace")
     if not _is_base64(message):
         return plain
@@ -319,7 +319,7 @@ def _body_bytes(message: Mapping[str, Any], raw: str) -> bytes:
 
 
 def with_decoded_body(raw: bytes) -> bytes:
-    """A message with its body decoded, for a search: in base64 nothing is found and no secret is masked."""
+    """Return a message with its body decoded, for searches: in base64, nothing is found and no secret is masked."""
     try:
         message: Any = loads(raw)
     except ValueError:
@@ -347,21 +347,21 @@ def _parent_link(headers: Mapping[str, Any]) -> JobLink | None:
 
 
 def list_facts(headers: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """What only Celery tells."""
+    """Return facts that only Celery has."""
     for label, name in (("Sent by", "origin"), ("Expires", "expires"), ("Group", "group"), ("Root", "root_id")):
         if (found := text_or_none(headers.get(name), 200)) and found != headers.get("id"):
             yield label, found
     if is_first(headers):
         yield "Protocol", "1"
     if headers.get("redelivered") is True:
-        yield "Redelivered", "a worker took it before and did not finish it"
+        yield "Redelivered", "a worker picked it up earlier and did not finish it"
 
 
-UNREADABLE = "its record is in a form that is not read: neither JSON nor pickle, YAML or MessagePack"
+UNREADABLE = "its record is in an unknown format: not JSON, pickle, YAML or MessagePack"
 
 
 def record_row(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord | None) -> Job:
-    """A result record as a row of a list; None = it has expired. `state` = that of the list in which it stands."""
+    """Return a result record as a row of a list; `raw` None = it has expired. `state` = the state of the list."""
     return decode_or(
         lambda: _record_row(ref, task_id, state, raw),
         lambda why: Job(
@@ -413,13 +413,13 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
 
 
 def record_stamp(record: Mapping[str, Any]) -> str | None:
-    """What tells one end of a task from the next: when it was written, as the index scores it."""
+    """Return what distinguishes one run's result from the next: when it was written, as scored in the index."""
     done = parse_time(record.get("date_done"))
     return repr(done.timestamp()) if done else None
 
 
 def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobError | None:
-    """Why a task failed; None when it did not. An app that sets FAILURE itself says why in a result of its own."""
+    """Return why a task failed; None if it did not. An app that sets FAILURE itself gives the reason in its result."""
     if record.get("status") not in ("FAILURE", "RETRY", "REVOKED"):
         return None
     result = record.get("result")
@@ -435,19 +435,19 @@ def record_error(record: Mapping[str, Any], *, with_stack: bool = False) -> JobE
 
 
 def _as_words(value: Any, limit: int) -> str | None:
-    """A value as text for people, secrets masked; None for None and for what is empty."""
+    """Return a value as displayable text, with secrets masked; None for None and for empty values."""
     if value is None or isinstance(value, str):
         return text_or_none(value, limit)
     return text_or_none(json.dumps(bounded(value)[0], ensure_ascii=False), limit) if value not in ({}, []) else None
 
 
 def stack_of(raw: bytes) -> str | None:
-    """The traceback of a result record as it stands in Redis; None when there is none."""
+    """Return the traceback of a result record as stored in Redis; None if there is none."""
     return text_or_none(decoded_record(as_raw_record(raw)).fields.get("traceback"), 50_000)
 
 
 def record_text(raw: bytes) -> str:
-    """What a search looks through of a message, or of a result record in whatever form it is."""
+    """Return the searchable text of a message, or of a result record in any format."""
     if not raw or raw[:1] == b"{":
         return of_json(with_decoded_body(raw))
     fields = decoded_record(as_raw_record(raw)).fields
@@ -455,7 +455,7 @@ def record_text(raw: bytes) -> str:
 
 
 def arguments_of(raw: RawRecord) -> dict[str, Any]:
-    """`args` and `kwargs` of a result record, of JSON each number as a Number; {} where it has none."""
+    """Return `args` and `kwargs` of a result record, with each JSON number as a Number; {} if it has none."""
     record: Any = None
     if raw.is_whole and raw.head[:1] == b"{":
         try:
@@ -468,7 +468,7 @@ def arguments_of(raw: RawRecord) -> dict[str, Any]:
 
 
 def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord) -> Job:
-    """A result record as a job's page shows it."""
+    """Return a result record as a job's page shows it."""
     decoded = decoded_record(raw)
     job = _record_job(ref, task_id, state, raw, decoded)
     if decoded.status is None:
@@ -499,7 +499,7 @@ def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRec
         timeline=(TimelineEvent(at=job.finished_at, event="ended", detail=job.native_state),)
         if job.finished_at
         else (),
-        facts=(("Written as", f"{decoded.encoding}; read without running it"),)
+        facts=(("Encoding", f"{decoded.encoding}; decoded without running any code"),)
         if decoded.encoding not in (None, "json")
         else (),
         summary=None,
@@ -507,5 +507,5 @@ def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRec
 
 
 def _is_own(result: Any) -> bool:
-    """Whether the app wrote it, not Celery from an exception."""
+    """Whether the app wrote this result, rather than Celery from an exception."""
     return result is not None and not (isinstance(result, dict) and "exc_type" in result)

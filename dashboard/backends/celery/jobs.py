@@ -1,4 +1,4 @@
-"""Pages of jobs and one job: messages from the broker, what ended from the result records."""
+"""Pages of jobs and single jobs: messages from the broker, finished jobs from the result records."""
 
 from __future__ import annotations
 
@@ -43,29 +43,30 @@ from .results.record import ResultsLocation, home_of
 from .routes import QueueRoutes
 from .workers import is_alive
 
-# How many unacknowledged messages are looked into for a page of one kind of them.
+# How many unacknowledged messages are inspected for a page of one state.
 LOOK_INTO = 500
-# Of so many that bear one id the first of a queue is found.
+# If this many have the same id, the first one of the queue is still found.
 MOST_NAMED = 10
-# How many bytes of them; what does not fit is not looked into.
+# How many bytes of them; the rest is not inspected.
 UNACKED_BYTES = 8 * 1024 * 1024
-# How far from the end that is served next the lists of a queue are looked through for one job, and how long. A script
-# looks at so many at once that the server is busy for some ms. Without scripts they must travel: LOOK_AT_PLAIN then.
+# How far from the head (the end that is served next) a queue's lists are searched for one job, and for how long. One
+# script call reads so many that the server is busy for a few ms. Without scripts, messages are transferred:
+# LOOK_AT_PLAIN applies then.
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
 LOOK_AT_PLAIN = 5000
 
 
-# A status stands within so many bytes of a record, whatever its serializer.
+# The status is within this many bytes of a record, whatever its serializer.
 STATUS_BYTES = 64
-REVOKED = "workers that remember it throw it away when they take it; after a restart of all of them it would run"
-MAY_RUN = "it may be running by now: that is known of workers with -E, and with task_track_started = True"
-STILL_HELD = "it is still with a worker, which throws it away when its time comes"
+REVOKED = "workers that remember the revocation will discard it; if all of them restart, it will run"
+MAY_RUN = "it may be running; to be sure, start workers with -E or set task_track_started = True"
+STILL_HELD = "a worker still holds it and will discard it when it is due"
 
 
 class TaskFacts(NamedTuple):
-    """What our own keys tell of tasks: where their results are, which were told to have started, and whether those are
-    all that run."""
+    """What our own keys store about tasks: where their results are, which tasks are known to have started, and whether
+    no others are running."""
 
     home: ResultsLocation
     started: frozenset[str]
@@ -73,17 +74,17 @@ class TaskFacts(NamedTuple):
 
 
 class UnackedMessage(NamedTuple):
-    """A message that a worker took."""
+    """A message that a worker holds unacknowledged."""
 
     cut: BoundedMessage
     message: dict[str, Any] | None
     queue: str | None
     task: str
     state: State
-    maybe: bool = False  # it may be running: nothing tells
+    maybe: bool = False  # it may be running; there is no record of it
 
     def to_row(self, ref: QueueRef, queue: str) -> Job:
-        """It as a row of a list."""
+        """Return it as a row of a list."""
         native = keys.MAYBE_RUNNING if self.maybe else native_of(_TOGETHER, self.state)
         return message_row(ref, self.queue or queue, self.state, self.cut, self.message, native=native)
 
@@ -92,13 +93,13 @@ _TOGETHER = keys.QueueLocation("", None)
 
 
 def native_of(place: keys.QueueLocation, state: State) -> str:
-    """Celery's word for a state in a queue, or for what is kept for all queues together."""
+    """Return Celery's name for a state, in a queue or in the shared entry for all queues."""
     return keys.RESERVED if place.queue is None and state is State.WAITING else keys.NATIVE[state]
 
 
 class JobReader:
-    """Reads jobs of one source: `broker` has the messages, `results` the records, `own` the index of them, under keys
-    that are called by `name`.
+    """Reads jobs of one source: `broker` holds the messages, `results` the records, `own` their index, under keys that
+    contain `name`.
     """
 
     def __init__(
@@ -112,11 +113,11 @@ class JobReader:
         self._names = names
 
     def list_jobs(self, ref: QueueRef, query: JobQuery, *, marked: bool = True) -> tuple[JobPage, list[bytes]]:
-        """A page, and the payloads of its rows.
+        """Return a page, and the payloads of its rows.
 
-        Cost: 2 round trips, and as `_read_messages` where messages are long; 4 without scripts. For waiting jobs 1
-        more, and another one where our own keys are on another server; none of both where it is not to be `marked`
-        which are revoked.
+        Cost: 2 round trips, and that of `_read_messages` if messages are long; 4 without scripts. For waiting jobs 1
+        more, and another one if our own keys are on another server; neither applies if revoked jobs are not to be
+        `marked`.
         """
         place = keys.location_of(ref)
         self._check_state(place, query)
@@ -131,14 +132,14 @@ class JobReader:
             raise Unsupported(f"Celery has no {query.state.value} jobs.")
         if query.state is not State.WAITING and place.queue is not None:
             raise Unsupported(
-                f"Celery keeps {query.state.value} jobs of all queues together.",
-                hint="Look at the entry of all queues.",
+                f"Celery stores the {query.state.value} jobs of all queues together.",
+                hint="See the entry for all Celery queues.",
             )
         if query.native is not None and query.native != native_of(place, query.state):
             raise Unsupported(f"Celery has no list {query.native!r} of {query.state.value} jobs.")
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        """The jobs of a page by id and stamp. Cost: 2 round trips, 1 for what ended."""
+        """Return the ids and stamps of the jobs of a page. Cost: 2 round trips, 1 for finished jobs."""
         if query.state not in keys.ENDED or self._own is None:
             jobs = self.list_jobs(ref, query, marked=False)[0].jobs
             return [JobRef(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
@@ -159,7 +160,7 @@ class JobReader:
         replies = self._broker.run_batch([*commands, *([self._facts_command(place)] if together else ())])
         sizes, problems = _readable_sizes(self._broker, ref, lists, replies[: len(lists)])
         if not any(sizes) and not problems and not self._queue_exists(place):
-            raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange leads to it any more.")
+            raise NotFound(f"There is no queue {ref.name!r}.", hint="No exchange is bound to it any more.")
         parts = []
         offset, rows = query.offset, query.per_page
         for key, size in zip(lists, sizes, strict=True):
@@ -188,11 +189,11 @@ class JobReader:
         return ("HGET", keys.results_key(self._name), place.prefix.encode("utf-8", "surrogateescape"))
 
     def _own_facts(self, place: keys.QueueLocation) -> Reply:
-        """What our own keys tell of the results. Cost: 1 round trip."""
+        """Return what our own keys store about the results. Cost: 1 round trip."""
         return None if self._own is None else self._own.run_batch([self._facts_command(place)])[0]
 
     def _with_revoked(self, ref: QueueRef, jobs: Sequence[Job], facts: Reply) -> list[Job]:
-        """Waiting jobs, those marked that workers will throw away; where no result can be read, none.
+        """Return waiting jobs, with those marked that workers will discard; none are marked if results are unreadable.
 
         Cost: 1 round trip, none for no jobs.
         """
@@ -208,9 +209,9 @@ class JobReader:
         return [_as_revoked(job) if n in revoked else job for n, job in enumerate(jobs)]
 
     def _read_messages(self, parts: Sequence[tuple[bytes, int, int]]) -> tuple[list[BoundedMessage], int]:
-        """(the messages of stretches of lists, in order, as far as PAGE_READ_BYTES go; how many are left).
+        """Return (messages of the given list ranges, in order, up to PAGE_READ_BYTES; how many are left unread).
 
-        Cost: 1 round trip, one more for each further CALL_BYTES; without scripts as `read_plainly`, for each list.
+        Cost: 1 round trip, 1 more for each further CALL_BYTES; without scripts that of `read_plainly`, for each list.
         """
         found: list[list[BoundedMessage]] = [[] for _ in parts]
         starts = [first for _, first, _ in parts]
@@ -234,7 +235,7 @@ class JobReader:
                 starts[n] = reached
             received = sum(len(cut.raw) for some_found in found for cut in some_found)
             if read >= PAGE_READ_BYTES or received >= PAGE_BYTES:
-                # What comes after the first stretch that is not whole would stand at a wrong place.
+                # Rows after the first incomplete range would be at the wrong position.
                 whole = further[0] if further else len(parts)
                 unread = sum(stop - start for (_, _, stop), start in zip(parts[whole:], starts[whole:], strict=True))
                 unread += sum(len(some_found) for some_found in found[whole + 1 :])
@@ -265,7 +266,7 @@ class JobReader:
         rows = [held for held in found if held.state is query.state]
         shown = rows[query.offset : query.offset + query.per_page]
         whole = len(cuts) >= total
-        # What is acknowledged before it runs stands in no list.
+        # A message that is acknowledged before it runs is in no list.
         counted = whole and query.state is not State.ACTIVE and not any(held.maybe for held in rows)
         jobs = tuple(held.to_row(ref, ref.name) for held in shown)
         page = _build_page(query, _mark_repeats(jobs), len(rows) if counted else None)
@@ -273,7 +274,7 @@ class JobReader:
         return page, [held.cut.raw for held in shown]
 
     def _held_messages(self, prefix: str, cuts: Sequence[BoundedMessage], known: TaskFacts) -> list[UnackedMessage]:
-        """Messages that workers took, each in the state that is known of it. Cost: 1 round trip, and that of Routes."""
+        """Return messages held by workers, each in its known state. Cost: 1 round trip, and that of QueueRoutes."""
         found = []
         entries = [decode_unacked(cut.raw) if cut.is_whole else (None, None) for cut in cuts]
         routes = QueueRoutes(self._broker, prefix)
@@ -296,10 +297,10 @@ class JobReader:
         return found
 
     def _read_unacked(self, place: keys.QueueLocation) -> tuple[list[BoundedMessage], Reply, TaskFacts]:
-        """(the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are, or why
-        they cannot be read; what our own keys tell of them).
+        """Return (the newest unacknowledged messages, at most LOOK_INTO and UNACKED_BYTES of them; how many there are,
+        or why they cannot be read; what our own keys store about them).
 
-        Cost: 1 round trip, 3 without scripts; 1 more where our own keys are on another server.
+        Cost: 1 round trip, 3 without scripts; 1 more if our own keys are on another server.
         """
         entries, index = self._names.keys(place.prefix)
         call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
@@ -361,7 +362,7 @@ class JobReader:
             record_row(ref, text(keys.member_id(member)), query.state, raw)
             for member, raw in zip(ids, records, strict=True)
         ]
-        # A record that does not tell when it was written goes by the place in the index, as with `list_job_refs`.
+        # A record without a time of writing uses its score in the index as stamp, as in `list_job_refs`.
         jobs = tuple(
             job if job.stamp is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
             for job, score in zip(rows, scores, strict=True)
@@ -371,9 +372,9 @@ class JobReader:
         return msgspec.structs.replace(page, at_least=more), [raw.head if raw else b"" for raw in records]
 
     def _read_records(self, records: Sequence[bytes]) -> list[RawRecord | None]:
-        """Each record, or its beginning and its end where it is too long; None where there is none.
+        """Return each record, or its beginning and end if it is too long; None if there is none.
 
-        Cost: 1 round trip; one more where some are longer than their share of PAGE_BYTES, until all have that much.
+        Cost: 1 round trip; 1 more if some exceed their share of PAGE_BYTES, to read more of them within PAGE_BYTES.
         """
         share = min(DECODE_LIMIT_BYTES, PAGE_BYTES // max(1, len(records)))
         replies = self._results.run_batch(
@@ -403,9 +404,9 @@ class JobReader:
         return [RawRecord(raw, tails.get(n, b""), size) if raw else None for n, (raw, size) in enumerate(found)]
 
     def read_job(self, ref: QueueRef, wanted: str) -> Job:
-        """One job, wherever it stands: a message before a record. Raises NotFound.
+        """Return one job, wherever it is; a message takes precedence over a record. Raises NotFound.
 
-        Cost: at most 4 round trips; one more per further SIFT_BYTES of messages that are looked at.
+        Cost: at most 4 round trips; 1 more per further SIFT_BYTES of messages that are searched.
         """
         place = keys.location_of(ref)
         look = _WaitingJobSearch(self._broker, self._scripts, place, wanted)
@@ -415,15 +416,14 @@ class JobReader:
             job = self._find_in_lists(ref, look)
         if job is not None:
             return job
-        far = f" Only the {look.reached:,} messages that are served next were looked through." if look.has_more else ""
+        far = f" Only the next {look.reached:,} messages of the queue were searched." if look.has_more else ""
         raise NotFound(
             f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
-            hint="Celery keeps running jobs in no list unless acks_late is set, and results only for result_expires."
-            + far,
+            hint="Celery lists running jobs only with acks_late, and keeps results only for result_expires." + far,
         )
 
     def _find_in_lists(self, ref: QueueRef, look: _WaitingJobSearch) -> Job | None:
-        """The job, when it is among the next messages of its look."""
+        """Return the job if it is among the next messages of the search."""
         for cut, position in look.search_next():
             message = decode_envelope(cut.raw) if cut.is_whole else None
             if job_id(cut.mark, headers_of(message)) == look.wanted:
@@ -439,8 +439,8 @@ class JobReader:
         return None
 
     def scan_matches(self, ref: QueueRef, word: str, offset: int) -> tuple[list[tuple[Job, bytes]], int, bool] | None:
-        """(waiting jobs in whose messages `word` may stand, with those, where to go on, whether there is more); None
-        without scripts, and where not all lists can be read. Cost: 2 round trips; 2 more where some are found.
+        """Return (waiting jobs whose messages may contain `word`, with the messages; where to continue; whether there
+        is more); None without scripts, or if not all lists can be read. Cost: 2 round trips; 2 more if some are found.
         """
         lists = keys.location_of(ref).list_keys()
         sizes = self._broker.run_batch([("LLEN", key) for key in lists])
@@ -470,14 +470,14 @@ class JobReader:
                     place = keys.location_of(ref)
                     marked = self._with_revoked(ref, [job for job, _ in rows], self._own_facts(place))
                     rows = [(job, raw) for job, (_, raw) in zip(marked, rows, strict=True)]
-                # What workers took meanwhile must not make the look stand still.
+                # The scan must advance even if workers picked up messages in the meantime.
                 reached = max(before + reply[1], offset + 1)
                 return rows, reached, reached < sum(sizes)
             before += size
         return [], sum(sizes), False
 
     def _find_unacked_job(self, ref: QueueRef, place: keys.QueueLocation, wanted: str) -> Job | None:
-        """The job among the messages that workers took, or by the record of its result."""
+        """Return the job from the messages held by workers, or from its result record."""
         cuts, _, known = self._read_unacked(place)
         named = [
             cut
@@ -502,7 +502,7 @@ class JobReader:
         return self._find_recorded_job(ref, wanted, known.home)
 
     def _find_recorded_job(self, ref: QueueRef, wanted: str, home: ResultsLocation) -> Job | None:
-        """The job by its record of a result."""
+        """Return the job from its result record."""
         place = keys.location_of(ref)
         for record in self._read_records(home.record_keys(wanted)):
             if record is None:
@@ -514,7 +514,7 @@ class JobReader:
 
 
 class _WaitingJobSearch:
-    """A look for one waiting job through the lists of its queue, in steps that keep the server busy for some ms."""
+    """A search for one waiting job in the lists of its queue, in steps that keep the server busy for a few ms."""
 
     def __init__(self, broker: Source, scripts: Scripts, place: keys.QueueLocation, wanted: str) -> None:
         self._broker, self._scripts = broker, scripts
@@ -522,23 +522,23 @@ class _WaitingJobSearch:
         self._after = [0] * len(self._lists)
         self._sizes = [1] * len(self._lists)  # until they are known
         self.wanted = wanted
-        # As the id stands in the message's JSON: a cheap look before a message is decoded.
+        # The id as written in the message's JSON: a cheap check before a message is decoded.
         self._written = {
             json.dumps(wanted)[1:-1].encode(),
             json.dumps(wanted, ensure_ascii=False)[1:-1].encode("utf-8", "replace"),
         }
-        # In protocol 1 it stands in the body, which is wrapped; some clients give the message another correlation id.
+        # In protocol 1 it is in the base64 body; some clients give the message a different correlation id.
         self._written |= {form for written in self._written for form in wrapped_forms(written)}
-        self._nameless = wanted.startswith(NAMELESS)  # a digest stands nowhere in the message
+        self._nameless = wanted.startswith(NAMELESS)  # the message does not contain its digest
 
     @property
     def has_more(self) -> bool:
-        """Whether there are messages that can be looked at and were not."""
+        """Whether there are messages that can still be searched."""
         return bool(self._open_lists)
 
     @property
     def reached(self) -> int:
-        """How many messages of the longest list were looked at."""
+        """How many messages of the most searched list were read."""
         return max(self._after, default=0)
 
     @property
@@ -546,7 +546,7 @@ class _WaitingJobSearch:
         return [n for n, size in enumerate(self._sizes) if self._after[n] < min(size, LOOK_AT_MOST)]
 
     def search_next(self) -> list[tuple[BoundedMessage, int]]:
-        """The next messages that may be the job, each with how many are served before it. Cost: 1 round trip."""
+        """Return the next messages that may be the job, each with how many are ahead of it. Cost: 1 round trip."""
         todo = self._open_lists
         if not todo:
             return []
@@ -567,7 +567,7 @@ class _WaitingJobSearch:
         return [(cut, sum(self._sizes[:n]) + place) for n, cut, place in found]
 
     def _search_without_lua(self) -> list[tuple[BoundedMessage, int]]:
-        """As `search_next`, all at once, without scripts. Cost: as `read_plainly`, for each list."""
+        """Like `search_next`, in a single step and without scripts. Cost: that of `read_plainly`, for each list."""
         found: list[tuple[BoundedMessage, int]] = []
         before = 0
         for n, key in enumerate(self._lists):
@@ -584,10 +584,11 @@ class _WaitingJobSearch:
 
 
 def _tells_all(beats: Sequence[Mapping[str, object]], boxes: Reply, started: int, now: float) -> bool:
-    """Whether the tasks that are known to have started are all that run: every worker is known, and the live ones tell
-    as many, or none.
+    """Whether the tasks known to have started are all that run: every worker is known, and the live workers report as
+    many active tasks, or none.
 
-    `beats` = of the workers that were heard, `boxes` = how many workers have a mailbox. As `figures.divided`.
+    `beats` = heartbeats of the known workers, `boxes` = number of workers with a mailbox. Compare
+    `stats.divide_unacked`.
     """
     alive = [beat for beat in beats if is_alive(beat, now)]
     counts = [count_of(beat.get("active")) for beat in alive]
@@ -597,12 +598,12 @@ def _tells_all(beats: Sequence[Mapping[str, object]], boxes: Reply, started: int
 
 
 def _as_revoked(job: Job) -> Job:
-    """A waiting job that workers will throw away."""
+    """Return a waiting job marked as revoked: workers will discard it."""
     return msgspec.structs.replace(job, native_state=keys.QUEUED_REVOKED)
 
 
 def _parse_found(reply: Sequence[Any]) -> list[tuple[BoundedMessage, int]]:
-    """The messages in a reply of `find.lua`, each with how many are served before it."""
+    """Return the messages in a reply of `find.lua`, each with how many are ahead of it."""
     return [
         (BoundedMessage(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
         for raw, length, stamp, place in reply[3:]
@@ -610,7 +611,7 @@ def _parse_found(reply: Sequence[Any]) -> list[tuple[BoundedMessage, int]]:
 
 
 def _status_of(beginning: Reply) -> str | None:
-    """The status in the first STATUS_BYTES of a record; None where there is none."""
+    """Return the status in the first STATUS_BYTES of a record; None if there is none."""
     if not isinstance(beginning, bytes) or not beginning:
         return None
     return outline_record(RawRecord(beginning, b"", STATUS_BYTES + 1)).status
@@ -630,7 +631,7 @@ def _build_job(
 
 
 def _check_replies(source: Source, what: str, replies: Iterable[Reply]) -> None:
-    """Raises Forbidden or WrongType, in words, when one of the commands was refused."""
+    """Raise Forbidden or WrongType, with a readable message, if one of the commands was refused."""
     for reply in replies:
         if isinstance(reply, NoPermissionError):
             raise source.forbidden_error(reply)
@@ -641,9 +642,9 @@ def _check_replies(source: Source, what: str, replies: Iterable[Reply]) -> None:
 def _readable_sizes(
     source: Source, ref: QueueRef, lists: Sequence[bytes], sizes: Sequence[Reply]
 ) -> tuple[list[int], tuple[str, ...]]:
-    """(the size of each list, 0 for one that cannot be read; which these are and why).
+    """Return (the size of each list, 0 for an unreadable one; which lists are unreadable and why).
 
-    Raises Forbidden, and WrongType where none can be read.
+    Raises Forbidden, and WrongType if none can be read.
     """
     if all(isinstance(size, ResponseError) for size in sizes):
         _check_replies(source, f"The list of {ref.name!r}", sizes)
@@ -661,12 +662,12 @@ def _build_page(query: JobQuery, jobs: tuple[Job, ...], total: int | None) -> Jo
 
 
 def _mark_repeats(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
-    """`jobs`, those that repeat an id marked: the same task may be sent twice."""
+    """Return `jobs`, with repeated ids marked: the same task may be sent twice."""
     seen: set[str] = set()
     marked = []
     for job in jobs:
         if job.id in seen and job.problem is None:
-            job = msgspec.structs.replace(job, problem="the same job stands here more than once")
+            job = msgspec.structs.replace(job, problem="this job is listed more than once")
         seen.add(job.id)
         marked.append(job)
     return tuple(marked)

@@ -1,4 +1,4 @@
-"""Names of Celery's keys on Redis. Layout: kombu `transport/redis.py` 5.3 to 5.7, celery `backends/redis.py`."""
+"""Names of Celery's keys in Redis. Layout: kombu `transport/redis.py` 5.3 to 5.7, celery `backends/redis.py`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ...sources.source import raw_bytes
 from ..bounded_reads import shared_script
 
 SHARED = "*"
-SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app says otherwise
+SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app configures another
 BINDING = "_kombu.binding."
 MAILBOX = f"{BINDING}celery.pidbox"
 RECORD = "celery-task-meta-"
-# Messages of a priority above 0 stand in lists of their own; whatever the app's steps are, they lie among these.
+# Messages with a priority above 0 are in separate lists; the app's steps, whatever they are, are among these.
 STEPS = range(1, 10)
 NATIVE = {
     State.WAITING: "queued",
@@ -28,31 +28,31 @@ NATIVE = {
     State.COMPLETED: "SUCCESS",
     State.CANCELED: "REVOKED",
 }
-# What a worker took and has not begun; it waits, too.
+# A message that a worker has reserved but not started; it is waiting too.
 RESERVED = "reserved"
-# Where nothing tells which of those that workers took are being run: with `acks_late` some of them may be.
+# Used if it is unknown which unacknowledged messages are running: with `acks_late`, some of them may be.
 MAYBE_RUNNING = "reserved or running"
-# What stands in line and is thrown away when a worker takes it.
+# A message that is queued and will be discarded when a worker picks it up.
 QUEUED_REVOKED = "queued, revoked"
 ORDERS = {
     State.WAITING: "next to run first",
-    State.ACTIVE: "newest taken first",
-    State.SCHEDULED: "newest taken first",
-    State.RETRYING: "newest taken first",
+    State.ACTIVE: "most recently picked up first",
+    State.SCHEDULED: "most recently picked up first",
+    State.RETRYING: "most recently picked up first",
     State.DEAD: "newest failure first",
     State.COMPLETED: "newest first",
     State.CANCELED: "newest first",
 }
 TAKEN = (State.WAITING, State.ACTIVE, State.SCHEDULED, State.RETRYING)
 ENDED = (State.DEAD, State.COMPLETED, State.CANCELED)
-# Longer than the bin keeps what was deleted.
+# Longer than the undo bin retains deleted jobs.
 NOTES_KEPT_S = 25 * 3600
-# Between prefix and queue in QueueRef.key: a prefix may end in anything.
+# Between prefix and queue in QueueRef.key: a prefix can end in any character.
 _DIVIDER = "\x1f"
 
 
 class QueueLocation(NamedTuple):
-    """Where a ref points: the broker's key prefix, the queue, None for what all queues share, and the separator."""
+    """What a ref points to: the broker's key prefix, the queue (None for the shared entry), and the separator."""
 
     prefix: str
     queue: str | None
@@ -60,42 +60,42 @@ class QueueLocation(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What QueueRef.key holds."""
+        """The value of QueueRef.key."""
         end = "" if self.separator == SEPARATOR else f"{_DIVIDER}{self.separator}"
         return f"{self.prefix}{_DIVIDER}{SHARED if self.queue is None else self.queue}{end}"
 
     def list_keys(self) -> list[bytes]:
-        """The keys of the queue's messages, in the order in which a worker empties them."""
+        """Return the keys of the queue's message lists, in the order in which a worker empties them."""
         base = raw_bytes(f"{self.prefix}{self.queue}")
         separator = self.separator.encode("utf-8", "surrogateescape")
         return [base, *(base + separator + str(step).encode() for step in STEPS)]
 
 
 class UnackedKeys(NamedTuple):
-    """What an app calls the hash of the messages that workers took, and the sorted set of when they did."""
+    """An app's names for the hash of unacknowledged messages, and for the sorted set of when they were picked up."""
 
     entries: str = "unacked"
     times: str = "unacked_index"
 
     def keys(self, prefix: str) -> tuple[bytes, bytes]:
-        """Both as keys."""
+        """Return both as keys."""
         entries, times = (f"{prefix}{name}".encode("utf-8", "surrogateescape") for name in self)
         return entries, times
 
 
 def location_of(ref: QueueRef) -> QueueLocation:
-    """The prefix and queue of a ref."""
+    """Return the location that a ref points to."""
     found = _parse_key(ref.key)
     return found._replace(queue=None) if ref.shared else found
 
 
 def place_of(key: bytes) -> QueueLocation:
-    """The place of an entry of `queues_key`, which is a Place's key."""
+    """Return the location of an entry of `queues_key`, which is the key of a QueueLocation."""
     return place_of_key(key.decode("utf-8", "surrogateescape"))
 
 
 def place_of_key(key: str) -> QueueLocation:
-    """The place whose `key` that is."""
+    """Return the location with this `key`."""
     return _parse_key(key)
 
 
@@ -107,9 +107,9 @@ def _parse_key(key: str) -> QueueLocation:
 
 
 def parse_binding(exchange: str, member: str) -> tuple[str, str] | None:
-    """(queue, separator) of a member of an exchange's bindings, `routing key, pattern, queue`; None for none.
+    """Return (queue, separator) of a member of an exchange's bindings, `routing key, pattern, queue`; None if invalid.
 
-    A separator of the app's own choice is told by a queue that Celery declared: key, exchange and queue are one name.
+    A custom separator is recognized from a queue that Celery declared: routing key, exchange and queue are one name.
     """
     if SEPARATOR in member:
         return member.split(SEPARATOR)[-1], SEPARATOR
@@ -121,27 +121,27 @@ def parse_binding(exchange: str, member: str) -> tuple[str, str] | None:
 
 
 def record_key(member: bytes) -> bytes:
-    """The key of the record that a member of the index names."""
+    """Return the key of the record that a member of the index names."""
     prefix, divided, name = member.rpartition(_DIVIDER.encode())
     return prefix + RECORD.encode() + name if divided else RECORD.encode() + member
 
 
 def member_of(key: bytes) -> bytes:
-    """What the index holds for a record's key (or channel): the id, after the prefix of the results if there is one."""
+    """Return the index member of a record's key (or channel): the id, after the results' prefix if there is one."""
     prefix, _, name = key.rpartition(RECORD.encode())
     return prefix + _DIVIDER.encode() + name if prefix else name
 
 
 def member_id(member: bytes) -> bytes:
-    """The task's id in a member of the index."""
+    """Return the task id in a member of the index."""
     return member.rpartition(_DIVIDER.encode())[2]
 
 
 def record_keys(prefix: str, task_id: str, seen: Sequence[str] = ()) -> list[bytes]:
-    """Where the record of a task may be, whose broker has `prefix`, most likely first.
+    """Return the keys that the record of a task may have, whose broker has `prefix`, most likely first.
 
-    `seen` = the prefixes under which its results were seen. Before any was: results may have the broker's, or none;
-    Celery adds a "_" to the prefix of results unless it ends in a mark.
+    `seen` = the prefixes under which its results were seen. If none was seen yet, results may have the broker's prefix
+    or none; Celery adds a "_" to the prefix of results unless it ends in a punctuation mark.
     """
     name = raw_bytes(task_id)
     prefixes = dict.fromkeys((*seen, prefix, f"{prefix}_", "") if prefix else (*seen, ""))
@@ -149,7 +149,7 @@ def record_keys(prefix: str, task_id: str, seen: Sequence[str] = ()) -> list[byt
 
 
 def broker_prefix_of(result_prefix: str, prefixes: Sequence[str]) -> str:
-    """Which of the brokers' `prefixes` results with `result_prefix` belong to: the same, else the first."""
+    """Return which of the brokers' `prefixes` results with `result_prefix` belong to: the same, else the first."""
     known = sorted(prefixes)
     for prefix in (result_prefix, result_prefix.removesuffix("_")):
         if prefix in known:
@@ -158,7 +158,7 @@ def broker_prefix_of(result_prefix: str, prefixes: Sequence[str]) -> str:
 
 
 def queues_key(source: str) -> str:
-    """Our own set of the queues found, as keys of places; see `ResultIndex`."""
+    """Our own set of the queues found, as keys of QueueLocations; see `ResultIndex`."""
     return f"{{queuedeck}}:celery:{source}:queues"
 
 
@@ -168,34 +168,34 @@ def redbeat_key(source: str) -> str:
 
 
 def results_key(source: str) -> str:
-    """Our own hash: a broker's key prefix -> what is known of its results, as JSON; see `results.py`."""
+    """Our own hash: a broker's key prefix -> what is known of its results, as JSON; see `results/metadata.py`."""
     return f"{{queuedeck}}:celery:{source}:results"
 
 
 def paused_key(source: str) -> str:
-    """Our own hash of the queues paused from here: place's key -> the workers that took from it, as JSON."""
+    """Our own hash of the queues paused in Queuedeck: location key -> the workers that consumed it, as JSON."""
     return f"{{queuedeck}}:celery:{source}:paused"
 
 
 def notes_key(source: str) -> str:
-    """Our own sorted set of deleted messages that can be put back, by when; on the broker, for NOTES_KEPT_S."""
+    """Our own sorted set of deleted messages that can be restored, by time; on the broker, for NOTES_KEPT_S."""
     return f"{{queuedeck}}:celery:{source}:deleted"
 
 
 def mark_key(source: str, what: str, task_id: str, stamp: str | None) -> bytes:
-    """Our own mark that a job was sent already; on the broker, with a time to live."""
+    """Our own marker that a job was already sent; on the broker, with a time to live."""
     name = hashlib.sha256(f"{what}\x1f{task_id}\x1f{stamp}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return f"{{queuedeck}}:celery:{source}:mark:{name}".encode()
 
 
-# The scripts that read messages, and the others that go through lists or hashes of any size.
+# The scripts that read messages, and the others that read lists or hashes of any size.
 READING = ("page", "find", "seek", "unacked")
 SHARING = ("stats",)
 
 
 @cache
 def load_script(name: str) -> str:
-    """The text of one of the scripts in `lua/`, with what it shares with others before it."""
+    """Return the text of one of the scripts in `lua/`, preceded by the code it shares with others."""
     folder = files(__package__).joinpath("lua")
     before = {"drop_messages": ("lists",), "replace": ("lists",), **dict.fromkeys(READING, ("messages",))}.get(name, ())
     texts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*before, name))

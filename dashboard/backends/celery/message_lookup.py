@@ -1,4 +1,4 @@
-"""Where the messages of some jobs stand: Celery has no index by id, so the lists are read from the end served next."""
+"""Finds the messages of jobs: Celery has no index by id, so the lists are read from the end that is served next."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from . import keys
 from .actions.scripts import explain_error, refused_result
 from .job_decoding import NAMELESS, decode_envelope, decode_unacked, digest_of, headers_of, job_id, wrapped_forms
 
-# How many messages of a queue, and how many unacknowledged ones, are looked through for one call.
+# How many messages of a queue, and how many unacknowledged ones, one lookup searches; how many it reads per call.
 LOOK_THROUGH, PER_READ = 20_000, 500
 OVERLAP = 100
-# How many bytes of messages one call reads, and all calls for one queue: no more are looked through then.
+# How many bytes of messages one call reads, and all calls for one queue; the search stops there.
 READ_BYTES, MOST_READ_BYTES = 4 * 1024 * 1024, 512 * 1024 * 1024
-# So many ids are looked for in bodies that are wrapped.
+# Up to this many ids are searched for in base64 bodies.
 FEW_IDS = 4
-# What a piece of such a body begins with, as in `lua/messages.lua`.
+# Marks an argument as a fragment of such a body, as in `lua/messages.lua`.
 WRAPPED = b"\0"
-# What stands in place of a message that is too long to be sent, before its stamp; as in `lua/lists.lua`.
+# Precedes the stamp that is sent in place of a message that is too long; as in `lua/lists.lua`.
 STAMPED = b"\0stamp "
-# A message of protocol 1 has its id in the body, which is wrapped, and most clients write it as its correlation id.
+# A protocol 1 message has its id in the base64 body, and most clients also write it as the correlation id.
 _ID = re.compile(rb'"id": ?"((?:[^"\\]|\\.)*+)"')
 _CORRELATION_ID = re.compile(rb'"correlation_id": ?"((?:[^"\\]|\\.)*+)"')
 
 
 class LocatedMessage(msgspec.Struct, frozen=True):
-    """A message: its bytes as they stand in Redis; in which step of the queue's lists and after how many others.
+    """A message: its bytes as stored in Redis, the step of its list in the queue, and how many are before it.
 
-    Of one with more than MAX_KEPT_BYTES `raw` is STAMPED and its stamp.
+    If it has more than MAX_KEPT_BYTES, `raw` is STAMPED and its stamp.
     """
 
     pick: JobRef
@@ -47,11 +47,11 @@ class LocatedMessage(msgspec.Struct, frozen=True):
     size: int
     step: int = 0
     before: int = 0
-    tag: bytes = b""  # its delivery tag, where a worker took it
+    tag: bytes = b""  # its delivery tag, if a worker holds it
 
 
 class RawMessage(NamedTuple):
-    """A message that was looked at: `raw` None where it has more than MAX_KEPT_BYTES; its length and its digest."""
+    """A message that was read: `raw` is None if it has more than MAX_KEPT_BYTES; its length and its digest."""
 
     raw: bytes | None
     size: int
@@ -59,12 +59,12 @@ class RawMessage(NamedTuple):
 
 
 def _json_forms(ids: Iterable[str]) -> set[bytes]:
-    """Ids as JSON may write them."""
+    """Return ids in the forms that JSON may use for them."""
     return {raw_bytes(json.dumps(each, ensure_ascii=ascii_)[1:-1]) for each in ids for ascii_ in (True, False)}
 
 
 class _MessageSearch:
-    """The picks that are still looked for, by what tells them."""
+    """The picks still to be found, by what identifies them."""
 
     def __init__(self, picks: Sequence[JobRef]) -> None:
         self._by_stamp: dict[str, deque[int]] = defaultdict(deque)
@@ -85,10 +85,10 @@ class _MessageSearch:
 
     @property
     def written_ids(self) -> list[bytes]:
-        """The ids that are still looked for, as JSON may write them, and pieces of the bodies that wrap them.
+        """The ids still to be found, in their JSON forms, and fragments of base64 bodies that contain them.
 
-        A piece begins with a zero byte. Of many ids without a stamp any body may be the one: to look for each of them
-        in each message would take Redis too long.
+        A fragment begins with a zero byte. For many ids without a stamp, every body is a candidate: searching each
+        message for each id would take Redis too long.
         """
         left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
         plain = {pick.id for pick in left if pick.stamp is None}
@@ -99,13 +99,13 @@ class _MessageSearch:
 
     @property
     def wanted_versions(self) -> list[str]:
-        """The stamps of the messages that are still looked for."""
+        """The stamps of the messages still to be found."""
         left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
         marks = {mark for pick in left for mark in (pick.stamp, pick.id) if mark is not None}
         return sorted(mark.removeprefix(NAMELESS) for mark in marks if mark.startswith(NAMELESS))
 
     def consider_message(self, message: RawMessage, step: int, before: int, tag: bytes = b"") -> None:
-        """Look at one message."""
+        """Check one message against the picks still to be found."""
         raw, mark = message.raw, message.mark
         short = raw if raw is not None and message.size <= DECODE_LIMIT_BYTES else b""
         own = _ID.search(short)
@@ -113,8 +113,8 @@ class _MessageSearch:
         name = match.group(1) if match else mark.encode()
         self._ids.add(name)
         waiting = self._by_stamp.get(mark)
-        # JSON may write an id in several ways: Python escapes `ä`, PHP `/`. The correlation id may be another one.
-        # An id that no page can show is none, and the message goes by its stamp.
+        # JSON has several forms for an id: Python escapes `ä`, PHP `/`. The correlation id may be a different one.
+        # An id that no page can display does not count, and the message is identified by its stamp.
         if not waiting and (name in self._by_id or not own or b"\\" in name or mark.encode() in self._by_id):
             decoded = (decode_unacked(raw)[0] if tag else decode_envelope(raw)) if raw is not None else None
             name = raw_bytes(job_id(mark, headers_of(decoded)))
@@ -126,7 +126,7 @@ class _MessageSearch:
             self.found[n] = LocatedMessage(self._picks[n], sent, message.size, step, before, tag)
 
     def list_results(self, *, whole: bool, gone: str) -> list[LocatedMessage | ActionResult]:
-        """A Found per pick, or why there is none."""
+        """Return a LocatedMessage per pick, or why there is none."""
         return [
             self.found.get(n) or self._missing_result(pick, whole=whole, gone=gone)
             for n, pick in enumerate(self._picks)
@@ -134,10 +134,10 @@ class _MessageSearch:
 
     def _missing_result(self, pick: JobRef, *, whole: bool, gone: str) -> ActionResult:
         if raw_bytes(pick.id) in self._ids:
-            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="its message is not the one that was seen")
+            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="its message changed since it was listed")
         if not whole:
             return refused_result(
-                pick.id, f"it is not among the {LOOK_THROUGH} messages that are looked through for it"
+                pick.id, f"not found among the first {LOOK_THROUGH:,} messages, the most that are searched"
             )
         return ActionResult(id=pick.id, outcome=Outcome.GONE, detail=gone)
 
@@ -145,10 +145,10 @@ class _MessageSearch:
 def find_waiting(
     broker: Source, scripts: Scripts, place: keys.QueueLocation, picks: Sequence[JobRef]
 ) -> list[LocatedMessage | ActionResult]:
-    """The waiting messages of `picks`, in order; an Acted where there is none.
+    """Return the waiting messages of `picks`, in order; an ActionResult if there is none.
 
-    Cost: 1 round trip, and 1 for each PER_READ messages, or READ_BYTES of them, that stand before the last of them;
-    LOOK_THROUGH and MOST_READ_BYTES at most. Without scripts as `read_plainly`.
+    Cost: 1 round trip, and 1 for each PER_READ messages, or READ_BYTES of them, up to the last one found; at most
+    LOOK_THROUGH and MOST_READ_BYTES. Without scripts that of `read_plainly`.
     """
     lists = place.list_keys()
     sizes = broker.run_batch([("LLEN", key) for key in lists])
@@ -168,14 +168,14 @@ def find_waiting(
                     search.consider_message(message, step, before)
             at, seen = reached, {message.mark for _, message in found}
     whole = sum(lengths) <= LOOK_THROUGH and left_bytes > 0
-    return search.list_results(whole=whole, gone="a worker was faster, or it was deleted")
+    return search.list_results(whole=whole, gone="a worker picked it up, or it was deleted")
 
 
 def _read_messages(
     broker: Source, scripts: Scripts, key: bytes, at: int, search: _MessageSearch
 ) -> tuple[list[tuple[int, RawMessage]], int, int]:
-    """([(how many stand before it in its list, a message that may be looked for)], how many were read, bytes read)."""
-    # Between two reads a worker may have taken some: each begins a little before the end of the last.
+    """Return ([(how many are before it in its list, a candidate message)], how many were read, bytes read)."""
+    # A worker may have picked up some between two reads: each begins a little before the end of the last.
     first = max(0, at - OVERLAP)
     ids = search.written_ids
     call: list[Argument] = [
@@ -209,10 +209,10 @@ def _build_message(raw: bytes | None, size: int, stamp: bytes | None) -> RawMess
 def find_unacked(
     broker: Source, scripts: Scripts, names: keys.UnackedKeys, prefix: str, picks: Sequence[JobRef]
 ) -> list[LocatedMessage | ActionResult]:
-    """What workers hold of `picks`, in order; an Acted where there is none. `raw` is the entry of `unacked`.
+    """Return the unacknowledged messages of `picks`, in order; an ActionResult if there is none.
 
-    Cost: 1 round trip, and 1 for each PER_READ entries, or READ_BYTES of them, LOOK_THROUGH at most; 3 for each without
-    scripts.
+    `raw` is the entry of `unacked`. Cost: 1 round trip, and 1 for each PER_READ entries, or READ_BYTES of them, at most
+    LOOK_THROUGH; 3 for each without scripts.
     """
     search = _MessageSearch(picks)
     entries, index = names.keys(prefix)
@@ -238,4 +238,4 @@ def find_unacked(
         for tag, raw in pairs:
             if isinstance(raw, bytes):
                 search.consider_message(RawMessage(raw, len(raw), digest_of(raw)), 0, 0, tag)
-    return search.list_results(whole=total <= LOOK_THROUGH, gone="no worker holds it any more")
+    return search.list_results(whole=total <= LOOK_THROUGH, gone="no worker holds it now")

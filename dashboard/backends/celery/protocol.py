@@ -1,4 +1,4 @@
-"""Messages of Celery's protocol 2 and broadcasts to its workers, as kombu 5 writes them to Redis.
+"""Celery protocol 2 messages and worker broadcasts, as kombu 5 writes them to Redis.
 
 Observed with celery 5.7: a task message is LPUSHed to the queue's list, a control command is published on the channel
 `<prefix>/<db>.celery.pidbox`; both are the same kind of JSON envelope around a base64 body.
@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..payloads.decoding import finite, loads, written
 from .job_decoding import FIRST, FIRST_PROTOCOL, headers_of, is_first, parse_time
 
-SHOWN_CHARS: Final = 1024  # Celery's own bound of argsrepr
+SHOWN_CHARS: Final = 1024  # Celery's own limit for argsrepr
 PIDBOX: Final = "celery.pidbox"
 NO_FOLLOWERS: Final = b'{"callbacks": null, "errbacks": null, "chain": null, "chord": null}'
 _ORIGIN = f"queuedeck@{socket.gethostname()}"
@@ -24,17 +24,17 @@ _OURS = uuid.UUID("6f1b8a1e-0c0b-5c3d-9a51-1f1c53a6f0d2")
 
 
 def new_id() -> str:
-    """An id for a new task."""
+    """Return an id for a new task."""
     return str(uuid.uuid4())
 
 
 def successor_id(task_id: str, stamp: str | None) -> str:
-    """The id under which a revoked task runs again: the same one however often it is asked for."""
+    """Return the id under which a revoked task runs again; every call returns the same one."""
     return str(uuid.uuid5(_OURS, repr((task_id, stamp))))
 
 
 def call_body(args: bytes, kwargs: bytes, followers: bytes = NO_FOLLOWERS) -> bytes:
-    """The body of a message from JSON texts, which stay as they are to the byte."""
+    """Return a message body built from JSON texts, which are kept byte for byte."""
     return b"[" + args + b", " + kwargs + b", " + followers + b"]"
 
 
@@ -49,7 +49,7 @@ def call(
     group: str | None = None,
     parent: str | None = None,
 ) -> bytes:
-    """A new message that calls a task; `args` and `kwargs` are JSON texts."""
+    """Return a new message that calls a task; `args` and `kwargs` are JSON texts."""
     headers: dict[str, Any] = {
         "lang": "py",
         "task": task,
@@ -77,7 +77,7 @@ def call(
 def broadcast(
     method: str, arguments: Mapping[str, Any], destination: Sequence[str] | None = None, **reply: Any
 ) -> bytes:
-    """A control command for all workers, or for those named; `reply` says where they answer."""
+    """Return a control command for all workers, or for those in `destination`; `reply` says where they answer."""
     command = {
         "method": method,
         "arguments": arguments,
@@ -86,13 +86,13 @@ def broadcast(
         "matcher": None,
         **reply,
     }
-    # No time after which it counts for nothing: the clocks of the machines may differ.
+    # The command does not expire, because the machines' clocks may differ.
     headers = {"clock": 1, "expires": 0}
     return _envelope(json.dumps(command).encode(), headers, "", {}, exchange=PIDBOX)
 
 
 def channel(prefix: str, database: int) -> str:
-    """Where the workers of a prefix and database listen for broadcasts."""
+    """Return the channel on which the workers of a prefix and database listen for broadcasts."""
     return f"{prefix}/{database}.{PIDBOX}"
 
 
@@ -118,14 +118,14 @@ def _envelope(
 
 
 def moved(message: Mapping[str, Any], queue: str) -> bytes:
-    """The message addressed to another queue: without that, a redelivery would take it back."""
+    """Return the message addressed to another queue; otherwise a redelivery would move it back."""
     properties = _properties(message)
     info = {**_mapping(properties.get("delivery_info")), "exchange": "", "routing_key": queue}
     return _dumps({**message, "properties": {**properties, "delivery_info": info}})
 
 
 def due_now(message: Mapping[str, Any]) -> bytes | None:
-    """The message without the time before which it must not run; None where that stands in a body of no JSON."""
+    """Return the message without its ETA; None if the ETA is in a body that is not JSON."""
     if is_first(headers_of(message)):
         content = _first_content(message)
         return None if content is None else _dumps(_with_body(message, {**content, "eta": None}))
@@ -140,11 +140,11 @@ def copied(
     *,
     begun_at: float | None = None,
 ) -> bytes | None:
-    """A new task of the same content that may run at once, or with other arguments and keyword arguments, as JSON
-    texts; None where the body would have to be changed and is no JSON.
+    """Return a new task with the same content that can run immediately, or with other args and kwargs, as JSON texts.
 
-    With `begun_at`, in seconds since 1970, it is a wish of its own: no attempt was made yet, and an expiry that has
-    passed by then is left out, with which no worker would run it. Without, it is the same wish once more.
+    Returns None if the body would have to change and is not JSON. With `begun_at`, in seconds since 1970, the copy is
+    an independent job: its attempt count is reset, and an expiry that has passed by then is dropped, because no worker
+    would run it otherwise. Without `begun_at`, it is the same request again.
     """
     if is_first(headers_of(message)):
         return _first_copied(message, task_id, queue, texts, begun_at)
@@ -175,14 +175,14 @@ def copied(
 
 
 def _anew(call: Mapping[str, Any], begun_at: float | None) -> dict[str, Any]:
-    """What is otherwise in the headers, or the body of protocol 1, of a call that begins anew."""
+    """Return the changes to the headers (protocol 1: the body) of a call that starts over."""
     if begun_at is None:
         return {}
     return {"retries": 0} | ({"expires": None} if _has_expired(call.get("expires"), begun_at) else {})
 
 
 def _has_expired(expires: Any, now: float) -> bool:
-    """As Celery tells: a time as text, in UTC where it names no zone, or in seconds since 1970."""
+    """Decide as Celery does: `expires` is a time as text, in UTC if it has no zone, or seconds since 1970."""
     at = parse_time(expires)
     if at is not None:
         return at.timestamp() < now
@@ -216,7 +216,7 @@ def _first_copied(
 
 
 def _first_content(message: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The body of a message of protocol 1, each number as a Number; None where it is no JSON."""
+    """Return the body of a protocol 1 message, with each number as a Number; None if it is not JSON."""
     raw = message.get("body")
     if not isinstance(raw, str) or message.get("content-type") != "application/json":
         return None
@@ -235,7 +235,7 @@ def _with_body(message: Mapping[str, Any], content: Mapping[str, Any]) -> dict[s
 
 
 def followers(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a message says shall run after it (callbacks, chain, chord); None where its body cannot be read."""
+    """Return what a message wants run after it (callbacks, chain, chord); None if its body cannot be read."""
     raw = message.get("body")
     if not isinstance(raw, str) or message.get("content-type") != "application/json":
         return None
@@ -252,7 +252,7 @@ def followers(message: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def in_a_chord(message: Mapping[str, Any]) -> bool:
-    """Whether others wait for this very task: a copy under another id would not count for them, or count twice."""
+    """Whether other tasks wait for this exact task: a copy under another id would not count, or count twice."""
     if headers_of(message).get("group"):
         return True
     if is_first(headers_of(message)):
@@ -262,7 +262,7 @@ def in_a_chord(message: Mapping[str, Any]) -> bool:
 
 
 def priority_of(message: Mapping[str, Any]) -> int:
-    """The priority of a message, 0 to 9; 0 where it names none."""
+    """Return the priority of a message, 0 to 9; 0 if it has none."""
     priority = _properties(message).get("priority")
     return min(9, max(0, priority)) if isinstance(priority, int) else 0
 
@@ -278,7 +278,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _dumps(message: Mapping[str, Any]) -> bytes:
     headers = headers_of(message)
     if is_first(headers):
-        # Workers take a message with a task among its headers for one of protocol 2.
+        # Workers treat a message with `task` among its headers as protocol 2.
         ours = {*FIRST, "group", "argsrepr", "kwargsrepr", FIRST_PROTOCOL}
         message = {**message, "headers": {name: value for name, value in headers.items() if name not in ours}}
     return json.dumps(message).encode("utf-8", "surrogatepass")

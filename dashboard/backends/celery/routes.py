@@ -1,7 +1,8 @@
-"""Which queue an exchange and a routing key lead to: what a worker took names those, and mostly no queue.
+"""Resolves an exchange and a routing key to a queue: unacknowledged messages name these, and usually no queue.
 
 Layout: kombu `transport/redis.py` and `transport/virtual/exchange.py`: the set `_kombu.binding.<exchange>` of
-`routing key, pattern, queue`. A topic's pattern is a regular expression, which is not run here: the key says the same.
+`routing key, pattern, queue`. A topic's pattern is a regular expression and is not run here; the routing key is
+equivalent.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from ...sources.source import Source, raw_bytes
 from ..payloads.decoding import text
 from . import keys
 
-# So many exchanges are looked up in one call, and about so many bindings of each.
+# How many exchanges one call looks up, and about how many bindings of each.
 MAX_EXCHANGES, MAX_BINDINGS = 50, 1000
-UNROUTED = "its exchange and routing key lead to no queue, or to several: where to send it is not known"
+UNROUTED = "its exchange and routing key match no queue, or more than one, so its destination is unknown"
 
 
 class MessageRoute(NamedTuple):
-    """The exchange "" is the one that leads to the queue that its routing key names."""
+    """The exchange "" is the default exchange: its routing key is the name of the queue."""
 
     exchange: str
     routing_key: str
 
 
 class QueueRoutes:
-    """The queues to which the routes of one key prefix lead, as far as they were asked for."""
+    """The queues that the routes of one key prefix lead to, as far as they were looked up."""
 
     def __init__(self, broker: Source, prefix: str) -> None:
         self._broker = broker
@@ -34,7 +35,7 @@ class QueueRoutes:
         self._bound: dict[str, list[tuple[str, bool, str]]] = {}  # exchange -> (routing key, is a topic's, queue)
 
     def look_up(self, routes: Iterable[MessageRoute | None]) -> None:
-        """Ask for the bindings of their exchanges. Cost: 1 round trip; none where all name their queue."""
+        """Read the bindings of the routes' exchanges. Cost: 1 round trip; none if all name their queue."""
         asked = {route.exchange for route in routes if route is not None and route.exchange}
         names = sorted(asked - set(self._bound))[:MAX_EXCHANGES]
         bindings = [raw_bytes(f"{self._prefix}{keys.BINDING}{name}") for name in names]
@@ -46,7 +47,7 @@ class QueueRoutes:
             )
 
     def queue_of(self, route: MessageRoute | None) -> str | None:
-        """The queue to which a route leads; None where there is none, or more than one."""
+        """Return the queue that a route leads to; None if there is none, or more than one."""
         if route is None or not route.exchange:
             return route.routing_key if route else None
         bound = self._bound.get(route.exchange, ())
@@ -67,7 +68,7 @@ def _parse_binding(exchange: str, member: str) -> tuple[str, bool, str] | None:
 
 
 def _matches_topic(pattern: list[str], words: list[str]) -> bool:
-    """Whether a topic's key fits, as kombu has it: `*` stands for a word, `#` for one or more, which may be empty.
+    """Whether a topic key matches, by kombu's rules: `*` matches one word, `#` one or more, which can be empty.
 
     Cost: the product of their lengths.
     """

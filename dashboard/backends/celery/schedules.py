@@ -1,8 +1,8 @@
-"""Schedules of RedBeat 2: read, run once, paused, resumed, removed. Plain beat keeps none in Redis.
+"""Schedules of RedBeat 2: read, trigger, pause, resume, remove. Plain beat stores none in Redis.
 
 Layout: redbeat `schedulers.py`: hash `redbeat:<name>` with `definition` and `meta` as JSON, sorted set
-`redbeat::schedule` of these keys by when they are next due, string `redbeat::lock` as long as a beat runs. For
-`redbeat:` stands what the app calls `redbeat_key_prefix`; it is found by the sorted sets' names.
+`redbeat::schedule` of these keys by when they are next due, string `redbeat::lock` as long as a beat runs. The app's
+`redbeat_key_prefix` replaces `redbeat:`; it is found from the names of the sorted sets.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from .job_decoding import text_or_none
 
 PREFIX, KIND = "redbeat:", "RedBeat"
 DUE, LOCK = ":schedule", ":lock"
-# Schedules of so many apps are looked for on one server.
+# How many apps' schedules are looked for on one server.
 MAX_PREFIXES = 50
-# A second click within this time is taken for the same wish.
+# A second click within this time counts as the same request.
 TRIGGER_AGAIN_MS = 5_000
 
 
 def find_prefixes(source: Source, keys_found: Sequence[bytes]) -> list[str]:
-    """The key prefixes of those of some sorted sets that are schedules of RedBeat. Cost: at most 2 round trips."""
+    """Return the key prefixes of those sorted sets that are RedBeat schedules. Cost: at most 2 round trips."""
     bases = {key: key.removesuffix(DUE.encode()) for key in keys_found[: 10 * MAX_PREFIXES]}
     firsts = source.run_batch([("ZRANGE", key, 0, 0) for key in bases])
     entries = {
@@ -55,7 +55,7 @@ def find_prefixes(source: Source, keys_found: Sequence[bytes]) -> list[str]:
 def list_schedules(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], prefixes: Collection[str]
 ) -> list[Schedule]:
-    """The entries of the apps with those key prefixes, soonest first. Cost: 2 round trips, 3 without scripts."""
+    """Return the entries of the apps with these key prefixes, soonest first. Cost: 2 round trips, 3 without scripts."""
     replies = source.run_batch(
         [("ZRANGE", f"{prefix}{DUE}", 0, MAX_SCHEDULES - 1, "WITHSCORES") for prefix in sorted(prefixes)]
     )
@@ -106,7 +106,7 @@ def _build_schedule(
 
 
 def queue_of(definition: Mapping[str, Any]) -> str | None:
-    """The queue that an entry names outright; None where the app's routes decide."""
+    """Return the queue that an entry names explicitly; None if the app's routes decide."""
     options = definition.get("options")
     queue = options.get("queue") if isinstance(options, dict) else None
     return queue if isinstance(queue, str) and queue else None
@@ -137,7 +137,7 @@ def _parse_time(value: Any) -> datetime | None:
 
 
 class ScheduleActions:
-    """Acts on the entries of one source: `store` has the schedules, under `prefixes`."""
+    """Acts on the entries of one source: `store` holds the schedules, under `prefixes`."""
 
     def __init__(self, store: Source, broker: Source, own: Source | None, name: str, prefixes: Collection[str]) -> None:
         self._store = store
@@ -151,7 +151,7 @@ class ScheduleActions:
         key = schedule.id.encode("utf-8", "surrogateescape")
         prefix = self._prefix_of(schedule.id)
         if prefix is None:
-            return refused_result(schedule.id, "it is no entry of RedBeat")
+            return refused_result(schedule.id, "it is not a RedBeat entry")
         listed, running = self._store.run_batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
         (raw,) = short_fields(self._store, [(key, "definition")], DECODE_LIMIT_BYTES)
         if isinstance(raw, ResponseError):
@@ -170,12 +170,12 @@ class ScheduleActions:
         return result_from_reply(schedule.id, reply)
 
     def _prefix_of(self, name: str) -> str | None:
-        """The key prefix of the app of an entry; of several that fit the longest."""
+        """Return the key prefix of the app of an entry; the longest if several match."""
         fitting = [prefix for prefix in self._prefixes if name.startswith(prefix)]
         return max(fitting, key=len) if fitting else None
 
     def _remove_entry(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
-        """As redbeat itself does, in its order."""
+        """Remove an entry as redbeat itself does, in the same order."""
         replies = self._store.run_batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
         for reply in (*replies[:3], replies[3]):
             if isinstance(reply, ResponseError):
@@ -185,22 +185,22 @@ class ScheduleActions:
     def _trigger_entry(
         self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], prefix: str, *, beating: bool
     ) -> ActionResult:
-        """Send the task to the queue that the entry names; where it names none, have the running beat send it."""
+        """Send the task to the queue that the entry names; if it names none, let the running beat send it."""
         task, args, kwargs = (definition.get(part) for part in ("task", "args", "kwargs"))
         queue = queue_of(definition)
         if not isinstance(task, str) or not isinstance(args or [], list) or not isinstance(kwargs or {}, dict):
-            return refused_result(schedule.id, "its entry names no task that could be called")
+            return refused_result(schedule.id, "its entry does not name a task that can be called")
         if queue is None:
             return (
                 self._ask_beat(schedule, key, prefix)
                 if beating
-                else refused_result(schedule.id, "it names no queue, and no beat runs")
+                else refused_result(schedule.id, "it names no queue, and no beat is running")
             )
         place = keys.location_of(schedule.ref) if schedule.ref else keys.QueueLocation("", None)
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up((queue,))
         if not targets.exists(queue):
-            return refused_result(schedule.id, "the queue that it names is not there")
+            return refused_result(schedule.id, "the queue it names does not exist")
         new_id = protocol.new_id()
         message = protocol.call(task, new_id, queue, json.dumps(args or []).encode(), json.dumps(kwargs or {}).encode())
         mark = keys.mark_key(self._name, "trigger", schedule.id, None)
@@ -211,7 +211,7 @@ class ScheduleActions:
         return result_from_reply(schedule.id, reply, new_id=new_id)
 
     def _ask_beat(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
-        """Let the entry look as if it had never run: the beat then sends it at once, by the app's own routes."""
+        """Mark the entry as never run: the beat then sends it immediately, by the app's own routes."""
         (meta,) = short_fields(self._store, [(key, "meta")], DECODE_LIMIT_BYTES)
         if not isinstance(meta, bytes):
             return ActionResult(id=schedule.id, outcome=Outcome.GONE)

@@ -1,4 +1,4 @@
-"""Figures of many queues in one round trip, and rates from the live feed."""
+"""Stats of many queues in one round trip, and rates from the live feed."""
 
 from __future__ import annotations
 
@@ -31,42 +31,44 @@ from .results.metadata import of_reply as results_of_reply
 from .workers import is_alive, read_mailboxes
 
 QUEUES_PER_CALL = 40
-# More unacknowledged messages than this are counted, not looked into.
+# If there are more unacknowledged messages than this, they are counted but not inspected.
 LOOK_INTO = 500
-NO_AGE = "Celery stores no time of sending, so the age of a waiting job is unknown"
-TOGETHER = "what workers took and what ended is kept for all queues together"
-NOT_LISTENING = "rates come from Celery's result channel, to which the sampling process listens from its start"
-GAP = "the result channel was not listened to all the time"
+NO_AGE = "Celery does not store when a message was sent, so the age of a waiting job is unknown"
+TOGETHER = "unacknowledged messages and finished jobs are stored for all queues together"
+NOT_LISTENING = "rates come from Celery's result channel, which the sampling process subscribes to when it starts"
+GAP = "the subscription to the result channel was interrupted"
 EACH = "each queue has its own rate"
-HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry of all queues."
-ERRORS_ALONE = "Only errors are stored here (ignore_result), so what succeeded is unknown."
-BY_RUNS = "Counted by worker heartbeats, retries included: not all results are stored (ignore_result, or no backend)."
-JUST_BEGUN = "Listening has just started. Rates appear in about 10 s, once each worker has reported its tasks."
-SILENT = "No result and no worker heartbeat was received, so the rate is unknown."
-# While all workers are silent for so long, nothing is being worked off.
+HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry for all Celery queues."
+ERRORS_ALONE = "Only errors are stored (ignore_result), so the number of completed jobs is unknown."
+BY_RUNS = (
+    "Counted from worker heartbeats, including retries: not all results are stored (ignore_result, or no backend)."
+)
+JUST_BEGUN = "Just subscribed. Rates appear in about 10 s, once each worker has reported its tasks."
+SILENT = "No results or worker heartbeats received, so the rate is unknown."
+# If all workers have been silent for this long, no jobs are being processed.
 IDLE_AFTER_S = 30.0
 BOTH = (State.COMPLETED, State.DEAD)
 NO_RESULTS = (
-    "workers ran tasks, but no result was seen here: with task_ignore_result there is none; for results on another "
-    "Redis set result_url"
+    "workers ran tasks, but no results were found here: task_ignore_result stores none; if results are on another "
+    "Redis, set result_url"
 )
-NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry of all queues"
+NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry for all Celery queues"
 
 
-# What is remembered of one queue until the next look: what was told of it, and what was made of that.
+# What is cached for one queue until the next sample: the inputs, and the stats computed from them.
 Seen: TypeAlias = tuple[tuple[QueueRef, Reply, int | None], QueueStats]
 
 
 class KnownFacts(NamedTuple):
-    """What else is known of one prefix: the index, and the workers by their heartbeats; None = unknown."""
+    """What else is known about one prefix: the index, and the workers from their heartbeats; None = unknown."""
 
     ended: tuple[int | None, ...]  # in the order of keys.ENDED
-    whole: bool  # the index holds what was there before, too
+    whole: bool  # the index also holds the records that existed before it was started
     running: int | None
     workers: int | None
     results: ResultsMetadata = NOTHING
-    unheard: bool = False  # there are mailboxes of workers that were never heard
-    ran: bool = False  # workers say that they ran tasks
+    unheard: bool = False  # there are mailboxes of workers that never sent a heartbeat
+    ran: bool = False  # workers report that they ran tasks
 
 
 def read_stats(
@@ -79,14 +81,16 @@ def read_stats(
     name: str,
     seen: dict[str, Seen] | None = None,
 ) -> list[QueueStats]:
-    """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
-    `name` = what our own keys of this source are called by.
+    """Return the stats of `refs`, in order.
 
-    Cost: 1 round trip, 2 without scripts; 1 more where Queuedeck's own keys are on another server, and 1 more while all
-    workers that were heard are silent.
+    `seen` = what earlier calls cached there, by key; this call updates it. `name` = the name of this source in
+    Queuedeck's own keys.
+
+    Cost: 1 round trip, 2 without scripts; 1 more if Queuedeck's own keys are on another server, and 1 more while all
+    known workers are silent.
     """
     groups = list(_queue_groups(refs))
-    # What workers took is read once for all queues of a prefix, and with the first of them.
+    # Unacknowledged messages are read once for all queues of a prefix, together with the first group.
     firsts = {prefix: n for n, ((prefix, _), _) in reversed(list(enumerate(groups)))}
     calls: list[tuple[str | int, ...]] = [
         (
@@ -123,7 +127,7 @@ def read_stats(
         waiting, taken, *more = reply if isinstance(reply, list) else ([reply] * len(queues), [None, None])
         marks.update({(prefix, name): mark for (_, name), mark in zip(queues, more[0] if more else (), strict=False)})
         for (n, _), size in zip(queues, waiting, strict=True):
-            # Which worker serves which queue Redis does not tell; where no worker is, none does.
+            # Redis does not store which worker consumes which queue; without workers, the count is 0.
             found[n] = _stats_of_queue(refs[n], size, 0 if told[prefix].workers == 0 else None, seen)
         for n, ref in enumerate(refs if firsts[prefix] == group else ()):
             if ref.shared and keys.location_of(ref).prefix == prefix:
@@ -177,10 +181,10 @@ def _silent_alone(
     beats: Mapping[str, Mapping[str, object]],
     now: float,
 ) -> set[str]:
-    """The prefixes all of whose mailboxes are those of workers that were heard and are dead by now.
+    """Return the prefixes whose mailboxes all belong to workers that once sent heartbeats and are now dead.
 
-    Who is killed leaves the mailbox, so that it says nothing; but one of a worker that was never heard may be that of
-    one without heartbeats. Cost: none, or 1 round trip.
+    A killed worker leaves its mailbox, so a mailbox alone proves nothing. The mailbox of a worker that never sent a
+    heartbeat may belong to a live worker without heartbeats. Cost: none, or 1 round trip.
     """
     dead: dict[str, set[str]] = {prefix: set() for prefix in counted}
     for name, beat in beats.items():
@@ -195,7 +199,7 @@ def _silent_alone(
 
 
 def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tuple[int, str]]]]:
-    """((prefix, separator), queues of both by place in `refs`), in portions that one call of the script reads."""
+    """Yield ((prefix, separator), their queues with their index in `refs`), in batches that one script call reads."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for n, ref in enumerate(refs):
         place = keys.location_of(ref)
@@ -210,7 +214,7 @@ def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], l
 def _read_without_lua(
     broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]], names: keys.UnackedKeys
 ) -> list[Reply]:
-    """The answers of the script by plain commands; what stands in `unacked` is counted, not told apart."""
+    """Return the script's replies, read by plain commands; the messages in `unacked` are counted, not classified."""
     answers: list[Reply] = []
     for (prefix, separator), queues in groups:
         lists = [keys.QueueLocation(prefix, name, separator).list_keys() for _, name in queues]
@@ -228,7 +232,7 @@ def _read_without_lua(
 
 
 def _stats_of_queue(ref: QueueRef, size: Reply, workers: int | None, seen: dict[str, Seen] | None) -> QueueStats:
-    """The stats of one queue, which hang on nothing but these: no age is known."""
+    """Return the stats of one queue, which depend on these arguments only: the age of its jobs is unknown."""
     before = seen.get(ref.key) if seen else None
     if before is not None and before[0] == (ref, size, workers):
         return before[1]
@@ -258,7 +262,7 @@ def _queue_figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStat
 
 
 class UnackedCounts(NamedTuple):
-    """What workers took, by what it waits for; None = unknown. Of the states in `at_least` there may be more."""
+    """Unacknowledged messages by state; None = unknown. Counts of the states in `at_least` are lower bounds."""
 
     reserved: int | None = None
     active: int | None = None
@@ -270,10 +274,10 @@ class UnackedCounts(NamedTuple):
 def divide_unacked(
     entries: Reply, running: Collection[str], revoked: Collection[str], told: KnownFacts
 ) -> UnackedCounts:
-    """What stands in `unacked`, divided. `entries` = (kind, id, ...) as `stats.lua` tells, anything else = unread.
+    """Count the entries of `unacked` by state. `entries` = (kind, id, ...) from `stats.lua`, anything else = unread.
 
-    Of `running` and `revoked` tasks the ids are known. A worker acknowledges a task before it runs it, or with
-    `acks_late` afterwards, which no message says: where it is not known which run, some of those in `unacked` may.
+    `running` and `revoked` hold known task ids. A worker acknowledges a task before it runs it, or with `acks_late`
+    afterwards. No message records which, so if the running tasks are unknown, some entries of `unacked` may be running.
     """
     active = 0 if told.workers == 0 else told.running
     doubt = (State.ACTIVE,) if active is not None and told.unheard and told.workers != 0 else ()
@@ -283,7 +287,7 @@ def divide_unacked(
     for kind, value in zip(entries[::2], entries[1::2], strict=True):
         name, task = _kind_and_id(value) if kind == b"first" else (text(kind), text(value))
         if task not in revoked:
-            # With `acks_late` a message stays while it runs, also one whose time has come.
+            # With `acks_late`, a message stays in `unacked` while it runs, including one whose ETA has passed.
             kinds["now" if task in running and told.workers != 0 else name].append(task)
     late = 0 if told.workers == 0 else sum(task in running for task in kinds["now"])
     not_begun = len(kinds["now"]) - late
@@ -295,7 +299,7 @@ def divide_unacked(
         active = max(active, late)
         reserved = not_begun
         if not_begun and active not in (0, len(running)):
-            # Those that run and are not known by their ids may be among the messages.
+            # Running tasks whose ids are unknown may be among these messages.
             unknown = active - len(running) if active > len(running) else active - late
             reserved = max(0, not_begun - unknown) or None
             at_least += [State.WAITING] if reserved else []
@@ -303,7 +307,7 @@ def divide_unacked(
 
 
 def _kind_and_id(body: bytes) -> tuple[str, str]:
-    """(kind, id) of a message of protocol 1, by its body."""
+    """Return (kind, id) of a protocol 1 message, from its body."""
     headers = headers_of(with_headers({"body": text(body), "properties": {"body_encoding": "base64"}}))
     kind = {State.SCHEDULED: "eta", State.RETRYING: "retry"}.get(state_of(headers), "now")
     task = headers.get("id")
@@ -311,14 +315,14 @@ def _kind_and_id(body: bytes) -> tuple[str, str]:
 
 
 def _ended_counts(told: KnownFacts) -> tuple[dict[State, int | None], tuple[State, ...]]:
-    """(how many records there are by state, the states of which there may be more)."""
+    """Return (number of records by state, the states whose number is a lower bound)."""
     counts = dict(zip(keys.ENDED, told.ended, strict=True))
     more = tuple(
         state
         for state, count in counts.items()
         if count is not None and (not told.whole or told.results.unlisted or state in told.results.capped)
     )
-    # That there are at least none says nothing; nor does it where workers ran tasks and no result was ever seen.
+    # "At least 0" carries no information, and neither does 0 if workers ran tasks but no result was ever seen.
     unseen = told.ran and not told.results.seen
     counts = {state: None if not count and (state in more or unseen) else count for state, count in counts.items()}
     return counts, tuple(state for state in more if counts[state] is not None)
@@ -333,25 +337,25 @@ def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: 
         State.RETRYING: taken.retrying,
         **ended,
     }
-    notes = [f"{unacked} messages taken by workers and not acknowledged"] if isinstance(unacked, int) else []
+    notes = [f"{unacked:,} unacknowledged message{'' if unacked == 1 else 's'}"] if isinstance(unacked, int) else []
     if State.WAITING in taken.at_least:
-        notes.append("which of these are being run is known of workers with -E, and with task_track_started = True")
+        notes.append("to see which of these are running, start workers with -E or set task_track_started = True")
     notes += [
-        f"only the newest {KEPT[state]} of {keys.NATIVE[state]} are listed"
+        f"showing the newest {KEPT[state]:,} {keys.NATIVE[state]} results"
         for state in keys.ENDED
         if state in told.results.capped
     ]
     if told.running is not None:
-        tasks = "1 task" if told.running == 1 else f"{told.running} tasks"
-        notes.append(f"workers report running {tasks}; one that is acknowledged early is in no list")
+        tasks = "1 active task" if told.running == 1 else f"{told.running} active tasks"
+        notes.append(f"workers report {tasks}; tasks acknowledged early are not listed")
     if told.results.unlisted:
         notes.append("some results are not counted: their status cannot be read, or their id is too long")
     if all(count is None for count in told.ended):
-        notes.append("what ended is listed as soon as a process of Queuedeck may keep an index of its own")
+        notes.append("finished jobs are listed once a Queuedeck process can store its own index of results")
     elif told.ran and not told.results.seen:
         notes.append(NO_RESULTS)
     elif not told.whole:
-        notes.append("results are still being looked for: there may be more that ended than is told")
+        notes.append("still scanning for results: more jobs may have finished than shown")
     native = {**keys.NATIVE, State.WAITING: keys.RESERVED}
     return QueueStats(
         source=ref.source,
@@ -375,7 +379,7 @@ def _error_line(reply: ResponseError) -> str:
 
 
 def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: float | None) -> tuple[FlowDelta, float]:
-    """What ended since the last look, by the live feed. Cost: none."""
+    """Return what finished since the last call, from the live feed. Cost: none."""
     now = monotonic_s()
     if keeper is None:
         unknown = [_unknown_flow(ref.key, NOT_LISTENING) for ref in refs]
@@ -384,20 +388,20 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
     span_s = now - cursor if cursor is not None else 0.0
     places = {ref.key: keys.location_of(ref) for ref in refs}
     shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
-    # For as long as rates look back: queues then know no rate of their own, and all that ended is told together.
+    # True for as long as rates look back. Queues then have no rate of their own; the shared entry has the total.
     nameless = keeper.is_nameless(now)
     traces = keeper.traces
     hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides_tasks(prefix, now)}
     known: Collection[tuple[str, str | None]] = shown
     if hiding or nameless:
-        # Workers serve queues that the settings do not show, too.
+        # Workers may also consume queues that the settings hide.
         known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
     moved = traces.moved_queues()
     flows = []
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
-            flows.append(_unknown_flow(ref.key, "listening has just begun"))
+            flows.append(_unknown_flow(ref.key, "just subscribed to the result channel"))
         elif not keeper.knows_all_runs(prefix):
             flows.append(_unknown_flow(ref.key, JUST_BEGUN))
         elif queue is None:
@@ -438,7 +442,10 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
 def _by_runs(
     key: str, prefix: str, ended: EndedTasks, traces: ResultTraces, now: float, span_s: float, *, nameless: bool
 ) -> QueueFlow:
-    """What workers ended of all queues of `prefix` together; where records name no queue, stored errors are here."""
+    """Return the runs that workers finished in all queues of `prefix` together.
+
+    If records name no queue, stored errors are counted here.
+    """
     errors = nameless and traces.errors_alone((prefix, ""), now)
     return QueueFlow(
         key=key,
@@ -455,7 +462,7 @@ def _by_runs(
 
 
 def _unknown_if_silent(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
-    """`flow`, unknown where nothing was heard and nobody would be."""
+    """Return `flow`, or an unknown flow if nothing was received and no worker is known that would send anything."""
     traces = keeper.traces
     if prefix in traces.recorded or (keeper.is_settled and traces.workers.get(prefix) is not None):
         return flow
@@ -470,8 +477,10 @@ def _has_progressed(
     known: Collection[tuple[str, str | None]],
     now: float,
 ) -> bool | None:
-    """Whether a queue was worked off: its next message is another one, or else, workers tell what they begin, of all
-    queues of the prefix together."""
+    """Whether a queue made progress: its next message changed or, failing that, workers report that they started tasks.
+
+    Workers report the latter for all queues of the prefix together.
+    """
     if where in moved:
         return moved[where]
     prefix = where[0]

@@ -1,4 +1,4 @@
-"""Celery's workers: by the heartbeats that the sampling process hears, and by the mailboxes they leave behind."""
+"""Celery's workers, from the heartbeats that the sampling process receives and from the mailboxes in Redis."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..unreadable_data import worker_row
 from . import keys
 from .results.index import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
 
-# A worker that fell silent is listed for so long.
+# How long a worker that fell silent stays listed.
 LISTED_S = 3600.0
-# So many mailboxes are looked through; where there are more, it stays unknown which are missing.
+# How many mailboxes are read; if there are more, which workers have none stays unknown.
 MAX_MAILBOXES = 1000
-SILENT = "it has a mailbox, but no heartbeat was heard: killed, or started with --without-heartbeat"
+SILENT = "it has a mailbox, but no heartbeat was received: killed, or started with --without-heartbeat"
 
 
 def list_workers(
     broker: Source, own: Source | None, own_name: str, places: Collection[keys.QueueLocation]
 ) -> list[Worker]:
-    """The workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips.
+    """Return the workers of the apps with the prefixes and separators of `places`, by name. Cost: 2 round trips.
 
-    `own_name` = what our own keys of this source are called by.
+    `own_name` = the name of this source in Queuedeck's own keys.
 
-    One that fell silent and has no mailbox has said goodbye: it is not listed. One that was killed leaves its mailbox.
+    A silent worker without a mailbox has shut down and is not listed. A killed worker leaves its mailbox.
     """
     separators = {place.separator for place in places}
     prefixes = sorted({place.prefix for place in places})
@@ -50,7 +50,7 @@ def list_workers(
 def read_mailboxes(
     broker: Source, prefixes: Sequence[str], separators: Collection[str]
 ) -> dict[str, frozenset[str] | None]:
-    """The names of the workers with a mailbox, by prefix; None where not all can be told. Cost: 1 round trip."""
+    """Return the names of the workers with a mailbox, by prefix; None if they are incomplete. Cost: 1 round trip."""
     replies = broker.run_batch([("SSCAN", f"{prefix}{keys.MAILBOX}", 0, "COUNT", MAX_MAILBOXES) for prefix in prefixes])
     found: dict[str, frozenset[str] | None] = {}
     for prefix, reply in zip(prefixes, replies, strict=True):
@@ -63,7 +63,7 @@ def read_mailboxes(
 
 
 def _mailbox_queue(member: str, separators: Collection[str]) -> str:
-    """The queue in a binding of the mailboxes' exchange, which has no routing key and no pattern."""
+    """Return the queue of a binding of the mailbox exchange, which has no routing key and no pattern."""
     if keys.SEPARATOR in member:
         return member.rsplit(keys.SEPARATOR, 1)[-1]
     own = next((separator for separator in separators if member.startswith(separator * 2)), "")
@@ -95,14 +95,12 @@ def _build_worker(source: str, name: str, beat: Mapping[str, object] | None, now
         busy=active,
         heartbeat_at=instant(at),
         processed=processed,
-        facts=(("Load of its machine", ", ".join(str(part)[:8] for part in load[:3])),)
-        if isinstance(load, list)
-        else (),
+        facts=(("System load", ", ".join(str(part)[:8] for part in load[:3])),) if isinstance(load, list) else (),
     )
 
 
 def is_alive(beat: Mapping[str, object], now: float) -> bool:
-    """Whether a worker was heard of lately; `now` by the clock of the broker."""
+    """Whether a worker sent a heartbeat recently; `now` is the broker's time."""
     return not _is_silent(beat, now, DEAD_AFTER_S)
 
 

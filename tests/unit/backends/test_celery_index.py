@@ -133,7 +133,7 @@ def test_a_key_of_another_type_is_filled_anew_with_one_line(
     wait_until(lambda: keeper.maintain() or redis_client.type(key) != b"string", what="the key being removed")
     wait_until(lambda: keeper.maintain() or keeper._cursor is None, what="the look through the records")
     assert (listed(redis_client), redis_client.zcard(index_key("main", State.DEAD))) == (2, 1)
-    assert caplog.messages in ([], [f"own key {key} had another type: removed, and filled anew"])
+    assert caplog.messages in ([], [f"own key {key} had the wrong type: deleted, will be rebuilt"])
     assert workers_key("main") == "{queuedeck}:celery:main:workers"
 
 

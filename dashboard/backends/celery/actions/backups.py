@@ -1,4 +1,4 @@
-"""What is kept of a deleted job, in Queuedeck's own store: its bytes, and where it was."""
+"""The backup of a deleted job in Queuedeck's own store: its bytes, and where it was."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class RecordBackup(msgspec.Struct, frozen=True, tag="record", forbid_unknown_fie
 
 
 class MessageBackup(msgspec.Struct, frozen=True, tag="message", forbid_unknown_fields=True):
-    """A waiting message: `step` of the queue's lists, how many stood `before` it, the `note` of its deletion."""
+    """A waiting message: the `step` of its list, how many were `before` it, and the `note` that marks its deletion."""
 
     raw: bytes
     step: int
@@ -27,12 +27,12 @@ _decoder = msgspec.msgpack.Decoder(RecordBackup | MessageBackup)
 
 
 def pack_backup(kept: RecordBackup | MessageBackup) -> bytes:
-    """The blob of a Kept."""
+    """Return the blob of a JobBackup."""
     return _encoder.encode(kept)
 
 
 def unpack_backup(blob: bytes | None) -> RecordBackup | MessageBackup | None:
-    """What is in the blob of a Kept; None where nothing was kept or it is none of ours."""
+    """Return the content of the blob of a JobBackup; None if there is no blob or it is not a valid backup."""
     if blob is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Whether a queue is there to send to: a message in a list that no exchange leads to would lie there for ever."""
+"""Check that a destination queue exists: a message in a list that no exchange is bound to would never be consumed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .. import keys
 
 
 class DestinationQueues:
-    """The queues beside one place, under its prefix, as far as they were asked for."""
+    """The queues under the prefix of one location, as far as they were looked up."""
 
     def __init__(self, broker: Source, own: Source | None, name: str, place: keys.QueueLocation) -> None:
         self._broker = broker
@@ -23,7 +23,7 @@ class DestinationQueues:
         self._elsewhere: dict[str, bool] = {}
 
     def look_up(self, queues: Collection[str]) -> None:
-        """Ask for queues at once. Cost: 1 round trip, 2 when Queuedeck's own keys are on another server."""
+        """Look up all `queues` together. Cost: 1 round trip, 2 if Queuedeck's own keys are on another server."""
         names = sorted(queues)
         asked = self._broker.run_batch(
             [
@@ -47,30 +47,30 @@ class DestinationQueues:
         return place.prefix == self._prefix
 
     def _found_queues(self) -> set[keys.QueueLocation]:
-        """The queues that the last searches found, whatever exchange leads to them."""
+        """Return the queues found by the last scans, whichever exchange they are bound to."""
         reply = self._own.run_batch([("SMEMBERS", keys.queues_key(self._name))])[0] if self._own is not None else None
         return {keys.place_of(raw) for raw in reply} if isinstance(reply, list | set) else set()
 
     def explain_refusal(self, queue: str, record: bytes) -> str | None:
-        """Why nothing is sent to a queue that the record under that key names; None when it is there."""
+        """Return why nothing is sent to `queue`, named by the record under the key `record`; None if it can be."""
         shown = printable(queue, 100)
         if not self.exists(queue):
-            return f"there is no queue {shown!r}: a topic's routing key, or a queue that is gone"
-        # Where results bear a prefix too, it tells.
+            return f"there is no queue {shown!r}: it is a topic's routing key, or the queue no longer exists"
+        # If the results have a prefix too, it identifies the queue.
         if self._elsewhere.get(queue, False) and record.startswith(keys.RECORD.encode()):
-            return f"queue {shown!r} is there under several key prefixes, and a record does not tell of which it was"
+            return f"queue {shown!r} exists under several key prefixes, and the record does not say which one it ran in"
         return None
 
     def exists(self, queue: str) -> bool:
-        """Whether a queue that was looked up is there."""
+        """Whether a queue that was looked up exists."""
         return self._there.get(queue, False)
 
     def list_key(self, queue: str) -> bytes:
-        """The list of a queue's messages without priority."""
+        """Return the key of the list that holds a queue's messages without priority."""
         return self.list_keys(queue)[0]
 
     def list_keys(self, queue: str) -> list[bytes]:
-        """The lists of a queue's messages, as `QueueLocation.lists`."""
+        """Return the keys of a queue's message lists, as `QueueLocation.list_keys` does."""
         return keys.QueueLocation(self._prefix, queue, self._separators.get(queue, self._separator)).list_keys()
 
     def _binding_key(self, queue: str) -> bytes:

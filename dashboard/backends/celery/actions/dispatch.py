@@ -1,6 +1,6 @@
-"""Actions on Celery's jobs: who does what, by action and state.
+"""Actions on Celery's jobs: picks the implementation by action and state.
 
-Nothing here imports Celery: messages and broadcasts are written as kombu writes them (`envelope.py`).
+Nothing here imports Celery: messages and broadcasts are written as kombu writes them (`protocol.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .unacked import UnackedActions
 
 
 class JobActions:
-    """Acts on the jobs of one source: `broker` has the messages, `results` the records, `own` our index of them."""
+    """Acts on the jobs of one source: `broker` holds the messages, `results` the records, `own` our index of them."""
 
     def __init__(
         self, broker: Source, scripts: Scripts, results: Source, own: Source | None, name: str, names: keys.UnackedKeys
@@ -40,7 +40,7 @@ class JobActions:
     def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
     ) -> list[ActionResult]:
-        """As `Backend.act`, for an action that is offered in that state."""
+        """Implement `Backend.act_on_jobs` for an action that is offered in that state."""
         if action is Action.EDIT:
             try:
                 edited_call(wishes.payload)
@@ -78,19 +78,19 @@ class JobActions:
         return self._taken.revoke_messages(keys.location_of(ref), self._find_messages(ref, State.WAITING, picks))
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """As `Backend.take`."""
+        """Implement `Backend.backup_jobs`."""
         if state is State.WAITING:
             return self._waiting.backup_messages(ref, picks)
         return self._records.backup_records(keys.location_of(ref).prefix, state, picks)
 
     def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """As `Backend.delete`."""
+        """Implement `Backend.delete_jobs`."""
         if state is State.WAITING:
             return self._waiting.delete_messages(ref, kept)
         return self._records.delete_records(keys.location_of(ref).prefix, state, kept)
 
     def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """As `Backend.restore`."""
+        """Implement `Backend.restore_jobs`."""
         if state is State.WAITING:
             return self._waiting.restore_messages(ref, kept)
         return self._records.restore_records(keys.location_of(ref).prefix, state, kept)

@@ -1,7 +1,7 @@
-"""New jobs from messages that wait or that workers hold: the same once more, or with another payload.
+"""New jobs from messages that are waiting or held by workers: the same again, or with another payload.
 
-A copy changes nothing about its original, so no state tells a repeat of the call from a second wish: a mark of our own
-keeps a second copy of the same job away for a minute.
+A copy does not change its original, so no state distinguishes a repeated call from a second request. A marker of our
+own prevents a second copy of the same job for a minute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_cal
 from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
 
 BYTES_PER_SCRIPT = 1_000_000
-NO_MESSAGE = "it is no Celery message"
+NO_MESSAGE = "it is not a Celery message"
 UNREAD = "its body cannot be changed (pickled or compressed); run it again from the app"
 CHORD = "it is part of a group or chord, which would count it twice"
 
@@ -34,7 +34,7 @@ def copy_messages(
     found: Sequence[LocatedMessage | ActionResult],
     wishes: ActionOptions,
 ) -> list[ActionResult]:
-    """DUPLICATE or EDIT of messages that were found. Cost: 1 round trip for each JOBS_PER_SCRIPT, 1 for routes."""
+    """DUPLICATE or EDIT messages that were found. Cost: 1 round trip per JOBS_PER_SCRIPT jobs, 1 for routes."""
     place = keys.location_of(ref)
     edited = edited_call(wishes.payload) if action is Action.EDIT else None
     answers: dict[int, ActionResult] = {}
@@ -67,7 +67,7 @@ def copy_messages(
 def _plan_copy(
     place: keys.QueueLocation, one: LocatedMessage, edited: dict[str, Any] | None, routes: QueueRoutes, now: float
 ) -> tuple[bytes, bytes, str] | ActionResult:
-    """(list, message, new id) of a copy."""
+    """Return (list, message, new id) of a copy."""
     if one.tag:
         message, route = decode_unacked(one.raw)
         queue = routes.queue_of(route)

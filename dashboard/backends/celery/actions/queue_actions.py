@@ -20,7 +20,7 @@ from .worker_control import WorkerControl, names_of, result_of_command
 
 PAUSED_KEPT_S = 30 * 86_400
 NO_WORKER = "no live worker consumes it, or its workers do not answer control commands"
-NOT_OURS = "it was not paused from here, so which workers took from it is not known; restart them, or pause it first"
+NOT_OURS = "it was not paused in Queuedeck, so its workers are unknown; restart the workers, or pause it here first"
 
 
 class QueueActions:
@@ -34,13 +34,13 @@ class QueueActions:
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         """PAUSE, RESUME or OBLITERATE."""
         if keys.location_of(ref).queue is None:
-            return ActionResult(
-                id=ref.name, outcome=Outcome.UNSUPPORTED, detail="this entry stands for all queues together"
-            )
+            return ActionResult(id=ref.name, outcome=Outcome.UNSUPPORTED, detail="this entry covers all Celery queues")
         if action is Action.OBLITERATE:
             return self._obliterate_queue(ref)
         if self._own is None:
-            return refused_result(ref.name, "nothing may be kept, so it could not be resumed")
+            return refused_result(
+                ref.name, "Queuedeck cannot store its own data here, so it could not resume the queue"
+            )
         return self._pause_queue(ref, self._own) if action is Action.PAUSE else self._resume_queue(ref, self._own)
 
     def _pause_queue(self, ref: QueueRef, own: Source) -> ActionResult:
@@ -52,7 +52,7 @@ class QueueActions:
         takers = sorted(worker for worker, queues in answers.items() if _consumes_queue(queues, place.queue))
         if not takers:
             return refused_result(ref.name, NO_WORKER)
-        # Stored first: which workers were asked to stop must be known later, whatever happens in between.
+        # Stored first: Queuedeck must know later which workers were asked to stop, whatever happens in between.
         key = keys.paused_key(self._name)
         before = own.run_batch([("HGET", key, place.key)])[0]
         known = names_of(before) if isinstance(before, bytes) else []
@@ -91,10 +91,11 @@ class QueueActions:
         if isinstance(reply, ResponseError):
             return refused_result(ref.name, explain_error(reply))
         if reply == -1:
-            return refused_result(ref.name, "a key of the queue has the wrong type; something else may live there")
+            return refused_result(ref.name, "a key of the queue has the wrong type; another program may use it")
         if self._own is not None:
             self._own.run_batch([("SREM", keys.queues_key(self._name), place.key)])
-        return ActionResult(id=ref.name, outcome=Outcome.DONE, detail=f"{reply} messages went with it")
+        messages = "1 message" if reply == 1 else f"{reply:,} messages"
+        return ActionResult(id=ref.name, outcome=Outcome.DONE, detail=f"{messages} deleted with it")
 
     def stop_worker(self, worker: Worker, places: Iterable[keys.QueueLocation]) -> ActionResult:
         """Shut a worker down, if it answers. Cost: 4 round trips for each of `places` until it does."""
@@ -105,10 +106,13 @@ class QueueActions:
                 return refused_result(worker.id, explain_error(answers))
             if worker.id in answers:
                 return result_of_command(worker.id, control.send_command("shutdown", {}, [worker.id]))
-        return refused_result(worker.id, "it does not answer: gone, cut off, or without remote control")
+        return refused_result(worker.id, "it does not respond: stopped, disconnected, or without remote control")
 
     def app_locations(self) -> list[keys.QueueLocation]:
-        """A place for each key prefix and separator with which queues were found, the usual first. 1 round trip."""
+        """Return a location for each key prefix and separator of the queues found, the default first.
+
+        Cost: 1 round trip.
+        """
         reply = self._own.run_batch([("SMEMBERS", keys.queues_key(self._name))])[0] if self._own is not None else None
         found = [keys.place_of(raw) for raw in reply] if isinstance(reply, list | set) else []
         known = {(place.prefix, place.separator) for place in found} - {("", keys.SEPARATOR)}

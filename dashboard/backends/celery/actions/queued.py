@@ -1,8 +1,8 @@
-"""Acting on messages that wait in a queue's lists: deleted, put back, moved to another queue, made due.
+"""Actions on messages that wait in a queue's lists: delete, restore, move to another queue, promote.
 
-A message is its bytes: it is taken out of its list by them, so that one which a worker was faster with is `gone`, and
-one that changed since it was seen is `changed`. The scripts are told the places too, so that they find all messages of
-a call at once, a few places further on where workers took some meanwhile, and take them out in one walk.
+A message is identified by its bytes and removed from its list by them: one that a worker picked up first is `gone`, and
+one that changed since it was listed is `changed`. The scripts also receive positions, so that they find all messages of
+a call together, a few positions further on if workers picked up some in the meantime, and remove them in one pass.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .destination_queues import DestinationQueues
 from .duplicate import UNREAD
 from .scripts import refused_result, result_from_reply, run_script, split_by_cost
 
-# What one script may be given, so that it takes a millisecond or two.
+# Limits of one script call, so that it takes one or two milliseconds.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
-# How many entries of a list one script may pass by to put messages back: 25 to 100 ns each.
+# How many list entries one script may pass to restore messages: 25 to 100 ns each.
 STEPS_PER_SCRIPT = 25_000
-# How often a message is looked for again in a list that moves on.
+# How many times a message is searched for in a list that keeps moving.
 LOOKS = 3
 LOST = b"lost"
-# In a longer list a message is put back as the next to run, not where it was.
+# In a longer list, a message is restored as the next to run, not at its old position.
 PLACE_KEPT_UP_TO = 5000
-NO_MESSAGE = "it is no Celery message; it can only be deleted"
-NOT_TIMED = "it has no set time: it waits its turn"
+NO_MESSAGE = "it is not a Celery message; it can only be deleted"
+NOT_TIMED = "it has no ETA; it runs when its turn comes"
 
 
 class QueuedActions:
@@ -46,12 +46,12 @@ class QueuedActions:
         self._name = name
 
     def backup_messages(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """Messages to be kept; read and not changed."""
+        """Return backups of messages; this only reads them."""
         found = message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), picks)
         return [_backup_of(one) if isinstance(one, LocatedMessage) else one for one in found]
 
     def delete_messages(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """Take messages out of their lists. One that was not kept (too large) is found again by its stamp."""
+        """Remove messages from their lists. One without a backup (too large) is found again by its stamp."""
         lists = keys.location_of(ref).list_keys()
         answers: dict[int, ActionResult] = {}
         places = {n: one for n, job in enumerate(kept) if (one := _unpack_message(job)) is not None}
@@ -62,7 +62,7 @@ class QueuedActions:
             left = [n for n in left if n not in answers]
             if not left:
                 break
-            # The next to run first: those behind them move on by as many as are taken out.
+            # The next to run first: messages behind them move up by as many as are removed.
             left.sort(key=lambda n: (places[n].step, places[n].before))
             taken: Counter[int] = Counter()
             for portion in split_by_cost(
@@ -86,7 +86,7 @@ class QueuedActions:
         places: dict[int, MessageBackup],
         answers: dict[int, ActionResult],
     ) -> None:
-        """Look for messages where they stand now: into `places`, or why not into `answers`."""
+        """Find the current positions of messages: add them to `places`, or the reason to `answers` if not found."""
         picks = [JobRef(id=kept[n].id, stamp=kept[n].stamp) for n in asked]
         for n, found in zip(
             asked,
@@ -98,14 +98,14 @@ class QueuedActions:
                 answers[n] = found
             elif before is not None and before.raw != found.raw:
                 answers[n] = ActionResult(
-                    id=kept[n].id, outcome=Outcome.CHANGED, detail="its message is another one by now"
+                    id=kept[n].id, outcome=Outcome.CHANGED, detail="its message changed since it was read"
                 )
             else:
                 note = before.note if before is not None else uuid.uuid4().hex
                 places[n] = MessageBackup(raw=found.raw, step=found.step, before=found.before, note=note)
 
     def restore_messages(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """Put deleted messages back where they stood, as far as those before them are still there; each once."""
+        """Restore deleted messages at their old position if those before them still exist; each only once."""
         lists = keys.location_of(ref).list_keys()
         places = {n: one for n, job in enumerate(kept) if (one := _unpack_message(job)) is not None}
         answers: dict[int, ActionResult] = {}
@@ -123,16 +123,16 @@ class QueuedActions:
                 answers[n] = result_from_reply(kept[n].id, reply)
                 if answers[n].outcome is Outcome.CHANGED:
                     answers[n] = back_before(kept[n].id)
-        return [answers.get(n) or refused_result(job.id, "it was too large to be kept") for n, job in enumerate(kept)]
+        return [answers.get(n) or refused_result(job.id, "it was too large to back up") for n, job in enumerate(kept)]
 
     def move_messages(self, ref: QueueRef, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
-        """Put messages last in line of another queue, in their priority. Asked again, they are gone from here."""
+        """Move messages to the end of another queue, at their priority. In a repeated call they are `gone`."""
         place = keys.location_of(ref)
         target = wishes.target or ""
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({target} if target else ())
         if target in ("", place.queue):
-            return [refused_result(pick.id, "it is to be moved to no other queue") for pick in picks]
+            return [refused_result(pick.id, "choose a different destination queue") for pick in picks]
         if not targets.exists(target):
             return [
                 refused_result(pick.id, f"there is no queue {target[:100]!r} under this key prefix") for pick in picks
@@ -148,7 +148,7 @@ class QueuedActions:
         return self._replace_messages(ref, picks, "LPUSH", moved)
 
     def promote_messages(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
-        """Make messages due that have a set time, and next to run."""
+        """Remove the ETA of messages that have one, and make them next to run."""
         lists = keys.location_of(ref).list_keys()
 
         def due(one: LocatedMessage) -> tuple[bytes, bytes] | str:
@@ -187,7 +187,7 @@ class QueuedActions:
                     answers[n] = refused_result(one.pick.id, what)
                 else:
                     work.append((n, one, *what))
-            # In the order of the line, so that it is kept; pushed to the front, the first of them comes last.
+            # In queue order, to keep that order; when pushing to the front, the first message is pushed last.
             work.sort(key=lambda job: (job[1].step, job[1].before), reverse=push == "RPUSH")
             answers |= self._replace_step(keys.location_of(ref).list_keys(), push, work)
         return [answers.get(n) or _moved_on(pick.id) for n, pick in enumerate(picks)]
@@ -195,9 +195,9 @@ class QueuedActions:
     def _replace_step(
         self, lists: Sequence[bytes], push: str, work: Sequence[tuple[int, LocatedMessage, bytes, bytes]]
     ) -> dict[int, ActionResult]:
-        """What came of each but those that are not where they were seen any more."""
+        """Return the result of each message, except those that are no longer where they were found."""
         answers: dict[int, ActionResult] = {}
-        moved: Counter[bytes] = Counter()  # list -> how much further from its end the rest stands than it was seen
+        moved: Counter[bytes] = Counter()  # list -> how much further from its end the rest is than when it was found
         for portion in split_by_cost(
             ((job, len(job[1].raw) + len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
         ):
@@ -212,14 +212,14 @@ class QueuedActions:
                     continue
                 answers[n] = result_from_reply(one.pick.id, reply)
                 if reply == b"done" and push == "RPUSH":
-                    moved[target] += 1  # what was taken out stood behind what comes next
+                    moved[target] += 1  # the removed message was behind the ones still to process
                 elif reply == b"done":
                     moved[lists[one.step]] -= 1
         return answers
 
 
 def _moved_on(job_id: str) -> ActionResult:
-    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="its queue moves on too fast: look again")
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="the job changed or moved; refresh and retry")
 
 
 def _to_keep(one: LocatedMessage) -> MessageBackup:

@@ -1,4 +1,4 @@
-"""Result records deleted, and put back from the bin."""
+"""Deletes result records, and restores them from the undo bin."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, ho
 from .backups import RecordBackup, pack_backup, unpack_backup
 from .scripts import explain_error, refused_result, result_from_reply, run_script, split_by_cost
 
-# What one script may be given, so that it takes about a millisecond.
+# Limits of one script call, so that it takes about a millisecond.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
 LEAST_LEFT_MS = 3_600_000
 
@@ -34,7 +34,7 @@ class ResultDeletion:
         return home_of(self._own, self._name, prefix)
 
     def backup_records(self, prefix: str, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """Records to be kept. Cost: 3 round trips."""
+        """Return backups of records. Cost: 3 round trips."""
         found = read_records(self._results, self._location_of(prefix), state, picks)
         return [self._backup_of(one) if isinstance(one, ReadRecord) else one for one in found]
 
@@ -50,9 +50,9 @@ class ResultDeletion:
         )
 
     def delete_records(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """Delete records that are as they were. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 2.
+        """Delete records that have not changed. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 2.
 
-        As many more as `read_records` where some were too large to be kept.
+        The cost of `read_records` is added if some were too large to back up.
         """
         home = self._location_of(prefix)
         found = {n: one for n, job in enumerate(kept) if (one := _unpack_record(home, job)) is not None}
@@ -83,7 +83,7 @@ class ResultDeletion:
         return [answers[n] for n in range(len(kept))]
 
     def restore_records(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """Put records back, to live as long as was left, but for an hour at least. Cost: at most 4 round trips."""
+        """Restore records with their remaining time to live, but at least one hour. Cost: at most 4 round trips."""
         home = self._location_of(prefix)
         found = {n: one for n, job in enumerate(kept) if (one := _unpack_record(home, job)) is not None}
         now = self._results.now_s()
@@ -101,12 +101,12 @@ class ResultDeletion:
         for n, job in enumerate(kept):
             reply = replies.get(n)
             if n not in found:
-                answers.append(refused_result(job.id, "it was too large to be kept"))
+                answers.append(refused_result(job.id, "it was too large to back up"))
             elif isinstance(reply, ResponseError):
                 answers.append(refused_result(job.id, explain_error(reply)))
             elif reply is None and n not in same:
                 answers.append(
-                    ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="a record of this id is there again")
+                    ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="another record with this id exists now")
                 )
             else:
                 answers.append(ActionResult(id=job.id, outcome=Outcome.DONE))
@@ -118,7 +118,7 @@ class ResultDeletion:
 
 
 def _unpack_record(home: ResultsLocation, job: JobBackup) -> RecordBackup | None:
-    """The record in a Kept; None where there is none, or one that is no record of this job."""
+    """Return the record in a JobBackup; None if it has none, or one that does not belong to this job."""
     found = unpack_backup(job.blob)
     fits = isinstance(found, RecordBackup) and found.key in home.record_keys(job.id)
     return found if isinstance(found, RecordBackup) and fits else None

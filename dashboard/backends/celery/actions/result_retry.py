@@ -1,15 +1,15 @@
-"""Tasks that have ended run again under their id, or are copied, from what their result records tell.
+"""Runs finished tasks again under their id, or copies them, from their result records.
 
-A retry is sent at most once. Where broker and results are one database, one script checks that the record is still as
-it was read, sends the message and turns the record's FAILURE into RETRY (what Celery itself writes when a task runs
-again): there is no moment at which a crash loses or doubles it, and a repeat finds the record `changed`. Where they are
-two, the message and a mark of our own (named by id and stamp, living as long as the record) are written to the broker
-by one script, and then the record is changed. A crash between the two leaves the job among the dead although it was
-sent; asked again, the mark stands in the way and the record is put right. What no mark can see: the app itself sending
-the task anew within the millisecond between the reading of the record and the sending.
+A retry is sent at most once. If broker and results are the same database, one script checks that the record has not
+changed since it was read, sends the message and turns the record's FAILURE into RETRY (what Celery itself writes when a
+task runs again). A crash can therefore neither lose nor duplicate the job, and a repeated call finds the record
+`changed`. If they are two databases, one script writes the message and a marker of our own (named by id and stamp, with
+the record's time to live) to the broker, and then the record is changed. A crash between the two leaves the job among
+the dead although it was sent; a repeated call finds the marker and corrects the record. One case no marker can detect:
+the app itself sends the task again within the millisecond between reading the record and sending the message.
 
-A revoked id is thrown away by workers that remember it, so such a task runs under a new id, which is made from the old
-one and its stamp; its record stays, and the same kind of mark keeps it from being sent twice.
+Workers discard revoked ids that they remember, so a revoked task runs under a new id, derived from the old one and its
+stamp. Its record stays, and the same kind of marker prevents it from being sent twice.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from ..results.record import ReadRecord, as_read, home_of, read_records, remove_
 from .destination_queues import DestinationQueues
 from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
 
-# What one script may be given, so that it takes a millisecond or two.
+# Limits of one script call, so that it takes one or two milliseconds.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 200_000
 FAILED, AGAIN = b'{"status": "FAILURE"', b'{"status": "RETRY"  '
-# A second copy of the same job within this time is taken for the repeat of a call whose end was not seen.
+# A second copy of the same job within this time counts as a repeated call whose reply was lost.
 COPY_AGAIN_MS = 60_000
 FOREVER_MS = 7 * 86_400_000
 NOT_EXTENDED = (
-    "its record has no task name and arguments; with result_extended = True in the app, later ones can run again"
+    "its record has no task name or arguments; set result_extended = True in the app to make future jobs retryable"
 )
-NO_QUEUE = "its record does not name its queue; with result_extended = True in the app, later ones do"
+NO_QUEUE = "its record does not name its queue; set result_extended = True in the app to store it for future jobs"
 TOO_LARGE = f"its record is larger than {MAX_KEPT_BYTES:,} bytes; run it again from the app"
 
 
 class GuardedMessage(msgspec.Struct):
-    """One message about to be sent, and what guards it."""
+    """A message to send, and what guards it against being sent twice."""
 
     read: ReadRecord
     new_id: str
@@ -57,7 +57,7 @@ class GuardedMessage(msgspec.Struct):
 
 
 class ResultRetry:
-    """Sends anew what the records of one source tell."""
+    """Sends tasks again from the records of one source."""
 
     def __init__(self, broker: Source, results: Source, own: Source | None, name: str) -> None:
         self._broker = broker
@@ -69,7 +69,7 @@ class ResultRetry:
     def resend_tasks(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
     ) -> list[ActionResult]:
-        """RETRY, DUPLICATE or EDIT. Cost: 5 round trips for each JOBS_PER_SCRIPT jobs, 1 more with two servers."""
+        """RETRY, DUPLICATE or EDIT. Cost: 5 round trips per JOBS_PER_SCRIPT jobs, 1 more with two servers."""
         place = keys.location_of(ref)
         found = read_records(self._results, home_of(self._own, self._name, place.prefix), state, picks)
         targets = DestinationQueues(self._broker, self._own, self._name, place)
@@ -164,7 +164,7 @@ class ResultRetry:
         script_keys: list[bytes] = []
         arguments: list[bytes | str | int] = []
         for one in portion:
-            # Where the change of the record itself guards the sending, no mark is needed.
+            # If changing the record itself guards against a second send, no marker is needed.
             marked = not (self._together and one.begins)
             here = one.begins if self._together else b""
             seen = as_read(one.read.raw or b"") if self._together else ("", "", "", "")
@@ -178,7 +178,10 @@ class ResultRetry:
         ]
 
     def _confirm_sent(self, portion: list[GuardedMessage], replies: Sequence[Any]) -> dict[int, bool]:
-        """Change the records of what was sent, now or before; by place in `portion`, whether it was changed."""
+        """Change the records of the jobs that were sent, now or earlier.
+
+        Return whether each was changed, by index in `portion`.
+        """
         sent = [
             n
             for n, (one, reply) in enumerate(zip(portion, replies, strict=True))
@@ -192,31 +195,31 @@ class ResultRetry:
 
 
 def _explain_unsent(one: ReadRecord) -> str:
-    how = f"written as {one.encoding}"
+    how = f"encoded as {one.encoding}"
     if one.encoding == "json":
-        how = "no JSON that can be read whole" if (one.raw or b"").startswith(b"{") else "compressed"
-    return f"its record is {how}, so its arguments cannot be sent again as they were; run it again from the app"
+        how = "not fully readable JSON" if (one.raw or b"").startswith(b"{") else "compressed"
+    return f"its record is {how}, so its arguments cannot be sent again unchanged; run it again from the app"
 
 
 def _result_of_send(one: GuardedMessage, reply: Any, confirmed: bool | None) -> ActionResult:
     pick_id = one.read.pick.id
     if isinstance(reply, list):
-        # Sent by a call that ended before it could put the record right: now it is.
+        # Sent by an earlier call that stopped before it could correct the record; now it is corrected.
         return ActionResult(id=pick_id, outcome=Outcome.DONE) if confirmed else sent_before(pick_id, reply)
     return result_from_reply(pick_id, reply, new_id=one.new_id if one.new_id != pick_id else None)
 
 
 def unguarded_arguments(message: bytes, new_id: str, mark_ms: int) -> list[bytes | str | int]:
-    """What the script `resend` is given for a message that no record guards, but only a mark that holds its id."""
+    """Return the arguments of the script `resend` for a message guarded only by a marker that holds its id."""
     return ["", "", "", "", "", message, new_id, mark_ms]
 
 
 def sent_before(job_id: str, reply: Sequence[Any]) -> ActionResult:
-    """What a script says that found a mark: the job was sent before, under the id in the mark."""
+    """Return the result for a job whose marker a script found: it was already sent, under the id in the marker."""
     before = printable(reply[1], 200) if isinstance(reply[1], bytes) else "?"
     if before == job_id:
-        return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was sent already")
-    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=f"it was sent already, as {before}", new_id=before)
+        return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was already sent")
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=f"it was already sent, as {before}", new_id=before)
 
 
 def _text_id(value: Any) -> str | None:
@@ -224,10 +227,10 @@ def _text_id(value: Any) -> str | None:
 
 
 def edited_call(payload: str | None) -> dict[str, Any]:
-    """`args` and `kwargs` from what a person wrote: an object with either or both. Raises InvalidPayload."""
+    """Return `args` and `kwargs` from a user's input: an object with either or both. Raises InvalidPayload."""
     value = decoded_edit(payload or "")
     if not isinstance(value, dict) or set(value) - {"args", "kwargs"}:
-        raise InvalidPayload('The payload must be an object of "args" and "kwargs".')
+        raise InvalidPayload('The payload must be an object with "args" and "kwargs".')
     call = {"args": [], "kwargs": {}, **value}
     if not isinstance(call["args"], list) or not isinstance(call["kwargs"], dict):
         raise InvalidPayload('"args" must be a list and "kwargs" an object.')
@@ -235,6 +238,6 @@ def edited_call(payload: str | None) -> dict[str, Any]:
 
 
 def call_texts(edited: dict[str, Any], original: dict[str, Any] | None) -> tuple[bytes, bytes]:
-    """(args, kwargs) as JSON texts; what is masked in `edited` is as in `original`. Raises InvalidPayload."""
+    """Return (args, kwargs) as JSON texts; masked values in `edited` come from `original`. Raises InvalidPayload."""
     call = with_originals(edited, original, "")
     return written(call["args"]).encode("utf-8"), written(call["kwargs"]).encode("utf-8")

@@ -1,4 +1,4 @@
-"""Scripts that change something: how they are sent, in what portions, and what their answers mean."""
+"""Scripts that write: how they are sent, in which batches, and what their replies mean."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ OUTCOMES = {b"done": Outcome.DONE, b"gone": Outcome.GONE, b"changed": Outcome.CH
 def run_script(
     source: Source, name: str, keys: Sequence[bytes | str], arguments: Sequence[Argument], jobs: int
 ) -> list[Reply]:
-    """The reply of a script for each of its `jobs`; the error stands in place of each where it refused all.
+    """Run a script; return its reply for each of its `jobs`, or its error for each if it refused all of them.
 
-    Raises BackendUnavailable when the server takes no writes at all. Cost: 1 round trip.
+    Raises BackendUnavailable if the server accepts no writes at all. Cost: 1 round trip.
     """
     reply = source.run_batch([("EVAL", load_script(name), len(keys), *keys, *arguments)])[0]
     source.check_writable(reply)
@@ -30,7 +30,7 @@ def run_script(
 
 
 def result_from_reply(job_id: str, reply: Reply, **details: Any) -> ActionResult:
-    """What a script's reply says of one job; an error is told in words."""
+    """Return the result of one job from a script's reply; an error becomes a readable message."""
     if isinstance(reply, ResponseError):
         return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=explain_error(reply))
     outcome = OUTCOMES.get(reply, Outcome.CHANGED)
@@ -38,24 +38,24 @@ def result_from_reply(job_id: str, reply: Reply, **details: Any) -> ActionResult
 
 
 def refused_result(job_id: str, why: str) -> ActionResult:
-    """An action that is not done, and why."""
+    """Return the result of an action that is refused, and why."""
     return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=why)
 
 
 def invalid_result(job_id: str, why: str) -> ActionResult:
-    """An action that is not done because of what was sent with it, and why."""
+    """Return the result of an action whose payload is invalid, and why."""
     return ActionResult(id=job_id, outcome=Outcome.INVALID, detail=why)
 
 
 def explain_error(error: ResponseError) -> str:
-    """An error of the server in a line for an operator."""
+    """Return a one-line description of a server error for operators."""
     if isinstance(error, NoPermissionError) or _mentions_any(
         error, "NOPERM", "permission", "executing the script can't"
     ):
-        return f"not permitted: the Redis user may not do that ({printable(str(error), 120)})"
+        return f"not permitted: the Redis user lacks a permission ({printable(str(error), 120)})"
     if _mentions_any(error, "WRONGTYPE"):
         return "a key of the queue has the wrong type"
-    return f"Redis refused it: {printable(str(error), 160)}"
+    return f"refused by Redis: {printable(str(error), 160)}"
 
 
 def _mentions_any(reply: Reply, *words: str) -> bool:
@@ -63,7 +63,10 @@ def _mentions_any(reply: Reply, *words: str) -> bool:
 
 
 def split_by_cost(items: Iterable[tuple[T, int]], *, most: int, cost: int) -> Iterator[list[T]]:
-    """`items` in portions of at most `most` whose costs add up to at most `cost`; one that costs more goes alone."""
+    """Split `items` into batches of at most `most` whose costs add up to at most `cost`.
+
+    An item that costs more than that is a batch by itself.
+    """
     portion: list[T] = []
     spent = 0
     for item, price in items:

@@ -1,4 +1,4 @@
-"""Actions on messages that workers hold unacknowledged: revoke, stop, run now.
+"""Actions on messages that workers hold unacknowledged: revoke, stop, promote.
 
 A worker keeps such a job in memory. Redis only has the safety copy that restores the job after a crash, so a broadcast
 asks the workers to act. Only workers that are up receive it: if none does, nothing happens and the job is refused. For
@@ -23,15 +23,15 @@ from .scripts import refused_result, result_from_reply, run_script, split_by_cos
 from .worker_control import UNHEARD, WorkerControl, result_of_command
 
 JOBS_PER_SCRIPT = 100
-# A job due within this time may start before the worker has heard that it is revoked.
+# A job due within this time may start before the worker receives the revocation.
 TOO_LATE_S = 5.0
 NOT_TIMED = (State.WAITING, State.ACTIVE)
-NO_MESSAGE = "it is no Celery message"
+NO_MESSAGE = "it is not a Celery message"
 CHORD = "it is part of a group or chord, which counts it by its id"
 
 
 class UnackedActions:
-    """Acts on what the workers of one source took."""
+    """Acts on the unacknowledged messages of one source."""
 
     def __init__(self, broker: Source, scripts: Scripts, names: keys.UnackedKeys) -> None:
         self._broker = broker
@@ -49,13 +49,13 @@ class UnackedActions:
         return self._withdraw_jobs(ref, state, picks, again=False)
 
     def stop_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
-        """Have the process that runs a job ended."""
+        """Terminate the processes that run the jobs."""
         return self.revoke_messages(keys.location_of(ref), self._find_unacked(ref, state, picks), terminate=True)
 
     def revoke_messages(
         self, place: keys.QueueLocation, found: Sequence[LocatedMessage | ActionResult], **more: object
     ) -> list[ActionResult]:
-        """Have the ids of what was found revoked, all by one broadcast."""
+        """Revoke the ids of the messages found, in one broadcast."""
         ids = [one.pick.id for one in found if isinstance(one, LocatedMessage)]
         arguments = {"task_id": ids, "terminate": False, "signal": "SIGTERM", **more}
         reply = WorkerControl(self._broker, place).send_command("revoke", arguments) if ids else None
@@ -116,7 +116,7 @@ def _of_state(one: LocatedMessage | ActionResult, state: State) -> LocatedMessag
     message = decode_unacked(one.raw)[0]
     if not headers_of(message):
         return refused_result(one.pick.id, NO_MESSAGE)
-    # Whether it is being run no message tells; what is done to it is the same.
+    # A message does not record whether it is running; the action is the same either way.
     wanted = NOT_TIMED if state in NOT_TIMED else (state,)
     return one if state_of(headers_of(message)) in wanted else ActionResult(id=one.pick.id, outcome=Outcome.CHANGED)
 
@@ -124,7 +124,7 @@ def _of_state(one: LocatedMessage | ActionResult, state: State) -> LocatedMessag
 def _plan_replacement(
     prefix: str, one: LocatedMessage, now: float, routes: QueueRoutes, *, again: bool
 ) -> tuple[bytes, bytes, str | None] | ActionResult:
-    """(list, message, new id) of what runs in place of a job that is revoked; an Acted where that cannot be."""
+    """Return (list, message, new id) of the replacement for a revoked job; an ActionResult if there can be none."""
     message, route = decode_unacked(one.raw)
     if message is None:
         return refused_result(one.pick.id, NO_MESSAGE)
@@ -138,7 +138,7 @@ def _plan_replacement(
         return refused_result(one.pick.id, CHORD)
     due = parse_time(headers_of(message).get("eta"))
     if due is not None and due.timestamp() - now < TOO_LATE_S:
-        return refused_result(one.pick.id, "it is due within seconds and runs by itself")
+        return refused_result(one.pick.id, "it is due within seconds and will run automatically")
     new_id = protocol.new_id()
     changed = protocol.copied(message, new_id, queue)
     return refused_result(one.pick.id, UNREAD) if changed is None else (base, changed, new_id)

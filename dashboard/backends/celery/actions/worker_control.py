@@ -1,6 +1,6 @@
-"""Commands for live workers: broadcasts on their mailbox channel, and the answers to those that ask.
+"""Commands for live workers: broadcasts on their mailbox channel, and the answers to queries.
 
-A worker answers into a list that a binding of the reply exchange names; both are made for one question and removed
+A worker answers into a list that a binding of the reply exchange names. Both are created for one query and removed
 after it.
 """
 
@@ -20,14 +20,14 @@ from ...payloads.decoding import loads, loads_dict
 from .. import keys, protocol
 from .scripts import refused_result, result_from_reply
 
-# How long workers are waited for; as many as heard the question answer within milliseconds.
+# How long to wait for workers; those that received the query answer within milliseconds.
 ANSWER_S, ANSWER_STEP_S = 1.0, 0.2
 REPLIES = "reply.celery.pidbox"
-UNHEARD = "no worker is listening; nothing was done"
+UNHEARD = "no worker is listening; no changes made"
 
 
 class WorkerControl:
-    """The live workers of one prefix on one broker; they divide bindings as their app's queues do."""
+    """The live workers of one prefix on one broker; their bindings use the separator of their app's queues."""
 
     def __init__(self, broker: Source, place: keys.QueueLocation) -> None:
         self._broker = broker
@@ -36,13 +36,16 @@ class WorkerControl:
         self.channel = protocol.channel(place.prefix, broker.database)
 
     def send_command(self, method: str, arguments: Mapping[str, Any], destination: Sequence[str] | None = None) -> Any:
-        """How many clients a command reached, or the server's error. Cost: 1 round trip."""
+        """Send a command; return how many clients it reached, or the server's error. Cost: 1 round trip."""
         return self._broker.run_batch([("PUBLISH", self.channel, protocol.broadcast(method, arguments, destination))])[
             0
         ]
 
     def ask_workers(self, method: str, destination: Sequence[str] | None = None) -> dict[str, Any] | ResponseError:
-        """What workers answer, by name; {} when none does within ANSWER_S. Cost: 2 round trips and 1 per answer."""
+        """Return the workers' answers by name; {} if none answers within ANSWER_S.
+
+        Cost: 2 round trips and 1 per answer.
+        """
         oid = str(uuid.uuid4())
         binding = self._prefixed_key(f"{keys.BINDING}{REPLIES}")
         answers = self._prefixed_key(f"{oid}.{REPLIES}")
@@ -90,14 +93,14 @@ def _decode_answer(raw: bytes) -> dict[str, Any]:
 
 
 def result_of_command(job_id: str, reply: object) -> ActionResult:
-    """What came of a command about one thing: `reply` is how many clients it reached."""
+    """Return the result of a command about one target; `reply` = how many clients the command reached."""
     if reply == 0:
         return refused_result(job_id, UNHEARD)
     return ActionResult(id=job_id, outcome=Outcome.DONE) if isinstance(reply, int) else result_from_reply(job_id, reply)
 
 
 def names_of(raw: bytes | None) -> list[str]:
-    """The names in a JSON list; [] for anything else."""
+    """Return the names in a JSON list; [] for anything else."""
     try:
         value = loads(raw or b"[]")
     except ValueError:

@@ -1,6 +1,6 @@
--- Changes how records begin, of those that are still as they were read.
--- KEYS: records. ARGV, five per record: as it was read (its length; how it begins; a place in it, and what stands there),
--- what it begins with afterwards (of the same length as before).
+-- Replaces the beginning of records that have not changed since they were read.
+-- KEYS: records. ARGV, five per record: the record as it was read (its length; its beginning; an offset, and the bytes
+-- there), and its new beginning (of the same length as the old one).
 -- Returns 1 or 0 per record, or an error.
 local call = redis.pcall
 

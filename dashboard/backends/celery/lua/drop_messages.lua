@@ -1,12 +1,12 @@
--- Takes messages out of their lists for good, and notes each in a sorted set, so that it can be put back once.
+-- Deletes messages from their lists, and adds a note for each to a sorted set, so that it can be restored once.
 -- KEYS[1]: the sorted set; then per job the list. ARGV[1]: now in s; ARGV[2]: how long a note is kept, in s; then three per
--- job: the message byte for byte, the name of the note, its place from the end that is served next (0 = next).
--- Returns per job: "done", "lost" (it is not about that place) or an error.
+-- job: the message byte for byte, the name of the note, its position from the end that is served next (0 = next).
+-- Returns per job: "done", "lost" (not found near that position) or an error.
 local notes, now, kept = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local function drop(list, message, name, seen)
   if call('ZSCORE', notes, name) then return 'done' end
-  -- The note comes first: whoever may not write it must not delete either.
+  -- The note comes first: a user without permission to write it must not delete either.
   local noted = call('ZADD', notes, now, name)
   if failed(noted) then return noted end
   local at, why = mark(list, message, seen)
@@ -16,7 +16,7 @@ local function drop(list, message, name, seen)
 end
 
 local kind = call('TYPE', notes)
-if kind.ok ~= 'none' and kind.ok ~= 'zset' then -- another program's, under our name
+if kind.ok ~= 'none' and kind.ok ~= 'zset' then -- written by another program under our name
   local removed = call('DEL', notes)
   if failed(removed) then return removed end
 end

@@ -1,5 +1,6 @@
--- Deletes records that are as they were read.
--- KEYS: records. ARGV, four per record: as it was read (its length; how it begins; a place in it, and what stands there).
+-- Deletes records that have not changed since they were read.
+-- KEYS: records. ARGV, four per record: the record as it was read (its length; its beginning; an offset, and the bytes
+-- there).
 -- Returns per record: "done", "gone", "changed" or an error.
 local call = redis.pcall
 

@@ -1,9 +1,9 @@
--- Messages of one list that hold a text, from the end that is served next.
--- ARGV: key, after how many messages, how many are looked at, how many bytes are read; what is looked for: 'folded' = a
--- text, upper case as lower case, 'text' = a text as it stands, 'stamp' = the stamps of messages; then the texts or
--- stamps of which one is to fit (in lower case where they are folded).
--- Returns {the list's size, after how many to go on, bytes read, {message or its beginning, its length, its stamp where
--- it was cut, how many are served before it}...}.
+-- Finds messages of one list that contain a text, from the end that is served next.
+-- ARGV: key, offset, how many messages and how many bytes to read at most; the kind of search: 'folded' = a text,
+-- case-insensitive, 'text' = a text, case-sensitive, 'stamp' = stamps of messages; then the texts or stamps, one of which
+-- must match (in lower case if 'folded').
+-- Returns {the list's size, the offset to continue at, bytes read, {message or its beginning, its length, its stamp if it
+-- was cut, how many are ahead of it}...}.
 local MOST, MOST_BYTES = 50, 262144
 local key, at, kind = ARGV[1], tonumber(ARGV[2]), ARGV[5]
 local size = redis.pcall('LLEN', key)
@@ -24,7 +24,7 @@ local function holds(message)
     if string.find(message, ARGV[n], 1, true) then return true end
   end
   if kind ~= 'folded' then return false end
-  -- A letter may be written by its number. What is called stands in the body, which is wrapped, in protocol 1.
+  -- A letter may be escaped as \u00xx. In protocol 1, the task and its arguments are in the base64 body.
   return string.find(message, '\\u00', 1, true) ~= nil
     or (string.find(message, '"correlation_id":', 1, true) ~= nil and not string.find(message, '"id":', 1, true))
 end

@@ -1,17 +1,18 @@
--- Taking messages out of lists, each in one walk for all of them; shared by drop_messages.lua and replace.lua.
--- A message is told by its bytes, and found by the place from the end that is served next at which it was seen: workers that
--- take from there move all of them alike, and a look around tells how far. What is found is overwritten first, so that
--- one walk from the nearer end removes all that was.
+-- Removes messages from lists, in one pass per list; shared by drop_messages.lua and replace.lua.
+-- A message is identified by its bytes, and found by the position at which it was seen, counted from the end that is served
+-- next. Workers that pick up messages there shift all of them alike, and a search around the position shows how far.
+-- Messages found are overwritten first, so that one pass from the nearer end removes all of them.
 local call = redis.pcall
 local AROUND, LOOKS, NOBODY = 100, 5, '\0taken out by queuedeck\0'
--- So many bytes of other messages a look around reads.
+-- How many bytes of other messages one search around a position reads.
 local OTHERS_BYTES = 8388608
 -- Before the stamp of a message that is too long to be sent.
 local STAMP = '\0stamp '
 
 local function failed(reply) return type(reply) == 'table' and reply.err ~= nil end
 
--- The error where the user may not run LREM, told before anything is touched; `key` is of another type, or not there.
+-- Returns the error if the user has no permission for LREM, before anything is changed; `key` has another type, or does
+-- not exist.
 local function may_remove(key)
   local reply = call('LREM', key, 1, NOBODY)
   if failed(reply) and not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
@@ -30,7 +31,7 @@ local function line_of(list)
   return lines[list]
 end
 
--- Overwrites a message that was seen at a place (0 = next). Returns its place, or nothing and an error where there is one.
+-- Overwrites a message that was seen at a position (0 = next). Returns its position, or nil and the error, if any.
 local function mark(list, message, seen)
   local line = line_of(list)
   local stamp = string.sub(message, 1, #STAMP) == STAMP and string.sub(message, #STAMP + 1)
@@ -54,7 +55,7 @@ local function mark(list, message, seen)
   return at
 end
 
--- Writes a message back that was overwritten at a place; `more` have come to the end that is served next since.
+-- Writes back a message that was overwritten at a position; `more` were added since to the end that is served next.
 local function unmark(list, message, at, more)
   local line = line_of(list)
   call('LSET', list, -at - more - 1, message)

@@ -1,8 +1,8 @@
--- Shared by the scripts that read messages. What is longer than WHOLE is never decoded: its beginning and its length
--- travel, and it is told by its stamp.
+-- Shared by the scripts that read messages. A message longer than WHOLE is never decoded: only its beginning and length
+-- are transferred, and its stamp identifies it.
 local WHOLE, BEGINNING = 262144, 1024
 
--- Adds {message or its beginning, its length, its stamp where it was cut} to `found`.
+-- Adds {message or its beginning, its length, its stamp if it was cut} to `found`.
 local function add(found, message)
   local n, long = #found, #message > WHOLE
   found[n + 1], found[n + 2] = long and string.sub(message, 1, BEGINNING) or message, #message
@@ -16,15 +16,15 @@ local function named(message, ids, name)
     if not at then return none end
     local id = string.match(message, '^ ?"([^"]*)', at + 1)
     if id and (ids[id] or string.sub(id, -1) == '\\') then return true end
-    -- One that no page shows as it is names no job: such a message goes by its stamp.
+    -- An id that no page can display unchanged does not count: such a message is identified by its stamp.
     if id and not string.find(id, '[%c\\\127-\255]') then none = false end
     stop = at + 1
   end
 end
 
--- Whether a message may be one of `ids`, as they are written in it; nil where it has none. One with an escaped quote in
--- it is left to the caller. A message of protocol 1 has its id in the body, which is wrapped: `wrapped` are pieces of it
--- of which one is to stand there. Most clients write it as the correlation id, too.
+-- Whether a message may have one of `ids`, in their written form; nil if it has no id. The caller checks ids with an
+-- escaped quote. A protocol 1 message has its id in the base64 body: `wrapped` are fragments of such bodies, one of which
+-- must occur. Most clients also write it as the correlation id.
 local function may_have(message, ids, wrapped)
   local may = named(message, ids, '"id":')
   if may ~= nil then return may end
@@ -35,7 +35,7 @@ local function may_have(message, ids, wrapped)
   return nil
 end
 
--- {id, true, ...}, {piece, ...} from arguments `first` to `last`; a piece begins with a zero byte.
+-- Returns {[id] = true, ...}, {fragment, ...} from arguments `first` to `last`; a fragment begins with a zero byte.
 local function ids_of(first, last)
   local ids, wrapped = {}, {}
   for n = first, last do

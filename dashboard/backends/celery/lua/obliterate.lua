@@ -1,6 +1,6 @@
--- Removes a queue: its lists of messages, and what leads to it from the exchange of its name.
--- KEYS[1], KEYS[2]: the sets of bindings; then the lists. ARGV[1]: the two bytes that divide a binding; ARGV[2]: the queue.
--- Returns {how many messages went}, {-1} when a list is something else.
+-- Deletes a queue: its lists of messages, and its bindings to the exchange of the same name.
+-- KEYS[1], KEYS[2]: the sets of bindings; then the lists. ARGV[1]: the separator of a binding; ARGV[2]: the queue.
+-- Returns {how many messages were deleted}, or {-1} if a list has another type.
 local total = 0
 for n = 3, #KEYS do
   local kind = redis.call('TYPE', KEYS[n]).ok

@@ -1,6 +1,6 @@
--- Puts deleted messages back, each once: only while the note of its deletion is there, which is used up by it.
--- KEYS[1]: the sorted set of notes; then per job the list. ARGV[1]: lists longer than this are not looked through for the
--- old place; then three per job: the message, the name of its note, how many stood before it.
+-- Restores deleted messages, each only once: it requires the note of the deletion, and removes it.
+-- KEYS[1]: the sorted set of notes; then per job the list. ARGV[1]: lists longer than this are not searched for the old
+-- position; then three per job: the message, the name of its note, how many were ahead of it.
 -- Returns per job: "done", "changed" or an error.
 local call = redis.pcall
 local notes, longest = KEYS[1], tonumber(ARGV[1])

@@ -1,11 +1,11 @@
--- Puts messages into their lists, each once: guarded by the record it comes from, or by a mark of our own, or by both.
--- KEYS, three per job: its result record, the list, the mark. ARGV, eight per job: the record as it was read (its length,
--- "" when records are elsewhere; how it begins; a place in it, and what stands there), what it begins with afterwards
--- ("" = it stays), the message, the text of the mark ("" = none), its time to live in ms.
--- Returns per job: "done", "gone", "changed", {"again", text of the mark} or an error.
+-- Pushes messages to their lists, each only once: guarded by the result record, by a marker of our own, or by both.
+-- KEYS, three per job: its result record, the list, the marker. ARGV, eight per job: the record as it was read (its length,
+-- "" if the records are elsewhere; its beginning; an offset, and the bytes there), its new beginning ("" = unchanged), the
+-- message, the text of the marker ("" = none), the marker's time to live in ms.
+-- Returns per job: "done", "gone", "changed", {"again", text of the marker} or an error.
 local call = redis.pcall
 
--- Only pieces are compared: whole records are long and much alike, which Lua's table of strings does not bear well.
+-- Compares pieces only: whole records are long and very similar, which Lua's string table handles badly.
 local function differs(record, arg)
   local size = call('STRLEN', record)
   if type(size) == 'table' or size == 0 then return 'gone' end
@@ -31,7 +31,7 @@ local function send(at, arg)
     return pushed
   end
   if begins ~= '' then
-    -- As long as what stood there before, so that the rest of the record, and its time to live, stay untouched.
+    -- As long as the old beginning, so that the rest of the record and its time to live do not change.
     call('SETRANGE', record, 0, begins)
     call('PUBLISH', record, begins .. '}')
   end

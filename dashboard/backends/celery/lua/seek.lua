@@ -1,8 +1,8 @@
--- Messages of one list that may be some jobs, from the end that is served next. ARGV: key, after how many, how many are
--- looked at, how many bytes are read, how many of one message; then how many ids, the ids as they are written in messages
--- (see ids_of), and the stamps of messages that have none or are long.
--- Returns {the list's size, {message or false, its length, its stamp where it is long, how many are served before it,
--- ...}, after how many to go on, bytes read}.
+-- Finds messages of one list that may belong to given jobs, from the end that is served next. ARGV: key, offset, how many
+-- messages and how many bytes to read at most, how many bytes of one message; then the number of ids, the ids as written
+-- in messages (see ids_of), and the stamps of messages that have no id or are long.
+-- Returns {the list's size, {message or false, its length, its stamp if it is long, how many are ahead of it, ...}, the
+-- offset to continue at, bytes read}.
 local key, first, rows, longest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[5])
 local stamps, room = {}, tonumber(ARGV[4])
 local ids, wrapped = ids_of(7, 6 + tonumber(ARGV[6]))

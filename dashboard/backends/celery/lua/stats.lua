@@ -1,10 +1,10 @@
--- How many messages wait in some queues of one prefix, and what stands in `unacked`.
--- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are looked into; ARGV[3]: what stands between a queue's
--- name and a priority; ARGV[4]: what the app calls `unacked`, or '' when it is not asked for; ARGV[5]: '1' where marks are
--- wanted; then queue names.
--- Returns {{waiting or error...}, {all unacknowledged, {kind, id, ...} or false when unread}, {mark...}}: kind = "now",
--- "eta", "retry", or "first" of a message of protocol 1, with its wrapped body in place of the id; a queue's mark is another
--- one whenever its next message is, and '' where none waits, or it was not read.
+-- Counts the messages waiting in queues of one prefix, and reads `unacked`.
+-- ARGV[1]: prefix; ARGV[2]: how many unacknowledged messages are inspected at most; ARGV[3]: the separator between a
+-- queue's name and a priority; ARGV[4]: the app's name for `unacked`, or '' to skip it; ARGV[5]: '1' to return marks; then
+-- queue names.
+-- Returns {{waiting or error...}, {number of unacknowledged messages, {kind, id, ...} or false if unread}, {mark...}}:
+-- kind = "now", "eta", "retry", or "first" for a protocol 1 message, with its base64 body in place of the id; a queue's
+-- mark changes whenever its next message does, and is '' if none is waiting or it was not read.
 local read = redis.pcall
 local LIMIT, MOST_BYTES, MOST_ANSWERED, LONGEST_ID = 262144, 4194304, 524288, 200
 
@@ -16,13 +16,13 @@ local STEPS = {}
 for step = 1, 9 do STEPS[step] = ARGV[3] .. step end
 
 local MARK_BYTES = 120  -- a message ends with its delivery tag
-local mark_room = ARGV[5] == '1' and 1048576 or 0 -- of messages that are read for their marks, and one more
+local mark_room = ARGV[5] == '1' and 1048576 or 0 -- bytes of messages read for marks; one more message can exceed it
 local waiting, marks = {}, {}
 for i = 6, #ARGV do
   local key, total, heads = ARGV[1] .. ARGV[i], 0, {}
   local lists = {}
   for n = 1, #STEPS do lists[n] = key .. STEPS[n] end
-  -- Most queues hold no message of another priority: one command tells.
+  -- Most queues have no message of another priority; one command checks that.
   local last = read('EXISTS', unpack(lists)) == 0 and 0 or #STEPS
   for n = 0, last do
     local list = n == 0 and key or lists[n]
@@ -54,7 +54,7 @@ end
 for _, tag in ipairs(all > 0 and read('HKEYS', key) or {}) do
   local value, length = short_field(key, tag, LIMIT)
   room = room - (value and length or 0)
-  -- Which of them wait for a time stays unknown where there is too much to read.
+  -- If there is too much to read, it stays unknown which of them have an ETA.
   if room < 0 then return {waiting, {all, false}, marks} end
   local fine, entry = pcall(cjson.decode, value or '')
   local message = fine and type(entry) == 'table' and type(entry[1]) == 'table' and entry[1] or {}

@@ -1,4 +1,4 @@
--- Changes one field of a hash that is as it was read. KEYS[1]: the hash. ARGV: field, old value, new value.
+-- Changes one field of a hash if it has not changed since it was read. KEYS[1]: the hash. ARGV: field, old value, new value.
 -- Returns one of {"done"}, {"gone"}, {"changed"}, {error}.
 local found = redis.pcall('HGET', KEYS[1], ARGV[1])
 if not found or type(found) == 'table' then return {'gone'} end

@@ -1,7 +1,7 @@
--- What workers hold, newest first. ARGV: the hash, its index, after how many, how many, how many bytes are read, how many
--- of one entry; then the ids (see ids_of) of which one is to stand in an entry; without any all are wanted.
--- Returns {how many there are, {delivery tag, entry or false, its length, ...}, after how many to go on, bytes read}. An
--- entry is false where it is too long, or its length an error.
+-- Reads unacknowledged messages, newest first. ARGV: the hash, its index, offset, how many, how many bytes at most, how
+-- many bytes of one entry; then ids (see ids_of), one of which must occur in an entry; without ids, all entries match.
+-- Returns {how many there are, {delivery tag, entry or false, its length, ...}, the offset to continue at, bytes read}. An
+-- entry is false if it is too long, or if its length is an error.
 local entries, index, first, rows = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local room, longest = tonumber(ARGV[5]), tonumber(ARGV[6])
 local size, found, bytes = redis.pcall('HLEN', entries), {}, 0

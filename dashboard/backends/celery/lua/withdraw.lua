@@ -1,9 +1,9 @@
--- Revokes messages that a worker holds until their time has come, takes away the safety copy that would bring them back
--- after a restart, and sends what shall run in their place.
+-- Revokes messages that a worker holds until they are due, removes the safety copy that would restore them after a
+-- restart, and sends their replacements.
 -- KEYS[1]: `unacked`; KEYS[2]: `unacked_index`; then per job the list for its replacement. ARGV[1]: the channel of the
 -- workers' mailbox; then four per job: the delivery tag, the entry of `unacked` byte for byte, the broadcast that revokes
 -- it, the replacement ("" = none).
--- Returns per job: "done", "gone", "changed", "unheard" (no worker listens: nothing was done) or an error.
+-- Returns per job: "done", "gone", "changed", "unheard" (no worker is listening: nothing was changed) or an error.
 local call = redis.pcall
 local unacked, index, channel = KEYS[1], KEYS[2], ARGV[1]
 

@@ -1,8 +1,8 @@
-"""Result records of any size and serializer, read without running anything in them.
+"""Decodes result records of any size and serializer, without running any code in them.
 
 Celery writes a record with the app's `result_serializer`: JSON (the default), pickle, YAML or MessagePack; since 5.7
-it is compressed where the app asks for that. Of a record that is too long to be read whole its beginning and its end
-are read: the status stands at the beginning, and what `result_extended` adds at the end.
+it is compressed if the app asks for that. If a record is too long to be read whole, its beginning and its end are read:
+the status is at the beginning, and what `result_extended` adds is at the end.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ...payloads.decoding import DECODE_LIMIT_BYTES, loads, text
 from ...payloads.pickle_display import describe
 from ...payloads.pickle_reader import NotAPickle, PickledMapping, PickledObject, PickledSequence, read, read_beginning
 
-# So much of the end of a long record is read.
+# How much of the end of a long record is read.
 TAIL_BYTES: Final = 8192
-# Places in the end of a long JSON record at which its last fields may begin.
+# How many positions in the end of a long JSON record are tried as the start of its last fields.
 MAX_STARTS = 40
-# Steps of a pickle within which its status stands, and mostly when it was written; of a short one all are walked.
+# Opcodes of a pickle that contain its status, and usually its date; a short pickle is read completely.
 FIRST_OPCODES, SHORT_BYTES = 120, 4096
 _COMPRESSED = b"\x00celery-compressed\x00"
 _LZMA_MEMORY_BYTES = 64 * 1024 * 1024
@@ -40,7 +40,7 @@ _unpacker = msgspec.msgpack.Decoder()
 
 
 class RawRecord(NamedTuple):
-    """A record as far as it was read: its beginning; its end, where that was read too; its whole length."""
+    """A record as far as it was read: its beginning; its end, if that was read too; its full length."""
 
     head: bytes
     tail: bytes = b""
@@ -48,12 +48,12 @@ class RawRecord(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether `head` is all of it."""
+        """Whether `head` is the whole record."""
         return len(self.head) >= self.size
 
 
 class DecodedRecord(NamedTuple):
-    """What a record says, by Celery's own names; `encoding` None = in a form that is not read.
+    """The fields of a record, by Celery's own names; `encoding` None = the format is unknown.
 
     `whole` False: fields are missing.
     """
@@ -64,18 +64,18 @@ class DecodedRecord(NamedTuple):
 
     @property
     def status(self) -> str | None:
-        """Celery's word for how the task ended, or how far it is; None where it cannot be told."""
+        """Celery's status of the task; None if it is unknown."""
         found = self.fields.get("status")
         return found if isinstance(found, str) and 0 < len(found) <= _MAX_STATUS else None
 
 
 def as_raw_record(raw: bytes) -> RawRecord:
-    """A record that was read whole, or its beginning where nobody knows more."""
+    """Return a record that was read whole, or its beginning if its length is unknown."""
     return RawRecord(raw, b"", len(raw))
 
 
 def decode_record(raw: RawRecord) -> DecodedRecord:
-    """All that can be read of a record. Raises nothing. Cost: linear in what was read of it."""
+    """Return everything readable in a record. Raises nothing. Cost: linear in what was read of it."""
     raw = _inflate_record(raw)
     head = raw.head
     if head.startswith(b"{"):
@@ -89,7 +89,7 @@ def decode_record(raw: RawRecord) -> DecodedRecord:
 
 
 def _is_pickle(raw: RawRecord) -> bool:
-    """Whether a record is a pickled dictionary; one of protocol 0 or 1 is known by its end, too."""
+    """Whether a record is a pickled dictionary; protocols 0 and 1 are recognized by its end, too."""
     head = raw.head
     if head[:1] == b"\x80":
         return head[1:2] != b"" and head[1] < 8
@@ -97,7 +97,7 @@ def _is_pickle(raw: RawRecord) -> bool:
 
 
 def outline_record(raw: RawRecord) -> DecodedRecord:
-    """As `decode_record`, but `status`, `date_done` and `queue` only, as far as they can be had at little cost."""
+    """Like `decode_record`, but only `status`, `date_done` and `queue`, as far as they are cheap to read."""
     raw = _inflate_record(raw)
     head = raw.head
     if _is_pickle(raw):
@@ -113,7 +113,7 @@ def outline_record(raw: RawRecord) -> DecodedRecord:
 
 
 def _inflate_record(raw: RawRecord) -> RawRecord:
-    """A compressed record inflated, as far as it is read; itself where it is not, or cannot be."""
+    """Return a compressed record inflated, up to the decoding limit; any other record, or a corrupt one, unchanged."""
     if not raw.head.startswith(_COMPRESSED):
         return raw
     kind, _, body = raw.head[len(_COMPRESSED) :].partition(b"\x00")
@@ -125,7 +125,7 @@ def _inflate_record(raw: RawRecord) -> RawRecord:
 
 
 def _inflate_body(kind: bytes, body: bytes) -> tuple[bytes, bool]:
-    if kind == b"application/x-gzip":  # so Celery calls zlib
+    if kind == b"application/x-gzip":  # Celery's name for zlib
         unpacker = zlib.decompressobj()
         found = unpacker.decompress(body, DECODE_LIMIT_BYTES)
         return found, not unpacker.eof
@@ -146,13 +146,13 @@ def _decode_json(raw: RawRecord) -> DecodedRecord:
             value = None
         if isinstance(value, dict):
             return DecodedRecord(value, "json")
-    # What is cut, or is no JSON to others (NaN, lone surrogates), is read field by field as far as it goes.
+    # A record that is cut, or not strict JSON (NaN, lone surrogates), is read field by field up to the first error.
     head = dict(_json_pairs(text(raw.head), 1))
     return DecodedRecord({**_json_end(text(raw.tail)), **head} if raw.tail else head, "json", whole=False)
 
 
 def _json_pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
-    """The pairs of a JSON object from `at` on, as long as they are whole; of a `result` that is cut what is."""
+    """Yield the pairs of a JSON object from `at` on, up to the first incomplete one; a cut `result` in part."""
     end = len(source)
     while at < end:
         try:
@@ -170,7 +170,7 @@ def _json_pairs(source: str, at: int) -> Iterator[tuple[str, Any]]:
                 yield name, dict(_json_pairs(source, start + 1))
             return
         at = _skip_blank(source, at)
-        # A number that is cut would be another number.
+        # A number that is cut would be a different number.
         if source[at : at + 1] not in (",", "}"):
             return
         yield name, value
@@ -186,7 +186,7 @@ def _skip_blank(source: str, at: int) -> int:
 
 
 def _json_end(tail: str) -> dict[str, Any]:
-    """The last fields of a JSON object of which `tail` is the end: those that end with the object itself."""
+    """Return the last fields of a JSON object that ends with `tail`: those that end with the object itself."""
     for count, start in enumerate(_FIELD.finditer(tail)):
         if count >= MAX_STARTS:
             break
@@ -219,7 +219,7 @@ def _plain_pickled(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def _failure_value(value: Any) -> Any:
-    """A pickled exception as Celery writes one in JSON; any other value as it is."""
+    """Return a pickled exception as Celery writes one in JSON; any other value unchanged."""
     if not isinstance(value, PickledObject) or not isinstance(value.args, PickledSequence):
         return describe(value)
     what, parts = value.what, [describe(part) for part in value.args.items[:10]]
@@ -230,7 +230,7 @@ def _failure_value(value: Any) -> Any:
 
 
 def _text_key(name: str) -> bytes:
-    """What writes a short text, as a pattern."""
+    """Return a pattern for the pickle opcodes that write a short text."""
     size = re.escape(bytes([len(name)]))
     return rb"(?:\x8c" + size + rb"|X" + size + rb"\0\0\0)" + name.encode()
 
@@ -239,7 +239,7 @@ _MEMO = rb"(?:\x94|q.|r.{4})?"
 _VALUE = _MEMO + rb"(?:\x8c(?P<short>.)|X(?P<long>.{4}))"
 _DATE = re.compile(_text_key("date_done") + _VALUE, re.DOTALL)
 _QUEUE = re.compile(_text_key("queue") + _VALUE, re.DOTALL)
-# What Celery writes next, of which one must follow: in arguments the same names may stand.
+# The fields that Celery writes next, one of which must follow: arguments can contain the same names.
 _AFTER_DATE = re.compile(
     _MEMO + rb"(?:" + rb"|".join(map(_text_key, ("group_id", "parent_id", "name", "task_id"))) + rb")", re.DOTALL
 )
@@ -249,7 +249,7 @@ _AFTER_QUEUE = re.compile(
 
 
 def _pickled_end(raw: RawRecord) -> dict[str, Any]:
-    """When a pickled task ended, and in which queue, as far as the end of the pickle tells."""
+    """Return when a pickled task finished, and in which queue, as far as the end of the pickle contains them."""
     tail = raw.tail or raw.head[-TAIL_BYTES:]
     found: dict[str, Any] = {}
     for name, pattern, after in (("date_done", _DATE, _AFTER_DATE), ("queue", _QUEUE, _AFTER_QUEUE)):
@@ -289,7 +289,7 @@ def _packed_text(data: bytes, at: int) -> str | None:
 
 
 def _decode_yaml(raw: RawRecord) -> dict[str, Any]:
-    """The plain fields of a record in YAML as Celery writes it: one a line, and the lines of an error beneath."""
+    """Return the plain fields of a YAML record as Celery writes it: one per line, with the lines of an error below."""
     lines = text(raw.head[:DECODE_LIMIT_BYTES]).split("\n")
     if raw.tail:
         lines = [*lines[:-1], *text(raw.tail).split("\n")[1:]]

@@ -1,9 +1,9 @@
-"""Which tasks ended: Celery keeps a record of each, but no list of them. So Queuedeck keeps a bounded one of its own.
+"""Index of finished tasks: Celery stores a record of each, but no list of them, so Queuedeck keeps a bounded one.
 
-It lies under `{queuedeck}:celery:<source>:`, with a mark of the servers in the name where these keys lie on another
-database than Celery's (`backend.own_name`): one sorted set per status and prefix with the newest records, scored by
-when they ended, and a hash of workers. It is filled by a slow look through the records when a process begins to keep
-it, and again after the feed was not heard for a while; meanwhile the live feed keeps it.
+Its keys begin with `{queuedeck}:celery:<source>:`; if they are not in Celery's database, the name also identifies the
+servers (`backend.own_name`). There is one sorted set per status and prefix with the newest records, scored by when they
+finished, and a hash of workers. A slow scan of the records fills it when a process starts to maintain it, and again
+after the live feed was interrupted; otherwise the live feed keeps it up to date.
 """
 
 from __future__ import annotations
@@ -33,54 +33,54 @@ from .metadata import NOTHING, ResultsMetadata, with_prefix
 from .metadata import of_reply as results_of_reply
 from .metadata import to_write as results_to_write
 
-# Members of at most 200 bytes, so at most about 2 MB a source and prefix.
+# Members have at most 200 bytes, so this is at most about 2 MB per source and prefix.
 KEPT = {State.DEAD: 5000, State.COMPLETED: 2000, State.CANCELED: 1000}
 ID_LIMIT = 200
-# What a look through the records may cost per sample.
+# How much a scan of the records may cost per sample.
 FILL_COMMANDS, FILL_SECONDS = 10, 0.05
-# A record that is longer is known by its beginning and its end.
+# Of a longer record, only the beginning and the end are read.
 RECORD_LIMIT, HEAD_BYTES = 16_384, 1024
 RECORDS_AT_ONCE = 200
-# Records whose status cannot be read are looked at again after so long.
+# How long until records with an unreadable status are read again.
 UNREADABLE_AGAIN_S = 600.0
-# Tasks whose records say that they run, or were revoked: so many are known, the newest.
+# How many tasks are remembered as started or revoked, by their records; the newest.
 MAX_STARTED, MAX_REVOKED = 1000, 1000
 STARTED_TTL_S = 60
-# Where the feed cannot be heard at all, the records are looked through every so often.
+# How often the records are scanned if the feed cannot be received at all.
 LOOK_AGAIN_S = 60.0
 CHECKED = 100
-# A worker beats every 2 s.
+# A worker sends a heartbeat every 2 s.
 SUSPECT_AFTER_S, DEAD_AFTER_S = 10.0, 60.0
-# A worker that is killed leaves its mailbox for ever: that it was heard, and fell silent, is remembered for so long.
+# A killed worker leaves its mailbox permanently; its last heartbeat is remembered for this long.
 WORKERS_TTL_S = 7 * 86_400
 MAX_SILENT_WORKERS = 200
 QUEUES_TTL_S, MAX_QUEUES = 3600, 5000
-# While nobody keeps the index, what it holds is not to be taken for all there is.
+# If no process maintains the index, its content no longer counts as complete.
 FILLED_TTL_S = 60
 MAX_RUNTIMES = 200
 MAX_RECENT = 5000
-# Commands that wait for the server of our own keys; of more, the records are looked through again.
+# Commands that wait for the server of our own keys; if there are more, the records are scanned again.
 MAX_UNWRITTEN = 2000
-# A worker beats every 2 s: who has listened so long has heard of each that does.
+# After listening this long, every worker that sends heartbeats (one every 2 s) is known.
 HEARD_ALL_AFTER_S = 10.0
-# What a record says when a run of a task has ended; it may be tried again.
+# The statuses of a record after a run of a task has finished; the task may be retried.
 RUN_ENDS = frozenset({"SUCCESS", "FAILURE", "RETRY", "REVOKED"})
 log = masked_logger(__name__)
 _STATES = {NATIVE[state]: state for state in ENDED}
 
 
 def index_key(source: str, state: State, prefix: str = "") -> str:
-    """The sorted set of the newest records of one status; `prefix` = of the broker's keys."""
+    """Sorted set of the newest records of one status; `prefix` = the broker's key prefix."""
     return f"{{queuedeck}}:celery:{source}:{state.value}{':' if prefix else ''}{prefix}"
 
 
 def filled_key(source: str) -> str:
-    """Exists while the index is kept and holds what was there before."""
+    """Exists while the index is maintained and includes the records that existed before."""
     return f"{{queuedeck}}:celery:{source}:filled"
 
 
 def started_key(source: str) -> str:
-    """Set: ids of tasks that are being run, as far as workers or records tell."""
+    """Set: ids of running tasks, as far as workers or records report them."""
     return f"{{queuedeck}}:celery:{source}:started"
 
 
@@ -91,48 +91,48 @@ def workers_key(source: str) -> str:
 
 @dataclass
 class EndedTasks:
-    """What the feed told since the last look, by (prefix, queue); queue "" where the record does not name it."""
+    """What the feed reported since the last sample, by (prefix, queue); queue "" if the record does not name it."""
 
     completed: Counter[tuple[str, str]] = field(default_factory=Counter)
     dead: Counter[tuple[str, str]] = field(default_factory=Counter)
     runtimes: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     whole: bool = True
-    runs: Counter[str] = field(default_factory=Counter)  # that workers ended, by prefix, as their heartbeats tell
+    runs: Counter[str] = field(default_factory=Counter)  # finished by workers, by prefix, from their heartbeats
     started: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
 class ResultTraces:
-    """Whether runs of tasks leave records, by prefix or by (prefix, queue); times are monotonic."""
+    """Evidence whether runs of tasks leave records, by prefix or by (prefix, queue); times are monotonic."""
 
     balances: dict[str, CompletionBalance] = field(default_factory=dict)
-    recorded: set[str] = field(default_factory=set)  # prefixes of which a record was ever heard
+    recorded: set[str] = field(default_factory=set)  # prefixes with at least one record received
     succeeded_at: dict[tuple[str, str], float] = field(default_factory=dict)  # the last record of a success
     failed_at: dict[tuple[str, str], float] = field(default_factory=dict)
-    started_at: dict[str, float] = field(default_factory=dict)  # when workers last began a task
-    workers: dict[str, int | None] = field(default_factory=dict)  # alive, as the figures told last
-    mailboxes: dict[str, int] = field(default_factory=dict)  # of workers, those of killed ones among them; as told last
-    # What the figures told last of the next message of each queue, by (prefix, queue), and what at the last look.
+    started_at: dict[str, float] = field(default_factory=dict)  # when workers last started a task
+    workers: dict[str, int | None] = field(default_factory=dict)  # live ones, from the last stats
+    mailboxes: dict[str, int] = field(default_factory=dict)  # including those of killed workers, from the last stats
+    # Marks of the next message of each queue, by (prefix, queue): from the last stats, and from the call before.
     next_marks: dict[tuple[str, str], bytes] = field(default_factory=dict)
     marks_before: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     def moved_queues(self) -> dict[tuple[str, str], bool]:
-        """Whether the next message of each queue is another one than at the last call, where there was one."""
+        """Return whether the next message of each queue changed since the last call, if there was one then."""
         before, self.marks_before = self.marks_before, self.next_marks
         return {where: mark != before[where] for where, mark in self.next_marks.items() if before.get(where)}
 
     def hides_tasks(self, prefix: str, now: float) -> bool:
-        """Whether tasks ended lately that left no record."""
+        """Whether tasks finished recently without leaving a record."""
         return self.balances.get(prefix, BALANCED).hides_jobs(now)
 
     def errors_alone(self, where: tuple[str, str], now: float) -> bool:
-        """Whether of the tasks that ended lately only errors left a record."""
+        """Whether, of the tasks that finished recently, only failed ones left a record."""
         succeeded, failed = (times.get(where, -FLOW_WINDOW_S) for times in (self.succeeded_at, self.failed_at))
         return now - failed < FLOW_WINDOW_S <= now - succeeded
 
 
 class ResultIndex:
-    """Keeps the index of one source; used by the process that samples, by one thread."""
+    """Maintains the index of one source; used by one thread of the sampling process."""
 
     def __init__(self, broker: Source, results: Source, own: Source, name: str) -> None:
         self._broker = broker
@@ -144,54 +144,54 @@ class ResultIndex:
         self.workers = self.listener if broker is results else EventListener(broker, workers)
         self._since = monotonic_s()
         self._cursor: int | None = 0
-        self._ended_look = False  # the last step of a look was made
-        self._missed = False  # since the feed was last whole
-        self._looked_at = 0.0  # monotonic; when the last look came to its end
-        self._for_room = False  # the look under way only fills up an index that has room again
-        self._trimmed: set[tuple[str, State]] = set()  # of the look under way: where it found more than fits
-        self._unread: set[str] = set()  # and the prefixes with records that it could not list
+        self._ended_look = False  # the last step of a scan was made
+        self._missed = False  # the feed has missed records since it was last complete
+        self._looked_at = 0.0  # monotonic; when the last scan finished
+        self._for_room = False  # the current scan only fills up an index that has room again
+        self._trimmed: set[tuple[str, State]] = set()  # of the current scan: where it found more than fits
+        self._unread: set[str] = set()  # of the current scan: prefixes with records that it could not list
         self._results_known: dict[str, ResultsMetadata] | None = None  # by broker prefix; None until it was read
-        self._results_told: tuple[dict[str, ResultsMetadata], float] = ({}, 0.0)  # and when, monotonic
-        self.started: dict[str, None] = {}  # ids of tasks that run, by their records
-        self.revoked: dict[str, None] = {}  # ids of tasks that were revoked, by their records
+        self._results_told: tuple[dict[str, ResultsMetadata], float] = ({}, 0.0)  # last written, and when, monotonic
+        self.started: dict[str, None] = {}  # ids of running tasks, by their records
+        self.revoked: dict[str, None] = {}  # ids of revoked tasks, by their records
         self._started_told: tuple[frozenset[str], float] = (frozenset(), 0.0)
         self._gone: list[Command] = []
-        self._published: list[tuple[bytes, RawRecord]] = []  # taken out of the feed, and not yet in `ended`
+        self._published: list[tuple[bytes, RawRecord]] = []  # drained from the feed, and not yet in `ended`
         self._runtimes: dict[str, float] = {}  # likewise
         self._unwritten: list[Command] = []  # of the index
-        self._unweighed: Counter[str] = Counter()  # runs that ended, by prefix, not yet held against the records
+        self._unweighed: Counter[str] = Counter()  # finished runs, by prefix, not yet compared with the records
         self._turn = 0
-        self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it ended, newest last
-        self._unassigned: dict[str, float] = {}  # run times by task, of the last look, whose record has not come yet
-        self.nameless_at = -FLOW_WINDOW_S  # monotonic; when a record last came that names no queue
-        self.prefixes: Sequence[str] = ()  # of the brokers' keys
-        # Keys of the places that the last search found: whoever sends a job must know them.
+        self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it finished, newest last
+        self._unassigned: dict[str, float] = {}  # run times by task, of the last call, whose record has not arrived yet
+        self.nameless_at = -FLOW_WINDOW_S  # monotonic; when a record without a queue last arrived
+        self.prefixes: Sequence[str] = ()  # key prefixes of the brokers
+        # Location keys found by the last discovery; every process that sends a job needs them.
         self.queues: frozenset[str] = frozenset()
-        self.redbeats: frozenset[str] = frozenset()  # key prefixes of schedules that the last search found
-        self._redbeats_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
-        self._queues_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # and when, monotonic
+        self.redbeats: frozenset[str] = frozenset()  # key prefixes of schedules found by the last discovery
+        self._redbeats_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # last written, and when, monotonic
+        self._queues_told: tuple[frozenset[str], float] = (frozenset(), 0.0)  # last written, and when, monotonic
         self.ended = EndedTasks()
         self.traces = ResultTraces()
-        self._beats: dict[str, tuple[object, int, int]] = {}  # worker -> its process, tasks begun, tasks ended
-        self._first_beats: dict[str, object] = {}  # worker -> the time in its first beat
+        self._beats: dict[str, tuple[object, int, int]] = {}  # worker -> its process, tasks started, tasks finished
+        self._first_beats: dict[str, object] = {}  # worker -> the time of its first heartbeat
         self._heard_again: set[str] = set()
-        self._whole_since = monotonic_s()  # since when nothing that workers tell was missed
-        self._records: Counter[str] = Counter()  # of runs, in the present look, by prefix
+        self._whole_since = monotonic_s()  # since when no event of the workers was missed
+        self._records: Counter[str] = Counter()  # of runs, in the current call, by prefix
         self._late_runs: Counter[str] = Counter()
 
     @property
     def is_settled(self) -> bool:
-        """Whether silence would tell by now: each worker that beats has done so more than once."""
+        """Whether silence is meaningful by now: each worker with heartbeats has sent more than one."""
         return self.listener.is_connected and monotonic_s() - self._whole_since > HEARD_ALL_AFTER_S
 
     @property
     def heard_all_workers(self) -> bool:
-        """Whether a worker that beats would be known by now."""
+        """Whether every worker that sends heartbeats is known by now."""
         return self.workers.is_connected and monotonic_s() - self._since > HEARD_ALL_AFTER_S
 
     def knows_all_runs(self, prefix: str) -> bool:
-        """Whether tasks of `prefix` that end without a record would be known: each of its workers has told twice by now
-        how many it ran, or has had the time to."""
+        """Whether tasks of `prefix` that finish without a record would be noticed: each of its workers has reported its
+        number of runs twice by now, or has had the time to."""
         if monotonic_s() - self._since > HEARD_ALL_AFTER_S:
             return True
         beats = [(name, str(beat.get("prefix", ""))) for name, beat in list(self.workers.heartbeats.items())]
@@ -200,35 +200,35 @@ class ResultIndex:
 
     @property
     def running_ids(self) -> frozenset[str]:
-        """Ids of tasks that are being run, as far as workers with -E, or records of apps that track starts, tell."""
+        """Ids of running tasks, as reported by workers with -E or by records of apps with task_track_started."""
         return frozenset(self.started) | frozenset(self.workers.started)
 
     def close(self) -> None:
-        """End the feeds."""
+        """Stop the feeds."""
         for listener in {id(each): each for each in (self.listener, self.workers)}.values():
             listener.close()
 
     def is_nameless(self, now: float) -> bool:
-        """Whether results of late did not name their queue."""
+        """Whether recent results did not name their queue."""
         return now - self.nameless_at < FLOW_WINDOW_S
 
     def wants_marks(self, prefix: str) -> bool:
-        """Whether it takes more than records to tell which queue is worked off: some are missing, or name no queue, or
-        none was ever heard."""
+        """Whether records are not enough to see which queue makes progress: some are missing, or name no queue, or none
+        was ever received."""
         now = monotonic_s()
         return self.is_nameless(now) or prefix not in self.traces.recorded or self.traces.hides_tasks(prefix, now)
 
     def maintain(self) -> None:
-        """Take in what the feed told, go on looking through the records, forget what has expired.
+        """Process what the feed received, continue scanning the records, remove expired entries.
 
-        Cost: 2 round trips, 4 with results or own keys on another server; the look through records comes on top.
+        Cost: 2 round trips, 4 with results or own keys on another server; plus the scan of the records.
         """
         # Run times first. A worker stores the record of a task before it sends the event with its run time, so the
-        # records that are drained afterwards hold the record of each event that is already here. The other way round,
-        # a record and its event that arrive in between would be parted, and the run time would find no record.
-        # What was taken out of the feed stays here until Redis has answered: a round trip that fails loses none of it.
+        # records that are drained afterwards include the record of each event that is already here. In the other order,
+        # a record and its event that arrive in between would be separated, and the run time would find no record.
+        # Data drained from the feed stays here until Redis has answered: a failed round trip loses none of it.
         self._runtimes.update(self.workers.drain_runtimes())
-        self._unweighed += self._count_runs()  # as for run times: the records of these runs are already here
+        self._unweighed += self._count_runs()  # like run times: the records of these runs are already here
         published, whole = self.listener.drain_records()
         self._published += published
         if len(self._published) > MAX_WAITING or sum(len(raw.head) for _, raw in self._published) > MAX_WAITING_BYTES:
@@ -284,12 +284,12 @@ class ResultIndex:
         self._gone = [("ZREM", key, member) for (key, member), exists in zip(oldest, exist, strict=True) if exists == 0]
 
     def _forget_told(self) -> None:
-        """Write again what other processes must know, though it was to have been written already."""
+        """Write again what other processes need, because the last write may have failed."""
         self._queues_told = self._redbeats_told = self._started_told = (frozenset(), 0.0)
         self._results_told = ({}, 0.0)
 
     def _replace_wrong(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
-        """Remove own keys of another type, to be filled anew: they came from another program, or a copied database."""
+        """Delete own keys of the wrong type, to be rebuilt: they come from another program, or a copied database."""
         wrong = {
             str(command[1])
             for command, reply in zip(commands, replies, strict=True)
@@ -297,14 +297,14 @@ class ResultIndex:
         }
         if wrong:
             for key in sorted(wrong):
-                log.warning("own key %s had another type: removed, and filled anew", key)
+                log.warning("own key %s had the wrong type: deleted, will be rebuilt", key)
             self._own.run_batch([("DEL", *sorted(wrong))])
             self._cursor = 0
             self._queues_told = (frozenset(), 0.0)
 
     def _count_runs(self) -> Counter[str]:
-        """How many runs of tasks ended since the last look, by prefix, as heartbeats tell: what a worker began, less
-        what it still runs.
+        """Return how many runs of tasks finished since the last call, by prefix, from heartbeats: the tasks a worker
+        started, minus those it is still running.
         """
         now = monotonic_s()
         runs: Counter[str] = Counter()
@@ -322,7 +322,7 @@ class ResultIndex:
             if before is not None and before[0] != process:
                 before = (process, 0, 0)
             elif before is None:
-                # One that was not heard before has begun since then, once all others have been heard.
+                # If all other workers are already known, a new one has started since then.
                 before = (process, 0, 0) if now - self._whole_since > HEARD_ALL_AFTER_S else self._beats[name]
             runs[prefix] += max(0, ended - before[2])
             self.ended.started[prefix] += max(0, begun - before[1])
@@ -332,9 +332,9 @@ class ResultIndex:
         return runs
 
     def _weigh_records(self, runs: Counter[str], whole: bool) -> None:
-        """Hold the runs that ended against the records that came in the same look."""
+        """Compare the finished runs with the records that arrived in the same call."""
         if self.workers is not self.listener:
-            # Two feeds: the records of these runs may come a little later.
+            # Two feeds: the records of these runs may arrive a little later.
             runs, self._late_runs = self._late_runs, runs
         if not whole:
             self._beats.clear()
@@ -349,7 +349,7 @@ class ResultIndex:
             self.traces.balances[prefix] = balance.add(now, ended, records[prefix])
 
     def _look_again(self, whole: bool) -> None:
-        """What was missed is found by another look, once the feed is whole again; while it stays away, now and then."""
+        """Start another scan to find missed records: once the feed is complete again; before, every LOOK_AGAIN_S."""
         if not whole:
             self._missed = True
             if self._cursor is None and monotonic_s() - self._looked_at > LOOK_AGAIN_S:
@@ -369,14 +369,14 @@ class ResultIndex:
         self._trimmed, self._unread = set(), set()
 
     def _end_look(self) -> None:
-        """What a whole look found to be more than fits, or not to be read, is all there is of that."""
+        """Store what a complete scan found to exceed the index or to be unreadable; it replaces earlier findings."""
         known = self._known_results()
         for prefix in {*known, *(prefix for prefix, _ in self._trimmed), *self._unread}:
             capped = frozenset(state for where, state in self._trimmed if where == prefix)
             known[prefix] = replace(known.get(prefix, NOTHING), capped=capped, unlisted=prefix in self._unread)
 
     def _known_results(self) -> dict[str, ResultsMetadata]:
-        """What is known of the results, by broker prefix. Cost: 1 round trip the first time."""
+        """Return what is known of the results, by broker prefix. Cost: 1 round trip the first time."""
         if self._results_known is None:
             self._results_known = results_of_reply(self._own.run_batch([("HGETALL", results_key(self._name))])[0])
         return self._results_known
@@ -389,7 +389,7 @@ class ResultIndex:
         ]
 
     def _look_for_more(self, sizes: Sequence[Command], replies: Sequence[Reply]) -> None:
-        """Records that were left out for want of room are looked for as soon as there is some."""
+        """Scan for records that did not fit into the index as soon as it has room."""
         if self._cursor is not None:
             return
         room = {index_key(self._name, state, prefix): KEPT[state] for prefix in self._known_results() for state in KEPT}
@@ -401,7 +401,7 @@ class ResultIndex:
                 return
 
     def _note_trimmed(self, commands: Sequence[Command], replies: Sequence[Reply]) -> None:
-        """Mark the states of which more records are there than the index has room for."""
+        """Mark the states with more records than the index has room for."""
         where = {
             index_key(self._name, state, prefix): (prefix, state)
             for prefix in self._broker_prefixes()
@@ -440,14 +440,15 @@ class ResultIndex:
         return [("DEL", key), *added]
 
     def _ask_both(self, results: Sequence[Command], own: Sequence[Command]) -> tuple[list[Reply], list[Reply]]:
-        """The replies of the server of results and of that of the own keys: one round trip where they are one."""
+        """Return the replies of the results' server and the own keys' server; 1 round trip if they are the same."""
         if self._results is self._own:
             replies = self._own.run_batch([*results, *own]) if results or own else []
             return replies[: len(results)], replies[len(results) :]
         return self._results.run_batch(results) if results else [], self._own.run_batch(own) if own else []
 
     def _window_commands(self) -> list[Command]:
-        """Of each set the oldest entries, which expire first, and some others in turn, which may have been deleted."""
+        """Return commands for each set's oldest entries, which expire first, and for some others in rotation, which may
+        have been deleted."""
         self._turn += 1
         commands: list[Command] = []
         for prefix in self.prefixes:
@@ -475,7 +476,7 @@ class ResultIndex:
             state = _STATES.get(status)
             self._note_status(text(name.rpartition(RECORD.encode())[2]), status)
             done = parse_time(record.get("date_done"))
-            # The newest word counts, and a task that is run again under its id leaves the list in which it stood.
+            # The newest status counts, and a task that runs again under its id leaves the list it was in.
             for other in (*ENDED, None):
                 touched.get((prefix, other), {}).pop(member, None)
             touched.setdefault((prefix, state), {})[member] = done.timestamp() if done else self._results.now_s()
@@ -495,7 +496,7 @@ class ResultIndex:
                     yield ("ZREM", index_key(self._name, other, prefix), *scores)
 
     def _note_status(self, task: str, status: str) -> None:
-        """Remember which tasks run and which were revoked: their messages tell nothing of it."""
+        """Remember which tasks are running and which were revoked: their messages do not record it."""
         for word, tasks, most in (("STARTED", self.started, MAX_STARTED), ("REVOKED", self.revoked, MAX_REVOKED)):
             tasks.pop(task, None)
             if status == word:
@@ -521,7 +522,7 @@ class ResultIndex:
     def _assign_runtimes(self, runtimes: Mapping[str, float]) -> None:
         """Add run times by task to the queue that the record of the task names.
 
-        Where results are on another server than the broker, an event may overtake its record: it waits for one look.
+        If results and broker are on different servers, an event may arrive before its record: it waits for one call.
         """
         unassigned: dict[str, float] = {}
         for task, seconds in {**self._unassigned, **runtimes}.items():
@@ -536,7 +537,7 @@ class ResultIndex:
         self._unassigned = unassigned if self.workers is not self.listener else {}
 
     def _fill_step(self) -> Iterable[Command]:
-        """One step of a look through the records."""
+        """Run one step of a scan of the records."""
         assert self._cursor is not None
         keys, cursor = scan_step(
             self._results,
@@ -548,12 +549,12 @@ class ResultIndex:
         for start in range(0, len(keys), RECORDS_AT_ONCE):
             some = keys[start : start + RECORDS_AT_ONCE]
             yield from self._add_commands(self._read_records(some), count=False)
-        self._cursor = cursor or None  # only now: what could not be read is looked for again
+        self._cursor = cursor or None  # only now: what could not be read is scanned again
         if self._cursor is None:
             self._looked_at, self._ended_look, self._for_room = monotonic_s(), True, False
 
     def _read_records(self, names: Sequence[bytes]) -> list[tuple[bytes, RawRecord]]:
-        """Records as far as they are looked into. Cost: 1 round trip, 2 where some are longer than HEAD_BYTES."""
+        """Return records as far as they are inspected. Cost: 1 round trip, 2 if some are longer than HEAD_BYTES."""
         replies = self._results.run_batch(
             [command for key in names for command in (("STRLEN", key), ("GETRANGE", key, 0, HEAD_BYTES - 1))]
         )
@@ -623,14 +624,14 @@ def _queue_of(record: Mapping[str, object]) -> str:
 
 
 def read_heartbeats(own: Source | None, source: str) -> Mapping[str, Mapping[str, object]]:
-    """The last heartbeat of each worker that was heard, by name; {} when nobody keeps them. Cost: 1 round trip."""
+    """Return the last heartbeat of each known worker, by name; {} if no process stores them. Cost: 1 round trip."""
     if own is None:
         return {}
     return beats_of(own.run_batch([("HGETALL", workers_key(source))])[0])
 
 
 def beats_of(reply: Reply) -> dict[str, Mapping[str, object]]:
-    """The heartbeats in the reply to HGETALL of `workers_key`."""
+    """Return the heartbeats in the reply to HGETALL of `workers_key`."""
     if isinstance(reply, ResponseError) or not isinstance(reply, list):
         return {}
     return {text(name): loads_dict(raw) for name, raw in zip(reply[::2], reply[1::2], strict=True)}

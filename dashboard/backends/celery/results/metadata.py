@@ -1,6 +1,6 @@
-"""What is known of the results of one broker beyond the index: under which key prefixes they lie, and what is missing.
+"""What is known about the results of one broker besides the index: their key prefixes, and what is missing.
 
-The process that keeps the index writes it; all others read it from Queuedeck's own keys.
+The process that maintains the index writes it; all others read it from Queuedeck's own keys.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ....sources.source import Command, Reply, Source
 from ...payloads.decoding import loads_dict, text
 from .. import keys
 
-# Of more prefixes than these, those under which a result was seen last count.
+# If there are more prefixes, those with the most recent results count.
 MAX_PREFIXES = 20
 TTL_S = 7 * 86_400
 
 
 class ResultsMetadata(msgspec.Struct):
-    """Of one broker prefix: result key prefixes, newest last; states with more records than the index has room for;
-    whether there are records that cannot be listed, because their status cannot be read or their id is too long.
+    """For one broker prefix: result key prefixes, newest last; states with more records than the index has room for;
+    whether there are records that cannot be listed because their status is unreadable or their id is too long.
     """
 
     prefixes: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class ResultsMetadata(msgspec.Struct):
 
     @property
     def seen(self) -> bool:
-        """Whether any result was seen here."""
+        """Whether any result was ever seen."""
         return bool(self.prefixes)
 
 
@@ -40,7 +40,7 @@ NOTHING = ResultsMetadata()
 
 
 def with_prefix(known: ResultsMetadata, prefix: str) -> ResultsMetadata:
-    """`known`, with `prefix` as the newest of the result prefixes."""
+    """Return `known`, with `prefix` as the newest of the result prefixes."""
     if known.prefixes[-1:] == (prefix,):
         return known
     others = tuple(each for each in known.prefixes if each != prefix)
@@ -48,7 +48,7 @@ def with_prefix(known: ResultsMetadata, prefix: str) -> ResultsMetadata:
 
 
 def to_write(source: str, known: Mapping[str, ResultsMetadata]) -> Iterable[Command]:
-    """The commands that store what is known, by broker prefix."""
+    """Return the commands that store what is known, by broker prefix."""
     key = keys.results_key(source)
     pairs: list[bytes | str] = []
     for prefix, results in known.items():
@@ -62,14 +62,14 @@ def to_write(source: str, known: Mapping[str, ResultsMetadata]) -> Iterable[Comm
 
 
 def of_reply(reply: Reply) -> dict[str, ResultsMetadata]:
-    """By broker prefix, from the reply to HGETALL of `results_key`."""
+    """Return the metadata by broker prefix, from the reply to HGETALL of `results_key`."""
     if isinstance(reply, ResponseError) or not isinstance(reply, list):
         return {}
     return {text(prefix): of_value(raw) for prefix, raw in zip(reply[::2], reply[1::2], strict=True)}
 
 
 def of_value(raw: Reply) -> ResultsMetadata:
-    """One value of that hash; NOTHING for anything else."""
+    """Return the metadata in one value of that hash; NOTHING for anything else."""
     facts = loads_dict(raw) if isinstance(raw, bytes) else {}
     names, capped = facts.get("prefixes"), facts.get("capped")
     return ResultsMetadata(
@@ -82,7 +82,10 @@ def of_value(raw: Reply) -> ResultsMetadata:
 
 
 def prefixes_of(own: Source | None, source: str, prefix: str) -> Sequence[str]:
-    """The prefixes under which results of the broker with `prefix` were seen, newest first. Cost: 1 round trip."""
+    """Return the prefixes under which results of the broker with `prefix` were seen, newest first.
+
+    Cost: 1 round trip.
+    """
     if own is None:
         return ()
     field = prefix.encode("utf-8", "surrogateescape")

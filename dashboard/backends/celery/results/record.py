@@ -1,4 +1,4 @@
-"""Result records as they are read before something is done with them: their bytes, and what stands in them."""
+"""Result records as they are read before an action: their bytes, and their fields."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
 from .index import index_key
 from .metadata import prefixes_of
 
-# A status with its quotes, and a time with its name, fit into these.
+# Long enough for a status with its quotes, and for a time with its name.
 BEGINNING, PIECE = 24, 64
-# Of a record that is too large to be read whole.
+# How much is read of a record that is too large to be read whole.
 HEAD_BYTES = 65_536
 
 
 class ResultRecord(msgspec.Struct):
-    """What is needed of a record; `args` and `kwargs` as they stand there."""
+    """The fields of a record that actions need; `args` and `kwargs` as raw text."""
 
     status: Any = None
     date_done: Any = None
@@ -41,9 +41,9 @@ class ResultRecord(msgspec.Struct):
 
 
 class ReadRecord(msgspec.Struct):
-    """A record as it was read: its bytes (None = too large), its size and time to live in ms (-1 = for ever).
+    """A record as it was read: its bytes (None = too large), its size and time to live in ms (-1 = no expiry).
 
-    `record` None = its arguments cannot be read, or not be sent as they are; `encoding` says how it is written.
+    `record` None = its arguments cannot be read, or not be sent unchanged; `encoding` = its serializer.
     """
 
     pick: JobRef
@@ -58,27 +58,27 @@ class ReadRecord(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class ResultsLocation:
-    """Where the results of one broker are: `prefix` = of its keys; `seen` = those of its results, newest first."""
+    """Where the results of one broker are: `prefix` = its key prefix; `seen` = those of its results, newest first."""
 
     prefix: str
     seen: tuple[str, ...] = ()
 
     def record_keys(self, task_id: str) -> list[bytes]:
-        """Where the record of a task may be, most likely first."""
+        """Return the keys that the record of a task may have, most likely first."""
         return keys.record_keys(self.prefix, task_id, self.seen)
 
 
 def home_of(own: Source | None, source: str, prefix: str) -> ResultsLocation:
-    """Where the results of the broker with `prefix` are. Cost: 1 round trip."""
+    """Return where the results of the broker with `prefix` are. Cost: 1 round trip."""
     return ResultsLocation(prefix, tuple(prefixes_of(own, source, prefix)))
 
 
 def read_records(
     results: Source, home: ResultsLocation, state: State, picks: Sequence[JobRef]
 ) -> list[ReadRecord | ActionResult]:
-    """The records of `picks`, or why there is none in that state; in order. Cost: 2 round trips.
+    """Return the records of `picks`, or why there is none in that state; in order. Cost: 2 round trips.
 
-    Where a record may lie under several keys, the first that is as it was seen counts.
+    If a record may be under several keys, the first one that has not changed counts.
     """
     names = [(n, name) for n, pick in enumerate(picks) for name in home.record_keys(pick.id)]
     facts = results.run_batch([command for _, name in names for command in (("STRLEN", name), ("PTTL", name))])
@@ -99,7 +99,7 @@ def read_records(
 
 
 def _best_of(found: Sequence[ReadRecord | ActionResult]) -> ReadRecord | ActionResult:
-    """Of what was found under the keys of one record: itself, else why not, else that it is gone."""
+    """Return the best of what was found under the possible keys of one record: the record, else why not, else gone."""
     for one in found:
         if isinstance(one, ReadRecord):
             return one
@@ -118,15 +118,15 @@ def _check_record(
     large = size > MAX_KEPT_BYTES
     ttl_ms = ttl_ms if isinstance(ttl_ms, int) else -1
     one = ReadRecord(pick=pick, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms)
-    # A size that changed between the two looks is that of another record.
+    # If the size changed between the two reads, it belongs to another record.
     found = outline_record(RawRecord(head, tail, size) if large else as_raw_record(head))
     if found.status is None:
         return refused_result(pick.id, UNREADABLE)
     if found.status != keys.NATIVE[state]:
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=f"its record says {found.status[:40]} now")
+        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=f"its status is now {found.status[:40]}")
     stamp = record_stamp(found.fields)
     if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it has ended anew since it was seen")
+        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it ran again since it was listed")
     one.encoding, one.name = found.encoding, text_or_none(found.fields.get("name"), 300)
     one.record = parse_record(head) if not large else None
     if one.record is not None:
@@ -138,12 +138,12 @@ _decoder = msgspec.json.Decoder(ResultRecord)
 
 
 def parse_record(raw: bytes) -> ResultRecord | None:
-    """The record in `raw`; None for what is none, such as a pickled one."""
+    """Return the record in `raw`; None if it is not JSON, such as a pickled one."""
     try:
         return _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    # Python's JSON has NaN and lone surrogates, which are not JSON to others; the values are then written anew.
+    # Python's JSON allows NaN and lone surrogates, which strict JSON does not; such values are encoded again.
     try:
         plain = json.loads(raw)
     except (ValueError, RecursionError):
@@ -158,22 +158,22 @@ def parse_record(raw: bytes) -> ResultRecord | None:
 
 
 def as_read(raw: bytes) -> tuple[int, bytes, int, bytes]:
-    """What the scripts know a record by: its length, how it begins, a place in it and what stands there.
+    """Return what scripts identify a record by: its length, its beginning, an offset and the bytes there.
 
-    The place is where it says when it was written, which no two ends of a task have in common. Of several the first
-    counts: those behind it are the arguments.
+    The offset is that of the time when it was written, which differs between any two runs of a task. If there are
+    several, the first counts: those after it are in the arguments.
     """
     at = next((at for at in (raw.find(b'"date_done"'), raw.find(b"date_done")) if at >= 0), max(0, len(raw) - PIECE))
     return len(raw), raw[:BEGINNING], at, raw[at : at + PIECE]
 
 
 def stamp_of(record: ResultRecord) -> str | None:
-    """The stamp of a record: when it was written."""
+    """Return the stamp of a record: when it was written."""
     return record_stamp({"date_done": record.date_done})
 
 
 def remove_from_index(own: Source | None, source: str, prefix: str, state: State, records: Iterable[bytes]) -> None:
-    """Take records off our own list at once, by their keys; the live feed would do it with the next sample."""
+    """Remove records from our index immediately, by their keys; the live feed would do it with the next sample."""
     members = [keys.member_of(key) for key in records]
     if members and own is not None:
         own.run_batch([("ZREM", index_key(source, state, prefix), *members)])
