@@ -75,7 +75,7 @@ class ActionResult(Value, frozen=True, kw_only=True):
 
 def back_before(job_id: str) -> ActionResult:
     """Of a job to be put back, where that deletion was undone before: it may have run since, and be gone."""
-    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was put back before", again=True)
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was already restored", again=True)
 
 
 class JobBackup(Value, frozen=True, kw_only=True):

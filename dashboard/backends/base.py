@@ -205,7 +205,7 @@ class Backend(abc.ABC):
         Raises as `list_jobs`, and Unsupported without Capability.SEARCH. Cost: at most 2 round trips.
         """
         del ref, query
-        raise Unsupported(f"{self.title} jobs cannot be searched by their text.")
+        raise Unsupported(f"{self.title} does not support searching jobs by text.")
 
     def can_scan(self, state: State) -> bool:  # noqa: ARG002
         """Whether `scan_matches` looks through lists of `state`."""
@@ -251,7 +251,7 @@ class Backend(abc.ABC):
         the outcome of each is open, and asking again is safe), NotFound. Cost: a few round trips, whatever the number.
         """
         del ref, state, wishes
-        why = self.unsupported_reasons.get(action, f"{self.title} does not offer this.")
+        why = self.unsupported_reasons.get(action, f"{self.title} does not support this.")
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
@@ -259,7 +259,7 @@ class Backend(abc.ABC):
         gone, changed or may not be deleted; in order. Cost: at most 3 round trips.
         """
         del ref, state
-        why = self.unsupported_reasons.get(Action.DELETE, f"{self.title} does not offer this.")
+        why = self.unsupported_reasons.get(Action.DELETE, f"{self.title} does not support this.")
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
     def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
@@ -273,7 +273,7 @@ class Backend(abc.ABC):
     def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Like `backup_jobs`, for jobs that are in no list and that no worker runs; others are `changed`."""
         del ref
-        why = f"{self.title} does not offer this."
+        why = f"{self.title} does not support this."
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
     def delete_unlisted_jobs(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:

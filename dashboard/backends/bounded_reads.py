@@ -31,7 +31,7 @@ SMALL_KEY_BYTES, COUNTED_MEMBERS = 32 * 1024 * 1024, 100_000
 NAMED_FIELDS = 10_000
 # Of a member longer than this only both ends are digested.
 STAMPED_WHOLE = 64 * 1024
-UNREAD = "not read: what stands before it on this page is too large"
+UNREAD = "not read: the entries before it on this page are too large"
 
 
 @cache

@@ -35,8 +35,8 @@ class ListPositions(dict[str, ListPosition]):
     def missing_reason(self) -> str:
         """What to tell of a job that is not here, though it waits or waited a moment ago."""
         if self.whole:
-            return "a worker has just taken it"
-        return f"not found within {REACH:,} from each end of its line: a worker has just taken it, or it stands between"
+            return "a worker has just picked it up"
+        return f"not among the first or last {REACH:,} jobs; a worker may have picked it up, or it is in between"
 
 
 def locate_jobs(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> ListPositions:

@@ -38,8 +38,8 @@ class MonitoredSources:
                 return backend
         if source not in self.sources:
             known = ", ".join(self.sources)
-            raise NotFound(f"There is no source {source!r}.", hint=f"The sources are: {known}")
-        raise NotFound(f"{name!r} is not a library that is watched on {source!r}.")
+            raise NotFound(f"There is no source {source!r}.", hint=f"Known sources: {known}")
+        raise NotFound(f"The library {name!r} is not monitored on {source!r}.")
 
     @property
     def titles(self) -> LibraryTitles:

@@ -29,7 +29,7 @@ def load_backend(name: str) -> type[Backend]:
     """The class of a backend, imported at first use. Raises ConfigurationError for an unknown name."""
     target = _OURS.get(name) or _third_party_backends().get(name)
     if target is None:
-        raise ConfigurationError(f"unknown library {name!r}; known are {', '.join(backend_names())}")
+        raise ConfigurationError(f"unknown library {name!r}; known libraries: {', '.join(backend_names())}")
     module, _, attribute = target.partition(":")
     backend: type[Backend] = getattr(import_module(module, __package__), attribute)
     return backend
@@ -45,6 +45,6 @@ def _third_party_backends() -> dict[str, str]:
     found = {}
     for entry in entry_points(group=GROUP):
         if entry.name in _OURS or entry.name in found:
-            raise ConfigurationError(f"two backends are called {entry.name!r}: {entry.value} is one of them")
+            raise ConfigurationError(f"two backends are named {entry.name!r}; one of them is {entry.value}")
         found[entry.name] = entry.value
     return found

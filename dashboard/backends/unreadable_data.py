@@ -16,7 +16,7 @@ from ..redact import masked_logger
 log = masked_logger(__name__)
 
 T = TypeVar("T")
-HINT = "The other queues are not affected. The log of Queuedeck names the cause; please report it with the traceback."
+HINT = "Other queues are not affected. The Queuedeck log has the cause; please report it with the traceback."
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def data_errors_foreseen(what: str, queue: str | None = None) -> Iterator[None]:
             _raise_unreadable(what, queue, exc)
         cause = "a command that a script needs was renamed or disabled on this server"
         raise UnreadableData(
-            f"{what} could not be read: {cause}", hint="Allow it: `queuedeck doctor` names it."
+            f"{what} could not be read: {cause}", hint="Enable it; `queuedeck doctor` shows which one."
         ) from exc
     except Exception as exc:
         _raise_unreadable(what, queue, exc)

@@ -118,7 +118,7 @@ class BullMQ(Backend):
         if job is None:
             raise NotFound(
                 f"There is no job {job_id[:200]!r} in {ref.name!r}.",
-                hint="It may have been removed: BullMQ forgets finished jobs as the app's removeOnComplete says.",
+                hint="It may have been removed: BullMQ deletes finished jobs according to the app's removeOnComplete.",
             )
         return job
 
@@ -185,10 +185,10 @@ class BullMQ(Backend):
         first, prefix = open_ones[0], open_ones[0].prefix or ""
         more = f", and {len(open_ones) - 1:,} more" if len(open_ones) > 1 else ""
         shown = [printable(text, 60) for text in (first.key, first.name, prefix, prefix.partition(":")[0])]
-        what = f"the keys {shown[0]}:* are read as queue {shown[1]!r} of prefix {shown[2]!r}{more}"
+        what = f"the keys {shown[0]}:* are read as queue {shown[1]!r} with prefix {shown[2]!r}{more}"
         return (
-            f"{what}; Bull allows a colon in either",
-            f'If the prefix is a shorter one, name it, for instance: prefixes = ["{shown[3]}"]',
+            f"{what}; Bull allows colons in both",
+            f'If the prefix is shorter, set it, for example: prefixes = ["{shown[3]}"]',
         )
 
     @property

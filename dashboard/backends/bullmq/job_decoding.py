@@ -51,7 +51,7 @@ class JobFields:
         value = self.bytes_of(name)
         number = keys.parse_integer(value)
         if value and number is None:
-            self.troubles.append(f"{name} is no number")
+            self.troubles.append(f"{name} is not a number")
         return number
 
     def instant(self, name: str) -> datetime | None:
@@ -59,7 +59,7 @@ class JobFields:
         value = self.bytes_of(name)
         moment = instant(keys.parse_seconds(value))
         if value and moment is None and value != b"0":
-            self.troubles.append(f"{name} is no time")
+            self.troubles.append(f"{name} is not a time")
         return moment
 
     def options(self) -> dict[str, Any] | None:
@@ -69,7 +69,7 @@ class JobFields:
             return None
         options = loads_dict(value)
         if not options and value.strip() != b"{}":
-            self.troubles.append("opts is no JSON object")
+            self.troubles.append("opts is not a JSON object")
             return None
         return options
 
@@ -164,4 +164,4 @@ def find_problem(values: Reply) -> str | None:
     """What is wrong with a whole hash; None when it can be read."""
     if isinstance(values, ResponseError):
         return "its key has the wrong type" if "WRONGTYPE" in str(values) else printable(str(values), 200)
-    return "its data is gone, only its id is left" if is_missing(values) else None
+    return "its data no longer exists, only its id is left" if is_missing(values) else None

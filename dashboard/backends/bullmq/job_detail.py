@@ -227,7 +227,7 @@ def _long_payload(value: Reply) -> Payload | None:
     part, size = value
     if isinstance(part, bytes):
         return json_payload(part, size)
-    return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to be shown")
+    return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to show")
 
 
 def _find_problems(found: JobData, state: State | None) -> Iterable[str]:
@@ -235,13 +235,13 @@ def _find_problems(found: JobData, state: State | None) -> Iterable[str]:
     if gone:
         yield gone
     elif state is None:
-        yield "it stands in none of the queue's lists: between two states, or left behind"
+        yield "not in any list of the queue: between two states, or orphaned"
     if found.logs[1] is None:
         yield "the key of its logs has the wrong type"
     if any(total is None for _, total, _ in found.links):
         yield "a key of its children has the wrong type"
     if state is State.ACTIVE and not found.locked and found.place is not None:
-        yield "no worker holds its lock: its worker died or hangs"
+        yield "no worker holds its lock: the worker died or is not responding"
 
 
 def _build_timeline(
@@ -262,14 +262,14 @@ def _build_timeline(
     # Since 5.0 tries are counted as they start; older versions and Bull each count something else.
     tries = fields.integer("ats")
     ended = native in ("completed", "failed")
-    note(started, "started", f"try {tries}" if tries else None)
+    note(started, "started", f"attempt {tries}" if tries else None)
     reason = fields.text("failedReason", 200)
     if ended:
         note(finished, "failed" if native == "failed" else "completed", reason if native == "failed" else None)
     if native == "delayed":
-        note(instant(keys.due_s(score)), "due", "next try" if fields.attempts else None)
+        note(instant(keys.due_s(score)), "due", "next attempt" if fields.attempts else None)
     if native == "waiting-children":
-        note(instant(keys.parse_seconds(score)), "waits for its children")
+        note(instant(keys.parse_seconds(score)), "waiting for its children")
     return tuple(sorted(events, key=lambda entry: entry.at))
 
 
@@ -336,4 +336,4 @@ def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[
     if deferred := fields.text("defa", 500):
         yield "Will fail with", deferred
     if tries_kept > 1:
-        yield "Stacks kept", f"{tries_kept}, the last is shown"
+        yield "Stack traces kept", f"{tries_kept}, showing the last"

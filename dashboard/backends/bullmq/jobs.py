@@ -82,7 +82,7 @@ def _read_listed(
     if sizes and len(problems) == len(sizes):
         raise WrongType(problems[0], source=source.name)
     if not there and not any(sizes):
-        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
+        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have just been deleted.")
     # A job added at the front by `lifo` leaves the marker of 4.x amid the others; the library counts it there.
     jobs = [entry for entry in entries if entry.native != "wait" or not entry.job_id.startswith(keys.MARKER)]
     known = sum(size for size in sizes if isinstance(size, int))
@@ -207,7 +207,7 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
 def _row_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
     if entry.unread is not None:
         why = f"its id is {entry.unread} bytes long" if entry.unread else "the ids before it are very long"
-        return _without_data(ref, entry, f"{why}: not read. Look at the list with redis-cli.")
+        return _without_data(ref, entry, f"{why}: not read. Inspect the list with redis-cli.")
     return decode_or(lambda: _build_job(ref, entry, row), lambda why: _without_data(ref, entry, why))
 
 
@@ -253,7 +253,9 @@ def _build_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
         progress=fields.progress,
         worker=fields.text("pb", 100),
         error=parse_error(fields.text("failedReason", MESSAGE_LIMIT)),
-        problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
+        problem="no worker holds its lock: the worker died or is not responding"
+        if state is State.ACTIVE and not locked
+        else None,
         abandoned=state is State.ACTIVE and not locked,
     )
     return job if not fields.troubles else _with_troubles(job, fields.troubles)

@@ -27,24 +27,24 @@ DEFAULT_MAX_EVENTS = 10_000
 SHORTEST_SPAN_S = 1.0
 NOTHING_GONE = (False, False)
 
-NO_SCRIPTS = "this Redis user may not run scripts, so only the finished jobs that are kept are counted"
-NO_EVENTS = "this queue keeps no events, so only the finished jobs that are kept are counted"
-NOTHING_KEPT = "neither events nor finished jobs are kept, so nothing tells what ended"
-FIRST_BUSY = "more events than are read at once: a first look reaches back {span:.0f} s"
-FIRST_TRIMMED = "the events stream is short: a first look reaches back {span:.0f} s"
-CUT = "some events were trimmed or are more than are read at once: counted by the ids given out and the jobs kept"
-CUT_KEPT = "some events were trimmed or are more than are read at once: the finished jobs that are kept were counted"
-UNSPLIT = (
-    "some events were trimmed or are more than are read at once, and ended jobs are removed: how many failed is unknown"
+NO_SCRIPTS = "this Redis user may not run scripts, so only retained finished jobs are counted"
+NO_EVENTS = "this queue has no events, so only retained finished jobs are counted"
+NOTHING_KEPT = "neither events nor finished jobs are retained, so the rates are unknown"
+FIRST_BUSY = "more events than one sample reads: the first sample covers {span:.0f} s"
+FIRST_TRIMMED = "the events stream is short: the first sample covers {span:.0f} s"
+CUT = "events were trimmed or exceed one sample: counted from assigned ids and retained jobs"
+CUT_KEPT = "events were trimmed or exceed one sample: counted from retained finished jobs"
+UNSPLIT = "events were trimmed or exceed one sample, and finished jobs are removed: the number of failures is unknown"
+UNTOLD = (
+    "events were trimmed or exceed one sample, and finished jobs are removed: the number of finished ones is unknown"
 )
-UNTOLD = "some events were trimmed or are more than are read at once, and ended jobs are removed: what ended is unknown"
-REMOVED_BEFORE = "not all finished jobs are kept, and nothing else tells what ended: rates begin with the second look"
+REMOVED_BEFORE = "not all finished jobs are retained, and nothing else counts them: rates start with the second sample"
 HIDDEN = {
     (State.COMPLETED,): "completed jobs leave no trace here: removeOnComplete is set",
     (State.DEAD,): "failed jobs leave no trace here: removeOnFail is set",
-    (State.COMPLETED, State.DEAD): "ended jobs leave no trace here: removeOnComplete and removeOnFail are set",
+    (State.COMPLETED, State.DEAD): "finished jobs leave no trace here: removeOnComplete and removeOnFail are set",
 }
-UNTRACED = "more jobs ended than are kept: the app removes them at once, or somebody removed jobs that had not ended"
+UNTRACED = "more jobs finished than are retained: the app removes them immediately, or unfinished jobs were deleted"
 ENDS = (State.COMPLETED, State.DEAD)
 # Of so many jobs at least it must be seen that they are kept, before it is believed of all.
 ENOUGH = 5

@@ -198,9 +198,9 @@ def _build_schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> S
     scheduler = fields.raw.get("ic") is not None
     told = _merge_details(fields, repeat, old)
     if is_missing(kept.values) and old is None and kept.job is None:
-        wrong = "its data is gone, only its id is left"
+        wrong = "its data no longer exists, only its id is left"
     elif entry.next_ms is None:
-        wrong = wrong or "its next run is no time"
+        wrong = wrong or "the time of its next run is invalid"
     runs = fields.integer("ic") if scheduler else count_of(repeat.get("count"))
     stuck = None if wrong else _explain_stuck(kept)
     ended = _explain_end(told, runs, now) if stuck else None
@@ -269,18 +269,18 @@ def _payload_of(fields: JobFields) -> Payload | None:
 
 # Where the job of a next run is on its way.
 _COMING = frozenset({"delayed", "wait", "paused", "prioritized", "active", "waiting-children"})
-_AGAIN = "Remove the schedule and let the app set it up again"
+_AGAIN = "Remove the schedule and let the app create it again"
 
 
 def _explain_stuck(kept: ScheduleRecord) -> str | None:
     """Why a schedule never runs again, and what to do: each run is made by the one before; None where one is coming."""
     if kept.standing is None or kept.standing in _COMING:
         return None
-    why = "the job of its next run is gone"
+    why = "the job of its next run no longer exists"
     if kept.standing:
-        why = f"the job of its next run stands in {kept.standing} already"
+        why = f"the job of its next run is already in {kept.standing}"
     elif kept.job_there:
-        why = "the job of its next run stands in no list"
+        why = "the job of its next run is not in any list"
     return f"it will not run again: {why}. {_AGAIN}."
 
 

@@ -324,10 +324,10 @@ def _list_notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull:
         yield f"rate limited for {left_s} s"
     elif not most:
         # The limit of a worker stands in its code alone; how many it started stands here until its time is over.
-        yield f"a worker's rate limit is counting: {started} started, ends in {left_s} s"
+        yield f"a worker's rate limit is counting: {started} started, resets in {left_s} s"
 
 
 def _error_line(reply: Reply) -> str:
     if "WRONGTYPE" in str(reply):
         return "a key of this queue has the wrong type"
-    return printable(str(reply), 200) if isinstance(reply, ResponseError) else "the key names no queue"
+    return printable(str(reply), 200) if isinstance(reply, ResponseError) else "this is not the key of a queue"

@@ -28,14 +28,14 @@ PYTHON = "Python"
 # A worker waits for jobs by commands that block for ten seconds at most; one that takes nothing is silent for longer.
 LONGEST_WAIT_S = 15
 
-UNSEEN = "seen only by the locks of its jobs: its connection has no name of its own"
-GONE = "holds jobs, but no connection bears its name: it died a moment ago, or comes through a proxy that drops names"
-NO_LIST = "seen only by the locks of its jobs: this Redis user may not list the connections"
-SHARED = "takes jobs; BullMQ does not tell which of the running ones"
-MAYBE = "waits for jobs, and may run some of the {count} of its queue: BullMQ does not tell which worker runs which"
-LOST = "the lock of its jobs ran out: it hangs, or died a moment ago"
-DIED = "the lock of its jobs ran out, and it is no longer connected"
-STANDS = "has not asked for a job for {seconds} s: paused, or about to end"
+UNSEEN = "known only from the locks of its jobs: its connection has no name"
+GONE = "holds job locks, but no connection has its name: it just died, or connects through a proxy that drops names"
+NO_LIST = "known only from the locks of its jobs: this Redis user may not list connections"
+SHARED = "running jobs; BullMQ does not record which ones"
+MAYBE = "waiting for jobs, may also run some of the {count} in its queue: BullMQ does not record which worker has which"
+LOST = "the lock of its jobs expired: it is not responding, or just died"
+DIED = "the lock of its jobs expired, and it is no longer connected"
+STANDS = "has not asked for a job for {seconds} s: paused or shutting down"
 
 
 def list_workers(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Worker]:

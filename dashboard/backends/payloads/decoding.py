@@ -166,7 +166,7 @@ def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
         text=text,
         size_bytes=len(text) if size_bytes is None else size_bytes,
         truncated=cut,
-        note="parts nested deeper or longer than shown are cut" if cut else None,
+        note="parts nested too deeply or too long to show are cut" if cut else None,
     )
 
 

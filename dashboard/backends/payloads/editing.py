@@ -28,7 +28,7 @@ def decoded_edit(text: str) -> Any:
     try:
         value = loads(text.encode("utf-8", "surrogatepass"), exact=True, limit=LIMIT_BYTES)
     except ValueError as exc:
-        raise InvalidPayload(f"The payload is no JSON: {exc}.") from None
+        raise InvalidPayload(f"The payload is not valid JSON: {exc}.") from None
     level, depth = [value], 0
     while level := [child for item in level for child in _children(item)]:
         depth += 1
@@ -92,24 +92,23 @@ class _Merge:
         if not isinstance(edited, str):
             return edited
         if edited == CUT and shown == CUT and stored != CUT:
-            raise InvalidPayload(f"{path}: this part is too large to be shown here. Write out what belongs there.")
+            raise InvalidPayload(f"{path}: this part is too large to show here. Enter its full value.")
         if MASK not in edited:
             return edited
         if self._cut:
             raise InvalidPayload(
-                f"{path}: the stored payload is too large to be shown whole, or no JSON, so what {MASK} hides cannot "
-                "be put back. Write out what belongs there."
+                f"{path}: the stored payload is too large to show in full, or not JSON, so the value behind {MASK} "
+                "cannot be restored. Enter the full value."
             )
         if shown == edited:
             return stored
         if isinstance(shown, str) and MASK in shown:
             raise InvalidPayload(
-                f"{path}: the text around {MASK} was changed, so what it hides cannot be put back. "
-                "Write out the whole text, or leave all of it as it was."
+                f"{path}: the text around {MASK} was changed, so the value behind it cannot be restored. "
+                "Enter the full text, or leave all of it unchanged."
             )
         raise InvalidPayload(
-            f"{path}: the job as it is now hides nothing at this place that {MASK} could stand for. "
-            "Write out what belongs there."
+            f"{path}: the current job has no masked value here that {MASK} could stand for. Enter the full value."
         )
 
     def _dict(self, edited: dict[str, Any], shown: Any, stored: Any, path: str) -> dict[str, Any]:
@@ -119,7 +118,7 @@ class _Merge:
         for key, child in edited.items():
             place, there = _joined(path, key), key in names
             if MASK in key and (self._cut or not there):
-                raise InvalidPayload(f"{place}: the job as it is now has no such name. Write out the whole name.")
+                raise InvalidPayload(f"{place}: the current job has no such key. Enter the full key.")
             name = names[key] if MASK in key else key
             was, kept = (shown[key], stored[names[key]]) if there else (_NOWHERE, _NOWHERE)
             found[name] = self.value(child, was, kept, place)
@@ -136,7 +135,7 @@ class _Merge:
             if there and self._holds_mask(item) and self._may_have_moved(edited, shown, n, alike):
                 raise InvalidPayload(
                     f"{place}: elements of this list were moved or removed, so it is not clear what {MASK} stands for. "
-                    "Write out what belongs there."
+                    "Enter the full value."
                 )
             was, kept = (shown[n], stored[n]) if there else (_NOWHERE, _NOWHERE)
             found.append(self.value(item, was, kept, place))

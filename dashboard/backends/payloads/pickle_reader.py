@@ -62,7 +62,7 @@ def read(data: bytes) -> Any:
     except NotAPickle:
         raise
     except Exception as exc:  # hostile bytes fail in many ways: wrong stack, bad numbers, broken text
-        raise NotAPickle(f"no readable pickle: {type(exc).__name__}") from None
+        raise NotAPickle(f"not a readable pickle: {type(exc).__name__}") from None
 
 
 def may_be_pickle(data: bytes) -> bool:
@@ -102,7 +102,7 @@ def _walked(data: bytes) -> Any:
         if opcode.name == "STOP":
             return walk.pop()
         walk.step(opcode.name, arg)
-    raise NotAPickle("no readable pickle: it ends too early")
+    raise NotAPickle("not a readable pickle: unexpected end")
 
 
 class _Mark:
@@ -134,7 +134,7 @@ class _PickleWalk:
         """The top of the stack; a mark there is an error."""
         item = self.stack.pop()
         if item is _MARK:
-            raise NotAPickle("no readable pickle: misplaced mark")
+            raise NotAPickle("not a readable pickle: misplaced mark")
         return item
 
     def drop(self) -> None:
@@ -148,7 +148,7 @@ class _PickleWalk:
                 items = self.stack[index + 1 :]
                 del self.stack[index:]
                 return items
-        raise NotAPickle("no readable pickle: no mark")
+        raise NotAPickle("not a readable pickle: no mark")
 
     def extend(self, items: list[Any]) -> None:
         """Append to the list or set on top; an object that is filled like a list keeps the items as its state."""

@@ -49,26 +49,26 @@ ABANDONED_ACTIONS = {State.ACTIVE: (Action.RETRY, Action.DELETE), None: (Action.
 QUEUE_ACTIONS = (Action.PAUSE, Action.RESUME, Action.OBLITERATE)
 SCHEDULE_ACTIONS = (Action.TRIGGER, Action.REMOVE_SCHEDULE)
 EXPLAINED = {
-    Action.RETRY: "BullMQ puts the job back into its waiting list; the tries made so far stay counted.",
-    Action.PROMOTE: "BullMQ moves the job from its delayed set to where it waits, by its priority.",
-    Action.DELETE: "The job goes with its logs. Children of it stay; a parent that waits only for it is set free.",
-    Action.DUPLICATE: "A new job of the same name, data and options, without its id, delay, parent and repetition.",
-    Action.EDIT: "A new job of the same name and options with the data that you write. This one stays.",
-    Action.MOVE: "The job waits in the other queue, with all it holds; a number as its id is given anew there.",
-    Action.PAUSE: "Workers take no more jobs of this queue until it is resumed; what runs goes on.",
-    Action.RESUME: "Workers take jobs of this queue again.",
-    Action.OBLITERATE: "The queue, all its jobs and its schedules are removed. It comes back when the app adds a job.",
-    Action.TRIGGER: "One more job of the schedule's template is added; the schedule goes on as it was.",
-    Action.REMOVE_SCHEDULE: "The schedule and its next run go. An app that sets it up at its start brings it back.",
+    Action.RETRY: "Moves the job back to the waiting list. The attempt count is kept.",
+    Action.PROMOTE: "Moves the job from the delayed set to the waiting jobs, by its priority.",
+    Action.DELETE: "Deletes the job and its logs. Children are kept; a parent waiting only for this job is released.",
+    Action.DUPLICATE: "Creates a new job with the same name, data and options, without ID, delay, parent and repeat.",
+    Action.EDIT: "Creates a new job with the same name and options and your payload. The original is kept.",
+    Action.MOVE: "Moves the job with all its data to the other queue, where it waits. A numeric ID changes.",
+    Action.PAUSE: "Workers stop picking up jobs until you resume. Running jobs finish.",
+    Action.RESUME: "Workers pick up jobs from this queue again.",
+    Action.OBLITERATE: "Deletes the queue with all jobs and schedules. It reappears when the app enqueues again.",
+    Action.TRIGGER: "Adds one job from the schedule's template. The schedule itself does not change.",
+    Action.REMOVE_SCHEDULE: "Removes the schedule and its next run. Apps that set it up at startup recreate it.",
 }
 WITHHELD = {
-    Action.KILL: "BullMQ has no way to fail a job that nobody runs.",
-    Action.CANCEL: "BullMQ has no canceled jobs: delete it.",
-    Action.STOP: "BullMQ has no way to stop a job that a worker runs.",
-    Action.MOVE: "Only a waiting job of BullMQ can go to another queue.",
+    Action.KILL: "BullMQ cannot fail a job that no worker is running.",
+    Action.CANCEL: "BullMQ has no canceled jobs. Delete the job instead.",
+    Action.STOP: "BullMQ cannot stop a running job.",
+    Action.MOVE: "Only waiting BullMQ jobs can be moved to another queue.",
     Action.PAUSE_SCHEDULE: "BullMQ cannot pause a schedule.",
-    Action.QUIET: "BullMQ's workers take no orders through Redis.",
-    Action.STOP_WORKER: "BullMQ's workers take no orders through Redis.",
+    Action.QUIET: "BullMQ workers cannot be controlled through Redis.",
+    Action.STOP_WORKER: "BullMQ workers cannot be controlled through Redis.",
 }
 # How often a waiting job is looked for again in a list that moves on.
 LOOKS = 3
@@ -81,7 +81,7 @@ LATER, LOST = b"later", b"lost"
 NOT_SUPPORTED = "not supported: "
 # A waiting job that goes to another queue is looked for among so many of those next to run.
 SEARCHED = 200_000
-_NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
+_NOT_NEXT = f"not among the next {SEARCHED:,} jobs to run; a worker may have picked it up, or it is further back"
 OBLITERATE_STEP = 200
 # What a job is called that was added without a name, which other clients than the libraries' own leave out.
 NO_NAME = b"__default__"
@@ -157,7 +157,7 @@ def _move_waiting(source: Source, ref: QueueRef, picked: Sequence[JobRef], targe
     prefix = ref.key.rpartition(":")[0]
     other = target if ":" in target else f"{prefix}:{target}"
     if not target or target == "*":
-        why = "no queue was named to which it should go"
+        why = "no destination queue given"
         return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
     base = f"{ref.key}:"
     arguments: list[Argument] = [base, _to_bytes(f"{other}:"), SEARCHED, *(_to_bytes(pick.id) for pick in picked)]
@@ -228,7 +228,7 @@ def _find_positions(
 
 def _backup_from_reply(pick: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResult:
     if reply == LATER:
-        why = "these jobs are too large to be taken at once: take fewer"
+        why = "these jobs are too large to delete in one batch; select fewer"
         return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return _results_from_replies([pick.id], [reply], changed=why)[0]
@@ -333,7 +333,7 @@ def restore_jobs(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> li
             elif reply != LATER:
                 done[job.id] = _results_from_replies([job.id], [reply])[0]
         left = [(job, blob) for job, blob in left if job.id not in done]
-    lost = ActionResult(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")
+    lost = ActionResult(id="", outcome=Outcome.REFUSED, detail="its backup in the undo bin cannot be read")
     return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in kept]
 
 
@@ -364,7 +364,7 @@ def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: 
             answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.GONE)
             continue
         if any(isinstance(value, list) for value in fields):
-            why = f"it has more than {COPIED_BYTES} bytes: too many to be copied"
+            why = f"a field is longer than {COPIED_BYTES} bytes, too long to copy"
             answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
             continue
         name, data, raw_options, priority, _ = fields
@@ -460,7 +460,7 @@ def _read_template(source: Source, base: str, schedule_id: str, runs: list[bytes
             return fields
     elif isinstance(fields[0], bytes) and count is not None:
         return fields  # a scheduler whose template holds no data
-    return "its data stands in the job of its next run, which was not found or is too large"
+    return "its data is stored in the job of its next run, which was not found or is too large"
 
 
 def _run_script(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
@@ -473,7 +473,7 @@ def _run_script(source: Source, name: str, script_keys: Sequence[Argument], argu
 def _results_from_replies(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[ActionResult]:
     """One Acted per id from the words of a script; an error of the server speaks for all. `changed` = why it is so."""
     if isinstance(replies, NoPermissionError):
-        why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
+        why = "Queuedeck's Redis user does not have permission to do this. The README lists the ACL it needs."
         return [ActionResult(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     if isinstance(replies, ResponseError):
         return [

@@ -21,7 +21,7 @@ local TYPES = {
   {'repeat', 'zset'}, {'stalled', 'set'}, {'events', 'stream'}, {'id', 'string'}, {'pc', 'string'},
 }
 local COUNTERS = {'id', 'pc'}
-local SAY = '; nothing was changed. Look at the key with redis-cli'
+local SAY = '; nothing was changed. Inspect the key with redis-cli'
 
 local function wrong_type(key, wanted)
   local found = call('TYPE', key).ok
@@ -36,7 +36,7 @@ local function why_unwritable(base)
   for _, name in ipairs(COUNTERS) do
     local value = call('GETRANGE', base .. name, 0, 20)
     if value ~= '' and not string.match(value, '^-?%d+$') then
-      return 'the key "' .. name .. '" of this queue is no whole number' .. SAY
+      return 'the key "' .. name .. '" of this queue is not an integer' .. SAY
     end
   end
   return foreign(base)

@@ -58,13 +58,13 @@ for n = 2, #KEYS do
   elseif not is_hash(key) then
     answer = 'gone'
   elseif kind == 'bull' and lock_of(key) then
-    answer = 'a worker holds it'
+    answer = 'a worker is processing it'
   elseif verb == 'retry' and foreign_parent(key) then
     answer = foreign_parent(key)
   else
     local priority = priority_of(key)
     if verb == 'promote' and priority > 0 and (kind == 'three' or kind == 'old') then
-      answer = 'its queue does not tell which BullMQ it is of, and with that where a job with a priority belongs'
+      answer = 'its queue does not record its BullMQ version, so the position of a job with a priority is unknown'
     else
       call('ZREM', source, id)
       if verb == 'retry' then retry(id, key) else promote(id, key, priority) end

@@ -19,7 +19,7 @@ local function remove(id)
   end
   for _, part in ipairs(PARTS) do call('DEL', key .. part) end
 end
-if call('TYPE', base .. 'active').ok == 'list' and call('LLEN', base .. 'active') > 0 then return 'jobs of it are running: pause it and wait until they end' end
+if call('TYPE', base .. 'active').ok == 'list' and call('LLEN', base .. 'active') > 0 then return 'it has running jobs: pause it and wait for them to finish' end
 call('HSET', base .. 'meta', 'paused', 1)
 if kind == 'bull' then call('SET', base .. 'meta-paused', 1) end
 call('DEL', base .. 'marker')

@@ -9,9 +9,9 @@ for n = 1, #KEYS do
   local key, id = KEYS[n], ARGV[1 + n]
   local there = is_hash(key)
   if lock_of(key) or being_taken(kind, key) then
-    answers[n] = 'a worker holds it'
+    answers[n] = 'a worker is processing it'
   elseif not there then
-    answers[n] = call('LPOS', base .. 'active', id) and 'its data is gone, only its id is left: delete it' or 'gone'
+    answers[n] = call('LPOS', base .. 'active', id) and 'its data no longer exists, only its id is left: delete it' or 'gone'
   elseif call('LREM', base .. 'active', 1, id) == 0 then
     answers[n] = 'changed'
   else

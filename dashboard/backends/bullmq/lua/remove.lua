@@ -90,7 +90,7 @@ for n = 1, #KEYS do
   local there = is_hash(key)
   local job = {id = id, key = key, name = name, there = there, at = tonumber(ARGV[arg + 3]), n = n}
   if lock_of(key) or name == 'active' and being_taken(kind, key) then
-    answers[n] = 'a worker holds it'
+    answers[n] = 'a worker is processing it'
   elseif there and next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
   elseif there and foreign_parent(key) then

@@ -61,7 +61,7 @@ for n = 1, #KEYS do
   local id, stamp = ARGV[arg], ARGV[arg + 1]
   local name, score, before, at = place(id, arg)
   if not name then
-    answers[n] = score and 'a list of this queue is too long to be sure that the job does not stand in it'
+    answers[n] = score and 'a list of this queue is too long to search in full, so the job may be in it'
       or call('EXISTS', key) == 1 and 'changed'
       or 'gone'
   elseif unlisted and call('EXISTS', key) == 0 then
@@ -69,7 +69,7 @@ for n = 1, #KEYS do
   elseif stamp ~= '' and score ~= stamp then
     answers[n] = 'changed'
   elseif lock_of(key) or name == 'active' and being_taken(kind, key) then
-    answers[n] = 'a worker holds it'
+    answers[n] = 'a worker is processing it'
   elseif call('EXISTS', key) == 1 and not is_hash(key) then
     answers[n] = {name, score, before, at, 0, '', '', 0, '', '', '0'}
   elseif next_run(base, key, id) then

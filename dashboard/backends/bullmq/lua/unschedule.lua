@@ -10,7 +10,7 @@ local starts = {'repeat:' .. id .. ':'}
 for n = 3, #ARGV do starts[#starts + 1] = ARGV[n] end
 local odd = run_of(base, id, starts)
 if call('EXISTS', KEYS[1] .. ':' .. id) == 0 and #starts == 1 and not odd then
-  return 'it is a repeatable job of an older release, whose id tells nothing of its runs; only the app can remove it'
+  return 'it is a repeatable job of an older release, whose runs cannot be found by its id; only the app can remove it'
 end
 local runs = {odd}
 for _, start in ipairs(starts) do
