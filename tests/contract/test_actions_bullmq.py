@@ -282,7 +282,7 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     assert redis_client.zscore("bull:alpha:failed", job_id) is not None
     (bad,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload="{"))
     assert bad.outcome is Outcome.INVALID
-    assert "no JSON" in (bad.detail or "")
+    assert "not valid JSON" in (bad.detail or "")
 
 
 RAN = {
@@ -801,7 +801,7 @@ def test_a_job_in_the_middle_of_a_very_long_list_is_said_not_to_be_found(
     assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
     (moved,) = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="other"))
     assert moved.outcome is Outcome.CHANGED
-    assert "not found among the 200,000 next to run" in (moved.detail or "")
+    assert "not among the next 200,000 jobs to run" in (moved.detail or "")
     assert redis_client.llen("bull:alpha:wait") == 402_001
 
 
