@@ -1,4 +1,4 @@
-"""Which backends there are: ours by one line each, third parties' by the entry point group `queuedeck.backends`."""
+"""The available backends: one line for each of ours, the entry point group `queuedeck.backends` for third parties."""
 
 from __future__ import annotations
 
