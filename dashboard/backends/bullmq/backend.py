@@ -33,7 +33,7 @@ from .actions import dispatch
 
 
 class BullMQ(Backend):
-    """Queues of BullMQ, and of its forerunner Bull."""
+    """Queues of BullMQ, and of its predecessor Bull."""
 
     name = "bullmq"
     title = "BullMQ"
@@ -78,7 +78,7 @@ class BullMQ(Backend):
         return self._ref(queue)
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
-        """As the contract says: a queue whose name is taken by one of the default prefix bears its prefix too."""
+        """Add the prefix to the name of a queue if a queue of the default prefix has the same name."""
         taken: dict[str, int] = {}
         for ref in refs:
             taken[ref.name] = taken.get(ref.name, 0) + 1
@@ -123,11 +123,11 @@ class BullMQ(Backend):
         return job
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        """As the contract says; 3 round trips where scripts are not permitted. See workers.py for what is told."""
+        """Return the workers that left a trace, see workers.py. Cost: 1 round trip, 3 if scripts are not permitted."""
         return workers.list_workers(self.source, self._scripts, refs)
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        """As the contract says; 3 round trips where scripts are not permitted."""
+        """Return the schedules. Cost: 2 round trips, 3 if scripts are not permitted."""
         return schedules.list_schedules(self.source, self._scripts, refs)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
@@ -171,12 +171,13 @@ class BullMQ(Backend):
         return self.changed_keys(refs)
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        """As the contract says. Cost: 1 round trip."""
+        """Return the versions in the `meta` keys, sorted. Cost: 1 round trip."""
         replies = self.source.run_batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
         return tuple(sorted({version for reply in replies if (version := keys.parse_version(reply))}))
 
     def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
-        """As the contract says: Bull and BullMQ up to 4 let a colon stand in a queue's name as well as in a prefix."""
+        """Describe queues whose keys can be split in several ways: Bull, and BullMQ up to 4, allow colons in the name
+        and the prefix of a queue."""
         if self.settings.prefixes:
             return None
         open_ones = [queue for queue in stats if ":" in (queue.prefix or "") and queue.library_version is None]
