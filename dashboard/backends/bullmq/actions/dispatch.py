@@ -350,7 +350,7 @@ def _decode_dump(job: JobBackup) -> _JobDump | None:
 
 
 def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
-    """Create new jobs from others, which are kept. Masked values in a new payload come from one read of the original."""
+    """Create new jobs from others, which are kept. Masked values in a new payload are read from the original once."""
     try:
         edited = decoded_edit(wishes.payload) if wishes.payload is not None else None
     except InvalidPayload as exc:
@@ -422,7 +422,7 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
 
 
 def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionResult:
-    """See `Backend.act_on_schedule`. Cost: 1 round trip, 2 to trigger a run; 4 if only its next job has the template."""
+    """See `Backend.act_on_schedule`. Cost: 1 round trip, 2 for TRIGGER; 4 if only the next job has the template."""
     if schedule.ref is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
