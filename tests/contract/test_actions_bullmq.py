@@ -716,7 +716,7 @@ def test_what_belongs_to_its_queue_does_not_move(
 
     assert why("photo-1") == "its parent refers to it by its queue"
     assert why(custom) == "the other queue already has a job with this id"
-    assert why(held) == "the other queue already has a job with its deduplication id"
+    assert why(held) == "the other queue has a job with this deduplication id"
     assert why(custom, "nowhere") == "no queue has that name"
     assert why(custom, "alpha-dlq") == "it is already in that queue"
     assert why(custom, "") == "no destination queue given"

@@ -163,7 +163,7 @@ class _Queue:
         return self._connected_worker(connection, language, WorkerState.QUIET, jobs=(), reason=reason)
 
     def _workers_of_lost_jobs(self, names: set[str | None]) -> Iterable[Worker]:
-        """Yield the workers whose jobs lost their lock; a job being picked up has no lock yet, but no start time either."""
+        """Yield the workers whose jobs lost their lock; a job being picked up has no lock, but no start time either."""
         lost: dict[str | None, list[RunningJob]] = {}
         for job in self._active.jobs:
             if job.holder is None and job.work.started_at is not None:

@@ -1,5 +1,5 @@
 -- Add new jobs. KEYS: id counter. ARGV: base, now in ms, then per job: name, data, opts, priority.
--- Returns an id per job, or {why not}.
+-- Returns an id per job, or {reason}.
 local base, now = ARGV[1], ARGV[2]
 local why = unwritable(base)
 if why then return for_each((#ARGV - 2) / 4, {why}) end

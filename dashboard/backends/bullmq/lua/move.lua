@@ -1,11 +1,12 @@
--- Retry jobs of `failed` or `completed`, or start delayed ones now.
--- KEYS: source set, then the hash of each job. ARGV: base, verb, word of the source set, now in ms, '1' to forget the
--- attempts, then id and stamp ('' = any) of each job. Returns an outcome per job: done, gone, changed, or why not.
+-- Retry jobs of `failed` or `completed`, or promote delayed ones.
+-- KEYS: source set, then the hash of each job. ARGV: base, verb, name of the source set, now in ms, '1' to reset the
+-- attempts, then id and stamp ('' = any) of each job. Returns an outcome per job: done, gone, changed, or the reason why
+-- it was refused.
 local source = KEYS[1]
 local base, verb, prev, now, reset = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 local why = unwritable(base)
 if why then return for_each(#KEYS - 1, why) end
--- What a worker writes into a job that stalled too often, so that the next one fails it without running it.
+-- What a worker writes into a job that stalled too often, so that the next worker fails it without running it.
 local STALLED = 'job stalled more than allowable limit'
 local kind = generation(base)
 local answers = {}

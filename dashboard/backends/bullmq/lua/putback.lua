@@ -1,5 +1,6 @@
--- Put jobs back that stand in `active` and that no worker holds, as the library does it with those that stalled.
--- KEYS: the hash of each job. ARGV: base, then the id of each job. Returns an outcome per job: done, gone, changed or why not.
+-- Requeue jobs in `active` that no worker holds, as the library does it with stalled jobs.
+-- KEYS: the hash of each job. ARGV: base, then the id of each job. Returns an outcome per job: done, gone, changed or the
+-- reason why it was refused.
 local base = ARGV[1]
 local why = unwritable(base)
 if why then return for_each(#KEYS, why) end

@@ -1,5 +1,5 @@
--- Remove a schedule and its next run, where that has not started.
--- KEYS: repeat. ARGV: base, schedule id, then the beginnings of the ids of its runs where it is of an older release.
+-- Remove a schedule, and its next run if that has not started.
+-- KEYS: repeat. ARGV: base, schedule id, then possible prefixes of the ids of its runs if it is of an older release.
 local base, id = ARGV[1], ARGV[2]
 local why = unwritable(base)
 if why then return why end
