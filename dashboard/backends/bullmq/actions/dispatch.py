@@ -478,7 +478,7 @@ def _results_from_replies(ids: Sequence[str], replies: Reply, *, changed: str | 
     `changed` = the detail of results that are `changed`.
     """
     if isinstance(replies, NoPermissionError):
-        why = "Queuedeck's Redis user does not have permission to do this. The README lists the ACL it needs."
+        why = "Queuedeck's Redis user is not permitted to do this. The README lists the ACL it needs."
         return [ActionResult(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     if isinstance(replies, ResponseError):
         return [
