@@ -1,1 +1,1 @@
-"""One folder per queue library; nothing of a library is known outside its folder."""
+"""One package per queue library; all knowledge of a library stays inside its package."""

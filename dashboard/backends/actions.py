@@ -1,8 +1,8 @@
-"""What a person may have done to jobs, queues, schedules and workers, and what came of it.
+"""Actions on jobs, queues, schedules and workers, and their outcomes.
 
-A job is named by a Pick: its id and the stamp under which it was seen. The stamp changes whenever the job ends anew
-(the score in the failed set, the time of death), so that a step that is repeated after a crash never acts on the same
-job twice: with another stamp the outcome is `changed`. A Pick without a stamp means the job as it is now.
+A job is identified by a JobRef: its id and the stamp with which it was seen. The stamp changes each time the job
+finishes (the score in the failed set, the time of death), so that a step repeated after a crash never acts on the same
+job twice: with another stamp the outcome is `changed`. A JobRef without a stamp means the job in its current state.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from ..model import Value
 
 
 class Action(StrEnum):
-    """Every verb there is; a backend offers those that its library can do safely."""
+    """All actions; a backend offers those that are safe with its library."""
 
     # On jobs.
-    RETRY = "retry"  # a dead (or retrying) job runs again, now
+    RETRY = "retry"  # run a dead (or retrying) job again, now
     DELETE = "delete"
-    PROMOTE = "promote"  # a scheduled job runs now
-    KILL = "kill"  # to the dead letters
-    CANCEL = "cancel"  # a job that has not started shall never run, and is kept as canceled
-    STOP = "stop"  # a running job is ended
-    DUPLICATE = "duplicate"  # a new job of the same content
-    EDIT = "edit"  # a new job of the content that the person wrote
+    PROMOTE = "promote"  # run a scheduled job now
+    KILL = "kill"  # move a job to the dead letters
+    CANCEL = "cancel"  # a job that has not started never runs, and is kept as canceled
+    STOP = "stop"  # stop a running job
+    DUPLICATE = "duplicate"  # create a new job with the same payload
+    EDIT = "edit"  # create a new job with the payload that the user entered
     MOVE = "move"  # to another queue
-    UNDO = "undo"  # deleted jobs are put back; of those in the bin, no backend offers it in a state
+    UNDO = "undo"  # restore deleted jobs from the undo bin; no backend offers it for a state
     # On queues.
     PAUSE = "pause"
     RESUME = "resume"
-    PURGE = "purge"  # all waiting jobs are deleted; made of many deletes, no backend offers it itself
-    OBLITERATE = "obliterate"  # the queue and all that belongs to it is removed
+    PURGE = "purge"  # delete all waiting jobs; consists of many deletes, so no backend offers it itself
+    OBLITERATE = "obliterate"  # delete the queue and everything that belongs to it
     # On schedules.
-    TRIGGER = "trigger"  # one run now, the schedule as it was
+    TRIGGER = "trigger"  # one extra run now; the schedule does not change
     PAUSE_SCHEDULE = "pause_schedule"
     RESUME_SCHEDULE = "resume_schedule"
     REMOVE_SCHEDULE = "remove_schedule"
     # On workers.
-    QUIET = "quiet"  # finish what runs, take nothing new
+    QUIET = "quiet"  # finish running jobs, fetch no new ones
     STOP_WORKER = "stop_worker"
 
 
 class Outcome(StrEnum):
-    """What came of an action on one thing."""
+    """The outcome of an action on one job, queue, schedule or worker."""
 
     DONE = "done"
-    GONE = "gone"  # it is not there any more
-    CHANGED = "changed"  # it is not in the state in which it was seen
-    REFUSED = "refused"  # the library or the server would not have it; `detail` says why
-    INVALID = "invalid"  # what was sent with it cannot be used; `detail` says why and what to do
+    GONE = "gone"  # it no longer exists
+    CHANGED = "changed"  # it is no longer in the state in which it was seen
+    REFUSED = "refused"  # the library or the server refused; `detail` says why
+    INVALID = "invalid"  # the input of the action cannot be used; `detail` says why and what to do
     UNSUPPORTED = "unsupported"
 
 
@@ -60,9 +60,10 @@ class JobRef(Value, frozen=True, kw_only=True):
 
 
 class ActionResult(Value, frozen=True, kw_only=True):
-    """What came of an action on one thing; `new_id` where a job was made, `more` where it must be asked again.
+    """The result of an action on one job, queue, schedule or worker.
 
-    `again`: of a job to be put back, `changed` because that was done before.
+    `new_id`: the id of the job that was created. `more`: not finished, call again. `again`: a restore is `changed`
+    because the job was already restored.
     """
 
     id: str
@@ -74,14 +75,14 @@ class ActionResult(Value, frozen=True, kw_only=True):
 
 
 def back_before(job_id: str) -> ActionResult:
-    """Of a job to be put back, where that deletion was undone before: it may have run since, and be gone."""
-    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was put back before", again=True)
+    """The result of restoring a job whose deletion was already undone: it may have run since, and no longer exist."""
+    return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was already restored", again=True)
 
 
 class JobBackup(Value, frozen=True, kw_only=True):
-    """All that is needed to put a job back where it was; `blob` is the backend's own form, no one else reads it.
+    """Everything needed to restore a job to where it was; `blob` has the backend's own format, only it reads it.
 
-    `blob` None: the job is larger than MAX_KEPT_BYTES and can be deleted, but not put back.
+    `blob` None: the job is larger than MAX_KEPT_BYTES; it can be deleted, but not restored.
     """
 
     id: str
@@ -92,16 +93,16 @@ class JobBackup(Value, frozen=True, kw_only=True):
 
 
 class ActionOptions(Value, frozen=True, kw_only=True):
-    """What an action needs beside the job."""
+    """The input of an action besides the job."""
 
     payload: str | None = None  # EDIT: the new payload as JSON text
-    target: str | None = None  # MOVE: the name of the other queue, on the same source and library
-    reset_attempts: bool = False  # RETRY: the attempts made so far do not count
+    target: str | None = None  # MOVE: the name of the destination queue, on the same source and library
+    reset_attempts: bool = False  # RETRY: reset the attempt count
 
 
 MAX_KEPT_BYTES = 1024 * 1024
-# Where a library forgets jobs that ran: a sorted set beside its queues of the deletions that were undone, by when.
-# It outlives the bin.
+# For libraries that do not keep jobs that ran: a sorted set beside the queues, of deletions that were undone, scored by
+# when. It outlives the undo bin.
 BACK, BACK_KEPT_S = "{queuedeck}:back", 25 * 3600
-# The most jobs of one call. The caller starts lower and adapts to what a batch costs.
+# The maximum number of jobs per call. The caller starts lower and adapts to the cost of a batch.
 MAX_BATCH = 1000

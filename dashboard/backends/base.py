@@ -1,11 +1,12 @@
-"""The contract between Queuedeck and one queue library: what a backend answers, at which price.
+"""The interface that every queue library implements: what each method returns, and what it costs.
 
-A backend is made for one Source and holds no state of its own: what it must remember between two looks it hands out as
-an opaque cursor. All methods may be called from several threads at once.
+A backend is created for one Source and keeps no state of its own. What it must remember between two calls it returns
+as an opaque cursor. All methods can be called from several threads at the same time.
 
-Reads never write. Actions (`act_on_jobs` and the like) move jobs atomically and return an outcome for each job.
-Nothing unpickles, or uses KEYS or any command whose cost grows with the queue. One broken queue or job costs one row
-(`error`, `problem`), never the answer. Raises BackendUnavailable when the server cannot be asked.
+Reads never write. Actions such as `act_on_jobs` move jobs atomically and return one outcome per job. No method
+unpickles data, or uses KEYS or any other command whose cost grows with the length of the queue. A broken queue or job
+costs one row (`error`, `problem`), never the whole result. Every method raises BackendUnavailable when the server
+cannot be reached.
 """
 
 from __future__ import annotations
@@ -38,31 +39,31 @@ from ..settings import SourceSettings
 from ..sources.source import Source
 from .actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
 
-# Rates are told over the last five minutes; a backend's first answer reaches back no further.
+# Rates cover the last five minutes; the first call of `read_flow` reaches back no further.
 FLOW_WINDOW_S = 300.0
 MAX_SCHEDULES = 1000
 WINDOW_ROWS = 500
-# Words that stand in a job's data as they are written by people: no library escapes any of these characters.
+# Search terms that appear in a job's data exactly as typed: no library escapes any of these characters.
 SIFTABLE = re.compile(r"[A-Za-z0-9_@.:-]{3,100}\Z")
-# A sift looks at so many jobs and bytes at once, which keeps the server busy for 2 to 4 ms.
+# The jobs and bytes that one call of `scan_matches` examines, which keeps the server busy for 2 to 4 ms.
 SIFT_ROWS, SIFT_BYTES = 5000, 512 * 1024
 NO_WISHES = ActionOptions()
 
 
 @dataclass(slots=True)
 class Budget:
-    """How much one step of discovery may cost: commands, seconds, and what counts as a slow server.
+    """The cost limits of one discovery step: commands, seconds, and what counts as a slow server.
 
-    `spend` is told of each command and answers whether another one is allowed.
+    Call `spend` after each command; it returns whether another one is allowed.
     """
 
     commands: int
     seconds: float
-    slow_command_s: float = 0.02  # of the server's own time: how far away it is says nothing of how busy it is
+    slow_command_s: float = 0.02  # of server time, without the network: latency says nothing about load
     _started: float = field(default_factory=time.perf_counter)
 
     def spend(self, server_s: float) -> bool:
-        """Note one command that took the server so long; True while there is budget left and the server was quick."""
+        """Record one command that took `server_s` on the server; True while budget is left and the server was fast."""
         self.commands -= 1
         elapsed = time.perf_counter() - self._started
         return self.commands > 0 and elapsed < self.seconds and server_s <= self.slow_command_s
@@ -70,11 +71,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What one step of looking for queues brought.
+    """The result of one discovery step.
 
-    `found`: queues seen in this step. `complete`: with this step the whole of Redis has been seen; what was not found
-    since the previous complete step is gone. `cursor`: hand it to the next step. `problem`: why this search cannot see
-    all queues, and what to do; the search is then over, is never complete, and starts again after a pause.
+    `found`: the queues seen in this step. `complete`: this step finished a pass over all of Redis; a queue not found
+    since the previous complete step no longer exists. `cursor`: pass it to the next step. `problem`: why this pass
+    cannot see all queues, and what to do; the pass then stops, is never complete, and starts over after a pause.
     """
 
     found: tuple[QueueRef, ...]
@@ -85,7 +86,8 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class EventAccess:
-    """Which of the `channels` that are listened to the server refuses, and what is missing `without` those."""
+    """The pub/sub `channels` that Queuedeck subscribes to, those the server `refused`, and what is missing `without`
+    them."""
 
     channels: tuple[str, ...]
     refused: tuple[str, ...]
@@ -96,103 +98,105 @@ class Backend(abc.ABC):
     """One library's queues on one source."""
 
     name: ClassVar[str]  # "bullmq": in URLs, settings and the API
-    title: ClassVar[str]  # "BullMQ": for people
-    # Our states that the library has, in its own words, in the order of the tabs: (state, (native word, …)).
+    title: ClassVar[str]  # "BullMQ": the display name
+    # The states that the library has, in the order of the tabs, with its own names for them: state -> (native word, …).
     states: ClassVar[Mapping[State, tuple[str, ...]]]
     capabilities: ClassVar[frozenset[Capability]]
-    keyed_by_id: ClassVar[bool] = True  # a job is found by its id at once, not by looking through lists
-    key_scans: ClassVar[int] = 1  # how often a whole search goes through the key space; 0 = the library has an index
-    # What may be done to jobs of a state, to queues, schedules and workers, in the order of the buttons.
+    keyed_by_id: ClassVar[bool] = True  # a job can be read by its id directly, without searching lists
+    key_scans: ClassVar[int] = 1  # passes over the key space per complete discovery; 0 = the library keeps an index
+    # The actions on jobs (per state), queues, schedules and workers, in the order of the buttons.
     job_actions: ClassVar[Mapping[State, tuple[Action, ...]]] = {}
     queue_actions: ClassVar[tuple[Action, ...]] = ()
-    # What may be done to `abandoned` jobs beside: of a state, or with None to those that stand in no list.
+    # Additional actions on `abandoned` jobs, per state; None = jobs that are in no list.
     abandoned_actions: ClassVar[Mapping[State | None, tuple[Action, ...]]] = {}
-    # States of single jobs that the library keeps in the list of another state.
+    # States whose jobs the library keeps in the list of another state: state -> the state of that list.
     listed_with: ClassVar[Mapping[State, State]] = {}
     schedule_actions: ClassVar[tuple[Action, ...]] = ()
     worker_actions: ClassVar[tuple[Action, ...]] = ()
-    # Jobs are lost or never end when Redis evicts keys of this library, so its documentation asks for noeviction.
+    # The library's documentation requires noeviction: when Redis evicts its keys, jobs are lost or never finish.
     needs_noeviction: ClassVar[bool] = False
-    # What the library does then, in a sentence for the preview and the hover; and why something is not offered.
+    # What each action does, in a sentence or two for the preview and the tooltip; why an action is not supported.
     action_help: ClassVar[Mapping[Action, str]] = {}
     unsupported_reasons: ClassVar[Mapping[Action, str]] = {}
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         self.source = source
         self.settings = settings
-        self.own_source: Source | None = None  # where Queuedeck's own keys are; None where nothing may be kept
+        self.own_source: Source | None = None  # the Redis with Queuedeck's own keys; None if nothing may be stored
 
     @abc.abstractmethod
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
-        """The queues found by the next step of the search; `cursor` None starts it.
+        """Run the next step of discovery and return the queues it found. `cursor` None starts a new pass.
 
-        Indexes that the library keeps come first; a scan of the key space goes in steps within `budget`.
-        The first step brings `named_queues` too, whether they are there or not.
+        Read the library's own index if it has one; otherwise scan the key space in steps that stay within `budget`.
+        The first step also returns the `named_queues`, whether they exist or not.
         """
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
-        """`refs`, in order, with names of which no two are alike; for libraries that can hold two queues of one name.
+        """Return `refs`, in order, with unique names; for libraries in which two queues can have the same name.
 
-        The answer depends on nothing but the set of refs, so that every process gives a queue the same address.
+        The result must depend only on the set of refs, so that every process gives a queue the same address.
         """
         return list(refs)
 
     @abc.abstractmethod
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        """The figures of many queues, in the order of `refs`, rates left None.
+        """Read the statistics of many queues, in the order of `refs`, without rates (None).
 
-        Cost: 1 round trip however many queues. A queue that cannot be read has `error` set.
+        A queue that cannot be read has `error` set. Cost: 1 round trip, however many queues.
         """
 
     def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-        """As `read_stats`, for one who asks every few seconds: quicker for queues that are as they were.
+        """Like `read_stats`, for callers that poll every few seconds: faster for queues that did not change.
 
-        `seen` = {} at first; the backend leaves there by QueueRef.key what it goes on with. The caller drops the keys
-        of queues that are gone, and hands `seen` to no two calls at once. All figures are those of now.
+        Pass `seen` = {} the first time and the same dict afterwards: the backend stores in it, by QueueRef.key, what
+        the next call needs. The caller removes the keys of queues that no longer exist, and never passes the dict to
+        two calls at the same time. All values are current.
         """
         del seen
         return self.read_stats(refs)
 
     @abc.abstractmethod
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        """What ended in `refs` since `cursor` was handed out, and the next cursor.
+        """Return the jobs that finished in `refs` since `cursor` was returned, and the next cursor.
 
-        With cursor None: what the library still tells of the last FLOW_WINDOW_S. Queues may come and go between two
-        calls. Cost: 1 round trip, at most 2.
+        With `cursor` None, return what the library still records of the last FLOW_WINDOW_S seconds. `refs` can change
+        between two calls. Cost: 1 round trip, at most 2.
         """
 
     @abc.abstractmethod
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
-        """One page of a list, without payloads. Raises NotFound when the queue is not there, Unsupported for a state
-        that the library has not. Cost: at most 2 round trips, whatever the length of the list; 3 where what is known of
-        the rows stands in another place than the list.
+        """Return one page of a list, without payloads.
+
+        Raises NotFound when the queue does not exist, Unsupported for a state that the library does not have. Cost: at
+        most 2 round trips, whatever the length of the list; 3 if the details of the rows are stored apart from it.
         """
 
     @abc.abstractmethod
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        """One job with payload, options, error, stack, logs, links and timeline, each bounded.
+        """Return one job with payload, options, error, stack trace, logs, links and timeline, each of bounded size.
 
         Raises NotFound. Cost: at most 4 round trips.
         """
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        """The worker processes of this library, by id; `refs` = all known queues, for the names of theirs.
+        """Return the worker processes of this library, sorted by id; `refs` = all known queues, to name theirs.
 
-        Cost: at most 2 round trips. [] where the library leaves no trace of its workers (no Capability.WORKERS).
+        [] if the library does not record its workers (no Capability.WORKERS). Cost: at most 2 round trips.
         """
         del refs
         return []
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        """The schedules, soonest first, at most MAX_SCHEDULES; `refs` = all known queues.
+        """Return the schedules, soonest first, at most MAX_SCHEDULES; `refs` = all known queues.
 
-        Cost: at most 3 round trips where scripts are permitted.
+        Cost: at most 3 round trips if scripts are permitted.
         """
         del refs
         return []
 
     def read_class_stats(self, ref: QueueRef) -> ClassBoard | None:
-        """What each class of jobs did lately; None where the library keeps no such figures (Capability.CLASSES).
+        """Return recent statistics per job class; None if the library keeps none (no Capability.CLASSES).
 
         Cost: at most 2 round trips.
         """
@@ -200,29 +204,29 @@ class Backend(abc.ABC):
         return None
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
-        """The jobs of a page (`per_page` up to WINDOW_ROWS) with the text to search in, in the order of `list_jobs`.
+        """Return one page of jobs (`per_page` up to WINDOW_ROWS) with their searchable text, ordered as in `list_jobs`.
 
-        Raises as `list_jobs`, and Unsupported without Capability.SEARCH. Cost: at most 2 round trips.
+        Raises the errors of `list_jobs`, and Unsupported without Capability.SEARCH. Cost: at most 2 round trips.
         """
         del ref, query
-        raise Unsupported(f"{self.title} jobs cannot be searched by their text.")
+        raise Unsupported(f"{self.title} does not support searching jobs by text.")
 
     def can_scan(self, state: State) -> bool:  # noqa: ARG002
-        """Whether `scan_matches` looks through lists of `state`."""
+        """Whether `scan_matches` can search lists of `state`."""
         return False
 
     def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
-        """Of a stretch of a list from row `offset` on all jobs in whose data `word` stands, and maybe others; in the
-        order of `list_jobs`. None where the server does not permit it: take `search_page` then.
+        """Search part of a list, from row `offset`, on the server: return every job whose data contains `word`, and
+        possibly others, ordered as in `list_jobs`. None if the server does not permit it; use `search_page` then.
 
-        `word` = SIFTABLE, upper case as lower case; numbers are as they are written. Raises as `search_page`. Cost: at
-        most 2 round trips, and less than 5 ms of the server.
+        `word` must match SIFTABLE; case is ignored, and numbers match as written. Raises the errors of `search_page`.
+        Cost: at most 2 round trips, and less than 5 ms on the server.
         """
         del ref, state, word, offset
         return None
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        """The jobs of a page (`per_page` up to MAX_BATCH) by id and stamp, in the order of `list_jobs`.
+        """Return the ids and stamps of one page (`per_page` up to MAX_BATCH), ordered as in `list_jobs`.
 
         Cost: at most 2 round trips.
         """
@@ -235,8 +239,9 @@ class Backend(abc.ABC):
         shared: bool = False,  # noqa: ARG002
         abandoned: bool = False,
     ) -> tuple[Action, ...]:
-        """What may be done to a job in `state` (None = in no list), in the order of the buttons; `shared` = in the
-        entry for what all queues have together; more to an `abandoned` one. Cost: none.
+        """Return the actions available on a job in `state` (None = in no list), in the order of the buttons.
+
+        `shared` = the job is in the entry for all queues together. An `abandoned` job has more actions. Cost: none.
         """
         verbs = self.job_actions.get(state, ()) if state else ()
         return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs
@@ -244,115 +249,122 @@ class Backend(abc.ABC):
     def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
-        """What came of `action` on jobs in `state`, one Acted per pick, in order; at most MAX_BATCH picks.
+        """Apply `action` to jobs in `state` and return one ActionResult per pick, in order; at most MAX_BATCH picks.
 
-        Each job is moved in one MULTI or script, only from the state and stamp that the pick names, and never altered
-        but as the library itself would. DELETE goes by `backup_jobs` and `delete_jobs`. Raises BackendUnavailable (then
-        the outcome of each is open, and asking again is safe), NotFound. Cost: a few round trips, whatever the number.
+        Each job moves within one MULTI or script, only from the state and the stamp in its pick, and changes only as
+        the library itself would change it. DELETE uses `backup_jobs` and `delete_jobs` instead. Raises NotFound, and
+        BackendUnavailable: the outcome of every pick is then unknown, and repeating the call is safe. Cost: a few round
+        trips, whatever the number of jobs.
         """
         del ref, state, wishes
-        why = self.unsupported_reasons.get(action, f"{self.title} does not offer this.")
+        why = self.unsupported_reasons.get(action, f"{self.title} does not support this.")
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """All that is needed to put jobs back, read and not changed: a Kept per pick, or an Acted for one that is
-        gone, changed or may not be deleted; in order. Cost: at most 3 round trips.
+        """Read everything needed to restore jobs, without changing them: one JobBackup per pick, in order, or an
+        ActionResult for a job that no longer exists, has changed or must not be deleted. Cost: at most 3 round trips.
         """
         del ref, state
-        why = self.unsupported_reasons.get(Action.DELETE, f"{self.title} does not offer this.")
+        why = self.unsupported_reasons.get(Action.DELETE, f"{self.title} does not support this.")
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
     def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """Delete jobs that are as they were when they were taken, one Acted each, in order. Atomic per job.
+        """Delete the jobs that did not change since their backup; one ActionResult each, in order. Atomic per job.
 
-        Raises as `act_on_jobs`. Cost: a few round trips, whatever the number.
+        Raises the errors of `act_on_jobs`. Cost: a few round trips, whatever the number of jobs.
         """
         del ref, state
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
     def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """Like `backup_jobs`, for jobs that are in no list and that no worker runs; others are `changed`."""
+        """Like `backup_jobs`, for jobs that are in no list and not running on a worker; others are `changed`."""
         del ref
-        why = f"{self.title} does not offer this."
+        why = f"{self.title} does not support this."
         return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
 
     def delete_unlisted_jobs(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """As `delete_jobs`, of what `backup_unlisted_jobs` took. `restore_jobs` puts them back."""
+        """Like `delete_jobs`, for the backups of `backup_unlisted_jobs`. `restore_jobs` restores them."""
         del ref
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
     def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        """Put deleted jobs back where they were, one Acted each, in order; `changed` where the id is in use again.
+        """Restore deleted jobs to where they were; one ActionResult each, in order. `changed` if the id is used again.
 
-        Asking twice never makes two of one, and never brings back one that ran since it was put back: `changed`, with
-        `again` set where that is known. Raises as `act_on_jobs`. Cost: a few round trips, whatever the number.
+        Repeating the call never duplicates a job, and never restores one that ran since it was restored: the outcome
+        is `changed`, with `again` set where that is known. Raises the errors of `act_on_jobs`. Cost: a few round trips,
+        whatever the number of jobs.
         """
         del ref, state
         return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
-        """The result of an action on a queue. The work per call is bounded: if `more` is set, call again."""
+        """Apply an action to a queue and return its result. A call does bounded work: if `more` is set, call again."""
         return ActionResult(id=ref.name, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
-        """The result of an action on a schedule of `list_schedules`."""
+        """Apply an action to a schedule returned by `list_schedules`, and return its result."""
         return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
-        """The result of an action on a worker of `list_workers`; done = sent, the worker acts on it when it can."""
+        """Apply an action to a worker returned by `list_workers`, and return its result.
+
+        `done` means that the request was sent; the worker acts on it when it can.
+        """
         return ActionResult(id=worker.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
     def maintain(self) -> None:  # noqa: B027 most backends need nothing
-        """Keep up what this backend must remember for all processes; the leader calls it once per sample, before
-        `discover_queues`. It may write to `own_source`, under `{queuedeck}:` and within a stated bound, and nowhere
-        else.
+        """Update what this backend stores for all processes. The leader calls it once per sample, before
+        `discover_queues`. It can write to `own_source` only, under `{queuedeck}:` and within a stated size limit.
         """
 
-    def close(self) -> None:  # noqa: B027 most backends have nothing of their own
-        """End threads and connections of this backend's own, if it has any; it may be used again afterwards."""
+    def close(self) -> None:  # noqa: B027 most backends have nothing to close
+        """Stop this backend's own threads and close its own connections, if any. It can be used again afterwards."""
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:  # noqa: ARG002
-        """Versions of the library that left a trace here, sorted; () where it leaves none. For `doctor`."""
+        """Return the library versions found in Redis, sorted; () if the library does not record them. For `doctor`."""
         return ()
 
     def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
-        """What names of keys leave open about these queues, and how it is settled; None where nothing. Cost: none."""
+        """Return (what the key names of these queues leave ambiguous, how to resolve it), or None. Cost: none."""
         del stats
         return None
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        """Patterns, each one word, of the keys that acting on these queues may change; for `doctor`. Cost: none."""
+        """Return key patterns, without spaces, that cover every key that actions on these queues can change.
+
+        For `doctor`. Cost: none.
+        """
         del refs
         return ()
 
     def changed_channels(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        """Patterns of the channels in which acting on these queues speaks. Cost: none."""
+        """Return patterns of the pub/sub channels to which actions on these queues publish. Cost: none."""
         del refs
         return ()
 
     def event_access(self) -> EventAccess | None:
-        """Whether what the library publishes may be heard; None where nothing is listened to. For `doctor`."""
+        """Return which of the library's events can be received; None if it subscribes to nothing. For `doctor`."""
         return None
 
     def includes_queue(self, queue: str) -> bool:
-        """Whether the settings want this queue shown."""
+        """Whether the settings include this queue."""
         globs = self.settings.queues
         return not globs or any(glob_matches(glob, queue) for glob in globs)
 
     @classmethod
     def list_words(cls) -> frozenset[str]:
-        """The library's own words for its lists; a job's native state that is none of them tells more. Cost: none."""
+        """Return the library's names for its lists; a native state that is not one of them adds detail. Cost: none."""
         return frozenset(word for words in cls.states.values() for word in words)
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
-        """The ref as `discover_queues` brings it, of one that another process found by its own settings and that
-        `disambiguate` may have renamed; None where these settings do not want that queue. Cost: none."""
+        """Return the ref as `discover_queues` would return it, for a ref that another process discovered with its own
+        settings and that `disambiguate` may have renamed; None if these settings exclude the queue. Cost: none."""
         return ref if ref.shared or self.includes_queue(ref.name) else None
 
     def named_queues(self) -> tuple[str, ...]:
-        """Queues that the settings name outright, to be shown even before they exist.
+        """Return the queues that the settings name without a wildcard; they are shown even before they exist.
 
-        None are named when several libraries are looked for: a name alone does not tell to which it will belong.
+        () when the source has several libraries: the name alone does not say which one the queue will belong to.
         """
         if len(self.settings.backends) != 1:
             return ()

@@ -1,8 +1,8 @@
-"""Members of lists and sorted sets, and fields of hashes, of any size: never more of them is read than is stated here.
+"""Bounded reads of members of lists and sorted sets, and of fields of hashes, whatever their size.
 
-Redis tells the length of a member only by reading it. Scripts therefore read one after another, cut what is long on the
-server, and stop at a number of bytes (`lua/members.lua`); without scripts one member is asked for at a time, unless the
-whole key is small.
+Redis has no command for the length of a member: it has to be read. Scripts therefore read members one by one, truncate
+long ones on the server, and stop at a number of bytes (`lua/members.lua`). Without scripts, members are read one at a
+time, unless the whole key is small.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from ..model import Job, QueueRef, State
 from ..sources.source import Argument, Command, Reply, Source
 from .lua_reads import Scripts
 
-# How many bytes one script call reads: it stops at the member with which it comes to that.
+# The bytes that one script call reads; it stops after the member that reaches this number.
 CALL_BYTES = 1024 * 1024
-# How many bytes a page reads of its members on the server, in as many calls, and how many of them it receives.
+# The bytes of members that a page reads on the server, over all its calls, and the bytes that it receives.
 PAGE_READ_BYTES, PAGE_BYTES = 256 * 1024 * 1024, 32 * 1024 * 1024
-# Without scripts whole members travel: so many bytes, and so many members of a key that is not small as a whole.
+# Without scripts whole members are transferred: at most this many bytes, and this many members of a key that is large.
 PLAIN_BYTES, PLAIN_MEMBERS = 8 * 1024 * 1024, 200
-# A key that is no larger is read at once. Its size is counted for so many members only: that takes Redis some ms.
+# Keys up to this size are read in one piece. The size is only measured up to this many members: that takes some ms.
 SMALL_KEY_BYTES, COUNTED_MEMBERS = 32 * 1024 * 1024, 100_000
-# The names of the fields of a hash are read where it has no more of them.
+# The field names of a hash are only read if it has at most this many.
 NAMED_FIELDS = 10_000
-# Of a member longer than this only both ends are digested.
+# For members longer than this, only the two ends are hashed.
 STAMPED_WHOLE = 64 * 1024
-UNREAD = "not read: what stands before it on this page is too large"
+UNREAD = "not read: the entries before it on this page are too large"
 
 
 @cache
 def shared_script(name: str | None = None) -> str:
-    """The functions that scripts of all libraries share; before one of the scripts in `lua/` where `name` is given."""
+    """Return the functions shared by the scripts of all libraries, followed by the script `name` in `lua/` if given."""
     folder = files(__package__).joinpath("lua")
     return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("members", name) if part)
 
 
 def stamp_of(raw: bytes) -> str:
-    """What tells a member from any other: a digest of its bytes, of a long one that of both ends, and its length."""
+    """Return what identifies a member: a digest of its bytes, or of its two ends plus its length if it is long."""
     if len(raw) <= STAMPED_WHOLE:
         return hashlib.sha1(raw, usedforsecurity=False).hexdigest()[:20]
     ends = raw[: STAMPED_WHOLE // 2] + raw[-(STAMPED_WHOLE // 2) :]
@@ -50,7 +50,7 @@ def stamp_of(raw: bytes) -> str:
 
 
 class ListRange(NamedTuple):
-    """What was read of a list or set: its size (or the error in its place), rows, and the place after the last one."""
+    """The part of a list or set that was read: its size (or an error instead), rows, and the index after the last."""
 
     size: Reply
     rows: list[Any]
@@ -58,10 +58,10 @@ class ListRange(NamedTuple):
 
 
 def read_stretch(ask: Callable[[int], Reply], first: int, stop: int, width: int) -> ListRange:
-    """The rows from place `first` to before `stop`, `width` values each; fewer when PAGE_READ_BYTES are reached.
+    """Return the rows with index `first` <= n < `stop`, `width` values each; fewer if a limit of the page is reached.
 
-    `ask(place)` answers [size, values, place reached, bytes read] of a script that begins at `place`, or an error.
-    Cost: 1 round trip for each CALL_BYTES.
+    `ask(index)` runs a script that starts at `index`, and returns [size, values, index reached, bytes read] or an
+    error. Cost: 1 round trip per CALL_BYTES.
     """
     size: Reply = 0
     rows: list[Any] = []
@@ -83,7 +83,10 @@ def read_stretch(ask: Callable[[int], Reply], first: int, stop: int, width: int)
 
 
 def unread_rows(ref: QueueRef, state: State, native: str, first: int, stop: int) -> tuple[Job, ...]:
-    """A row for each place of a page that was not read, so that the others keep theirs; nothing can be done with it."""
+    """Return a placeholder for each row of a page that was not read, so that the others keep their positions.
+
+    No action is possible on it.
+    """
     return tuple(
         Job(
             id=f"unread-{place}",
@@ -99,7 +102,7 @@ def unread_rows(ref: QueueRef, state: State, native: str, first: int, stop: int)
 
 
 class ListMember(NamedTuple):
-    """A member at a place of a list or set; its score in a set."""
+    """A member of a list or set, with its index, and its score in a set."""
 
     place: int
     raw: bytes
@@ -109,10 +112,10 @@ class ListMember(NamedTuple):
 def read_plainly(
     source: Source, key: Argument, kind: str, first: int, stop: int, *, backwards: bool = False
 ) -> Iterator[ListMember]:
-    """The members from place `first` to before `stop`, without scripts; fewer when PLAIN_BYTES are reached.
+    """Yield the members with index `first` <= n < `stop`, without scripts; fewer if PLAIN_BYTES are reached.
 
-    Places count as in `each_member`. Cost: 2 round trips for a key that is no larger than SMALL_KEY_BYTES, and
-    permitted to be measured; else one for each member, PLAIN_MEMBERS at most.
+    Indexes count as in `each_member`. Cost: 2 round trips for a key of at most SMALL_KEY_BYTES whose size may be
+    measured; otherwise one per member, at most PLAIN_MEMBERS.
     """
     size, memory = source.run_batch(_size_commands(key, kind))
     stop = min(stop, size) if isinstance(size, int) else 0
@@ -134,8 +137,8 @@ def read_plainly(
 
 
 def first_members(source: Source, lists: Sequence[Argument]) -> list[bytes | None]:
-    """The member that is served next of each list, without scripts; None where there is none, or PLAIN_BYTES were
-    reached before. Cost: 2 round trips, one more for each list that is larger than SMALL_KEY_BYTES or may not be
+    """Return the next member to be served of each list, without scripts; None for an empty list, or once PLAIN_BYTES
+    were reached. Cost: 2 round trips, plus one for each list that is larger than SMALL_KEY_BYTES or may not be
     measured.
     """
     replies = source.run_batch([command for key in lists for command in _size_commands(key, "list")])
@@ -159,16 +162,16 @@ def first_members(source: Source, lists: Sequence[Argument]) -> list[bytes | Non
 
 
 def ends_of_keys(source: Source, wanted: Sequence[tuple[Argument, Command]], room: int) -> list[Reply]:
-    """The replies to commands that each ask a key for one member; None where `room` bytes were reached before.
+    """Return the replies to commands that each read one member of a key; None once `room` bytes were reached.
 
-    Cost: 2 round trips, one more for each key that is larger than `room`, or may not be measured.
+    Cost: 2 round trips, plus one for each key that is larger than `room` or may not be measured.
     """
     keys = list(dict.fromkeys(key for key, _ in wanted))
     memory = source.run_batch([("MEMORY", "USAGE", key, "SAMPLES", COUNTED_MEMBERS) for key in keys])
     small: set[Argument] = set()
     left = room
     for key, size in zip(keys, memory, strict=True):
-        # One with more members than were counted takes more than `room` all the same, or has short ones.
+        # A key with more members than are measured either exceeds `room` anyway, or its members are short.
         if size is None or (isinstance(size, int) and size <= left):
             small.add(key)
             left -= size or 0
@@ -191,7 +194,7 @@ def _size_commands(key: Argument, kind: str) -> tuple[Command, Command]:
 
 
 def _is_small(size: Reply, memory: Reply) -> bool:
-    """Whether all of a key may be read at once."""
+    """Whether a key can be read in one piece."""
     return isinstance(size, int) and size <= COUNTED_MEMBERS and isinstance(memory, int) and memory <= SMALL_KEY_BYTES
 
 
@@ -208,8 +211,8 @@ def short_fields(
     room: int = PAGE_BYTES,
     scripts: Scripts | None = None,
 ) -> list[Reply]:
-    """The values of (key, field of a hash), in order; None for one that is missing, longer than `longest`, or for which
-    `room` has no space left, an error in its place.
+    """Return the values of (hash key, field), in order: None for a field that is missing, longer than `longest`, or
+    does not fit into `room`; an error in place of a value that could not be read.
 
     Cost: 2 round trips; 1 with `scripts`, where errors are None.
     """
@@ -233,8 +236,8 @@ def short_fields(
 def short_hashes(
     source: Source, hashes: Sequence[Argument], most: int, longest: int, scripts: Scripts | None = None
 ) -> list[Reply]:
-    """[field, value, ...] of each hash, without values that are longer than `longest`; of one with more than `most`
-    fields so many. An error in its place. Cost: 4 round trips; 1 with `scripts`.
+    """Return [field, value, ...] per hash, at most `most` fields of each, without values longer than `longest`; an
+    error in place of a hash that could not be read. Cost: 4 round trips; 1 with `scripts`.
     """
     if scripts is not None and hashes:
         call = (most, longest, PAGE_BYTES, NAMED_FIELDS, *hashes)

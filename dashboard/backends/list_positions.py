@@ -1,7 +1,7 @@
-"""Where jobs stand in a line that is a plain list of ids, as RQ and BullMQ keep them: read in pieces, from both ends.
+"""Positions of jobs in a queue that is a plain list of ids, as in RQ and BullMQ: read in chunks, from both ends.
 
-A list is walked once for all jobs here instead of once for each in a script: the scripts are told the places and find
-them at once, a few places further on where workers took jobs meanwhile.
+The list is searched here once for all jobs, instead of once per job in a script. The scripts receive the positions and
+find the jobs directly, or a few positions further on if workers have picked up jobs since.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from ..sources.source import Command, Source, raw_bytes
 
-# Most jobs that are acted on stand near an end; one look reads so many ids at each.
+# Most jobs that users act on are near an end: the first read takes this many ids at each end.
 NEAR = 2_000
-# Then so many, in pieces; as many go out together as take a millisecond or two. What stands between is not sought.
+# Then this many at each end, in chunks; each batch takes a millisecond or two. Jobs in between are not searched for.
 REACH = 100_000
 PIECE, PIECES = 5_000, 3
 
 
 class ListPosition(NamedTuple):
-    """Where a job stands: 0 = first of the list; the id after it, b"" at the end; how many stand after it."""
+    """Position of a job: its index from the front, the id after it (b"" at the end), the number of ids after it."""
 
     at: int
     after: bytes
@@ -27,30 +27,30 @@ class ListPosition(NamedTuple):
 
 
 class ListPositions(dict[str, ListPosition]):
-    """Where jobs stand, by id; `whole` = all of the list was within reach, so that what is not here is not there."""
+    """Positions by job id; `whole` = the whole list was searched, so that a job missing here is not in the list."""
 
     whole: bool = True
 
     @property
     def missing_reason(self) -> str:
-        """What to tell of a job that is not here, though it waits or waited a moment ago."""
+        """Why a job was not found, although it is waiting, or was a moment ago."""
         if self.whole:
-            return "a worker has just taken it"
-        return f"not found within {REACH:,} from each end of its line: a worker has just taken it, or it stands between"
+            return "a worker has just picked it up"
+        return f"not among the first or last {REACH:,} jobs; a worker may have picked it up, or it is in between"
 
 
 def locate_jobs(source: Source, key: str, ids: Sequence[str], *, served_last: bool = False) -> ListPositions:
-    """The places of those of `ids` that stand in the list within REACH of an end.
+    """Return the positions of those `ids` that are in the list within REACH of an end.
 
-    `served_last`: workers take from its end and jobs come to its front, so that places are told by the end.
-    Cost: 1 round trip; where not all stand near an end, 1 more for each 15,000 ids up to the last of them.
+    `served_last`: workers take jobs from the end and new jobs are added at the front, so the list is addressed from its
+    end. Cost: 1 round trip; if some are not near an end, 1 more per 15,000 ids up to the last one found.
     """
     wanted = {raw_bytes(job_id): job_id for job_id in ids}
     found = ListPositions()
-    # Of each stretch an id more is read than is looked at, which tells what comes after its last one.
+    # Each chunk has one extra id: the one after its last position.
     length, head, tail = source.run_batch([("LLEN", key), ("LRANGE", key, 0, NEAR), ("LRANGE", key, -NEAR, -1)])
     if not isinstance(length, int) or not isinstance(head, list) or not isinstance(tail, list):
-        return found  # the script that comes next tells what is wrong with the key
+        return found  # the script that runs next reports what is wrong with the key
     found.whole = length <= 2 * REACH
     _find_positions(head, 0, NEAR, length, wanted, found)
     _find_positions(tail, max(0, length - len(tail)), NEAR, length, wanted, found)
@@ -65,7 +65,7 @@ def locate_jobs(source: Source, key: str, ids: Sequence[str], *, served_last: bo
 
 
 def _ranges_to_read(length: int) -> Iterator[tuple[int, int]]:
-    """What is read of a list beside its ends: from its front on, and what is left before its end."""
+    """Yield the ranges to read besides the ends: first from the front, then the rest before the end."""
     middle = min(length, REACH)
     for first, end in ((0, middle), (max(middle, length - REACH), length)):
         for start in range(first, end if length > 2 * NEAR else first, PIECE * PIECES):
@@ -87,7 +87,7 @@ def _find_positions(
     wanted: dict[bytes, str],
     found: dict[str, ListPosition],
 ) -> None:
-    """Move those of `wanted` that are among the `most` first of `entries` to `found`."""
+    """Move the `wanted` ids that are among the first `most` of `entries` to `found`."""
     if not wanted:
         return
     last = len(entries) - 1

@@ -1,4 +1,4 @@
-"""Read-only Lua where the server permits it: many small reads in one command, big values cut before they travel."""
+"""Read-only Lua if the server permits it: many small reads in one command, large values truncated on the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ..clock import monotonic_s
 from ..sources.source import Argument, Command, Reply, Source
 
-# A user without scripting may be granted it later; asking again costs one refused command.
+# A user without scripting may get it later; trying again costs one refused command.
 ASK_AGAIN_S = 300.0
 
 _COMMENT = re.compile(r"^[ \t]*+--.*\n|^ ++", re.MULTILINE)
@@ -19,36 +19,36 @@ _COMMENT = re.compile(r"^[ \t]*+--.*\n|^ ++", re.MULTILINE)
 
 @cache
 def compact_script(script: str) -> str:
-    """A script without its lines of comment and its indents: the server is sent its text, and reads it, each time."""
+    """Return a script without comment lines and indentation: its text is sent to the server with every call."""
     return _COMMENT.sub("", script)
 
 
 @cache
 def _script_bytes(script: str) -> bytes:
-    """The same as it is sent: hundreds of calls of one sample carry it."""
+    """The compacted script, encoded once: hundreds of calls per sample send it."""
     return compact_script(script).encode()
 
 
 class Scripts:
-    """Runs read-only scripts on one source; remembers which command the server has for that, and whether it may."""
+    """Runs read-only scripts on one source; remembers which command the server has, and whether it is permitted."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._command = "EVAL_RO"  # Redis 7: the server itself refuses a write; older ones have EVAL alone
+        self._command = "EVAL_RO"  # Redis 7: the server itself refuses writes; older servers only have EVAL
         self._refused_at: float | None = None
 
     @property
     def are_refused(self) -> bool:
-        """Whether the user was found not to be permitted scripts lately."""
+        """Whether scripts were refused within the last ASK_AGAIN_S seconds."""
         return self._refused_at is not None and monotonic_s() - self._refused_at < ASK_AGAIN_S
 
     def run(
         self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command] = ()
     ) -> tuple[list[Reply], list[Reply]] | None:
-        """(the reply to `script` for the ARGV of each call, the replies to the plain commands of `also`), in order.
+        """Run `script` with the ARGV of each call, and the plain commands `also`; return both lists of replies.
 
-        None when the user may not run scripts: the caller then takes plain commands. An error of one call stands in
-        its place. Cost: 1 round trip; one more the first time on Redis 6.
+        None if the user may not run scripts: the caller then uses plain commands. A failed call has its error as its
+        reply. Cost: 1 round trip; one more the first time on Redis 6.
         """
         if self.are_refused:
             return None
@@ -63,7 +63,7 @@ class Scripts:
         return replies[: len(calls)], replies[len(calls) :]
 
     def command(self, script: str, *arguments: Argument) -> Command:
-        """The command that runs `script`, to travel with others; its reply is an error where scripts are refused."""
+        """Return the command that runs `script`, for use in a batch; its reply is an error if scripts are refused."""
         return (self._command, compact_script(script), 0, *arguments)
 
     def _send(self, script: str, calls: Sequence[Sequence[Argument]], also: Sequence[Command]) -> list[Reply]:

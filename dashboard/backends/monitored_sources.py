@@ -1,4 +1,4 @@
-"""The sources and backends that the settings name, made once per process."""
+"""The sources and backends in the settings, created once per process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .base import Backend
 
 @dataclass(frozen=True, slots=True)
 class MonitoredSources:
-    """What this Queuedeck looks at: sources by name, and the backends of each in the order of the registry."""
+    """What this process monitors: sources by name, and the backends of each in the order of the registry."""
 
     sources: dict[str, Source]
     backends: dict[str, tuple[Backend, ...]]
     own: Source | None = None  # where Queuedeck's own keys are
-    fingerprint: str = ""  # of the settings: see `fingerprint_of`
+    fingerprint: str = ""  # of the settings, see `fingerprint_of`
 
     def close(self) -> None:
-        """Close all connections and what the backends run."""
+        """Close all connections and backends."""
         for backend in (backend for group in self.backends.values() for backend in group):
             backend.close()
         for source in {id(source): source for source in (*self.sources.values(), self.own) if source}.values():
@@ -38,28 +38,28 @@ class MonitoredSources:
                 return backend
         if source not in self.sources:
             known = ", ".join(self.sources)
-            raise NotFound(f"There is no source {source!r}.", hint=f"The sources are: {known}")
-        raise NotFound(f"{name!r} is not a library that is watched on {source!r}.")
+            raise NotFound(f"There is no source {source!r}.", hint=f"Known sources: {known}")
+        raise NotFound(f"The library {name!r} is not monitored on {source!r}.")
 
     @property
     def titles(self) -> LibraryTitles:
-        """The libraries' names for people, by backend name."""
+        """The libraries' display names, by backend name."""
         return LibraryTitles(
             {backend.name: backend.title for backends in self.backends.values() for backend in backends}
         )
 
 
 class LibraryTitles(dict[str, str]):
-    """Names of libraries for people; one that is not watched here is called as it is in the settings."""
+    """Display names of libraries; a library that is not monitored here has its name in the settings."""
 
     def __missing__(self, name: str) -> str:
         return name
 
 
 def fingerprint_of(settings: Settings) -> str:
-    """The same for processes that watch the same: sources, their libraries and queues, and the rules of the settings.
+    """Return a fingerprint that is equal for processes with the same sources, libraries, queues and configured rules.
 
-    No secret is in it: of URLs the server and database count.
+    It contains no secrets: of a URL only the server and the database count.
     """
     sources = [
         {
@@ -74,7 +74,7 @@ def fingerprint_of(settings: Settings) -> str:
 
 
 def _server_address(url: str | None) -> str | None:
-    """Where a URL leads, without user, password and options."""
+    """Return the server and database of a URL, without user, password and options."""
     if url is None:
         return None
     parts = urlsplit(url)
@@ -85,7 +85,10 @@ def _server_address(url: str | None) -> str | None:
 
 
 def open_sources(settings: Settings) -> MonitoredSources:
-    """The Watch that `settings` describe; opens no connection. Raises ConfigurationError for an unknown library."""
+    """Create the sources and backends in `settings`, without connecting.
+
+    Raises ConfigurationError for an unknown library.
+    """
     sources: dict[str, Source] = {}
     backends: dict[str, tuple[Backend, ...]] = {}
     for entry in settings.effective_sources():

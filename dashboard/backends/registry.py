@@ -1,4 +1,4 @@
-"""Which backends there are: ours by one line each, third parties' by the entry point group `queuedeck.backends`."""
+"""The available backends: one line for each of ours, the entry point group `queuedeck.backends` for third parties."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_backend(name: str) -> type[Backend]:
         return backend
     entry = _third_party_backends().get(name)
     if entry is None:
-        raise ConfigurationError(f"unknown library {name!r}; known are {', '.join(backend_names())}")
+        raise ConfigurationError(f"unknown library {name!r}; known libraries: {', '.join(backend_names())}")
     return _load_third_party(entry)
 
 
@@ -60,6 +60,6 @@ def _third_party_backends() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
         if entry.name in _OURS or entry.name in found:
-            raise ConfigurationError(f"two backends are called {entry.name!r}: {entry.value} is one of them")
+            raise ConfigurationError(f"two backends are named {entry.name!r}; one of them is {entry.value}")
         found[entry.name] = entry
     return found

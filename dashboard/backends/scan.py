@@ -1,20 +1,20 @@
-"""Looking for keys in small steps: never KEYS, never longer than the budget of the step allows."""
+"""Key scans in small steps: never KEYS, never longer than the budget of the step allows."""
 
 from __future__ import annotations
 
 from ..sources.source import Argument, Reply, Source
 from .base import Budget
 
-# Redis looks at about this many keys per call: 1000 keeps one call under 1 ms without and 2 ms with a TYPE filter.
+# Redis examines about this many keys per call: 1000 keeps a call under 1 ms, or 2 ms with a TYPE filter.
 KEYS_PER_CALL = 1000
 
 
 def scan_step(
     source: Source, cursor: int, budget: Budget, *, match: str, key_type: str | None = None
 ) -> tuple[list[bytes], int]:
-    """Keys that fit `match` from the next stretch of the key space, and where to go on; 0 = all has been seen.
+    """Return the keys that match `match` in the next part of the key space, and the next cursor; 0 = the scan is done.
 
-    A key may come twice. The order is Redis's own. Cost: as many round trips as `budget` allows, at least one.
+    A key can occur twice. The order is Redis's own. Cost: as many round trips as `budget` allows, at least one.
     """
     found: list[bytes] = []
     filters = ("TYPE", key_type) if key_type else ()
@@ -28,8 +28,10 @@ def scan_step(
 
 
 def timed_command(source: Source, *command: Argument) -> tuple[Reply, float]:
-    """The reply to a command, and the seconds for which it kept the server; 0.0 where the server's clock is not to be
-    asked. Raises as Source.execute. Cost: 1 round trip of 3 commands."""
+    """Return the reply to a command, and the seconds it took on the server; 0.0 if the server's clock cannot be read.
+
+    Raises the errors of Source.execute. Cost: 1 round trip with 3 commands.
+    """
     before, reply, after = source.run_batch([("TIME",), command, ("TIME",)])
     source.check_reply(reply)
     begun, ended = _parse_seconds(before), _parse_seconds(after)

@@ -1,4 +1,4 @@
-"""What data that nobody foresaw may cost: one row of a list or one queue, never the whole answer."""
+"""Containment of unexpected data: it costs one row of a list or one queue, never the whole result."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..redact import masked_logger
 log = masked_logger(__name__)
 
 T = TypeVar("T")
-HINT = "The other queues are not affected. The log of Queuedeck names the cause; please report it with the traceback."
+HINT = "Other queues are not affected. The Queuedeck log has the cause; please report it with the traceback."
 
 
 @contextmanager
 def data_errors_foreseen(what: str, queue: str | None = None) -> Iterator[None]:
-    """Raise UnreadableData, and log the cause, for an error within the block that Queuedeck did not raise itself.
+    """Turn any error in the block that Queuedeck did not raise itself into UnreadableData, and log the cause.
 
-    `what` is the subject of its message: "The dead jobs of 'mail'"; `queue` is for the log, where the message is shown
-    beside the queue's name.
+    `what` is the subject of the message: "The dead jobs of 'mail'". Pass `queue`, for the log, if the message is shown
+    next to the queue's name.
     """
     try:
         yield
@@ -35,7 +35,7 @@ def data_errors_foreseen(what: str, queue: str | None = None) -> Iterator[None]:
             _raise_unreadable(what, queue, exc)
         cause = "a command that a script needs was renamed or disabled on this server"
         raise UnreadableData(
-            f"{what} could not be read: {cause}", hint="Allow it: `queuedeck doctor` names it."
+            f"{what} could not be read: {cause}", hint="Enable it; `queuedeck doctor` shows which one."
         ) from exc
     except Exception as exc:
         _raise_unreadable(what, queue, exc)
@@ -47,7 +47,7 @@ def _raise_unreadable(what: str, queue: str | None, exc: Exception) -> NoReturn:
 
 
 def decode_or(decode: Callable[[], T], instead: Callable[[str], T]) -> T:
-    """What `decode` makes of one row; where that fails, `instead(why)`, of the little that needs no decoding."""
+    """Return `decode()` for one row; if it fails, `instead(why)`, built from what needs no decoding."""
     try:
         return decode()
     except QueuedeckError:
@@ -58,12 +58,12 @@ def decode_or(decode: Callable[[], T], instead: Callable[[str], T]) -> T:
 
 
 def searched_row(decode: Callable[[], Searched], job: Job) -> Searched:
-    """What `decode` answers; where it fails, `job` without the text to search in, and with the problem."""
+    """Return `decode()`; if it fails, `job` with the problem and without searchable text."""
     return decode_or(decode, lambda why: Searched(job=msgspec.structs.replace(job, problem=why), text=""))
 
 
 def worker_row(decode: Callable[[], Worker], worker_id: str, source: str, backend: str) -> Worker:
-    """What `decode` answers; where it fails, a worker of which no more than its id and the problem is known."""
+    """Return `decode()`; if it fails, a worker with only its id and the problem."""
 
     def unreadable(why: str) -> Worker:
         return Worker(id=worker_id, source=source, backend=backend, state=WorkerState.UNKNOWN, problem=why)
@@ -72,7 +72,7 @@ def worker_row(decode: Callable[[], Worker], worker_id: str, source: str, backen
 
 
 def schedule_row(decode: Callable[[], Schedule], schedule_id: str, source: str, backend: str, kind: str) -> Schedule:
-    """What `decode` answers; where it fails, a schedule of which no more than its id and the problem is known."""
+    """Return `decode()`; if it fails, a schedule with only its id and the problem."""
 
     def unreadable(why: str) -> Schedule:
         return Schedule(id=schedule_id, source=source, backend=backend, kind=kind, problem=why)
@@ -83,14 +83,14 @@ def schedule_row(decode: Callable[[], Schedule], schedule_id: str, source: str, 
 def read_each(
     read: Callable[[Sequence[QueueRef]], Sequence[T]], refs: Sequence[QueueRef], instead: Callable[[QueueRef, str], T]
 ) -> list[T]:
-    """`read(refs)`, one T per ref; where it fails by the data of some queues, `instead(ref, why)` for those.
+    """Return `read(refs)`, one T per ref; if the data of some queues makes it fail, `instead(ref, why)` for those.
 
     Cost: that of `read`; for each such queue about 2 log2(len(refs)) times as much.
     """
     try:
         return list(read(refs))
     except (QueuedeckError, ResponseError):
-        raise  # what the server or the user's rights are to blame for holds for all
+        raise  # caused by the server or by permissions: it applies to all queues
     except Exception as exc:
         if len(refs) == 1:
             log.exception("%r on %s could not be read", refs[0].name, refs[0].source)

@@ -196,7 +196,7 @@ def test_a_running_job_and_the_next_run_of_a_schedule_are_not_deleted(
     redis_client.zadd("bull:alpha:failed", {"held": 1})
     (held,) = backend.backup_jobs(REF, State.DEAD, [JobRef(id="held")])
     assert isinstance(held, ActionResult)
-    assert held.detail == "a worker holds it"
+    assert held.detail == "a worker is processing it"
 
 
 def test_a_job_that_changed_since_it_was_taken_stays(
@@ -282,7 +282,7 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     assert redis_client.zscore("bull:alpha:failed", job_id) is not None
     (bad,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload="{"))
     assert bad.outcome is Outcome.INVALID
-    assert "no JSON" in (bad.detail or "")
+    assert "not valid JSON" in (bad.detail or "")
 
 
 RAN = {
@@ -714,12 +714,12 @@ def test_what_belongs_to_its_queue_does_not_move(
         )
         return acted.detail or acted.outcome.value
 
-    assert why("photo-1") == "it belongs to a parent that knows it by its queue"
-    assert why(custom) == "the other queue has a job of that id"
-    assert why(held) == "the other queue holds one that must be the only one"
-    assert why(custom, "nowhere") == "there is no queue of that name"
-    assert why(custom, "alpha-dlq") == "it stands in that queue already"
-    assert why(custom, "") == "no queue was named to which it should go"
+    assert why("photo-1") == "its parent refers to it by its queue"
+    assert why(custom) == "the other queue already has a job with this id"
+    assert why(held) == "the other queue has a job with this deduplication id"
+    assert why(custom, "nowhere") == "no queue has that name"
+    assert why(custom, "alpha-dlq") == "it is already in that queue"
+    assert why(custom, "") == "no destination queue given"
     assert why("held") == "changed"  # a worker has it
     assert keyspace(redis_client) == before
 
@@ -745,7 +745,7 @@ def test_a_job_of_bull_moves_between_queues_of_bull_alone(
     BullMQLibrary().drive("counts", server.url, "other")
     asked = [JobRef(id=ids["wait"][0])]
     (refused,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="other"))
-    assert refused.detail == "one of the two queues is of Bull, the other of BullMQ"
+    assert refused.detail == "one of the two queues belongs to Bull, the other to BullMQ"
     fields = redis_client.hgetall(f"bull:alpha-dlq:{asked[0].id}")
     (acted,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="alpha"))
     assert acted.outcome is Outcome.DONE
@@ -796,12 +796,12 @@ def test_a_job_in_the_middle_of_a_very_long_list_is_said_not_to_be_found(
     (far,) = backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)])
     assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
-    assert "not found within 100,000 from each end" in (far.detail or "")
+    assert "not among the first or last 100,000 jobs" in (far.detail or "")
     (acted,) = backend.delete_jobs(REF, State.WAITING, [short])
     assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
     (moved,) = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="other"))
     assert moved.outcome is Outcome.CHANGED
-    assert "not found among the 200,000 next to run" in (moved.detail or "")
+    assert "not among the next 200,000 jobs to run" in (moved.detail or "")
     assert redis_client.llen("bull:alpha:wait") == 402_001
 
 
@@ -815,9 +815,9 @@ def test_a_worker_that_got_hold_of_a_job_since_it_was_taken_keeps_it(
     redis_client.set(f"bull:alpha:{ids[0]}:lock", "token")
     before = keyspace(redis_client)
     (deleted,) = backend.delete_jobs(REF, State.WAITING, taken)
-    assert (deleted.outcome, deleted.detail) == (Outcome.REFUSED, "a worker holds it")
+    assert (deleted.outcome, deleted.detail) == (Outcome.REFUSED, "a worker is processing it")
     (moved,) = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta"))
-    assert (moved.outcome, moved.detail) == (Outcome.REFUSED, "a worker holds it")
+    assert (moved.outcome, moved.detail) == (Outcome.REFUSED, "a worker is processing it")
     assert keyspace(redis_client) == before
 
 

@@ -63,7 +63,7 @@ def test_an_installed_backend_is_shown_and_its_dead_jobs_are_retried(tmp_path: P
     [
         (
             {"listq": "queuedeck_listq.backend:ListQ", "rq": "queuedeck_listq.backend:ListQ"},
-            "two backends are called 'rq'",
+            "two backends are named 'rq'",
         ),
         ({"listq": "queuedeck_listq.missing:ListQ"}, "cannot be imported: ModuleNotFoundError"),
         ({"listq": "queuedeck_listq.backend:LISTS"}, "is not a subclass of dashboard.backends.base.Backend"),

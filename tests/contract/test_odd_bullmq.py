@@ -305,7 +305,7 @@ def test_a_queue_of_bull_with_nothing_but_a_schedule_is_found(
     (schedule,) = backend.list_schedules(found)
     assert schedule.name == "n"
     assert schedule.problem is not None
-    assert schedule.problem.startswith("it will not run again: the job of its next run is gone.")
+    assert schedule.problem.startswith("it will not run again: the job of its next run no longer exists.")
 
 
 # Schedules that will not run again
@@ -330,15 +330,15 @@ def test_a_schedule_without_a_next_run_says_so(
     told = problems(backend.list_schedules([REF]))
     assert told["nightly"] is None
     assert told["hourly"] == (
-        "it will not run again: the job of its next run stands in completed already. "
-        "Remove the schedule and let the app set it up again."
+        "it will not run again: the job of its next run is already in completed. "
+        "Remove the schedule and let the app create it again."
     )
     (stuck,) = [schedule for schedule in backend.list_schedules([REF]) if schedule.name == "hourly"]
     assert stuck.next_run_at is None
     redis_client.zrem("bull:alpha:completed", hourly)
-    assert "stands in no list" in str(problems(backend.list_schedules([REF]))["hourly"])
+    assert "is not in any list" in str(problems(backend.list_schedules([REF]))["hourly"])
     redis_client.delete(f"bull:alpha:{hourly}")
-    assert "is gone" in str(problems(backend.list_schedules([REF]))["hourly"])
+    assert "no longer exists" in str(problems(backend.list_schedules([REF]))["hourly"])
     for place in ("wait", "active", "paused", "prioritized"):
         redis_client.zrem("bull:alpha:delayed", nightly)
         add = redis_client.zadd if place == "prioritized" else redis_client.lpush
@@ -489,9 +489,9 @@ def test_an_active_job_without_a_worker_is_put_back_or_deleted(
     # A worker holds it.
     assert backend.read_job(REF, "held").abandoned is False
     assert [each.detail for each in backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])] == [
-        "a worker holds it"
+        "a worker is processing it"
     ]
-    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker holds it"
+    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker is processing it"
     redis_client.delete("bull:alpha:held:lock")
     job = backend.read_job(REF, "held")
     assert job.abandoned
@@ -519,7 +519,7 @@ def test_an_active_id_without_a_job_is_deleted_and_not_put_back(
     (row,) = backend.list_jobs(REF, JobQuery(state=State.ACTIVE)).jobs
     assert row.abandoned
     back = one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [JobRef(id="gone")]))
-    assert (back.outcome, back.detail) == (Outcome.REFUSED, "its data is gone, only its id is left: delete it")
+    assert (back.outcome, back.detail) == (Outcome.REFUSED, "its data no longer exists, only its id is left: delete it")
     taken = kept(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id="gone")]))
     assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:active") == 0
@@ -531,8 +531,8 @@ def test_a_job_that_a_worker_of_bull_is_about_to_lock_stays(
     (job_id,) = bull(server.url, ["add", {}])
     redis_client.rpoplpush("bull:alpha:wait", "bull:alpha:active")  # as its worker does, before it locks the job
     pick = JobRef(id=job_id)
-    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker holds it"
-    assert one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])).detail == "a worker holds it"
+    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker is processing it"
+    assert one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])).detail == "a worker is processing it"
     redis_client.hset(f"bull:alpha:{job_id}", "processedOn", 1_700_000_000_000)
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])) == ["done"]
     assert bull(server.url, ["run", 1]) == [[job_id]]
@@ -554,7 +554,7 @@ def test_the_rate_limit_of_a_worker_is_told(
     redis_client.pexpire("bull:alpha:limiter", 48_000)
     (stats,) = backend.read_stats([REF])
     (note,) = [note for note in stats.notes if "rate limit" in note]
-    assert note in {f"a worker's rate limit is counting: 1 started, ends in {left} s" for left in (47, 48)}
+    assert note in {f"a worker's rate limit is counting: 1 started, resets in {left} s" for left in (47, 48)}
     redis_client.delete("bull:alpha:limiter")
     (stats,) = backend.read_stats([REF])
     assert not [note for note in stats.notes if "limit" in note]

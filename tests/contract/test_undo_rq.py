@@ -483,7 +483,7 @@ def test_a_job_in_the_middle_of_a_very_long_line_is_said_not_to_be_found(
     (far,) = backend.backup_jobs(REF, State.WAITING, [JobRef(id=middle)])
     assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
-    assert "not found within 100,000 from each end" in (far.detail or "")
+    assert "not among the first or last 100,000 jobs" in (far.detail or "")
     (acted,) = backend.delete_jobs(REF, State.WAITING, kept([short]))
     assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
     any_redis.lrem("rq:queue:alpha", 0, middle)

@@ -130,7 +130,7 @@ def test_a_colon_that_may_belong_to_the_name_of_a_queue_is_told(
         client.lpush("shop:mail:new:wait", "1")
         client.hset("app:jobs:video:meta", mapping={"version": "bullmq:5.81.5", "opts.maxLenEvents": 10000})
     output = doctor(capsys, server.url)[1]
-    line = line_with("allows a colon in either", output)
+    line = line_with("Bull allows colons in both", output)
     assert line.startswith("note  ")
     assert "shop:mail:new:*" in line
     assert "app:jobs" not in line

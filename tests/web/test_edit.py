@@ -181,7 +181,7 @@ def test_a_mask_that_stands_for_nothing_is_refused(
     answer = form.post(text)
     assert answer.status_code == 422
     assert f"{case.path}{place}" in html.unescape(answer.text)
-    assert "Write out" in answer.text
+    assert "Enter the full" in answer.text
     assert Form.text_of(answer.text).split() == text.split()
     asked = form.post_json(text)
     assert (asked.status_code, asked.get_json()["outcome"], asked.get_json()["new_id"]) == (422, "invalid", None)
@@ -200,7 +200,7 @@ def test_the_json_api_keeps_values_too(form: Form, case: Case, redis_client: red
 def test_what_is_no_json_is_refused(form: Form, case: Case, redis_client: redis.Redis) -> None:
     answer = form.post("{broken")
     assert answer.status_code == 422
-    assert "is no JSON" in answer.text
+    assert "is not valid JSON" in answer.text
     assert Form.text_of(answer.text) == "{broken"
     assert case.made(redis_client) == []
 

@@ -150,7 +150,8 @@ def test_an_active_job_that_nobody_runs_is_offered_what_helps(
     assert 'value="retry"' not in client.get(f"{ALPHA}?state=active").text
     status, told = post(client, f"/api/v1{ALPHA}/jobs/held/delete")
     assert (status, told["outcome"]) == (409, "changed")
-    assert (post(client, f"/api/v1{ALPHA}/jobs/held/delete", state="active"))[1]["detail"] == "a worker holds it"
+    held = post(client, f"/api/v1{ALPHA}/jobs/held/delete", state="active")[1]
+    assert held["detail"] == "a worker is processing it"
     redis_client.delete("bull:alpha:held:lock")
     redis_client.lpush("bull:alpha:active", "gone")
     assert client.get(f"/api/v1{ALPHA}/jobs/held").get_json()["capabilities"] == ["retry", "delete"]
@@ -219,7 +220,7 @@ def test_a_schedule_that_will_not_run_again_says_so(
     assert told["hourly"]["next_run_at"] is None
     assert told["nightly"]["problem"] is None
     page = client.get("/schedules").text
-    assert "it will not run again: the job of its next run stands in completed already" in page
+    assert "it will not run again: the job of its next run is already in completed" in page
     assert "Remove the schedule" in page
 
 
@@ -258,7 +259,7 @@ def test_a_waiting_job_says_that_a_limit_of_its_workers_counts(
     redis_client.set("bull:alpha:limiter", 1, px=3_600_000)
     seen(client)
     wait_until(lambda: seen(client)["notes"], what="the note")
-    assert "worker's rate limit is counting: 1 started, ends in" in seen(client)["notes"][0]
+    assert "worker's rate limit is counting: 1 started, resets in" in seen(client)["notes"][0]
     page = client.get(f"{ALPHA}/jobs/{job_id}").text
-    assert "rate limit is counting: 1 started, ends in" in page
+    assert "rate limit is counting: 1 started, resets in" in page
     assert "Where the limit is reached, no job starts before it ends." in page

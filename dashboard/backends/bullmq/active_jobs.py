@@ -1,4 +1,4 @@
-"""The running jobs of many queues, and who holds them: the lock of each names the worker that took it."""
+"""The running jobs of many queues, and the workers that run them: the lock of each job names its worker."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from . import keys, without_lua
 from .job_decoding import JobFields
 from .stats import QUEUES_PER_CALL
 
-# Jobs that are looked at in one queue, and in all together unless there are more queues than that.
+# The maximum number of jobs to read per queue, and in total (but at least one per queue).
 PER_QUEUE = 100
 IN_ALL = 5000
 SHORT_BYTES = 500
 NAMES = ("name", "pb", "processedOn")
-# A worker's uuid, and a number for each job it took.
+# A worker's UUID, and a number for each job it picked up.
 _TOKEN = re.compile(r"(.+):\d+\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """One running job. `holder` = who took its lock; None when nobody holds one (any more)."""
+    """One running job. `holder` = the worker that holds its lock; None if there is no lock (any more)."""
 
     work: Work
-    worker: str | None  # the name of the worker, where it has one
+    worker: str | None  # the name of the worker, if it has one
     holder: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveJobs:
-    """What runs in one queue: `total` jobs, of which those that run longest were read."""
+    """The running jobs of one queue: `total` of them, of which the longest running were read."""
 
     total: int
     jobs: tuple[RunningJob, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """Whether all of them were read."""
+        """Whether all running jobs were read."""
         return len(self.jobs) >= self.total
 
 
 def read_active_jobs(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> tuple[list[ActiveJobs], Reply]:
-    """(what runs in each queue, in the order of `refs`; the reply to CLIENT LIST).
+    """Return (the running jobs of each queue, in the order of `refs`; the reply to CLIENT LIST).
 
-    Cost: 1 round trip where scripts are permitted, else 3.
+    Cost: 1 round trip if scripts are permitted, else 3.
     """
     clients: Command = ("CLIENT", "LIST")
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
@@ -101,7 +101,7 @@ def _parse_active_jobs(ref: QueueRef, row: Sequence[Reply]) -> ActiveJobs:
 
 
 def _job_with_problem(ref: QueueRef, job: Sequence[Reply], why: str) -> RunningJob:
-    """A running job of which no more than its id is known."""
+    """Return a running job with only its id."""
     del why
     job_id = job[0] if job and isinstance(job[0], bytes) else b""
     return RunningJob(work=Work(job_id=text(job_id), queue=ref.name, ref=ref), worker=None, holder=None)
@@ -129,7 +129,7 @@ def _holder_of_lock(token: Reply) -> str | None:
 
 
 def oldest_first(jobs: Sequence[RunningJob]) -> tuple[Work, ...]:
-    """What they are, longest running first, at most PER_QUEUE."""
+    """Return the Work of each job, longest running first, at most PER_QUEUE."""
     works = [job.work for job in jobs]
     works.sort(key=lambda work: work.started_at.timestamp() if work.started_at else math.inf)
     return tuple(works[:PER_QUEUE])

@@ -33,7 +33,7 @@ from .actions import dispatch
 
 
 class BullMQ(Backend):
-    """Queues of BullMQ, and of its forerunner Bull."""
+    """Queues of BullMQ, and of its predecessor Bull."""
 
     name = "bullmq"
     title = "BullMQ"
@@ -78,7 +78,7 @@ class BullMQ(Backend):
         return self._ref(queue)
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
-        """As the contract says: a queue whose name is taken by one of the default prefix bears its prefix too."""
+        """Add the prefix to the name of a queue if a queue of the default prefix has the same name."""
         taken: dict[str, int] = {}
         for ref in refs:
             taken[ref.name] = taken.get(ref.name, 0) + 1
@@ -118,16 +118,16 @@ class BullMQ(Backend):
         if job is None:
             raise NotFound(
                 f"There is no job {job_id[:200]!r} in {ref.name!r}.",
-                hint="It may have been removed: BullMQ forgets finished jobs as the app's removeOnComplete says.",
+                hint="It may have been removed: BullMQ deletes finished jobs according to the app's removeOnComplete.",
             )
         return job
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
-        """As the contract says; 3 round trips where scripts are not permitted. See workers.py for what is told."""
+        """Return the workers that left a trace, see workers.py. Cost: 1 round trip, 3 if scripts are not permitted."""
         return workers.list_workers(self.source, self._scripts, refs)
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
-        """As the contract says; 3 round trips where scripts are not permitted."""
+        """Return the schedules. Cost: 2 round trips, 3 if scripts are not permitted."""
         return schedules.list_schedules(self.source, self._scripts, refs)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
@@ -171,12 +171,13 @@ class BullMQ(Backend):
         return self.changed_keys(refs)
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        """As the contract says. Cost: 1 round trip."""
+        """Return the versions in the `meta` keys, sorted. Cost: 1 round trip."""
         replies = self.source.run_batch([("HGET", f"{ref.key}:meta", "version") for ref in refs])
         return tuple(sorted({version for reply in replies if (version := keys.parse_version(reply))}))
 
     def describe_ambiguity(self, stats: Sequence[QueueStats]) -> tuple[str, str] | None:
-        """As the contract says: Bull and BullMQ up to 4 let a colon stand in a queue's name as well as in a prefix."""
+        """Describe queues whose keys can be split in several ways: Bull, and BullMQ up to 4, allow colons in the name
+        and the prefix of a queue."""
         if self.settings.prefixes:
             return None
         open_ones = [queue for queue in stats if ":" in (queue.prefix or "") and queue.library_version is None]
@@ -185,10 +186,10 @@ class BullMQ(Backend):
         first, prefix = open_ones[0], open_ones[0].prefix or ""
         more = f", and {len(open_ones) - 1:,} more" if len(open_ones) > 1 else ""
         shown = [printable(text, 60) for text in (first.key, first.name, prefix, prefix.partition(":")[0])]
-        what = f"the keys {shown[0]}:* are read as queue {shown[1]!r} of prefix {shown[2]!r}{more}"
+        what = f"the keys {shown[0]}:* are read as queue {shown[1]!r} with prefix {shown[2]!r}{more}"
         return (
-            f"{what}; Bull allows a colon in either",
-            f'If the prefix is a shorter one, name it, for instance: prefixes = ["{shown[3]}"]',
+            f"{what}; Bull allows colons in both",
+            f'If the prefix is shorter, set it, for example: prefixes = ["{shown[3]}"]',
         )
 
     @property

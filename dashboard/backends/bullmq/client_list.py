@@ -1,7 +1,7 @@
-"""Workers by the names of their connections in CLIENT LIST: the only list of idle workers that BullMQ keeps.
+"""Workers, identified by the names of their connections in CLIENT LIST: BullMQ keeps no other list of idle workers.
 
-A Node worker names the connection on which it waits for jobs `<prefix>:<base64 of the queue>`, a Python worker all of
-its connections `<prefix>:<queue>`; since 5.4 `:w:` and the worker's own name may follow.
+A Node worker names the connection on which it waits for jobs `<prefix>:<base64 of the queue>`. A Python worker names
+all of its connections `<prefix>:<queue>`. Since 5.4, `:w:` and the worker's own name can follow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ...sources.source import Reply
 from . import keys
 
-# The command on which a worker waits for jobs; no other connection of a worker sends it.
+# The command with which a worker waits for jobs; no other connection of a worker sends it.
 WAITING = "bzpopmin"
 
 
@@ -25,13 +25,13 @@ class ConnectionCounts(NamedTuple):
     waiting: Counter[str]
 
     def count_workers(self, names: tuple[str, str]) -> int:
-        """How many workers a queue has, by `keys.worker_names`."""
+        """Return the number of workers of a queue; `names` from `keys.worker_names`."""
         node, python = names
         return self.named.get(node, 0) + (self.waiting.get(python) or min(1, self.named.get(python, 0)))
 
 
 def count_connections(clients: Reply, database: int) -> ConnectionCounts | None:
-    """What CLIENT LIST tells of the workers on `database`; None when it is not permitted."""
+    """Count the workers' connections to `database` in CLIENT LIST; None if it is not permitted."""
     if not isinstance(clients, bytes):
         return None
     named: Counter[str] = Counter()
@@ -47,25 +47,25 @@ def count_connections(clients: Reply, database: int) -> ConnectionCounts | None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerConnection:
-    """The connection of one worker, by which it is told from others."""
+    """The connection of one worker, which identifies it."""
 
     client_id: str
     name: str  # whole
     address: str
     age_s: int
     idle_s: int
-    blocked: bool  # waits for a job at this moment
+    blocked: bool  # waiting for a job right now
     command: str  # the last one
-    library: str | None  # the client library's name and version, where it tells them (Redis 7.2)
+    library: str | None  # the client library's name and version, if it reports them (Redis 7.2)
 
     @property
     def worker_name(self) -> str | None:
-        """The worker's own name, where it has one."""
+        """The worker's own name, if it has one."""
         return self.name.partition(":w:")[2] or None
 
     @property
     def host(self) -> str:
-        """Where it comes from: an address, or the path of a socket."""
+        """The origin of the connection: an address, or the path of a socket."""
         return self.address.rpartition(":")[0].strip("[]")
 
 
@@ -81,23 +81,23 @@ class WorkerConnections:
                 self._by_base.setdefault(fields["name"].partition(":w:")[0], []).append(_parse_connection(fields))
 
     def connections_of(self, key: keys.QueueKey) -> list[tuple[WorkerConnection, str]]:
-        """(one connection per worker, the language of its library) of a queue."""
+        """Return (connection, language of the library) for each worker of a queue."""
         node, python = (self._by_base.get(base, []) for base in keys.worker_names(key))
         return [*((one, "Node") for one in node), *((one, "Python") for one in _one_each(python))]
 
 
 def _one_each(connections: Sequence[WorkerConnection]) -> Sequence[WorkerConnection]:
-    """One connection per Python worker: those on which they wait for jobs, as in `ConnectionCounts.workers`."""
+    """Return one connection per Python worker: the one on which it waits, as in `ConnectionCounts.count_workers`."""
     return [one for one in connections if one.command == WAITING] or connections[:1]
 
 
 def _parse_fields(line: str) -> dict[str, str]:
-    """What a line of CLIENT LIST says; a name has no spaces, and of a field that is there twice the first counts."""
+    """Return the fields of a line of CLIENT LIST; names have no spaces, and the first of duplicate fields counts."""
     return dict(part.split("=", 1) for part in reversed(line.split(" ")) if "=" in part)
 
 
 def _is_worker(fields: Mapping[str, str], database: int) -> bool:
-    """Whether a connection to `database` has a name as workers set it, `<prefix>:<queue>`."""
+    """Whether a connection to `database` has a name in the format of workers, `<prefix>:<queue>`."""
     return ":" in fields.get("name", "")[1:-1] and fields.get("db") == str(database) and "cmd" in fields
 
 

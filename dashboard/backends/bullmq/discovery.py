@@ -1,4 +1,4 @@
-"""Finding BullMQ's and Bull's queues: neither keeps a list of them, so the key space is looked through in steps."""
+"""Discovery of BullMQ and Bull queues: neither keeps a list of them, so the key space is scanned in steps."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..payloads.decoding import text
 from ..scan import scan_step
 from . import keys
 
-# Ends in `:meta` or `:id`, and in little else; one pass of SCAN serves both, which its TYPE filter would not allow.
+# Matches `:meta`, `:id` and little else; one SCAN pass finds both, which a TYPE filter would not allow.
 ENDING = "*[e:][ti][ad]"
 _SIGNS = re.compile(r"([\\*?\[\]^-])")
-# What tells a Bull 4 queue from any other key that ends in `:id`.
+# What distinguishes a Bull 4 queue from any other key that ends in `:id`.
 BULL_SIGNS = (
     ("LLEN", "wait"),
     ("LLEN", "active"),
@@ -33,11 +33,11 @@ BULL_SIGNS = (
 def discover_step(
     source: Source, cursor: int, budget: Budget, prefixes: Sequence[str]
 ) -> tuple[list[keys.QueueKey], int]:
-    """The queues among the next stretch of keys, and where to go on; 0 = all has been seen.
+    """Return the queues in the next part of the key space, and the next cursor; 0 = the scan is done.
 
-    Cost: as many round trips as `budget` allows, and 1 to look at what was found.
+    Cost: as many round trips as `budget` allows, and 1 to check the keys that were found.
     """
-    # Long patterns have crashed Redis: a longer prefix is told here, of all keys.
+    # Long patterns have crashed Redis: a longer prefix is filtered here, from all keys.
     alone = len(prefixes) == 1 and len(_escape_pattern(prefixes[0])) <= GLOB_LIMIT
     pattern = f"{_escape_pattern(prefixes[0])}:{ENDING}" if alone else ENDING
     found, cursor = scan_step(source, cursor, budget, match=pattern)
@@ -52,7 +52,7 @@ def discover_step(
 
 
 def confirm_queues(source: Source, bullmq: Sequence[str], bull: Sequence[str]) -> list[str]:
-    """Those of the key bases that really are queues; a job or a scheduler may be called `meta` too."""
+    """Return the key bases that really are queues; a job or a scheduler can be called `meta` too."""
     metas = list(dict.fromkeys((*bullmq, *bull)))
     commands = [("HSTRLEN", f"{base}:meta", field) for base in metas for field in ("opts.maxLenEvents", "version")]
     signs = [(command, f"{base}:{key}") for base in bull for command, key in BULL_SIGNS]
@@ -71,7 +71,7 @@ def _is_bull(replies: Sequence[Reply]) -> bool:
 
 def _queue_of_key(base: str, prefixes: Sequence[str]) -> keys.QueueKey | None:
     queue = keys.split_key(base, prefixes)
-    # `<prefix>::relay:*` is messaging of 6.x, no queue.
+    # `<prefix>::relay:*` is the messaging of 6.x, not a queue.
     return None if queue is None or queue.queue.startswith(":relay:") or "::relay" in queue.prefix else queue
 
 

@@ -1,4 +1,4 @@
-"""From a job's hash to a Job; shared by lists and the job page. Every field is hostile until it is read."""
+"""Decoding of job hashes, for lists and the job page. Every field is untrusted until it is decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...sources.source import Reply
 from ..payloads.decoding import bounded, loads, loads_dict, of_decoded, printable
 from . import keys
 
-# What a list shows of a job; `data`, `returnvalue` and `stacktrace`, which nobody bounds, are for the job page.
+# The fields shown in lists; `data`, `returnvalue` and `stacktrace` have no size limit, only the job page shows them.
 ROW_FIELDS = (
     *("name", "timestamp", "processedOn", "finishedOn", "delay", "priority", "atm", "attemptsMade", "ats"),
     *("failedReason", "progress", "pb", "rjk", "parentKey", "opts"),
@@ -28,13 +28,13 @@ _strings = json.JSONDecoder(strict=False)
 
 @dataclass(slots=True)
 class JobFields:
-    """The fields of one hash: what is missing, too long or no number is None; `troubles` says so."""
+    """The fields of one hash: a value that is missing, too long or invalid is None; `troubles` lists the last two."""
 
     raw: Mapping[str, Reply]
     troubles: list[str] = field(default_factory=list)
 
     def bytes_of(self, name: str) -> bytes | None:
-        """The value of a field; None when it is missing or too long."""
+        """Return the value of a field; None if it is missing or too long."""
         value = self.raw.get(name)
         if isinstance(value, list):
             self.troubles.append(f"{name} is {value[0]} bytes long")
@@ -42,43 +42,43 @@ class JobFields:
         return value if isinstance(value, bytes) else None
 
     def text(self, name: str, limit: int = 500) -> str | None:
-        """A field for people; None when it is missing or empty."""
+        """Return a field as text to display; None if it is missing or empty."""
         value = self.bytes_of(name)
         return printable(value, limit) if value else None
 
     def integer(self, name: str) -> int | None:
-        """A whole number."""
+        """Return a field as a whole number."""
         value = self.bytes_of(name)
         number = keys.parse_integer(value)
         if value and number is None:
-            self.troubles.append(f"{name} is no number")
+            self.troubles.append(f"{name} is not a number")
         return number
 
     def instant(self, name: str) -> datetime | None:
-        """A moment, written in ms since 1970."""
+        """Return a field as a time, stored in ms since 1970."""
         value = self.bytes_of(name)
         moment = instant(keys.parse_seconds(value))
         if value and moment is None and value != b"0":
-            self.troubles.append(f"{name} is no time")
+            self.troubles.append(f"{name} is not a time")
         return moment
 
     def options(self) -> dict[str, Any] | None:
-        """The job's options; None when they are missing or cannot be read."""
+        """Return the job's options; None if they are missing or cannot be read."""
         value = self.bytes_of("opts")
         if value is None:
             return None
         options = loads_dict(value)
         if not options and value.strip() != b"{}":
-            self.troubles.append("opts is no JSON object")
+            self.troubles.append("opts is not a JSON object")
             return None
         return options
 
     @property
     def attempts(self) -> int | None:
-        """Tries made so far; None where what is left of the hash does not tell.
+        """The number of attempts made; None if the remains of the hash do not say.
 
-        Bull and BullMQ before 5 call the field differently, and all write it as the first try ends; every job that was
-        added has a time or a name.
+        Bull, and BullMQ before 5, use another field name. All write the field when the first attempt finishes; every
+        job that was added has a time or a name.
         """
         for name in ("atm", "attemptsMade"):
             if self.raw.get(name) is not None:
@@ -88,7 +88,7 @@ class JobFields:
 
     @property
     def progress(self) -> Any:
-        """Whatever the job reported last, decoded, masked and bounded."""
+        """The last progress that the job reported, decoded, masked and bounded."""
         value = self.bytes_of("progress")
         if not value or value == b"0":
             return None
@@ -99,8 +99,8 @@ class JobFields:
 
 
 def max_attempts(options: Mapping[str, Any] | None) -> int | None:
-    """How often a job may be tried: at least once, whatever the option says; None without options, or where it is no
-    whole number.
+    """Return the maximum number of attempts: at least one, whatever the option says; None without options, or if the
+    option is not a whole number.
     """
     if options is None:
         return None
@@ -111,23 +111,23 @@ def max_attempts(options: Mapping[str, Any] | None) -> int | None:
 
 
 def parse_error(reason: str | None, stack: str | None = None) -> JobError | None:
-    """The failure behind `failedReason`, which is plain text; the name of a class is only in the stack."""
+    """Return the error in `failedReason`, which is plain text; only the stack trace has the name of the class."""
     if not reason and not stack:
         return None
     class_name = None
     if stack:
-        # Node tells the class in the first line, Python in the last one, with its module.
+        # Node has the class in the first line, Python in the last one, with its module.
         lines = stack.strip().split("\n")
         head, colon, _ = lines[-1 if lines[0].startswith("Traceback ") else 0].partition(":")
         name = head.rpartition(".")[2]
-        # Python writes "NoneType: None" where a job fails without an exception, as for a child that failed.
+        # Python writes "NoneType: None" if a job fails without an exception, for example because of a failed child.
         if colon and name.isidentifier() and name != "NoneType":
             class_name = name
     return JobError(class_name=class_name, message=reason or None, stack=stack)
 
 
 def parse_stacks(raw: bytes | None) -> tuple[str, ...]:
-    """The stacks of a job's failed tries, oldest first: `stacktrace` is a JSON array of texts; () when it is not."""
+    """Return the stack traces of failed attempts, oldest first: `stacktrace` is a JSON array of strings; else ()."""
     if not raw:
         return ()
     try:
@@ -138,7 +138,7 @@ def parse_stacks(raw: bytes | None) -> tuple[str, ...]:
 
 
 def newest_stack(raw: bytes | None) -> str | None:
-    """The last whole stack of `stacktrace`, which may be cut; of a single one that is cut, its beginning."""
+    """Return the last complete stack trace of `stacktrace`, which may be cut; if the only one is cut, its beginning."""
     if not raw:
         return None
     text, at = raw.decode("utf-8", "replace"), 1
@@ -156,12 +156,12 @@ def newest_stack(raw: bytes | None) -> str | None:
 
 
 def is_missing(values: Reply) -> bool:
-    """Whether a hash held none of the fields that were asked for, so that it is gone."""
+    """Whether a hash has none of the requested fields, so that it no longer exists."""
     return isinstance(values, list) and not any(value is not None for value in values)
 
 
 def find_problem(values: Reply) -> str | None:
-    """What is wrong with a whole hash; None when it can be read."""
+    """Return what is wrong with the hash as a whole; None if it can be read."""
     if isinstance(values, ResponseError):
         return "its key has the wrong type" if "WRONGTYPE" in str(values) else printable(str(values), 200)
-    return "its data is gone, only its id is left" if is_missing(values) else None
+    return "its data no longer exists, only its id is left" if is_missing(values) else None

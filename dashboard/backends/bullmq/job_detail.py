@@ -1,4 +1,4 @@
-"""One job in full. Layout: bullmq `src/classes/job.ts`, `src/commands/getState-8.lua`, without their writes."""
+"""One job in detail. Layout: bullmq `src/classes/job.ts`, `src/commands/getState-8.lua`, without their writes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SMALL = (
 )
 SMALL_LIMIT_BYTES = 64 * 1024
 BIG = ("data", "returnvalue", "stacktrace")
-# Redis has no GETRANGE for a field: up to this length a value is fetched and cut, above it only its length is told.
+# Redis has no GETRANGE for fields: values up to this length are read and cut, of longer ones only the length is known.
 TOUCH_LIMIT_BYTES = 4 * 1024 * 1024
 LOG_ROWS = 200
 LINKS = 100
 SETS = ("completed", "failed", "delayed", "prioritized", "waiting-children")
-# How the sets of a parent's children are called, and what it says of a child to stand in one.
+# The sets of a parent's children, and the state of a child that is in one.
 LINK_STATES = {
     "dependencies": None,
     "processed": State.COMPLETED,
@@ -39,25 +39,25 @@ LINK_STATES = {
 
 
 class JobData(NamedTuple):
-    """What Redis told of one job."""
+    """The raw data of one job."""
 
     small: list[Reply]
-    big: list[Reply]  # [part, length] or None per BIG
-    scores: list[Reply]  # per SETS
+    big: list[Reply]  # [part, length] or None for each of BIG
+    scores: list[Reply]  # for each of SETS
     locked: int
-    place: list[Reply] | None  # [list, how many are served before it]
-    logs: tuple[list[bytes], int | None]  # the total is None where the key has a wrong type, as in links
+    place: list[Reply] | None  # [list, number of jobs served before it]
+    logs: tuple[list[bytes], int | None]  # the total is None if the key has the wrong type, as in links
     links: list[tuple[bytes, int | None, list[bytes]]]
 
 
 def read_job(source: Source, scripts: Scripts, ref: QueueRef, job_id: str) -> Job | None:
-    """The job, None when there is none. Cost: 1 round trip where scripts are permitted, else 3."""
+    """Return the job, or None if it does not exist. Cost: 1 round trip if scripts are permitted, else 3."""
     found = _read_job_data(source, scripts, ref, job_id)
     if isinstance(found, NoPermissionError):
         raise source.forbidden_error(found)
     if isinstance(found, ResponseError):
         wrong = find_problem(found)
-        # Keys of the queue itself (`wait`, `meta`) are no jobs, though their names have the same form.
+        # Keys of the queue itself (`wait`, `meta`) look like keys of jobs.
         if job_id in keys.RESERVED:
             return None
         return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, problem=wrong)
@@ -84,7 +84,8 @@ def _read_job_data(source: Source, scripts: Scripts, ref: QueueRef, job_id: str)
 
 
 def _read_without_lua(source: Source, ref: QueueRef, job_id: str) -> JobData | ResponseError:
-    """The same by plain commands, for a user without scripts; a value too long to be cut on the server stays there."""
+    """Read the same with plain commands, for users without scripts; without values that are too long, as only scripts
+    can cut them on the server."""
     key = f"{ref.key}:{job_id}"
     lists = ("active", "wait", "paused")
     commands: list[Command] = [
@@ -134,9 +135,9 @@ def _read_without_lua(source: Source, ref: QueueRef, job_id: str) -> JobData | R
         None,
     )
     if place is None and rank is not None and scores[SETS.index("prioritized")] is not None:
-        # A job with a priority waits for all jobs without one, and for those whose number is lower.
+        # A job with a priority runs after all jobs without one, and after those with a lower number.
         place = [b"prioritized", rank + sum(length or 0 for length in lengths[1:])]
-    # The children that are done stand in a hash beside their return values, which may be huge: only their number.
+    # Completed children are in a hash with their return values, which can be huge: only their number is read.
     members: list[list[bytes]] = [
         pending[1][:LINKS] if isinstance(pending, list) else [],
         [],
@@ -207,7 +208,7 @@ def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
 
 
 def _find_list(found: JobData) -> tuple[str | None, bytes | None]:
-    """The list that holds the job, and its score there; (None, None) when none does."""
+    """Return the list that contains the job, and its score there; (None, None) if none does."""
     for name, score in zip(SETS, found.scores, strict=True):
         if score is not None:
             return name, score
@@ -221,13 +222,13 @@ def _bytes_or_none(value: Reply) -> bytes | None:
 
 
 def _long_payload(value: Reply) -> Payload | None:
-    """A long value as far as it was read; None when the job has none."""
+    """Return the part of a long value that was read; None if the job does not have it."""
     if not isinstance(value, list):
         return None
     part, size = value
     if isinstance(part, bytes):
         return json_payload(part, size)
-    return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to be shown")
+    return Payload(kind="text", text="", size_bytes=size, truncated=True, note=f"{size} bytes: too long to show")
 
 
 def _find_problems(found: JobData, state: State | None) -> Iterable[str]:
@@ -235,19 +236,19 @@ def _find_problems(found: JobData, state: State | None) -> Iterable[str]:
     if gone:
         yield gone
     elif state is None:
-        yield "it stands in none of the queue's lists: between two states, or left behind"
+        yield "not in any list of the queue: between two states, or orphaned"
     if found.logs[1] is None:
         yield "the key of its logs has the wrong type"
     if any(total is None for _, total, _ in found.links):
         yield "a key of its children has the wrong type"
     if state is State.ACTIVE and not found.locked and found.place is not None:
-        yield "no worker holds its lock: its worker died or hangs"
+        yield "no worker holds its lock: the worker died or is not responding"
 
 
 def _build_timeline(
     fields: JobFields, options: Mapping[str, Any] | None, native: str | None, score: bytes | None
 ) -> tuple[TimelineEvent, ...]:
-    """What the hash and the lists keep of the job's life, oldest first: the last try only."""
+    """Return the events that the hash and the lists record, oldest first; of the attempts only the last one."""
     events: list[TimelineEvent] = []
 
     def note(at: datetime | None, event: str, detail: str | None = None) -> None:
@@ -259,17 +260,17 @@ def _build_timeline(
     note(added, "added", f"with a delay of {delay / 1000:g} s" if delay > 0 else None)
     if added and native != "delayed" and 0 < delay < 1e14:
         note(added + timedelta(milliseconds=delay), "due")
-    # Since 5.0 tries are counted as they start; older versions and Bull each count something else.
+    # Since 5.0 attempts are counted when they start; older versions and Bull each count something else.
     tries = fields.integer("ats")
     ended = native in ("completed", "failed")
-    note(started, "started", f"try {tries}" if tries else None)
+    note(started, "started", f"attempt {tries}" if tries else None)
     reason = fields.text("failedReason", 200)
     if ended:
         note(finished, "failed" if native == "failed" else "completed", reason if native == "failed" else None)
     if native == "delayed":
-        note(instant(keys.due_s(score)), "due", "next try" if fields.attempts else None)
+        note(instant(keys.due_s(score)), "due", "next attempt" if fields.attempts else None)
     if native == "waiting-children":
-        note(instant(keys.parse_seconds(score)), "waits for its children")
+        note(instant(keys.parse_seconds(score)), "waiting for its children")
     return tuple(sorted(events, key=lambda entry: entry.at))
 
 
@@ -279,7 +280,7 @@ def _parent_link(ref: QueueRef, fields: JobFields) -> JobLink | None:
         return None
     own = loads_dict(fields.bytes_of("parent"))
     key, job_id = own.get("queueKey"), own.get("id")
-    # A key divides at any of its colons; what the child was given beside it is exact.
+    # A key could be split at any of its colons; the `parent` field of the child is exact.
     if isinstance(key, str) and isinstance(job_id, str) and f"{key}:{job_id}" == text(raw):
         queue = keys.split_key(key)
         if queue is not None:
@@ -290,7 +291,7 @@ def _parent_link(ref: QueueRef, fields: JobFields) -> JobLink | None:
 def _child_links(
     ref: QueueRef, links: Sequence[tuple[bytes, int | None, list[bytes]]]
 ) -> tuple[tuple[JobLink, ...], int | None]:
-    """(the children that are listed, at most LINKS of a kind; how many there are)."""
+    """Return (the listed children, at most LINKS of each kind; the total number)."""
     children: dict[bytes, JobLink] = {}
     for kind, _, members in links:
         word = kind.decode()
@@ -300,7 +301,7 @@ def _child_links(
     if any(total is None for _, total, _ in links):
         return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), None
     total = max(sum(total or 0 for _, total, _ in links), len(children))
-    # A failed child may stand in two of the sets: then the sum counts it twice, and what is listed is nearer the truth.
+    # A failed child can be in two of the sets: the sum then counts it twice; the number of listed children is closer.
     whole = all(len(members) == total for _, total, members in links)
     return tuple(sorted(children.values(), key=lambda child: (child.queue, child.id))), (
         len(children) if whole else total
@@ -336,4 +337,4 @@ def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[
     if deferred := fields.text("defa", 500):
         yield "Will fail with", deferred
     if tries_kept > 1:
-        yield "Stacks kept", f"{tries_kept}, the last is shown"
+        yield "Stack traces kept", f"{tries_kept}, showing the last"

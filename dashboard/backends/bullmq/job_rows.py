@@ -1,4 +1,4 @@
-"""The hashes of many jobs, every value bounded before it leaves the server."""
+"""The hashes of many jobs, every value bounded on the server."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ..payloads.search_text import LIMIT as TEXT_LIMIT
 from . import keys, without_lua
 from .job_decoding import ROW_FIELDS, ROW_LIMIT_BYTES
 
-# What a search looks through beside `failedReason`, which is among the fields of every row.
+# The searched fields, besides `failedReason`, which is in every row anyway.
 TEXTS = ("data", "stacktrace")
-# One script holds up the server as long as it runs: this many jobs take about a millisecond.
+# A script blocks the server while it runs: this many jobs take about a millisecond.
 JOBS_PER_CALL = 100
-# Redis cannot cut a field: of texts longer than what is told, so many bytes are touched by one call.
+# Redis cannot return part of a field: one call reads at most this many bytes of texts that are too long.
 TOUCH_BYTES = 16 * 1024 * 1024
 
 
 class JobRow(NamedTuple):
-    """What was read of one job."""
+    """The raw data of one job."""
 
-    values: Reply  # of ROW_FIELDS: bytes, None, or [length] of one that is too long; an error for the whole hash
+    values: Reply  # of ROW_FIELDS: bytes, None, or [length] if too long; an error for the whole hash
     locked: Reply
-    texts: Sequence[Reply]  # of TEXTS alike, each with at most TEXT_LIMIT + 1 bytes; () when not asked for
+    texts: Sequence[Reply]  # of TEXTS, in the same format, each at most TEXT_LIMIT + 1 bytes; () if not requested
 
 
 def read_job_rows(
     source: Source, scripts: Scripts, ref: QueueRef, ids: Sequence[bytes], *, texts: bool = False
 ) -> list[JobRow]:
-    """A row per id, in order. Cost: 1 round trip where scripts are permitted, else 2."""
+    """Return a row per id, in order. Cost: 1 round trip if scripts are permitted, else 2."""
     if not ids:
         return []
     wanted = TEXTS if texts else ()
@@ -49,7 +49,7 @@ def read_job_rows(
 
 
 def _read_without_lua(source: Source, ref: QueueRef, ids: Sequence[bytes], texts: Sequence[str]) -> list[JobRow]:
-    """The same by plain commands; a text too long to be told whole is left out."""
+    """Read the same with plain commands; a text that is too long to return whole is left out."""
     base = f"{ref.key}:".encode("utf-8", "surrogateescape")
     names = {**dict.fromkeys(ROW_FIELDS, ROW_LIMIT_BYTES), **dict.fromkeys(texts, TEXT_LIMIT)}
     found, locks = without_lua.read_fields(

@@ -1,4 +1,4 @@
-"""One page of a list of jobs. Layout: bullmq `src/commands/getRanges-1.lua`, without its writes."""
+"""One page of a job list. Layout: bullmq `src/commands/getRanges-1.lua`, without its writes."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from .job_decoding import find_problem as problem_of
 
 
 class ListedJob(NamedTuple):
-    """One place in a list."""
+    """One entry of a list."""
 
     native: str
     job_id: bytes
     score: bytes | None
-    unread: int | None = None  # how long its id is, which was too long to be read; 0 = not even that is known
+    unread: int | None = None  # the length of an id that was too long to read; 0 = not even the length is known
 
 
 def list_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> JobPage:
-    """The page. Cost: 2 round trips where scripts are permitted, else 4. Raises NotFound,
-    BackendUnavailable.
+    """Return the page. Raises NotFound, WrongType, BackendUnavailable. Cost: 2 round trips if scripts are permitted,
+    else 4.
     """
     total, entries, problems = _read_listed(source, scripts, ref, query)
     found = job_rows.read_job_rows(source, scripts, ref, [entry.job_id for entry in entries])
@@ -50,7 +50,7 @@ def list_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) 
 
 
 def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> Window:
-    """The same jobs with the text of their payload, failure and stacks. Cost and errors as `read_job_rows`."""
+    """Return the same jobs with the text of their payload, error and stack traces. Cost and errors as `list_jobs`."""
     total, entries, problems = _read_listed(source, scripts, ref, query)
     found = job_rows.read_job_rows(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
     return Window(
@@ -65,9 +65,9 @@ def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
 def _read_listed(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
 ) -> tuple[int | None, list[ListedJob], tuple[str, ...]]:
-    """(how many jobs the lists of the state hold, the places of the page, which of the lists cannot be read).
+    """Return (the number of jobs in the lists of the state, the entries of the page, the lists that cannot be read).
 
-    The number is that of the lists that can be read; None where these are empty and others cannot be read.
+    The number covers the lists that can be read; None if these are empty and others cannot be read.
     """
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
     sizes, entries, there = _read_entries(source, scripts, ref, query, lists)
@@ -82,8 +82,8 @@ def _read_listed(
     if sizes and len(problems) == len(sizes):
         raise WrongType(problems[0], source=source.name)
     if not there and not any(sizes):
-        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have been obliterated a moment ago.")
-    # A job added at the front by `lifo` leaves the marker of 4.x amid the others; the library counts it there.
+        raise NotFound(f"There is no queue {ref.name!r}.", hint="It may have just been deleted.")
+    # A job added at the front with `lifo` leaves the marker of 4.x in the middle; the library counts it there.
     jobs = [entry for entry in entries if entry.native != "wait" or not entry.job_id.startswith(keys.MARKER)]
     known = sum(size for size in sizes if isinstance(size, int))
     return None if problems and not known else known, jobs, problems
@@ -97,7 +97,7 @@ def _page_script() -> str:
 def _read_entries(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
 ) -> tuple[list[Reply], list[ListedJob], bool]:
-    """The size of each list, the places of the page, and whether the queue is there."""
+    """Return the size of each list, the entries of the page, and whether the queue exists."""
     arguments = [part for entry in lists for part in (entry.native, entry.kind, "1" if entry.from_tail else "0")]
     answered = scripts.run(_page_script(), [(ref.key, query.offset, query.per_page, *arguments)])
     if answered is None:
@@ -168,7 +168,7 @@ def _searched_row(job: Job, row: job_rows.JobRow) -> Searched:
 
 
 def _searchable_row(job: Job, row: job_rows.JobRow) -> Searched:
-    """The row with the stack of its last failure, whose head tells the class of the error."""
+    """Return the row with the stack trace of its last failure, which contains the class of the error."""
     stack = (
         newest_stack(_bytes_or_none(row.texts[job_rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
     )
@@ -191,9 +191,9 @@ def _bytes_or_none(reply: Reply) -> bytes | None:
 
 
 def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-    """Ids and stamps of a page, without those whose ids are too long to be read. Cost: 1 round trip, 2 without scripts.
+    """Return ids and stamps of a page, without jobs whose id is too long to read, or whose list cannot be read.
 
-    Where a list cannot be read its jobs are left out.
+    Cost: 1 round trip, 2 without scripts.
     """
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
     _, entries, _ = _read_entries(source, scripts, ref, query, lists)
@@ -207,12 +207,12 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
 def _row_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
     if entry.unread is not None:
         why = f"its id is {entry.unread} bytes long" if entry.unread else "the ids before it are very long"
-        return _without_data(ref, entry, f"{why}: not read. Look at the list with redis-cli.")
+        return _without_data(ref, entry, f"{why}: not read. Inspect the list with redis-cli.")
     return decode_or(lambda: _build_job(ref, entry, row), lambda why: _without_data(ref, entry, why))
 
 
 def _without_data(ref: QueueRef, entry: ListedJob, problem: str) -> Job:
-    """What the place alone tells of a job."""
+    """Return a job with only what its list entry contains."""
     return Job(
         id=text(entry.job_id),
         source=ref.source,
@@ -253,14 +253,16 @@ def _build_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
         progress=fields.progress,
         worker=fields.text("pb", 100),
         error=parse_error(fields.text("failedReason", MESSAGE_LIMIT)),
-        problem="no worker holds its lock: its worker died or hangs" if state is State.ACTIVE and not locked else None,
+        problem="no worker holds its lock: the worker died or is not responding"
+        if state is State.ACTIVE and not locked
+        else None,
         abandoned=state is State.ACTIVE and not locked,
     )
     return job if not fields.troubles else _with_troubles(job, fields.troubles)
 
 
 def _version_of(entry: ListedJob) -> str | None:
-    """The score as Redis writes it: the time of an end or of a start, so that it tells two of one job apart."""
+    """Return the score as Redis writes it: the time of a finish or a start, which distinguishes two runs of a job."""
     return text(entry.score) if entry.score is not None else None
 
 

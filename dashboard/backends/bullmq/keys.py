@@ -1,4 +1,4 @@
-"""Names and numbers of BullMQ's keys. Layout: bullmq 4 to 6 `src/classes/queue-keys.ts`, `src/commands/`; bull 4."""
+"""Names and numbers in BullMQ's keys. Layout: bullmq 4 to 6 `src/classes/queue-keys.ts`, `src/commands/`; bull 4."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..bounded_reads import shared_script
 from ..payloads.decoding import printable, text
 
 DEFAULT_PREFIX = "bull"
-# 4.x keeps a wake-up marker, which is no job, as the last entry of `wait`.
+# 4.x keeps a wake-up marker, which is not a job, as the last entry of `wait`.
 MARKER = b"0:"
 
 
 class NativeList(NamedTuple):
-    """One of the library's lists: its key, whether a Redis list or sorted set, and how we show it."""
+    """One of the library's lists: its key, whether it is a Redis list or a sorted set, and how it is displayed."""
 
     native: str  # also the last part of the key
     state: State
@@ -30,7 +30,7 @@ class NativeList(NamedTuple):
     from_tail: bool  # the first row is the last entry
 
 
-# In the order in which workers empty them; within a state the first is shown first.
+# In the order in which workers take jobs from them; within a state the first is shown first.
 LISTS = (
     NativeList("wait", State.WAITING, "list", newest_first=False, from_tail=True),
     NativeList("paused", State.WAITING, "list", newest_first=False, from_tail=True),
@@ -51,35 +51,35 @@ ORDERS = {
     State.DEAD: "newest failure first",
     State.COMPLETED: "newest first",
 }
-# Keys of the queue itself, whose names have the form of a job's key.
+# Keys of the queue itself, whose names look like the key of a job.
 RESERVED = frozenset(
     {
         *("meta", "id", "pc", "marker", "events", "limiter", "stalled", "stalled-check", "repeat", "meta-paused"),
         *("priority", "metrics:completed", "metrics:failed", *(entry.native for entry in LISTS)),
     }
 )
-# Bull 3 and 4 have neither; there, prioritized jobs stand in `wait`.
+# Bull 3 and 4 have neither; there, prioritized jobs are in `wait`.
 NOT_IN_BULL = frozenset({"prioritized", "waiting-children"})
 
 
 @dataclass(frozen=True, slots=True)
 class QueueKey:
-    """`<prefix>:<queue>` taken apart."""
+    """The parts of `<prefix>:<queue>`."""
 
     prefix: str
     queue: str
 
     @property
     def key(self) -> str:
-        """The part that all keys of the queue begin with, without the last colon."""
+        """The common start of all keys of the queue, without the last colon."""
         return f"{self.prefix}:{self.queue}"
 
 
 def split_key(key: str, prefixes: Iterable[str] = ()) -> QueueKey | None:
-    """The prefix and queue of `<prefix>:<queue>`; None when there is no colon.
+    """Split `<prefix>:<queue>`; None if there is no colon.
 
-    A key under one of `prefixes`, or under the default one, is divided there: Bull and BullMQ up to 4 allow colons in
-    a queue's name. Elsewhere the last colon divides, since a prefix may hold some too.
+    A key under one of `prefixes`, or under the default prefix, is split there: Bull, and BullMQ up to 4, allow colons
+    in the name of a queue. Other keys are split at the last colon, because a prefix can contain colons too.
     """
     for prefix in (*prefixes, DEFAULT_PREFIX):
         if key.startswith(f"{prefix}:") and len(key) > len(prefix) + 1:
@@ -89,15 +89,15 @@ def split_key(key: str, prefixes: Iterable[str] = ()) -> QueueKey | None:
 
 
 def key_of(ref: QueueRef) -> QueueKey | None:
-    """The prefix and queue of a ref; None for one that is not of this library's making."""
+    """Return the prefix and queue of a ref; None for a ref that this library did not create."""
     if ref.name != ref.key and ref.key.endswith(f":{ref.name}"):
         return QueueKey(ref.key[: -len(ref.name) - 1], ref.name)
     return split_key(ref.key)
 
 
 def split_job(key: str) -> tuple[QueueKey, str] | None:
-    """The queue and job id of a job's key as parents and children name each other; None when it is no such key."""
-    # The next run of a scheduler is the one job whose id holds colons: `repeat:<scheduler>:<ms>`.
+    """Return the queue and job id of a job key, as parents and children refer to each other; None for other keys."""
+    # The next run of a scheduler is the only job whose id contains colons: `repeat:<scheduler>:<ms>`.
     head, repeat, tail = key.partition(":repeat:")
     if repeat:
         queue = split_key(head)
@@ -108,7 +108,7 @@ def split_job(key: str) -> tuple[QueueKey, str] | None:
 
 
 def worker_names(key: QueueKey) -> tuple[str, str]:
-    """How the blocking connections of Node and of Python workers of a queue are called in CLIENT LIST."""
+    """Return the names in CLIENT LIST of the blocking connections of a queue's Node workers and Python workers."""
     encoded = base64.b64encode(key.queue.encode("utf-8", "surrogateescape")).decode("ascii")
     return f"{key.prefix}:{encoded}", f"{key.prefix}:{key.queue}"
 
@@ -117,7 +117,7 @@ _NUMBER = re.compile(rb"-?\d{1,17}(\.\d{1,20})?(e[+-]?\d{1,3})?\Z")
 
 
 def parse_number(raw: bytes | int | None) -> float | None:
-    """The number in `raw`; None for None and for anything else."""
+    """Return the number in `raw`; None for None and for anything else."""
     if isinstance(raw, int):
         return float(raw)
     if not isinstance(raw, bytes) or not _NUMBER.match(raw):
@@ -127,25 +127,25 @@ def parse_number(raw: bytes | int | None) -> float | None:
 
 
 def parse_integer(raw: bytes | int | None) -> int | None:
-    """The number in `raw` without its fraction; None as `parse_number`."""
+    """Return the number in `raw` without its fraction; None as in `parse_number`."""
     value = parse_number(raw)
     return None if value is None else int(value)
 
 
 def parse_seconds(raw: bytes | int | None) -> float | None:
-    """Seconds since 1970 from the milliseconds that BullMQ writes; None as `parse_number`."""
+    """Return the milliseconds that BullMQ writes as seconds since 1970; None if 0 or less, or as in `parse_number`."""
     value = parse_number(raw)
     return None if value is None or value <= 0 else value / 1000
 
 
 def due_s(score: bytes | None) -> float | None:
-    """When a delayed job is due, in seconds since 1970: the score is ms * 4096 and a place within that ms."""
+    """Return when a delayed job is due, in seconds since 1970: the score is ms * 4096 plus an index within that ms."""
     value = parse_number(score)
     return None if value is None else value / 4096 / 1000
 
 
 def parse_version(raw: bytes | None) -> str | None:
-    """The library's version from `meta`, which holds `bullmq:6.7.0`; None when nobody wrote it."""
+    """Return the library's version from `meta`, which contains `bullmq:6.7.0`; None if it is missing."""
     if not isinstance(raw, bytes):
         return None
     library, _, number = text(raw).partition(":")
@@ -156,9 +156,9 @@ _KNOWN = re.compile(rb"bullmq:([1-6])\.")
 
 
 def read_only(raw: bytes | None) -> str | None:
-    """Why nothing is written to a queue whose `meta` holds `raw` as its version; None where it may be.
+    """Return why a queue with the version `raw` in its `meta` is read-only; None if it can be changed.
 
-    What the keys of a release mean is known of these alone; `lua/acts.lua` asks the same as it writes.
+    Only the key layout of these releases is known; `lua/acts.lua` makes the same check before it writes.
     """
     if not isinstance(raw, bytes) or _KNOWN.match(raw):
         return None
@@ -169,17 +169,17 @@ def read_only(raw: bytes | None) -> str | None:
 
 @cache
 def load_writing_script(name: str) -> str:
-    """The text of a script in `lua/` that changes something, with the functions that all of them share before it."""
+    """Return the text of a writing script in `lua/`, preceded by the functions that all of them share."""
     folder = files(__package__).joinpath("lua")
     return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
 
 
 @cache
 def load_script(name: str) -> str:
-    """The text of one of the scripts in `lua/`, with the functions that all of them share before it."""
+    """Return the text of a reading script in `lua/`, preceded by the functions that all of them share."""
     folder = files(__package__).joinpath("lua")
     texts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name)]
-    # The text is sent with each call: only what needs the functions for lists of any size, or for runs, has them.
+    # The text is sent with every call: only scripts that need the functions for large lists, or for runs, get them.
     if name == "schedules":
         texts.insert(1, folder.joinpath("runs.lua").read_text("utf-8"))
     return "\n".join((shared_script(), *texts) if name == "job" else texts)

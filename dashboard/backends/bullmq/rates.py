@@ -1,4 +1,4 @@
-"""What ended in many queues between two looks, from their events streams, or from the finished jobs they keep."""
+"""Jobs that finished between two samples, per queue, from the events streams or from the retained finished jobs."""
 
 from __future__ import annotations
 
@@ -18,79 +18,79 @@ from ..lua_reads import Scripts
 from . import keys
 from .stats import QUEUES_PER_CALL
 
-# Events read in one look at all queues together: at 2 to 5 µs each, this is what a look may cost Redis.
+# The events that one sample reads over all queues: at 2 to 5 µs each, this limits the cost to Redis.
 EVENTS_PER_LOOK = 5000
 MAX_RUNTIMES = 200
-# Jobs of one queue that are known to run, remembered until they end.
+# The running jobs that are remembered per queue until they finish.
 MAX_STARTED = 300
 DEFAULT_MAX_EVENTS = 10_000
 SHORTEST_SPAN_S = 1.0
 NOTHING_GONE = (False, False)
 
-NO_SCRIPTS = "this Redis user may not run scripts, so only the finished jobs that are kept are counted"
-NO_EVENTS = "this queue keeps no events, so only the finished jobs that are kept are counted"
-NOTHING_KEPT = "neither events nor finished jobs are kept, so nothing tells what ended"
-FIRST_BUSY = "more events than are read at once: a first look reaches back {span:.0f} s"
-FIRST_TRIMMED = "the events stream is short: a first look reaches back {span:.0f} s"
-CUT = "some events were trimmed or are more than are read at once: counted by the ids given out and the jobs kept"
-CUT_KEPT = "some events were trimmed or are more than are read at once: the finished jobs that are kept were counted"
-UNSPLIT = (
-    "some events were trimmed or are more than are read at once, and ended jobs are removed: how many failed is unknown"
+NO_SCRIPTS = "this Redis user may not run scripts, so only retained finished jobs are counted"
+NO_EVENTS = "this queue has no events, so only retained finished jobs are counted"
+NOTHING_KEPT = "neither events nor finished jobs are retained, so the rates are unknown"
+FIRST_BUSY = "more events than one sample reads: the first sample covers {span:.0f} s"
+FIRST_TRIMMED = "the events stream is short: the first sample covers {span:.0f} s"
+CUT = "events were trimmed or exceed one sample: counted from assigned ids and retained jobs"
+CUT_KEPT = "events were trimmed or exceed one sample: counted from retained finished jobs"
+UNSPLIT = "events were trimmed or exceed one sample, and finished jobs are removed: the number of failures is unknown"
+UNTOLD = (
+    "events were trimmed or exceed one sample, and finished jobs are removed: the number of finished ones is unknown"
 )
-UNTOLD = "some events were trimmed or are more than are read at once, and ended jobs are removed: what ended is unknown"
-REMOVED_BEFORE = "not all finished jobs are kept, and nothing else tells what ended: rates begin with the second look"
+REMOVED_BEFORE = "not all finished jobs are retained, and nothing else counts them: rates start with the second sample"
 HIDDEN = {
     (State.COMPLETED,): "completed jobs leave no trace here: removeOnComplete is set",
     (State.DEAD,): "failed jobs leave no trace here: removeOnFail is set",
-    (State.COMPLETED, State.DEAD): "ended jobs leave no trace here: removeOnComplete and removeOnFail are set",
+    (State.COMPLETED, State.DEAD): "finished jobs leave no trace here: removeOnComplete and removeOnFail are set",
 }
-UNTRACED = "more jobs ended than are kept: the app removes them at once, or somebody removed jobs that had not ended"
+UNTRACED = "more jobs finished than are retained: the app removes them immediately, or unfinished jobs were deleted"
 ENDS = (State.COMPLETED, State.DEAD)
-# Of so many jobs at least it must be seen that they are kept, before it is believed of all.
+# This many jobs must be seen to be retained before all are assumed to be.
 ENOUGH = 5
-# A first look at a stream that was trimmed to less than this tells no rate.
+# If the stream was trimmed to less than this, the first sample has no rate.
 SHORTEST_STREAM_S = 10.0
-# So much less than the events tell may be due to clocks.
+# A difference of this share to the number of events can be caused by clocks.
 SMALL_SHARE = 0.05
 
 
 class EventCursor(NamedTuple):
-    """What is remembered of one queue until the next look."""
+    """What is remembered of one queue until the next sample."""
 
     last_id: bytes  # of the events stream; b"" when it was empty
     at_ms: int  # the server's clock
     started: dict[bytes, int]  # job id -> ms
-    gone: tuple[bool, bool] = (False, False)  # whether completed jobs are removed at once, and failed ones
-    balance: CompletionBalance = BALANCED  # of what ended, where no events tell
-    left: int | None = None  # jobs that were ever added, less those that have not ended
-    listed: int = 0  # ended jobs that were kept then
-    unsplit_at: float = -math.inf  # seconds; when it was last unknown how many of the ended jobs failed
-    untold_at: float = -math.inf  # and how many ended
+    gone: tuple[bool, bool] = (False, False)  # whether completed jobs are removed immediately, and failed ones
+    balance: CompletionBalance = BALANCED  # of finished jobs, if there are no events
+    left: int | None = None  # jobs ever added, less those that have not finished
+    listed: int = 0  # finished jobs that were retained at that time
+    unsplit_at: float = -math.inf  # seconds; when the number of failed among finished jobs was last unknown
+    untold_at: float = -math.inf  # and the number of finished jobs
     gone_at: tuple[float, float] = (
         -math.inf,
         -math.inf,
-    )  # when a completed job was last removed at once, and a failed one
+    )  # when a completed job was last removed immediately, and a failed one
 
 
 class FinishedSets(NamedTuple):
-    """What the sets of finished jobs tell of the time since `start_ms`; None when no completed job is kept."""
+    """What the sets of finished jobs contain since `start_ms`, which is None if no completed job is retained."""
 
     completed: int
     dead: int
     start_ms: float | None
-    left: int | None = None  # jobs that were ever added, less those that have not ended
+    left: int | None = None  # jobs ever added, less those that have not finished
     listed: int = 0
     removes: tuple[bool, bool] | None = (
-        None  # whether a job of now says that it is removed when it completed, or failed
+        None  # whether the options of a current job remove it once it has completed, or failed
     )
-    dead_since: int = 0  # failed jobs since the last look
-    dead_before: bool = False  # a job that failed earlier is kept
+    dead_since: int = 0  # failed jobs since the last sample
+    dead_before: bool = False  # a job that failed earlier is retained
 
 
 def read_flow(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], cursor: Mapping[str, EventCursor]
 ) -> tuple[FlowDelta, dict[str, EventCursor]]:
-    """The flow of `refs` since `cursor`, and the next cursor. Cost: 1 round trip."""
+    """Return the flow of `refs` since `cursor`, and the next cursor. Cost: 1 round trip, 2 without scripts."""
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
     calls: list[list[bytes | str | int]] = []
     for chunk in chunks:
@@ -124,7 +124,7 @@ def _flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Qu
     if isinstance(row, int) and before:
         look = EventCursor(
             before.last_id, row, *before[2:]
-        )  # a third of what _replace takes, for most queues at each look
+        )  # takes a third of the time of _replace, for most queues in every sample
         span_s = _span_s(before.at_ms, row, before)
         if before.untold_at == before.unsplit_at == -math.inf and before.gone == NOTHING_GONE:
             return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
@@ -144,7 +144,7 @@ def _flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Qu
         last_id, now, running, _newest_are_gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before)
     )
     if not seen and length == 0 and not (before and before.last_id) and keys.parse_integer(limit):
-        # BullMQ writes an event with each job that is added: no stream, no jobs yet.
+        # BullMQ writes an event for each job that is added: no stream means no jobs yet.
         span_s = _span_s(since if before else now, now, before)
         return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
     if not seen and length == 0:
@@ -168,13 +168,13 @@ def _flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Qu
 def _first_start(
     since: int, oldest_ms: int | None, seen: int, length: int, limit: Reply, now: int, *, more: bool
 ) -> tuple[int, str | None]:
-    """(from when on the events tell all at the first look, why that is later than `since`)."""
+    """Return (since when the events are complete in the first sample, why that is later than `since`)."""
     if oldest_ms is None or (seen != length and not more):
-        return since, None  # older events are there, but none later than `since` was passed over
+        return since, None  # there are older events, and none later than `since` was skipped
     span = (now - oldest_ms) / 1000
     if more:
         return oldest_ms, FIRST_BUSY.format(span=span)
-    # Nothing older is left: what came before was either trimmed or never was, and nothing is known of that time.
+    # No older events are left: either they were trimmed or there were none, so that time is unknown.
     most = keys.parse_integer(limit if isinstance(limit, bytes) else None)
     trimmed = length >= (DEFAULT_MAX_EVENTS if most is None else most)
     return oldest_ms, FIRST_TRIMMED.format(span=span) if trimmed else None
@@ -183,12 +183,12 @@ def _first_start(
 def _completed_by_ids(
     completed: int, dead: int, kept: FinishedSets, in_vain: int, look: EventCursor, before: EventCursor
 ) -> tuple[int, int, EventCursor]:
-    """(completed, dead, the look that says what of it is unknown), where some events are missing.
+    """Return (completed, dead, the cursor that records what is unknown), when some events are missing.
 
-    How many ended is known from how many ids were given out and how many jobs have not ended; how many of them failed,
-    where all that failed are kept, or all that completed.
+    The number of finished jobs follows from the ids assigned and the jobs that have not finished; the number of failed
+    ones is known if all failed jobs are retained, or all completed ones.
     """
-    # That nothing older was dropped, and that none was lately of those of which an event tells, and these are some.
+    # All are retained if nothing older was dropped, and none lately of those with an event, and these are enough.
     all_done, all_dead = (_stays_listed(state, look) for state in ENDS)
     all_dead = all_dead and kept.dead_before and kept.dead_since >= dead >= ENOUGH
     all_done = (
@@ -223,7 +223,7 @@ def _by_events(
     reason: str | None,
     times: Sequence[float] = (),
 ) -> QueueFlow:
-    """The flow by events. What a look of the last minutes could not tell is unknown as long as rates look back."""
+    """Return the flow from events. Values that were unknown in a sample stay unknown for as long as rates look back."""
     at_s = look.at_ms / 1000
     untold, unsplit = at_s - look.untold_at < FLOW_WINDOW_S, at_s - look.unsplit_at < FLOW_WINDOW_S
     if untold or unsplit:
@@ -243,7 +243,7 @@ def _by_events(
 
 
 def _are_all(kept: FinishedSets, completed: int, dead: int, before: EventCursor | None) -> bool:
-    """Whether the kept jobs are all that ended: as many as the events read tell of, and as no longer wait or run."""
+    """Whether the retained jobs are all finished jobs: as many as the events, and as the jobs that left the queue."""
     ended = 0 if before is None or before.left is None or kept.left is None else kept.left - before.left
     told = (completed, dead, ended)
     counted = (kept.completed, kept.dead, kept.completed + kept.dead)
@@ -252,12 +252,13 @@ def _are_all(kept: FinishedSets, completed: int, dead: int, before: EventCursor 
 
 def _span_s(start_ms: float, now_ms: float, before: EventCursor | None) -> float:
     span_s = (now_ms - start_ms) / 1000
-    # A queue that was born a moment ago would otherwise show a rate without measure.
+    # The rate of a queue that was just created would otherwise be far too high.
     return max(span_s, 0.001 if before else SHORTEST_SPAN_S)
 
 
 def _match_run_times(running: dict[bytes, int], ended: Sequence[Any]) -> list[float]:
-    """Run times of jobs that started before the last look and ended after it; they leave `running`."""
+    """Return the run times of jobs that started before the last sample and finished after it; removes them from
+    `running`."""
     pairs = zip(ended[::2], ended[1::2], strict=True)
     return [(end - start) / 1000 for job_id, end in pairs if (start := running.pop(job_id, None)) is not None]
 
@@ -269,7 +270,7 @@ def _newest_starts(running: dict[bytes, int]) -> dict[bytes, int]:
 
 
 def _newest_are_gone(flags: Sequence[Reply] | None, before: EventCursor | None) -> tuple[bool, bool]:
-    """Whether the newest job that completed, and that failed, is gone; where none ended since, as before."""
+    """Whether the newest completed job, and the newest failed job, were removed; as before if none finished since."""
     old = before.gone if before else NOTHING_GONE
     if not flags:
         return old
@@ -278,7 +279,7 @@ def _newest_are_gone(flags: Sequence[Reply] | None, before: EventCursor | None) 
 
 
 def _gone_at(flags: Sequence[Reply] | None, now_ms: int, before: EventCursor | None) -> tuple[float, float]:
-    """When a completed job was last seen to be removed at once, and a failed one."""
+    """Return when a completed job was last seen to be removed immediately, and a failed one."""
     old = before.gone_at if before else (-math.inf, -math.inf)
     if not flags or not (flags[2] or flags[3]):
         return old
@@ -286,13 +287,13 @@ def _gone_at(flags: Sequence[Reply] | None, now_ms: int, before: EventCursor | N
 
 
 def _stays_listed(state: State, look: EventCursor) -> bool:
-    """Whether of late no job of `state` was seen to be removed at once."""
+    """Whether no job in `state` was seen to be removed immediately within FLOW_WINDOW_S."""
     return look.at_ms / 1000 - look.gone_at[ENDS.index(state)] >= FLOW_WINDOW_S
 
 
 @cache
 def _unlisted_fields(gone: tuple[bool, bool]) -> Mapping[str, Any]:
-    """The fields of a flow that say which lists are empty since the app keeps no such jobs."""
+    """Return the fields of a flow that say which lists are empty because the app does not keep such jobs."""
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
     return {"unlisted": states, "unlisted_reason": HIDDEN.get(states)}
 
@@ -321,9 +322,9 @@ def _parse_integer(reply: Reply) -> int:
 
 
 def removal_flags(opts: bytes) -> tuple[bool, bool] | None:
-    """Whether a job with these options is removed at once when it has completed, and when it has failed.
+    """Return whether a job with these options is removed immediately once it has completed, and once it has failed.
 
-    None where they cannot be read.
+    None if they cannot be read.
     """
     try:
         options = msgspec.json.decode(opts)
@@ -344,15 +345,15 @@ def _at_once(setting: object) -> bool:
 def _from_kept(
     key: str, kept: FinishedSets, look: EventCursor, before: EventCursor | None, reason: str
 ) -> tuple[QueueFlow, EventCursor]:
-    """The flow by the jobs that are kept, as far as these can be all that ended.
+    """Return the flow from the retained jobs, if these can be all finished jobs.
 
-    How many ended is known from how many were ever added and how many have not ended; that cannot be told from jobs
-    that somebody removed, so no rate is made of it.
+    The number of finished jobs follows from the jobs ever added and those that have not finished. It includes jobs that
+    a user removed, so it is not used as a rate.
     """
     balance, gone = before.balance if before else BALANCED, before.gone if before else (False, False)
     if before is not None and before.left is not None and kept.left is not None:
         came = max(kept.completed + kept.dead, kept.listed - before.listed)
-        # Fewer than before: the queue was emptied and begins anew.
+        # Fewer than before: the queue was emptied and starts over.
         balance = balance.add(look.at_ms / 1000, max(0, kept.left - before.left), came)
     gone = kept.removes or gone
     look = look._replace(balance=balance, left=kept.left, listed=kept.listed, gone=gone)
@@ -379,7 +380,7 @@ def _from_kept(
     ), look
 
 
-# Jobs move down this list, so that one that moves while they are counted is counted twice rather than not at all.
+# Jobs move down this list, so that a job that moves during the count is counted twice rather than not at all.
 _UNENDED = (
     *(("ZCARD", name) for name in ("waiting-children", "delayed", "prioritized")),
     *(("LLEN", name) for name in ("paused", "wait", "active")),
@@ -389,7 +390,7 @@ _UNENDED = (
 def _read_without_lua(
     source: Source, refs: Sequence[QueueRef], cursor: Mapping[str, EventCursor]
 ) -> tuple[FlowDelta, dict[str, EventCursor]]:
-    """The same by plain commands: the events carry return values of any size, so they are left alone. 2 round trips."""
+    """Read the same with plain commands, without the events, which contain return values of any size. 2 round trips."""
     heads: list[Command] = [
         command
         for ref in refs

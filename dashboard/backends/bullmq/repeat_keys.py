@@ -1,7 +1,7 @@
-"""Ids of repeatable jobs as releases before job schedulers write them, which hold all that is told of them.
+"""Ids of repeatable jobs from releases before job schedulers; the id contains everything that is stored about them.
 
-BullMQ up to 4, and 5 for old ones: `name:jobId:endDate:tz:pattern`; Bull 4 leaves the time zone out where the last part
-is a number of ms. Layout: bullmq 4 `src/classes/repeat.ts`, bull 4 `lib/repeatable.js`.
+BullMQ up to 4, and 5 for old ones: `name:jobId:endDate:tz:pattern`; Bull 4 omits the time zone if the last part is a
+number of ms. Layout: bullmq 4 `src/classes/repeat.ts`, bull 4 `lib/repeatable.js`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PATTERN = re.compile(r"\d+|\S+(?: \S+){4,5}|@\w+")
 
 
 class RepeatKey(NamedTuple):
-    """Such an id taken apart; `jobs` = the beginnings of the ids of its runs, of which one is right."""
+    """The parts of such an id; `jobs` = possible prefixes of the ids of its runs, one of which is right."""
 
     name: str
     job_id: str | None
@@ -28,7 +28,7 @@ class RepeatKey(NamedTuple):
 
 
 def parse_repeat_key(member: str) -> RepeatKey | None:
-    """The parts of an id; None when it has another form."""
+    """Return the parts of an id; None if it has another format."""
     match = _WITH_ZONE.match(member)
     if match is None or not _PATTERN.fullmatch(match["pattern"]):
         match = _WITHOUT.match(member)

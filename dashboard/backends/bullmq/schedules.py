@@ -1,5 +1,5 @@
 """Job schedulers, and the repeatable jobs of older releases and of Bull. Layout: bullmq `src/classes/job-scheduler.ts`,
-`src/commands/addJobScheduler-11.lua`; for the older ones see repeatkey.py.
+`src/commands/addJobScheduler-11.lua`; for the older ones see repeat_keys.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ JOB_FIELDS = ("name", "opts", "data")
 LIMIT_BYTES = 8 * 1024
 ID_LIMIT_BYTES = 2000
 SCHEDULES_PER_CALL = 100
-# A call reads about so many entries of all its queues; then a few of each further one, so that none is left out.
+# A call reads about this many entries over all its queues, then FEW of each further queue, so that none is left out.
 ENTRIES_PER_CALL = 3 * MAX_SCHEDULES
 FEW = 20
 
@@ -39,7 +39,7 @@ class ScheduleEntry(NamedTuple):
     ref: QueueRef
     member: bytes
     next_ms: float | None
-    old: RepeatKey | None  # what its id tells, where it has the form of the older releases
+    old: RepeatKey | None  # the parts of its id, if it has the format of older releases
 
     @property
     def key(self) -> bytes:
@@ -47,25 +47,25 @@ class ScheduleEntry(NamedTuple):
         return f"{self.ref.key}:repeat:".encode("utf-8", "surrogateescape") + self.member
 
     def job_keys(self) -> tuple[bytes | str, ...]:
-        """The beginnings of the keys of its runs' jobs, of which one is right; always three."""
+        """Return the possible prefixes of the keys of its jobs, one of which is right; always three."""
         old = [f"{self.ref.key}:{start}" for start in self.old.jobs] if self.old else ["", ""]
         return (self.key + b":", *old)
 
 
 class ScheduleRecord(NamedTuple):
-    """What is kept of one schedule."""
+    """The raw data of one schedule."""
 
     values: Reply  # of FIELDS, or an error
-    job: Sequence[Reply] | None  # JOB_FIELDS of the next run's job; None where there is none
+    job: Sequence[Reply] | None  # JOB_FIELDS of the next run's job; None if there is none
     job_there: bool
-    before_ms: Reply  # when the run before began
-    standing: str | None = None  # the list of the next run's job, "" = none; None where that is not known
+    before_ms: Reply  # when the previous run started
+    standing: str | None = None  # the list of the next run's job, "" = none; None if unknown
 
 
 def list_schedules(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Schedule]:
-    """The schedules of `refs`, soonest first, at most MAX_SCHEDULES.
+    """Return the schedules of `refs`, soonest first, at most MAX_SCHEDULES.
 
-    Cost: 2 round trips where scripts are permitted, else 3; 1 when there is none.
+    Cost: 2 round trips if scripts are permitted, else 3; 1 if there are none.
     """
     rows = _read_lists(source, scripts, refs)
     entries = [entry for ref, row in zip(refs, rows, strict=True) for entry in _parse_entries(ref, row)]
@@ -84,7 +84,7 @@ def _is_wrong_type(row: Reply) -> bool:
 
 
 def _hidden_row(ref: QueueRef) -> Schedule:
-    """A row in the place of the schedules of a queue that a key of a wrong type hides."""
+    """Return a row in place of a queue's schedules if their key has the wrong type."""
     return Schedule(
         id="repeat",
         source=ref.source,
@@ -127,7 +127,7 @@ def _read_lists(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> l
 
 
 def _parse_entries(ref: QueueRef, row: Reply) -> Iterable[ScheduleEntry]:
-    """The entries of one queue; none where the key has the wrong type."""
+    """Yield the entries of one queue; none if the key has the wrong type."""
     pairs = zip(*[iter(row)] * 2, strict=True) if isinstance(row, list) else ()
     for member, score in pairs:
         short = member[:ID_LIMIT_BYTES]
@@ -161,12 +161,12 @@ def _read_records(source: Source, scripts: Scripts, entries: Sequence[ScheduleEn
 
 
 def _read_without_lua(source: Source, entries: Sequence[ScheduleEntry]) -> list[ScheduleRecord]:
-    """The same without the jobs of the next runs, of which is only told whether they are there."""
+    """Read the same with plain commands; of the jobs of the next runs, only whether they exist."""
     jobs: list[Command] = [
         ("EXISTS", *(_to_bytes(start) + b"%.0f" % (entry.next_ms or 0) for start in entry.job_keys() if start))
         for entry in entries
     ]
-    # After them the times once more: a worker may have gone on to the run after it.
+    # Then the times once more: a worker may have continued to the following run.
     times: list[Command] = [("ZSCORE", f"{entry.ref.key}:repeat", entry.member) for entry in entries]
     hashes = [entry.key for entry in entries]
     values, answers = without_lua.read_fields(source, hashes, dict.fromkeys(FIELDS, LIMIT_BYTES), [*jobs, *times])
@@ -174,7 +174,7 @@ def _read_without_lua(source: Source, entries: Sequence[ScheduleEntry]) -> list[
     for n, (entry, row) in enumerate(zip(entries, values, strict=True)):
         exists, score = answers[n], answers[len(jobs) + n]
         same = isinstance(score, bytes) and keys.parse_number(score) == entry.next_ms
-        # In which list the job stands would take a look through all of them; the id of an older release's is a guess.
+        # Finding the list of the job would take a search through all lists; ids of older releases are only a guess.
         gone = exists == 0 and same and entry.old is None
         found.append(ScheduleRecord(row, None, exists == 1, None, "" if gone else None))
     return found
@@ -194,13 +194,13 @@ def _build_schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> S
     fields = JobFields({} if wrong else dict(zip(FIELDS, kept.values, strict=True)))
     job = JobFields(dict(zip(JOB_FIELDS, kept.job, strict=True)) if isinstance(kept.job, list) else {})
     repeat = _repeat_options(job)
-    # Schedulers count their runs; of an older one the job of the next run holds the number.
+    # Schedulers count their runs; for older ones the job of the next run has the number.
     scheduler = fields.raw.get("ic") is not None
     told = _merge_details(fields, repeat, old)
     if is_missing(kept.values) and old is None and kept.job is None:
-        wrong = "its data is gone, only its id is left"
+        wrong = "its data no longer exists, only its id is left"
     elif entry.next_ms is None:
-        wrong = wrong or "its next run is no time"
+        wrong = wrong or "the time of its next run is invalid"
     runs = fields.integer("ic") if scheduler else count_of(repeat.get("count"))
     stuck = None if wrong else _explain_stuck(kept)
     ended = _explain_end(told, runs, now) if stuck else None
@@ -227,14 +227,14 @@ def _build_schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> S
 
 
 def _repeat_options(job: JobFields) -> Mapping[str, Any]:
-    """The options of repeating, from those of the next run's job."""
+    """Return the repeat options, from the options of the next run's job."""
     value = job.bytes_of("opts")
     repeat = loads_dict(value).get("repeat")
     return repeat if isinstance(repeat, dict) else {}
 
 
 def _merge_details(fields: JobFields, repeat: Mapping[str, Any], old: RepeatKey | None) -> dict[str, str | None]:
-    """What is told of a schedule by its hash, else by its next job, else by its id."""
+    """Return the details of a schedule from its hash, else from its next job, else from its id."""
     of_id: dict[str, str | None] = {}
     if old is not None:
         of_id = {
@@ -267,25 +267,25 @@ def _payload_of(fields: JobFields) -> Payload | None:
     return json_payload(raw) if isinstance(raw, bytes) else None
 
 
-# Where the job of a next run is on its way.
+# The lists in which the job of a next run is still going to run, or running.
 _COMING = frozenset({"delayed", "wait", "paused", "prioritized", "active", "waiting-children"})
-_AGAIN = "Remove the schedule and let the app set it up again"
+_AGAIN = "Remove the schedule and let the app create it again"
 
 
 def _explain_stuck(kept: ScheduleRecord) -> str | None:
-    """Why a schedule never runs again, and what to do: each run is made by the one before; None where one is coming."""
+    """Return why a schedule never runs again, and what to do; None if a next run exists. Each run creates the next."""
     if kept.standing is None or kept.standing in _COMING:
         return None
-    why = "the job of its next run is gone"
+    why = "the job of its next run no longer exists"
     if kept.standing:
-        why = f"the job of its next run stands in {kept.standing} already"
+        why = f"the job of its next run is already in {kept.standing}"
     elif kept.job_there:
-        why = "the job of its next run stands in no list"
+        why = "the job of its next run is not in any list"
     return f"it will not run again: {why}. {_AGAIN}."
 
 
 def _explain_end(told: Mapping[str, str | None], runs: int | None, now: float) -> str | None:
-    """Why a schedule without a next run has come to the end that the app gave it; None where it has not."""
+    """Return why a schedule without a next run has reached the end that the app set; None if it has not."""
     limit = keys.parse_integer(told["limit"].encode()) if told["limit"] else None
     if limit is not None and runs is not None and runs >= limit:
         return f"after {runs} runs"

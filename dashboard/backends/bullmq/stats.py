@@ -1,4 +1,4 @@
-"""The figures of many queues in one round trip. Layout: see `keys`."""
+"""Statistics of many queues in one round trip. Layout: see `keys`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..payloads.decoding import printable
 from . import keys, without_lua
 from .client_list import ConnectionCounts, count_connections
 
-# One call of the script reads this many queues: other clients get their turn between two calls.
+# One call of the script reads this many queues, so that other clients are served between two calls.
 QUEUES_PER_CALL = 25
 META = ("paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents")
-# What is asked of each queue by plain commands: command, last part of the key, arguments.
+# The plain commands for each queue: command, last part of the key, arguments.
 PLAN: tuple[tuple[str, ...], ...] = (
     *(("LLEN" if entry.kind == "list" else "ZCARD", entry.native) for entry in keys.LISTS),
     ("LINDEX", "wait", "-1"),
@@ -30,24 +30,24 @@ PLAN: tuple[tuple[str, ...], ...] = (
     ("EXISTS", "stalled-check"),
     ("EXISTS", "meta-paused"),
 )
-# Longer options are left unread; the age of such a job is then unknown.
+# Longer options are not read; the age of such a job is then unknown.
 OPTS_LIMIT = 4096
 NUMBER_LIMIT = 40  # no number is longer
 NOBODY = "\0nobody"  # a field that no hash has
-TOO_LONG = b"?"  # in the place of a field of `meta` that is longer than OPTS_LIMIT
-# What `Queue.rateLimit` writes to stop a queue whatever its limit is.
+TOO_LONG = b"?"  # in place of a field of `meta` that is longer than OPTS_LIMIT
+# The value that `Queue.rateLimit` writes to stop a queue, whatever its limit is.
 FULLY_LIMITED = 2**53 - 1
-# What is known of one of the oldest jobs: timestamp, processedOn, atm, attemptsMade, opts.
+# The number of fields per oldest job: timestamp, processedOn, atm, attemptsMade, opts.
 JOB_FIELDS = 5
 _DELAY = re.compile(rb'"delay":\s*(\d{1,15})')
 
 
-# How many values a row of the script has where no job of the queue waits, runs or is to run.
+# The number of values in a row of the script if the queue has no waiting, running or scheduled jobs.
 AT_REST = len(keys.LISTS) + 3 + len(META)
 
 
 class StatsReply(NamedTuple):
-    """What one queue answers; any value may be an error."""
+    """The raw statistics of one queue; any value can be an error."""
 
     sizes: Sequence[Reply]  # of `keys.LISTS`
     limit_ttl: Reply
@@ -60,33 +60,33 @@ class StatsReply(NamedTuple):
     oldest: Sequence[Reply] = ()  # JOB_FIELDS of each
     began: Reply = None
     lost: Reply = None
-    short: Reply = None  # the ids of the jobs whose fields are all short
+    short: Reply = None  # the ids of the jobs that were read, if all their fields are short
 
 
 @dataclass(slots=True)
 class RememberedStats:
-    """What is remembered of one queue until the next look: its reply, and what was made of it.
+    """What is cached of one queue until the next sample: its reply, and the QueueStats built from it.
 
-    Each look reads everything anew. Where the reply is the same, so are the figures but for what the clock changes.
+    Every sample reads everything again. If the reply is the same, so are the statistics, except for ages.
     """
 
     ref: QueueRef
     reply: Any
-    queue: QueueStats  # its ages as of the look that made it
-    hint: bytes | str  # for the script: how to ask
+    queue: QueueStats  # with its ages as of the sample that built it
+    hint: bytes | str  # for the script: how to read the queue
     names: tuple[str, str] | None  # of its workers' connections
     seems_alive: bool
-    since: float | None  # when the job that waits longest began to, the next delayed one is due, the oldest active one
-    due: float | None  # began; None where the age in `queue` is that of now, too
+    since: float | None  # when the job that waits longest started to wait, the next delayed job is due, the oldest
+    due: float | None  # active job started; None if the age in `queue` does not change
     began: float | None
 
 
 def read_stats(
     source: Source, scripts: Scripts, refs: Sequence[QueueRef], seen: dict[str, RememberedStats] | None = None
 ) -> list[QueueStats]:
-    """The stats of `refs`, in their order; `seen` = what earlier looks left there, by key, and this one leaves.
+    """Return the statistics of `refs`, in order; `seen` = the cache of earlier samples, by key, updated by this one.
 
-    Cost: 1 round trip where scripts are permitted, else 3: two for the age of the oldest jobs.
+    Cost: 1 round trip if scripts are permitted, else 3: two for the age of the oldest jobs.
     """
     seen = {} if seen is None else seen
     chunks = [refs[start : start + QUEUES_PER_CALL] for start in range(0, len(refs), QUEUES_PER_CALL)]
@@ -130,7 +130,7 @@ def _parse_reply(reply: Reply) -> StatsReply | ResponseError:
 
 
 def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[StatsReply | ResponseError], Reply]:
-    """The same rows by plain commands, for a user without scripts."""
+    """Read the same rows with plain commands, for users without scripts."""
     commands: list[Command] = [
         (command, f"{ref.key}:{key}", *arguments) for ref in refs for command, key, *arguments in PLAN
     ]
@@ -170,13 +170,13 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[St
 
 
 def _meta_command(ref: QueueRef, sizes: Sequence[Reply]) -> Command:
-    """What reads META without what is too long."""
+    """Return the command that reads META without values that are too long."""
     fit = [isinstance(size, int) and size <= OPTS_LIMIT for size in sizes]
     return ("HMGET", f"{ref.key}:meta", *(name if short else NOBODY for name, short in zip(META, fit, strict=True)))
 
 
 def _score_of(reply: Reply) -> Reply:
-    """The score in a reply to ZRANGE 0 0 WITHSCORES; None when there was nobody."""
+    """Return the score in a reply to ZRANGE 0 0 WITHSCORES; None if the set is empty."""
     return reply[1] if isinstance(reply, list) and len(reply) == 2 else None if isinstance(reply, list) else reply
 
 
@@ -234,7 +234,7 @@ def _remember_reply(ref: QueueRef, reply: Reply) -> RememberedStats:
 
 
 def _hint_for_script(row: StatsReply, *, bull: bool) -> bytes:
-    """What of this look the script is told at the next one; see stats.lua."""
+    """Return what the script gets about this sample in the next one; see stats.lua."""
     missing = [size == 0 for size in row.sizes]
     missing += [row.limit_ttl == -2, row.alive == 0, bull and row.bull_paused == 0]
     fields = [] if isinstance(row.meta, ResponseError) else [each for each in row.meta if isinstance(each, bytes)]
@@ -244,7 +244,7 @@ def _hint_for_script(row: StatsReply, *, bull: bool) -> bytes:
 
 
 def _as_of(seen: RememberedStats, workers: ConnectionCounts | None, now: float) -> QueueStats:
-    """The queue with its ages and workers as of now."""
+    """Return the queue with its ages and workers as of now."""
     queue, count = seen.queue, _count_workers(seen, workers)
     latency_s = queue.latency_s if seen.since is None else max(0.0, now - seen.since)
     overdue_s = queue.overdue_s if seen.due is None else max(0.0, now - seen.due)
@@ -279,9 +279,9 @@ def _sum_counts(counts: Iterable[int | None]) -> int | None:
 
 
 def _waits_since(oldest: Sequence[Any]) -> float | None:
-    """Since when the longest waiting of the `oldest` jobs waits, in seconds since 1970; None when none tells.
+    """Return since when the longest waiting of the `oldest` jobs waits, in seconds since 1970; None if unknown.
 
-    Of each: timestamp, processedOn, atm, attemptsMade, opts; one job after the other.
+    `oldest` has timestamp, processedOn, atm, attemptsMade, opts of one job after the other.
     """
     jobs = (oldest[at : at + JOB_FIELDS] for at in range(0, len(oldest), JOB_FIELDS))
     return min((start for job in jobs if (start := _job_waits_since(job)) is not None), default=None)
@@ -292,8 +292,8 @@ def _job_waits_since(job: Sequence[Any]) -> float | None:
         return None
     added, tried, made, made_before_5, opts = job
     if keys.parse_number(made) or keys.parse_number(made_before_5):
-        # Tried before: it waits since that try failed, of which only the start is kept. A person's retry wipes even
-        # that, and the time when the job was first added would be days off.
+        # Attempted before: it waits since that attempt failed, of which only the start is stored. A manual retry clears
+        # even that, and the time when the job was first added could be days off.
         return keys.parse_seconds(tried)
     start = keys.parse_seconds(added)
     delay = _DELAY.search(opts) if isinstance(opts, bytes) else None
@@ -304,7 +304,7 @@ def _count_workers(seen: RememberedStats, workers: ConnectionCounts | None) -> i
     if workers is None or seen.names is None:
         return None
     count = workers.count_workers(seen.names)
-    # Proxies that refuse CLIENT SETNAME hide workers: with signs of life, none seen is not none there.
+    # Proxies that refuse CLIENT SETNAME hide workers: if the queue shows activity, 0 means unknown.
     return count if count or not seen.seems_alive else None
 
 
@@ -323,11 +323,11 @@ def _list_notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull:
     if started >= (most or FULLY_LIMITED):
         yield f"rate limited for {left_s} s"
     elif not most:
-        # The limit of a worker stands in its code alone; how many it started stands here until its time is over.
-        yield f"a worker's rate limit is counting: {started} started, ends in {left_s} s"
+        # A worker's limit is only in its code; the number of jobs it started is stored here until the period is over.
+        yield f"a worker's rate limit is counting: {started} started, resets in {left_s} s"
 
 
 def _error_line(reply: Reply) -> str:
     if "WRONGTYPE" in str(reply):
         return "a key of this queue has the wrong type"
-    return printable(str(reply), 200) if isinstance(reply, ResponseError) else "the key names no queue"
+    return printable(str(reply), 200) if isinstance(reply, ResponseError) else "this is not the key of a queue"

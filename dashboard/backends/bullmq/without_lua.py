@@ -1,4 +1,4 @@
-"""Reading hashes with a bound on every value by plain commands, for users who may not run scripts."""
+"""Bounded reads of hashes with plain commands, for users who may not run scripts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...sources.source import Argument, Command, Reply, Source
 def read_fields(
     source: Source, hashes: Sequence[Argument], names: Mapping[str, int], also: Sequence[Command] = ()
 ) -> tuple[list[Reply], list[Reply]]:
-    """(per hash the values of `names`, the replies to `also`), where `names` tells the longest value of each field.
+    """Return (the values of `names` per hash, the replies to `also`); `names` maps each field to its maximum length.
 
-    As the scripts tell it: None for a missing value, [length] for a longer one, an error in the place of the whole
-    row where the key has the wrong type. Cost: 2 round trips, 1 when nothing is found.
+    In the format of the scripts: None for a missing value, [length] for a longer one, an error instead of the whole
+    row if the key has the wrong type. Cost: 2 round trips, 1 if nothing is found.
     """
     commands: list[Command] = [("HSTRLEN", key, name) for key in hashes for name in names]
     replies = source.run_batch([*commands, *also])

@@ -1,8 +1,8 @@
-"""Who works, from two traces that BullMQ's workers leave: names of connections, and the locks of running jobs.
+"""Workers, from the two traces that they leave in BullMQ: names of connections, and locks of running jobs.
 
-No key lists workers, so this is told and no more: each named connection is a worker; each lock names its holder by an
-id that no connection bears. The two are brought together by the workers' own names, which jobs keep since 5.4, and
-where one connection and one holder are left. Layout: bullmq `src/classes/worker.ts`, `src/commands/`, bull 4.
+No key lists workers, so this is all that is known: each named connection is a worker; each lock names its holder by an
+id that no connection has. Both are matched by the workers' own names, which jobs record since 5.4, and where a single
+connection and a single holder remain. Layout: bullmq `src/classes/worker.ts`, `src/commands/`, bull 4.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from .client_list import WorkerConnection, WorkerConnections
 
 MAX_WORKERS = 1000
 PYTHON = "Python"
-# A worker waits for jobs by commands that block for ten seconds at most; one that takes nothing is silent for longer.
+# A worker waits for jobs with commands that block for ten seconds at most; one that fetches none is silent for longer.
 LONGEST_WAIT_S = 15
 
-UNSEEN = "seen only by the locks of its jobs: its connection has no name of its own"
-GONE = "holds jobs, but no connection bears its name: it died a moment ago, or comes through a proxy that drops names"
-NO_LIST = "seen only by the locks of its jobs: this Redis user may not list the connections"
-SHARED = "takes jobs; BullMQ does not tell which of the running ones"
-MAYBE = "waits for jobs, and may run some of the {count} of its queue: BullMQ does not tell which worker runs which"
-LOST = "the lock of its jobs ran out: it hangs, or died a moment ago"
-DIED = "the lock of its jobs ran out, and it is no longer connected"
-STANDS = "has not asked for a job for {seconds} s: paused, or about to end"
+UNSEEN = "known only from the locks of its jobs: its connection has no name"
+GONE = "holds job locks, but no connection has its name: it just died, or connects through a proxy that drops names"
+NO_LIST = "known only from the locks of its jobs: this Redis user may not list connections"
+SHARED = "running jobs; BullMQ does not record which ones"
+MAYBE = "waiting for jobs, may also run some of the {count} in its queue: BullMQ does not record which worker has which"
+LOST = "the lock of its jobs expired: it is not responding, or just died"
+DIED = "the lock of its jobs expired, and it is no longer connected"
+STANDS = "has not asked for a job for {seconds} s: paused or shutting down"
 
 
 def list_workers(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Worker]:
-    """The workers of `refs`, by id, at most MAX_WORKERS: those that do something before idle ones.
+    """Return the workers of `refs`, sorted by id, at most MAX_WORKERS; idle ones are left out first.
 
-    Raises Forbidden where the connections may not be listed and no job runs, so that nothing tells who works.
-    Cost: 1 round trip where scripts are permitted, else 3.
+    Raises Forbidden if connections may not be listed and no job is running, so that the workers are unknown.
+    Cost: 1 round trip if scripts are permitted, else 3.
     """
     if not refs:
         return []
@@ -65,7 +65,7 @@ def list_workers(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> 
 def _take_connections(
     by_name: dict[str | None, list[tuple[WorkerConnection, str]]], language: str
 ) -> list[tuple[WorkerConnection, str]]:
-    """The connections of one language, taken out of `by_name`."""
+    """Remove the connections of one language from `by_name` and return them."""
     found = [pair for several in by_name.values() for pair in several if pair[1] == language]
     for name, several in list(by_name.items()):
         by_name[name] = [pair for pair in several if pair[1] != language]
@@ -73,7 +73,7 @@ def _take_connections(
 
 
 def _workers_of_queue(queue: _Queue) -> Sequence[Worker]:
-    """The workers of one queue; a row with the problem where they cannot be brought together."""
+    """Return the workers of one queue; a row with the problem if they cannot be matched."""
 
     def unreadable(why: str) -> list[Worker]:
         ref, state = queue.ref, WorkerState.UNKNOWN
@@ -102,14 +102,14 @@ class _Queue:
         self._listed = listed
 
     def list_workers(self) -> Iterable[Worker]:
-        """One per connection, and one for each holder of a lock that has none."""
+        """Yield one worker per connection, and one for each lock holder without a connection."""
         by_name: dict[str | None, list[tuple[WorkerConnection, str]]] = {}
         for connection, language in self._connections:
             by_name.setdefault(connection.worker_name, []).append((connection, language))
         for name, holders in sorted(self._jobs_by_holder().items(), key=lambda item: item[0] is None):
             connections = by_name.pop(name, [])
             if name is None and not connections:
-                # Workers of the Python library do not write their names into the jobs they take.
+                # Workers of the Python library do not record their names in the jobs they pick up.
                 connections = _take_connections(by_name, PYTHON)
             yield from (
                 self._workers_of_name(connections, holders)
@@ -121,7 +121,7 @@ class _Queue:
         yield from self._workers_of_lost_jobs({connection.worker_name for connection, _ in self._connections})
 
     def _jobs_by_holder(self) -> dict[str | None, dict[str, list[RunningJob]]]:
-        """Running jobs by the worker's name, where it has one, and by the holder of their lock."""
+        """Return the running jobs by the worker's name, if it has one, and by the holder of their lock."""
         found: dict[str | None, dict[str, list[RunningJob]]] = {}
         for job in self._active.jobs:
             if job.holder is not None:
@@ -131,7 +131,7 @@ class _Queue:
     def _workers_without_connection(
         self, name: str | None, holders: Mapping[str, list[RunningJob]]
     ) -> Iterable[Worker]:
-        """Those that hold jobs and bear no known connection's name."""
+        """Yield the workers that hold jobs but have the name of no known connection."""
         state, reason = WorkerState.BUSY, UNSEEN if self._listed else NO_LIST
         if name is not None and self._listed:
             state, reason = WorkerState.SUSPECT, GONE
@@ -141,14 +141,14 @@ class _Queue:
     def _workers_of_name(
         self, connections: Sequence[tuple[WorkerConnection, str]], holders: Mapping[str, list[RunningJob]]
     ) -> Iterable[Worker]:
-        """The workers of one name, or of none, of which `holders` hold jobs."""
+        """Yield the workers with one name, or without a name, of which `holders` hold jobs."""
         if len(connections) == len(holders) == 1:
             (jobs,) = holders.values()
             yield self._connected_worker(*connections[0], WorkerState.BUSY, jobs=jobs)
         else:
             count = sum(map(len, holders.values()))
             for connection, language in connections:
-                # With as many holders as workers, and in one that asks for no more, there is something running.
+                # If there are as many holders as workers, or if a worker asks for no more jobs, it is running one.
                 if len(holders) >= len(connections) or not connection.blocked:
                     yield self._connected_worker(connection, language, WorkerState.BUSY, reason=SHARED)
                 else:
@@ -163,7 +163,7 @@ class _Queue:
         return self._connected_worker(connection, language, WorkerState.QUIET, jobs=(), reason=reason)
 
     def _workers_of_lost_jobs(self, names: set[str | None]) -> Iterable[Worker]:
-        """Those whose jobs are left without a lock; a job that is being taken has none yet, and no start either."""
+        """Yield the workers whose jobs lost their lock; a job being picked up has no lock, but no start time either."""
         lost: dict[str | None, list[RunningJob]] = {}
         for job in self._active.jobs:
             if job.holder is None and job.work.started_at is not None:
@@ -222,7 +222,7 @@ class _Queue:
     def _worker_of_jobs(
         self, worker_id: str, state: WorkerState, jobs: Sequence[RunningJob], *, name: str | None, reason: str
     ) -> Worker:
-        """One that is seen by the jobs it holds alone."""
+        """Return a worker that is known only from the jobs it holds."""
         decode = partial(self._build_worker, worker_id, state, jobs, facts=(("Name", name),), reason=reason)
         return worker_row(decode, worker_id, self.ref.source, self.ref.backend)
 
@@ -238,7 +238,7 @@ class _Queue:
         started_at: datetime | None = None,
         heartbeat_at: datetime | None = None,
     ) -> Worker:
-        """`jobs` None: it is not told what it runs."""
+        """Return the worker; `jobs` None = what it runs is unknown."""
         return Worker(
             id=worker_id,
             source=self.ref.source,

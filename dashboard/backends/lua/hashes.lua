@@ -1,6 +1,6 @@
--- Whole hashes. ARGV: how many fields of each, how many bytes of one, how many in all, how many fields a hash may have to
--- be looked at; then the keys.
--- Returns {field, value, ...} of each hash, without values that are too long, or an error in its place.
+-- Whole hashes. ARGV: maximum fields per hash, maximum bytes per value, maximum bytes in total, size up to which a hash
+-- is read at all, in fields; then the keys.
+-- Returns {field, value, ...} per hash, without values that are too long, or an error instead.
 local most, longest, room, named, found = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), {}
 for n = 5, #ARGV do
   local size, flat = redis.pcall('HLEN', ARGV[n]), {}

@@ -1,23 +1,23 @@
--- Members of a list or sorted set, read one after another. Redis tells how long one is only by reading it, so the bytes
--- that a call may take out of a key are counted as they come: a call reads at most its room and one member more. Far from
--- both ends of a list, where each look walks through it, AT_ONCE are read at once; where jobs are looked for that somebody
--- wants changed, MANY_AT_ONCE: then so many may come beyond the room.
+-- Members of a list or sorted set, read one by one. Redis has no command for the length of a member, so the bytes are
+-- counted as members are read: a call reads at most its room plus one member. Far from both ends of a list, where each
+-- read has to walk there, AT_ONCE members are read together; in searches for jobs to act on, MANY_AT_ONCE: that many can
+-- then exceed the room.
 local FAR_FROM_ENDS, AT_ONCE, MANY_AT_ONCE = 5000, 4, 8
--- Of what is longer only both ends are digested.
+-- For longer members, only the two ends are hashed.
 local STAMPED_WHOLE = 65536
 local STAMPED_END = STAMPED_WHOLE / 2
 
--- As `stamp_of` in members.py makes it.
+-- Same result as `stamp_of` in bounded_reads.py.
 local function stamp_of(text)
   if #text <= STAMPED_WHOLE then return string.sub(redis.sha1hex(text), 1, 20) end
   local ends = string.sub(text, 1, STAMPED_END) .. string.sub(text, -STAMPED_END)
   return string.sub(redis.sha1hex(ends), 1, 20) .. '-' .. #text
 end
 
--- Calls visit(member, score or false, place) for the members from place `first` to before `stop`, until it answers true
--- or `room` bytes were read. Places of a list count from the end that is served next, those of a set from its lowest
--- score, or from its highest when `backwards`; of a list `once` members are read at once. Returns after how many to go on,
--- and how many bytes were read.
+-- Calls visit(member, score or false, index) for the members with index `first` <= n < `stop`, until it returns true or
+-- `room` bytes were read. Indexes of a list count from the end that is served next, those of a set from its lowest score,
+-- or from its highest if `backwards`; of a list, `once` members are read together. Returns the index to continue at, and
+-- the bytes read.
 local function each_member(key, kind, backwards, first, stop, room, visit, once)
   local size = redis.call(kind == 'list' and 'LLEN' or 'ZCARD', key)
   local at, bytes = first, 0
@@ -40,7 +40,7 @@ local function each_member(key, kind, backwards, first, stop, room, visit, once)
   return at, bytes
 end
 
--- The field of a hash when it is no longer than `longest`, else false; then how long it is.
+-- Returns the field of a hash, or false if it is longer than `longest`; then its length.
 local function short_field(key, name, longest)
   local length = redis.pcall('HSTRLEN', key, name)
   if type(length) ~= 'number' or length == 0 or length > longest then return false, length end

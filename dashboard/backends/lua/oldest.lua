@@ -1,7 +1,7 @@
--- The lowest of what at(place) answers for places of a line, 0 = served next; nil where none of those that were looked at
--- has a value. In a line in which each came later than those before it that is the first; a few places tell whether it
--- may be. Where some jumped ahead it is looked at at growing distances, and around the lowest value as in a line whose
--- front was pushed in backwards. `looks` = {how many places may still be looked at}; the first always may.
+-- Returns the lowest at(place) over the positions of a queue, 0 = served next; nil if no position that was read has a
+-- value. If jobs are in the order of their arrival, that is the first; a few positions show whether they can be. If some
+-- jumped ahead, positions at growing distances are read, and around the lowest value a search as for a queue whose front
+-- was added in reverse. `looks` = {how many more positions may be read}; the first is always read.
 local function oldest(length, at, looks)
   local best, where
   local function look(place)

@@ -1,1 +1,1 @@
-"""Payloads of jobs made readable: decoded within bounds, never executed, secrets masked."""
+"""Readable job payloads: decoded within bounds, never executed, secrets masked."""

@@ -1,6 +1,6 @@
-"""Safe decoding of what applications put into Redis: bounded, never unpickled, secrets masked.
+"""Safe decoding of what applications store in Redis: bounded, never unpickled, secrets masked.
 
-Whoever can enqueue a job can write anything here, so every function answers something printable for any bytes.
+Anyone who can enqueue a job can write anything here, so every function returns something printable for any bytes.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ MAX_DEPTH = 64
 MAX_NODES = 20_000
 CUT = "…"
 
-# A secret that is cut in two may lose its shape: so many characters beyond a limit are looked at before the cut.
+# A secret that is cut in two may no longer be recognizable: this many characters beyond a limit are masked before the
+# text is cut.
 _BEYOND = 256
-# Halves of surrogate pairs, and those of them that stand for no byte (see `text`).
+# Halves of surrogate pairs, and those that do not represent a byte (see `text`).
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-# What no page shows: controls, marks that turn the text, lone surrogates, signs of private use.
+# Invisible in a page: controls, directional marks, lone surrogates, private-use characters.
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 class JSONNumber(str):
-    """A number of JSON as it is written, which no float or integer may hold."""
+    """A JSON number as written, which may not fit into a float or integer."""
 
     __slots__ = ()
 
     def plain(self) -> int | float | str:
-        """The number itself; its text where Python has none for it."""
+        """The number itself, or its text if Python cannot represent it."""
         try:
             if not any(sign in self for sign in ".eE"):
                 return int(self)
@@ -50,24 +51,24 @@ class JSONNumber(str):
 
 
 def text(raw: bytes) -> str:
-    """`raw` as text that leads back to the very same bytes (undecodable ones as surrogate escapes)."""
+    """Return `raw` as text that encodes back to exactly the same bytes (undecodable ones as surrogate escapes)."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def names_in(values: Iterable[Any]) -> list[str]:
-    """The strings among `values`, which JSON spelled, each as `text` decodes the same name elsewhere in Redis."""
+    """Return the strings among `values`, which come from JSON, each as `text` decodes the same name elsewhere."""
     return [name if name.isascii() else text(raw_bytes(name)) for name in values if isinstance(name, str)]
 
 
 def printable(raw: bytes | str, limit: int = 10_000) -> str:
-    """`raw` as text for people: at most `limit` characters, undecodable bytes as \\xNN, secrets masked.
+    """Return `raw` as text to display: at most `limit` characters, undecodable bytes as \\xNN, secrets masked.
 
-    Half of a surrogate pair, which JSON can spell and no page can carry, is shown as a replacement sign.
+    Half of a surrogate pair, which JSON can contain but a page cannot, becomes a replacement character.
     """
     if isinstance(raw, str):
-        # Of more than can be shown nothing is looked at.
+        # The part that cannot be shown is not processed.
         raw = _NO_BYTES.sub("\ufffd", raw[: limit + _BEYOND + 1]).encode("utf-8", "surrogateescape")
-    # A character is at most four bytes: no more of a huge value is looked at.
+    # A character has at most four bytes: the rest of a huge value is not processed.
     most = limit + _BEYOND
     shown = raw[: most * 4 + 4].decode("utf-8", "backslashreplace")
     if len(shown) <= limit:
@@ -76,14 +77,14 @@ def printable(raw: bytes | str, limit: int = 10_000) -> str:
 
 
 def of_decoded(value: str, limit: int = 10_000) -> str:
-    """A text of decoded JSON for people, as `printable`; there every half of a surrogate pair stands for nothing."""
+    """Like `printable`, for text from decoded JSON, where no half of a surrogate pair represents a byte."""
     return printable(_SURROGATES.sub("\ufffd", value[: limit + _BEYOND + 1]), limit)
 
 
 def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -> Any:
-    """The decoded JSON of `raw`; with `exact` each number as a Number.
+    """Return the decoded JSON of `raw`; with `exact` each number as a JSONNumber.
 
-    Raises ValueError, and nothing else, for whatever is not plain JSON of at most `limit` bytes.
+    Raises ValueError, and nothing else, for anything that is not plain JSON of at most `limit` bytes.
     """
     if len(raw) > limit:
         raise ValueError(f"longer than {limit} bytes")
@@ -97,7 +98,7 @@ def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -
 
 
 def loads_dict(raw: bytes | None) -> dict[str, Any]:
-    """The JSON object in `raw`; {} for None and for anything else."""
+    """Return the JSON object in `raw`; {} for None and for anything else."""
     if raw is None:
         return {}
     try:
@@ -111,7 +112,7 @@ MOST_COUNTED = 1e15
 
 
 def finite(value: Any) -> float | None:
-    """A number of decoded JSON as a float; None for anything else, and for one that no float holds."""
+    """Return a number from decoded JSON as a float; None for anything else, and if it does not fit into a float."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
     try:
@@ -122,16 +123,16 @@ def finite(value: Any) -> float | None:
 
 
 def count_of(value: Any) -> int | None:
-    """A number of decoded JSON as what counts something: whole, 0 or more; None for anything else.
+    """Return a number from decoded JSON as a count: a whole number, 0 or more; None for anything else.
 
-    None also for one above 1e15: no store of ours, and no reader of our JSON, holds it exactly.
+    Also None above 1e15: neither our store nor readers of our JSON can represent it exactly.
     """
     number = finite(value)
     return int(number) if number is not None and 0 <= number <= MOST_COUNTED else None
 
 
 def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:
-    """A Payload from bytes that should be JSON; `size_bytes` = the whole length when `raw` is only its beginning."""
+    """Return the Payload of bytes that should be JSON; `size_bytes` = the full length if `raw` is only the start."""
     if raw is None:
         return Payload(kind="missing", text="")
     size = len(raw) if size_bytes is None else size_bytes
@@ -154,7 +155,7 @@ def json_payload(raw: bytes | None, size_bytes: int | None = None) -> Payload:
 
 
 def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
-    """The Payload of a decoded value, masked; of one decoded with `exact` the text is JSON that leads back to it.
+    """Return the masked Payload of a decoded value; if it was decoded with `exact`, its text decodes to the same value.
 
     `size_bytes` None = the length of that text.
     """
@@ -166,14 +167,15 @@ def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
         text=text,
         size_bytes=len(text) if size_bytes is None else size_bytes,
         truncated=cut,
-        note="parts nested deeper or longer than shown are cut" if cut else None,
+        note="parts nested too deeply or too long to show are cut" if cut else None,
     )
 
 
 def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
-    """(`value` with secrets masked and depth and size bounded, whether anything was cut).
+    """Return (`value` with secrets masked and depth and size bounded, whether anything was cut).
 
-    With `exact` nothing else is changed; without, it can be shown: no Number, infinity or lone surrogate is in it.
+    With `exact` nothing else changes; without, the result can be displayed: it has no JSONNumber, infinity or lone
+    surrogate.
     """
     budget = [MAX_NODES]
     cut = False
@@ -199,7 +201,7 @@ def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
         for key, child in _first(item.items()):
             name = _masked_name(words(key))
             number = 2
-            while name in found:  # two names of which all that differs is masked
+            while name in found:  # two keys that differ only in their masked part
                 name, number = f"{_masked_name(words(key))} {number}", number + 1
             found[name] = MASK if key in hidden else walk(child, depth)
         return found
@@ -224,9 +226,9 @@ def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
 
 
 def written(value: Any, indent: int | None = None, *, compact: bool = False) -> str:
-    """`value` as JSON, each Number as it was, and what is invisible as an escape, so that a form sends it unchanged.
+    """Return `value` as JSON: each JSONNumber as written, invisible characters escaped so that forms send it unchanged.
 
-    `compact`: no blank stands between its parts.
+    `compact`: no spaces between the parts.
     """
     parts: list[str] = []
     colon, blank = (":", "") if compact else (": ", " ")
@@ -273,7 +275,7 @@ def _masked_name(name: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A value without a Number, infinity or lone surrogate."""
+    """Return a value without any JSONNumber, infinity or lone surrogate."""
     if isinstance(value, dict):
         return {_plain(key): _shown(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -286,7 +288,7 @@ def _shown(value: Any) -> Any:
 
 
 def _plain(value: str) -> str:
-    # JSON may escape lone surrogates, which no UTF-8 page can carry.
+    # JSON can escape lone surrogates, which a UTF-8 page cannot contain.
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,7 +1,7 @@
-"""A payload that a person changed after it was shown with secrets masked: what still shows the mask keeps its value.
+"""Edited payloads that were displayed with secrets masked: values that still show the mask keep their original value.
 
-The original is the payload as it is stored when the new job is made. A value is put back only where the same place of
-the original shows the same text; anything else that holds a mask is refused, for a job must never run with MASK as its
+The original is the payload that is stored when the new job is created. A value is restored only if the same path of the
+original shows the same text. Any other value with a mask is refused, because a job must never run with MASK as its
 password.
 """
 
@@ -16,19 +16,19 @@ from .decoding import CUT, bounded, loads, written
 LIMIT_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 200
 SHOWN_NAME = 100
-_NOWHERE = object()  # the original has no such place
+_NOWHERE = object()  # the original does not have this path
 
 
 class InvalidPayload(ValueError):
-    """The new payload cannot be used; the text says why, at which path, and what to do."""
+    """The new payload cannot be used; the message says why, at which path, and what to do."""
 
 
 def decoded_edit(text: str) -> Any:
-    """The JSON that a person wrote, each number as a Number. Raises InvalidPayload."""
+    """Return the JSON that a user entered, each number as a JSONNumber. Raises InvalidPayload."""
     try:
         value = loads(text.encode("utf-8", "surrogatepass"), exact=True, limit=LIMIT_BYTES)
     except ValueError as exc:
-        raise InvalidPayload(f"The payload is no JSON: {exc}.") from None
+        raise InvalidPayload(f"The payload is not valid JSON: {exc}.") from None
     level, depth = [value], 0
     while level := [child for item in level for child in _children(item)]:
         depth += 1
@@ -38,9 +38,9 @@ def decoded_edit(text: str) -> Any:
 
 
 def with_originals(edited: Any, original: bytes | Any, name: str) -> Any:
-    """`edited` with what is still masked as it is in `original`: bytes of JSON, or a value decoded with `exact`.
+    """Return `edited` with masked values restored from `original`: JSON bytes, or a value decoded with `exact`.
 
-    `name` is that of the whole in messages. Raises InvalidPayload. Time: linear.
+    `name` is what messages call the root of the payload. Raises InvalidPayload. Time: linear.
     """
     try:
         stored = loads(original, exact=True) if isinstance(original, bytes) else original
@@ -52,12 +52,12 @@ def with_originals(edited: Any, original: bytes | Any, name: str) -> Any:
 
 
 class _Merge:
-    """Walks through what was written, what was shown and what is stored, side by side."""
+    """Walks the edited, the displayed and the stored payload in parallel."""
 
     def __init__(self, edited: Any, shown: Any, *, cut: bool) -> None:
         self._cut = cut
-        self._digests: dict[int, int] = {}  # of objects and lists by identity: alike where their content is
-        self._masked: set[int] = set()  # those that hold a mask
+        self._digests: dict[int, int] = {}  # of objects and lists, by identity: equal if their content is equal
+        self._masked: set[int] = set()  # objects and lists that contain a mask
         self._look_at(edited)
         self._look_at(shown)
 
@@ -84,7 +84,7 @@ class _Merge:
         return MASK in value if isinstance(value, str) else id(value) in self._masked
 
     def value(self, edited: Any, shown: Any, stored: Any, path: str) -> Any:
-        """What belongs in the place of `edited`."""
+        """Return the value to store for `edited`."""
         if isinstance(edited, dict):
             return self._dict(edited, shown, stored, path)
         if isinstance(edited, list):
@@ -92,34 +92,33 @@ class _Merge:
         if not isinstance(edited, str):
             return edited
         if edited == CUT and shown == CUT and stored != CUT:
-            raise InvalidPayload(f"{path}: this part is too large to be shown here. Write out what belongs there.")
+            raise InvalidPayload(f"{path}: this part is too large to show here. Enter its full value.")
         if MASK not in edited:
             return edited
         if self._cut:
             raise InvalidPayload(
-                f"{path}: the stored payload is too large to be shown whole, or no JSON, so what {MASK} hides cannot "
-                "be put back. Write out what belongs there."
+                f"{path}: the stored payload is too large to show in full, or not JSON, so the value behind {MASK} "
+                "cannot be restored. Enter the full value."
             )
         if shown == edited:
             return stored
         if isinstance(shown, str) and MASK in shown:
             raise InvalidPayload(
-                f"{path}: the text around {MASK} was changed, so what it hides cannot be put back. "
-                "Write out the whole text, or leave all of it as it was."
+                f"{path}: the text around {MASK} was changed, so the value behind it cannot be restored. "
+                "Enter the full text, or leave all of it unchanged."
             )
         raise InvalidPayload(
-            f"{path}: the job as it is now hides nothing at this place that {MASK} could stand for. "
-            "Write out what belongs there."
+            f"{path}: the current job has no masked value here that {MASK} could stand for. Enter the full value."
         )
 
     def _dict(self, edited: dict[str, Any], shown: Any, stored: Any, path: str) -> dict[str, Any]:
-        # Both have their names in one order; where parts were cut, no mask is put back.
+        # Both have their keys in the same order; if parts were cut, no mask is resolved.
         names = dict(zip(shown, stored, strict=False)) if isinstance(shown, dict) and isinstance(stored, dict) else {}
         found: dict[str, Any] = {}
         for key, child in edited.items():
             place, there = _joined(path, key), key in names
             if MASK in key and (self._cut or not there):
-                raise InvalidPayload(f"{place}: the job as it is now has no such name. Write out the whole name.")
+                raise InvalidPayload(f"{place}: the current job has no such key. Enter the full key.")
             name = names[key] if MASK in key else key
             was, kept = (shown[key], stored[names[key]]) if there else (_NOWHERE, _NOWHERE)
             found[name] = self.value(child, was, kept, place)
@@ -136,14 +135,14 @@ class _Merge:
             if there and self._holds_mask(item) and self._may_have_moved(edited, shown, n, alike):
                 raise InvalidPayload(
                     f"{place}: elements of this list were moved or removed, so it is not clear what {MASK} stands for. "
-                    "Write out what belongs there."
+                    "Enter the full value."
                 )
             was, kept = (shown[n], stored[n]) if there else (_NOWHERE, _NOWHERE)
             found.append(self.value(item, was, kept, place))
         return found
 
     def _may_have_moved(self, edited: list[Any], shown: list[Any], n: int, alike: Counter[int]) -> bool:
-        """Whether the mask in an element may stand for what another one hides."""
+        """Whether the mask in an element may stand for the value of another element."""
         item = self._digest(edited[n])
         changed = item != self._digest(shown[n])
         return (changed and alike[item] > 0) or (len(edited) < len(shown) and (changed or alike[item] > 1))

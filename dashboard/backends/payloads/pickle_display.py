@@ -1,4 +1,4 @@
-"""What the inert walk found, as plain JSON values for people; objects that were not built are told by name."""
+"""Values read from a pickle, as plain JSON to display; objects are not built, they are shown by name."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SCALARS = (str, bytes, int, float, type(None))
 
 
 def describe(value: Any) -> Any:
-    """`value` of the walk as None, bool, int, float, str, list and dict, at most MAX_NODES of them.
+    """Return a value of `pickle_reader` as None, bool, int, float, str, list and dict, at most MAX_NODES of them.
 
-    Not masked: hand it to `payload.bounded`.
+    Secrets are not masked: pass the result to `decoding.bounded`.
     """
     return described(value)[0]
 
 
 def described(value: Any) -> tuple[Any, bool]:
-    """As `describe`, and whether anything was cut."""
+    """Like `describe`, with whether anything was cut."""
     describer = _Describer()
     return describer.value(value, 0), describer.cut
 
@@ -35,7 +35,7 @@ class _Describer:
         self.cut = False
 
     def value(self, value: Any, depth: int) -> Any:
-        """One value; CUT where the limits are reached."""
+        """Return one value; CUT once the limits are reached."""
         self._left -= 1
         if isinstance(value, _SCALARS):
             self.cut = self.cut or (isinstance(value, str | bytes) and len(value) > TEXT_LIMIT)
@@ -118,7 +118,7 @@ def _key(key: Any) -> str:
 
 
 def _known(thing: PickledObject) -> str | None:
-    """The usual text of dates, times and UUIDs; None for anything else or with odd parts."""
+    """Return the usual text of dates, times and UUIDs; None for anything else, or with unexpected arguments."""
     args = thing.args.items if isinstance(thing.args, PickledSequence) else []
     try:
         if thing.what == "datetime.datetime" and len(args[0]) == 10:
@@ -133,9 +133,9 @@ def _known(thing: PickledObject) -> str | None:
 
 
 def _moment(raw: bytes, zone: Any) -> str:
-    """A pickled datetime: year, month, day, hour, minute, second and microseconds in ten bytes."""
+    """Return the text of a pickled datetime: year, month, day, hour, minute, second and microseconds in ten bytes."""
     year, microsecond = int.from_bytes(raw[:2], "big"), int.from_bytes(raw[7:], "big")
-    moment = datetime.datetime(  # noqa: DTZ001  the zone, where there is one, is added below
+    moment = datetime.datetime(  # noqa: DTZ001  the time zone, if there is one, is added below
         year, raw[2] & 0x7F, raw[3], raw[4], raw[5], raw[6], microsecond
     )
     if isinstance(zone, PickledObject):

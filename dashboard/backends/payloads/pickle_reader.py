@@ -1,7 +1,7 @@
-"""A pickle read as text: its opcodes are walked with a stack of our own, and nothing in it is imported or called.
+"""A reader that treats pickles as data: it walks the opcodes with its own stack, and imports and calls nothing.
 
-Plain values (None, booleans, numbers, text, bytes, lists, dictionaries, sets) come back as they are; whatever would
-need code becomes a Thing, which says what would have been made of what.
+Plain values (None, booleans, numbers, text, bytes, lists, dictionaries, sets) are returned as they are. Anything that
+would need code becomes a PickledObject, which says what would be called with which arguments.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any
 MAX_OPCODES = 20_000
 
 
-# Protocol 2 and later begin with a byte of their own, JSON never does. A tuple, list, dictionary or object of protocols
-# 0 and 1 begins with one of the others and ends with a dot, which no JSON does.
+# Protocols 2 and later start with a byte with which JSON never starts. A tuple, list, dictionary or object of protocols
+# 0 and 1 starts with one of the others and ends with a dot, which JSON never does.
 _NEWER, _OLDER, _LAST = b"\x80", (b"(", b"]", b"}", b"c", b"i"), b"."
 
 
 class NotAPickle(ValueError):
-    """The bytes are no pickle that can be walked within the limits; the message says why."""
+    """The bytes are not a pickle that can be read within the limits; the message says why."""
 
 
 @dataclass(slots=True, eq=False)
 class PickledObject:
-    """An object that was not built: `what` names its class or function, `args` are what that would be called with."""
+    """An object that was not built: `what` names its class or function, `args` are its arguments."""
 
     what: str
-    args: Any = None  # a Row of arguments, or None where nothing was called
+    args: Any = None  # a PickledSequence of arguments, or None if nothing would be called
     state: Any = None
 
     @property
     def called(self) -> bool:
-        """Whether the pickle would call `what`, rather than only name it."""
+        """Whether the pickle would call `what`, not only name it."""
         return self.args is not None
 
 
@@ -47,33 +47,34 @@ class PickledSequence:
 
 @dataclass(slots=True, eq=False)
 class PickledMapping:
-    """A dictionary as pairs, since keys need not be hashable here."""
+    """A dictionary as pairs, because keys can be unhashable here."""
 
     pairs: list[tuple[Any, Any]]
 
 
 def read(data: bytes) -> Any:
-    """What the pickle in `data` describes, of None, bool, int, float, str, bytes, Row, Table and Thing.
+    """Return the value of the pickle in `data`: None, bool, int, float, str, bytes, PickledSequence, PickledMapping or
+    PickledObject.
 
-    Values may contain themselves. Raises Unreadable, and nothing else.
+    Values can contain themselves. Raises NotAPickle, and nothing else.
     """
     try:
         return _walked(data)
     except NotAPickle:
         raise
     except Exception as exc:  # hostile bytes fail in many ways: wrong stack, bad numbers, broken text
-        raise NotAPickle(f"no readable pickle: {type(exc).__name__}") from None
+        raise NotAPickle(f"not a readable pickle: {type(exc).__name__}") from None
 
 
 def may_be_pickle(data: bytes) -> bool:
-    """Whether the bytes begin and end as a pickle of a compound value does; of protocols 0 and 1 a text may, too."""
+    """Whether the bytes start and end like a pickle of a compound value; with protocols 0 and 1 plain text can, too."""
     return data.startswith(_NEWER) or (data.startswith(_OLDER) and data.endswith(_LAST))
 
 
 def read_beginning(data: bytes, opcodes: int = MAX_OPCODES) -> list[tuple[Any, Any]]:
-    """The first pairs of a pickled dictionary of which `data` is only the beginning, as `read` describes values.
+    """Return the first pairs of a pickled dictionary of which `data` is only the beginning, with values as in `read`.
 
-    [] for anything else. Raises nothing. Cost: at most `opcodes` steps.
+    [] for anything else. Never raises. Cost: at most `opcodes` steps.
     """
     walk = _PickleWalk()
     try:
@@ -85,7 +86,7 @@ def read_beginning(data: bytes, opcodes: int = MAX_OPCODES) -> list[tuple[Any, A
         pass
     if not walk.stack or not isinstance(walk.stack[0], PickledMapping):
         return []
-    # What is not in the dictionary yet stands above its mark, names and values in turn; the last one may be a part.
+    # Items not yet in the dictionary are above its mark, keys and values alternating; the last one may be incomplete.
     above = walk.stack[2:] if len(walk.stack) > 1 and walk.stack[1] is _MARK else []
     begun = next((n for n, item in enumerate(above) if item is _MARK), len(above))
     above = above[:begun]
@@ -102,25 +103,25 @@ def _walked(data: bytes) -> Any:
         if opcode.name == "STOP":
             return walk.pop()
         walk.step(opcode.name, arg)
-    raise NotAPickle("no readable pickle: it ends too early")
+    raise NotAPickle("not a readable pickle: unexpected end")
 
 
 class _Mark:
-    """Where a variable number of items begins on the stack."""
+    """Marks where a variable number of items starts on the stack."""
 
 
 _MARK = _Mark()
 
 
 class _PickleWalk:
-    """The stack and the memo of one walk."""
+    """The stack and the memo of one pickle."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def step(self, name: str, arg: Any) -> None:
-        """Take in one opcode."""
+        """Apply one opcode."""
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _LITERALS:
@@ -131,27 +132,27 @@ class _PickleWalk:
             raise NotAPickle(f"unknown step {name}")
 
     def pop(self) -> Any:
-        """The top of the stack; a mark there is an error."""
+        """Pop the top of the stack; a mark there is an error."""
         item = self.stack.pop()
         if item is _MARK:
-            raise NotAPickle("no readable pickle: misplaced mark")
+            raise NotAPickle("not a readable pickle: misplaced mark")
         return item
 
     def drop(self) -> None:
-        """Forget the top of the stack, mark or not."""
+        """Discard the top of the stack, mark or not."""
         del self.stack[-1]
 
     def pop_to_mark(self) -> list[Any]:
-        """The items above the newest mark, in order."""
+        """Pop the items above the newest mark, in order."""
         for index in range(len(self.stack) - 1, -1, -1):
             if self.stack[index] is _MARK:
                 items = self.stack[index + 1 :]
                 del self.stack[index:]
                 return items
-        raise NotAPickle("no readable pickle: no mark")
+        raise NotAPickle("not a readable pickle: no mark")
 
     def extend(self, items: list[Any]) -> None:
-        """Append to the list or set on top; an object that is filled like a list keeps the items as its state."""
+        """Append to the list or set on top; an object that is filled like a list gets the items as its state."""
         target = self.stack[-1]
         if isinstance(target, PickledObject):
             if not isinstance(target.state, PickledSequence):
@@ -161,7 +162,7 @@ class _PickleWalk:
             target.items.extend(items)
 
     def put(self, items: list[Any]) -> None:
-        """Set keys and values of the dictionary on top, or of an object that is filled like one."""
+        """Set keys and values of the dictionary on top, or of an object that is filled like a dictionary."""
         target = self.stack[-1]
         if isinstance(target, PickledObject):
             if not isinstance(target.state, PickledMapping):
@@ -171,19 +172,19 @@ class _PickleWalk:
             target.pairs.extend(zip(items[::2], items[1::2], strict=True))
 
     def row(self, kind: str, count: int) -> None:
-        """Join the top `count` items."""
+        """Replace the top `count` items by a sequence of them."""
         items = [self.pop() for _ in range(count)]
         self.stack.append(PickledSequence(kind, items[::-1]))
 
     def call(self, args: Any, made_of: Any) -> None:
-        """Push what calling `made_of` would make."""
+        """Push the object that calling `made_of` would create."""
         what = made_of.what if isinstance(made_of, PickledObject) and not made_of.called else "?"
         self.stack.append(
             PickledObject(what, args if isinstance(args, PickledSequence) else PickledSequence("tuple", [args]))
         )
 
     def build(self) -> None:
-        """Give the object on top its state."""
+        """Set the state of the object on top."""
         state = self.pop()
         if isinstance(self.stack[-1], PickledObject):
             self.stack[-1].state = state
@@ -214,7 +215,7 @@ def _append(walk: _PickleWalk, _: Any) -> None:
 
 
 def _name(walk: _PickleWalk, arg: Any) -> None:
-    # The text form has "module name" in one string.
+    # The text format has "module name" in one string.
     walk.stack.append(PickledObject(".".join(str(arg).split(" ", 1))))
 
 

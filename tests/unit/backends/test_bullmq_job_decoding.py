@@ -92,6 +92,6 @@ def test_stacks_are_texts_oldest_first() -> None:
 
 def test_a_hash_that_is_gone_or_none_is_told() -> None:
     assert is_missing([None, None])
-    assert find_problem([None]) == "its data is gone, only its id is left"
+    assert find_problem([None]) == "its data no longer exists, only its id is left"
     assert find_problem([b"x"]) is None
     assert find_problem(ResponseError("WRONGTYPE Operation")) == "its key has the wrong type"

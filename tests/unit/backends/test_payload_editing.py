@@ -63,18 +63,18 @@ def test_lists_may_grow_and_shrink_at_their_ends_where_it_is_clear_what_is_meant
 @pytest.mark.parametrize(
     ("change", "path", "why"),
     [
-        (lambda it: it.update(user=MASK), "data.user", "hides nothing"),
-        (lambda it: it.update(new={"a": [MASK]}), "data.new.a[0]", "hides nothing"),
-        (lambda it: it.update(password={"a": MASK}), "data.password.a", "hides nothing"),
+        (lambda it: it.update(user=MASK), "data.user", "no masked value here"),
+        (lambda it: it.update(new={"a": [MASK]}), "data.new.a[0]", "no masked value here"),
+        (lambda it: it.update(password={"a": MASK}), "data.password.a", "no masked value here"),
         (lambda it: it.update(db=f"postgres://{MASK}@evil/x"), "data.db", "text around"),
         (lambda it: it.update(password=f" {MASK}"), "data.password", "text around"),
-        (lambda it: it.update(pass_word=it.pop("password")), "data.pass_word", "hides nothing"),
+        (lambda it: it.update(pass_word=it.pop("password")), "data.pass_word", "no masked value here"),
         (lambda it: it["logins"].pop(0), "data.logins[0]", "moved or removed"),
         (lambda it: it["logins"].reverse(), "data.logins[0]", "moved or removed"),
         (lambda it: it["logins"].insert(0, {"user": "eve"}), "data.logins[1]", "moved or removed"),
         (lambda it: it["twice"].pop(0), "data.twice[0]", "moved or removed"),
-        (lambda it: it["twice"].append({"token": MASK}), "data.twice[2].token", "hides nothing"),
-        (lambda it: it.update({f"http://{MASK}@h/": 1}), f'data["http://{MASK}@h/"]', "no such name"),
+        (lambda it: it["twice"].append({"token": MASK}), "data.twice[2].token", "no masked value here"),
+        (lambda it: it.update({f"http://{MASK}@h/": 1}), f'data["http://{MASK}@h/"]', "no such key"),
     ],
 )
 def test_a_mask_that_stands_for_nothing_clear_is_refused(change: Any, path: str, why: str) -> None:
@@ -84,12 +84,12 @@ def test_a_mask_that_stands_for_nothing_clear_is_refused(change: Any, path: str,
         run(edited)
     assert str(caught.value).startswith(f"{path}: ")
     assert why in str(caught.value)
-    assert "Write out" in str(caught.value)
+    assert "Enter the full" in str(caught.value)
 
 
 def test_what_is_stored_now_counts() -> None:
     edited = shown()
-    with pytest.raises(InvalidPayload, match=r"data\.pin: the job as it is now hides nothing"):
+    with pytest.raises(InvalidPayload, match=r"data\.pin: the current job has no masked value here"):
         run(edited, {**STORED, "pin": None})
     assert run(edited, {**STORED, "pin": 98765})["pin"] == 98765
 
@@ -98,7 +98,7 @@ def test_what_is_stored_now_counts() -> None:
     "stored", [b"{broken", b'{"password": NaN}', json.dumps({"a": [[]] * 30_000, "password": "x"}).encode()]
 )
 def test_nothing_is_put_back_into_what_cannot_be_shown_whole(stored: bytes) -> None:
-    with pytest.raises(InvalidPayload, match=r"data\.password: .* too large to be shown whole, or no JSON"):
+    with pytest.raises(InvalidPayload, match=r"data\.password: .* too large to show in full, or not JSON"):
         run({"password": MASK}, stored)
     assert run({"password": "new"}, stored) == {"password": "new"}
 
@@ -107,7 +107,7 @@ def test_a_part_that_was_cut_is_not_run_as_it_was_shown() -> None:
     stored: Any = {"a": "…"}
     for _ in range(80):
         stored = {"deep": stored}
-    with pytest.raises(InvalidPayload, match="too large to be shown here"):
+    with pytest.raises(InvalidPayload, match="too large to show here"):
         run(shown(stored), stored)
     assert run({"a": "…"}, {"a": "…"}) == {"a": "…"}
 

@@ -1,1 +1,1 @@
-"""Actions on BullMQ's and Bull's jobs, queues and schedules."""
+"""Actions on jobs, queues and schedules of BullMQ and Bull."""

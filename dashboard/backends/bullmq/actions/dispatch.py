@@ -1,8 +1,8 @@
-"""What can be done to jobs of BullMQ 4 to 6 and Bull 4, by own scripts that look at the queue's release as they move.
+"""Actions on jobs of BullMQ 4 to 6 and Bull 4, with Queuedeck's own scripts, which check the queue's release.
 
-No published package is safe on both sides of the line between BullMQ 5 and 6: what pauses and fills lists on the one
-loses jobs on the other. Layout: bullmq 4.18, 5.81 and 6.7 `src/commands/` (reprocessJob, promote, pause, removeJob,
-addStandardJob), bull 4.16 `lib/commands/`.
+No published package is safe with both BullMQ 5 and 6: the way one of them pauses queues and fills lists loses jobs in
+the other. Layout: bullmq 4.18, 5.81 and 6.7 `src/commands/` (reprocessJob, promote, pause, removeJob, addStandardJob),
+bull 4.16 `lib/commands/`.
 """
 
 from __future__ import annotations
@@ -44,52 +44,53 @@ JOB_ACTIONS = {
     State.BLOCKED: (Action.DELETE,),
     State.COMPLETED: (Action.RETRY, Action.DUPLICATE, Action.EDIT, Action.DELETE),
 }
-# As BullMQ itself: its look for stalled jobs puts back what no worker holds, and `remove` takes it out.
+# Same as BullMQ: its check for stalled jobs requeues jobs that no worker holds, and `remove` removes them.
 ABANDONED_ACTIONS = {State.ACTIVE: (Action.RETRY, Action.DELETE), None: (Action.DELETE,)}
 QUEUE_ACTIONS = (Action.PAUSE, Action.RESUME, Action.OBLITERATE)
 SCHEDULE_ACTIONS = (Action.TRIGGER, Action.REMOVE_SCHEDULE)
 EXPLAINED = {
-    Action.RETRY: "BullMQ puts the job back into its waiting list; the tries made so far stay counted.",
-    Action.PROMOTE: "BullMQ moves the job from its delayed set to where it waits, by its priority.",
-    Action.DELETE: "The job goes with its logs. Children of it stay; a parent that waits only for it is set free.",
-    Action.DUPLICATE: "A new job of the same name, data and options, without its id, delay, parent and repetition.",
-    Action.EDIT: "A new job of the same name and options with the data that you write. This one stays.",
-    Action.MOVE: "The job waits in the other queue, with all it holds; a number as its id is given anew there.",
-    Action.PAUSE: "Workers take no more jobs of this queue until it is resumed; what runs goes on.",
-    Action.RESUME: "Workers take jobs of this queue again.",
-    Action.OBLITERATE: "The queue, all its jobs and its schedules are removed. It comes back when the app adds a job.",
-    Action.TRIGGER: "One more job of the schedule's template is added; the schedule goes on as it was.",
-    Action.REMOVE_SCHEDULE: "The schedule and its next run go. An app that sets it up at its start brings it back.",
+    Action.RETRY: "Moves the job back to the waiting list. The attempt count is kept.",
+    Action.PROMOTE: "Moves the job from the delayed set to the waiting jobs, by its priority.",
+    Action.DELETE: "Deletes the job and its logs. Children are kept; a parent waiting only for this job is released.",
+    Action.DUPLICATE: "Creates a new job with the same name, data and options, without ID, delay, parent and repeat.",
+    Action.EDIT: "Creates a new job with the same name and options and your payload. The original is kept.",
+    Action.MOVE: "Moves the job with all its data to the other queue, where it waits. A numeric ID changes.",
+    Action.PAUSE: "Workers stop picking up jobs until you resume. Running jobs finish.",
+    Action.RESUME: "Workers pick up jobs from this queue again.",
+    Action.OBLITERATE: "Deletes the queue with all jobs and schedules. It reappears when the app enqueues again.",
+    Action.TRIGGER: "Adds one job from the schedule's template. The schedule itself does not change.",
+    Action.REMOVE_SCHEDULE: "Removes the schedule and its next run. Apps that set it up at startup recreate it.",
 }
 WITHHELD = {
-    Action.KILL: "BullMQ has no way to fail a job that nobody runs.",
-    Action.CANCEL: "BullMQ has no canceled jobs: delete it.",
-    Action.STOP: "BullMQ has no way to stop a job that a worker runs.",
-    Action.MOVE: "Only a waiting job of BullMQ can go to another queue.",
+    Action.KILL: "BullMQ cannot fail a job that no worker is running.",
+    Action.CANCEL: "BullMQ has no canceled jobs. Delete the job instead.",
+    Action.STOP: "BullMQ cannot stop a running job.",
+    Action.MOVE: "Only waiting BullMQ jobs can be moved to another queue.",
     Action.PAUSE_SCHEDULE: "BullMQ cannot pause a schedule.",
-    Action.QUIET: "BullMQ's workers take no orders through Redis.",
-    Action.STOP_WORKER: "BullMQ's workers take no orders through Redis.",
+    Action.QUIET: "BullMQ workers cannot be controlled through Redis.",
+    Action.STOP_WORKER: "BullMQ workers cannot be controlled through Redis.",
 }
-# How often a waiting job is looked for again in a list that moves on.
+# How often a waiting job is searched for, in a list that changes in the meantime.
 LOOKS = 3
-# What one script tells of jobs that are taken, and one call in all; what is beyond it is refused.
+# The bytes of job backups that one script returns, and one call in total; jobs beyond it are refused.
 TOLD_BYTES, MOST_BYTES = 2 * 1024 * 1024, 64 * 1024 * 1024
-# How many entries of a list one script may pass by to put jobs back where they were: a millisecond or two.
+# The list entries that one script can walk over to restore jobs to their positions: a millisecond or two.
 WALK = 100_000
 LATER, LOST = b"later", b"lost"
-# How a script begins its answer for a queue whose library it does not know.
+# The start of a script's reply for a queue of an unknown library.
 NOT_SUPPORTED = "not supported: "
-# A waiting job that goes to another queue is looked for among so many of those next to run.
+# A waiting job that is moved to another queue is searched for among this many jobs next to run.
 SEARCHED = 200_000
-_NOT_NEXT = f"not found among the {SEARCHED:,} next to run: a worker has just taken it, or it stands further back"
+_NOT_NEXT = f"not among the next {SEARCHED:,} jobs to run; a worker may have picked it up, or it is further back"
 OBLITERATE_STEP = 200
-# What a job is called that was added without a name, which other clients than the libraries' own leave out.
+# The name of a job that was added without one, as clients other than the libraries' own do.
 NO_NAME = b"__default__"
-# Of a job with a longer field no copy is made.
+# A job with a longer field is not copied.
 COPIED_BYTES = 4 * 1024 * 1024
 MOVED_AT_ONCE = 1_000
-# What a copy of a job must not take along: what names the one job, what it was to its parent, which it has not, and the
-# trace of the call that added it. Source: bullmq 6.7 `src/utils/index.ts` (optsDecodeMap), `src/classes/job.ts`.
+# Options that a copy of a job must not have: those that identify the original, those about its parent (a copy has
+# none), and the trace of the call that added it. Source: bullmq 6.7 `src/utils/index.ts` (optsDecodeMap),
+# `src/classes/job.ts`.
 _OWN_OPTIONS = frozenset(
     {
         *("jobId", "repeat", "repeatJobKey", "prevMillis", "timestamp", "delay", "deduplication", "de", "debounce"),
@@ -101,7 +102,7 @@ _SET_WORDS = {State.DEAD: "failed", State.COMPLETED: "completed", State.SCHEDULE
 
 
 class _WaitPosition(NamedTuple):
-    """Where a waiting job stands: its list; the id that runs before it, b"" for none; 1 = next to run."""
+    """Position of a waiting job: its list; the id that runs before it, b"" for none; its place, 1 = next to run."""
 
     native: str
     before: bytes
@@ -112,7 +113,7 @@ NOWHERE = _WaitPosition("", b"", 0)
 
 
 class _JobDump(msgspec.Struct, array_like=True, frozen=True):
-    """All of a deleted job, as take.lua told it."""
+    """All data of a deleted job, as returned by take.lua."""
 
     native: bytes
     stamp: bytes
@@ -124,14 +125,14 @@ class _JobDump(msgspec.Struct, array_like=True, frozen=True):
     parent: bytes
     waits: bytes
     dumps: tuple[bytes, ...]
-    token: bytes = b""  # of this deletion: it is put back once
-    following: bytes = b""  # the job that the library keeps until this one ends
+    token: bytes = b""  # of this deletion: it can be undone once
+    following: bytes = b""  # the job that the library holds back until this one finishes
 
 
 def act_on_jobs(
     source: Source, ref: QueueRef, action: Action, state: State, picked: Sequence[JobRef], wishes: ActionOptions
 ) -> list[ActionResult]:
-    """As the contract says. Cost: 1 round trip; 2 for copies."""
+    """See `Backend.act_on_jobs`. Cost: 1 round trip; 2 for copies."""
     if action in (Action.DUPLICATE, Action.EDIT):
         return _copy_jobs(source, ref, picked, wishes)
     if action is Action.MOVE:
@@ -153,11 +154,11 @@ def act_on_jobs(
 
 
 def _move_waiting(source: Source, ref: QueueRef, picked: Sequence[JobRef], target: str) -> list[ActionResult]:
-    """Move waiting jobs to another queue. Of two queues with one name, that of a prefix is told with it."""
+    """Move waiting jobs to another queue. `target` includes the prefix if two queues have the same name."""
     prefix = ref.key.rpartition(":")[0]
     other = target if ":" in target else f"{prefix}:{target}"
     if not target or target == "*":
-        why = "no queue was named to which it should go"
+        why = "no destination queue given"
         return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
     base = f"{ref.key}:"
     arguments: list[Argument] = [base, _to_bytes(f"{other}:"), SEARCHED, *(_to_bytes(pick.id) for pick in picked)]
@@ -177,9 +178,9 @@ def _move_waiting(source: Source, ref: QueueRef, picked: Sequence[JobRef], targe
 def backup_jobs(
     source: Source, ref: QueueRef, state: State | None, picked: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
-    """As the contract says; with state None those that stand in no list.
+    """See `Backend.backup_jobs`; with `state` None for jobs that are in no list.
 
-    Cost: 1 round trip for each 2 MiB; for waiting jobs 1 more, and some in long lists.
+    Cost: 1 round trip per 2 MiB; for waiting jobs 1 more, and a few more in long lists.
     """
     base = f"{ref.key}:"
     places, why = _find_positions(source, ref, state, [pick.id for pick in picked])
@@ -209,8 +210,10 @@ def backup_jobs(
 def _find_positions(
     source: Source, ref: QueueRef, state: State | None, ids: Sequence[str]
 ) -> tuple[dict[str, _WaitPosition], str | None]:
-    """(those of `ids` that stand in lists, with their places there; why others may not be among them, None = nothing
-    was looked through). No look at what stands in sorted sets."""
+    """Return (the `ids` that are in lists, with their positions; why others may be missing).
+
+    The reason is None if no list was searched. Sorted sets are not searched.
+    """
     found: dict[str, _WaitPosition] = {}
     why: str | None = None
     whole = True
@@ -228,7 +231,7 @@ def _find_positions(
 
 def _backup_from_reply(pick: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResult:
     if reply == LATER:
-        why = "these jobs are too large to be taken at once: take fewer"
+        why = "these jobs are too large to delete in one batch; select fewer"
         return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return _results_from_replies([pick.id], [reply], changed=why)[0]
@@ -238,7 +241,7 @@ def _backup_from_reply(pick: JobRef, reply: Reply, why: str | None) -> JobBackup
         native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), token, following
     )
     whole = msgspec.msgpack.encode(blob)
-    # What is too large is deleted by its place alone; the stamp then carries that place.
+    # A job that is too large is deleted by its position alone; the stamp then holds that position.
     stamp = f"{native.decode()} {score.decode()}"
     return JobBackup(
         id=pick.id, stamp=stamp, blob=whole if dumps and len(whole) <= MAX_KEPT_BYTES else None, size_bytes=int(size)
@@ -246,9 +249,9 @@ def _backup_from_reply(pick: JobRef, reply: Reply, why: str | None) -> JobBackup
 
 
 def delete_jobs(source: Source, ref: QueueRef, state: State | None, kept: Sequence[JobBackup]) -> list[ActionResult]:
-    """As the contract says; with state None those that stand in no list.
+    """See `Backend.delete_jobs`; with `state` None for jobs that are in no list.
 
-    Cost: 1 round trip for each 2 MiB; more where a list of waiting jobs moved on since they were taken.
+    Cost: 1 round trip per 2 MiB; more if a list of waiting jobs changed since the backup.
     """
     base = f"{ref.key}:"
     blobs = {job.id: blob for job in kept if (blob := _decode_dump(job)) is not None}
@@ -264,7 +267,7 @@ def delete_jobs(source: Source, ref: QueueRef, state: State | None, kept: Sequen
     for look in range(LOOKS):
         if look:
             places, why = _find_positions(source, ref, state, [kept[n].id for n in left])
-        # The next to run first: behind those that are gone others have moved on as far.
+        # Next to run first: each removed job moves the jobs behind it up by one.
         left.sort(key=lambda n: places.get(kept[n].id, NOWHERE).place)
         out: Counter[str] = Counter()
         for part in _split_by_size(kept, left):
@@ -297,7 +300,7 @@ def delete_jobs(source: Source, ref: QueueRef, state: State | None, kept: Sequen
 
 
 def _split_by_size(kept: Sequence[JobBackup], numbers: Sequence[int]) -> Iterator[list[int]]:
-    """`numbers` of jobs in runs of which one script can look at all that they hold."""
+    """Yield the indexes in batches small enough for one script to read all data of their jobs."""
     part: list[int] = []
     size = 0
     for n in numbers:
@@ -311,9 +314,9 @@ def _split_by_size(kept: Sequence[JobBackup], numbers: Sequence[int]) -> Iterato
 
 
 def restore_jobs(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
-    """As the contract says: those that were next to run first, so that each finds the one before it.
+    """See `Backend.restore_jobs`. Jobs that were next to run are restored first, so that each finds the one before it.
 
-    Cost: 1 round trip; more for jobs that stood far from both ends of a long list.
+    Cost: 1 round trip; more for jobs that were far from both ends of a long list.
     """
     base = f"{ref.key}:"
     left = [(job, blob) for job in kept if (blob := _decode_dump(job)) is not None and len(blob.dumps) == 6]
@@ -333,7 +336,7 @@ def restore_jobs(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> li
             elif reply != LATER:
                 done[job.id] = _results_from_replies([job.id], [reply])[0]
         left = [(job, blob) for job, blob in left if job.id not in done]
-    lost = ActionResult(id="", outcome=Outcome.REFUSED, detail="what the bin holds of it cannot be read")
+    lost = ActionResult(id="", outcome=Outcome.REFUSED, detail="its backup in the undo bin cannot be read")
     return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in kept]
 
 
@@ -347,8 +350,7 @@ def _decode_dump(job: JobBackup) -> _JobDump | None:
 
 
 def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
-    """New jobs made from others; what they were made from stays. What is masked in a new payload is as one read of the
-    old job tells it."""
+    """Create new jobs from others, which are kept. Masked values in a new payload are read from the original once."""
     try:
         edited = decoded_edit(wishes.payload) if wishes.payload is not None else None
     except InvalidPayload as exc:
@@ -364,7 +366,7 @@ def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: 
             answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.GONE)
             continue
         if any(isinstance(value, list) for value in fields):
-            why = f"it has more than {COPIED_BYTES} bytes: too many to be copied"
+            why = f"a field is longer than {COPIED_BYTES} bytes, too long to copy"
             answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
             continue
         name, data, raw_options, priority, _ = fields
@@ -395,7 +397,7 @@ def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: 
 
 
 def _copied_options(raw: bytes | None) -> str | None:
-    """The options that a copy takes along, each number as it is written; None where they are no JSON object."""
+    """Return the options of a copy, each number as written; None if `raw` is not a JSON object."""
     try:
         options: Any = loads(raw or b"{}", exact=True, limit=COPIED_BYTES)
     except ValueError:
@@ -406,7 +408,7 @@ def _copied_options(raw: bytes | None) -> str | None:
 
 
 def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
-    """As the contract says. Cost: 1 round trip a step."""
+    """See `Backend.act_on_queue`. Cost: 1 round trip per step."""
     base = f"{ref.key}:"
     if action is Action.OBLITERATE:
         reply = _run_script(source, "obliterate", [f"{base}meta"], [base, OBLITERATE_STEP])
@@ -420,7 +422,7 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
 
 
 def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionResult:
-    """As the contract says. Cost: 1 round trip, 2 to run it once; 4 where its job alone tells what to run."""
+    """See `Backend.act_on_schedule`. Cost: 1 round trip, 2 for TRIGGER; 4 if only the next job has the template."""
     if schedule.ref is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     base = f"{schedule.ref.key}:"
@@ -444,13 +446,13 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionRes
 
 
 def _read_template(source: Source, base: str, schedule_id: str, runs: list[bytes]) -> list[Any] | str:
-    """Name, data and options of what a schedule runs, or why they are not known."""
+    """Return the name, data and options of a schedule's jobs, or why they are unknown."""
     key = _to_bytes(f"{base}repeat:{schedule_id}")
     found = short_fields(source, [(key, name) for name in ("name", "data", "opts", "ic")], COPIED_BYTES)
     *fields, count = found
     if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
         return fields
-    # Before job schedulers the data and the options stand in the job of the next run alone.
+    # Before job schedulers, only the job of the next run holds the data and the options.
     starts = [_to_bytes(f"repeat:{schedule_id}:"), *runs]
     run = _run_script(source, "nextrun", [], [base, _to_bytes(schedule_id), *starts])
     if isinstance(run, bytes):
@@ -459,21 +461,24 @@ def _read_template(source: Source, base: str, schedule_id: str, runs: list[bytes
         if isinstance(fields[0], bytes) and isinstance(fields[1], bytes):
             return fields
     elif isinstance(fields[0], bytes) and count is not None:
-        return fields  # a scheduler whose template holds no data
-    return "its data stands in the job of its next run, which was not found or is too large"
+        return fields  # a scheduler whose template has no data
+    return "its data is stored in the job of its next run, which was not found or is too large"
 
 
 def _run_script(source: Source, name: str, script_keys: Sequence[Argument], arguments: Sequence[Argument]) -> Reply:
-    """The reply to a script, or the error that the server answers in its place. Raises BackendUnavailable."""
+    """Return the reply to a script, or the error of the server in its place. Raises BackendUnavailable."""
     reply = source.run_batch([("EVAL", keys.load_writing_script(name), len(script_keys), *script_keys, *arguments)])[0]
     source.check_writable(reply)
     return reply
 
 
 def _results_from_replies(ids: Sequence[str], replies: Reply, *, changed: str | None = None) -> list[ActionResult]:
-    """One Acted per id from the words of a script; an error of the server speaks for all. `changed` = why it is so."""
+    """Return one ActionResult per id from the replies of a script; an error of the server applies to all ids.
+
+    `changed` = the detail of results that are `changed`.
+    """
     if isinstance(replies, NoPermissionError):
-        why = "Queuedeck's Redis user is not permitted to do this; the README has a line for one that is."
+        why = "Queuedeck's Redis user is not permitted to do this. The README lists the ACL it needs."
         return [ActionResult(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     if isinstance(replies, ResponseError):
         return [

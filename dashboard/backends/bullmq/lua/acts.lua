@@ -1,9 +1,9 @@
--- Shared by all scripts that move jobs. `base` is `<prefix>:<queue>:`. What a queue's keys mean depends on the release
--- that its app runs, which only `meta` tells; it is looked at in the same script that moves the job.
+-- Shared by all scripts that move jobs. `base` is `<prefix>:<queue>:`. The meaning of a queue's keys depends on the
+-- release that its app runs. Only `meta` records it, so it is read in the same script that moves the job.
 local call = redis.call
 
--- Why nothing may be written to a queue: what its keys mean is known of these releases alone, by their name; nil where
--- it may. A queue without a version is of Bull or of a BullMQ before it wrote one.
+-- Why a queue is read-only: the meaning of its keys is only known for these releases, by their name; nil if it can be
+-- changed. A queue without a version belongs to Bull, or to a BullMQ that did not write one yet.
 local NEWEST = 6
 local function foreign(base)
   local version = call('HGET', base .. 'meta', 'version')
@@ -14,14 +14,14 @@ local function foreign(base)
   return 'not supported: this queue belongs to ' .. shown .. '; Queuedeck reads it but does not change it'
 end
 
--- What each key of a queue must be, where it is there. A script that fails half way does not take back what it has done.
+-- The type that each key of a queue must have, if it exists. A script that fails halfway does not roll back its writes.
 local TYPES = {
   {'meta', 'hash'}, {'wait', 'list'}, {'paused', 'list'}, {'active', 'list'}, {'prioritized', 'zset'}, {'delayed', 'zset'},
   {'waiting-children', 'zset'}, {'completed', 'zset'}, {'failed', 'zset'}, {'marker', 'zset'}, {'priority', 'zset'},
   {'repeat', 'zset'}, {'stalled', 'set'}, {'events', 'stream'}, {'id', 'string'}, {'pc', 'string'},
 }
 local COUNTERS = {'id', 'pc'}
-local SAY = '; nothing was changed. Look at the key with redis-cli'
+local SAY = '; nothing was changed. Inspect the key with redis-cli'
 
 local function wrong_type(key, wanted)
   local found = call('TYPE', key).ok
@@ -36,7 +36,7 @@ local function why_unwritable(base)
   for _, name in ipairs(COUNTERS) do
     local value = call('GETRANGE', base .. name, 0, 20)
     if value ~= '' and not string.match(value, '^-?%d+$') then
-      return 'the key "' .. name .. '" of this queue is no whole number' .. SAY
+      return 'the key "' .. name .. '" of this queue is not an integer' .. SAY
     end
   end
   return foreign(base)
@@ -44,20 +44,20 @@ end
 
 local looked_at = {}
 
--- Why nothing may be written to a queue; nil where it may.
+-- Why a queue must not be changed; nil if it can be.
 local function unwritable(base)
   if looked_at[base] == nil then looked_at[base] = why_unwritable(base) or false end
   return looked_at[base] or nil
 end
 
--- One answer for each of `count` jobs.
+-- The same reply for each of `count` jobs.
 local function for_each(count, answer)
   local answers = {}
   for n = 1, count do answers[n] = answer end
   return answers
 end
 
--- 'six', 'five', 'four', 'three', 'old' (older than 6, nobody knows which) or 'bull'; of a queue that is not foreign.
+-- 'six', 'five', 'four', 'three', 'old' (before 6, release unknown) or 'bull'; for queues that are not foreign.
 local function generation(base)
   local meta = call('HMGET', base .. 'meta', 'version', 'opts.maxLenEvents')
   local major = meta[1] and tonumber(string.match(meta[1], '^bullmq:(%d+)%.') or '')
@@ -73,7 +73,7 @@ local function paused(base, kind)
   return call('HEXISTS', base .. 'meta', 'paused') == 1
 end
 
--- The list that waiting jobs stand in: only before 6 is it another one while the queue is paused.
+-- The list of waiting jobs: only before 6 it is another one while the queue is paused.
 local function target(base, kind)
   if kind ~= 'six' and paused(base, kind) then return base .. 'paused' end
   return base .. 'wait'
@@ -85,7 +85,7 @@ local function event(base, kind, ...)
   call('XADD', base .. 'events', 'MAXLEN', '~', most, '*', ...)
 end
 
--- Wake a worker that waits for work, as the release does it. Where nobody may start a job nobody is woken.
+-- Wake a worker that waits for jobs, as the release does it; none if no job may start.
 local function wake(base, kind, id)
   if kind == 'bull' then
     call('PUBLISH', base .. 'waiting@queuedeck', id)
@@ -97,7 +97,7 @@ local function wake(base, kind, id)
   call('ZADD', base .. 'marker', 0, '0')
 end
 
--- The wake-up marker of 4.x stands in the list itself, before what is added.
+-- The wake-up marker of 4.x is in the list itself, before newly added jobs.
 local function without_marker(list)
   local head = call('LINDEX', list, 0)
   if head and string.sub(head, 1, 2) == '0:' then call('LPOP', list) end
@@ -115,11 +115,11 @@ end
 local function push_of(opts)
   if not opts or not string.find(opts, '"lifo"%s*:%s*true') then return 'LPUSH' end
   local read, decoded = pcall(cjson.decode, opts)
-  if read and type(decoded) == 'table' and decoded.lifo ~= true then return 'LPUSH' end -- it stands deeper in them
+  if read and type(decoded) == 'table' and decoded.lifo ~= true then return 'LPUSH' end -- it is nested deeper in the options
   return 'RPUSH'
 end
 
--- Put a job where it waits. `honest` = by its priority, if it has one.
+-- Add a job to the waiting jobs. `honest` = by its priority, if it has one.
 local function enqueue(base, kind, id, priority, push, honest)
   if honest and priority > 0 then
     prioritize(base, kind, id, priority)
@@ -139,8 +139,8 @@ local function lock_of(key)
   return call('EXISTS', key .. ':lock') == 1
 end
 
--- The next run of a schedule: removing it ends the schedule without a word. The time in its id is the score of its
--- schedule, which its hash names; before 5.0, and in Bull, only its options may.
+-- Whether a job is the next run of a schedule: removing it would silently end the schedule. The time in its id is the
+-- score of its schedule, which its hash names; before 5.0, and in Bull, only its options can.
 local function next_run(base, key, id)
   local at = string.match(id, '^repeat:.*:(%d+)$')
   if not at then return false end
@@ -164,7 +164,7 @@ end
 
 local PARTS = {'', ':logs', ':dependencies', ':processed', ':failed', ':unsuccessful'}
 
--- Tells a job from an altered one; a parent also by which of its children have ended.
+-- Changes when a job changes; for a parent also when one of its children finishes.
 local function signature(key, name)
   if name ~= 'waiting-children' then return redis.sha1hex(call('DUMP', key) or '') end
   local dumps = {}
@@ -172,8 +172,8 @@ local function signature(key, name)
   return redis.sha1hex(table.concat(dumps))
 end
 
--- Where `<prefix>:<queue>:<id>` may divide: {beginning up to a colon, the rest}, the shortest ids first. Ids, prefixes and
--- the names of old queues may hold colons.
+-- The ways to split `<prefix>:<queue>:<id>`: {start up to and including a colon, the rest}, shortest ids first. Ids,
+-- prefixes and the names of old queues can contain colons.
 local DIVISIONS = 20
 local function divisions(key)
   local found, at = {}, #key
@@ -184,7 +184,7 @@ local function divisions(key)
   return found
 end
 
--- The parent of a job: its key, the beginning of its queue's keys, its id; the last two are nil where nothing tells them.
+-- The parent of a job: its key, the prefix of its queue's keys, its id; the last two are nil if unknown.
 local function parent_of(key)
   local fields = call('HMGET', key, 'parentKey', 'parent')
   local parent = fields[1]
@@ -201,7 +201,7 @@ local function parent_of(key)
   return parent
 end
 
--- Why nothing may be written to the parent of a job; nil where it has none, or it may.
+-- Why the parent of a job must not be changed; nil if there is none, or if it can be.
 local function foreign_parent(key)
   local parent, base = parent_of(key)
   if not parent then return nil end
@@ -219,7 +219,7 @@ local function foreign_parent(key)
   end
 end
 
--- A parent that waits for nothing else any more is set free, as the library does it.
+-- Release a parent that has no other children to wait for, as the library does it.
 local function release(key)
   local parent, base, id = parent_of(key)
   if not parent or call('SREM', parent .. ':dependencies', key) == 0 then return end
@@ -231,13 +231,14 @@ local function release(key)
   event(base, its, 'event', 'waiting', 'jobId', id, 'prev', 'waiting-children')
 end
 
--- What a job that goes leaves to the next one of its deduplication id: the key that bars it, and the job kept for then.
+-- Delete what a removed job leaves for the next one with its deduplication id: the key that blocks it, and the job held
+-- back until then.
 local function forget_duplicates(base, id, dedup)
   if not dedup or redis.pcall('GET', base .. 'de:' .. dedup) ~= id then return end
   call('DEL', base .. 'de:' .. dedup, base .. 'dn:' .. dedup)
 end
 
--- The list in which a job stands; 'far' where one is too long to be looked through; nil for none.
+-- The list that contains a job; 'far' if a list is too long to search; nil for none.
 local FAR = 1000000
 local function stands_at(base, id)
   for _, name in ipairs({'failed', 'completed', 'delayed', 'prioritized', 'waiting-children'}) do
@@ -253,8 +254,8 @@ local function stands_at(base, id)
   return far
 end
 
--- Whether a job in `active` without a lock may be one that a worker is about to lock: before 5.0, and in Bull, it takes a
--- job first and locks it then. One that was begun, or is gone, is not.
+-- Whether a job in `active` without a lock may be about to be locked: before 5.0, and in Bull, a worker picks up a job
+-- first and locks it then. A job that has started, or no longer exists, is not.
 local function being_taken(kind, key)
   return kind ~= 'six' and kind ~= 'five' and is_hash(key) and call('HEXISTS', key, 'processedOn') == 0
 end

@@ -1,5 +1,5 @@
 -- Add new jobs. KEYS: id counter. ARGV: base, now in ms, then per job: name, data, opts, priority.
--- Returns an id per job, or {why not}.
+-- Returns an id per job, or {reason}.
 local base, now = ARGV[1], ARGV[2]
 local why = unwritable(base)
 if why then return for_each((#ARGV - 2) / 4, {why}) end
@@ -8,7 +8,7 @@ local answers = {}
 for n = 3, #ARGV, 4 do
   local name, data, opts, priority = ARGV[n], ARGV[n + 1], ARGV[n + 2], tonumber(ARGV[n + 3])
   if priority > 0 and (kind == 'three' or kind == 'old' or kind == 'bull') then
-    answers[#answers + 1] = {'its queue is of a BullMQ or Bull in which Queuedeck places no job with a priority'}
+    answers[#answers + 1] = {'Queuedeck cannot add jobs with a priority to queues of this BullMQ or Bull version'}
   else
     local id = tostring(call('INCR', KEYS[1]))
     while call('EXISTS', base .. id) == 1 do id = tostring(call('INCR', KEYS[1])) end

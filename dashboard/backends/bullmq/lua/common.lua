@@ -1,9 +1,9 @@
--- Shared by all scripts here. They only read. Every value is cut before it leaves the server.
+-- Shared by all reading scripts here. Every value is cut on the server.
 
--- A global is looked up by name each time; these are used for each value.
+-- Globals are looked up by name each time; these are used for every value.
 local type, string_sub = type, string.sub
 
--- `value` with each text in it cut to `limit` bytes; errors and numbers as they are.
+-- Returns `value` with each string in it cut to `limit` bytes; errors and numbers unchanged.
 local function cut(value, limit)
   if type(value) == 'string' then
     if #value > limit then return string_sub(value, 1, limit) end
@@ -18,14 +18,14 @@ local function cut(value, limit)
   return value
 end
 
--- The reply to a command; an error is a value like any other.
+-- Returns the reply to a command; an error is returned like any other value.
 local read = redis.pcall
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err ~= nil
 end
 
--- The fields of a hash, one entry each: the value, false when missing, {length} when longer than `limit`.
+-- Returns the fields of a hash, one entry each: the value, false if missing, {length} if longer than `limit`.
 local function fields(key, limit, names)
   local values = {}
   for i = 1, #names do

@@ -1,12 +1,12 @@
--- What ended in many queues since the last look, from their events streams; return values stay here.
--- ARGV[1]: how many events this call may read; ARGV[2]: ms that a first look reaches back;
--- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that look or ''.
--- Returns per queue now ms when nothing happened since the last look, else {now ms, since ms, stream length, its limit
--- (first look only), last event id (of the newest event where none was read), events read, ms of the oldest read,
--- completed, failed, {run time ms...}, {started id, ms...}, {ended id, ms...}, what `kept` tells where events do not, {whether the newest completed job is
--- gone, the newest failed one: 1 or 0, false where there was none or a person may have removed it; how many of the
--- newest completed jobs are gone, of the newest failed ones}, how many jobs were ever added, how many have not ended, how
--- many events tell that an id was given out for nothing or that a job was removed}.
+-- Jobs that finished in many queues since the last sample, from their events streams; return values stay on the server.
+-- ARGV[1]: maximum events to read in this call; ARGV[2]: ms that a first sample reaches back;
+-- then for each queue `<prefix>:<queue>`, the last event id seen or '', the server's ms at that sample or ''.
+-- Returns per queue: now ms if nothing happened since the last sample, else {now ms, since ms, stream length, its limit
+-- (first sample only), last event id (of the newest event if none was read), events read, ms of the oldest read,
+-- completed, failed, {run time ms...}, {started id, ms...}, {finished id, ms...}, the result of `kept` if events are
+-- missing, {whether the newest completed job was removed, the newest failed one: 1 or 0, false if there was none or a
+-- user may have removed it; how many of the newest completed jobs were removed, of the newest failed ones}, number of
+-- jobs ever added, number of unfinished jobs, number of events for ids assigned without a job, or for removed jobs}.
 local PER_QUEUE_MOST, PER_QUEUE_LEAST, SAMPLE, ID_LIMIT, LOOKED_UP = 1000, 20, 200, 200, 10
 local IN_VAIN = {duplicated = true, deduplicated = true, debounced = true, removed = true, cleaned = true}
 local pool, window = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -29,12 +29,13 @@ local function event_of(entry)
   return event, job
 end
 
--- An empty table costs Redis more to answer than a value does.
+-- An empty table costs Redis more to return than a value.
 local function filled(list)
   return #list > 0 and list
 end
 
--- `cut_short`: these are not all events since the last look. Newest first, so that the start that comes up next belongs to the end seen before.
+-- `cut_short`: these are not all events since the last sample. Newest first, so that each start belongs to the finish
+-- seen before it.
 local function tally(base, events, cut_short)
   local completed, dead = 0, 0
   local runtimes, started, ended, done = {}, {}, {}, {}
@@ -75,7 +76,7 @@ local function tally(base, events, cut_short)
   local gone = {false, false, 0, 0}
   for n, event in ipairs({'completed', 'failed'}) do
     for place, job in ipairs(last[event]) do
-      -- Where all events are there, the newest job is enough.
+      -- If all events are present, the newest job is enough.
       if (place == 1 or cut_short) and not cleaned and not removed[job] then
         local is_gone = 1 - (tonumber(read('EXISTS', base .. job)) or 1)
         if place == 1 then gone[n] = is_gone end
@@ -91,13 +92,13 @@ local function first_of(reply, n)
   return false
 end
 
--- Whether no job is on its way to an end: one command where that is so, as in a queue at rest.
+-- Whether the queue has no unfinished jobs, with one command.
 local function rests(base)
   return read('EXISTS', base .. 'wait', base .. 'paused', base .. 'active', base .. 'prioritized', base .. 'delayed',
     base .. 'waiting-children') == 0
 end
 
--- How many jobs are on their way to an end, by all lists; where none waits, one command may tell that there is none.
+-- The number of unfinished jobs over all lists; if none waits, one command may show that there are none.
 local function unended(base)
   local waiting = read('LLEN', base .. 'wait')
   if waiting == 0 and rests(base) then return 0 end
@@ -110,13 +111,13 @@ local function unended(base)
     local size = read('ZCARD', base .. set)
     total = total + (type(size) == 'number' and size or 0)
   end
-  -- The marker of 4.x is no job.
+  -- The marker of 4.x is not a job.
   local tail = waiting ~= 0 and read('LINDEX', base .. 'wait', -1)
   if type(tail) == 'string' and string.sub(tail, 1, 2) == '0:' then total = total - 1 end
   return total
 end
 
--- The options of a job that runs, or of the next one.
+-- The options of a running job, or of the next one.
 local function options(base)
   for _, place in ipairs({{'active', 0}, {'wait', -1}}) do
     local id = read('LINDEX', base .. place[1], place[2])
@@ -128,10 +129,10 @@ local function options(base)
   return false
 end
 
--- {completed, failed, start, how many were ever added, how many have not ended, how many ended jobs are kept, options
--- of a job, failed ones since `since`, whether one is kept that failed before: 1 or 0}. Completed and failed are counted
--- since `start`, which is later than `since` where the app's removeOnComplete dropped jobs that ended after it; false
--- where no completed job is kept.
+-- Returns {completed, failed, start, jobs ever added, unfinished jobs, retained finished jobs, options of a job, failed
+-- jobs since `since`, whether a job that failed before is retained: 1 or 0}. Completed and failed are counted since
+-- `start`, which is later than `since` if the app's removeOnComplete dropped jobs that finished after it; false if no
+-- completed job is retained.
 local function kept(base, since)
   local oldest = tonumber(first_of(read('ZRANGE', base .. 'completed', 0, 0, 'WITHSCORES'), 2) or nil)
   local start = string.format('%.0f', math.max(since, oldest and oldest - 1 or 0))
@@ -149,8 +150,8 @@ local function kept(base, since)
   }
 end
 
--- The newest events after `from`, newest first, and whether these are all: at most `limit`, and so many bytes of one queue
--- and of all of this call, as an event holds what a job returned. While they are short many are read at once.
+-- Returns the newest events after `from`, newest first, and whether these are all: at most `limit`, and a limited number
+-- of bytes per queue and per call, as events contain return values. While events are short, many are read at a time.
 local QUEUE_BYTES, left_bytes = 4194304, 16777216
 local SHORT_EVENT, AT_ONCE = 4096, 64
 local function events_of(stream, from, limit)
@@ -172,8 +173,8 @@ local function events_of(stream, from, limit)
   return events, false
 end
 
--- The id of the newest event, of a queue where all are older than a look reaches back: the next look then goes on from it,
--- and sees at once that nothing happened.
+-- The id of the newest event, for a queue whose events are all older than a sample reaches back: the next sample continues
+-- from it, and sees immediately that nothing happened.
 local function newest_id(stream)
   local newest = first_of(read('XREVRANGE', stream, '+', '-', 'COUNT', 1))
   return newest and newest[1]
@@ -195,7 +196,7 @@ for i = 3, #ARGV, 3 do
   else
     pool = pool - #events
     local length = read('XLEN', base .. 'events')
-    -- Of events that were trimmed, and of more than are read at once, nothing is known.
+    -- Events that were trimmed or exceed the limit are unknown.
     local cut_short = not whole or (last ~= '' and #events == length)
     row = {now, since, length, false, false, #events, false, 0, 0, false, false, false, false, false, false, 0, 0}
     if last == '' then row[4] = cut(read('HGET', base .. 'meta', 'opts.maxLenEvents'), 20) end
@@ -205,7 +206,7 @@ for i = 3, #ARGV, 3 do
     elseif last == '' and length ~= 0 then
       row[5] = newest_id(base .. 'events')
     end
-    -- BullMQ writes an event with each job that is added: a queue without any that keeps events had none yet.
+    -- BullMQ writes an event for each job that is added: a queue that keeps events and has none never had a job.
     local unused = length == 0 and #events == 0 and row[4] and string.match(row[4], '^[1-9]%d*$')
     if unused then
       row[15], row[16] = false, 0

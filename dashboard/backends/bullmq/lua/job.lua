@@ -1,15 +1,15 @@
--- All of one job: fields, where it stands, logs, links. Values longer than a limit are cut or told by their length.
--- ARGV: `<prefix>:<queue>`, job id, JSON [field...], longest small value, JSON [big field...], longest part shown of a
--- big value, longest big value that is touched at all, how many log rows, how many links of a kind.
+-- One job in detail: fields, position, logs, links. Values longer than a limit are cut, or only their length is returned.
+-- ARGV: `<prefix>:<queue>`, job id, JSON [field...], maximum small value, JSON [big field...], maximum part returned of a
+-- big value, maximum big value that is read at all, maximum log rows, maximum links of each kind.
 -- Returns {{small value or false or {length}...}, {{part, length} or false...}, {score in each sorted set or false...},
 -- lock 0/1, place {list, index} or false, {log rows, log total}, {{kind, total, {key...}}...}}, or an error; a total is
--- false where its key has a wrong type.
+-- false if its key has the wrong type.
 local base, id = ARGV[1] .. ':', ARGV[2]
 local key = base .. id
 local small_limit, part_limit, touch_limit = tonumber(ARGV[4]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local log_rows, link_rows = tonumber(ARGV[8]), tonumber(ARGV[9])
 local LOG_ROW_LIMIT, LINK_LIMIT, LOGS_READ_BYTES = 4096, 1024, 1048576
--- How far into a list of a million waiting jobs a place is looked for, from the end that is served next.
+-- How far a position is searched for in a list, from the end that is served next; lists can have a million jobs.
 local LOOK_AT = 200000
 
 local function big(name)
@@ -29,7 +29,7 @@ local function place()
   return false
 end
 
--- A job with a priority waits for all jobs without one, and for those whose number is lower.
+-- A job with a priority runs after all jobs without one, and after those with a lower number.
 local function after_others()
   local rank = read('ZRANK', base .. 'prioritized', id)
   local wait, paused = read('LLEN', base .. 'wait'), read('LLEN', base .. 'paused')
@@ -37,7 +37,7 @@ local function after_others()
   return {'prioritized', rank + wait + paused}
 end
 
--- The members of a set, or the fields of a hash: never its values, which may be huge.
+-- The members of a set, or the fields of a hash: never its values, which can be huge.
 local function members(kind, counter, small, scan)
   local total = read(counter, key .. ':' .. kind)
   if failed(total) then return {kind, false, {}} end
@@ -70,7 +70,7 @@ if not decided then where = place() elseif decided == 'prioritized' then where =
 local logs_total = read('LLEN', key .. ':logs')
 local logs = {}
 if not failed(logs_total) and logs_total > 0 then
-  -- Newest first, until there are enough bytes of them.
+  -- Newest first, until enough bytes are read.
   local found = {}
   each_member(key .. ':logs', 'list', false, 0, log_rows, LOGS_READ_BYTES, function(row)
     found[#found + 1] = cut(row, LOG_ROW_LIMIT)

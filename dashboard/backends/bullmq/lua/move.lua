@@ -1,11 +1,12 @@
--- Retry jobs of `failed` or `completed`, or start delayed ones now.
--- KEYS: source set, then the hash of each job. ARGV: base, verb, word of the source set, now in ms, '1' to forget the
--- attempts, then id and stamp ('' = any) of each job. Returns an outcome per job: done, gone, changed, or why not.
+-- Retry jobs of `failed` or `completed`, or promote delayed ones.
+-- KEYS: source set, then the hash of each job. ARGV: base, verb, name of the source set, now in ms, '1' to reset the
+-- attempts, then id and stamp ('' = any) of each job. Returns an outcome per job: done, gone, changed, or the reason why
+-- it was refused.
 local source = KEYS[1]
 local base, verb, prev, now, reset = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
 local why = unwritable(base)
 if why then return for_each(#KEYS - 1, why) end
--- What a worker writes into a job that stalled too often, so that the next one fails it without running it.
+-- What a worker writes into a job that stalled too often, so that the next worker fails it without running it.
 local STALLED = 'job stalled more than allowable limit'
 local kind = generation(base)
 local answers = {}
@@ -58,13 +59,13 @@ for n = 2, #KEYS do
   elseif not is_hash(key) then
     answer = 'gone'
   elseif kind == 'bull' and lock_of(key) then
-    answer = 'a worker holds it'
+    answer = 'a worker is processing it'
   elseif verb == 'retry' and foreign_parent(key) then
     answer = foreign_parent(key)
   else
     local priority = priority_of(key)
     if verb == 'promote' and priority > 0 and (kind == 'three' or kind == 'old') then
-      answer = 'its queue does not tell which BullMQ it is of, and with that where a job with a priority belongs'
+      answer = 'its queue does not record its BullMQ version, so the position of a job with a priority is unknown'
     else
       call('ZREM', source, id)
       if verb == 'retry' then retry(id, key) else promote(id, key, priority) end

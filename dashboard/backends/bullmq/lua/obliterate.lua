@@ -1,12 +1,13 @@
--- Remove a queue, some jobs at a time. KEYS: meta. ARGV: base, most jobs of one call.
--- Returns 'done', 'more', 'gone' or why not. The queue is paused first, so that nobody takes what is left.
+-- Delete a queue, some jobs at a time. KEYS: meta. ARGV: base, maximum jobs per call.
+-- Returns 'done', 'more', 'gone' or the reason why it was refused. The queue is paused first, so that no worker picks up
+-- the remaining jobs.
 local base, most = ARGV[1], tonumber(ARGV[2])
 if call('EXISTS', base .. 'meta', base .. 'id') == 0 then return 'gone' end
 local why = foreign(base)
 if why then return why end
 local kind = generation(base)
 
--- As the library does it: nobody may wait for a job that is gone, and nothing of it may bar the jobs after it.
+-- As the library does it: no parent must wait for a removed job, and nothing of it must block the jobs after it.
 local function remove(id)
   local key = base .. id
   if is_hash(key) then
@@ -19,7 +20,7 @@ local function remove(id)
   end
   for _, part in ipairs(PARTS) do call('DEL', key .. part) end
 end
-if call('TYPE', base .. 'active').ok == 'list' and call('LLEN', base .. 'active') > 0 then return 'jobs of it are running: pause it and wait until they end' end
+if call('TYPE', base .. 'active').ok == 'list' and call('LLEN', base .. 'active') > 0 then return 'it has running jobs: pause it and wait for them to finish' end
 call('HSET', base .. 'meta', 'paused', 1)
 if kind == 'bull' then call('SET', base .. 'meta-paused', 1) end
 call('DEL', base .. 'marker')
@@ -41,7 +42,7 @@ if call('TYPE', base .. 'repeat').ok == 'zset' then
   end
   if call('EXISTS', base .. 'repeat') == 1 then return 'more' end
 end
--- What is left under these names is nothing of the library.
+-- Whatever is left under these names does not belong to the library.
 for _, name in ipairs({'wait', 'paused', 'active', 'prioritized', 'delayed', 'waiting-children', 'failed', 'completed', 'repeat'}) do
   call('DEL', base .. name)
 end

@@ -1,14 +1,14 @@
--- Which jobs stand on one page of one or more lists put one after the other.
--- ARGV: `<prefix>:<queue>`, offset, rows, then per list: native word, 'list' or 'zset', '1' when the page starts at its end.
--- Returns {{size...}, {native, id, score...}, how many of `meta` and `id` are there}; a size is an error where the key has
--- the wrong type. In the place of an id that is too long stands {its length}, of one behind too many bytes of others {0}.
--- Redis tells how long an id is only by reading it.
+-- The jobs on one page of one or more concatenated lists.
+-- ARGV: `<prefix>:<queue>`, offset, rows, then per list: native name, 'list' or 'zset', '1' if the page starts at its end.
+-- Returns {{size...}, {native, id, score...}, how many of `meta` and `id` exist}; a size is an error if the key has the
+-- wrong type. An id that is too long is replaced by {its length}, one after too many bytes of other ids by {0}.
+-- Redis has no command for the length of an id: it has to be read.
 local ID_LIMIT, ROOM, AT_ONCE = 16384, 4194304, 16
 local bytes = 0
 local base, offset, rows = ARGV[1] .. ':', tonumber(ARGV[2]), tonumber(ARGV[3])
 local sizes, found = {}, {}
 
--- 4.x keeps a wake-up marker, which is no job, at the end of `wait`.
+-- 4.x keeps a wake-up marker, which is not a job, at the end of `wait`.
 local function marker(key)
   local tail = read('LINDEX', key, -1)
   return type(tail) == 'string' and string.sub(tail, 1, 2) == '0:'

@@ -1,12 +1,12 @@
--- Pause or resume a queue. KEYS: meta. ARGV: base, 'pause' or 'resume', most ids that are moved at once.
--- Returns {how many ids are left to be moved}; a resume is asked again until none is.
+-- Pause or resume a queue. KEYS: meta. ARGV: base, 'pause' or 'resume', maximum ids to move per call.
+-- Returns the number of ids left to move; repeat the call until it is 0. Or 'gone', or the reason why it was refused.
 local base, verb, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if call('EXISTS', base .. 'meta', base .. 'id', base .. 'wait') == 0 then return 'gone' end
 local why = unwritable(base)
 if why then return why end
 local kind = generation(base)
 
--- Ids keep their order; where both lists have some, those that waited longest run first.
+-- Ids keep their order; if both lists have some, those that waited longest run first.
 local function move(from, to)
   if call('EXISTS', from) == 0 then return 0 end
   if call('EXISTS', to) == 0 then

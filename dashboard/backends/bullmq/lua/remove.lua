@@ -1,15 +1,15 @@
--- Delete jobs that are as they were when they were taken.
--- KEYS: the hash of each job. ARGV: base, then per job: id, list, stamp ('' for a list), place in a list (1 = next to
--- run), signature ('' = any); next to run first. A list '' = it stands in none. Returns an outcome per job: done, gone,
--- changed, why not, or 'lost': not where it was seen in a list.
+-- Delete jobs that did not change since their backup.
+-- KEYS: the hash of each job. ARGV: base, then per job: id, list, stamp ('' for a list), position in a list (1 = next to
+-- run), signature ('' = any); next to run first. A list '' = the job is in none. Returns an outcome per job: done, gone,
+-- changed, the reason why it was refused, or 'lost': not at its previous position in the list.
 local base = ARGV[1]
 local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
 local kind = generation(base)
 local answers = {}
 
--- Raises where the user may not do all of what follows, before anything is touched: each is tried on a key of a wrong
--- type, which fails by that if it is permitted.
+-- Raises an error if the user lacks a permission for what follows, before anything changes: each command is tried on a
+-- key of the wrong type, so it fails with a type error if it is permitted.
 local function may(...)
   for _, command in ipairs({...}) do
     local reply = redis.pcall(unpack(command))
@@ -19,15 +19,15 @@ local function may(...)
     end
   end
 end
--- This comes first: where memory is short, whoever has begun to write may go on.
+-- This comes first: if memory is short, a script that has started to write can continue.
 call('DEL', base .. '\0queuedeck')
 local meta = base .. 'meta'
 may({'ZREM', meta, 'x'}, {'LREM', meta, 1, 'x'}, {'LSET', meta, 0, 'x'})
 if kind ~= 'bull' then may({'XADD', meta, '*', 'x', 'x'}) end
 
--- Takes jobs out of a list at once and marks them as `out`: {id, its place from the end as it was seen}, nearest first.
--- Workers that take from the end move all of them alike; a look around finds how far. What is taken out is overwritten
--- first, so that one walk from the nearer end removes it.
+-- Removes jobs from a list in one go and marks them as `out`: {id, its previous position from the end}, nearest first.
+-- Workers that take jobs from the end shift all of them equally; a search nearby finds how far. Removed entries are
+-- overwritten first, so that one walk from the nearer end removes them.
 local AROUND, LOOKS, NOBODY = 150, 5, '\0taken out by queuedeck\0'
 local function take_out(list, jobs)
   if call('TYPE', list).ok ~= 'list' then return end
@@ -57,8 +57,8 @@ local function take_out(list, jobs)
   if far > 0 then call('LREM', list, far, NOBODY) end
 end
 
--- A job may stand in its queue twice. What is left of it there would be run as a job without a name or data.
--- So many entries of lists are passed by in all.
+-- A job can be in its queue twice. The remaining entry would run as a job without a name or data. At most WALK list
+-- entries are walked in total.
 local WALK, walked = 200000, 0
 local function elsewhere(id)
   for _, name in ipairs({'failed', 'completed', 'delayed', 'prioritized', 'waiting-children'}) do
@@ -90,7 +90,7 @@ for n = 1, #KEYS do
   local there = is_hash(key)
   local job = {id = id, key = key, name = name, there = there, at = tonumber(ARGV[arg + 3]), n = n}
   if lock_of(key) or name == 'active' and being_taken(kind, key) then
-    answers[n] = 'a worker holds it'
+    answers[n] = 'a worker is processing it'
   elseif there and next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
   elseif there and foreign_parent(key) then

@@ -1,6 +1,6 @@
--- The soonest entries of the schedules of many queues. ARGV: how many of one queue; how many this call may read before
--- it reads only a few of each further queue; how many those are; then `<prefix>:<queue>` of each queue.
--- Returns per queue {id, ms of the next run...}, soonest first, or an error where the key has the wrong type.
+-- The soonest schedules of many queues. ARGV: maximum per queue; number of entries after which the call reads only a few
+-- of each further queue; how many those are; then `<prefix>:<queue>` of each queue.
+-- Returns per queue {id, ms of the next run...}, soonest first, or an error if the key has the wrong type.
 local most, left, few = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local ID_LIMIT = 2000
 local rows = {}

@@ -1,8 +1,9 @@
--- Put deleted jobs back where they were.
--- KEYS: the hash of each job. ARGV: base, how many entries of a list one call may pass by, our sorted set of what was put
--- back and when, now and how long that is remembered, in s; then per job: id, list, stamp ('' for a list), id before it or '', dedup key or
--- '', its ms to live, dump of the job kept for after it or '', parent key or '', '1' when the parent waited for it, token of
--- the deletion or '', six dumps. A list '' = it stood in none. Returns an outcome per job, 'again' where this deletion was undone before, or 'later' where others were passed by so many.
+-- Restore deleted jobs to where they were.
+-- KEYS: the hash of each job. ARGV: base, maximum list entries to walk per call, our sorted set of restored deletions by
+-- time, now and how long these are remembered, in s; then per job: id, list, stamp ('' for a list), id before it or '',
+-- dedup key or '', its ms to live, dump of the job held back until it finishes or '', parent key or '', '1' if the parent
+-- waited for it, token of the deletion or '', six dumps. A list '' = it was in none. Returns an outcome per job, 'again'
+-- if this deletion was already undone, or 'later' if the call has already walked its maximum of entries.
 local base, walk = ARGV[1], tonumber(ARGV[2])
 local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
@@ -12,16 +13,16 @@ local answers = {}
 local back, now, remembered = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local back_kind = redis.call('TYPE', back).ok
-if back_kind ~= 'zset' and back_kind ~= 'none' then redis.pcall('DEL', back) end -- another program's, under our name
+if back_kind ~= 'zset' and back_kind ~= 'none' then redis.pcall('DEL', back) end -- written by another program
 
--- A job may have run and be gone since it was put back: then nothing but this tells that it was.
+-- A job may have run and been removed since it was restored: then only this shows that it was.
 local function again(token)
   if token == '' then return false end
   local at = redis.pcall('ZSCORE', back, token)
   return type(at) == 'string'
 end
 
--- Where a user may not keep our key, what there is of the job has to tell.
+-- If the user may not write our key, only the job itself shows whether it was restored.
 local function note(token)
   if token ~= '' then redis.pcall('ZADD', back, now, token) end
 end
@@ -48,12 +49,12 @@ local function put(id, name, stamp, before)
     if name == 'prioritized' then wake(base, kind, id) end
     return
   end
-  -- Behind the job that would have run before it; when that one has run already, it is next.
+  -- Behind the job that would have run before it; if that one has already run, it is next.
   local list = target(base, kind)
   if before ~= '' and call('LINDEX', list, 0) == before then
     call('LPUSH', list, id)
   else
-    -- A list too long for one call is not looked through: the job is next, too.
+    -- A list too long for one call is not searched: the job is next, too.
     local length = before == '' and 0 or call('LLEN', list)
     walked = walked + length
     if length == 0 or length > walk or call('LINSERT', list, 'BEFORE', before, id) <= 0 then call('RPUSH', list, id) end
@@ -68,7 +69,7 @@ local function completed(child)
   return false
 end
 
--- Children of a parent that was away may have ended, which nobody told it. Returns whether it still waits for one.
+-- Children of a deleted parent may have finished without notifying it. Returns whether it still waits for one.
 local function waits_on(key)
   local own = key .. ':dependencies'
   for _, child in ipairs(call('SMEMBERS', own)) do
@@ -98,7 +99,7 @@ for n = 1, #KEYS do
     end
     local name = ARGV[at + 1]
     walked = walked + (name == 'waiting-children' and call('SCARD', key .. ':dependencies') or 0)
-    -- An id without a job goes back as an id: a worker would run it as a job without a name.
+    -- An id without a job is only restored as an id: if enqueued, a worker would run it as a job without a name.
     if name == 'waiting-children' and is_hash(key) and not waits_on(key) then
       enqueue(base, kind, id, priority_of(key), 'RPUSH', kind == 'six' or kind == 'five' or kind == 'four')
       event(base, kind, 'event', 'waiting', 'jobId', id, 'prev', 'waiting-children')

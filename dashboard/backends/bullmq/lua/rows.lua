@@ -1,8 +1,8 @@
--- The named fields of many jobs, the beginnings of their long texts, and whether a worker holds each.
--- ARGV: JSON [field, ...], longest value in bytes, JSON [text field, ...], how much of a text is told, how many bytes of
--- longer texts this call may touch, `<prefix>:<queue>`, then job ids.
--- Returns per job {{value or false or {length}, ...}, locked 0/1, {text or false or {length}, ...}}, or an error in the
--- place of the values where the key has the wrong type. A text that is longer than told has one byte more.
+-- The named fields of many jobs, the start of their long texts, and whether each is locked by a worker.
+-- ARGV: JSON [field, ...], maximum value in bytes, JSON [text field, ...], maximum part of a text, maximum bytes of longer
+-- texts that this call reads, `<prefix>:<queue>`, then job ids.
+-- Returns per job {{value or false or {length}, ...}, locked 0/1, {text or false or {length}, ...}}, or an error instead
+-- of the values if the key has the wrong type. A text longer than the maximum part has one extra byte.
 local names, limit, texts = cjson.decode(ARGV[1]), tonumber(ARGV[2]), cjson.decode(ARGV[3])
 local part, left, base = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] .. ':'
 local all = {}
@@ -10,7 +10,7 @@ for i = 1, #names do all[i] = names[i] end
 for i = 1, #texts do all[#names + i] = texts[i] end
 local MOST_FIELDS = 64
 
--- Whether all values together are short enough to be read in one go; an error where it is no hash.
+-- Whether all values together are short enough to read in one go; an error if the key is not a hash.
 local function short(key)
   local count = read('HLEN', key)
   if failed(count) then return count end

@@ -1,8 +1,8 @@
--- Which job is the next run of a schedule. It only reads. Shared by what shows schedules and what changes them.
+-- Finds the job of a schedule's next run. Only reads. Shared by the scripts that show schedules and those that change them.
 
 local OPTIONS_BYTES, SCHEDULES = 65536, 1000
 
--- The options of a job; an empty table where they cannot be read.
+-- The options of a job; an empty table if they cannot be read.
 local function options_of(key)
   local size = redis.pcall('HSTRLEN', key, 'opts')
   if type(size) ~= 'number' or size > OPTIONS_BYTES then return {} end
@@ -15,7 +15,7 @@ local function text_of(value)
   return type(value) == 'string' and value or nil
 end
 
--- Whether an entry of `repeat` is that of a run: `name:jobId:endDate:tz:pattern`, of which Bull leaves parts out.
+-- Whether an entry of `repeat` belongs to a run: `name:jobId:endDate:tz:pattern`, of which Bull omits parts.
 local function made_by(member, name, own)
   if member == text_of(own.key) then return true end
   local tail = text_of(own.pattern) or text_of(own.cron) or text_of(own.every)
@@ -23,11 +23,11 @@ local function made_by(member, name, own)
   return tail and string.sub(member, 1, #head) == head and string.sub(member, -#tail - 1) == ':' .. tail
 end
 
--- So many entries of lists are read in all, so many at each end of one list.
+-- The maximum list entries to read in total, and at each end of one list.
 local READ, END = 3000, 50
 local left, ends = READ, {}
 
--- The ids of runs near the ends of a queue's lists, by their times; and whether that is all there are.
+-- The ids of runs near the ends of a queue's lists, by time; and whether these are all.
 local function at_ends(base)
   if ends[base] then return ends[base] end
   local found = {whole = true, at = {}}
@@ -64,9 +64,8 @@ local function is_run_of(base, id, member)
   return type(own) == 'table' and made_by(member, fields[2] or '__default__', own)
 end
 
--- The id of the next run of a schedule of an older release, at `ms`, where it is not the one that the release makes by
--- default: an app may choose the key (5.6 to 5.11) or the hash of it. nil where it is not found; then also whether it is
--- nowhere.
+-- The id of the next run, at `ms`, of a schedule of an older release, if it is not the release's default id: an app can
+-- choose the key (5.6 to 5.11) or its hash. nil if it is not found; then also whether it certainly does not exist.
 local function odd_run(base, member, ms)
   local at = string.format('%.0f', ms)
   local first = string.format('%.0f', ms * 4096)
@@ -82,7 +81,7 @@ local function odd_run(base, member, ms)
   return nil, near.whole and #ids < SAME_TIME
 end
 
--- The id of the next run of a schedule; nil where there is none. `starts` = the beginnings of the ids that it may have.
+-- The id of the next run of a schedule; nil if there is none. `starts` = the possible prefixes of the id.
 local function run_of(base, member, starts)
   local ms = tonumber(redis.pcall('ZSCORE', base .. 'repeat', member) or '')
   if not ms then return nil end

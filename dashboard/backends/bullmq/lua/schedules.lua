@@ -1,12 +1,12 @@
--- What is kept of schedules: the hash of each, the job of its next run and where it stands, and when the run before began.
--- ARGV: JSON [field of the hash, ...], JSON [field of the job, ...], longest value, then for each schedule its hash, the
--- beginning of its queue's keys, ms of its next run, ms between two runs where its hash does not tell them or '', which
--- field of the hash tells them, and three beginnings of the key of its jobs, each or ''.
--- Returns per schedule {{value or false or {length}, ...} or an error, {which beginning, {value, ...}} or false,
--- ms of the run before or false, where the next run stands}: a list, '' = nowhere, false = that is not known.
+-- The data of schedules: the hash of each, the job of its next run and its list, and when the previous run started.
+-- ARGV: JSON [field of the hash, ...], JSON [field of the job, ...], maximum value, then for each schedule its hash, the
+-- prefix of its queue's keys, ms of its next run, ms between two runs if its hash does not have them or '', which field of
+-- the hash has them, and three possible prefixes of the key of its jobs, each or ''.
+-- Returns per schedule {{value or false or {length}, ...} or an error, {which prefix, {value, ...}} or false, ms of the
+-- previous run or false, the list of the next run: '' = none, false = unknown}.
 local names, job_names, limit = cjson.decode(ARGV[1]), cjson.decode(ARGV[2]), tonumber(ARGV[3])
 local MS = '%.0f'
--- The next run is near an end of the list it waits in, unless very many came after it.
+-- The next run is near an end of its list, unless very many jobs were added after it.
 local NEAR = 1000
 
 local function in_list(key, id)
@@ -56,7 +56,7 @@ for i = 4, #ARGV, 8 do
       end
     end
   end
-  -- The id of a run of an older release is guessed; of others it is exact.
+  -- The run ids of older releases are guessed; others are exact.
   if not job and next_ms and (failed(values) or ARGV[i + 6] ~= '' or read('EXISTS', key) == 0) then
     local run, whole = odd_run(base, string.sub(key, #base + 8), next_ms)
     if run then
@@ -66,7 +66,7 @@ for i = 4, #ARGV, 8 do
       where = false
     end
   end
-  -- A worker may have gone on to the run after it since the times were read.
+  -- A worker may have continued to the following run since the times were read.
   local score = read('ZSCORE', base .. 'repeat', string.sub(key, #base + 8))
   if failed(score) or not score or tonumber(score) ~= next_ms then where = false end
   rows[#rows + 1] = {values, job, before, where}

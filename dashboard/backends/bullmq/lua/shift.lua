@@ -1,17 +1,18 @@
--- Move waiting jobs to another queue, where they wait again; all they hold goes as it is.
+-- Move waiting jobs with all their data to another queue, where they wait again.
 -- KEYS: the hash of each job. ARGV: base, base of the other queue, how far a list is searched, then the id of each job.
--- Returns per job {new id}, or an outcome (gone, changed; far = the lists are longer than is searched), or why not.
+-- Returns per job {new id}, or an outcome (gone, changed; far = a list is longer than the search), or the reason why it
+-- was refused.
 local base, to, far = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local kind, its = generation(base), generation(to)
 local answers = {}
 
--- What the queue as a whole has against it.
+-- Why no job can be moved between the two queues; nil if they can.
 local function unfit()
   local why = unwritable(base) or unwritable(to)
   if why then return unwritable(base) and why or (string.gsub(why, 'this queue', 'the other queue')) end
-  if base == to then return 'it stands in that queue already' end
-  if call('EXISTS', to .. 'meta') == 0 and call('EXISTS', to .. 'id') == 0 then return 'there is no queue of that name' end
-  if (kind == 'bull') ~= (its == 'bull') then return 'one of the two queues is of Bull, the other of BullMQ' end
+  if base == to then return 'it is already in that queue' end
+  if call('EXISTS', to .. 'meta') == 0 and call('EXISTS', to .. 'id') == 0 then return 'no queue has that name' end
+  if (kind == 'bull') ~= (its == 'bull') then return 'one of the two queues belongs to Bull, the other to BullMQ' end
 end
 
 local function place(id)
@@ -23,20 +24,20 @@ local function place(id)
   end
 end
 
--- What ties a job to its queue, so that it cannot leave.
+-- Why a job cannot leave its queue; nil if it can.
 local function tie(id, key, priority)
-  if lock_of(key) then return 'a worker holds it' end
+  if lock_of(key) then return 'a worker is processing it' end
   if call('HEXISTS', key, 'rjk') == 1 or string.sub(id, 1, 7) == 'repeat:' then return 'it belongs to a schedule of its queue' end
-  if call('HEXISTS', key, 'parentKey') == 1 then return 'it belongs to a parent that knows it by its queue' end
+  if call('HEXISTS', key, 'parentKey') == 1 then return 'its parent refers to it by its queue' end
   for n = 3, #PARTS do
-    if call('EXISTS', key .. PARTS[n]) == 1 then return 'it has children that know it by its queue' end
+    if call('EXISTS', key .. PARTS[n]) == 1 then return 'its children refer to it by its queue' end
   end
   if priority > 0 and (its == 'three' or its == 'old' or its == 'bull') then
-    return 'the other queue does not tell where a job with a priority belongs'
+    return 'the BullMQ version of the other queue is unknown or too old to place a job with a priority'
   end
 end
 
--- A number is the queue's own and is given anew; an id that the app chose is kept.
+-- A number was assigned by the queue and is replaced; an id that the app chose is kept.
 local function renamed(id)
   if not string.match(id, '^%d+$') then return id end
   local new
@@ -48,12 +49,12 @@ local function shift(id, key, name)
   local priority, deid = priority_of(key), call('HGET', key, 'deid')
   local held = deid and base .. 'de:' .. deid
   if held and call('GET', held) ~= id then held = nil end
-  if held and call('EXISTS', to .. 'de:' .. deid) == 1 then return 'the other queue holds one that must be the only one' end
+  if held and call('EXISTS', to .. 'de:' .. deid) == 1 then return 'the other queue has a job with this deduplication id' end
   local why = tie(id, key, priority)
   if why then return why end
   local new = renamed(id)
-  if call('EXISTS', to .. new) == 1 then return 'the other queue has a job of that id' end
-  call('RENAME', key, to .. new) -- first: what the server may refuse shall be refused before anything is done
+  if call('EXISTS', to .. new) == 1 then return 'the other queue already has a job with this id' end
+  call('RENAME', key, to .. new) -- first: if the server refuses, nothing has changed yet
   if name == 'prioritized' then call('ZREM', base .. name, id) else call('LREM', base .. name, -1, id) end
   if kind == 'bull' then call('ZREM', base .. 'priority', id) end
   if call('EXISTS', key .. ':logs') == 1 then call('RENAME', key .. ':logs', to .. new .. ':logs') end

@@ -1,14 +1,14 @@
--- The figures of many queues. ARGV: by turns `<prefix>:<queue>` and what the last look at it left, or ''.
--- Returns per queue, flat since each table costs Redis as much as several values: {size of each list..., PTTL limiter,
--- stalled-check there 0/1, meta-paused there 0/1, meta fields...}, and where a list of jobs that have not ended is filled,
--- more: {..., the first characters of the tail of wait, score of the head of delayed, limiter, oldest, processedOn of the
--- job that has been active for longest, how many of the MOST_ACTIVE oldest have no lock, the ids of the jobs whose fields
--- were read and are all short}, as `_row` in stats.py has it; what cannot be since a list is empty is not asked for.
--- `oldest` holds timestamp, processedOn, atm, attemptsMade, opts, one job after the other, of the jobs at the ends of the
--- waiting lists, among which the one that waits longest is found.
--- What the last look left only says how to ask, never what to answer: '1' for each of KEYS_ that was not there, else '0',
--- '1' where all fields of meta were short, then those ids. One command tells whether all that was missing still is, and fields that were short when the same jobs
--- were looked at are read without asking first how long they are.
+-- Statistics of many queues. ARGV: `<prefix>:<queue>` and the hint of its last sample or '', alternating.
+-- Returns per queue, flat because each table costs Redis as much as several values: {size of each list..., PTTL limiter,
+-- stalled-check exists 0/1, meta-paused exists 0/1, meta fields...}, and if a list of unfinished jobs is not empty, more:
+-- {..., the first characters of the tail of wait, score of the head of delayed, limiter, oldest, processedOn of the job
+-- that has been active for longest, how many of the MOST_ACTIVE oldest have no lock, the ids of the jobs that were read
+-- if all their fields are short}, in the order of StatsReply in stats.py; values that cannot exist because a list is
+-- empty are not read. `oldest` has timestamp, processedOn, atm, attemptsMade, opts, one job after the other, of the jobs
+-- at the ends of the waiting lists; the one that waits longest is among them.
+-- The hint only affects how values are read, never what is returned: '1' for each of KEYS_ that did not exist, else '0',
+-- '1' if all fields of meta were short, then those ids. One command checks whether all missing keys are still missing,
+-- and fields that were short when the same jobs were last read are read without asking for their length first.
 local LIMIT, IDS_LIMIT = 4096, 1000
 local MOST_ACTIVE = 20
 local NOTHING = {}
@@ -18,13 +18,13 @@ local KEYS_ = {
 }
 local ASKED = {'LLEN', 'LLEN', 'ZCARD', 'LLEN', 'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'PTTL', 'EXISTS', 'EXISTS'}
 local LISTS, LIMITER, META_PAUSED, YES = 6, 9, 11, 49
-local NO_KEY = -2  -- as PTTL says it
--- No number is longer, and what is longer is not read.
+local NO_KEY = -2  -- as PTTL returns it
+-- No number is longer; longer values are not read.
 local NUMBER, TIMES = 40, {'timestamp', 'processedOn', 'atm', 'attemptsMade'}
 -- The options of a job that was added without any: `{"attempts":0}`.
 local NO_DELAY = 14
 local byte, sub = string.byte, string.sub
--- Whether a field of the queue at hand was too long to be read.
+-- Whether a field of the current queue was too long to read.
 local long
 
 local function is_job(id)
@@ -41,7 +41,7 @@ local function shorter(value, limit)
   return #value <= limit and value
 end
 
--- Of a job, a number; `short` where it was so when the job was looked at last.
+-- A number of a job; `short` if it was short when the job was last read.
 local function number(key, name, short)
   if short then return shorter(read('HGET', key, name), NUMBER) end
   local found = fields(key, NUMBER, {name})[1]
@@ -71,7 +71,7 @@ local function details(found, key, short)
   found[at + 5] = job[5]
 end
 
--- The ids of the next job of `wait` and of the newest one, of the next of `paused` and of `prioritized`; '' for none.
+-- The ids of the next and the newest job of `wait`, and of the next jobs of `paused` and `prioritized`; '' for none.
 local function ends(base, tail, waiting, paused, prioritized)
   local next_, newest, stopped, first = '', '', '', ''
   if filled(waiting) then
@@ -93,7 +93,7 @@ local function ends(base, tail, waiting, paused, prioritized)
   return next_, newest, stopped, first
 end
 
--- The newest of `wait` counts where it was added earlier than the next, as in a queue that serves the last first.
+-- The newest of `wait` counts if it was added earlier than the next, as in a queue that serves the last job first.
 local function oldest(base, next_, newest, stopped, first, short)
   local found = {}
   if next_ ~= '' then
@@ -108,8 +108,8 @@ local function oldest(base, next_, newest, stopped, first, short)
   return found
 end
 
--- The id of the oldest active job, and how many of those that were looked at have no lock. A worker puts what it takes at
--- the left of `active`, and holds a lock on it that it renews.
+-- The id of the oldest active job, and how many of the jobs that were read have no lock. A worker adds jobs at the left
+-- of `active` when it picks them up, and holds a lock on each that it renews.
 local function running(base, active)
   if not filled(active) then return '', false end
   -- A table costs Redis more than a value.
@@ -123,14 +123,14 @@ local function running(base, active)
   return first, not failed(locked) and count - locked
 end
 
--- The score of the next delayed job; false when there is none.
+-- The score of the next delayed job; false if there is none.
 local function due(base, delayed)
   if not filled(delayed) then return false end
   local head = read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
   return failed(head) and head or head[2] or false
 end
 
--- Which of KEYS_ are asked for together, as they were missing, and which one by one. Most queues are alike in that.
+-- Which of KEYS_ are checked together, because they were missing, and which one by one. Most queues have the same plan.
 local plans = {}
 local function plan_of(before)
   local known = sub(before, 1, #KEYS_)
@@ -147,7 +147,7 @@ local function plan_of(before)
 end
 
 local META = {'paused', 'version', 'concurrency', 'max', 'duration', 'opts.maxLenEvents'}
--- In the place of a field of meta that is too long to be read.
+-- Replaces a field of meta that is too long to read.
 local TOO_LONG = '?'
 
 local function meta_of(base, short)
@@ -160,7 +160,7 @@ local function meta_of(base, short)
   return found
 end
 
--- The row without what only filled lists have: sizes, timers, meta.
+-- The part of a row that every queue has: sizes, timers, meta.
 local function sizes(base, before)
   local meta = meta_of(base, byte(before, #KEYS_ + 1) == YES)
   local of = failed(meta) and NOTHING or meta

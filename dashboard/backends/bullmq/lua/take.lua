@@ -1,9 +1,10 @@
--- All that is needed to put jobs back. Only reads.
--- KEYS: the hash of each job. ARGV: base, largest size in bytes, most bytes of this answer, the sorted sets they may stand
--- in as 'name name' ('-' = in no list at all), then per job: id, stamp ('' = any), and where it was found if that is a list: its name, the id before it, its place.
--- Returns per job an outcome or why not, 'later' where the answer is full, or {list, stamp or '', id before it or '',
--- place, size, signature, dedup key or '', its ms to live, dump of the job kept for after it or '', parent key or '', '1'
--- when the parent waits for it, dump...}; no dumps when it is too large.
+-- Everything needed to restore jobs. Only reads.
+-- KEYS: the hash of each job. ARGV: base, maximum size in bytes, maximum bytes of this reply, the sorted sets that may
+-- contain the jobs as 'name name' ('-' = in no list at all), then per job: id, stamp ('' = any), and if it was found in a
+-- list: its name, the id before it, its position.
+-- Returns per job an outcome or the reason why it was refused, 'later' if the reply is full, or {list, stamp or '', id
+-- before it or '', position, size, signature, dedup key or '', its ms to live, dump of the job held back until it finishes
+-- or '', parent key or '', '1' if the parent waits for it, dump...}; no dumps if it is too large.
 local base, largest, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
@@ -27,7 +28,7 @@ local function place(id, at)
   end
 end
 
--- Most jobs have none of the other parts, which one question tells.
+-- Most jobs have none of the other parts; one command checks that.
 local function parts_of(key)
   local others = {}
   for n = 2, #PARTS do others[n - 1] = key .. PARTS[n] end
@@ -61,7 +62,7 @@ for n = 1, #KEYS do
   local id, stamp = ARGV[arg], ARGV[arg + 1]
   local name, score, before, at = place(id, arg)
   if not name then
-    answers[n] = score and 'a list of this queue is too long to be sure that the job does not stand in it'
+    answers[n] = score and 'a list of this queue is too long to search in full, so the job may be in it'
       or call('EXISTS', key) == 1 and 'changed'
       or 'gone'
   elseif unlisted and call('EXISTS', key) == 0 then
@@ -69,7 +70,7 @@ for n = 1, #KEYS do
   elseif stamp ~= '' and score ~= stamp then
     answers[n] = 'changed'
   elseif lock_of(key) or name == 'active' and being_taken(kind, key) then
-    answers[n] = 'a worker holds it'
+    answers[n] = 'a worker is processing it'
   elseif call('EXISTS', key) == 1 and not is_hash(key) then
     answers[n] = {name, score, before, at, 0, '', '', 0, '', '', '0'}
   elseif next_run(base, key, id) then

@@ -1,5 +1,5 @@
--- Remove a schedule and its next run, where that has not started.
--- KEYS: repeat. ARGV: base, schedule id, then the beginnings of the ids of its runs where it is of an older release.
+-- Remove a schedule, and its next run if that has not started.
+-- KEYS: repeat. ARGV: base, schedule id, then possible prefixes of the ids of its runs if it is of an older release.
 local base, id = ARGV[1], ARGV[2]
 local why = unwritable(base)
 if why then return why end
@@ -10,7 +10,7 @@ local starts = {'repeat:' .. id .. ':'}
 for n = 3, #ARGV do starts[#starts + 1] = ARGV[n] end
 local odd = run_of(base, id, starts)
 if call('EXISTS', KEYS[1] .. ':' .. id) == 0 and #starts == 1 and not odd then
-  return 'it is a repeatable job of an older release, whose id tells nothing of its runs; only the app can remove it'
+  return 'it is a repeatable job of an older release, whose runs cannot be found by its id; only the app can remove it'
 end
 local runs = {odd}
 for _, start in ipairs(starts) do

@@ -1,6 +1,6 @@
--- The running jobs of many queues. ARGV: how many jobs this call may read, how many of one queue, `<prefix>:<queue>` of
--- each queue.
--- Returns per queue {how many run, {id, {name, pb, processedOn}, lock: its token or false}...}, longest running first.
+-- The running jobs of many queues. ARGV: maximum jobs to read in this call, maximum per queue, `<prefix>:<queue>` of each
+-- queue.
+-- Returns per queue {running jobs, {id, {name, pb, processedOn}, lock: its token or false}...}, longest running first.
 local pool, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local SHORT = 500
 local NAMES = {'name', 'pb', 'processedOn'}
