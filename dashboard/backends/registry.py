@@ -26,7 +26,7 @@ def backend_names() -> tuple[str, ...]:
 
 @cache
 def load_backend(name: str) -> type[Backend]:
-    """The class of a backend, imported at first use. Raises ConfigurationError for an unknown name."""
+    """The class of a backend, imported at first use. Raises ConfigurationError if unknown or unusable."""
     if name in _OURS:
         module, _, attribute = _OURS[name].partition(":")
         backend: type[Backend] = getattr(import_module(module, __package__), attribute)
