@@ -60,7 +60,7 @@ def check_matches(seen: BulkPreview) -> None:
 
 
 def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
-    """Restore the jobs that the operation deleted: the result of each, or for many jobs the bulk operation that does it.
+    """Restore the jobs that the operation deleted: the results, or for many jobs the bulk operation that does it.
 
     Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """

@@ -63,7 +63,7 @@ def run_action(
     wishes: ActionOptions,
     reason: str | None,
 ) -> tuple[list[ActionResult], str | None]:
-    """The result of each job, and the batch of what was deleted. Jobs moved without a target go to their origin queue."""
+    """The result of each job, and the batch of deleted jobs. Jobs moved without a target go to their origin queue."""
     if action is not Action.MOVE or wishes.target is not None or state is None:
         result = app_context().action_service.on_jobs(current_actor(), ref, state, action, picks, wishes, reason=reason)
         return list(result.acted), result.batch
