@@ -135,7 +135,7 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
 def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
     """Apply an action to a job.
 
-    With `state` or `stamp`, the action applies only to the job as you saw it; otherwise to the job in its current state.
+    With `state` or `stamp`, the action applies only to the job as you saw it; otherwise to its current state.
 
     `edit` creates a new job from `payload`, JSON as text. A masked secret in the same place as in the stored payload
     keeps its stored value; a mask anywhere else is rejected with the outcome `invalid`.
