@@ -202,8 +202,7 @@ def _answer_errors(app: Flask) -> None:
 def _error_response(
     status: int, code: str, message: str, hint: str | None, batch: str | None = None
 ) -> ResponseReturnValue:
-    """The response to an error. `batch` names deleted jobs that can be restored, when the outcome of a delete is unknown.
-    """
+    """The response to an error. `batch`: what a delete with an unknown outcome can restore."""
     message = mask_text(message)
     if _is_api():
         error = {"code": code, "message": formatting.printable(message), "hint": hint}

@@ -210,8 +210,7 @@ class AppContext:
         return self._services().desk
 
     def checker_health(self) -> CheckerHealth:
-        """Whether rules are being evaluated, at most a second old. Cost: mostly none, else as AlertService.checker_health.
-        """
+        """Whether rules are evaluated, at most a second old. Cost: mostly none, else as AlertService.checker_health."""
         return self._health.get("checker", self.alert_service.checker_health) or self.alert_service.checker_health()
 
     def firing_summary(self) -> FiringSummary | None:
@@ -250,7 +249,7 @@ class AppContext:
             return Unsupported("Alerts are turned off", hint='Set alerts = "on" to evaluate the rules.')
         if self.settings.checker == "off":
             hint = 'Run queuedeck checker, or a dashboard with checker = "auto".'
-            return Unsupported('This dashboard does not evaluate rules (checker = "off"), and no checker runs', hint=hint)
+            return Unsupported('checker = "off" in this dashboard, and no other checker is running', hint=hint)
         return None
 
     @property

@@ -92,7 +92,7 @@ def _metric_lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> It
     queues = snapshot.queues if snapshot else ()
     sources = snapshot.sources if snapshot else ()
     together = with_shared_entry(queues)
-    yield from _format_metric("snapshot_age_seconds", "Age of the snapshot that these metrics come from.", [((), reading.age_s)])
+    yield from _format_metric("snapshot_age_seconds", "Age of the snapshot of these metrics.", [((), reading.age_s)])
     yield from _format_metric(
         "source_up",
         "1 while the Redis responds.",
@@ -114,7 +114,7 @@ def _metric_lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> It
     )
     yield from _format_metric(
         "queue_jobs_at_least",
-        "1 where a state may have more jobs than queue_jobs reports, or where an error left queue_jobs without a sample.",
+        "1 where a state may have more jobs than queue_jobs reports, or has no sample of it because of an error.",
         [
             ((*_queue_labels(queue), ("state", state.value)), 1)
             for queue in queues

@@ -73,7 +73,7 @@ class _GunicornServer(BaseApplication):  # type: ignore[misc]
 
 
 def way_in(settings: Settings, start_token: str) -> str:
-    """The query string that gives access to the dashboard: the start token, or "" where sign-in is configured or off."""
+    """The query string that gives access to the dashboard: the start token, or "" with users or without sign-in."""
     return "" if settings.users or settings.auth == "none" else f"?token={start_token}"
 
 
@@ -94,7 +94,7 @@ def serve(
     if not 1 <= threads <= MAX_THREADS:
         raise ConfigurationError(f"--threads: expected a number from 1 to {MAX_THREADS}")
     start_token = start_token or secrets.token_urlsafe(32)
-    create_app(settings, start_token=start_token)  # reports a wrong setting here, in one line, instead of in each worker
+    create_app(settings, start_token=start_token)  # reports a wrong setting once, and not in each worker
     listener = _listen(host, port)
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host

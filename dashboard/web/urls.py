@@ -48,7 +48,7 @@ class SegmentConverter(BaseConverter):
 
 
 class EncodedPath:
-    """WSGI middleware that percent-encodes PATH_INFO: as it was sent where the server provides that, else re-encoded."""
+    """WSGI middleware: PATH_INFO percent-encoded, as it was sent where the server provides that, else re-encoded."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app

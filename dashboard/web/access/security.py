@@ -140,7 +140,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
     """Guard all routes registered so far in `app`. Raises ConfigurationError for a route without a role."""
     for rule in app.url_map.iter_rules():
         if _rule_key(rule) not in ROLES:
-            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/security.py")
+            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/access/security.py")
 
     @app.before_request
     def enter() -> ResponseReturnValue | None:
@@ -167,9 +167,8 @@ def install(app: Flask, authenticator: Authenticator) -> None:
             return
         identity = authenticator.identify_request()
         if identity.role < role:
-            raise Forbidden(
-                f"You need the {role.name.lower()} role for this; {identity.name} has the {identity.role.name.lower()} role."
-            )
+            needed, has = role.name.lower(), identity.role.name.lower()
+            raise Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
         g.identity = identity
 
     @app.after_request
@@ -201,7 +200,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
 
 
 class Unidentified(Forbidden):
-    """No user is signed in, and sign-in is enabled. A page redirects to the sign-in form; other requests get the error."""
+    """No user is signed in, and sign-in is enabled. Pages redirect to the sign-in form; other requests get the error."""
 
     code = "not_signed_in"
 

@@ -164,7 +164,7 @@ def _judge_counts(counts: Sequence[int], most: Sequence[int]) -> SignInDecision:
 
 
 class PasswordChecks:
-    """Runs one password check at a time and lets a few wait, so that a flood of attempts cannot overload the machine."""
+    """Runs one password check at a time and lets a few wait, so that a flood of them cannot overload the machine."""
 
     def __init__(self) -> None:
         self._running = threading.BoundedSemaphore(CHECKS_AT_ONCE)
