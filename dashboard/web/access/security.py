@@ -200,7 +200,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
 
 
 class Unidentified(Forbidden):
-    """No user is signed in, and sign-in is enabled. Pages redirect to the sign-in form; other requests get the error."""
+    """No user is signed in, and sign-in is enabled. A page redirects to the sign-in form; other requests get this."""
 
     code = "not_signed_in"
 

@@ -44,7 +44,7 @@ def _parse_state(backend: Backend, word: str) -> tuple[State, str | None]:
 
 
 def asked_number(name: str, default: int, highest: int) -> int:
-    """A query parameter as a whole number; `default` without it. Raises Unsupported if it is not from 1 to `highest`."""
+    """A query parameter as a whole number; `default` without it. Raises Unsupported outside of 1 to `highest`."""
     text = request.args.get(name)
     if text is None or text == "":
         return default

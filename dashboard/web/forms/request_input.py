@@ -106,7 +106,9 @@ def install(app: Flask, parameters: Mapping[str, Collection[str]]) -> None:
     for rule in app.url_map.iter_rules():
         changes = (rule.methods or set()) - SAFE_METHODS
         if changes and not hasattr(app.view_functions[rule.endpoint], _DECLARED):
-            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) declares no input: web/forms/request_input.py")
+            raise ConfigurationError(
+                f"route {rule.rule} ({rule.endpoint}) declares no input: web/forms/request_input.py"
+            )
 
     @app.before_request
     def refuse_body() -> None:
