@@ -23,7 +23,7 @@ bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
 def on_jobs(fingerprint: str) -> ResponseReturnValue:
     """Apply an action to jobs of an error group, list by list: they can be in lists of several queues and libraries."""
     if not is_fingerprint(fingerprint):
-        raise NotFound("Error group not found.")
+        raise NotFound("This error group does not exist.")
     action, wish, why = wanted_action(), parse_options(), parse_reason()
     if action not in ACTIONS:
         raise Unsupported("This action is not available for error groups.")

@@ -100,7 +100,7 @@ def _list() -> dict[str, Any]:
 def _one(fingerprint: str) -> dict[str, Any]:
     """The variables of one group's page. Raises NotFound, and what AnnotationStore.read_annotation raises."""
     if not is_fingerprint(fingerprint):
-        raise NotFound("Error group not found.")
+        raise NotFound("This error group does not exist.")
     board = app_context().dead_letter_groups()
     group = board.reading.find(fingerprint)
     remark = board.remarks.of(fingerprint)
