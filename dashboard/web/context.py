@@ -418,7 +418,7 @@ def with_addresses(job: Job, snapshot: Snapshot | None) -> Job:
         if link.ref is None:
             return link
         ref = names.get((link.ref.source, link.ref.backend, link.ref.key))
-        # An id may hold colons: the queue is then one whose key is shorter than what was taken for it.
+        # An id can contain colons: then the key of the queue is shorter than the part that was read as the key.
         key, job_id = link.ref.key, link.id
         while ref is None and ":" in key:
             key, _, head = key.rpartition(":")
