@@ -66,7 +66,7 @@ def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings
     yield "# Read-only access to everything."
     yield acl.reading_line(version)
     if is_store:
-        yield "# Or, instead of that line, with Queuedeck's own data too: for alerts, audit log, bulk actions and undo."
+        yield "# Or, instead, with Queuedeck's own data as well: for alerts, audit log, bulk operations and undo."
         yield acl.publishing_line(version, settings.store_prefix)
     if settings.read_only:
         return

@@ -164,7 +164,7 @@ class RQ(Backend):
     def _keys(self, ref: QueueRef) -> QueueKeys:
         queue = keys.queue_keys(ref.key, self.prefixes)
         if queue is None:
-            raise NotFound(f"{ref.key!r} is no queue of RQ's.")
+            raise NotFound(f"{ref.key!r} is not an RQ queue.")
         return queue
 
     def _with_keys(self, refs: Sequence[QueueRef]) -> list[tuple[QueueRef, QueueKeys]]:
@@ -180,7 +180,7 @@ def _refuse_running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
     """What to say of a started job; one that could not be taken is run by a worker."""
     if isinstance(one, JobBackup) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
         return one
-    return ActionResult(id=one.id, outcome=Outcome.REFUSED, detail="a worker runs it: stop it first")
+    return ActionResult(id=one.id, outcome=Outcome.REFUSED, detail="a worker is running it; stop it first")
 
 
 def _searchable_row(job: Job) -> Searched:

@@ -22,8 +22,8 @@ from .keys import DEFAULT_PREFIX, QueueKeys
 NAMES_PER_CALL = 1000
 NAMES_BYTES = 64 * 1024
 NO_DIRECTORY = (
-    "{key} is no set, so only queues that were found before or that a worker serves are listed. "
-    "Rename or delete it: RQ writes it anew."
+    "{key} is not a set, so only queues that were found earlier or that a worker serves are listed. "
+    "Rename or delete it; RQ creates it again."
 )
 
 

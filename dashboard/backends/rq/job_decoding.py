@@ -112,17 +112,17 @@ def problem_of(record: JobHash) -> str | None:
     if record.error is not None:
         return f"Its data cannot be read: {record.error}."
     if record.kind == "none":
-        return "Its data is gone: it expired or was deleted, and only the id is left in this list."
+        return "Its data no longer exists: it expired or was deleted, and only the ID is left in this list."
     if record.kind != "hash":
-        return f"Its key holds a {record.kind}, not the data of a job."
+        return f"Its key holds a {record.kind}, not job data."
     for field, size in record.oversized.items():
         if field in SMALL:
-            return f"Its field {field} holds {size} bytes, which is no value of RQ's."
+            return f"Its field {field} holds {size} bytes, too many for a value of RQ's."
     status = record.text("status")
     if status is None:
         return "Its data has no status."
     if status not in STATUSES and status != "created":
-        return "Its status is none of RQ's."
+        return "Its status is not one of RQ's."
     if any(_is_broken(record, field) for field in ("enqueued_at", "started_at", "ended_at")):
         return "One of its times cannot be read."
     return None

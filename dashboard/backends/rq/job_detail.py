@@ -29,19 +29,19 @@ LINE_LIMIT = 50_000
 FACTS: Mapping[str, str] = {
     "Timeout (s)": "timeout",
     "Time to live (s)": "ttl",
-    "Result kept (s)": "result_ttl",
-    "Failure kept (s)": "failure_ttl",
+    "Result retention (s)": "result_ttl",
+    "Failure retention (s)": "failure_ttl",
     "Retries left": "retries_left",
     "Retry intervals (s)": "retry_intervals",
     "Repeats left": "repeats_left",
     "Repeat intervals (s)": "repeat_intervals",
     "Group": "group_id",
     "Rate limit": "rate_limit_key",
-    "Jobs at once by this rate limit": "rate_limit_concurrency",
+    "Concurrent jobs in this rate limit": "rate_limit_concurrency",
     "On success": "success_callback_name",
     "On failure": "failure_callback_name",
     "On stop": "stopped_callback_name",
-    "Runs although a parent fails": "allow_dependency_failures",
+    "Runs even if a parent fails": "allow_dependency_failures",
     "Last heartbeat": "last_heartbeat",
 }
 # Statuses whose jobs stand in sets that are looked at elsewhere.
@@ -159,13 +159,13 @@ def _explain_stray(places: _Places, state: State | None, status: str | None) -> 
     if state is None or not places.missing or status in _ELSEWHERE:
         return None
     if places.taken and state is State.WAITING:
-        since = f", since {iso(instant(places.taken_s))} at the latest" if places.taken_s is not None else ""
-        return f"It is in RQ's intermediate list{since}: a worker took it and has not started it."
+        since = f" since {iso(instant(places.taken_s))} or earlier" if places.taken_s is not None else ""
+        return f"In RQ's intermediate list{since}: a worker picked it up but has not started it."
     if state is State.WAITING:
-        return "It is in no list: lost between queue and worker."
+        return "Not in any list: lost between queue and worker."
     if state in (State.COMPLETED, State.DEAD, State.CANCELED):
-        return "It is in no list of RQ's: only its data are left, until they expire."
-    return "It is in no list of RQ's: nothing happens to it by itself."
+        return "Not in any RQ list: only its data is left, until it expires."
+    return "Not in any RQ list: it will not run unless you act on it."
 
 
 def _check_belongs(record: JobHash, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
@@ -173,11 +173,11 @@ def _check_belongs(record: JobHash, places: _Places, ref: QueueRef, queue: Queue
     if places.lists:
         return
     if record.kind == "none":
-        raise NotFound(f"There is no job {printable(job_id, 100)!r} in {ref.name!r} (any more).")
+        raise NotFound(f"There is no job {printable(job_id, 100)!r} in {ref.name!r}, or it no longer exists.")
     origin = record.text("origin")
     if origin is not None and origin != queue.name:
         raise NotFound(
-            f"Job {printable(job_id, 100)!r} is not in {ref.name!r} (any more).",
+            f"Job {printable(job_id, 100)!r} is not in {ref.name!r}, or no longer.",
             hint=f"It belongs to queue {printable(origin, 100)!r}.",
         )
 
@@ -257,12 +257,12 @@ def _place_facts(places: _Places, state: State | None, parents: Sequence[str], n
     if places.position is not None:
         facts.append(("Place in line", f"{places.position} before it" if places.position else "next"))
     elif state is State.WAITING and not places.missing:
-        facts.append(("Place in line", f"more than {LINE_LIMIT} before it, or in no list"))
+        facts.append(("Place in line", f"more than {LINE_LIMIT} before it, or not in any list"))
     if len(parents) > 1:
-        facts.append(("Waits for", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
+        facts.append(("Depends on", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
     if places.lost_at is not None and places.lost_at <= now:
         facts.append(
-            ("Worker lost", f"not heard of since; RQ counts the job as abandoned {iso(instant(places.lost_at))}")
+            ("Worker lost", f"no heartbeat; RQ treats the job as abandoned since {iso(instant(places.lost_at))}")
         )
     if places.expires_s is not None:
         facts.append(("Data expires in (s)", str(places.expires_s)))

@@ -182,7 +182,7 @@ def _plain_record(shape: FieldSelection, sizes: Sequence[Reply], values: Iterato
     found = {name: next(values) for name in names}
     stream = next(values) if with_stream else sizes[-1] if shape.entries else None
     if isinstance(kind, ResponseError) or isinstance(first, NoPermissionError):
-        return JobHash(kind="unknown", error="the Redis user may not read it")
+        return JobHash(kind="unknown", error="the Redis user does not have permission")
     entries, entries_bytes = _parse_run_results(stream)
     record = JobHash(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
     record.fields.update((name, value) for name, value in found.items() if isinstance(value, bytes) and value)

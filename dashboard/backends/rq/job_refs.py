@@ -61,7 +61,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
             wrong = "WRONGTYPE" in str(reply)
             if not wrong:
                 raise source.refusal_error(reply)
-            raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
+            raise WrongType(f"{key} has the wrong type", source=source.name)
     flat = list(chain.from_iterable(replies))
     return [
         JobRef(id=text(job_id), stamp=text(stamp) or None) for job_id, stamp in zip(flat[::2], flat[1::2], strict=True)

@@ -101,7 +101,7 @@ def _read_members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited:
         listing = [("ZCARD", key), ("ZRANGE", key, start, stop, "WITHSCORES")]
     listed, exists, total, page, *expiring = _checked_replies(source, [*there, *listing], key)
     if not listed and not exists and not awaited:
-        raise NotFound(f"There is no queue {queue.shown_name!r} here (any more).")
+        raise NotFound(f"There is no queue {queue.shown_name!r} here, or it no longer exists.")
     rows = [(text(member), None) for member in page] if query.state is State.WAITING else _pair_scores(page)
     if expiring and expiring[0]:
         return _without_expired(source, key, query, _RegistryPage(rows, total), *expiring)
@@ -134,7 +134,7 @@ def _checked_replies(source: Source, commands: Sequence[Command], key: str) -> l
         if isinstance(reply, NoPermissionError):
             raise source.forbidden_error(reply) from reply
         if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
-            raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
+            raise WrongType(f"{key} has the wrong type", source=source.name)
         if isinstance(reply, ResponseError):
             raise source.refusal_error(reply)
     return replies

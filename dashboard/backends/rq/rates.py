@@ -54,23 +54,23 @@ TIMES = FieldSelection(small=("started_at", "ended_at", "retries_left", *TTL_FIE
 QUEUES_PER_SCRIPT = 50
 # So many queues that the settings do not show are read along, as their workers may serve shown ones, too.
 MAX_OTHERS = 50
-REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
-BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
+REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two samples."
+BY_WORKERS = "Counted by the workers, because successful jobs leave no record here (result_ttl is 0)."
 HIDDEN = {
     (State.COMPLETED,): (
         "Successful jobs leave no record here (result_ttl is 0). The workers count them for several queues together."
     ),
     (State.DEAD,): "Failed jobs leave no record here (failure_ttl is short).",
-    (State.COMPLETED, State.DEAD): "Ended jobs leave no record here (result_ttl and failure_ttl are short).",
+    (State.COMPLETED, State.DEAD): "Finished jobs leave no record here (result_ttl and failure_ttl are short).",
 }
-BRIEF = "Ended jobs are dropped within seconds here (result_ttl or failure_ttl is short)."
+BRIEF = "Finished jobs are removed within seconds here (result_ttl or failure_ttl is short)."
 TOGETHER = "Counted by the workers, for several queues together."
-FIRST_REASON = "A first look back, which takes RQ's default times to live for granted."
-NO_LOOK_BACK = "No look back: ended jobs have other times to live than RQ's default. Rates begin with the second look."
-NOTHING_SEEN = "No look back: no successful job of the last minutes is listed. Rates begin with the second look."
+FIRST_REASON = "First sample: looks back over the last five minutes and assumes RQ's default times to live."
+NO_LOOK_BACK = "Finished jobs here do not have RQ's default times to live. Rates start with the second sample."
+NOTHING_SEEN = "No successful job of the last minutes is listed. Rates start with the second sample."
 NO_PROOF = (
-    "No look back: no worker here has run for five minutes, so nothing shows that the records go back so far. "
-    "Rates begin with the second look."
+    "No worker here has been running for five minutes, so the records may not go back that far. "
+    "Rates start with the second sample."
 )
 UNREADABLE = "This queue's registries cannot be read."
 

@@ -98,20 +98,20 @@ def parse_failure(raw: bytes) -> JobError | None:
     return JobError(
         class_name=printable(name, 200) if name else None,
         message=printable(message, 2000),
-        stack=printable(whole, STACK_LIMIT) + ("\n… more was not read" if cut else ""),
+        stack=printable(whole, STACK_LIMIT) + ("\n… (the rest was not read)" if cut else ""),
     )
 
 
 def serialized_payload(raw: bytes | None, too_large: int | None = None) -> Payload:
     """The Payload of what RQ's serializer made, zlib-packed or not; `too_large` = its bytes when it was not read."""
     if too_large is not None:
-        note = f"{too_large} bytes, of which at most {DECODE_LIMIT_BYTES} are read"
+        note = f"not read: {too_large} bytes; the limit is {DECODE_LIMIT_BYTES}"
         return Payload(kind="opaque", text="", size_bytes=too_large, truncated=True, note=note)
     if raw is None:
         return Payload(kind="missing", text="")
     found, cut = inflate_bytes(raw)
     if cut:
-        note = f"more than {DECODE_LIMIT_BYTES} bytes when unpacked"
+        note = f"not shown: more than {DECODE_LIMIT_BYTES} bytes when decompressed"
         return Payload(kind="opaque", text="", size_bytes=len(raw), truncated=True, note=note)
     if not may_be_pickle(found):
         return json_payload(found, None)
@@ -121,7 +121,7 @@ def serialized_payload(raw: bytes | None, too_large: int | None = None) -> Paylo
     except NotAPickle as exc:
         if not found.startswith(b"\x80"):
             return json_payload(found, None)  # a text that looks like one of the older protocols
-        note = f"pickled, cannot be shown without running it: {exc}"
+        note = f"pickled; cannot be shown without running it: {exc}"
         return Payload(kind="opaque", text="", size_bytes=len(raw), note=note)
 
 
@@ -172,8 +172,8 @@ def _plain_payload(value: Any, size: int, *, cut: bool) -> Payload:
         text=_json_text(value),
         size_bytes=size,
         truncated=cut,
-        note="pickled; read without running it, so objects are told by name"
-        + ("; what is nested deeper or longer than shown is cut" if cut else ""),
+        note="unpickled safely; objects shown as class names"
+        + ("; parts nested too deeply or too long to show are cut" if cut else ""),
     )
 
 

@@ -276,9 +276,9 @@ def _list_notes(lost: int, taken: int, *, suspended: bool) -> list[str]:
     if suspended:
         notes.append("all workers are suspended")
     if lost:
-        notes.append(f"{lost} running {'job has' if lost == 1 else 'jobs have'} lost the worker")
+        notes.append(f"{lost} running {'job' if lost == 1 else 'jobs'} lost {'its' if lost == 1 else 'their'} worker")
     if taken:
-        notes.append(f"{taken} {'job was' if taken == 1 else 'jobs were'} taken by a worker and not started yet")
+        notes.append(f"{taken} {'job' if taken == 1 else 'jobs'} picked up by a worker but not started yet")
     return notes
 
 
@@ -288,7 +288,7 @@ def _retry_notes(row: QueueReply) -> list[str]:
     if not isinstance(count, int) or not count:
         return []
     least = "" if scheduled is not None and row.looked_at >= scheduled else "at least "
-    return [f"{least}{count} of the scheduled jobs failed and {'is' if count == 1 else 'are'} tried again"]
+    return [f"{least}{count} of the scheduled jobs failed and {'is' if count == 1 else 'are'} waiting for a retry"]
 
 
 _READ = frozenset({int, bytes, list, type(None)})  # of a reply that is no error
@@ -300,10 +300,10 @@ def _find_error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
         return None
     for command, reply in zip(_count_commands(queue, 0), replies, strict=False):
         if isinstance(reply, NoPermissionError) or (isinstance(reply, ResponseError) and "permission" in str(reply)):
-            return f"the Redis user may not read {command[1]!s}"
+            return f"the Redis user does not have permission to read {command[1]!s}"
         if isinstance(reply, ResponseError):
-            wrong = f"answers {printable(str(reply), 200)}"
+            wrong = f"returns an error: {printable(str(reply), 200)}"
             if str(reply).startswith("WRONGTYPE"):
-                wrong = "holds another type of data"
+                wrong = "has the wrong type"
             return f"{command[1]!s} {wrong}"
     return None

@@ -15,10 +15,10 @@ _ENDS = {
     b"1": "completed",
     b"2": "failed",
     b"3": "stopped",
-    b"4": "attempt ended, retry asked for",
+    b"4": "attempt finished, retry requested",
     b"5": "failed, retries exhausted",
 }
-_STATUS_ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped", "canceled": "ended, canceled"}
+_STATUS_ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped", "canceled": "finished, canceled"}
 # The hash and the stream tell the same moment a little apart.
 _SAME = timedelta(seconds=1)
 
@@ -54,7 +54,7 @@ def _run_events(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
     detail = _worker_note(printable(worker, 200) if worker else None)
     events = [] if started is None else [TimelineEvent(at=started, event="started", detail=detail)]
     if ended is not None:
-        word = _ENDS.get(entry.fields.get("type", b""), "ended")
+        word = _ENDS.get(entry.fields.get("type", b""), "finished")
         events.append(TimelineEvent(at=ended, event=word, detail=None if events else detail))
     return events
 

@@ -34,7 +34,7 @@ RUNNING = FieldSelection(small=("origin", "started_at"), wide=("description",), 
 MAX_RUNNING = 1000
 # Of a longer field of a worker, or list of a cron scheduler, nothing is read; one call reads so many fields.
 FIELD_BYTES, CRON_BYTES, FIELDS_PER_SCRIPT = 64 * 1024, 1024 * 1024, 1300
-GONE = "it is listed, but its record has expired: killed, or cut off from Redis"
+GONE = "listed, but its record expired: it was killed or lost its connection to Redis"
 
 
 def read_workers(
@@ -117,7 +117,7 @@ def _build_worker(
     work = [_build_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running_ids(record, executions)]
     common: dict[str, Any] = {"id": _worker_id(prefix, key), "source": source.name}
     if isinstance(record, ResponseError):
-        wrong = "its record is of the wrong type"
+        wrong = "its record has the wrong type"
         return Worker(**common, backend="rq", state=WorkerState.UNKNOWN, problem=wrong)
     fields = {field: text(raw) for field, raw in zip(FIELDS, record, strict=True) if raw is not None}
     if not fields:
@@ -161,7 +161,7 @@ def _worker_state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple
     if silence_s is not None and silence_s > (BUSY_SILENCE_S if busy or word == "busy" else IDLE_SILENCE_S):
         return WorkerState.SUSPECT, f"no heartbeat for {silence_s:.0f} s"
     if fields.get("shutdown_requested_date"):
-        return WorkerState.QUIET, "it was asked to shut down and finishes its job"
+        return WorkerState.QUIET, "asked to stop; finishing its running job"
     if word == "suspended":
         return WorkerState.QUIET, "all workers of this Redis are suspended"
     if busy or word == "busy":
@@ -174,7 +174,7 @@ def _list_facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
         seconds = float(fields.get("total_working_time", ""))
     except ValueError:
         return []
-    return [("Time at work", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
+    return [("Total working time", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
 
 
 def _text_or_none(value: str | None) -> str | None:
@@ -239,7 +239,7 @@ def _build_schedule(
         last_run_at=_parse_time(job.get("latest_enqueue_time")),
         payload=Payload(kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2)),
         facts=(("Scheduler", scheduler),),
-        problem=None if job else "its entry is no JSON object",
+        problem=None if job else "its entry is not a JSON object",
     )
 
 

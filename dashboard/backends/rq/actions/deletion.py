@@ -33,10 +33,10 @@ NEAR = 1_000
 SCRIPTS_PER_TRIP = 100
 # Of no more jobs at a time it is looked whether they stand in no list: their whole line is looked through for each.
 STRAYS_AT_ONCE = 20
-ASK_AGAIN = "a worker may be just taking it: ask again in a minute"  # as acting.lua says it
+ASK_AGAIN = "a worker may be picking it up right now; try again in a minute"  # the same text as in acting.lua
 # In the place of the id behind a job: it stood in no list.
 STRAY = b"\0in no list"
-_UNREADABLE = "what was kept of it cannot be read"
+_UNREADABLE = "its backup in the undo bin cannot be read"
 
 _Part = tuple[bytes, int]  # a key as DUMP tells it, its milliseconds to live (-1: for ever)
 
@@ -117,7 +117,7 @@ def _take_stray(
 
 def _backup_from_reply(pick: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
     if reply == scripts.LATER:
-        why = "these jobs are too large to be taken at once: take fewer"
+        why = "these jobs are too large to delete in one batch; select fewer"
         return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return scripts.result_from_reply(pick.id, reply)

@@ -116,10 +116,10 @@ def _target_queue(queue: QueueKeys, wished: str | None) -> tuple[str, str | None
     if queue.prefix != keys.DEFAULT_PREFIX:
         name = name.removeprefix(f"{queue.prefix}:")
     if not name:
-        return name, "no queue was named to which it should go"
+        return name, "no destination queue given"
     if len(name) > LONGEST_NAME or not name.isprintable():
-        return name, "this is no name for a queue"
-    return name, "it belongs to that queue already" if name == queue.name else None
+        return name, "this is not a valid queue name"
+    return name, "it is already in that queue" if name == queue.name else None
 
 
 def _copy_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:

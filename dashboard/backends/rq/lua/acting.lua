@@ -7,12 +7,12 @@ local queues = prefix .. ':queues'
 local LONGEST = 1024 -- bytes of a field that RQ itself keeps short
 local SMALL = 64 * 1024 -- bytes of a job whose fields need not be measured
 local MANY = 1000 -- ties of one job that a script follows
-local NO_JOB = 'its key holds something else than a job of RQ'
+local NO_JOB = 'its key does not hold an RQ job'
 -- Our sorted set of the keys of jobs that are deleted and may come back, by when: RQ forgets jobs that ended, too.
 local AWAY, AWAY_S = '{queuedeck}:away', 90000
-local RUNS = 'a worker still runs it, or is just putting it away'
-local NO_STATUS = 'its status is none of RQ\'s'
-local NOT_LISTED = 'changed|it does not stand in this list any more'
+local RUNS = 'a worker is still running it, or is just finishing it'
+local NO_STATUS = 'its status is not one of RQ\'s'
+local NOT_LISTED = 'changed|it is no longer in this list'
 local LOST = 'lost' -- not where it was seen in a long list: to be looked for again
 
 local function failed(reply) return type(reply) == 'table' and reply.err end
@@ -47,7 +47,7 @@ local function swollen(key, length)
   local bytes = length <= MANY and try('MEMORY', 'USAGE', key, 'SAMPLES', 0)
   if type(bytes) == 'number' and bytes <= SMALL then return end
   for _, name in ipairs(FIELDS) do
-    if call('HSTRLEN', key, name) > LONGEST then return 'its field ' .. name .. ' holds what is no value of RQ\'s' end
+    if call('HSTRLEN', key, name) > LONGEST then return 'its field ' .. name .. ' is too long to be a value of RQ\'s' end
   end
 end
 
@@ -70,10 +70,10 @@ end
 -- An outcome where a job is not as it was seen. `states`: its statuses, as ' word word '; stamp '' = any.
 local function differs(job, states, ended, stamp)
   if job.status and not string.find(states, ' ' .. job.status .. ' ', 1, true) then
-    return 'changed|its status is ' .. job.status .. ' by now'
+    return 'changed|its status is now ' .. job.status
   end
   local found = ended and job.ended_at or job.enqueued_at or job.created_at
-  if stamp ~= '' and found ~= stamp then return 'changed|it ' .. (ended and 'ended' or 'was put in line') .. ' anew meanwhile' end
+  if stamp ~= '' and found ~= stamp then return 'changed|it ' .. (ended and 'finished' or 'was enqueued') .. ' again since you saw it' end
 end
 
 -- How many jobs of this queue workers run that are heard of.
@@ -163,7 +163,7 @@ end
 -- Puts a job to those that wait for a slot of its rate limit, and fills what is free. Returns an error, or nothing.
 local function queue_for_slot(id, key, job)
   local limit, most = prefix .. ':rl:' .. job.rate_limit_key, tonumber(job.rate_limit_concurrency or '')
-  if not most then return 'its rate limit does not say how many jobs it allows' end
+  if not most then return 'its rate limit has no maximum number of jobs' end
   local added = try('ZADD', limit .. ':rate_limited', now_s, id)
   if failed(added) then return added.err end
   call('SADD', prefix .. ':rl-keys', job.rate_limit_key)
@@ -207,22 +207,22 @@ end
 -- here: the first look notes when, in our own sorted set, and a look a minute later counts, within an hour.
 local LONGEST_LINE, TAKEN_S, NOTED_S = 200000, 60, 3600
 local MISSING = '{queuedeck}:missing'
-local MAY_BE_TAKEN = 'a worker may be just taking it: ask again in a minute'
+local MAY_BE_TAKEN = 'a worker may be picking it up right now; try again in a minute'
 local function unlisted(line, id, job)
-  if job.origin and job.origin ~= queue then return 'changed|it belongs to another queue' end
+  if job.origin and job.origin ~= queue then return 'changed|it belongs to another queue now' end
   local length = try('LLEN', line)
   if failed(length) then return length.err end
-  if length > LONGEST_LINE then return 'its line is too long to be sure that it does not stand there' end
-  if call('LPOS', line, id) then return 'changed|it stands in its line' end
+  if length > LONGEST_LINE then return 'its queue is too long to search in full, so the job may still be in it' end
+  if call('LPOS', line, id) then return 'changed|it is in its queue' end
   for _, name in ipairs({'scheduled', 'deferred', 'ready', 'failed', 'finished', 'canceled', 'wip'}) do
-    if type(try('ZSCORE', prefix .. ':' .. name .. ':' .. queue, id)) == 'string' then return 'changed|it stands in a list' end
+    if type(try('ZSCORE', prefix .. ':' .. name .. ':' .. queue, id)) == 'string' then return 'changed|it is in a list' end
   end
   local executions = try('ZRANGE', prefix .. ':executions:' .. id, 0, 9)
   for _, execution in ipairs(failed(executions) and {} or executions) do
     if type(try('ZSCORE', prefix .. ':wip:' .. queue, id .. ':' .. execution)) == 'string' then return RUNS end
   end
   if job.rate_limit_key and type(try('ZSCORE', prefix .. ':rl:' .. job.rate_limit_key .. ':rate_limited', id)) == 'string' then
-    return 'changed|it waits for its rate limit'
+    return 'changed|it is waiting for its rate limit'
   end
   if string.find(' finished failed stopped canceled ', ' ' .. (job.status or '') .. ' ', 1, true) then return nil end
   if not serves() then return nil end

@@ -16,9 +16,9 @@ local function copy(old, new, stamp, new_id)
   if not job.status then return NO_STATUS end
   why = differs(job, states, ended, stamp)
   if why then return why end
-  if call('EXISTS', new) == 1 then return 'done|its copy was there already: copy that one for another' end
-  if call('HSTRLEN', old, 'data') == 0 then return 'its data is gone' end
-  if call('HLEN', old) > MANY or call('MEMORY', 'USAGE', old, 'SAMPLES', 0) > largest then return 'it is too large to be copied' end
+  if call('EXISTS', new) == 1 then return 'done|its copy already exists; to get another one, duplicate the copy' end
+  if call('HSTRLEN', old, 'data') == 0 then return 'its data no longer exists' end
+  if call('HLEN', old) > MANY or call('MEMORY', 'USAGE', old, 'SAMPLES', 0) > largest then return 'it is too large to copy' end
   local made = try('RESTORE', new, 0, call('DUMP', old))
   if failed(made) then return made.err end
   call('HDEL', new, unpack(OWN))

@@ -33,12 +33,12 @@ local function check(step)
     local score
     step.from, score = standing(step.id, job)
     if not step.from then return NOT_LISTED end
-    if scheduler and score <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+    if scheduler and score <= now_s + 1 then return 'it is due; RQ\'s scheduler is enqueuing it now' end
   end
   if job.status == 'rate_limited' and verb ~= 'cancel' then
-    return 'it waits for another job of its rate limit to end: RQ puts it in line then'
+    return 'it is waiting for its rate limit; RQ enqueues it when another job finishes'
   end
-  if not step.parents then return 'it waits for more jobs than can be followed' end
+  if not step.parents then return 'it depends on too many jobs' end
   if runs(step.id) then return RUNS end
 end
 

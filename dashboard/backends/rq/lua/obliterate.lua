@@ -10,8 +10,8 @@ if not there then return 'gone' end
 local refused = wrong(KEYS[1], 'list') or wrong(intermediate, 'list')
 for _, name in ipairs(sets) do refused = refused or wrong(of(name), 'zset') end
 if refused then return refused end
-if running() > 0 then return 'jobs of it are running: wait until they end, or stop them' end
-if call('LLEN', intermediate) > 0 and call('SCARD', of('workers')) > 0 then return 'a worker has just taken a job of it: try again' end
+if running() > 0 then return 'it has running jobs; stop them or wait until they finish' end
+if call('LLEN', intermediate) > 0 and call('SCARD', of('workers')) > 0 then return 'a worker has just picked up one of its jobs; try again' end
 
 local function remove(id)
   local key = prefix .. ':job:' .. id

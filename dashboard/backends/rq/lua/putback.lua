@@ -13,7 +13,7 @@ local function put_back(id, stamp, key)
   if why then return why end
   if not does then return 'done' end
   local parents = parents_of(id)
-  if not parents then return 'it waits for more jobs than can be followed' end
+  if not parents then return 'it depends on too many jobs' end
   if job.status == 'queued' then
     -- It was next when it was taken, and has waited since.
     call('LPUSH', line, id)

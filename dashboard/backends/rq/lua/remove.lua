@@ -9,7 +9,7 @@ local refused = may(listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM') or
 local deleted = try('DEL', prefix .. ':job:\0queuedeck')
 if refused or failed(deleted) then return refused or deleted end
 local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
-local ALTERED = 'changed|it was altered meanwhile'
+local ALTERED = 'changed|it changed since you saw it'
 
 local function check(step)
   local job, why = read(step.key)
@@ -21,13 +21,13 @@ local function check(step)
     local score = try('ZSCORE', step.from, step.id)
     if type(score) ~= 'string' then return job and NOT_LISTED or why end
     if step.score ~= '' and score ~= step.score then return ALTERED end
-    if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+    if scheduler and tonumber(score) <= now_s + 1 then return 'it is due; RQ\'s scheduler is enqueuing it now' end
   end
   if not job then return step.mark ~= why and why or nil end
   why = differs(job, states, ended, step.stamp) or stray and unlisted(from, step.id, job)
   if why then return why end
   if runs(step.id) then return RUNS end
-  if not step.parents then return 'it waits for more jobs than can be followed' end
+  if not step.parents then return 'it depends on too many jobs' end
   step.waiters = try('SCARD', step.key .. ':dependents')
   if failed(step.waiters) then step.waiters = 0 end
   if step.count ~= '' and step.waiters ~= tonumber(step.count) then return ALTERED end
@@ -50,7 +50,7 @@ local function apply(step)
   leave_limit(id, job)
   try('ZADD', AWAY, now_s, key)
   if (step.waiters or 0) == 0 then return 'done' end
-  return 'done|' .. step.waiters .. ' that wait for it stay deferred: nothing puts them in line any more'
+  return 'done|dependent jobs that stay deferred: ' .. step.waiters .. '; RQ no longer enqueues them'
 end
 
 local away_kind = call('TYPE', AWAY).ok

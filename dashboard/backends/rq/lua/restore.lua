@@ -68,7 +68,7 @@ local function line_up(step, mine)
     call('LINSERT', into, 'BEFORE', call('LINDEX', into, at), step.id)
   else
     call('RPUSH', into, step.id)
-    return 'done|it stood too far in a long line to be put there again: it is the last now'
+    return 'done|its position was too far back in a long queue to restore; it is now last'
   end
 end
 
@@ -88,7 +88,7 @@ local function revive(step)
       for each = 1, n - 1 do
         if ARGV[step.arg + 5 + each * 2] ~= '' then call('DEL', parts[each]) end
       end
-      if string.find(made.err, 'BUSYKEY', 1, true) then return 'changed|its id is in use again' end
+      if string.find(made.err, 'BUSYKEY', 1, true) then return 'changed|its id is already in use' end
       return made.err
     end
   end
@@ -128,9 +128,9 @@ end
 
 local function put_back(step)
   local whole, found = ARGV[step.arg + 7] ~= '', call('TYPE', step.key).ok
-  if found == 'hash' or whole and found ~= 'none' then return 'changed|its id is in use again' end
-  if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it stands in its list already' end
-  if kind == 'list' and not whole and call('LPOS', into, step.id, 'MAXLEN', step.place + 1) then return 'changed|it stands in its list already' end
+  if found == 'hash' or whole and found ~= 'none' then return 'changed|its id is already in use' end
+  if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it is already in its list' end
+  if kind == 'list' and not whole and call('LPOS', into, step.id, 'MAXLEN', step.place + 1) then return 'changed|it is already in its list' end
   local why = whole and revive(step)
   if why then return why end
   local job = whole and read(step.key) or {}
@@ -143,13 +143,13 @@ local function put_back(step)
   if kind == 'none' then return nil end
   if job.rate_limit_key and (kind == 'list' or job.status == 'rate_limited') then
     why = queue_for_slot(step.id, step.key, job)
-    if not why then return 'done|its rate limit puts it in line when another job ends' end
+    if not why then return 'done|its rate limit enqueues it when another job finishes' end
   end
   if kind == 'list' then return line_up(step, job.enqueued_at) end
   -- What would have put it in line has passed it by while it was deleted.
   if job.status == 'deferred' and step.parents > 0 and not waits then
     if not enqueue(step.id, step.key, job, job.origin or queue, parents_of(step.id) or {}) then
-      return 'done|what it waited for has ended meanwhile: it is in line now'
+      return 'done|the jobs it depended on have finished; it is now enqueued'
     end
   end
   call('ZADD', into, score_of(step, tonumber(ARGV[step.arg + 8])), step.id)

@@ -32,9 +32,9 @@ local function take(id, stamp, after, key)
   why = differs(job, states, ended, stamp)
   if why then return why end
   if runs(id) then return RUNS end
-  if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+  if scheduler and tonumber(score) <= now_s + 1 then return 'it is due; RQ\'s scheduler is enqueuing it now' end
   local parents = parents_of(id)
-  if not parents then return 'it waits for more jobs than can be followed' end
+  if not parents then return 'it depends on too many jobs' end
   local parts = {key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id}
   local there = {call('HLEN', key), count('SCARD', parts[2]), #parents, count('XLEN', parts[4])}
   local small = there[1] <= MANY and there[2] <= MANY and there[4] <= 100
