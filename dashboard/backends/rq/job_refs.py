@@ -1,4 +1,4 @@
-"""The jobs of a page by id and stamp alone, a thousand at once, without their data."""
+"""The ids and stamps of a page of jobs, up to a thousand, without their data."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _ORDERS = {
 
 
 def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
-    """The jobs of a page, in its order; None where the user may not run scripts.
+    """Return the jobs of a page, in its order; None if the user cannot run scripts.
 
-    Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; the
-    first call one more for the clock, and one more on Redis 6.
+    Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; for the
+    first call 1 more for the clock, and 1 more on Redis 6.
     """
     word, _ = LISTS.get(query.state, (None, None))
     if word is None or query.native not in (None, word):
