@@ -152,7 +152,7 @@ def test_a_job_of_any_status_in_no_list_can_be_deleted(
     any_redis.delete("rq:workers:alpha", f"rq:{infix.get(state, 'scheduled')}:alpha")
     job = backend.read_job(REF, ids[0])
     assert (job.state, job.abandoned) == (state, True)
-    assert "no list" in (job.problem or "")
+    assert "Not in any RQ list" in (job.problem or "")
     taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job.id, stamp=job.stamp)]))
     assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
     with pytest.raises(NotFound):

@@ -112,7 +112,7 @@ def problem_of(record: JobHash) -> str | None:
     if record.error is not None:
         return f"Its data cannot be read: {record.error}."
     if record.kind == "none":
-        return "Its data no longer exists: it expired or was deleted, and only the ID is left in this list."
+        return "Its data no longer exists: it expired or was deleted, and only the id is left in this list."
     if record.kind != "hash":
         return f"Its key holds a {record.kind}, not job data."
     for field, size in record.oversized.items():
