@@ -1,5 +1,5 @@
--- Removes a queue, some jobs at a time. KEYS: the queue's list. ARGV after those of acting.lua: most jobs of one call.
--- Returns 'done', 'more', 'gone' or why not.
+-- Deletes a queue, some jobs at a time. KEYS: the queue's list. ARGV after those of acting.lua: maximum jobs per call.
+-- Returns 'done', 'more', 'gone' or why it was refused.
 local most = tonumber(ARGV[5])
 local function of(name) return prefix .. ':' .. name .. ':' .. queue end
 local sets = {'scheduled', 'deferred', 'ready', 'failed', 'finished', 'canceled', 'wip'}
@@ -16,7 +16,7 @@ if call('LLEN', intermediate) > 0 and call('SCARD', of('workers')) > 0 then retu
 local function remove(id)
   local key = prefix .. ':job:' .. id
   local job, why = read(key)
-  -- A job that moved to another queue only left its entry here.
+  -- A job that moved to another queue only left its entry here; it is kept.
   if why == NO_JOB or job and job.origin and job.origin ~= queue then return end
   leave(id, parents_of(id) or {})
   job = job or {}

@@ -1,9 +1,9 @@
--- Deletes jobs that are as they were when they were taken. KEYS: the list or sorted set they stand in, then the hash of
--- each. ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' where the stamp is that of an
--- end, how many were taken out before, then id, stamp ('' = any), mark ('' = any), score ('' = any), how many waited for it
--- ('' = any) and place ('' in a set) of each, front first. Returns an outcome per job, as move.lua.
+-- Deletes jobs that did not change since their backup. KEYS: the list or sorted set they are in, then the hash of each.
+-- ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
+-- time, how many were removed earlier, then id, stamp ('' = any), mark ('' = any), score ('' = any), number of dependents
+-- ('' = any) and position ('' in a set) of each, front first. Returns an outcome per job, as in move.lua.
 local from, kind, states, ended, before = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1', tonumber(ARGV[8])
--- 'none': they stand in no list; then the first key is the queue's line.
+-- 'none': the jobs are in no list; then the first key is the list of the queue.
 local listed, stray = kind == 'list', kind == 'none'
 local refused = may(listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM') or wrong(from, stray and 'list' or kind)
 local deleted = try('DEL', prefix .. ':job:\0queuedeck')
@@ -44,7 +44,7 @@ local function apply(step)
   if job.group_id then try('SREM', prefix .. ':group:' .. job.group_id, id) end
   if step.mark ~= NO_JOB then
     call('DEL', key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id)
-    -- Whoever holds a slot of a rate limit is known by its executions. Those of others are of workers that are lost.
+    -- The executions of a job show that it holds a slot of its rate limit. Those of other jobs belong to lost workers.
     if not job.rate_limit_key then call('DEL', prefix .. ':executions:' .. id) end
   end
   leave_limit(id, job)
@@ -54,7 +54,7 @@ local function apply(step)
 end
 
 local away_kind = call('TYPE', AWAY).ok
-if away_kind ~= 'zset' and away_kind ~= 'none' then try('DEL', AWAY) end -- another program's, under our name
+if away_kind ~= 'zset' and away_kind ~= 'none' then try('DEL', AWAY) end -- written by another program under our name
 local answers, ready, of = {}, {}, {}
 for n = 2, #KEYS do
   local arg = n * 6 - 3

@@ -1,5 +1,5 @@
--- Tells workers to end the jobs that they run. KEYS: the hash of each job. ARGV after those of acting.lua: the statuses they
--- may have, then id, stamp ('' = any) and order of each. Returns an outcome per job, as move.lua.
+-- Asks workers to stop jobs that they run. KEYS: the hash of each job. ARGV after those of acting.lua: the statuses they
+-- may have, then id, stamp ('' = any) and command of each. Returns an outcome per job, as in move.lua.
 local states = ' ' .. ARGV[5] .. ' '
 local answers = {}
 for n = 1, #KEYS do
