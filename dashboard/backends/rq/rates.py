@@ -551,7 +551,7 @@ def _balance_flows(
             )
             seen[answer.queue.queue] = each
             if not several:
-                # A worker that lost its connection before it updated its counters counts nothing: the larger one is right.
+                # A worker cut off before it updated its counters counts nothing: the larger of both numbers is right.
                 answer.came[State.COMPLETED] += each.completed.growth_since(old.completed)
             # A queue that appears after the first sample of all is new: all of its records are more recent.
             proven = crew.long_running > 0 or before.at < now
