@@ -196,7 +196,7 @@ def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis,
     client.application.extensions[EXTENSION]._services().reader._next_look = 0.0
     wait_until(lambda: client.get("/api/v1/queues/main/rq/cash").get_json()["error"], what="a sample of it")
     answer = client.get("/api/v1/dead").get_json()
-    assert [(problem["queue"], "another type" in problem["message"]) for problem in answer["problems"]] == [
+    assert [(problem["queue"], "wrong type" in problem["message"]) for problem in answer["problems"]] == [
         ("cash", True)
     ]
     assert "not included" in client.get("/dead").text
