@@ -326,7 +326,7 @@ def test_a_redis_user_that_may_not_write_leaves_the_marks_unknown(
         answer = client.get("/api/v1/dead").get_json()
         assert [group["count"] for group in answer["groups"]] == [1]
         assert answer["groups"][0]["marks"] == []
-        assert "may not write" in answer["marks_unknown"]
+        assert "is not allowed to write" in answer["marks_unknown"]
         assert "Group status unavailable" in client.get("/dead").text
     finally:
         redis_client.acl_deluser("looker")
