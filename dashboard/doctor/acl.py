@@ -105,7 +105,15 @@ def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (
         else [f"~{pattern}" for pattern in (*backend.changed_keys(refs), f"{backend.source.prefix}:*")]
     )
     channels = [] if version < (6, 2) else [f"&{pattern}" for pattern in backend.changed_channels(refs)]
-    return " ".join(["ACL SETUSER", NAME, *keys, *channels, *(f"+{name}" for name in acting_commands(backend.name))])
+    return " ".join(
+        [
+            "ACL SETUSER",
+            NAME,
+            *keys,
+            *channels,
+            *(f"+{name}" for name in acting_commands(_package_of(backend))),
+        ]
+    )
 
 
 def listening_line(backend: Backend) -> str | None:
@@ -125,7 +133,7 @@ def missing_grants(backend: Backend, refs: Sequence[QueueRef]) -> tuple[str, ...
     version = read_version(source)
     if version < (7, 0):
         raise Unsupported(f"Redis {'.'.join(map(str, version))} cannot report what a user may change.")
-    names = acting_commands(backend.name)
+    names = acting_commands(_package_of(backend))
     patterns = [f"~{pattern}" for pattern in backend.changed_keys(refs)]
     patterns += [f"&{pattern}" for pattern in backend.changed_channels(refs)]
     # A pattern without its wildcards is a name that matches it.
@@ -145,20 +153,26 @@ def own_commands() -> tuple[str, ...]:
     return ("eval", *dict.fromkeys(name.lower() for name, _ in sorted(WRITES, key=lambda each: each[0] == "DEL")))
 
 
+def _package_of(backend: Backend) -> str:
+    return type(backend).__module__.rpartition(".")[0]
+
+
 @cache
-def acting_commands(library: str) -> tuple[str, ...]:
-    """Return the commands, besides reads, that actions on a library need, in alphabetical order."""
+def acting_commands(package: str) -> tuple[str, ...]:
+    """Return the commands, besides reads, that actions on a library need, in alphabetical order.
+
+    `package` is the one that contains its backend.
+    """
     found: set[str] = {"eval"}
-    for name, text in _source_files(library):
+    for name, text in _source_files(package):
         words = _IN_LUA.findall(text) if name.endswith(".lua") else _IN_PYTHON.findall(text)
         found.update(word.lower() for word in words)
     return tuple(sorted(found & (WRITING | OTHERS)))
 
 
-def _source_files(library: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, text) of the source files of a library's backend."""
-    package = files(backends)
-    folders = [package / "lua", package / library]
+def _source_files(package: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of the source files of a library's backend, and of the Lua functions that all share."""
+    folders = [files(backends) / "lua", files(package)]
     while folders:
         for file in folders.pop().iterdir():
             if file.is_dir():
