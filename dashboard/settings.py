@@ -48,7 +48,7 @@ _HASH = re.compile(r"scrypt:(\d{1,8}):(\d{1,2}):(\d{1,2})\$[^$\s]{1,256}\$[0-9a-
 MAX_HASH_BYTES = 256 * 1024 * 1024
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])\Z")
 # What the README and the documentation show in place of a secret.
-PLACEHOLDERS = frozenset({"AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS", "scrypt:32768:8:1$SALT$DIGEST"})
+PLACEHOLDERS = frozenset({"REPLACE-WITH-AT-LEAST-32-RANDOM-BYTES", "scrypt:32768:8:1$SALT$DIGEST"})
 _TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
 
 

@@ -43,7 +43,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     },
 }
 CLIENT = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-# Queues and states in which a page has most to tell, the best first.
+# The queues and states whose pages show the most, best first.
 WANTED = (("bullmq", "webhooks", "dead"), ("bullmq", "mails", "dead"), ("rq", "newsletter", "dead"))
 
 
@@ -98,7 +98,7 @@ def wait_for_queues(base: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def get(url: str, *, as_json: bool = True) -> Any:
-    """What is at `url`: JSON, decoded, unless told otherwise."""
+    """What `url` returns: decoded JSON by default."""
     with CLIENT.open(url, timeout=5) as response:
         return json.load(response) if as_json else response.read()
 

@@ -100,12 +100,12 @@ end
         for name, rest in WRITES
     )
     + """
-local told, seen = {}, {}
+local names, seen = {}, {}
 for _, name in ipairs(refused) do
-  if not seen[name] then told[#told + 1] = name end
+  if not seen[name] then names[#names + 1] = name end
   seen[name] = true
 end
-return told
+return names
 """
 )
 

@@ -97,7 +97,7 @@ def create_app(
     """The dashboard as a Flask app. Settings come from `config` (TOML), the environment and keywords; later ones win.
 
     `identify(environ)` returns the user's identity when the app is part of another one. `start_token` gives access to
-    whoever opens `/?token=…`. Without either, and without users, every page returns 403 and says what to configure.
+    anyone who opens `/?token=…`. Without either, and without users, every page returns 403 and says what to configure.
     Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `AppContext`.
     """
     settings = settings or load(config=config, keywords=keywords)

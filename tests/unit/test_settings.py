@@ -101,8 +101,8 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ({}, {"redis_url": "redis://h:99999/0"}, "keyword redis_url: expected redis://"),
         ({}, {"redis_url": "redis://h:1/zero"}, "expected a database number"),
         ({}, {"secret_key": "short"}, "keyword secret_key: expected at least 32 bytes"),
-        ({}, {"secret_key": "AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS"}, "the example from the README"),
-        ({}, {"secret_key": "k" * 40, "secret_key_fallbacks": ["AT-LEAST-32-BYTES-THAT-NOBODY-ELSE-KNOWS"]}, "README"),
+        ({}, {"secret_key": "REPLACE-WITH-AT-LEAST-32-RANDOM-BYTES"}, "the example from the README"),
+        ({}, {"secret_key": "k" * 40, "secret_key_fallbacks": ["REPLACE-WITH-AT-LEAST-32-RANDOM-BYTES"]}, "README"),
         (
             {"QUEUEDECK_SECRET_KEY": "k" * 40},
             {"users": [{"name": "ada", "password_hash": "scrypt:32768:8:1$SALT$DIGEST", "role": "admin"}]},

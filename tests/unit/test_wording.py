@@ -6,6 +6,7 @@ them, since a comment of today is a message of tomorrow.
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
@@ -23,7 +24,7 @@ BANNED = {
     r"(?:goes|go|going|went) on": "continue, ongoing",
     r"not there any ?more|no more there": "no longer exists",
     r"what (?:came|comes|became) of": "the result, the outcome",
-    r"(?:see|sees|seen|seeing|saw) to": "acknowledge, handle, ensure",
+    r"(?:see|sees|seen|seeing|saw) to (?!be\b)": "acknowledge, handle, ensure",
     r"anew": "again, newly",
     r"for good": "permanently",
     r"(?:put|puts|putting|bring|brings|brought) back": "restore, return",
@@ -65,16 +66,19 @@ def findings(path: Path, lines: Iterable[tuple[int, str]]) -> list[str]:
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The strings and comments of a Python file, line by line."""
-    kinds = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
-    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
-        if token.type in kinds:
-            yield from enumerate(token.string.splitlines(), token.start[0])
+    source = path.read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from enumerate(node.value.splitlines(), node.lineno)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
 
 
 def test_the_pattern_finds_a_phrase_in_a_string_a_comment_and_a_docstring(tmp_path: Path) -> None:
     path = ROOT / "dashboard" / "example.py"
     source = tmp_path / "example.py"
-    source.write_text('"""What it tells."""\nNAME = f"{1} stands in"  # nobody\nthe_untold = "installed"\n')
+    source.write_text('"""What it tells."""\nNAME = f"{told} stands in"  # nobody\nthe_untold = "installed"\n')
     assert findings(path, texts(source)) == [
         "dashboard/example.py:1: tells",
         "dashboard/example.py:2: stands in",

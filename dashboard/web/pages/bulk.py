@@ -156,7 +156,7 @@ def create() -> ResponseReturnValue:
 
 @edit_bp.post("/<segment:work_id>/<word>")
 @form_fields("reason")
-def tell(work_id: str, word: str) -> ResponseReturnValue:
+def change_phase(work_id: str, word: str) -> ResponseReturnValue:
     """Pause, resume, abort or undo an operation: 303 to its page, or to that of a large undo."""
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("Unknown action.")

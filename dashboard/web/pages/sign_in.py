@@ -111,7 +111,7 @@ def _render_again(target: str, wrong: str, status: int, *, wait_s: int | None = 
 def _record_attempt(action: str, name: str, outcome: Outcome, detail: str | None = None) -> None:
     """Record it in the audit log and the server log. Cost: 1 round trip."""
     user = _find_user(name)
-    role = Role[user.role.upper()].name.lower() if user else "nobody"
+    role = Role[user.role.upper()].name.lower() if user else "unknown"
     actor = Actor(name=name if user else NOBODY, role=role, address=request.remote_addr)
     app_context().action_service.record.record_event(
         build_event(actor, action, count=1, outcomes={outcome.value: 1}, detail=detail)

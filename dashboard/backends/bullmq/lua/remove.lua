@@ -28,7 +28,7 @@ if kind ~= 'bull' then may({'XADD', meta, '*', 'x', 'x'}) end
 -- Removes jobs from a list in one go and marks them as `out`: {id, its previous position from the end}, nearest first.
 -- Workers that take jobs from the end shift all of them equally; a search nearby finds how far. Removed entries are
 -- overwritten first, so that one walk from the nearer end removes them.
-local AROUND, LOOKS, NOBODY = 150, 5, '\0taken out by queuedeck\0'
+local AROUND, LOOKS, TOMBSTONE = 150, 5, '\0taken out by queuedeck\0'
 local function take_out(list, jobs)
   if call('TYPE', list).ok ~= 'list' then return end
   local length, drift, looks, near, far = call('LLEN', list), 0, LOOKS, 0, 0
@@ -49,12 +49,12 @@ local function take_out(list, jobs)
     end
     if found then
       job.out = true
-      call('LSET', list, -at, NOBODY)
+      call('LSET', list, -at, TOMBSTONE)
       if at <= length / 2 then near = near + 1 else far = far + 1 end
     end
   end
-  if near > 0 then call('LREM', list, -near, NOBODY) end
-  if far > 0 then call('LREM', list, far, NOBODY) end
+  if near > 0 then call('LREM', list, -near, TOMBSTONE) end
+  if far > 0 then call('LREM', list, far, TOMBSTONE) end
 end
 
 -- A job can be in its queue twice. The remaining entry would run as a job without a name or data. At most WALK list

@@ -39,8 +39,8 @@ for i = 4, #ARGV, 8 do
   local key, base = ARGV[i], ARGV[i + 1]
   local values = fields(key, limit, names)
   local next_ms, every = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  local told = not failed(values) and values[tonumber(ARGV[i + 4])]
-  if type(told) == 'string' then every = tonumber(told) end
+  local interval = not failed(values) and values[tonumber(ARGV[i + 4])]
+  if type(interval) == 'string' then every = tonumber(interval) end
   local job, before, where = false, false, ''
   for n = 1, 3 do
     local start = ARGV[i + 4 + n]

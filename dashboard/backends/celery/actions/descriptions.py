@@ -44,7 +44,7 @@ EXPLAINED: Mapping[Action, str] = {
     "the result record: anything still waiting for the result will not receive it.",
     Action.PAUSE: "Asks the live workers that consume this queue to stop consuming it. Messages stay. A worker that "
     "restarts, or starts later, consumes it again.",
-    Action.RESUME: "Asks the workers that were told to stop consuming this queue to consume it again.",
+    Action.RESUME: "Asks the workers that were asked to stop consuming this queue to consume it again.",
     Action.OBLITERATE: "Deletes the queue's waiting messages at all priorities, and its binding. Jobs held by workers "
     "still run. The queue reappears when a producer or worker uses it.",
     Action.STOP_WORKER: "Asks the worker to shut down warmly: it finishes its running jobs and returns the messages it "

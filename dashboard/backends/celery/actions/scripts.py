@@ -65,7 +65,7 @@ def _mentions_any(reply: Reply, *words: str) -> bool:
 def split_by_cost(items: Iterable[tuple[T, int]], *, most: int, cost: int) -> Iterator[list[T]]:
     """Split `items` into batches of at most `most` whose costs add up to at most `cost`.
 
-    An item that costs more than that is a batch by itself.
+    An item that costs more than that is a batch of its own.
     """
     portion: list[T] = []
     spent = 0

@@ -3,7 +3,7 @@
 -- next. Workers that pick up messages there shift all of them alike, and a search around the position shows how far.
 -- Messages found are overwritten first, so that one pass from the nearer end removes all of them.
 local call = redis.pcall
-local AROUND, LOOKS, NOBODY = 100, 5, '\0taken out by queuedeck\0'
+local AROUND, LOOKS, TOMBSTONE = 100, 5, '\0taken out by queuedeck\0'
 -- How many bytes of other messages one search around a position reads.
 local OTHERS_BYTES = 8388608
 -- Before the stamp of a message that is too long to be sent.
@@ -14,7 +14,7 @@ local function failed(reply) return type(reply) == 'table' and reply.err ~= nil 
 -- Returns the error if the user has no permission for LREM, before anything is changed; `key` has another type, or does
 -- not exist.
 local function may_remove(key)
-  local reply = call('LREM', key, 1, NOBODY)
+  local reply = call('LREM', key, 1, TOMBSTONE)
   if failed(reply) and not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
 end
 
@@ -49,7 +49,7 @@ local function mark(list, message, seen)
     end, MANY_AT_ONCE)
   end
   if not found then return nil end
-  local set = call('LSET', list, -at - 1, NOBODY)
+  local set = call('LSET', list, -at - 1, TOMBSTONE)
   if failed(set) then return nil, set end
   if at < line.length / 2 then line.near = line.near + 1 else line.far = line.far + 1 end
   return at
@@ -64,7 +64,7 @@ end
 
 local function sweep()
   for list, line in pairs(lines) do
-    if line.near > 0 then call('LREM', list, -line.near, NOBODY) end
-    if line.far > 0 then call('LREM', list, line.far, NOBODY) end
+    if line.near > 0 then call('LREM', list, -line.near, TOMBSTONE) end
+    if line.far > 0 then call('LREM', list, line.far, TOMBSTONE) end
   end
 end

@@ -258,7 +258,7 @@ end
 -- jobs were removed since. Marks the jobs found as `out`. Workers that pick up jobs from the front shift all positions
 -- equally; a search nearby finds by how much. Entries are overwritten first, so that one walk from the nearer end removes
 -- them.
-local AROUND, LOOKS, NOBODY = 150, 5, '\0taken out by queuedeck\0'
+local AROUND, LOOKS, TOMBSTONE = 150, 5, '\0taken out by queuedeck\0'
 local function take_out(list, jobs, before)
   local length, drift, looks, near, far = call('LLEN', list), -before, LOOKS, 0, 0
   for _, job in ipairs(jobs) do
@@ -276,10 +276,10 @@ local function take_out(list, jobs, before)
     end
     if at >= 0 and call('LINDEX', list, at) == job.id then
       job.out = true
-      call('LSET', list, at, NOBODY)
+      call('LSET', list, at, TOMBSTONE)
       if at < length / 2 then near = near + 1 else far = far + 1 end
     end
   end
-  if near > 0 then call('LREM', list, near, NOBODY) end
-  if far > 0 then call('LREM', list, -far, NOBODY) end
+  if near > 0 then call('LREM', list, near, TOMBSTONE) end
+  if far > 0 then call('LREM', list, -far, TOMBSTONE) end
 end

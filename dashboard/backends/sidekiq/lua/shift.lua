@@ -8,7 +8,7 @@ local moves = ARGV[1] == 'move'
 if moves then
   -- The push comes second and must not fail then: `queues` is a set, so the error of LPUSH on it shows if it is permitted.
   redis.call('SADD', KEYS[2], ARGV[6])
-  local probe = try('LPUSH', KEYS[2], NOBODY)
+  local probe = try('LPUSH', KEYS[2], TOMBSTONE)
   if not failed(probe) or not string.find(probe.err, 'WRONGTYPE', 1, true) then return redis.error_reply(probe.err) end
 end
 for n = 3, #KEYS do

@@ -4,7 +4,7 @@ local DONE, GONE, CHANGED = 1, 0, 2 -- or the text of the error for which it was
 local LIMIT = 65536
 -- How many bytes of other jobs one call reads to find its own, or moves to make room.
 local OTHERS_BYTES = 8388608
-local NOBODY = '\0queuedeck'
+local TOMBSTONE = '\0queuedeck'
 -- Deletions are recorded for as long as the undo bin can hold the deleted jobs.
 local REMEMBER_S = 90000
 local try = redis.pcall
@@ -15,7 +15,7 @@ end
 
 -- Raises an error if members may not be removed from this set.
 local function may_remove(key)
-  redis.call('ZREM', key, NOBODY)
+  redis.call('ZREM', key, TOMBSTONE)
 end
 
 -- nil if `member` is in the set at `score`; else the outcome.
@@ -30,8 +30,8 @@ end
 local function may_remember(marks, now)
   local kind = redis.call('TYPE', marks).ok
   if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', marks) end -- from another program, under our name
-  redis.call('ZADD', marks, now, NOBODY)
-  redis.call('ZREM', marks, NOBODY)
+  redis.call('ZADD', marks, now, TOMBSTONE)
+  redis.call('ZREM', marks, TOMBSTONE)
   local old = redis.call('ZRANGEBYSCORE', marks, '-inf', now - REMEMBER_S, 'LIMIT', 0, 500)
   if #old > 0 then redis.call('ZREM', marks, unpack(old)) end
 end
