@@ -211,8 +211,8 @@ def test_the_entry_for_all_queues_offers_nothing_that_would_seem_to_mean_each(
     client: FlaskClient, redis_client: redis.Redis
 ) -> None:
     enqueue(redis_client, payload())
-    assert "Remove queue" in client.get("/queues/main/sidekiq/mails").text
-    assert "Remove queue" not in client.get("/queues/main/sidekiq/*").text
+    assert "Delete queue" in client.get("/queues/main/sidekiq/mails").text
+    assert "Delete queue" not in client.get("/queues/main/sidekiq/*").text
 
 
 def test_the_open_tab_counts_what_its_list_holds_now(
