@@ -116,7 +116,7 @@ def test_ticked_jobs_are_retried_and_the_real_worker_finishes_them(
     page.locator("[data-tick]").nth(0).check()
     page.keyboard.press("j")
     page.locator("[data-tick]").nth(2).check()
-    expect(page.locator("[data-ticked]")).to_have_text("2 jobs ticked")
+    expect(page.locator("[data-ticked]")).to_have_text("2 jobs selected")
     ids = [page.locator("table.jobs tbody th a").nth(n).inner_text() for n in (0, 2)]
     page.get_by_role("button", name="Retry 2").click()
     expect(page.locator("#did")).to_contain_text("2 jobs retried.")

@@ -94,7 +94,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             rows = page.locator("table.members tbody tr")
             expect(rows).to_have_count(DEAD - 1)
             press(page, "j", "j", "x")
-            expect(page.locator("[data-ticked]")).to_have_text("1 job ticked")
+            expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
             deleted = page.locator("table.members tr:has([data-tick]:checked) th").inner_text()
             page.keyboard.press("D")
             expect(page.locator("#did")).to_contain_text("1 job deleted.")

@@ -203,7 +203,7 @@ def test_an_id_too_long_for_an_address_is_shown_without_one(client: FlaskClient,
     redis_client.rpush("rq:queue:mail", long)
     text = client.get("/queues/main/rq/mail").text
     assert f"/jobs/{short.id}" in text
-    assert "10,000 characters: too long for an address" in text
+    assert "10,000 characters: too long for a URL" in text
     assert "x" * 1000 not in text
 
 
