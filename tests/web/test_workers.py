@@ -30,6 +30,9 @@ def test_a_worker_is_listed_with_its_queues(client: FlaskClient, redis_client: r
         assert (row["id"], row["backend"], row["queues"]) == ("<b>night-1", "rq", ["mail"])
         assert client.get("/api/v1/workers?backend=bullmq").get_json()["workers"] == []
         assert "No worker matches" in client.get("/workers?q=elsewhere").text
+        filtered = client.get("/workers?q=night").text
+        assert 'name="q" value="night"' in filtered
+        assert "&lt;b&gt;night-1" in filtered
     finally:
         worker.register_death()
 
