@@ -1,4 +1,4 @@
-// Ticked rows: they stay ticked while the list refreshes, the bar counts them, and the result of an act gets the focus.
+// Selected rows: they stay selected while the list refreshes, the bar counts them, and the result of an action gets the focus.
 (() => {
   "use strict";
   const ticked = new Set();
@@ -9,7 +9,7 @@
     const here = boxes();
     const count = here.filter((box) => box.checked).length;
     const text = document.querySelector("[data-ticked]");
-    if (text) text.textContent = `${count} ${count === 1 ? "job" : "jobs"} ticked`;
+    if (text) text.textContent = `${count} ${count === 1 ? "job" : "jobs"} selected`;
     for (const button of document.querySelectorAll("[data-verb]")) {
       const label = `${button.dataset.verb} ${count}`;
       if (button.textContent !== label) button.textContent = label;
@@ -37,7 +37,7 @@
     show();
   });
 
-  // A refresh may put another job into the row of one that left: what counts is the job, not the row.
+  // A refresh can put another job into a row: the selection belongs to the job, not the row.
   document.addEventListener("queuedeck:updated", () => {
     for (const box of boxes()) box.checked = ticked.has(box.value);
     show();
@@ -51,7 +51,7 @@
     show();
   };
 
-  // Back from another page the browser may have ticked some again by itself.
+  // After going back, the browser can restore some checkboxes on its own.
   for (const box of boxes()) note(box);
   show();
   document.getElementById("did")?.focus({ preventScroll: true });

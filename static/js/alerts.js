@@ -1,7 +1,7 @@
-// What fires: the banner, the icon and the title of the tab, and, where that was asked for, notifications of new incidents.
+// Firing alerts: the banner, the icon and title of the tab, and, if enabled, browser notifications of new incidents.
 (() => {
   "use strict";
-  const AWAY_MS = 15000; // a tab that nobody looks at, or a page without live figures, asks this seldom
+  const AWAY_MS = 15000; // interval of a hidden tab, or of a page without live updates
   const MAX_SINGLE = 3;
   const MAX_SEEN = 300;
   const banner = document.getElementById("firing");
@@ -10,7 +10,7 @@
   const title = document.title;
   let shown = banner?.dataset.firing ?? "";
 
-  // Level, count, how many of them are seen to, a mark of the open ones, and words about the worst.
+  // Level, count, how many of them are acknowledged or silenced, a mark of the open ones, and a text about the worst.
   const read = (text) => {
     const [level = "none", count = "0", handled = "0", mark = "-", words = ""] = text.split(" ");
     return { level, count: Number(count), handled: Number(handled), mark, words: decodeURIComponent(words) };
@@ -48,14 +48,14 @@
   };
 
   window.queuedeck.firing = () => (banner ? open() : 0);
-  if (!banner) return; // nobody is signed in
+  if (!banner) return; // not signed in
 
   const ask = async () => {
     try {
       const answer = await fetch(banner.dataset.url, { headers: { "HX-Request": "true" } });
       if (answer.ok) take(answer.headers);
     } catch {
-      // the next one tells
+      // the next request tries again
     }
   };
   live?.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
@@ -63,7 +63,7 @@
   });
   setInterval(() => (document.hidden || !live) && ask(), AWAY_MS);
 
-  // Notifications. Storage may be forbidden: then nothing is remembered, and nothing is told twice by this page.
+  // Notifications. If storage is blocked, this page remembers in memory what it has already shown.
   const button = document.querySelector("[data-notify]");
   const said = document.querySelector("[data-notify-said]");
   const memory = new Map();
@@ -79,7 +79,7 @@
     try {
       localStorage.setItem(`queuedeck.${key}`, value);
     } catch {
-      // nothing to do
+      // blocked storage: memory only
     }
   };
   const able = "Notification" in window && window.isSecureContext;
@@ -111,7 +111,7 @@
     return alerts.filter((alert) => alert.episode && !alert.acknowledged_by && !alert.silenced_until);
   };
 
-  // Asked by every open tab: what one has told, another does not tell again; the tag joins what two tell at once.
+  // Every open tab does this. Stored episodes keep one tab from repeating another's; the tag merges simultaneous notifications.
   const tellNew = async ({ silently = false } = {}) => {
     if (!wanted()) return;
     let alerts;
@@ -146,7 +146,7 @@
     if (wanted()) remember("notify", "off");
     else if ((await Notification.requestPermission()) === "granted") {
       remember("notify", "on");
-      await tellNew({ silently: true }); // what fires already is no news
+      await tellNew({ silently: true }); // alerts that already fire are not new
     }
     showButton();
   });

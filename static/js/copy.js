@@ -1,9 +1,9 @@
-// Buttons that copy the text of the element they name.
+// Buttons that copy the text of the element in their data-copy attribute.
 (() => {
   "use strict";
   const SHOWN_MS = 1500;
 
-  // The clipboard is there on https and localhost only; elsewhere the browser's old way still works.
+  // The clipboard API exists on HTTPS and localhost only; elsewhere execCommand still works.
   const copyOldWay = (element) => {
     const selection = getSelection();
     const range = document.createRange();

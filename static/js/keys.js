@@ -1,4 +1,4 @@
-// The keyboard: one key each, none while somebody types, all listed under "?".
+// Keyboard shortcuts: single keys, off while typing, all listed under "?".
 (() => {
   "use strict";
   const SEQUENCE_MS = 1000;
@@ -24,7 +24,7 @@
     search.select();
   };
 
-  // The places of the rail, in its order, by "g" and a letter; a letter that means something alone does so without "g".
+  // "g" and a letter open the rail's entry at index `place`; without "g", the letter does what `alone` says, if anything.
   const jump = (place, alone) => {
     if (Date.now() - leadAt < SEQUENCE_MS) document.querySelectorAll(".rail li a")[place].click();
     else alone?.();
@@ -73,7 +73,7 @@
       leave();
       return;
     }
-    // Nobody types into a tick box: whoever ticks by mouse goes on by key.
+    // Shortcuts work in checkboxes, since they take no text: users select with the mouse and continue with keys.
     if (event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable]")) return;
     const act = Object.hasOwn(keys, event.key) ? keys[event.key] : null;
     if (!act) return;

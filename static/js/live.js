@@ -1,5 +1,5 @@
-// Live updates: asks for the fragment while somebody looks, tells how old the figures are, waits out failures, and asks
-// rarely once what the page shows is gone.
+// Live updates: requests the fragment while the page is visible, shows the age of the data, backs off after failures, and
+// polls rarely once the object of the page no longer exists.
 (() => {
   "use strict";
   const MAX_WAIT_MS = 15000;
@@ -17,12 +17,12 @@
 
   const intervalMs = Number(live.dataset.interval) * 1000;
   const title = document.title;
-  let takenAt = null; // when the figures were sampled, by our clock
+  let takenAt = null; // when the data was sampled, by our clock
   let paused = false;
   let failures = 0;
   let failure = "";
-  let gone = ""; // why there is nothing to show any more
-  let current = null; // the request under way
+  let gone = ""; // why there is nothing to show now
+  let current = null; // the request in progress
   let timer = 0;
   let nextAt = 0; // 0: no timer runs
   let polledAt = 0;
@@ -43,12 +43,12 @@
   const show = () => {
     const now = state();
     const old = age();
-    const word = { live: "live", paused: "paused", stale: "stale", lost: "no answer", gone: "gone" }[now];
+    const word = { live: "live", paused: "paused", stale: "stale", lost: "offline", gone: "not found" }[now];
     button.dataset.state = now;
     button.setAttribute("aria-pressed", String(paused));
     const text = old === null || now === "paused" ? word : `${word}${now === "live" ? " · " : " "}${words(old)}`;
     setText(button.querySelector("[data-live-word]"), text);
-    // Here and not in the fragment, which would differ with every sample; outside of what a screen reader reads out.
+    // Set here because the fragment would otherwise differ with every sample; outside the live region of screen readers.
     for (const element of document.querySelectorAll("[data-checked]")) {
       setText(element, old === null ? "" : `Last check ${words(old)} ago.`);
     }
@@ -62,11 +62,11 @@
     banner.hidden = now !== "lost" && now !== "stale" && now !== "gone";
     if (banner.hidden) return;
     const what = { lost: failure, stale: "Data is no longer updating.", gone }[now];
-    const since = old === null ? "" : ` What you see is ${words(old)} old.`;
-    // The age counts on; a screen reader shall hear of it once.
+    const since = old === null ? "" : ` Showing data from ${words(old)} ago.`;
+    // The age keeps rising; a screen reader should announce the message only once.
     setText(banner.querySelector("[data-banner-text]"), what);
     const wait = nextAt ? Math.ceil((nextAt - Date.now()) / 1000) : 0;
-    const next = current || wait <= 0 ? " Trying…" : ` Next try in ${wait} s.`;
+    const next = current || wait <= 0 ? " Retrying…" : ` Retrying in ${wait} s.`;
     setText(banner.querySelector("[data-banner-next]"), since.trim() + (now === "lost" ? next : ""));
   };
 
@@ -87,7 +87,7 @@
     htmx.trigger(live, "poll");
   };
 
-  // Whatever became of the last poll, it shall not have been the last one.
+  // Keep polling, whatever happened to the last request.
   const revive = () => {
     if (current || nextAt || document.hidden || (paused && !failures)) return;
     if (performance.now() - polledAt > intervalMs) refresh();
@@ -118,12 +118,12 @@
   });
   live.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
     const plain = (ctx.response.headers.get("Content-Type") ?? "").startsWith("text/plain");
-    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : `The server answers with status ${ctx.response.status}.`);
+    failed(plain ? ctx.text.slice(0, MAX_MESSAGE) : `The server responded with status ${ctx.response.status}.`);
   });
-  live.addEventListener("htmx:error", () => failed("No answer from Queuedeck."));
+  live.addEventListener("htmx:error", () => failed("Cannot reach Queuedeck."));
   live.addEventListener("htmx:after:swap", () => document.dispatchEvent(new CustomEvent("queuedeck:updated")));
   live.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
-    if (ctx !== current) return; // a newer request took its place
+    if (ctx !== current) return; // a newer request replaced it
     current = null;
     schedule();
     show();
@@ -151,7 +151,7 @@
     revive();
     if (!document.hidden) show();
   }, 1000);
-  // htmx hears polls from then on, which is late where one of the scripts after this one is.
+  // htmx only handles polls from then on, which is late if a script after this one loads slowly.
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", schedule);
   else schedule();
   show();

@@ -1,4 +1,4 @@
-// What a refresh must leave alone: open details, focus, times that are counted on here, marks that this page set.
+// State that a refresh must preserve: open <details>, focus, times updated by times.js, attributes set by this page.
 (() => {
   "use strict";
   const FRESH_MS = 10000;
@@ -10,15 +10,15 @@
     setTimeout(() => delete cell.dataset.fresh, FRESH_MS);
   };
 
-  // More dead letters than a moment ago in the cell of the same queue.
+  // Whether the cell of a queue shows more dead letters than before.
   const grew = (cell, value) => {
     const before = parseInt(cell.dataset.dead, 10);
     const now = parseInt(value, 10);
     return Number.isFinite(before) && Number.isFinite(now) && now > before;
   };
 
-  // Samples that stand open stay, also when newer ones took their place, and no other one opens: what goes along with the
-  // fragment under the id of an old one is found by the morph, which then leaves the old one where it is.
+  // Open samples stay open, even when newer ones replace them, and no other one opens: a copy of each open sample is added
+  // to the fragment under the same id, so that the morph finds it and leaves the original in place.
   const keepSamples = (fragment) => {
     const shown = document.getElementById("samples");
     const list = shown && fragment?.querySelector?.("#samples");
@@ -30,7 +30,7 @@
   };
 
   htmx.registerExtension("queuedeck", {
-    // The fragment belongs to the address of the page: filter, sorting and page number are in its query.
+    // The fragment depends on the URL of the page: its query holds filter, sort order and page number.
     htmx_config_request: (element, { ctx }) => {
       if (element.id === "live") ctx.request.action = element.getAttribute("hx-get") + location.search;
     },
@@ -50,7 +50,7 @@
       return true;
     },
     htmx_after_swap: () => {
-      // Moving a row takes the focus away from the link in it.
+      // Moving a row removes the focus from the link in it.
       if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
       focused = null;
     },

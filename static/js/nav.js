@@ -1,11 +1,11 @@
-// Links and the filter that change only the query of the page: the view is refreshed, the address and "back" keep up.
+// Links and the filter that change only the query of the URL: refresh the view and update the URL and the history.
 (() => {
   "use strict";
   const TYPING_MS = 180;
   const search = document.querySelector("[data-search]");
   const filters = "filters" in document.body.dataset;
   let timer = 0;
-  let typing = false; // one entry in the history per visit to the box, not per key
+  let typing = false; // one history entry per visit to the box, not per key
 
   const go = (url, replace = false) => {
     if (url.href !== location.href) history[replace ? "replaceState" : "pushState"](null, "", url);
@@ -46,7 +46,7 @@
     typing = true;
   };
 
-  // On a phone the tabs scroll sideways: the one that is shown must be seen.
+  // On a phone the tabs scroll sideways: scroll to the current one.
   const tab = document.querySelector(".tabs [aria-current]");
   const tabs = tab?.closest(".tabs");
   if (tabs) tabs.scrollLeft += tab.getBoundingClientRect().left - tabs.getBoundingClientRect().left - 24;
@@ -69,6 +69,6 @@
     clearTimeout(timer);
     filter();
   });
-  // On a slow connection the box is there before this script: apply what was typed meanwhile.
+  // On a slow connection the box appears before this script runs: apply what was typed since.
   if (search.value !== search.defaultValue) timer = setTimeout(filter, TYPING_MS);
 })();

@@ -1,4 +1,4 @@
-// Theme, row height and time zone of this browser. In the head, so that the first paint is right already.
+// Theme, row height and time zone of this browser. Loaded in the head, so that the first paint is already right.
 (() => {
   "use strict";
   const CHOICES = {
@@ -10,7 +10,7 @@
   const root = document.documentElement;
   const key = (name) => `queuedeck.${name}`;
 
-  // Storage may be full, or forbidden by the browser: then a choice holds for this page.
+  // Storage can be full or blocked by the browser: then a choice only lasts for this page.
   const stored = (name) => {
     try {
       return localStorage.getItem(key(name));
@@ -22,7 +22,7 @@
     try {
       localStorage.setItem(key(name), value);
     } catch {
-      // nothing to do
+      // the choice only lasts for this page
     }
   };
 

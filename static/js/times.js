@@ -1,4 +1,4 @@
-// Times: relative where the page wants it, the absolute on hover, in UTC or in the reader's zone.
+// Times: relative where the page asks for it, absolute on hover, in UTC or the local time zone.
 (() => {
   "use strict";
   const UNITS = [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]];
@@ -51,7 +51,7 @@
     for (const element of document.querySelectorAll("time[datetime]")) show(element);
   };
 
-  // `sampledAt` by the server's clock and how old that was when it answered, both in seconds.
+  // `sampledAt` by the server's clock, and its age when the server responded, both in seconds.
   window.queuedeck.setClock = (sampledAt, age) => {
     const now = (Number(sampledAt) + Number(age)) * 1000;
     if (Number.isFinite(now) && now > 0) offsetMs = now - Date.now();

@@ -116,7 +116,7 @@ def test_ticked_jobs_are_retried_and_the_real_worker_finishes_them(
     page.locator("[data-tick]").nth(0).check()
     page.keyboard.press("j")
     page.locator("[data-tick]").nth(2).check()
-    expect(page.locator("[data-ticked]")).to_have_text("2 jobs ticked")
+    expect(page.locator("[data-ticked]")).to_have_text("2 jobs selected")
     ids = [page.locator("table.jobs tbody th a").nth(n).inner_text() for n in (0, 2)]
     page.get_by_role("button", name="Retry 2").click()
     expect(page.locator("#did")).to_contain_text("2 jobs retried.")
@@ -157,7 +157,7 @@ def test_a_deleted_job_comes_back(visit: Any, url: str, mails: Mails) -> None:
     expect(page.locator("#did")).to_contain_text("1 job deleted.")
     assert mails.count() == DEAD - 1
     page.get_by_role("button", name="Undo").click()
-    expect(page.locator("#did")).to_contain_text("1 job put back.")
+    expect(page.locator("#did")).to_contain_text("1 job restored.")
     assert mails.count() == DEAD
 
 
@@ -200,7 +200,7 @@ def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, mails:
     expect(page.locator("#work")).to_contain_text(f"{many:,} deleted")
     deleted = page.url
     page.get_by_role("button", name=f"Restore {many:,}").click()
-    expect(page.locator("#work")).to_contain_text(f"{many:,} of {many:,}: {many:,} put back.")
+    expect(page.locator("#work")).to_contain_text(f"{many:,} of {many:,}: {many:,} restored.")
     assert page.url != deleted
     page.get_by_role("link", name="bulk operation", exact=True).click()
     expect(page).to_have_url(deleted)
@@ -210,7 +210,7 @@ def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, mails:
 
 def test_a_queue_is_removed_only_by_its_name(visit: Any, url: str, mails: Mails) -> None:
     page = visit(f"{url}/queues/main/bullmq/{mails.queue}", outage=True).page  # Chromium tells each 409 in the console
-    page.get_by_role("link", name="Remove queue…").click()
+    page.get_by_role("link", name="Delete queue…").click()
     page.get_by_label("Type the queue name").fill("mail")
     page.get_by_role("button", name="Delete queue").click()
     expect(page.locator("main")).to_contain_text("Nothing was deleted")

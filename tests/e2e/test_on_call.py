@@ -94,7 +94,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             rows = page.locator("table.members tbody tr")
             expect(rows).to_have_count(DEAD - 1)
             press(page, "j", "j", "x")
-            expect(page.locator("[data-ticked]")).to_have_text("1 job ticked")
+            expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
             deleted = page.locator("table.members tr:has([data-tick]:checked) th").inner_text()
             page.keyboard.press("D")
             expect(page.locator("#did")).to_contain_text("1 job deleted.")
@@ -102,7 +102,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             expect(rows).to_have_count(DEAD - 2)
             expect(page.locator(f"table.members th:text-is('{deleted}')")).to_have_count(0)
             page.get_by_role("button", name="Undo").click()
-            expect(page.locator("#did")).to_contain_text("1 job put back.")
+            expect(page.locator("#did")).to_contain_text("1 job restored.")
             expect(rows).to_have_count(DEAD - 1)
             # All that match a filter are retried behind a canary, and that is ended half way.
             page.goto(f"{url}/queues/main/{night.name}/{night.shelf}?state=dead")

@@ -29,7 +29,7 @@ def test_a_job_in_line_that_is_not_due_yet_says_so(client: FlaskClient, shop: Sh
     counts = client.get("/api/v1/queues/main/celery/alpha").json
     assert counts is not None
     assert counts["counts"]["waiting"] == 2
-    assert "It is not to start for 59 m" in client.get(f"/queues/main/celery/alpha/jobs/{later}").text
+    assert "It is scheduled to start in 59 m" in client.get(f"/queues/main/celery/alpha/jobs/{later}").text
     assert "It is not to start" not in client.get(f"/queues/main/celery/alpha/jobs/{now}").text
 
 

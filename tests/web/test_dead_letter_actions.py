@@ -161,7 +161,7 @@ def test_ticked_jobs_of_two_libraries_are_gone_from_the_page_at_once(
     batches = re.findall(r'name="batch" value="([^"]*)"', text)
     answer = client.post("/undo", data={"batch": batches, "fingerprint": fingerprint}, headers=SAME)
     text = client.get(answer.headers["Location"]).text
-    assert "4 jobs put back." in text
+    assert "4 jobs restored." in text
     assert len(ticks(text)) == 8
     assert (redis_client.zcard("bull:mails:failed"), redis_client.zcard("dead")) == (4, 4)
 
@@ -175,7 +175,7 @@ def test_what_was_ticked_and_is_gone_or_nothing_of_ours_is_told(
     redis_client.delete(f"rq:job:{dead[0]}")
     answer = client.post(f"/dead/{fingerprint}/act", data={"action": "retry", "pick": tokens}, headers=SAME)
     text = client.get(answer.headers["Location"]).text
-    assert "4 jobs retried; 1 already gone." in text
+    assert "4 jobs retried; 1 no longer exists." in text
     assert "No jobs left in this group" in text
     for form, status in (
         ({"action": "retry"}, 409),
@@ -442,13 +442,13 @@ def test_the_page_of_a_bulk_delete_tells_what_is_back(
     redis_client.hset("bull:mails:3", "name", "new")
     answer = client.post(f"{url}/undo", headers=SAME)
     told = client.get(answer.headers["Location"]).text
-    assert "7 jobs put back; 1 changed meanwhile" in told
+    assert "7 jobs restored; 1 skipped: state changed" in told
     for page in (told, client.get(f"{url}/_work").text):
         assert "7 restored since" in page
         assert "Restore 1<" in page
         assert "Restore 8<" not in page
     redis_client.delete("bull:mails:3")
-    assert "1 job put back" in client.get(client.post(f"{url}/undo", headers=SAME).headers["Location"]).text
+    assert "1 job restored" in client.get(client.post(f"{url}/undo", headers=SAME).headers["Location"]).text
     text = client.get(url).text
     assert "8 restored since" in text
     assert "/undo" not in text
@@ -592,8 +592,8 @@ def test_a_large_undo_is_bulk_work_of_its_own(
     monkeypatch.undo()
     assert done(client, told["bulk_id"])["outcomes"] == {"done": 8}
     text = client.get(undo_url).text
-    assert "Put back 8 jobs" in text
-    assert "8 of 8: 8 put back." in text
+    assert "Restore 8 jobs" in text
+    assert "8 of 8: 8 restored." in text
     text = client.get(url).text
     assert "8 restored since" in text
     assert "/undo" not in text

@@ -1,4 +1,4 @@
-"""Edit and run: what the form shows of a job and what becomes of what comes back, in each library that offers it."""
+"""Edit and re-run: what the form shows of a job and what becomes of what comes back, in each library that offers it."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_ticked_jobs_are_deleted_and_come_back_as_they_were(client: FlaskClient,
         deleted += len(tokens)
         (batch,) = re.findall(r'name="batch" value="([^"]*)"', told.text)
         back = client.get(client.post("/undo", data={"batch": batch}, headers=SAME).headers["Location"]).text
-        assert f"{len(tokens)} job{'s' * (len(tokens) > 1)} put back." in back, path
+        assert f"{len(tokens)} job{'s' * (len(tokens) > 1)} restored." in back, path
     assert deleted >= 6 * len(EVIL)
     after = picture(redis_client)
     assert {key for key in before if before[key] != after.get(key)} == set()

@@ -82,7 +82,7 @@ def test_a_job_with_a_long_id_can_be_found_and_acted_on(
         """Tick the row of one job in the list, and send the form."""
         text = client.get(f"{place}?state={state}").text
         (row,) = [row for row in text.split("<tr ") if f">{name}x" in row or f"-{name}x" in row]
-        assert "characters: too long for an address" in row
+        assert "characters: too long for a URL" in row
         form = {"action": action, "state": state, "pick": TOKEN.findall(row)}
         answer = client.post(f"{place}/act", data=form, headers=SAME)
         assert answer.status_code == 303, answer.text
@@ -107,14 +107,14 @@ def test_a_job_with_a_long_id_can_be_found_and_acted_on(
         assert max(map(len, links(page.text)), default=0) <= URL_LIMIT, url
         assert not [link for link in links(page.text) if "x" * 900 in link], url
     found = client.get("/search?q=needle").text
-    assert found.count("characters: too long for an address") == len(NAMES)
+    assert found.count("characters: too long for a URL") == len(NAMES)
     assert set(before.values()) == {job["id"] for job in client.get("/api/v1/search?q=needle").get_json()["jobs"]}
     if state == "dead":
         wait_until(lambda: 'href="/dead/' in client.get("/dead").text, what="the groups")
         (group, *_) = [link for link in links(client.get("/dead").text) if re.match(r"/dead/[0-9a-f]{8}", link)]
         page = client.get(group)
         assert page.status_code == 200
-        assert "characters: too long for an address" in page.text
+        assert "characters: too long for a URL" in page.text
         assert not [link for link in links(page.text) if "x" * 900 in link]
 
     act("formed", "delete")

@@ -262,4 +262,4 @@ def test_a_waiting_job_says_that_a_limit_of_its_workers_counts(
     assert "worker's rate limit is counting: 1 started, resets in" in seen(client)["notes"][0]
     page = client.get(f"{ALPHA}/jobs/{job_id}").text
     assert "rate limit is counting: 1 started, resets in" in page
-    assert "Where the limit is reached, no job starts before it ends." in page
+    assert "If the limit is reached, no job starts until then." in page

@@ -114,7 +114,7 @@ def test_a_failed_job_of_rq_that_is_tried_again_is_retrying_everywhere(
     url = f"/queues/main/rq/mails/jobs/{job.id}"
     page = client.get(url).text
     assert "retrying" in page
-    assert "tries again in" in page
+    assert "will be retried in" in page
     assert client.get("/queues/main/rq/mails?state=retrying").status_code == 200
     assert client.get(f"/api/v1{url}").get_json()["state"] == "retrying"
     assert [row["id"] for row in client.get("/api/v1/search?q=state:retrying").get_json()["jobs"]] == [job.id]

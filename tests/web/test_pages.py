@@ -203,7 +203,7 @@ def test_an_id_too_long_for_an_address_is_shown_without_one(client: FlaskClient,
     redis_client.rpush("rq:queue:mail", long)
     text = client.get("/queues/main/rq/mail").text
     assert f"/jobs/{short.id}" in text
-    assert "10,000 characters: too long for an address" in text
+    assert "10,000 characters: too long for a URL" in text
     assert "x" * 1000 not in text
 
 
@@ -211,8 +211,8 @@ def test_the_entry_for_all_queues_offers_nothing_that_would_seem_to_mean_each(
     client: FlaskClient, redis_client: redis.Redis
 ) -> None:
     enqueue(redis_client, payload())
-    assert "Remove queue" in client.get("/queues/main/sidekiq/mails").text
-    assert "Remove queue" not in client.get("/queues/main/sidekiq/*").text
+    assert "Delete queue" in client.get("/queues/main/sidekiq/mails").text
+    assert "Delete queue" not in client.get("/queues/main/sidekiq/*").text
 
 
 def test_the_open_tab_counts_what_its_list_holds_now(

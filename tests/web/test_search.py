@@ -25,7 +25,7 @@ def searching(make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.
 
 def test_the_overview_says_how_far_the_search_has_come(searching: FlaskClient) -> None:
     text = html.unescape(searching.get("/").text).replace("\u202f", " ")
-    assert "still searching, 10 %" in text  # 1 of 8 for BullMQ and Celery, 1 of 16 for Sidekiq, about
+    assert "still scanning, 10 %" in text  # 1 of 8 for BullMQ and Celery, 1 of 16 for Sidekiq, about
     assert "mail" in text
 
 

@@ -30,6 +30,9 @@ def test_a_worker_is_listed_with_its_queues(client: FlaskClient, redis_client: r
         assert (row["id"], row["backend"], row["queues"]) == ("<b>night-1", "rq", ["mail"])
         assert client.get("/api/v1/workers?backend=bullmq").get_json()["workers"] == []
         assert "No worker matches" in client.get("/workers?q=elsewhere").text
+        filtered = client.get("/workers?q=night").text
+        assert 'name="q" value="night"' in filtered
+        assert "&lt;b&gt;night-1" in filtered
     finally:
         worker.register_death()
 
@@ -76,8 +79,8 @@ def test_odd_queries_cost_nothing(client: FlaskClient, jobs: list[str], query: s
 def test_a_waiting_job_tells_why_it_does_not_run(client: FlaskClient, jobs: list[str]) -> None:
     text = client.get(f"/queues/main/rq/mail/jobs/{jobs[0]}").text
     assert "Why isn't this running?" in text
-    assert "No worker takes jobs from this queue." in text
-    assert re.search(r"It is next in line", text)
+    assert "No worker processes this queue." in text
+    assert re.search(r"It is next in the queue", text)
 
 
 def test_what_is_wrong_with_sets_of_all_queues_names_the_library(
@@ -86,10 +89,10 @@ def test_what_is_wrong_with_sets_of_all_queues_names_the_library(
     redis_client.set("stat:processed", 1)
     redis_client.zadd("retry", {'{"jid":"1","class":"A","args":[]}': 1000})
     text = client.get("/").text
-    assert "<strong>all queues of Sidekiq</strong> starts scheduled jobs" in text
+    assert "<strong>All Sidekiq queues</strong> scheduled jobs starting" in text
     assert "<strong>*</strong>" not in text
-    assert "all queues</a> <small>of Sidekiq</small>" in text
-    assert "Sidekiq as a whole starts scheduled jobs" in client.get("/queues/main/sidekiq/*?state=retrying").text
+    assert "All Sidekiq queues</a>" in text
+    assert "All Sidekiq queues: scheduled jobs starting" in client.get("/queues/main/sidekiq/*?state=retrying").text
     gone = client.get("/queues/main/sidekiq/*/jobs/gone")
     assert gone.status_code == 404
     assert "in any queue." in gone.text

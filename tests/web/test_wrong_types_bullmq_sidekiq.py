@@ -135,7 +135,7 @@ def test_waiting_jobs_behind_a_key_of_a_wrong_type_are_unknown(make_app: MakeApp
     client = make_app().test_client()
     wait_until(lambda: len(client.get("/api/v1/queues").get_json()["queues"]) == 2, what="both queues")
     page = client.get("/queues/main/bullmq/alpha?state=waiting").text
-    assert "The waiting jobs are unknown" in page
+    assert "The waiting jobs could not be read" in page
     assert "No jobs waiting" not in page
     assert ">1+<" in client.get("/").text
     assert "waiting" in client.get("/api/v1/overview").get_json()["totals_at_least"]

@@ -1,4 +1,4 @@
-"""One job: the story of its life on the left, the facts on the right, read live."""
+"""The page of a job, read live: what happened to it on the left, its details on the right."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEMPLATE = "jobs/_job.html"
 
 @bp.get("/<segment:job_id>")
 def show(source: str, backend: str, name: str, job_id: str) -> str:
-    """The page. 404 when there is no such job (any more)."""
+    """The page. 404 when the job does not exist, or no longer does."""
     variables = job_context(source, backend, name, job_id)
     return render_template(
         "jobs/show.html", **variables | layout.page_context(variables["reading"], variables["price"])

@@ -1,4 +1,4 @@
-"""What all pages share: the frame's variables and the line that tells a page's price."""
+"""What all pages share: the variables of the layout, and the line with the cost of a page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def page_context(reading: CurrentSnapshot, price_text: str) -> dict[str, Any]:
 
 
 def format_cost(commands: int, round_trips: int, cost_ms: float) -> str:
-    """As "2 commands in 2 round trips, 1.3 ms"."""
+    """A cost as text, such as "2 commands in 2 round trips, 1.3 ms"."""
     return (
         f"{commands} command{'' if commands == 1 else 's'} in "
         f"{round_trips} round trip{'' if round_trips == 1 else 's'}, {cost_ms:.1f} ms"
@@ -32,5 +32,5 @@ def format_cost(commands: int, round_trips: int, cost_ms: float) -> str:
 
 
 def name_to_type(queue: QueueStats) -> str:
-    """What somebody types to say that they mean this queue: its name as it is shown."""
+    """What the user types to confirm an action on this queue: its name as the pages show it."""
     return one_line("all queues" if queue.shared else queue.name)

@@ -1,4 +1,4 @@
-"""The overview: what is wrong now, five figures, the Redis servers, and all queues."""
+"""The overview: current problems, five figures, the Redis servers, and all queues."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPARK_SIZE = (132, 36)
 
 @dataclass(frozen=True, slots=True)
 class OverviewFigure:
-    """One of the five figures; `value` is ready to print, `path` is its last hour."""
+    """One of the five figures; `value` is formatted, `path` draws its last hour."""
 
     label: str
     value: str
@@ -54,7 +54,7 @@ def index() -> str:
 
 @bp.get("/_overview")
 def fragment() -> Response:
-    """The part of the page that polls. Rendered once per sample and query, whatever the number of viewers."""
+    """The part of the page that polls. Rendered once per sample and query, for any number of viewers."""
     reading = app_context().current_snapshot()
     query = QueueTableQuery.of(request.args)
     response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(reading, query), reading.version)
@@ -63,7 +63,7 @@ def fragment() -> Response:
 
 
 def overview_context(reading: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
-    """The variables of the fragment; they depend on the reading and the query alone."""
+    """The variables of the fragment; they depend only on the reading and the query."""
     snapshot = reading.snapshot
     answer: dict[str, Any] = {
         "reading": reading,
@@ -92,18 +92,18 @@ def overview_context(reading: CurrentSnapshot, query: QueueTableQuery) -> dict[s
 
 
 def searching_text(snapshot: Snapshot) -> str:
-    """Which sources are still searched for queues, and how far that has come; "" when all have been."""
+    """The sources that are still scanned for queues, with their progress; "" when every scan is complete."""
     several = len(snapshot.sources) > 1
     parts = [
         f"{f' {source.name}' if several else ''}{f', {percent(done)}' if (done := source.search_progress) else ''}"
         for source in snapshot.sources
         if source.reachable and not source.discovered
     ]
-    return f"still searching{';'.join(parts)}" if parts else ""
+    return f"still scanning{';'.join(parts)}" if parts else ""
 
 
 def price_of(reading: CurrentSnapshot) -> str:
-    """What the figures cost: nothing for this viewer, so much for the sample that all viewers share."""
+    """The cost of the sample that all viewers share; showing it to one more viewer costs nothing."""
     snapshot = reading.snapshot
     if snapshot is None:
         return ""
@@ -114,7 +114,7 @@ def price_of(reading: CurrentSnapshot) -> str:
 
 
 def span_text(history: History) -> str:
-    """How far back the sparklines reach, in words; "" before they begin."""
+    """How far back the sparklines reach, as text; "" before they begin."""
     span = len(history.totals.depth) * history.step_s
     if not span:
         return ""
@@ -126,26 +126,27 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     sums, more, history, troubles = whole.totals, whole.at_least, whole.history, whole.troubles
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
-    growing = any(trouble.state == "dead growing" for trouble in troubles)
+    growing = any(trouble.state == "dead letters rising" for trouble in troubles)
     failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=ProblemLevel.OK)
     return (
         OverviewFigure(
             "Waiting", _count_text(sums["depth"], State.WAITING in more),
-            _figure_title(sums["depth"], "jobs may start now"),
+            _figure_title(sums["depth"], "jobs can start now"),
             _sparkline_path(past.depth), _change_note(past.depth, sums["depth"], step_s),
         ),
         OverviewFigure(
             "Finished / min", _count_text(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
-            _figure_title(sums["throughput_per_min"], "jobs ended per minute, over five minutes") + _lacking_note(sums),
+            _figure_title(sums["throughput_per_min"], "jobs finished per minute, 5-minute average")
+            + _lacking_note(sums),
             _sparkline_path(past.finished_per_min),
             _change_note(past.finished_per_min, sums["throughput_per_min"], step_s),
             estimated=whole.estimated,
         ),
         OverviewFigure(
             "Error ratio", percent(sums["error_ratio"]),
-            "jobs that failed for good, of those that ended within five minutes"
+            "permanently failed jobs, of those finished in the last 5 minutes"
             if sums["error_ratio"] is not None
-            else "nothing ended within five minutes"
+            else "no jobs finished in the last 5 minutes"
             if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
             else "unknown: no queue reports both finished and failed jobs",
             _sparkline_path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
@@ -153,7 +154,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
         ),
         OverviewFigure(
             "Dead letters", _count_text(sums["dead"], State.DEAD in more),
-            _figure_title(sums["dead"], "jobs that will not run again by themselves"),
+            _figure_title(sums["dead"], "jobs that need manual action to run again"),
             _sparkline_path(past.dead), _change_note(past.dead, sums["dead"], step_s),
             ProblemLevel.WARNING if growing else ProblemLevel.OK,
         ),
@@ -166,7 +167,7 @@ def _count_text(value: float | None, more: bool) -> str:
 
 
 def _lacking_note(sums: Mapping[str, Any]) -> str:
-    """How many queues the sum lacks."""
+    """How many queues are missing from the sum."""
     count = sums["throughput_unknown"]
     if not count or sums["throughput_per_min"] is None:
         return ""
@@ -185,7 +186,7 @@ def _memory_figure(snapshot: Snapshot, history: History, troubles: Sequence[Prob
     return OverviewFigure(
         "Redis memory",
         size(used),
-        f"of {size(limit)}" if limit else "no limit is set",
+        f"of {size(limit)}" if limit else "no limit set",
         _sparkline_path(points),
         change or (f"of {size(limit)}" if limit else ""),
         level,
@@ -203,12 +204,12 @@ def _figure_title(value: float | None, meaning: str) -> str:
 def _change_note(
     points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = short
 ) -> str:
-    """By how much the figure differs from its oldest known point, as "+12 in 5 m"; "" when there is none."""
+    """The difference between a figure and its oldest known point, as "+12 in 5 m"; "" when there is no such point."""
     known = [(age, point) for age, point in zip(range(len(points), 0, -1), points, strict=True) if point is not None]
     if now is None or len(known) < 2:
         return ""
     age, first = known[0]
     since = f" in {duration(age * step_s)}"
     if abs(now - first) < 0.005:
-        return f"the same{since}"
+        return f"no change{since}"
     return ("+" if now > first else "−") + as_text(abs(now - first)) + since

@@ -1,4 +1,4 @@
-"""One queue: its figures, and its jobs by state, read live."""
+"""The page of a queue: its figures from the sample, and its jobs by state, read live."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ bp = Blueprint("queues", __name__, url_prefix="/queues/<segment:source>/<segment
 
 TEMPLATE = "queues/_queue.html"
 CHART_SIZE = (240, 48)
-# Which tab is open first: where people look when something is wrong, then where work is.
+# Which tab opens first: the first of these states that has jobs.
 FIRST_TABS = (State.WAITING, State.ACTIVE, State.DEAD, State.SCHEDULED, State.RETRYING, State.BLOCKED)
 
 
 @dataclass(frozen=True, slots=True)
 class StateTab:
-    """One state of the queue's library: its own words, and how many jobs are in it."""
+    """One state: the library's own names for it, and how many jobs are in it."""
 
     state: State
     native: tuple[str, ...]
     count: int | None
     selected: bool
-    at_least: bool  # the count is a lower bound, since a part of the list could not be read
+    at_least: bool  # the count is a lower bound: part of the list could not be read
 
 
 @dataclass(frozen=True, slots=True)
 class JobListing:
-    """A page of jobs, or why there is none."""
+    """A page of jobs, or the error that prevented reading it."""
 
     query: JobQuery
     jobs: JobPage | None
@@ -56,7 +56,7 @@ class JobListing:
 
     @property
     def first(self) -> int:
-        """Number of the first row shown, from 1; 0 when none is."""
+        """Number of the first row shown, from 1; 0 when there is none."""
         return self.query.offset + 1 if self.jobs and self.jobs.jobs else 0
 
     @property
@@ -75,7 +75,7 @@ class JobListing:
 
 @bp.get("")
 def show(source: str, backend: str, name: str) -> str:
-    """The page. 404 when the queue is not in the newest snapshot."""
+    """The page. 404 when the queue is not in the latest snapshot."""
     reading, queue = find_queue(source, backend, name)
     variables = queue_context(reading, queue)
     return render_template("queues/show.html", **layout.page_context(reading, variables.pop("price")), **variables)
@@ -92,7 +92,7 @@ def fragment(source: str, backend: str, name: str) -> Response:
 
 
 def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueStats]:
-    """The queue at that address. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
+    """The queue at that URL. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
     here = app_context()
     here.backend(source, backend)
     reading = here.current_snapshot()
@@ -102,7 +102,7 @@ def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, Q
         for stats in reading.snapshot.sources if reading.snapshot else ():
             if stats.name == source and not stats.reachable:
                 raise BackendUnavailable(
-                    stats.error or f"Redis {source} does not answer", source=source, reason="lost", hint=stats.hint
+                    stats.error or f"Redis {source} is not responding", source=source, reason="lost", hint=stats.hint
                 ) from None
         raise
 
@@ -144,7 +144,7 @@ def queue_context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
 
 
 def _read_listing(backend: Backend, queue: QueueStats) -> JobListing:
-    """The page of jobs that the URL asks for. A server that is gone costs the list, not the page."""
+    """The page of jobs that the URL asks for. If Redis fails, only the list is missing, not the whole page."""
     query = job_query(backend, request.args.get("state") or _first_state(backend, queue).value)
     jobs, error, hint = None, None, None
     try:
@@ -160,13 +160,13 @@ def _first_state(backend: Backend, queue: QueueStats) -> State:
 
 
 def _listed_states(backend: Backend, queue: QueueStats) -> list[State]:
-    """The states of which this queue has lists: some libraries keep several for all queues together."""
+    """The states this queue has lists for: some libraries keep several lists in a shared entry for all queues."""
     own = {entry.state for entry in queue.native}
     return [state for state in backend.states if not own or state in own]
 
 
 def _build_tabs(backend: Backend, queue: QueueStats, listing: JobListing) -> tuple[StateTab, ...]:
-    """The tabs, with the counts of the sample; the open one's is of the list below it, which is read later."""
+    """The tabs with the counts of the sample. The open tab has the count of the list below it, which is newer."""
     query = listing.query
     now = listing.jobs.total if listing.jobs and query.native is None else None
     return tuple(
@@ -182,13 +182,13 @@ def _build_tabs(backend: Backend, queue: QueueStats, listing: JobListing) -> tup
 
 
 def _native_words(backend: Backend, queue: QueueStats, state: State) -> tuple[str, ...]:
-    """The library's words for the lists of a state, of those that this queue has where that is known."""
+    """The library's names for the lists of a state; only those that this queue has, where that is known."""
     own = {entry.native for entry in queue.native if entry.state is state}
     return tuple(word for word in backend.states[state] if word in own) or backend.states[state]
 
 
 def _native_lists(backend: Backend, queue: QueueStats, state: State) -> tuple[tuple[str, int | None], ...]:
-    """The library's own lists within a state with their counts; () where there is only one."""
+    """The library's own lists within a state, with their counts; () if there is only one."""
     words = _native_words(backend, queue, state)
     counts = {entry.native: entry.count for entry in queue.native}
     return tuple((word, counts.get(word)) for word in words) if len(words) > 1 else ()

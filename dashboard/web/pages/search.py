@@ -1,4 +1,4 @@
-"""The search page: jobs of all queues by id, text or part, within bounds that the page states."""
+"""The search page: finds jobs of all queues by ID or text, within limits that the page shows."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from . import layout
 bp = Blueprint("searching", __name__)
 
 EXAMPLES = (
-    ("state:dead timeout", "dead jobs whose name, payload or error holds “timeout”"),
-    ('error:"410 Gone" queue:web*', "a phrase in the error, in queues whose name begins with web"),
-    ("name:send age:>1h -state:completed", "jobs called send that are older than an hour and not completed"),
-    ("id:4711", "a job by its id"),
+    ("state:dead timeout", "dead jobs with “timeout” in their name, payload or error"),
+    ('error:"410 Gone" queue:web*', "a phrase in the error, in queues whose names start with web"),
+    ("name:send age:>1h -state:completed", "jobs named send, older than an hour and not completed"),
+    ("id:4711", "a job by its ID"),
 )
 SUGGESTED = 200
 
 
 @bp.get("/search")
 def index() -> str:
-    """The page; `q` is what is looked for, `cursor` where to go on."""
+    """The page; `q` is the query, `cursor` where the next page of results starts."""
     text = request.args.get("q", "")[:MAX_QUERY].strip()
     reading = app_context().current_snapshot()
     queues = reading.snapshot.queues if reading.snapshot else ()
@@ -54,5 +54,5 @@ def index() -> str:
 
 
 def _query_terms(field: str, values: Iterable[str]) -> list[str]:
-    """A term of the grammar for each value that it can spell."""
+    """A search term for each of `values` that the query language can express."""
     return [f'{field}:"{value}"' if " " in value else f"{field}:{value}" for value in values if '"' not in value]

@@ -1,4 +1,4 @@
-"""Workers and schedules of all libraries, each one list, read once per interval for all viewers of a process."""
+"""The pages of workers and schedules: one list each for all libraries, read once per interval for all viewers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from . import layout
 bp = Blueprint("people", __name__)
 
 WORKERS, SCHEDULES = "people/_workers.html", "people/_schedules.html"
-# Worst first: who needs a person stands on top.
+# Worst first: workers that need attention are at the top.
 STATES = (
     *(WorkerState.DEAD, WorkerState.SUSPECT, WorkerState.UNKNOWN),
     *(WorkerState.QUIET, WorkerState.BUSY, WorkerState.IDLE),
 )
 MAX_ROWS = 500
-# A schedule that is this late is told; a worker looks at the clock every few seconds.
+# A schedule later than this is marked as late: workers check for due jobs every few seconds.
 LATE_S = 60.0
 
 
@@ -39,7 +39,7 @@ def workers() -> str:
 
 @bp.get("/workers/_workers")
 def workers_fragment() -> Response:
-    """The part of it that polls."""
+    """The part of the page that polls."""
     return _render_fragment(WORKERS, _worker_context())
 
 
@@ -51,7 +51,7 @@ def schedules() -> str:
 
 @bp.get("/schedules/_schedules")
 def schedules_fragment() -> Response:
-    """The part of it that polls."""
+    """The part of the page that polls."""
     return _render_fragment(SCHEDULES, _schedule_context())
 
 

@@ -1,1 +1,1 @@
-"""What templates draw: values in, values out. Pure."""
+"""View models: turn values into what templates draw. Pure."""

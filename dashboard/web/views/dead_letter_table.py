@@ -1,4 +1,4 @@
-"""The list of error groups: which rows a URL asks for, in which order, on which page. Pure."""
+"""The list of error groups: the rows that a URL asks for, their order and their page. Pure."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PER_PAGE = 50
 MAX_TEXT = 200
 MAX_PAGE = 1000
 SPARK_SIZE = (72, 20)
-# What people have dealt with stands apart.
+# Groups with these marks are listed on a tab of their own.
 QUIET = frozenset({"ignored", "resolved"})
 SHOWN = ("open", "quiet")
-# What may be done to jobs of a group, in the order of the buttons: those that die go back or go; those in a dead-letter
-# queue go back to where they came from.
+# Actions on the jobs of a group, in button order. Dead jobs are retried or deleted; jobs in a dead-letter queue are
+# moved to their origin queue or deleted.
 ACTIONS = (Action.RETRY, Action.MOVE, Action.DELETE)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One group with what is known of it. Times in seconds since 1970."""
+    """One group with its annotation. Times in seconds since 1970."""
 
     group: ErrorGroup
     remark: Annotation
@@ -36,13 +36,13 @@ class GroupRow:
 
     @property
     def first_at(self) -> float | None:
-        """The earliest death that is known: of a job that is there, or when the group was first seen."""
+        """The earliest known death: of a job that still exists, or when the group was first seen."""
         known = [at for at in (self.group.first_at, self.remark.first_at) if at is not None]
         return min(known) if known else None
 
     @property
     def quiet(self) -> bool:
-        """Whether somebody asked not to be told of it, or said that it is over."""
+        """Whether the group is ignored or resolved."""
         return bool(QUIET & set(self.marks))
 
     @property
@@ -52,12 +52,12 @@ class GroupRow:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The libraries whose jobs are in it, most jobs first."""
+        """The libraries whose jobs are in the group, most jobs first."""
         return tuple(dict.fromkeys(spot.ref.backend for spot in self.group.spots))
 
 
 def _urgency(row: GroupRow) -> tuple[float, ...]:
-    """Those that somebody saw already go after the others; then the most jobs, then the most lately."""
+    """Sort key: acknowledged groups after the others, then by number of jobs, then by recent deaths."""
     return ("acknowledged" in row.marks and "came back" not in row.marks, -row.group.count, -row.group.recent)
 
 
@@ -73,7 +73,7 @@ _KEYS: dict[str, Callable[[GroupRow], tuple[float | str, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupQuery:
-    """What the URL asks for. Words that mean nothing here fall back to the default."""
+    """What the URL asks for. Unknown values fall back to the default."""
 
     q: str = ""
     library: str = ""
@@ -98,7 +98,7 @@ class GroupQuery:
         )
 
     def args(self, **changes: str | int) -> dict[str, str | int]:
-        """The URL arguments of this query with `changes`; defaults are left out, and any change goes to page 1."""
+        """The URL arguments of this query with `changes`. Defaults are omitted; any change resets the page to 1."""
         changed = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
         answer: dict[str, str | int] = {
             name: value for name in ("q", "library", "source", "queue") if (value := getattr(changed, name))
@@ -113,11 +113,11 @@ class GroupQuery:
 
     @property
     def narrowed(self) -> bool:
-        """Whether it leaves groups out by what they are."""
+        """Whether a filter is set; the tab of `show` does not count."""
         return bool(self.q or self.library or self.source or self.queue)
 
     def fits(self, row: GroupRow) -> bool:
-        """Whether the group is one of those asked for, whatever people said of it."""
+        """Whether the group matches the filters, whatever its status."""
         spots = [
             spot
             for spot in row.group.spots
@@ -133,7 +133,7 @@ class GroupQuery:
 
 @dataclass(frozen=True, slots=True)
 class MemberPage:
-    """Some jobs of a group, newest first; a page beyond the last is the last."""
+    """One page of the jobs of a group, newest first."""
 
     jobs: tuple[GroupMember, ...]
     page: int
@@ -143,7 +143,7 @@ class MemberPage:
 
 
 def member_page(group: ErrorGroup, page: int, per_page: int = PER_PAGE) -> MemberPage:
-    """Page `page`, from 1, of the jobs of a group."""
+    """Page `page`, from 1, of the jobs of a group; the last page for any beyond it."""
     pages = max(1, -(-len(group.jobs) // per_page))
     page = min(max(1, page), pages)
     start = (page - 1) * per_page
@@ -152,14 +152,14 @@ def member_page(group: ErrorGroup, page: int, per_page: int = PER_PAGE) -> Membe
 
 
 def page_number(text: str) -> int:
-    """The page that a URL asks for; 1 for anything odd."""
+    """The page number in a URL; 1 when it is invalid."""
     return min(int(text), MAX_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 else 1
 
 
 def count_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot | None) -> dict[Action, int]:
-    """What may be done to jobs of a group, and to how many of them; nothing to those in queues that are only read.
+    """The actions on the jobs of a group, and how many jobs each applies to. Read-only queues are left out.
 
-    Only those in a dead-letter queue are moved: a dead letter of a library is retried where it is.
+    Only jobs in a dead-letter queue are moved: a dead job of a library is retried where it is.
     """
     counts = dict.fromkeys(ACTIONS, 0)
     for spot in group.spots:
@@ -173,7 +173,7 @@ def count_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot |
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
-    """One page of the list; `open` and `quiet` = how many of each there are among those that fit."""
+    """One page of the list; `open` and `quiet` count the matching groups of each kind."""
 
     rows: tuple[GroupRow, ...]
     page: int
@@ -183,22 +183,22 @@ class GroupTable:
     open: int
     quiet: int
     total: int  # rows on all pages
-    of: int  # groups there are
+    of: int  # all groups, matching or not
 
 
 def rows_of(board: GroupList, now: float) -> list[GroupRow]:
-    """All groups of a board with what is known of them."""
+    """A row for each group of `board`, with its annotation."""
     return [row_of(group, board, now) for group in board.reading.groups]
 
 
 def row_of(group: ErrorGroup, board: GroupList, now: float) -> GroupRow:
-    """One group with what is known of it."""
+    """The row of one group, with its annotation from `board`."""
     remark = board.remarks.of(group.kind.id)
     return GroupRow(group, remark, remark.marks(group, now))
 
 
 def build_table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:
-    """The page of the list that `query` asks for; a page beyond the last is the last."""
+    """The page of the list that `query` asks for; the last page for any beyond it."""
     everything = list(rows)
     fitting = [row for row in everything if query.fits(row)]
     quiet = [row for row in fitting if row.quiet]

@@ -1,4 +1,4 @@
-"""What fires, in one line: the banner of every page, and a header on what polls. Asked of the store once for all."""
+"""Firing alerts in one line: the banner of every page, and a header of polled fragments. Read once for all viewers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MAX_TEXT = 120
 
 @dataclass(frozen=True, slots=True)
 class FiringSummary:
-    """`level` is the worst severity that nobody sees to; "handled" when all are seen to or silenced, "none" at rest.
+    """`level` is the worst open severity; "handled" if all are acknowledged or silenced, "none" without alerts.
 
-    `mark` differs whenever other incidents are open; `text` names the worst one.
+    `mark` changes whenever the set of open incidents does; `text` names the worst one.
     """
 
     level: str = "none"
@@ -32,7 +32,7 @@ class FiringSummary:
 
     @property
     def words(self) -> str:
-        """The line of the banner; static/js/alerts.js makes the same one."""
+        """The text of the banner; static/js/alerts.js builds the same one."""
         if self.level == "handled":
             return f"{self.count} {'alert' if self.count == 1 else 'alerts'} firing, all acknowledged or silenced"
         rest = self.count - 1
@@ -42,13 +42,13 @@ class FiringSummary:
 
     @property
     def header(self) -> str:
-        """All of it in ASCII, for the header and for the page's script."""
+        """The summary in ASCII, for the header and the script of the page."""
         words = quote(self.text, safe="", errors="replace")
         return f"{self.level} {self.count} {self.handled} {self.mark or '-'} {words}".rstrip()
 
 
 def summarize_alerts(board: AlertList) -> FiringSummary:
-    """The board in one line. Pure."""
+    """Summarize the alerts of `board`. Pure."""
     incidents = board.incidents
     if not incidents:
         return FiringSummary()
@@ -65,12 +65,12 @@ def summarize_alerts(board: AlertList) -> FiringSummary:
 
 
 def is_handled(alert: Alert) -> bool:
-    """Whether somebody sees to it, or nobody is to hear of it."""
+    """Whether the alert is acknowledged or silenced."""
     return alert.ack is not None or alert.silence is not None
 
 
 class FiringWatch:
-    """The summary of one process, KEEP_S old at most; while one thread asks, the others get the last. Thread-safe."""
+    """One process's summary, at most KEEP_S old. During a refresh, other threads get the last one. Thread-safe."""
 
     def __init__(self, desk: AlertService) -> None:
         self._desk = desk
@@ -79,9 +79,9 @@ class FiringWatch:
         self._next_look = float("-inf")  # monotonic
 
     def current(self) -> FiringSummary | None:
-        """What fires; None while the store does not tell, or alerts are evaluated by other settings. Never raises.
+        """The summary; None while the store is unavailable, or alerts are evaluated with other settings. Never raises.
 
-        Cost: mostly none, else as Desk.now.
+        Cost: usually none, otherwise that of AlertService.list_alerts.
         """
         if monotonic_s() < self._next_look or not self._lock.acquire(blocking=False):
             return self._last
@@ -95,5 +95,5 @@ class FiringWatch:
         return self._last
 
     def forget(self) -> None:
-        """Have the next page see what an act changed."""
+        """Expire the summary, so that the next page shows what an action changed."""
         self._next_look = float("-inf")

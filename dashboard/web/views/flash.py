@@ -1,6 +1,6 @@
-"""What came of an act, carried in the address to the page that tells it: counts and words of ours, no free text.
+"""The result of an action, carried in the URL to the page that shows it: counts and fixed words, no free text.
 
-Whoever is sent a made-up address reads a wrong sentence at worst: it names no job, and undoing asks the bin.
+A forged URL shows a wrong sentence at worst: it names no job, and an undo looks up its batches in the bin.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from ...backends.actions import Action, ActionResult, Outcome
 PAST = {
     "retry": "retried",
     "delete": "deleted",
-    "promote": "started now",
+    "promote": "promoted",
     "kill": "moved to the dead letters",
     "cancel": "canceled",
-    "stop": "told to stop",
+    "stop": "asked to stop",
     "duplicate": "duplicated",
-    "edit": "run again with the new payload",
+    "edit": "re-run with the new payload",
     "move": "moved",
     "pause": "paused",
     "resume": "resumed",
-    "purge": "emptied",
-    "obliterate": "removed",
-    "trigger": "run once now",
+    "purge": "purged",
+    "obliterate": "deleted",
+    "trigger": "triggered",
     "pause_schedule": "paused",
     "resume_schedule": "resumed",
     "remove_schedule": "removed",
-    "quiet": "asked to take nothing new",
+    "quiet": "asked to stop fetching jobs",
     "stop_worker": "asked to stop",
-    "undo": "put back",
+    "undo": "restored",
 }
-# The words on the buttons; those of DANGER stand apart, in red.
+# Button labels. Buttons of DANGER are set apart, in red.
 VERBS = {
     "retry": "Retry",
     "delete": "Delete",
-    "promote": "Run now",
-    "kill": "Kill",
+    "promote": "Promote",
+    "kill": "Move to dead",
     "cancel": "Cancel",
     "stop": "Stop",
     "duplicate": "Duplicate",
-    "edit": "Edit and run",
+    "edit": "Edit and re-run",
     "move": "Move",
-    "undo": "Put back",
+    "undo": "Restore",
     "pause": "Pause",
     "resume": "Resume",
-    "purge": "Empty",
-    "obliterate": "Remove queue",
-    "trigger": "Run now",
+    "purge": "Purge waiting jobs",
+    "obliterate": "Delete queue",
+    "trigger": "Trigger",
     "pause_schedule": "Pause",
     "resume_schedule": "Resume",
     "remove_schedule": "Remove",
@@ -61,11 +61,11 @@ DANGER = frozenset({"delete", "kill", "stop", "cancel", "purge", "obliterate", "
 MAX_BATCHES = 50
 _BETWEEN = "."
 MISSED = {
-    Outcome.GONE: "already gone",
-    Outcome.CHANGED: "changed meanwhile",
+    Outcome.GONE: "no longer exists",
+    Outcome.CHANGED: "skipped: state changed",
     Outcome.REFUSED: "refused",
-    Outcome.INVALID: "not usable as sent",
-    Outcome.UNSUPPORTED: "not possible",
+    Outcome.INVALID: "invalid request",
+    Outcome.UNSUPPORTED: "not supported",
 }
 THINGS = {
     **dict.fromkeys(("pause", "resume", "purge", "obliterate"), "queue"),
@@ -76,7 +76,7 @@ THINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ActionFlash:
-    """One act and its outcomes. `batches` hold what it deleted: one for each list, MAX_BATCHES of them at most."""
+    """One action and its outcomes. `batches` hold the deleted jobs: one batch per list, at most MAX_BATCHES."""
 
     verb: str
     counts: tuple[tuple[Outcome, int], ...]
@@ -84,14 +84,14 @@ class ActionFlash:
 
     @classmethod
     def of(cls, action: Action | str, acted: Sequence[ActionResult], *batches: str | None) -> ActionFlash:
-        """What came of an act."""
+        """The result of `action`, with the outcome of each of its targets."""
         counts = tuple((kind, sum(each.outcome is kind for each in acted)) for kind in Outcome)
         there = tuple(batch for batch in batches if batch is not None)
         return cls(str(action), tuple((kind, count) for kind, count in counts if count), there[:MAX_BATCHES])
 
     @classmethod
     def read(cls, args: Mapping[str, str]) -> ActionFlash | None:
-        """The act that the address tells of; None when it tells of none."""
+        """The result in the arguments of a URL; None when there is none."""
         verb = args.get("did", "")
         if verb not in PAST:
             return None
@@ -105,28 +105,32 @@ class ActionFlash:
 
     @property
     def query(self) -> dict[str, Any]:
-        """The part of the address that tells it."""
-        told = {"did": self.verb, **{kind.value: count for kind, count in self.counts}}
-        return told | ({"batch": _BETWEEN.join(self.batches)} if self.batches else {})
+        """The URL arguments that carry the result."""
+        args = {"did": self.verb, **{kind.value: count for kind, count in self.counts}}
+        return args | ({"batch": _BETWEEN.join(self.batches)} if self.batches else {})
 
     @property
     def done(self) -> int:
-        """On how many things it was done."""
+        """How many targets the action succeeded on."""
         return dict(self.counts).get(Outcome.DONE, 0)
 
     @property
     def fine(self) -> bool:
-        """Whether it was done on all."""
+        """Whether it succeeded on every target."""
         return all(kind is Outcome.DONE for kind, _ in self.counts) and self.done > 0
 
     @property
     def text(self) -> str:
-        """As "3 jobs retried; 1 already gone"."""
+        """The result in words, such as "3 jobs retried; 1 no longer exists"."""
         thing = THINGS.get(self.verb, "job")
         parts = []
         if self.done:
             parts.append(f"{self.done:,} {thing}{'' if self.done == 1 else 's'} {PAST[self.verb]}")
         for kind, count in self.counts:
             if kind is not Outcome.DONE:
-                parts.append(f"{count:,} {MISSED[kind]}")
-        return "; ".join(parts) or "Nothing was done"
+                parts.append(f"{count:,} {_missed(kind, count)}")
+        return "; ".join(parts) or "No changes made"
+
+
+def _missed(kind: Outcome, count: int) -> str:
+    return "no longer exist" if kind is Outcome.GONE and count > 1 else MISSED[kind]

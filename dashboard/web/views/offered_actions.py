@@ -1,4 +1,4 @@
-"""Which acts are offered where: what the library can do, in a queue that may be written to."""
+"""Which actions are offered where: those that the library supports, on queues that are not read-only."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from ...backends.actions import Action
 from ...backends.base import Backend
 from ...model import Job, JobPage, QueueRef, QueueStats, Snapshot, State
 
-# What takes a job out of the list in which it stands: nothing for one that stands in none.
+# These remove a job from its current list, so they do not apply to a job that is in none.
 _FROM_ITS_LIST = frozenset({Action.MOVE, Action.CANCEL, Action.PROMOTE, Action.STOP})
 
 
 def job_verbs(backend: Backend, queue: QueueStats, job: Job) -> tuple[Action, ...]:
-    """What may be done to one job, in the order of the buttons."""
+    """Actions on one job, in button order."""
     if queue.read_only:
         return ()
     verbs = backend.offered_actions(job.state, shared=queue.shared, abandoned=job.abandoned)
@@ -19,7 +19,7 @@ def job_verbs(backend: Backend, queue: QueueStats, job: Job) -> tuple[Action, ..
 
 
 def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage | None) -> tuple[Action, ...]:
-    """What may be done to the ticked jobs of a list; to abandoned ones where there are some on the page."""
+    """Actions on the selected jobs of a list, including those for abandoned jobs when the page has any."""
     if queue.read_only:
         return ()
     abandoned = jobs is not None and any(job.abandoned for job in jobs.jobs)
@@ -27,8 +27,10 @@ def list_verbs(backend: Backend, queue: QueueStats, state: State, jobs: JobPage 
 
 
 def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
-    """What may be done to the queue as it is: pause or resume, empty, remove. Nothing to the entry for all queues: a
-    button there would read as if it meant each of them."""
+    """Actions on the queue in its current state: pause or resume, purge, delete.
+
+    The shared entry for all queues has none: a button there would read as if it applied to each of them.
+    """
     if queue.shared or queue.read_only:
         return ()
     unfit = {Action.RESUME if queue.paused is False else Action.PAUSE if queue.paused else None}
@@ -39,6 +41,6 @@ def queue_verbs(backend: Backend, queue: QueueStats) -> tuple[Action, ...]:
 
 
 def read_only(snapshot: Snapshot | None, ref: QueueRef) -> str | None:
-    """Why nothing can be done to a queue, as far as the snapshot tells; None where it can."""
+    """Why the queue is read-only according to the snapshot; None when it is writable or not in the snapshot."""
     queue = snapshot.find(ref.source, ref.backend, ref.name) if snapshot else None
     return queue.read_only if queue else None

@@ -1,4 +1,4 @@
-"""A decoded payload as nodes for a tree of <details>: bounded, so that no payload makes a page heavy."""
+"""A decoded payload as nodes for a tree of <details>, limited in size to keep pages small."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..formatting import printable
 
 MAX_NODES = 1500
 MAX_TEXT = 2000
-# Open at first: the outer levels, as long as they are small enough to be taken in at a glance.
+# Initially open: the outer levels, if small enough to read at a glance.
 OPEN_DEPTH = 2
 OPEN_CHILDREN = 30
 
 
 @dataclass(frozen=True, slots=True)
 class PayloadNode:
-    """One value. `kind`: object, array, string, number, word (true, false, null), or cut (more was there).
+    """One value. `kind`: object, array, string, number, word (true, false, null), or cut (more follows).
 
-    `key` is its name or index in its parent, "" at the root; `size` = how many children it really has.
+    `key` is its name or index in its parent, "" at the root; `size` = its real number of children.
     """
 
     key: str

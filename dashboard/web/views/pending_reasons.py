@@ -1,4 +1,4 @@
-"""Why a job is not running: reasons from its queue's figures and its own record, the heaviest first. Pure."""
+"""Reasons why a job is not running, from its queue's figures and its own record. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from ...model import Job, QueueStats, State
 from ..formatting import duration, full
 
-# A clock may be off by this much before it is told.
+# Clock differences up to this are not reported.
 SKEW_S = 5.0
 OVERDUE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class PendingReason:
-    """One reason, and what to do about it; `blocks` = nothing happens until a person acts."""
+    """One reason, and what to do about it. `blocks`: nothing happens without manual action."""
 
     text: str
     advice: str
@@ -22,37 +22,44 @@ class PendingReason:
 
 
 def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingReason, ...]:
-    """The reasons that are known, heaviest first; () for a job that runs or has ended. `now` in seconds since 1970."""
+    """The known reasons, blocking ones first; () for a running or finished job. `now` in seconds since 1970."""
     if job.state not in (State.WAITING, State.SCHEDULED, State.BLOCKED, State.RETRYING):
         return ()
     if job.abandoned:
-        text = "No worker will find it: it is not in the queue any more."
-        return (PendingReason(text, "Retry puts it back into the queue; or delete it.", blocks=True),)
+        text = "No worker will pick it up: it is no longer in the queue."
+        return (PendingReason(text, "Retry it to add it to the queue again, or delete it.", blocks=True),)
     found: list[PendingReason] = []
     if queue.paused:
-        found.append(PendingReason("The queue is paused.", "Resume it with the library's own tools.", blocks=True))
+        found.append(
+            PendingReason(
+                "The queue is paused.", "Resume it on the queue page, or with the library's own tools.", blocks=True
+            )
+        )
     if queue.workers == 0:
         found.append(
-            PendingReason("No worker takes jobs from this queue.", "Start one, or see the workers.", blocks=True)
+            PendingReason("No worker processes this queue.", "Start a worker, or check the Workers page.", blocks=True)
         )
     elif queue.workers is None and job.state is State.WAITING:
-        found.append(PendingReason("How many workers there are is unknown.", "Look whether yours run."))
+        found.append(PendingReason("The number of workers is unknown.", "Check that your workers are running."))
     found += _explain_waiting(job, now)
     found += [
-        PendingReason(f"The queue is {note}.", "It continues by itself.") for note in queue.notes if "limited" in note
+        PendingReason(f"The queue is {note}.", "It continues automatically.")
+        for note in queue.notes
+        if "limited" in note
     ]
     found += [
-        PendingReason(f"{note[:1].upper()}{note[1:]}.", "Where the limit is reached, no job starts before it ends.")
+        PendingReason(f"{note[:1].upper()}{note[1:]}.", "If the limit is reached, no job starts until then.")
         for note in queue.notes
         if "rate limit is counting" in note
     ]
     place = dict(job.facts).get("Place in line")
     if job.state is State.WAITING and place:
-        busy = f" while {full(queue.counts.active)} run" if queue.counts.active else ""
+        active = queue.counts.active
+        busy = f"; {full(active)} {'is' if active == 1 else 'are'} running" if active else ""
         found.append(
             PendingReason(
-                f"It is {place} in line{busy}." if place == "next" else f"There are {place}{busy}.",
-                "It waits for its turn.",
+                f"It is next in the queue{busy}." if place == "next" else f"{_ahead(place)}{busy}.",
+                "It starts when its turn comes.",
             )
         )
     added_s = now - job.enqueued_at.timestamp() if job.enqueued_at else 0.0
@@ -63,28 +70,35 @@ def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingRea
     return tuple(sorted(found, key=lambda reason: not reason.blocks))
 
 
+def _ahead(place: str) -> str:
+    """The fact "Place in line" as a sentence: "12 before it" is "12 jobs are ahead of it"."""
+    if place == "1 before it":
+        return "1 job is ahead of it"
+    return place.replace("before it", "jobs are ahead of it").capitalize()
+
+
 def _explain_waiting(job: Job, now: float) -> list[PendingReason]:
     found: list[PendingReason] = []
     if job.scheduled_for is not None and job.state is State.WAITING and job.scheduled_for.timestamp() > now:
-        text = f"It is not to start for {duration(job.scheduled_for.timestamp() - now)}."
+        text = f"It is scheduled to start in {duration(job.scheduled_for.timestamp() - now)}."
         found.append(PendingReason(text, "It is queued; the worker that picks it up will hold it until then."))
     if job.scheduled_for is not None and job.state in (State.SCHEDULED, State.RETRYING):
         left_s = job.scheduled_for.timestamp() - now
-        again = "tries again" if job.state is State.RETRYING or job.attempts else "is due"
+        again = "will be retried" if job.state is State.RETRYING or job.attempts else "is due"
         if left_s > 0:
-            found.append(PendingReason(f"It {again} in {duration(left_s)}.", "Nothing to do until then."))
+            found.append(PendingReason(f"It {again} in {duration(left_s)}.", "No action needed."))
         elif left_s < -OVERDUE_S:
             text = f"Overdue by {duration(-left_s)}; no worker has picked it up."
-            found.append(PendingReason(text, "A worker or scheduler must move it: see whether one runs.", blocks=True))
+            found.append(PendingReason(text, "A worker or scheduler moves it: check that one is running.", blocks=True))
     pending = [child for child in job.children if child.state is not State.COMPLETED]
     if job.state is State.BLOCKED:
         if pending:
             failed = sum(child.state is State.DEAD for child in pending)
-            text = f"It waits for {full(len(pending))} other job{'' if len(pending) == 1 else 's'}"
-            advice = f"{failed} of them failed: retry or remove them." if failed else "See below how far they are."
+            text = f"It is waiting for {full(len(pending))} other job{'' if len(pending) == 1 else 's'}"
+            advice = f"{failed} of them failed: retry or delete them." if failed else "Their states are listed below."
             found.append(PendingReason(f"{text}.", advice, blocks=bool(failed)))
         elif job.parent is not None:
-            found.append(PendingReason("It waits for the job it depends on.", "Look at that job.", blocks=False))
+            found.append(PendingReason("It is waiting for the job it depends on.", "Check that job.", blocks=False))
         else:
-            found.append(PendingReason("It waits for other jobs.", "The library does not record which."))
+            found.append(PendingReason("It is waiting for other jobs.", "The library does not record which."))
     return found

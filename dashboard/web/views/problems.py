@@ -1,6 +1,6 @@
-"""What is wrong now, worst first. Pure: figures in, words out; the same words order the queue table.
+"""Current problems, worst first. Pure: figures in, texts out. They also order the queue table.
 
-These are the signs that need no configuration. None (unknown) is never a trouble.
+These checks need no configuration. None (unknown) is never a problem.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from ...model import QueueStats, Snapshot, SourceStats, Value
 from ...sampling.recent_history import History, Point
 from ..formatting import duration, full, percent
 
-# Age of the oldest waiting job: a queue that is drained has its jobs picked up within a minute.
+# Age of the oldest waiting job: in a healthy queue, workers pick up jobs within a minute.
 LATENCY_WARNING_S = 60.0
 LATENCY_CRITICAL_S = 900.0
 OVERDUE_WARNING_S = 60.0
 ERROR_WARNING_RATIO = 0.10
 ERROR_CRITICAL_RATIO = 0.50
-# Below this many jobs in the five minutes of the ratio, one failure says little.
+# With fewer finished jobs in the 5 minutes of the ratio, a single failure means little.
 ERROR_MIN_JOBS = 10
 MEMORY_WARNING_RATIO = 0.75
 MEMORY_CRITICAL_RATIO = 0.90
 CLIENTS_WARNING_RATIO = 0.90
-# Dead letters count as growing when there are more than this long ago.
+# Dead letters are rising when there are more than this long ago.
 GROWTH_WINDOW_S = 900
 
 
 class ProblemLevel(IntEnum):
-    """How bad; the higher the worse."""
+    """Severity of a problem; higher is worse."""
 
     OK = 0
     WARNING = 1
@@ -42,9 +42,9 @@ class ProblemLevel(IntEnum):
 
 
 class Problem(Value, frozen=True, kw_only=True, gc=False):
-    """One thing that is wrong. `state` is a word for the table; `rank` orders: worst first, then by weight.
+    """One problem. `state` is its label in the table; `rank` sorts the worst first, then by weight.
 
-    Of thousands only those that are shown are put into words: `say` makes them of `figure`.
+    Only the few problems on the page need a text, out of thousands: `say` builds it from `figure`.
     """
 
     level: ProblemLevel
@@ -57,17 +57,17 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
 
     @property
     def text(self) -> str:
-        """What is wrong, in words that go on after the name of the queue or source."""
+        """The problem as a phrase that follows the name of the queue or source."""
         return self.say(self.figure)
 
 
 def of_snapshot(snapshot: Snapshot, history: History) -> list[Problem]:
-    """All troubles of all sources and queues, worst first. An unreachable source speaks for its queues."""
+    """All problems of all sources and queues, worst first. An unreachable source hides those of its queues."""
     return worst_of_snapshot(snapshot, [of_queue(queue, dead_growth(queue, history)) for queue in snapshot.queues])
 
 
 def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Problem]]) -> list[Problem]:
-    """As of_snapshot, given what is wrong with each of its queues."""
+    """The same as `of_snapshot`, given the problems of each queue in the order of the snapshot."""
     down = {source.name for source in snapshot.sources if not source.reachable}
     found = [trouble for source in snapshot.sources for trouble in of_source(source, snapshot.sampled_at)]
     for queue, troubles in zip(snapshot.queues, of_queues, strict=True):
@@ -77,7 +77,7 @@ def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Problem]]
 
 
 def of_source(source: SourceStats, now: float) -> list[Problem]:
-    """What is wrong with one Redis, worst first; `now` in seconds since 1970."""
+    """The problems of one Redis, worst first; `now` in seconds since 1970."""
     found: list[Problem] = []
 
     def add(level: ProblemLevel, weight: float, state: str, text: str) -> None:
@@ -91,7 +91,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
             ProblemLevel.CRITICAL,
             1e9,
             "unreachable",
-            f"Redis cannot be read{ago}: {source.error or 'it does not answer'}",
+            f"Redis cannot be read{ago}: {source.error or 'not responding'}",
         )
         return found
     health = source.health
@@ -99,7 +99,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
         level = ProblemLevel.CRITICAL if health.memory_ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
         add(level, health.memory_ratio * 1e6, "memory", f"Redis memory is {percent(health.memory_ratio)} full")
     if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
-        add(ProblemLevel.WARNING, 1e5, "eviction", f"Redis may evict jobs: its policy is {health.eviction_policy}")
+        add(ProblemLevel.WARNING, 1e5, "eviction", f"Redis can evict jobs: its policy is {health.eviction_policy}")
     if health.persistence_ok is False:
         add(ProblemLevel.WARNING, 2e5, "persistence", "Redis failed to save its data to disk")
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
@@ -107,7 +107,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
             ProblemLevel.WARNING,
             3e5,
             "clients",
-            f"{full(health.clients)} of {full(health.max_clients)} connections are used",
+            f"{full(health.clients)} of {full(health.max_clients)} connections in use",
         )
     for problem in source.problems:
         add(ProblemLevel.WARNING, 4e5, "unreadable", problem)
@@ -115,7 +115,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
 
 
 def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
-    """What is wrong with one queue, worst first; `dead_more` = how many dead letters came lately."""
+    """The problems of one queue, worst first; `dead_more` = by how many its dead letters rose lately."""
     found: list[Problem] = []
     waiting, latency_s, paused = queue.depth, queue.latency_s, queue.paused
     if queue.error is not None:
@@ -137,7 +137,9 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
             found.append(_build_problem(queue, level, error_ratio * 1e3, "failing", _failing_text, error_ratio))
     if dead_more > 0:
         found.append(
-            _build_problem(queue, ProblemLevel.WARNING, min(dead_more, 900), "dead growing", _growing_text, dead_more)
+            _build_problem(
+                queue, ProblemLevel.WARNING, min(dead_more, 900), "dead letters rising", _growing_text, dead_more
+            )
         )
     return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)
 
@@ -153,32 +155,32 @@ def _unreadable_text(error: str) -> str:
 
 
 def _no_worker(waiting: int) -> str:
-    return f"has no worker while {_jobs_text(waiting)} {_wait_verb(waiting)}"
+    return f"no workers, {_jobs_text(waiting)} waiting"
 
 
 def _paused_text(waiting: int) -> str:
-    return f"is paused while {_jobs_text(waiting)} {_wait_verb(waiting)}"
+    return f"paused, {_jobs_text(waiting)} waiting"
 
 
 def _late_text(latency_s: float) -> str:
-    return f"keeps its oldest job waiting for {duration(latency_s)}"
+    return f"oldest job waiting {duration(latency_s)}"
 
 
 def _overdue_text(overdue_s: float) -> str:
-    return f"starts scheduled jobs {duration(overdue_s)} late"
+    return f"scheduled jobs starting {duration(overdue_s)} late"
 
 
 def _failing_text(error_ratio: float) -> str:
-    return f"has {percent(error_ratio)} of its jobs failing"
+    return f"{percent(error_ratio)} of jobs failing"
 
 
 def _growing_text(dead_more: int) -> str:
     letters = "dead letter" if dead_more == 1 else "dead letters"
-    return f"gained {full(dead_more)} {letters} within {GROWTH_WINDOW_S // 60} min"
+    return f"+{full(dead_more)} {letters} in {GROWTH_WINDOW_S // 60} min"
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:
-    """By how many the dead letters of a queue grew within GROWTH_WINDOW_S; 0 when unknown or shrunk."""
+    """By how many the dead letters of a queue rose within GROWTH_WINDOW_S; 0 when unknown or fallen."""
     now = queue.counts.dead
     if not now or (past := history.history_of(queue)) is None:
         return 0
@@ -198,7 +200,3 @@ def _rank_of(trouble: Problem) -> tuple[int, float]:
 
 def _jobs_text(count: int) -> str:
     return "1 job" if count == 1 else f"{full(count)} jobs"
-
-
-def _wait_verb(count: int) -> str:
-    return "waits" if count == 1 else "wait"

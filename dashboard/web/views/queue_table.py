@@ -1,4 +1,4 @@
-"""The queue table: which rows a URL asks for, in which order, on which page. Pure."""
+"""The queue table: the rows that a URL asks for, their order and their page. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GROUPS = ("library", "source")
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """One queue with what the table shows beside its figures."""
+    """One queue with its history and problems."""
 
     queue: QueueStats
     history: QueueHistory | None
@@ -26,7 +26,7 @@ class QueueRow:
 
     @property
     def level(self) -> ProblemLevel:
-        """The worst of its troubles."""
+        """The level of its worst problem."""
         return self.troubles[0].level if self.troubles else ProblemLevel.OK
 
 
@@ -34,7 +34,7 @@ def _state_rank(queue: QueueStats, troubles: Sequence[Problem]) -> float:
     return (troubles[0].level if troubles else ProblemLevel.OK) + len(troubles) / 10 + bool(queue.paused) / 2
 
 
-# What a column of figures sorts by; a None sorts last in both directions. Text goes up first, figures down.
+# Sort keys of the numeric columns. None sorts last in both directions. First click: text ascending, numbers descending.
 _FIGURES: dict[str, Callable[[QueueStats], float | None]] = {
     "waiting": lambda queue: queue.depth,
     "oldest": lambda queue: queue.latency_s,
@@ -49,7 +49,7 @@ ASCENDING_FIRST = frozenset({"name"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueTableQuery:
-    """What the URL asks for. Words that mean nothing here fall back to the default."""
+    """What the URL asks for. Unknown values fall back to the default."""
 
     q: str = ""
     library: str = ""
@@ -61,7 +61,7 @@ class QueueTableQuery:
 
     @classmethod
     def of(cls, args: Mapping[str, str]) -> QueueTableQuery:
-        """The query in a URL's arguments."""
+        """The query in the arguments of a URL."""
         sort = args.get("sort", "")
         sort = sort if sort in _SORTS else "trouble"
         direction = args.get("dir", "")
@@ -77,7 +77,7 @@ class QueueTableQuery:
         )
 
     def args(self, **changes: object) -> dict[str, str | int]:
-        """The URL arguments of this query with `changes`; defaults are left out, and any change goes to page 1."""
+        """The URL arguments of this query with `changes`. Defaults are omitted; any change resets the page to 1."""
         changed = replace(self, **{"page": 1, **changes})  # type: ignore[arg-type]
         answer: dict[str, str | int] = {
             name: value for name in ("q", "library", "source", "group") if (value := getattr(changed, name))
@@ -91,23 +91,23 @@ class QueueTableQuery:
         return answer
 
     def sorted_by(self, column: str) -> dict[str, str | int]:
-        """The URL arguments of a click on a column's head: sort by it, the other way round the second time."""
+        """The URL arguments of a column header: sort by the column, or reverse the order if already sorted by it."""
         return self.args(sort=column, up=not self.up if self.sort == column else column in ASCENDING_FIRST)
 
     @property
     def key(self) -> tuple[str | bool | int, ...]:
-        """What tells two queries apart."""
+        """What identifies the query in a cache."""
         return (self.q, self.library, self.source, self.group, self.sort, self.up, self.page)
 
     @property
     def narrowed(self) -> bool:
-        """Whether it leaves queues out."""
+        """Whether a filter is set."""
         return bool(self.q or self.library or self.source)
 
 
 @dataclass(frozen=True, slots=True)
 class QueueGroup:
-    """Rows under one heading; `title` is "" when the table is not grouped. The sums are over all pages."""
+    """Rows under one heading; `title` is "" when the table is not grouped. The sums cover all pages."""
 
     title: str
     rows: tuple[QueueRow, ...]
@@ -127,17 +127,17 @@ class QueueTable:
     first: int  # number of the first row shown, from 1
     last: int
     total: int  # rows that match
-    of: int  # queues there are
-    most_waiting: int  # scale of the bars: the largest of all queues
+    of: int  # all queues, matching or not
+    most_waiting: int  # scale of the bars: the largest depth of all queues
 
 
 def build_table(whole: Totals, query: QueueTableQuery) -> QueueTable:
-    """The page of the table that `query` asks for; a page beyond the last is the last. Rows are made of that alone."""
+    """The page of the table that `query` asks for; the last page for any beyond it. Only its rows are built."""
     queues = whole.queues
     found = _sort_queues(whole, query)
     if query.group:
         titles = [_group_of(queue, query.group) for queue in queues]
-        found.sort(key=titles.__getitem__)  # stable: the order within a group stays
+        found.sort(key=titles.__getitem__)  # stable: keeps the order within a group
     pages = max(1, -(-len(found) // PER_PAGE))
     page = min(query.page, pages)
     start = (page - 1) * PER_PAGE
@@ -158,13 +158,13 @@ def build_table(whole: Totals, query: QueueTableQuery) -> QueueTable:
 
 
 def _sort_queues(whole: Totals, query: QueueTableQuery) -> list[int]:
-    """The queues that match, by their number in the snapshot."""
+    """The matching queues in order, as indexes into the snapshot."""
     if query.sort == "trouble":
         found = _filter_queues(whole, whole.by_trouble, query)
         return found[::-1] if query.up else found
     found = _filter_queues(whole, whole.by_name, query)
     if query.sort == "name":
-        # Of one name those of the first library come first in both directions.
+        # Queues of the same name stay in the order of their libraries, in both directions.
         return found if query.up else sorted(found, key=whole.names.__getitem__, reverse=True)
     if query.sort == "state":
         figures: list[float | None] = [
@@ -178,7 +178,7 @@ def _sort_queues(whole: Totals, query: QueueTableQuery) -> list[int]:
 
 
 def _filter_queues(whole: Totals, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
-    """Those of `ordered` that are not left out, in their order; a list of their own."""
+    """The queues of `ordered` that match the filters, in the same order; always a new list."""
     if not query.narrowed:
         return list(ordered)
     text, queues, names = query.q.casefold(), whole.queues, whole.names
@@ -196,7 +196,7 @@ def _group_of(queue: QueueStats, group: str) -> str:
 
 
 def _build_groups(shown: list[QueueRow], queues: Sequence[QueueStats], total: int, group: str) -> Iterable[QueueGroup]:
-    """The rows shown under their headings, whose sums are over `queues`."""
+    """The rows of the page under their headings; the sums cover `queues`."""
     if not group:
         yield QueueGroup("", tuple(shown), total, None, None, ())
         return

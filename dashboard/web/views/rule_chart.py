@@ -1,4 +1,4 @@
-"""A figure of the last hour against its thresholds, as paths and heights for inline SVG. Pure."""
+"""The last hour of a metric against its thresholds, as paths and heights for inline SVG. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ...alerts.rules.rule import Rule
 from ...sampling.recent_history import Point
 from .sparkline import line
 
-# So much of the height stays free above the highest of points and thresholds.
+# The upper edge, as a multiple of the highest point or threshold.
 HEADROOM = 1.15
 FAR = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdLine:
-    """A threshold in the graph: `y` counts from above."""
+    """A threshold in the chart: `y` counts from the top."""
 
     severity: str
     value: float
@@ -25,21 +25,23 @@ class ThresholdLine:
 
 @dataclass(frozen=True, slots=True)
 class RuleChart:
-    """What is drawn; `path` is "" while no point is known."""
+    """A chart; `path` is "" while no point is known."""
 
     path: str
-    behind: str  # of another series, in the same measure
+    behind: str  # the path of another series on the same scale
     levels: tuple[ThresholdLine, ...]
     width: int
     height: int
-    peak: float | None  # the highest point of the first; the lowest where low is bad
+    peak: float | None  # the highest point of the first series; the lowest where low is bad
 
 
 def build_chart(
     rule: Rule, points: Sequence[Point], slots: int, width: int, height: int, behind: Sequence[Point] = ()
 ) -> RuleChart:
-    """`points`, and others `behind` them, right-aligned in `slots` places, with the thresholds of the rule; zero is the
-    lower edge. Where low is bad, what is far above the thresholds is drawn at the upper edge."""
+    """The chart of `points`, with others `behind` them, right-aligned in `slots` places, and the thresholds of `rule`.
+
+    Zero is the lower edge. Where low is bad, points far above the thresholds are drawn at the upper edge.
+    """
     thresholds = [(severity.value, rule.threshold(severity)) for severity in rule.severities]
     known = [point for point in points if point is not None]
     top = max([*known, *(point for point in behind if point is not None), *(value for _, value in thresholds), 0.0])

@@ -1,4 +1,4 @@
-"""Sparklines as paths for inline SVG: y from zero, gaps stay gaps, whole pixels so that they stay small."""
+"""Sparklines as paths for inline SVG: y starts at zero, gaps stay gaps, whole pixels keep the paths short."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def line(
 ) -> str:
     """The `d` of a path through `points`, right-aligned in `slots` places; "" when there is nothing to draw.
 
-    More points than every second pixel takes are merged, the highest of each group kept, or the `lowest`. `top` = the
-    value at the upper edge, where what is higher stays; by default a little more than the highest point, so that a
-    constant does not look like a border.
+    If there are more points than one for every second pixel, groups of them are merged into their highest, or `lowest`.
+    `top` = the value at the upper edge, where higher points are drawn too; by default slightly above the highest point,
+    so that a constant does not look like a border.
     """
     if all(point is None for point in points):
         return ""
@@ -33,7 +33,7 @@ def line(
             continue
         here = (round(width - (len(points) - 1 - index) * step), round(height - 1 - min(max(0, point), top) * scale))
         if previous is None:
-            # A lone point is drawn as a dot by its round cap.
+            # A single point: the round line cap draws a dot.
             pieces.append(f"M{here[0]} {here[1]}h0")
         else:
             pieces.append(f"l{here[0] - previous[0]} {here[1] - previous[1]}")
@@ -47,7 +47,7 @@ def _thinned(
     group = -(-slots // most)
     if group == 1:
         return list(points), slots
-    # Groups are counted from the right, where the newest point is.
+    # Groups are aligned to the right, where the newest point is.
     kept: list[Point] = []
     for end in range(len(points), 0, -group):
         known = [point for point in points[max(0, end - group) : end] if point is not None]

@@ -1,4 +1,4 @@
-"""A stack trace as frames, the user's own apart from those of libraries and runtimes."""
+"""A stack trace as frames, with those of the application separated from those of libraries and runtimes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 MAX_LINES = 400
-# A frame starts with this in Python ('  File "…", line 3') and in JavaScript ('    at f (file:1:2)').
+# The start of a frame in Python ('  File "…", line 3') and in JavaScript ('    at f (file:1:2)').
 _FRAME = re.compile(r'\s*(?:File "|at )')
 _LIBRARY = re.compile(
     r"site-packages|dist-packages|node_modules|node:|\(internal/|<frozen |<anonymous>"
@@ -16,20 +16,20 @@ _LIBRARY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class StackFrame:
-    """Some lines of a stack; `library` = they lie in code that is not the user's."""
+    """Adjacent lines of a stack trace; `library` = they are in code of a library or runtime."""
 
     text: str
     library: bool
 
 
 def frames(stack: str) -> tuple[StackFrame, ...]:
-    """The stack in order, neighbours of one kind joined; lines that belong to no frame count as the user's."""
+    """The trace in order, adjacent frames of one kind joined. Lines outside frames count as the application's."""
     lines = stack.splitlines()
     cut = len(lines) - MAX_LINES
     if cut > 0:
-        # Python tells the cause last, JavaScript first: both ends are kept.
+        # The cause is last in Python and first in JavaScript: keep both ends.
         half = MAX_LINES // 2
-        lines = [*lines[:half], f"… {cut} lines left out …", *lines[-half:]]
+        lines = [*lines[:half], f"… {cut} lines omitted …", *lines[-half:]]
     found: list[tuple[bool, list[str]]] = []
     library = False
     for line in lines:

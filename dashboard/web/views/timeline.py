@@ -1,4 +1,4 @@
-"""The timeline of a job: its moments in order, and what it did between them, on one time axis."""
+"""The timeline of a job: its events in order, and what happened between them, on one time axis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ...model import Job, State, TimelineEvent
 
-# The axis in the units of the bars' view box.
+# The length of the axis, in units of the bars' view box.
 AXIS = 1000
 MIN_BAR = 4
 _RUNNING = ("start", "active", "process", "attempt", "running")
@@ -17,9 +17,9 @@ _GOOD = ("complet", "finish", "success", "done")
 
 @dataclass(frozen=True, slots=True)
 class TimelineStep:
-    """One moment. The bar is the time since the moment before: `x` and `width` on the axis, `kind` what passed then.
+    """One event. Its bar is the time since the previous event: `x` and `width` on the axis, `kind` what the job did.
 
-    kind: wait, run, or "" for the first moment, which has no bar. mark: bad, good or "".
+    kind: wait, run, or "" for the first event, which has no bar. mark: bad, good or "".
     """
 
     event: TimelineEvent
@@ -32,7 +32,7 @@ class TimelineStep:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """All moments, oldest first, and the durations that people ask for."""
+    """All events, oldest first, and the durations that the page shows."""
 
     steps: tuple[TimelineStep, ...]
     total_s: float | None
@@ -41,7 +41,7 @@ class Timeline:
 
 
 def story(job: Job) -> Timeline:
-    """The story of `job`, from its timeline, or from its times where it has none."""
+    """The timeline of `job`, from its recorded events, or from its timestamps if it has none."""
     events = sorted(job.timeline or _events(job), key=lambda event: event.at)
     first = events[0].at if events else None
     total_s = (events[-1].at - first).total_seconds() if first is not None else None
@@ -67,7 +67,7 @@ def _events(job: Job) -> list[TimelineEvent]:
 
 
 def _starts(event: str) -> bool:
-    # "attempt failed" names an attempt, and ends it.
+    # "attempt failed" names an attempt but marks its end.
     return _is(event, _RUNNING) and not _is(event, (*_BAD, *_GOOD))
 
 

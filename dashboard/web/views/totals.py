@@ -1,4 +1,4 @@
-"""What the overview tells of all queues together, each figure worked out once per snapshot. Pure."""
+"""The overview's figures over all queues, each computed once per snapshot. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, Stat
 
 
 class Totals:
-    """A snapshot with its history; the figures are worked out when they are first asked for.
+    """A snapshot with its history; each figure is computed on first access and cached.
 
-    Each costs a look at all queues, and none a second one. Queues are told by their number in `queues`.
+    Computing a figure is one pass over all queues. Queues are identified by their index in `queues`.
     """
 
     def __init__(self, snapshot: Snapshot, history: History) -> None:
@@ -29,18 +29,18 @@ class Totals:
 
     @cached_property
     def of_queues(self) -> list[tuple[Problem, ...]]:
-        """What is wrong with each queue, worst first."""
+        """The problems of each queue, worst first."""
         history = self.history
         return [of_queue(queue, dead_growth(queue, history)) for queue in self.queues]
 
     @cached_property
     def troubles(self) -> list[Problem]:
-        """What is wrong with all sources and queues, worst first."""
+        """The problems of all sources and queues, worst first."""
         return worst_of_snapshot(self.snapshot, self.of_queues)
 
     @cached_property
     def names(self) -> list[str]:
-        """The name of each queue, folded as it is sorted and looked for."""
+        """The name of each queue, case-folded for sorting and filtering."""
         return [queue.name.casefold() for queue in self.queues]
 
     @cached_property
@@ -51,7 +51,7 @@ class Totals:
 
     @cached_property
     def by_trouble(self) -> list[int]:
-        """The queues, worst first; among the healthy the fullest first."""
+        """The queues, worst first; healthy ones by depth, largest first."""
         troubles, queues = self.of_queues, self.queues
         healthy = (0, 0.0)
 
@@ -64,17 +64,17 @@ class Totals:
 
     @cached_property
     def totals(self) -> dict[str, Any]:
-        """As `totals` of all queues."""
+        """The result of the function `totals` for all queues."""
         return totals(self.queues, self.snapshot.sources)
 
     @cached_property
     def at_least(self) -> tuple[State, ...]:
-        """The states of which there may be more jobs than the totals say."""
+        """The states whose totals are lower bounds."""
         return states_at_least(self.queues)
 
     @cached_property
     def estimated(self) -> str | None:
-        """Why some rates are estimated; None where all are exact."""
+        """Why some rates are estimated; None if all are exact."""
         reasons = {queue.flow_reason or "estimated" for queue in self.queues if queue.flow_quality is Quality.ESTIMATED}
         return "; ".join(sorted(reasons)[:3]) or None
 
@@ -95,14 +95,14 @@ class Totals:
 
 
 class LatestTotals:
-    """The Whole of the snapshot that was asked for last. Thread-safe."""
+    """Caches the totals of the last requested snapshot. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last: Totals | None = None
 
     def of(self, snapshot: Snapshot, history: History) -> Totals:
-        """The same for the same two objects, so that all viewers and filters share what was worked out."""
+        """The totals of the two objects; the same instance for the same objects, so viewers share its results."""
         with self._lock:
             last = self._last
             if last is None or last.snapshot is not snapshot or last.history is not history:
@@ -113,8 +113,8 @@ class LatestTotals:
 def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:
     """Sums over all queues; a sum is null when none of its parts is known. Shared entries are counted once.
 
-    `throughput_unknown` and `failed_unknown` are how many queues these two sums lack since they tell no rate. The error
-    ratio is that of the queues that tell both what finished and what failed.
+    `throughput_unknown` and `failed_unknown` count the queues missing from these two sums because they report no rate.
+    The error ratio covers the queues that report both finished and failed jobs.
     """
     sums = total_rates(queues, sources)
     counts = [queue.counts for queue in queues]
@@ -130,7 +130,7 @@ def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) ->
 
 
 def rounded(value: float | None, digits: int = 3) -> float | None:
-    """`value` for transport."""
+    """Round `value` for transport; None stays None."""
     return None if value is None else round(value, digits)
 
 

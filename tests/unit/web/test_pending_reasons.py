@@ -39,13 +39,13 @@ def test_what_needs_a_person_comes_first() -> None:
     assert [reason.blocks for reason in reasons] == [True, True, False]
     assert [reason.text for reason in reasons] == [
         "The queue is paused.",
-        "No worker takes jobs from this queue.",
-        "There are 12 before it while 3 run.",
+        "No worker processes this queue.",
+        "12 jobs are ahead of it; 3 are running.",
     ]
 
 
 def test_unknown_workers_are_no_missing_workers() -> None:
-    assert told(job(State.WAITING), queue(workers=None)) == ["How many workers there are is unknown."]
+    assert told(job(State.WAITING), queue(workers=None)) == ["The number of workers is unknown."]
 
 
 def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
@@ -54,14 +54,14 @@ def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
     (reason,) = explain_pending(job(State.SCHEDULED, scheduled_for=late), queue(), NOW)
     assert reason.blocks
     assert "1\u202fm 30\u202fs" in reason.text
-    assert told(job(State.RETRYING, scheduled_for=soon), queue()) == ["It tries again in 1\u202fm 30\u202fs."]
+    assert told(job(State.RETRYING, scheduled_for=soon), queue()) == ["It will be retried in 1\u202fm 30\u202fs."]
 
 
 def test_a_job_in_line_that_is_not_due_yet_tells_when() -> None:
     in_line = {"facts": (("Place in line", "next"),)}
     reasons = told(job(State.WAITING, scheduled_for=instant(NOW + 90), **in_line), queue())
-    assert reasons == ["It is not to start for 1\u202fm 30\u202fs.", "It is next in line."]
-    assert told(job(State.WAITING, scheduled_for=instant(NOW - 90), **in_line), queue()) == ["It is next in line."]
+    assert reasons == ["It is scheduled to start in 1\u202fm 30\u202fs.", "It is next in the queue."]
+    assert told(job(State.WAITING, scheduled_for=instant(NOW - 90), **in_line), queue()) == ["It is next in the queue."]
 
 
 def test_a_parent_tells_how_many_children_are_left_and_whether_they_failed() -> None:
@@ -69,8 +69,8 @@ def test_a_parent_tells_how_many_children_are_left_and_whether_they_failed() -> 
         JobLink(id=str(n), queue="q", state=state) for n, state in enumerate([State.COMPLETED, None, State.DEAD])
     )
     (reason,) = explain_pending(job(State.BLOCKED, children=children), queue(), NOW)
-    assert (reason.text, reason.blocks) == ("It waits for 2 other jobs.", True)
-    assert told(job(State.BLOCKED), queue()) == ["It waits for other jobs."]
+    assert (reason.text, reason.blocks) == ("It is waiting for 2 other jobs.", True)
+    assert told(job(State.BLOCKED), queue()) == ["It is waiting for other jobs."]
 
 
 def test_limits_and_clocks_are_told() -> None:
@@ -85,5 +85,5 @@ def test_limits_and_clocks_are_told() -> None:
 
 def test_a_lost_job_waits_for_no_worker() -> None:
     (reason,) = explain_pending(job(State.WAITING, abandoned=True), queue(workers=0, paused=True), NOW)
-    assert reason.text == "No worker will find it: it is not in the queue any more."
+    assert reason.text == "No worker will pick it up: it is no longer in the queue."
     assert reason.blocks

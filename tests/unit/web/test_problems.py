@@ -123,10 +123,10 @@ def test_dead_letters_grow_against_a_quarter_of_an_hour_ago(
     one = queue(counts=Counts(dead=now))
     history = History(step_s=60, queues={key_of(one): QueueHistory(dead=past)})
     assert dead_growth(one, history) == growth
-    assert told(of_queue(one, growth)) == ([(WARNING, "dead growing")] if growth else [])
+    assert told(of_queue(one, growth)) == ([(WARNING, "dead letters rising")] if growth else [])
 
 
-@pytest.mark.parametrize(("growth", "words"), [(1, "gained 1 dead letter within"), (2, "gained 2 dead letters within")])
+@pytest.mark.parametrize(("growth", "words"), [(1, "+1 dead letter in"), (2, "+2 dead letters in")])
 def test_one_dead_letter_is_told_as_one(growth: int, words: str) -> None:
     (found,) = of_queue(queue(counts=Counts(dead=9)), growth)
     assert found.text.startswith(words)

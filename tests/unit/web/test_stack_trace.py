@@ -44,5 +44,5 @@ def test_a_huge_stack_keeps_both_ends() -> None:
     text = "\n".join(frame.text for frame in frames(stack))
     assert text.startswith("first")
     assert text.endswith("last")
-    assert f"{100_002 - MAX_LINES} lines left out" in text
+    assert f"{100_002 - MAX_LINES} lines omitted" in text
     assert len(text.splitlines()) == MAX_LINES + 1
