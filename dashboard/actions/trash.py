@@ -164,8 +164,8 @@ class Trash:
         about = unpack(meta, DeletedBatch)
         if about is None or not isinstance(size, int):
             raise NotFound(
-                "There is nothing to undo any more.",
-                hint="Deleted jobs are kept for 24 hours, and until they are back.",
+                "There is nothing left to restore.",
+                hint="Deleted jobs can be restored once, within 24 hours.",
             )
         return about, size - 1
 
@@ -251,7 +251,7 @@ def new_batch() -> str:
 def check_batch(text: str) -> str:
     """`text` when it can be the name of a batch. Raises Conflict."""
     if not is_batch(text):
-        raise Conflict("This is no batch of deleted jobs.")
+        raise Conflict("Invalid batch of deleted jobs.")
     return text
 
 

@@ -163,7 +163,7 @@ class BulkOperationNotFound(NotFound):
     """The record of a piece of bulk work is gone, or cannot be read."""
 
     def __init__(self) -> None:
-        super().__init__("There is no such bulk work (any more).", hint="It is kept for seven days after its end.")
+        super().__init__("Bulk operation not found.", hint="Bulk operations are kept for seven days after they finish.")
 
 
 class BulkStore:
@@ -191,7 +191,10 @@ class BulkStore:
             *(encode_event(event) if event else "", self._store.source.own_key(_record_key(""))),
         )
         if not made:
-            raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
+            raise Conflict(
+                f"The limit of {MAX_OPEN} unfinished bulk operations is reached.",
+                hint="Wait for one to finish, or abort one.",
+            )
         made_id = str(made[0].decode("ascii", "replace"))
         if event is not None and made_id == work_id:
             log_recorded(event, kept=made[1] == 1)
@@ -347,7 +350,7 @@ class BulkStore:
         if obeyed and event is not None:
             log_recorded(event, kept=kept == 1)
         if phase.value != to and (to or phase is BulkPhase.PAUSED or phase in ENDED):
-            raise Conflict(f"This work is {phase.value} and cannot be told to {word}.")
+            raise Conflict(f"This bulk operation is {phase.value}; you cannot {word} it.")
         return phase
 
     def clear_picks(self, work_id: str) -> None:
