@@ -146,7 +146,7 @@ class ActionService:
         *,
         for_good: bool = False,
     ) -> list[ActionResult]:
-        """Run one batch without recording it: a bulk operation is recorded as a whole. One result per pick, in order."""
+        """Run one batch, not recorded: a bulk operation is recorded as a whole. One result per pick, in order."""
         if action is Action.DELETE:
             assert batch is not None
             acted = self._delete_jobs(backend, ref, state, picks, batch, who, for_good=for_good)
