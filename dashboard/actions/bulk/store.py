@@ -170,8 +170,8 @@ class BulkStore:
     """The bulk operations of one store, thread-safe. All methods raise BackendUnavailable."""
 
     def __init__(self, store: Store, address_of: Callable[[str], str | None] = lambda _source: None) -> None:
-        """`address_of` returns the address of a source by name. It is stored with each new operation, so that no process
-        with other settings runs it."""
+        """`address_of` returns the address of a source by name, stored with each new operation so that no process with
+        other settings runs it."""
         self._store = store
         self._address_of = address_of
 
