@@ -1,1 +1,1 @@
-"""Dead letters grouped by error: fingerprints, groups of jobs, and the annotations people add."""
+"""Dead letters grouped by error: fingerprints, groups of jobs, and the annotations that users add."""

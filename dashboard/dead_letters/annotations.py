@@ -1,8 +1,8 @@
-"""What is remembered of error groups, and what people say of them: kept in the store, shared by all processes.
+"""History and annotations of error groups, persisted in the store and shared by all processes.
 
-`{queuedeck}:groups` is one hash with a field `<fingerprint>:<word>` for each thing known; `{queuedeck}:groups:seen` a
-sorted set of fingerprints by when they were last there, which bounds the hash: of more than MAX_KEPT groups the least
-recently seen are dropped. Whatever else may write there, a value that is none of ours counts as not there.
+`{queuedeck}:groups` is one hash with a field `<fingerprint>:<word>` for each known value. `{queuedeck}:groups:seen` is
+a sorted set of fingerprints by the time when they were last seen, which bounds the hash: beyond MAX_KEPT groups, the
+least recently seen are dropped. Values that Queuedeck did not write count as missing.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from .groups import ErrorGroup
 GROUPS = f"{PREFIX}:groups"
 SEEN = f"{PREFIX}:groups:seen"
 MAX_KEPT = 5000
-# After so long without a death a group counts as quiet: when it dies again, it came back.
+# After this long without a death, a group counts as quiet: its next death is a regression.
 QUIET_S = 3600.0
-# A mark that nobody answers fades after a day.
+# A mark without a reaction disappears after a day.
 MARK_S = 86_400.0
-# One script holds up the server as long as it runs: so many groups take about a millisecond.
+# A script blocks the server while it runs: this many groups take about a millisecond.
 GROUPS_PER_CALL = 100
 MAX_NAME = 60
 MAX_NOTE = 1000
-# What is remembered by itself, then what people say; the scripts drop exactly these.
+# Values recorded automatically, then those set by users; the scripts drop exactly these.
 WORDS = (
     *("first", "newest", "back"),
     *("ack_by", "ack_at", "resolved_by", "resolved_at", "ignored_by", "ignored_until", "ignored_above"),
     *("owner", "note", "note_by", "note_at"),
 )
 
-# KEYS groups, seen. ARGV now, quiet s, most kept, number of words, word..., then per group: fingerprint, newest death
-# or '', earliest death of a group that was read whole or ''. Answers how many were too many.
-# A group comes back with a death after a quiet time, or with deaths all later than the newest one known: those before
-# were retried or deleted. Numbers are kept as they came, in decimal.
+# KEYS: groups, seen. ARGV: now, quiet s, maximum of groups, number of words, word..., then per group: fingerprint,
+# newest death or '', earliest death of a completely read group or ''. Returns how many groups exceeded the maximum.
+# A group comes back with a death after a quiet time, or if all its deaths are later than the newest known one: the
+# earlier ones were retried or deleted. Numbers are stored as received, in decimal.
 _SYNC = """
 local now, quiet, most, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 for n = 5 + count, #ARGV, 3 do
@@ -64,8 +64,8 @@ end
 return math.max(over, 0)
 """
 
-# KEYS groups, seen. ARGV fingerprint, now, then word and value; '' takes a word away. Answers 1, or 0 for a group that
-# is not known (any more): only groups that were seen are written about, so that the hash stays bounded.
+# KEYS: groups, seen. ARGV: fingerprint, now, then word and value; '' removes a word. Returns 1, or 0 for a group that
+# is not or no longer known: only groups that were seen are annotated, so that the hash stays bounded.
 _SAY = """
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
@@ -78,11 +78,11 @@ return 1
 
 
 class Annotation(Value, frozen=True, kw_only=True):
-    """What is known of one group; times in seconds since 1970."""
+    """History and annotation of one group; times in seconds since 1970."""
 
     first_at: float | None = None  # when Queuedeck first saw it
-    newest_at: float | None = None  # its latest death that was seen
-    back_at: float | None = None  # when it was seen to have come back
+    newest_at: float | None = None  # its latest known death
+    back_at: float | None = None  # when it was found to have come back
     ack_by: str | None = None
     ack_at: float | None = None
     resolved_by: str | None = None
@@ -96,9 +96,9 @@ class Annotation(Value, frozen=True, kw_only=True):
     note_at: float | None = None
 
     def marks(self, group: ErrorGroup | None, now: float) -> tuple[str, ...]:
-        """Words for the page, the most urgent first: came back, new, acknowledged, ignored, resolved.
+        """Status labels, most urgent first: came back, new, acknowledged, ignored, resolved.
 
-        Coming back ends an acknowledgement, and a death after it ends a resolution.
+        A regression ends an acknowledgement, and a death after a resolution ends it.
         """
         count = group.count if group else 0
         last = (group.last_at if group else None) or self.newest_at or 0.0
@@ -119,7 +119,7 @@ class Annotation(Value, frozen=True, kw_only=True):
         return tuple(found)
 
     def is_ignored(self, count: int, now: float) -> bool:
-        """Whether somebody asked not to be told of it, and neither the time nor the count is reached."""
+        """Whether the group is ignored, and neither the time nor the count that ends this has been reached."""
         if self.ignored_until is not None:
             return now < self.ignored_until
         return self.ignored_above is not None and count <= self.ignored_above
@@ -130,18 +130,18 @@ NOTHING_KNOWN = Annotation()
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """What is known of many groups, by fingerprint; `problem` = why nothing is."""
+    """Annotations of many groups, by fingerprint; `problem` = why they are unknown."""
 
     by_id: Mapping[str, Annotation]
     problem: str | None = None
 
     def of(self, fingerprint: str) -> Annotation:
-        """What is known of one; an empty Remark when nothing is."""
+        """The annotation of one group; an empty one if nothing is known."""
         return self.by_id.get(fingerprint, NOTHING_KNOWN)
 
 
 class AnnotationStore:
-    """What one store remembers of groups, thread-safe."""
+    """Stores the annotations of groups. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -151,10 +151,10 @@ class AnnotationStore:
         return self._store.now_s()
 
     def sync_groups(self, groups: Sequence[ErrorGroup]) -> Annotations:
-        """Note that these groups are there, and answer what is known of them.
+        """Record that these groups exist, and return their annotations.
 
-        Never raises: where nothing can be kept, the marks are unknown, and the answer says why. Cost: 1 round trip for
-        each GROUPS_PER_CALL groups and 1 more, none for none.
+        Never raises: if nothing can be stored, the annotations are unknown and `problem` says why. Cost: 1 round trip
+        for each GROUPS_PER_CALL groups and 1 more; none without groups.
         """
         now = self.now_s()
         try:
@@ -169,13 +169,13 @@ class AnnotationStore:
         return Annotations({id_: _decode_annotation(reply) for id_, reply in zip(ids, replies, strict=True)})
 
     def read_annotation(self, fingerprint: str) -> Annotation:
-        """What is known of one group. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        """The annotation of one group. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         return _decode_annotation(
             self._store.read_keys(("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS)))[0]
         )
 
     def update_annotation(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
-        """Keep what a person says, each word of WORDS; None takes it away. False: the group is not known (any more).
+        """Set values by their names in WORDS; None removes one. False if the group is not or no longer known.
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip.
         """
@@ -187,14 +187,14 @@ class AnnotationStore:
 
 
 def acknowledgement_fields(by: str, at: float) -> dict[str, str | float | None]:
-    """What `update_annotation` is given when somebody has seen a group."""
+    """The `words` for `update_annotation` that acknowledge a group."""
     return {"ack_by": by, "ack_at": at}
 
 
 def _sync_arguments(groups: Iterable[ErrorGroup], now: float) -> Iterable[Argument]:
     yield from (_plain_text(now), QUIET_S, MAX_KEPT, len(WORDS), *WORDS)
     for group in groups:
-        # Where a list was not read to its end, its older jobs may still be there: then only a quiet time tells.
+        # If a list was not read completely, older jobs may still exist: then only a quiet time shows a regression.
         earliest = group.first_at if group.whole else None
         yield from (group.kind.id, _plain_text(group.last_at), _plain_text(earliest))
 
@@ -243,5 +243,5 @@ def _explain_error(exc: QueuedeckError) -> str:
     refused = isinstance(exc, Forbidden) or isinstance(exc.__cause__, NoPermissionError)
     script_refused = isinstance(exc, BackendUnavailable) and "permission" in str(exc.__cause__ or "").lower()
     if refused or script_refused or "can't run this command" in str(exc.__cause__ or ""):
-        return "The Redis user may not write to Queuedeck's own keys, so it is unknown which groups are new."
+        return "The Redis user is not allowed to write Queuedeck's own keys, so it is unknown which groups are new."
     return f"{exc.message.rstrip('.')}, so it is unknown which groups are new."

@@ -1,7 +1,7 @@
-"""What makes two failures the same error: its class, its message without the particulars, and where it was raised.
+"""Identifies errors by class, message without variable parts, and the frames where they were raised.
 
-Pure and stable: the same failure has the same fingerprint in every process and release, for people's words on a group
-are kept under it. A change of what counts must change VERSION.
+Pure and stable: the same failure has the same fingerprint in every process and release, since the annotations of a
+group are stored under it. Any change to its input requires a new VERSION.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .stack_frames import own_frames
 VERSION = "2"
 LENGTH = 16
 CLASS_LIMIT = 200
-# A message of which nothing is left says no more than its absence.
+# For jobs without an error. Part of the fingerprint.
 NO_ERROR = "No error is kept with these jobs"
 _FINGERPRINT = re.compile(rf"[0-9a-f]{{{LENGTH}}}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """One kind of error. `id` is its name for ever; the rest is for people."""
+    """One kind of error. `id` is permanent; the other fields are for display."""
 
     id: str
     error_class: str | None
@@ -34,7 +34,7 @@ class Fingerprint:
 
 
 def of_error(class_name: str | None, message: str | None, stack: str | None = None) -> Fingerprint:
-    """The fingerprint of a failure, whatever is in it; secrets do not count. Time: linear, over a part of each text."""
+    """The fingerprint of any failure; secrets are masked first. Time: linear, over a bounded part of each text."""
     kind = "".join(folded_word(part) for part in NON_WORDS.split((class_name or "")[:CLASS_LIMIT])).strip()
     return _build_fingerprint(
         kind or None,
@@ -44,9 +44,9 @@ def of_error(class_name: str | None, message: str | None, stack: str | None = No
 
 
 def of_job(job: Job, stack: str | None) -> Fingerprint:
-    """The fingerprint of what stopped `job`: its error, what is wrong with its record, or its name for want of both.
+    """The fingerprint of a job's failure: its error, else the problem with its record, else its name.
 
-    A job that waits in a dead-letter queue keeps no error of its own; there one kind of job is one group.
+    A job that waits in a dead-letter queue has no recorded error; there, each job name is one group.
     """
     if job.error is not None and (job.error.class_name or job.error.message or stack):
         return of_error(job.error.class_name, job.error.message, stack)
@@ -56,7 +56,7 @@ def of_job(job: Job, stack: str | None) -> Fingerprint:
 
 
 def is_fingerprint(text: str) -> bool:
-    """Whether `text` has the form of one."""
+    """Whether `text` has the form of a fingerprint."""
     return _FINGERPRINT.match(text) is not None
 
 

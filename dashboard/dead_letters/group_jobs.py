@@ -1,4 +1,4 @@
-"""The jobs of an error group as they are now, for who acts on all of them: what is known of them is not read again."""
+"""The current jobs of an error group, for actions on all of them. Known rows are not read again."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from .groups import GroupedDeadLetters
 from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, read_marks, read_window
 from .origin_queue import home_of
 
-# A list that moves while it is read is gone through again for those that were passed over.
+# A list that changes while it is read is scanned again for the jobs that were missed, at most this often.
 TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadList:
-    """A list that could not be read to its end, so that jobs of it may be left out; `why` in one line."""
+    """A list that could not be read completely, so that jobs may be missing; `why` in one line."""
 
     queue: QueueRef
     why: str
 
     @property
     def line(self) -> str:
-        """The queue and what is wrong with it."""
+        """The queue and the reason, in one line."""
         return unread_line(self.queue.source, self.queue.backend, self.queue.name, self.why)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupJob:
-    """One job, the list in which it stands, and the queue out of which it came there, where its data tells."""
+    """One job, the list that contains it, and its origin queue, if its data names one."""
 
     place: DeadLetterList
     mark: Mark
@@ -43,7 +43,7 @@ def unread_line(source: str, library: str, queue: str, why: str) -> str:
     return f"{queue} ({library} on {source}): {why}"
 
 
-# What is known of a job: its kind and its home.
+# What is known of a job: its fingerprint and its origin queue.
 _Known = tuple[str, str | None]
 
 
@@ -55,11 +55,11 @@ def list_group_jobs(
     most: int,
     rows: int,
 ) -> Iterator[GroupJob | UnreadList]:
-    """The jobs of a group, or of any with None, `most` of them at most, among the first `rows` of each list.
+    """The jobs of a group, or of all groups with None: at most `most`, from the first `rows` of each list.
 
-    `reading` tells of which kind most of them are. A list that cannot be read is named in its place.
-    Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that hold one which `reading`
-    does not know.
+    `reading` contains the fingerprints of most of them. A list that cannot be read yields an UnreadList in its place.
+    Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that include one unknown to
+    `reading`.
     """
     known = _known_kinds(reading)
     found = 0
@@ -86,7 +86,7 @@ def _known_kinds(reading: GroupedDeadLetters) -> dict[tuple[QueueRef, State], di
 def _in_list(
     place: DeadLetterList, backend_of: BackendOf, known: Mapping[Mark, _Known], fingerprint: str | None, rows: int
 ) -> Iterator[GroupJob]:
-    """Those of one list, in its order but for those that had to be read."""
+    """The jobs of one list, in its order, except that those that had to be read come last."""
     there = read_marks(place, backend_of, rows)
     for mark in there:
         kind, home = known.get(mark, (None, None))

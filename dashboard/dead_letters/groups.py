@@ -1,4 +1,4 @@
-"""Dead letters grouped by what killed them, out of the rows that are known. Says how far it went."""
+"""Groups the known dead letters by error, and reports how many of them it covers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..model import QueueRef, State
 from .fingerprint import Fingerprint
 from .index import DeadLetter, IndexedList, Problem
 
-# Hostile errors may all differ: so many kinds are told apart, the jobs beyond are only counted.
+# Maximum number of groups, since hostile errors may all differ; the jobs of further groups are only counted.
 MAX_GROUPS = 1000
 SAMPLES = 3
 SLOTS = 12
@@ -18,7 +18,7 @@ SLOT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class GroupQueue:
-    """One queue that has jobs of a group; `ref` leads to the list in which they stand."""
+    """One queue that has jobs of a group; `ref` is the queue whose list contains them."""
 
     ref: QueueRef
     queue: str
@@ -28,7 +28,7 @@ class GroupQueue:
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """One job of a group, and the list in which it stands: a queue's, of one state."""
+    """One job of a group, and the list that contains it: queue and state."""
 
     ref: QueueRef
     state: State
@@ -37,10 +37,10 @@ class GroupMember:
 
 @dataclass(frozen=True, slots=True)
 class ErrorGroup:
-    """Jobs that died of the same error; figures are of the jobs that were read.
+    """Jobs that died of the same error; the figures cover the jobs that were read.
 
-    `trend` = deaths in SLOTS slices of SLOT_S, the oldest first; `jobs` = all of them, newest first. Times in seconds
-    since 1970, None where no job tells one.
+    `trend` = deaths in SLOTS slots of SLOT_S, oldest first; `jobs` = all jobs, newest first. Times in seconds since
+    1970, None if no job has one.
     """
 
     kind: Fingerprint
@@ -50,24 +50,24 @@ class ErrorGroup:
     trend: tuple[int, ...]
     spots: tuple[GroupQueue, ...]  # most jobs first
     jobs: tuple[GroupMember, ...]
-    whole: bool  # all lists in which it was seen were read to their end
+    whole: bool  # all lists that contain jobs of it were read completely
 
     @property
     def recent(self) -> int:
-        """Deaths within the hour."""
+        """Deaths within the last hour."""
         return sum(self.trend)
 
     @property
     def is_dlq(self) -> bool:
-        """Whether some of it waits in a dead-letter queue."""
+        """Whether some of its jobs wait in a dead-letter queue."""
         return any(spot.state is State.WAITING for spot in self.spots)
 
 
 @dataclass(frozen=True, slots=True)
 class GroupedDeadLetters:
-    """All groups, most jobs first, of `scanned` jobs of the `total` that the lists hold.
+    """All groups, most jobs first, from `scanned` of the `total` jobs in the lists.
 
-    `beyond` = jobs of kinds beyond MAX_GROUPS. `at_least` = there may be more jobs than `total`, which are not listed.
+    `beyond` = jobs of groups beyond MAX_GROUPS. `at_least` = there may be more jobs than `total` that are not listed.
     """
 
     groups: tuple[ErrorGroup, ...]
@@ -80,16 +80,16 @@ class GroupedDeadLetters:
 
     @property
     def truncated(self) -> bool:
-        """Whether there are dead letters that are in no group."""
+        """Whether there are dead letters that belong to no group."""
         return self.scanned < self.total or self.beyond > 0 or self.at_least
 
     def find(self, fingerprint: str) -> ErrorGroup | None:
-        """The group of that fingerprint; None when no job that was read belongs to it."""
+        """The group with that fingerprint; None if no job that was read belongs to it."""
         return next((group for group in self.groups if group.kind.id == fingerprint), None)
 
 
 def group_dead_letters(lists: Sequence[IndexedList], problems: Sequence[Problem], now: float) -> GroupedDeadLetters:
-    """The rows that are known of `lists`, by what killed them. `now` in seconds since 1970. Pure."""
+    """Group the known rows of `lists` by error. `now` in seconds since 1970. Pure."""
     piles: dict[str, _GroupBuilder] = {}
     beyond = 0
     for listed in lists:
@@ -117,7 +117,7 @@ def group_dead_letters(lists: Sequence[IndexedList], problems: Sequence[Problem]
 def without_jobs(
     reading: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], Collection[str]]
 ) -> GroupedDeadLetters:
-    """The reading after jobs of those ids left those lists. Pure."""
+    """The reading without the jobs of `gone`: ids by list. Pure."""
 
     def left(member: GroupMember) -> bool:
         return member.row.id in gone.get((member.ref, member.state), ())
@@ -148,7 +148,7 @@ def without_jobs(
 
 @dataclass(slots=True)
 class _GroupBuilder:
-    """A group in the making."""
+    """Collects the jobs of one group."""
 
     kind: Fingerprint
     whole: bool = True

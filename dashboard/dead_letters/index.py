@@ -1,7 +1,7 @@
-"""What is known of the rows of all lists: read once each, for a job that died stays what it is under its stamp.
+"""The known rows of all lists. Each row is read once, since a dead job with the same stamp does not change.
 
-A look asks every list for the marks of its newest jobs, which is cheap, drops what is gone, and reads the rows that are
-new, as many as time allows; the next look goes on from there.
+Each read fetches the marks of the newest jobs of every list, which is cheap, drops jobs that no longer exist, and reads
+as many new rows as time allows; the next read continues from there.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, find_lists, 
 from .origin_queue import home_of
 
 ROWS_PER_LIST = 5000
-# Of all lists together, about 1 kB each.
+# Of all lists together; about 1 kB each.
 MAX_ROWS = 50_000
-# A look holds up its viewer and the interpreter for so long at most, but for the step that it is in.
+# A read blocks its viewer and the interpreter for at most this long, plus the step in progress.
 SECONDS = 1.0
 KEPT_TEXT = 300
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter. `at` = when it died, in seconds since 1970; None where the library tells no time.
+    """One dead letter. `at` = when it died, in seconds since 1970; None if the library records no time.
 
-    `home` = the queue out of which it came into a dead-letter queue, where its data tells.
+    `home` = the origin queue of a job in a dead-letter queue, if its data names one.
     """
 
     kind: Fingerprint
@@ -46,33 +46,33 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class IndexedList:
-    """One list: its newest jobs by mark, and what is known of them. `whole` = it has no more than these."""
+    """One list: the known rows of its newest jobs by mark. `whole` = the list has no other jobs."""
 
     place: DeadLetterList
     rows: dict[Mark, DeadLetter] = field(default_factory=dict)
     whole: bool = False
     looked_at: float = 0.0  # monotonic
-    _pages: list[int] = field(default_factory=list)  # those with jobs that are not known, the newest first
+    _pages: list[int] = field(default_factory=list)  # those with unknown jobs, newest first
 
     def update_presence(self, found: Sequence[Mark]) -> None:
-        """Take over which jobs are there now."""
+        """Record which jobs are in the list now."""
         self.rows = {mark: row for mark in found if (row := self.rows.get(mark)) is not None}
         self.whole = len(found) < ROWS_PER_LIST and not self.place.at_least
         self._pages = sorted({n // WINDOW_ROWS + 1 for n, mark in enumerate(found) if mark not in self.rows})
         self.looked_at = monotonic_s()
 
     def forget_all(self) -> None:
-        """Forget all, for the list cannot be read."""
+        """Discard all rows, since the list cannot be read."""
         self.update_presence(())
         self.whole = False
 
     @property
     def next_page(self) -> int | None:
-        """The page to read next; None when all is known."""
+        """The page to read next; None if all rows are known."""
         return self._pages[0] if self._pages else None
 
     def learn_rows(self, rows: Sequence[Searched], kinds: dict[str, Fingerprint]) -> None:
-        """Take over what was read of the next page; `kinds` keeps one Fingerprint for all rows that share it."""
+        """Add the rows of the next page; `kinds` stores one Fingerprint for all rows that share it."""
         del self._pages[0]
         for found in rows:
             job = found.job
@@ -94,12 +94,12 @@ class IndexedList:
 
     @property
     def total(self) -> int:
-        """Jobs that the list holds, as far as is known."""
+        """The number of jobs in the list, as far as it is known."""
         return len(self.rows) if self.whole and not self._pages else max(self.place.count, len(self.rows))
 
     @property
     def ref(self) -> QueueRef:
-        """The queue in whose list the jobs stand."""
+        """The queue whose list contains the jobs."""
         return self.place.queue.ref
 
     @property
@@ -112,7 +112,7 @@ Problem = tuple[str, str, str, str]  # source, library, queue, why it could not 
 
 
 class DeadLetterIndex:
-    """The rows of one process. Not thread-safe."""
+    """The known rows of one process. Not thread-safe."""
 
     def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str]) -> None:
         self._backend_of = backend_of
@@ -120,9 +120,9 @@ class DeadLetterIndex:
         self._lists: dict[tuple[str, str, str, State], IndexedList] = {}
 
     def read_lists(self, queues: Sequence[QueueStats]) -> tuple[list[IndexedList], list[Problem]]:
-        """The lists of dead letters of `queues` with what is known of their rows, for SECONDS of reading at most.
+        """The dead-letter lists of `queues` with their known rows, after reading for at most SECONDS.
 
-        Never raises. Cost: at most 2 round trips for each MAX_BATCH marks, and for each WINDOW_ROWS rows that are new.
+        Never raises. Cost: at most 2 round trips for each MAX_BATCH marks, and for each WINDOW_ROWS new rows.
         """
         ends = monotonic_s() + SECONDS
         problems = [
@@ -134,7 +134,7 @@ class DeadLetterIndex:
         for place in current:
             lists[place.key].place = place
         self._lists = lists
-        # Those that had to wait the last time go first; what was known of a list that is not reached stays.
+        # Lists that had to wait last time come first; a list that is not reached keeps its known rows.
         waiting = sorted(lists.values(), key=lambda listed: listed.looked_at)
         waiting = [listed for listed in waiting if self._read_marks(listed, ends, problems)]
         self._read_unknown(waiting, ends, problems)
@@ -146,7 +146,7 @@ class DeadLetterIndex:
         try:
             found = read_marks(listed.place, self._backend_of, ROWS_PER_LIST)
             if not found:
-                read_window(listed.place, self._backend_of, 1)  # says why, where a list cannot be read
+                read_window(listed.place, self._backend_of, 1)  # raises if the list cannot be read
             listed.update_presence(found)
         except ListUnreadable as exc:
             problems.append(_build_problem(listed, exc))
@@ -155,7 +155,7 @@ class DeadLetterIndex:
         return True
 
     def _read_unknown(self, waiting: list[IndexedList], ends: float, problems: list[Problem]) -> None:
-        """Read what is not known. The lists take turns, so that a long one does not hide the others."""
+        """Read unknown rows, one page of each list in turn, so that a long list does not hide the others."""
         kinds = {row.kind.id: row.kind for listed in self._lists.values() for row in listed.rows.values()}
         known = sum(len(listed.rows) for listed in self._lists.values())
         while waiting:
@@ -184,7 +184,7 @@ def _build_problem(listed: IndexedList, exc: ListUnreadable) -> Problem:
 
 def _build_dead_letter(kind: Fingerprint, job: Job, home: str | None) -> DeadLetter:
     text = (job.error.message or job.error.class_name) if job.error else job.problem
-    # One that waits in a dead-letter queue died when it came there.
+    # A job that waits in a dead-letter queue died when it was added there.
     at = job.enqueued_at if job.state is State.WAITING else job.finished_at
     return DeadLetter(
         kind=kind,

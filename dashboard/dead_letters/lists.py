@@ -1,4 +1,4 @@
-"""The lists that hold dead letters: those of the dead, and what waits in queues that are named for dead letters."""
+"""The lists that contain dead letters: dead jobs, and waiting jobs of dead-letter queues."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..globs import glob_matches
 from ..model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
 
 BackendOf = Callable[[str, str], Backend]
-# A job by its id and the stamp under which it died: what was read of it once stays true.
+# A job by its id and the stamp with which it died; a row read for a mark stays valid.
 Mark = tuple[str, str | None]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterList:
-    """One list of dead letters; `count` = jobs in it by the newest snapshot; `at_least` = there may be more."""
+    """One list of dead letters; `count` = jobs in it as of the newest snapshot; `at_least` = there may be more."""
 
     queue: QueueStats
     state: State
@@ -32,36 +32,36 @@ class DeadLetterList:
 
     @property
     def key(self) -> tuple[str, str, str, State]:
-        """What tells it from all other lists."""
+        """A unique key of the list."""
         return (self.queue.source, self.queue.backend, self.queue.key, self.state)
 
     @property
     def at(self) -> tuple[QueueRef, State]:
-        """The list as an act names it."""
+        """The list as an action identifies it."""
         return (self.queue.ref, self.state)
 
     @property
     def at_least(self) -> bool:
-        """Whether there may be more jobs than `count`, which are not listed."""
+        """Whether there may be more jobs than `count` that are not listed."""
         return self.state in self.queue.at_least
 
     @property
     def is_dlq(self) -> bool:
-        """Whether its jobs wait in a queue that is named for dead letters."""
+        """Whether its jobs wait in a dead-letter queue."""
         return self.state is State.WAITING
 
 
 class ListUnreadable(Exception):
-    """A list that could not be read; its text says why, in one line."""
+    """A list could not be read; the message is the reason, in one line."""
 
 
 def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
-    """Whether the queue is named for dead letters: then what waits in it is one."""
+    """Whether the name of the queue marks it as a dead-letter queue: its waiting jobs are then dead letters."""
     return not queue.shared and any(glob_matches(glob, queue.name) for glob in dlq_globs)
 
 
 def find_lists(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[DeadLetterList]:
-    """The lists that hold something, the longest first."""
+    """The lists that are not empty, longest first."""
     found = [
         DeadLetterList(queue, state, count)
         for queue, state in _wanted_lists(queues, backend_of, dlq_globs)
@@ -73,14 +73,14 @@ def find_lists(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: S
 def find_uncounted(
     queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
 ) -> list[tuple[QueueStats, str]]:
-    """The queues of which nobody knows whether they hold dead letters, and why."""
+    """The queues for which it is unknown whether they have dead letters, and why."""
     together = {(queue.source, queue.backend) for queue in queues if queue.shared}
     return [
         (queue, queue.error)
         for queue, state in _wanted_lists(queues, backend_of, dlq_globs)
         if queue.error is not None
         and queue.counts.of(state) is None
-        # Of such a library the dead of one queue are in the entry of all of them.
+        # With such a library, the shared entry of all queues contains the dead jobs of each.
         and not (state is State.DEAD and not queue.shared and (queue.source, queue.backend) in together)
     ]
 
@@ -97,9 +97,9 @@ def _wanted_lists(
 
 
 def read_marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[Mark]:
-    """The first `most` jobs of a list by id and stamp, each once, in the order of the list.
+    """The first `most` jobs of a list by id and stamp, without duplicates, in the order of the list.
 
-    Raises Unreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
+    Raises ListUnreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
     """
     found: dict[Mark, None] = {}
     for page in range(1, -(-most // MAX_BATCH) + 1):
@@ -118,9 +118,9 @@ def _read_job_refs(place: DeadLetterList, query: JobQuery, backend: Backend) -> 
 def read_window(
     place: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS
 ) -> Sequence[Searched]:
-    """The rows of a page, newest first where the library's list is; each job in the place's state.
+    """The rows of a page, newest first if the library's list is; each job gets the state of `place`.
 
-    Raises Unreadable. Cost: at most 2 round trips.
+    Raises ListUnreadable. Cost: at most 2 round trips.
     """
     query = JobQuery(state=place.state, page=page, per_page=per_page)
 

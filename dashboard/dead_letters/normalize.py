@@ -1,7 +1,7 @@
-"""A message without what differs from job to job: ids, numbers, addresses, paths, quoted values. Pure.
+"""Messages without the parts that differ between jobs: ids, numbers, addresses, paths, quoted values. Pure.
 
-Every pattern here is linear in its input: runs are bounded, neighbours share no character, and nothing is repeated
-inside a repetition. The input is bounded besides, so that no message can hold a page up.
+Every pattern here is linear in its input: runs are bounded, neighbors share no character, and no repetition contains
+another. The input is bounded too, so that no message can block a page.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-# What is read of a message; the rest of a longer one tells no two errors apart.
+# The part of a message that is read; the rest of a longer one does not distinguish errors.
 MESSAGE_LIMIT = 2048
 FOLDED_LIMIT = 500
 _NUMBER, _ID, _HEX = "<n>", "<id>", "<hex>"
-# From this length on a word of letters and digits is an id: `k3jd93kd0sk2`; a shorter one is `sha256` or `user7`.
+# A word of letters and digits is an id from this length, like `k3jd93kd0sk2`; shorter: `sha256`, `user7`.
 ID_LENGTH = 12
 HEX_LENGTH = 8
 
@@ -49,16 +49,16 @@ _KINDS = {
 }
 _DIGITS = re.compile(r"\d+")
 _VERSION = re.compile(r"v\d{1,2}\Z")
-# Splits a text so that words and what stands between them take turns.
+# Splits a text so that words and separators alternate.
 NON_WORDS = re.compile(r"(\W+)")
 _HEX_WORD = re.compile(r"[0-9A-Fa-f]+\Z")
-# 1,234.56 is one number; a list of values is as long as it happens to be.
+# 1,234.56 is one number; the length of a list of values does not matter.
 _PARTS = re.compile(r"<n>(?:[.,:]<n>)+")
 _LISTED = re.compile(r"(<\w{1,5}>)(?:, ?\1)+")
 
 
 def normalize_message(message: str) -> str:
-    """`message` on one line with placeholders for what differs; at most FOLDED_LIMIT characters."""
+    """`message` on one line with placeholders for variable parts; at most FOLDED_LIMIT characters."""
     text = _TOKEN.sub(_placeholder_for, message[:MESSAGE_LIMIT])
     text = _PARTS.sub(_NUMBER, " ".join(text.split()))
     text = _LISTED.sub(r"\1, …", text)
@@ -66,7 +66,7 @@ def normalize_message(message: str) -> str:
 
 
 def folded_word(word: str) -> str:
-    """A word without what makes it one of many: `user42` is `user<n>`, `5f3a9c01b7` is `<hex>`."""
+    """A word with its variable part replaced: `user42` becomes `user<n>`, `5f3a9c01b7` becomes `<hex>`."""
     if not any(char.isdigit() for char in word):
         return word
     if word.isdigit():
@@ -79,7 +79,7 @@ def folded_word(word: str) -> str:
 
 
 def _is_name_with_number(word: str) -> bool:
-    """Whether it is a name that ends in a number, as `worker_process_17`, and not a random mixture."""
+    """Whether it is a name that ends in a number, like `worker_process_17`, rather than random characters."""
     return len(_DIGITS.findall(word)) == 1 and word[-1].isdigit()
 
 
@@ -93,7 +93,7 @@ def _placeholder_for(match: re.Match[str]) -> str:
 
 
 def _folded_url(url: str) -> str:
-    """Scheme, host and path with the variable parts folded; user info, port, query and fragment are left out."""
+    """Scheme, host and path with variable parts replaced, without user info, port, query and fragment."""
     bare = url.rstrip(".,;:!?")
     rest = url[len(bare) :]
     try:
@@ -110,7 +110,7 @@ def _folded_url(url: str) -> str:
 
 
 def _folded_part(part: str) -> str:
-    """A segment of a path or a label of a host: kept when it is a plain name or a version, else a placeholder."""
+    """A path segment or host label: unchanged if it is a plain name or a version, otherwise with placeholders."""
     if not any(char.isdigit() for char in part) or _VERSION.match(part):
         return part
     words = NON_WORDS.split(part)

@@ -1,8 +1,8 @@
-"""Where a job in a dead-letter queue came from, as far as its data tells. Pure.
+"""The origin queue of a job in a dead-letter queue, if the job's data names one. Pure.
 
-No library keeps that: a handler of failures puts a copy into another queue, and mostly notes in its payload out of
-which. The words below are those in use. What is found is only text of the job's: whoever acts on it asks whether there
-is such a queue.
+No library records it: a failure handler adds a copy to another queue, and usually writes the name of the first one into
+its payload. WORDS are the names in common use. The result is only text from the job: before acting on it, check that
+such a queue exists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..model import Job
 WORDS = ("original", "origin", "source", "from", "failed")
 MAX_NAME = 200
 _NAMES = rf"(?:(?:{'|'.join(WORDS)})_?queue(?:_?name)?|queue_?name)"
-# As JSON writes it, and as Python writes an argument of a call.
+# As in JSON, and as in the keyword argument of a Python call.
 _NOTED = re.compile(
     rf"""["']?\b{_NAMES}["']?\s*[:=]\s*(?:("(?:[^"\\]|\\.){{1,{MAX_NAME}}}")|'([^'\\]{{1,{MAX_NAME}}})')""",
     re.IGNORECASE,
@@ -23,11 +23,11 @@ _NOTED = re.compile(
 
 
 def home_of(job: Job, text: str, queue: str) -> str | None:
-    """The name of the queue out of which `job` came into `queue`; None when nothing tells it.
+    """The name of the queue from which `job` came into `queue`; None if nothing names it.
 
-    `text` = of its payload, as a search looks through it. Time: linear in its length.
+    `text` = its payload in the form used by search. Time: linear in its length.
     """
-    # A job that was put there as it was, by its id, still says to which queue it belongs.
+    # A job that was moved unchanged, by its id, still names the queue to which it belongs.
     if job.queue and job.queue != queue:
         return job.queue
     for found in _NOTED.finditer(text):

@@ -1,4 +1,4 @@
-"""The groups of all dead letters, read for all viewers of a process together."""
+"""The error groups of all dead letters, read once for all viewers of a process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .groups import GroupedDeadLetters
 from .index import DeadLetterIndex
 from .lists import BackendOf, find_lists, find_uncounted, is_dlq
 
-# Reading takes no more than a sixth of the time: what took a second is kept for five.
+# Reading takes at most a sixth of the time: groups that took one second to read are cached for five.
 REST_FACTOR = 5
-# Jobs that acts took out of lists, remembered until somebody looks; about 100 bytes each.
+# Jobs that actions removed from lists, remembered until the next read; about 100 bytes each.
 MAX_LEFT = 50_000
 
 Spot = tuple[QueueRef, State]
@@ -26,7 +26,7 @@ Spot = tuple[QueueRef, State]
 
 @dataclass(frozen=True, slots=True)
 class GroupList:
-    """One reading, what is known of its groups, and what both cost."""
+    """One reading of the groups, their annotations, and the cost of both."""
 
     reading: GroupedDeadLetters
     remarks: Annotations
@@ -35,7 +35,7 @@ class GroupList:
 
 
 class DeadLetterService:
-    """Keeps the last board; one thread reads a new one while the others get the last. Thread-safe."""
+    """Caches the last groups; one thread reads new ones while the others get the cached ones. Thread-safe."""
 
     def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str], book: AnnotationStore, keep_s: float) -> None:
         self.book = book
@@ -45,17 +45,17 @@ class DeadLetterService:
         self._rows = DeadLetterIndex(backend_of, dlq_globs)
         self._lock = threading.Lock()  # also guards the rows
         self._board: GroupList | None = None
-        # What acts took out of lists since the last look began, which may have seen it before; the first `_applied` of
-        # them are left out of the board.
+        # Jobs that actions removed from lists since the last read began, which may still have seen them; the first
+        # `_applied` entries are already removed from the cached groups.
         self._left: list[tuple[float, Spot, frozenset[str]]] = []
         self._applied = 0
         self._left_lock = threading.Lock()
         self._next_look = 0.0  # monotonic
 
     def current_groups(self, queues: Sequence[QueueStats]) -> GroupList:
-        """The board, an interval old at most, or REST_FACTOR times as old as reading takes. Never raises.
+        """The groups, at most an interval old, or REST_FACTOR times as old as reading takes. Never raises.
 
-        Cost: mostly none; see Rows.look and Book.sync.
+        Cost: usually none; see DeadLetterIndex.read_lists and AnnotationStore.sync_groups.
         """
         board = self._board
         if board is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
@@ -76,19 +76,19 @@ class DeadLetterService:
             self._lock.release()
 
     def remove_jobs(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
-        """Have all viewers of this process see at once that an act took those jobs out of a list. Cost: none."""
+        """Hide jobs that an action removed from a list from all viewers of this process immediately. Cost: none."""
         with self._left_lock:
             self._left.append((monotonic_s(), (ref, state), frozenset(ids)))
-            if sum(len(each[2]) for each in self._left) > MAX_LEFT:  # whoever comes then waits for a new board
+            if sum(len(each[2]) for each in self._left) > MAX_LEFT:  # the next viewer waits for a new read
                 self._left, self._applied, self._board = [], 0, None
 
     def invalidate(self) -> None:
-        """Have the next viewer see what an act changed, where it did more than take jobs out of a list."""
+        """Discard the cached groups after an action that did more than remove jobs from a list."""
         with self._lock, self._left_lock:
             self._board = None
 
     def _after_acts(self, board: GroupList) -> GroupList:
-        """The newest board without what left since it was read."""
+        """The newest groups without the jobs that were removed since they were read."""
         with self._left_lock:
             newest = self._board or board
             if self._applied == len(self._left):
@@ -102,9 +102,10 @@ class DeadLetterService:
             return shown
 
     def update_annotation(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
-        """Keep what a person says of a group, for all to see at once; as Book.say. Cost: a few round trips.
+        """Store a user's annotation of a group; all viewers see it immediately. Cost: a few round trips.
 
-        A group on the current board is stored again if the store no longer has it (FLUSHALL, failover, MAX_KEPT).
+        Returns and raises as AnnotationStore.update_annotation. A currently listed group is stored again if the store
+        no longer has it (FLUSHALL, failover, MAX_KEPT).
         """
         known = self.book.update_annotation(fingerprint, words)
         board = self._board
@@ -125,9 +126,9 @@ class DeadLetterService:
         rows_per_list: int,
         only: Collection[tuple[QueueRef, State]] | None = None,
     ) -> Iterator[GroupJob | UnreadList]:
-        """The jobs of a group as they are now, or of the lists in `only`; see members.members for its cost.
+        """The current jobs of a group, limited to the lists in `only` if given. Cost: see group_jobs.list_group_jobs.
 
-        Queues of which nobody knows whether they hold dead letters are named after them.
+        The queues for which it is unknown whether they have dead letters follow as UnreadList.
         """
         lists = find_lists(queues, self._backend_of, self._dlq_globs)
         wanted = [place for place in lists if only is None or place.at in only]
@@ -138,7 +139,7 @@ class DeadLetterService:
                 yield UnreadList(queue.ref, why)
 
     def is_dlq(self, queue: QueueStats) -> bool:
-        """Whether the settings name the queue for dead letters."""
+        """Whether the settings define the queue as a dead-letter queue."""
         return is_dlq(queue, self._dlq_globs)
 
     def _read_groups(self, queues: Sequence[QueueStats]) -> GroupList:

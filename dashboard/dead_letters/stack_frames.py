@@ -1,4 +1,4 @@
-"""Where an error was raised: the innermost frames of the user's own code, from stacks of Python, JavaScript and Ruby.
+"""The innermost application frames of a stack trace of Python, JavaScript or Ruby: where the error was raised.
 
 Pure. A frame is the file's base name and the function; lines and columns change with every release.
 """
@@ -12,11 +12,11 @@ from functools import lru_cache
 from .normalize import NON_WORDS, folded_word
 
 FRAMES = 3
-# Of a longer stack both ends are read: Python tells the innermost call last, the others first.
+# Of a longer stack, both ends are read: Python prints the innermost call last, the others first.
 STACK_LIMIT = 16 * 1024
 LINE_LIMIT = 500
 MAX_LINES = 200
-# Jobs that fail alike have the same lines in their stacks.
+# Jobs with the same error share the lines of their stacks.
 CACHED_LINES = 4096
 
 _PYTHON = re.compile(r'\s*File "([^"]{1,400})", line \d{1,9}(?:, in (.{1,200}))?\Z')
@@ -34,12 +34,12 @@ _TRACEBACK = "Traceback (most recent call last)"
 
 
 def own_frames(stack: str) -> tuple[str, ...]:
-    """The innermost FRAMES of the user's code, innermost first, each as `file.py:function`; () when there are none."""
+    """The FRAMES innermost application frames, innermost first, each as `file.py:function`; () if there are none."""
     if len(stack) > STACK_LIMIT:
         half = STACK_LIMIT // 2
         stack = f"{stack[:half]}\n{stack[-half:]}"
     if _TRACEBACK in stack:
-        # Of a chain of causes the last one is what the job died of.
+        # In a chain of causes, the last one is the error that the job died of.
         stack = stack[stack.rindex(_TRACEBACK) :]
     lines = [line[:LINE_LIMIT].rstrip() for line in _both_ends(stack.splitlines())]
     if _TRACEBACK in stack or 'File "' in stack:
@@ -53,7 +53,7 @@ def _both_ends(lines: list[str]) -> list[str]:
 
 
 def _first_frames(found: Iterable[str | None]) -> tuple[str, ...]:
-    """The first FRAMES that are there, a function that calls itself counted once."""
+    """The first FRAMES frames that are not None; a recursive function counts once."""
     kept: list[str] = []
     for frame in found:
         if frame is not None and frame not in kept:
@@ -81,7 +81,7 @@ def _other_frame(line: str) -> str | None:
 
 
 def _ruby_method(label: str | None) -> str | None:
-    """`each` of "block (2 levels) in Shop::Cart#each": releases differ in what they write around the name."""
+    """`each` from "block (2 levels) in Shop::Cart#each": the text around the name differs between Ruby releases."""
     if label is None:
         return None
     return _OWNERS.split(label.rpartition(" in ")[2])[-1] or None

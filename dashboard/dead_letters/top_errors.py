@@ -1,4 +1,4 @@
-"""The top errors of one queue, for a message that must not wait for them: read within a fixed time, or not told."""
+"""The top errors of one queue, for a notification that must not wait: read within a fixed time, or left out."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = masked_logger(__name__)
 
 GROUPS = 3
 ROWS = 100
-# All messages of BUDGET_PERIOD_S together wait for so long at most.
+# All notifications within BUDGET_PERIOD_S together wait at most this long.
 BUDGET_S = 0.3
 BUDGET_PERIOD_S = 5.0
-# What was read is used again for so long: several rules may speak of one queue at once.
+# Results are cached this long: several rules can fire for one queue at the same time.
 KEEP_S = 20.0
 MAX_KEPT = 200
 RECENT_S = 3600.0
@@ -35,12 +35,12 @@ _Key = tuple[str, str, str]
 class _Task:
     key: _Key
     place: DeadLetterList
-    only: str | None  # the queue that is meant, where the list is that of all queues
+    only: str | None  # the queue to include, if the list is shared by all queues
     done: threading.Event = field(default_factory=threading.Event)
 
 
 class TopErrors:
-    """Reads in a thread of its own, one queue after the other, so that a Redis that hangs holds up nobody else."""
+    """Reads one queue after the other in a dedicated thread, so that a hanging Redis does not block the caller."""
 
     def __init__(self, backend_of: BackendOf, budget_s: float = BUDGET_S) -> None:
         self._backend_of = backend_of
@@ -52,10 +52,10 @@ class TopErrors:
         self._thread: threading.Thread | None = None
 
     def top_errors_of(self, source: str, backend: str, name: str, queues: Sequence[QueueStats]) -> tuple[str, ...]:
-        """The GROUPS most frequent errors among the newest dead letters of a queue, as text; () when there is none, or
-        when there was no time. Never raises. Called by one thread.
+        """The GROUPS most frequent errors among the newest dead letters of a queue, as text; () if there are none, or
+        if there was no time. Never raises. Call it from one thread only.
 
-        Cost: at most 2 round trips of another thread, for ROWS rows; the caller waits within the budget.
+        Cost: at most 2 round trips in another thread, for ROWS rows; the caller waits at most as long as the budget.
         """
         key = (source, backend, name)
         kept = self._kept.get(key)
@@ -72,7 +72,7 @@ class TopErrors:
         self._start_thread()
         try:
             self._tasks.put_nowait(task)
-        except queues_of_threads.Full:  # the reader hangs on another one
+        except queues_of_threads.Full:  # the thread is still reading another queue
             return ()
         done = task.done.wait(self._left_s)
         self._left_s -= monotonic_s() - began
@@ -80,7 +80,7 @@ class TopErrors:
         return found[1] if found else ()
 
     def stop(self) -> None:
-        """End the thread when it is idle; it holds up no exit otherwise."""
+        """Stop the thread if it is idle; otherwise it does not block the exit."""
         if self._thread is not None:
             try:
                 self._tasks.put_nowait(None)
@@ -89,7 +89,7 @@ class TopErrors:
             self._thread.join(timeout=1.0)
 
     def _build_task(self, key: _Key, queues: Sequence[QueueStats]) -> _Task | None:
-        """What is to be read; None when there is no dead letter, or no list of them."""
+        """What to read; None if there are no dead letters, or no list of them."""
         source, backend, name = key
         mine = [each for each in queues if each.source == source and each.backend == backend]
         queue = next((each for each in mine if each.name == name), None)
@@ -116,9 +116,9 @@ class TopErrors:
             try:
                 self._store_texts(task.key, self._read_errors(task))
             except ListUnreadable as exc:
-                log.info("no errors for the message about %r: %s", task.key[2], exc)
+                log.info("no top errors in the notification about %r: %s", task.key[2], exc)
             except Exception:
-                log.exception("no errors for the message about %r", task.key[2])
+                log.exception("no top errors in the notification about %r", task.key[2])
             finally:
                 task.done.set()
 
@@ -135,7 +135,7 @@ class TopErrors:
 
 
 def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:
-    """The most frequent errors of the last hour, or of all rows where none died within it. Pure."""
+    """The most frequent errors of the last hour, or of all rows if no job died within it. Pure."""
     recent = [row for row in rows if row.job.finished_at and now - row.job.finished_at.timestamp() <= RECENT_S]
     counted: Counter[str] = Counter()
     kinds: dict[str, Fingerprint] = {}

@@ -1,4 +1,4 @@
-"""`queuedeck doctor`: what is found in each Redis, what is not permitted there, and what is risky."""
+"""`queuedeck doctor`: diagnoses the queues, the permissions and the risky settings of each Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .findings import DoctorFinding, FindingLevel, exit_status, note_finding
 
 
 def main(settings: Settings) -> int:
-    """Print what is found, source by source; 0 fine, 1 with warnings, 2 with problems. Reads only."""
+    """Print the findings of each source. Returns 0 if all is OK, 1 with warnings, 2 with problems. Only reads."""
     every: list[DoctorFinding] = []
     for source, findings in diagnose_sources(settings):
         say(f"{source.name} · {source.address}")
@@ -30,9 +30,9 @@ def main(settings: Settings) -> int:
 
 
 def print_acl(settings: Settings) -> int:
-    """Print the lines of ACL SETUSER that each server needs; 0, or 2 where one cannot be asked. Reads only.
+    """Print the ACL SETUSER commands for each server. Returns 0, or 2 if a server cannot be reached. Only reads.
 
-    The lines of a server belong to one user: the first one makes it, the others add to it.
+    The commands for a server are for one user: the first creates it, the others grant it more.
     """
     status = 0
     watched = open_sources(settings)
@@ -66,7 +66,7 @@ def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings
     yield "# Read-only access to everything."
     yield acl.reading_line(version)
     if is_store:
-        yield "# Or, instead of that line, with Queuedeck's own data too: for alerts, audit log, bulk actions and undo."
+        yield "# Or, instead, with Queuedeck's own data as well: for alerts, audit log, bulk operations and undo."
         yield acl.publishing_line(version, settings.store_prefix)
     if settings.read_only:
         return
@@ -83,7 +83,7 @@ def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings
 
 
 def diagnose_sources(settings: Settings) -> Iterator[tuple[Source, list[DoctorFinding]]]:
-    """(source, its findings) for each source in the order of the settings, and for the store where it is another."""
+    """Yield (source, its findings) for each source in the order of the settings, and for a separate store."""
     watched = open_sources(settings)
     for number, (name, source) in enumerate(watched.sources.items()):
         is_store = number == 0 and settings.store_url is None
@@ -98,7 +98,7 @@ def diagnose_sources(settings: Settings) -> Iterator[tuple[Source, list[DoctorFi
 def examine_source(
     source: Source, backends: tuple[Backend, ...], *, is_store: bool, fingerprint: str = ""
 ) -> list[DoctorFinding]:
-    """Everything about one Redis; a server that cannot be asked is one finding."""
+    """Return all findings about one Redis; a server that cannot be reached is one finding."""
     findings: list[DoctorFinding] = []
     try:
         findings += server.examine_server(source)

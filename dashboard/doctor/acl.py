@@ -1,7 +1,7 @@
-"""The users of Redis that Queuedeck needs, as lines for `ACL SETUSER`: to read, to keep data of its own, to act.
+"""The Redis users that Queuedeck needs, as `ACL SETUSER` commands: to read, to store its own data, to act on jobs.
 
-Which commands an act needs is read out of the scripts and modules that act, so that no list can lag behind them. The
-keys and channels that it changes are told by each library's backend.
+The commands that actions need are extracted from the scripts and modules that run them, so the list is always up to
+date. The keys and channels that they change come from each library's backend.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _READING: Final = (
     *("+client|setname", "+client|id", "+client|list"),
 )
 _LOOKING: Final = ("+latency|latest", "+memory|usage")
-# Commands that change something and that any of our scripts may use; what only reads is in @read.
+# Commands that change something and that any of our scripts may contain; commands that only read are in @read.
 _WRITING = """brpop brpoplpush copy decr decrby del expire expireat getdel getex getset hdel hincrby hmset hset hsetnx
     incr incrby linsert lmove lpop lpush lpushx lrem lset ltrim mset persist pexpire pexpireat psetex rename renamenx
     restore rpop rpoplpush rpush rpushx sadd set setex setnx setrange smove spop srem unlink xadd xdel xtrim zadd
@@ -40,11 +40,11 @@ OTHERS: Final = frozenset({"eval", "publish", "multi", "exec", "watch", "unwatch
 _NUMBER = re.compile(r"\d{1,6}")
 _IN_LUA = re.compile(r"'([A-Z]{3,20})'")
 _IN_PYTHON = re.compile(r"""\(\s{0,40}"([A-Z]{3,20})",""")
-# ARGV how many keys, a key of each pattern, channels, "", commands. Answers {the refused commands, the numbers of the
-# patterns that do not let it in, those of keys first}. It touches no key.
+# ARGV: number of keys, one key per pattern, channels, "", commands. Returns {the refused commands, the numbers of the
+# key and channel patterns without access, keys first}. It accesses no key.
 _MAY_ACT: Final = """
 local refused, closed, many, at = {}, {}, tonumber(ARGV[1]), 2
-local function may(...) -- not where the command was renamed or disabled
+local function may(...) -- false if the command was renamed or disabled
   local known, allowed = pcall(redis.acl_check_cmd, ...)
   return known and allowed
 end
@@ -71,45 +71,53 @@ return {refused, closed}
 
 
 def parse_version(text: str | None) -> Version:
-    """The numbers of a version; (7, 0) where it is not known."""
+    """Return the numbers of a version; (7, 0) if it is unknown."""
     numbers = _NUMBER.findall(text or "")
     return tuple(map(int, numbers[:2])) or (7, 0)
 
 
 def read_version(source: Source) -> Version:
-    """The version of a server, of Valkey that of the Redis it stems from. Raises BackendUnavailable. 1 round trip."""
+    """Return the server version; for Valkey, the compatible Redis version. Raises BackendUnavailable. 1 round trip."""
     reply = source.run_batch([("INFO", "server")])[0]
     return parse_version(info_fields(reply).get("redis_version") if isinstance(reply, bytes) else None)
 
 
 def reading_line(version: Version = (7, 0)) -> str:
-    """The line of a user that reads everything and changes nothing."""
+    """Return the command for a user that can read everything and change nothing."""
     return _user_line(_all_keys(version), (), version)
 
 
 def publishing_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
-    """The line of a user that besides keeps Queuedeck's own data, on the server that is watched."""
+    """Return the command for a user that also stores Queuedeck's own data, on a monitored server."""
     return _user_line((*_all_keys(version), f"~{prefix}:*"), own_commands(), version)
 
 
 def store_line(version: Version = (7, 0), prefix: str = PREFIX) -> str:
-    """The line of a user that keeps Queuedeck's own data on a Redis of its own, at `store_url`."""
+    """Return the command for a user that stores Queuedeck's own data on a dedicated Redis, at `store_url`."""
     return _user_line((f"~{prefix}:*",), own_commands(), version)
 
 
 def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (7, 0)) -> str:
-    """The line that lets the user of one of the others act on a library too: what is granted already stays."""
+    """Return the command that lets an existing user also act on a library; earlier grants stay."""
     keys = (
         []
         if version < (7, 0)
         else [f"~{pattern}" for pattern in (*backend.changed_keys(refs), f"{backend.source.prefix}:*")]
     )
     channels = [] if version < (6, 2) else [f"&{pattern}" for pattern in backend.changed_channels(refs)]
-    return " ".join(["ACL SETUSER", NAME, *keys, *channels, *(f"+{name}" for name in acting_commands(backend.name))])
+    return " ".join(
+        [
+            "ACL SETUSER",
+            NAME,
+            *keys,
+            *channels,
+            *(f"+{name}" for name in acting_commands(_package_of(backend))),
+        ]
+    )
 
 
 def listening_line(backend: Backend) -> str | None:
-    """The line that lets the user hear what a library publishes; None where nothing is listened to."""
+    """Return the command that lets the user receive a library's events; None if there are none to receive."""
     hearing = backend.event_access()
     if hearing is None:
         return None
@@ -117,48 +125,54 @@ def listening_line(backend: Backend) -> str | None:
 
 
 def missing_grants(backend: Backend, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-    """The words of `acting_line` that this user has not been granted; () when it may act.
+    """Return the parts of `acting_line` that this user has not been granted; () if it can act.
 
-    Raises Unsupported where the server cannot say (Redis before 7), BackendUnavailable. Cost: 2 round trips.
+    Raises Unsupported if the server cannot report this (Redis before 7), BackendUnavailable. Cost: 2 round trips.
     """
     source = backend.source
     version = read_version(source)
     if version < (7, 0):
         raise Unsupported(f"Redis {'.'.join(map(str, version))} cannot report what a user may change.")
-    names = acting_commands(backend.name)
+    names = acting_commands(_package_of(backend))
     patterns = [f"~{pattern}" for pattern in backend.changed_keys(refs)]
     patterns += [f"&{pattern}" for pattern in backend.changed_channels(refs)]
-    # A pattern without its stars is a name that fits it.
+    # A pattern without its wildcards is a name that matches it.
     samples = [pattern[1:].replace("*", "x").replace("[0-9]", "1") for pattern in patterns]
     many = sum(pattern[0] == "~" for pattern in patterns)
     try:
         refused, closed = source.execute("EVAL", _MAY_ACT, 0, many, *samples, "", *names)
     except Forbidden:
-        return (*patterns, *(f"+{name}" for name in names))  # without scripts nothing can be asked, nor done
+        return (*patterns, *(f"+{name}" for name in names))  # without scripts it can neither be checked nor act
     except ResponseError as exc:
         raise source.refusal_error(exc) from exc
     return (*(patterns[number - 1] for number in closed), *(f"+{name.decode()}" for name in refused))
 
 
 def own_commands() -> tuple[str, ...]:
-    """The commands that keep our own data, in the order of WRITES."""
+    """Return the commands that store our own data, in the order of WRITES."""
     return ("eval", *dict.fromkeys(name.lower() for name, _ in sorted(WRITES, key=lambda each: each[0] == "DEL")))
 
 
+def _package_of(backend: Backend) -> str:
+    return type(backend).__module__.rpartition(".")[0]
+
+
 @cache
-def acting_commands(library: str) -> tuple[str, ...]:
-    """The commands beyond reading that acting on a library needs, in alphabetical order."""
+def acting_commands(package: str) -> tuple[str, ...]:
+    """Return the commands, besides reads, that actions on a library need, in alphabetical order.
+
+    `package` is the one that contains its backend.
+    """
     found: set[str] = {"eval"}
-    for name, text in _source_files(library):
+    for name, text in _source_files(package):
         words = _IN_LUA.findall(text) if name.endswith(".lua") else _IN_PYTHON.findall(text)
         found.update(word.lower() for word in words)
     return tuple(sorted(found & (WRITING | OTHERS)))
 
 
-def _source_files(library: str) -> Iterator[tuple[str, str]]:
-    """(name, text) of what a library's backend is made of."""
-    package = files(backends)
-    folders = [package / "lua", package / library]
+def _source_files(package: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of the source files of a library's backend, and of the Lua functions that all share."""
+    folders = [files(backends) / "lua", files(package)]
     while folders:
         for file in folders.pop().iterdir():
             if file.is_dir():

@@ -1,4 +1,4 @@
-"""Which libraries keep queues here, in which versions, and which of their queues cannot be read."""
+"""The libraries with queues on a source, their versions, and the queues that cannot be read."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from ..model import QueueRef, QueueStats
 from . import acl
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
-# One step of the search, and the whole of it: who asks the doctor waits for the answer.
+# The limits of one discovery step, and of the whole discovery: the user is waiting for the result.
 SEARCH_BUDGET = (500, 0.5)  # commands, seconds
 SEARCH_S = 15.0
 NAMES_SHOWN = 5
 
 
 def examine_library(backend: Backend) -> list[DoctorFinding]:
-    """The queues of one library. Raises BackendUnavailable when the server is gone.
+    """Return the findings about one library. Raises BackendUnavailable if the server cannot be reached.
 
-    Cost: the search of the key space, at most SEARCH_S, and 3 round trips; a few more, and up to 3 s, where the library
-    publishes what it does.
+    Cost: discovery, at most SEARCH_S, and 3 round trips; a few more, and up to 3 s, if the library publishes events.
     """
     try:
         refs, unseen = find_queues(backend)
@@ -52,7 +51,7 @@ def examine_library(backend: Backend) -> list[DoctorFinding]:
 
 
 def _examine_actions(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFinding:
-    """Whether people may act on this library through this user. Cost: 2 round trips."""
+    """Return whether this Redis user permits actions on this library. Cost: 2 round trips."""
     try:
         missing = acl.missing_grants(backend, refs)
     except Unsupported as exc:
@@ -66,7 +65,7 @@ def _examine_actions(backend: Backend, refs: Sequence[QueueRef]) -> DoctorFindin
 
 
 def find_queues(backend: Backend) -> tuple[list[QueueRef], DoctorFinding | None]:
-    """(the queues, why there may be more of them; None where all were seen)."""
+    """Return (the queues, why there may be more or None if all were found)."""
     deadline = time.monotonic() + SEARCH_S
     known: dict[str, QueueRef] = {}
     cursor: Any = None

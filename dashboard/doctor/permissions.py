@@ -1,4 +1,4 @@
-"""What may this user do? Each command is tried on a key that is not there: nothing is read and nothing changes."""
+"""The permissions of this user. Each command is tried on a key that does not exist: nothing is read or changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWN_KEY = f"{PREFIX}:doctor"
 
 @dataclass(frozen=True, slots=True)
 class CommandNeed:
-    """Commands that one thing needs, and what is missing without them."""
+    """Commands that a feature needs, and what is missing without them."""
 
     purpose: str
     commands: tuple[Command, ...]
@@ -57,11 +57,11 @@ ESSENTIAL = (
         "lists and jobs are incomplete",
     ),
 )
-# Where one of these is refused Queuedeck goes another way or shows less, and says so.
+# If one of these is refused, Queuedeck uses a fallback or shows less, and says so.
 CLIENTS = CommandNeed("counting workers", (("CLIENT", "LIST"),), "the workers of some libraries are unknown")
 SCRIPTS = CommandNeed("reading by script", (("EVAL_RO", "return 1", 0),), "a sample takes more round trips")
 SCRIPTS_BEFORE_7 = CommandNeed(SCRIPTS.purpose, (("EVAL", "return 1", 0),), SCRIPTS.without)
-# Everything that publishing does, to a key that is not there, so that nothing is written.
+# All commands that publishing uses, on a key that does not exist, so that nothing is written.
 _PUBLISH = """
 redis.call('TIME')
 redis.call('GET', KEYS[1])
@@ -72,7 +72,7 @@ return redis.call('DEL', KEYS[1])
 
 
 def examine_permissions(source: Source) -> list[DoctorFinding]:
-    """What this user may not do of what Queuedeck needs. Raises BackendUnavailable. Cost: 7 round trips."""
+    """Return what Queuedeck needs and this user cannot do. Raises BackendUnavailable. Cost: 7 round trips."""
     findings = [finding for need in ESSENTIAL if (finding := _essential_finding(source, need))]
     if not findings:
         findings.append(ok_finding("This user can find, count and show jobs."))
@@ -86,8 +86,11 @@ def examine_permissions(source: Source) -> list[DoctorFinding]:
 
 
 def examine_store(source: Source, fingerprint: str = "") -> list[DoctorFinding]:
-    """Whether our own data can be written here, and whether that of others lies here: `fingerprint` is of these
-    settings. Raises BackendUnavailable. Cost: 3 round trips, 1 more where many queues are published."""
+    """Return whether our own data can be written here, and whether a Queuedeck with other settings writes here too.
+
+    `fingerprint` is that of these settings. Raises BackendUnavailable. Cost: 3 round trips, 1 more if many queues are
+    published.
+    """
     return [*_examine_writing(source), *_examine_others(source, fingerprint)]
 
 
@@ -132,7 +135,7 @@ def _examine_writing(source: Source) -> list[DoctorFinding]:
 
 
 def unreachable_finding(exc: BackendUnavailable) -> DoctorFinding:
-    """The one line for a server that cannot be asked."""
+    """Return the finding about a server that cannot be reached."""
     return problem_finding(f"{exc.message.rstrip('.')}.", exc.hint or "")
 
 
@@ -148,7 +151,7 @@ def _essential_finding(source: Source, need: CommandNeed) -> DoctorFinding | Non
 
 
 def _refused_commands(source: Source, commands: Sequence[Command]) -> list[str]:
-    """The names of those of `commands` that the user may not run; a key that it may not read is another matter."""
+    """Return the names of the `commands` that the user cannot run; a key that it cannot read does not count."""
     replies = source.run_batch(commands)
     return [
         _command_name(command)

@@ -1,4 +1,4 @@
-"""Is this Redis fit to hold jobs? Read from INFO, and from CONFIG where that is permitted."""
+"""Whether this Redis is suitable for jobs, according to INFO and, if permitted, CONFIG."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DIGITS = re.compile(r"\d{1,9}")
 
 
 def examine_server(source: Source) -> list[DoctorFinding]:
-    """What this server is, and what about it is risky. Raises BackendUnavailable. Cost: 2 round trips."""
+    """Return what this server is, and its risks. Raises BackendUnavailable. Cost: 2 round trips."""
     info, keys = source.run_batch([("INFO",), ("DBSIZE",)])
     if not isinstance(info, bytes):
         return [
@@ -41,8 +41,8 @@ def examine_server(source: Source) -> list[DoctorFinding]:
 def _identity_finding(health: RedisHealth) -> DoctorFinding:
     facts = [
         f"up {_format_duration(health.uptime_s)}" if health.uptime_s is not None else "",
-        f"{health.clients:,} clients" if health.clients is not None else "",
-        f"{health.keys:,} keys" if health.keys is not None else "",
+        f"{health.clients:,} client{'' if health.clients == 1 else 's'}" if health.clients is not None else "",
+        f"{health.keys:,} key{'' if health.keys == 1 else 's'}" if health.keys is not None else "",
         f"{_format_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
     ]
     name = f"{health.flavour.title()} {health.version or 'of unknown version'}"
@@ -75,7 +75,7 @@ def _memory_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
             yield problem_finding(f"Eviction policy {policy}: when Redis is full, it silently deletes jobs.", advice)
         else:
             yield warning_finding(
-                f"Eviction policy {policy}: when Redis is full, it may delete data that the libraries need.", advice
+                f"Eviction policy {policy}: when Redis is full, it can delete data that the libraries need.", advice
             )
     if health.memory_limited is False:
         yield warning_finding(
@@ -88,7 +88,7 @@ def _memory_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
         yield say(
             f"{ratio:.0%} of maxmemory ({_format_size(health.maxmemory_bytes)}) is used: "
             "a full Redis refuses new jobs.",
-            "Raise maxmemory, drain queues, or keep fewer finished jobs.",
+            "Raise maxmemory, empty queues, or retain fewer finished jobs.",
         )
     if health.evicted_keys:
         yield warning_finding(f"{health.evicted_keys:,} keys evicted since the server started: jobs may be among them.")
@@ -108,7 +108,7 @@ def _persistence_findings(
 
 
 def _read_save_points(source: Source) -> str | None:
-    """The setting `save`; None where CONFIG is not permitted, as on most managed servers."""
+    """Return the setting `save`; None if CONFIG is not permitted, as on most managed servers."""
     reply = source.run_batch([("CONFIG", "GET", "save")])[0]
     return reply[1].decode("utf-8", "replace") if isinstance(reply, list) and len(reply) == 2 else None
 

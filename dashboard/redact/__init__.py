@@ -1,9 +1,9 @@
-"""Hiding secrets in everything that leaves Redis for people: pages, JSON, search, alerts and logs.
+"""Masks secrets in everything read from Redis that users see: pages, JSON, search, alerts and logs.
 
-A secret is known by its name (`password=…`, `"api_key": …`) or by its shape (a JSON web token, `ghp_…`). Whoever can
-enqueue a job chooses the text, so all of this is linear in its length: no run that can begin at many places is read
-again from each of them (possessive quantifiers, starts that a run cannot contain, bounded names), and what was looked
-through for the end of a value is masked and passed over.
+A secret is recognized by its name (`password=…`, `"api_key": …`) or by its shape (a JSON web token, `ghp_…`). Anyone
+who can enqueue a job controls the text, so masking takes linear time: no run that can begin at many positions is read
+again from each of them (possessive quantifiers, starts that a run cannot contain, bounded names), and text that was
+searched for the end of a value is masked and skipped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loggers whose lines may hold text out of Redis."""
+"""Loggers whose lines can contain text from Redis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .text import mask_text
 
 
 class _Masking(logging.Filter):
-    """Masks a line of the log and its traceback, whatever handlers the host has configured."""
+    """Masks a log line and its traceback, whatever handlers the host application configures."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always True: no line is dropped."""
@@ -20,7 +20,7 @@ class _Masking(logging.Filter):
 
 
 def _loggable(text: str) -> str:
-    """`text` masked, and such that every handler can write it: half a surrogate pair is in no encoding."""
+    """Return `text` masked and safe for every handler: no encoding can write half a surrogate pair."""
     return mask_text(text).encode("utf-8", "backslashreplace").decode()
 
 
@@ -28,7 +28,7 @@ _MASKING = _Masking()
 
 
 def masked_logger(name: str) -> logging.Logger:
-    """The logger of that name, whose lines may hold text out of Redis: masked in each line and traceback."""
+    """Return the logger with this name, with text from Redis masked in every line and traceback."""
     log = logging.getLogger(name)
     log.addFilter(_MASKING)  # once: the same filter is not added twice
     return log

@@ -1,4 +1,4 @@
-"""Which names of fields, headers, parameters and variables tell a secret."""
+"""Names of fields, headers, parameters and variables that indicate a secret."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MAX_NAME = 100
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of `text`."""
+    """Return the words of `text`."""
     return frozenset(text.split())
 
 
-# Parts of a name that tell a secret wherever they stand in it; compared without case, dashes, underscores and spaces.
+# Parts that indicate a secret anywhere in a name; compared without case, dashes, underscores and spaces.
 _PART = re.compile(
     r"passw(?:or)?d(?!less)|passwort|kennwort|motdepasse|contrase[nñ]a|passphrase|passcode|seedphrase"
     r"|secret(?!ar[iy])|token(?!i[sz])|apikey|accesskey|accountkey|sharedkey|privatekey|privkey|signingkey|encryptionkey"
@@ -23,32 +23,32 @@ _PART = re.compile(
     r"|creditcard|cardnumber|accountnumber|socialsecurity|connectionstring|connstr|webhookurl|signature"
     r"|securitycode|verificationcode|recoverycode|backupcode|onetimecode|authcode"
 )
-# Words that tell a secret wherever they stand in a name as words of their own.
+# Words that indicate a secret anywhere in a name, as whole words.
 _WORDS = words("pwd jwt otp totp dsn cvc cvv iban ssn psk csrf xsrf senha hmac")
-# Words that do so only at the end of a name ("user_pass", not "pass_count"), or before one of _TAILS.
+# Words that indicate one only at the end of a name ("user_pass", not "pass_count"), or before one of _TAILS.
 _LAST_WORDS = words("pass auth bearer pin pan card tan sid sig")
 _TAILS = words("code value raw hash header new old confirm confirmation string plain")
-# At the end of a name these tell that it is about a secret and holds none: "token_count", "password_changed_at".
+# At the end of a name these mean that it is about a secret but contains none: "token_count", "password_changed_at".
 _ABOUT = words(
     "count counts limit limits length len size type kind ttl expiry expires expired expiration timeout age lifetime"
     " policy required enabled disabled valid invalid version status state attempts retries remaining used usage at on"
     " date time name names field fields file path dir error errors exception failure failed strength provider endpoint"
     " mismatch missing"
 )
-# Names of classes and states: "InvalidToken: …" is an error, what follows is its message.
+# Words of class and state names: "InvalidToken: …" is an error, followed by its message.
 STATES = words(
     "invalid expired missing bad unknown unexpected no wrong malformed revoked incorrect has is forgot reset"
 )
-# "max_tokens" and the like count the tokens of a language model.
+# "max_tokens" and similar names count the tokens of a language model.
 _COUNTED = words("max min prompt completion total input output cached reasoning num n used remaining context generated")
 WORD = re.compile(r"[A-Z]?[a-z]++|[A-Z]++(?![a-z])|[A-Z]|\d++")
 _JOINTS = str.maketrans("", "", "-_ .")
 NO, WEAK, STRONG = 0, 1, 2
-# Under these keys JSON writes the name of something, and its value.
+# Keys under which JSON stores the name of something, and its value.
 NAME_KEYS = ("name", "key", "field", "header", "param", "parameter", "k")
 VALUE_KEYS = ("value", "val", "v")
 
-# What stands before "key", "string" and the like in the names that are written as two words.
+# Words before "key", "string" etc. in names that are written as two words.
 TWO_WORDS = {
     "key": ("api", "access", "account", "private", "secret", "signing", "encryption", "master", "session", "ssh"),
     "string": ("connection",),
@@ -60,12 +60,12 @@ TWO_WORDS = {
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether what stands under this name is hidden. Time: linear, of the last MAX_NAME characters."""
+    """Whether a value with this name is hidden. Time: linear in the last MAX_NAME characters."""
     return strength_of(name[-MAX_NAME:]) != NO
 
 
 def is_hidden(name: str, value: Any) -> bool:
-    """Whether the decoded `value` under this name is hidden: not where it is empty, a truth value, or only a count."""
+    """Whether the decoded `value` with this name is hidden: not if it is empty, a boolean, or only a count."""
     if value is None or value is True or value is False or value in ("", [], {}):
         return False
     strength = strength_of(name[-MAX_NAME:])
@@ -75,7 +75,7 @@ def is_hidden(name: str, value: Any) -> bool:
 
 
 def hidden_keys(fields: Mapping[str, Any]) -> set[str]:
-    """The keys of decoded JSON whose values are hidden: by their own names, or as {"name": "password", "value": …}."""
+    """Return the keys of decoded JSON whose values are hidden: by name, or as {"name": "password", "value": …}."""
     hidden = {key for key, value in fields.items() if is_hidden(key, value)}
     if len(fields) >= 2 and any(
         isinstance(value, str) and key.lower() in NAME_KEYS and is_secret_name(value) for key, value in fields.items()
@@ -85,13 +85,13 @@ def hidden_keys(fields: Mapping[str, Any]) -> set[str]:
 
 
 def is_list_of_pairs(items: Sequence[Any]) -> bool:
-    """Whether decoded JSON is a list of [name, value], as headers are written: [["Cookie", "x"]]."""
+    """Whether decoded JSON is a list of [name, value] pairs, like headers: [["Cookie", "x"]]."""
     return bool(items) and all(isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in items)
 
 
 @lru_cache(8192)
 def strength_of(name: str) -> int:
-    """STRONG for a name that tells a secret in any text, WEAK for a word that prose uses too, else NO."""
+    """Return STRONG for a name that indicates a secret in any text, WEAK for a word that prose uses too, else NO."""
     words = [word.lower() for word in WORD.findall(name)]
     while words and words[-1].isdigit():
         words.pop()

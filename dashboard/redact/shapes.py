@@ -1,4 +1,4 @@
-"""Secrets that are known by their shape: tokens of many services, keys, and what stands for a person in a URL."""
+"""Secrets recognized by their shape: tokens of many services, keys, and credentials in a URL."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .mask import MASK
 from .names import words
 
 _START = r"(?<![A-Za-z0-9])"
-# user:password in a URL, or a long token instead of them; PHP writes `:\/\/` into JSON.
+# user:password in a URL, or a long token in their place; PHP writes `:\/\/` into JSON.
 _USER_INFO = re.compile(
     r"(?:(?<=://)|(?<=:\\/\\/))(?:(?=[^\s/?@\"'<>:]*+:)|(?=[^\s/?@\"'<>:]{20}))(?:[^\s/?@\"'<>]*+@)++"
 )
-# The same where the text was cut before the "@"; a port is none.
+# The same if the text was cut off before the "@"; a port does not count.
 _CUT_USER_INFO = re.compile(
     r"(?<=://)[^\s/?@\"'<>:]*+:(?!\d{0,5}[.…]*+[\"')\]}]*+\Z)[^\s/?@\"'<>)\]}]++(?=[\"')\]}]*+\Z)"
 )
@@ -21,7 +21,7 @@ _PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     r"(?:(?!-----END )[\s\S])*+(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
 )
-# The token of a Telegram bot without the address before it. It has no sign of its own, but always this length.
+# The token of a Telegram bot without the address before it. It has no prefix, but always this length.
 _BOT = re.compile(r"(?<![\w:.-])\d{8,10}+:([\w-]{35})(?![\w-])", re.ASCII)
 
 
@@ -29,9 +29,10 @@ def _prefixed(*shapes: tuple[str, str]) -> tuple[tuple[tuple[str, ...], re.Patte
     return tuple(((prefix,), re.compile(_START + re.escape(prefix) + rest)) for prefix, rest in shapes)
 
 
-# What must be in a text for the pattern to be tried, and the pattern; group 1 stays, the rest is masked.
+# Strings of which the text must contain one for the pattern to be tried, and the pattern; group 1 stays visible, the
+# rest is masked.
 _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
-    # JSON web token, also behind a dash; group 1 is what precedes it in the same word. The lookahead is tried once per
+    # JSON web token, also after a dash; group 1 is what precedes it in the same word. The lookahead is tried once per
     # word and nothing backtracks, so the time is linear even for text that repeats "-eyJ".
     (
         ("eyJ",),
@@ -99,7 +100,7 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
         ("SK", "[a-f0-9]{32}(?![A-Za-z0-9])"),
     ),
 )
-# One look that finds all of the hints but "dapi": by their last sign, or by a rare one at their beginning.
+# A single pattern that finds all hints except "dapi": by their last character, or by a rare one at the beginning.
 _MARKS = re.compile(
     "|".join(
         f"{re.escape(mark)}(?:{'|'.join(f'(?<={re.escape(hint)})' for hint in ending)})"
@@ -108,7 +109,7 @@ _MARKS = re.compile(
     )
     + r"|/(?=bot\d)|A(?=KIA|SIA|Iza|TATT3|TBB|GE-)|S(?=K[a-f0-9])|E(?=AA[A-Za-z0-9])|\$(?=[256$as])"
 )
-# "Basic authentication failed" is prose; what a scheme carries has digits, signs or capitals within.
+# "Basic authentication failed" is prose; credentials after a scheme contain digits, punctuation or capitals.
 _ENCODED = re.compile(r"[0-9+/=_.~-]|[a-z][A-Z]")
 _WORDS_OF_SCHEMES = words(
     "authentication authorization credentials credential certificate functionality realm header headers"
@@ -116,7 +117,7 @@ _WORDS_OF_SCHEMES = words(
 
 
 def mask_shapes(text: str) -> str:
-    """`text` with what has the shape of a secret replaced by MASK. Time: linear."""
+    """Return `text` with everything that has the shape of a secret replaced by MASK. Time: linear."""
     low = text.lower()
     if "@" in text:
         text = _USER_INFO.sub(f"{MASK}@", text)

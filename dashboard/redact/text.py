@@ -1,4 +1,4 @@
-"""Text with its secrets masked."""
+"""Masks the secrets in a text."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _ASCII_ESCAPE = re.compile(r"\\u00(2[dD]|3\d|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F
 
 
 def mask_text(text: str) -> str:
-    """`text` with what has the shape of a secret, or stands behind the name of one, replaced by MASK. Time: linear.
+    """Return `text` with secrets, recognized by their shape or by the name before them, replaced by MASK.
 
-    Some 50 microseconds for a row of a list of 500 characters, 10 milliseconds for 64 KiB.
+    Time: linear; about 50 microseconds for a list row of 500 characters, 10 milliseconds for 64 KiB.
     """
-    if "\\u00" in text:  # JSON may write any letter of a name as an escape
+    if "\\u00" in text:  # JSON can write any letter of a name as an escape
         text = _ASCII_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
     return mask_shapes(mask_named(mask_commands(text)))

@@ -1,4 +1,4 @@
-"""Secrets that are known by the name before them: in code, JSON, headers, query strings, command lines and logs."""
+"""Secrets recognized by the name before them: in code, JSON, headers, query strings, command lines and logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from .mask import MASK
 from .names import MAX_NAME, NAME_KEYS, NO, STATES, STRONG, TWO_WORDS, VALUE_KEYS, WEAK, WORD, strength_of, words
 
-# Without one of these in it, a text holds no name that tells a secret.
+# A text without any of these contains no name of a secret.
 _HINTS = (
     *("pass", "token", "secret", "key", "auth", "pwd", "cookie", "credential", "sess", "card", "pin", "pan", "tan"),
     *("sid", "sig", "jwt", "otp", "dsn", "bearer", "number", "string", "webhook", "code", "kennwort", "contrase"),
@@ -16,14 +16,14 @@ _HINTS = (
 )
 _QUOTE = r"""\\{0,7}["']"""
 _QUOTED = re.compile(_QUOTE)
-# A name and what stands between it and its value, in code, JSON, headers, query strings and log lines.
+# A name and the characters between it and its value, in code, JSON, headers, query strings and log lines.
 _NAMED = re.compile(
     r"""(?<![\w.-])(?:--?)?+([A-Za-z_][\w.-]{0,99}+)((?:\\{0,7}["']){1,2})?+([ \t]{0,40})"""
     r"""(=>|:=|[=:](?![:=]))([ \t]{0,40}+)"""
 )
 _FLAG = re.compile(r"""(?<![\w-])--([A-Za-z][\w-]{0,99}+)(?:[ ]++|["'],[ ]?(?=["']))(?!-)""")
 _ELEMENT = re.compile(r"<(?:[\w-]{1,40}:)?([A-Za-z_][\w.-]{0,99}+)(?:[ ][^<>]{0,300})?>([^<]+)(?=</)")
-# {"name": "password", "value": "x"}, and the other way round.
+# {"name": "password", "value": "x"}, and the reverse order.
 _NAMES, _VALUES = "|".join(NAME_KEYS), "|".join(VALUE_KEYS)
 _NAME_VALUE = re.compile(
     rf"""{_QUOTE}(?i:{_NAMES}){_QUOTE}\s{{0,9}}(?:=>|:)\s{{0,9}}{_QUOTE}([\w .-]{{1,100}}+){_QUOTE}"""
@@ -37,7 +37,7 @@ _VALUE_NAME = re.compile(
 _ATTRIBUTES = re.compile(
     rf"""(?<![\w-])(?i:{_NAMES})[ ]?=[ ]?{_QUOTE}([\w .:-]{{1,100}}+){_QUOTE}\s{{1,40}}(?i:{_VALUES})[ ]?=[ ]?"""
 )
-# A name and its value in a query string or JSON that is itself part of an address: password%3Dx, %22pin%22%3A%22x%22.
+# A name and its value in a query string or JSON that is part of a URL itself: password%3Dx, %22pin%22%3A%22x%22.
 _PERCENT = re.compile(
     r"""(?:(?<![\w.-])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2}))([A-Za-z_][\w.-]{0,99}+)"""
     r"""((?:%(?:25){0,2}(?:22|27|5[DdCc])){0,4}+%(?:25){0,2}3[AaDd](?:\+|%(?:25){0,2}(?:20|22|27|5[Cc])){0,8}+)"""
@@ -55,14 +55,14 @@ _PAIR = re.compile(rf"""[\[(),]\s{{0,40}}[\[(]\s{{0,40}}{_QUOTE}([A-Za-z][\w -]{
 # A single pair, outside a list: ("password", "x").
 _LONE_PAIR = re.compile(rf"""(?<![\w\])])\(\s{{0,9}}[bBuU]?{_QUOTE}([A-Za-z][\w -]{{0,99}}+){_QUOTE}\s?,\s{{0,9}}""")
 _END_OF_PAIR = re.compile(rf"""{_QUOTE}\s?,?\s?\)|\Z""")
-# Values that follow such a name in a list of field names: ("password", "email").
+# Strings that follow such a name in a list of field names: ("password", "email").
 _FIELDS = words("email mail user username login name id host port url address phone role type account")
 # `curl -u user:password`, also as a list of arguments.
 _CURL_USER = re.compile(
     r"""(?:(?<=[\s"'])|\A)(?:-[uU][ ]{0,4}+|--(?:proxy-)?user(?:[ ]{1,4}+|=))(?:["'],[ ]{0,4})?+"""
     r"""(?:(?P<quote>\\{0,7}["'])[^\s:"'\\]{0,200}+:(?P<quoted>[^"'\\\n]++)|(?!-)[^\s:"'\\]{0,200}+:(?P<bare>[^\s"'\\]++))"""
 )
-# What SQL writes before the password of a user.
+# The SQL before the password of a user.
 _SQL = re.compile(
     r"""(?i:(identified)\s{1,9}(?:with\s{1,9}["'`]?\w{1,60}["'`]?\s{1,9})?(?:by|as)\s{1,9}(?:password\s{1,9})?"""
     r"""|(?:with|encrypted)\s{1,9}password\s{1,9})(?=\\{0,7}["'])"""
@@ -73,10 +73,10 @@ _FURTHER_WORDS = re.compile(r"""(?:[ ]{1,9}+[^\s"'\\=:;,&]++)++(?=\\{0,7}(["']))
 
 _OPENING = re.compile(r"""[bBuUrRfF]{0,2}(\\{0,7})(["'])""")
 _TRIPLE = re.compile(r"""[bBuUrRfF]{0,2}("{3}|'{3})""")
-# What YAML writes below the name: "password: |" and lines that are set in.
+# A YAML block below the name: "password: |" and indented lines.
 _BLOCK = re.compile(r"[|>][+-]?[1-9]?[+-]?[ \t]*+(?:\n[ \t]++[^\n]*+)++")
 _GAP = re.compile(r"\s{0,100}+")
-# A run of backslashes is looked at once, from its beginning.
+# A run of backslashes is matched once, from its beginning.
 _CLOSING = re.compile(r"""(?<!\\)(\\*+)(["'\n])""")
 _BRACKETS = re.compile(r"""[\[({]|[\])}]|\n|(?<!\\)\\*+["']""")
 _RUN = re.compile(r"""(?:[^\s,;&"'(){}\[\]<>\\]++|\\(?!["'\\nrtu]))++""")
@@ -94,7 +94,7 @@ _COUNT = re.compile(r"-?\d{1,3}(?:\.\d{1,20})?\Z")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,99}+\Z")
 _CALL = re.compile(r"\([^()\n]{0,200}+\)(?!\w)")
 _PROSE = re.compile(r"[A-Za-z]{1,40}+[ ]++[A-Za-z'-]{1,40}+(?![\w=:]|[ ]?[=:])")
-# What often follows such a name and is no secret: nothing, types, and the words of messages and of names of events.
+# What often follows such a name without being a secret: empty values, types, words of messages and of event names.
 _NOTHING = frozenset({"none", "null", "nil", "true", "false", "undefined", "nan"})
 _PLAIN = _NOTHING | words(
     "str string int integer bytes bool boolean number float optional any list dict array object secretstr"
@@ -105,13 +105,13 @@ _PLAIN = _NOTHING | words(
     " reset refresh expire update change changed rotate validate verify sync cleanup clean create delete send check"
     " issue login logout unauthorized forbidden malformed unexpected short long weak mismatch unsupported"
 )
-# What may stand between a part of a name and the sign behind the name; of so many parts in a text it is looked for.
+# What can be between a part of a name and the sign after the name; checked for at most LOOKS parts per text.
 _ASSIGNED = re.compile(r"""([\w.-]{0,100}+)(?:\\{0,7}["']){0,2}[ \t]{0,40}[=:]""")
 LOOKS = 100
 
 
 def _names_in(text: str, low: str) -> tuple[bool, bool]:
-    """(whether a name of a secret may be in the text, whether one may stand before `=` or `:`)."""
+    """Return (whether the text may contain the name of a secret, whether there may be one before `=` or `:`)."""
     signs = "=" in text or ":" in text
     if not signs and "%" not in text and "--" not in text and "</" not in text and "(" not in text and "[" not in text:
         return False, False
@@ -132,7 +132,7 @@ def _names_in(text: str, low: str) -> tuple[bool, bool]:
 
 
 def _is_named(text: str, at: int, end: int) -> bool:
-    """Whether the name of which text[at:end] is the end tells a secret."""
+    """Whether the name that ends with text[at:end] indicates a secret."""
     begin, lowest = at, max(0, at - MAX_NAME)
     while begin > lowest and (text[begin - 1].isalnum() or text[begin - 1] in "_-."):
         begin -= 1
@@ -141,7 +141,7 @@ def _is_named(text: str, at: int, end: int) -> bool:
 
 
 def mask_named(text: str) -> str:
-    """`text` with what stands behind the name of a secret replaced by MASK. Time: linear."""
+    """Return `text` with every value after the name of a secret replaced by MASK. Time: linear."""
     hinted, assigned = _names_in(text, text.lower())
     if not hinted:
         return text
@@ -166,7 +166,7 @@ def mask_named(text: str) -> str:
 
 
 def mask_commands(text: str) -> str:
-    """`text` without the passwords in calls of curl and in SQL, which no name of a secret precedes. Time: linear."""
+    """Return `text` without the passwords in curl commands and SQL, which no such name precedes. Time: linear."""
     low = text.lower()
     if "curl" in low:
         text = _CURL_USER.sub(_mask_user, text)
@@ -202,7 +202,7 @@ def _mask_sql(text: str) -> str:
 
 
 def _mask_lone_pairs(text: str) -> str:
-    """Mask the value of each pair of a name and a value that stands alone, not between the brackets of a call."""
+    """Mask the value of each (name, value) pair on its own, not of the arguments of a call."""
     parts: list[str] = []
     done = 0
     for found in _LONE_PAIR.finditer(text):
@@ -221,7 +221,7 @@ def _mask_lone_pairs(text: str) -> str:
 
 
 def _mask_assigned(text: str) -> str:
-    """Mask what stands behind `name=`, `name:`, `"name":` and `name=>`."""
+    """Mask the values after `name=`, `name:`, `"name":` and `name=>`."""
     parts: list[str] = []
     done = 0
     for found in _NAMED.finditer(text):
@@ -243,7 +243,7 @@ def _mask_assigned(text: str) -> str:
 
 @lru_cache(8192)
 def _strength_in_prose(name: str) -> int:
-    """Of a name without quotes: only the last of dotted names counts, and names of errors are none."""
+    """Return the strength of an unquoted name: only the last of dotted names counts, and names of errors do not."""
     name = name.rpartition(".")[2]
     first = WORD.match(name)
     return NO if first is not None and first[0].lower() in STATES else strength_of(name)
@@ -258,9 +258,9 @@ def _two_words(text: str, start: int, name: str) -> int:
 
 
 def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> tuple[int, int] | None:
-    """From where to where the value is masked; None where it is none."""
+    """Return the start and end of the value to mask; None if it is not a secret."""
     at, sign, name = found.end(), found[4], found[1]
-    if quoted:  # JSON may put the value on the next line
+    if quoted:  # JSON can put the value on the next line
         at = _gap_end(text, at)
     if (triple := _TRIPLE.match(text, at)) is not None:
         return _triple_region(text, triple)
@@ -310,7 +310,7 @@ def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> 
 
 
 def _is_harmless(text: str, run: re.Match[str], sign: str, *, spaced: bool) -> bool:
-    """Whether what stands behind a word that prose uses too ("auth", "pass", "pin") is prose or a path of names."""
+    """Whether the text after a word that prose uses too ("auth", "pass", "pin") is prose or a path of names."""
     if sign != ":":
         return False
     if spaced:
@@ -323,8 +323,8 @@ def _unless_plain(run: re.Match[str]) -> tuple[int, int] | None:
 
 
 def _quoted_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
-    """What stands between quotes, which JSON within a string writes with backslashes; to the end of the line without
-    a second one."""
+    """Return the region between quotes, which JSON within a string writes with backslashes; without a closing quote,
+    to the end of the line."""
     depth, quote, begin, end = len(opening[1]), opening[2], opening.end(), len(text)
     for found in _CLOSING.finditer(text, begin):
         slashes = len(found[1])
@@ -344,7 +344,7 @@ def _gap_end(text: str, at: int) -> int:
 
 
 def _triple_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
-    """What stands between three quotes; to the end of the text without the second three."""
+    """Return the region between triple quotes; without closing ones, to the end of the text."""
     begin = opening.end()
     end = text.find(opening[1], begin)
     end = len(text) if end < 0 else end
@@ -352,7 +352,7 @@ def _triple_region(text: str, opening: re.Match[str]) -> tuple[int, int] | None:
 
 
 def _bracket_region(text: str, at: int, *, same_line: bool) -> tuple[int, int] | None:
-    """What stands between brackets; to the end of the text or line without the closing one."""
+    """Return the region between brackets; without a closing one, to the end of the text or line."""
     level, within = 0, ""
     end = len(text)
     for found in _BRACKETS.finditer(text, at):
@@ -379,7 +379,7 @@ def _bracket_region(text: str, at: int, *, same_line: bool) -> tuple[int, int] |
 
 
 def _mask_behind(pattern: re.Pattern[str], text: str) -> str:
-    """Mask the value behind each match of `pattern` whose group 1 is the name of a secret."""
+    """Mask the value after each match of `pattern` whose group 1 is the name of a secret."""
     parts: list[str] = []
     done = 0
     for found in pattern.finditer(text):

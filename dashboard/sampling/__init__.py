@@ -1,1 +1,1 @@
-"""From the watched Redis servers to one published snapshot: sample, derive rates, publish, read."""
+"""Samples the watched Redis servers, derives rates, publishes the snapshot and reads it."""

@@ -1,4 +1,4 @@
-"""The clockwork of one process: an APScheduler interval that samples while this process leads, and its watchdog."""
+"""The sampling loop of a process: an APScheduler interval job that samples while it leads, and a watchdog."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ from .snapshot_store import SnapshotStore
 
 log = masked_logger(__name__)
 
-# A tick that has not finished for this many intervals is taken for hung: the lease is then left to run out.
+# A tick that has not finished after this many intervals counts as hung: the lease is then left to expire.
 OVERDUE_INTERVALS = 3
 _TICK = "sample"
-# A tick this late will not come to an end by itself: all its waits are bounded by far less.
+# A tick this late will never finish: all its timeouts are far shorter.
 HUNG_S = 60.0
 
 
 class TickListener(Protocol):
-    """Who wants to know how the ticks go: the alerts. Called by the tick's thread only."""
+    """Receives the results of ticks; implemented by the alerts. Called only from the tick's thread."""
 
     def on_takeover(self, former: Snapshot | None) -> None:
-        """This process leads from now on; `former` = what the last leader published."""
+        """This process has become leader; `former` = what the last leader published."""
 
     def on_sample(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
-        """A sample was published; False when another one leads by now. Raises BackendUnavailable, Forbidden."""
+        """A sample was published; False if another process leads by now. Raises BackendUnavailable, Forbidden."""
 
     def on_follow(self) -> None:
         """Another process leads. Raises BackendUnavailable, Forbidden."""
 
     def on_success(self) -> None:
-        """A tick came to its end and the store did what it was asked."""
+        """A tick finished, and all requests to the store succeeded."""
 
     def on_failure(self, problem: QueuedeckError) -> None:
-        """The store could not be asked or written."""
+        """The store could not be read or written."""
 
 
 class Checker:
-    """Samples and publishes once per interval while this process leads. Start it once per process, after any fork."""
+    """Samples and publishes once per interval while this process leads. Start it once per process, after forking."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Checker:
         listener: TickListener | None = None,
         on_hung: Callable[[], None] | None = None,
     ) -> None:
-        """`on_hung` is called once when a tick does not come to its end; a process of its own then exits."""
+        """`on_hung` is called once if a tick hangs; a dedicated checker process then exits."""
         self._store = store
         self._sampler = sampler
         self._leadership = leadership
@@ -72,7 +72,7 @@ class Checker:
         self._on_hung = on_hung
         self._hung = False
         self._stop = threading.Event()
-        self._finished = monotonic_s()  # when the last tick came to its end
+        self._finished = monotonic_s()  # when the last tick finished
         self._led_epoch: int | None = None
         self._history_sent = -1
         self._scheduler = BackgroundScheduler(timezone=UTC)
@@ -84,8 +84,8 @@ class Checker:
         return self._leadership.fault
 
     def start(self) -> None:
-        """Take part: ask for the lead at once, then sample on the interval."""
-        # APScheduler warns each time a slow tick makes it skip one; the age on the page already tells that.
+        """Try to take the lease immediately, then tick once per interval."""
+        # APScheduler warns each time a slow tick makes it skip one; the page already shows the age of the data.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._leadership.renew_lease()
         self._scheduler.add_job(
@@ -103,7 +103,7 @@ class Checker:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Stop sampling and give the lead back."""
+        """Stop sampling and release the lease."""
         if self._stop.is_set():
             return
         self._stop.set()
@@ -117,10 +117,10 @@ class Checker:
             if not self._stop.is_set():
                 self._take_part()
         except QueuedeckError as exc:
-            log.warning("this sample was not published: %s", exc.message)
+            log.warning("sample not published: %s", exc.message)
             self._tell_failed(exc)
         except Exception:
-            log.exception("this sample failed")
+            log.exception("sample failed")
         finally:
             self._finished = monotonic_s()
 
@@ -129,7 +129,7 @@ class Checker:
         if epoch is not None:
             self._lead(epoch)
         elif fault is not None:
-            self._tell_failed(fault)  # the lease itself cannot be had; its thread has logged that
+            self._tell_failed(fault)  # the lease itself is unavailable; its thread has logged that
             return
         elif self._listener is not None:
             self._listener.on_follow()
@@ -141,7 +141,7 @@ class Checker:
             try:
                 self._listener.on_failure(problem)
             except Exception:
-                log.exception("the outage of the store could not be told")
+                log.exception("could not report the store outage")
 
     def _lead(self, epoch: int) -> None:
         if epoch != self._led_epoch:
@@ -158,7 +158,7 @@ class Checker:
             self._leadership.note_loss()
 
     def _take_over(self, epoch: int) -> None:
-        """Go on where the last leader stopped, so that a restart does not cost the hour of history."""
+        """Continue where the last leader stopped, so that a restart does not lose the hour of history."""
         former, history = self._store.read_published(with_history=True)
         self._sampler.adopt_published(former, history or History())
         if self._listener is not None:
@@ -166,7 +166,7 @@ class Checker:
         self._led_epoch, self._history_sent = epoch, -1
 
     def _keep(self) -> None:
-        """Renew the lease while ticks come to their end; wake a scheduler that a stepped clock put to sleep."""
+        """Renew the lease while ticks finish; wake a scheduler that overslept because the system clock was set back."""
         while not self._stop.wait(min(RENEW_EVERY_S, self._interval_s * OVERDUE_INTERVALS)):
             late_s = monotonic_s() - self._finished
             if late_s > self._interval_s * OVERDUE_INTERVALS:
@@ -179,9 +179,9 @@ class Checker:
                 self._leadership.renew_lease()
 
     def _tell_hung(self, late_s: float) -> None:
-        """Log where every thread stands; the lease is left to run out."""
+        """Log the stack of every thread; the lease is left to expire."""
         self._hung = True
-        log.critical("a tick has not come to its end for %.0f s; the stacks follow", late_s)
+        log.critical("no tick has finished for %.0f s; the stacks of all threads follow", late_s)
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         if self._on_hung is not None:
             self._on_hung()

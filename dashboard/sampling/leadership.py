@@ -1,7 +1,7 @@
-"""Who samples: one process holds a lease in the store, and its epoch guards every write.
+"""Leader election: the process that holds a lease in the store samples, and its epoch guards every write.
 
-The lease is a hint, the epoch is the guard: `Store.publish` checks it inside Redis, so a leader that slept through its
-lease changes nothing.
+The lease is a hint, the epoch is the guard: `SnapshotStore.publish_snapshot` checks it inside Redis, so a leader that
+slept past the end of its lease changes nothing.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ RIGHTS_EVERY_S = 60.0
 
 
 def holder_name(fingerprint: str = "") -> str:
-    """A name for this process that no other has: host, process id and a random part, then of what settings it is.
+    """A unique name for this process: host, process id and a random part, then the fingerprint of its settings.
 
-    The lease holds it, so that it tells by which settings the leader goes.
+    The lease stores it, so that other processes can see which settings the leader uses.
     """
     host = socket.gethostname().split(".")[0][:40].replace(":", "-")
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{fingerprint[:8]}" if fingerprint else "")
 
 
 def is_of_others(holder: str, fingerprint: str) -> bool:
-    """Whether a `holder_name` is that of a process with other settings; not where one of the two has no fingerprint."""
+    """Whether a `holder_name` belongs to a process with other settings; False if either side has no fingerprint."""
     _, dot, theirs = holder.rpartition(".")
     return bool(dot and fingerprint) and theirs != fingerprint[:8]
 
 
 class Leadership:
-    """This process's side of the lease. `renew_lease` is called by one thread, the properties may be read by any."""
+    """This process's side of the lease. One thread calls `renew_lease`; any thread can read the properties."""
 
     def __init__(self, store: Store, holder: str) -> None:
         self._store = store
         self.holder = holder
         self._epoch: int | None = None
-        self._others_lead = False  # as the last renewal told
+        self._others_lead = False  # as of the last renewal
         self._until = 0.0  # monotonic
-        self._check_at = 0.0  # monotonic: when to see again what the user may write
+        self._check_at = 0.0  # monotonic: when to check the write permissions again
         self._refused: tuple[str, ...] = ()
-        self.problem: str | None = None  # why the store cannot be asked or written
-        self.fault: QueuedeckError | None = None  # the same as it was raised
+        self.problem: str | None = None  # why the store cannot be read or written
+        self.fault: QueuedeckError | None = None  # the same, as the exception
 
     @property
     def epoch(self) -> int | None:
-        """Our fencing epoch while we lead and the lease has not run out; else None."""
+        """Our fencing epoch while we lead and the lease has not expired; otherwise None."""
         return self._epoch if monotonic_s() < self._until else None
 
     def renew_lease(self) -> int | None:
-        """Take or renew the lead; the epoch when we have it. Never raises. Cost: 1 round trip."""
+        """Take or renew the lease; returns the epoch if we hold it. Never raises. Cost: 1 round trip."""
         asked = monotonic_s()
         try:
             self._check_rights()
             lease = self._store.take_lease(self.holder, LEASE_S)
         except QueuedeckError as exc:
             if self.problem != exc.message:
-                log.warning("cannot ask for the lead: %s", exc.message)
+                log.warning("could not take or renew the lease: %s", exc.message)
             self.problem, self.fault = exc.message, exc
             return self.epoch
         self.problem = self.fault = None
@@ -75,22 +75,22 @@ class Leadership:
         return self.epoch
 
     def _note_others(self, lease: Lease) -> None:
-        """One line in the log when a process with other settings takes the lead."""
+        """Log one line when a process with other settings becomes leader."""
         _, _, own = self.holder.rpartition(".")
         others = lease.epoch is None and "." in self.holder and is_of_others(lease.holder.partition(":")[0], own)
         if others and not self._others_lead:
             log.warning(
-                "%s leads with other settings on the same store: the rules of this process are not evaluated. Set "
-                "another store_prefix for one of the two, or stop one.",
+                "%s leads with other settings on the same store: this process does not evaluate its rules. Give one of "
+                "the two another store_prefix, or stop one.",
                 lease.holder,
             )
         self._others_lead = others
 
     def _check_rights(self) -> None:
-        """Raises Forbidden for a user who may take the lead, but not do all that a leader writes.
+        """Raise Forbidden for a Redis user who can take the lease, but lacks permission for some write of a leader.
 
-        Half of it would be worse than nothing: alerts that are stored and never sent. Cost: 1 round trip, once a minute
-        while it is so, and once when not.
+        Partial permissions would be worse than none: alerts would be stored and never sent. Cost: 1 round trip, once a
+        minute while permissions are missing, otherwise only once.
         """
         if monotonic_s() >= self._check_at:
             self._refused = self._store.refused_writes()
@@ -99,14 +99,14 @@ class Leadership:
             raise self._store.not_writable(self._refused)
 
     def note_loss(self) -> None:
-        """Note that the store refused our epoch."""
+        """Stop leading because the store refused our epoch."""
         self._epoch = None
 
     def release_lease(self) -> None:
-        """Give the lead back, if we have it, so that another one need not wait for the lease to run out."""
+        """Release the lease, if we hold it, so that another process does not have to wait until it expires."""
         epoch, self._epoch = self.epoch, None
         if epoch is not None:
             try:
                 self._store.release_lease(self.holder, epoch)
             except QueuedeckError as exc:
-                log.info("the lead could not be given back: %s", exc.message)
+                log.info("could not release the lease: %s", exc.message)

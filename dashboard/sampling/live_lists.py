@@ -1,4 +1,4 @@
-"""Workers and schedules: read for all viewers of a process together, at most once per interval."""
+"""Workers and schedules, read at most once per interval for all viewers of a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T", Worker, Schedule)
 
 @dataclass(frozen=True, slots=True)
 class LiveRows(Generic[T]):
-    """What all sources told: `rows` by source and library, `problems` = (source, library, why it could not be read)."""
+    """What all sources reported: `rows` by source and library, `problems` = (source, library, why it is unreadable)."""
 
     rows: tuple[T, ...]
     problems: tuple[tuple[str, str, str], ...]
@@ -30,7 +30,7 @@ class LiveRows(Generic[T]):
 
 
 class LiveList(Generic[T]):
-    """Keeps the last board; one thread reads a new one while the others wait for it. Thread-safe."""
+    """Caches the last rows; one thread reads new ones while the others wait for them. Thread-safe."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class LiveList(Generic[T]):
         self._read_at = 0.0
 
     def current_rows(self, snapshot: Snapshot | None) -> LiveRows[T]:
-        """The board, not older than an interval. Cost: at most 2 round trips per source and library that is there."""
+        """The rows, at most `keep_s` old. Cost: at most 2 round trips per source and library that has queues."""
         with self._lock:
             if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
                 self._board = self._read_rows(snapshot)
@@ -56,7 +56,7 @@ class LiveList(Generic[T]):
             return self._board
 
     def invalidate(self) -> None:
-        """Have the next viewer see what an act changed."""
+        """Discard the cached rows, so that the next viewer sees the effect of an action."""
         with self._lock:
             self._board = None
 

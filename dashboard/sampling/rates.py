@@ -1,4 +1,4 @@
-"""From what ended between looks to rates over the last five minutes. Pure: no Redis, no clock."""
+"""Rates over the last five minutes, from the jobs that finished between samples. Pure: no Redis, no clock."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import msgspec
 from ..backends.base import FLOW_WINDOW_S
 from ..model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State, Value
 
-# Percentiles of fewer run times than this would be an anecdote. Those in one bucket differ by 2 % at most.
+# Percentiles of fewer run times would mean nothing. Run times in one bucket differ by at most 2 %.
 MIN_RUNTIMES = 5
 BUCKET_RATIO = 1.02
 SHORTEST_S = 1e-6
-# Looks are put together to stretches of this length: a busy queue has about twenty, one at rest has one.
+# Samples are merged into periods of this length: a busy queue has about twenty, an idle one has one.
 PIECE_S = FLOW_WINDOW_S / 20
-# Shares of failures are told over a longer time than rates, in buckets, since few jobs may end in five minutes.
+# Failures are counted over a longer window than rates, in buckets, since few jobs may finish in five minutes.
 SHARE_WINDOW_S = 900.0
 BUCKET_S = 15.0
-# The oldest job of a queue has changed when the new one was added so much later: clocks are not read at one instant.
+# The oldest job of a queue has changed if the new one was added this much later: clocks are not read simultaneously.
 HEAD_MOVES_S = 0.05
 _LOG_RATIO = math.log(BUCKET_RATIO)
-# Who finished a job less than this ago is there, whatever the library says.
+# If a job finished less than this ago, there is a worker, whatever the library reports.
 WORKED_S = 15.0
 _WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
 
 
 @dataclass(slots=True)
 class _RatePeriod:
-    """What ended in one stretch of time, of several looks of the same quality."""
+    """What finished in one period, over several samples of the same quality."""
 
     at: float  # its end
     span_s: float
@@ -41,17 +41,17 @@ class _RatePeriod:
     dead: int
     quality: Quality
     reason: str | None
-    times: dict[int, int]  # how many run times are in each bucket
-    rank: int  # of the quality: the higher, the worse
+    times: dict[int, int]  # number of run times by bucket
+    rank: int  # of the quality: higher is worse
 
     def share_since(self, start: float) -> float:
-        """How much of it lies after `start`, 0..1."""
+        """The fraction of the period after `start`, 0..1."""
         if self.span_s <= 0:
             return 1.0 if self.at > start else 0.0
         return max(0.0, min(1.0, (self.at - start) / self.span_s))
 
     def can_include(self, at: float, flow: QueueFlow, ended: int) -> bool:
-        """Whether the `ended` jobs of `flow` by `at` belong into it, too: it is short, or nothing ended in either."""
+        """Whether `flow`, with `ended` jobs by `at`, joins this period: it is short, or nothing finished in either."""
         if flow.quality is not self.quality or flow.reason != self.reason:
             return False
         if not (self.ended or self.dead or flow.dead or ended):
@@ -61,16 +61,16 @@ class _RatePeriod:
 
 @dataclass(slots=True)
 class _RateSums:
-    """What ended in several pieces."""
+    """What finished in several periods."""
 
     span_s: float = 0.0
     ended: float = 0.0
     dead: float = 0.0
-    worst: _RatePeriod | None = None  # the last one of the worst quality
-    begin: float = math.inf  # of the earliest
+    worst: _RatePeriod | None = None  # the last period of the worst quality
+    begin: float = math.inf  # of the earliest period
 
     def add(self, piece: _RatePeriod, start: float) -> _RateSums:
-        """These sums with as much of `piece` as lies after `start`."""
+        """Add the fraction of `piece` after `start`; returns self."""
         begin = piece.at - piece.span_s
         self.begin = min(self.begin, begin)
         if self.worst is None or piece.rank >= self.worst.rank:
@@ -83,7 +83,7 @@ class _RateSums:
         return self
 
     def include(self, later: _RateSums) -> _RateSums:
-        """These sums with those of later pieces."""
+        """Add the sums of later periods; returns self."""
         if later.worst is not None and (self.worst is None or later.worst.rank >= self.worst.rank):
             self.worst = later.worst
         self.span_s += later.span_s
@@ -93,12 +93,12 @@ class _RateSums:
 
 
 def _count_ended(flow: QueueFlow) -> int:
-    """All that ended, as far as it was seen."""
+    """The number of jobs known to have finished."""
     return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
 
 
 class QueueRates(Value, frozen=True, kw_only=True):
-    """Rates of one queue; None where nothing can be said."""
+    """Rates of one queue; None where unknown."""
 
     throughput_per_min: float | None = None
     failed_per_min: float | None = None
@@ -113,37 +113,37 @@ class QueueRates(Value, frozen=True, kw_only=True):
     progress_known: bool = False
     unlisted: tuple[State, ...] = ()
     unlisted_reason: str | None = None
-    worked_off: bool = False  # jobs were seen to end in the last WORKED_S
+    worked_off: bool = False  # jobs finished in the last WORKED_S
 
 
 class FlowWindow:
-    """The last five minutes of one queue, and in buckets what ended in the last fifteen."""
+    """The last five minutes of one queue, and in buckets what finished in the last fifteen."""
 
     def __init__(self) -> None:
         self._pieces: deque[_RatePeriod] = deque()
-        self._middle: _RateSums | None = None  # of the pieces but the first and the last one
+        self._middle: _RateSums | None = None  # of all periods except the first and the last
         self._newest: QueueFlow | None = None  # without its run times
-        self._first: tuple[_RatePeriod, QueueFlow] | None = None  # the first look, which may reach back
+        self._first: tuple[_RatePeriod, QueueFlow] | None = None  # the first sample, which may look back
         self._first_at: float | None = None
-        self._times: dict[int, int] = {}  # run times of all pieces by bucket
-        self._percentiles: tuple[float | None, float | None] | None = None  # as of `_times`
-        self._buckets: deque[list[float]] = deque()  # [begin, finished, failed], only those with an event
+        self._times: dict[int, int] = {}  # run times of all periods by bucket
+        self._percentiles: tuple[float | None, float | None] | None = None  # of `_times`
+        self._buckets: deque[list[float]] = deque()  # [start, finished, failed], only those with finished jobs
         self._finished = self._failed = 0.0  # the sums of the buckets
         self._finished_at: float | None = None
-        self._worked_at: float | None = None  # as seen from one look to the next
+        self._worked_at: float | None = None  # seen from one sample to the next
         self._progress_known = False
         self._depth: int | None = None
         self._head_at: float | None = None  # when the oldest waiting job was added, by our clock
-        self._hidden_at: dict[State, float] = {}  # when the ends of a state last left no trace
-        self._uncounted_at: float | None = None  # when what ended altogether was last unknown for that
-        # While nothing ends: the rates, which are then the same at each look but for `finished_ago_s`, and the queue
-        # that they were last filled into, before and after.
+        self._hidden_at: dict[State, float] = {}  # by state, when finished jobs of it last left no trace
+        self._uncounted_at: float | None = None  # when the total was last unknown for that reason
+        # While nothing finishes: the rates, which are then the same in each sample except for `finished_ago_s`, and the
+        # queue that they were last filled into, before and after.
         self._still: QueueRates | None = None
         self._filled: tuple[QueueStats, QueueStats] | None = None
 
     def add(self, at: float, flow: QueueFlow, queue: QueueStats | None = None, *, blur_s: float = 0.0) -> None:
-        """Take in what ended in the `flow.span_s` seconds before `at`, and the queue's figures of that look, which were
-        read in the `blur_s` seconds before."""
+        """Add what finished in the `flow.span_s` seconds before `at`, and the queue's figures of that sample, which
+        were read in the `blur_s` seconds before."""
         if self._still is not None and self._goes_on(flow):
             ended = 0
             self._newest, piece = flow, self._pieces[-1]
@@ -180,7 +180,7 @@ class FlowWindow:
         self._count_in_bucket(self._buckets[-1], finished, flow.dead)
 
     def _goes_on(self, flow: QueueFlow) -> bool:
-        """Whether `flow` says the same as the one before, and that nothing ended."""
+        """Whether `flow` reports the same as the previous one, and nothing finished."""
         newest = self._newest
         return (
             newest is not None
@@ -191,7 +191,7 @@ class FlowWindow:
         )
 
     def fill_rates(self, queue: QueueStats, now: float, least_s: float = 0.0) -> QueueStats:
-        """`queue` with the rates of the five minutes before `now`, none of less than `least_s`, as `with_rates`."""
+        """`with_rates` for the five minutes before `now`; no rates over less than `least_s`."""
         if self._still is None or self._filled is None or self._pieces[0].at <= now - FLOW_WINDOW_S:
             rates = self.rates(now, least_s)
             self._still = rates if self._is_still(now, least_s) else None
@@ -207,16 +207,16 @@ class FlowWindow:
         return filled
 
     def _is_still(self, now: float, least_s: float) -> bool:
-        """Whether the rates hold on until something ends: nothing did in the whole time that they are told over."""
+        """Whether the rates stay the same until a job finishes: none did in the whole time that they cover."""
         if _seconds_since(self._worked_at, now) < WORKED_S or sum(piece.span_s for piece in self._pieces) < least_s:
             return False
         quiet = len(self._pieces) == 1 and not (self._pieces[0].ended or self._pieces[0].dead or self._buckets)
         return quiet and not (self._times or self._hidden_at) and self._uncounted_at is None
 
     def _has_moved(self, at: float, queue: QueueStats | None, blur_s: float) -> bool | None:
-        """Whether jobs were taken from the queue since the last look: fewer wait, or the oldest one is another.
+        """Whether jobs left the queue since the last sample: it has fewer, or a different oldest one.
 
-        None where that cannot be told: while as many or more wait, only the age of the oldest one tells.
+        None if unknown: if the queue has as many jobs or more, only the age of the oldest one can show it.
         """
         if queue is None or queue.depth is None:
             self._depth, self._head_at = None, None
@@ -233,10 +233,10 @@ class FlowWindow:
         return None if found is None else False
 
     def rates(self, now: float, least_s: float = 0.0) -> QueueRates:
-        """The rates of the five minutes before `now`; none of less time than `least_s`.
+        """The rates of the five minutes before `now`; none over less than `least_s`.
 
-        The time divided by is the time that was really looked at, so that a queue first seen a minute ago, or a stream
-        that was trimmed meanwhile, is not told too low.
+        The divisor is the time that was actually observed, so that the rates are not too low for a queue first seen a
+        minute ago, or a stream that was trimmed in the meantime.
         """
         start = now - FLOW_WINDOW_S
         while self._pieces and self._pieces[0].at <= start:
@@ -258,16 +258,16 @@ class FlowWindow:
         span_s, ended, dead, worst = sums.span_s, sums.ended, sums.dead, sums.worst or self._pieces[0]
         long_enough = span_s > 0 and span_s >= least_s
         counted = long_enough and (not newest.hidden or newest.ended is not None)
-        told = long_enough and State.DEAD not in newest.hidden
+        failures_counted = long_enough and State.DEAD not in newest.hidden
         p50, p95 = self._runtime_percentiles()
         quality = Quality.ESTIMATED if newest.hidden or worst.quality is Quality.UNKNOWN else worst.quality
         return QueueRates(
             throughput_per_min=ended * 60 / span_s if counted else None,
-            failed_per_min=dead * 60 / span_s if told else None,
-            error_ratio=dead / ended if counted and told and ended > 0 else None,
+            failed_per_min=dead * 60 / span_s if failures_counted else None,
+            error_ratio=dead / ended if counted and failures_counted and ended > 0 else None,
             runtime_p50_s=p50,
             runtime_p95_s=p95,
-            quality=quality if counted or told else Quality.UNKNOWN,
+            quality=quality if counted or failures_counted else Quality.UNKNOWN,
             reason=_inexact_reason(newest, worst),
             finished_15min=None if _seconds_since(self._uncounted_at, now) < SHARE_WINDOW_S else self._finished,
             failed_15min=None
@@ -281,7 +281,7 @@ class FlowWindow:
         )
 
     def _sums_since(self, start: float) -> _RateSums:
-        """The sums of the pieces after `start`; those of all but the first and the last one are kept."""
+        """The sums of the periods after `start`; those of all except the first and the last are cached."""
         first, last = self._pieces[0], self._pieces[-1]
         if first is last:
             return _RateSums().add(first, start)
@@ -317,7 +317,7 @@ class FlowWindow:
             self._percentiles = None
 
     def _forget_first(self) -> None:
-        """Take out what the first look told; run times stand, since those that were seen are right."""
+        """Subtract what the first sample reported; keep its run times, since those were actually observed."""
         if self._first is None:
             return
         (piece, flow), self._first = self._first, None
@@ -329,7 +329,7 @@ class FlowWindow:
             self._count_in_bucket(self._buckets[0], -_count_ended(flow), -flow.dead)
 
     def _count_in_bucket(self, bucket: list[float], finished: int, failed: int) -> None:
-        """Add to a bucket, and so to the sums: whole numbers, so that these stay right whatever is taken off again."""
+        """Add to a bucket and to the sums. Only whole numbers, so that the sums stay exact after subtractions."""
         bucket[1] += finished
         bucket[2] += failed
         self._finished += finished
@@ -344,7 +344,7 @@ class FlowWindow:
             self._percentiles = None
 
     def _runtime_percentiles(self) -> tuple[float | None, float | None]:
-        """The median and the 95th percentile of the run times, by nearest rank."""
+        """The median and the 95th percentile of the run times, by nearest rank; None for fewer than MIN_RUNTIMES."""
         if self._percentiles is None:
             count = sum(self._times.values())
             ordered = sorted(self._times.items()) if count >= MIN_RUNTIMES else []
@@ -353,7 +353,7 @@ class FlowWindow:
 
 
 def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> float | None:
-    """The run time at that share of `count` in the buckets; None without any."""
+    """The run time at that share of `count` in the buckets; None if they are empty."""
     left = min(count - 1, int(share * count))
     for bucket, times in ordered:
         left -= times
@@ -367,7 +367,7 @@ def _inexact_reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
     if newest.hidden:
         return newest.reason
     if worst.quality is Quality.UNKNOWN and worst.reason:
-        return f"For a part of the time: {worst.reason}"
+        return f"For part of the time: {worst.reason}"
     return worst.reason
 
 
@@ -377,9 +377,9 @@ def _seconds_since(at: float | None, now: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TotalRates:
-    """Rates of many queues together; None where no queue tells.
+    """Total rates of many queues; None if no queue reports them.
 
-    `throughput_unknown`, `failed_unknown`: of how many queues the sums lack what finished, and what failed.
+    `throughput_unknown`, `failed_unknown`: the number of queues missing from the sums of finished and of failed jobs.
     """
 
     throughput_per_min: float | None
@@ -390,7 +390,7 @@ class TotalRates:
 
 
 def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = ()) -> TotalRates:
-    """The sums of what is known; the ratio is that of the queues that tell both what finished and what failed."""
+    """The sums of the known rates; the ratio covers the queues that report both finished and failed jobs."""
     queues, sources = list(queues), list(sources)
     finished = [queue.throughput_per_min for queue in queues] + [source.together_per_min for source in sources]
     known = [value for value in finished if value is not None]
@@ -410,7 +410,7 @@ def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = (
 def _count_unknown(
     queues: Sequence[QueueStats], figure: Callable[[QueueStats], float | None], together: Container[str]
 ) -> int:
-    """How many queues lack a figure that no entry of theirs together tells; `together` = sources that tell it."""
+    """How many queues lack a figure that no shared entry reports; `together` = sources that report it."""
     if None not in map(figure, queues):
         return 0
     shared: dict[tuple[str, str, str | None], list[QueueStats]] = {}
@@ -419,17 +419,17 @@ def _count_unknown(
         (shared if queue.shared else alone).setdefault((queue.source, queue.backend, queue.prefix), []).append(queue)
     count = 0
     for where in shared.keys() | alone.keys():
-        told = where[0] in together or any(figure(queue) is not None for queue in shared.get(where, ()))
-        count += 0 if told else sum(figure(queue) is None for queue in alone.get(where) or shared[where])
+        reported = where[0] in together or any(figure(queue) is not None for queue in shared.get(where, ()))
+        count += 0 if reported else sum(figure(queue) is None for queue in alone.get(where) or shared[where])
     return count
 
 
 def with_rates(queue: QueueStats, rates: QueueRates) -> QueueStats:
     """`queue` with its rates filled in.
 
-    Where the library was told to keep no ended jobs, an empty list of them says nothing: its count becomes unknown, and
-    a note tells why. That nobody works there is not believed while jobs end: workers whose connections have no name, or
-    that Redis forgot when it was emptied, are seen by what they do.
+    If the library is configured not to keep finished jobs, an empty list of them proves nothing: its count becomes
+    unknown, and a note explains why. A count of 0 workers becomes unknown while jobs finish: there can be workers whose
+    connections have no name, or that are missing in Redis since it was flushed.
     """
     empty = [state for state in rates.unlisted if queue.counts.of(state) == 0]
     return msgspec.structs.replace(

@@ -1,7 +1,7 @@
-"""The last hour of every queue in at most 60 points, small enough to travel with the snapshot.
+"""The last hour of every queue in at most 60 points, small enough to be published with the snapshot.
 
-Pure: no Redis, no clock. A young history has points 15 s apart, so that a fresh start draws a line soon; when 60 points
-are there, pairs are merged and the step doubles, until the points are a minute apart and the oldest falls out.
+Pure: no Redis, no clock. A new history has points 15 s apart, so that a chart appears soon after the first start. At 60
+points, pairs are merged and the step doubles, until the points are a minute apart and the oldest is dropped.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Series = tuple[Point, ...]
 
 
 class QueueHistory(Value, frozen=True, kw_only=True, array_like=True, gc=False):
-    """One queue's series, oldest first, `step_s` of the History apart, aligned at the end; None is a gap."""
+    """One queue's series, oldest first, spaced by `History.step_s` and aligned at the end; None is a gap."""
 
     depth: Series = ()  # the highest of each step
     dead: Series = ()
     finished_per_min: Series = ()
     failed_per_min: Series = ()
-    error_ratio: Series = ()  # of the totals alone: not all queues tell both what finished and what failed
+    error_ratio: Series = ()  # totals only: not every queue reports both finished and failed jobs
 
 
 class History(Value, frozen=True, kw_only=True):
-    """The last hour; `queues` by `key_of`, `memory` = used bytes by source. Sparse: a queue may have fewer points."""
+    """The last hour; `queues` by `key_of`, `memory` = used bytes by source. Sparse: a queue can have fewer points."""
 
     version: int = 0
     step_s: int = FIRST_STEP_S
@@ -42,12 +42,12 @@ class History(Value, frozen=True, kw_only=True):
     memory: dict[str, Series] = msgspec.field(default_factory=dict)
 
     def history_of(self, queue: QueueStats | QueueRef) -> QueueHistory | None:
-        """The series of one queue; None when it has no point yet."""
+        """The series of one queue; None if it has no points yet."""
         return self.queues.get(key_of(queue))
 
     def points_of(self, queue: QueueStats | QueueRef, series: str, joined: int = 1) -> list[tuple[float, Point]]:
-        """(seconds since 1970, value) of one series of a queue, oldest first; `joined` points become one, with the time
-        of the newest: the highest of depth and dead, the mean of rates. Empty when the queue has no point yet."""
+        """(seconds since 1970, value) of one series of a queue, oldest first; `joined` points become one with the time
+        of the newest: the maximum of depth and dead, the mean of rates. Empty if the queue has no points yet."""
         values: Series = getattr(self.history_of(queue) or QueueHistory(), series)
         peaks = series in ("depth", "dead")
         found = []
@@ -58,7 +58,7 @@ class History(Value, frozen=True, kw_only=True):
         return found[::-1]
 
     def memory_points(self, source: str) -> list[tuple[float, Point]]:
-        """(seconds since 1970, bytes that the source's server used), oldest first."""
+        """(seconds since 1970, bytes used by the source's server), oldest first."""
         values = self.memory.get(source, ())
         return [(self._time_of(len(values) - 1 - n), value) for n, value in enumerate(values)]
 
@@ -67,19 +67,19 @@ class History(Value, frozen=True, kw_only=True):
 
 
 def key_of(queue: QueueStats | QueueRef) -> str:
-    """The key of a queue in `History.queues`; NUL keeps the parts of any name apart."""
+    """The key of a queue in `History.queues`; NUL separates its parts, whatever characters they contain."""
     return f"{queue.source}\0{queue.backend}\0{queue.name}"
 
 
 class HistoryKeeper:
-    """Turns samples into a History; owned by one sampler, not thread-safe."""
+    """Builds a History from samples; owned by one sampler, not thread-safe."""
 
     def __init__(self, history: History | None = None) -> None:
         self.history = history or History()
         self._depth_peak: dict[str, int] = {}
 
     def add_snapshot(self, snapshot: Snapshot) -> History:
-        """The history with `snapshot` taken in; a new point, and a higher version, once per step."""
+        """Add a snapshot and return the history; it gets a new point, and a higher version, once per step."""
         for queue in snapshot.queues:
             if queue.depth is not None:
                 key = key_of(queue)
@@ -92,7 +92,7 @@ class HistoryKeeper:
     def _with_point(self, snapshot: Snapshot) -> History:
         old = self.history
         missed = int((snapshot.sampled_at - old.last_at) // old.step_s) - 1 if old.last_at else 0
-        if missed >= POINTS:  # nobody looked for so long that nothing of the old hour is left
+        if missed >= POINTS:  # no samples for so long that nothing of the old hour remains
             old, missed = History(version=old.version), 0
         extend = _build_extender(missed)
         queues = {}
@@ -137,7 +137,7 @@ class HistoryKeeper:
 
 
 def known_sum(values: Iterable[Point]) -> Point:
-    """The sum of what is known; None when nothing is."""
+    """The sum of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
@@ -148,7 +148,7 @@ def _build_extender(missed: int) -> Callable[[Series, Point], Series]:
 
 
 def _fit_history(history: History) -> History:
-    """`history` with at most POINTS points: merged while it is young, cut when it has its last step."""
+    """`history` with at most POINTS points: merged until the step is LAST_STEP_S, then cut."""
     if len(history.totals.depth) <= POINTS:
         return history
     if history.step_s >= LAST_STEP_S:
@@ -179,7 +179,7 @@ def _map_history(
 
 
 def _pair_series(series: Series) -> list[Series]:
-    # Aligned at the end, since a queue that came later has fewer points.
+    # Aligned at the end, since a queue that appeared later has fewer points.
     odd = len(series) % 2
     return ([series[:1]] if odd else []) + [series[index : index + 2] for index in range(odd, len(series), 2)]
 

@@ -1,4 +1,4 @@
-"""One pass over all sources: find queues, read their figures, derive rates, answer a Snapshot."""
+"""One pass over all sources: find queues, read their figures, derive rates, return a Snapshot."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from .recent_history import History, HistoryKeeper, QueueHistory, known_sum
 
 log = masked_logger(__name__)
 
-# The first search may be quick, since nothing can be shown before; later ones step lightly.
-FIRST_BUDGET = (400, 0.5)  # commands, seconds of one sample
+# The first search can use more of the server, since there is nothing to show before it; later ones use little.
+FIRST_BUDGET = (400, 0.5)  # commands, seconds per sample
 LATER_BUDGET = (20, 0.15)
-# Between the end of one search and the start of the next. A key space that costs more commands than one step may is
-# scanned less often, so that searching stays a small part of what Redis does.
+# Between the end of one search and the start of the next. A key space that takes more commands than one step allows is
+# scanned less often, so that searching stays a small share of the load on Redis.
 SEARCH_PAUSE_S = 4.0
 LONG_SEARCH_PAUSE_S = 60.0
 
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """Without looks for garbage in cycles inside the block: a sample makes none, and each of the many looks at all that
-    is remembered of all queues, which took a sixth of the time for 10,000."""
+    """Disable cyclic garbage collection inside the block: a sample creates no cycles, and each of the many collections
+    traverses everything stored about all queues, which took a sixth of the time for 10,000."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -50,25 +50,25 @@ def _collecting_later() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _QueueSearch:
-    """Where the search for one backend's queues stands."""
+    """Progress of the search for one backend's queues."""
 
     cursor: Any = None
     known: dict[str, QueueRef] = field(default_factory=dict)  # by key
-    seen: set[str] = field(default_factory=set)  # in the running search
-    complete: bool = False  # at least one search came to its end
-    commands: int = 0  # of the running search
+    seen: set[str] = field(default_factory=set)  # in the current search
+    complete: bool = False  # at least one search has finished
+    commands: int = 0  # of the current search
     due: float = 0.0  # monotonic; when the next search may start
-    problem: str | None = None  # why the last search could not see all queues
+    problem: str | None = None  # why the last search could not find all queues
 
     def add_queue(self, ref: QueueRef) -> None:
-        """Know a queue that somebody else found; the search that runs may have passed it before it was there."""
+        """Add a queue found elsewhere; the current search may have passed its key before it existed."""
         self.known.setdefault(ref.key, ref)
         if self.cursor is not None:
             self.seen.add(ref.key)
 
     def search_progress(self, keys: int | None, scans: int) -> float | None:
-        """How far the first search has come, 0..1, where the server has so many keys and each is looked at so often;
-        None where their number is not known."""
+        """Progress of the first search, 0..1, given the server's number of keys and how often each is scanned; None if
+        `keys` is unknown."""
         if self.complete:
             return 1.0
         return min(0.99, self.commands * KEYS_PER_CALL / (scans * keys)) if keys else None
@@ -79,13 +79,13 @@ class _BackendRates:
     """The rates of one backend's queues."""
 
     cursor: Any = None
-    seen: dict[str, Any] = field(default_factory=dict)  # by key, what the backend goes on with
+    seen: dict[str, Any] = field(default_factory=dict)  # by key, state that the backend needs for the next sample
     windows: dict[str, FlowWindow] = field(default_factory=dict)  # by key
-    together: FlowWindow | None = None  # of the queues that cannot be told apart
+    together: FlowWindow | None = None  # of the queues that cannot be distinguished
 
 
 class Sampler:
-    """Samples all sources; keeps cursors and five minutes of flow between samples. Not thread-safe."""
+    """Samples all sources; stores cursors and five minutes of flow between samples. Not thread-safe."""
 
     def __init__(
         self,
@@ -98,8 +98,8 @@ class Sampler:
         probe: bool = False,
         least_rate_s: float = 0.0,
     ) -> None:
-        """`probe`: learn by a write of our own whether a Redis takes writes, also while another process leads.
-        `least_rate_s`: tell no rates of less time than that."""
+        """`probe`: test with a write of our own whether a Redis accepts writes, even while another process leads.
+        `least_rate_s`: report no rates over less time than this."""
         self._watch = watch
         self._probe = probe
         self._least_rate_s = least_rate_s
@@ -120,9 +120,9 @@ class Sampler:
         return self._keeper.history
 
     def adopt_published(self, snapshot: Snapshot | None, history: History) -> None:
-        """Continue from what another sampler published: its queues, as far as these settings name them, are known until
-        a whole search has not found them; its history is used when it is the newer one, without the sums of a sampler
-        with other settings."""
+        """Continue from what another sampler published. Its queues that these settings include stay known until a
+        complete search does not find them. Its history is used if it is newer, without the totals of a sampler with
+        other settings."""
         if snapshot is not None and snapshot.sampler != self._name and snapshot.sampled_at > self._adopted_at:
             self._adopted_at = snapshot.sampled_at
             for queue in snapshot.queues:
@@ -134,7 +134,7 @@ class Sampler:
             self._keeper = HistoryKeeper(history)
 
     def _is_same_source(self, snapshot: Snapshot, name: str) -> bool:
-        """Whether a source of a snapshot is the server and database that has this name here."""
+        """Whether the source `name` of a snapshot is the same server and database as the source of that name here."""
         source = self._watch.sources.get(name)
         return source is not None and any(
             stats.name == name and stats.address == source.address for stats in snapshot.sources
@@ -150,10 +150,10 @@ class Sampler:
         )
 
     def sample(self, epoch: int = 0) -> Snapshot:
-        """A new snapshot. A source or backend that cannot be read is told in it, never raised.
+        """A new snapshot. A source or backend that cannot be read is reported in it; no error is raised.
 
-        Cost per source: 1 round trip for its health, per backend those of `stats` and `read_flow`; searching for queues
-        comes on top while it is due.
+        Cost per source: 1 round trip for its health, and for each backend those of `refresh_stats` and `read_flow`,
+        plus those of the search for queues when it is due.
         """
         with _collecting_later():
             return self._sample_sources(epoch)
@@ -211,7 +211,7 @@ class Sampler:
             except (QueuedeckError, ResponseError) as exc:
                 problems.append(f"{backend.title}: {exc}")
             except Exception:
-                # One library's odd data must not blind the operator to the others.
+                # Unexpected data of one library must not hide the others.
                 log.exception("reading %s on %s failed", backend.name, source.name)
                 problems.append(f"{backend.title}: could not be read; the log has the details")
             searches.append((self._search_of(source, backend), backend.key_scans))
@@ -241,7 +241,7 @@ class Sampler:
     ) -> tuple[SourceStats, list[QueueStats]]:
         since = self._down_since.setdefault(source.name, self._clock())
         lost = [
-            # What was true a minute ago is no figure of now: the queues stay listed, their figures do not.
+            # The last figures are out of date: list the queues without them.
             QueueStats(
                 source=queue.source,
                 backend=queue.backend,
@@ -275,7 +275,7 @@ class Sampler:
         return self._searches.setdefault((source.name, backend.name), _QueueSearch())
 
     def _search_step(self, source: Source, backend: Backend) -> str | None:
-        """One step of looking for queues, when one is due; why the last search could not see all of them."""
+        """Take one step of the search if one is due; returns why the last search could not find all queues."""
         search = self._search_of(source, backend)
         if search.cursor is None and monotonic_s() < search.due:
             return search.problem
@@ -284,21 +284,21 @@ class Sampler:
         try:
             step = backend.discover_queues(search.cursor, budget)
         except ResponseError as exc:
-            # What was found before can be read all the same.
+            # The queues found so far can still be read.
             step = Discovery((), complete=False, cursor=None, problem=printable(str(exc), 200))
         search.commands += commands - budget.commands
         for ref in step.found:
             search.known[ref.key] = ref
             search.seen.add(ref.key)
         if step.problem is not None:
-            # What it did not find may be there.
+            # Queues that it did not find may exist.
             search.seen, search.commands, search.complete = set(), 0, False
             search.due, search.cursor = monotonic_s() + SEARCH_PAUSE_S, None
             search.problem = step.problem
         elif step.complete:
             search.problem = None
             search.known = {key: ref for key, ref in search.known.items() if key in search.seen}
-            # By what it cost, not by its steps: one slow moment of the server must not hide new queues for a minute.
+            # By its cost, not its steps: one slow moment of the server must not hide new queues for a minute.
             pause = SEARCH_PAUSE_S if search.commands <= LATER_BUDGET[0] else LONG_SEARCH_PAUSE_S
             search.seen, search.commands, search.complete = set(), 0, True
             search.due = monotonic_s() + pause
@@ -310,7 +310,7 @@ class Sampler:
     def _read_queues(
         self, source: Source, backend: Backend, problems: list[str]
     ) -> tuple[list[QueueStats], float | None]:
-        """The queues with their rates, and what finished per minute in those of them that cannot be told apart."""
+        """The queues with their rates, and the throughput per minute of those that cannot be distinguished."""
         refs = backend.disambiguate(list(self._search_of(source, backend).known.values()))
         if not refs:
             return [], None
@@ -323,7 +323,7 @@ class Sampler:
         except QueuedeckError:
             raise
         except Exception:
-            # Without rates the rest is worth seeing.
+            # The other figures are useful without rates.
             log.exception("the rates of %s on %s could not be read", backend.name, source.name)
             delta, flows.windows = FlowDelta(queues=()), {}
             problems.append(f"{backend.title}: its rates could not be read; the log has the details")
@@ -349,7 +349,7 @@ class Sampler:
 
 
 def _source_progress(searches: Sequence[tuple[_QueueSearch, int]], keys: int | None) -> float | None:
-    """How far the looks through the keys of one source have come; None when all are done, or it is not known."""
+    """Progress of the key scans of one source; None if all have finished, or if it is unknown."""
     shares = [search.search_progress(keys, scans) for search, scans in searches if scans]
     known = [share for share in shares if share is not None]
     return sum(known) / len(known) if known and sum(known) < len(known) else None

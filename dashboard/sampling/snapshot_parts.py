@@ -1,10 +1,10 @@
-"""A snapshot or a history as it is published: a small manifest, and parts that are named by what is in them.
+"""The published form of a snapshot or a history: a small manifest, and parts named by a digest of their content.
 
-Pure: no Redis, no clock. A part whose rows are the same as before keeps its name, so it is sent once and read once.
-Queues are taken in runs of ROWS. Of each run those that stay as they are make up a part of their own; those that
-changed lately, of all runs together, make up the busy parts, which are most of what is sent. The manifest says of each
-run which of its rows are busy, so that all queues come back in their order. Parts that are small altogether travel in
-the manifest itself, which saves whoever reads them a round trip.
+Pure: no Redis, no clock. A part whose rows did not change keeps its name, so it is sent once and read once. Queues are
+divided into runs of ROWS. The unchanged queues of each run form a separate part; the recently changed queues of all
+runs together form the busy parts, which are most of what is sent. For each run, the manifest marks which rows are busy,
+so that readers can restore the order of the queues. If all parts together are small, the manifest contains them, which
+saves readers a round trip.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from msgspec.structs import replace
 from ..model import Counts, NativeCount, QueueStats, Snapshot, SourceStats, Value
 from .recent_history import History, QueueHistory
 
-# Queues of one part: small enough that few of them are sent for one that changed, and few enough parts that the script
-# which looks whether they are there takes a millisecond at most for 10,000 queues.
+# Queues in one part: small enough that a changed queue causes few others to be sent, large enough that the script that
+# checks for all parts takes at most a millisecond for 10,000 queues.
 ROWS = 128
 BUSY_ROWS = 256
-# No part has more bytes, but for a single queue that is larger by itself.
+# Maximum size of a part; only a single queue that is larger can exceed it.
 PART_BYTES = 256 * 1024
-# Up to so many bytes, which are about 300 queues, the manifest carries the parts.
+# Up to this many bytes, about 300 queues, the manifest contains the parts.
 INLINE_BYTES = 16 * 1024
-# A queue that did not change in so many snapshots is no longer busy.
+# A queue that did not change for this many snapshots is no longer busy.
 BUSY_FOR = 15
-# What a part may grow to when it is unpacked; ours have far less.
+# Maximum size of a decompressed part; ours are far smaller.
 MOST_BYTES = 64 * 1024 * 1024
-# Begins a text that is written in hex.
+# Prefix of a string that is encoded in hex.
 _RAW = "\0raw:"
 
 Rows: TypeAlias = Sequence[Any]
@@ -43,9 +43,9 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class QueueRun(Value, frozen=True, kw_only=True, array_like=True):
-    """A run of queues: bit n of `busy` is set where its row n is in the busy parts; `parts` have the others.
+    """A run of queues: bit n of `busy` is set if its row n is in the busy parts; `parts` contain the others.
 
-    The lowest bit is that of the first byte.
+    `busy` is little-endian: bit 0 is the lowest bit of the first byte.
     """
 
     busy: bytes
@@ -53,7 +53,7 @@ class QueueRun(Value, frozen=True, kw_only=True, array_like=True):
 
 
 class SnapshotManifest(Value, frozen=True, kw_only=True, array_like=True):
-    """A snapshot without its queues, and where these are."""
+    """A snapshot without its queues, and the names of the parts that contain them."""
 
     head: Snapshot
     runs: tuple[QueueRun, ...]
@@ -66,7 +66,7 @@ class SnapshotManifest(Value, frozen=True, kw_only=True, array_like=True):
         return (*self.busy, *(name for run in self.runs for name in run.parts))
 
     def join_parts(self, parts: Mapping[str, Rows]) -> Snapshot:
-        """The snapshot. Raises ValueError where the parts do not fit."""
+        """The snapshot. Raises ValueError if the parts do not match the manifest."""
         busy = _rows_of(self.busy, parts)
         queues: list[QueueStats] = []
         for run in self.runs:
@@ -85,7 +85,7 @@ class SnapshotManifest(Value, frozen=True, kw_only=True, array_like=True):
 
 
 class HistoryManifest(Value, frozen=True, kw_only=True, array_like=True):
-    """A history without its queues, and where these are."""
+    """A history without its queues, and the names of the parts that contain them."""
 
     head: History
     parts: tuple[str, ...]
@@ -106,7 +106,7 @@ Manifest: TypeAlias = SnapshotManifest | HistoryManifest
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPart:
-    """Rows as they are sent: `name` is a digest of `body`."""
+    """Rows in the form in which they are sent: `name` is a digest of `body`."""
 
     name: str
     body: bytes
@@ -115,29 +115,29 @@ class SnapshotPart:
 
 @dataclass(frozen=True, slots=True)
 class PublishedDocument(Generic[_T]):
-    """A value as it is published."""
+    """A value in its published form."""
 
     value: _T
     manifest: bytes
     parts: tuple[SnapshotPart, ...]
-    sent: tuple[SnapshotPart, ...]  # those that the manifest does not carry
+    sent: tuple[SnapshotPart, ...]  # those that the manifest does not contain
 
 
 class DocumentKind(Generic[_T]):
-    """How one type of value is read; HISTORIES and SNAPSHOTS are the two there are."""
+    """How to read one type of value; there are two: HISTORIES and SNAPSHOTS."""
 
     def __init__(self, manifest: type[SnapshotManifest] | type[HistoryManifest], rows: Any) -> None:
         self.manifests: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(manifest)
         self._rows: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(rows)
 
     def manifest(self, raw: Any) -> Any | None:
-        """What `PublishedDocument.manifest` says; None for what is missing, of another version, or somebody else's."""
+        """Decode `PublishedDocument.manifest`; None if it is missing, of another version, or not ours."""
         if not isinstance(raw, bytes) or not raw.startswith(FORMAT):
             return None
         return decode_value(raw[len(FORMAT) :], self.manifests)
 
     def rows(self, name: str, body: Any) -> Rows | None:
-        """The rows of a part; None for what is missing, or is not what its name says."""
+        """The rows of a part; None if it is missing, or does not match its name."""
         if not isinstance(body, bytes) or name_of(body) != name:
             return None
         inflate = zlib.decompressobj()
@@ -149,12 +149,12 @@ class DocumentKind(Generic[_T]):
 
 
 def name_of(body: bytes) -> str:
-    """The name of a part."""
+    """The name of a part: a digest of its body."""
     return blake2b(body, digest_size=12).hexdigest()
 
 
 def _layout_digest() -> bytes:
-    """Changes with the fields of what is published, for their names are not."""
+    """A digest that changes with the field names of the published types, since the data does not contain them."""
     kinds = (
         SnapshotManifest,
         QueueRun,
@@ -170,23 +170,23 @@ def _layout_digest() -> bytes:
     return blake2b(repr(fields).encode(), digest_size=4).hexdigest().encode()
 
 
-# Begins each manifest: a process of another version ignores what it cannot read.
+# Prefix of each manifest: a process of another version ignores what it cannot read.
 FORMAT = b"q2" + _layout_digest()
 SNAPSHOTS: DocumentKind[Snapshot] = DocumentKind(SnapshotManifest, tuple[QueueStats, ...])
 HISTORIES: DocumentKind[History] = DocumentKind(HistoryManifest, tuple[tuple[str, QueueHistory], ...])
 
 
 class SnapshotCutter:
-    """Cuts one snapshot after another, each in about the time that its changes take. Not thread-safe."""
+    """Cuts snapshots into parts; the time each one takes depends on how much changed. Not thread-safe."""
 
     def __init__(self) -> None:
         self._number = 0
         self._queues: tuple[QueueStats, ...] = ()
-        self._changed: list[int] = []  # of each queue, the number of the snapshot in which it changed last
-        self._parts: dict[int, tuple[Rows, tuple[SnapshotPart, ...]]] = {}  # of each run, by its start
+        self._changed: list[int] = []  # for each queue, the number of the snapshot in which it last changed
+        self._parts: dict[int, tuple[Rows, tuple[SnapshotPart, ...]]] = {}  # by the start of the run
 
     def cut_snapshot(self, snapshot: Snapshot) -> PublishedDocument[Snapshot]:
-        """The snapshot in parts; those that did not change are the same objects as before."""
+        """Cut a snapshot into parts; unchanged parts are the same objects as before."""
         self._number += 1
         self._note_changes(snapshot.queues)
         busy: list[QueueStats] = []
@@ -221,7 +221,7 @@ class SnapshotCutter:
         self._queues = queues
 
     def _realign(self, queues: tuple[QueueStats, ...]) -> None:
-        """Note changes where queues came or went; before the first snapshot none has changed."""
+        """Record changes when queues were added or removed; in the first snapshot, no queue counts as changed."""
         known = {_address_of(queue): (queue, at) for queue, at in zip(self._queues, self._changed, strict=True)}
         changed = []
         for queue in queues:
@@ -231,7 +231,7 @@ class SnapshotCutter:
         self._parts = {start: kept for start, kept in self._parts.items() if start < len(queues)}
 
     def _parts_of_run(self, start: int, rows: list[QueueStats]) -> tuple[SnapshotPart, ...]:
-        """The parts of the rows that stay as they are of the run at `start`."""
+        """The parts for the unchanged rows of the run at `start`."""
         former = self._parts.get(start)
         if former is None or former[0] != rows:
             former = self._parts[start] = rows, encode_rows(rows)
@@ -239,7 +239,7 @@ class SnapshotCutter:
 
 
 def cut_history(history: History) -> PublishedDocument[History]:
-    """The history in parts. With each point all of them change."""
+    """Cut a history into parts. Each new point changes all of them."""
     rows = list(history.queues.items())
     parts = tuple(part for start in range(0, len(rows), ROWS) for part in encode_rows(rows[start : start + ROWS]))
     manifest = HistoryManifest(head=replace(history, queues={}), parts=tuple(part.name for part in parts))
@@ -254,10 +254,10 @@ def _build_document(value: _T, manifest: Manifest, parts: tuple[SnapshotPart, ..
 
 
 def encode_rows(rows: list[Any]) -> tuple[SnapshotPart, ...]:
-    """One part, none of no rows, and more where that would be larger than PART_BYTES."""
+    """One part, none if there are no rows, and several if one would be larger than PART_BYTES."""
     if not rows:
         return ()
-    # Level 1: of 10,000 queues it takes 10 ms for a twentieth of the bytes.
+    # Level 1 reduces 10,000 queues to a twentieth of the bytes in 10 ms.
     body = zlib.compress(encode_value(rows), 1)
     if len(body) > PART_BYTES and len(rows) > 1:
         half = len(rows) // 2
@@ -274,7 +274,7 @@ def _address_of(queue: QueueStats) -> tuple[str, str, str]:
 
 
 def encode_value(value: object) -> bytes:
-    """`value` in MessagePack, which holds valid UTF-8 only; Redis keys are any bytes: such names travel in hex."""
+    """Encode in MessagePack, which allows only valid UTF-8. Redis keys can be any bytes: such names are sent in hex."""
     try:
         encoded = _encoder.encode(value)
         if _RAW.encode() not in encoded:
@@ -285,7 +285,7 @@ def encode_value(value: object) -> bytes:
 
 
 def decode_value(encoded: bytes, decoder: msgspec.msgpack.Decoder[_T]) -> _T | None:
-    """What `encode_value` was given; None for what is none of it."""
+    """Decode the output of `encode_value`; None if it is anything else."""
     try:
         if _RAW.encode() not in encoded:
             return decoder.decode(encoded)
@@ -295,7 +295,7 @@ def decode_value(encoded: bytes, decoder: msgspec.msgpack.Decoder[_T]) -> _T | N
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """`value` of plain parts with every text in it changed."""
+    """A copy of `value`, made of plain types, with `change` applied to every string."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
@@ -306,7 +306,7 @@ def _each_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _to_hex(text: str) -> str:
-    raw = text.encode("utf-16-le", "surrogatepass")  # leads back to any text there is
+    raw = text.encode("utf-16-le", "surrogatepass")  # lossless for any string
     return f"{_RAW}{raw.hex()}" if text.startswith(_RAW) or _has_surrogates(text) else text
 
 

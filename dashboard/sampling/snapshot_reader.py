@@ -1,4 +1,4 @@
-"""What a web process shows: the published snapshot, or its own sample when nobody publishes."""
+"""What a web process shows: the published snapshot, or its own sample if there is no publisher."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .snapshot_store import SnapshotStore
 
 log = masked_logger(__name__)
 
-# After this many intervals without a new sample the page says "stale".
+# After this many intervals without a new sample, the data counts as stale.
 STALE_AFTER_INTERVALS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentSnapshot:
-    """The newest snapshot this process knows, and how far to trust it. `snapshot` is None before the first sample."""
+    """The newest snapshot this process knows, and how reliable it is. `snapshot` is None before the first sample."""
 
     snapshot: Snapshot | None
     history: History
@@ -31,22 +31,22 @@ class CurrentSnapshot:
     stale: bool
     error: str | None = None  # why there is no published snapshot: one line
     hint: str | None = None
-    other: str | None = None  # one line where a process of other settings leads on the same store
+    other: str | None = None  # one line, if a process with other settings leads on the same store
 
     @property
     def version(self) -> str:
-        """A text that changes whenever anything a page shows of this reading may have changed, its age apart."""
+        """A string that changes whenever anything a page shows of this reading, except its age, can have changed."""
         if self.snapshot is None:
             return f"none:{self.error}:{self.other}"
         taken = self.snapshot
-        told = f"{self.stale}:{self.error}:{self.other}"
-        return f"{taken.sampler}:{taken.epoch}:{taken.sequence}:{self.history.version}:{told}"
+        status = f"{self.stale}:{self.error}:{self.other}"
+        return f"{taken.sampler}:{taken.epoch}:{taken.sequence}:{self.history.version}:{status}"
 
 
 class SnapshotReader:
-    """Thread-safe; asks the store at most twice per interval, whatever the number of viewers.
+    """Reads the store at most twice per interval, regardless of the number of viewers. Thread-safe.
 
-    `own_sample` takes a sample in this process, given what was published last; it is called when that is missing or
+    `own_sample` takes a sample in this process, given what was published last. It is called if that is missing or
     stale, at most once per interval, by one thread while the others get the last reading.
     """
 
@@ -58,7 +58,7 @@ class SnapshotReader:
         *,
         fingerprint: str = "",
     ) -> None:
-        """`fingerprint` of this process's settings: what was published by others is not shown; "" believes all."""
+        """`fingerprint` of this process's settings: snapshots with another one are not shown; "" accepts all."""
         self._store = store
         self._fingerprint = fingerprint
         self._other: str | None = None
@@ -72,8 +72,8 @@ class SnapshotReader:
         self._looked_at = -math.inf  # monotonic
 
     def current(self) -> CurrentSnapshot:
-        """The newest reading. Cost: mostly none, else 1 round trip of at most 2 commands, and 1 more for the parts that
-        changed where there are more than a few queues; a sample without a leader."""
+        """The newest reading. Cost: usually none, otherwise 1 round trip of at most 2 commands, and 1 more for the
+        changed parts if there are more than a few queues; without a leader, a sample."""
         reading = self._reading
         if reading is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
             return self._with_age(reading)
@@ -93,8 +93,8 @@ class SnapshotReader:
         hint: str | None = None
         published: Snapshot | None = None
         history = last.history if last else History()
-        # After a pause, the first look of all included, the history is sure to be another one: a script that asks now
-        # and then would get that of its last visit.
+        # After a pause, and at the first read, the history has certainly changed: a script that polls rarely would
+        # otherwise get the one from its last request.
         asleep = monotonic_s() - self._looked_at > FIRST_STEP_S
         newer: History | None = None
         try:
@@ -110,14 +110,14 @@ class SnapshotReader:
         if published is not None:
             followed = last is not None and last.snapshot is not None and last.snapshot.epoch == published.epoch
             if newer is None and published.epoch and not followed:
-                history = History()  # another leader counts its versions by itself
+                history = History()  # each leader has its own version numbers
             self._wanted_history = published.history_version
             if not self._is_stale(published):
                 return self._reading_of(published, history)
         return self._sample_alone(published or (last.snapshot if last else None), history, error, hint)
 
     def _note_other(self, published: Snapshot | None) -> None:
-        """Know whether somebody of other settings leads; what is not there, or older, tells nothing new."""
+        """Record whether a process with other settings leads; not the case if `published` is missing or stale."""
         if published is None or self._is_stale(published):
             self._other = None
             return
@@ -126,15 +126,15 @@ class SnapshotReader:
             other = (
                 f"Another dashboard ({printable(published.sampler, 80)}) samples with other settings on the same store "
                 f"({self._store.source.address}, {self._store.prefix}:*). This process shows its own sample. Alerts "
-                "are checked with the settings of the other. Set another store_prefix for one of the two, or stop one."
+                "are evaluated with the settings of the other. Give one of the two another store_prefix, or stop one."
             )
             if self._other is None:
                 log.warning("%s", other)
         self._other = other
 
     def _share_sample(self, published: Snapshot | None) -> CurrentSnapshot:
-        """A sample by the settings of this process, shared with other processes of the same settings. The first begins
-        with the queues that the other published, as far as these settings want them."""
+        """A sample with this process's settings, shared with other processes of the same settings. The first one starts
+        with the queues that the other dashboard published, if these settings include them."""
         known, past = self._reading.snapshot if self._reading else None, History()
         try:
             snapshot, history = self._store.read_shared(self._fingerprint)
@@ -142,7 +142,7 @@ class SnapshotReader:
             if snapshot is not None and self._age_of(snapshot) <= 2 * self._interval_s:
                 return self._reading_of(snapshot, history or History())
             if not self._store.may_sample(self._fingerprint, self._interval_s) and snapshot is not None:
-                return self._reading_of(snapshot, history or History())  # another one samples just now
+                return self._reading_of(snapshot, history or History())  # another process is taking a sample
             reading = self._sample_alone(known, past)
             if reading.snapshot is not None:
                 self._store.share_snapshot(self._fingerprint, reading.snapshot, reading.history)

@@ -1,4 +1,4 @@
-"""The published snapshot and the last hour in Queuedeck's own store: written by the leader, read by all processes."""
+"""The snapshot and the last hour, published in Queuedeck's own store: written by the leader, read by all processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .recent_history import LAST_STEP_S, History
 from .snapshot_parts import HISTORIES, SNAPSHOTS, DocumentKind, SnapshotCutter, cut_history
 from .snapshot_transfer import PartTransfer, part_key
 
-SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 40 bytes for each part it lists, 10 min to live
-HISTORY = f"{PREFIX}:history"  # the same of the last hour, 2 h to live
+SNAPSHOT = f"{PREFIX}:snapshot"  # string, about 40 bytes per listed part, TTL 10 min
+HISTORY = f"{PREFIX}:history"  # the same for the last hour, TTL 2 h
 LONGEST_INTERVAL_S = 300.0
 SNAPSHOT_TTL_MS = 600_000
 HISTORY_TTL_MS = 7_200_000
 SHARED_TTL_MS = 600_000
 CLOCK_CHECK_S = 60.0
 
-# KEYS a key that lives as long as nobody else is to sample. ARGV ms.
+# KEYS: a key; while it exists, no other process samples. ARGV: its TTL in ms. Returns 1 if this process should sample.
 _MAY_SAMPLE = """
 begin(KEYS[1], ARGV[1])
 if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 1 end
@@ -32,7 +32,7 @@ return 0
 
 
 class SnapshotStore(Store):
-    """The store of a process that publishes or reads snapshots, thread-safe."""
+    """The store of a process that publishes or reads snapshots. Thread-safe."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -40,13 +40,13 @@ class SnapshotStore(Store):
         self._cutters: dict[str, SnapshotCutter] = {}
 
     def publish_snapshot(self, holder: str, epoch: int, snapshot: Snapshot, history: History | None) -> bool:
-        """Publish; False when the lead was lost meanwhile and no pointer was swapped. One thread at a time.
+        """Publish; False if the lease was lost in the meantime and no pointer was swapped. One thread at a time.
 
-        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, 2 with a history; 1 more for each of which parts were
-        lost. No value sent is larger than PART_BYTES.
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip, 2 with a history; 1 more for each of the two if parts
+        of it were lost. No value sent is larger than PART_BYTES.
         """
         lead = f"{holder}:{epoch}"
-        # First, since readers ask for it when a snapshot tells that there is a newer one.
+        # First, since readers request it once a snapshot announces a newer one.
         if history is not None and not self._history_transfer(HISTORY, HISTORY_TTL_MS).send_document(
             cut_history(history), lead
         ):
@@ -54,10 +54,10 @@ class SnapshotStore(Store):
         return self._snapshot_transfer(SNAPSHOT).send_document(self._cutter_of(SNAPSHOT).cut_snapshot(snapshot), lead)
 
     def read_published(self, *, with_history: bool) -> tuple[Snapshot | None, History | None]:
-        """(the published snapshot, the history when asked for); None for what is missing or of another version.
+        """(the published snapshot, the history if requested); None for one that is missing or of another version.
 
-        One of which a part cannot be had counts as missing, after a second try. Raises BackendUnavailable. Cost: 1
-        round trip of 1 command, or 2 with the history or a look at the clock; 1 more when there is something new.
+        One with a missing part counts as missing, after a second attempt. Raises BackendUnavailable. Cost: 1 round trip
+        of 1 command, or of 2 with the history or a clock check; 1 more round trip if there is something new.
         """
         channels = [
             self._snapshot_transfer(SNAPSHOT),
@@ -69,14 +69,14 @@ class SnapshotStore(Store):
         return self._without_wrong_times(snapshot, history[0] if history else None)
 
     def _read_transfers(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> list[Any]:
-        """What each channel says; None for one of which something is missing, also at a second look."""
+        """The value of each transfer; None if a part of it is still missing at the second attempt."""
         values, lost = self._read_once(channels, check_clock=check_clock)
         if lost:  # it may have been replaced between the two round trips
             values, _ = self._read_once(channels)
         return values
 
     def _read_once(self, channels: Sequence[PartTransfer], *, check_clock: bool = False) -> tuple[list[Any], bool]:
-        """(what each channel says, whether a part of one is missing)."""
+        """(the value of each transfer, whether a part of any is missing)."""
         asked = monotonic_s()
         pointers: list[Command] = [("GET", channel.pointer) for channel in channels]
         raws = self.source.run_batch([*pointers, ("TIME",)] if check_clock else pointers)
@@ -116,7 +116,7 @@ class SnapshotStore(Store):
     def _without_wrong_times(
         self, snapshot: Snapshot | None, history: History | None
     ) -> tuple[Snapshot | None, History | None]:
-        """Both, without one whose times are none of this store."""
+        """Both arguments; None for one whose times cannot come from this store."""
         latest = self.now_s() + AHEAD_S
         if snapshot is not None and not (
             0 <= snapshot.sampled_at <= latest and 0 < snapshot.interval_s <= LONGEST_INTERVAL_S
@@ -127,7 +127,7 @@ class SnapshotStore(Store):
         return snapshot, history
 
     def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
-        """What `share_snapshot` was given last by a process of those settings. Raises and costs as `read_published`."""
+        """What a process with those settings last passed to `share_snapshot`. Errors and cost: see `read_published`."""
         snapshots, histories = self._shared_transfers(fingerprint)
         return self._without_wrong_times(*self._read_transfers([snapshots, histories]))
 
@@ -138,12 +138,12 @@ class SnapshotStore(Store):
         )
 
     def may_sample(self, fingerprint: str, interval_s: float) -> bool:
-        """Whether this process is to take the next sample for all web processes of those settings. 1 round trip."""
+        """Whether this process should take the next sample for all web processes with those settings. 1 round trip."""
         key = f"{PREFIX}:sampling:{fingerprint}"
         return bool(self.run_script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
 
     def share_snapshot(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
-        """Let other web processes of the same settings have a sample, while a leader has others. 2 round trips."""
+        """Share a sample with web processes of the same settings while the leader has others. 2 round trips."""
         snapshots, histories = self._shared_transfers(fingerprint)
         histories.send_document(cut_history(history), "")
         snapshots.send_document(self._cutter_of(snapshots.pointer).cut_snapshot(snapshot), "")

@@ -1,9 +1,9 @@
-"""Sending and reading what is published, in parts.
+"""Sends and reads published documents in parts.
 
-Parts are plain values with names of their own, so anybody may write them and nothing reads them by chance. What counts
-is the pointer, a manifest that lists them: the script that swaps it checks the lease and that every part is there. A
-leader that was deposed meanwhile can swap no pointer, and its parts run out. A part that is no longer listed stays for
-GRACE_MS, for readers that have just read the manifest before.
+Parts are plain values with unique names, so any process can write them and none reads them by accident. Only the
+pointer counts, a manifest that lists them: the script that swaps it checks the lease and that every part exists. A
+leader that has been replaced cannot swap the pointer, and its parts expire. A part that is no longer listed is retained
+for GRACE_MS, for readers that have just read the previous manifest.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from .snapshot_parts import DocumentKind, PublishedDocument, Rows, SnapshotPart
 if TYPE_CHECKING:
     from ..store.redis_store import Store
 
-PART = f"{DEFAULT_STORE_PREFIX}:part"  # strings, see PART_BYTES; they live as long as what lists them
-# A part that nothing lists yet.
+PART = f"{DEFAULT_STORE_PREFIX}:part"  # strings, see PART_BYTES; same TTL as the pointer that lists them
+# TTL of a part that no manifest lists yet.
 PENDING_TTL_MS = 600_000
-# A part that nothing lists any more.
+# TTL of a part that is no longer listed.
 GRACE_MS = 10_000
-# Each part is sent anew so often, so that one that somebody wrote over is well again.
+# Each part is sent again after this time, which repairs one that was overwritten.
 REFRESH_S = 60.0
 
 _DEPOSED, _DONE, _LOST = 0, 1, -1
 
-# KEYS lead, pointer, the parts it lists, those that it lists no more. ARGV lead value, or "" where no lease is needed,
-# manifest, ms to live, how many parts it lists, ms that the others live on, "1" to demand that all parts are there.
-# Answers 1, 0 when another one leads by now, or -1 when a part is missing; then the pointer stays as it is.
+# KEYS: lease, pointer, the listed parts, the parts that are no longer listed. ARGV: lease value, or "" if no lease is
+# needed; manifest; TTL in ms; number of listed parts; TTL of the other parts in ms; "1" to require all listed parts.
+# Returns 1, 0 if another process leads by now, or -1 if a part is missing; then the pointer is unchanged.
 _SWAP = """
 if ARGV[1] ~= '' and redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local last = 2 + tonumber(ARGV[4])
@@ -45,7 +45,7 @@ for n = last + 1, #KEYS do redis.call('PEXPIRE', KEYS[n], ARGV[5]) end
 return 1
 """
 
-# KEYS a part. ARGV its body, ms to live. For a server that is full: see ALLOW_OOM.
+# KEYS: a part. ARGV: its body, TTL in ms. For a full server: see ALLOW_OOM.
 _PUT = """
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
@@ -53,12 +53,12 @@ return 1
 
 
 def part_key(pointer: str, name: str) -> str:
-    """The key of a part of what `pointer` lists."""
+    """The key of a part that `pointer` lists."""
     return f"{PART}:{pointer.removeprefix(f'{DEFAULT_STORE_PREFIX}:')}:{name}"
 
 
 class PartTransfer:
-    """What one pointer leads to, as far as this process sent or read it. One thread at a time sends; any may read."""
+    """The document behind one pointer, as this process last sent or read it. Only one thread at a time sends."""
 
     def __init__(self, store: Store, pointer: str, kind: DocumentKind[Any], lead_key: str, lives_ms: int) -> None:
         self._store = store
@@ -66,15 +66,15 @@ class PartTransfer:
         self._kind = kind
         self._lead_key = lead_key
         self._lives_ms = lives_ms
-        self._sent_at: dict[str, float] = {}  # names of parts that this process sent; monotonic
-        self._listed: frozenset[str] = frozenset()  # parts with keys of their own, of the manifest known last
-        self._rows: Mapping[str, Rows] = {}  # of all its parts
-        self._known: tuple[bytes, Any] | None = None  # a manifest, and what it and its parts say
+        self._sent_at: dict[str, float] = {}  # by name of the part that this process sent; monotonic
+        self._listed: frozenset[str] = frozenset()  # parts with their own keys, in the last known manifest
+        self._rows: Mapping[str, Rows] = {}  # of all parts of that manifest
+        self._known: tuple[bytes, Any] | None = None  # a manifest and its decoded value
 
     def send_document(self, document: PublishedDocument[Any], lead: str) -> bool:
-        """Send what changed and swap the pointer; False when `lead` is no longer the lease ("" needs none).
+        """Send what changed and swap the pointer; False if `lead` is no longer the lease ("" needs none).
 
-        Raises BackendUnavailable, Forbidden. Cost: 1 round trip; 1 more when parts were lost, or the server is full.
+        Raises BackendUnavailable, Forbidden. Cost: 1 round trip; 1 more if parts were lost, or if the server is full.
         """
         due = monotonic_s() - REFRESH_S
         new = [part for part in document.sent if self._sent_at.get(part.name, due) <= due]
@@ -93,7 +93,7 @@ class PartTransfer:
         return True
 
     def wanted_parts(self, raw: Reply) -> list[str]:
-        """The names of the parts that the manifest `raw` lists and that this process does not have."""
+        """The names of the parts that the manifest `raw` lists and this process does not have."""
         manifest = None if self._is_known(raw) else self._kind.manifest(raw)
         return (
             [name for name in manifest.names if name not in self._rows and name not in manifest.inline]
@@ -102,9 +102,9 @@ class PartTransfer:
         )
 
     def join_value(self, raw: Reply, bodies: Mapping[str, Reply]) -> Any | None:
-        """What the manifest `raw` and its parts say, given those that were `wanted_parts`.
+        """The value of the manifest `raw` and its parts; `bodies` contains the parts named by `wanted_parts`.
 
-        None when the manifest is missing or of another version. Raises LookupError when a part is missing or garbage.
+        None if the manifest is missing or of another version. Raises LookupError if a part is missing or invalid.
         """
         known = self._known
         if known is not None and known[0] == raw:

@@ -1,1 +1,1 @@
-"""The pages and the JSON API: a Flask app of our own, mounted wherever it is wanted."""
+"""The pages and the JSON API: a Flask app that can be mounted in other WSGI apps."""

@@ -1,4 +1,4 @@
-"""Our own Flask app, and how to put it under a path of another WSGI app."""
+"""The Flask app, and how to mount it under a path of another WSGI app."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = masked_logger(__name__)
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-# In a wheel the folders lie inside the package, in a checkout beside it.
+# In a wheel the folders are inside the package, in a checkout beside it.
 _ROOT = _PACKAGE if (_PACKAGE / "templates").is_dir() else _PACKAGE.parent
 MAX_REQUEST_BYTES = 1024 * 1024
 
@@ -61,7 +61,7 @@ READS = (
     *(groups.bp, api_dead_letters.bp, rules.bp),
     *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, alerts.api_bp),
 )
-# In read-only mode these routes are not there.
+# In read-only mode these routes do not exist.
 WRITES = (
     job_actions.bp,
     bulk.edit_bp,
@@ -94,10 +94,10 @@ def create_app(
     start_token: str | None = None,
     **keywords: Any,
 ) -> Flask:
-    """The dashboard as a Flask app. Settings come from `config` (TOML), the environment and keywords, the later wins.
+    """The dashboard as a Flask app. Settings come from `config` (TOML), the environment and keywords; later ones win.
 
-    `identify(environ)` tells who asks when the app is part of another one. Without it, without users and without
-    `start_token`, which lets in who opens `/?token=…`, every page answers 403 and says what to configure.
+    `identify(environ)` returns the user's identity when the app is part of another one. `start_token` gives access to
+    whoever opens `/?token=…`. Without either, and without users, every page returns 403 and says what to configure.
     Raises ConfigurationError. Opens no connection and starts no thread before the first request; see `AppContext`.
     """
     settings = settings or load(config=config, keywords=keywords)
@@ -120,7 +120,7 @@ def create_app(
         pick_token=job_tokens.pick_token, member_token=job_tokens.member_token, verbs=flash.VERBS, danger=flash.DANGER
     )
     formatting.install(app)
-    app.after_request(_compress_response)  # runs after the headers below are set: Flask goes through them backwards
+    app.after_request(_compress_response)  # runs after the headers below are set: Flask calls these in reverse order
     security.install(app, authenticator)
     request_input.install(app, openapi.QUERIES)  # after the guard, so that a stranger's body is not read
     _answer_errors(app)
@@ -131,15 +131,15 @@ def create_app(
 def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplication:
     """A WSGI app that serves the dashboard under `path` and everything else from `wsgi_app`.
 
-    Sampling and alerting begin in each process with its first request, whichever page that asks for. `settings` are
-    those of create_app. Raises ConfigurationError for a path that is not like "/queues".
+    Sampling and alerting begin in each process with its first request, whichever page it is for. `settings` are those
+    of create_app. Raises ConfigurationError for a path that is not like "/queues".
     """
     if not path.startswith("/") or path.endswith("/") or "//" in path:
-        raise errors.ConfigurationError(f"mount path {path!r}: expected a path as /queues")
+        raise errors.ConfigurationError(f"mount path {path!r}: expected a path such as /queues")
     dashboard = create_app(**settings)
 
     def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # With the first request of any page: alerts must not wait for somebody to look at the dashboard.
+        # With the first request for any page: alerting must not wait until a user opens the dashboard.
         dashboard.extensions[EXTENSION].start_in_background()
         asked = environ.get("PATH_INFO", "")
         if asked != path and not asked.startswith(path + "/"):
@@ -167,7 +167,7 @@ def _behind_proxies(wsgi_app: WSGIApplication, settings: Settings) -> WSGIApplic
 
 
 def _answer_errors(app: Flask) -> None:
-    """Errors as a page, or as JSON below /api; the details of what we did not foresee go to the log only."""
+    """Render errors as a page, or as JSON below /api. Details of unexpected errors go only to the log."""
 
     @app.errorhandler(errors.QueuedeckError)
     def known(exc: errors.QueuedeckError) -> ResponseReturnValue:
@@ -196,19 +196,19 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(Exception)
     def unforeseen(exc: Exception) -> ResponseReturnValue:
         log.error("%s %s failed", request.method, request.path, exc_info=exc)
-        return _error_response(500, "internal", "Internal error.", "The log of Queuedeck has the details.")
+        return _error_response(500, "internal", "Internal error.", "See Queuedeck's log for details.")
 
 
 def _error_response(
     status: int, code: str, message: str, hint: str | None, batch: str | None = None
 ) -> ResponseReturnValue:
-    """The answer to an error; `batch` names deleted jobs that can be put back, where it is not known which are gone."""
+    """The response to an error. `batch`: what a delete with an unknown outcome can restore."""
     message = mask_text(message)
     if _is_api():
         error = {"code": code, "message": formatting.printable(message), "hint": hint}
         return jsonify(error=error | ({"batch": batch} if batch else {})), status
     if fragments.is_htmx_request():
-        # A page that polls stays as it is and tells this line in its banner.
+        # A polling page keeps its content and shows this line in its banner.
         return Response(_error_line(message, hint), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
     found = render_template("error.html", status=status, title=title, message=message, hint=hint, batch=batch)
@@ -224,7 +224,7 @@ def _is_api() -> bool:
 
 
 def _wanted_path() -> str:
-    """Where to go after signing in: the page that was asked for, below the mount point."""
+    """Where to go after sign-in: the requested page, below the mount point."""
     if request.method != "GET":
         return "/"
     query = request.query_string.decode("ascii", "replace")
@@ -232,7 +232,8 @@ def _wanted_path() -> str:
 
 
 def _compress_response(response: Response) -> Response:
-    """Pages and JSON compressed for who takes it; nothing secret stands beside what a stranger may choose."""
+    """Compress pages and JSON where the client accepts it. No response combines a secret with text that an attacker
+    chooses."""
     if (
         response.direct_passthrough
         or response.status_code < 200

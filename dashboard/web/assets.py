@@ -1,4 +1,4 @@
-"""Our own CSS, JavaScript and images: few, small, kept in memory, compressed once, cached by browsers for ever."""
+"""CSS, JavaScript and images: few and small, held in memory, compressed once, cached permanently by browsers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Asset:
 
 
 def install(app: Flask, folder: Path) -> None:
-    """Serve `folder` under /static and have `url_for("static", …)` carry each file's version."""
+    """Serve `folder` under /static and add each file's version to `url_for("static", …)`."""
     assets = {
         path.relative_to(folder).as_posix(): _load_asset(path) for path in sorted(folder.rglob("*")) if path.is_file()
     }
@@ -44,7 +44,7 @@ def install(app: Flask, folder: Path) -> None:
         if zipped:
             response.headers["Content-Encoding"] = "gzip"
         response.headers["Vary"] = "Accept-Encoding"
-        # A link with another version is from a page of before an update: right now, but not for ever.
+        # A link with another version comes from a page rendered before an update: serve it, but do not cache it.
         response.headers["Cache-Control"] = ONE_YEAR if request.args.get("v") == asset.version else "no-cache"
         return response
 

@@ -1,4 +1,4 @@
-"""What the views of one app work with: settings, sources, backends and the newest reading."""
+"""The context of one app for its views: settings, sources, backends, services and the newest snapshot."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ from .views.totals import LatestTotals, Totals
 log = masked_logger(__name__)
 
 EXTENSION = "queuedeck"
-# As often as Sidekiq adds them up.
+# The interval at which Sidekiq aggregates them.
 CLASSES_KEPT_S = 10.0
-HEALTH_KEPT_S = 1.0  # whoever asks may be a stranger
+HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
 
 
 @dataclass(slots=True)
 class _ProcessServices:
-    """What belongs to one process and must not be shared over a fork: sockets, threads, the reader's memory."""
+    """The services of one process, which must not be shared over a fork: sockets, threads, the reader's cache."""
 
     pid: int
     watch: MonitoredSources
@@ -93,7 +93,7 @@ class _ProcessServices:
 
 @dataclass(frozen=True, slots=True)
 class RuleOverview:
-    """All rules, and by id what each sees in the sample `version` and in the hour before; nothing before the first."""
+    """All rules, with the preview of each by id for the sample `version` and the hour before; none before the first."""
 
     version: str
     entries: tuple[RuleInForce, ...]
@@ -102,7 +102,7 @@ class RuleOverview:
 
 
 class AppContext:
-    """The joint of one app. Opens no connection and starts no thread before it is used in a process."""
+    """The context of one app. Opens no connection and starts no thread before its first use in a process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -110,11 +110,11 @@ class AppContext:
         self._whole = LatestTotals()
         self._classes: TTLCache[ClassBoard] = TTLCache(CLASSES_KEPT_S)
         self._health: TTLCache[CheckerHealth] = TTLCache(HEALTH_KEPT_S)
-        open_sources(settings)  # a wrong setting shall stop the start, not the first request
+        open_sources(settings)  # a wrong setting must fail at start, not at the first request
         check_alerts(settings)
         self._lock = threading.Lock()
         self._process: _ProcessServices | None = None
-        self._starting: int | None = None  # the process in which it was begun
+        self._starting: int | None = None  # id of the process in which the start was begun
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -123,11 +123,11 @@ class AppContext:
 
     @property
     def backend_titles(self) -> LibraryTitles:
-        """The libraries' names for people, by backend name."""
+        """The libraries' display names, by backend name."""
         return self._services().watch.titles
 
     def now_s(self, source: str | None = None) -> float:
-        """Seconds since 1970 by the clock of that source, for None of Queuedeck's own data; see Source.now_s."""
+        """Seconds since 1970 by the clock of that source, or by that of Queuedeck's own store; see Source.now_s."""
         watched = self._services().watch
         own = watched.own
         assert own is not None
@@ -138,42 +138,42 @@ class AppContext:
         return self._services().watch.backend(source, name)
 
     def is_watched(self, source: str | None, backend: str | None) -> bool:
-        """Whether the settings have that library on that source, so that a link to a queue of it can lead there."""
+        """Whether this dashboard watches that library on that source, so that it can link to its queues."""
         here = self._services().watch
         return any(each.name == backend for each in here.backends.get(source or "", ()))
 
     def current_snapshot(self) -> CurrentSnapshot:
-        """The newest reading; see Reader.current for its cost."""
+        """The newest snapshot with its age; see SnapshotReader.current for the cost."""
         return self._services().reader.current()
 
     def totals_of(self, snapshot: Snapshot, history: History) -> Totals:
-        """What the overview tells of all queues of the newest snapshot, worked out once for all viewers."""
+        """The overview's totals of all queues of the newest snapshot, computed once for all viewers."""
         return self._whole.of(snapshot, history)
 
     def find_queue_stats(self, source: str, backend: str, name: str) -> QueueStats:
-        """The queue at that address in the newest snapshot. Raises NotFound."""
+        """The queue of that name in the newest snapshot. Raises NotFound."""
         self.backend(source, backend)
         snapshot = self.current_snapshot().snapshot
         found = find_queue(snapshot, source, backend, name) if snapshot else None
         if found is None:
-            raise NotFound("There is no such queue here.", hint=_where_it_may_be(snapshot, source))
+            raise NotFound("Queue not found.", hint=_where_it_may_be(snapshot, source))
         return found
 
     def list_jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
-        """One page of a list, read live. Raises as Backend.jobs."""
+        """One page of a list, read live. Raises as Backend.list_jobs."""
         with data_errors_foreseen(f"The {query.state.value} jobs of {queue.name!r}"):
             page = self.backend(queue.source, queue.backend).list_jobs(queue.ref, query)
         self.names.add_jobs(page.jobs)
         return page
 
     def read_job(self, queue: QueueStats, job_id: str) -> Job:
-        """One job, its links leading to queues that are shown here. Raises NotFound, BackendUnavailable."""
+        """One job, with links to queues that are watched here. Raises NotFound, BackendUnavailable."""
         with data_errors_foreseen(f"Job {job_id[:200]!r} of {queue.name!r}"):
             job = self.backend(queue.source, queue.backend).read_job(queue.ref, job_id)
         return with_addresses(job, self.current_snapshot().snapshot)
 
     def list_workers(self) -> LiveBoard[Worker]:
-        """All worker processes, as old as an interval at most."""
+        """All worker processes, at most one interval old."""
         board = self._services().workers.current_rows(self.current_snapshot().snapshot)
         self.names.add_names(
             (worker.source, worker.backend, work.queue or "", work.job_name)
@@ -183,17 +183,17 @@ class AppContext:
         return board
 
     def list_schedules(self) -> LiveBoard[Schedule]:
-        """All schedules, as old as an interval at most."""
+        """All schedules, at most one interval old."""
         return self._services().schedules.current_rows(self.current_snapshot().snapshot)
 
     def search_jobs(self, query: SearchQuery, queues: Sequence[QueueStats], cursor: str | None) -> SearchResult:
-        """A bounded look for jobs in the lists of `queues`."""
+        """Search the lists of `queues` for jobs, within the limits of a search."""
         return search_jobs(
             query, queues, lambda queue: self.backend(queue.source, queue.backend), cursor, self.names.add_jobs
         )
 
     def class_stats(self, queue: QueueStats) -> ClassBoard | None:
-        """What each class of jobs of a queue's library did lately, CLASSES_KEPT_S old at most. Never raises.
+        """Recent runs by job class of a queue's library, at most CLASSES_KEPT_S old. Never raises.
 
         Cost: at most 2 round trips, for all viewers of this process and all queues of a library and prefix.
         """
@@ -210,21 +210,21 @@ class AppContext:
         return self._services().desk
 
     def checker_health(self) -> CheckerHealth:
-        """Whether somebody watches the rules, a second old at most. Cost: mostly none, else as Desk.health."""
+        """Whether rules are evaluated, at most a second old. Cost: mostly none, else as AlertService.checker_health."""
         return self._health.get("checker", self.alert_service.checker_health) or self.alert_service.checker_health()
 
     def firing_summary(self) -> FiringSummary | None:
-        """What fires, in one line, a second old at most; None while it is not known."""
+        """The firing alerts in one line, at most a second old; None while they are unknown."""
         return self._services().firing.current()
 
     def forget_firing(self) -> None:
-        """Have the next page see what an act changed."""
+        """Drop the cached summary, so that the next page shows what an action changed."""
         self._services().firing.forget()
 
     def rule_board(self) -> RuleOverview:
-        """All rules with what they see now; worked out once per sample for all viewers of this process.
+        """All rules with their previews, computed once per sample for all viewers of this process.
 
-        Cost: 1 round trip, 2 more per sample, 1 more a minute; see Desk.previews and Desk.hours.
+        Cost: 1 round trip, 2 more per sample, 1 more per minute; see AlertService.preview_rules and rule_histories.
         """
         here, reading = self._services(), self.current_snapshot()
         entries, last = here.desk.editor.rules_in_force(), here.rules
@@ -237,8 +237,8 @@ class AppContext:
 
     @property
     def checker_problem(self) -> QueuedeckError | None:
-        """Why this process does not take part in sampling and alerting, or others do by other settings; None where it
-        does."""
+        """Why this process does not take part in sampling and alerting, or which other settings own them; None where it
+        takes part."""
         here = self._services()
         if (elsewhere := here.desk.ownership_conflict) is not None:
             return elsewhere
@@ -246,38 +246,38 @@ class AppContext:
         if work is not None and work.checker.problem is not None:
             return work.checker.problem
         if self.settings.alerts == "off":
-            return Unsupported("Alerts are switched off", hint='Set alerts = "on" to have the rules watched.')
+            return Unsupported("Alerts are turned off", hint='Set alerts = "on" to evaluate the rules.')
         if self.settings.checker == "off":
             hint = 'Run queuedeck checker, or a dashboard with checker = "auto".'
-            return Unsupported('This dashboard only reads (checker = "off"), and nothing else checks', hint=hint)
+            return Unsupported('checker = "off" in this dashboard, and no other checker is running', hint=hint)
         return None
 
     @property
     def own_store(self) -> SnapshotStore:
-        """Queuedeck's own data."""
+        """The store of Queuedeck's own data."""
         return self._services().store
 
     @property
     def action_service(self) -> ActionService:
-        """What people may have done."""
+        """The service that runs and records actions."""
         return self._services().actions
 
     @property
     def bulk_store(self) -> BulkStore:
-        """Bulk work, as it is kept."""
+        """The stored bulk operations."""
         return self._services().bulk
 
     @property
     def bulk_runner(self) -> BulkRunner:
-        """What runs bulk work in this process."""
+        """The runner of bulk operations in this process."""
         return self._services().runner
 
     def members_of(
         self, fingerprint: str | None, lists: tuple[JobListRef, ...], most: int
     ) -> Iterable[tuple[JobListRef, JobRef] | UnreadList]:
-        """The jobs of an error group, or of dead-letter lists, as they are now, and what could not be read.
+        """The current jobs of an error group or of dead-letter lists, and the lists that could not be read.
 
-        See triage.members for its cost.
+        See DeadLetterService.list_group_jobs for the cost.
         """
         here = self._services()
         snapshot = here.reader.current().snapshot
@@ -293,7 +293,7 @@ class AppContext:
             yield place, JobRef(id=found.mark[0], stamp=found.mark[1])
 
     def known_of(self, fingerprint: str | None, lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
-        """What the last reading of dead letters tells of those jobs, newest first."""
+        """Those jobs as of the last reading of dead letters, newest first."""
         board = self.dead_letter_groups()
         snapshot = self.current_snapshot().snapshot
         homes = RestoreQueues(snapshot.queues if snapshot else ())
@@ -314,27 +314,27 @@ class AppContext:
         return KnownDeadLetters(tuple(members), whole, board.reading.scanned, board.reading.total, unread)
 
     def dead_letter_groups(self) -> GroupList:
-        """All dead letters by what killed them, a few seconds old at most; see Triage.board for its cost."""
+        """All dead letters by error, at most a few seconds old; see DeadLetterService.current_groups for the cost."""
         snapshot = self.current_snapshot().snapshot
         return self.dead_letter_service.current_groups(snapshot.queues if snapshot else ())
 
     @property
     def dead_letter_service(self) -> DeadLetterService:
-        """What groups dead letters, and remembers what people say of the groups."""
+        """The service that groups dead letters and stores the annotations of groups."""
         return self._services().triage
 
     def forget_boards(self) -> None:
-        """Have workers and schedules read anew for the next viewer."""
+        """Drop the cached workers and schedules, so that the next viewer gets fresh ones."""
         here = self._services()
         here.workers.invalidate()
         here.schedules.invalidate()
 
     def start_checker(self) -> None:
-        """Take part in sampling from now on (`checker = "auto"`); else it begins with the first reading."""
+        """Take part in sampling from now on (with `checker = "auto"`), instead of from the first reading on."""
         self._services()
 
     def start_in_background(self) -> None:
-        """The same on a thread of its own, for a request that must not wait for it; nothing once it has begun."""
+        """Call start_checker on a separate thread, for a request that must not wait; does nothing if already begun."""
         if self._starting == os.getpid():
             return
         self._starting = os.getpid()
@@ -344,7 +344,7 @@ class AppContext:
         try:
             self.start_checker()
         except QueuedeckError as exc:
-            log.warning("sampling cannot begin: %s", exc.message)
+            log.warning("sampling cannot start: %s", exc.message)
 
     def stop(self) -> None:
         """Stop sampling and close all connections of this process."""
@@ -367,19 +367,19 @@ class AppContext:
 
 
 class RestoreQueues:
-    """The queues that dead letters may go back to: those that there are, of the same source and library."""
+    """The queues that dead letters can return to: existing queues of the same source and library."""
 
     def __init__(self, queues: Sequence[QueueStats]) -> None:
         self._names = {(queue.source, queue.backend, queue.name) for queue in queues if not queue.shared}
 
     def queue_for(self, ref: QueueRef, home: str | None) -> str | None:
-        """`home`, where it is such a queue and not that in which the job stands."""
+        """`home`, if it is such a queue and not the job's present queue; else None."""
         known = home is not None and home != ref.name and (ref.source, ref.backend, home) in self._names
         return home if known else None
 
 
 def listed_job(member: GroupMember) -> Job:
-    """The job as far as a list of dead letters tells it."""
+    """The job with the fields that a list of dead letters has."""
     ref, row = member.ref, member.row
     return Job(
         id=row.id,
@@ -394,7 +394,7 @@ def listed_job(member: GroupMember) -> Job:
 
 
 def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> QueueStats | None:
-    """The queue called `name`, or `<prefix>:<name>` where several prefixes are in use; None when there is none."""
+    """The queue named `name`, or `<prefix>:<name>` where several prefixes are in use; None if there is none."""
     found = snapshot.find(source, backend, name)
     if found is not None:
         return found
@@ -407,7 +407,8 @@ def find_queue(snapshot: Snapshot, source: str, backend: str, name: str) -> Queu
 def with_addresses(job: Job, snapshot: Snapshot | None) -> Job:
     """`job` with each link to a parent or child under the name that its queue has here, or without an address.
 
-    A backend knows the key of a linked queue, but not whether two queues of one name made it bear its prefix too.
+    A backend knows the key of a linked queue, but not whether its name includes the prefix here, as it does when two
+    queues have the same name.
     """
     if job.parent is None and not job.children:
         return job
@@ -417,7 +418,7 @@ def with_addresses(job: Job, snapshot: Snapshot | None) -> Job:
         if link.ref is None:
             return link
         ref = names.get((link.ref.source, link.ref.backend, link.ref.key))
-        # An id may hold colons: the queue is then one whose key is shorter than what was taken for it.
+        # An id can contain colons: then the key of the queue is shorter than the part that was read as the key.
         key, job_id = link.ref.key, link.id
         while ref is None and ":" in key:
             key, _, head = key.rpartition(":")
@@ -436,10 +437,10 @@ def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
     found = next((one for one in snapshot.sources if one.name == source), None) if snapshot else None
     if found is not None and found.reachable and not found.discovered:
         if found.problems:
-            return f"Not all queues of this Redis can be seen. {found.problems[0]}"
+            return f"Some queues of this Redis cannot be read. {found.problems[0]}"
         done = f", {percent(found.search_progress)} done" if found.search_progress else ""
-        return f"This Redis is still being searched for queues{done}; reload in a moment."
-    return "It may be gone, or new: new queues appear within a few seconds."
+        return f"Still scanning this Redis for queues{done}; reload in a moment."
+    return "It may have been deleted. New queues appear within a few seconds."
 
 
 def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessServices:
@@ -448,7 +449,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
     store = SnapshotStore(here.own)
     holder = holder_name(here.fingerprint)
     interval_s = settings.sample_interval_s
-    own: list[Sampler] = []  # made at its first use: most processes never need it
+    own: list[Sampler] = []  # created at its first use: most processes never need it
 
     def own_sample(known: Snapshot | None, history: History) -> tuple[Snapshot, History]:
         if not own:
@@ -494,6 +495,6 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
 
 
 def app_context() -> AppContext:
-    """The Deck of the app that serves the present request."""
+    """The AppContext of the app that serves the current request."""
     found: AppContext = current_app.extensions[EXTENSION]
     return found

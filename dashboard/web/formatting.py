@@ -1,4 +1,4 @@
-"""Values as people read them: short, aligned, honest about what is unknown. Registered as template filters."""
+"""Format values for display: short, aligned, with a dash for unknown ones. Registered as template filters."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..sources.source import raw_bytes
 from .urls import quote_segment
 
 UNKNOWN = "–"
-# gunicorn refuses a longer request line by default, and so do most proxies.
+# gunicorn rejects a longer request line by default, and so do most proxies.
 URL_LIMIT = 3500
 _CONTROL = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 _LAYOUT = {"\n", "\t"}
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
-_THIN = "\u202f"  # a narrow space that does not break: between figure and unit
+_THIN = "\u202f"  # a narrow no-break space, between number and unit
 
 
 def install(app: Flask) -> None:
-    """Make the functions of this module filters of the app's templates, and the links to queues and jobs globals."""
+    """Register the functions of this module as template filters, and the links to queues and jobs as globals."""
     filters = (short, full, duration, percent, size, printable, stamp, one_line)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters["iso"] = iso
@@ -38,7 +38,7 @@ def install(app: Flask) -> None:
 
 
 def printable(text: str, limit: int = 4000) -> str:
-    """`text` with everything invisible made visible: escaped bytes, control characters, marks that turn the text.
+    """`text` with everything invisible escaped: undecodable bytes, control characters, marks of text direction.
 
     At most `limit` characters of it; line breaks and tabs stay.
     """
@@ -50,7 +50,7 @@ def printable(text: str, limit: int = 4000) -> str:
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """`text` on a single line, runs of white space as one space, at most `limit` characters."""
+    """`text` on a single line, runs of whitespace as one space, at most `limit` characters."""
     return printable(" ".join(text[: limit * 4].split()), limit)
 
 
@@ -58,7 +58,7 @@ def _finite(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:
-        return False  # a whole number that no float holds
+        return False  # an integer too large for a float
 
 
 def short(value: float | None) -> str:
@@ -79,7 +79,7 @@ def short(value: float | None) -> str:
 
 
 def full(value: float | None) -> str:
-    """All digits with thousands apart: 12,431; two decimals at most; a dash for None."""
+    """All digits with thousands separators: 12,431; at most two decimals; a dash for None."""
     if value is None or not _finite(value):
         return UNKNOWN
     text = f"{value:,.2f}"
@@ -87,7 +87,7 @@ def full(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Two units at most: 240 ms, 3.2 s, 4 m 10 s, 1 h 12 m, 3 d 4 h; a dash for None."""
+    """A duration in at most two units: 240 ms, 3.2 s, 4 m 10 s, 1 h 12 m, 3 d 4 h; a dash for None."""
     if seconds is None or not _finite(seconds):
         return UNKNOWN
     if seconds < 0:
@@ -108,7 +108,7 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(ratio: float | None) -> str:
-    """A share 0..1 as per cent: 0 %, <0.1 %, 0.4 %, 12 %; a dash for None."""
+    """A ratio from 0 to 1 in percent: 0 %, <0.1 %, 0.4 %, 12 %; a dash for None."""
     if ratio is None or not _finite(ratio):
         return UNKNOWN
     value = ratio * 100
@@ -118,17 +118,17 @@ def percent(ratio: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """Bytes in binary units as Redis counts them: 512 B, 1.2 MiB; a dash for None."""
+    """Bytes in binary units, as in Redis: 512 B, 1.2 MiB; a dash for None."""
     if count is None or not _finite(count):
         return UNKNOWN
-    # A value that would be rounded up to 1024 is told in the next unit.
+    # A value that would be rounded up to 1024 is shown in the next unit.
     step = next((step for step in range(len(_SIZES) - 1) if abs(count) < 1023.5 * 1024**step), len(_SIZES) - 1)
     value = count / 1024**step
     return (f"{value:.1f}".removesuffix(".0") if abs(value) < 99.95 else f"{value:.0f}") + f"{_THIN}{_SIZES[step]}"
 
 
 def stamp(moment: datetime | None) -> str:
-    """The instant as text in UTC to the second, without its zone; a dash for None."""
+    """The time in UTC to the second, without the zone; a dash for None."""
     return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -138,13 +138,13 @@ def queue_url(queue: QueueStats | QueueRef, **query: Any) -> str:
 
 
 def job_url(queue: QueueStats | QueueRef, job_id: str) -> str | None:
-    """The link to a job's page; None for an id that makes it longer than servers take."""
+    """The link to a job's page; None for an id that makes it longer than servers accept."""
     url = url_for("jobs.show", source=queue.source, backend=queue.backend, name=queue.name, job_id=job_id)
     return url if len(url) <= URL_LIMIT else None
 
 
 def anchor(*parts: str) -> str:
-    """An HTML id that tells a row with this name from its neighbours, whatever is in the name."""
+    """An HTML id that is unique to a row with this name, whatever characters the name has."""
     return "r" + hashlib.blake2b(raw_bytes("\0".join(parts)), digest_size=6).hexdigest()
 
 
@@ -152,6 +152,6 @@ def _visible(char: str) -> str:
     if char in _LAYOUT or unicodedata.category(char) not in _CONTROL:
         return char
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}" if code > 0xFF else f"\\x{code:02x}"

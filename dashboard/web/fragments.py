@@ -1,7 +1,7 @@
-"""Fragments that poll: rendered once for all viewers, answered with 304 while they stay the same.
+"""Polled fragments: rendered once for all viewers, answered with 304 while unchanged.
 
-The one place that knows htmx's headers; `htmx-flask` tells whether htmx asks, and of what it knows no header yet
-(HX-PTag of htmx 4) is read here.
+The only module that handles htmx's headers: `htmx-flask` recognizes requests of htmx, and headers that it does not
+support yet (HX-PTag of htmx 4) are read here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAMPLED_AT = "Queuedeck-Sampled-At"
 AGE = "Queuedeck-Age"
 GONE = "Queuedeck-Gone"
 MAX_MESSAGE = 400
-# Fragments kept at once: 20 viewers with 10 filters each find theirs; a page of 50 queues is about 40 kB.
+# Cached fragments: enough for 20 viewers with 10 filters each; a page of 50 queues is about 40 kB.
 MAX_FRAGMENTS = 256
 GZIP_LEVEL = 4
 GZIP_FROM_BYTES = 1024
@@ -42,7 +42,7 @@ class _Rendered:
 
 
 class FragmentCache:
-    """Rendered fragments by (template, key), the least recently used dropped first. Thread-safe."""
+    """A cache of rendered fragments by (template, key), least recently used first out. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,7 +50,7 @@ class FragmentCache:
         self._busy: dict[Hashable, threading.Lock] = {}
 
     def get(self, key: Hashable, version: str, render: Callable[[], str]) -> _Rendered:
-        """The fragment of that version; rendered by one thread while others who want it wait."""
+        """The fragment of that version; one thread renders it while others wait for it."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry.version == version:
@@ -76,7 +76,7 @@ _fragments = FragmentCache()
 
 
 def is_htmx_request() -> bool:
-    """Whether htmx asks for this, and not the browser for a page; a restored page of the history is a page."""
+    """Whether htmx requests a fragment, rather than the browser a page; a page restored from the history is a page."""
     htmx: Any = getattr(request, "htmx", None)
     return bool(htmx) and not htmx.boosted and not htmx.history_restore_request
 
@@ -86,24 +86,24 @@ def render_fragment(
 ) -> Response:
     """A fragment that is the same for all viewers: rendered once per (template, key, version).
 
-    The template may depend on nothing but `key` and what `version` stands for. Answers 304 with an empty body when the
-    viewer has it already.
+    The template must depend only on `key` and on what `version` identifies. Returns 304 with an empty body when the
+    viewer already has it.
     """
-    # The mount point is part of every link in it, and one process may serve several apps.
+    # The mount point is part of every link in a fragment, and one process can serve several apps.
     whole_key = (id(app_context()), template, request.script_root, *key)
     return _respond(_fragments.get(whole_key, version, lambda: render_template(template, **context())))
 
 
 def render_live(template: str, context: dict[str, Any]) -> Response:
-    """A fragment made for this request alone, tagged by its content."""
+    """A fragment rendered for this request only, tagged by its content."""
     return _respond(_build_rendered("", render_template(template, **context)))
 
 
 def gone_response(message: str) -> Response:
-    """The answer to a poll for something that no longer exists, with the message in a header.
+    """The response to a poll for something that no longer exists, with the message in a header.
 
-    Not a 404: a page that polls may outlive its job, so this is no failure. The page keeps what it shows, tells the
-    message, and asks less often, since an undo may bring the job back.
+    Not a 404: a polling page can outlive its job, so this is not an error. The page keeps its content, shows the
+    message, and polls less often, since an undo can restore the job.
     """
     response = Response(status=204)
     response.headers[GONE] = quote(message[:MAX_MESSAGE], safe=" ,.:;()'")
@@ -133,7 +133,8 @@ def _respond(entry: _Rendered) -> Response:
 
 
 def stamp_headers(response: Response) -> None:
-    """Tell in headers how old the figures are and what fires, so that the page keeps up even when nothing changes."""
+    """Add headers with the age of the figures and the firing alerts, so that a page stays current even when its content
+    does not change."""
     found = app_context().firing_summary()
     if found is not None:
         response.headers[firing_banner.HEADER] = found.header

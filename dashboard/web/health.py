@@ -1,4 +1,4 @@
-"""Probes for whoever watches this process; they tell ok or not and nothing else, and need no sign-in."""
+"""Health checks of this process. They report only ok or not ok, and need no sign-in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ bp = Blueprint("health", __name__)
 
 @bp.get("/healthz")
 def healthz() -> ResponseReturnValue:
-    """200: this process answers."""
+    """200: this process responds."""
     return jsonify(status="ok")
 
 
 @bp.get("/healthz/checker")
 def checker() -> ResponseReturnValue:
-    """200 while somebody watches the rules, 503 when nobody finished a full look for three intervals."""
+    """200 while rules are evaluated, 503 when no checker has completed a cycle for three intervals."""
     ok = app_context().checker_health().ok
     return jsonify(status="ok" if ok else "not ok"), 200 if ok else 503
 
@@ -27,7 +27,7 @@ def checker() -> ResponseReturnValue:
 def readyz() -> ResponseReturnValue:
     """200 when pages can be shown: there is a sample, and Queuedeck's own data can be read; else 503.
 
-    A watched server that is down makes nothing unready: the page that says so must be reachable.
+    Stays 200 while a watched Redis is down: the page that says so must remain reachable.
     """
     here = app_context()
     reading = here.current_snapshot()

@@ -1,4 +1,4 @@
-"""One HTTP request while it arrives: where it ends, and whether it keeps to the limits."""
+"""One HTTP request while it arrives: where it ends, and whether it is within the limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 MAX_HEAD = 64 * 1024
-MAX_BODY = 1024 * 1024 + 4096  # somewhat more than the application takes, which says so in its own words
+MAX_BODY = 1024 * 1024 + 4096  # slightly more than the application accepts, whose error message is clearer
 MAX_CHUNKS = 4096  # of one body: each costs the main loop some microseconds
 MAX_LINE = 8190  # as gunicorn's own limit
 _HEAD_END = b"\r\n\r\n"
@@ -17,41 +17,41 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 
 
 class RequestRefused(Exception):
-    """The request is not taken; `status` says why."""
+    """The request is rejected; `status` is the reason."""
 
     def __init__(self, status: HTTPStatus) -> None:
         self.status = status
 
 
 class IncomingRequest:
-    """The bytes of one request so far. Once it is complete, `request` is what gunicorn gets, `rest` what came after it.
+    """The bytes of one request so far. Once it is complete, gunicorn gets `request`; `rest` is what came after it.
 
-    A body in chunks is put together here: gunicorn's reader of chunks takes time that grows with the square of their
-    number. Where the length of a body is not told in exactly one way, the request is refused, so that a thread never
-    waits for more. Time: linear in the bytes.
+    A chunked body is joined here: gunicorn's reader of chunks takes time that grows with the square of their number. A
+    request that does not state the length of its body in exactly one way is rejected, so that a thread never waits for
+    more. Time: linear in the bytes.
     """
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.is_complete = False
         self.expects_continue = False
-        self._place = 0  # what lies before it was looked at
-        self._end = 0  # where the body ends, or the present chunk
-        self._lines: list[bytes] = []  # of the head, without those that tell how the body is framed
-        self._chunks: list[tuple[int, int]] = []  # where in the data they lie
+        self._place = 0  # everything before it has been parsed
+        self._end = 0  # end of the body, or of the current chunk
+        self._lines: list[bytes] = []  # of the head, without those that frame the body
+        self._chunks: list[tuple[int, int]] = []  # start and end of each in the data
         self._chunked = 0  # bytes in them
-        self._framed = False  # whether the head told of a body
+        self._framed = False  # whether the head announced a body
         self._step: Callable[[], bool] = self._read_head  # whether there is a next step with what has arrived
 
     def add(self, data: bytes) -> None:
-        """Take what has arrived. Raises Refused."""
+        """Add bytes that have arrived. Raises RequestRefused."""
         self.data += data
         while not self.is_complete and self._step():
             pass
 
     @property
     def request(self) -> bytes:
-        """Head and body, the length of a body in one header."""
+        """Head and body, with the length of the body in a single header."""
         body = b"".join(bytes(self.data[start:end]) for start, end in self._chunks)
         lines = [*self._lines, *([b"Content-Length: %d" % len(body)] if self._chunks or self._framed else [])]
         return b"\r\n".join(lines) + _HEAD_END + body
@@ -82,7 +82,7 @@ class IncomingRequest:
         return True
 
     def _read_lines(self, head: bytes) -> tuple[list[bytes], list[bytes]]:
-        """(values of Content-Length, values of Transfer-Encoding); notes whether the client waits for a word."""
+        """(values of Content-Length, values of Transfer-Encoding); notes whether the client expects 100 Continue."""
         first, *lines = head.split(b"\r\n")
         values: dict[bytes, list[bytes]] = {name: [] for name in _FRAMING}
         self._lines = [first]
@@ -141,7 +141,7 @@ class IncomingRequest:
         return True
 
     def _read_trailers(self) -> bool:
-        """Nobody here reads trailers: they are left out."""
+        """Skip the trailers, which the application never reads."""
         end = self.data.find(_HEAD_END, self._place)
         if (end if end >= 0 else len(self.data)) - self._place > MAX_HEAD:
             raise RequestRefused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)

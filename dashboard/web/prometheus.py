@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: the newest snapshot as gauges. What is unknown has no sample, never a zero."""
+"""`/metrics` for Prometheus: the newest snapshot as gauges. An unknown value has no sample, never a zero."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Value = float | int | None
 
 
 class Gauge(NamedTuple):
-    """One metric: its name without the prefix, what it means, and the field it is read from."""
+    """One metric: its name without the prefix, its help text, and the field it is read from."""
 
     name: str
     help: str
@@ -36,21 +36,21 @@ QUEUE_GAUGES = (
     Gauge("queue_latency_seconds", "Age of the oldest waiting job.", "latency_s"),
     Gauge("queue_overdue_seconds", "How late the earliest scheduled job is.", "overdue_s"),
     Gauge("queue_active_age_seconds", "How long the oldest active job has been running.", "active_age_s"),
-    Gauge("queue_stalled", "Active jobs whose lock or worker is gone.", "stalled"),
+    Gauge("queue_stalled", "Active jobs whose lock or worker no longer exists.", "stalled"),
     Gauge("queue_workers", "Processes that consume the queue.", "workers"),
     Gauge("queue_paused", "1 while the queue is paused.", "paused"),
     Gauge("queue_throughput_per_minute", "Jobs finished per minute, over 5 minutes.", "throughput_per_min"),
-    Gauge("queue_failed_per_minute", "Jobs that failed for good per minute, over 5 minutes.", "failed_per_min"),
-    Gauge("queue_error_ratio", "Failed of finished jobs, over 5 minutes.", "error_ratio"),
+    Gauge("queue_failed_per_minute", "Jobs that failed permanently per minute, over 5 minutes.", "failed_per_min"),
+    Gauge("queue_error_ratio", "Ratio of failed to finished jobs, over 5 minutes.", "error_ratio"),
     Gauge("queue_runtime_p50_seconds", "Median run time.", "runtime_p50_s"),
     Gauge("queue_runtime_p95_seconds", "Run time that 95 % of jobs stay below.", "runtime_p95_s"),
 )
 REDIS_GAUGES = (
     Gauge("redis_used_memory_bytes", "Memory in use.", "used_memory_bytes"),
     Gauge("redis_maxmemory_bytes", "Memory limit; no sample where there is none.", "maxmemory_bytes"),
-    Gauge("redis_memory_ratio", "Memory in use of the limit.", "memory_ratio"),
+    Gauge("redis_memory_ratio", "Ratio of memory in use to the limit.", "memory_ratio"),
     Gauge("redis_clients", "Connected clients.", "clients"),
-    Gauge("redis_max_clients", "Limit of clients.", "max_clients"),
+    Gauge("redis_max_clients", "Maximum number of connected clients.", "max_clients"),
     Gauge("redis_ops_per_second", "Commands per second.", "ops_per_s"),
     Gauge("redis_evicted_keys", "Keys evicted since the server started.", "evicted_keys"),
     Gauge("redis_rejected_connections", "Connections refused since the server started.", "rejected_connections"),
@@ -60,21 +60,21 @@ REDIS_GAUGES = (
 
 @bp.get("/metrics")
 def metrics() -> Response:
-    """The figures of the newest snapshot, as the text that Prometheus reads. Cost: no command of its own but the
-    alerts' 4 round trips. A token gets it, unless `metrics_public` is set: a scraper has no session."""
+    """The newest snapshot in the text format of Prometheus. Requires a token, since a scraper has no session, unless
+    `metrics_public` is set. Cost: only the 4 round trips of the alerts."""
     here = app_context()
     settings = here.settings
     at_home = settings.auth == "none" and local_identity(request.environ)
     if not (settings.metrics_public or at_home or token_identity(request.environ, settings.api_tokens)):
         raise UnknownToken(
-            "The figures are for who sends an API token.",
+            "An API token is required for metrics.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
         )
     return Response("".join(_metric_lines(here.current_snapshot(), _count_firing())), content_type=CONTENT_TYPE)
 
 
 def _count_firing() -> dict[str, int] | None:
-    """How many alerts fire, by severity; None while nobody watches the rules, or the store does not tell."""
+    """The number of firing alerts by severity; None while rules are not evaluated, or the store cannot be read."""
     try:
         if not app_context().alert_service.checker_health().ok:
             return None
@@ -92,20 +92,20 @@ def _metric_lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> It
     queues = snapshot.queues if snapshot else ()
     sources = snapshot.sources if snapshot else ()
     together = with_shared_entry(queues)
-    yield from _format_metric("snapshot_age_seconds", "Age of these figures.", [((), reading.age_s)])
+    yield from _format_metric("snapshot_age_seconds", "Age of the snapshot of these metrics.", [((), reading.age_s)])
     yield from _format_metric(
         "source_up",
-        "1 while the Redis answers.",
+        "1 while the Redis responds.",
         [((("source", source.name),), source.reachable) for source in sources],
     )
     yield from _format_metric(
         "source_together_throughput_per_minute",
-        "Jobs finished per minute in queues whose own throughput cannot be told apart; no sample where there are none.",
+        "Jobs finished per minute in queues whose separate throughput is unknown; no sample without such queues.",
         [((("source", source.name),), source.together_per_min) for source in sources],
     )
     yield from _format_metric(
         "queue_jobs",
-        "Jobs by state; no sample where the library does not tell.",
+        "Jobs by state; no sample where the library does not report it.",
         [
             ((*_queue_labels(queue), ("state", state.value)), queue.counts.of(state))
             for queue in queues
@@ -114,7 +114,7 @@ def _metric_lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> It
     )
     yield from _format_metric(
         "queue_jobs_at_least",
-        "1 where there may be more jobs of a state than queue_jobs says, also where it has no sample for an error.",
+        "1 where a state may have more jobs than queue_jobs reports, or has no sample of it because of an error.",
         [
             ((*_queue_labels(queue), ("state", state.value)), 1)
             for queue in queues
@@ -127,10 +127,10 @@ def _metric_lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> It
         )
     for gauge in REDIS_GAUGES:
         yield from _format_metric(gauge.name, gauge.help, [_health_sample(source, gauge.field) for source in sources])
-    yield from _format_metric("alerting_up", "1 while the rules are watched.", [((), firing is not None)])
+    yield from _format_metric("alerting_up", "1 while rules are evaluated.", [((), firing is not None)])
     if firing is not None:
         yield from _format_metric(
-            "alerts_firing", "Alerts that fire.", [((("severity", word),), count) for word, count in firing.items()]
+            "alerts_firing", "Firing alerts.", [((("severity", word),), count) for word, count in firing.items()]
         )
 
 

@@ -1,9 +1,9 @@
-"""A worker for gunicorn that gives no thread to a request before all of it has arrived.
+"""A gunicorn worker that gives a request to a thread only when all of it has arrived.
 
 gunicorn's own threaded worker parses a request in one of its threads and waits there for the rest: as many connections
-as there are threads, each with one byte, and nobody is answered. Here the main loop collects head and body of each
-request, within RECEIVE_S, and a thread gets what is complete. Sending has a limit too: who does not take an answer
-loses it after SEND_S.
+as there are threads, with one byte each, block the server. Here the main loop collects head and body of each request,
+within RECEIVE_S, and a thread gets only complete ones. Sending has a limit too: a client that does not receive its
+response loses it after SEND_S.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from gunicorn.workers.gthread import ThreadWorker
 from .incoming_request import IncomingRequest, RequestRefused
 
 RECEIVE_S = 10.0  # for head and body together
-SEND_S = 20.0  # for one part of an answer, and for the answers before the next request of a connection
-LEAVE_S = 2.0  # that the other side has to close after the last answer
+SEND_S = 20.0  # for one part of a response, and for the responses before the next request of a connection
+LEAVE_S = 2.0  # for the other side to close after the last response
 RECEIVE_BYTES = 64 * 1024
-# What an answer may lie in while its reader is slow, so that no thread waits for it. Linux grants some 400 KiB.
+# The socket buffer that holds a response while its reader is slow, so that no thread waits. Linux grants some 400 KiB.
 SEND_BYTES = 1024 * 1024
-# Connections that one worker has open, where it may have as many files. The oldest that wait are closed for newer ones
-# before that is reached.
+# Open connections of one worker, if its limit of files allows as many. Before this is reached, the connections that
+# have waited longest are closed for newer ones.
 CONNECTIONS = 600
 OTHER_FILES = 128
-MAX_BUFFERED = 64 * 1024 * 1024  # of all requests that are not answered
-LOOK_S = 0.05  # to the next look at what no event tells of
+MAX_BUFFERED = 64 * 1024 * 1024  # of all requests without a response
+LOOK_S = 0.05  # between checks of what raises no event
 
 
 class _Collected(Unreader):  # type: ignore[misc]
-    """What gunicorn's parser reads from: what was collected, and no socket, so that it never waits for one."""
+    """The input of gunicorn's parser: the collected bytes without a socket, so that it never waits for one."""
 
     def chunk(self, size_hint: int | None = None) -> bytes:  # noqa: ARG002
-        """Nothing more: as at the end of a connection."""
+        """No more bytes, as at the end of a connection."""
         return b""
 
 
 class _TimedSocket(socket.socket):
-    """A socket that waits for nobody without end, also where gunicorn tells it to.
+    """A socket that never blocks without a timeout, even if gunicorn sets it to.
 
-    Raises ConnectionResetError, as if the other side had gone: gunicorn logs no traceback for that.
+    Raises ConnectionResetError, as if the other side had closed: gunicorn logs no traceback for that.
     """
 
     def setblocking(self, flag: bool) -> None:
@@ -87,23 +87,23 @@ def _gone() -> NoReturn:
 
 
 class BufferingWorker(ThreadWorker):  # type: ignore[misc]
-    """gunicorn's threaded worker, but its threads see complete requests alone. All methods run in the main loop.
+    """gunicorn's threaded worker, whose threads get only complete requests. All methods run in the main loop.
 
-    TLS and uwsgi, whose bytes only gunicorn can read, are left to gunicorn's own way.
+    TLS and uwsgi, whose bytes only gunicorn can read, are left to gunicorn.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
-        self._incoming: dict[Any, tuple[IncomingRequest, float]] = {}  # by connection, the oldest first
-        self._unsent: dict[Any, float] = {}  # complete, but answers before it are under way; until when they may be
-        self._leaving: dict[Any, float] = {}  # by connection, until when
-        self._buffered = 0  # bytes of requests that are not answered
+        self._incoming: dict[Any, tuple[IncomingRequest, float]] = {}  # by connection, oldest first
+        self._unsent: dict[Any, float] = {}  # deadlines of complete requests that wait for earlier responses to be sent
+        self._leaving: dict[Any, float] = {}  # deadlines by connection
+        self._buffered = 0  # bytes of requests without a response
         self._accept_again = 0.0  # monotonic; when connections are accepted again
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._crowded = max(8, min(CONNECTIONS, files - OTHER_FILES)) * 9 // 10
 
     def accept(self, listener: Any) -> None:
-        """Take a new connection; where it is crowded, at the cost of the one that has waited longest."""
+        """Accept a new connection; near the limit, first close the one that has waited longest."""
         if self.nr_conns + len(self._leaving) >= self._crowded:
             self._make_room()
         try:
@@ -116,7 +116,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
             self.set_accept_enabled(False)
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """As gunicorn's, which asks for it in each round; not while there was no file left for a connection."""
+        """As gunicorn's, which calls it in each round; stays disabled after no file was left for a connection."""
         super().set_accept_enabled(enabled and time.monotonic() >= self._accept_again)
 
     def enqueue_req(self, conn: Any) -> None:
@@ -140,19 +140,19 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
             self._receive(conn, conn.sock)
 
     def on_client_socket_readable(self, conn: Any, client: socket.socket) -> None:
-        """Something comes on a connection that was kept open."""
+        """Data arrives on a keep-alive connection."""
         if conn in self.keepalived_conns:
             super().on_client_socket_readable(conn, client)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
-        """A thread is done with a request."""
+        """A thread has finished a request."""
         self._count(conn, 0)
         super().finish_request(conn, fs)
         if getattr(conn, "rest", b"") and conn in self.keepalived_conns:  # the next request came with the last one
             self.on_client_socket_readable(conn, conn.sock)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        """As gunicorn's, and soon again for connections whose last answer is under way."""
+        """As gunicorn's, with a shorter timeout while responses are still being sent."""
         is_short = bool(self._unsent) or time.monotonic() < self._accept_again
         super().wait_for_and_dispatch_events(min(timeout, LOOK_S) if is_short else timeout)
         now = time.monotonic()
@@ -165,7 +165,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
                 self._abandon(conn)
 
     def murder_pending(self) -> None:
-        """Close what took too long, and at the end of the process what has not begun; called about once a second."""
+        """Close connections that took too long, and at shutdown those without a request; called about once a second."""
         super().murder_pending()
         now = time.monotonic()
         for conn, (incoming, deadline) in list(self._incoming.items()):
@@ -178,7 +178,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
                 self._end(conn)
 
     def _receive(self, conn: Any, _sock: socket.socket) -> None:
-        if conn not in self._incoming:  # closed since the poller told of it
+        if conn not in self._incoming:  # closed after the poller reported it
             return
         try:
             data = conn.sock.recv(RECEIVE_BYTES)
@@ -216,7 +216,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         conn.parser.unreader.unread(incoming.request)
         conn.rest = incoming.rest
         conn.data_ready = True
-        # Whoever asks for more while answers are under way, and reads none, must not keep a thread waiting.
+        # A client that sends more requests without reading the responses must not block a thread.
         if _unsent_bytes(conn.sock):
             self._unsent[conn] = time.monotonic() + SEND_S
         else:
@@ -230,14 +230,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
 
     @staticmethod
     def _send(conn: Any, data: bytes) -> None:
-        """A line that fits into the buffer of any socket; a connection that is gone is noticed when it is read."""
+        """Send a line that fits into the buffer of any socket; a closed connection is noticed when it is read."""
         try:
             conn.sock.send(data)
         except OSError:
             return
 
     def _count(self, conn: Any, size: int) -> None:
-        """Note how many bytes of its request a connection has here."""
+        """Record how many bytes of its request a connection has buffered."""
         self._buffered += size - getattr(conn, "bytes", 0)
         conn.bytes = size
 
@@ -255,7 +255,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
         conn.close(graceful=graceful)
 
     def _close(self, conn: Any, graceful: bool = False) -> None:
-        """As gunicorn does it, but the main loop waits for no other side: what comes after is taken bit by bit."""
+        """As gunicorn does, but without blocking the main loop: what still arrives is read in small steps."""
         if not graceful:
             util.close(conn.sock)
             return
@@ -302,7 +302,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]
 
 
 def _unsent_bytes(sock: socket.socket) -> int:
-    """How much of what was sent the other side has not received; 0 where the system does not tell."""
+    """Bytes sent that the other side has not received; 0 where the system does not report it."""
     size = bytearray(4)
     try:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, size)

@@ -1,4 +1,4 @@
-"""The dashboard under gunicorn: as `queuedeck serve`, and the settings for a gunicorn of one's own.
+"""The dashboard under gunicorn: `queuedeck serve`, and the settings for running gunicorn yourself.
 
 `gunicorn --threads 16 -c python:dashboard.web.server wsgi:app`
 """
@@ -22,41 +22,41 @@ from .app import create_app
 from .context import EXTENSION
 from .request_buffering import CONNECTIONS
 
-LEAST_GUNICORN = 26  # the worker below is built on the threads of this one; a mounted dashboard needs none at all
+LEAST_GUNICORN = 26  # the worker extends its threaded worker; a mounted dashboard needs no gunicorn at all
 if gunicorn.version_info[0] < LEAST_GUNICORN:
     raise ConfigurationError(
         f"the dashboard's own server needs gunicorn {LEAST_GUNICORN} or later; {gunicorn.__version__} is installed",
-        hint="Run pip install --upgrade gunicorn, or give the dashboard an environment of its own.",
+        hint="Run pip install --upgrade gunicorn, or install the dashboard in a separate environment.",
     )
 
 log = masked_logger(__name__)
-BACKLOG = 2048  # connections that may wait to be accepted; the default of gunicorn
+BACKLOG = 2048  # connections waiting to be accepted; gunicorn's default
 MAX_THREADS = 500
-# gunicorn's settings by these names, for one's own as for `serve`.
+# gunicorn settings of these names, used by `serve` and by `gunicorn -c`.
 worker_class = f"{__package__}.request_buffering.BufferingWorker"
 worker_connections = CONNECTIONS
-# No header of a request says where the dashboard is or how it was reached, unless `trusted_proxies` lets it.
+# Request headers cannot change the path, host or scheme of the dashboard, unless `trusted_proxies` allows it.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
-wsgi.SERVER = "queuedeck"  # the header that gunicorn adds to every answer: strangers need not know what serves
+wsgi.SERVER = "queuedeck"  # the Server header of every response: hides gunicorn and its version from strangers
 
 
 def post_worker_init(worker: Any) -> None:
-    """gunicorn's hook: sample from the start of the worker, not from its first request on."""
+    """gunicorn's hook: start sampling with the worker instead of with its first request."""
     app = getattr(worker, "wsgi", None)
     if isinstance(app, Flask) and EXTENSION in app.extensions:
         app.extensions[EXTENSION].start_checker()
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001
-    """gunicorn's hook: give the lead back, so that another process goes on at once."""
+    """gunicorn's hook: release the lead, so that another process takes over immediately."""
     app = getattr(worker, "wsgi", None)
     if isinstance(app, Flask) and EXTENSION in app.extensions:
         app.extensions[EXTENSION].stop()
 
 
 class _GunicornServer(BaseApplication):  # type: ignore[misc]
-    """gunicorn with settings of ours instead of its command line."""
+    """gunicorn with these settings instead of its command line."""
 
     def __init__(self, settings: Settings, start_token: str, options: dict[str, Any]) -> None:
         self._settings = settings
@@ -73,7 +73,7 @@ class _GunicornServer(BaseApplication):  # type: ignore[misc]
 
 
 def way_in(settings: Settings, start_token: str) -> str:
-    """What follows the address of the dashboard for who shall be let in: the start token, where no sign-in is set."""
+    """The query string that gives access to the dashboard: the start token, or "" with users or without sign-in."""
     return "" if settings.users or settings.auth == "none" else f"?token={start_token}"
 
 
@@ -88,13 +88,13 @@ def serve(
 ) -> int:
     """Serve until SIGINT or SIGTERM; the exit status. Port 0 means any free port, which the announcement names.
 
-    `start_token`: lets people in while the settings name no users; a random one unless given. Raises ConfigurationError
-    when the port is taken and for a number of threads that cannot be.
+    `start_token` gives access while the settings configure no users; a random one by default. Raises
+    ConfigurationError when the port is in use and for an invalid number of threads.
     """
     if not 1 <= threads <= MAX_THREADS:
         raise ConfigurationError(f"--threads: expected a number from 1 to {MAX_THREADS}")
     start_token = start_token or secrets.token_urlsafe(32)
-    create_app(settings, start_token=start_token)  # a wrong setting is told here, in one line, and not by each worker
+    create_app(settings, start_token=start_token)  # reports a wrong setting once, and not in each worker
     listener = _listen(host, port)
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
@@ -132,7 +132,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)
-    except (OSError, OverflowError, UnicodeError, TypeError) as exc:  # the last two: no name that a host can have
+    except (OSError, OverflowError, UnicodeError, TypeError) as exc:  # the last two: an invalid host name
         listener.close()
         reason = getattr(exc, "strerror", None) or exc
         raise ConfigurationError(

@@ -1,8 +1,8 @@
 """Queue names and job ids in URLs: any bytes, slashes included, each exactly one path segment.
 
-WSGI hands over a path that is already decoded, so `a%2Fb` and `a/b` look alike and bytes that are no UTF-8 are lost.
-Servers tell the path as it was sent in RAW_URI (gunicorn, Werkzeug) or REQUEST_URI (uWSGI, mod_wsgi). `EncodedPath`
-puts that encoded form back into PATH_INFO, and the converter `segment` decodes one segment.
+WSGI passes a path that is already decoded, so `a%2Fb` and `a/b` look alike and bytes that are not UTF-8 are lost.
+Servers provide the path as it was sent in RAW_URI (gunicorn, Werkzeug) or REQUEST_URI (uWSGI, mod_wsgi). `EncodedPath`
+restores that encoded form in PATH_INFO, and the converter `segment` decodes one segment.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ from ..sources.source import raw_bytes
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# What may stand unencoded in a path segment by RFC 3986, slash and percent apart.
+# Characters that RFC 3986 allows unencoded in a path segment, beside letters, digits and -._~
 _SAFE = "!$&'()*+,;=:@"
 
 
 def quote_segment(value: str) -> str:
-    """`value` as one path segment; surrogate escapes become the bytes they stand for."""
+    """`value` as one path segment; surrogate escapes become the bytes that they represent."""
     return quote(raw_bytes(value), safe=_SAFE)
 
 
 def read_segment(value: str) -> str:
-    """The text that `quote_segment` was given, from the value of a form."""
+    """The inverse of `quote_segment`, for the value of a form."""
     return unquote_to_bytes(value).decode("utf-8", "surrogateescape")
 
 
 class SegmentConverter(BaseConverter):
-    """One path segment that may hold any bytes; answers text with surrogate escapes."""
+    """One path segment of any bytes, as text with surrogate escapes."""
 
     regex = "[^/]+"
     part_isolating = True
 
     def to_python(self, value: str) -> str:
-        """The text that the segment stands for."""
+        """Decode the segment."""
         return read_segment(value)
 
     def to_url(self, value: str) -> str:
-        """The segment that stands for `value`."""
+        """Encode `value` as a segment."""
         return quote_segment(value)
 
 
 class EncodedPath:
-    """WSGI middleware: PATH_INFO in percent-encoded form, as it was sent where the server tells, else encoded anew."""
+    """WSGI middleware: PATH_INFO percent-encoded, as it was sent where the server provides that, else re-encoded."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve the request with its path encoded."""
+        """Serve the request with an encoded path."""
         environ = dict(environ)
         environ["PATH_INFO"] = encoded_path(environ)
         return self._app(environ, start_response)
@@ -66,7 +66,7 @@ def encoded_path(environ: WSGIEnvironment) -> str:
     path = environ.get("PATH_INFO", "").encode("latin-1")
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     sent = _path_of(raw)
-    # Trusted only where it says the same as the server's own reading: a rewriting middleware changes the one, not both.
+    # Used only if it matches the decoded path: a rewriting middleware changes only one of the two.
     if sent is not None and unquote_to_bytes(sent) == script + path:
         rest = _without_prefix(sent, script)
         if rest is not None:
@@ -84,7 +84,7 @@ def _path_of(raw: str) -> str | None:
 
 
 def _without_prefix(sent: str, script: bytes) -> str | None:
-    """What follows the part of `sent` that decodes to `script`; None when that part does not end with a segment."""
+    """What follows the part of `sent` that decodes to `script`; None if that part does not end at a segment."""
     if not script:
         return sent
     for end in range(len(sent) + 1):

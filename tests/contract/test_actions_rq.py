@@ -216,7 +216,7 @@ def test_copies_of_every_state_run(backend: RQ, queue: Queue) -> None:
 def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(130)]
     before = any_redis.hget(f"rq:job:{ids[0]}", "data")
-    for target, why in ((None, "no queue was named"), ("alpha", "already"), ("a\nb", "no name")):
+    for target, why in ((None, "no destination queue"), ("alpha", "already"), ("a\nb", "not a valid queue name")):
         (refused,) = backend.act_on_jobs(
             REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target=target)
         )
@@ -299,7 +299,7 @@ def test_a_job_that_a_worker_still_runs_is_left_alone(backend: RQ, queue: Queue,
     any_redis.zadd("rq:wip:alpha", {f"{job.id}:{'0' * 32}": 4e9})
     any_redis.zadd(f"rq:executions:{job.id}", {"0" * 32: 4e9})
     (acted,) = backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])
-    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker still runs it, or is just putting it away")
+    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
     assert outcomes(backend.backup_jobs(REF, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
     any_redis.delete("rq:wip:alpha")
     any_redis.zadd("rq:wip:alpha", {job.id: 4e9})  # as RQ 1 has it
@@ -317,7 +317,7 @@ def test_a_job_that_a_worker_began_since_it_was_taken_is_not_deleted(
     if execution is not None:
         any_redis.zadd(f"rq:executions:{job_id}", {execution: 4e9})
     (acted,) = backend.delete_jobs(REF, State.DEAD, taken)
-    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker still runs it, or is just putting it away")
+    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
     assert any_redis.exists(f"rq:job:{job_id}")
     any_redis.delete("rq:wip:alpha")
     assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"]
@@ -339,9 +339,9 @@ def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis:
     acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
     assert outcomes(acted) == ["gone", "refused", "done", "refused", "refused", "refused", "done"]
     assert [each.detail for each in acted][3:6] == [
-        "its field origin holds what is no value of RQ's",
-        "its status is none of RQ's",
-        "it waits for more jobs than can be followed",
+        "its field origin is too long to be a value of RQ's",
+        "its status is not one of RQ's",
+        "it depends on too many jobs",
     ]
     assert any_redis.get("rq:job:text") == b"no hash"
     copied = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, asked[:5])
@@ -355,7 +355,7 @@ def test_keys_of_another_type_refuse_all_and_change_nothing(backend: RQ, queue: 
     for action in (Action.RETRY, Action.DUPLICATE):
         acted = backend.act_on_jobs(REF, action, State.DEAD, seen)
         assert outcomes(acted) == ["refused", "refused"]
-        assert "another type" in (acted[0].detail or "")
+        assert "has the wrong type" in (acted[0].detail or "")
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, seen)) == ["refused", "refused"]
     assert any_redis.zcard("rq:failed:alpha") == 2
     assert {real(queue, job_id).get_status() for job_id in ids} == {"failed"}
@@ -364,7 +364,7 @@ def test_keys_of_another_type_refuse_all_and_change_nothing(backend: RQ, queue: 
     any_redis.set("rq:failed:alpha", "mine")
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)) == ["refused", "refused"]
     assert outcomes(backend.backup_jobs(REF, State.DEAD, seen)) == ["refused", "refused"]
-    with pytest.raises(BackendUnavailable, match="another type"):
+    with pytest.raises(BackendUnavailable, match="has the wrong type"):
         picks(backend, State.DEAD)
 
 
@@ -381,7 +381,7 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_touched(
         clerk = RQ(source, SourceSettings(name="main", url=any_server.url))
         acted = clerk.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)
         assert outcomes(acted) == ["refused"] * 3
-        assert "not permitted" in (acted[0].detail or "")
+        assert "does not have permission" in (acted[0].detail or "")
         if withheld == "-eval":
             assert outcomes(clerk.backup_jobs(REF, State.DEAD, seen)) == ["refused"] * 3
     finally:

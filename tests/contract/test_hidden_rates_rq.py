@@ -152,7 +152,7 @@ def test_a_first_look_at_a_busy_queue_tells_the_truth_or_nothing(
         looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
         row = looks.look()["alone"]
         assert told(row) == first, (options, row.flow_reason)
-        assert first == TRUTH or "second look" in (row.flow_reason or "")
+        assert first == TRUTH or "second sample" in (row.flow_reason or "")
         run(workers, "alone", **dict(options))
         assert told(looks.look()["alone"]) == later, options
     source.close()
@@ -177,7 +177,7 @@ def test_a_first_look_after_redis_was_emptied_tells_nothing(
         looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
         row = looks.look()["emptied"]
         assert told(row) == NOTHING
-        assert "second look" in (row.flow_reason or "")
+        assert "second sample" in (row.flow_reason or "")
         queue.enqueue(rq_jobs.add, 1)
         wait_until(lambda: queue.finished_job_registry.count == len(jobs) + 1, what="one more")
         assert told(looks.look()["emptied"])[0] == 1

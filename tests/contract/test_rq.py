@@ -152,7 +152,7 @@ def test_a_job_that_asks_for_a_retry_shows_each_run(queue: Queue, backend: RQ) -
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     events = [event.event for event in shown.timeline]
     assert events.count("started") == 3
-    assert events.count("attempt ended, retry asked for") == 2
+    assert events.count("attempt finished, retry requested") == 2
     assert events[-1] == "failed, retries exhausted"
     assert (shown.state, shown.attempts) == (State.DEAD, 3)
 
@@ -185,7 +185,7 @@ def test_dependents_and_their_parents_are_linked(queue: Queue, backend: RQ, clie
     assert blocked.state is State.BLOCKED
     assert blocked.parent is not None
     assert (blocked.parent.id, blocked.parent.ref, blocked.parent.state) == (first.id, refs["alpha"], State.WAITING)
-    assert dict(blocked.facts)["Waits for"] == f"{first.id}, {second.id}"
+    assert dict(blocked.facts)["Depends on"] == f"{first.id}, {second.id}"
 
 
 def test_many_dependents_are_told_by_their_number(queue: Queue, backend: RQ, client: redis.Redis) -> None:
@@ -251,7 +251,7 @@ def test_a_running_job_that_lost_its_worker_is_noted(queue: Queue, backend: RQ, 
     assert stats_of(backend).notes == ()
     for member in client.zrange("rq:wip:alpha", 0, -1):
         client.zadd("rq:wip:alpha", {member: time.time() - 60})
-    assert stats_of(backend).notes == ("1 running job has lost the worker",)
+    assert stats_of(backend).notes == ("1 running job lost its worker",)
     assert "Worker lost" in dict(backend.read_job(refs_of(backend)["alpha"], job.id).facts)
     queue.started_job_registry.cleanup()  # what RQ's own maintenance does
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
@@ -416,7 +416,9 @@ def test_without_a_directory_the_queues_of_workers_are_found(backend: RQ, client
     assert {ref.name for ref in step.found} == {"alpha", "beta"}
     assert not step.complete
     assert step.problem is not None
-    assert step.problem.startswith("rq:queues is no set, so only queues that were found before or that a worker serves")
+    assert step.problem.startswith(
+        "rq:queues is not a set, so only queues that were found earlier or that a worker serves"
+    )
 
 
 @pytest.mark.parametrize("kind", ["queue", "wip", "scheduled", "deferred", "failed", "finished", "canceled", "workers"])
@@ -427,7 +429,7 @@ def test_a_key_of_the_wrong_type_costs_one_row(backend: RQ, client: redis.Redis,
     client.set(f"rq:{kind}:alpha", b"\xff")
     refs = refs_of(backend)
     broken, sound = backend.read_stats([refs["alpha"], refs["beta"]])
-    assert broken.error == f"rq:{kind}:alpha holds another type of data"
+    assert broken.error == f"rq:{kind}:alpha has the wrong type"
     assert sound.error is None
     known = [entry.count is not None for entry in broken.native]
     assert known.count(False) == (kind != "workers")
@@ -438,7 +440,7 @@ def test_a_key_of_the_wrong_type_costs_one_row(backend: RQ, client: redis.Redis,
     assert flow_of(delta, "beta").quality is Quality.ESTIMATED
     for entry in broken.native:
         if entry.count is None:
-            with pytest.raises(BackendUnavailable, match="another type of data"):
+            with pytest.raises(BackendUnavailable, match="has the wrong type"):
                 backend.list_jobs(refs["alpha"], JobQuery(state=entry.state))
         else:
             backend.list_jobs(refs["alpha"], JobQuery(state=entry.state))

@@ -54,13 +54,13 @@ def test_a_job_between_queue_and_worker_is_told_and_put_back(
     lost, waits = lose(queue, any_redis, where)
     job = backend.read_job(REF, lost.id)
     assert (job.state, job.native_state, job.abandoned) == (State.WAITING, "queued", True)
-    told = {"nowhere": "no list: lost between queue and worker", "intermediate": "intermediate list: a worker took it"}
+    told = {"nowhere": "any list: lost between queue and worker", "intermediate": "list: a worker picked it up"}
     assert told[where] in (job.problem or "")
     assert "Place in line" not in dict(job.facts)
     assert Action.RETRY in backend.offered_actions(job.state, abandoned=job.abandoned)
     assert Action.RETRY not in backend.offered_actions(job.state)
     (stats,) = backend.read_stats([REF])
-    notes = ("1 job was taken by a worker and not started yet",)
+    notes = ("1 job picked up by a worker but not started yet",)
     assert (stats.depth, stats.notes) == (1, notes if where == "intermediate" else ())
     other = backend.read_job(REF, waits.id)
     assert (other.abandoned, other.problem, dict(other.facts)["Place in line"]) == (False, None, "next")
@@ -103,7 +103,7 @@ def test_a_worker_that_may_be_taking_the_job_is_heeded(
     for _ in range(2):
         (refused,) = backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)
         assert refused.outcome is Outcome.REFUSED
-        assert refused.detail == "a worker may be just taking it: ask again in a minute"
+        assert refused.detail == "a worker may be picking it up right now; try again in a minute"
         (kept_back,) = backend.backup_jobs(REF, State.WAITING, pick)
         assert isinstance(kept_back, ActionResult)
         assert (kept_back.outcome, kept_back.detail) == (Outcome.CHANGED, refused.detail)
@@ -152,7 +152,7 @@ def test_a_job_of_any_status_in_no_list_can_be_deleted(
     any_redis.delete("rq:workers:alpha", f"rq:{infix.get(state, 'scheduled')}:alpha")
     job = backend.read_job(REF, ids[0])
     assert (job.state, job.abandoned) == (state, True)
-    assert "no list" in (job.problem or "")
+    assert "Not in any RQ list" in (job.problem or "")
     taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job.id, stamp=job.stamp)]))
     assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
     with pytest.raises(NotFound):
@@ -204,7 +204,7 @@ def test_a_failed_job_that_waits_for_its_next_try_is_retrying(backend: RQ, queue
     assert dict(job.facts)["Attempts"] == "at least 1 failed; 1 retry left"
     (stats,) = backend.read_stats([REF])
     assert stats.counts.scheduled == 2
-    assert stats.notes == ("1 of the scheduled jobs failed and is tried again",)
+    assert stats.notes == ("1 of the scheduled jobs failed and is waiting for a retry",)
     assert backend.offered_actions(State.RETRYING) == backend.offered_actions(State.SCHEDULED)
     pick = JobRef(id=job.id, stamp=job.stamp)
     taken = backend.backup_jobs(REF, State.RETRYING, [pick])
@@ -224,7 +224,7 @@ def test_a_job_that_repeats_or_asks_for_a_retry(backend: RQ, queue: Queue) -> No
     assert {repeats.id, asks.id} == set(rows)
     assert (rows[repeats.id].state, rows[asks.id].state) == (State.SCHEDULED, State.RETRYING)
     assert rows[asks.id].attempts == 1
-    assert backend.read_stats([REF])[0].notes == ("1 of the scheduled jobs failed and is tried again",)
+    assert backend.read_stats([REF])[0].notes == ("1 of the scheduled jobs failed and is waiting for a retry",)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue:
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
     taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
     (acted,) = backend.delete_jobs(REF, State.WAITING, taken)
-    assert (acted.outcome, "1 that wait" in (acted.detail or "")) == (Outcome.DONE, True)
+    assert (acted.outcome, "stay deferred: 1;" in (acted.detail or "")) == (Outcome.DONE, True)
     assert counts(queue)["deferred"] == 1
     backend.restore_jobs(REF, State.WAITING, taken)
     drain(queue)
@@ -111,7 +111,7 @@ def test_a_deferred_job_whose_parent_has_ended_meanwhile_is_in_line(
     assert outcomes(backend.delete_jobs(REF, State.BLOCKED, taken)) == ["done"]
     drain(queue)
     (acted,) = backend.restore_jobs(REF, State.BLOCKED, taken)
-    assert (acted.outcome, "has ended meanwhile" in (acted.detail or "")) == (Outcome.DONE, True)
+    assert (acted.outcome, "have finished; it is now enqueued" in (acted.detail or "")) == (Outcome.DONE, True)
     assert (counts(queue)["deferred"], RealJob.fetch(child.id, connection=queue.connection).get_status()) == (
         *(0, JobStatus.QUEUED),
     )
@@ -315,7 +315,10 @@ def test_a_running_job_is_stopped_by_its_worker(
     lost = queue.enqueue(rq_jobs.add, 1)
     start_one(queue)
     (unheard,) = backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, picks(backend, State.ACTIVE))
-    assert (unheard.outcome, unheard.detail) == (Outcome.REFUSED, "its worker does not listen: it is gone, or cut off")
+    assert (unheard.outcome, unheard.detail) == (
+        Outcome.REFUSED,
+        "its worker is not listening for commands; it may have stopped or lost its connection",
+    )
     job = queue.enqueue(rq_jobs.linger, str(tmp_path / "began"))
     with working(any_server.url, "fork", "alpha"):
         wait_until((tmp_path / "began").exists, what="the run")

@@ -175,10 +175,10 @@ def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
     redis_client.set("rq:failed:other", "x")
     reading = groups.group_dead_letters(*rows_of(backends).read_lists(queues), now_s())
     assert sorted(group.count for group in reading.groups) == [1, 1, 1]
-    assert any("is gone" in group.kind.message for group in reading.groups)
+    assert any("no longer exists" in group.kind.message for group in reading.groups)
     ((source, library, queue, why),) = reading.problems
     assert (source, library, queue) == ("main", "rq", "other")
-    assert "another type" in why
+    assert "wrong type" in why
     assert reading.total == 4
 
 

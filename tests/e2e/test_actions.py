@@ -164,7 +164,7 @@ def test_a_deleted_job_comes_back(visit: Any, url: str, mails: Mails) -> None:
 def test_work_whose_canary_fails_stops_and_can_be_aborted(visit: Any, url: str, mails: Mails, worker: Worker) -> None:
     worker(failing=True)
     page = visit(url + mails.bulk_path("retry")).page
-    page.get_by_label("First").fill("5")
+    page.get_by_label("Canary size").fill("5")
     page.get_by_role("button", name=f"Retry {DEAD} jobs").click()
     expect(page.locator("#work")).to_contain_text("failed again. The other jobs were not changed")
     wait_until(lambda: mails.count() == DEAD, what="the five jobs to fail again")  # it stops at the first
@@ -173,7 +173,7 @@ def test_work_whose_canary_fails_stops_and_can_be_aborted(visit: Any, url: str, 
     assert mails.redis.hlen("marks") == 5
     assert mails.count() == DEAD
     page.goto(f"{url}/audit")
-    expect(page.locator("table.audit")).to_contain_text("abort bulk work")
+    expect(page.locator("table.audit")).to_contain_text("abort bulk operation")
 
 
 def test_a_bulk_delete_is_undone(visit: Any, url: str, mails: Mails) -> None:
@@ -182,7 +182,7 @@ def test_a_bulk_delete_is_undone(visit: Any, url: str, mails: Mails) -> None:
     page.get_by_role("button", name=f"Delete {DEAD} jobs").click()
     expect(page.locator("#work")).to_contain_text(f"{DEAD} deleted")
     assert mails.count() == 0
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name=f"Restore {DEAD}").click()
     wait_until(lambda: mails.count() == DEAD, what="all jobs to be back")
 
 
@@ -199,21 +199,21 @@ def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, mails:
     page.get_by_role("button", name=f"Delete {many:,} jobs").click()
     expect(page.locator("#work")).to_contain_text(f"{many:,} deleted")
     deleted = page.url
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name=f"Restore {many:,}").click()
     expect(page.locator("#work")).to_contain_text(f"{many:,} of {many:,}: {many:,} put back.")
     assert page.url != deleted
-    page.get_by_role("link", name="bulk work", exact=True).click()
+    page.get_by_role("link", name="bulk operation", exact=True).click()
     expect(page).to_have_url(deleted)
-    expect(page.locator("#work")).to_contain_text(f"{many:,} put back since.")
+    expect(page.locator("#work")).to_contain_text(f"{many:,} restored since.")
     assert mails.redis.zrange(mails.failed_key, 0, -1, withscores=True) == before
 
 
 def test_a_queue_is_removed_only_by_its_name(visit: Any, url: str, mails: Mails) -> None:
     page = visit(f"{url}/queues/main/bullmq/{mails.queue}", outage=True).page  # Chromium tells each 409 in the console
     page.get_by_role("link", name="Remove queue…").click()
-    page.get_by_label("Type the name").fill("mail")
-    page.get_by_role("button", name="Remove the queue").click()
-    expect(page.locator("main")).to_contain_text("Nothing was done")
+    page.get_by_label("Type the queue name").fill("mail")
+    page.get_by_role("button", name="Delete queue").click()
+    expect(page.locator("main")).to_contain_text("Nothing was deleted")
     assert mails.redis.exists(f"bull:{mails.queue}:meta")
 
 

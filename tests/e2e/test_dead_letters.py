@@ -142,8 +142,8 @@ def test_without_script_everything_can_be_said(visit: Visit, url: str, connectio
     page = visit(f"{url}/dead", java_script_enabled=False).page
     page.locator("table.groups tbody th a").first.click()
     page.get_by_role("button", name="Acknowledge", exact=True).click()
-    expect(page.locator("#did")).to_contain_text("Acknowledged.")
-    page.get_by_role("button", name="Resolved", exact=True).click()
+    expect(page.locator("#did")).to_contain_text("Group acknowledged.")
+    page.get_by_role("button", name="Resolve", exact=True).click()
     expect(page.locator("#group")).to_contain_text("resolved")
 
 

@@ -111,7 +111,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {DEAD - 1} jobs")
             expect(page.locator("main > p.muted").first).to_contain_text(re.compile(f"^{night.title}(: | )"))
             page.get_by_label("Jobs per second").fill(PACE_PER_S)
-            page.get_by_label("First").fill("2")
+            page.get_by_label("Canary size").fill("2")
             page.get_by_label("Reason").fill(f"{night.title} is back")
             page.get_by_role("button", name=f"Retry {DEAD - 1} jobs").click()
             expect(page.locator("#work .tag")).to_have_text("running")
@@ -140,7 +140,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
         "retry 1 dead",
         "delete 1 dead",
         "undo 1 dead",
-        "abort bulk work",
+        "abort bulk operation",
         f"aborted {night.title} is back",
         "retry",
     )
@@ -179,4 +179,4 @@ def test_a_viewer_sees_no_buttons_and_changes_nothing(
         left = page.evaluate("path => fetch(path).then((answer) => answer.json())", f"/api/v1{shelf}/jobs?state=dead")
         assert left["total"] == DEAD
         page.goto(f"{url}/audit")
-        expect(page.locator("main")).to_contain_text("needs the role admin")
+        expect(page.locator("main")).to_contain_text("You need the admin role")

@@ -221,6 +221,6 @@ def test_the_chosen_tab_and_the_queues_of_a_worker_are_in_sight(
 
 def test_what_is_not_there_is_told_in_words(base: str, visit: Visit) -> None:
     page = visit(f"{base}/queues/main/rq/no-such-queue", outage=True).page
-    expect(page.get_by_role("heading", name="There is no such queue here.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Queue not found.")).to_be_visible()
     page.get_by_role("link", name="Go to the overview").click()
     expect(page).to_have_url(f"{base}/")

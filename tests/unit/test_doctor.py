@@ -86,7 +86,7 @@ def test_a_healthy_server_is_told_to_be_fine(own_server: Any, capsys: pytest.Cap
     code, output = doctor(capsys, server.url)
     assert code == 0, output
     assert output.startswith(f"main · redis://127.0.0.1:{server.port}/0\n")
-    assert re.search(r"ok +Redis 7\.\d+\.\d+: up \d+ s, \d+ clients, \d+ keys, [\d.]+ MiB used", output)
+    assert re.search(r"ok +Redis 7\.\d+\.\d+: up \d+ s, \d+ clients?, \d+ keys?, [\d.]+ MiB used", output)
     assert "BullMQ: 1 queue under shop" in output
     assert "RQ: 1 queue" in output
     assert "This user can find, count and show jobs." in output
@@ -221,7 +221,7 @@ def test_queues_that_cannot_be_found_are_told(own_server: Any, capsys: pytest.Ca
         client.set("rq:queues", "x")
     status, output = doctor(capsys, server.url)
     assert status == 1, output
-    assert line_with("rq:queues is no set", output).startswith("warning  RQ: ")
+    assert line_with("rq:queues is not a set", output).startswith("warning  RQ: ")
 
 
 def only_line(output: str) -> str:

@@ -72,5 +72,5 @@ def test_a_gunicorn_that_is_too_old_to_serve_is_named(oldest: Path, server: Embe
     assert done.returncode == 2
     assert done.stderr == (
         "queuedeck: the dashboard's own server needs gunicorn 26 or later; 21.2.0 is installed. "
-        "Run pip install --upgrade gunicorn, or give the dashboard an environment of its own.\n"
+        "Run pip install --upgrade gunicorn, or install the dashboard in a separate environment.\n"
     )

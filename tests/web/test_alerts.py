@@ -337,7 +337,7 @@ def test_that_nobody_watches_is_told_everywhere_with_the_reason(
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [({"alerts": "off"}, "Alerts are switched off. Set alerts"), ({"checker": "off"}, "only reads (checker")],
+    [({"alerts": "off"}, "Alerts are turned off. Set alerts"), ({"checker": "off"}, "in this dashboard, and no other")],
 )
 def test_that_nobody_is_meant_to_watch_is_told_with_what_to_set(
     make_app: MakeApp, settings: dict[str, str], why: str

@@ -175,11 +175,11 @@ def test_nothing_is_started_where_no_job_matches(
     for body in (LIST | {"state": "dead"}, LIST | {"q": "nobody"}):
         answer = client.post("/api/v1/bulk", json={"action": "delete", **body}, headers=SAME)
         assert (answer.status_code, answer.get_json()["error"]["code"]) == (409, "conflict")
-        assert answer.get_json()["error"]["message"].startswith("No job matches.")
+        assert answer.get_json()["error"]["message"].startswith("No jobs match.")
         preview = client.post("/api/v1/bulk", json={"action": "delete", "preview": True, **body}, headers=SAME)
         assert (preview.status_code, preview.get_json()["matched"]) == (200, 0)
         page = client.post("/bulk", data={"action": "delete", **body}, headers=SAME)
-        assert (page.status_code, "No job matches. Nothing was started." in page.text) == (409, True)
+        assert (page.status_code, "No jobs match. Nothing was started." in page.text) == (409, True)
     redis_client.delete("rq:queue:mail")
     answer = client.post(f"{QUEUE}/purge", headers=SAME)
     assert (answer.status_code, answer.get_json()["bulk_id"]) == (200, None)
@@ -209,7 +209,7 @@ def test_an_undo_that_puts_nothing_back_is_no_success(
     assert refused["detail"]
     assert refused["detail"] in answer.get_json()["error"]["hint"]
     page = client.post("/undo", data={"batch": batch}, headers=SAME)
-    assert (page.status_code, "No job was put back." in page.text) == (409, True)
+    assert (page.status_code, "No jobs were restored." in page.text) == (409, True)
     redis_client.delete(f"rq:job:{jobs[0]}")
     answer = client.post(f"/api/v1/undo/{batch}", headers=SAME)
     assert (answer.status_code, answer.get_json()["restored"], answer.get_json()["refused"]) == (200, 1, [])

@@ -54,9 +54,9 @@ def test_an_abort_stands_before_its_result(
     ended = then(bulk.change_phase, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
     monkeypatch.setattr(bulk, "change_phase", ended)
     assert client.post(f"{url}/abort", headers=SAME).status_code == 303
-    assert told(client) == ["start bulk work", "abort bulk work", "retry"]
+    assert told(client) == ["start bulk operation", "abort bulk operation", "retry"]
     assert client.post(f"{url}/pause", headers=SAME).status_code == 409
-    assert told(client) == ["start bulk work", "abort bulk work", "retry"]
+    assert told(client) == ["start bulk operation", "abort bulk operation", "retry"]
 
 
 def test_a_start_stands_before_its_result(
@@ -67,7 +67,7 @@ def test_a_start_stands_before_its_result(
     monkeypatch.setattr(bulk, "create", ended)
     client.application.extensions[EXTENSION].bulk_runner.start()
     start(client, action="retry", pace="0")
-    assert told(client) == ["start bulk work", "retry"]
+    assert told(client) == ["start bulk operation", "retry"]
 
 
 def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], m
     monkeypatch.setattr(bulk, "write_progress", then(bulk.write_progress, undo_at_once))
     urls.append(start(client, action="delete", pace="0"))
     wait_until(lambda: {"undo", "delete"} <= set(told(client)), what="both records")
-    assert told(client) == ["start bulk work", "delete", "undo"]
+    assert told(client) == ["start bulk operation", "delete", "undo"]
 
 
 def test_who_asks_for_an_undo_that_runs_already_starts_none(
@@ -99,4 +99,4 @@ def test_who_asks_for_an_undo_that_runs_already_starts_none(
     monkeypatch.setattr("dashboard.web.pages.bulk_start.undo_under_way", lambda _: None)
     answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]
     assert answers[0] == answers[1]
-    assert told(client).count("start undo of bulk work") == 1
+    assert told(client).count("start undo of bulk operation") == 1

@@ -273,7 +273,7 @@ def test_other_acts_take_dead_letters_from_the_board_too(
     assert groups(client)[0]["count"] == 4
     again = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[0]}/retry", json={}, headers=SAME)
     assert (again.status_code, again.get_json()["outcome"]) == (409, "changed")
-    assert again.get_json()["detail"] == "It is waiting: RQ does not offer retry for such jobs."
+    assert again.get_json()["detail"] == "The job is waiting; RQ does not support retry there."
     answer = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[1]}/delete", json={}, headers=SAME)
     assert groups(client)[0]["count"] == 3
     client.post(f"/api/v1/undo/{answer.get_json()['undo']}", json={}, headers=SAME)
@@ -414,10 +414,10 @@ def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
     assert done(client, work["bulk_id"])["outcomes"] == {"done": 1}
     assert redis_client.llen("bull:mails-dlq:wait") == 2
     page = client.get("/bulk/new", query_string=query).text
-    assert "Their original queue is unknown." in page
+    assert "Their origin queue is unknown." in page
     assert "required" in page
     refused = client.post("/bulk", data=query, headers=SAME)
-    assert (refused.status_code, "Nothing was done" in refused.text) == (409, True)
+    assert (refused.status_code, "Nothing was started" in refused.text) == (409, True)
     tokens = ticks(client.get(f"/dead/{fingerprint}").text)
     answer = client.post(f"/dead/{fingerprint}/act", data={"action": "move", "pick": tokens}, headers=SAME)
     assert "2 refused." in client.get(answer.headers["Location"]).text
@@ -436,7 +436,7 @@ def test_the_page_of_a_bulk_delete_tells_what_is_back(
     url = client.post("/bulk", data=form, headers=SAME).headers["Location"]
     done(client, url.rpartition("/")[2])
     text = client.get(url).text
-    assert "Undo: put 8 back" in text
+    assert "Restore 8<" in text
     assert f'href="/dead/{fingerprint}"' in text
     # One came again meanwhile under its id: that one stays in the bin.
     redis_client.hset("bull:mails:3", "name", "new")
@@ -444,14 +444,14 @@ def test_the_page_of_a_bulk_delete_tells_what_is_back(
     told = client.get(answer.headers["Location"]).text
     assert "7 jobs put back; 1 changed meanwhile" in told
     for page in (told, client.get(f"{url}/_work").text):
-        assert "7 put back since" in page
-        assert "Undo: put 1 back" in page
-        assert "Undo: put 8 back" not in page
+        assert "7 restored since" in page
+        assert "Restore 1<" in page
+        assert "Restore 8<" not in page
     redis_client.delete("bull:mails:3")
     assert "1 job put back" in client.get(client.post(f"{url}/undo", headers=SAME).headers["Location"]).text
     text = client.get(url).text
-    assert "8 put back since" in text
-    assert "Undo" not in text
+    assert "8 restored since" in text
+    assert "/undo" not in text
 
 
 def test_the_audit_tells_a_bulk_from_its_start_to_its_undo(
@@ -466,15 +466,15 @@ def test_the_audit_tells_a_bulk_from_its_start_to_its_undo(
     client.post(f"{url}/abort", headers=SAME)
     wait_until(lambda: len(client.get("/api/v1/audit").get_json()["events"]) == 3, what="the record of the end")
     text = " ".join(client.get(url).text.split())
-    assert re.search(r"The other [1-3] were not touched", text)
+    assert re.search(r"The other [1-3] were not changed", text)
     client.post(f"{url}/undo", headers=SAME)
     events = client.get("/api/v1/audit").get_json()["events"][::-1]
     assert [event["bulk_id"] for event in events] == [work_id] * 4
-    assert [event["action"] for event in events] == ["start bulk work", "abort bulk work", "delete", "undo"]
+    assert [event["action"] for event in events] == ["start bulk operation", "abort bulk operation", "delete", "undo"]
     start, abort, *_ = events
     assert (start["reason"], start["state"]) == ("hopeless", "dead")
     assert start["detail"] == "delete, matching route, 0.01 per second"
-    assert re.fullmatch(r"deleted [1-3] of 4 by then", abort["detail"])
+    assert re.fullmatch(r"[1-3] of 4 deleted so far", abort["detail"])
     assert {event["queue"] for event in events} == {"*"}
     shown = client.get("/audit").text
     assert shown.count(f"/bulk/{work_id}") == 4
@@ -501,7 +501,7 @@ def test_many_more_jobs_than_were_seen_are_not_touched(
     redis_client.zadd("dead", {failed(f"t{n}"): n for n in range(900)})
     refused = client.post("/bulk", data=form | {"seen": seen}, headers=SAME)
     assert refused.status_code == 409
-    assert "There are 1,000 such jobs by now, not 100" in html.unescape(refused.text)
+    assert "1,000 jobs match now; the preview showed 100." in html.unescape(refused.text)
     assert redis_client.zcard("dead") == 1_000
     assert client.post("/bulk", data=form | {"seen": "990"}, headers=SAME).status_code == 303
 
@@ -573,12 +573,12 @@ def test_a_large_undo_is_bulk_work_of_its_own(
     undo_url = answer.headers["Location"]
     assert (answer.status_code, undo_url != url) == (303, True)
     text = client.get(undo_url).text
-    assert "Putting back" in text
-    assert "Listing the jobs in the bin" in text
+    assert "Restoring" in text
+    assert "Collecting jobs from the undo bin" in text
     assert f'undo of <a href="{url}">' in text
     text = client.get(f"{url}/_work").text
-    assert f'<a href="{undo_url}">Putting back</a>: 0 of 0' in text
-    assert "Undo: put" not in text
+    assert f'<a href="{undo_url}">Restoring</a>: 0 of 0' in text
+    assert "/undo" not in text
     # Whoever asks again is led to the same.
     assert client.post(f"{url}/undo", headers=SAME).headers["Location"] == undo_url
     asked = client.post(f"/api/v1/bulk/{work_id}/undo", json={}, headers=SAME)
@@ -587,7 +587,7 @@ def test_a_large_undo_is_bulk_work_of_its_own(
     assert (told["bulk_id"], told["undoes"], told["state"]) == (undo_url.rpartition("/")[2], work_id, "collecting")
     assert (told["restored"], told["changed"], told["action"]) == (0, 0, "undo")
     assert client.post(f"{undo_url}/pause", headers=SAME).status_code == 303
-    assert "is paused: 0 of 0" in client.get(url).text
+    assert "Restore paused</a>: 0 of 0" in client.get(url).text
     assert client.post(f"{undo_url}/resume", headers=SAME).status_code == 303
     monkeypatch.undo()
     assert done(client, told["bulk_id"])["outcomes"] == {"done": 8}
@@ -595,12 +595,12 @@ def test_a_large_undo_is_bulk_work_of_its_own(
     assert "Put back 8 jobs" in text
     assert "8 of 8: 8 put back." in text
     text = client.get(url).text
-    assert "8 put back since" in text
-    assert "Undo" not in text
+    assert "8 restored since" in text
+    assert "/undo" not in text
     events = client.get("/api/v1/audit").get_json()["events"][::-1]
     assert [event["action"] for event in events] == [
-        *("start bulk work", "delete", "start undo of bulk work"),
-        *("pause undo of bulk work", "resume undo of bulk work", "undo"),
+        *("start bulk operation", "delete", "start undo of bulk operation"),
+        *("pause undo of bulk operation", "resume undo of bulk operation", "undo"),
     ]
     assert {event["bulk_id"] for event in events} == {work_id}
     assert events[-1]["outcomes"] == {"done": 8}

@@ -105,7 +105,7 @@ def test_groups_are_narrowed(client: FlaskClient, dead: list[str], query: dict[s
     page = {("library" if name == "backend" else name): value for name, value in query.items()}
     text = client.get("/dead", query_string=page).text
     assert text.count("ConnectionError</a>") == count
-    assert ("No group matches" in text) == (count == 0)
+    assert ("No matching groups" in text) == (count == 0)
 
 
 def test_any_order_and_page_is_answered(client: FlaskClient, dead: list[str]) -> None:
@@ -191,15 +191,15 @@ def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis,
     answer = client.get("/api/v1/dead").get_json()
     assert sorted(group["count"] for group in answer["groups"]) == [1, 4]
     assert [problem["queue"] for problem in answer["problems"]] == ["cash"]
-    assert "left out" in client.get("/dead").text
+    assert "not included" in client.get("/dead").text
     # Nor does anybody know how many there are, once that was sampled.
     client.application.extensions[EXTENSION]._services().reader._next_look = 0.0
     wait_until(lambda: client.get("/api/v1/queues/main/rq/cash").get_json()["error"], what="a sample of it")
     answer = client.get("/api/v1/dead").get_json()
-    assert [(problem["queue"], "another type" in problem["message"]) for problem in answer["problems"]] == [
+    assert [(problem["queue"], "wrong type" in problem["message"]) for problem in answer["problems"]] == [
         ("cash", True)
     ]
-    assert "left out" in client.get("/dead").text
+    assert "not included" in client.get("/dead").text
 
 
 def test_people_acknowledge_ignore_resolve_and_note(client: FlaskClient, dead: list[str]) -> None:
@@ -211,7 +211,7 @@ def test_people_acknowledge_ignore_resolve_and_note(client: FlaskClient, dead: l
     response = say(client, fingerprint, "acknowledge")
     assert response.status_code == 303
     assert response.headers["Location"] == f"/dead/{fingerprint}?said=acknowledge"
-    assert "Acknowledged. The mark goes" in client.get(response.headers["Location"]).text
+    assert "Group acknowledged. The status is cleared" in client.get(response.headers["Location"]).text
     assert (now()["marks"], now()["acknowledged_by"]) == (["acknowledged"], "local")
     text = client.get("/dead").text
     assert text.index("failing_jobs.py:_charge") < text.index("failing_jobs.py:mail")  # what somebody saw stands below
@@ -326,7 +326,7 @@ def test_a_redis_user_that_may_not_write_leaves_the_marks_unknown(
         answer = client.get("/api/v1/dead").get_json()
         assert [group["count"] for group in answer["groups"]] == [1]
         assert answer["groups"][0]["marks"] == []
-        assert "may not write" in answer["marks_unknown"]
+        assert "is not allowed to write" in answer["marks_unknown"]
         assert "Group status unavailable" in client.get("/dead").text
     finally:
         redis_client.acl_deluser("looker")

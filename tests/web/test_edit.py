@@ -210,7 +210,7 @@ def test_a_payload_that_is_cut_is_not_put_into_the_form(client: FlaskClient, red
     redis_client.hset("bull:mails:j7", "data", json.dumps({"password": "x", "long": "y" * 300_000}))
     form = Form(client, CASES[0])
     assert form.text == ""
-    assert "Write out all" in form.page
+    assert "Enter the complete new payload" in form.page
     answer = form.post(f'{{"password": "{MASK}"}}')
     assert answer.status_code == 422
     assert "data.password: the stored payload is too large" in html.unescape(answer.text)

@@ -121,7 +121,7 @@ def test_a_job_left_behind_is_deleted_and_put_back(
     assert 'value="delete"' in client.get(f"{ALPHA}/jobs/left").text
     status, told = post(client, f"/api/v1{ALPHA}/jobs/left/retry")
     assert (status, told["outcome"]) == (409, "changed")
-    assert "none of the library's lists" in told["detail"]
+    assert "not in any list" in told["detail"]
     status, told = post(client, f"/api/v1{ALPHA}/jobs/left/delete")
     assert (status, told["outcome"]) == (200, "done")
     assert redis_client.exists("bull:alpha:left") == 0

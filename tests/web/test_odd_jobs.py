@@ -89,7 +89,7 @@ def test_a_lost_job_of_rq_is_told_and_put_back_from_its_page(
         assert "intermediate list" in page
         assert 'value="retry"' in page
         assert 'value="retry"' not in client.get(f"/queues/main/rq/mails/jobs/{waits.id}").text
-        assert "1 job was taken by a worker and not started yet" in client.get("/queues/main/rq/mails").text
+        assert "1 job picked up by a worker but not started yet" in client.get("/queues/main/rq/mails").text
         job = client.get(f"/api/v1{url}").get_json()
         assert (job["state"], "intermediate" in job["problem"]) == ("waiting", True)
         assert job["capabilities"] == ["duplicate", "delete", "retry"]  # a move or a cancel takes it from its list

@@ -124,7 +124,7 @@ def test_each_odd_entry_costs_its_own_row(
     # Two samples that know of them.
     at = client.get("/api/v1/overview").get_json()["sampled_at"]
     wait_until(lambda: client.get("/api/v1/overview").get_json()["sampled_at"] > at, what="a sample after it")
-    failed = [each.message for each in caplog.records if "this sample failed" in each.message]
+    failed = [each.message for each in caplog.records if "sample failed" in each.message]
     assert failed == []
     for url in ("/workers", "/schedules", "/", "/metrics", "/api/v1/queues", "/queues/main/celery/alpha"):
         assert client.get(url).status_code == 200, url
@@ -134,13 +134,13 @@ def test_each_odd_entry_costs_its_own_row(
     assert (good["busy"], good["processed"], good["pid"], good["problem"]) == (1, 2, 3, None)
     assert (workers["rq"]["good"]["processed"], workers["rq"]["list"]["problem"]) == (
         2,
-        "its record is of the wrong type",
+        "its record has the wrong type",
     )
     assert workers["sidekiq"]["h:0:abc"]["concurrency"] == 5
     assert (schedules["celery"]["redbeat:0"]["runs"], schedules["celery"]["redbeat:0"]["problem"]) == (3, None)
     assert {"redbeat:list", "redbeat:gone"} <= {key for key, each in schedules["celery"].items() if each["problem"]}
     assert schedules["rq"]["s#0"]["pattern"] == "* * * * *"
-    assert schedules["rq"]["s#1"]["problem"] == "its entry is no JSON object"
+    assert schedules["rq"]["s#1"]["problem"] == "its entry is not a JSON object"
     assert (schedules["sidekiq"]["p0"]["pattern"], schedules["sidekiq"]["k0"]["pattern"]) == ("5m", "0 3 * * *")
     for found in (*workers.values(), *schedules.values()):
         for each in found.values():

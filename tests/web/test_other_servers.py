@@ -151,7 +151,7 @@ def test_a_command_that_scripts_need_and_that_was_renamed(
     assert name in problem.message or "lacks a command that a script needs" in problem.message
     assert "acl_check_cmd" not in f"{problem.message} {caplog.text} {capsys.readouterr().out}"
     assert [record for record in caplog.records if record.exc_info] == []
-    assert len([line for line in caplog.messages if line.startswith("cannot ask for the lead")]) == 1
+    assert len([line for line in caplog.messages if line.startswith("could not take or renew the lease")]) == 1
 
 
 @pytest.fixture

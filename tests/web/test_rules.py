@@ -213,7 +213,7 @@ def test_the_api_stores_rules_too(client: FlaskClient) -> None:
     changed = client.post(path, json=body | {"warning": 8, "version": 1}, headers=SAME)
     assert (changed.status_code, changed.get_json()["warning"]) == (200, 8)
     for wrong, message in (
-        ({"id": "api"}, "metric: expected, but not sent."),
+        ({"id": "api"}, "metric: required."),
         (body | {"warnings": 8}, "Unknown field 'warnings'. Did you mean warning?"),
         (body | {"warning": "8"}, "warning: expected a number or null, got text."),
         (body | {"version": "1"}, "version: expected a whole number or null, got text."),

@@ -39,7 +39,7 @@ def test_a_queue_that_was_not_found_yet_may_be_there(searching: FlaskClient) -> 
     answer = searching.get("/api/v1/queues/main/bullmq/orders")
     assert answer.status_code == 404
     assert answer.get_json()["error"]["hint"].replace("\u202f", " ") == (
-        "This Redis is still being searched for queues, 10 % done; reload in a moment."
+        "Still scanning this Redis for queues, 10 % done; reload in a moment."
     )
 
 

@@ -132,11 +132,11 @@ def test_without_a_sign_in_every_page_says_so(make_app: MakeApp, client: FlaskCl
 def test_what_identify_answers_must_be_an_identity(make_app: MakeApp, answer: object) -> None:
     response = make_app(identify=lambda _environ: answer).test_client().get("/")
     assert response.status_code == 500
-    assert f"identify answered a {type(answer).__name__}: expected an Identity or None" in response.text
+    assert f"identify returned a {type(answer).__name__}: expected an Identity or None" in response.text
 
 
 def test_a_host_name_alone_lets_nobody_in(make_app: MakeApp) -> None:
-    with pytest.raises(ConfigurationError, match="trusted_hosts: expected a sign-in"):
+    with pytest.raises(ConfigurationError, match="trusted_hosts: expected users or identify beside it"):
         make_app(trusted_hosts=["queues.example.com"])
     with pytest.raises(ConfigurationError, match="identify: expected a callable"):
         make_app(identify=5)

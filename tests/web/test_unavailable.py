@@ -16,7 +16,7 @@ HTMX = {"HX-Request": "true"}
 # The page, its fragment, and what is said of what it showed.
 GONE = {
     "a job": ("/queues/main/rq/mail/jobs/{job}", "/_job", "there is no job"),
-    "a queue": ("/queues/main/rq/nothing", "/_queue", "no such queue"),
+    "a queue": ("/queues/main/rq/nothing", "/_queue", "queue not found"),
     "bulk work": ("/bulk/000000000000", "/_work", "bulk operation not found"),
     "an error group": ("/dead/" + "0" * 16, "/_group", "error group"),
     "a rule": ("/alerts/rule/nothing", "/_one", "unknown rule"),

@@ -1,4 +1,4 @@
-"""RQ 1.16 to 3.0, read without its own code: its reads clean up and unpickle. Layout: rq 3.0, see keys.py."""
+"""RQ 1.16 to 3.0, read without RQ's own code, whose reads clean up and unpickle. Layout: rq 3.0, see keys.py."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from .workers import read_schedules, read_workers
 
 
 class RQ(Backend):
-    """RQ's queues on one source."""
+    """RQ queues on one source."""
 
     name: ClassVar[str] = "rq"
     title: ClassVar[str] = "RQ"
@@ -66,36 +66,36 @@ class RQ(Backend):
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
-        # RQ's own prefix is always looked at: the setting names those of all libraries on this Redis.
+        # RQ's default prefix is always included: the setting lists the prefixes of all libraries on this Redis.
         self.prefixes = tuple(dict.fromkeys((keys.DEFAULT_PREFIX, *settings.prefixes)))
         self._scripts = Scripts(source)
         self._reader = JobHashReader(source, self._scripts)
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
-        """The queues of RQ's own directory, a thousand per command, and those that the settings name."""
+        """Return the queues in RQ's own directory, a thousand per command, and those that the settings name."""
         return discover_queues(self, self.prefixes, cursor, budget)
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
         return super().configured_ref(ref) if keys.queue_keys(ref.key, self.prefixes) is not None else None
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
-        """As the contract says; 3 round trips where the Redis user may not run scripts."""
+        """Cost: 1 round trip; 3 if the Redis user cannot run scripts."""
         return read_stats(self.source, self._scripts, self._with_keys(refs))
 
     def refresh_stats(self, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
         return read_stats(self.source, self._scripts, self._with_keys(refs), seen)
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        """As the contract says; always an estimate, for RQ keeps no counter per queue. See flow.py."""
+        """The result is always an estimate, because RQ has no counter per queue. See rates.py."""
         return read_flow(self.source, self._scripts, self._with_keys(refs), cursor)
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
-        """As the contract says; see `read_page` for the rare third round trip."""
+        """Cost: 2 round trips; see `read_page` for the rare third one."""
         awaited = ref.name in self.named_queues()
         return read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited)
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        """As the contract says: 2 round trips, 4 where the Redis user may not run scripts."""
+        """Cost: 2 round trips; 4 if the Redis user cannot run scripts."""
         return read_job(self._reader, ref, self._keys(ref), job_id)
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
@@ -105,21 +105,21 @@ class RQ(Backend):
         return read_schedules(self.source, self._scripts, self.prefixes, {ref.key: ref for ref in refs})
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
-        """As the contract says. What is searched of the arguments is the job's description: the rest is pickled."""
+        """Of the arguments, only the job's description is searched, because the rest is pickled."""
         awaited = ref.name in self.named_queues()
         page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
         rows = tuple(searched_row(partial(_searchable_row, job), job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
-        """As the contract says: 1 round trip; those of `list_jobs` where the Redis user may not run scripts."""
+        """Cost: 1 round trip; that of `list_jobs` if the Redis user cannot run scripts."""
         found = read_picks(self.source, self._scripts, self._keys(ref), query)
         return super().list_job_refs(ref, query) if found is None else found
 
     def act_on_jobs(
         self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
     ) -> list[ActionResult]:
-        """As the contract says; see act.py for the cost."""
+        """See `dispatch.act_on_jobs` for the cost."""
         if action is Action.DELETE or action not in self.offered_actions(state, abandoned=True):
             return super().act_on_jobs(ref, action, state, picks, wishes)
         if action is Action.RETRY and action in self.abandoned_actions.get(state, ()):
@@ -127,7 +127,7 @@ class RQ(Backend):
         return dispatch.act_on_jobs(self.source, self._keys(ref), action, listed_state(state), picks, wishes)
 
     def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """As the contract says; a started job is taken where it stands in no list any more."""
+        """A started job is backed up only if it is no longer in any list."""
         taken = deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), picks)
         if state is not State.ACTIVE:
             return taken
@@ -140,7 +140,7 @@ class RQ(Backend):
         return deletion.restore_jobs(self.source, self._keys(ref), listed_state(state), kept)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
-        """As the contract says; PAUSE and RESUME are about all workers of this Redis."""
+        """PAUSE and RESUME affect all workers of this Redis."""
         if action not in self.queue_actions:
             return super().act_on_queue(ref, action)
         return worker_control.on_queue(self.source, self._keys(ref), ref.name, action)
@@ -158,13 +158,13 @@ class RQ(Backend):
         return tuple(f"{pattern.removesuffix('*')}pubsub:*" for pattern in self.changed_keys(refs))
 
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
-        """The versions that live workers tell. Cost: 1 round trip."""
+        """Return the versions that live workers report. Cost: 1 round trip."""
         return read_versions(self._scripts, sorted({queue.prefix for _, queue in self._with_keys(refs)}))
 
     def _keys(self, ref: QueueRef) -> QueueKeys:
         queue = keys.queue_keys(ref.key, self.prefixes)
         if queue is None:
-            raise NotFound(f"{ref.key!r} is no queue of RQ's.")
+            raise NotFound(f"{ref.key!r} is not an RQ queue.")
         return queue
 
     def _with_keys(self, refs: Sequence[QueueRef]) -> list[tuple[QueueRef, QueueKeys]]:
@@ -172,15 +172,15 @@ class RQ(Backend):
 
 
 def listed_state(state: State) -> State:
-    """The state in whose list jobs of `state` stand."""
+    """Return the state whose list contains the jobs of `state`."""
     return descriptions.LISTED_WITH.get(state, state)
 
 
 def _refuse_running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
-    """What to say of a started job; one that could not be taken is run by a worker."""
+    """Return the result for a started job; one that could not be backed up is running on a worker."""
     if isinstance(one, JobBackup) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
         return one
-    return ActionResult(id=one.id, outcome=Outcome.REFUSED, detail="a worker runs it: stop it first")
+    return ActionResult(id=one.id, outcome=Outcome.REFUSED, detail="a worker is running it; stop it first")
 
 
 def _searchable_row(job: Job) -> Searched:

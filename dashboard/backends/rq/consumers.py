@@ -1,4 +1,4 @@
-"""The live workers of one prefix, read in a script, since their hashes are only found by way of their set."""
+"""The live workers of one prefix, read in a script because their hashes can only be found through their set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..payloads.decoding import count_of, text
 from . import keys
 from .serialization import parse_integer, parse_time
 
-# More workers than this are only counted, not looked at one by one.
+# More workers than this are only counted, not read one by one.
 MAX_WORKERS = 500
 MAX_BYTES = 512 * 1024
 
@@ -22,29 +22,29 @@ class LiveWorker:
     """A worker whose hash has not expired."""
 
     key: str
-    queues: str  # their names, joined by commas; "" where Redis does not know them any more
+    queues: str  # their names, joined by commas; "" if Redis no longer has them
     version: str | None
-    completed: int  # jobs since its birth
-    failed: int  # attempts since its birth, those that are retried among them
+    completed: int  # jobs since it started
+    failed: int  # attempts since it started, including those that are retried
     birth: str | None
 
     def serves_queue(self, queue: str) -> bool:
-        """Whether it listens to `queue`, whose own name may hold commas."""
+        """Whether it serves `queue`, whose name can contain commas."""
         return f",{queue}," in f",{self.queues},"
 
     def born_before(self, seconds: float) -> bool:
-        """Whether it is known to have started before that instant, in seconds since 1970."""
+        """Whether it is known to have started before `seconds`, in seconds since 1970."""
         birth = parse_time(self.birth)
         return birth is not None and birth.timestamp() < seconds
 
     def born_after(self, seconds: float) -> bool:
-        """Whether it started after that instant, in seconds since 1970."""
+        """Whether it started after `seconds`, in seconds since 1970."""
         birth = parse_time(self.birth)
         return birth is not None and birth.timestamp() > seconds
 
 
 class ConsumerFigures(NamedTuple):
-    """What is told of the workers of one queue."""
+    """The number of workers of one queue, and their versions."""
 
     workers: int
     versions: str | None
@@ -54,7 +54,7 @@ NO_WORKERS = ConsumerFigures(0, None)
 
 
 class ConsumerIndex:
-    """Live workers by the queues that they serve."""
+    """Live workers, indexed by the queues that they serve."""
 
     def __init__(self, workers: Sequence[LiveWorker]) -> None:
         self._workers = workers
@@ -64,7 +64,7 @@ class ConsumerIndex:
                 self._by_queue.setdefault(name, []).append(worker)
 
     def figures_of(self, queue: str) -> ConsumerFigures:
-        """What is told of the workers that listen to `queue`."""
+        """Return the figures of the workers that serve `queue`."""
         workers = self.workers_of(queue)
         if len(workers) < 2:
             return ConsumerFigures(1, workers[0].version or None) if workers else NO_WORKERS
@@ -72,7 +72,7 @@ class ConsumerIndex:
         return ConsumerFigures(len(workers), ", ".join(sorted(versions)) or None)
 
     def workers_of(self, queue: str) -> Sequence[LiveWorker]:
-        """The workers that listen to `queue`."""
+        """Return the workers that serve `queue`."""
         if "," in queue:  # its name looks like several
             return [worker for worker in self._workers if worker.serves_queue(queue)]
         return self._by_queue.get(queue, ())
@@ -82,22 +82,22 @@ FIELDS = ("queues", "version", "successful_job_count", "failed_job_count", "birt
 
 
 def workers_call(prefix: str, known: Sequence[str] = ()) -> Sequence[Argument]:
-    """Arguments of the script `queues` that reads the live workers, and of the `known` ones those that have ended.
+    """Return the arguments with which the script `queues` reads the live workers, and those `known` ones that stopped.
 
-    One that ended is in the set no more; RQ keeps what it counted for a minute.
+    A stopped worker is no longer in the set; RQ keeps its counters for a minute.
     """
     return ("workers", keys.workers_key(prefix), MAX_WORKERS, MAX_BYTES, *known)
 
 
 def workers_of(reply: Reply) -> tuple[LiveWorker, ...] | None:
-    """The live workers; None when they could not be looked at one by one."""
+    """Return the live workers; None if they could not be read one by one."""
     if not isinstance(reply, list):
         return None
     return tuple(worker_of(text(key), *fields) for key, *fields in reply)
 
 
 def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> LiveWorker:
-    """A worker from its hash: the values of FIELDS."""
+    """Return a worker from the values of FIELDS in its hash."""
     version, completed, failed, birth = (text(value) if value else None for value in fields)
     return LiveWorker(
         key=key,
@@ -110,7 +110,7 @@ def worker_of(key: str, queues: bytes | None, *fields: bytes | None) -> LiveWork
 
 
 def read_versions(scripts: Scripts, prefixes: Sequence[str]) -> tuple[str, ...]:
-    """The versions of RQ that live workers tell, sorted; () when none does. Cost: 1 round trip."""
+    """Return the RQ versions that live workers report, sorted; () if none does. Cost: 1 round trip."""
     answered = scripts.run(keys.load_script("queues"), [workers_call(prefix) for prefix in prefixes])
     found = [worker for reply in (answered[0] if answered else ()) for worker in workers_of(reply) or ()]
     return tuple(sorted({worker.version for worker in found if worker.version}))

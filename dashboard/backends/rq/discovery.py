@@ -1,6 +1,6 @@
-"""Finding queues: RQ keeps a directory of every queue that was ever used, so no key space is scanned.
+"""Discovery of queues. RQ keeps a directory of every queue that was ever used, so the key space is not scanned.
 
-Where something else stands in the directory's place, the workers still name the queues that they serve.
+If the key of the directory holds something else, the workers still list the queues that they serve.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .keys import DEFAULT_PREFIX, QueueKeys
 NAMES_PER_CALL = 1000
 NAMES_BYTES = 64 * 1024
 NO_DIRECTORY = (
-    "{key} is no set, so only queues that were found before or that a worker serves are listed. "
-    "Rename or delete it: RQ writes it anew."
+    "{key} is not a set, so only queues that were found earlier or that a worker serves are listed. "
+    "Rename or delete it; RQ creates it again."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _DirectoryPosition:
-    """Where the search goes on: which prefix, and where in its directory."""
+    """Where the next step continues: the index of the prefix, and the cursor in its directory."""
 
     prefix: int = 0
     position: int = 0
@@ -39,9 +39,9 @@ class _DirectoryPosition:
 def discover_queues(
     backend: Backend, prefixes: tuple[str, ...], place: _DirectoryPosition | None, budget: Budget
 ) -> Discovery:
-    """The queues of the next stretch of the directories, and always those that the settings name outright.
+    """Return the queues of the next part of the directories, and always those that the settings name without wildcard.
 
-    Cost: 1 round trip per thousand queues, within `budget`; 2 more where a directory is no set.
+    Cost: 1 round trip per thousand queues, within `budget`; 2 more if a directory is not a set.
     """
     found = [_queue_of_name(name, prefixes) for name in backend.named_queues()]
     place = place or _DirectoryPosition()
@@ -71,7 +71,7 @@ def discover_queues(
 
 
 def _served_queues(source: Source, prefix: str) -> Iterator[QueueKeys]:
-    """The queues that live workers serve. Cost: 2 round trips."""
+    """Yield the queues that live workers serve. Cost: 2 round trips."""
     reply = source.run_batch([("SSCAN", keys.workers_key(prefix), 0, "COUNT", NAMES_PER_CALL)])[0]
     workers = reply[1][:NAMES_PER_CALL] if isinstance(reply, list) else []
     for names in short_fields(source, [(worker, "queues") for worker in workers], NAMES_BYTES):
@@ -81,7 +81,7 @@ def _served_queues(source: Source, prefix: str) -> Iterator[QueueKeys]:
 
 
 def _queue_of_name(name: str, prefixes: tuple[str, ...]) -> QueueKeys:
-    """The queue of a name as `shown_name` tells it."""
+    """Return the queue with a name in the form of `shown_name`."""
     for prefix in prefixes:
         if prefix != DEFAULT_PREFIX and name.startswith(f"{prefix}:"):
             return QueueKeys(prefix, name.removeprefix(f"{prefix}:"))

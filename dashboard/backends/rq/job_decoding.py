@@ -1,4 +1,4 @@
-"""From what was read of a job's hash to a Job, the part that lists and the job's own page share."""
+"""Converts what was read of a job's hash to a Job: the part that lists and the page of a job share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .job_hashes import FieldSelection, JobHash, RunResult
 from .keys import STATUSES
 from .serialization import call_parts, decode_base64, parse_failure, parse_integer, parse_time
 
-# Fields that RQ itself fills, all short. Source: rq 3.0, job.py, Job.to_dict.
+# Fields that RQ itself writes, all short. Source: rq 3.0, job.py, Job.to_dict.
 SMALL = (
     *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "worker_name"),
     *("retries_left", "number_of_retries", "repeats_left"),
 )
 LIST = FieldSelection(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024)
 DEAD_LIST = FieldSelection(small=SMALL, wide=("description", "exc_info"), limit_bytes=16 * 1024, entries=1)
-# Statuses in which the newest attempt has begun.
+# Statuses in which the newest attempt has started.
 _TRIED = frozenset({"started", "finished", "failed", "stopped"})
 # Types of results that carry a traceback: failed, stopped, retries exhausted.
 FAILED_TYPES = frozenset({b"2", b"3", b"5"})
@@ -34,9 +34,9 @@ def job_of(
     due: datetime | None = None,
     stacks: bool = False,
 ) -> Job:
-    """The Job of a row; `state` = the list it stands in, None to go by its own status. `due` = its scheduled time.
+    """Return the Job of a row; `state` = the list that contains it, None to use its status. `due` = its scheduled time.
 
-    Its error has the stack only where `stacks` says so.
+    Its error includes the stack trace only if `stacks` is set.
     """
     status = record.text("status")
     name, summary = call_parts(record.text("description"))
@@ -66,14 +66,14 @@ def job_of(
 
 
 def without_data(ref: QueueRef, job_id: str, state: State | None, problem: str) -> Job:
-    """What the list alone tells of a job."""
+    """Return a job with only what the list alone contains."""
     return Job(id=job_id, source=ref.source, backend=ref.backend, queue=ref.name, state=state, problem=problem)
 
 
 def _own_state(record: JobHash, status: str | None) -> State | None:
-    """The state that a job's own data tell; a scheduled one that ran before and counts its retries waits for one.
+    """Return the state in a job's own data; a scheduled job that ran before and counts its retries is retrying.
 
-    Of one that also repeats, nothing tells which of both it waits for.
+    If the job also repeats, RQ does not record whether it waits for a retry or for its next repeat.
     """
     tried = record.text("started_at") is not None and record.text("repeats_left") is None
     counts = any(parse_integer(record.text(name)) is not None for name in ("retries_left", "number_of_retries"))
@@ -83,14 +83,14 @@ def _own_state(record: JobHash, status: str | None) -> State | None:
 
 
 def _version_of(record: JobHash, state: State | None) -> str | None:
-    """When the job ended, where it has, else when it was last put in line; the scripts that act take it likewise."""
+    """Return when the job finished, else when it was last enqueued; the scripts that act on jobs do the same."""
     fields = ("ended_at", "enqueued_at", "created_at") if state in ENDED else ("enqueued_at", "created_at")
     found = next((value for field in fields if (value := record.text(field))), None)
     return found if found is None or len(found) <= 64 else None
 
 
 def error_of(record: JobHash) -> JobError | None:
-    """The last failure: from the results stream, else from the hash, where servers without streams have it."""
+    """Return the last failure: from the results stream, else from the hash, as on servers without streams."""
     entry = failed_entry(record)
     if entry is not None:
         return parse_failure(decode_base64(entry.fields.get("exc_string")))
@@ -103,26 +103,26 @@ def _shorten_error(error: JobError | None, *, stacks: bool) -> JobError | None:
 
 
 def failed_entry(record: JobHash) -> RunResult | None:
-    """The newest result that tells of a failure."""
+    """Return the newest result that is a failure."""
     return next((entry for entry in record.entries if entry.fields.get("type") in FAILED_TYPES), None)
 
 
 def problem_of(record: JobHash) -> str | None:
-    """What is wrong with a job's data, in one line; None when nothing is."""
+    """Return what is wrong with a job's data, in one line; None if nothing is."""
     if record.error is not None:
         return f"Its data cannot be read: {record.error}."
     if record.kind == "none":
-        return "Its data is gone: it expired or was deleted, and only the id is left in this list."
+        return "Its data no longer exists: it expired or was deleted, and only the id is left in this list."
     if record.kind != "hash":
-        return f"Its key holds a {record.kind}, not the data of a job."
+        return f"Its key holds a {record.kind}, not job data."
     for field, size in record.oversized.items():
         if field in SMALL:
-            return f"Its field {field} holds {size} bytes, which is no value of RQ's."
+            return f"Its field {field} holds {size} bytes, too many for a value of RQ's."
     status = record.text("status")
     if status is None:
         return "Its data has no status."
     if status not in STATUSES and status != "created":
-        return "Its status is none of RQ's."
+        return "Its status is not one of RQ's."
     if any(_is_broken(record, field) for field in ("enqueued_at", "started_at", "ended_at")):
         return "One of its times cannot be read."
     return None
@@ -134,10 +134,10 @@ def _is_broken(record: JobHash, field: str) -> bool:
 
 
 def _count_attempts(record: JobHash, status: str | None) -> tuple[int | None, int | None]:
-    """(attempts so far, most attempts).
+    """Return (attempts so far, maximum attempts).
 
-    RQ counts up only for jobs that ask for a retry by their return value. For those that fail it counts `retries_left`
-    down and forgets where it began, so that only a job that never ran tells how often it may.
+    RQ counts up only for jobs that request a retry with their return value. For jobs that fail it counts `retries_left`
+    down and does not record the original number, so the maximum is known only for a job that never ran.
     """
     done, left = parse_integer(record.text("number_of_retries")), parse_integer(record.text("retries_left"))
     if done is not None:

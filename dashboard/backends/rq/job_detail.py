@@ -1,4 +1,4 @@
-"""One job with everything RQ keeps of it."""
+"""One job with everything RQ stores about it."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from .serialization import call_payload, decode_base64, json_text, number_of, pa
 from .timeline import build_timeline
 
 MAX_LINKS = 50
-# How far into the running jobs one job is looked for.
+# How many running jobs are searched for one job.
 LOOK_LIMIT = 1000
-# Of a longer line so many ids at each end, which takes Redis a millisecond where the job is not among them.
+# How many ids are searched at each end of a long queue; without a match this takes Redis 1 ms.
 LINE_LIMIT = 50_000
-# Label of a fact -> the field it is read from.
+# Label of a fact -> its field.
 FACTS: Mapping[str, str] = {
     "Timeout (s)": "timeout",
     "Time to live (s)": "ttl",
-    "Result kept (s)": "result_ttl",
-    "Failure kept (s)": "failure_ttl",
+    "Result retention (s)": "result_ttl",
+    "Failure retention (s)": "failure_ttl",
     "Retries left": "retries_left",
     "Retry intervals (s)": "retry_intervals",
     "Repeats left": "repeats_left",
     "Repeat intervals (s)": "repeat_intervals",
     "Group": "group_id",
     "Rate limit": "rate_limit_key",
-    "Jobs at once by this rate limit": "rate_limit_concurrency",
+    "Concurrent jobs in this rate limit": "rate_limit_concurrency",
     "On success": "success_callback_name",
     "On failure": "failure_callback_name",
     "On stop": "stopped_callback_name",
-    "Runs although a parent fails": "allow_dependency_failures",
+    "Runs even if a parent fails": "allow_dependency_failures",
     "Last heartbeat": "last_heartbeat",
 }
-# Statuses whose jobs stand in sets that are looked at elsewhere.
+# Statuses whose jobs are in sets that are not read here.
 _ELSEWHERE = ("rate_limited", "ready_to_enqueue")
 WIDE = ("description", "data", "meta", "result", "exc_info", "dependency_ids", "dependency_id")
 DETAIL = FieldSelection(
@@ -58,22 +58,22 @@ LINK = FieldSelection(small=("status", "origin"), limit_bytes=4096)
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where a job's id stands in its queue, and what hangs on it."""
+    """The lists of its queue that contain a job, and the jobs that depend on it."""
 
     lists: frozenset[State]
     position: int | None  # in the waiting list, 0 = next
-    missing: bool  # in no list, as far as is known for sure
-    taken: bool  # in the intermediate list: a worker took it and has not started it yet
-    taken_s: float | None  # since when RQ has seen it there, seconds since 1970
+    missing: bool  # known to be in no list
+    taken: bool  # in the intermediate list: a worker picked it up but has not started it
+    taken_s: float | None  # when RQ first saw it there, in seconds since 1970
     due: float | None
-    lost_at: float | None  # running: when it counts as abandoned unless its worker is heard of
+    lost_at: float | None  # running: when it counts as abandoned without another heartbeat of its worker
     expires_s: int | None
     dependents: tuple[str, ...]
     dependents_total: int | None
 
 
 def read_job(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, job_id: str) -> Job:
-    """The job with its links. Raises NotFound, BackendUnavailable. Cost: 2 round trips, 4 without scripts."""
+    """Return the job with its links. Raises NotFound, BackendUnavailable. Cost: 2 round trips, 4 without scripts."""
     records, replies = reader.read_hashes([(queue, job_id)], DETAIL, _place_commands(queue, job_id))
     record, places = records[0], _parse_places(replies, job_id)
     _check_belongs(record, places, ref, queue, job_id)
@@ -155,29 +155,29 @@ def _parse_places(replies: Sequence[Reply], job_id: str) -> _Places:
 
 
 def _explain_stray(places: _Places, state: State | None, status: str | None) -> str | None:
-    """What to say of a job that its status puts in a list in which it does not stand; None for others."""
+    """Return what is wrong with a job that is not in the list of its status; None for other jobs."""
     if state is None or not places.missing or status in _ELSEWHERE:
         return None
     if places.taken and state is State.WAITING:
-        since = f", since {iso(instant(places.taken_s))} at the latest" if places.taken_s is not None else ""
-        return f"It is in RQ's intermediate list{since}: a worker took it and has not started it."
+        since = f" since {iso(instant(places.taken_s))} or earlier" if places.taken_s is not None else ""
+        return f"In RQ's intermediate list{since}: a worker picked it up but has not started it."
     if state is State.WAITING:
-        return "It is in no list: lost between queue and worker."
+        return "Not in any list: lost between queue and worker."
     if state in (State.COMPLETED, State.DEAD, State.CANCELED):
-        return "It is in no list of RQ's: only its data are left, until they expire."
-    return "It is in no list of RQ's: nothing happens to it by itself."
+        return "Not in any RQ list: only its data is left, until it expires."
+    return "Not in any RQ list: it will not run unless you act on it."
 
 
 def _check_belongs(record: JobHash, places: _Places, ref: QueueRef, queue: QueueKeys, job_id: str) -> None:
-    """Raises NotFound for a job that is in no list of this queue and does not say that it belongs to it."""
+    """Raise NotFound for a job that is in no list of this queue and whose data does not name this queue."""
     if places.lists:
         return
     if record.kind == "none":
-        raise NotFound(f"There is no job {printable(job_id, 100)!r} in {ref.name!r} (any more).")
+        raise NotFound(f"There is no job {printable(job_id, 100)!r} in {ref.name!r}, or it no longer exists.")
     origin = record.text("origin")
     if origin is not None and origin != queue.name:
         raise NotFound(
-            f"Job {printable(job_id, 100)!r} is not in {ref.name!r} (any more).",
+            f"Job {printable(job_id, 100)!r} is not in {ref.name!r}, or no longer.",
             hint=f"It belongs to queue {printable(origin, 100)!r}.",
         )
 
@@ -187,7 +187,7 @@ def _serialized_payload(record: JobHash, field: str) -> Payload:
 
 
 def _result_payload(record: JobHash) -> Payload | None:
-    """The newest return value: from the results stream, else from the hash, where repeating jobs have it."""
+    """Return the newest return value: from the results stream, else from the hash, where repeating jobs store it."""
     for entry in record.entries:
         raw = entry.fields.get("return_value")
         if raw is not None and entry.fields.get("type") == b"1":
@@ -201,7 +201,7 @@ def _result_payload(record: JobHash) -> Payload | None:
 
 
 def _progress_of(meta: Payload) -> Any:
-    """What the application keeps as `progress` in meta, as many do; None without."""
+    """Return what the application stores as `progress` in meta, as many do; None without it."""
     if not isinstance(meta.value, dict):
         return None
     found = meta.value.get("progress")
@@ -209,7 +209,7 @@ def _progress_of(meta: Payload) -> Any:
 
 
 def _parent_ids(record: JobHash) -> tuple[str, ...]:
-    """Ids of the jobs that this one waits or waited for."""
+    """Return the ids of the jobs that this one depends on or depended on."""
     found = json_text(record.text("dependency_ids"))
     if isinstance(found, list):
         return tuple(str(job_id) for job_id in found if isinstance(job_id, str | int))
@@ -218,7 +218,7 @@ def _parent_ids(record: JobHash) -> tuple[str, ...]:
 
 
 def _read_links(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, ids: Sequence[str]) -> dict[str, JobLink]:
-    """Links to jobs by id. Cost: 1 round trip, none for no ids."""
+    """Return links to jobs, by id. Cost: 1 round trip, none without ids."""
     wanted = list(dict.fromkeys(ids))
     if not wanted:
         return {}
@@ -241,7 +241,7 @@ def _build_link(ref: QueueRef, queue: QueueKeys, job_id: str, record: JobHash) -
 def _list_facts(record: JobHash) -> list[tuple[str, str]]:
     found = _field_facts(record)
     left = parse_integer(record.text("retries_left"))
-    # RQ counts down and forgets where it began.
+    # RQ counts down and does not record the original number.
     waits = record.text("status") == "scheduled" and record.text("started_at") is not None
     if waits and left is not None and record.text("number_of_retries") is None:
         found.append(("Attempts", f"at least 1 failed; {left} {'retry' if left == 1 else 'retries'} left"))
@@ -257,12 +257,12 @@ def _place_facts(places: _Places, state: State | None, parents: Sequence[str], n
     if places.position is not None:
         facts.append(("Place in line", f"{places.position} before it" if places.position else "next"))
     elif state is State.WAITING and not places.missing:
-        facts.append(("Place in line", f"more than {LINE_LIMIT} before it, or in no list"))
+        facts.append(("Place in line", f"more than {LINE_LIMIT} before it, or not in any list"))
     if len(parents) > 1:
-        facts.append(("Waits for", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
+        facts.append(("Depends on", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
     if places.lost_at is not None and places.lost_at <= now:
         facts.append(
-            ("Worker lost", f"not heard of since; RQ counts the job as abandoned {iso(instant(places.lost_at))}")
+            ("Worker lost", f"no heartbeat; RQ treats the job as abandoned since {iso(instant(places.lost_at))}")
         )
     if places.expires_s is not None:
         facts.append(("Data expires in (s)", str(places.expires_s)))

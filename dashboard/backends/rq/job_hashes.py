@@ -1,4 +1,4 @@
-"""Reading many jobs' hashes and result streams with a bound on every value, in one round trip where scripts may run."""
+"""Bounded reads of many jobs' hashes and result streams, in one round trip if scripts are permitted."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import text
 from .keys import QueueKeys, load_script
 
-# One script holds up the server as long as it runs: this many jobs take about a millisecond.
+# A script blocks the server while it runs: this many jobs take about 1 ms.
 JOBS_PER_SCRIPT = 100
-# A stream of ten results takes some kilobytes more than they do.
+# A stream of ten results takes a few kilobytes more than the results.
 STREAM_OVERHEAD_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class FieldSelection:
-    """What to read of each job: `small` fields that RQ keeps short, `wide` ones that may hold anything."""
+    """What to read of each job: `small` fields that RQ keeps short, and `wide` ones that can hold anything."""
 
     small: tuple[str, ...]
     wide: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class FieldSelection:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How one run of a job ended; `id` = time in ms and a counter."""
+    """The result of one run of a job; `id` = time in ms and a counter."""
 
     id: str
     fields: Mapping[str, bytes]
@@ -45,17 +45,17 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class JobHash:
-    """What was read of one job. `kind` = type of its key: hash, none, or what should not be there."""
+    """What was read of one job. `kind` = the type of its key: hash, none, or an unexpected type."""
 
     kind: str
     fields: dict[str, bytes] = field(default_factory=dict)
-    oversized: dict[str, int] = field(default_factory=dict)  # bytes of the fields too large to read
+    oversized: dict[str, int] = field(default_factory=dict)  # sizes in bytes of the fields that are too large to read
     entries: tuple[RunResult, ...] = ()
-    entries_bytes: int | None = None  # of a stream too large to read
+    entries_bytes: int | None = None  # size of a stream that is too large to read
     error: str | None = None  # why the key could not be read
 
     def text(self, name: str) -> str | None:
-        """A field as text; None where it is unset or was too large."""
+        """Return a field as text; None if it is unset or too large."""
         raw = self.fields.get(name)
         return None if raw is None else text(raw)
 
@@ -68,25 +68,25 @@ class JobHashReader:
         self._scripts = scripts
 
     def now_s(self) -> float:
-        """Seconds since 1970 by the clock of the source."""
+        """Return the time of the source's clock, in seconds since 1970."""
         return self._source.now_s()
 
     @property
     def without_scripts(self) -> bool:
-        """Whether the user was found not to be permitted scripts lately."""
+        """Whether the user was recently refused permission to run scripts."""
         return self._scripts.are_refused
 
     def fields_command(self, wanted: Sequence[tuple[Argument, Argument]], longest: int) -> Command:
-        """The command that answers the values of (key, field), as `short_fields` with scripts does."""
+        """Return the command that reads the values of (key, field), like `short_fields` with scripts."""
         arguments = (part for pair in wanted for part in pair)
         return self._scripts.command(shared_script("fields"), longest, PAGE_BYTES, *arguments)
 
     def read_hashes(
         self, jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection, also: Sequence[Command] = ()
     ) -> tuple[list[JobHash], list[Reply]]:
-        """The records of `jobs`, in order, and the replies to `also`, which travel along.
+        """Return the records of `jobs`, in order, and the replies to `also`, which are sent along.
 
-        Cost: 1 round trip; 2 where scripts may not run, and one more at the first refusal.
+        Cost: 1 round trip; 2 if scripts are not permitted, and 1 more at the first refusal.
         """
         chunks = [jobs[start : start + JOBS_PER_SCRIPT] for start in range(0, len(jobs), JOBS_PER_SCRIPT)]
         answered = self._scripts.run(
@@ -103,7 +103,7 @@ class JobHashReader:
     def _read_plainly(
         self, jobs: Sequence[tuple[QueueKeys, str]], shape: FieldSelection, also: Sequence[Command]
     ) -> tuple[list[JobHash], list[Reply]]:
-        """As `read_hashes`, with plain commands: sizes first, then what is small enough."""
+        """Like `read_hashes`, with plain commands: sizes first, then what is small enough."""
         first: list[Command] = []
         for keys, job_id in jobs:
             key = keys.job(job_id)
@@ -144,7 +144,7 @@ def _parse_hash(answer: Reply, shape: FieldSelection) -> JobHash:
 
 
 def _parse_run_results(reply: Reply) -> tuple[tuple[RunResult, ...], int | None]:
-    """(the entries, None), or ((), the size of a stream that is too large)."""
+    """Return (the entries, None), or ((), the size of a stream that is too large)."""
     if isinstance(reply, int):
         return (), reply
     if not isinstance(reply, list):
@@ -157,7 +157,7 @@ def _pair_values(values: Sequence[bytes]) -> dict[str, bytes]:
 
 
 def _small_enough(shape: FieldSelection, sizes: Sequence[Reply]) -> tuple[list[str], bool]:
-    """The fields, and whether the stream, that are there and small enough to be read."""
+    """Return the fields that exist and are small enough to read, and whether the stream is."""
     lengths = sizes[1 : 1 + len(shape.fields)]
     names = [
         name
@@ -182,7 +182,7 @@ def _plain_record(shape: FieldSelection, sizes: Sequence[Reply], values: Iterato
     found = {name: next(values) for name in names}
     stream = next(values) if with_stream else sizes[-1] if shape.entries else None
     if isinstance(kind, ResponseError) or isinstance(first, NoPermissionError):
-        return JobHash(kind="unknown", error="the Redis user may not read it")
+        return JobHash(kind="unknown", error="the Redis user does not have permission")
     entries, entries_bytes = _parse_run_results(stream)
     record = JobHash(kind=text(kind), entries=entries, entries_bytes=entries_bytes)
     record.fields.update((name, value) for name, value in found.items() if isinstance(value, bytes) and value)

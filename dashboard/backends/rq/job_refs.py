@@ -1,4 +1,4 @@
-"""The jobs of a page by id and stamp alone, a thousand at once, without their data."""
+"""The ids and stamps of a page of jobs, up to a thousand, without their data."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _ORDERS = {
 
 
 def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
-    """The jobs of a page, in its order; None where the user may not run scripts.
+    """Return the jobs of a page, in its order; None if the user cannot run scripts.
 
-    Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; the
-    first call one more for the clock, and one more on Redis 6.
+    Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; for the
+    first call 1 more for the clock, and 1 more on Redis 6.
     """
     word, _ = LISTS.get(query.state, (None, None))
     if word is None or query.native not in (None, word):
@@ -61,7 +61,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
             wrong = "WRONGTYPE" in str(reply)
             if not wrong:
                 raise source.refusal_error(reply)
-            raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
+            raise WrongType(f"{key} has the wrong type", source=source.name)
     flat = list(chain.from_iterable(replies))
     return [
         JobRef(id=text(job_id), stamp=text(stamp) or None) for job_id, stamp in zip(flat[::2], flat[1::2], strict=True)

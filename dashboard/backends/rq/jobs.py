@@ -20,7 +20,7 @@ from .job_decoding import DEAD_LIST, LIST, job_of, without_data
 from .job_hashes import JobHashReader
 from .keys import LISTS, QueueKeys, job_id_of
 
-# Lists that expire: newest first as long as all jobs of the queue have the same time to live.
+# Lists whose entries expire: newest first if all jobs of the queue have the same time to live.
 _EXPIRING = (State.COMPLETED, State.DEAD)
 _ORDERS = {
     State.WAITING: "next first",
@@ -35,7 +35,7 @@ _ORDERS = {
 
 @dataclass(frozen=True, slots=True)
 class _RegistryPage:
-    """The members of one page with their scores, and how many the list has."""
+    """The members of one page with their scores, and the length of the list."""
 
     rows: Sequence[tuple[str, float | None]]
     total: int
@@ -51,10 +51,10 @@ def read_page(
     awaited: bool,
     stacks: bool = False,
 ) -> JobPage:
-    """One page of a list; `awaited` = the queue may not be there yet, `stacks` = errors shall have theirs.
+    """Return one page of a list; `awaited` = the queue may not exist yet, `stacks` = errors include stack traces.
 
-    Raises NotFound, Unsupported, BackendUnavailable. Cost: 2 round trips; 3 where scripts may not run, and for pages
-    among the failed jobs that never expire while others have expired but are not yet removed.
+    Raises NotFound, Unsupported, BackendUnavailable. Cost: 2 round trips; 3 if scripts are not permitted, and for pages
+    of failed jobs that never expire while others have expired but are not yet removed.
     """
     word, _ = LISTS.get(query.state, (None, None))
     if word is None or query.native not in (None, word):
@@ -101,7 +101,7 @@ def _read_members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited:
         listing = [("ZCARD", key), ("ZRANGE", key, start, stop, "WITHSCORES")]
     listed, exists, total, page, *expiring = _checked_replies(source, [*there, *listing], key)
     if not listed and not exists and not awaited:
-        raise NotFound(f"There is no queue {queue.shown_name!r} here (any more).")
+        raise NotFound(f"There is no queue {queue.shown_name!r} here, or it no longer exists.")
     rows = [(text(member), None) for member in page] if query.state is State.WAITING else _pair_scores(page)
     if expiring and expiring[0]:
         return _without_expired(source, key, query, _RegistryPage(rows, total), *expiring)
@@ -111,7 +111,7 @@ def _read_members(source: Source, queue: QueueKeys, query: JobQuery, *, awaited:
 def _without_expired(
     source: Source, key: str, query: JobQuery, members: _RegistryPage, expired: int, never: int
 ) -> _RegistryPage:
-    """`members` without those whose time is over: by rank they stand between the live ones and those kept for ever."""
+    """Return `members` without the expired ones, which rank between the live ones and those that never expire."""
     total = max(0, members.total - expired)
     live = total - never
     rows = list(members.rows[: max(0, live - query.offset)])
@@ -128,13 +128,13 @@ def _pair_scores(reply: Sequence[bytes]) -> list[tuple[str, float | None]]:
 
 
 def _checked_replies(source: Source, commands: Sequence[Command], key: str) -> list[Reply]:
-    """The replies. Raises Forbidden or BackendUnavailable, in words, when one command was refused."""
+    """Return the replies. Raises Forbidden or BackendUnavailable, with a readable message, if a command failed."""
     replies = source.run_batch(commands)
     for reply in replies:
         if isinstance(reply, NoPermissionError):
             raise source.forbidden_error(reply) from reply
         if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
-            raise WrongType(f"{key} holds another type of data than RQ's", source=source.name)
+            raise WrongType(f"{key} has the wrong type", source=source.name)
         if isinstance(reply, ResponseError):
             raise source.refusal_error(reply)
     return replies

@@ -14,7 +14,7 @@ from ..bounded_reads import shared_script
 DEFAULT_PREFIX = "rq"
 _EXECUTION = re.compile(r":[0-9a-f]{32}\Z")
 
-# Each state's list: RQ's own word for it, and the infix of its key.
+# The list of each state: RQ's own word for it, and the infix of its key.
 LISTS: Mapping[State, tuple[str, str]] = {
     State.WAITING: ("queued", "queue"),
     State.ACTIVE: ("started", "wip"),
@@ -25,16 +25,16 @@ LISTS: Mapping[State, tuple[str, str]] = {
     State.CANCELED: ("canceled", "canceled"),
 }
 
-# Field `status` of a job -> our state. `created` is in no list: it was made and never enqueued.
+# Field `status` of a job -> our state. A `created` job is in no list: it was never enqueued.
 STATUSES: Mapping[str, State] = {
     "queued": State.WAITING,
     "started": State.ACTIVE,
     "scheduled": State.SCHEDULED,
     "deferred": State.BLOCKED,
-    "rate_limited": State.BLOCKED,  # 3.0: waits until another job with its rate limit key ends
-    "ready_to_enqueue": State.BLOCKED,  # 3.0: its parents ended, RQ is about to enqueue it
+    "rate_limited": State.BLOCKED,  # 3.0: waits until another job with its rate limit key finishes
+    "ready_to_enqueue": State.BLOCKED,  # 3.0: its parents finished, RQ is about to enqueue it
     "failed": State.DEAD,
-    "stopped": State.DEAD,  # by a person, while it ran; kept in the failed registry
+    "stopped": State.DEAD,  # by a user, while it was running; listed in the failed registry
     "finished": State.COMPLETED,
     "canceled": State.CANCELED,
 }
@@ -54,54 +54,54 @@ class QueueKeys:
 
     @property
     def intermediate(self) -> str:
-        """The list of ids that a worker has taken and not started yet, of workers that serve one queue alone."""
+        """The list of ids that a worker has picked up but not started; only for workers that serve a single queue."""
         return f"{self.queue}:intermediate"
 
     def list_of(self, state: State) -> str:
-        """The list or sorted set of a state."""
+        """Return the key of the list or sorted set of a state."""
         return f"{self.prefix}:{LISTS[state][1]}:{self.name}"
 
     @property
     def workers(self) -> str:
-        """The set of worker keys that registered for this queue."""
+        """The set of the keys of workers that registered for this queue."""
         return f"{self.prefix}:workers:{self.name}"
 
     @property
     def shown_name(self) -> str:
-        """The name in our URLs: with the prefix where it is not RQ's default, so that two prefixes never collide."""
+        """The name in our URLs, including the prefix unless it is RQ's default, so that two prefixes never collide."""
         return self.name if self.prefix == DEFAULT_PREFIX else f"{self.prefix}:{self.name}"
 
     def job(self, job_id: str) -> str:
-        """The hash of a job."""
+        """Return the key of the hash of a job."""
         return f"{self.prefix}:job:{job_id}"
 
     def dependents(self, job_id: str) -> str:
-        """The set of ids that wait for a job."""
+        """Return the key of the set of ids that depend on a job."""
         return f"{self.prefix}:job:{job_id}:dependents"
 
     def results(self, job_id: str) -> str:
-        """The stream of how a job's runs ended, newest last, at most 10 entries."""
+        """Return the key of the stream with the results of a job's runs, newest last, at most 10 entries."""
         return f"{self.prefix}:results:{job_id}"
 
 
 def directory_key(prefix: str) -> str:
-    """The set of all queues that were ever used."""
+    """Return the key of the set of all queues that were ever used."""
     return f"{prefix}:queues"
 
 
 def workers_key(prefix: str) -> str:
-    """The set of the keys of all workers."""
+    """Return the key of the set of the keys of all workers."""
     return f"{prefix}:workers"
 
 
 def suspended_key(prefix: str) -> str:
-    """The key that is there while all workers are suspended."""
+    """Return the key that exists while all workers are suspended."""
     return f"{prefix}:suspended"
 
 
 @lru_cache(maxsize=20_000)
 def queue_keys(key: str, prefixes: tuple[str, ...]) -> QueueKeys | None:
-    """The queue behind an entry of a directory or a QueueRef.key; None when it belongs to none of `prefixes`."""
+    """Return the queue of a directory entry or a QueueRef.key; None if it has none of `prefixes`."""
     for prefix in sorted(prefixes, key=len, reverse=True):
         start = f"{prefix}:queue:"
         if key.startswith(start):
@@ -110,15 +110,15 @@ def queue_keys(key: str, prefixes: tuple[str, ...]) -> QueueKeys | None:
 
 
 def job_id_of(member: str, state: State) -> str:
-    """The id in a list's member: running jobs are kept as `<id>:<execution>` since RQ 2, as `<id>` before.
+    """Return the id in a member of a list: running jobs are stored as `<id>:<execution>` since RQ 2, as `<id>` before.
 
-    Ids may hold colons before RQ 3, so only what has the shape of an execution (32 hex digits) is cut off.
+    Ids can contain colons before RQ 3, so only a suffix in the form of an execution (32 hex digits) is removed.
     """
     return _EXECUTION.sub("", member) if state is State.ACTIVE else member
 
 
 @cache
 def load_script(name: str) -> str:
-    """The text of one of the read-only scripts; they build keys from what they read, which one Redis allows."""
+    """Return the source of a script. Scripts build keys from what they read, which a single Redis server allows."""
     text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
     return f"{shared_script('oldest')}\n{text}" if name == "queues" else text

@@ -1,18 +1,19 @@
-"""What ended in each queue between two looks, from what RQ keeps by default.
+"""The jobs that finished in each queue between two samples, from what RQ records by default.
 
-RQ has no counter per queue. A registry keeps each job under the time of its expiry, so counting the members above a
-fixed time twice tells how many came in between, less those that left. Several such bounds are looked at; each tells
-at most what really came, so the largest is the best:
+RQ has no counter per queue. A registry stores each job with the time of its expiry as the score, so counting the
+members above a fixed time twice gives the number that was added in between, minus those that were removed. Several such
+bounds are read; none of them counts more than were really added, so the largest result is the best:
 
-- high: jobs that ended since shortly before the anchor with RQ's default time to live. Old jobs that are retried or
-  deleted by the thousand do not disturb it.
-- low: jobs with any time to live above half a minute, less what was removed.
-- brief: jobs with any time to live at all, less what was removed, expired ones among them.
-- never: failed jobs without expiry, which RQ keeps under -1.
+- high: jobs that finished since shortly before the anchor with RQ's default time to live. It is not affected when old
+  jobs are retried or deleted by the thousand.
+- low: jobs with a time to live above half a minute, minus those that were removed.
+- brief: jobs with any time to live, minus those that were removed or expired.
+- never: failed jobs without expiry, which RQ stores with the score -1.
 
-Workers count what they ran, jobs that leave no trace (`result_ttl` 0) among them, but all queues of a worker together.
-So for each set of queues that workers share, what the workers counted is held against the records. What is missing
-belongs to the queue where it is the only one; where there are several, their rates are unknown, their sum is not.
+Workers count the jobs that they ran, including those that leave no record (`result_ttl` 0), but for all queues of a
+worker together. For each set of queues that share workers, the workers' counts are therefore compared with the records.
+If the set is a single queue, the difference belongs to it; otherwise the rates of its queues are unknown, but not their
+sum.
 """
 
 from __future__ import annotations
@@ -39,93 +40,93 @@ from .serialization import parse_time
 
 # RQ's defaults. Source: rq 3.0, defaults.py.
 TTLS_S: Mapping[State, int] = {State.COMPLETED: 500, State.DEAD: 31_536_000}
-# What a job may say of them, and mean them: the field is often left out.
+# Field values that mean these defaults: the fields are often omitted.
 DEFAULT_TTLS = frozenset(product(*((None, str(ttl_s)) for ttl_s in TTLS_S.values())))
 TTL_FIELDS: Mapping[State, str] = {State.COMPLETED: "result_ttl", State.DEAD: "failure_ttl"}
-# How far a worker's clock may be off.
+# The maximum clock difference of a worker.
 SKEW_S = 30
-# An anchor is kept for this long, so that most looks need one count per bound; `low` must stay ahead of the clock.
+# An anchor is used for this long, so that most samples need one count per bound; `low` must stay ahead of the clock.
 ANCHOR_S = 20.0
 LOW_S = 30.0
-# Run times are read of at most this many jobs per look, all queues together, and of this many per queue and state.
+# Run times are read for at most this many jobs per sample, for all queues together, and per queue and state.
 SAMPLE_TOTAL = 200
 SAMPLE_QUEUE = 20
 TIMES = FieldSelection(small=("started_at", "ended_at", "retries_left", *TTL_FIELDS.values()), limit_bytes=64)
 QUEUES_PER_SCRIPT = 50
-# So many queues that the settings do not show are read along, as their workers may serve shown ones, too.
+# At most this many queues that are not shown are read as well, because their workers can serve shown queues too.
 MAX_OTHERS = 50
-REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two looks."
-BY_WORKERS = "Counted by the workers: successful jobs leave no record here (result_ttl is 0)."
+REASON = "Counted from RQ's registries, which do not show jobs that were deleted or retried between two samples."
+BY_WORKERS = "Counted by the workers, because successful jobs leave no record here (result_ttl is 0)."
 HIDDEN = {
     (State.COMPLETED,): (
         "Successful jobs leave no record here (result_ttl is 0). The workers count them for several queues together."
     ),
     (State.DEAD,): "Failed jobs leave no record here (failure_ttl is short).",
-    (State.COMPLETED, State.DEAD): "Ended jobs leave no record here (result_ttl and failure_ttl are short).",
+    (State.COMPLETED, State.DEAD): "Finished jobs leave no record here (result_ttl and failure_ttl are short).",
 }
-BRIEF = "Ended jobs are dropped within seconds here (result_ttl or failure_ttl is short)."
+BRIEF = "Finished jobs are removed within seconds here (result_ttl or failure_ttl is short)."
 TOGETHER = "Counted by the workers, for several queues together."
-FIRST_REASON = "A first look back, which takes RQ's default times to live for granted."
-NO_LOOK_BACK = "No look back: ended jobs have other times to live than RQ's default. Rates begin with the second look."
-NOTHING_SEEN = "No look back: no successful job of the last minutes is listed. Rates begin with the second look."
+FIRST_REASON = "First sample: looks back over the last five minutes and assumes RQ's default times to live."
+NO_LOOK_BACK = "Finished jobs here do not have RQ's default times to live. Rates start with the second sample."
+NOTHING_SEEN = "No successful job of the last minutes is listed. Rates start with the second sample."
 NO_PROOF = (
-    "No look back: no worker here has run for five minutes, so nothing shows that the records go back so far. "
-    "Rates begin with the second look."
+    "No worker here has been running for five minutes, so the records may not go back that far. "
+    "Rates start with the second sample."
 )
 UNREADABLE = "This queue's registries cannot be read."
 
 
 class NextJob(NamedTuple):
-    """What the next job of a line says of itself."""
+    """The settings of the next job of a queue."""
 
     id: str
-    retries: bool  # it may be tried again
-    ttls: tuple[str | None, ...]  # its `result_ttl` and its `failure_ttl`, as it tells them
+    retries: bool  # it can be retried
+    ttls: tuple[str | None, ...]  # its `result_ttl` and its `failure_ttl`, as stored
 
     @property
     def leaves_nothing(self) -> bool:
-        """Whether its success is to leave no record."""
+        """Whether it leaves no record when it succeeds."""
         return self.ttls[0] == "0"
 
 
 class QueueMemory(msgspec.Struct, frozen=True, gc=False):
-    """What is remembered of a queue: counts above the bounds of an anchor, and what its newest jobs were."""
+    """The state of a queue between samples: counts above the bounds of an anchor, and facts about its newest jobs."""
 
     anchor: float
     counts: AnchorCounts
-    busy: bool  # jobs ended in it at the last look, so the next one asks for their ids
-    newest: float  # when the newest sampled job ended, by the clock of its worker
-    completed: CompletionBalance = BALANCED  # of the set of queues whose workers it shares
+    busy: bool  # jobs finished in the last sample, so the next one reads their ids
+    newest: float  # when the newest sampled job finished, by the clock of its worker
+    completed: CompletionBalance = BALANCED  # of the set of queues that share its workers
     failed: CompletionBalance = BALANCED
-    brief: Mapping[State, float] = {}  # when jobs last ended that are dropped within seconds
-    retried_at: float = 0.0  # when a job was last seen that may be, or was, tried again
+    brief: Mapping[State, float] = {}  # when jobs that are removed within seconds last finished
+    retried_at: float = 0.0  # when a job that can be, or was, retried was last seen
     next_job: NextJob | None = None
-    untold_at: float = 0.0  # when such a job was last taken without any worker there to count it
+    untold_at: float = 0.0  # when a job without a record was last picked up without a live worker to count it
 
 
 @dataclass(frozen=True, slots=True)
 class FlowCursor:
-    """What `read_flow` remembers between two looks."""
+    """What `read_flow` keeps between two samples."""
 
     at: float
     anchor: float
     queues: Mapping[str, QueueMemory]  # by QueueRef.key
-    workers: Mapping[str, LiveWorker]  # by key, also those that ended within a minute
-    keys: tuple[str, ...] = ()  # of workers, to read their hashes where scripts may not run
+    workers: Mapping[str, LiveWorker]  # by key, including those that stopped within the last minute
+    keys: tuple[str, ...] = ()  # of workers, to read their hashes if scripts are not permitted
 
 
 class AnchorCounts(msgspec.Struct, frozen=True, gc=False):
-    """Members above the bounds of one anchor."""
+    """The numbers of members above the bounds of one anchor."""
 
-    numbers: Sequence[int]  # all of them, as they were read
+    numbers: Sequence[int]  # all counts, as read
     high: Mapping[State, int]
     low: Mapping[State, int]
     brief: Mapping[State, int]
     never: int
 
     def since(self, before: AnchorCounts, *, low_holds: bool) -> tuple[dict[State, int], dict[State, int]]:
-        """How many came since `before` by the best of the bounds, which must be those of the same anchor; and how many
-        of them are dropped within seconds.
+        """Return how many jobs were added since `before`, by the best of the bounds, which must be those of the same
+        anchor, and how many of them are removed within seconds.
         """
         came = {
             state: max(
@@ -140,31 +141,31 @@ class AnchorCounts(msgspec.Struct, frozen=True, gc=False):
         return came, brief if low_holds else dict.fromkeys(TTLS_S, 0)
 
     def disturbed_states(self, before: AnchorCounts) -> set[State]:
-        """The states of which new records were removed since `before`: by a person, for they are far from expiry."""
+        """Return the states whose new records were removed since `before`: by a user, as they are far from expiry."""
         return {state for state in TTLS_S if self.high[state] < before.high[state]}
 
 
 class _FlowFindings(msgspec.Struct):
-    """What one look found out about a queue."""
+    """What one sample found about a queue."""
 
     queue: QueueKeys
     came: dict[State, int]
     span_s: float
     reason: str
     counts: AnchorCounts
-    ids: list[str]  # the newest jobs of both registries, as many as came at most
+    ids: list[str]  # the newest jobs of both registries, at most as many as were added
     newest: float
     brief: Mapping[State, int]
     disturbed: set[State]
     runtimes: list[float] = []
-    retries: bool = False  # a job was seen that may be, or was, tried again
+    retries: bool = False  # a job that can be, or was, retried was seen
     next_job: NextJob | None = None
-    first: bool = False  # the queue was never looked at before
-    other_ttls: bool = False  # a job was seen that is not kept for RQ's default times
-    traceless: bool = False  # a job was seen whose success leaves no record
+    first: bool = False  # this is the first sample of the queue
+    other_ttls: bool = False  # a job without RQ's default times to live was seen
+    traceless: bool = False  # a job that leaves no record when it succeeds was seen
 
     def note_ttls(self, ttls: Mapping[State, str | None]) -> None:
-        """Take in how long a job says to be kept; None where it says nothing."""
+        """Record the times to live of a job; None for a field that is not set."""
         if any(ttl is not None and ttl != str(TTLS_S[state]) for state, ttl in ttls.items()):
             self.other_ttls = True
         self.traceless = self.traceless or ttls[State.COMPLETED] == "0"
@@ -173,7 +174,7 @@ class _FlowFindings(msgspec.Struct):
 def read_flow(
     source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]], before: FlowCursor | None
 ) -> tuple[FlowDelta, FlowCursor]:
-    """What ended in `refs` since `before`, and the next cursor. Cost: 2 round trips, 1 when nothing ended."""
+    """Return what finished in `refs` since `before`, and the next cursor. Cost: 2 round trips, 1 if nothing did."""
     now = source.now_s()
     if before is None or not 0 <= now - before.at <= FLOW_WINDOW_S:
         before = FlowCursor(now, now, {}, {})
@@ -227,7 +228,7 @@ def read_flow(
 
 
 def _other_queues(queues: Sequence[QueueKeys], before: FlowCursor) -> list[QueueKeys]:
-    """Queues that are not shown and whose jobs the workers of these count, too; those of MAX_OTHERS at most."""
+    """Return queues that are not shown but whose jobs the workers of `queues` also count; at most MAX_OTHERS."""
     shown = {queue.queue for queue in queues}
     named = {
         other.queue: other
@@ -239,7 +240,7 @@ def _other_queues(queues: Sequence[QueueKeys], before: FlowCursor) -> list[Queue
 
 
 def _remember_workers(workers: Mapping[str, LiveWorker], before: FlowCursor) -> dict[str, LiveWorker]:
-    """`workers` that do not tell any more what they serve, with what they told before; others left out."""
+    """Return `workers`, those without queues completed with their queues from `before`; unknown ones are omitted."""
     found = {}
     for key, worker in workers.items():
         known = before.workers.get(key)
@@ -257,7 +258,7 @@ def _workers_of_prefix(prefix: str, workers: Mapping[str, LiveWorker]) -> list[s
 def _read_without_lua(
     source: Source, prefixes: Sequence[str], commands: Sequence[Command], before: FlowCursor
 ) -> tuple[dict[str, LiveWorker], tuple[str, ...], list[Reply]]:
-    """The workers by plain commands, the keys of all, the replies. Cost: 1 round trip, 2 with new workers."""
+    """Read with plain commands: the workers, the keys of all, the replies. Cost: 1 round trip, 2 with new workers."""
     sets: list[Command] = [("SSCAN", names.workers_key(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
     hashes: list[Command] = [("HMGET", key, *FIELDS) for key in before.keys]
     replies = source.run_batch([*commands, *sets, *hashes])
@@ -274,10 +275,10 @@ def _read_without_lua(
 
 
 class _NextJobSettings:
-    """What the next jobs say of how long they are to be kept, and whether they may be tried again."""
+    """Reads the times to live of the next jobs, and whether they can be retried."""
 
     def __init__(self, refs: Sequence[tuple[QueueRef, QueueKeys]], before: FlowCursor, now: float) -> None:
-        self._lists: dict[str, list[tuple[QueueKeys, str, NextJob | None]]] = {}  # by prefix, with what was next
+        self._lists: dict[str, list[tuple[QueueKeys, str, NextJob | None]]] = {}  # by prefix, with the former next job
         for _, queue in refs:
             lists = self._lists.setdefault(queue.prefix, [])
             seen = before.queues.get(queue.queue)
@@ -286,7 +287,7 @@ class _NextJobSettings:
                 lists += [(queue, f"z{queue.list_of(state)}", None) for state in (State.SCHEDULED, State.ACTIVE)]
 
     def script_calls(self) -> list[list[str]]:
-        """Calls of the script."""
+        """Return the calls of the script."""
         return [
             [
                 *("orders", f"{prefix}:job:"),
@@ -297,7 +298,7 @@ class _NextJobSettings:
         ]
 
     def take_replies(self, found: Mapping[str, _FlowFindings], replies: Sequence[Reply]) -> None:
-        """Take the replies to `script_calls` into `found`."""
+        """Add the replies to `script_calls` to `found`."""
         chunks = [
             lists[at : at + QUEUES_PER_SCRIPT]
             for lists in self._lists.values()
@@ -325,7 +326,7 @@ def _next_job(row: Reply) -> NextJob | None:
 
 
 class _FlowCommands:
-    """The commands of one look and how to read their replies, queue by queue."""
+    """The commands of one sample, and how to parse their replies, queue by queue."""
 
     def __init__(self, before: FlowCursor, anchor: float, now: float, queues: int) -> None:
         self._before = before
@@ -336,7 +337,7 @@ class _FlowCommands:
         self._each = min(SAMPLE_QUEUE, max(1, SAMPLE_TOTAL // (2 * max(1, queues if self._all else busy))))
 
     def queue_groups(self, wanted: Sequence[QueueKeys]) -> list[tuple[str, list[QueueKeys]]]:
-        """Queues by prefix, in portions that one call of the script reads."""
+        """Return the queues by prefix, in chunks that one call of the script reads."""
         spaces: dict[str, list[QueueKeys]] = {}
         for queue in wanted:
             spaces.setdefault(queue.prefix, []).append(queue)
@@ -347,7 +348,7 @@ class _FlowCommands:
         ]
 
     def script_call(self, prefix: str, queues: Sequence[QueueKeys]) -> list[str]:
-        """The call of the script that asks what `commands` do of each queue."""
+        """Return the call of the script that reads the same as `commands_for` each queue."""
         former = self._before.anchor
         windows = [bound for state in TTLS_S for bound in _window_bounds(state, self._now)]
         newest = " ".join(str(self._now + ttl_s + SKEW_S) for ttl_s in TTLS_S.values())
@@ -361,7 +362,7 @@ class _FlowCommands:
         return call
 
     def commands_for(self, queue: QueueKeys) -> list[Command]:
-        """What to ask about one queue."""
+        """Return the commands for one queue."""
         seen = self._before.queues.get(queue.queue)
         commands = _bound_commands(queue, self._anchor)
         if seen is None:
@@ -373,10 +374,10 @@ class _FlowCommands:
         return commands
 
     def parse_replies(self, queue: QueueKeys, replies: list[Reply]) -> _FlowFindings | None:
-        """What the replies tell; None when a registry cannot be read."""
+        """Parse the replies; None if a registry cannot be read."""
         seen = self._before.queues.get(queue.queue)
         if seen is not None and replies == seen.counts.numbers:
-            # Nothing came and nothing left, as in most queues at most looks.
+            # Nothing was added or removed, as in most queues in most samples.
             span_s = self._now - self._before.at
             nothing = dict.fromkeys(TTLS_S, 0)
             return _FlowFindings(queue, nothing, span_s, REASON, seen.counts, [], seen.newest, {}, set())
@@ -405,7 +406,7 @@ BOUNDS = 3 * len(TTLS_S) + 1
 
 
 def _anchor_bounds(anchor: float) -> list[str]:
-    """The bounds of an anchor, of each state from the highest to the lowest."""
+    """Return the bounds of an anchor, for each state from the highest to the lowest."""
     bounds = []
     for ttl_s in TTLS_S.values():
         # Scores are whole seconds.
@@ -435,7 +436,7 @@ def _parse_counts(numbers: Sequence[int]) -> AnchorCounts:
 
 
 def _window_command(queue: QueueKeys, state: State, now: float) -> Command:
-    """Jobs that ended in the last FLOW_WINDOW_S, if they had the default time to live."""
+    """Return the command that counts jobs that finished in the last FLOW_WINDOW_S, given the default time to live."""
     return ("ZCOUNT", queue.list_of(state), *_window_bounds(state, now))
 
 
@@ -445,15 +446,15 @@ def _window_bounds(state: State, now: float) -> tuple[str, str]:
 
 
 def _newest_command(queue: QueueKeys, state: State, now: float, count: int) -> Command:
-    """The ids of the newest jobs, those without expiry left out since nothing orders them."""
+    """Return the command for the ids of the newest jobs, without those that never expire, which have no order."""
     return ("ZREVRANGEBYSCORE", queue.list_of(state), now + TTLS_S[state] + SKEW_S, f"({now}", "LIMIT", 0, count)
 
 
 def _finished_since(worker: LiveWorker, before: FlowCursor) -> tuple[int, int]:
-    """How many jobs `worker` completed since `before`, and how many attempts failed."""
+    """Return how many jobs `worker` completed since `before`, and how many attempts failed."""
     known = before.workers.get(worker.key)
     if known is not None and known.birth == worker.birth:
-        # Fewer than before: Redis was emptied once more, and it counts anew.
+        # Fewer than before: Redis was emptied again, and the worker started counting from zero.
         completed = worker.completed - (known.completed if worker.completed >= known.completed else 0)
         return completed, worker.failed - (known.failed if worker.failed >= known.failed else 0)
     if (known is not None and worker.birth is None) or (before.queues and worker.born_after(before.at)):
@@ -463,13 +464,13 @@ def _finished_since(worker: LiveWorker, before: FlowCursor) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _SharedWorkers:
-    """Queues whose workers serve others of them too, and what these workers did since the last look."""
+    """Queues that share workers, and what these workers did since the last sample."""
 
     queues: list[_FlowFindings]
     completed: int = 0
     failed: int = 0
     workers: int = 0
-    long_running: int = 0  # of the workers, those that have run for as long as the first look looks back
+    long_running: int = 0  # of the workers, those that have been running for as long as the first sample reaches back
 
 
 def _find_shared_workers(
@@ -480,7 +481,7 @@ def _find_shared_workers(
         prefix = worker.key.partition(":worker:")[0]
         shared = {
             id(crew): crew
-            for name in {*worker.queues.split(","), worker.queues}  # a name may hold commas
+            for name in {*worker.queues.split(","), worker.queues}  # a name can contain commas
             if (crew := crews.get(f"{prefix}:queue:{name}"))
         }
         if not shared:
@@ -504,7 +505,7 @@ def _find_shared_workers(
 def _balance_flows(
     found: Mapping[str, _FlowFindings], workers: Mapping[str, LiveWorker], before: FlowCursor, anchor: float, now: float
 ) -> tuple[dict[str, QueueMemory], dict[str, QueueFlow], QueueFlow | None]:
-    """What to remember of each queue and its flow, and what ended in those that cannot be told apart."""
+    """Return the memory and the flow of each queue, and the flow of those that can only be counted together."""
     seen: dict[str, QueueMemory] = {}
     flows: dict[str, QueueFlow] = {}
     together: list[int] = []
@@ -512,7 +513,7 @@ def _balance_flows(
         several = len(crew.queues) > 1
         records = {state: sum([answer.came[state] for answer in crew.queues]) for state in TTLS_S}
         disturbed = {state for answer in crew.queues for state in answer.disturbed}
-        # What a person removed is none of what the library was told to drop.
+        # Records that a user removed do not count as jobs without a record.
         completed = min(crew.completed, records[State.COMPLETED]) if State.COMPLETED in disturbed else crew.completed
         failed = min(crew.failed, records[State.DEAD]) if State.DEAD in disturbed else crew.failed
         last = [before.queues.get(answer.queue.queue) for answer in crew.queues]
@@ -521,7 +522,7 @@ def _balance_flows(
             retried_at = now
         lost: tuple[State, ...] = ()
         quiet = not (completed or failed or disturbed or any(records.values()))
-        # A first look back finds records of jobs that no look at the workers' counts goes with.
+        # The first sample finds records of jobs for which there are no workers' counts to compare.
         first = any(answer.first for answer in crew.queues)
         for answer, known in zip(crew.queues, last, strict=True):
             if known is not None and quiet and _as_before(answer, known, anchor, retried_at):
@@ -550,9 +551,9 @@ def _balance_flows(
             )
             seen[answer.queue.queue] = each
             if not several:
-                # A worker that was cut off before it wrote its record counts nothing: the larger of both is right.
+                # A worker cut off before it updated its counters counts nothing: the larger of both numbers is right.
                 answer.came[State.COMPLETED] += each.completed.growth_since(old.completed)
-            # A queue that comes after the first look at all is new: what is recorded of it ended since.
+            # A queue that appears after the first sample of all is new: all of its records are more recent.
             proven = crew.long_running > 0 or before.at < now
             served = crew.workers > 0
             flows[answer.queue.queue] = _build_flow(answer, each, now, several=several, served=served, proven=proven)
@@ -577,7 +578,7 @@ def _balance_flows(
 
 
 def _as_before(answer: _FlowFindings, known: QueueMemory, anchor: float, retried_at: float) -> bool:
-    """Whether `_balance_flows` would return for a queue in which nothing ended just what is known of it."""
+    """Whether `_balance_flows` would return the known memory unchanged for a queue in which nothing finished."""
     return (
         answer.counts is known.counts
         and answer.next_job == known.next_job
@@ -589,8 +590,8 @@ def _as_before(answer: _FlowFindings, known: QueueMemory, anchor: float, retried
 
 
 def _has_untraced_job(answer: _FlowFindings, before: QueueMemory, crew: _SharedWorkers) -> bool:
-    """Whether a job that leaves no record was taken, and no worker is there that counts: it came and went, or is not
-    known to Redis any more."""
+    """Whether a job that leaves no record was picked up without a live worker to count it: the worker started and
+    stopped since, or Redis no longer knows it."""
     if not crew.workers and not answer.first and answer.traceless and any(answer.came.values()):
         return True
     if before.next_job is None or crew.workers or any(answer.came.values()):
@@ -600,11 +601,11 @@ def _has_untraced_job(answer: _FlowFindings, before: QueueMemory, crew: _SharedW
 
 
 def _sample_run_times(reader: JobHashReader, found: Sequence[_FlowFindings], now: float) -> None:
-    """Read run times of the newest jobs into `found`. Cost: 1 round trip, none when nothing ended."""
+    """Read run times of the newest jobs into `found`. Cost: 1 round trip, none if no job finished."""
     wanted = [(answer, job_id) for answer in found for job_id in answer.ids]
     if not wanted:
         return
-    if len(wanted) > SAMPLE_TOTAL:  # start at a random place, so that every queue is sampled in time
+    if len(wanted) > SAMPLE_TOTAL:  # start at a random position, so that every queue is sampled over time
         start = random.randrange(len(wanted))  # noqa: S311 - not used for security
         wanted = [*wanted[start:], *wanted[:start]][:SAMPLE_TOTAL]
     records, _ = reader.read_hashes([(answer.queue, job_id) for answer, job_id in wanted], TIMES)
@@ -631,9 +632,9 @@ def _unread_flow(ref: QueueRef) -> QueueFlow:
 def _build_flow(
     found: _FlowFindings, seen: QueueMemory, now: float, *, several: bool, served: bool, proven: bool
 ) -> QueueFlow:
-    """`served`: a worker serves the queue; `proven`: its records are known to go back as far as a first look does."""
+    """`served`: a worker serves the queue; `proven`: its records are known to reach back as far as the first sample."""
     nothing_good = not found.came[State.COMPLETED] and (served or found.came[State.DEAD] > 0)
-    # A FLUSHALL takes the records and the workers' own entries with it.
+    # A FLUSHALL removes both the records and the workers' own entries.
     no_proof = not proven and any(found.came.values())
     if found.first and (found.other_ttls or nothing_good or no_proof):
         return QueueFlow(
@@ -645,7 +646,7 @@ def _build_flow(
             reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN if nothing_good else NO_PROOF,
         )
     unrecorded = seen.completed.hides_jobs(now)
-    # A failed attempt that is tried again leaves no record either.
+    # A failed attempt that is retried leaves no record either.
     lost = seen.failed.hides_jobs(now) and now - seen.retried_at >= FLOW_WINDOW_S
     untold = now - seen.untold_at < FLOW_WINDOW_S
     hidden: tuple[State, ...] = ()

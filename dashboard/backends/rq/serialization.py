@@ -1,4 +1,4 @@
-"""RQ's stored values made readable: times, call texts, tracebacks, and serialized values without unpickling them."""
+"""Decodes RQ's stored values: times, call descriptions, tracebacks, and serialized values without unpickling them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..payloads.pickle_reader import NotAPickle, may_be_pickle, read
 STACK_LIMIT = 64 * 1024
 DESCRIPTION_LIMIT = 10_000
 _CALL = re.compile(r"([A-Za-z_][\w.<>]{0,299})\((.*)\)\s*\Z", re.DOTALL)
-# The line of a traceback that names the exception; the message may go on for more lines.
+# The line of a traceback that names the exception; the message can continue on further lines.
 _RAISED = re.compile(r"([A-Za-z_][\w.]{0,199})(?:: ?(.*))?\Z", re.DOTALL)
 _ABANDONED = re.compile(r"due to (\w{1,100})")
 _TRACEBACK = "Traceback (most recent call last):"
 
 
 def parse_time(value: str | None) -> datetime | None:
-    """The instant in one of RQ's time fields (ISO 8601, UTC); None for anything else."""
+    """Return the instant in one of RQ's time fields (ISO 8601, UTC); None for anything else."""
     if not value or len(value) > 40:
         return None
     try:
@@ -37,7 +37,7 @@ def parse_time(value: str | None) -> datetime | None:
 
 
 def parse_integer(value: str | None) -> int | None:
-    """The whole number in a field; None for anything else."""
+    """Return the integer in a field; None for anything else."""
     try:
         return int(value) if value and len(value) <= 20 else None
     except ValueError:
@@ -45,7 +45,7 @@ def parse_integer(value: str | None) -> int | None:
 
 
 def number_of(raw: Any) -> float | None:
-    """The finite number above 0 that a short text spells; None for anything else."""
+    """Return the finite number above 0 in a short text; None for anything else."""
     try:
         found = float(raw) if isinstance(raw, bytes) and 0 < len(raw) <= 40 else 0.0
     except ValueError:
@@ -54,7 +54,7 @@ def number_of(raw: Any) -> float | None:
 
 
 def call_parts(description: str | None) -> tuple[str | None, str | None]:
-    """(function, arguments) of a description as RQ writes it; (the text, None) where the user set their own."""
+    """Return (function, arguments) of a description in RQ's format; (the text, None) if the app set its own."""
     if not description:
         return None, None
     found = _CALL.match(description)
@@ -64,7 +64,7 @@ def call_parts(description: str | None) -> tuple[str | None, str | None]:
 
 
 def inflate_bytes(raw: bytes, limit: int = DECODE_LIMIT_BYTES) -> tuple[bytes, bool]:
-    """(the first `limit` bytes of what zlib had packed into `raw`, whether there is more); `raw` itself if unpacked."""
+    """Return (the first `limit` bytes of `raw`, decompressed if it is compressed, whether there is more)."""
     unpacker = zlib.decompressobj()
     try:
         found = unpacker.decompress(raw, limit)
@@ -74,7 +74,7 @@ def inflate_bytes(raw: bytes, limit: int = DECODE_LIMIT_BYTES) -> tuple[bytes, b
 
 
 def decode_base64(raw: bytes | None) -> bytes:
-    """The bytes of base64 text; b"" where it is none."""
+    """Return the bytes of base64 text; b"" if it is invalid."""
     try:
         return base64.b64decode(raw or b"", validate=True)
     except (binascii.Error, ValueError):
@@ -82,7 +82,7 @@ def decode_base64(raw: bytes | None) -> bytes:
 
 
 def parse_failure(raw: bytes) -> JobError | None:
-    """The error in a zlib-packed traceback or message; None where it is empty."""
+    """Return the error in a zlib-compressed traceback or message; None if it is empty."""
     found, cut = inflate_bytes(raw, STACK_LIMIT)
     whole = text(found).strip()
     if not whole:
@@ -98,20 +98,20 @@ def parse_failure(raw: bytes) -> JobError | None:
     return JobError(
         class_name=printable(name, 200) if name else None,
         message=printable(message, 2000),
-        stack=printable(whole, STACK_LIMIT) + ("\n… more was not read" if cut else ""),
+        stack=printable(whole, STACK_LIMIT) + ("\n… (the rest was not read)" if cut else ""),
     )
 
 
 def serialized_payload(raw: bytes | None, too_large: int | None = None) -> Payload:
-    """The Payload of what RQ's serializer made, zlib-packed or not; `too_large` = its bytes when it was not read."""
+    """Return the Payload of a serialized value, compressed or not; `too_large` = its bytes if it was not read."""
     if too_large is not None:
-        note = f"{too_large} bytes, of which at most {DECODE_LIMIT_BYTES} are read"
+        note = f"not read: {too_large} bytes; the limit is {DECODE_LIMIT_BYTES}"
         return Payload(kind="opaque", text="", size_bytes=too_large, truncated=True, note=note)
     if raw is None:
         return Payload(kind="missing", text="")
     found, cut = inflate_bytes(raw)
     if cut:
-        note = f"more than {DECODE_LIMIT_BYTES} bytes when unpacked"
+        note = f"not shown: more than {DECODE_LIMIT_BYTES} bytes when decompressed"
         return Payload(kind="opaque", text="", size_bytes=len(raw), truncated=True, note=note)
     if not may_be_pickle(found):
         return json_payload(found, None)
@@ -120,15 +120,15 @@ def serialized_payload(raw: bytes | None, too_large: int | None = None) -> Paylo
         return _plain_payload(value, len(raw), cut=cut)
     except NotAPickle as exc:
         if not found.startswith(b"\x80"):
-            return json_payload(found, None)  # a text that looks like one of the older protocols
-        note = f"pickled, cannot be shown without running it: {exc}"
+            return json_payload(found, None)  # text that looks like one of the older pickle protocols
+        note = f"pickled; cannot be shown without running it: {exc}"
         return Payload(kind="opaque", text="", size_bytes=len(raw), note=note)
 
 
 def call_payload(raw: bytes | None, too_large: int | None, description: str | None) -> tuple[str | None, Payload]:
-    """(the function's name, the Payload of a job's `data`), whose value has `function`, `args` and `kwargs`.
+    """Return (the function's name, the Payload of a job's `data`), whose value has `function`, `args` and `kwargs`.
 
-    Where the data cannot be shown, the text is the job's own description.
+    If the data cannot be shown, the text is the job's own description.
     """
     payload = serialized_payload(raw, too_large)
     value = payload.value
@@ -154,7 +154,7 @@ def call_payload(raw: bytes | None, too_large: int | None, description: str | No
 
 
 def json_text(raw: str | None) -> Any:
-    """The value of a field that RQ keeps as JSON; None for anything else."""
+    """Return the value of a field that RQ stores as JSON; None for anything else."""
     if raw is None:
         return None
     try:
@@ -172,8 +172,8 @@ def _plain_payload(value: Any, size: int, *, cut: bool) -> Payload:
         text=_json_text(value),
         size_bytes=size,
         truncated=cut,
-        note="pickled; read without running it, so objects are told by name"
-        + ("; what is nested deeper or longer than shown is cut" if cut else ""),
+        note="unpickled safely; objects shown as class names"
+        + ("; parts nested too deeply or too long to show are cut" if cut else ""),
     )
 
 

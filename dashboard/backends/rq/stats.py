@@ -1,4 +1,4 @@
-"""The figures of all queues in one round trip."""
+"""The statistics of all queues in one round trip."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .consumers import ConsumerIndex, workers_call, workers_of
 from .keys import LISTS, QueueKeys
 from .serialization import parse_time
 
-# One script holds up the server as long as it runs: this many queues take about a millisecond.
+# A script blocks the server while it runs: this many queues take about 1 ms.
 QUEUES_PER_SCRIPT = 25
-# So many of a queue's scheduled jobs, the soonest ones, are asked whether they failed before.
+# How many of a queue's scheduled jobs, soonest first, are checked for an earlier failure.
 SCHEDULED_LOOKED_AT = 50
-# Without scripts only these places of a line are looked at for its oldest job.
+# Without scripts, only these positions of a queue are checked for its oldest job.
 PLAIN_PLACES = (0, 1, 4, -1)
 LONGEST_TIME = 40
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
@@ -33,14 +33,14 @@ _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 @dataclass(frozen=True, slots=True)
 class _PrefixReplies:
-    """What was read of one prefix beside its queues."""
+    """What was read of one prefix besides its queues."""
 
     suspended: bool
-    crew: ConsumerIndex | None  # None when workers could not be looked at one by one
+    crew: ConsumerIndex | None  # None if workers could not be read one by one
 
 
 class QueueReply(NamedTuple):
-    """What one queue answers; any value may be an error."""
+    """The replies for one queue; any value can be an error."""
 
     waiting: Reply
     active: Reply
@@ -54,21 +54,21 @@ class QueueReply(NamedTuple):
     canceled: Reply
     registered: Reply
     taken: Reply
-    head: Reply = None  # enqueued_at of the oldest waiting job, as far as was looked
-    retrying: Reply = None  # failed ones among the scheduled jobs that were looked at
-    looked_at: Reply = None  # how many were
+    head: Reply = None  # enqueued_at of the oldest waiting job among those checked
+    retrying: Reply = None  # how many of the checked scheduled jobs failed before
+    looked_at: Reply = None  # how many scheduled jobs were checked
 
 
 class RememberedReply(NamedTuple):
-    """What is remembered of one queue until the next look: what was told of it, and what was made of that.
+    """What is cached of one queue until the next sample: the replies about it, and the statistics built from them.
 
-    Each look reads everything anew. Where it is told the same, so are the figures but for what the clock changes.
+    Every sample reads everything again. If the replies are the same, so are the statistics, except for the ages.
     """
 
     told: tuple[Any, ...]
-    missing: str  # for the script: how to ask
-    queue: QueueStats  # its ages as of the look that made it
-    since: float | None  # when its oldest job was enqueued, where one waits
+    missing: str  # argument of the script: the keys that did not exist
+    queue: QueueStats  # its ages are those of the sample that built it
+    since: float | None  # when its oldest waiting job was enqueued
     due: float | None  # when the next scheduled job is
 
 
@@ -78,10 +78,10 @@ def read_stats(
     refs: Sequence[tuple[QueueRef, QueueKeys]],
     seen: dict[str, RememberedReply] | None = None,
 ) -> list[QueueStats]:
-    """The figures of `refs`, in order; `seen` = what earlier looks left there, by key, and this one leaves.
+    """Return the statistics of `refs`, in order; `seen` = the cache of earlier samples, by key, which is updated.
 
-    Counts leave out what RQ itself drops before it counts: finished and failed jobs past their expiry.
-    Cost: 1 round trip; 3 where scripts may not run, and then workers that were killed count until RQ forgets them.
+    Counts exclude what RQ itself removes before it counts: finished and failed jobs past their expiry.
+    Cost: 1 round trip; 3 if scripts are not permitted, and then killed workers count until RQ removes them.
     """
     if not refs:
         return []
@@ -118,7 +118,7 @@ def read_stats(
 def _read_without_lua(
     source: Source, refs: Sequence[tuple[QueueRef, QueueKeys]], suspended: Sequence[Command], now: float
 ) -> tuple[list[Reply], dict[str, Reply]]:
-    """(the replies to `suspended`, the rows by queue) by plain commands."""
+    """Return (the replies to `suspended`, the rows by queue), read with plain commands."""
     commands = [command for _, queue in refs for command in _count_commands(queue, now)]
     firsts: list[Command] = [("LINDEX", queue.queue, place) for _, queue in refs for place in PLAIN_PLACES]
     replies, rest = _split_replies(source.run_batch([*commands, *suspended, *firsts]), len(commands))
@@ -139,7 +139,7 @@ def _split_replies(replies: list[Reply], count: int) -> tuple[list[Reply], list[
 
 
 def _count_commands(queue: QueueKeys, now: float) -> list[Command]:
-    # RQ's own times of expiry are whole seconds, and its cleanup drops what is not after the present one.
+    # RQ's expiry times are whole seconds, and its cleanup removes entries that are not after the current second.
     second = int(now)
     failed, finished, scheduled = (
         queue.list_of(State.DEAD),
@@ -175,13 +175,13 @@ def _queue_chunks(
 def _heads_plainly(
     source: Source, refs: Sequence[tuple[QueueRef, QueueKeys]], ids: Sequence[Reply]
 ) -> dict[str, Reply]:
-    """As the script, from the ids at PLAIN_PLACES; 2 round trips, none when no job waits."""
+    """Like the script, from the ids at PLAIN_PLACES. Cost: 2 round trips, none if no job is waiting."""
     queues = [queue for _, queue in refs for _ in PLAIN_PLACES]
     found = dict.fromkeys((queue, text(id_)) for queue, id_ in zip(queues, ids, strict=True) if isinstance(id_, bytes))
     replies = short_fields(source, [(queue.job(job_id), "enqueued_at") for queue, job_id in found], LONGEST_TIME)
     oldest: dict[str, Reply] = {}
     for (queue, _), reply in zip(found, replies, strict=True):
-        # The text of RQ's times sorts as they do.
+        # RQ's times sort as text.
         if isinstance(reply, bytes) and _TIME.match(reply) and reply < oldest.get(queue.queue, b"x"):
             oldest[queue.queue] = reply
     return oldest
@@ -190,7 +190,7 @@ def _heads_plainly(
 def _stats_of_queue(
     ref: QueueRef, queue: QueueKeys, reply: Reply, group: _PrefixReplies, now: float, seen: dict[str, RememberedReply]
 ) -> QueueStats:
-    """The figures of one queue: made anew where what is told of it changed, else with its ages as of now."""
+    """Return the statistics of one queue: rebuilt if the replies changed, else the cached ones with current ages."""
     crew = None if group.crew is None else group.crew.figures_of(queue.name)
     told = (ref, reply, group.suspended, crew)
     before = seen.get(queue.queue)
@@ -205,7 +205,7 @@ def _stats_of_queue(
     )
 
 
-# (RQ's own word, the state, what reads its count), of each list.
+# (RQ's own word, the state, the getter of its count) of each list.
 _NATIVE = tuple((word, state, attrgetter(state.value)) for state, (word, _) in LISTS.items())
 
 
@@ -255,7 +255,7 @@ def _remember_reply(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
 
 
 def _missing_flags(row: QueueReply) -> str:
-    """Which of the keys were not there, as the script `queues` has them."""
+    """Return which keys do not exist, in the form that the script `queues` expects."""
     sizes = (row.active, row.scheduled, row.blocked, row.failed, row.canceled, row.registered, row.waiting, row.taken)
     return "".join(["1" if size == 0 else "0" for size in sizes])
 
@@ -265,7 +265,7 @@ def _count_or_none(reply: Reply) -> int | None:
 
 
 def _subtract_expired(all_of_them: Reply, expired: Reply) -> int | None:
-    """`all_of_them` less `expired`; the two were counted a moment apart."""
+    """Return `all_of_them` minus `expired`; the two were counted a moment apart."""
     if not isinstance(all_of_them, int) or not isinstance(expired, int):
         return None
     return max(0, all_of_them - expired)
@@ -276,34 +276,34 @@ def _list_notes(lost: int, taken: int, *, suspended: bool) -> list[str]:
     if suspended:
         notes.append("all workers are suspended")
     if lost:
-        notes.append(f"{lost} running {'job has' if lost == 1 else 'jobs have'} lost the worker")
+        notes.append(f"{lost} running {'job' if lost == 1 else 'jobs'} lost {'its' if lost == 1 else 'their'} worker")
     if taken:
-        notes.append(f"{taken} {'job was' if taken == 1 else 'jobs were'} taken by a worker and not started yet")
+        notes.append(f"{taken} {'job' if taken == 1 else 'jobs'} picked up by a worker but not started yet")
     return notes
 
 
 def _retry_notes(row: QueueReply) -> list[str]:
-    """How many of the scheduled jobs failed before; [] where none was seen to."""
+    """Return a note about how many of the scheduled jobs failed before; [] if none is known to."""
     count, scheduled = row.retrying, _count_or_none(row.scheduled)
     if not isinstance(count, int) or not count:
         return []
     least = "" if scheduled is not None and row.looked_at >= scheduled else "at least "
-    return [f"{least}{count} of the scheduled jobs failed and {'is' if count == 1 else 'are'} tried again"]
+    return [f"{least}{count} of the scheduled jobs failed and {'is' if count == 1 else 'are'} waiting for a retry"]
 
 
-_READ = frozenset({int, bytes, list, type(None)})  # of a reply that is no error
+_READ = frozenset({int, bytes, list, type(None)})  # the types of replies that are not errors
 
 
 def _find_error(queue: QueueKeys, replies: Sequence[Reply]) -> str | None:
-    """What is wrong with this queue's keys, in one line; None when nothing is."""
+    """Return what is wrong with this queue's keys, in one line; None if nothing is."""
     if _READ.issuperset(map(type, replies)):
         return None
     for command, reply in zip(_count_commands(queue, 0), replies, strict=False):
         if isinstance(reply, NoPermissionError) or (isinstance(reply, ResponseError) and "permission" in str(reply)):
-            return f"the Redis user may not read {command[1]!s}"
+            return f"the Redis user does not have permission to read {command[1]!s}"
         if isinstance(reply, ResponseError):
-            wrong = f"answers {printable(str(reply), 200)}"
+            wrong = f"returns an error: {printable(str(reply), 200)}"
             if str(reply).startswith("WRONGTYPE"):
-                wrong = "holds another type of data"
+                wrong = "has the wrong type"
             return f"{command[1]!s} {wrong}"
     return None

@@ -1,4 +1,4 @@
-"""The moments of a job's life, from its times and from the results stream (at most ten runs, the newest kept)."""
+"""The timeline of a job, from its time fields and from the results stream (at most the ten newest runs)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ..payloads.decoding import printable
 from .job_hashes import JobHash, RunResult
 from .serialization import parse_time
 
-# Type of a result -> what happened. Source: rq 3.0, results.py, Result.Type.
+# Type of a result -> the event. Source: rq 3.0, results.py, Result.Type.
 _ENDS = {
     b"1": "completed",
     b"2": "failed",
     b"3": "stopped",
-    b"4": "attempt ended, retry asked for",
+    b"4": "attempt finished, retry requested",
     b"5": "failed, retries exhausted",
 }
-_STATUS_ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped", "canceled": "ended, canceled"}
-# The hash and the stream tell the same moment a little apart.
+_STATUS_ENDS = {"finished": "completed", "failed": "failed", "stopped": "stopped", "canceled": "finished, canceled"}
+# The hash and the stream record the same moment at slightly different times.
 _SAME = timedelta(seconds=1)
 
 
 def build_timeline(record: JobHash) -> tuple[TimelineEvent, ...]:
-    """Created, enqueued, started and ended, oldest first; each run that the stream still has."""
+    """Return the events created, enqueued, started and finished, oldest first, with each run still in the stream."""
     events = [
         TimelineEvent(at=at, event=event)
         for event, field in (("created", "created_at"), ("enqueued", "enqueued_at"))
@@ -42,9 +42,9 @@ def build_timeline(record: JobHash) -> tuple[TimelineEvent, ...]:
 
 
 def _run_events(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
-    """The start, where the version keeps it, and the end of one run; `last` = when the newest run ended.
+    """Return the start, if this RQ version records it, and the end of one run; `last` = when the newest run finished.
 
-    Before 2.12 an entry has only the time in its id, whose milliseconds may lie before the start of a quick run.
+    Before 2.12 an entry has only the time in its id, in milliseconds, which can be before the start of a quick run.
     """
     started = _parse_seconds(entry.fields.get("execution_started_at"))
     ended = _parse_seconds(entry.fields.get("execution_ended_at")) or _entry_time(entry)
@@ -54,7 +54,7 @@ def _run_events(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
     detail = _worker_note(printable(worker, 200) if worker else None)
     events = [] if started is None else [TimelineEvent(at=started, event="started", detail=detail)]
     if ended is not None:
-        word = _ENDS.get(entry.fields.get("type", b""), "ended")
+        word = _ENDS.get(entry.fields.get("type", b""), "finished")
         events.append(TimelineEvent(at=ended, event=word, detail=None if events else detail))
     return events
 

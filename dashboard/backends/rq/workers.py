@@ -1,4 +1,4 @@
-"""RQ's workers and cron schedules, for their pages. Layout: rq 3.0, worker/base.py, cron.py."""
+"""RQ workers and cron schedules, for their pages. Layout: rq 3.0, worker/base.py, cron.py."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from .job_hashes import FieldSelection, JobHash, JobHashReader
 from .serialization import call_parts, parse_integer, parse_time
 
 MAX_WORKERS = 1000
-# While it works, a worker beats at least once in 90 s; an idle one blocks for up to 405 s and says nothing.
+# While running a job, a worker sends a heartbeat at least every 90 s; an idle one blocks for up to 405 s without one.
 BUSY_SILENCE_S, IDLE_SILENCE_S = 90.0, 480.0
 FIELDS = (
     *("birth", "last_heartbeat", "queues", "pid", "hostname", "version", "state", "current_job"),
     *("successful_job_count", "failed_job_count", "total_working_time", "shutdown_requested_date", "ip_address"),
 )
-# Of the jobs that they run: no more of them are looked at, and no longer description.
+# Limits for running jobs: the number of queues, the jobs read per queue, and the length of a description.
 MAX_QUEUES, RUNNING_OF_A_QUEUE = 1000, 100
 RUNNING = FieldSelection(small=("origin", "started_at"), wide=("description",), limit_bytes=4 * 1024)
 MAX_RUNNING = 1000
-# Of a longer field of a worker, or list of a cron scheduler, nothing is read; one call reads so many fields.
+# Longer fields of a worker, or lists of a cron scheduler, are not read; one call reads up to FIELDS_PER_SCRIPT fields.
 FIELD_BYTES, CRON_BYTES, FIELDS_PER_SCRIPT = 64 * 1024, 1024 * 1024, 1300
-GONE = "it is listed, but its record has expired: killed, or cut off from Redis"
+GONE = "listed, but its record expired: it was killed or lost its connection to Redis"
 
 
 def read_workers(
     source: Source, reader: JobHashReader, prefixes: Sequence[str], refs: Mapping[str, QueueRef]
 ) -> list[Worker]:
-    """The workers of `prefixes`, by name; `refs` by key. Cost: 2 round trips, 5 without scripts.
+    """Return the workers of `prefixes`, sorted by name; `refs` by key. Cost: 2 round trips, 5 without scripts.
 
-    What they run is looked up at the same time, by the lists of running jobs of the known queues.
+    Their running jobs are read at the same time, from the lists of running jobs of the known queues.
     """
     queues = [queue for key in refs if (queue := keys.queue_keys(key, prefixes)) is not None][:MAX_QUEUES]
     first: list[Command] = [("SSCAN", keys.workers_key(prefix), 0, "COUNT", MAX_WORKERS) for prefix in prefixes]
@@ -60,7 +60,7 @@ def read_workers(
     }
     wanted = list(started)[:MAX_RUNNING]
     commands: list[Command] = [("SSCAN", key + b":executions", 0, "COUNT", 100) for _, key in listed]
-    commands += [("HSTRLEN", key, FIELDS[0]) for _, key in listed]  # an error where it is no hash
+    commands += [("HSTRLEN", key, FIELDS[0]) for _, key in listed]  # an error if it is not a hash
     fields = [(key, name) for _, key in listed for name in FIELDS]
     starts = range(0, 0 if reader.without_scripts else len(fields), FIELDS_PER_SCRIPT)
     groups = [fields[at : at + FIELDS_PER_SCRIPT] for at in starts]
@@ -84,7 +84,7 @@ def read_workers(
 
 
 def _running_ids(record: Reply, executions: Reply) -> list[str]:
-    """The ids of the jobs that a worker runs, in order: from 3.0 on each run is listed, before it names its one job."""
+    """Return the ids of a worker's running jobs, sorted: since 3.0 each run is listed; before, there is only one."""
     if isinstance(executions, list) and executions[1]:
         return sorted({keys.job_id_of(text(member), State.ACTIVE) for member in executions[1]})[:100]
     current = record[FIELDS.index("current_job")] if isinstance(record, list) else None
@@ -117,7 +117,7 @@ def _build_worker(
     work = [_build_work(prefix, job, jobs.get((prefix, job)), refs) for job in _running_ids(record, executions)]
     common: dict[str, Any] = {"id": _worker_id(prefix, key), "source": source.name}
     if isinstance(record, ResponseError):
-        wrong = "its record is of the wrong type"
+        wrong = "its record has the wrong type"
         return Worker(**common, backend="rq", state=WorkerState.UNKNOWN, problem=wrong)
     fields = {field: text(raw) for field, raw in zip(FIELDS, record, strict=True) if raw is not None}
     if not fields:
@@ -125,7 +125,7 @@ def _build_worker(
     names = [queue for queue in fields.get("queues", "").split(",") if queue]
     shown = [refs[key_].name if (key_ := f"{prefix}:queue:{queue}") in refs else queue for queue in names]
     state, reason = _worker_state(fields, source.now_s(), busy=bool(work))
-    # RQ writes each with the first job that ends so: it counts what is not there as none.
+    # RQ creates each counter with the first such job, so a missing counter means 0.
     completed, failed = (
         count_of(parse_integer(fields.get(f"{how}_job_count", "0"))) for how in ("successful", "failed")
     )
@@ -161,7 +161,7 @@ def _worker_state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple
     if silence_s is not None and silence_s > (BUSY_SILENCE_S if busy or word == "busy" else IDLE_SILENCE_S):
         return WorkerState.SUSPECT, f"no heartbeat for {silence_s:.0f} s"
     if fields.get("shutdown_requested_date"):
-        return WorkerState.QUIET, "it was asked to shut down and finishes its job"
+        return WorkerState.QUIET, "asked to stop; finishing its running job"
     if word == "suspended":
         return WorkerState.QUIET, "all workers of this Redis are suspended"
     if busy or word == "busy":
@@ -174,7 +174,7 @@ def _list_facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
         seconds = float(fields.get("total_working_time", ""))
     except ValueError:
         return []
-    return [("Time at work", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
+    return [("Total working time", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
 
 
 def _text_or_none(value: str | None) -> str | None:
@@ -184,7 +184,7 @@ def _text_or_none(value: str | None) -> str | None:
 def read_schedules(
     source: Source, scripts: Scripts, prefixes: Sequence[str], refs: Mapping[str, QueueRef]
 ) -> list[Schedule]:
-    """The jobs of RQ's cron schedulers (2.6 and later), soonest first. Cost: 2 round trips, 3 without scripts."""
+    """Return the jobs of cron schedulers (RQ 2.6 and later), soonest first. Cost: 2 round trips, 3 without scripts."""
     scans = source.run_batch([("ZREVRANGE", f"{prefix}:cron_schedulers", 0, 99) for prefix in prefixes])
     names = [
         (prefix, name)
@@ -220,7 +220,7 @@ def _schedules_of(source: str, prefix: str, scheduler: str, raw: bytes, refs: Ma
 def _build_schedule(
     source: str, prefix: str, scheduler: str, n: int, job: Any, refs: Mapping[str, QueueRef]
 ) -> Schedule:
-    """One entry of the list of a scheduler."""
+    """Return one entry of a scheduler's list as a Schedule."""
     job = job if isinstance(job, dict) else {}
     queue = job.get("queue_name")
     ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
@@ -239,7 +239,7 @@ def _build_schedule(
         last_run_at=_parse_time(job.get("latest_enqueue_time")),
         payload=Payload(kind="json", value=value, text=json.dumps(value, ensure_ascii=False, indent=2)),
         facts=(("Scheduler", scheduler),),
-        problem=None if job else "its entry is no JSON object",
+        problem=None if job else "its entry is not a JSON object",
     )
 
 
@@ -248,7 +248,7 @@ def _parse_time(value: Any) -> datetime | None:
 
 
 def _decode_arguments(value: Any) -> Any:
-    """Arguments as they are: RQ writes them as a text of JSON within the JSON where it can."""
+    """Return decoded arguments: where possible, RQ writes them as a JSON text within the JSON."""
     try:
         return loads(value.encode("utf-8", "replace")) if isinstance(value, str) else value
     except ValueError:

@@ -1,1 +1,1 @@
-"""Who asks and what they may do: sign-in, sessions, rights, trusted proxies, security headers."""
+"""Authentication and authorization: sign-in, sessions, roles, trusted proxies, security headers."""

@@ -1,4 +1,4 @@
-"""Who asks, behind proxies that the settings trust: their headers become the address, the scheme and the host."""
+"""Trusted proxies: their X-Forwarded-* headers become the address, the scheme and the host of a request."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ...auth import Address, Network, parse_address
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-MAX_HOPS = 64  # of X-Forwarded-For that are looked at, from our side
+MAX_HOPS = 64  # of X-Forwarded-For that are read, nearest first
 
 
 class TrustedProxies:
-    """WSGI middleware. Trusts the last `count` hops, or all hops within `networks`, the nearest first.
+    """WSGI middleware. Trusts the last `count` hops, or all hops within `networks`, nearest first.
 
-    Of X-Forwarded-For each proxy appends the one it was asked by; what stands before the first hop that is not trusted
-    could be anybody's invention. X-Forwarded-Proto and X-Forwarded-Host are those of the nearest proxy.
+    Each proxy appends the address of its client to X-Forwarded-For; entries before the first untrusted hop can be
+    forged. X-Forwarded-Proto and X-Forwarded-Host are those of the nearest proxy.
     """
 
     def __init__(self, app: WSGIApplication, *, count: int = 0, networks: Sequence[Network] = ()) -> None:
@@ -27,7 +27,7 @@ class TrustedProxies:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         peer = parse_address(environ.get("REMOTE_ADDR", ""))
-        # Who comes by a socket in the file system has no address, and was let to it by its rights.
+        # A client of a Unix socket has no address; the permissions of the socket control who can connect.
         is_local = not environ.get("REMOTE_ADDR")
         if self._count or is_local or (peer is not None and self._is_proxy(peer)):
             self._apply_headers(environ, peer)
@@ -48,11 +48,11 @@ class TrustedProxies:
             environ["HTTP_HOST"] = host
 
     def _counted_hop(self, hops: Sequence[str]) -> Address | None:
-        """The address that the outermost of the trusted proxies was asked by; None when the header is too short."""
+        """The address of the client of the outermost trusted proxy; None if the header is too short."""
         return parse_address(hops[-self._count]) if len(hops) >= self._count else None
 
     def _first_stranger(self, hops: Sequence[str]) -> Address | None:
-        """The nearest address that is no trusted proxy, else the farthest; None when what comes first is no address."""
+        """The nearest address that is not a trusted proxy, else the farthest; None if the nearest hop is no address."""
         found = None
         for hop in reversed(hops):
             address = parse_address(hop)

@@ -1,4 +1,4 @@
-"""What every request passes: who asks, may they, and the headers that keep a browser from being used against us."""
+"""Checks of every request: authentication, roles, same origin; and the security headers of every response."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from . import sessions
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
 
-# Who may use which part of the app, by blueprint or endpoint; what is not listed stops the start. None = anybody.
+# The role that each blueprint or endpoint requires. One that is not listed fails at start. None = public.
 ROLES: dict[str, Role | None] = {
     "static": None,
     "health": None,
-    "metrics": None,  # asks for itself: a token, unless it is public
+    "metrics": None,  # checks itself: requires a token, unless it is public
     "overview": Role.VIEWER,
     "queues": Role.VIEWER,
     "jobs": Role.VIEWER,
@@ -61,39 +61,42 @@ CLOSED_HINT = (
     "api_tokens for scripts. `queuedeck serve` prints an address with a token. On your own machine, "
     'auth = "none" (--no-auth) turns sign-in off.'
 )
-NOT_LOCAL = "Sign-in is off (auth = none): only requests from this machine itself are accepted."
+NOT_LOCAL = "Sign-in is off (auth = none): only requests from this machine are accepted."
 NOT_LOCAL_HINT = (
-    "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. For other people, configure "
-    "users, identify=… or api_tokens."
+    "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. To give other users access, "
+    "configure users, identify=… or api_tokens."
 )
 PRINTED_ONLY = "Open the address that Queuedeck printed when it started."
 PRINTED_ONLY_HINT = (
-    "It ends in ?token=… and stands where queuedeck serve or the demo was started; every start prints a new one. "
-    "To let people sign in, configure users."
+    "It ends in ?token=…. Look in the terminal that runs queuedeck serve or the demo; every start prints a new one. "
+    "For sign-in with a password, configure users."
 )
 
 
 class Authenticator:
-    """Decides who has access to one app. One of: identify, users, the start token, anyone on this machine, nobody."""
+    """Decides who has access to one app, by one of: identify, users, the start token, or any user of this machine.
+
+    Without any of them, no one has access.
+    """
 
     def __init__(self, settings: Settings, identify: Identify | None, start_token: str | None) -> None:
-        """Raises ConfigurationError for ways that exclude each other."""
+        """Raises ConfigurationError for settings that exclude each other."""
         if identify is not None and not callable(identify):
             raise ConfigurationError("keyword identify: expected a callable that takes a WSGI environ")
         if settings.trusted_hosts and not (settings.users or identify):
             raise ConfigurationError(
-                "trusted_hosts: expected a sign-in beside it (users or identify): a host name lets nobody in"
+                "trusted_hosts: expected users or identify beside it: a host name alone gives no access"
             )
         self.settings = settings
         self.identify = identify
-        # The names that are answered to; none = all.
+        # The accepted host names; empty = all.
         trusted = frozenset(host.lower() for host in settings.trusted_hosts)
         self.hosts = trusted | LOCAL_HOSTS if trusted else frozenset()
         wanted = start_token and not (identify or settings.users or settings.auth == "none")
         self.start_token = sessions.StartToken(start_token) if start_token and wanted else None
 
     def identify_request(self) -> Identity:
-        """Who asks. Raises Forbidden for a stranger, a wrong token, and a change asked for by another site."""
+        """The identity of the user. Raises Forbidden for an unknown user or token, and for a cross-site change."""
         settings = self.settings
         if request.headers.get("Authorization", "").lower().startswith("bearer "):
             identity = token_identity(request.environ, settings.api_tokens)
@@ -123,7 +126,7 @@ class Authenticator:
         if identity is None:
             raise Forbidden("You are not signed in.", hint="Sign in to the application that this dashboard is part of.")
         if not isinstance(identity, Identity):
-            raise ConfigurationError(f"identify answered a {type(identity).__name__}: expected an Identity or None")
+            raise ConfigurationError(f"identify returned a {type(identity).__name__}: expected an Identity or None")
         return identity
 
     @staticmethod
@@ -134,14 +137,14 @@ class Authenticator:
 
 
 def install(app: Flask, authenticator: Authenticator) -> None:
-    """Guard all routes of `app`, those registered so far. Raises ConfigurationError for a route without a role."""
+    """Guard all routes registered so far in `app`. Raises ConfigurationError for a route without a role."""
     for rule in app.url_map.iter_rules():
         if _rule_key(rule) not in ROLES:
-            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/security.py")
+            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/access/security.py")
 
     @app.before_request
     def enter() -> ResponseReturnValue | None:
-        """Exchange the token of the address for a session, and drop it from the address."""
+        """Exchange the token in the URL for a session, and remove it from the URL."""
         token = request.args.get(sessions.StartToken.PARAMETER)
         if authenticator.start_token is None or token is None or request.method != "GET" or _required_role() is None:
             return None
@@ -164,9 +167,8 @@ def install(app: Flask, authenticator: Authenticator) -> None:
             return
         identity = authenticator.identify_request()
         if identity.role < role:
-            raise Forbidden(
-                f"This needs the role {role.name.lower()}; {identity.name} is {identity.role.name.lower()}."
-            )
+            needed, has = role.name.lower(), identity.role.name.lower()
+            raise Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
         g.identity = identity
 
     @app.after_request
@@ -198,19 +200,19 @@ def install(app: Flask, authenticator: Authenticator) -> None:
 
 
 class Unidentified(Forbidden):
-    """Nobody is signed in, where people can sign in: a page leads to the form, anything else is told so."""
+    """No user is signed in, and sign-in is enabled. A page redirects to the sign-in form; other requests get this."""
 
     code = "not_signed_in"
 
 
 class UnknownToken(Forbidden):
-    """The bearer token that came is none of the settings'."""
+    """The bearer token is not one of the settings' api_tokens."""
 
     code = "unknown_token"
 
 
 def has_role(role: Role) -> bool:
-    """Whether the person who asks has at least this role, and anything can be changed here at all."""
+    """Whether the user has at least this role. False for any role above viewer in read-only mode."""
     identity: Identity | None = g.get("identity")
     if role > Role.VIEWER and app_context().settings.read_only:
         return False
@@ -218,13 +220,13 @@ def has_role(role: Role) -> bool:
 
 
 def current_actor() -> Actor:
-    """Who asks, for the audit."""
+    """The user of this request, for the audit log."""
     identity: Identity = g.identity
     return Actor(name=identity.name, role=identity.role.name.lower(), address=request.remote_addr)
 
 
 class _LazyNonce:
-    """The nonce of the present response, as text, for `{{ csp_nonce }}` in a template."""
+    """The nonce of the current response, as text, for `{{ csp_nonce }}` in a template."""
 
     def __str__(self) -> str:
         return csp_nonce()
@@ -234,7 +236,7 @@ class _LazyNonce:
 
 
 def csp_nonce() -> str:
-    """The nonce of the present response."""
+    """The nonce of the current response."""
     if "csp_nonce" not in g:
         g.csp_nonce = secrets.token_urlsafe(18)
     return str(g.csp_nonce)
@@ -249,7 +251,7 @@ def _content_policy(nonce: str) -> str:
 
 
 def _required_role() -> Role | None:
-    """The role that the route of this request asks for; None where anybody may use it."""
+    """The role that the route of this request requires; None for a public route."""
     return ROLES.get((request.endpoint or "").partition(".")[0], Role.VIEWER)
 
 
@@ -259,7 +261,7 @@ def _rule_key(rule: Rule) -> str:
 
 
 def _same_origin() -> bool:
-    """Whether the browser says that one of our own pages sent this; browsers leave Sec-Fetch-Site out on plain http."""
+    """Whether the browser reports that this dashboard sent the request. Browsers omit Sec-Fetch-Site on plain http."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"

@@ -1,4 +1,4 @@
-"""Who is signed in, by a signed cookie: local users, and whoever has the address that `serve` printed."""
+"""Sessions in a signed cookie: of local users, and of the address that `serve` prints."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ log = masked_logger(__name__)
 
 ABSOLUTE_S = 12 * 3600
 IDLE_S = 3600
-# The cookie tells when it was last used; it is made anew no more often than this.
+# The cookie records when it was last used; it is renewed at most this often.
 TOUCH_S = 60
-# By as much may the clocks of the hosts that share sessions differ.
+# The most by which the clocks of the hosts that share sessions can differ.
 CLOCKS_S = 300
-KNOWN_BROWSER = "queuedeck-known"  # a cookie: who has signed in with this browser before
+KNOWN_BROWSER = "queuedeck-known"  # a cookie: the user who last signed in with this browser
 KNOWN_S = 180 * 24 * 3600
-# So long nobody asks a store about ended sessions that did not answer.
+# How long a store that did not respond is not asked again about ended sessions.
 UNANSWERED_S = 10.0
 MAX_REMEMBERED = 10_000
-# Checked for a name that nobody has, so that the answer takes as long as for one that somebody has.
+# Checked for an unknown name, so that the response takes as long as for a known one.
 _NOBODY = (
     "scrypt:32768:8:1$rTTLcbPhkSnPBqR8$"
     "2b6a3f0b5e7a8d7a50b1cbb3ab4b1fd0b8b3c1f9a6b46d4d17e4a8b6f77a9a5d"
@@ -47,10 +47,10 @@ _NOBODY = (
 
 
 class _Cookies(SecureCookieSessionInterface):
-    """A cookie for the path of the dashboard alone: the host's own sessions stay untouched."""
+    """A cookie for the path of the dashboard only: sessions of the host application are not affected."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """As Flask does it, but for the age: ours ends by its own times, whichever host's clock runs ahead."""
+        """As Flask does, without the check of age: the session itself has its times, with tolerance for clocks."""
         signer = self.get_signing_serializer(app)
         if signer is None:
             return None
@@ -60,7 +60,7 @@ class _Cookies(SecureCookieSessionInterface):
             return self.session_class()
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
-        """As Flask's since 3.1; earlier ones know no former keys."""
+        """As in Flask since 3.1; earlier versions do not support fallback keys."""
         if not app.config["SECRET_KEY"]:
             return None
         return URLSafeTimedSerializer(
@@ -72,7 +72,7 @@ class _Cookies(SecureCookieSessionInterface):
 
     def get_cookie_name(self, app: Flask) -> str:
         name = "__Secure-queuedeck" if request.is_secure else "queuedeck"
-        # Browsers do not tell ports apart, and whoever tries things out has several dashboards on one machine.
+        # Browsers share cookies between ports, and several dashboards may run on one machine.
         return f"{name}-{request.environ.get('SERVER_PORT', '')}" if app.config["COOKIE_BY_PORT"] else name
 
     def get_cookie_path(self, app: Flask) -> str:  # noqa: ARG002
@@ -83,9 +83,9 @@ class _Cookies(SecureCookieSessionInterface):
 
 
 class StartToken:
-    """The way in while nobody else is configured: a secret in the address that `serve` prints, gone with the process.
+    """Access without configured users: a secret in the address that `serve` prints, valid as long as the process runs.
 
-    The address is exchanged for a session; processes that were forked with it know each other's sessions.
+    The address is exchanged for a session; processes forked with the token accept each other's sessions.
     """
 
     PARAMETER = "token"
@@ -95,16 +95,16 @@ class StartToken:
         self.secret_key = hashlib.sha256(f"session\0{token}".encode()).hexdigest()
 
     def matches_token(self, token: str) -> bool:
-        """Whether it is this one, after the same time for each wrong one."""
+        """Whether `token` is this one, compared in constant time."""
         return hmac.compare_digest(hashlib.sha256(token.encode("utf-8", "replace")).hexdigest(), self._digest)
 
     def begin_session(self) -> None:
-        """Let the browser in; nothing of an earlier session stays."""
+        """Begin a session; discards any earlier one."""
         session.clear()
         session.update(start=self._mark, id=secrets.token_urlsafe(16))
 
     def identity(self, own: Source) -> Identity | None:
-        """Who asks: LOCAL in a session of this token, else None. Cost: 1 round trip."""
+        """LOCAL in a session of this token, else None. Cost: 1 round trip."""
         if not hmac.compare_digest(str(session.get("start", "")), self._mark) or _is_over(own):
             return None
         return LOCAL
@@ -115,7 +115,7 @@ class StartToken:
 
 
 def install(app: Flask, settings: Settings, start_token: StartToken | None) -> None:
-    """Have `app` keep its sessions in a cookie of ours, signed with the settings' keys, else for `start_token`."""
+    """Store the sessions of `app` in this cookie, signed with the settings' keys or that of `start_token`."""
     app.session_interface = _Cookies()
     app.config["SECRET_KEY"] = settings.secret_key or (start_token.secret_key if start_token else None)
     app.config["COOKIE_BY_PORT"] = start_token is not None
@@ -126,9 +126,9 @@ def install(app: Flask, settings: Settings, start_token: StartToken | None) -> N
 
 
 def signed_in(settings: Settings, own: Source) -> Identity | None:
-    """Who is signed in; None when nobody is, or the session is over, or the user's record has changed since.
+    """The signed-in user; None without one, after the session has expired, or after the user's account has changed.
 
-    `own` knows the sessions that ended. Cost: 1 round trip.
+    `own` stores the sessions that ended. Cost: 1 round trip.
     """
     user = next((user for user in settings.users if user.name == session.get("name")), None)
     if user is None:
@@ -145,14 +145,14 @@ def signed_in(settings: Settings, own: Source) -> Identity | None:
 
 
 def begin_session(user: UserSettings) -> None:
-    """Sign `user` in; nothing of an earlier session stays."""
+    """Sign `user` in; discards any earlier session."""
     session.clear()
     now = int(now_s())
     session.update(name=user.name, record=account_digest(user), at=now, seen=now, id=secrets.token_urlsafe(16))
 
 
 def end_session(own: Source) -> None:
-    """End the session of this request on all servers, so that a copy of its cookie is worth nothing. 1 round trip."""
+    """End the session of this request on all servers, so that copies of its cookie become invalid. 1 round trip."""
     if isinstance(session.get("id"), str):
         _ended.add(own, session["id"])
     session.clear()
@@ -164,7 +164,7 @@ def _is_over(own: Source) -> bool:
 
 
 def known_browser(app: Flask, name: str) -> str | None:
-    """The mark of this browser, when the user of that name has signed in with it before; else None."""
+    """The id of this browser, if the user of that name has signed in with it before; else None."""
     try:
         found = _browser_signer(app).loads(request.cookies.get(KNOWN_BROWSER) or "")
     except BadData:
@@ -177,7 +177,7 @@ def known_browser(app: Flask, name: str) -> str | None:
 
 
 def remember_browser(app: Flask, response: Response, name: str) -> None:
-    """Let this browser be known for the user of that name, for KNOWN_S."""
+    """Remember this browser as known for the user of that name, for KNOWN_S."""
     response.set_cookie(
         KNOWN_BROWSER,
         str(_browser_signer(app).dumps([name, secrets.token_urlsafe(16), int(now_s())])),
@@ -194,15 +194,15 @@ def _browser_signer(app: Flask) -> URLSafeSerializer:
 
 
 def _signing_keys(app: Flask) -> list[str]:
-    """The keys that signatures may have been made with, the one for new ones last."""
+    """The accepted signing keys; the last one signs."""
     return [*app.config["SECRET_KEY_FALLBACKS"], app.config["SECRET_KEY"]]
 
 
 class EndedSessions:
-    """The sessions that somebody has signed out of, until they would have ended by themselves.
+    """Sessions ended by sign-out, until they would have expired.
 
-    In the store for all processes, in memory for a store that is down: then nobody is locked out, and what ended here
-    stays ended.
+    They are in the store for all processes, and in memory for when the store is down: then no user is locked out, and
+    sessions that ended in this process stay ended.
     """
 
     def __init__(self) -> None:
@@ -211,7 +211,7 @@ class EndedSessions:
         self._ask_again = 0.0
 
     def add(self, own: Source, name: str) -> None:
-        """Note that the session of that name ended. Cost: 1 round trip."""
+        """Record that the session of that name has ended. Cost: 1 round trip."""
         key, now = _ended_key(name), time.monotonic()
         with self._lock:
             if len(self._own) >= MAX_REMEMBERED:
@@ -220,10 +220,10 @@ class EndedSessions:
         try:
             own.execute("SET", key, 1, "EX", ABSOLUTE_S + CLOCKS_S)
         except QueuedeckError as exc:
-            log.warning("other processes cannot be told that a session ended: %s", exc)
+            log.warning("cannot store that a session ended, so other processes still accept it: %s", exc)
 
     def has(self, own: Source, name: str) -> bool:
-        """Whether it ended. Cost: 1 round trip; none for UNANSWERED_S after the store did not answer."""
+        """Whether it has ended. Cost: 1 round trip; none for UNANSWERED_S after the store did not respond."""
         key = _ended_key(name)
         if key in self._own:
             return True
@@ -244,7 +244,7 @@ _ended = EndedSessions()
 
 
 def safe_path(target: str | None) -> str:
-    """`target` when it is a path below the mount point that leads nowhere else, else "/"."""
+    """`target` if it is a path below the mount point that cannot lead to another site, else "/"."""
     if not target or not target.startswith("/") or target.startswith("//"):
         return "/"
     if any(ord(char) < 33 or ord(char) == 127 or char == "\\" for char in target):
@@ -253,7 +253,7 @@ def safe_path(target: str | None) -> str:
 
 
 def account_digest(user: UserSettings) -> str:
-    """A digest of all that a session stands on: with another password or role it ends."""
+    """A digest of the account that a session depends on: a changed password or role ends the session."""
     text = "\0".join((user.name, user.password_hash, user.role))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -264,7 +264,7 @@ def _time_from(name: str) -> float:
 
 
 def check_password(settings: Settings, name: str, password: str) -> UserSettings | None:
-    """The user of that name and password; None otherwise, after the same time."""
+    """The user with that name and password, else None; takes the same time for unknown names."""
     user = next((user for user in settings.users if user.name == name), None)
     fits = check_password_hash(user.password_hash if user else _NOBODY, password)
     return user if fits else None

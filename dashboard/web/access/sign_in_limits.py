@@ -1,6 +1,6 @@
-"""Limits on sign-in attempts, so that nobody can guess a password or lock somebody else out.
+"""Limits on sign-in attempts, so that an attacker can neither guess a password nor lock a user out.
 
-A browser in which a person has signed in before has a limit of its own, which attempts from elsewhere do not use up.
+A browser in which a user has signed in before has a separate limit, which attempts from elsewhere do not use up.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ...store.redis_store import PREFIX, Store
 WINDOW_S = 15 * 60
 PER_NAME_AND_ADDRESS = 5
 PER_ADDRESS = 30
-PER_NAME = 50  # from anywhere: so slowly guesses only who knows much already
-PER_BROWSER = 5  # that is known
-RECORDED = 300  # failed attempts of a window that go to the audit; the log has all of them
+PER_NAME = 50  # from any address: too slow for guessing
+PER_BROWSER = 5  # for a known browser
+RECORDED = 300  # failed attempts per window that go to the audit log; the server log has all of them
 MAX_REMEMBERED = 10_000
-IPV6_PREFIX = 64  # bits of an IPv6 address that one customer has at least
-CHECKS_AT_ONCE = 1  # of known browsers, and of others: each takes about 0.1 s of a core and 32 MB
-WAITING = 3  # for one of those, at most WAIT_S
+IPV6_PREFIX = 64  # bits of the smallest IPv6 network that one customer has
+CHECKS_AT_ONCE = 1  # for known browsers, and for others: each takes about 0.1 s of a core and 32 MB
+WAITING = 3  # waiting for a check, at most WAIT_S
 WAIT_S = 2.0
 
-# KEYS the counters of an attempt, the widest last. ARGV window s, the limit of each counter but the last. Answers the
-# counts as far as it got: where a limit is exceeded, wider counters stay as they are, so that one address cannot use up
-# the limit of all addresses.
+# KEYS the counters of an attempt, the widest last. ARGV window s, the limit of each counter but the last. Returns the
+# counts up to the first exceeded limit; wider counters are not raised then, so that one address cannot use up the limit
+# of all addresses.
 _COUNT = """
 local counts = {}
 local function raise(key)
@@ -54,14 +54,14 @@ return counts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInAttempt:
-    """Somebody tries the password of `name` from `address`, in the browser with that mark where it is known for it."""
+    """An attempt to sign in as `name` from `address`; `browser` = its id, if it is known for that user."""
 
     name: str
     address: str | None
     browser: str | None = None
 
     def limits(self) -> tuple[tuple[str, int], ...]:
-        """What counts it: (text that stands for it, how many there may be), in the order in which they say no."""
+        """(identifying text, limit) of each of its counters, in the order in which they are checked."""
         if self.browser is not None:
             return ((f"browser\0{self.browser}\0{self.name}", PER_BROWSER),)
         place = _network_of(self.address)
@@ -73,22 +73,22 @@ class SignInAttempt:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of its counts; the last one counts all attempts, which are allowed or the first refused."""
+        """The keys of its counters; the last one counts all attempts that are allowed or the first rejected."""
         return (*(_attempt_key(text) for text, _ in self.limits()), _attempt_key("all"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignInDecision:
-    """What was decided on one attempt."""
+    """The decision on one attempt."""
 
     is_allowed: bool
-    is_recorded: bool  # whether it belongs in the audit: it is allowed, or the first that is not, and there is room
+    is_recorded: bool  # in the audit log: it is allowed or the first rejected one, and RECORDED is not exceeded
 
 
 class AttemptCounter:
-    """Counts attempts: in Redis for all processes, in memory without it.
+    """Counts attempts in Redis for all processes, and in memory without it.
 
-    Redis that is down must not lock anybody out, nor allow guessing.
+    While Redis is down, users must not be locked out, and guessing must stay limited.
     """
 
     def __init__(self) -> None:
@@ -100,12 +100,12 @@ class AttemptCounter:
         most = [limit for _, limit in attempt.limits()]
         counts = self._count_here(attempt.keys, most)
         if store is not None:
-            with contextlib.suppress(QueuedeckError):  # then what this process has seen counts
+            with contextlib.suppress(QueuedeckError):  # then the counts of this process apply
                 counts = list(store.run_script(_COUNT, attempt.keys, WINDOW_S, *most))
         return _judge_counts(counts, most)
 
     def succeeded(self, store: Store | None, attempt: SignInAttempt) -> None:
-        """The password was right: this attempt does not count, nor earlier ones of that person there. 1 round trip."""
+        """The password was right: discount this attempt and earlier ones of that user there. Cost: 1 round trip."""
         keys = attempt.keys
         persons = keys[0] if attempt.browser is not None else keys[1]
         with self._lock:
@@ -113,7 +113,7 @@ class AttemptCounter:
         self._lower_counts(store, [key for key in keys if key != persons], ("DEL", persons))
 
     def uncount(self, store: Store | None, attempt: SignInAttempt) -> None:
-        """The password was not looked at: this attempt does not count. Cost: 1 round trip."""
+        """The password was not checked: discount this attempt. Cost: 1 round trip."""
         self._lower_counts(store, attempt.keys)
 
     def _lower_counts(self, store: Store | None, keys: Sequence[str], *more: Command) -> None:
@@ -124,7 +124,7 @@ class AttemptCounter:
                     self._own[key] = (count - 1, until)
         if store is None:
             return
-        # SET first: a count that has just expired must not come back without an end.
+        # SET first: a counter that has just expired must not be created again without an expiry.
         less = [each for key in keys for each in (("SET", key, 0, "EX", WINDOW_S, "NX"), ("DECR", key))]
         try:
             store.source.run_batch([*more, *less])
@@ -132,7 +132,7 @@ class AttemptCounter:
             return
 
     def _count_here(self, keys: Sequence[str], most: Sequence[int]) -> list[int]:
-        """As _COUNT does it in Redis."""
+        """The same as _COUNT, in memory."""
         counts = []
         for key, limit in zip(keys[:-1], most, strict=True):
             counts.append(self._raise_here(key))
@@ -164,7 +164,7 @@ def _judge_counts(counts: Sequence[int], most: Sequence[int]) -> SignInDecision:
 
 
 class PasswordChecks:
-    """Lets a password be checked at a time, and a few people wait: a flood of them takes no more of the machine."""
+    """Runs one password check at a time and lets a few wait, so that a flood of them cannot overload the machine."""
 
     def __init__(self) -> None:
         self._running = threading.BoundedSemaphore(CHECKS_AT_ONCE)
@@ -172,7 +172,7 @@ class PasswordChecks:
 
     @contextmanager
     def turn(self) -> Iterator[bool]:
-        """Whether one may be checked now; waits for at most WAIT_S."""
+        """Yield whether a password can be checked now, after waiting at most WAIT_S."""
         if not self._inside.acquire(blocking=False):
             yield False
             return
@@ -188,7 +188,7 @@ class PasswordChecks:
 
 
 def _network_of(address: str | None) -> str:
-    """What one guesser has: an address, of IPv6 the network."""
+    """What one attacker controls: an IPv4 address, or an IPv6 network."""
     found: Address | None = parse_address(address or "")
     if found is None:
         return "unknown"

@@ -1,4 +1,4 @@
-"""The JSON API's writes: acts on jobs and queues, bulk work, undo; and the audit for admins."""
+"""Write endpoints of the JSON API: actions on jobs and queues, bulk operations, undo; and the audit log for admins."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _STATUS = {
     Outcome.UNSUPPORTED: 422,
 }
 _FAILED = (Outcome.REFUSED, Outcome.INVALID, Outcome.UNSUPPORTED)
-# What an act that came to nothing is called; the error stands beside it.
+# The outcomes of actions that raise; the error is returned beside the outcome.
 _NOT_DONE = ((NotFound, Outcome.GONE), (Forbidden, Outcome.REFUSED), (Unsupported, Outcome.UNSUPPORTED))
-# Jobs that were not put back, as an undo answers them.
+# Jobs that an undo did not restore, listed in its response.
 MAX_REFUSED = 100
 MAX_BATCHES_SHOWN = 100
 
@@ -53,7 +53,7 @@ Reason = Annotated[str, Meta(max_length=MAX_REASON)]
 
 
 class JobActionBody(Body, frozen=True, kw_only=True):
-    """`state` and `stamp`: act only on the job as it was seen. The rest belongs to one verb each."""
+    """`state` and `stamp` apply the action only to the job as you saw it. Each other field belongs to one action."""
 
     state: State | None = None
     stamp: Text | None = None
@@ -65,7 +65,7 @@ class JobActionBody(Body, frozen=True, kw_only=True):
 
 
 class QueueActionBody(Body, frozen=True, kw_only=True):
-    """`confirm`: the queue's name, to obliterate it."""
+    """`confirm` is the queue's name; required by `obliterate`."""
 
     reason: Reason | None = None
     confirm: str | None = None  # obliterate
@@ -73,7 +73,7 @@ class QueueActionBody(Body, frozen=True, kw_only=True):
 
 
 class BulkBody(Body, frozen=True, kw_only=True):
-    """The jobs are those of one list (`source` to `native`), narrowed by `ids` or `q`; or those of an error group."""
+    """Selects the jobs of one list (`source` to `native`), narrowed by `ids` or `q`, or those of an error group."""
 
     action: Action
     source: Text | None = None
@@ -96,7 +96,7 @@ class BulkBody(Body, frozen=True, kw_only=True):
 
 
 class ReasonBody(Body, frozen=True, kw_only=True):
-    """Why it is done."""
+    """`reason` is recorded in the audit log."""
 
     reason: Reason | None = None
 
@@ -112,10 +112,10 @@ _ONLY_WITH: dict[str, tuple[Action, ...]] = {
 
 
 def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tuple[Response, int]]:
-    """`act`, whose answer tells an outcome also when it ends in an error."""
+    """`act`, with an outcome in the response also when it raises an error."""
 
     @wraps(act)
-    def told(body: Body, **place: str) -> tuple[Response, int]:
+    def run(body: Body, **place: str) -> tuple[Response, int]:
         try:
             return act(body, **place)
         except QueuedeckError as exc:
@@ -126,17 +126,19 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
             acted = ActionResult(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
             return _json_results(acted, error=error)
 
-    return told
+    return run
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/<verb>")
 @json_body(JobActionBody)
 @_with_outcome
 def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
-    """Act on one job, in the state it is in, or only in `state` and under `stamp` where the body names them.
+    """Apply an action to a job.
 
-    `edit` makes a new job of `payload`, JSON as text. Where that shows the mask of a secret in the place in which the
-    stored payload has the secret, the stored value is used; any other mask is refused with the outcome `invalid`.
+    With `state` or `stamp`, the action applies only to the job as you saw it; otherwise to its current state.
+
+    `edit` creates a new job from `payload`, JSON as text. A masked secret in the same place as in the stored payload
+    keeps its stored value; a mask anywhere else is rejected with the outcome `invalid`.
     """
     here = app_context()
     queue = here.find_queue_stats(source, backend, name)
@@ -148,8 +150,8 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
         state = job.state
         known = any(action in each for each in library.job_actions.values())
         if known and action not in library.offered_actions(state, shared=queue.shared, abandoned=job.abandoned):
-            where = f"It is {state.value}" if state else "It is in none of the library's lists"
-            detail = f"{where}: {library.title} does not offer {action.value} for such jobs."
+            where = f"The job is {state.value}" if state else "The job is not in any list"
+            detail = f"{where}; {library.title} does not support {action.value} there."
             return _json_results(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))
     result = here.action_service.on_jobs(
         current_actor(),
@@ -168,9 +170,10 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
 @json_body(QueueActionBody)
 @_with_outcome
 def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: str) -> tuple[Response, int]:
-    """Act on a queue. `purge` starts bulk work that deletes what waits; `obliterate` needs `confirm`, the name.
+    """Apply an action to a queue.
 
-    The `bulk_id` of a purge is null where no job waits.
+    `purge` starts a bulk operation that deletes the waiting jobs; its `bulk_id` is null if there are none.
+    `obliterate` deletes the queue permanently and requires the queue's name in `confirm`.
     """
     here = app_context()
     queue = here.find_queue_stats(source, backend, name)
@@ -190,10 +193,10 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
         )
         seen = preview_jobs(spec, here.backend, here.known_of, here.settings.bulk_max_jobs)
         if seen.exact and not seen.matched:
-            return jsonify(outcome="done", detail="No job waits in it.", bulk_id=None), 200
+            return jsonify(outcome="done", detail="The queue has no waiting jobs.", bulk_id=None), 200
         return jsonify(outcome="done", detail=None, bulk_id=start_operation(spec)), 200
     if action is Action.OBLITERATE and body.confirm != name:
-        raise Conflict("Send the queue's name as `confirm`: this cannot be undone.")
+        raise Conflict("This cannot be undone. To confirm, send the queue's name as `confirm`.")
     return _json_results(
         here.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
     )
@@ -202,10 +205,12 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
 @bp.post("/bulk")
 @json_body(BulkBody)
 def create(body: BulkBody) -> tuple[Response, int]:
-    """Start bulk work, or with `preview` only tell what it would be about.
+    """Start a bulk operation.
 
-    409 where no job matches: nothing is started then. A filter that finds none among the first 5,000 jobs of a longer
-    list is started, and looks through all of them.
+    With `preview`, returns the number of matching jobs and some of their ids, and starts nothing.
+
+    Returns 409 and starts nothing if no jobs match. If a filter finds none among the first 5,000 jobs of a longer list,
+    the operation starts and scans the whole list.
     """
     _check_applies(body, body.action)
     _check_target_list(body)
@@ -233,18 +238,21 @@ def create(body: BulkBody) -> tuple[Response, int]:
     if not body.preview:
         bulk.check_target(spec)
     seen = preview_jobs(spec, app_context().backend, app_context().known_of, app_context().settings.bulk_max_jobs)
-    told: dict[str, Any] = {"matched": seen.matched, "exact": seen.exact, "unread": list(seen.unread)}
-    told |= {"scanned": seen.scanned, "total": seen.total}
+    fields: dict[str, Any] = {"matched": seen.matched, "exact": seen.exact, "unread": list(seen.unread)}
+    fields |= {"scanned": seen.scanned, "total": seen.total}
     if body.preview:
-        return jsonify(bulk_id=None, **told, sample_ids=[job.id for job in seen.samples]), 200
+        return jsonify(bulk_id=None, **fields, sample_ids=[job.id for job in seen.samples]), 200
     check_matches(seen)
-    return jsonify(bulk_id=start_operation(spec), **told), 201
+    return jsonify(bulk_id=start_operation(spec), **fields), 201
 
 
 @bp.post("/bulk/<work_id>/<word>")
 @json_body(ReasonBody)
 def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
-    """Pause, resume, abort or undo bulk work. An undo answers as that of a batch."""
+    """Pause, resume, abort or undo a bulk operation.
+
+    An undo returns the same as the undo of a batch.
+    """
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("Unknown action.")
     if word == "undo":
@@ -257,9 +265,12 @@ def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
 @bp.post("/undo/<batch>")
 @json_body(ReasonBody)
 def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
-    """Put back the jobs of a delete: at once, or as bulk work to follow where there are many (202).
+    """Restore the jobs of a delete.
 
-    `refused` has the first 100 jobs that were not put back, each with its outcome and why. 409 where none was.
+    Few jobs are restored immediately, many as a bulk operation (202).
+
+    `refused` lists the first 100 jobs that were not restored, each with its outcome and the reason. Returns 409 if no
+    job was restored.
     """
     why = _checked_reason(body.reason)
     work = undo_batches([check_batch(batch)], why)
@@ -270,7 +281,7 @@ def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
 
 def _put_back(acted: Sequence[ActionResult]) -> tuple[Response, int]:
     refused = [each for each in acted if each.outcome is not Outcome.DONE]
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "restored": len(acted) - len(refused),
         "changed": sum(each.outcome is Outcome.CHANGED for each in refused),
         "refused": [
@@ -280,8 +291,8 @@ def _put_back(acted: Sequence[ActionResult]) -> tuple[Response, int]:
     }
     exc = not_restored(acted)
     if exc is None:
-        return jsonify(told), 200
-    return jsonify(error={"code": exc.code, "message": printable(exc.message), "hint": exc.hint}, **told), 409
+        return jsonify(fields), 200
+    return jsonify(error={"code": exc.code, "message": printable(exc.message), "hint": exc.hint}, **fields), 409
 
 
 def _under_way(work: BulkOperation) -> tuple[Response, int]:
@@ -291,9 +302,12 @@ def _under_way(work: BulkOperation) -> tuple[Response, int]:
 
 @bulk_bp.get("/undo")
 def deleted() -> Response:
-    """The deletes that can be undone, newest first, 100 at most: `POST /undo/{batch}` puts back what is left of one.
+    """List deletes that can be undone, newest first, at most 100.
 
-    A batch of bulk work has the id of the work in its name; undo the work instead, by `POST /bulk/{id}/undo`.
+    `POST /undo/{batch}` restores what is left of a batch.
+
+    The name of a batch from a bulk operation contains the operation's id. Undo the operation instead, with
+    `POST /bulk/{id}/undo`.
     """
     return jsonify(
         batches=[
@@ -315,26 +329,29 @@ def deleted() -> Response:
 
 @bulk_bp.get("/bulk")
 def works() -> Response:
-    """The pieces of bulk work that are kept, newest first."""
+    """List stored bulk operations, newest first."""
     return jsonify(bulk=[_json_operation(work) for work in app_context().bulk_store.list_newest()])
 
 
 @bulk_bp.get("/bulk/<work_id>")
 def work(work_id: str) -> Response:
-    """One piece of bulk work."""
+    """Retrieve a bulk operation."""
     return jsonify(_json_operation(app_context().bulk_store.get(work_id)))
 
 
 @audit_bp.get("/audit")
 def audit() -> Response:
-    """The newest acts first; `before` = the id of the last one seen."""
+    """List audit log events, newest first.
+
+    For the next page, send the id of the last event as `before`.
+    """
     events = app_context().action_service.record.list_events(count=PER_PAGE, before=parse_cursor())
     return jsonify(events=[event.public() for event in events])
 
 
 def _json_results(acted: ActionResult, **more: Any) -> tuple[Response, int]:
-    told = {"outcome": acted.outcome.value, "detail": acted.detail, "new_id": acted.new_id, **more}
-    return jsonify(told), _STATUS[acted.outcome]
+    fields = {"outcome": acted.outcome.value, "detail": acted.detail, "new_id": acted.new_id, **more}
+    return jsonify(fields), _STATUS[acted.outcome]
 
 
 def _json_operation(work: BulkOperation) -> dict[str, Any]:
@@ -368,22 +385,22 @@ def _check_applies(body: ActionBody, action: Action) -> None:
     for name, actions in _ONLY_WITH.items():
         if getattr(body, name, None) and action not in actions:
             words = " and ".join(each.value for each in actions)
-            raise Unsupported(f"{name}: belongs to {words}, not to {action.value}.")
+            raise Unsupported(f"{name}: only valid with {words}, not with {action.value}.")
 
 
 def _check_target_list(body: BulkBody) -> None:
-    """Raises Unsupported where fields name two sets of jobs, one of which would be ignored, or none."""
+    """Raise Unsupported where fields select two sets of jobs, one of which would be ignored, or none."""
     of_list = ("source", "backend", "queue", "state")
     if body.fingerprint is not None:
         for name in (*of_list, "native", "ids", "q"):
             if getattr(body, name) is not None:
-                raise Unsupported(f"{name}: expected without fingerprint, which names all jobs of an error group.")
+                raise Unsupported(f"{name}: not valid with fingerprint, which selects all jobs of an error group.")
         return
     for name in of_list:
         if getattr(body, name) is None:
-            raise Unsupported(f"{name}: expected, but not sent. Send {', '.join(of_list)}, or fingerprint.")
+            raise Unsupported(f"{name}: required. Send {', '.join(of_list)}, or fingerprint.")
     if body.ids is not None and body.q is not None:
-        raise Unsupported("q: expected without ids, which name the jobs already.")
+        raise Unsupported("q: not valid with ids, which already select the jobs.")
 
 
 def _checked_reason(text: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""The JSON API's dead letters: error groups with their figures, marks and samples."""
+"""The dead letters of the JSON API: error groups with their figures, statuses and samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
 
 @bp.get("/dead")
 def dead() -> Response:
-    """All groups, most jobs first; `source`, `backend`, `queue` and `q` narrow them. `group_by` is `error`."""
+    """List error groups, most jobs first.
+
+    Filter by `source`, `backend`, `queue` and `q`. `group_by` can only be `error`.
+    """
     by = request.args.get("group_by", "error")
     if by != "error":
         raise Unsupported(f"group_by={by[:20]!r}: expected error.")
@@ -42,11 +45,14 @@ def dead() -> Response:
 
 @bp.get("/dead/<segment:fingerprint>")
 def group(fingerprint: str) -> Response:
-    """One group with a page of its jobs, newest first. 404 when no job that was read belongs to it."""
+    """Retrieve an error group with a page of its jobs, newest first.
+
+    Returns 404 if none of the jobs that were read belongs to it.
+    """
     board = app_context().dead_letter_groups()
     found = board.reading.find(fingerprint)
     if found is None:
-        raise NotFound("No dead letter belongs to this error group (any more).")
+        raise NotFound("This error group has no jobs, or no longer exists.")
     per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
     jobs = {"jobs": [_json_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}

@@ -1,4 +1,4 @@
-"""The JSON API's last hour of a queue."""
+"""The last hour of a queue in the JSON API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
 
 
 class HistoryMetric(NamedTuple):
-    """What the last hour is kept of: the series of a QueueHistory, and its unit."""
+    """A metric with a stored last hour: the series of a QueueHistory, and its unit."""
 
     series: str
     unit: str
@@ -32,16 +32,17 @@ METRICS = {
 
 @bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/history")
 def history(source: str, backend: str, name: str) -> Response:
-    """The last hour of one queue: `metric` (depth, dead, throughput_per_min, failed_per_min) between `from` and `to`.
+    """Retrieve the last hour of a metric of a queue.
 
-    Points are [time, value], oldest first; null where nothing was sampled. `step_s` is at least what is kept (15 to 60
-    s); a longer one joins points: the highest depth and dead, the mean of rates. No commands of its own.
+    `metric` is depth, dead, throughput_per_min or failed_per_min; `from` and `to` narrow the time. Points are
+    [time, value], oldest first; the value is null where there is no sample. `step_s` is at least the stored step (15 to
+    60 s). A longer step combines points: the maximum of depth and dead, the mean of rates. Sends no commands to Redis.
     """
     here = app_context()
     ref = here.find_queue_stats(source, backend, name).ref
     metric = request.args.get("metric", "depth")
     if metric not in METRICS:
-        raise Unsupported(f"No history is kept of {metric[:50]!r}.", hint=f"Kept are {', '.join(METRICS)}.")
+        raise Unsupported(f"No history for {metric[:50]!r}.", hint=f"Available metrics: {', '.join(METRICS)}.")
     past = here.current_snapshot().history
     joined = max(1, math.ceil((_number_parameter("step_s") or 0) / past.step_s))
     start, end = _time_parameter("from"), _time_parameter("to")
@@ -72,7 +73,7 @@ def _number_parameter(name: str) -> float | None:
 
 
 def _time_parameter(name: str) -> float | None:
-    """Seconds since 1970 of a parameter in ISO 8601, or in seconds."""
+    """A parameter in ISO 8601 or in seconds, as seconds since 1970."""
     text = request.args.get(name)
     if text is None or text.replace(".", "", 1).isdigit():
         return _number_parameter(name)
@@ -80,5 +81,5 @@ def _time_parameter(name: str) -> float | None:
         # A plus sign that was not percent-encoded arrives as a space.
         moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:
-        raise Unsupported(f"{name}={text[:50]!r}: expected a time like 2026-11-25T10:00:00Z.") from None
+        raise Unsupported(f"{name}={text[:50]!r}: expected a time, such as 2026-11-25T10:00:00Z.") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

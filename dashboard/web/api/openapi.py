@@ -1,4 +1,4 @@
-"""The JSON API described by itself, as OpenAPI 3.1: its paths from the routes, its answers from the models."""
+"""The OpenAPI 3.1 description of the JSON API: paths come from the routes, responses from the models."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _object_of(properties: dict[str, dict[str, Any]], *optional: str) -> dict[st
     }
 
 
-# What only GET …/jobs/{id} tells of a job.
+# Fields that only GET …/jobs/{id} returns.
 _DETAILS: dict[str, dict[str, Any]] = {
     "payload": _ANY,
     "payload_kind": _or_null(_TEXT),
@@ -126,8 +126,9 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             **dict.fromkeys(("queue", "name", "worker", "summary", "problem"), _or_null(_TEXT)),
             "native_state": _or_null(_TEXT)
             | {
-                "description": "The library's own word for the state. Of Celery also `queued, revoked` (workers will "
-                "throw it away) and `reserved or running` (a worker took it, and nothing tells whether it runs)."
+                "description": "The library's own name of the state. For Celery also `queued, revoked` (workers will "
+                "discard the job) and `reserved or running` (a worker has the job; Celery does not record whether it "
+                "has started)."
             },
             "state": {"enum": [*(state.value for state in State), None]},
             **dict.fromkeys(("enqueued_at", "scheduled_for", "started_at", "finished_at"), _or_null(_TIME)),
@@ -194,7 +195,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
             "truncated": _FLAG,
             "cursor": _or_null(_TEXT),
             "problems": _array_of(_TEXT)
-            | {"description": "What could not be read, and why. Its jobs are not listed, and not in `total`."},
+            | {"description": "What could not be read, and why. Its jobs are neither listed nor counted in `total`."},
         },
         "cursor",
     ),
@@ -223,7 +224,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         }
     ),
 }
-# Endpoint -> what it answers, where that is more than an object.
+# Endpoint -> schema of its response, where that is more than an object.
 ANSWERS: dict[str, str] = {
     "api.overview": "Overview",
     "api.queues": "Queues",
@@ -252,7 +253,7 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
 
 @bp.get("/openapi.json")
 def openapi() -> Response:
-    """This description."""
+    """Retrieve this OpenAPI description."""
     paths: dict[str, dict[str, Any]] = {}
     for rule in current_app.url_map.iter_rules():
         if rule.rule.startswith("/api/v1/"):
@@ -264,8 +265,8 @@ def openapi() -> Response:
         info={
             "title": "Queuedeck",
             "version": __version__,
-            "description": "Unknown values are null. Times are ISO 8601 in UTC, durations `_s`, sizes `_bytes`, shares "
-            "`_ratio`. A name or an id in a path is percent-encoded, slashes included.",
+            "description": "Unknown values are null. Times are ISO 8601 in UTC. Durations end in `_s` (seconds), sizes "
+            "in `_bytes`, ratios (0 to 1) in `_ratio`. Percent-encode names and ids in paths, including slashes.",
         },
         servers=[{"url": url_for("api.overview").removesuffix("/overview")}],
         security=[{"token": []}, {"session": []}],
@@ -295,8 +296,8 @@ def _describe_operation(rule: Rule, method: str) -> dict[str, Any]:
             ),
         ],
         "responses": {
-            "200": _json_content("what was asked for", _schema_ref(answer) if answer else _OBJECT),
-            "default": _json_content("why not", _schema_ref("Error")),
+            "200": _json_content("Success", _schema_ref(answer) if answer else _OBJECT),
+            "default": _json_content("Error", _schema_ref("Error")),
         },
     }
     if more:
@@ -313,7 +314,7 @@ def _needs_body(shape: type[msgspec.Struct]) -> bool:
 
 
 def _body_schemas() -> dict[str, Any]:
-    """The schemas of all bodies that the routes of this app take."""
+    """The schemas of all request bodies of this app's routes."""
     shapes = {shape for view in current_app.view_functions.values() if (shape := body_of(view)) is not None}
     _, schemas = msgspec.json.schema_components(
         sorted(shapes, key=lambda shape: shape.__name__), ref_template="#/components/schemas/{name}"

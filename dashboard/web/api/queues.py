@@ -1,4 +1,4 @@
-"""The JSON API, version 1: the same figures as the pages, for scripts. Unknown values are null."""
+"""The JSON API, version 1: the figures of the pages, for scripts. Unknown values are null."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 
 @bp.get("/overview")
 def overview() -> Response:
-    """Sources, totals and all queues as of the newest snapshot."""
+    """Retrieve sources, totals and all queues from the newest snapshot."""
     reading = app_context().current_snapshot()
     snapshot = reading.snapshot
     queues = snapshot.queues if snapshot else ()
@@ -63,7 +63,7 @@ def overview() -> Response:
 
 
 def _json_alerts() -> list[dict[str, Any]] | None:
-    """What fires now; None when the store does not tell, or alerts are evaluated by other settings."""
+    """The firing alerts; None when the store cannot be read, or a dashboard with other settings evaluates alerts."""
     if app_context().alert_service.ownership_conflict is not None:
         return None
     try:
@@ -74,7 +74,10 @@ def _json_alerts() -> list[dict[str, Any]] | None:
 
 @bp.get("/queues")
 def queues() -> Response:
-    """The queues that match `source`, `backend` and `q` (part of the name, case ignored)."""
+    """List queues.
+
+    Filter by `source`, `backend` and `q` (part of the name, case-insensitive).
+    """
     snapshot = app_context().current_snapshot().snapshot
     source, backend = request.args.get("source"), request.args.get("backend")
     text = request.args.get("q", "").casefold()
@@ -90,13 +93,19 @@ def queues() -> Response:
 
 @bp.get(_QUEUE)
 def queue(source: str, backend: str, name: str) -> Response:
-    """One queue. 404 when it is not in the newest snapshot."""
+    """Retrieve a queue.
+
+    Returns 404 if it is not in the newest snapshot.
+    """
     return _json_response(_json_queue(app_context().find_queue_stats(source, backend, name)))
 
 
 @bp.get(f"{_QUEUE}/classes")
 def classes(source: str, backend: str, name: str) -> Response:
-    """What each class of jobs of the queue's library did lately; `classes` is null where that is not known."""
+    """List recent runs, failures and run times by job class of the queue's library.
+
+    `classes` is null if they are unknown.
+    """
     board = app_context().class_stats(app_context().find_queue_stats(source, backend, name))
     return _json_response(
         {
@@ -111,7 +120,10 @@ def classes(source: str, backend: str, name: str) -> Response:
 
 @bp.get("/redis")
 def redis() -> Response:
-    """Each source's server: what INFO tells of it, and the memory it used in the last hour, [time, bytes] each."""
+    """List Redis servers with their figures from INFO.
+
+    `memory_history` is the memory used in the last hour, as [time, bytes] points.
+    """
     reading = app_context().current_snapshot()
     snapshot = reading.snapshot
     sources = [
@@ -134,7 +146,10 @@ def _json_class(each: ClassStats) -> dict[str, Any]:
 
 @bp.get(f"{_QUEUE}/jobs")
 def jobs(source: str, backend: str, name: str) -> Response:
-    """One page of jobs, read live: `state` (ours or the library's word), `page`, `per_page`."""
+    """List a page of the jobs of a queue, read live.
+
+    `state` is a Queuedeck state or the library's own; `page` and `per_page` select the page.
+    """
     here = app_context()
     found, query = here.find_queue_stats(source, backend, name), _parse_query(here.backend(source, backend))
     if request.args.get("q"):
@@ -156,7 +171,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
 
 
 def _search_response(queue: QueueStats, query: JobQuery) -> Response:
-    """The jobs of one list that match `q`, a page of them at a time, within the bounds of a search."""
+    """A page of the jobs of one list that match `q`, within the limits of a search."""
     text = f"{request.args['q']} state:{query.native or query.state.value}"
     found = app_context().search_jobs(parse_query(text), [queue], request.args.get("cursor"))
     jobs = [job for _, job in found.jobs][query.offset : query.offset + query.per_page]
@@ -178,7 +193,10 @@ def _search_response(queue: QueueStats, query: JobQuery) -> Response:
 
 @bp.get("/search")
 def search() -> Response:
-    """Jobs of all queues that match `q`, within the bounds of a search; `cursor` goes on from there."""
+    """Search the jobs of all queues for `q`, within the limits of a search.
+
+    To continue, send the returned `cursor`.
+    """
     snapshot = app_context().current_snapshot().snapshot
     found = app_context().search_jobs(
         parse_query(request.args.get("q", "")), snapshot.queues if snapshot else (), request.args.get("cursor")
@@ -199,13 +217,19 @@ def search() -> Response:
 
 @bp.get("/workers")
 def workers() -> Response:
-    """All worker processes; `source` and `backend` narrow them."""
+    """List worker processes.
+
+    Filter by `source` and `backend`.
+    """
     return _live_response(app_context().list_workers(), _json_worker)
 
 
 @bp.get("/schedules")
 def schedules() -> Response:
-    """All schedules; `source` and `backend` narrow them."""
+    """List schedules.
+
+    Filter by `source` and `backend`.
+    """
     return _live_response(app_context().list_schedules(), _json_schedule)
 
 
@@ -214,7 +238,7 @@ def _live_response(board: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) 
     rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
     key = request.path.rpartition("/")[2]
     problems = [{"source": source, "backend": name, "message": why} for source, name, why in board.problems]
-    # Of one library no more schedules than these are read.
+    # No more schedules than this are read for each library.
     counts = Counter((row.source, row.backend) for row in rows if key == "schedules")
     more = any(count >= MAX_SCHEDULES for count in counts.values())
     return _json_response(
@@ -251,7 +275,7 @@ def _json_schedule(schedule: Schedule) -> dict[str, Any]:
 
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>")
 def job(source: str, backend: str, name: str, job_id: str) -> Response:
-    """One job with payload, error, logs, links and timeline, read live."""
+    """Retrieve a job with payload, error, logs, links and timeline, read live."""
     here = app_context()
     queue = here.find_queue_stats(source, backend, name)
     found = here.read_job(queue, job_id)

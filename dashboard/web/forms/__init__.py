@@ -1,1 +1,1 @@
-"""What people send: forms, job selections and queries, checked field by field."""
+"""Request input: forms, job selections and queries, checked field by field."""

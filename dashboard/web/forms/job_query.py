@@ -1,4 +1,4 @@
-"""Which page of which list a URL asks for; the same words on the pages and in the API."""
+"""The list and page of jobs that a URL requests; the same for pages and the API."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MAX_PAGE = 10_000_000
 
 
 def job_query(backend: Backend, word: str) -> JobQuery:
-    """The JobQuery for `word` (one of our states, or the library's own word for a list) and the URL's paging.
+    """The JobQuery for `word` (a Queuedeck state, or the library's own name of a list) and the URL's paging.
 
-    Raises Unsupported for a word or number that cannot be.
+    Raises Unsupported for an unknown state or an invalid number.
     """
     state, native = _parse_state(backend, word)
     narrowed = request.args.get("native") or native
     if narrowed is not None and narrowed not in backend.states[state]:
         raise Unsupported(
-            f"{backend.title} has no list {narrowed!r} among its {state.value} jobs.",
-            hint=f"It has: {', '.join(backend.states[state])}",
+            f"{backend.title} has no list {narrowed!r} of {state.value} jobs.",
+            hint=f"Its lists are: {', '.join(backend.states[state])}",
         )
     return JobQuery(
         state=state,
@@ -44,7 +44,7 @@ def _parse_state(backend: Backend, word: str) -> tuple[State, str | None]:
 
 
 def asked_number(name: str, default: int, highest: int) -> int:
-    """A whole number of the address, `default` for none. Raises Unsupported for one that is not from 1 to `highest`."""
+    """A query parameter as a whole number; `default` without it. Raises Unsupported outside of 1 to `highest`."""
     text = request.args.get(name)
     if text is None or text == "":
         return default

@@ -1,6 +1,6 @@
-"""A job as the value of a tick box: its id, which may hold any byte, and the stamp under which it was seen.
+"""Jobs as values of checkboxes: the job's id, which can contain any byte, and the stamp under which it was seen.
 
-On a page of many lists it names its list too.
+On a page with several lists, the value includes the list.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ Spot = tuple[str, str, str, State]  # source, library, queue, state
 
 
 def pick_token(job: Job) -> str:
-    """The value of the tick box of a job."""
+    """The value of a job's checkbox."""
     return _encode_token([job.id, job.stamp])
 
 
 def read_pick(token: str) -> JobRef:
-    """The job of a tick box. Raises Conflict for a value that is none of ours."""
+    """The job of a checkbox. Raises Conflict for an invalid value."""
     job_id, stamp = _decode_token(token, tuple[str, str | None])
     return JobRef(id=job_id, stamp=stamp)
 
 
 def member_token(member: GroupMember) -> str:
-    """The value of the tick box of a dead letter."""
+    """The value of a dead letter's checkbox."""
     ref, row = member.ref, member.row
     return _encode_token([ref.source, ref.backend, ref.name, member.state, row.id, row.stamp])
 
 
 def read_member(token: str) -> tuple[Spot, JobRef]:
-    """The list and the job of such a tick box. Raises Conflict for a value that is none of ours."""
+    """The list and the job of a dead letter's checkbox. Raises Conflict for an invalid value."""
     source, backend, queue, state, job_id, stamp = _decode_token(token, tuple[str, str, str, State, str, str | None])
     return (source, backend, queue, state), JobRef(id=job_id, stamp=stamp)
 
@@ -53,5 +53,5 @@ def _decode_token(token: str, shape: type[T]) -> T:
         raw = b""
     parts = unpack(raw, shape)
     if parts is None:
-        raise Conflict("This is no job of a list here.", hint="Reload the page and tick the jobs again.")
+        raise Conflict("Invalid job selection.", hint="Reload the page and select the jobs again.")
     return parts

@@ -1,8 +1,8 @@
-"""What a request may carry. Every field is known and checked, or the request is refused.
+"""The input of requests. Every field is known and checked, or the request is rejected.
 
-A view that changes something declares its input by `json_body` or `form_fields`; `install` stops the start for one that
-declares nothing. What is not read would be ignored, and a `dry_run` that is ignored deletes jobs. Reads of the API take
-the query parameters that its description names: a filter with a slip in it would show everything.
+A view that changes something declares its input with `json_body` or `form_fields`; `install` raises for one that
+declares none. An unknown field must not be ignored: an ignored `dry_run` deletes jobs. Reads of the API accept the
+query parameters in the OpenAPI description: a filter with a typo would show everything.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ R = TypeVar("R")
 FORM = "application/x-www-form-urlencoded"
 API = "/api/v1/"
 OBJECT = "Expected a JSON object."
-OBJECT_HINT = 'Send one as {"reason": "…"}, or no body at all.'
-# Of a name that is not known: longer ones are cut before they are compared and shown.
+OBJECT_HINT = 'Send an object such as {"reason": "…"}, or no body.'
+# Longer unknown names are cut before they are compared and shown.
 MAX_SHOWN = 60
 _DECLARED = "queuedeck_input"
-# What msgspec calls a type -> what we call it.
+# msgspec's name of a type -> its name in messages.
 _WORDS = {
     "str": "text",
     "int": "a whole number",
@@ -46,17 +46,17 @@ _WORDS = {
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of one route; a subclass names its fields."""
+    """The JSON body of one route; subclasses define its fields."""
 
 
 BodyT = TypeVar("BodyT", bound=msgspec.Struct)
 
 
 def json_body(shape: type[BodyT]) -> Callable[[Callable[Concatenate[BodyT, P], R]], Callable[P, R]]:
-    """Have a view called with the body as `shape`; no body counts as {}.
+    """Decorator: call the view with the body as `shape`; no body counts as {}.
 
-    The request is refused with 422 for a body of another shape and for any query parameter, with 415 for one that is
-    not sent as JSON.
+    The request is rejected with 422 for a body of another shape or any query parameter, with 415 for a body that is not
+    sent as JSON.
     """
 
     def declare(view: Callable[Concatenate[BodyT, P], R]) -> Callable[P, R]:
@@ -72,9 +72,9 @@ def json_body(shape: type[BodyT]) -> Callable[[Callable[Concatenate[BodyT, P], R
 
 
 def form_fields(*names: str, many: Collection[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Refuse a form with a field beside `names` and `many` (422), and one of `names` that is sent more than once.
+    """Decorator: reject a form with fields other than `names` and `many`, or with one of `names` more than once (422).
 
-    A body that is no form is refused with 415, any query parameter with 422.
+    A body that is not a form is rejected with 415, any query parameter with 422.
     """
 
     def declare(view: Callable[P, R]) -> Callable[P, R]:
@@ -93,46 +93,48 @@ def form_fields(*names: str, many: Collection[str] = ()) -> Callable[[Callable[P
 
 
 def body_of(view: Any) -> type[msgspec.Struct] | None:
-    """The shape of the JSON body that a view declares; None for none."""
+    """The shape of the JSON body that a view declares; None if it declares none."""
     declared = getattr(view, _DECLARED, None)
     return declared if isinstance(declared, type) and issubclass(declared, msgspec.Struct) else None
 
 
 def install(app: Flask, parameters: Mapping[str, Collection[str]]) -> None:
-    """Refuse bodies of reads, and query parameters beside `parameters`, by endpoint, of reads of the API.
+    """Reject bodies of reads, and query parameters of API reads other than `parameters`, by endpoint.
 
     Raises ConfigurationError for a route that changes something and declares no input.
     """
     for rule in app.url_map.iter_rules():
         changes = (rule.methods or set()) - SAFE_METHODS
         if changes and not hasattr(app.view_functions[rule.endpoint], _DECLARED):
-            raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) declares no input: web/request_input.py")
+            raise ConfigurationError(
+                f"route {rule.rule} ({rule.endpoint}) declares no input: web/forms/request_input.py"
+            )
 
     @app.before_request
     def refuse_body() -> None:
         if request.method in SAFE_METHODS and read_body():
-            raise BadRequest(f"A {request.method} request takes no body; put parameters in the URL.")
+            raise BadRequest(f"A {request.method} request cannot have a body; put parameters in the URL.")
         if request.method in SAFE_METHODS and request.path.startswith(API) and request.endpoint:
             _check_query(parameters.get(request.endpoint, ()))
 
 
 def read_body() -> bytes:
-    """The body, whether its length is told or it comes in chunks; b"" for none.
+    """The body, with Content-Length or chunked; b"" without one.
 
-    Raises 400 for malformed chunks, 413 above MAX_CONTENT_LENGTH (in chunks, from there on),
-    and 411 where the server does not pass on chunks.
+    Raises 400 for malformed chunks, 413 above MAX_CONTENT_LENGTH (for a chunked body, from that length on),
+    and 411 where the server does not pass on chunked bodies.
     """
     chunked = "Transfer-Encoding" in request.headers and request.content_length is None
     if chunked and not request.environ.get("wsgi.input_terminated"):
-        raise LengthRequired("This server does not pass on a body in chunks: send Content-Length.")
+        raise LengthRequired("This server does not support chunked bodies; send Content-Length.")
     try:
         raw = request.get_data()
     except HTTPException:
         raise
-    except Exception as exc:  # each server has its own errors for chunks that are none
+    except Exception as exc:  # each server has its own errors for malformed chunks
         raise BadRequest("The body cannot be read: its chunks are malformed, or it ended early.") from exc
     most = request.max_content_length
-    # Werkzeug ends a body in chunks at the limit without a word.
+    # Werkzeug silently cuts a chunked body at the limit.
     if chunked and most is not None and len(raw) >= most:
         raise RequestEntityTooLarge()
     return raw
@@ -141,8 +143,8 @@ def read_body() -> bytes:
 def _refuse_query() -> None:
     for name in request.args:
         raise Unsupported(
-            f"Unknown query parameter {_shown_text(name)}: what changes something takes none.",
-            hint="Fields belong in the body.",
+            f"Unknown query parameter {_shown_text(name)}: this endpoint takes none.",
+            hint="Send fields in the body.",
         )
 
 
@@ -155,7 +157,7 @@ def _check_query(known: Collection[str]) -> None:
 
 
 def check_form(*names: str, many: Collection[str] = ()) -> None:
-    """Raises Unsupported for a form with other fields, and for one of `names` that is sent more than once."""
+    """Raise Unsupported for a form with other fields, or with one of `names` more than once."""
     for name, values in request.form.lists():
         if name not in names and name not in many:
             raise _unknown_error(name, (*names, *many))
@@ -164,12 +166,12 @@ def check_form(*names: str, many: Collection[str] = ()) -> None:
 
 
 def form_flag(name: str) -> bool:
-    """Whether a tick box of the form is ticked. Raises Unsupported for a value other than 1, 0 and none."""
+    """Whether a checkbox of the form is checked. Raises Unsupported for a value other than 1, 0 and empty."""
     return form_word(name, "0", "1") == "1"
 
 
 def form_word(name: str, *words: str) -> str:
-    """The value of a field that is one of `words`, "" for none. Raises Unsupported for another."""
+    """The value of a field, one of `words` or "". Raises Unsupported for any other."""
     word: str = request.form.get(name, "")
     if word not in ("", *words):
         raise Unsupported(f"{name}: {_shown_text(word)} is not one of {', '.join(words)}.")
@@ -177,9 +179,9 @@ def form_word(name: str, *words: str) -> str:
 
 
 def decode_object(raw: bytes, shape: type[BodyT]) -> BodyT:
-    """A JSON object as `shape`. Raises Unsupported, which names the field, for anything else.
+    """A JSON object as `shape`. Raises Unsupported, naming the field, for anything else.
 
-    A key that occurs twice, NaN, numbers beyond a double, text that is no text and too deep nesting are refused.
+    Rejects duplicate keys, NaN, numbers that exceed a double, text with lone surrogates and too deep nesting.
     """
     try:
         found = json.loads(
@@ -188,7 +190,7 @@ def decode_object(raw: bytes, shape: type[BodyT]) -> BodyT:
     except RecursionError:
         raise Unsupported("The JSON is nested too deeply.") from None
     except ValueError:
-        raise Unsupported(f"This is no JSON. {OBJECT}", hint=OBJECT_HINT) from None
+        raise Unsupported(f"Invalid JSON. {OBJECT}", hint=OBJECT_HINT) from None
     if not isinstance(found, dict):
         raise Unsupported(OBJECT, hint=OBJECT_HINT)
     known = {field.encode_name: field for field in msgspec.structs.fields(shape)}
@@ -196,7 +198,7 @@ def decode_object(raw: bytes, shape: type[BodyT]) -> BodyT:
         if name not in known:
             raise _unknown_error(name, known)
         if not _is_text(value):
-            raise Unsupported(f"{name}: half of a surrogate pair is no text.")
+            raise Unsupported(f"{name}: contains a lone surrogate, which is not valid text.")
     try:
         return msgspec.convert(found, shape)
     except msgspec.ValidationError as exc:
@@ -222,18 +224,18 @@ def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise Unsupported(f"{word} is no number of JSON.")
+    raise Unsupported(f"{word} is not a valid JSON number.")
 
 
 def _finite_number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise Unsupported(f"{text[:MAX_SHOWN]} is too large a number.")
+        raise Unsupported(f"The number {text[:MAX_SHOWN]} is too large.")
     return number
 
 
 def _is_text(value: Any) -> bool:
-    """Whether all text in `value` can go to Redis: ids may hold any byte, as half of a pair in DC80 to DCFF each."""
+    """Whether all text in `value` can be sent to Redis. Ids can contain any byte, each as a surrogate DC80 to DCFF."""
     values = [value]
     while values:
         each = values.pop()
@@ -252,16 +254,16 @@ def _is_text(value: Any) -> bool:
 def _unknown_error(name: str, known: Iterable[str], kind: str = "field") -> Unsupported:
     names = list(known)
     if not names:
-        return Unsupported(f"Unknown {kind} {_shown_text(name)}: no {kind} is known here.")
+        return Unsupported(f"Unknown {kind} {_shown_text(name)}: this endpoint takes none.")
     close = close_name(name, names)
     meant = f" Did you mean {close}?" if close else ""
     return Unsupported(f"Unknown {kind} {_shown_text(name)}.{meant} Known {kind}s: {', '.join(names)}.")
 
 
 def _explain_message(message: str, shape: type[msgspec.Struct]) -> str:
-    """A message of msgspec in our words, the field in front: "Expected `str`, got `int` - at `$.reason`"."""
+    """A plain message, with the field in front, for one of msgspec: "Expected `str`, got `int` - at `$.reason`"."""
     if message.startswith("Object missing required field"):
-        return f"{message.split('`')[1]}: expected, but not sent."
+        return f"{message.split('`')[1]}: required."
     text, _, path = message.partition(" - at `$.")
     name = path.rstrip("`")
     if text.startswith("Invalid enum value"):
@@ -275,7 +277,7 @@ def _explain_message(message: str, shape: type[msgspec.Struct]) -> str:
 
 
 def _words_of(kind: Any) -> list[str]:
-    """The words that a field of an enumeration or of literals takes."""
+    """The values that a field of an enumeration or of literals accepts."""
     for each in (kind, *get_args(kind)):
         if get_origin(each) is Literal:
             return [str(word) for word in get_args(each)]

@@ -1,4 +1,4 @@
-"""The form of a rule: what people type becomes the fields of a Rule, and what is wrong is told at its field."""
+"""The form of a rule: converts the input to the fields of a Rule, and reports each error at its field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...alerts.rules.rule import MAX_GLOBS, Rule
 from ...errors import ConfigurationError
 from .units import read_amount, write_amount
 
-# (field, label, hint) of what is typed, by the part of the form in which it stands.
+# The fields of the form, by kind of value.
 TIMES = ("window_s", "for_s", "recover_for_s", "new_instance_grace_s", "repeat_every_s", "group_wait_s")
 LEVELS = ("warning", "critical", "warning_recover", "critical_recover")
 COUNTS = ("min_samples", "min_events")
@@ -21,16 +21,16 @@ GLOBS = ("queues", "queues_not")
 NAMES = ("channels_warning", "channels_critical", "inhibited_by")
 TEXTS = ("id", "name", "metric", "reducer", "source", "backend", "scope", "op", "no_data")
 OPTIONAL = ("fallback_channel", "runbook_url")
-# All that is typed, as text.
+# All fields with text input.
 FIELDS = (*TEXTS, *TIMES, *LEVELS, *COUNTS, *OPTIONAL, *GLOBS, *NAMES)
 MAX_FIELD = 4000
-# What stands for an empty list where an empty field means "as above".
+# Represents an empty list where an empty field means "as above".
 EVERY = "*"
 
 
 @dataclass(slots=True)
 class RuleForm:
-    """The form as it is shown: texts and what is wrong by field; `general` = what no field is to blame for."""
+    """The form as it is shown: texts and errors by field; `general` = an error of no particular field."""
 
     texts: dict[str, str]
     enabled: bool = True
@@ -56,12 +56,12 @@ class RuleForm:
 
     @classmethod
     def typed(cls, form: Mapping[str, str], channels: Sequence[str]) -> RuleForm:
-        """The form as it was sent; `channels` = those that are ticked."""
+        """The form as it was submitted; `channels` = the selected ones."""
         texts = {name: form.get(name, "").replace("\r\n", "\n").strip()[:MAX_FIELD] for name in FIELDS}
         return cls(texts, form.get("enabled") == "1", form.get("notify_resolved") == "1", tuple(channels))
 
     def values(self) -> dict[str, Any]:
-        """The fields of a Rule; what cannot be read is told in `errors` and left out."""
+        """The fields of a Rule. An invalid value sets `errors` and is replaced by the default."""
         texts = self.texts
         metric = METRICS.get(texts["metric"])
         if metric is None:
@@ -89,8 +89,8 @@ class RuleForm:
         return found
 
     def add_problem(self, exc: ConfigurationError) -> None:
-        """Tell a problem of the whole rule at the field that it names."""
-        # "form: rule 'x': field: expected …", and without the id where that is what is wrong
+        """Report an error of the rule at the field that it names."""
+        # "form: rule 'x': field: expected …", without the id if that is what is invalid
         named, _, text = exc.message.split(": ", 2)[-1].partition(": ")
         first = named.split(",")[0].strip()
         if not text or (first not in self.texts and first != "channels"):
@@ -118,7 +118,7 @@ class RuleForm:
 
 
 def describe_changes(old: Rule, new: Rule) -> str:
-    """What an edit changed, as "warning: 300.0 → 60.0; …", for the audit and for who lost against another edit."""
+    """What an edit changed, as "warning: 300.0 → 60.0; …", for the audit log and for conflicting edits."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
     changed = [name for name in before if name != "version" and before[name] != after[name]]
     return "; ".join(f"{name}: {_plain_text(before[name])} → {_plain_text(after[name])}" for name in changed)

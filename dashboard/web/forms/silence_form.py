@@ -1,4 +1,4 @@
-"""The form of a silence or of a maintenance window, and what it would keep quiet."""
+"""The form of a silence or a maintenance window."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...globs import GLOB_LIMIT, is_glob
 
 GLOBS = ("rule", "source", "backend", "queue")
 FIELDS = (*GLOBS, "severity", "when", "hours", "starts", "from", "weeks", "timezone", "comment")
-# An operator may be silent for a day; longer silences, and windows that come back, are an admin's.
+# Operators can silence for a day; longer silences and weekly windows need an admin.
 OPERATOR_S = 86_400.0
 LONGEST_S = 30 * 86_400.0
 WEEK_S = 7 * 86_400.0
@@ -23,16 +23,17 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 
 @dataclass(slots=True)
 class SilenceForm:
-    """The form as it is shown: texts and what is wrong, by field."""
+    """The form as it is shown: texts and errors by field. `needs_admin`: one of the errors is a missing role."""
 
     texts: dict[str, str]
     days: tuple[int, ...] = ()
     everything: bool = False
     errors: dict[str, str] = field(default_factory=dict)
+    needs_admin: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> SilenceForm:
-        """An empty form, its globs filled in by the address."""
+        """An empty form, its globs filled in from the query parameters."""
         texts = dict.fromkeys(FIELDS, "") | {name: given.get(name, "*")[:200] for name in GLOBS}
         when = given.get("when", "now")
         texts |= {"when": when if when in ("now", "later", "weekly") else "now", "hours": "2", "timezone": "UTC"}
@@ -40,7 +41,7 @@ class SilenceForm:
 
     @classmethod
     def typed(cls, form: Mapping[str, str], days: Sequence[str]) -> SilenceForm:
-        """The form as it was sent."""
+        """The form as it was submitted."""
         texts = {name: form.get(name, "").strip()[:300] for name in FIELDS}
         texts |= {name: texts[name] or "*" for name in GLOBS} | {"when": texts["when"] or "now"}
         texts["timezone"] = texts["timezone"] or "UTC"
@@ -51,7 +52,7 @@ class SilenceForm:
         return found
 
     def values(self, now: float, *, admin: bool) -> dict[str, Any]:
-        """The keywords of `AlertService.silence`; what is wrong, and what needs another role, is told in `errors`."""
+        """The keywords of `AlertService.draft_silence`. Sets `errors` and `needs_admin`."""
         texts = self.texts
         values: dict[str, Any] = {name: texts[name] for name in GLOBS} | {"comment": texts["comment"]}
         for name in GLOBS:
@@ -65,18 +66,20 @@ class SilenceForm:
         values["severity"] = Severity(severity) if severity in ("warning", "critical") else None
         if not any(set(texts[name]) - set("*") for name in GLOBS) and severity == "" and not self.everything:
             self.errors["everything"] = (
-                "this would silence every alert: choose a rule, queue, library or Redis, or tick the box to confirm"
+                "this would silence every alert: choose a rule, queue, library or Redis, or check the box to confirm"
             )
         length_s = self._parse_number("hours", 1 / 60, LONGEST_S / 3600) * 3600
         if texts["when"] == "weekly":
             return values | self._parse_weekly(length_s, admin=admin)
         if length_s > OPERATOR_S and not admin:
+            self.needs_admin = True
             self.errors["hours"] = "you need the admin role to silence for more than 24 hours"
         starts_in_s = self._starts_in_s(now) if texts["when"] == "later" else 0.0
         return values | {"for_s": length_s, "starts_in_s": starts_in_s}
 
     def _parse_weekly(self, length_s: float, *, admin: bool) -> dict[str, Any]:
         if not admin:
+            self.needs_admin = True
             self.errors["when"] = "you need the admin role for weekly windows"
         hour, _, minute = self.texts["from"].partition(":")
         from_min = 0

@@ -1,4 +1,4 @@
-"""Amounts as people type them, "5 min", "80 %", "64 MiB", and back without a loss."""
+"""Parse amounts such as "5 min", "80 %" and "64 MiB", and write them back without loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNITS: dict[str, dict[str, Decimal | int]] = {
     "bytes": dict(_BYTES),
     "ratio": {"": 1, "%": Decimal("0.01")},
 }
-# What is expected of each unit of a metric.
+# The expected input for each unit of a metric.
 EXPECTED = {
     "s": "a duration, such as 90 s, 5 min or 2 h",
     "bytes": "a size, such as 64 MiB",
@@ -34,7 +34,7 @@ EXPECTED = {
 
 
 def read_amount(text: str, unit: str) -> float:
-    """The amount in the unit of the metric: seconds, bytes, a share 0 to 1, or a plain number.
+    """The amount in the unit of the metric: seconds, bytes, a ratio from 0 to 1, or a plain number.
 
     Raises ValueError, with what was expected, for anything else.
     """
@@ -54,7 +54,7 @@ def read_amount(text: str, unit: str) -> float:
 
 
 def write_amount(value: float, unit: str) -> str:
-    """The shortest text of which `read_amount` makes the very same value."""
+    """The shortest text that `read_amount` parses to exactly the same value."""
     if unit == "ratio":
         return f"{_plain_number(Decimal(repr(float(value))) * 100)} %"
     if unit not in ("s", "bytes"):

@@ -1,4 +1,4 @@
-"""Who did what: the page of the audit, for admins."""
+"""The audit log page, for admins."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ bp = Blueprint("audit", __name__)
 
 PER_PAGE = 100
 _ENTRY = re.compile(r"([0-9]{1,20})-([0-9]{1,20})\Z")
-# Of each half of the id of an entry in a stream.
+# The maximum of each half of a stream entry id.
 _MOST = 2**64 - 1
 
 
 @bp.get("/audit")
 def index() -> str:
-    """The newest acts first; `before` = the id of the last one seen."""
+    """The audit log, newest first; `before` = the id of the last event seen."""
     with measure_cost() as meter:
         events = app_context().action_service.record.list_events(count=PER_PAGE, before=parse_cursor())
-        # Also of a delete whose answer was lost: here it is found again.
+        # This also finds a delete whose response was lost.
         batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
         left = app_context().action_service.bin.count_left(batches)
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -44,12 +44,12 @@ def index() -> str:
 
 
 def parse_cursor() -> str | None:
-    """Where to go on: the id of an entry. Raises Unsupported for one that cannot be."""
+    """The event id in `before`; None without it. Raises Unsupported for an invalid id."""
     text = request.args.get("before")
     if not text:
         return None
     found = _ENTRY.match(text)
-    # Redis refuses numbers of more than 64 bits, and to look before the very first id.
+    # Redis rejects numbers of more than 64 bits, and a range that ends before the very first id.
     if found is None or not 0 < max(map(int, found.groups())) <= _MOST:
-        raise Unsupported("before: expected the id of an event of the audit, as 1760000000000-0.")
+        raise Unsupported("before: expected the id of an audit event, such as 1760000000000-0.")
     return text

@@ -1,4 +1,4 @@
-"""Bulk work: what there is, one piece of it live, and the preview from which it is started."""
+"""Bulk operations: the list, one operation live, and the preview from which an operation is started."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ MAX_PACE = 100_000.0
 MAX_CANARY = 100
 MAX_QUERY = 500
 MAX_TARGETS = 200
-# New work is taken within half a second, and that of a process which died when its lease runs out.
+# A new operation is picked up within half a second, one of a process that died when its lease expires.
 ALONE_S = 5.0
-# So many more jobs than were seen go along: a list that grows all the time could not be acted on otherwise.
+# This many more jobs than the preview showed are accepted; otherwise a steadily growing list could never be processed.
 FEW_MORE, SHARE_MORE = 50, 0.2
-# Verbs that bulk work can do without a person at each job.
+# Actions that need no decision for each job.
 BULK_ACTIONS = (
     *(Action.RETRY, Action.DELETE, Action.PROMOTE, Action.KILL, Action.CANCEL, Action.DUPLICATE, Action.MOVE),
 )
@@ -59,7 +59,7 @@ BULK_ACTIONS = (
 
 @bp.get("")
 def index() -> str:
-    """All pieces of bulk work that are kept, newest first."""
+    """All stored bulk operations, newest first."""
     with measure_cost() as meter:
         works = app_context().bulk_store.list_newest()
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -70,7 +70,7 @@ def index() -> str:
 
 @bp.get("/<segment:work_id>")
 def show(work_id: str) -> str:
-    """One piece of bulk work. 404 when it is not kept any more."""
+    """One bulk operation. 404 when it is no longer stored."""
     variables = _operation_context(work_id) | {"did": ActionFlash.read(request.args)}
     return render_template(
         "bulk/show.html", **layout.page_context(app_context().current_snapshot(), variables["price"]) | variables
@@ -79,7 +79,7 @@ def show(work_id: str) -> str:
 
 @bp.get("/<segment:work_id>/_work")
 def fragment(work_id: str) -> Response:
-    """The part of it that polls."""
+    """The polled part of the page."""
     return fragments.render_live(WORK, _operation_context(work_id))
 
 
@@ -108,7 +108,7 @@ def _operation_context(work_id: str) -> dict[str, Any]:
 
 @edit_bp.get("/new")
 def new() -> str:
-    """The preview: which jobs, how many, what will happen, and how it shall be done."""
+    """The preview: which jobs, how many, what will happen to them, and the form of options."""
     queue, spec = _parse_request(request.args)
     most = app_context().settings.bulk_max_jobs
     with measure_cost() as meter:
@@ -140,7 +140,7 @@ def new() -> str:
     *("pace", "canary", "canary_max_percent", "canary_wait_s"),
 )
 def create() -> ResponseReturnValue:
-    """Start it: 303 to its page."""
+    """Start an operation: 303 to its page."""
     queue, spec = _parse_request(request.form)
     found = preview_jobs(spec, app_context().backend, app_context().known_of, app_context().settings.bulk_max_jobs)
     check_still(found.matched, request.form.get("seen", ""))
@@ -148,7 +148,7 @@ def create() -> ResponseReturnValue:
         if queue is not None:
             check_confirmed(queue)
         elif request.form.get("confirm", "").strip() != "delete":
-            raise Conflict("Type delete to delete jobs for good. Nothing was done.")
+            raise Conflict("To delete permanently, type delete. No jobs were deleted.")
     check_target(spec)
     check_matches(found)
     return redirect(url_for("bulk.show", work_id=start_operation(spec)), code=303)
@@ -157,28 +157,28 @@ def create() -> ResponseReturnValue:
 @edit_bp.post("/<segment:work_id>/<word>")
 @form_fields("reason")
 def tell(work_id: str, word: str) -> ResponseReturnValue:
-    """Pause, resume, abort or undo it: 303 to its page, or to that of the undo where it is large."""
+    """Pause, resume, abort or undo an operation: 303 to its page, or to that of a large undo."""
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("Unknown action.")
-    told: dict[str, Any] = {}
+    query: dict[str, Any] = {}
     if word == "undo":
         back = undo_operation(work_id, parse_reason())
         if isinstance(back, BulkOperation):
             return redirect(url_for("bulk.show", work_id=back.id), code=303)
         if (refused := not_restored(back)) is not None:
             raise refused
-        told = ActionFlash.of("undo", back).query
+        query = ActionFlash.of("undo", back).query
     else:
         change_operation(work_id, word, given_reason(request.form.get("reason")))
-    return redirect(url_for("bulk.show", work_id=work_id, **told), code=303)
+    return redirect(url_for("bulk.show", work_id=work_id, **query), code=303)
 
 
 def change_operation(work_id: str, word: str, why: str | None) -> None:
-    """Pause, resume or abort it, and record who said so and why. Raises NotFound, Conflict."""
+    """Pause, resume or abort an operation, and record by whom and why. Raises NotFound, Conflict."""
     by = current_actor()
 
     def event(work: BulkOperation) -> AuditEvent:
-        what = "undo of bulk work" if work.spec.action is Action.UNDO else "bulk work"
+        what = "undo of bulk operation" if work.spec.action is Action.UNDO else "bulk operation"
         return replace(
             event_of(work, work.matched),
             at=now_s(),
@@ -188,7 +188,7 @@ def change_operation(work_id: str, word: str, why: str | None) -> None:
             reason=why,
             action=f"{word} {what}",
             outcomes=work.outcomes or None,
-            detail=f"{PAST[work.spec.action]} {work.done:,} of {work.matched:,} by then",
+            detail=f"{work.done:,} of {work.matched:,} {PAST[work.spec.action]} so far",
         )
 
     app_context().bulk_store.change_phase(work_id, word, event)
@@ -196,36 +196,36 @@ def change_operation(work_id: str, word: str, why: str | None) -> None:
 
 
 def check_still(now: int, seen: str) -> None:
-    """Raises Conflict where many more jobs fit `now` than the `seen` that the person was shown and pressed for.
+    """Raise Conflict when many more jobs match `now` than the `seen` that the user was shown and confirmed.
 
-    Raises Unsupported for a number that is none.
+    Raises Unsupported where `seen` is not a number.
     """
     if not seen:
         return
     if not (seen.isascii() and seen.isdigit() and len(seen) < 9):
-        raise Unsupported("seen: expected the number of jobs that you were shown.")
+        raise Unsupported("seen: expected the number of jobs that the preview showed.")
     if now > int(seen) + max(FEW_MORE, int(seen) * SHARE_MORE):
         raise Conflict(
-            f"There are {now:,} such jobs by now, not {int(seen):,} as when you looked. Nothing was done.",
-            hint="Go back, reload the page and look again.",
+            f"{now:,} jobs match now; the preview showed {int(seen):,}. Nothing was started.",
+            hint="Go back and reload the preview.",
         )
 
 
 def check_target(spec: BulkRequest) -> None:
-    """Raises Conflict where jobs shall move and neither a queue was named nor their data tells where they came from."""
+    """Raise Conflict for a move with neither a destination queue nor an origin queue in the jobs' data."""
     if spec.action is not Action.MOVE or spec.wishes.target is not None:
         return
     if not spec.homeward:
-        raise Conflict("Name the queue to which these jobs shall go. Nothing was done.")
+        raise Conflict("Choose a destination queue. Nothing was started.")
     if all(place.home is None for place, _ in app_context().known_of(spec.fingerprint, spec.places).jobs):
         raise Conflict(
-            "The original queue of these jobs is unknown. Nothing was done; choose a queue.",
-            hint="Name the queue to which they shall go.",
+            "The origin queue of these jobs is unknown. Nothing was started.",
+            hint="Choose a destination queue.",
         )
 
 
 def _target_queues(places: Sequence[JobListRef]) -> list[str]:
-    """The queues to which jobs of those places may go."""
+    """The queues that jobs of these lists can move to."""
     snapshot = app_context().current_snapshot().snapshot
     libraries = {(place.ref.source, place.ref.backend) for place in places}
     own = {place.ref.name for place in places}
@@ -241,7 +241,7 @@ def _target_queues(places: Sequence[JobListRef]) -> list[str]:
 
 
 def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
-    """The queue, if it is about one, and what is asked."""
+    """The queue, if the request is for one, and the request."""
     try:
         action = Action(form.get("action", ""))
     except ValueError:
@@ -251,7 +251,7 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     if q is not None and len(q) > MAX_QUERY:
         raise Unsupported(f"q: expected at most {MAX_QUERY} characters.")
     if fingerprint is not None and (q is not None or any(form.get(name) for name in ("queue", "state", "native"))):
-        raise Unsupported("fingerprint: expected without a list or a filter: it names all jobs of an error group.")
+        raise Unsupported("fingerprint: selects all jobs of an error group; do not send a list or a filter with it.")
     queue = None
     places: tuple[JobListRef, ...] = ()
     if fingerprint is None:
@@ -276,19 +276,19 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
 
 
 def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
-    """The list of that queue. Raises Unsupported for a state that its library has not."""
+    """The list of that queue. Raises Unsupported for a state that its library does not have."""
     backend = app_context().backend(queue.source, queue.backend)
     try:
         state = State(word)
     except ValueError:
         raise Unsupported(f"Unknown job state {word[:40]!r}.") from None
     if state not in backend.states or (native is not None and native not in backend.states[state]):
-        raise Unsupported(f"{backend.title} has no such list of {state.value} jobs.")
+        raise Unsupported(f"{backend.title} does not have this list of {state.value} jobs.")
     return JobListRef(ref=queue.ref, state=state, native=native)
 
 
 def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
-    """Raises Unsupported for what cannot be done to many jobs, or not to those of these places."""
+    """Raise Unsupported for an action that is not available in bulk, or not for the jobs of these lists."""
     if action not in BULK_ACTIONS:
         raise Unsupported(f"{action.value} is not available for bulk operations.")
     for place in places:
@@ -298,11 +298,11 @@ def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
         backend = app_context().backend(place.ref.source, place.ref.backend)
         if action not in backend.offered_actions(place.state, shared=place.ref.shared, abandoned=True):
             why = backend.unsupported_reasons.get(action)
-            raise Unsupported(why or f"{backend.title} does not offer this for {place.state.value} jobs.")
+            raise Unsupported(why or f"{backend.title} does not support this for {place.state.value} jobs.")
 
 
 def _parse_number(form: Any, name: str, default: float, least: float, most: float) -> float:
-    """A number of the form within bounds; `default` for none. Raises Unsupported for anything else."""
+    """A number of the form within bounds; `default` when empty. Raises Unsupported for anything else."""
     text = form.get(name)
     if text is None or text == "":
         return default

@@ -1,4 +1,4 @@
-"""Starting bulk work, and undoing deletes: at once, or as such work where there are many jobs."""
+"""Start bulk operations, and undo deletes: immediately, or as a bulk operation where there are many jobs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..context import app_context
 from ..formatting import printable
 from ..views.flash import MISSED
 
-# Different reasons that an undo tells for what it did not put back.
+# The most reasons that an undo reports for jobs that it did not restore.
 MAX_REASONS = 5
 
 
 def start_operation(spec: BulkRequest) -> str:
-    """Keep the work, record who asked for it, and have it run; its id."""
-    what = "undo of bulk work" if spec.action is Action.UNDO else "bulk work"
+    """Store the operation, record who started it, and run it. Returns its id."""
+    what = "undo of bulk operation" if spec.action is Action.UNDO else "bulk operation"
 
     def event(work_id: str) -> AuditEvent:
         work = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
@@ -37,36 +37,36 @@ def start_operation(spec: BulkRequest) -> str:
 
 
 def describe_request(spec: BulkRequest) -> str:
-    """What is asked, in a line: "delete, matching timeout, 100 per second"."""
+    """The request in one line: "delete, matching timeout, 100 per second"."""
     parts = [spec.action.value]
     if spec.for_good:
-        parts.append("for good")
+        parts.append("permanently")
     if spec.wishes.target or spec.homeward:
-        parts.append(f"to {spec.wishes.target or 'where each came from'}")
+        parts.append(f"to {spec.wishes.target or 'origin queues'}")
     if spec.fingerprint:
         parts.append(f"error {spec.fingerprint}")
     if spec.q:
         parts.append(f"matching {spec.q}")
-    parts.append(f"{spec.pace_per_s:g} per second" if spec.pace_per_s else "full pace")
+    parts.append(f"{spec.pace_per_s:g} per second" if spec.pace_per_s else "full speed")
     if spec.canary:
         parts.append(f"canary of {spec.canary}")
     return ", ".join(parts)
 
 
 def check_matches(seen: BulkPreview) -> None:
-    """Raises Conflict where bulk work would be about no job at all."""
+    """Raise Conflict when no job matches."""
     if seen.exact and not seen.matched:
-        raise Conflict("No job matches. Nothing was started.", hint="Look at the list: its jobs may have moved on.")
+        raise Conflict("No jobs match. Nothing was started.", hint="Check the list: its jobs may have changed state.")
 
 
 def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
-    """Put back what the work deleted: what came of each job, or the bulk work that does it where there are many.
+    """Restore the jobs that the operation deleted: the results, or for many jobs the bulk operation that does it.
 
-    Raises Conflict while the work goes on, NotFound for nothing.
+    Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """
     work = app_context().bulk_store.get(work_id)
     if work.phase not in (*ENDED, BulkPhase.PAUSED):
-        raise Conflict("It is still under way.", hint="Pause or abort it first.")
+        raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
     batches = batches_of(work)
     under_way = undo_under_way(work_id) if batches else None
     if under_way is not None:
@@ -80,18 +80,18 @@ def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | Bul
                 app_context().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).acted
             )
         except NotFound:
-            continue  # nothing of this place was deleted, or it is back already
+            continue  # nothing in this list was deleted, or it is restored already
         app_context().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
         back += acted
     if not back:
-        raise NotFound("There is nothing to undo any more.", hint="Deleted jobs are kept for 24 hours.")
+        raise NotFound("There is nothing left to restore.", hint="Deleted jobs can be restored for 24 hours.")
     return back
 
 
 def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | None:
-    """The bulk work that puts back what deletes left in these batches; None where they hold little: do it at once.
+    """The bulk operation that restores these batches; None where they are small enough to restore immediately.
 
-    Raises NotFound for a batch that is gone.
+    Raises NotFound for a batch that no longer exists.
     """
     if app_context().action_service.bin.is_small(batches):
         return None
@@ -104,16 +104,16 @@ def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | 
 
 
 def not_restored(acted: Sequence[ActionResult]) -> Conflict | None:
-    """The error of an undo that put no job back, with the reasons; None for one that put back some."""
+    """The error of an undo that restored no job, with the reasons; None for one that restored some."""
     if any(each.outcome is Outcome.DONE for each in acted):
         return None
     reasons = Counter(each.detail or MISSED.get(each.outcome, each.outcome.value) for each in acted)
     shown = "; ".join(f"{count:,} × {why}" if count > 1 else why for why, count in reasons.most_common(MAX_REASONS))
-    return Conflict("No job was put back.", hint=printable(shown) or None)
+    return Conflict("No jobs were restored.", hint=printable(shown) or None)
 
 
 def undo_under_way(name: str) -> BulkOperation | None:
-    """The undo, as bulk work that has not ended, of bulk work or a batch of that name; None for none."""
+    """The unfinished bulk operation that undoes the operation or batch of that name; None for none."""
     work = app_context().bulk_store.undo_of(name)
     return work if work is not None and work.phase not in ENDED else None
 

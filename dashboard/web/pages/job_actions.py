@@ -1,4 +1,4 @@
-"""What people do to jobs, queues, schedules and workers: plain forms, answered with 303 to where the result is told."""
+"""Actions on jobs, queues, schedules and workers: plain forms, answered with 303 to the page that shows the result."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ bp = Blueprint("acts", __name__)
 
 _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 MAX_TEXT = 512 * 1024
-# Fields of every form that acts on jobs.
+# Fields of every form of job actions.
 ACTION = ("action", "reason", "target", "reset_attempts")
-HOMELESS = "its original queue is unknown: choose one"
+HOMELESS = "origin queue unknown: choose a destination"
 
 
 @bp.post(f"{_QUEUE}/act")
 @form_fields(*ACTION, "state", "native", "page", many=("pick",))
 def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
-    """Act on the ticked jobs of a list."""
+    """Apply an action to the selected jobs of a list."""
     _, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state()
     picks = [read_pick(token) for token in request.form.getlist("pick")]
@@ -63,7 +63,7 @@ def run_action(
     wishes: ActionOptions,
     reason: str | None,
 ) -> tuple[list[ActionResult], str | None]:
-    """What came of each, and the batch of what was deleted. Jobs that move without a target go where they came from."""
+    """The result of each job, and the batch of deleted jobs. Jobs moved without a target go to their origin queue."""
     if action is not Action.MOVE or wishes.target is not None or state is None:
         result = app_context().action_service.on_jobs(current_actor(), ref, state, action, picks, wishes, reason=reason)
         return list(result.acted), result.batch
@@ -89,7 +89,7 @@ def run_action(
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
 @form_fields(*ACTION, "state", "stamp", "payload")
 def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
-    """Act on one job; without a state where it stands in no list."""
+    """Apply an action to one job; without a state where the job is in no list."""
     reading, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state() if request.form.get("state") else None
     pick = JobRef(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
@@ -99,7 +99,7 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
         return _edit_page(reading, queue, app_context().read_job(queue, job_id), text, wrong=acted.detail), 422
     did = ActionFlash.of(action, [acted], batch)
     shown = acted.new_id or job_id
-    # A deleted job has no page any more, and a job out of a list for all queues is found under another id.
+    # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
     if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
         return redirect_to(queue_url(queue, state=state.value if state else None, **did.query))
     url = job_url(queue, shown)
@@ -110,20 +110,20 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
 
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
 def edit(source: str, backend: str, name: str, job_id: str) -> str:
-    """The form in which a job's payload is changed, to be run as a new job."""
+    """The form that edits a job's payload, to be run as a new job."""
     reading, queue = find_queue(source, backend, name)
     job = app_context().read_job(queue, job_id)
     library = app_context().backend(source, backend)
     if Action.EDIT not in job_verbs(library, queue, job):
-        why = queue.read_only or library.unsupported_reasons.get(Action.EDIT, f"{library.title} does not offer this.")
+        why = queue.read_only or library.unsupported_reasons.get(Action.EDIT, f"{library.title} does not support this.")
         raise Unsupported(why)
     return _edit_page(reading, queue, job, editable_text(job.payload))
 
 
 def editable_text(payload: Payload | None) -> str:
-    """The payload as a form shows it to be changed; "" where it cannot be shown whole.
+    """The payload as the edit form shows it; "" where it cannot be shown in full.
 
-    Sent back unchanged, it makes a job with the same payload: secrets are masked, and their values put back.
+    Submitted unchanged, it creates a job with the same payload: secrets are masked, and their stored values are used.
     """
     if payload is None or payload.truncated or payload.kind not in ("json", "text") or len(payload.text) > MAX_TEXT:
         return ""
@@ -149,7 +149,7 @@ def _edit_page(reading: CurrentSnapshot, queue: QueueStats, job: Job, text: str,
 @bp.post(f"{_QUEUE}/queue")
 @form_fields("action", "reason", "confirm")
 def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
-    """Pause, resume or remove a queue; what cannot be undone needs the queue's name in `confirm`."""
+    """Pause, resume or delete a queue; deleting cannot be undone and needs the queue's name in `confirm`."""
     _, queue = find_queue(source, backend, name)
     action = wanted_action()
     if action is Action.OBLITERATE:
@@ -163,7 +163,7 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
 
 @bp.get(f"{_QUEUE}/obliterate")
 def obliterate(source: str, backend: str, name: str) -> str:
-    """The page that asks for the queue's name before all of it is removed."""
+    """The page that asks for the queue's name before the queue is deleted."""
     reading, queue = find_queue(source, backend, name)
     library = app_context().backend(source, backend)
     return render_template("acts/obliterate.html", **layout.page_context(reading, ""), queue=queue, backend=library)
@@ -172,7 +172,7 @@ def obliterate(source: str, backend: str, name: str) -> str:
 @bp.post("/schedules/act")
 @form_fields("action", "reason", "source", "backend", "id", "queue")
 def on_schedule() -> ResponseReturnValue:
-    """Act on one schedule."""
+    """Apply an action to one schedule."""
     found = _single_row(app_context().list_schedules().rows)
     acted = app_context().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
     app_context().forget_boards()
@@ -182,7 +182,7 @@ def on_schedule() -> ResponseReturnValue:
 @bp.post("/workers/act")
 @form_fields("action", "reason", "source", "backend", "id")
 def on_worker() -> ResponseReturnValue:
-    """Ask one worker."""
+    """Send a request to one worker."""
     found = _single_row(app_context().list_workers().rows)
     acted = app_context().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
     app_context().forget_boards()
@@ -192,12 +192,12 @@ def on_worker() -> ResponseReturnValue:
 @bp.post("/undo")
 @form_fields("reason", "fingerprint", many=("batch",))
 def undo() -> ResponseReturnValue:
-    """Put deleted jobs back."""
+    """Restore deleted jobs."""
     batches = [check_batch(batch) for batch in request.form.getlist("batch")]
     if not batches:
-        raise Conflict("This is no batch of deleted jobs.")
+        raise Conflict("No batch of deleted jobs given.")
     if len(batches) > MAX_BATCHES:
-        raise Conflict(f"At most {MAX_BATCHES} batches at once.")
+        raise Conflict(f"You can restore at most {MAX_BATCHES} batches at a time.")
     here, why = app_context(), parse_reason()
     about = None
     acted: list[ActionResult] = []
@@ -225,7 +225,7 @@ def undo() -> ResponseReturnValue:
 
 
 def wanted_action() -> Action:
-    """The verb of the form. Raises Unsupported for one that is none."""
+    """The action that the form names. Raises Unsupported for an unknown one."""
     word = request.form.get("action", "")
     try:
         return Action(word)
@@ -234,7 +234,7 @@ def wanted_action() -> Action:
 
 
 def wanted_state() -> State:
-    """The state in which the jobs were seen. Raises Unsupported for one that is none."""
+    """The state in which the jobs were seen. Raises Unsupported for an unknown one."""
     word = request.form.get("state", "")
     try:
         return State(word)
@@ -243,7 +243,7 @@ def wanted_state() -> State:
 
 
 def parse_options() -> ActionOptions:
-    """What the form asks for beside the jobs."""
+    """The options of the form. Raises Conflict for a payload that is too long."""
     payload = request.form.get("payload")
     if payload is not None and len(payload) > MAX_TEXT:
         raise Conflict(f"The payload is longer than {MAX_TEXT // 1024} KiB.")
@@ -255,20 +255,21 @@ def parse_options() -> ActionOptions:
 
 
 def parse_reason() -> str | None:
-    """Why it is done, by the form. Raises as checked_reason."""
-    return checked_reason(request.form.get("reason"), hint="Write in a line why this is done.")
+    """The reason that the form gives. Raises as checked_reason."""
+    return checked_reason(request.form.get("reason"), hint="Enter a reason in one line.")
 
 
 def checked_reason(text: str | None, *, hint: str) -> str | None:
-    """`text` as given_reason. Raises Conflict, with `hint`, where the settings want a reason and there is none."""
+    """`text` as given_reason. Raises Conflict, with `hint`, where the settings require a reason and there is none."""
     given = given_reason(text)
     if given is None and app_context().settings.require_reason:
-        raise Conflict("A reason is needed here.", hint=hint)
+        raise Conflict("A reason is required.", hint=hint)
     return given
 
 
 def given_reason(text: str | None) -> str | None:
-    """`text` without white space around it; None for none. Raises Unsupported for one that the audit would cut."""
+    """`text` without surrounding whitespace; None when empty. Raises Unsupported for one that is too long for the audit
+    log."""
     given = (text or "").strip()
     if len(given) > MAX_REASON:
         raise Unsupported(f"reason: expected at most {MAX_REASON} characters.")
@@ -276,9 +277,9 @@ def given_reason(text: str | None) -> str | None:
 
 
 def check_confirmed(queue: QueueStats) -> None:
-    """Raises Conflict unless the form holds the queue's name."""
+    """Raise Conflict unless `confirm` is the queue's name."""
     if request.form.get("confirm", "").strip() != layout.name_to_type(queue):
-        raise Conflict("The name that was typed is not the name of the queue. Nothing was done.")
+        raise Conflict("The name you typed does not match the queue. Nothing was deleted.")
 
 
 def _single_row(rows: Sequence[Any]) -> Any:
@@ -299,5 +300,5 @@ def _with_query(url: str, query: dict[str, Any]) -> str:
 
 
 def redirect_to(url: str) -> ResponseReturnValue:
-    """To the page that tells the result."""
+    """A 303 to the page that shows the result."""
     return redirect(url, code=303)

@@ -1,4 +1,4 @@
-"""Signing in and out: by name and password, where the settings name users."""
+"""Sign-in and sign-out by name and password, where the settings configure users."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ log = masked_logger(__name__)
 
 WRONG = "Wrong name or password."
 LOCKED = "Too many attempts. Try again in 15 minutes."
-BUSY = "Too many people are signing in right now. Try again in a few seconds."
+BUSY = "Too many sign-ins at the moment. Try again in a few seconds."
 BUSY_S = 5
 MAX_FIELD = 1024
 SIGN_IN, SIGN_OUT = "sign in", "sign out"
-# In the audit instead of a name that nobody has: people type passwords there.
+# Recorded in the audit log instead of an unknown name: users type passwords into that field by mistake.
 NOBODY = "(unknown name)"
 
 _attempts = AttemptCounter()
@@ -36,7 +36,7 @@ _checks, _known_checks = PasswordChecks(), PasswordChecks()
 
 @bp.get("/login")
 def form() -> ResponseReturnValue:
-    """The form."""
+    """The sign-in form."""
     _check_users()
     return render_template("signin.html", next=sessions.safe_path(request.args.get("next")), wrong=None)
 
@@ -44,10 +44,10 @@ def form() -> ResponseReturnValue:
 @bp.post("/login")
 @form_fields("name", "password", "next")
 def enter() -> ResponseReturnValue:
-    """Check name and password: 303 to where the person wanted to go, else the form again.
+    """Check name and password: 303 to the requested page, else the form again.
 
-    403 for what does not fit, 429 with Retry-After after too many slips, or when too many sign in at once.
-    Cost: at most 3 round trips.
+    403 for a wrong name or password, 429 with Retry-After after too many attempts, or when too many users sign in at
+    the same time. Cost: at most 3 round trips.
     """
     _check_users()
     _check_proxies()
@@ -61,7 +61,7 @@ def enter() -> ResponseReturnValue:
         if decision.is_recorded:
             _record_attempt(SIGN_IN, name, Outcome.REFUSED, LOCKED)
         return _render_again(target, LOCKED, 429, wait_s=WINDOW_S)
-    # Who has signed in with this browser before waits behind no stranger.
+    # A user who has signed in with this browser before does not queue behind strangers.
     with (_checks if browser is None else _known_checks).turn() as is_free:
         if not is_free:
             _attempts.uncount(here.own_store, attempt)
@@ -71,7 +71,7 @@ def enter() -> ResponseReturnValue:
         if decision.is_recorded:
             _record_attempt(SIGN_IN, name, Outcome.REFUSED, "wrong password" if _find_user(name) else "no such user")
         else:
-            log.warning("a sign-in from %s failed; there are too many for the audit", request.remote_addr)
+            log.warning("a sign-in from %s failed; too many to record in the audit log", request.remote_addr)
         return _render_again(target, WRONG, 403)
     _attempts.succeeded(here.own_store, attempt)
     sessions.begin_session(user)
@@ -109,7 +109,7 @@ def _render_again(target: str, wrong: str, status: int, *, wait_s: int | None = 
 
 
 def _record_attempt(action: str, name: str, outcome: Outcome, detail: str | None = None) -> None:
-    """Note it in the audit and in the log. Cost: 1 round trip."""
+    """Record it in the audit log and the server log. Cost: 1 round trip."""
     user = _find_user(name)
     role = Role[user.role.upper()].name.lower() if user else "nobody"
     actor = Actor(name=name if user else NOBODY, role=role, address=request.remote_addr)
@@ -126,6 +126,6 @@ def _check_proxies() -> None:
 @cache  # once per process
 def _warn_of_proxy() -> None:
     log.warning(
-        "requests come through a proxy: set trusted_proxies, or its address stands for everybody's in the audit and in "
-        "the limits of the sign-in"
+        "requests arrive through a proxy: set trusted_proxies; until then, the audit log and the sign-in limits see "
+        "every user under the proxy's address"
     )

@@ -129,6 +129,9 @@ class ListQ(Backend):
     def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
         return self._write("restore", ref, [(job.id, job.stamp or "", job.blob or b"") for job in kept])
 
+    def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
+        return ("listq:*",)
+
     def _stats(self, ref: QueueRef, reply: Reply) -> QueueStats:
         if not isinstance(reply, list):
             return QueueStats(

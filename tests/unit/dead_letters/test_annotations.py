@@ -182,7 +182,7 @@ def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_red
         remarks = AnnotationStore(Store(source)).sync_groups([group(last=1.0)])
         source.close()
         assert remarks.problem is not None
-        assert "may not write" in remarks.problem, remarks.problem
+        assert "is not allowed to write" in remarks.problem, remarks.problem
     any_redis.acl_deluser("looker")
 
 

@@ -356,4 +356,4 @@ def test_a_reason_of_a_part_of_the_time_says_so() -> None:
     window.add(1000.0, flow(0, span_s=0.0, quality=Quality.UNKNOWN, reason="Not yet."))
     window.add(1002.0, flow(2))
     rates = window.rates(1002.0)
-    assert (rates.throughput_per_min, rates.reason) == (60.0, "For a part of the time: Not yet.")
+    assert (rates.throughput_per_min, rates.reason) == (60.0, "For part of the time: Not yet.")

@@ -1,1 +1,1 @@
-"""Actions on RQ's jobs, queues and workers."""
+"""Actions on RQ jobs, queues and workers."""

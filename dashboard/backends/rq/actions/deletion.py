@@ -1,4 +1,4 @@
-"""Deleting jobs so that they can be put back: what is read of them first, and how they come back to their places."""
+"""Deletion of jobs that can be restored: the backup that is read first, and how jobs return to their positions."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ from .dispatch import NOWHERE, in_line, key_kind, script_flag
 from .scripts import JobCall
 from .stray_jobs import check_missing
 
-# What one call may bring: jobs beyond it are refused and can be asked for again.
+# The most that one call returns. Jobs beyond it are refused; the caller can ask for them again.
 MOST_BYTES = 64 * 1024 * 1024
-# RQ's lines are lists, which are walked from the front to insert in them. As far into one as a job is put back, and as
-# far as one script walks for several: a millisecond or two.
+# RQ's queues are lists, which Redis walks from the front to insert into them. REACH is the deepest position at which a
+# job is restored; WALK is how far one script walks for several jobs: 1 to 2 ms.
 REACH = WALK = 50_000
-# As far as one call walks in all; then only what stood near its turn is put back there, the rest is put last.
+# How far one call walks in total. After that, only jobs that were near the front return to their position; the others
+# go to the end.
 WALK_IN_ALL = 25_000_000
 NEAR = 1_000
-# Scripts that go out together: they must be done before the connection gives up waiting.
+# Scripts that are sent together: they must finish before the connection times out.
 SCRIPTS_PER_TRIP = 100
-# Of no more jobs at a time it is looked whether they stand in no list: their whole line is looked through for each.
+# At most this many jobs per call are checked for being in no list: each check searches the whole queue.
 STRAYS_AT_ONCE = 20
-ASK_AGAIN = "a worker may be just taking it: ask again in a minute"  # as acting.lua says it
-# In the place of the id behind a job: it stood in no list.
+ASK_AGAIN = "a worker may be picking it up right now; try again in a minute"  # the same text as in acting.lua
+# Stored in place of the id behind a job: the job was in no list.
 STRAY = b"\0in no list"
-_UNREADABLE = "what was kept of it cannot be read"
+_UNREADABLE = "its backup in the undo bin cannot be read"
 
-_Part = tuple[bytes, int]  # a key as DUMP tells it, its milliseconds to live (-1: for ever)
+_Part = tuple[bytes, int]  # a key in the form of DUMP, its time to live in ms (-1: no expiry)
 
 
 class _DeletedJob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """All of a deleted job, as take.lua told it; `mark` tells its hash from an altered one."""
+    """A deleted job with everything that take.lua returned; `mark` distinguishes its hash from an altered one."""
 
     score: bytes
     mark: bytes
@@ -51,19 +52,18 @@ class _DeletedJob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
     parts: tuple[_Part, _Part, _Part, _Part]  # hash, dependents, dependencies, results
     parents: tuple[bytes, ...]
     place: Annotated[int, Meta(ge=0)]
-    after: bytes  # the id behind it in its line
-    front: bool  # whether it was put ahead of others that came before
-    token: bytes = b""  # of this deletion: it is put back once
+    after: bytes  # the id behind it in its queue
+    front: bool  # whether it was enqueued ahead of older jobs
+    token: bytes = b""  # identifies this deletion, which is undone only once
 
 
 def backup_jobs(
     source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
-    """As the contract says.
+    """Implement `Backend.backup_jobs`.
 
-    Cost: 1 round trip for each few MiB; for waiting jobs those of `locate_jobs` more.
-
-    Where few jobs do not stand in their list, those of `check_missing` and 1 more.
+    Cost: 1 round trip per few MiB; for waiting jobs that of `locate_jobs` in addition. If a few jobs are not in their
+    list, that of `check_missing` and 1 more.
     """
     places = (
         locate_jobs(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else ListPositions()
@@ -99,7 +99,7 @@ def backup_jobs(
 def _take_stray(
     source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult | None]:
-    """What there is of jobs that stand in no list; None for others. Cost: as `check_missing`, and 1 round trip."""
+    """Back up jobs that are in no list; None for other jobs. Cost: that of `check_missing`, and 1 round trip."""
     found: list[JobBackup | ActionResult | None] = [None] * len(picks)
     replies = check_missing(source, queue, state, picks)
     for n, reply in enumerate(replies):
@@ -117,7 +117,7 @@ def _take_stray(
 
 def _backup_from_reply(pick: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
     if reply == scripts.LATER:
-        why = "these jobs are too large to be taken at once: take fewer"
+        why = "these jobs are too large to delete in one batch; select fewer"
         return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
         return scripts.result_from_reply(pick.id, reply)
@@ -138,7 +138,7 @@ def _backup_from_reply(pick: JobRef, reply: Reply, place: ListPosition, why: str
 
 
 def delete_jobs(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-    """As the contract says. Cost: 1 round trip; more where a waiting line moved on since the jobs were taken."""
+    """Implement `Backend.delete_jobs`. Cost: 1 round trip; more if the queue moved since the backup of waiting jobs."""
     blobs = {job.id: _decode_dump(job) for job in kept}
     picks = [JobRef(id=job.id, stamp=job.stamp) for job in kept if job.blob is None or blobs[job.id] is not None]
     first, fixed = queue.list_of(state), (key_kind(state), STATUSES[state], script_flag(state in ENDED))
@@ -167,7 +167,7 @@ def delete_jobs(source: Source, queue: QueueKeys, state: State, kept: Sequence[J
 
 
 def restore_jobs(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-    """As the contract says. Cost: 1 round trip; more for jobs that stood deep in a waiting line."""
+    """Implement `Backend.restore_jobs`. Cost: 1 round trip; more for jobs that were far back in a queue."""
     blobs = {job.id: blob for job in kept if (blob := _decode_dump(job)) is not None}
     strays = {job_id: blob for job_id, blob in blobs.items() if blob.after == STRAY}
     done = _restore_from_dumps(source, queue, "none", state, strays)
@@ -205,7 +205,7 @@ def _restore_from_dumps(
         }
         done |= answered
         walk -= sum(blobs[job_id].place for job_id in answered)
-        # As many as a script came to; the rest of it stood too deep for one.
+        # As many as one script could handle; its other jobs were too far back for one script.
         per_script = max(1, min(per_script, len(answered) * per_script // len(now)))
         left = [job_id for job_id in left if job_id not in done]
     return done
@@ -224,7 +224,7 @@ def _restore_arguments(job_id: str, blob: _DeletedJob) -> tuple[Argument, ...]:
 
 
 def _decode_dump(job: JobBackup) -> _DeletedJob | None:
-    """What was kept of a job; None where nothing was, or it cannot be read."""
+    """Return the decoded backup of a job; None if there is none or it cannot be read."""
     if job.blob is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What may be done to RQ's jobs, queues and workers, what happens then, and why the rest is not offered."""
+"""The actions on RQ's jobs, queues and workers, what each one does, and why the others are not offered."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
     State.COMPLETED: (Action.DUPLICATE, Action.DELETE),
     State.CANCELED: (Action.RETRY, Action.DUPLICATE, Action.DELETE),
 }
-# A job that failed and is tried again later stands among the scheduled ones.
+# A failed job that is waiting for its retry is in the list of scheduled jobs.
 LISTED_WITH: dict[State, State] = {State.RETRYING: State.SCHEDULED}
 JOB_ACTIONS[State.RETRYING] = JOB_ACTIONS[State.SCHEDULED]
-# What may be done beside to jobs that their status puts in a state, but that stand in no list.
+# Additional actions on jobs whose status puts them in a state, but that are in no list.
 ABANDONED_ACTIONS: dict[State | None, tuple[Action, ...]] = {
     State.ACTIVE: (Action.RETRY, Action.DELETE),
     State.WAITING: (Action.RETRY,),
@@ -30,53 +30,53 @@ WORKER_ACTIONS = (Action.STOP_WORKER,)
 
 EXPLAINED = {
     Action.RETRY: (
-        "The job goes to the end of its queue, or waits for its rate limit; earlier results are kept. The retries it "
-        "has left stay as they are: RQ does not keep how many there were at first. A job that is in no list goes back "
-        "into line: to its front where it was next before."
+        "Enqueues the job at the end of its queue, or holds it for its rate limit. Earlier results are kept. The "
+        "number of retries left does not change, because RQ does not record the original number. A job that is in no "
+        "list is enqueued again: at the front of the queue if it was next to run."
     ),
-    Action.MOVE: "The job goes to the end of the other queue and belongs to it from then on.",
+    Action.MOVE: "Moves the job to the end of the other queue. It belongs to that queue from then on.",
     Action.DUPLICATE: (
-        "A new job of the same function, arguments and options goes to the end of the queue, without results, group, "
-        "repeats or jobs to wait for. Its meta goes with it, with what the app keeps there of its progress, and the "
-        "retries that it has left. The job itself stays as it is."
+        "Enqueues a new job with the same function, arguments and options at the end of the queue, without results, "
+        "group, repeats or dependencies. Its meta is copied, including any progress that the app stores there, and so "
+        "is the number of retries left. The original is kept."
     ),
     Action.PROMOTE: (
-        "The job goes to the end of its queue now, whatever it was waiting for, and does not run again when its time "
-        "comes or its parents end."
+        "Enqueues the job at the end of its queue now, whatever it was waiting for. It does not run again at its "
+        "scheduled time or when its parents finish."
     ),
     Action.CANCEL: (
-        "The job is kept as canceled and does not run; jobs that wait for it go on waiting. It can be retried later."
+        "Keeps the job as canceled; it does not run. Jobs that depend on it keep waiting. You can retry it later."
     ),
     Action.DELETE: (
-        "The job goes with its results and leaves its group and rate limit. Jobs that wait for it stay deferred: RQ "
-        "puts them in line no more, so promote or delete them too."
+        "Deletes the job with its results and removes it from its group and rate limit. Jobs that depend on it stay "
+        "deferred: RQ no longer enqueues them, so promote or delete them too."
     ),
     Action.STOP: (
-        "The worker is told to kill the process that runs the job; RQ then keeps it among the failed jobs as stopped."
+        "Asks the worker to kill the process that runs the job. RQ then keeps the job among the failed jobs as stopped."
     ),
     Action.PAUSE: (
-        "RQ cannot pause one queue: ALL workers of this Redis stop taking jobs, of every queue. Jobs that run are "
-        "finished, and a worker that is waiting already may take one more."
+        "RQ cannot pause one queue: ALL workers of this Redis stop picking up jobs, from every queue. Running jobs "
+        "finish, and a worker that is already waiting can still pick up one job."
     ),
-    Action.RESUME: "ALL workers of this Redis, of every queue, take jobs again, within a second or so.",
+    Action.RESUME: "ALL workers of this Redis pick up jobs again, from every queue, within about a second.",
     Action.OBLITERATE: (
-        "The queue goes with all its jobs, waiting, scheduled, deferred, failed, finished and canceled, and their "
-        "results; jobs elsewhere that wait for them stay deferred. It is back when the app adds a job."
+        "Deletes the queue with all its waiting, scheduled, deferred, failed, finished and canceled jobs and their "
+        "results. Jobs in other queues that depend on them stay deferred. It reappears when the app enqueues again."
     ),
-    Action.STOP_WORKER: "The worker finishes the job it runs, and ends. Whatever supervises it may start another.",
+    Action.STOP_WORKER: "The worker finishes its running job, then stops. Its supervisor can start a new one.",
 }
-_CRON = "RQ's cron scheduler takes no orders: it keeps its jobs in its own memory, as its configuration file has them."
+_CRON = "RQ's cron scheduler cannot be controlled through Redis: it has its jobs in memory, as in its configuration."
 WITHHELD = {
-    Action.EDIT: "RQ's arguments are pickled, or made by the app's own serializer: only the app can write them.",
-    Action.KILL: "RQ fails no job that does not run: cancel it instead.",
-    Action.QUIET: "RQ cannot tell one worker to take nothing new: stop it, or pause all of them.",
+    Action.EDIT: "RQ's arguments are pickled, or written by the app's own serializer; only the app can write them.",
+    Action.KILL: "RQ cannot fail a job that is not running. Cancel it instead.",
+    Action.QUIET: "RQ cannot quiet a single worker. Stop it, or pause all workers.",
     Action.TRIGGER: _CRON,
     Action.PAUSE_SCHEDULE: _CRON,
     Action.RESUME_SCHEDULE: _CRON,
     Action.REMOVE_SCHEDULE: _CRON,
 }
 
-# The statuses of jobs in the list of a state, as the scripts take them.
+# The statuses of jobs in the list of a state, in the form that the scripts expect.
 STATUSES = {
     State.WAITING: "queued",
     State.ACTIVE: "started",
@@ -86,19 +86,19 @@ STATUSES = {
     State.COMPLETED: "finished",
     State.CANCELED: "canceled",
 }
-# States whose stamp is that of an end; of the others it is when the job was last put in line.
+# States whose stamp is the time at which the job finished; in the others it is when the job was last enqueued.
 ENDED = frozenset({State.DEAD, State.COMPLETED})
 
 
 def explain_error(error: str) -> str:
-    """An error of the server in words for an operator."""
+    """A server error, worded for users."""
     low = error.lower()
     if "noperm" in low or "no permission" in low or "can't run this command" in low:
-        return f"not permitted to the Redis user of Queuedeck: {printable(error, 200)}"
+        return f"Queuedeck's Redis user does not have permission to do this: {printable(error, 200)}"
     if "wrongtype" in low:
-        return f"a key of this queue holds another type of data than RQ's: {printable(error, 200)}"
+        return f"a key of this queue has the wrong type: {printable(error, 200)}"
     if "oom" in low or "maxmemory" in low:
-        return "Redis is out of memory and takes no writes"
+        return "Redis is out of memory and rejects writes"
     if "readonly" in low:
         return "this Redis is a read-only replica"
-    return f"Redis refused it: {printable(error, 200)}"
+    return f"Redis returned an error: {printable(error, 200)}"

@@ -1,7 +1,7 @@
-"""What a person may have done to RQ's jobs, without RQ's own code, which unpickles what it loads.
+"""Actions on RQ jobs, without RQ's own code, which unpickles what it loads.
 
-Own scripts (`lua/`) do what `Registry.requeue`, `Job.cancel` and `Queue.enqueue_job` of rq 3.0 do, each job in one step
-and only as it was seen; `data` and `meta` are never read. Layout: rq 1.16 to 3.0.
+The scripts in `lua/` do what `Registry.requeue`, `Job.cancel` and `Queue.enqueue_job` of rq 3.0 do. Each job changes in
+one step, and only if it is unchanged since it was seen; `data` and `meta` are never read. Layout: rq 1.16 to 3.0.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .scripts import JobCall
 
 LARGEST_COPY_BYTES = 4 * 1024 * 1024
 LONGEST_NAME = 200
-# How often a job is looked for again in a line that moves on.
+# How often a job is searched for in a queue that moves.
 LOOKS = 3
 NOWHERE = ListPosition(-1, b"")
-_COPIES = uuid.UUID("5d0f1f5c-7c3b-5f4e-9d55-0c7a3b1f6f1e")  # the name space of our copies' ids
+_COPIES = uuid.UUID("5d0f1f5c-7c3b-5f4e-9d55-0c7a3b1f6f1e")  # the UUID namespace for the ids of copies
 
 
 def act_on_jobs(
     source: Source, queue: QueueKeys, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
 ) -> list[ActionResult]:
-    """As the contract says; `action` is one of JOB_ACTIONS but DELETE.
+    """Implement `Backend.act_on_jobs`; `action` is one of JOB_ACTIONS except DELETE.
 
-    Cost: 1 round trip; for jobs of a waiting line those of `locate_jobs` more, and again where it moved on meanwhile.
+    Cost: 1 round trip; for waiting jobs that of `locate_jobs` in addition, and both again if the queue moved since.
     """
     if action is Action.STOP:
         return _stop_jobs(source, queue, state, picks)
@@ -77,9 +77,10 @@ def in_line(
     places: Sequence[int | None],
     work: Callable[[Sequence[JobRef], Sequence[int]], list[Reply]],
 ) -> list[Reply]:
-    """What `work` says of jobs of the waiting line, given front first with their places; in the order of `picks`.
+    """Call `work` with waiting jobs, front first, and their positions. Return its replies in the order of `picks`.
 
-    `places` = where they were seen, None to look first. Those that are not found there are looked for LOOKS times.
+    `places`: the positions at which the jobs were seen; None to locate them first. Jobs that are not found there are
+    searched for up to LOOKS times.
     """
     replies: list[Reply] = [scripts.LOST] * len(picks)
     left = list(range(len(picks)))
@@ -101,25 +102,28 @@ def in_line(
 
 
 def key_kind(state: State) -> str:
-    """The type of key that a state's jobs stand in, as the scripts take it."""
+    """Return the type of the key that lists the jobs of a state, in the form that the scripts expect."""
     return "list" if state is State.WAITING else "zset"
 
 
 def script_flag(value: bool) -> str:
-    """`value` as the scripts take it."""
+    """Return `value` in the form that the scripts expect."""
     return "1" if value else ""
 
 
 def _target_queue(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
-    """(RQ's own name of the other queue, why it cannot be used); with us it bears its prefix where that is not RQ's."""
+    """Return (RQ's own name of the destination queue, why it cannot be used or None).
+
+    In Queuedeck the name of a queue includes its prefix unless that is RQ's default.
+    """
     name = wished or ""
     if queue.prefix != keys.DEFAULT_PREFIX:
         name = name.removeprefix(f"{queue.prefix}:")
     if not name:
-        return name, "no queue was named to which it should go"
+        return name, "no destination queue given"
     if len(name) > LONGEST_NAME or not name.isprintable():
-        return name, "this is no name for a queue"
-    return name, "it belongs to that queue already" if name == queue.name else None
+        return name, "this is not a valid queue name"
+    return name, "it is already in that queue" if name == queue.name else None
 
 
 def _copy_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
@@ -137,7 +141,7 @@ def _copy_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[J
 
 
 def _copy_id(queue: QueueKeys, pick: JobRef) -> str:
-    """The id of a job's copy; the same whenever it is asked for under the same stamp, so that none is made twice."""
+    """Return the id of a job's copy: always the same for the same stamp, so that no copy is created twice."""
     if pick.stamp is None:
         return str(uuid.uuid4())
     seed = "\0".join((queue.prefix, queue.name, pick.id, pick.stamp))
@@ -145,7 +149,7 @@ def _copy_id(queue: QueueKeys, pick: JobRef) -> str:
 
 
 def _stop_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
-    """Told to the workers that run the jobs; done = a worker heard it. Source of the order: rq 3.0, command.py."""
+    """Send a stop command to the workers that run the jobs; DONE: a worker received it. Source: rq 3.0, command.py."""
     steps = []
     for pick in picks:
         order: Argument = json.dumps({"command": "stop-job", "job_id": pick.id})

@@ -1,4 +1,4 @@
-"""Calling the scripts that act: many jobs per script, few enough that none holds Redis for long, one round trip."""
+"""Calls of the scripts that act on jobs: many jobs per script, but few enough not to block Redis; one round trip."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .. import keys
 from ..keys import QueueKeys
 from . import descriptions
 
-# A script of so many jobs takes one to three milliseconds. Fewer do not make others wait less: Redis runs all scripts
-# that one read of 16 KiB brought before it turns to another client. The caller's batch is what bounds that.
+# A script for this many jobs takes 1 to 3 ms. Fewer would not shorten the wait of other clients: Redis runs all scripts
+# that it receives in one read of 16 KiB before it serves another client. The size of the caller's batch limits that.
 JOBS_PER_SCRIPT = 50
 BYTES_PER_SCRIPT = 512 * 1024
 LOST, LATER = b"lost", b"later"
 
 
 class JobCall(NamedTuple):
-    """One job of a script: its KEYS and its ARGV."""
+    """The KEYS and the ARGV of one job in a script."""
 
     keys: tuple[str, ...]
     arguments: tuple[Argument, ...]
@@ -43,10 +43,10 @@ def run_for_each(
     counted: bool = False,
     per_script: int = JOBS_PER_SCRIPT,
 ) -> list[Reply]:
-    """What the script `name` says of each of `steps`, in order; the error of a call stands for each of its jobs.
+    """Run the script `name` and return its reply for each of `steps`, in order; if a call fails, the error for each.
 
-    `first_keys` = KEYS before those of the steps, `fixed` = ARGV before theirs, ended by the number of steps of the
-    calls before where `counted`. Raises BackendUnavailable. Cost: 1 round trip, none for no steps.
+    `first_keys`: KEYS before those of the steps. `fixed`: ARGV before those of the steps; with `counted`, the number of
+    steps in the preceding calls follows them. Raises BackendUnavailable. Cost: 1 round trip, none without steps.
     """
     text, head = text_of(name, source.prefix), common_arguments(source, queue)
     parts = list(_split_calls(steps, per_script))
@@ -66,13 +66,13 @@ def run_for_each(
 
 
 def common_arguments(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:
-    """The ARGV that each script begins with. Time as RQ writes it: rq 3.0, utils.py, utcformat."""
+    """Return the ARGV with which every script begins. Time in RQ's format: rq 3.0, utils.py, utcformat."""
     now = instant(source.now_s()) or EPOCH
     return queue.prefix, queue.name, now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), int(now.timestamp())
 
 
 def result_from_reply(thing: str, reply: Reply, new_id: str | None = None) -> ActionResult:
-    """The Acted that a script's word for it means: `done`, `gone`, `changed`, each with `|detail`, or why not."""
+    """Convert a script's reply to a result: `done`, `gone` or `changed`, each with `|detail`, or why it was refused."""
     if isinstance(reply, ResponseError):
         return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=descriptions.explain_error(str(reply)))
     word, _, detail = printable(reply, 400).partition("|")
@@ -104,6 +104,6 @@ def _split_calls(steps: Sequence[JobCall], most: int) -> Iterable[list[JobCall]]
 
 @cache
 def text_of(name: str, own_prefix: str) -> str:
-    """The text that is sent, without the comments: the server reads it again with each call. Our own keys in it begin
-    with `own_prefix`, as `Source.prefix`."""
+    """Return the source of a script without comments, because the server reads it with every call. Queuedeck's own keys
+    in it begin with `own_prefix`, like `Source.prefix`."""
     return compact_script(keys.load_script("acting") + keys.load_script(name)).replace(DEFAULT_STORE_PREFIX, own_prefix)

@@ -1,9 +1,9 @@
-"""Jobs that stand in none of RQ's lists: taken out of the line by a worker that never started them, or of lists that
-something else emptied. RQ forgets those; of a worker that serves one queue alone they stand in `<queue>:intermediate`,
-from where its maintenance fails them (rq 3.0, intermediate_queue.py), within some ten minutes.
+"""Jobs that are in none of RQ's lists: a worker removed them from the queue and never started them, or something else
+emptied their list. RQ loses track of them. If the worker serves only one queue, they are in `<queue>:intermediate`,
+and RQ's maintenance marks them as failed within about ten minutes (rq 3.0, intermediate_queue.py).
 
-A worker that is just taking a job has it in no list for some milliseconds, too. Where one that serves the queue lives,
-a job must therefore be missing at two looks, a minute apart; the first is noted among our own keys.
+A job that a worker is just picking up is also in no list for some milliseconds. While a worker that serves the queue is
+alive, a job must therefore be missing in two checks, a minute apart; Queuedeck's own keys record the first one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .scripts import JobCall
 
 
 def put_back(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
-    """What came of putting jobs back in line, one Acted each: those that waited go to its front, others to its end.
+    """Enqueue jobs again, one result each: jobs that were waiting go to the front of the queue, others to the end.
 
     Cost: 1 round trip.
     """
@@ -29,7 +29,7 @@ def put_back(source: Source, queue: QueueKeys, state: State, picks: Sequence[Job
 
 
 def check_missing(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[Reply]:
-    """`done` for each job that stands in no list, else why not. Cost: 1 round trip."""
+    """Return `done` for each job that is in no list, or why it is not. Cost: 1 round trip."""
     return _run_script(source, queue, state, "look", picks)
 
 

@@ -1,4 +1,4 @@
-"""What a person may have done to RQ's queues and workers."""
+"""Actions on RQ queues and workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ JOBS_PER_STEP = 1000
 
 
 def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> ActionResult:
-    """What came of PAUSE, RESUME or OBLITERATE, which removes JOBS_PER_STEP jobs. Cost: 1 round trip."""
+    """Run PAUSE, RESUME or one step of OBLITERATE, which removes JOBS_PER_STEP jobs. Cost: 1 round trip."""
     if action is Action.OBLITERATE:
         return _obliterate_queue(source, queue, name)
     flag = keys.suspended_key(queue.prefix)
@@ -38,7 +38,7 @@ def _obliterate_queue(source: Source, queue: QueueKeys, name: str) -> ActionResu
 
 
 def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> ActionResult:
-    """Tell a worker to end when its job has ended. Cost: 1 round trip. Source: rq 3.0, command.py."""
+    """Ask a worker to stop after its running job. Cost: 1 round trip. Source: rq 3.0, command.py."""
     order = json.dumps({"command": "shutdown"})
     script = keys.load_script("shutdown")
     commands: list[Command] = []
@@ -50,7 +50,7 @@ def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> Acti
 
 
 def _worker_names(prefixes: Sequence[str], worker_id: str) -> list[tuple[str, str]]:
-    """(prefix, RQ's own name) of the workers that an id may mean: with us it bears a prefix that is not RQ's."""
+    """Return (prefix, RQ's own name) of the workers that an id can mean: our ids include a prefix that is not RQ's."""
     names = [
         (prefix, worker_id.removeprefix(f"{prefix}:")) for prefix in prefixes if worker_id.startswith(f"{prefix}:")
     ]

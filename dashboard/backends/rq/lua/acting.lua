@@ -1,24 +1,25 @@
--- What the scripts that act share; it stands before each of them. ARGV[1]: the prefix, ARGV[2]: the queue's own name,
--- ARGV[3]: now as RQ writes times, ARGV[4]: now in seconds.
--- Keys of what a job is tied to (parents, group, rate limit, origin) are built from what the job says, as one Redis allows.
+-- Shared by the scripts that act on jobs, and prepended to each of them. ARGV[1]: the prefix, ARGV[2]: the queue's own
+-- name, ARGV[3]: now in RQ's time format, ARGV[4]: now in seconds.
+-- The keys of related objects (parents, group, rate limit, origin) are built from the job's data, which a single Redis
+-- server allows.
 local call, try = redis.call, redis.pcall
 local prefix, queue, now, now_s = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local queues = prefix .. ':queues'
-local LONGEST = 1024 -- bytes of a field that RQ itself keeps short
-local SMALL = 64 * 1024 -- bytes of a job whose fields need not be measured
-local MANY = 1000 -- ties of one job that a script follows
-local NO_JOB = 'its key holds something else than a job of RQ'
--- Our sorted set of the keys of jobs that are deleted and may come back, by when: RQ forgets jobs that ended, too.
+local LONGEST = 1024 -- maximum bytes of a field that RQ itself keeps short
+local SMALL = 64 * 1024 -- bytes up to which the fields of a job need not be measured
+local MANY = 1000 -- maximum relations of one job that a script follows
+local NO_JOB = 'its key does not hold an RQ job'
+-- Our sorted set of the keys of deleted jobs that can be restored, by time of deletion: RQ also removes finished jobs.
 local AWAY, AWAY_S = '{queuedeck}:away', 90000
-local RUNS = 'a worker still runs it, or is just putting it away'
-local NO_STATUS = 'its status is none of RQ\'s'
-local NOT_LISTED = 'changed|it does not stand in this list any more'
-local LOST = 'lost' -- not where it was seen in a long list: to be looked for again
+local RUNS = 'a worker is still running it, or is just finishing it'
+local NO_STATUS = 'its status is not one of RQ\'s'
+local NOT_LISTED = 'changed|it is no longer in this list'
+local LOST = 'lost' -- not at its last position in a long list: to be searched for again
 
 local function failed(reply) return type(reply) == 'table' and reply.err end
 
--- The error of a command that the user may not run or the server cannot take, told before anything is touched: each is
--- tried on the set of queues, where it fails by the type of the key if it is permitted.
+-- Returns the error of a command that the user may not run or the server cannot accept, before anything is changed: each
+-- is tried on the set of queues, where a permitted command fails because of the type of the key.
 local PROBES = {
   HSET = {'x', 'x'}, HDEL = {'x'}, RPUSH = {'x'}, LPUSH = {'x'}, LREM = {1, 'x'}, LSET = {0, 'x'}, ZADD = {1, 'x'}, ZREM = {'x'}, PERSIST = {},
 }
@@ -30,7 +31,7 @@ local function may(...)
   end
 end
 
--- An error where a key is there and not of that type.
+-- Returns an error if a key exists with another type.
 local function wrong(key, kind)
   local found = call('TYPE', key).ok
   if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. key .. ' holds a ' .. found) end
@@ -42,17 +43,17 @@ local FIELDS = {
 
 local STATUSES = ' created queued started finished failed deferred scheduled stopped canceled rate_limited ready_to_enqueue '
 
--- Whether a field may be too long to be looked at; its bytes in all are told first, which is cheap for hashes of few fields.
+-- Returns an error if a field may be too long to read. Checks the total size first, which is cheap for small hashes.
 local function swollen(key, length)
   local bytes = length <= MANY and try('MEMORY', 'USAGE', key, 'SAMPLES', 0)
   if type(bytes) == 'number' and bytes <= SMALL then return end
   for _, name in ipairs(FIELDS) do
-    if call('HSTRLEN', key, name) > LONGEST then return 'its field ' .. name .. ' holds what is no value of RQ\'s' end
+    if call('HSTRLEN', key, name) > LONGEST then return 'its field ' .. name .. ' is too long to be a value of RQ\'s' end
   end
 end
 
--- The short fields of a job, by name, those that are empty left out, as is a status that is none of RQ's; or nil and the
--- outcome that tells why there are none.
+-- Returns the short fields of a job by name, without empty ones and without a status that is not one of RQ's; or nil and
+-- the outcome that says why there are none.
 local function read(key)
   local length = try('HLEN', key)
   if failed(length) then return nil, string.find(length.err, 'WRONGTYPE', 1, true) and NO_JOB or length.err end
@@ -67,22 +68,22 @@ local function read(key)
   return job
 end
 
--- An outcome where a job is not as it was seen. `states`: its statuses, as ' word word '; stamp '' = any.
+-- Returns an outcome if a job changed since it was seen. `states`: its statuses, as ' word word '; stamp '' = any.
 local function differs(job, states, ended, stamp)
   if job.status and not string.find(states, ' ' .. job.status .. ' ', 1, true) then
-    return 'changed|its status is ' .. job.status .. ' by now'
+    return 'changed|its status is now ' .. job.status
   end
   local found = ended and job.ended_at or job.enqueued_at or job.created_at
-  if stamp ~= '' and found ~= stamp then return 'changed|it ' .. (ended and 'ended' or 'was put in line') .. ' anew meanwhile' end
+  if stamp ~= '' and found ~= stamp then return 'changed|it ' .. (ended and 'finished' or 'was enqueued') .. ' again since you saw it' end
 end
 
--- How many jobs of this queue workers run that are heard of.
+-- Returns the number of running jobs of this queue whose workers send heartbeats.
 local function running()
   local count = try('ZCOUNT', prefix .. ':wip:' .. queue, '(' .. now_s, '+inf')
   return failed(count) and 0 or count
 end
 
--- Whether such a worker runs a job; RQ 1 keeps plain ids, RQ 2 and later executions. Few queues run anything at a time.
+-- Whether such a worker runs a job. RQ 1 stores plain ids, RQ 2 and later executions. Few queues have running jobs.
 local any_runs
 local function runs(id)
   if any_runs == nil then any_runs = running() > 0 end
@@ -101,7 +102,7 @@ local function runs(id)
   return false
 end
 
--- The ids that a job waits for; nil where they are too many to be followed.
+-- Returns the ids that a job depends on; nil if there are too many to follow.
 local function parents_of(id)
   local key = prefix .. ':job::' .. id .. ':dependencies'
   local count = try('SCARD', key)
@@ -109,12 +110,12 @@ local function parents_of(id)
   return count <= MANY and call('SMEMBERS', key) or nil
 end
 
--- Takes a job off the lists of those who wait for its parents: left there it would be put in line again when they end.
+-- Removes a job from the dependents of its parents; otherwise it would be enqueued again when they finish.
 local function leave(id, parents)
   for _, parent in ipairs(parents) do try('SREM', prefix .. ':job:' .. parent .. ':dependents', id) end
 end
 
--- Gives the free slots of a rate limit to the jobs that wait for one, oldest first, as RQ does.
+-- Gives the free slots of a rate limit to the jobs waiting for one, oldest first, like RQ.
 local function fill_slots(limit, most)
   for _ = 1, 100 do
     local taken = try('ZCARD', limit .. ':allowed')
@@ -132,7 +133,7 @@ local function fill_slots(limit, most)
   end
 end
 
--- Gives back the slot that a job holds of its rate limit, or its place among those that wait for one.
+-- Releases the slot that a job holds in its rate limit, or its place among the jobs waiting for one.
 local function leave_limit(id, job)
   if not job.rate_limit_key then return end
   local limit = prefix .. ':rl:' .. job.rate_limit_key
@@ -141,8 +142,8 @@ local function leave_limit(id, job)
   return waited
 end
 
--- How long a job that waits is kept, as RQ does; the failed one's time to live must not end it in the line.
-local LONGEST_TTL = 1e11 -- seconds: Redis takes no more, and RQ none with a fraction
+-- Sets the expiry of a waiting job, like RQ: the time to live of a failed job must not expire it in the queue.
+local LONGEST_TTL = 1e11 -- seconds: Redis accepts no more, and RQ no fractions
 local function keep(id, key, ttl, parents)
   local finite = ttl and ttl >= 1 and ttl <= LONGEST_TTL
   local function each(part)
@@ -153,17 +154,17 @@ local function keep(id, key, ttl, parents)
   if #parents > 0 then each(prefix .. ':job::' .. id .. ':dependencies') end
 end
 
--- Makes queues known whose lines are pushed to.
+-- Adds queues that receive jobs to RQ's directory.
 local known = {}
 local function know(line)
   if not known[line] then call('SADD', queues, line) end
   known[line] = true
 end
 
--- Puts a job to those that wait for a slot of its rate limit, and fills what is free. Returns an error, or nothing.
+-- Adds a job to those waiting for a slot of its rate limit, and fills free slots. Returns an error, or nothing.
 local function queue_for_slot(id, key, job)
   local limit, most = prefix .. ':rl:' .. job.rate_limit_key, tonumber(job.rate_limit_concurrency or '')
-  if not most then return 'its rate limit does not say how many jobs it allows' end
+  if not most then return 'its rate limit has no maximum number of jobs' end
   local added = try('ZADD', limit .. ':rate_limited', now_s, id)
   if failed(added) then return added.err end
   call('SADD', prefix .. ':rl-keys', job.rate_limit_key)
@@ -172,7 +173,7 @@ local function queue_for_slot(id, key, job)
   fill_slots(limit, most)
 end
 
--- Puts a job at the end of the line of queue `name`, through its rate limit where it has one. Returns an error, or nothing.
+-- Enqueues a job at the end of queue `name`, or through its rate limit if it has one. Returns an error, or nothing.
 local function enqueue(id, key, job, name, parents)
   local line = prefix .. ':queue:' .. name
   if job.rate_limit_key then
@@ -191,7 +192,7 @@ local function enqueue(id, key, job, name, parents)
   keep(id, key, tonumber(job.ttl or ''), parents)
 end
 
--- Whether a worker lives that serves this queue; more of them than are looked at count as one that does.
+-- Whether a live worker serves this queue; true if there are too many workers to check.
 local function serves()
   local key = prefix .. ':workers:' .. queue
   local count = try('SCARD', key)
@@ -202,27 +203,28 @@ local function serves()
   return false
 end
 
--- Why a job may not be taken for one that stands in no list; nil where it does stand in none.
--- A worker that lives has each job that it takes in no list for some milliseconds. RQ itself gives it a minute; so is done
--- here: the first look notes when, in our own sorted set, and a look a minute later counts, within an hour.
+-- Returns why a job cannot be treated as one that is in no list; nil if it is in none.
+-- While a live worker picks up a job, the job is in no list for some milliseconds. RQ itself allows a minute for this, and
+-- so does this script: the first check records the time in our own sorted set; a check a minute later, within an hour,
+-- counts.
 local LONGEST_LINE, TAKEN_S, NOTED_S = 200000, 60, 3600
 local MISSING = '{queuedeck}:missing'
-local MAY_BE_TAKEN = 'a worker may be just taking it: ask again in a minute'
+local MAY_BE_TAKEN = 'a worker may be picking it up right now; try again in a minute'
 local function unlisted(line, id, job)
-  if job.origin and job.origin ~= queue then return 'changed|it belongs to another queue' end
+  if job.origin and job.origin ~= queue then return 'changed|it belongs to another queue now' end
   local length = try('LLEN', line)
   if failed(length) then return length.err end
-  if length > LONGEST_LINE then return 'its line is too long to be sure that it does not stand there' end
-  if call('LPOS', line, id) then return 'changed|it stands in its line' end
+  if length > LONGEST_LINE then return 'its queue is too long to search in full, so the job may still be in it' end
+  if call('LPOS', line, id) then return 'changed|it is in its queue' end
   for _, name in ipairs({'scheduled', 'deferred', 'ready', 'failed', 'finished', 'canceled', 'wip'}) do
-    if type(try('ZSCORE', prefix .. ':' .. name .. ':' .. queue, id)) == 'string' then return 'changed|it stands in a list' end
+    if type(try('ZSCORE', prefix .. ':' .. name .. ':' .. queue, id)) == 'string' then return 'changed|it is in a list' end
   end
   local executions = try('ZRANGE', prefix .. ':executions:' .. id, 0, 9)
   for _, execution in ipairs(failed(executions) and {} or executions) do
     if type(try('ZSCORE', prefix .. ':wip:' .. queue, id .. ':' .. execution)) == 'string' then return RUNS end
   end
   if job.rate_limit_key and type(try('ZSCORE', prefix .. ':rl:' .. job.rate_limit_key .. ':rate_limited', id)) == 'string' then
-    return 'changed|it waits for its rate limit'
+    return 'changed|it is waiting for its rate limit'
   end
   if string.find(' finished failed stopped canceled ', ' ' .. (job.status or '') .. ' ', 1, true) then return nil end
   if not serves() then return nil end
@@ -232,7 +234,7 @@ local function unlisted(line, id, job)
   if seen and now_s - seen > TAKEN_S then return nil end
   local note = prefix .. ' ' .. id .. ' ' .. (job.enqueued_at or '')
   local kind = call('TYPE', MISSING).ok
-  if kind ~= 'zset' and kind ~= 'none' then try('DEL', MISSING) end -- another program's, under our name
+  if kind ~= 'zset' and kind ~= 'none' then try('DEL', MISSING) end -- written by another program under our name
   local noted = try('ZSCORE', MISSING, note)
   local ago = type(noted) == 'string' and now_s - tonumber(noted) or NOTED_S
   if ago > TAKEN_S and ago < NOTED_S then return nil end
@@ -245,16 +247,17 @@ local function unlisted(line, id, job)
   return MAY_BE_TAKEN
 end
 
--- What is left of a worker's having taken a job.
+-- Removes the traces of a worker that picked up a job.
 local function forget_taken(line, id, job)
   try('ZREM', MISSING, prefix .. ' ' .. id .. ' ' .. (job.enqueued_at or ''))
   try('LREM', line .. ':intermediate', 1, id)
   try('DEL', line .. ':intermediate:first_seen:' .. id)
 end
 
--- Takes jobs out of a list at once. `jobs`: {id, its place from the front as it was seen}, front first, less `before`
--- that were taken out since. Marks those found as `out`. A worker that takes from the front moves all of them alike; a
--- look around finds how far. What is taken out is overwritten first, so that one walk from the nearer end removes it.
+-- Removes jobs from a list together. `jobs`: {id, its last known position from the front}, front first; `before`: how many
+-- jobs were removed since. Marks the jobs found as `out`. Workers that pick up jobs from the front shift all positions
+-- equally; a search nearby finds by how much. Entries are overwritten first, so that one walk from the nearer end removes
+-- them.
 local AROUND, LOOKS, NOBODY = 150, 5, '\0taken out by queuedeck\0'
 local function take_out(list, jobs, before)
   local length, drift, looks, near, far = call('LLEN', list), -before, LOOKS, 0, 0

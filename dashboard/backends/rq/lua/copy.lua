@@ -1,10 +1,10 @@
--- Puts copies of jobs in line. KEYS: hash and new hash of each job, in turn. ARGV after those of acting.lua: the statuses
--- they may have, '1' where the stamp is that of an end, largest copy in bytes, then id, stamp ('' = any) and new id of each.
--- Returns an outcome per job, as move.lua.
+-- Enqueues copies of jobs. KEYS: hash and new hash of each job, alternating. ARGV after those of acting.lua: the statuses
+-- they may have, '1' if the stamp is the finish time, largest copy in bytes, then id, stamp ('' = any) and new id of each.
+-- Returns an outcome per job, as in move.lua.
 local states, ended, largest = ' ' .. ARGV[5] .. ' ', ARGV[6] == '1', tonumber(ARGV[7])
 local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD', 'PERSIST')
 if refused then return refused end
--- What belongs to the runs of the old one, and its ties to others.
+-- Fields about the runs of the original, and its relations to other jobs.
 local OWN = {
   'exc_info', 'result', 'worker_name', 'last_heartbeat', 'number_of_retries', 'group_id', 'dependency_id', 'dependency_ids',
   'allow_dependency_failures', 'repeats_left', 'repeat_intervals',
@@ -16,9 +16,9 @@ local function copy(old, new, stamp, new_id)
   if not job.status then return NO_STATUS end
   why = differs(job, states, ended, stamp)
   if why then return why end
-  if call('EXISTS', new) == 1 then return 'done|its copy was there already: copy that one for another' end
-  if call('HSTRLEN', old, 'data') == 0 then return 'its data is gone' end
-  if call('HLEN', old) > MANY or call('MEMORY', 'USAGE', old, 'SAMPLES', 0) > largest then return 'it is too large to be copied' end
+  if call('EXISTS', new) == 1 then return 'done|its copy already exists; to get another one, duplicate the copy' end
+  if call('HSTRLEN', old, 'data') == 0 then return 'its data no longer exists' end
+  if call('HLEN', old) > MANY or call('MEMORY', 'USAGE', old, 'SAMPLES', 0) > largest then return 'it is too large to copy' end
   local made = try('RESTORE', new, 0, call('DUMP', old))
   if failed(made) then return made.err end
   call('HDEL', new, unpack(OWN))

@@ -1,8 +1,8 @@
--- Moves jobs of one list: into a line, or to the canceled ones. KEYS: the list or sorted set they stand in, then the hash
--- of each. ARGV after those of acting.lua: verb, 'list' or 'zset', the statuses they may have, '1' where the stamp is that
--- of an end, the other queue or '', '1' to forget attempts, how many were taken out before, then id, stamp ('' = any) and
--- place ('' in a set) of each, front first. Returns an outcome per job: 'done', 'gone', 'changed', 'lost', with '|detail',
--- or why not.
+-- Moves jobs from one list into a queue, or to the canceled jobs. KEYS: the list or sorted set they are in, then the hash
+-- of each. ARGV after those of acting.lua: verb, 'list' or 'zset', the statuses they may have, '1' if the stamp is the
+-- finish time, the destination queue or '', '1' to reset attempts, how many were removed earlier, then id, stamp ('' =
+-- any) and position ('' in a set) of each, front first. Returns an outcome per job: 'done', 'gone', 'changed', 'lost',
+-- with '|detail', or why it was refused.
 local from, verb, kind, states, ended = KEYS[1], ARGV[5], ARGV[6], ' ' .. ARGV[7] .. ' ', ARGV[8] == '1'
 local target, reset, before = ARGV[9], ARGV[10] == '1', tonumber(ARGV[11])
 local listed, canceled = kind == 'list', prefix .. ':canceled:' .. queue
@@ -11,10 +11,10 @@ if verb == 'cancel' then into, into_kind = canceled, 'zset' end
 local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD', 'PERSIST', listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM')
   or wrong(from, kind) or wrong(into, into_kind)
 if refused then return refused end
--- What is due is being read by a scheduler, if one lives: it would put it in line once more.
+-- A live scheduler may be reading the jobs that are due, and would enqueue them a second time.
 local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
 
--- The list a job stands in and its score there, or nil; 3.0 holds back jobs of a rate limit in a set of their own.
+-- Returns the list of a job and its score in it, or nil; RQ 3.0 holds rate-limited jobs in a separate set.
 local function standing(id, job)
   local at = from
   if job.status == 'rate_limited' then at = prefix .. ':rl:' .. (job.rate_limit_key or '') .. ':rate_limited' end
@@ -33,23 +33,23 @@ local function check(step)
     local score
     step.from, score = standing(step.id, job)
     if not step.from then return NOT_LISTED end
-    if scheduler and score <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+    if scheduler and score <= now_s + 1 then return 'it is due; RQ\'s scheduler is enqueuing it now' end
   end
   if job.status == 'rate_limited' and verb ~= 'cancel' then
-    return 'it waits for another job of its rate limit to end: RQ puts it in line then'
+    return 'it is waiting for its rate limit; RQ enqueues it when another job finishes'
   end
-  if not step.parents then return 'it waits for more jobs than can be followed' end
+  if not step.parents then return 'it depends on too many jobs' end
   if runs(step.id) then return RUNS end
 end
 
--- The job is not in `from` any more, or is taken out of it now. Returns why not, or nothing.
+-- Applies the action; the job was removed from `from`, or is removed here. Returns why not, or nothing.
 local function apply(step)
   local id, key, job = step.id, step.key, step.job
   if verb == 'cancel' then
     call('HSET', key, 'status', 'canceled')
     call('ZADD', canceled, now_s, id)
     leave_limit(id, job)
-  elseif listed then -- it keeps the slot of its rate limit
+  elseif listed then -- the job keeps its slot in the rate limit
     call('HSET', key, 'origin', target, 'enqueued_at', now)
     call('RPUSH', into, id)
     know(into)

@@ -1,5 +1,5 @@
--- Removes a queue, some jobs at a time. KEYS: the queue's list. ARGV after those of acting.lua: most jobs of one call.
--- Returns 'done', 'more', 'gone' or why not.
+-- Deletes a queue, some jobs at a time. KEYS: the queue's list. ARGV after those of acting.lua: maximum jobs per call.
+-- Returns 'done', 'more', 'gone' or why it was refused.
 local most = tonumber(ARGV[5])
 local function of(name) return prefix .. ':' .. name .. ':' .. queue end
 local sets = {'scheduled', 'deferred', 'ready', 'failed', 'finished', 'canceled', 'wip'}
@@ -10,13 +10,13 @@ if not there then return 'gone' end
 local refused = wrong(KEYS[1], 'list') or wrong(intermediate, 'list')
 for _, name in ipairs(sets) do refused = refused or wrong(of(name), 'zset') end
 if refused then return refused end
-if running() > 0 then return 'jobs of it are running: wait until they end, or stop them' end
-if call('LLEN', intermediate) > 0 and call('SCARD', of('workers')) > 0 then return 'a worker has just taken a job of it: try again' end
+if running() > 0 then return 'it has running jobs; stop them or wait until they finish' end
+if call('LLEN', intermediate) > 0 and call('SCARD', of('workers')) > 0 then return 'a worker has just picked up one of its jobs; try again' end
 
 local function remove(id)
   local key = prefix .. ':job:' .. id
   local job, why = read(key)
-  -- A job that moved to another queue only left its entry here.
+  -- A job that moved to another queue only left its entry here; it is kept.
   if why == NO_JOB or job and job.origin and job.origin ~= queue then return end
   leave(id, parents_of(id) or {})
   job = job or {}

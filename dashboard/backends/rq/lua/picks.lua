@@ -1,7 +1,7 @@
--- Ids and stamps of some rows of a list. Only reads. ARGV: the list or sorted set, prefix, 'list', 'up', 'down' or
--- 'expiring', first row, how many, now in seconds, '1' where the stamp is that of an end, '1' where members name executions.
--- Returns id and stamp ('' = none) in turn. 'expiring': newest first, without those whose time is over; they stand between
--- the live ones and those that are kept for ever.
+-- Reads the ids and stamps of some rows of a list. Only reads. ARGV: the list or sorted set, prefix, 'list', 'up', 'down'
+-- or 'expiring', first row, how many, now in seconds, '1' if the stamp is the finish time, '1' if members are executions.
+-- Returns id and stamp ('' = none), alternating. 'expiring': newest first, without expired jobs, which rank between the
+-- live ones and those that never expire.
 local key, prefix, order, first, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local last, names = first + count - 1, nil
 if order == 'list' then names = redis.call('LRANGE', key, first, last)

@@ -1,6 +1,6 @@
--- Jobs that stand in no list go back into line. KEYS: the queue's list, then the hash of each job. ARGV after those of
--- acting.lua: 'look' or 'do', the statuses they may have, '1' where the stamp is that of an end, then id and stamp
--- ('' = any) of each. Returns an outcome per job, as move.lua.
+-- Enqueues jobs that are in no list. KEYS: the queue's list, then the hash of each job. ARGV after those of acting.lua:
+-- 'look' (only check) or 'do', the statuses they may have, '1' if the stamp is the finish time, then id and stamp
+-- ('' = any) of each. Returns an outcome per job, as in move.lua.
 local line, does, states, ended = KEYS[1], ARGV[5] == 'do', ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'
 local refused = may('HSET', 'HDEL', 'RPUSH', 'LPUSH', 'LREM', 'PERSIST') or wrong(line, 'list')
 if refused then return refused end
@@ -13,9 +13,9 @@ local function put_back(id, stamp, key)
   if why then return why end
   if not does then return 'done' end
   local parents = parents_of(id)
-  if not parents then return 'it waits for more jobs than can be followed' end
+  if not parents then return 'it depends on too many jobs' end
   if job.status == 'queued' then
-    -- It was next when it was taken, and has waited since.
+    -- It was next when a worker picked it up, and is still waiting.
     call('LPUSH', line, id)
     know(line)
   else

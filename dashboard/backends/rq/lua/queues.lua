@@ -1,20 +1,20 @@
--- What plain commands cannot read of queues in one round trip. ARGV[1] says what: figures, ended, orders or workers.
+-- Reads of queues that plain commands cannot do in one round trip. ARGV[1]: figures, ended, orders or workers.
 
 local function short(key, field, limit)
   local size = redis.pcall('HSTRLEN', key, field)
   return type(size) == 'number' and size > 0 and size <= limit and redis.call('HGET', key, field)
 end
 
--- The reply to a command; an error is a value like any other.
+-- Returns the reply to a command; an error is a value like any other.
 local read = redis.pcall
 
 local function filled(size)
   return type(size) == 'number' and size > 0
 end
 
--- When the oldest waiting job was enqueued, of those that were looked at: the text of its enqueued_at, or false.
--- Timestamps are 27 bytes long; a longer value is no timestamp and is not copied. Their text sorts by time. The job may be
--- gone whose id stands in line.
+-- Returns the enqueued_at text of the oldest waiting job among those checked, or false.
+-- Timestamps are 27 bytes long; a longer value is not a timestamp and is not copied. They sort as text. An id can be in
+-- the queue although its job no longer exists.
 local function head(line, length, jobs, looks)
   return oldest(length, function(place)
     local at = short(jobs .. redis.call('LINDEX', line, place), 'enqueued_at', 40)
@@ -22,8 +22,8 @@ local function head(line, length, jobs, looks)
   end, looks) or false
 end
 
--- How many of the scheduled jobs ran before and are tried again, among the `most` soonest, and how many were looked at.
--- RQ keeps both alike. `left` = {how many of all queues may still be looked at}.
+-- Returns how many of the `most` soonest scheduled jobs ran before and are retried, and how many were checked. RQ stores
+-- both kinds in the same way. `left` = {how many jobs of all queues can still be checked}.
 local function retrying(set, jobs, most, left)
   local ids = left[1] > 0 and redis.call('ZRANGE', set, 0, math.min(left[1], most) - 1) or {}
   local count = 0
@@ -36,11 +36,11 @@ local function retrying(set, jobs, most, left)
   return count, #ids
 end
 
--- What there is of each queue. ARGV: figures, prefix, now in whole seconds, how many scheduled jobs of each are looked at;
--- then by turns a queue's name, and '1' for each of SIZED that it had not at the last look, else '0', or ''. What was
--- missing is asked for together: one command where it still is, as in a queue at rest.
--- Answers per queue, flat: the replies to what `_commands` in stats.py asks, in its order, of the next scheduled job only
--- the score; then enqueued_at of the oldest waiting job, how many of the scheduled ones are tried again, of how many.
+-- Reads the statistics of queues. ARGV: figures, prefix, now in whole seconds, how many scheduled jobs of each are checked;
+-- then alternating: a queue's name, and '1' for each of SIZED that did not exist in the last sample, else '0', or ''. The
+-- missing keys are checked together: one command if they are still missing, as in an idle queue.
+-- Returns per queue, flat: the replies to `_count_commands` in stats.py, in its order, of the next scheduled job only the
+-- score; then enqueued_at of the oldest waiting job, how many of the scheduled jobs are retried, and how many were checked.
 local SIZED = {':wip:', ':scheduled:', ':deferred:', ':failed:', ':canceled:', ':workers:'}
 local ASKED = {'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'ZCARD', 'SCARD', 'LLEN', 'LLEN'}
 local YES = 49
@@ -91,15 +91,15 @@ local function figures()
   return answers
 end
 
--- How many ended jobs of each queue stand above some bounds. ARGV: ended, prefix; six bounds of an anchor: three of finished
--- jobs, three of failed ones, each from the highest to the lowest; the six of the anchor before, or '' for each; from and to
--- of what ended within the window, of finished and of failed ones; up to where the newest ids of both are looked for, from
--- where, how many; then by turns a queue's name and what more of it is asked for: `w` the window, `n` the newest.
--- Answers per queue, flat: the counts above the six, and of jobs without expiry; the same for the anchor before; the counts
--- of the window; two lists of ids; each where it was asked for. False where a registry cannot be read.
+-- Counts the finished and failed jobs of each queue above some bounds. ARGV: ended, prefix; six bounds of an anchor: three
+-- for finished jobs, three for failed ones, each from the highest to the lowest; the six of the previous anchor, or '' for
+-- each; minimum and maximum of the window, for finished and for failed jobs; the two maximums for the newest ids, their
+-- minimum, how many; then alternating: a queue's name, and what else to read: `w` the window, `n` the newest.
+-- Returns per queue, flat: the counts above the six bounds, and of jobs without expiry; the same for the previous anchor;
+-- the counts of the window; two lists of ids; each only if requested. False if a registry cannot be read.
 local function above(found, done, dead, bounds, first)
   local at, count = #found, 1
-  -- Where none is above a bound, none is above a higher one.
+  -- If none is above a bound, none is above a higher one.
   for n = 3, 1, -1 do
     if count ~= 0 then count = redis.call('ZCOUNT', done, bounds[first + n], '+inf') end
     found[at + n] = count
@@ -140,10 +140,10 @@ local function ended()
   return answers
 end
 
--- How long the next job of each list is to be kept when it has ended, and whether it may be tried again.
--- ARGV: orders, prefix of job hashes, then by turns lists of waiting ids, and sorted sets of them with a `z` before the
--- key, as lists have an `l`, and the id that was next at the last look, or ''. Answers per list: {id, result_ttl,
--- retries_left}, the id alone where it is the same, or false when it is empty.
+-- Reads how long the next job of each list is retained after it finishes, and whether it can be retried.
+-- ARGV: orders, prefix of job hashes, then alternating: the key of a list of ids, preceded by `l`, or of a sorted set,
+-- preceded by `z`, and the id that was next in the last sample, or ''. Returns per list: {id, result_ttl, failure_ttl,
+-- retries_left}, only the id if it is the same, or false if the list is empty.
 local ID_LIMIT = 200
 local function orders()
   local answers = {}
@@ -155,7 +155,7 @@ local function orders()
     else
       local first = redis.pcall('ZRANGE', key, 0, 0)
       id = type(first) == 'table' and first[1]
-      -- Running jobs stand there with their execution.
+      -- Running jobs are stored with their execution.
       if id and string.match(id, ':%x+$') and #string.match(id, ':(%x+)$') == 32 then id = string.sub(id, 1, -34) end
     end
     local answer = false
@@ -174,12 +174,12 @@ local function orders()
   return answers
 end
 
--- The live workers: those whose hash has not expired. A killed worker's key stays in the set, its hash does not.
--- ARGV: workers, the set of worker keys, how many workers and how many bytes of queue names to answer at most, keys of
--- workers that are answered even when they have left the set. Their queues are empty where Redis was emptied meanwhile:
--- a worker goes on to tell that it lives and what it counts, and not what it serves.
--- Answers {key, queues, version, successful_job_count, failed_job_count, birth} per worker; false when there are more
--- than that.
+-- Reads the live workers: those whose hash has not expired. A killed worker's key stays in the set, its hash does not.
+-- ARGV: workers, the set of worker keys, the maximum number of workers and of bytes of queue names to return, keys of
+-- workers that are returned even if they are no longer in the set. Their queues are empty if Redis was emptied since: a
+-- worker keeps writing its heartbeat and its counters, but not its queues.
+-- Returns {key, queues, version, successful_job_count, failed_job_count, birth} per worker; false if the limits are
+-- exceeded.
 local function workers()
   local count, bytes, answers = redis.pcall('SCARD', ARGV[2]), tonumber(ARGV[4]), {}
   if type(count) ~= 'number' or count > tonumber(ARGV[3]) then

@@ -1,7 +1,7 @@
--- Some fields of many jobs and the newest entries of their result streams, each value bounded.
+-- Reads some fields of many jobs and the newest entries of their result streams, each with a size limit.
 -- ARGV: bytes per field, entries per stream (0 = none), bytes per stream, number of fields, the fields,
 --       then per job its hash and its stream.
--- Answers per job {type of the hash, values, entries}: a value or the entries are their size where they are too large.
+-- Returns per job {type of the hash, values, entries}: if a value or the entries are too large, only their size.
 local limit, count, stream_limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local last = 4 + tonumber(ARGV[4])
 local answers = {}
@@ -20,7 +20,7 @@ for i = last + 1, #ARGV, 2 do
     end
   end
   if count > 0 and redis.call('TYPE', stream).ok == 'stream' then
-    -- Where that is not permitted, nothing tells how long the entries are: they stay there.
+    -- If this is not permitted, the size of the entries is unknown, so they are not read.
     local size = redis.pcall('MEMORY', 'USAGE', stream)
     if type(size) == 'number' then
       entries = size > stream_limit and size or redis.call('XREVRANGE', stream, '+', '-', 'COUNT', count)

@@ -1,15 +1,15 @@
--- Deletes jobs that are as they were when they were taken. KEYS: the list or sorted set they stand in, then the hash of
--- each. ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' where the stamp is that of an
--- end, how many were taken out before, then id, stamp ('' = any), mark ('' = any), score ('' = any), how many waited for it
--- ('' = any) and place ('' in a set) of each, front first. Returns an outcome per job, as move.lua.
+-- Deletes jobs that did not change since their backup. KEYS: the list or sorted set they are in, then the hash of each.
+-- ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
+-- time, how many were removed earlier, then id, stamp ('' = any), mark ('' = any), score ('' = any), number of dependents
+-- ('' = any) and position ('' in a set) of each, front first. Returns an outcome per job, as in move.lua.
 local from, kind, states, ended, before = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1', tonumber(ARGV[8])
--- 'none': they stand in no list; then the first key is the queue's line.
+-- 'none': the jobs are in no list; then the first key is the list of the queue.
 local listed, stray = kind == 'list', kind == 'none'
 local refused = may(listed and 'LREM' or 'ZREM', listed and 'LSET' or 'ZREM') or wrong(from, stray and 'list' or kind)
 local deleted = try('DEL', prefix .. ':job:\0queuedeck')
 if refused or failed(deleted) then return refused or deleted end
 local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
-local ALTERED = 'changed|it was altered meanwhile'
+local ALTERED = 'changed|it changed since you saw it'
 
 local function check(step)
   local job, why = read(step.key)
@@ -21,13 +21,13 @@ local function check(step)
     local score = try('ZSCORE', step.from, step.id)
     if type(score) ~= 'string' then return job and NOT_LISTED or why end
     if step.score ~= '' and score ~= step.score then return ALTERED end
-    if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+    if scheduler and tonumber(score) <= now_s + 1 then return 'it is due; RQ\'s scheduler is enqueuing it now' end
   end
   if not job then return step.mark ~= why and why or nil end
   why = differs(job, states, ended, step.stamp) or stray and unlisted(from, step.id, job)
   if why then return why end
   if runs(step.id) then return RUNS end
-  if not step.parents then return 'it waits for more jobs than can be followed' end
+  if not step.parents then return 'it depends on too many jobs' end
   step.waiters = try('SCARD', step.key .. ':dependents')
   if failed(step.waiters) then step.waiters = 0 end
   if step.count ~= '' and step.waiters ~= tonumber(step.count) then return ALTERED end
@@ -44,17 +44,17 @@ local function apply(step)
   if job.group_id then try('SREM', prefix .. ':group:' .. job.group_id, id) end
   if step.mark ~= NO_JOB then
     call('DEL', key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id)
-    -- Whoever holds a slot of a rate limit is known by its executions. Those of others are of workers that are lost.
+    -- The executions of a job show that it holds a slot of its rate limit. Those of other jobs belong to lost workers.
     if not job.rate_limit_key then call('DEL', prefix .. ':executions:' .. id) end
   end
   leave_limit(id, job)
   try('ZADD', AWAY, now_s, key)
   if (step.waiters or 0) == 0 then return 'done' end
-  return 'done|' .. step.waiters .. ' that wait for it stay deferred: nothing puts them in line any more'
+  return 'done|dependent jobs that stay deferred: ' .. step.waiters .. '; RQ no longer enqueues them'
 end
 
 local away_kind = call('TYPE', AWAY).ok
-if away_kind ~= 'zset' and away_kind ~= 'none' then try('DEL', AWAY) end -- another program's, under our name
+if away_kind ~= 'zset' and away_kind ~= 'none' then try('DEL', AWAY) end -- written by another program under our name
 local answers, ready, of = {}, {}, {}
 for n = 2, #KEYS do
   local arg = n * 6 - 3

@@ -1,16 +1,16 @@
--- Puts deleted jobs back where they were. KEYS: the list or sorted set they stood in, then the hash of each.
--- ARGV after those of acting.lua: 'list', 'zset' or 'none', '1' where scores are times to live, how far into a list it inserts, how
--- many entries one call may walk over, our sorted set of what was put back and when, how long that is remembered in s,
--- then per job: id, score, place, id after it, '1' if it was put ahead of the others, group, token of the
--- deletion or '', dump and ms to live of its four keys, how many ids of parents follow, and those. Returns an outcome per
--- job as move.lua, 'again' where this deletion was undone before, or 'later'.
+-- Restores deleted jobs to where they were. KEYS: the list or sorted set they were in, then the hash of each.
+-- ARGV after those of acting.lua: 'list', 'zset' or 'none', '1' if scores are expiry times, the deepest position of an
+-- insert into a list, how many entries one call may walk over, our sorted set of undone deletions by time, for how many
+-- seconds they are remembered, then per job: id, score, position, id after it, '1' if it was enqueued ahead of the others,
+-- group, token of the deletion or '', dump and ms to live of its four keys, number of parent ids, and those. Returns an
+-- outcome per job, as in move.lua, 'again' if this deletion was undone before, or 'later'.
 local into, kind, expiring, reach, walk = KEYS[1], ARGV[5], ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local back, remembered = ARGV[9], tonumber(ARGV[10])
 for _, ours in ipairs({back, AWAY}) do
   local kind = call('TYPE', ours).ok
-  if kind ~= 'zset' and kind ~= 'none' then try('DEL', ours) end -- another program's, under our name
+  if kind ~= 'zset' and kind ~= 'none' then try('DEL', ours) end -- written by another program under our name
 end
--- 'none': they stood in no list, and do so again.
+-- 'none': the jobs were in no list, and will be in none again.
 local refused = may('HSET', 'HDEL', 'RPUSH', 'ZADD') or kind ~= 'none' and wrong(into, kind)
 if refused then return refused end
 local walked = 0
@@ -20,7 +20,7 @@ local function since(id)
   return type(at) == 'string' and at
 end
 
--- The first place whose job was put in line later than `mine`, in a line that is sorted by that.
+-- Returns the first position whose job was enqueued later than `mine`, in a queue sorted by that time.
 local function place_by_time(mine)
   local low, high = 0, call('LLEN', into)
   while low < high do
@@ -35,14 +35,14 @@ local function place_by_time(mine)
   return math.min(low, high)
 end
 
--- Whether a job put in line at `mine` is in its order at a place.
+-- Whether a job enqueued at `mine` is in order at a position.
 local function fits(at, length, mine)
   local ahead, behind = at > 0 and since(call('LINDEX', into, at - 1)), at < length and since(call('LINDEX', into, at))
   return (at == 0 or ahead and ahead <= mine) and (at >= length or behind and behind > mine)
 end
 
--- The place of a job: in the order in which jobs were put in line, which is theirs. Who was put ahead of the others goes
--- ahead of the one it preceded, as long as that waits near the front.
+-- Returns the position of a job: by the time at which jobs were enqueued, which is their order. A job that was enqueued
+-- ahead of the others goes before the one it preceded, if that is still waiting near the front.
 local function place_of(step, mine, length)
   if step.front then
     for n, id in ipairs(call('LRANGE', into, 0, math.min(step.place, MANY) + 20)) do
@@ -55,7 +55,7 @@ local function place_of(step, mine, length)
   return place_by_time(mine)
 end
 
--- Into the line again. Returns a remark, or nothing.
+-- Inserts the job into the queue. Returns an outcome with a remark, or nothing.
 local function line_up(step, mine)
   local length = call('LLEN', into)
   local at = place_of(step, mine, length)
@@ -68,16 +68,16 @@ local function line_up(step, mine)
     call('LINSERT', into, 'BEFORE', call('LINDEX', into, at), step.id)
   else
     call('RPUSH', into, step.id)
-    return 'done|it stood too far in a long line to be put there again: it is the last now'
+    return 'done|its position was too far back in a long queue to restore; it is now last'
   end
 end
 
--- Its keys again, all or none. Returns why not, or nothing.
+-- Restores the keys of a job, all or none. Returns why not, or nothing.
 local function revive(step)
   local parts = {step.key, step.key .. ':dependents', prefix .. ':job::' .. step.id .. ':dependencies', prefix .. ':results:' .. step.id}
   for n, part in ipairs(parts) do
     local dump, ttl = ARGV[step.arg + 5 + n * 2], tonumber(ARGV[step.arg + 6 + n * 2])
-    -- Those that came back before it are tied to it already.
+    -- Dependents that were restored earlier are already in its set.
     local before = n == 2 and try('SMEMBERS', part) or {}
     if n == 2 then call('DEL', part) end
     local made = dump ~= '' and try('RESTORE', part, math.max(ttl, 0), dump)
@@ -88,14 +88,14 @@ local function revive(step)
       for each = 1, n - 1 do
         if ARGV[step.arg + 5 + each * 2] ~= '' then call('DEL', parts[each]) end
       end
-      if string.find(made.err, 'BUSYKEY', 1, true) then return 'changed|its id is in use again' end
+      if string.find(made.err, 'BUSYKEY', 1, true) then return 'changed|its id is already in use' end
       return made.err
     end
   end
 end
 
--- Back among those that wait for its parents, where those are still there. Returns whether it still waits for one, as RQ
--- sees it: one that failed may be tried again, unless the job runs after failures too.
+-- Adds the job to the dependents of its parents that still exist. Returns whether it still waits for one, by RQ's rules:
+-- a failed parent can still be retried, unless the job also runs after failures.
 local function tie(step)
   local over = {finished = true}
   if try('HGET', step.key, 'allow_dependency_failures') == '1' then over.failed = true end
@@ -104,13 +104,13 @@ local function tie(step)
     local parent = prefix .. ':job:' .. ARGV[step.arg + 15 + n]
     local status = try('HGET', parent, 'status')
     if type(status) == 'string' then
-      -- It may stand there already, from before the parent was away. A worker that is just ending the parent has not found
-      -- the job then, and WATCHes the set: taken out and put in it is one that has changed, so that the worker looks again.
+      -- The job may already be in the set, from before the parent was deleted. A worker that is just finishing the parent
+      -- then did not find the job and is watching the set: removing and adding it changes the set, so the worker retries.
       try('SREM', parent .. ':dependents', step.id)
       try('SADD', parent .. ':dependents', step.id)
       waits = waits or not over[status]
     elseif type(try('ZSCORE', AWAY, parent)) == 'string' then
-      -- It is deleted and may come back; where it does not, the tie goes by itself.
+      -- The parent is deleted and can be restored; if it is not, the set expires.
       if type(try('SADD', parent .. ':dependents', step.id)) == 'number' then
         call('EXPIRE', parent .. ':dependents', AWAY_S)
         waits = true
@@ -123,14 +123,14 @@ end
 local function score_of(step, ttl)
   local score = tonumber(step.score)
   if not expiring or score < 0 or score > now_s then return step.score end
-  return now_s + math.max(60, math.floor(ttl / 1000)) -- its time ran out in the bin: it has what it had left
+  return now_s + math.max(60, math.floor(ttl / 1000)) -- it expired in the undo bin: it gets the time to live that was left
 end
 
 local function put_back(step)
   local whole, found = ARGV[step.arg + 7] ~= '', call('TYPE', step.key).ok
-  if found == 'hash' or whole and found ~= 'none' then return 'changed|its id is in use again' end
-  if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it stands in its list already' end
-  if kind == 'list' and not whole and call('LPOS', into, step.id, 'MAXLEN', step.place + 1) then return 'changed|it stands in its list already' end
+  if found == 'hash' or whole and found ~= 'none' then return 'changed|its id is already in use' end
+  if kind == 'zset' and try('ZSCORE', into, step.id) then return 'changed|it is already in its list' end
+  if kind == 'list' and not whole and call('LPOS', into, step.id, 'MAXLEN', step.place + 1) then return 'changed|it is already in its list' end
   local why = whole and revive(step)
   if why then return why end
   local job = whole and read(step.key) or {}
@@ -143,19 +143,19 @@ local function put_back(step)
   if kind == 'none' then return nil end
   if job.rate_limit_key and (kind == 'list' or job.status == 'rate_limited') then
     why = queue_for_slot(step.id, step.key, job)
-    if not why then return 'done|its rate limit puts it in line when another job ends' end
+    if not why then return 'done|its rate limit enqueues it when another job finishes' end
   end
   if kind == 'list' then return line_up(step, job.enqueued_at) end
-  -- What would have put it in line has passed it by while it was deleted.
+  -- The event that would have enqueued it happened while it was deleted.
   if job.status == 'deferred' and step.parents > 0 and not waits then
     if not enqueue(step.id, step.key, job, job.origin or queue, parents_of(step.id) or {}) then
-      return 'done|what it waited for has ended meanwhile: it is in line now'
+      return 'done|the jobs it depended on have finished; it is now enqueued'
     end
   end
   call('ZADD', into, score_of(step, tonumber(ARGV[step.arg + 8])), step.id)
 end
 
--- A job may have run and be gone since it was put back: then nothing but this tells that it was.
+-- A restored job may have run and been removed since; then only this record shows that it was restored.
 local function again(token)
   return token ~= '' and type(try('ZSCORE', back, token)) == 'string'
 end
@@ -163,7 +163,7 @@ end
 local function once(step)
   if again(step.token) then return 'again' end
   local answer = put_back(step) or 'done'
-  -- Where a user may not keep our key, what there is of the job has to tell.
+  -- If the user may not write our key, only the job itself shows whether it was restored.
   if string.sub(answer, 1, 4) == 'done' then
     if step.token ~= '' then try('ZADD', back, now_s, step.token) end
     try('ZREM', AWAY, step.key)

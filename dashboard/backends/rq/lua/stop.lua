@@ -1,5 +1,5 @@
--- Tells workers to end the jobs that they run. KEYS: the hash of each job. ARGV after those of acting.lua: the statuses they
--- may have, then id, stamp ('' = any) and order of each. Returns an outcome per job, as move.lua.
+-- Asks workers to stop jobs that they run. KEYS: the hash of each job. ARGV after those of acting.lua: the statuses they
+-- may have, then id, stamp ('' = any) and command of each. Returns an outcome per job, as in move.lua.
 local states = ' ' .. ARGV[5] .. ' '
 local answers = {}
 for n = 1, #KEYS do
@@ -11,7 +11,7 @@ for n = 1, #KEYS do
     local worker = size > 0 and size <= LONGEST and call('HGET', KEYS[n], 'worker_name')
     local heard = worker and try('PUBLISH', prefix .. ':pubsub:' .. worker, order) or 0
     if failed(heard) then why = heard.err
-    elseif heard == 0 then why = 'its worker does not listen: it is gone, or cut off' end
+    elseif heard == 0 then why = 'its worker is not listening for commands; it may have stopped or lost its connection' end
   end
   answers[n] = why or 'done'
 end

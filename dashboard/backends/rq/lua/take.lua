@@ -1,13 +1,13 @@
--- All that is needed to put jobs back. Only reads. KEYS: the list or sorted set they stand in, then the hash of each.
--- ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' where the stamp is that of an end,
--- largest job in bytes, most bytes of this answer, then id, stamp ('' = any) and the id after it in a list of each.
--- Returns per job an outcome as move.lua, 'later' where the answer is full, or
--- {score or '', bytes, mark, group or '', how many wait for it, '1' if it was put ahead of others, then dump and ms to live of its four keys, then the ids of
--- its parents}; nothing after that where it is too large to be kept.
+-- Reads everything needed to restore jobs. Only reads. KEYS: the list or sorted set they are in, then the hash of each.
+-- ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
+-- time, largest job in bytes, maximum bytes of the reply, then id, stamp ('' = any) and the id after it in a list of each.
+-- Returns per job an outcome as in move.lua, 'later' if the reply is full, or {score or '', bytes, mark, group or '',
+-- number of dependents, '1' if it was enqueued ahead of others, then dump and ms to live of its four keys, then the ids
+-- of its parents}; nothing from the dumps on if it is too large to back up.
 local from, kind, states, ended = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'
 local largest, room = tonumber(ARGV[8]), tonumber(ARGV[9])
 local all_of_it = room
--- 'none': they stand in no list; then the first key is the queue's line.
+-- 'none': the jobs are in no list; then the first key is the list of the queue.
 local refused = wrong(from, kind == 'none' and 'list' or kind)
 if refused then return refused end
 local scheduler = from == prefix .. ':scheduled:' .. queue and call('EXISTS', prefix .. ':scheduler-lock:' .. queue) == 1
@@ -32,9 +32,9 @@ local function take(id, stamp, after, key)
   why = differs(job, states, ended, stamp)
   if why then return why end
   if runs(id) then return RUNS end
-  if scheduler and tonumber(score) <= now_s + 1 then return 'it is due: RQ\'s scheduler puts it in line now' end
+  if scheduler and tonumber(score) <= now_s + 1 then return 'it is due; RQ\'s scheduler is enqueuing it now' end
   local parents = parents_of(id)
-  if not parents then return 'it waits for more jobs than can be followed' end
+  if not parents then return 'it depends on too many jobs' end
   local parts = {key, key .. ':dependents', prefix .. ':job::' .. id .. ':dependencies', prefix .. ':results:' .. id}
   local there = {call('HLEN', key), count('SCARD', parts[2]), #parents, count('XLEN', parts[4])}
   local small = there[1] <= MANY and there[2] <= MANY and there[4] <= 100

@@ -1,4 +1,4 @@
-"""Alerts: what fires now and who sees to it, the rules in force, silences, and what was sent with which answer."""
+"""Alerts: firing alerts and their acknowledgements, the rules in force, silences, and deliveries with their results."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SHOWN = 20
 
 @edit_bp.before_request
 def refuse_elsewhere() -> None:
-    """Raises Conflict while alerts are evaluated by a dashboard with other settings."""
+    """Raise Conflict while a dashboard with other settings evaluates the alerts."""
     if (elsewhere := app_context().alert_service.ownership_conflict) is not None:
         raise elsewhere
 
 
 @bp.get("/alerts")
 def index() -> str:
-    """The page."""
+    """The Alerts page."""
     variables = _context()
     return render_template(
         "alerts/index.html", **layout.page_context(app_context().current_snapshot(), variables["price"]) | variables
@@ -52,13 +52,13 @@ def index() -> str:
 
 @bp.get("/alerts/_now")
 def fragment() -> Response:
-    """The part of it that polls."""
+    """The polled part of the page."""
     return fragments.render_live(NOW, _context())
 
 
 @bp.get("/alerts/_firing")
 def firing() -> Response:
-    """What fires, in a header: for tabs that nobody looks at."""
+    """The firing alerts in a header, for tabs in the background."""
     response = Response(mimetype="text/plain")
     fragments.stamp_headers(response)
     return response
@@ -83,7 +83,8 @@ def _context() -> dict[str, Any]:
 
 @edit_bp.get("/alerts/<segment:fp>/ack")
 def ack_form(fp: str) -> str:
-    """The page to which a message leads: acknowledging is a button on it, since following a link changes nothing."""
+    """The page that a notification links to. It has a button to acknowledge, since following a link must not change
+    anything."""
     alert = app_context().alert_service.find_alert(fp)
     return render_template(
         "alerts/ack.html",
@@ -98,7 +99,7 @@ def ack_form(fp: str) -> str:
 @edit_bp.post("/alerts/<segment:fp>/ack")
 @form_fields("episode", "comment", "do", many=("beside",))
 def acknowledge(fp: str) -> ResponseReturnValue:
-    """Note that somebody sees to it, or to it and those that the page named beside it: 303 to the alerts."""
+    """Acknowledge an alert, or with `do=all` also the other alerts that the page listed: 303 to the alerts."""
     comment = request.form.get("comment", "")[:300]
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
@@ -114,7 +115,7 @@ def acknowledge(fp: str) -> ResponseReturnValue:
 def _beside(text: str) -> tuple[str, str]:
     fingerprint, space, episode = text.partition(" ")
     if not space:
-        raise Unsupported("beside: expected a fingerprint and an episode.")
+        raise Unsupported("beside: expected a fingerprint and an episode, separated by a space.")
     return fingerprint, episode
 
 
@@ -128,7 +129,7 @@ def quiet() -> str:
 
 @bp.get("/alerts/silences/_list")
 def quiet_fragment() -> Response:
-    """The part of it that polls."""
+    """The polled part of the page."""
     return fragments.render_live("alerts/_silences.html", _quiet())
 
 
@@ -149,22 +150,22 @@ def _quiet() -> dict[str, Any]:
 
 @edit_bp.get("/silences/new")
 def silence_form() -> str:
-    """The form of a silence, filled in by the address."""
+    """The form of a silence, filled in from the query parameters."""
     return _silence_form(SilenceForm.of(request.args))
 
 
 @edit_bp.post("/silences")
 @form_fields(*FIELDS, "everything", "do", many=("days",))
 def silence() -> ResponseReturnValue:
-    """Keep quiet about what the globs match: 303 to the silences; or the form again with what is wrong or matched."""
+    """Create a silence: 303 to the silences, or the form again with its errors or the preview."""
     previewing = form_word("do", "store", "preview") == "preview"
     form_flag("everything")
     form = SilenceForm.typed(request.form, request.form.getlist("days"))
     desk = app_context().alert_service
     values = form.values(desk.list_alerts().at, admin=has_role(Role.ADMIN))
     if form.errors:
-        refused = any("need the admin role" in text for text in form.errors.values())
-        return _silence_form(form), 403 if refused else (409 if set(form.errors) == {"everything"} else 422)
+        unconfirmed = set(form.errors) == {"everything"}
+        return _silence_form(form), 403 if form.needs_admin else (409 if unconfirmed else 422)
     try:
         drafted = desk.draft_silence(by=current_actor().name, **values)
     except ConfigurationError as exc:
@@ -212,7 +213,7 @@ def expire(silence_id: str) -> ResponseReturnValue:
 @edit_bp.post("/deliveries/<any(again, dismiss):verb>")
 @form_fields("id")
 def given_up(verb: str) -> ResponseReturnValue:
-    """Send a message that was given up once more, or take note of it: 303 to the deliveries."""
+    """Resend or dismiss an undelivered notification: 303 to the deliveries."""
     message_id = read_segment(request.form.get("id", ""))[:300]
     if verb == "again":
         app_context().alert_service.resend_failed(message_id)
@@ -225,7 +226,7 @@ def given_up(verb: str) -> ResponseReturnValue:
 @edit_bp.post("/channels/<segment:channel>/test")
 @form_fields()
 def test_fire(channel: str) -> ResponseReturnValue:
-    """Send a test message through a channel, for admins."""
+    """Send a test notification through a channel, for admins."""
     if not has_role(Role.ADMIN):
         raise Forbidden("You need the admin role to send a test notification.")
     app_context().alert_service.send_test(channel, by=current_actor().name)
@@ -242,8 +243,11 @@ def _record(action: str, ids: list[str], reason: str | None) -> None:
 
 @api_bp.get("/alerts")
 def alerts() -> Response:
-    """Firing alerts, worst first. `watched`: whether rules are being evaluated; if not, the list may be out of date
-    or empty, and `problem` gives the reason where it is known."""
+    """List firing alerts, worst first.
+
+    `watched` is true while rules are evaluated. Otherwise the list can be empty or out of date, and `problem` gives the
+    reason where it is known.
+    """
     desk = app_context().alert_service
     board, health = desk.list_alerts(), desk.checker_health()
     problem = None if health.ok else app_context().checker_problem
@@ -256,13 +260,16 @@ def alerts() -> Response:
 
 
 def _one_line(problem: QueuedeckError | None) -> str | None:
-    """What is wrong and what to do."""
+    """The error and its hint in one line."""
     return f"{problem.message.rstrip('.')}. {problem.hint or ''}".rstrip() if problem else None
 
 
 @api_bp.get("/rules")
 def rules() -> Response:
-    """All rules in force and the origin of each. `problem`: why they are not evaluated; else null."""
+    """List all rules and where each is defined.
+
+    `problem` says why they are not evaluated; it is null while they are.
+    """
     board = app_context().rule_board()
     listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
     return jsonify(rules=listed, problem=_one_line(app_context().alert_service.ownership_conflict))
@@ -270,13 +277,13 @@ def rules() -> Response:
 
 @api_bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
-    """One rule and its current state."""
+    """Retrieve a rule and its current state."""
     entry = app_context().alert_service.editor.find_rule(rule_id)
     return jsonify(told(entry, app_context().rule_board().previews.get(entry.rule.id)))
 
 
 def told(entry: RuleInForce, seen: RulePreview | None) -> dict[str, Any]:
-    """One rule as the API tells it. `now` is of the newest sample, None before there is one."""
+    """A rule as the API returns it. `now` comes from the newest sample; None before the first."""
     rule = entry.rule
     fields: dict[str, Any] = msgspec.to_builtins(rule)
     return fields | {
@@ -305,7 +312,7 @@ def _now(seen: RulePreview) -> dict[str, Any]:
 
 @api_bp.get("/silences")
 def silences() -> Response:
-    """Silences that have not ended."""
+    """List silences that have not ended."""
     return jsonify(
         silences=[
             {
@@ -326,7 +333,7 @@ def silences() -> Response:
 
 @api_bp.get("/deliveries")
 def deliveries() -> Response:
-    """Delivery attempts, newest first."""
+    """List delivery attempts of notifications, newest first."""
     return jsonify(
         deliveries=[
             {
@@ -341,14 +348,15 @@ def deliveries() -> Response:
 
 
 def shown_firing(board: AlertList) -> list[dict[str, Any]]:
-    """What fires as the API tells it, worst first; `muted`: nobody is told, for its critical fires too."""
-    told_of = {alert.state.fp for alert in board.incidents}
-    return [shown(alert) | {"muted": alert.state.fp not in told_of} for alert in board.firing]
+    """Firing alerts as the API returns them, worst first. `muted`: a warning without notifications, since the critical
+    alert of the same rule and place is firing too."""
+    notified = {alert.state.fp for alert in board.incidents}
+    return [shown(alert) | {"muted": alert.state.fp not in notified} for alert in board.firing]
 
 
 def shown(alert: Alert) -> dict[str, Any]:
-    """One alert as the API tells it. `value` None: the figure has not been known for `unknown_s` and was `last_value`
-    before; the alert goes on until it is known."""
+    """An alert as the API returns it. `value` None: the value has been unknown for `unknown_s` and was `last_value`
+    before; the alert keeps firing until the value is known."""
     state = alert.state
     return {
         "fingerprint": state.fp,

@@ -1,4 +1,4 @@
-"""The rules: what each sees now and in the last hour, and the forms that make, change, switch and remove them."""
+"""Alert rules: current state and last hour of each, and forms that create, edit, enable, disable and delete them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ REDUCERS = {
     "p95": "95th percentile over the last",
     "rate": "change per minute over the last",
 }
-# Fields of the forms that store a rule.
+# Fields of the forms that save a rule.
 _FORM = (*FIELDS, "enabled", "notify_resolved", "do")
 UNREADABLE = "Rules cannot be saved right now."
 
@@ -73,7 +73,7 @@ def index() -> str:
 
 @bp.get("/rules/_list")
 def list_fragment() -> Response:
-    """The part of it that polls."""
+    """The polled part of the list."""
     return fragments.render_live(LIST, _list())
 
 
@@ -91,7 +91,7 @@ def show(rule_id: str) -> str:
 
 @bp.get("/rule/<segment:rule_id>/_one")
 def one_fragment(rule_id: str) -> Response:
-    """The part of it that polls."""
+    """The polled part of the page."""
     return fragments.render_live(ONE, _one(rule_id))
 
 
@@ -116,7 +116,7 @@ def _list() -> dict[str, Any]:
 
 
 def _most_urgent(row: dict[str, Any]) -> int:
-    """What fires first, then what is beyond, then the rest as it comes, what is off last."""
+    """Sort key: firing rules first, then breaching ones, then the rest in their own order, disabled ones last."""
     rule, seen = row["entry"].rule, row["seen"]
     if not rule.enabled:
         return 4
@@ -168,7 +168,7 @@ def _seen(
 
 
 def _past(rule: Rule, seen: RulePreview | None, reading: CurrentSnapshot, hours: RuleHistories | None) -> Trend | None:
-    """The last hour of the worst thing that the rule looks at."""
+    """The last hour of the worst of what the rule evaluates."""
     if reading.snapshot is None:
         return None
     return rule_trend(rule, seen.worst if seen else None, reading.snapshot, reading.history, hours)
@@ -198,7 +198,7 @@ def _common(meter: Any) -> dict[str, Any]:
 
 @edit_bp.get("/rules/new")
 def new() -> str:
-    """The form of a new rule, filled in with a copy of `from` where that is asked for."""
+    """The form of a new rule, or with `from` of a duplicate of that rule."""
     original = request.args.get("from")
     if original is None:
         form = RuleForm.of(Rule(id="", metric="queue.depth"))
@@ -216,7 +216,7 @@ def new() -> str:
 @edit_bp.post("/rules")
 @form_fields(*_FORM, "from", "off", many=("channels",))
 def create() -> ResponseReturnValue:
-    """Store a new rule: 303 to it; or the form again with what is wrong, or with what it would see now."""
+    """Create a rule: 303 to it, or the form again with its errors or the preview."""
     form = _typed()
     original = app_context().alert_service.editor.find_rule(request.form["from"]) if request.form.get("from") else None
     return _store(form, None, original)
@@ -224,7 +224,7 @@ def create() -> ResponseReturnValue:
 
 @edit_bp.get("/rule/<segment:rule_id>/edit")
 def edit(rule_id: str) -> str:
-    """The form of a rule that was made on the page."""
+    """The form of a custom rule."""
     entry = _editable(rule_id)
     return _form(RuleForm.of(entry.rule), entry, None)
 
@@ -232,7 +232,7 @@ def edit(rule_id: str) -> str:
 @edit_bp.post("/rule/<segment:rule_id>/edit")
 @form_fields(*_FORM, "version", many=("channels",))
 def change(rule_id: str) -> ResponseReturnValue:
-    """Store a change: 303 to the rule; or the form again, also when somebody else was quicker."""
+    """Save a rule: 303 to it, or the form again, also when another user saved it first."""
     form = _typed()
     form.texts["id"] = rule_id
     return _store(form, _editable(rule_id), None)
@@ -241,7 +241,7 @@ def change(rule_id: str) -> ResponseReturnValue:
 @edit_bp.post("/rule/<segment:rule_id>/switch")
 @form_fields("on", "version")
 def switch(rule_id: str) -> ResponseReturnValue:
-    """Switch a rule on or off."""
+    """Enable or disable a rule."""
     said = "on" if form_flag("on") else "off"
     turn(rule_id, on=said == "on", version=_version())
     return redirect(url_for("rules.show", rule_id=rule_id, said=said), code=303)
@@ -250,7 +250,7 @@ def switch(rule_id: str) -> ResponseReturnValue:
 @edit_bp.post("/rule/<segment:rule_id>/remove")
 @form_fields("version")
 def remove(rule_id: str) -> ResponseReturnValue:
-    """Remove a rule; one that ships is then as it ships."""
+    """Delete a rule; a built-in one is reset to its default."""
     ships = take_away(rule_id, version=_version())
     if ships:
         return redirect(url_for("rules.show", rule_id=rule_id, said="shipped"), code=303)
@@ -258,14 +258,17 @@ def remove(rule_id: str) -> ResponseReturnValue:
 
 
 def turn(rule_id: str, *, on: bool, version: int) -> Rule:
-    """Switch a rule on or off, and note who did. Raises as Desk.enable_rule."""
+    """Enable or disable a rule, and record who did. Raises as RuleEditor.set_enabled."""
     rule = app_context().alert_service.editor.set_enabled(rule_id, on=on, by=current_actor().name, version=version)
     _record("enable rule" if on else "disable rule", rule_id)
     return rule
 
 
 def take_away(rule_id: str, *, version: int) -> bool:
-    """Remove a rule of the page, and note who did; whether one of its id ships. Raises as Desk.delete_rule."""
+    """Delete a custom rule or reset a built-in one, and record who did. Returns whether the rule is built-in.
+
+    Raises as RuleEditor.delete_rule.
+    """
     ships = app_context().alert_service.editor.find_rule(rule_id).shipped
     app_context().alert_service.editor.delete_rule(rule_id, version=version)
     _record("delete rule", rule_id)
@@ -273,7 +276,10 @@ def take_away(rule_id: str, *, version: int) -> bool:
 
 
 def save(values: dict[str, Any], version: int | None) -> Rule:
-    """Store a rule, and note who did and what changed. Raises as Desk.save_rule, and Unsupported for one that ships."""
+    """Save a rule, and record who did and what changed.
+
+    Raises as RuleEditor.save_rule, and Unsupported for a built-in rule.
+    """
     desk = app_context().alert_service
     old = next((entry for entry in desk.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
     if old is not None and old.shipped and old.origin is not Origin.TOML:
@@ -345,8 +351,8 @@ def _form(
     preview: Rule | None = None,
     changed: bool = False,
 ) -> str:
-    """The form. `entry` = the rule that is changed, `original` the one that is copied; `changed`: by somebody else,
-    so that what is there now is told, and a second click stores over it."""
+    """The form. `entry` = the edited rule, `original` = the duplicated one. `changed`: another user changed the rule;
+    the form shows the saved version, and saving again overwrites it."""
     reading = app_context().current_snapshot()
     seen: dict[str, Any] = {}
     if preview is not None:
@@ -380,17 +386,17 @@ def _tried(form: RuleForm) -> Rule | None:
 def _version() -> int:
     text = request.form.get("version", "")
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise Unsupported("version: expected the version that was read, a whole number.")
+        raise Unsupported("version: expected the version that you read, a whole number.")
     return int(text)
 
 
 class VersionBody(Body, frozen=True, kw_only=True):
-    """The version that was read."""
+    """`version`: the version that you read, to detect conflicting edits."""
 
     version: int
 
 
-# The fields of a Rule, of which those that are not sent are told from those that are.
+# The fields of a Rule; UNSET marks those that were not sent.
 RuleBody = msgspec.defstruct(
     "RuleBody",
     [
@@ -409,7 +415,10 @@ RuleBody = msgspec.defstruct(
 @api_bp.post("")
 @json_body(RuleBody)
 def api_save(body: msgspec.Struct) -> tuple[Response, int]:
-    """Create a rule from its fields, or update one: then `version` = the version that was read."""
+    """Create or update a rule.
+
+    To update one, send the version that you read as `version`.
+    """
     values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
     version = values.pop("version", None)
     try:
@@ -422,14 +431,20 @@ def api_save(body: msgspec.Struct) -> tuple[Response, int]:
 @api_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
 @json_body(VersionBody)
 def api_switch(body: VersionBody, rule_id: str, verb: str) -> Response:
-    """Enable or disable a rule; `version` = the version that was read."""
+    """Enable or disable a rule.
+
+    `version` is the version that you read.
+    """
     return jsonify(_stored(turn(rule_id, on=verb == "enable", version=body.version)))
 
 
 @api_bp.post("/<segment:rule_id>/delete")
 @json_body(VersionBody)
 def api_remove(body: VersionBody, rule_id: str) -> Response:
-    """Delete a custom rule, or reset a built-in one to its default; `version` = the version that was read."""
+    """Delete a custom rule, or reset a built-in one to its default.
+
+    `version` is the version that you read.
+    """
     return jsonify(outcome="done", ships=take_away(rule_id, version=body.version))
 
 

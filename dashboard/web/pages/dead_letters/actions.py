@@ -1,4 +1,4 @@
-"""What people do to the ticked jobs of an error group: a plain form, answered with 303 to the page that tells it."""
+"""Actions on the selected jobs of an error group: a plain form, answered with 303 to the page that shows the result."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
 @bp.post("/<segment:fingerprint>/act")
 @form_fields(*ACTION, "page", many=("pick",))
 def on_jobs(fingerprint: str) -> ResponseReturnValue:
-    """Act on jobs of an error group, list by list: they stand in those of several queues and libraries."""
+    """Apply an action to jobs of an error group, list by list: they can be in lists of several queues and libraries."""
     if not is_fingerprint(fingerprint):
-        raise NotFound("There is no such error group.")
+        raise NotFound("This error group does not exist.")
     action, wish, why = wanted_action(), parse_options(), parse_reason()
     if action not in ACTIONS:
         raise Unsupported("This action is not available for error groups.")
     places = _places(request.form.getlist("pick"))
     here = app_context()
-    refs = {spot: here.find_queue_stats(*spot[:3]).ref for spot in places}  # of all, before anything is done
+    refs = {spot: here.find_queue_stats(*spot[:3]).ref for spot in places}  # of all lists, before any job changes
     acted: list[ActionResult] = []
     batches: list[str | None] = []
     for spot, picks in places.items():
@@ -41,14 +41,14 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
         acted += done
         batches.append(batch)
     page = request.form.get("page", "")
-    told = ActionFlash.of(action, acted, *batches).query | (
+    query = ActionFlash.of(action, acted, *batches).query | (
         {"page": page} if page.isascii() and page.isdigit() and page != "1" else {}
     )
-    return redirect_to(url_for("dead.show", fingerprint=fingerprint, **told))
+    return redirect_to(url_for("dead.show", fingerprint=fingerprint, **query))
 
 
 def _places(tokens: list[str]) -> dict[Spot, list[JobRef]]:
-    """The ticked jobs by list. Raises Conflict for none, or too many."""
+    """The selected jobs by list. Raises Conflict for none, or too many."""
     places: dict[Spot, list[JobRef]] = {}
     for token in tokens:
         spot, pick = read_member(token)
@@ -56,5 +56,5 @@ def _places(tokens: list[str]) -> dict[Spot, list[JobRef]]:
     if not places:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     if len(tokens) > MAX_BATCH or len(places) > MAX_BATCHES:
-        raise Conflict("These are too many at once.", hint="Act on all of them, or tick fewer.")
+        raise Conflict("Too many jobs selected.", hint="Select fewer, or act on the whole group.")
     return places

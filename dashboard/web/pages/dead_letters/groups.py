@@ -1,4 +1,4 @@
-"""Dead letters by what killed them: the list of error groups, and one group with its jobs."""
+"""Dead letters by error: the list of error groups, and one group with its jobs."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from .samples import kept
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
 GROUPS, GROUP = "dead/_groups.html", "dead/_group.html"
-# What the address may tell of a form that was sent; nothing else of it is shown.
+# The results that the URL can name; nothing else of it is shown.
 SAID = {
-    "acknowledge": "Acknowledged. The mark goes when the error comes back.",
-    "unacknowledge": "No longer acknowledged.",
-    "ignore": "Ignored. It is listed under Ignored or resolved until then.",
-    "notice": "No longer ignored.",
-    "resolve": "Resolved. It comes back with the next job that dies of it.",
-    "reopen": "Open again.",
-    "note": "Owner and note are kept.",
+    "acknowledge": "Group acknowledged. The status is cleared if the error recurs.",
+    "unacknowledge": "Group unacknowledged.",
+    "ignore": "Group ignored. Until then, find it under Ignored or resolved.",
+    "notice": "Group no longer ignored.",
+    "resolve": "Group resolved. It reopens with the next job that fails with this error.",
+    "reopen": "Group reopened.",
+    "note": "Owner and note saved.",
 }
 MAX_CHOICES = 200
 
@@ -57,13 +57,13 @@ def index() -> str:
 
 @bp.get("/_groups")
 def groups_fragment() -> Response:
-    """The part of it that polls."""
+    """The polled part of the list."""
     return _polled(GROUPS, _list())
 
 
 @bp.get("/<segment:fingerprint>")
 def show(fingerprint: str) -> str:
-    """One group. 404 for one that is neither there nor remembered."""
+    """One group. 404 for one that has neither jobs nor a stored annotation."""
     context = _one(fingerprint)
     said = SAID.get(request.args.get("said", ""))
     return render_template(
@@ -73,7 +73,7 @@ def show(fingerprint: str) -> str:
 
 @bp.get("/<segment:fingerprint>/_group")
 def group_fragment(fingerprint: str) -> Response:
-    """The part of it that polls."""
+    """The polled part of the page."""
     return _polled(GROUP, _one(fingerprint))
 
 
@@ -98,9 +98,9 @@ def _list() -> dict[str, Any]:
 
 
 def _one(fingerprint: str) -> dict[str, Any]:
-    """The variables of one group's page. Raises NotFound, and what Book.get raises."""
+    """The variables of one group's page. Raises NotFound, and what AnnotationStore.read_annotation raises."""
     if not is_fingerprint(fingerprint):
-        raise NotFound("There is no such error group.")
+        raise NotFound("This error group does not exist.")
     board = app_context().dead_letter_groups()
     group = board.reading.find(fingerprint)
     remark = board.remarks.of(fingerprint)
@@ -108,8 +108,8 @@ def _one(fingerprint: str) -> dict[str, Any]:
         remark = app_context().dead_letter_service.book.read_annotation(fingerprint)
         if remark == NOTHING_KNOWN:
             raise NotFound(
-                "No dead letter belongs to this error group (any more).",
-                hint="Its jobs were retried or deleted, or they are further back than the window that is read.",
+                "This error group has no jobs, or no longer exists.",
+                hint="Its jobs were retried or deleted, or are older than the dead letters that are read.",
             )
     with measure_cost() as meter:
         samples = kept.of(app_context(), group) if group else ()

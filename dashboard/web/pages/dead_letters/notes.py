@@ -1,4 +1,4 @@
-"""What people say of error groups: plain forms, answered with 303 to the page that tells it."""
+"""Annotations of error groups: plain forms, answered with 303 to the page that shows the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_MORE = 1_000_000
 @bp.post("/<segment:fingerprint>/<word>")
 @form_fields("hours", "more", "owner", "note")
 def say(fingerprint: str, word: str) -> ResponseReturnValue:
-    """Acknowledge, ignore or resolve a group, take that back, or give it an owner and a note."""
+    """Acknowledge, ignore or resolve a group, revert that, or set its owner and note."""
     words_of = _WORDS.get(word)
     if words_of is None or not is_fingerprint(fingerprint):
         raise NotFound("Unknown action.")
@@ -34,14 +34,14 @@ def say(fingerprint: str, word: str) -> ResponseReturnValue:
         fingerprint, words_of(fingerprint, current_actor().name[:MAX_NAME])
     ):
         raise NotFound(
-            "This error group is not known (any more). Nothing was kept.",
-            hint="Open the dead letters: groups are known once they were looked at.",
+            "This error group is unknown, or no longer exists. Nothing was saved.",
+            hint="Open the Dead letters page first: a group is known once its jobs have been read.",
         )
     group = app_context().dead_letter_groups().reading.find(fingerprint)
-    told = audit_log.build_event(
+    event = audit_log.build_event(
         current_actor(), f"{word} error group", ids=(fingerprint,), count=group.count if group else 0
     )
-    app_context().action_service.record.record_event(told)
+    app_context().action_service.record.record_event(event)
     return redirect(url_for("dead.show", fingerprint=fingerprint, said=word), code=303)
 
 
@@ -54,7 +54,7 @@ def _unacknowledge(_fingerprint: str, _who: str) -> Words:
 
 
 def _ignore(fingerprint: str, who: str) -> Words:
-    """For `hours`, or until there are `more` jobs than now. Raises Unsupported for numbers that are none."""
+    """For `hours`, or until there are `more` jobs than now. Raises Unsupported for an invalid number."""
     if more := request.form.get("more", "").strip():
         group = app_context().dead_letter_groups().reading.find(fingerprint)
         above = (group.count if group else 0) + _whole("more", more, MAX_MORE)
@@ -78,7 +78,7 @@ def _reopen(_fingerprint: str, _who: str) -> Words:
 def _note(_fingerprint: str, who: str) -> Words:
     owner, note = (request.form.get(name, "").replace("\r\n", "\n").strip() for name in ("owner", "note"))
     if len(owner) > MAX_NAME or len(note) > MAX_NOTE:
-        raise Unsupported(f"An owner has at most {MAX_NAME} characters, a note {MAX_NOTE}.")
+        raise Unsupported(f"The owner can have at most {MAX_NAME} characters, the note {MAX_NOTE}.")
     return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": app_context().now_s()}
 
 

@@ -1,4 +1,4 @@
-"""The newest jobs of an error group in full, read when they change and not with every poll."""
+"""The newest jobs of an error group in full, read when they change instead of with every poll."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ....model import Job, QueueRef
 from ...context import AppContext
 from ...views.stack_trace import StackFrame, frames
 
-# Groups whose samples are kept at once, at most some hundred kB each.
+# Groups whose samples are cached, at most some hundred kB each.
 MAX_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorSample:
-    """One job of the group, where it stands, and the frames of its stack."""
+    """One job of the group, its queue, and the frames of its stack trace."""
 
     ref: QueueRef
     job: Job
@@ -26,14 +26,17 @@ class ErrorSample:
 
 
 class ErrorSamples:
-    """The samples that were read last, the least recently used dropped first. Thread-safe."""
+    """A cache of samples, least recently used first out. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[object, ...], tuple[ErrorSample, ...]] = OrderedDict()
 
     def of(self, here: AppContext, group: ErrorGroup) -> tuple[ErrorSample, ...]:
-        """The newest SAMPLES jobs of `group`, but those that left. Cost: none, or at most 4 round trips each."""
+        """The newest SAMPLES jobs of `group`, except those that no longer exist.
+
+        Cost: none, or at most 4 round trips each.
+        """
         members = group.jobs[:SAMPLES]
         key = (id(here), group.kind.id, *((member.ref, member.row.id, member.row.at) for member in members))
         with self._lock:
@@ -53,7 +56,7 @@ def _read(here: AppContext, member: GroupMember) -> ErrorSample | None:
     try:
         job = here.backend(ref.source, ref.backend).read_job(ref, member.row.id)
     except QueuedeckError:
-        return None  # retried or deleted since it was read
+        return None  # retried or deleted since the group was read
     return ErrorSample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())
 
 
