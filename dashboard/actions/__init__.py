@@ -1,1 +1,1 @@
-"""Actions on jobs, queues, schedules and workers: at once or in bulk, with an undo and an audit log."""
+"""Actions on jobs, queues, schedules and workers: immediate or in bulk, with undo and an audit log."""

@@ -1,4 +1,7 @@
-"""Who did what, when, to which jobs, and what came of it: one event per act, in the log and in a capped stream."""
+"""The audit log: who did what, when, to which jobs, with which outcome.
+
+One event per action, in the log and in a capped stream.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,16 @@ MAX_IDS = 100
 MAX_ID = 200
 MAX_REASON = 500
 
-# KEYS stream. ARGV most, event. Where memory is short, a script that has begun to write may go on, and trimming needs
-# none: acts that are done then are not to go unseen.
+# KEYS stream. ARGV maximum, event. When Redis is out of memory, a script that has already written can continue, and
+# trimming needs no memory: so actions that succeed in that state are recorded too.
 _ADD = """
 redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
 return append(KEYS[1], ARGV[1], 'event', ARGV[2])
 """
 
-# For scripts that do what they record, so that no other process can record its effect first. It is called before the
-# change, for the reason above. An audit that cannot be written does not stop the change. Answers 1 when it was kept.
+# For scripts that make the change that they record, so that no other process can record an effect of it first. Call it
+# before the change, for the reason above. If the event cannot be written, the change still happens. Returns 1 if the
+# event was stored.
 RECORD = f"""
 local function record(stream, event)
   redis.pcall('XTRIM', stream, 'MAXLEN', '~', {MAX_EVENTS})
@@ -45,7 +49,7 @@ own_log = masked_logger(__name__)
 
 
 class Actor(Value, frozen=True, kw_only=True):
-    """Who acts, as the request told."""
+    """The user who acts, as given by the request."""
 
     name: str
     role: str
@@ -53,7 +57,7 @@ class Actor(Value, frozen=True, kw_only=True):
 
 
 class AuditEvent(Value, frozen=True, kw_only=True):
-    """One act. `outcomes` = how many things ended how; None while it is under way. No payloads in it, ever."""
+    """One action. `outcomes`: the number of results per outcome, None before it has finished. Never holds payloads."""
 
     at: float
     who: str
@@ -70,11 +74,11 @@ class AuditEvent(Value, frozen=True, kw_only=True):
     reason: str | None = None
     detail: str | None = None
     bulk_id: str | None = None
-    batch: str | None = None  # of the bin: what was deleted, or put back
+    batch: str | None = None  # of the undo bin: what was deleted or restored
     id: str | None = None  # of the entry in the stream
 
     def public(self) -> dict[str, Any]:
-        """The event as the API and the log tell it."""
+        """The event as in the API and the log."""
         fields = msgspec.structs.asdict(self)
         return fields | {"at": iso(instant(self.at)), "ids": list(self.ids)}
 
@@ -83,26 +87,26 @@ _decoder = msgspec.json.Decoder(AuditEvent)
 
 
 class AuditLog:
-    """Writes and reads events. A store that cannot be written costs the stream, never the line in the log."""
+    """Writes and reads events. If the store rejects a write, the event is missing in the stream, never in the log."""
 
     def __init__(self, own: Source) -> None:
         self._own = own
         self._store = Store(own)
 
     def log_intent(self, event: AuditEvent) -> None:
-        """Note in the log that an act is about to happen, so that one that kills the process is known too."""
+        """Log that an action is about to run, so that one that kills the process leaves a trace."""
         log.info("asked %s", msgspec.json.encode(_clean_event(event).public()).decode())
 
     def record_event(self, event: AuditEvent) -> None:
-        """Note what came of an act, in the log and in the stream. Never raises. Cost: 1 round trip."""
+        """Record the outcome of an action in the log and in the stream. Never raises. Cost: 1 round trip."""
         _log_done(event)
         try:
             self._store.run_script(_ADD, (AUDIT,), MAX_EVENTS, encode_event(event))
         except (QueuedeckError, ResponseError) as exc:
-            own_log.warning("an act could not be kept in the audit stream: %s", exc)
+            own_log.warning("an action could not be stored in the audit stream: %s", exc)
 
     def list_events(self, *, count: int = 100, before: str | None = None) -> list[AuditEvent]:
-        """The newest events first; `before` = the id of the last one seen. Raises BackendUnavailable. 1 round trip."""
+        """Events, newest first; `before` = the id of the last event read. Raises BackendUnavailable. 1 round trip."""
         end = f"({before}" if before else "+"
         (reply,) = self._store.read_keys(("XREVRANGE", AUDIT, end, "-", "COUNT", min(count, 1000)))
         events = []
@@ -116,15 +120,15 @@ class AuditLog:
 
 
 def encode_event(event: AuditEvent) -> bytes:
-    """The event as the stream holds it: the argument of RECORD."""
+    """The event as stored in the stream: the argument of RECORD."""
     return msgspec.json.encode(_clean_event(event))
 
 
 def log_recorded(event: AuditEvent, *, kept: bool) -> None:
-    """Log an act that a script has recorded by RECORD; `kept` = its answer."""
+    """Log an action that a script recorded with RECORD; `kept` = whether it was stored."""
     _log_done(event)
     if not kept:
-        own_log.warning("an act could not be kept in the audit stream: Redis refused it")
+        own_log.warning("an action could not be stored in the audit stream: Redis refused it")
 
 
 def _log_done(event: AuditEvent) -> None:
@@ -132,7 +136,7 @@ def _log_done(event: AuditEvent) -> None:
 
 
 def build_event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields: Any) -> AuditEvent:
-    """An Event of now. `count` is the number of ids unless it is given."""
+    """An event with the current time. `count` defaults to the number of ids."""
     listed = tuple(ids)
     fields.setdefault("count", len(listed))
     return AuditEvent(
@@ -147,12 +151,12 @@ def build_event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields:
 
 
 def count_outcomes(acted: Sequence[ActionResult]) -> dict[str, int]:
-    """How many things ended how, in no order."""
+    """The number of results per outcome, in no particular order."""
     return dict(Counter(each.outcome.value for each in acted))
 
 
 def _clean_event(found: AuditEvent) -> AuditEvent:
-    """The event with text that JSON can hold: ids and names may have any bytes."""
+    """The event with text that JSON can hold: ids and names can contain any bytes."""
 
     def text(value: str | None, limit: int = MAX_ID) -> str | None:
         return None if value is None else value[:limit].encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Every act of a person on jobs, queues, schedules and workers: capability, the backend's atomic move, audit."""
+"""Actions of users on jobs, queues, schedules and workers: check support, run the backend's atomic step, audit."""
 
 from __future__ import annotations
 
@@ -27,48 +27,49 @@ from .audit_log import Actor, AuditLog
 from .trash import DeletedBatch, Trash, new_batch
 
 BackendOf = Callable[[str, str], Backend]
-# A queue is removed in bounded steps; one that never comes to an end is given up.
+# A queue is deleted in bounded steps; after this many, a deletion that does not finish is abandoned.
 MAX_STEPS = 2_000
-# After these the job is still where it was.
+# These leave the job where it is.
 _STAYS = frozenset({Action.DUPLICATE, Action.EDIT, Action.STOP})
-# Where a deleted job stands in the bin and the process that deleted it was killed before it said so.
-_DONE_BEFORE = "deleted before"
-# The same of one that was put back.
-_BACK_BEFORE = "put back before"
+# The job is in the undo bin: a process deleted it and was killed before it recorded the result.
+_DONE_BEFORE = "already deleted"
+# The same for a restored job.
+_BACK_BEFORE = "already restored"
 
 
 @dataclass(frozen=True, slots=True)
 class ActionReport:
-    """What came of an act: one Acted per thing, in order; `batch` names the deleted jobs that can be put back."""
+    """The results of an action, one per target and in order; `batch` names the deleted jobs that can be restored."""
 
     acted: tuple[ActionResult, ...]
     batch: str | None = None
 
     def count(self, outcome: Outcome) -> int:
-        """How many ended so."""
+        """The number of results with this outcome."""
         return sum(each.outcome is outcome for each in self.acted)
 
     @property
     def worst(self) -> ActionResult | None:
-        """The first that was not done; None when all were."""
+        """The first result that is not `done`; None when all are."""
         return next((each for each in self.acted if each.outcome is not Outcome.DONE), None)
 
 
 def check_server(backend: Backend, server: str) -> None:
-    """Raises Conflict where the backend's source is not at `server`: a dashboard with other settings on the same store
-    may use one name for another Redis. "" is any."""
+    """Raise Conflict when the backend's source is not at `server`: a dashboard with other settings on the same store
+    can use the same name for another Redis. "" matches any server."""
     here = backend.source.address
     if server and server != here:
         raise Conflict(
-            f"These jobs belong to {server}, but the source {backend.source.name!r} of this dashboard is {here}.",
+            f"These jobs belong to {server}, but in this dashboard the source {backend.source.name!r} is {here}.",
             hint="Use the dashboard that watches that server, and give each dashboard its own store_prefix.",
         )
 
 
 class ActionService:
-    """Acts on the sources of one process. All methods raise BackendUnavailable when a server cannot be asked.
+    """Runs actions on the sources of one process. All methods raise BackendUnavailable when a server does not respond.
 
-    `left` is told which jobs an act took out of a list, `changed` of every other change: what is shown shall follow.
+    `left` is called with the jobs that an action removed from a list, `changed` after every other change, so that
+    pages stay current.
     """
 
     def __init__(
@@ -97,13 +98,14 @@ class ActionService:
         reason: str | None = None,
         for_good: bool = False,
     ) -> ActionReport:
-        """Act on at most MAX_BATCH jobs in one state of a queue, with None on those in no list, and record it.
+        """Act on at most MAX_BATCH jobs in one state of a queue (state None: jobs in no list), and record it.
 
-        Deleted jobs go to the bin; raises Conflict when they do not fit there and `for_good` is not set.
-        Raises Unsupported for what is not offered in this state, OutcomeUnknown where Redis was lost during a delete.
+        Deleted jobs go to the undo bin; raises Conflict when they do not fit there and `for_good` is not set.
+        Raises Unsupported for an action that is not offered in this state, OutcomeUnknown when the connection to Redis
+        is lost during a delete.
         """
         if len(picks) > MAX_BATCH:
-            raise Conflict(f"At most {MAX_BATCH} jobs at once.", hint="Use bulk work for more.")
+            raise Conflict(f"At most {MAX_BATCH:,} jobs per action.", hint="Use a bulk operation for more.")
         backend = self._backend_of(ref.source, ref.backend)
         check_offered(backend, ref, state, action)
         batch = new_batch() if action is Action.DELETE else None
@@ -144,12 +146,12 @@ class ActionService:
         *,
         for_good: bool = False,
     ) -> list[ActionResult]:
-        """One batch of an act, not recorded: for bulk work, which records as a whole. One Acted per pick, in order."""
+        """Run one batch, not recorded: a bulk operation is recorded as a whole. One result per pick, in order."""
         if action is Action.DELETE:
             assert batch is not None
             acted = self._delete_jobs(backend, ref, state, picks, batch, who, for_good=for_good)
         else:
-            assert state is not None  # nothing else is offered for what stands in no list
+            assert state is not None  # jobs in no list can only be deleted
             acted = backend.act_on_jobs(ref, action, state, picks, wishes)
         if action not in _STAYS and state is not None:
             self._left(ref, state, [each.id for each in acted if each.outcome in (Outcome.DONE, Outcome.GONE)])
@@ -177,8 +179,8 @@ class ActionService:
             about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
             if not self.bin.store_batch(batch, about, kept):
                 raise Conflict(
-                    "The bin has no room for these jobs, so they could not be put back.",
-                    hint="Delete them for good, or wait: the bin forgets jobs after 24 hours.",
+                    "The undo bin has no room for these jobs, so they could not be restored.",
+                    hint="Delete them permanently, or wait: the undo bin keeps jobs for 24 hours.",
                 )
         try:
             return self._delete_taken(backend, ref, state, batch, taken, kept, for_good=for_good)
@@ -215,16 +217,16 @@ class ActionService:
     def undo_batch(
         self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None
     ) -> ActionReport:
-        """Put back the jobs of a batch, which bulk work `bulk_id` deleted, if any, and record it.
+        """Restore the jobs of a batch, and record it; `bulk_id` is the bulk operation that deleted them, if any.
 
-        Raises NotFound when there are none any more, Conflict where its source is another server here, or not
-        watched. Bounded by the bin's cap.
+        Raises NotFound when no jobs are left, Conflict when this dashboard does not watch its source, or watches
+        another server under that name. Bounded by the undo bin's cap.
         """
         about, count = self.bin.describe_batch(batch)
         try:
             backend = self._backend_of(about.ref.source, about.ref.backend)
-        except NotFound as exc:  # as such it would mean that nothing is left to undo
-            raise Conflict(exc.message, hint="Undo it in the dashboard that watches it.") from exc
+        except NotFound as exc:  # NotFound would mean that nothing is left to restore
+            raise Conflict(exc.message, hint="Restore the jobs in the dashboard that watches this source.") from exc
         check_server(backend, about.server)
         event = audit_log.build_event(
             actor,
@@ -240,7 +242,7 @@ class ActionService:
         )
         self.record.log_intent(event)
         acted: list[ActionResult] = []
-        detail: str | None = "It failed in a way that was not foreseen; the log has the details."
+        detail: str | None = "Unexpected error; the log has the details."
         try:
             for kept in self._all_of(batch):
                 acted += self._restore_jobs(backend, about.ref, about.place, batch, kept)
@@ -257,9 +259,10 @@ class ActionService:
     def step_back(
         self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
     ) -> list[ActionResult]:
-        """One batch of an undo, not recorded: for bulk work. One Acted per id, in order; `gone` = not in the bin.
+        """Restore one batch of a bulk undo, not recorded. One result per id, in order; `gone` = not in the undo bin.
 
-        `repeated`: a process may have done this and have been killed before it said so; what is back already is done.
+        `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
+        restored count as `done`.
         """
         acted: list[ActionResult] = []
         for portion in self.bin.read_backups(batch, ids):
@@ -294,11 +297,11 @@ class ActionService:
                 return
 
     def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> ActionResult:
-        """Act on a queue, in bounded steps until it is done, and record it."""
+        """Act on a queue, in bounded steps until finished, and record it."""
         backend = self._backend_of(queue.source, queue.backend)
         if action not in backend.queue_actions:
             raise Unsupported(
-                backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a queue.")
+                backend.unsupported_reasons.get(action, f"{backend.title} does not support this action on queues.")
             )
 
         def work() -> ActionResult:
@@ -308,7 +311,7 @@ class ActionService:
                     if action is Action.OBLITERATE:
                         self._changed()
                     return acted
-            return ActionResult(id=queue.name, outcome=Outcome.REFUSED, detail="It did not come to an end; try again.")
+            return ActionResult(id=queue.name, outcome=Outcome.REFUSED, detail="Did not finish; try again.")
 
         return self._act_on_one(actor, action, work, queue.source, queue.backend, queue.name, reason)
 
@@ -319,7 +322,7 @@ class ActionService:
         backend = self._backend_of(schedule.source, schedule.backend)
         if action not in backend.schedule_actions:
             raise Unsupported(
-                backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a schedule.")
+                backend.unsupported_reasons.get(action, f"{backend.title} does not support this action on schedules.")
             )
         return self._act_on_one(
             actor,
@@ -333,11 +336,11 @@ class ActionService:
         )
 
     def on_worker(self, actor: Actor, worker: Worker, action: Action, *, reason: str | None = None) -> ActionResult:
-        """Ask a worker, and record it."""
+        """Act on a worker, and record it."""
         backend = self._backend_of(worker.source, worker.backend)
         if action not in backend.worker_actions:
             raise Unsupported(
-                backend.unsupported_reasons.get(action, f"{backend.title} does not offer this for a worker.")
+                backend.unsupported_reasons.get(action, f"{backend.title} does not support this action on workers.")
             )
         return self._act_on_one(
             actor,
@@ -382,23 +385,23 @@ class ActionService:
 
 
 def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: Action) -> None:
-    """Raises Unsupported, with the reason, for what `backend` does not offer for jobs in `state`; None = in no list."""
+    """Raise Unsupported, with the reason, if `backend` does not offer `action` in `state`; None = in no list."""
     if action not in backend.offered_actions(state, shared=ref.shared, abandoned=True):
-        such = f"{state.value} jobs" if state else "a job that is in no list"
+        such = f"{state.value} jobs" if state else "jobs that are in no list"
         raise Unsupported(
-            backend.unsupported_reasons.get(action, f"{backend.title} does not offer {action.value} for {such}.")
+            backend.unsupported_reasons.get(action, f"{backend.title} does not support {action.value} for {such}.")
         )
 
 
 def _too_large(job: JobBackup) -> ActionResult:
-    why = f"It is too large for the bin ({job.size_bytes} bytes)"
+    why = f"Too large for the undo bin ({job.size_bytes:,} bytes)"
     if job.size_bytes <= MAX_KEPT_BYTES:
-        why = "The key with its id does not contain a job, so the bin cannot keep it"
-    return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted for good.")
+        why = "The key of this id does not contain a job, so the undo bin cannot store it"
+    return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted permanently.")
 
 
 def _not_in_bin(job_id: str) -> ActionResult:
-    return ActionResult(id=job_id, outcome=Outcome.GONE, detail="It is not in the bin any more.")
+    return ActionResult(id=job_id, outcome=Outcome.GONE, detail="No longer in the undo bin.")
 
 
 def _with_outcomes(event: audit_log.AuditEvent, outcomes: dict[str, int], detail: str | None) -> audit_log.AuditEvent:

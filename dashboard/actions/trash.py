@@ -1,8 +1,8 @@
-"""The bin: deleted jobs, kept for a day with all that is needed to put them back, within a cap in bytes.
+"""The undo bin: deleted jobs, stored for a day with everything needed to restore them, up to a cap in bytes.
 
-A batch is what one delete took. An entry is written before its job is deleted and taken out when that did not happen,
-so that a process killed in between leaves an entry too many, never one too few; `Backend.restore` refuses an entry
-whose job is still there.
+A batch holds the jobs of one delete. An entry is written before its job is deleted and removed if the delete did not
+happen, so that a process killed in between leaves an extra entry, never a missing one; `Backend.restore_jobs` refuses
+an entry whose job still exists.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from ..model import QueueRef, State, Value
 from ..store.packing import pack, unpack
 from ..store.redis_store import PREFIX, Store
 
-BIN = f"{PREFIX}:bin"  # sorted set: batch -> when it is forgotten, seconds since 1970; at most MAX_BATCHES
+BIN = f"{PREFIX}:bin"  # sorted set: batch -> when it expires, seconds since 1970; at most MAX_BATCHES
 SIZES = f"{PREFIX}:bin:sizes"  # hash: batch -> its bytes
 KEEP_S = 86_400
 MAX_BATCHES = 2_000
 PAGE = 500
-# What one script is given to keep, which takes it a millisecond or two.
+# The most that one script stores, which takes a millisecond or two.
 PUT_BYTES = 1024 * 1024
-# An undo of more is bulk work: it could outlast the patience of whoever carries the request.
+# An undo of more is a bulk operation: it could take longer than the timeouts of clients and proxies.
 AT_ONCE_JOBS, AT_ONCE_BYTES = 1_000, 16 * 1024 * 1024
-# What an entry costs beside its blob, as Redis keeps it; the scripts name it too.
+# The memory of an entry in Redis besides its blob; the scripts contain the same number.
 ENTRY_BYTES = 96
 
-# KEYS bin, sizes, batch. ARGV now, keep, cap, batch, meta, most batches, bytes, then field and value of each entry.
-# Answers 1, or 0 when it would not fit. Batches that are past their day are forgotten first, 100 at a time.
+# KEYS bin, sizes, batch. ARGV now, lifetime, cap, batch, meta, maximum of batches, bytes, then field and value of each
+# entry. Returns 1, or 0 if the entries do not fit. Expired batches are removed first, 100 at a time.
 _PUT = """
 local now = tonumber(ARGV[1])
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 100)) do
   redis.call('ZREM', KEYS[1], old)
   redis.call('HDEL', KEYS[2], old)
 end
-if redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1]) then  -- the list of batches was lost, or a part of it
+if redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1]) then  -- all or part of the set of batches was lost
   for _, batch in ipairs(redis.call('HKEYS', KEYS[2])) do
     if not redis.call('ZSCORE', KEYS[1], batch) then
       local left = redis.call('TTL', sound(KEYS[1] .. ':' .. batch, 'h'))
@@ -66,7 +66,7 @@ redis.call('EXPIRE', KEYS[3], ARGV[2])
 return 1
 """
 
-# KEYS bin, sizes, batch. ARGV batch, then the field of each entry. Answers how many entries are left.
+# KEYS bin, sizes, batch. ARGV batch, then the field of each entry. Returns the number of entries left.
 _DROP = """
 for n = 2, #ARGV do
   local size = redis.call('HSTRLEN', KEYS[3], ARGV[n])
@@ -85,29 +85,29 @@ return math.max(left, 0)
 
 
 class DeletedBatch(Value, frozen=True, kw_only=True):
-    """Whose jobs a batch holds; `state` None: they stood in no list."""
+    """The origin of a batch of deleted jobs; `state` None: they were in no list."""
 
     ref: QueueRef
     state: State | None
     who: str
     at: float
-    server: str = ""  # the address of its source at that time; "" is not known
+    server: str = ""  # the address of its source at that time; "" if unknown
 
     @property
     def place(self) -> State:
-        """The state as a backend wants it that puts the jobs back; of those in no list it asks their entries."""
+        """The state to pass to a backend for a restore; for jobs in no list, the backend reads it from each entry."""
         return self.state or State.ACTIVE
 
 
 class Trash:
-    """The bin of one store, thread-safe."""
+    """The undo bin of one store, thread-safe."""
 
     def __init__(self, store: Store, cap_bytes: int) -> None:
         self._store = store
         self._cap_bytes = cap_bytes
 
     def room_bytes(self) -> int:
-        """How much still fits. Raises BackendUnavailable. Cost: 1 round trip."""
+        """The bytes that are still free. Raises BackendUnavailable. Cost: 1 round trip."""
         now = int(now_s())
         sizes, old = self._store.read_keys(("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now))
         sizes, gone = sizes or [], set(old or ())
@@ -115,7 +115,7 @@ class Trash:
         return max(0, self._cap_bytes - used)
 
     def store_batch(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
-        """Keep jobs in a batch; False when they do not fit, and none is kept. Cost: 1 round trip for each 1 MiB."""
+        """Store jobs in a batch; False if they do not fit, then none is stored. Cost: 1 round trip per 1 MiB."""
         portion: list[JobBackup] = []
         before: list[JobBackup] = []
         size = 0
@@ -146,31 +146,31 @@ class Trash:
         return bool(self._store.run_script(_PUT, (BIN, SIZES, _batch_key(batch)), *head, *arguments))
 
     def drop_jobs(self, batch: str, kept: Iterable[JobBackup]) -> None:
-        """Forget jobs that were not deleted, or are back. Cost: 1 round trip, none for no jobs."""
+        """Drop jobs that were not deleted or are restored. Cost: 1 round trip, none without jobs."""
         fields = [_field_of(job.id) for job in kept if job.blob is not None]
         if fields:
             self._store.run_script(_DROP, (BIN, SIZES, _batch_key(batch)), batch, *fields)
 
     def held_ids(self, batch: str, ids: Sequence[str]) -> set[str]:
-        """Those of `ids` that the batch holds. Cost: 1 round trip."""
+        """The subset of `ids` that the batch holds. Cost: 1 round trip."""
         if not ids:
             return set()
         replies = self._store.read_keys(*(("HEXISTS", _batch_key(batch), _field_of(each)) for each in ids))
         return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
 
     def describe_batch(self, batch: str) -> tuple[DeletedBatch, int]:
-        """(whose jobs a batch holds, how many are left). Raises NotFound. Cost: 1 round trip."""
+        """(the origin of a batch, the number of jobs left in it). Raises NotFound. Cost: 1 round trip."""
         meta, size = self._store.read_keys(("HGET", _batch_key(batch), ""), ("HLEN", _batch_key(batch)))
         about = unpack(meta, DeletedBatch)
         if about is None or not isinstance(size, int):
             raise NotFound(
-                "There is nothing to undo any more.",
-                hint="Deleted jobs are kept for 24 hours, and until they are back.",
+                "There is nothing left to restore.",
+                hint="Deleted jobs can be restored once, within 24 hours.",
             )
         return about, size - 1
 
     def list_batches(self, count: int) -> list[tuple[str, DeletedBatch, int, float]]:
-        """(batch, whose jobs it holds, how many are left, when it is forgotten), what was deleted last first.
+        """(batch, its origin, the number of jobs left, when it expires), the latest delete first.
 
         At most `count`. Raises BackendUnavailable. Cost: 2 round trips.
         """
@@ -185,18 +185,18 @@ class Trash:
             about = unpack(meta, DeletedBatch)
             if about is not None and isinstance(size, int) and size > 1:
                 found.append((name, about, size - 1, float(until)))
-        # Their ends are whole seconds, in which several may have been deleted.
+        # Expiry times are whole seconds; several batches can have the same.
         return sorted(found, key=lambda each: (each[3], each[1].at), reverse=True)
 
     def count_left(self, batches: Sequence[str]) -> dict[str, int]:
-        """How many jobs each of the batches still holds; none for one that is gone. Cost: 1 round trip."""
+        """The number of jobs left in each batch, without batches that no longer exist. Cost: 1 round trip."""
         sizes = self._store.read_keys(*(("HLEN", _batch_key(batch)) for batch in batches))
         return {
             batch: size - 1 for batch, size in zip(batches, sizes, strict=True) if isinstance(size, int) and size > 1
         }
 
     def is_small(self, batches: Sequence[str]) -> bool:
-        """Whether the jobs that the batches still hold may be put back within one request. Cost: 1 round trip."""
+        """Whether the jobs left in the batches can be restored within one request. Cost: 1 round trip."""
         counts_of, sizes_of = (
             [("HLEN", _batch_key(batch)) for batch in batches],
             [("HGET", SIZES, batch) for batch in batches],
@@ -207,9 +207,9 @@ class Trash:
         return jobs <= AT_ONCE_JOBS and sum(_parse_size(size) for size in sizes) <= AT_ONCE_BYTES
 
     def read_backups(self, batch: str, ids: Sequence[str]) -> Iterator[list[JobBackup | str]]:
-        """Jobs of a batch, the id alone of one that it does not hold (any more); in order, by portions of PUT_BYTES.
+        """Jobs of a batch, only the id of a job that it does not hold; in order, in portions of PUT_BYTES.
 
-        Cost: 1 round trip, and 1 for each portion.
+        Cost: 1 round trip, and 1 per portion.
         """
         sizes = self._store.read_keys(*(("HSTRLEN", _batch_key(batch), _field_of(each)) for each in ids))
         portion: list[str] = []
@@ -233,7 +233,7 @@ class Trash:
         return found
 
     def read_page(self, batch: str, cursor: int) -> tuple[list[JobBackup], int]:
-        """Some of the jobs of a batch and the next cursor, 0 at the end. Cost: 1 round trip."""
+        """A page of the jobs of a batch, and the next cursor, 0 at the end. Cost: 1 round trip."""
         (reply,) = self._store.read_keys(("HSCAN", _batch_key(batch), cursor, "COUNT", PAGE))
         following, flat = reply or (0, [])
         kept = []
@@ -244,19 +244,19 @@ class Trash:
 
 
 def new_batch() -> str:
-    """A name for a batch that no other has."""
+    """A unique name for a batch."""
     return secrets.token_hex(8)
 
 
 def check_batch(text: str) -> str:
-    """`text` when it can be the name of a batch. Raises Conflict."""
+    """Return `text` if it can be the name of a batch. Raises Conflict."""
     if not is_batch(text):
-        raise Conflict("This is no batch of deleted jobs.")
+        raise Conflict("Invalid batch of deleted jobs.")
     return text
 
 
 def is_batch(text: str) -> bool:
-    """Whether `text` has the form of a batch's name."""
+    """Whether `text` has the form of a batch name."""
     return 1 <= len(text) <= 40 and text.isalnum()
 
 
@@ -289,7 +289,7 @@ def _decode_backup(field: bytes, value: bytes) -> JobBackup | None:
 
 
 def _parse_size(raw: Any) -> int:
-    """Bytes as counted; 0 for what is no number of them."""
+    """A stored size in bytes; 0 for anything that is not a number."""
     return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
 
 

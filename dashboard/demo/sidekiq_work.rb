@@ -13,7 +13,7 @@ Sidekiq.configure_server { |config| config.redis = {url: URL} }
 Sidekiq.logger.level = Logger::FATAL
 Warning[:deprecated] = false
 
-# Ends with the demo: its standard input is a pipe that closes then.
+# Exit with the demo, which closes the pipe to standard input.
 Thread.new do
   $stdin.read
   exit!(0)

@@ -132,7 +132,7 @@ def test_an_audit_that_cannot_be_written_stops_no_order(bench: Bench, caplog: py
         bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
     )
     assert bench.bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
-    assert caplog.messages.count("an act could not be kept in the audit stream: Redis refused it") == 2
+    assert caplog.messages.count("an action could not be stored in the audit stream: Redis refused it") == 2
 
 
 def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -148,7 +148,7 @@ def test_the_canary_decides(bench: Bench, failing: int, phase: BulkPhase) -> Non
     bench.client.delete("shelf:mail:list")  # the worker took all of them
     work = bench.reach(work_id, phase)
     if phase is BulkPhase.PAUSED:
-        assert work.note == "1 of the first 10 failed again, so the rest was not touched."
+        assert work.note == "1 of the first 10 failed again. The other jobs were not changed."
         assert (work.canary_failed, work.at) == (1, 10)
         bench.bulk.change_phase(work_id, "resume")  # a person knows better
         bench.reach(work_id, BulkPhase.DONE)
@@ -167,7 +167,7 @@ def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch
     monkeypatch.setattr(running, "now_s", lambda: time.time() + 3_601)
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
     work = bench.bulk.get(work_id)
-    assert work.note == "5 of the first 5 have not ended yet, so the rest waits for a person."
+    assert work.note == "5 of the first 5 have not finished yet. Resume to process the others."
     assert len(bench.waiting()) == 5
 
 
@@ -185,7 +185,7 @@ def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None
     bury(bench.client, "mail", 30, body="x" * 100_000)
     work = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
     assert work.phase is BulkPhase.FAILED
-    assert "The bin has no room" in (work.note or "")
+    assert "The undo bin has no room" in (work.note or "")
     kept = bench.client.hlen("{queuedeck}:bin:" + batch_of(work.id, work.spec.places[0], work.spec)) - 1
     assert len(bench.dead()) + kept == 30
 
@@ -207,7 +207,7 @@ def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
 def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
     for _ in range(MAX_OPEN):
         bench.bulk.create(bench.spec())
-    with pytest.raises(Conflict, match="under way"):
+    with pytest.raises(Conflict, match="unfinished bulk operations"):
         bench.bulk.create(bench.spec())
 
 

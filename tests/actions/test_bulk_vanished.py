@@ -71,7 +71,7 @@ def test_work_that_vanishes_between_two_turns(
     check_that_it_left_nothing(bench, work_id)
     check_that_new_work_runs(bench, runner)
     flushed_before_it_was_taken = phase is BulkPhase.COLLECTING and lose is LOST["everything flushed"]
-    assert caplog.messages.count(f"bulk work {work_id} ends here: its record is gone from Redis") == (
+    assert caplog.messages.count(f"bulk operation {work_id} dropped: its record no longer exists in Redis") == (
         0 if flushed_before_it_was_taken else 1
     )
 
@@ -191,7 +191,7 @@ def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplo
         runner.run_turn()
     assert bench.bulk.open_ids() == [other]
     assert not bench.client.exists(f"{record(other)}:lease")
-    assert caplog.messages == [f"bulk work {other} is left to others: its record cannot be read"]
+    assert caplog.messages == [f"bulk operation {other} left to other processes: its record cannot be read"]
     check_that_new_work_runs(bench, runner)
     assert spec is not None
     bench.client.hset(record(other), "spec", spec)

@@ -52,7 +52,7 @@ def test_the_record_says_who_did_what_and_holds_no_payload(bench: Bench, caplog:
 
 def test_what_is_not_offered_is_refused_with_the_reason(bench: Bench) -> None:
     bury(bench.client, "mail", 1)
-    with pytest.raises(Unsupported, match="does not offer promote for dead jobs"):
+    with pytest.raises(Unsupported, match="does not support promote for dead jobs"):
         bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.PROMOTE, picks("job-0"))
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     with pytest.raises(Unsupported, match="Shelf never rests"):
@@ -109,7 +109,7 @@ def test_a_job_too_large_for_the_bin_stays(bench: Bench) -> None:
     bury(bench.client, "mail", 1, start=1)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
     assert [each.outcome.value for each in result.acted] == ["refused", "done"]
-    assert "too large for the bin" in (result.acted[0].detail or "")
+    assert "Too large for the undo bin" in (result.acted[0].detail or "")
 
 
 def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, source: Source) -> None:

@@ -281,7 +281,7 @@ def test_bulk_work_of_the_other_is_left_to_it(
         extension.bulk_runner.run_turn()
     work = extension.bulk_store.get(work_id)
     assert (work.phase.value, work.held) == ("collecting", False)
-    assert caplog.messages.count(f"bulk work {work_id} is left to others: alpha is not watched here") == 1
+    assert caplog.messages.count(f"bulk operation {work_id} left to other processes: alpha is not watched here") == 1
 
 
 def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_published(
@@ -326,7 +326,7 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
         for _ in range(3):
             ours.bulk_runner.run_turn()
         assert redis_client.llen("bull:orders:wait") == 1
-        left = f"bulk work {work_id} is left to others: main at {there} is not watched here"
+        left = f"bulk operation {work_id} left to other processes: main at {there} is not watched here"
         assert caplog.messages.count(left) == 1
         wait_until(
             lambda: theirs.bulk_runner.run_turn() and theirs.bulk_store.get(work_id).phase is BulkPhase.DONE,

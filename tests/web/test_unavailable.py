@@ -17,7 +17,7 @@ HTMX = {"HX-Request": "true"}
 GONE = {
     "a job": ("/queues/main/rq/mail/jobs/{job}", "/_job", "there is no job"),
     "a queue": ("/queues/main/rq/nothing", "/_queue", "queue not found"),
-    "bulk work": ("/bulk/000000000000", "/_work", "no such bulk work"),
+    "bulk work": ("/bulk/000000000000", "/_work", "bulk operation not found"),
     "an error group": ("/dead/" + "0" * 16, "/_group", "error group"),
     "a rule": ("/alerts/rule/nothing", "/_one", "unknown rule"),
 }

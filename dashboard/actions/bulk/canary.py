@@ -1,4 +1,4 @@
-"""What became of the first few jobs of bulk work: the rest is touched only when they fared well."""
+"""The canary: the results of the first few jobs of a bulk operation decide whether the others are processed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...model import Job, QueueRef, State
 from .operation import JobListRef
 
 _ENDED_BADLY = frozenset({State.DEAD, State.RETRYING})
-# Queues that are asked for a job of which it is not known where it went.
+# The maximum number of queues to search for a job that moved to an unknown queue.
 MAX_QUEUES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
-    """How many of the jobs failed again, and how many have not ended yet."""
+    """The number of jobs that failed again, and of those that have not finished yet."""
 
     failed: int
     open: int
@@ -29,9 +29,9 @@ def judge_canary(
     backend_of: Callable[[str, str], Backend],
     queues_of: Callable[[str, str], Sequence[QueueRef]],
 ) -> CanaryResult:
-    """What became of jobs on which it was done. A job that is nowhere any more has ended well: libraries forget those.
+    """Check the jobs on which the action was done. A job that no longer exists succeeded: libraries remove such jobs.
 
-    Cost: what `Backend.job` costs for each, more where a library keeps lists for all queues together.
+    Cost: that of `Backend.read_job` for each job, more for lists that a library shares between all queues.
     """
     failed = undecided = 0
     for place, pick, acted in jobs:

@@ -1,4 +1,4 @@
-"""What a piece of bulk work is: what is asked (Spec), and how far it is (Work)."""
+"""A bulk operation: the request (BulkRequest) and its progress (BulkOperation)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from ..audit_log import Actor
 DEFAULT_PACE_PER_S = 100.0
 DEFAULT_CANARY_WAIT_S = 60.0
 
-
-# Lists that could not be read, which work names one by one.
+# The maximum number of lists that could not be read and that an operation names.
 MAX_UNREAD = 20
 
 
 class BulkPhase(StrEnum):
-    """How far bulk work is."""
+    """The phase of a bulk operation."""
 
-    COLLECTING = "collecting"  # the jobs are being listed; nothing has been done to them
-    CANARY = "canary"  # the first few are being acted on
-    WATCHING = "watching"  # and their outcome is waited for
+    COLLECTING = "collecting"  # the jobs are being listed; no job has been changed
+    CANARY = "canary"  # the first few jobs are being processed
+    WATCHING = "watching"  # waiting for their results
     RUNNING = "running"
     PAUSED = "paused"
     DONE = "done"
@@ -35,7 +34,7 @@ ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
 class JobListRef(Value, frozen=True, kw_only=True):
-    """A list of jobs: one state of one queue. `home` = where those of its jobs that are meant came from."""
+    """A list of jobs: one state of one queue. `home`: only its jobs that came from this queue."""
 
     ref: QueueRef
     state: State
@@ -44,7 +43,7 @@ class JobListRef(Value, frozen=True, kw_only=True):
 
 
 class BulkRequest(Value, frozen=True, kw_only=True):
-    """What is asked. The jobs are those of `picks` at creation, all of `places`, those that match `q`, or a group's."""
+    """The request. Its jobs: `picks` as of creation, all of `places`, those that match `q`, or an error group's."""
 
     action: Action
     actor: Actor
@@ -53,25 +52,25 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     q: str | None = None
     fingerprint: str | None = None  # of an error group
     wishes: ActionOptions = ActionOptions()
-    pace_per_s: float = DEFAULT_PACE_PER_S  # 0: as quickly as Redis likes
-    canary: int = 0  # so many first, then wait for their outcome
+    pace_per_s: float = DEFAULT_PACE_PER_S  # 0: as fast as Redis allows
+    canary: int = 0  # process this many first, then wait for their results
     canary_wait_s: float = DEFAULT_CANARY_WAIT_S
-    canary_max_ratio: float = 0.0  # of them may fail again
-    for_good: bool = False  # deleted jobs are not kept
-    batches: tuple[str, ...] = ()  # UNDO: the bin's batch of each place
-    undoes: str | None = None  # UNDO: the bulk work that deleted them, where it was one
+    canary_max_ratio: float = 0.0  # the fraction of them that may fail again
+    for_good: bool = False  # delete permanently, without the undo bin
+    batches: tuple[str, ...] = ()  # UNDO: the batch in the undo bin for each place
+    undoes: str | None = None  # UNDO: the bulk operation that deleted the jobs, if any
     reason: str | None = None
     created_at: float = 0.0
-    servers: dict[str, str] = msgspec.field(default_factory=dict)  # source -> its address where that was asked for
+    servers: dict[str, str] = msgspec.field(default_factory=dict)  # source -> its address where the request was made
 
     @property
     def homeward(self) -> bool:
-        """Whether each job goes to the queue out of which it came into a dead-letter queue: those of whole lists."""
+        """Whether each job moves to the queue from which it came into a dead-letter queue: only for whole lists."""
         return self.action is Action.MOVE and self.wishes.target is None and not self.picks and self.q is None
 
 
 class BulkOperation(Value, frozen=True, kw_only=True):
-    """One piece of bulk work at one moment. `at` of `matched` jobs have been acted on."""
+    """A bulk operation at one moment: `at` of `matched` jobs have been processed."""
 
     id: str
     spec: BulkRequest
@@ -82,32 +81,32 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     canary_failed: int = 0
     canary_open: int = 0
     watch_until: float | None = None
-    note: str | None = None  # why it stands still, or what went wrong
+    note: str | None = None  # why it is not running, or what went wrong
     scanned: int | None = None
-    truncated: bool = False  # there were more jobs than one piece of work may have
-    unread: tuple[str, ...] = ()  # queues that could not be read when the jobs were listed, MAX_UNREAD at most, and why
-    unread_count: int = 0  # all of them
+    truncated: bool = False  # there were more jobs than the limit of one operation
+    unread: tuple[str, ...] = ()  # queues that could not be read during collection, and why; at most MAX_UNREAD
+    unread_count: int = 0  # the number of all such queues
     ended_at: float | None = None
-    restored: int = 0  # deleted jobs that were put back
-    held: bool | None = None  # whether a process runs it; None where nobody asked
-    batch: str | None = None  # of the bin
+    restored: int = 0  # deleted jobs that were restored
+    held: bool | None = None  # whether a process runs it; None if not checked
+    batch: str | None = None  # in the undo bin
 
     @property
     def told_as(self) -> str:
-        """The id under which its acts are recorded: an undo belongs to the story of what it undoes."""
+        """The id for the audit log: an undo is recorded under the operation that it undoes."""
         return self.spec.undoes or self.id
 
     @property
     def done(self) -> int:
-        """Jobs on which it was done."""
+        """The number of jobs with outcome `done`."""
         return self.outcomes.get(Outcome.DONE.value, 0)
 
     @property
     def not_done(self) -> int:
-        """Jobs that were gone, changed or refused."""
+        """The number of jobs with any other outcome, such as `gone`, `changed` or `refused`."""
         return sum(self.outcomes.values()) - self.done
 
     @property
     def undoable(self) -> bool:
-        """Whether deleted jobs of it may still lie in the bin."""
+        """Whether the undo bin may still hold jobs that it deleted."""
         return self.spec.action is Action.DELETE and not self.spec.for_good and self.done > 0

@@ -1,9 +1,9 @@
-"""What runs bulk work: a thread in each process that takes work under a lease and does a batch of each in turn.
+"""Run bulk operations: a thread in each process leases operations and runs a batch of each in turn.
 
-A process that dies leaves its work to the next one when the lease runs out. No job is acted on twice: each step names
-the stamp under which the job was listed, and the place in the list moves on only after a batch. The batch that was
-under way when the process died is done again; jobs that were already moved are then `gone` or `changed`, or in an undo
-`done`: each deletion is put back only once.
+When a process dies, another one continues its operations after the lease expires. No job is acted on twice: each step
+names the stamp with which the job was listed, and the position in the list advances only after a batch. The batch that
+was running when the process died runs again; jobs that were already moved are then `gone` or `changed`, or in an undo
+`done`: each deletion is restored only once.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ from .undo import batch_of, deleted_jobs
 log = masked_logger(__name__)
 
 LOOK_EVERY_S = 0.5
-# Fewer than LEAST_BATCH save Redis nothing: what is large is divided by those who send it, and what else a batch costs
-# does not depend on its jobs, like the look through a queue that has no index.
+# Batches below LEAST_BATCH save Redis nothing: senders split large commands themselves, and the rest of the cost of a
+# batch, such as the scan of a queue without an index, does not depend on its number of jobs.
 FIRST_BATCH, LEAST_BATCH = 25, 20
-# How long a batch shall keep Redis from others at a time: nobody shall wait 5 ms.
+# Target for how long a batch blocks Redis at a time: other clients must not wait 5 ms.
 AIM_S = 0.002
-# A batch that takes longer in all is told too seldom, and done again too far when its process dies.
+# A batch that takes longer in total reports progress too rarely, and repeats too much when its process dies.
 LONGEST_S = 0.1
-# A source that does not answer is asked again after this long, and the work is left to stand meanwhile.
+# When a source does not respond, its operations wait this long before the next try.
 WAIT_FOR_REDIS_S = 2.0
 WATCH_EVERY_S = 1.0
 TELL_EVERY_S = 2.0
-# How often to look for open operations that are missing from the list of open ones, because that list was lost.
+# How often to look for unfinished operations that are missing from the set of open ones because that set was lost.
 REOPEN_EVERY_S = 60.0
 SECONDS_PER_STEP = 0.25
-# Then other work has its turn.
+# Then other operations have their turn.
 SECONDS_PER_TURN = 0.1
 
 
 @dataclass(slots=True)
 class _RunningOperation:
-    """One piece of work that this process runs."""
+    """One operation that this process runs."""
 
     batch: int = FIRST_BATCH
     due: float = 0.0  # monotonic: not before
-    unsure: bool = True  # whether its last batch may have been done without a word of it
+    unsure: bool = True  # whether its last batch may have run without a record
     repeats_to: int = 0  # jobs before this number may have been in that batch
     canary: list[tuple[JobListRef, JobRef, ActionResult]] = field(default_factory=list)
     coming: list[tuple[int, JobRef]] = field(default_factory=list)  # read ahead, from number `coming_at` on
@@ -67,7 +67,7 @@ class _RunningOperation:
 
 
 class BulkRunner:
-    """Runs bulk work in a thread. `queues_of` tells the queues of a source and library, to find where a job went."""
+    """Runs bulk operations in a thread. `queues_of` lists the queues of a source and library, to find moved jobs."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class BulkRunner:
         self._holder = holder
         self._most = most
         self._slots: dict[str, _RunningOperation] = {}
-        self._unreadable: set[str] = set()  # ids of open work that this version, or these settings, cannot run
+        self._unreadable: set[str] = set()  # ids of open operations that this version or these settings cannot run
         self._reopen_at = 0.0  # monotonic
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -95,7 +95,7 @@ class BulkRunner:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Take part, or look for new work at once."""
+        """Start the thread, or check for new operations immediately."""
         with self._lock:
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(target=self._run_loop, name="queuedeck-bulk", daemon=True)
@@ -103,7 +103,7 @@ class BulkRunner:
         self._wake.set()
 
     def stop(self) -> None:
-        """Finish the batch in hand and leave the work to others."""
+        """Finish the current batch and leave the operations to other processes."""
         self._stopped = True
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -115,10 +115,10 @@ class BulkRunner:
             try:
                 wait = self.run_turn()
             except QueuedeckError as exc:
-                log.info("bulk work cannot be looked at: %s", exc.message)
+                log.info("bulk operations cannot be read: %s", exc.message)
                 wait = WAIT_FOR_REDIS_S
             except Exception:
-                log.exception("looking at bulk work failed")
+                log.exception("running bulk operations failed")
                 wait = WAIT_FOR_REDIS_S
             if wait > 0 and not self._stopped:
                 self._wake.wait(wait)
@@ -126,7 +126,7 @@ class BulkRunner:
             self._let_go(work_id)
 
     def run_turn(self) -> float:
-        """One batch of each piece of work that is due; seconds until something may be due again."""
+        """Run a batch of each operation that is due. Returns the seconds until one can be due again."""
         if monotonic_s() >= self._reopen_at:
             self._reopen_at = monotonic_s() + REOPEN_EVERY_S
             self._store.reopen_unfinished()
@@ -158,17 +158,17 @@ class BulkRunner:
         return wait
 
     def _drop_vanished(self, work_id: str) -> None:
-        """Give up work without a record: it was flushed, evicted or lost in a failover. Other work must not wait."""
+        """Drop an operation without a record (flushed, evicted, lost in a failover), so that others do not wait."""
         self._let_go(work_id)
         if self._store.forget_missing(work_id):
-            log.warning("bulk work %s ends here: its record is gone from Redis", work_id)
+            log.warning("bulk operation %s dropped: its record no longer exists in Redis", work_id)
         else:
-            # Another version of Queuedeck may have written it, and may run it.
+            # Another version of Queuedeck may have written it, and may be able to run it.
             self._unreadable.add(work_id)
-            log.warning("bulk work %s is left to others: its record cannot be read", work_id)
+            log.warning("bulk operation %s left to other processes: its record cannot be read", work_id)
 
     def _record_abort(self, work_id: str) -> None:
-        """A person ended work that this process runs: record how far it came."""
+        """Record the progress of an operation that this process runs and a user aborted."""
         work = self._store.get(work_id)
         if work.phase is BulkPhase.ABORTED:
             self._actions.record.record_event(self._event_at_end(work))
@@ -180,17 +180,17 @@ class BulkRunner:
         try:
             self._store.release_lease(work_id, self._holder)
         except QueuedeckError as exc:
-            log.info("bulk work %s could not be let go: %s", work_id, exc.message)
+            log.info("the lease of bulk operation %s could not be released: %s", work_id, exc.message)
 
     def _run_step(self, work_id: str, slot: _RunningOperation) -> None:
         work = self._store.hold_lease(work_id, self._holder)
         if work is None:
-            self._slots.pop(work_id, None)  # another one runs it by now, or may: this one was away for too long
+            self._slots.pop(work_id, None)  # the lease expired: another process may run it
             return
         if (away := self._not_watched(work)) is not None:
             self._let_go(work_id)
             self._unreadable.add(work_id)
-            log.warning("bulk work %s is left to others: %s is not watched here", work_id, away)
+            log.warning("bulk operation %s left to other processes: %s is not watched here", work_id, away)
             return
         if slot.unsure:
             slot.unsure = False
@@ -209,7 +209,7 @@ class BulkRunner:
         except WrongType as exc:
             phase = self._end_operation(work, BulkPhase.FAILED, exc.message)
         except BackendUnavailable as exc:
-            # Nothing is lost: the batch is done again once its Redis answers.
+            # Nothing is lost: the batch runs again when its Redis responds.
             slot.unsure = True
             slot.due = monotonic_s() + WAIT_FOR_REDIS_S
             phase = self._store.write_progress(
@@ -220,19 +220,17 @@ class BulkRunner:
         except QueuedeckError as exc:
             phase = self._end_operation(work, BulkPhase.FAILED, exc.message)
         except Exception:
-            log.exception("bulk work %s failed", work_id)
-            phase = self._end_operation(
-                work, BulkPhase.FAILED, "It failed in a way that was not foreseen; the log has the details."
-            )
+            log.exception("bulk operation %s failed", work_id)
+            phase = self._end_operation(work, BulkPhase.FAILED, "Unexpected error; the log has the details.")
         if phase is None:
-            self._slots.pop(work_id, None)  # another one runs it by now
+            self._slots.pop(work_id, None)  # another process runs it
         elif phase is BulkPhase.ABORTED:
             self._record_abort(work_id)
         elif phase in ENDED:
             self._let_go(work_id)
 
     def _not_watched(self, work: BulkOperation) -> str | None:
-        """A source that the work is about and that the settings of this process do not name; those of another may."""
+        """A source of the operation that this process does not watch; another process may watch it."""
         for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in work.spec.places):
             try:
                 here = self._backend_of(source, backend).source.address
@@ -245,7 +243,7 @@ class BulkRunner:
 
     def _collect_jobs(self, work: BulkOperation) -> BulkPhase | None:
         spec = work.spec
-        self._store.clear_picks(work.id)  # of one who began and died
+        self._store.clear_picks(work.id)  # left by a process that died while collecting
         places: dict[JobListRef, int] = {place: n for n, place in enumerate(spec.places)}
         pending: list[tuple[int, JobRef]] = []
         first: list[str] = []
@@ -265,7 +263,7 @@ class BulkRunner:
                 pending.append((places.setdefault(found.place, len(places)), found.pick))
                 if len(first) < audit_log.MAX_IDS:
                     first.append(found.pick.id)
-            # Where few of many fit, the lease must not run out over the looking.
+            # Also when few of many jobs match, so that the lease does not expire during the scan.
             if len(pending) >= MAX_BATCH or monotonic_s() - told > TELL_EVERY_S:
                 told = monotonic_s()
                 if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
@@ -301,7 +299,7 @@ class BulkRunner:
         return selection.select_jobs(spec, self._backend_of, self._members_of, self._most + 1)
 
     def _act_a_while(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
-        """Batches one after the other for SECONDS_PER_TURN, as far as the pace allows."""
+        """Run batches for SECONDS_PER_TURN, within the rate limit."""
         until = monotonic_s() + SECONDS_PER_TURN
         while True:
             phase, acted = self._act_on_batch(work, slot)
@@ -312,7 +310,7 @@ class BulkRunner:
             )
 
     def _next_jobs(self, work: BulkOperation, slot: _RunningOperation, size: int) -> list[tuple[int, JobRef]]:
-        """The next jobs of the list, `size` of them at most."""
+        """The next jobs of the list, at most `size`."""
         start = work.at - slot.coming_at
         if start < 0 or start + size > len(slot.coming):
             slot.coming, slot.coming_at, start = self._store.list_job_refs(work.id, work.at, MAX_BATCH), work.at, 0
@@ -321,7 +319,7 @@ class BulkRunner:
     def _act_on_batch(
         self, work: BulkOperation, slot: _RunningOperation
     ) -> tuple[BulkPhase | None, list[ActionResult]]:
-        """One batch: (the phase that the work then is in, what came of its jobs)."""
+        """Run one batch: (the phase after it, the results of its jobs)."""
         end = work.spec.canary if work.phase is BulkPhase.CANARY else work.matched
         size = min(slot.batch, end - work.at, MAX_BATCH)
         pace = work.spec.pace_per_s
@@ -330,11 +328,11 @@ class BulkRunner:
         if size <= 0:
             return self._finish_phase(work, slot), []
         started = monotonic_s()
-        # An entry of the list that cannot be read is of no place: some job that is gone, of the last one.
+        # An unreadable entry of the list has no place: it counts as a missing job of the last place.
         last = len(work.spec.places) - 1
         picks = [(place if place <= last else -1, pick) for place, pick in self._next_jobs(work, slot, size)]
         if not picks:
-            return self._end_operation(work, BulkPhase.FAILED, "The list of its jobs is gone."), []
+            return self._end_operation(work, BulkPhase.FAILED, "The list of its jobs no longer exists in Redis."), []
         together = partial(_fit_together, work.spec.action, picks[0])
         same = [pick for _, pick in takewhile(together, picks)]
         place = work.spec.places[picks[0][0]]
@@ -354,7 +352,7 @@ class BulkRunner:
         if work.spec.undoes is not None:
             fields["restored"] = (work.spec.undoes, sum(each.outcome is Outcome.DONE for each in acted))
         if to is BulkPhase.DONE:
-            # A person who paused it just now has it recorded when it is resumed, not twice.
+            # If a user has just paused it, the event is recorded after it is resumed, not twice.
             outcomes = _add_outcomes(work.outcomes, audit_log.count_outcomes(acted))
             fields["event"] = self._event_at_end(replace(work, phase=to, at=at, outcomes=outcomes, note=None))
         phase = self._store.write_progress(
@@ -388,7 +386,7 @@ class BulkRunner:
         return BulkPhase.WATCHING if work.phase is BulkPhase.CANARY and at >= work.spec.canary else None
 
     def _finish_phase(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
-        """Nothing is left of this phase: there were no jobs, or one who died had come to its end."""
+        """End a phase that has no jobs left: there were none, or a process that died had finished it."""
         if work.at >= work.matched:
             return self._end_operation(work, BulkPhase.DONE, None)
         slot.canary = []
@@ -400,7 +398,7 @@ class BulkRunner:
     def _watch_canary(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         slot.due = monotonic_s() + WATCH_EVERY_S
         if not slot.canary:
-            # Taken over from one who died: ask for all of them, whatever came of the act.
+            # Taken over from a process that died: check all of them, whatever the result of the action.
             slot.canary = [
                 (work.spec.places[place], pick, ActionResult(id=pick.id, outcome=Outcome.DONE))
                 for place, pick in self._store.list_job_refs(work.id, 0, work.spec.canary)
@@ -409,9 +407,11 @@ class BulkRunner:
         limit = work.spec.canary_max_ratio * len(slot.canary)
         told: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
         if verdict.failed > limit:
-            note = f"{verdict.failed} of the first {len(slot.canary)} failed again, so the rest was not touched."
+            note = f"{verdict.failed} of the first {len(slot.canary)} failed again. The other jobs were not changed."
         elif verdict.open and now_s() >= (work.watch_until or 0):
-            note = f"{verdict.open} of the first {len(slot.canary)} have not ended yet, so the rest waits for a person."
+            note = (
+                f"{verdict.open} of the first {len(slot.canary)} have not finished yet. Resume to process the others."
+            )
         elif verdict.open:
             return self._store.write_progress(work.id, self._holder, expected=work.phase, **told)
         else:
@@ -439,13 +439,13 @@ class BulkRunner:
         )
 
     def _event_at_end(self, work: BulkOperation) -> audit_log.AuditEvent:
-        """What the audit gets of work that has ended."""
+        """The audit event of an operation that has finished."""
         try:
-            # Of an aborted one those alone that had their turn.
+            # Of an aborted operation, only the jobs that were processed.
             reached = self._store.list_job_refs(work.id, 0, min(work.at, audit_log.MAX_IDS)) if work.at else ()
             ids = tuple(pick.id for _, pick in reached)
         except QueuedeckError:
-            ids = ()  # what was done is told all the same
+            ids = ()  # the event is recorded without them
         event = replace(event_of(work, work.matched), ids=ids, outcomes=work.outcomes)
         detail = work.note or work.phase.value
         if work.unread_count:
@@ -455,17 +455,17 @@ class BulkRunner:
 
 
 def _fit_together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:
-    """Whether both may be done in one batch: they are of one place, and in an undo were deleted in one batch."""
+    """Whether both can be in one batch: they have the same place, and in an undo were deleted in one batch."""
     return one[0] == first[0] and (action is not Action.UNDO or one[1].stamp == first[1].stamp)
 
 
 def _by_place(picks: list[tuple[int, JobRef]]) -> list[tuple[int, JobRef]]:
-    """In order, those of one place together: a batch is of one place."""
+    """Sort by place, since a batch has one place; otherwise keep the order."""
     return sorted(picks, key=lambda pick: pick[0])
 
 
 def event_of(work: BulkOperation, count: int) -> audit_log.AuditEvent:
-    """The act of a piece of work, for the audit."""
+    """The audit event of an operation."""
     spec = work.spec
     refs = {place.ref for place in spec.places}
     one = next(iter(refs)) if len(refs) == 1 else None
@@ -488,10 +488,10 @@ def _add_outcomes(outcomes: dict[str, int], more: dict[str, int]) -> dict[str, i
 
 
 def next_batch(allowed: int, used: int, cost: Meter) -> int:
-    """How many jobs the next batch may have, when one of `used` jobs had that cost.
+    """The maximum number of jobs of the next batch, after one of `used` jobs had this cost.
 
-    Fewer at once where Redis was held for too long, up to twice as many where it was not: all but what is fixed in the
-    cost of a batch grows with its jobs.
+    Fewer immediately if Redis was blocked for too long, up to twice as many if it was not: apart from its fixed part,
+    the cost of a batch grows with its jobs.
     """
     share = max(cost.held_s / AIM_S, cost.busy_s / LONGEST_S, 1e-6)
     fitting = int(used / share)

@@ -1,4 +1,4 @@
-"""Which jobs a piece of bulk work is about: a preview of them before it starts, and the list of them when it does."""
+"""The jobs of a bulk operation: a preview before it starts, and the full list when it does."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from ...sources.source import measure_cost
 from .operation import BulkRequest, JobListRef
 
 BackendOf = Callable[[str, str], Backend]
-# (fingerprint, lists, at most so many) -> the jobs of an error group, or with None all dead letters of those lists;
-# each with its list and, where known, its home; see triage.
-# A queue that could not be read comes with Unread in place of a job.
+# (fingerprint, lists, maximum) -> the jobs of an error group, or with None all dead letters of those lists; each with
+# its list and, if known, its origin queue; see dead_letters.
+# A queue that could not be read yields an UnreadList in place of a job.
 MembersOf = Callable[[str | None, tuple[JobListRef, ...], int], Iterable[tuple[JobListRef, JobRef] | UnreadList]]
 SAMPLES = 3
-# Rows that a filter looks through for a preview; the work itself looks further.
+# Rows that a filter scans for a preview; the operation itself scans further.
 PREVIEW_ROWS = 5_000
-# Jobs that are listed at once, powers of two; as many as keep Redis from others for AIM_S at most.
+# Jobs per page of a list, powers of two; as many as block Redis for at most AIM_S.
 LEAST_PAGE, FIRST_PAGE, MOST_PAGE = 16, 128, 512
 AIM_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
 class BulkPreview:
-    """What bulk work would be about. `exact` False: `matched` of the first `scanned` of `total` jobs fit.
+    """The jobs that a bulk operation would process. `exact` False: `matched` of the first `scanned` of `total` match.
 
-    Where jobs go home: `homes` = how many to which queue, `homeless` = those that do not tell one and stay.
+    For moves to origin queues: `homes` = the number of jobs per queue, `homeless` = jobs without a recorded origin
+    queue, which are left where they are.
     """
 
     matched: int
@@ -43,16 +44,16 @@ class BulkPreview:
     scanned: int
     total: int | None
     samples: tuple[Job, ...]
-    places: tuple[JobListRef, ...] = ()  # where they stand, most jobs first; of an error group only
+    places: tuple[JobListRef, ...] = ()  # their lists, most jobs first; only for an error group
     homes: Mapping[str, int] = field(default_factory=dict)
     homeless: int = 0
-    unread: tuple[str, ...] = ()  # queues that could not be read, and why: jobs of theirs may be left out
-    beyond: bool = False  # there are more than one piece of work may have, and `matched` is what it may have
+    unread: tuple[str, ...] = ()  # queues that could not be read, and why: their jobs may be missing
+    beyond: bool = False  # more jobs match than the limit of one operation; `matched` is that limit
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDeadLetters:
-    """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole` = there are no more.
+    """Dead letters as last read: `jobs` among the `scanned` of `total`; `whole`: there are no others.
 
     `unread` = queues that could not be read, and why.
     """
@@ -64,12 +65,12 @@ class KnownDeadLetters:
     unread: tuple[str, ...] = ()
 
 
-# (fingerprint, lists) -> what is known of the jobs that MembersOf would tell; costs nothing.
+# (fingerprint, lists) -> the last read state of the jobs that MembersOf would list; costs nothing.
 KnownOf = Callable[[str | None, tuple[JobListRef, ...]], KnownDeadLetters]
 
 
 def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
-    """A look at the jobs, without a list of them. Raises as the backends do. Bounded by PREVIEW_ROWS a place."""
+    """A preview of the jobs, without listing all. Raises as the backends do. Scans at most PREVIEW_ROWS per place."""
     if spec.fingerprint is not None or spec.homeward:
         return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.places), most)
     if spec.picks:
@@ -99,12 +100,12 @@ def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, mo
 
 
 def _unread_parts(place: JobListRef, page: JobPage) -> list[str]:
-    """The parts of a place that cannot be read, each in one line."""
+    """The parts of a place that cannot be read, one line each."""
     return [unread_line(place.ref.source, place.ref.backend, place.ref.name, why) for why in page.problems]
 
 
 def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
-    """The same, asked. Cost: that of a page with one job."""
+    """Ask the backend which parts of a place cannot be read. Cost: that of a page with one job."""
     try:
         with data_errors_foreseen(_jobs_of(place)):
             return _unread_parts(
@@ -140,7 +141,7 @@ def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters,
 
 
 class _ActionSupport:
-    """Whether what is asked can be done in a list: an error group stands in lists of several libraries and states."""
+    """Whether a list supports the action: an error group has jobs in lists of several libraries and states."""
 
     def __init__(self, spec: BulkRequest, backend_of: BackendOf) -> None:
         self._action = spec.action
@@ -160,7 +161,7 @@ class _ActionSupport:
 
 @dataclass(frozen=True, slots=True)
 class SelectedJob:
-    """A job that matches, with its list, after `scanned` rows were read; without a job, none has matched so far.
+    """A job that matches, with its list, after `scanned` rows; without a job, only the progress of the scan.
 
     `unread` = in place of a job, a queue that could not be read, and why.
     """
@@ -172,10 +173,10 @@ class SelectedJob:
 
 
 def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[SelectedJob]:
-    """The jobs of the work, each once, `most` of them at most, and between them how far it looked.
+    """The jobs of an operation, each once, at most `most`, and between them the number of rows scanned so far.
 
     Raises as the backends do.
-    Cost: a round trip or two for each LEAST_PAGE to MOST_PAGE jobs, or for each window of rows where there is a filter.
+    Cost: one or two round trips per LEAST_PAGE to MOST_PAGE jobs, or per window of rows if there is a filter.
     """
     if spec.fingerprint is not None or spec.homeward:
         offered = _ActionSupport(spec, backend_of)
@@ -207,7 +208,7 @@ def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf,
         for picks in _list_pages(place, backend):
             for each in picks:
                 scanned += 1
-                # A list that grows at its head while it is read shows some jobs twice.
+                # A list that grows at its head during the scan returns some jobs twice.
                 if each.id not in seen:
                     seen.add(each.id)
                     yield SelectedJob(place, each, scanned)
@@ -217,7 +218,7 @@ def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf,
 
 
 def _list_pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
-    """The jobs of a place, page by page. A page may have fewer than were asked for, the list ends with an empty one."""
+    """The jobs of a place, page by page. A page can be shorter than requested; an empty page ends the list."""
     at, size = 0, FIRST_PAGE
     while True:
         query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
@@ -227,7 +228,7 @@ def _list_pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
         except NotFound:
             if at == 0:
                 raise
-            return  # a queue that came to its end meanwhile
+            return  # the queue was emptied or deleted since
         if not picks:
             return
         yield picks

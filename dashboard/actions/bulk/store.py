@@ -1,4 +1,4 @@
-"""Bulk work in Redis: what was asked, the jobs it is about, how far it is, and who runs it. All keys are built here."""
+"""Bulk operations in Redis: request, list of jobs, progress, and the process that runs it. All keys are built here."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ...store.redis_store import PREFIX, Store
 from ..audit_log import AUDIT, RECORD, AuditEvent, encode_event, log_recorded
 from .operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 
-ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS, and those that are open
-OPEN = f"{PREFIX}:bulks:open"  # set of ids that have not ended; at most MAX_OPEN
+ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS, plus unfinished ones
+OPEN = f"{PREFIX}:bulks:open"  # set of ids of unfinished operations; at most MAX_OPEN
 KEEP_S = 7 * 86_400
 MAX_WORKS = 200
 MAX_OPEN = 20
 LEASE_MS = 10_000
 
-# KEYS all, open, record, undo of, audit. ARGV id, now, spec, phase, keep, most open, most works, whether it is an undo,
-# event or "", what the names of records begin with. Answers {id, whether the event was kept}, of an undo that is under
-# way already its own id; 0 when too many pieces of work are open.
+# KEYS all, open, record, undo of, audit. ARGV id, now, spec, phase, lifetime, maximum open, maximum stored, whether it
+# is an undo, event or "", prefix of the names of records. Returns {id, whether the event was stored}; for an undo that
+# is already running, the id of that one; 0 if too many operations are open.
 _CREATE = f"""{RECORD}
 if ARGV[8] == '1' then
   local other = redis.call('GET', KEYS[4])
@@ -55,8 +55,8 @@ if ARGV[8] == '1' then redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[5]) end
 return {{ARGV[1], kept}}
 """
 
-# KEYS record, lease, all. ARGV holder, lease ms, id, now. Answers the record, 0 when the lease is not the holder's, -1
-# when the record is gone. Work that is under way is listed, also after the list was lost.
+# KEYS record, lease, all. ARGV holder, lease ms, id, now. Returns the record, 0 if the holder does not have the lease,
+# -1 if the record no longer exists. Adds a running operation to the list again, in case the list was lost.
 _HELD = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
@@ -65,11 +65,11 @@ redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[3])
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS record, lease, open, record of the work whose deleted jobs come back, rounds, picks, audit. ARGV holder, lease
-# ms, phase expected, phase to be or "", id, how many more are back, number of the first job of a round or "", how long
-# record, rounds and picks are kept from now on, event to record when it reaches that phase or "", then field and value;
-# a field with + before it is added to. Answers {phase, whether the event was recorded, whether it was kept}, 0 when
-# another one runs it, -1 when the record is gone.
+# KEYS record, lease, open, record of the operation whose deleted jobs are restored, rounds, picks, audit. ARGV holder,
+# lease ms, expected phase, next phase or "", id, number of jobs restored, number of the first job of a round or "", new
+# lifetime of record, rounds and picks, event to record when it enters the next phase or "", then fields and values; a
+# value is added to a field that starts with +. Returns {phase, whether the event was recorded, whether it was stored},
+# 0 if another process runs it, -1 if the record no longer exists.
 _WRITE = f"""{RECORD}
 if redis.call('HEXISTS', KEYS[1], 'phase') == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
@@ -94,9 +94,9 @@ if phase == 'done' or phase == 'failed' or phase == 'aborted' then redis.call('S
 return {{phase, recorded, kept}}
 """
 
-# A person's word. KEYS record, open, audit. ARGV id, phase to be ('' = as before the pause), now, event or "", phases
-# from which it may. Answers {the phase it then is in, whether it obeyed, whether the event was kept}, 0 when the record
-# is gone.
+# Pause, resume or abort by a user. KEYS record, open, audit. ARGV id, next phase ('' = the one before the pause), now,
+# event or "", phases in which this is allowed. Returns {the phase after it, whether it changed, whether the event was
+# stored}, 0 if the record no longer exists.
 _TELL = f"""{RECORD}
 local phase = redis.call('HGET', KEYS[1], 'phase')
 if not phase then return 0 end
@@ -118,7 +118,7 @@ end
 return {{phase, 0, 0}}
 """
 
-# KEYS picks, lease. ARGV holder, keep, then values. Answers 0 when the lease is not the holder's.
+# KEYS picks, lease. ARGV holder, lifetime, then values. Returns 0 if the holder does not have the lease.
 _PUSH = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 for n = 3, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[n]) end
@@ -126,7 +126,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
-# KEYS all, open. ARGV what the names of records begin with. Lists again as open what has not ended: the list was lost.
+# KEYS all, open. ARGV prefix of the names of records. Adds unfinished operations to the open ones: that set was lost.
 _REOPEN = """
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local phase = redis.call('HGET', sound(ARGV[1] .. id, 'h'), 'phase')
@@ -135,14 +135,14 @@ end
 return 1
 """
 
-# KEYS lease. ARGV holder, lease ms. Answers 1, or 0 when another one holds it.
+# KEYS lease. ARGV holder, lease ms. Returns 1, or 0 if another process holds it.
 _LEASE = """
 begin(KEYS[1], ARGV[2])
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 0
 """
 
-# KEYS record, open. ARGV id, how long to keep what cannot be read. Answers whether the record is gone.
+# KEYS record, open. ARGV id, lifetime of a record that cannot be read. Returns 1 if the record no longer exists, or 0.
 _FORGET = """
 if redis.call('EXISTS', KEYS[1]) == 1 then
   if redis.call('TTL', KEYS[1]) == -1 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
@@ -152,7 +152,7 @@ redis.call('SREM', KEYS[2], ARGV[1])
 return 1
 """
 
-# KEYS record. ARGV how many more.
+# KEYS record. ARGV number of jobs restored.
 _RESTORED = """
 if redis.call('EXISTS', KEYS[1]) == 1 then add(KEYS[1], 'restored', ARGV[1]) end
 return 1
@@ -160,25 +160,26 @@ return 1
 
 
 class BulkOperationNotFound(NotFound):
-    """The record of a piece of bulk work is gone, or cannot be read."""
+    """The record of a bulk operation no longer exists or cannot be read."""
 
     def __init__(self) -> None:
-        super().__init__("There is no such bulk work (any more).", hint="It is kept for seven days after its end.")
+        super().__init__("Bulk operation not found.", hint="Bulk operations are kept for seven days after they finish.")
 
 
 class BulkStore:
-    """Bulk work of one store, thread-safe. All methods raise BackendUnavailable."""
+    """The bulk operations of one store, thread-safe. All methods raise BackendUnavailable."""
 
     def __init__(self, store: Store, address_of: Callable[[str], str | None] = lambda _source: None) -> None:
-        """`address_of` a source by name: noted with new work, so that no process with other settings runs it."""
+        """`address_of` returns the address of a source by name, stored with each new operation so that no process with
+        other settings runs it."""
         self._store = store
         self._address_of = address_of
 
     def create(self, spec: BulkRequest, event_of: Callable[[str], AuditEvent] | None = None) -> str:
-        """The id of new work; of an undo that is under way already, the id of that.
+        """Store a new operation and return its id; for an undo that is already running, the id of that one.
 
-        `event_of` makes, from the id, the event that the audit gets with new work: before anything that a process which
-        runs it may record. Raises Conflict when too many pieces of work are under way. Cost: 1 round trip.
+        `event_of` creates the audit event of a new operation from its id; it is recorded before any event of the
+        process that runs the operation. Raises Conflict when too many operations are unfinished. Cost: 1 round trip.
         """
         spec = self._with_address(spec)
         work_id = secrets.token_hex(6)
@@ -191,7 +192,10 @@ class BulkStore:
             *(encode_event(event) if event else "", self._store.source.own_key(_record_key(""))),
         )
         if not made:
-            raise Conflict(f"{MAX_OPEN} pieces of bulk work are under way.", hint="Wait for one to end, or abort one.")
+            raise Conflict(
+                f"The limit of {MAX_OPEN} unfinished bulk operations is reached.",
+                hint="Wait for one to finish, or abort one.",
+            )
         made_id = str(made[0].decode("ascii", "replace"))
         if event is not None and made_id == work_id:
             log_recorded(event, kept=made[1] == 1)
@@ -203,9 +207,9 @@ class BulkStore:
         return replace(spec, servers={**found, **spec.servers})
 
     def undo_of(self, name: str) -> BulkOperation | None:
-        """The last piece of work that puts back what bulk work, or a batch, of that name deleted; None for none.
+        """The last undo of the bulk operation or batch of that name, or None.
 
-        Cost: 1 round trip; 2 where there is one.
+        Cost: 1 round trip; 2 if there is one.
         """
         (raw,) = self._store.read_keys(("GET", _undo_key(name)))
         if raw is None:
@@ -216,7 +220,7 @@ class BulkStore:
             return None
 
     def get(self, work_id: str) -> BulkOperation:
-        """One piece of work. Raises BulkWorkNotFound. Cost: 1 round trip."""
+        """One operation. Raises BulkOperationNotFound. Cost: 1 round trip."""
         reply, held = self._store.read_keys(("HGETALL", _record_key(work_id)), ("EXISTS", _lease_key(work_id)))
         work = _decode_operation(work_id, reply)
         if work is None:
@@ -224,9 +228,9 @@ class BulkStore:
         return replace(work, held=held == 1)
 
     def hold_lease(self, work_id: str, holder: str) -> BulkOperation | None:
-        """The work, whose lease is renewed; None when another one may run it.
+        """Renew the lease and return the operation; None if the lease is lost.
 
-        Raises BulkWorkNotFound. Cost: 1 round trip.
+        Raises BulkOperationNotFound. Cost: 1 round trip.
         """
         keys = (_record_key(work_id), _lease_key(work_id), ALL)
         reply = self._store.run_script(_HELD, keys, holder, LEASE_MS, work_id, now_s())
@@ -238,7 +242,7 @@ class BulkStore:
         return work
 
     def list_newest(self, count: int = 50) -> list[BulkOperation]:
-        """The newest pieces of work first. Cost: 2 round trips."""
+        """Operations, newest first. Cost: 2 round trips."""
         (names,) = self._store.read_keys(("ZREVRANGE", ALL, 0, count - 1))
         ids = [raw.decode("ascii", "replace") for raw in names or ()]
         replies = self._store.read_keys(*(("HGETALL", _record_key(each)) for each in ids))
@@ -246,24 +250,24 @@ class BulkStore:
         return [work for work in works if work]
 
     def open_ids(self) -> list[str]:
-        """The ids of work that has not ended. Cost: 1 round trip."""
+        """The ids of unfinished operations. Cost: 1 round trip."""
         (reply,) = self._store.read_keys(("SMEMBERS", OPEN))
         return sorted(raw.decode("ascii", "replace") for raw in reply or ())
 
     def forget_missing(self, work_id: str) -> bool:
-        """Take work off the list of open work if its record is gone; False when it is not. Cost: 1 round trip."""
+        """Remove an operation without a record from the open ones; False if the record exists. Cost: 1 round trip."""
         return bool(self._store.run_script(_FORGET, (_record_key(work_id), OPEN), work_id, KEEP_S))
 
     def reopen_unfinished(self) -> None:
-        """List again as open all listed work that has not ended, after that list was lost. Cost: 1 round trip."""
+        """Add all unfinished operations to the open ones again, in case that set was lost. Cost: 1 round trip."""
         self._store.run_script(_REOPEN, (ALL, OPEN), self._store.source.own_key(_record_key("")))
 
     def take_lease(self, work_id: str, holder: str) -> bool:
-        """Whether `holder` may run it from now on for LEASE_MS; renewed by each write. Cost: 1 round trip."""
+        """Take the lease for LEASE_MS; False if another holder has it. Each write renews it. Cost: 1 round trip."""
         return bool(self._store.run_script(_LEASE, (_lease_key(work_id),), holder, LEASE_MS))
 
     def release_lease(self, work_id: str, holder: str) -> None:
-        """Let another one run it."""
+        """Release the lease, so that another process can run the operation."""
         self._store.run_script(
             "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0",
             (_lease_key(work_id),),
@@ -282,13 +286,13 @@ class BulkStore:
         event: AuditEvent | None = None,
         **fields: Any,
     ) -> BulkPhase | None:
-        """Note progress and go from phase `expected` to `to`; the phase it then is in, None when the lease is lost.
+        """Store progress and go from phase `expected` to `to`. Returns the phase after it; None if the lease is lost.
 
-        A person may have paused or aborted it meanwhile: then that phase stays. Values of dicts are added up. Why it
-        stood still is forgotten, unless a note is among the fields. `restored` = (work, how many of its deleted jobs
-        came back with this); `round_at` = the number of the first job of the batch that was done. `event` goes into the
-        audit if the work is in phase `to` by this. What is stored of the work is kept for KEEP_S from now on. Raises
-        BulkWorkNotFound. Cost: 1 round trip.
+        If a user has paused or aborted it in the meantime, that phase stays. Values in dicts are added to the stored
+        ones. The note is cleared unless it is among the fields. `restored` = (operation id, number of its deleted jobs
+        that this batch restored); `round_at` = the number of the first job of the batch. `event` goes into the audit
+        log if this call changes the phase to `to`. Everything stored of the operation expires KEEP_S from now. Raises
+        BulkOperationNotFound. Cost: 1 round trip.
         """
         if expected is not BulkPhase.PAUSED:
             fields.setdefault("note", "")
@@ -321,11 +325,11 @@ class BulkStore:
     def change_phase(
         self, work_id: str, word: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None
     ) -> BulkPhase:
-        """A person's word: pause, resume or abort; the phase it then is in.
+        """Pause, resume or abort for a user, as in `word`. Returns the phase after it.
 
-        `event_of` makes the event of it from the work as it was just before. The audit gets it with the change, so
-        before anything that the process which runs the work may record, and not at all when the work may not do that.
-        Raises BulkWorkNotFound, Conflict. Cost: 2 round trips.
+        `event_of` creates the audit event from the operation as it was just before. It is recorded together with the
+        change, so before any event of the process that runs the operation, and not at all if the change is refused.
+        Raises BulkOperationNotFound, Conflict. Cost: 2 round trips.
         """
         work = self.get(work_id)
         event = event_of(work) if event_of else None
@@ -347,15 +351,15 @@ class BulkStore:
         if obeyed and event is not None:
             log_recorded(event, kept=kept == 1)
         if phase.value != to and (to or phase is BulkPhase.PAUSED or phase in ENDED):
-            raise Conflict(f"This work is {phase.value} and cannot be told to {word}.")
+            raise Conflict(f"This bulk operation is {phase.value}; you cannot {word} it.")
         return phase
 
     def clear_picks(self, work_id: str) -> None:
-        """Forget the jobs that were listed."""
+        """Delete the list of jobs."""
         self._store.source.execute("DEL", _job_refs_key(work_id))
 
     def push_picks(self, work_id: str, holder: str, picks: Sequence[tuple[int, JobRef]]) -> bool:
-        """List jobs, each with the number of its place; False when the lease is lost. Cost: 1 round trip for 1,000."""
+        """Append jobs, each with the number of its place; False if the lease is lost. Cost: 1 round trip per 1,000."""
         for start in range(0, len(picks), 1000):
             values = [pack([place, pick.id, pick.stamp]) for place, pick in picks[start : start + 1000]]
             if not self._store.run_script(
@@ -365,7 +369,7 @@ class BulkStore:
         return True
 
     def list_rounds(self, work_id: str) -> list[int]:
-        """The numbers of the jobs with which the batches of a delete began, ascending. Cost: 1 round trip for 5,000."""
+        """The number of the first job of each batch of a delete, ascending. Cost: 1 round trip per 5,000."""
         numbers: set[int] = set()
         at, step = 0, 5_000
         while True:
@@ -377,11 +381,11 @@ class BulkStore:
             at += step
 
     def note_restored(self, work_id: str, count: int) -> None:
-        """Note that so many deleted jobs of the work were put back. Cost: 1 round trip."""
+        """Add to the number of deleted jobs of the operation that were restored. Cost: 1 round trip."""
         self._store.run_script(_RESTORED, (_record_key(work_id),), count)
 
     def list_job_refs(self, work_id: str, at: int, count: int) -> list[tuple[int, JobRef]]:
-        """Jobs from number `at` on. Cost: 1 round trip."""
+        """At most `count` jobs of the list, from number `at`. Cost: 1 round trip."""
         found = []
         (listed,) = self._store.read_keys(("LRANGE", _job_refs_key(work_id), at, at + count - 1))
         for raw in listed or ():
@@ -391,23 +395,25 @@ class BulkStore:
 
 
 def _record_key(work_id: str) -> str:
-    return f"{PREFIX}:bulk:{work_id}"  # hash, about 1 kB, KEEP_S to live since the last write
+    return f"{PREFIX}:bulk:{work_id}"  # hash, about 1 kB, expires KEEP_S after the last write
 
 
 def _lease_key(work_id: str) -> str:
-    return f"{PREFIX}:bulk:{work_id}:lease"  # string, LEASE_MS to live
+    return f"{PREFIX}:bulk:{work_id}:lease"  # string, expires after LEASE_MS
 
 
 def _rounds_key(work_id: str) -> str:
-    return f"{PREFIX}:bulk:{work_id}:rounds"  # list of numbers, one a batch of a delete; lives as long as the record
+    return f"{PREFIX}:bulk:{work_id}:rounds"  # list of numbers, one per batch of a delete; expires with the record
 
 
 def _undo_key(name: str) -> str:
-    return f"{PREFIX}:bulk:{name}:undo"  # string: the id of the last undo of it, KEEP_S to live
+    return f"{PREFIX}:bulk:{name}:undo"  # string: the id of its last undo, expires after KEEP_S
 
 
 def _job_refs_key(work_id: str) -> str:
-    return f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes a job, at most bulk_max_jobs; lives as the record
+    return (
+        f"{PREFIX}:bulk:{work_id}:picks"  # list, about 60 bytes per job, at most bulk_max_jobs; expires with the record
+    )
 
 
 def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:

@@ -1,4 +1,7 @@
-"""The undo of a delete as bulk work of its own: what was deleted last comes back first, so that places fit again."""
+"""The undo of a delete as a separate bulk operation.
+
+The last deleted jobs are restored first, so that stored positions in lists are valid again.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,17 @@ from .store import BulkStore
 
 
 def batch_of(work_id: str, place: JobListRef, spec: BulkRequest) -> str:
-    """The name of the bin's batch for the deleted jobs of one place of a piece of work."""
+    """The name of the batch in the undo bin for the jobs that an operation deletes in one place."""
     return f"{work_id}x{spec.places.index(place)}"
 
 
 def batches_of(work: BulkOperation) -> list[str]:
-    """The batches of the bin that hold what this work deleted; none where it deleted nothing that can come back."""
+    """The batches in the undo bin with the jobs that `work` deleted; none if it deleted nothing restorable."""
     return [batch_of(work.id, place, work.spec) for place in work.spec.places] if work.undoable else []
 
 
 def undo_of(work: BulkOperation, actor: Actor, reason: str | None = None) -> BulkRequest:
-    """The work that puts back all that `work` deleted, at full pace."""
+    """The request that restores all jobs that `work` deleted, at full speed."""
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
@@ -40,7 +43,7 @@ def undo_of(work: BulkOperation, actor: Actor, reason: str | None = None) -> Bul
 
 
 def undo_of_batches(batches: Sequence[str], bin_: Trash, actor: Actor, reason: str | None) -> BulkRequest:
-    """The work that puts back the jobs of some batches. Raises NotFound for one that is gone."""
+    """The request that restores the jobs of batches. Raises NotFound for a batch that no longer exists."""
     abouts = [bin_.describe_batch(batch)[0] for batch in batches]
     return BulkRequest(
         action=Action.UNDO,
@@ -55,10 +58,11 @@ def undo_of_batches(batches: Sequence[str], bin_: Trash, actor: Actor, reason: s
 
 
 def deleted_jobs(spec: BulkRequest, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
-    """The jobs that the bin still holds of what is to be put back, each once, and between them how far it looked.
+    """The jobs to restore that the undo bin still holds, each once, with the number of rows scanned so far.
 
-    Of bulk work batch by batch, the last one first, in the order within each: a place in a line was seen when those of
-    the batches before were gone. The stamp tells the batch. Cost: 2 round trips for each MAX_BATCH jobs.
+    For a bulk operation batch by batch, the last batch first, in order within each: the position of a job in its list
+    was read after the jobs of earlier batches were deleted. The stamp identifies the batch. Cost: 2 round trips per
+    MAX_BATCH jobs.
     """
     try:
         origin = store.get(spec.undoes) if spec.undoes is not None else None
@@ -82,7 +86,7 @@ def _all_in(spec: BulkRequest, bin_: Trash) -> Iterator[SelectedJob]:
 
 
 def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
-    # One whose process died in the middle of a batch has deleted more than it said.
+    # If its process died during a batch, more jobs are deleted than recorded.
     starts = sorted({0, *store.list_rounds(origin.id), origin.at})
     ends = [*starts[1:], origin.at + MAX_BATCH]
     window: list[tuple[int, JobRef]] = []

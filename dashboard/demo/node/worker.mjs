@@ -1,10 +1,10 @@
 // BullMQ's part of the demo in Node: two queues with producers and workers. `node worker.mjs REDIS_URL`
-// Ends with the demo: its standard input closes when the demo is gone.
+// Exits with the demo, which closes its standard input.
 import { Queue, UnrecoverableError, Worker } from 'bullmq';
 import IORedis from 'ioredis';
 
 const TICK_MS = 500;
-// What keeps the demo small: finished jobs beyond these numbers are removed by BullMQ itself.
+// Keeps the demo small: BullMQ removes finished jobs beyond these numbers.
 const KEEP = {
   removeOnComplete: { count: 400 },
   removeOnFail: { count: 300 },
@@ -20,7 +20,7 @@ const RESOLUTIONS = ['480p', '720p', '1080p'];
 process.stdin.on('close', () => process.exit(0)).resume();
 
 const connection = new IORedis(process.argv[2], { maxRetriesPerRequest: null });
-connection.on('error', () => {}); // the demo is ending: it takes its Redis away last
+connection.on('error', () => {}); // the demo is stopping: it stops its Redis last
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const between = (low, high) => low + Math.random() * (high - low);
@@ -59,7 +59,7 @@ async function transcode(job) {
   return { file: job.data.source.replace('.mov', `-${job.data.resolution}.mp4`), seconds: job.data.seconds };
 }
 
-// A programming error, as they happen: "Cannot read properties of undefined".
+// A typical programming error: "Cannot read properties of undefined".
 function readFrame(video, frame) {
   return `${video.source}:${frame.timestamp}`;
 }
@@ -113,7 +113,7 @@ for (const [name, processor, concurrency] of [
   worker.on('error', () => {});
 }
 
-// Reports of the night, here every minute: a job scheduler, so that one is always waiting for its time.
+// A nightly report, here every minute: a job scheduler, so that one job is always delayed.
 await mails.upsertJobScheduler(
   'daily-digest',
   { every: 60_000 },
