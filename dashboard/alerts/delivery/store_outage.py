@@ -52,21 +52,21 @@ _REFUSAL = re.compile(r"MISCONF|NOREPLICAS|OOM|READONLY|NOPERM")
 class OutageRecord(Value, frozen=True, kw_only=True):
     """One outage as stored on disk.
 
-    `told` = channels that got the firing notification, `ended_told` = those that also got the resolved one.
+    `notified` = channels that got the firing notification, `resolved_notified` = those that also got the resolved one.
     """
 
     note: Notification
     channels: tuple[str, ...]
-    told: tuple[str, ...] = ()
+    notified: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
     ended: Notification | None = None
-    ended_told: tuple[str, ...] = ()
+    resolved_notified: tuple[str, ...] = ()
     recorded: bool = False
 
     @property
     def is_finished(self) -> bool:
         """Whether no channel is left to notify."""
-        return self.ended is not None and set(self.channels) <= {*self.ended_told, *self.given_up}
+        return self.ended is not None and set(self.channels) <= {*self.resolved_notified, *self.given_up}
 
 
 def spool_folder(configured: str | None) -> Path:
@@ -177,7 +177,7 @@ class StoreOutageNotifier:
     def _reopen_outage(self) -> None:
         """Cancel the end of the outage when the store failed again before any channel got the resolved notification."""
         with self._outage_lock:
-            if self._outage is not None and self._outage.ended is not None and not self._outage.ended_told:
+            if self._outage is not None and self._outage.ended is not None and not self._outage.resolved_notified:
                 self._save_outage(msgspec.structs.replace(self._outage, ended=None))
 
     def _announce_outage(self, rule: Rule, problem: QueuedeckError, epoch: int) -> None:
@@ -264,9 +264,9 @@ class StoreOutageNotifier:
     @staticmethod
     def _is_waiting(spool: OutageRecord, name: str) -> bool:
         """Whether a channel still needs the firing or the resolved notification."""
-        if name in spool.given_up or name in spool.ended_told:
+        if name in spool.given_up or name in spool.resolved_notified:
             return False
-        return name not in spool.told or spool.ended is not None
+        return name not in spool.notified or spool.ended is not None
 
     def _send_pending(self, name: str, attempt: int, dice: random.Random) -> float:
         """Send one channel its pending notifications; returns the seconds to wait before the next attempt."""
@@ -274,7 +274,7 @@ class StoreOutageNotifier:
             spool = self._outage
         if spool is None or not self._is_waiting(spool, name):
             return 0.0
-        begun = name in spool.told
+        begun = name in spool.notified
         notes = [spool.note] if not begun else []
         if spool.ended is not None:
             notes.append(spool.ended)
@@ -290,14 +290,14 @@ class StoreOutageNotifier:
             if not delivered.ok:
                 changes["given_up"] = (*self._outage.given_up, name)
             else:
-                told = tuple(dict.fromkeys((*self._outage.told, name)))
+                notified = tuple(dict.fromkeys((*self._outage.notified, name)))
                 if spool.ended is None:
-                    changes["told"] = told
+                    changes["notified"] = notified
                 elif self._outage.ended is None:  # failed again while the end was being sent: start a new outage there
-                    changes["told"] = tuple(other for other in told if other != name)
+                    changes["notified"] = tuple(other for other in notified if other != name)
                 else:
-                    changes["told"] = told
-                    changes["ended_told"] = (*self._outage.ended_told, name)
+                    changes["notified"] = notified
+                    changes["resolved_notified"] = (*self._outage.resolved_notified, name)
             self._save_outage(msgspec.structs.replace(self._outage, **changes))
         return 0.0
 

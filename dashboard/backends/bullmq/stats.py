@@ -33,7 +33,7 @@ PLAN: tuple[tuple[str, ...], ...] = (
 # Longer options are not read; the age of such a job is then unknown.
 OPTS_LIMIT = 4096
 NUMBER_LIMIT = 40  # no number is longer
-NOBODY = "\0nobody"  # a field that no hash has
+NO_FIELD = "\0none"  # a field that no hash has
 TOO_LONG = b"?"  # in place of a field of `meta` that is longer than OPTS_LIMIT
 # The value that `Queue.rateLimit` writes to stop a queue, whatever its limit is.
 FULLY_LIMITED = 2**53 - 1
@@ -172,7 +172,7 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[St
 def _meta_command(ref: QueueRef, sizes: Sequence[Reply]) -> Command:
     """Return the command that reads META without values that are too long."""
     fit = [isinstance(size, int) and size <= OPTS_LIMIT for size in sizes]
-    return ("HMGET", f"{ref.key}:meta", *(name if short else NOBODY for name, short in zip(META, fit, strict=True)))
+    return ("HMGET", f"{ref.key}:meta", *(name if short else NO_FIELD for name, short in zip(META, fit, strict=True)))
 
 
 def _score_of(reply: Reply) -> Reply:
