@@ -45,7 +45,7 @@ class RunningChecker:
 
 def start_checker(
     settings: Settings,
-    here: MonitoredSources,
+    sources: MonitoredSources,
     store: SnapshotStore,
     holder: str,
     *,
@@ -55,14 +55,14 @@ def start_checker(
 
     Raises ConfigurationError.
     """
-    top = TopErrors(here.backend)
+    top = TopErrors(sources.backend)
 
     def top_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
         return top.top_errors_of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
 
     alerts = AlertRuntime(settings, store, holder, errors_of=top_errors) if settings.alerts == "on" else None
     leadership = Leadership(store, holder)
-    sampler = Sampler(here, settings.sample_interval_s, holder, clock=store.now_s)
+    sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
     checker = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
     if alerts is not None:
         alerts.start()
@@ -88,12 +88,12 @@ def run_checker(settings: Settings) -> int:
     Raises ConfigurationError. Waits for a Redis that does not respond.
     """
     check_settings(settings)
-    here = open_sources(settings)
-    assert here.own is not None
-    forbidden = _find_write_refusal(SnapshotStore(here.own))
+    sources = open_sources(settings)
+    assert sources.own is not None
+    forbidden = _find_write_refusal(SnapshotStore(sources.own))
     if forbidden is not None:
         print(f"queuedeck: {forbidden.message}. {forbidden.hint or ''}".rstrip(), file=sys.stderr)
-        here.close()
+        sources.close()
         return 1
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,9 +104,13 @@ def run_checker(settings: Settings) -> int:
     else:
         log.info("checking %s; %d channels", watched, len(settings.channels))
     work = start_checker(
-        settings, here, SnapshotStore(here.own), holder_name(here.fingerprint), on_hung=lambda: os._exit(EXIT_HUNG)
+        settings,
+        sources,
+        SnapshotStore(sources.own),
+        holder_name(sources.fingerprint),
+        on_hung=lambda: os._exit(EXIT_HUNG),
     )
     stopped.wait()
     work.stop()
-    here.close()
+    sources.close()
     return 0

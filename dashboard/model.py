@@ -342,7 +342,7 @@ class Job(Value, frozen=True, kw_only=True):
     source: str
     backend: str
     queue: str
-    stamp: str | None = None  # changes whenever the job finishes again; see backends/actions.py
+    version: str | None = None  # changes whenever the job finishes again; see backends/actions.py
     name: str | None = None
     state: State | None = None  # None: in none of the library's lists
     native_state: str | None = None

@@ -61,12 +61,12 @@ class Breached:
 def main(settings: Settings, *, as_json: bool) -> int:
     """Print the alerts and return the exit status: 0 ok, 1 warning, 2 critical, 3 unknown."""
     check_settings(settings)
-    code, troubles, problems = evaluate_once(settings)
+    code, breaches, problems = evaluate_once(settings)
     if as_json:
-        say(msgspec.json.encode(_build_document(code, troubles, problems)).decode("utf-8", "replace"))
+        say(msgspec.json.encode(_build_document(code, breaches, problems)).decode("utf-8", "replace"))
     else:
-        lines = [_status_line(code, troubles, problems)]
-        lines += [f"{trouble.severity.value.upper()}: {describe_breach(trouble)}" for trouble in troubles]
+        lines = [_status_line(code, breaches, problems)]
+        lines += [f"{breach.severity.value.upper()}: {describe_breach(breach)}" for breach in breaches]
         lines += [f"UNKNOWN: {problem}" for problem in problems]
         say("\n".join(lines))
     return int(code)
@@ -79,85 +79,87 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
     Redis that does not respond now has the severity of the rule about unreachable sources, without waiting for its
     duration: this command is called again and again.
     """
-    here = open_sources(settings)
-    assert here.own is not None
+    sources = open_sources(settings)
+    assert sources.own is not None
     try:
         snapshot = _take_sample(
-            Sampler(here, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
+            Sampler(sources, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
         )
-        own_store = SnapshotStore(here.own)
+        own_store = SnapshotStore(sources.own)
         store = AlertStore(own_store)
         book = build_ruleset(settings)
         problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
         problems += [problem for source in snapshot.sources for problem in source.problems]
         rules = book.list_rules()
         kept: PersistedDurations | None = None
-        troubles: dict[tuple[str, Severity, AlertLabels], Breached] = {}
+        breaches: dict[tuple[str, Severity, AlertLabels], Breached] = {}
         try:
-            look = store.read_tick_inputs()
-            elsewhere = look.beat is not None and is_of_others(look.beat.holder, here.fingerprint)
-            if elsewhere and health_from_beat(look.now, look.beat, settings.sample_interval_s).ok:
+            tick_inputs = store.read_tick_inputs()
+            elsewhere = tick_inputs.beat is not None and is_of_others(tick_inputs.beat.holder, sources.fingerprint)
+            if elsewhere and health_from_beat(tick_inputs.now, tick_inputs.beat, settings.sample_interval_s).ok:
                 problems.append(
                     f"stored alerts: {build_ownership_conflict().message} {build_ownership_conflict().hint}"
                 )
             if not elsewhere:
-                rules = book.list_rules(look.rules)
-            if not elsewhere or _are_same_sources(own_store, here):
+                rules = book.list_rules(tick_inputs.rules)
+            if not elsewhere or _are_same_sources(own_store, sources):
                 kept, _ = store.load_last_evaluation()
             by_id = {rule.id: rule for rule in rules}
             stored = () if elsewhere else [state for state in store.load_states().states.values() if state.is_active]
-            late = _lateness_problem(look, settings.sample_interval_s) if stored else None
+            late = _lateness_problem(tick_inputs, settings.sample_interval_s) if stored else None
             problems += [late] if late else []
-            for state in () if _is_outdated(look) else stored:
+            for state in () if _is_outdated(tick_inputs) else stored:
                 if state.rule_id in by_id:
                     rule = by_id[state.rule_id]
                     key = (rule.id, state.severity, state.labels)
-                    troubles[key] = Breached(rule, state.severity, state.labels, state.value_now, "fires")
+                    breaches[key] = Breached(rule, state.severity, state.labels, state.value_now, "fires")
         except QueuedeckError as exc:
             problems.append(f"stored alerts: {exc.message}")
-            for trouble in _find_store_outage(settings, here, exc, rules):
-                troubles[trouble.rule.id, trouble.severity, trouble.labels] = trouble
+            for breach in _find_store_outage(settings, sources, exc, rules):
+                breaches[breach.rule.id, breach.severity, breach.labels] = breach
         now = [
             Breached(found.rule, found.severity, found.labels, found.value, "now")
             for found in _find_breaches(snapshot, rules, settings.sample_interval_s, kept)
         ]
-        for trouble in (*now, *_find_unreachable(snapshot, rules)):
-            key = (trouble.rule.id, trouble.severity, trouble.labels)
-            troubles[key] = replace(troubles.get(key, trouble), detail=trouble.detail)
-        refused = {trouble.labels.source for trouble in troubles.values() if trouble.rule.metric == REFUSED}
+        for breach in (*now, *_find_unreachable(snapshot, rules)):
+            key = (breach.rule.id, breach.severity, breach.labels)
+            breaches[key] = replace(breaches.get(key, breach), detail=breach.detail)
+        refused = {breach.labels.source for breach in breaches.values() if breach.rule.metric == REFUSED}
         # State about a Redis counts only if it is stored in another one: in its own, it may be the state of the primary
         # that this replica copies.
-        told = {name for name, source in here.sources.items() if kept is not None and source is not here.own}
+        told = {name for name, source in sources.sources.items() if kept is not None and source is not sources.own}
         problems += _find_read_only(snapshot, rules, refused | told)
     finally:
-        here.close()
+        sources.close()
     # As everywhere: a critical alert mutes the warning of the same rule and labels.
-    muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in troubles if severity is Severity.CRITICAL}
-    told_of = [trouble for key, trouble in troubles.items() if key not in muted]
+    muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in breaches if severity is Severity.CRITICAL}
+    told_of = [breach for key, breach in breaches.items() if key not in muted]
     ordered = sorted(told_of, key=_worst_first)
     problems = list(dict.fromkeys(problems))
     return _exit_status(ordered, problems), ordered, problems
 
 
-def _is_outdated(look: TickInputs) -> bool:
+def _is_outdated(tick_inputs: TickInputs) -> bool:
     """Whether the stored alerts are left over from a checker that stopped, so that nothing would ever resolve them."""
-    return look.beat is None or look.now - look.beat.at > MAX_STATE_AGE_S
+    return tick_inputs.beat is None or tick_inputs.now - tick_inputs.beat.at > MAX_STATE_AGE_S
 
 
-def _lateness_problem(look: TickInputs, interval_s: float) -> str | None:
+def _lateness_problem(tick_inputs: TickInputs, interval_s: float) -> str | None:
     """The problem to report if no checker is evaluating the stored alerts; None while one is."""
-    if health_from_beat(look.now, look.beat, interval_s).ok:
+    if health_from_beat(tick_inputs.now, tick_inputs.beat, interval_s).ok:
         return None
-    since = "within a day" if look.beat is None else f"for {format_duration(look.now - look.beat.at)}"
-    left_out = "; alerts that were firing then are left out" if _is_outdated(look) else ""
+    since = (
+        "within a day" if tick_inputs.beat is None else f"for {format_duration(tick_inputs.now - tick_inputs.beat.at)}"
+    )
+    left_out = "; alerts that were firing then are left out" if _is_outdated(tick_inputs) else ""
     return f"stored alerts: the checker has not completed a cycle {since}{left_out}. Start queuedeck checker."
 
 
-def _are_same_sources(store: SnapshotStore, here: MonitoredSources) -> bool:
+def _are_same_sources(store: SnapshotStore, sources: MonitoredSources) -> bool:
     """Whether the last published snapshot is of the same servers under the same names. Cost: 1 round trip."""
     published, _ = store.read_published(with_history=False)
     addresses = {source.name: source.address for source in published.sources} if published else {}
-    return addresses == {source.name: source.address for source in here.sources.values()}
+    return addresses == {source.name: source.address for source in sources.sources.values()}
 
 
 def _take_sample(sampler: Sampler) -> Snapshot:
@@ -169,7 +171,7 @@ def _take_sample(sampler: Sampler) -> Snapshot:
 
 
 def _find_breaches(
-    snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, kept: PersistedDurations | None
+    snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, durations: PersistedDurations | None
 ) -> list[Breach]:
     """The breaches of this sample; for each rule and subject only the worst severity.
 
@@ -177,8 +179,8 @@ def _find_breaches(
     is used.
     """
     memory = DurationTracker()
-    if kept is not None:
-        memory.restore_durations(PersistedDurations(writable=kept.writable))
+    if durations is not None:
+        memory.restore_durations(PersistedDurations(writable=durations.writable))
     return Evaluator(interval_s, memory).find_breaches(snapshot, rules)
 
 
@@ -194,12 +196,12 @@ def _find_unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breac
 
 
 def _find_store_outage(
-    settings: Settings, here: MonitoredSources, problem: QueuedeckError, rules: tuple[Rule, ...]
+    settings: Settings, sources: MonitoredSources, problem: QueuedeckError, rules: tuple[Rule, ...]
 ) -> list[Breached]:
     """The alert that the store is unreachable, if it is not one of the sources: no rule can be evaluated then."""
     name = store_source_name(settings)
     rule = find_rule(rules, UNREACHABLE, name)
-    if rule is None or name in here.sources or not isinstance(problem, BackendUnavailable):
+    if rule is None or name in sources.sources or not isinstance(problem, BackendUnavailable):
         return []
     return [Breached(rule, rule.severities[0], AlertLabels(source=name), None, "now", problem.message)]
 
@@ -215,60 +217,60 @@ def _find_read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[st
     ]
 
 
-def _worst_first(trouble: Breached) -> tuple[bool, bool, str, str]:
+def _worst_first(breach: Breached) -> tuple[bool, bool, str, str]:
     """Sort key: an unreachable Redis comes before the alerts that are unknown because of it."""
-    is_critical = trouble.severity is Severity.CRITICAL
-    return not is_critical, trouble.rule.metric != UNREACHABLE, trouble.rule.id, str(trouble.labels)
+    is_critical = breach.severity is Severity.CRITICAL
+    return not is_critical, breach.rule.metric != UNREACHABLE, breach.rule.id, str(breach.labels)
 
 
-def _exit_status(troubles: list[Breached], problems: list[str]) -> ExitStatus:
-    if any(trouble.severity is Severity.CRITICAL for trouble in troubles):
+def _exit_status(breaches: list[Breached], problems: list[str]) -> ExitStatus:
+    if any(breach.severity is Severity.CRITICAL for breach in breaches):
         return ExitStatus.CRITICAL
-    if troubles:
+    if breaches:
         return ExitStatus.WARNING
     return ExitStatus.UNKNOWN if problems else ExitStatus.OK
 
 
-def _status_line(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> str:
-    if troubles:
-        more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
-        return f"QUEUEDECK {code.name} - {describe_breach(troubles[0])}{more}"
+def _status_line(code: ExitStatus, breaches: list[Breached], problems: list[str]) -> str:
+    if breaches:
+        more = f" and {len(breaches) - 1} more" if len(breaches) > 1 else ""
+        return f"QUEUEDECK {code.name} - {describe_breach(breaches[0])}{more}"
     return f"QUEUEDECK {code.name} - {problems[0] if problems else 'no alerts'}"
 
 
-def describe_breach(trouble: Breached) -> str:
+def describe_breach(breach: Breached) -> str:
     """An alert in one line: rule, labels, value, threshold, and what the sample found."""
-    unit = METRICS[trouble.rule.metric].unit
-    value = format_figure(trouble.value, unit)
-    threshold = format_figure(trouble.rule.threshold(trouble.severity), unit)
+    unit = METRICS[breach.rule.metric].unit
+    value = format_figure(breach.value, unit)
+    threshold = format_figure(breach.rule.threshold(breach.severity), unit)
     figure = (
-        f": {value} (threshold {OPERATOR_WORDS[trouble.rule.op]} {threshold})"
+        f": {value} (threshold {OPERATOR_WORDS[breach.rule.op]} {threshold})"
         if value is not None and unit != "flag"
         else ""
     )
     # Nagios reads what follows a bar as performance data, and queue names can contain one.
-    detail = f": {trouble.detail}" if trouble.detail else ""
-    return f"{trouble.rule.title}: {describe_labels(trouble.labels)}{figure}{detail}".replace("|", "¦")
+    detail = f": {breach.detail}" if breach.detail else ""
+    return f"{breach.rule.title}: {describe_labels(breach.labels)}{figure}{detail}".replace("|", "¦")
 
 
-def _build_document(code: ExitStatus, troubles: list[Breached], problems: list[str]) -> dict[str, object]:
+def _build_document(code: ExitStatus, breaches: list[Breached], problems: list[str]) -> dict[str, object]:
     return {
         "status": code.name.lower(),
         "exit_code": int(code),
         "alerts": [
             {
-                "rule": trouble.rule.id,
-                "severity": trouble.severity.value,
-                "metric": trouble.rule.metric,
-                "value": trouble.value,
-                "threshold": trouble.rule.threshold(trouble.severity),
+                "rule": breach.rule.id,
+                "severity": breach.severity.value,
+                "metric": breach.rule.metric,
+                "value": breach.value,
+                "threshold": breach.rule.threshold(breach.severity),
                 "labels": {
-                    name: text.encode("utf-8", "replace").decode() for name, text in trouble.labels.as_dict().items()
+                    name: text.encode("utf-8", "replace").decode() for name, text in breach.labels.as_dict().items()
                 },
-                "state": "firing" if trouble.since == "fires" else "beyond",
-                "text": describe_breach(trouble),
+                "state": "firing" if breach.since == "fires" else "beyond",
+                "text": describe_breach(breach),
             }
-            for trouble in troubles
+            for breach in breaches
         ],
         "unknown": problems,
     }

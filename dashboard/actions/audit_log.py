@@ -150,9 +150,9 @@ def build_event(actor: Actor, action: str, *, ids: Iterable[str] = (), **fields:
     )
 
 
-def count_outcomes(acted: Sequence[ActionResult]) -> dict[str, int]:
+def count_outcomes(results: Sequence[ActionResult]) -> dict[str, int]:
     """The number of results per outcome, in no particular order."""
-    return dict(Counter(each.outcome.value for each in acted))
+    return dict(Counter(each.outcome.value for each in results))
 
 
 def _clean_event(found: AuditEvent) -> AuditEvent:

@@ -41,17 +41,17 @@ _BACK_BEFORE = "already restored"
 class ActionReport:
     """The results of an action, one per target and in order; `batch` names the deleted jobs that can be restored."""
 
-    acted: tuple[ActionResult, ...]
+    results: tuple[ActionResult, ...]
     batch: str | None = None
 
     def count(self, outcome: Outcome) -> int:
         """The number of results with this outcome."""
-        return sum(each.outcome is outcome for each in self.acted)
+        return sum(each.outcome is outcome for each in self.results)
 
     @property
     def worst(self) -> ActionResult | None:
         """The first result that is not `done`; None when all are."""
-        return next((each for each in self.acted if each.outcome is not Outcome.DONE), None)
+        return next((each for each in self.results if each.outcome is not Outcome.DONE), None)
 
 
 def check_server(backend: Backend, server: str) -> None:
@@ -75,14 +75,14 @@ class ActionService:
     def __init__(
         self,
         backend_of: BackendOf,
-        bin_: Trash,
+        trash: Trash,
         record: AuditLog,
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend_of = backend_of
-        self.bin = bin_
-        self.record = record
+        self.trash = trash
+        self.audit_log = record
         self._left = left
         self._changed = changed
 
@@ -92,8 +92,8 @@ class ActionService:
         ref: QueueRef,
         state: State | None,
         action: Action,
-        picks: Sequence[JobRef],
-        wishes: ActionOptions = NO_WISHES,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
         *,
         reason: str | None = None,
         for_good: bool = False,
@@ -104,7 +104,7 @@ class ActionService:
         Raises Unsupported for an action that is not offered in this state, OutcomeUnknown when the connection to Redis
         is lost during a delete.
         """
-        if len(picks) > MAX_BATCH:
+        if len(job_refs) > MAX_BATCH:
             raise Conflict(f"At most {MAX_BATCH:,} jobs per action.", hint="Use a bulk operation for more.")
         backend = self._backend_of(ref.source, ref.backend)
         check_offered(backend, ref, state, action)
@@ -112,7 +112,7 @@ class ActionService:
         event = audit_log.build_event(
             actor,
             action.value,
-            ids=[pick.id for pick in picks],
+            ids=[job_ref.id for job_ref in job_refs],
             source=ref.source,
             backend=ref.backend,
             queue=ref.name,
@@ -120,18 +120,20 @@ class ActionService:
             reason=reason,
             batch=None if for_good else batch,
         )
-        self.record.log_intent(event)
+        self.audit_log.log_intent(event)
         try:
-            acted = self.run_batch(backend, ref, state, action, picks, wishes, batch, actor.name, for_good=for_good)
+            results = self.run_batch(
+                backend, ref, state, action, job_refs, options, batch, actor.name, for_good=for_good
+            )
         except OutcomeUnknown as exc:
-            self.record.record_event(_with_outcomes(event, {"unknown": len(picks)}, f"{exc.message} {exc.hint}"))
+            self.audit_log.record_event(_with_outcomes(event, {"unknown": len(job_refs)}, f"{exc.message} {exc.hint}"))
             raise
         except QueuedeckError as exc:
-            self.record.record_event(_with_outcomes(event, {}, exc.message))
+            self.audit_log.record_event(_with_outcomes(event, {}, exc.message))
             raise
-        self.record.record_event(_with_outcomes(event, audit_log.count_outcomes(acted), _first_detail(acted)))
-        kept = batch if batch and not for_good and any(each.outcome is Outcome.DONE for each in acted) else None
-        return ActionReport(tuple(acted), kept)
+        self.audit_log.record_event(_with_outcomes(event, audit_log.count_outcomes(results), _first_detail(results)))
+        kept = batch if batch and not for_good and any(each.outcome is Outcome.DONE for each in results) else None
+        return ActionReport(tuple(results), kept)
 
     def run_batch(
         self,
@@ -139,8 +141,8 @@ class ActionService:
         ref: QueueRef,
         state: State | None,
         action: Action,
-        picks: Sequence[JobRef],
-        wishes: ActionOptions,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions,
         batch: str | None,
         who: str,
         *,
@@ -149,43 +151,45 @@ class ActionService:
         """Run one batch, not recorded: a bulk operation is recorded as a whole. One result per pick, in order."""
         if action is Action.DELETE:
             assert batch is not None
-            acted = self._delete_jobs(backend, ref, state, picks, batch, who, for_good=for_good)
+            results = self._delete_jobs(backend, ref, state, job_refs, batch, who, for_good=for_good)
         else:
             assert state is not None  # jobs in no list can only be deleted
-            acted = backend.act_on_jobs(ref, action, state, picks, wishes)
+            results = backend.act_on_jobs(ref, action, state, job_refs, options)
         if action not in _STAYS and state is not None:
-            self._left(ref, state, [each.id for each in acted if each.outcome in (Outcome.DONE, Outcome.GONE)])
-        return acted
+            self._left(ref, state, [each.id for each in results if each.outcome in (Outcome.DONE, Outcome.GONE)])
+        return results
 
     def _delete_jobs(
         self,
         backend: Backend,
         ref: QueueRef,
         state: State | None,
-        picks: Sequence[JobRef],
+        job_refs: Sequence[JobRef],
         batch: str,
         who: str,
         *,
         for_good: bool,
     ) -> list[ActionResult]:
-        taken = backend.backup_unlisted_jobs(ref, picks) if state is None else backend.backup_jobs(ref, state, picks)
-        kept = [each for each in taken if isinstance(each, JobBackup)]
+        taken = (
+            backend.backup_unlisted_jobs(ref, job_refs) if state is None else backend.backup_jobs(ref, state, job_refs)
+        )
+        backups = [each for each in taken if isinstance(each, JobBackup)]
         if not for_good:
-            if any(job.blob is None for job in kept):
+            if any(job.blob is None for job in backups):
                 taken = [
                     _too_large(each) if isinstance(each, JobBackup) and each.blob is None else each for each in taken
                 ]
-                kept = [each for each in taken if isinstance(each, JobBackup)]
+                backups = [each for each in taken if isinstance(each, JobBackup)]
             about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
-            if not self.bin.store_batch(batch, about, kept):
+            if not self.trash.store_batch(batch, about, backups):
                 raise Conflict(
                     "The undo bin has no room for these jobs, so they could not be restored.",
                     hint="Delete them permanently, or wait: the undo bin keeps jobs for 24 hours.",
                 )
         try:
-            return self._delete_taken(backend, ref, state, batch, taken, kept, for_good=for_good)
+            return self._delete_taken(backend, ref, state, batch, taken, backups, for_good=for_good)
         except BackendUnavailable as exc:
-            if for_good or not kept:
+            if for_good or not backups:
                 raise
             raise OutcomeUnknown(exc, batch) from exc
 
@@ -196,18 +200,18 @@ class ActionService:
         state: State | None,
         batch: str,
         taken: list[JobBackup | ActionResult],
-        kept: Sequence[JobBackup],
+        backups: Sequence[JobBackup],
         *,
         for_good: bool,
     ) -> list[ActionResult]:
         delete = (
             partial(backend.delete_unlisted_jobs, ref) if state is None else partial(backend.delete_jobs, ref, state)
         )
-        deleted = {each.id: each for each in delete(kept)} if kept else {}
+        deleted = {each.id: each for each in delete(backups)} if backups else {}
         if not for_good:
-            self.bin.drop_jobs(batch, [job for job in kept if deleted[job.id].outcome is not Outcome.DONE])
+            self.trash.drop_jobs(batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE])
             gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
-            before = self.bin.held_ids(batch, gone)
+            before = self.trash.held_ids(batch, gone)
             taken = [
                 ActionResult(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
                 for each in taken
@@ -222,7 +226,7 @@ class ActionService:
         Raises NotFound when no jobs are left, Conflict when this dashboard does not watch its source, or watches
         another server under that name. Bounded by the undo bin's cap.
         """
-        about, count = self.bin.describe_batch(batch)
+        about, count = self.trash.describe_batch(batch)
         try:
             backend = self._backend_of(about.ref.source, about.ref.backend)
         except NotFound as exc:  # NotFound would mean that nothing is left to restore
@@ -240,21 +244,21 @@ class ActionService:
             bulk_id=bulk_id,
             batch=batch,
         )
-        self.record.log_intent(event)
-        acted: list[ActionResult] = []
+        self.audit_log.log_intent(event)
+        results: list[ActionResult] = []
         detail: str | None = "Unexpected error; the log has the details."
         try:
-            for kept in self._all_of(batch):
-                acted += self._restore_jobs(backend, about.ref, about.place, batch, kept)
-            detail = _first_detail(acted)
+            for backups in self._all_of(batch):
+                results += self._restore_jobs(backend, about.ref, about.place, batch, backups)
+            detail = _first_detail(results)
         except QueuedeckError as exc:
             detail = exc.message
             raise
         finally:
             self._changed()
-            event = replace(event, ids=tuple(each.id for each in acted[: audit_log.MAX_IDS]))
-            self.record.record_event(_with_outcomes(event, audit_log.count_outcomes(acted), detail))
-        return ActionReport(tuple(acted))
+            event = replace(event, ids=tuple(each.id for each in results[: audit_log.MAX_IDS]))
+            self.audit_log.record_event(_with_outcomes(event, audit_log.count_outcomes(results), detail))
+        return ActionReport(tuple(results))
 
     def step_back(
         self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
@@ -264,35 +268,35 @@ class ActionService:
         `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
         restored count as `done`.
         """
-        acted: list[ActionResult] = []
-        for portion in self.bin.read_backups(batch, ids):
-            kept = [each for each in portion if isinstance(each, JobBackup)]
-            back = iter(self._restore_jobs(backend, ref, state, batch, kept) if kept else ())
-            acted += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
+        results: list[ActionResult] = []
+        for portion in self.trash.read_backups(batch, ids):
+            backups = [each for each in portion if isinstance(each, JobBackup)]
+            back = iter(self._restore_jobs(backend, ref, state, batch, backups) if backups else ())
+            results += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
         self._changed()
         if repeated:
-            acted = [
+            results = [
                 ActionResult(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
                 if each.again or each.outcome is Outcome.GONE
                 else each
-                for each in acted
+                for each in results
             ]
-        return acted
+        return results
 
     def _restore_jobs(
-        self, backend: Backend, ref: QueueRef, state: State, batch: str, kept: Sequence[JobBackup]
+        self, backend: Backend, ref: QueueRef, state: State, batch: str, backups: Sequence[JobBackup]
     ) -> list[ActionResult]:
-        acted = backend.restore_jobs(ref, state, kept)
-        back = {each.id for each in acted if each.outcome is Outcome.DONE or each.again}
-        self.bin.drop_jobs(batch, [job for job in kept if job.id in back])
-        return acted
+        results = backend.restore_jobs(ref, state, backups)
+        back = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
+        self.trash.drop_jobs(batch, [job for job in backups if job.id in back])
+        return results
 
     def _all_of(self, batch: str) -> Iterator[list[JobBackup]]:
         cursor = 0
         while True:
-            kept, cursor = self.bin.read_page(batch, cursor)
-            if kept:
-                yield kept
+            backups, cursor = self.trash.read_page(batch, cursor)
+            if backups:
+                yield backups
             if cursor == 0:
                 return
 
@@ -306,11 +310,11 @@ class ActionService:
 
         def work() -> ActionResult:
             for _ in range(MAX_STEPS):
-                acted = backend.act_on_queue(queue.ref, action)
-                if not acted.more:
+                result = backend.act_on_queue(queue.ref, action)
+                if not result.more:
                     if action is Action.OBLITERATE:
                         self._changed()
-                    return acted
+                    return result
             return ActionResult(id=queue.name, outcome=Outcome.REFUSED, detail="Did not finish; try again.")
 
         return self._act_on_one(actor, action, work, queue.source, queue.backend, queue.name, reason)
@@ -374,14 +378,14 @@ class ActionService:
             queue=queue,
             reason=reason,
         )
-        self.record.log_intent(event)
+        self.audit_log.log_intent(event)
         try:
-            acted = work()
+            result = work()
         except QueuedeckError as exc:
-            self.record.record_event(_with_outcomes(event, {}, exc.message))
+            self.audit_log.record_event(_with_outcomes(event, {}, exc.message))
             raise
-        self.record.record_event(_with_outcomes(event, audit_log.count_outcomes([acted]), acted.detail))
-        return acted
+        self.audit_log.record_event(_with_outcomes(event, audit_log.count_outcomes([result]), result.detail))
+        return result
 
 
 def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: Action) -> None:
@@ -408,5 +412,5 @@ def _with_outcomes(event: audit_log.AuditEvent, outcomes: dict[str, int], detail
     return replace(event, outcomes=outcomes, detail=detail)
 
 
-def _first_detail(acted: Sequence[ActionResult]) -> str | None:
-    return next((each.detail for each in acted if each.outcome is not Outcome.DONE and each.detail), None)
+def _first_detail(results: Sequence[ActionResult]) -> str | None:
+    return next((each.detail for each in results if each.outcome is not Outcome.DONE and each.detail), None)

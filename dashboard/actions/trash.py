@@ -114,12 +114,12 @@ class Trash:
         used = sum(_parse_size(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
         return max(0, self._cap_bytes - used)
 
-    def store_batch(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
+    def store_batch(self, batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
         """Store jobs in a batch; False if they do not fit, then none is stored. Cost: 1 round trip per 1 MiB."""
         portion: list[JobBackup] = []
         before: list[JobBackup] = []
         size = 0
-        for job in kept:
+        for job in backups:
             if job.blob is None:
                 continue
             if portion and size + len(job.blob) > PUT_BYTES:
@@ -135,19 +135,19 @@ class Trash:
             return False
         return True
 
-    def _store_batch(self, batch: str, about: DeletedBatch, kept: Iterable[JobBackup]) -> bool:
+    def _store_batch(self, batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
         arguments: list[str | bytes] = []
         size = 0
-        for job in kept:
+        for job in backups:
             value = msgspec.msgpack.encode(_encode_backup(job))
             arguments += [_field_of(job.id), value]
             size += len(value) + len(job.id) + ENTRY_BYTES
         head = (int(now_s()), KEEP_S, self._cap_bytes, batch, pack(about), MAX_BATCHES, size)
         return bool(self._store.run_script(_PUT, (BIN, SIZES, _batch_key(batch)), *head, *arguments))
 
-    def drop_jobs(self, batch: str, kept: Iterable[JobBackup]) -> None:
+    def drop_jobs(self, batch: str, backups: Iterable[JobBackup]) -> None:
         """Drop jobs that were not deleted or are restored. Cost: 1 round trip, none without jobs."""
-        fields = [_field_of(job.id) for job in kept if job.blob is not None]
+        fields = [_field_of(job.id) for job in backups if job.blob is not None]
         if fields:
             self._store.run_script(_DROP, (BIN, SIZES, _batch_key(batch)), batch, *fields)
 
@@ -228,8 +228,8 @@ class Trash:
         (values,) = self._store.read_keys(("HMGET", _batch_key(batch), *(_field_of(each) for each in ids)))
         found: list[JobBackup | str] = []
         for job_id, value in zip(ids, values or [None] * len(ids), strict=True):
-            kept = None if value is None else _decode_backup(_field_of(job_id), value)
-            found.append(kept or job_id)
+            backup = None if value is None else _decode_backup(_field_of(job_id), value)
+            found.append(backup or job_id)
         return found
 
     def read_page(self, batch: str, cursor: int) -> tuple[list[JobBackup], int]:
@@ -269,17 +269,17 @@ def _field_of(job_id: str) -> bytes:
 
 
 def _encode_backup(job: JobBackup) -> list[Any]:
-    return [_to_bytes(job.stamp), job.blob, job.size_bytes, _to_bytes(job.name)]
+    return [_to_bytes(job.version), job.blob, job.size_bytes, _to_bytes(job.name)]
 
 
 def _decode_backup(field: bytes, value: bytes) -> JobBackup | None:
     try:
-        stamp, blob, size, name = msgspec.msgpack.decode(value)
+        version, blob, size, name = msgspec.msgpack.decode(value)
         if not isinstance(blob, bytes):
             return None
         return JobBackup(
             id=field.decode("utf-8", "surrogateescape"),
-            stamp=_to_text(stamp),
+            version=_to_text(version),
             blob=blob,
             size_bytes=int(size),
             name=_to_text(name),

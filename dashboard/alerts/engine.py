@@ -105,15 +105,15 @@ class AlertEngine:
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
-        look = self._store.read_tick_inputs()
+        tick_inputs = self._store.read_tick_inputs()
         try:
             if epoch != self._epoch:
-                self._take_over(lead, look)
+                self._take_over(lead, tick_inputs)
                 self._epoch = epoch
-            if self._sync_states(lead, look):
-                look = self._store.read_tick_inputs()
+            if self._sync_states(lead, tick_inputs):
+                tick_inputs = self._store.read_tick_inputs()
             self._sync_channels()
-            if not self._evaluate_tick(lead, look, snapshot, history):
+            if not self._evaluate_tick(lead, tick_inputs, snapshot, history):
                 return False
         except LostLead:
             self._epoch = None
@@ -131,16 +131,18 @@ class AlertEngine:
         self._epoch = None
         if monotonic_s() - self._followed_at < FOLLOW_EVERY_S:
             return
-        look = self._store.read_tick_inputs()
+        tick_inputs = self._store.read_tick_inputs()
         self._followed_at = monotonic_s()
         self._sync_channels()
-        if look.born or not self._known:  # otherwise the store has lost rules, silences and acknowledgements
-            self._update_settings(look)
-        if look.beat is not None:
-            self.last_epoch = max(self.last_epoch, look.beat.epoch)
+        if tick_inputs.born or not self._known:  # otherwise the store has lost rules, silences and acknowledgements
+            self._update_settings(tick_inputs)
+        if tick_inputs.beat is not None:
+            self.last_epoch = max(self.last_epoch, tick_inputs.beat.epoch)
         known = self._known
-        self._changes = max(self._changes, look.changes) if known and look.born == known.born else 0
-        if look.born and (known is None or (known.born, known.changes) != (look.born, look.changes)):
+        self._changes = max(self._changes, tick_inputs.changes) if known and tick_inputs.born == known.born else 0
+        if tick_inputs.born and (
+            known is None or (known.born, known.changes) != (tick_inputs.born, tick_inputs.changes)
+        ):
             self._known = self._store.load_states()
         self._fresh = False
 
@@ -156,38 +158,40 @@ class AlertEngine:
             return
         self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
 
-    def _take_over(self, lead: str, look: TickInputs) -> None:
-        kept, _ = self._store.load_last_evaluation()
-        if kept is not None:
-            self._evaluator.durations.restore_durations(kept)
-        hours = self._store.load_histories()
-        if hours is not None:
-            self._evaluator.history_recorder.restore_histories(hours, self._ruleset.list_rules(look.rules), look.now)
+    def _take_over(self, lead: str, tick_inputs: TickInputs) -> None:
+        durations, _ = self._store.load_last_evaluation()
+        if durations is not None:
+            self._evaluator.durations.restore_durations(durations)
+        histories = self._store.load_histories()
+        if histories is not None:
+            self._evaluator.history_recorder.restore_histories(
+                histories, self._ruleset.list_rules(tick_inputs.rules), tick_inputs.now
+            )
         self._fresh = False
         log.info("evaluating alerts as %s; %d stored alerts", lead, len(self.states))
 
-    def _update_settings(self, look: TickInputs) -> None:
+    def _update_settings(self, tick_inputs: TickInputs) -> None:
         self.rules, self.active_silences, self._stored_rules = (
-            self._ruleset.list_rules(look.rules),
-            look.mutes,
-            look.rules,
+            self._ruleset.list_rules(tick_inputs.rules),
+            tick_inputs.mutes,
+            tick_inputs.rules,
         )
 
-    def _sync_states(self, lead: str, look: TickInputs) -> bool:
+    def _sync_states(self, lead: str, tick_inputs: TickInputs) -> bool:
         """Bring `_known` in line with the store and restore what the store has lost; whether it had lost anything."""
-        lost = not look.born
-        back = look.changes < self._changes
-        if self._fresh and not lost and not back and self._known is not None and look.born == self._known.born:
-            self._changes = look.changes
-            self._forget_confirmed(look)
+        lost = not tick_inputs.born
+        back = tick_inputs.changes < self._changes
+        if self._fresh and not lost and not back and self._known is not None and tick_inputs.born == self._known.born:
+            self._changes = tick_inputs.changes
+            self._forget_confirmed(tick_inputs)
             return False
         known = self._store.load_states()
         same = self._known is not None and self._known.born == known.born
         if not known.born:
-            self._store.restore_settings(lead, self._stored_rules, self._unexpired_silences(look.now))
-            self._restore_states(lead, secrets.token_hex(8), look.now)
+            self._store.restore_settings(lead, self._stored_rules, self._unexpired_silences(tick_inputs.now))
+            self._restore_states(lead, secrets.token_hex(8), tick_inputs.now)
         elif same and known.changes < self._changes:  # an older copy of the data was restored
-            self._restore_states(lead, known.born, look.now)
+            self._restore_states(lead, known.born, tick_inputs.now)
         else:
             if not same:
                 self._unconfirmed.clear()
@@ -213,35 +217,39 @@ class AlertEngine:
         for state in states.values():
             for message in self._repeat_notifications(state, now):
                 messages.setdefault(message.id, message)
-        wanted: dict[str, tuple[AlertState | None, int]] = {fp: (state, 0) for fp, state in states.items()}
+        wanted: dict[str, tuple[AlertState | None, int]] = {
+            fingerprint: (state, 0) for fingerprint, state in states.items()
+        }
         self._store.commit_states(lead, born, wanted, (), list(messages.values()), force=True)
         self._known = self._store.load_states()
         self._histories_sent = 0.0
         self._wake()
 
     def _repeat_notifications(self, state: AlertState, now: float) -> Sequence[QueuedNotification]:
-        young = state.told_started_at is not None and 0 <= now - state.told_started_at <= MAX_REPEAT_AGE_S
-        if not state.told or not young:
+        young = state.announced_started_at is not None and 0 <= now - state.announced_started_at <= MAX_REPEAT_AGE_S
+        if not state.announced or not young:
             return ()
         rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
-        say = PendingNotification("firing", state.told, 1, state.told_to, state.told_started_at)
+        say = PendingNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
         return queue_notifications(build_notification(state, say, rule, now), say, rule)
 
-    def _forget_confirmed(self, look: TickInputs) -> None:
+    def _forget_confirmed(self, tick_inputs: TickInputs) -> None:
         """Drop messages that are no longer unsent: they were delivered or given up."""
-        if self._unconfirmed and len(look.unsent) < 1000:
-            self._unconfirmed = {name: message for name, message in self._unconfirmed.items() if name in look.unsent}
+        if self._unconfirmed and len(tick_inputs.unsent) < 1000:
+            self._unconfirmed = {
+                name: message for name, message in self._unconfirmed.items() if name in tick_inputs.unsent
+            }
 
-    def _evaluate_tick(self, lead: str, look: TickInputs, snapshot: Snapshot, history: History) -> bool:
+    def _evaluate_tick(self, lead: str, tick_inputs: TickInputs, snapshot: Snapshot, history: History) -> bool:
         assert self._known is not None
         known = self._known
-        self._update_settings(look)
+        self._update_settings(tick_inputs)
         situation = CheckerContext(
-            now=look.now,
-            mutes=look.mutes,
-            heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
-            undelivered_s=look.undelivered,
-            dead_messages=look.dead,
+            now=tick_inputs.now,
+            mutes=tick_inputs.mutes,
+            heartbeat_age_s=max(0.0, tick_inputs.now - tick_inputs.beat.at) if tick_inputs.beat else None,
+            undelivered_s=tick_inputs.undelivered,
+            dead_messages=tick_inputs.dead,
             channels=self._channels,
         )
         turns = self._evaluator.evaluate_rules(snapshot, history, self.rules, known.states, situation)
@@ -253,20 +261,20 @@ class AlertEngine:
             return True
         now = monotonic_s()
         # The store's clock was set back since: its messages are scheduled far in the future.
-        set_back = look.beat is not None and look.beat.at > look.now + CLOCK_STEP_S
+        set_back = tick_inputs.beat is not None and tick_inputs.beat.at > tick_inputs.now + CLOCK_STEP_S
         if set_back or now - self._maintained_at >= MAINTAIN_EVERY_S:
             self._maintained_at = now
-            self._maintain(look.now)
+            self._maintain(tick_inputs.now)
         kept, sights = None, None
         if now - self._persisted_at >= PERSIST_EVERY_S:
             kept, sights = (
                 self._evaluator.durations.export_durations(),
-                build_observations(self._evaluator, self.rules, look.now),
+                build_observations(self._evaluator, self.rules, tick_inputs.now),
             )
         ended = self._evaluator.history_recorder.at
-        hours = self._evaluator.history_recorder.export_histories() if ended != self._histories_sent else None
+        histories = self._evaluator.history_recorder.export_histories() if ended != self._histories_sent else None
         if not self._store.record_beat(
-            lead, self._holder, delivers=self._is_delivering(), kept=kept, sights=sights, hour=hours
+            lead, self._holder, delivers=self._is_delivering(), durations=kept, sights=sights, hour=histories
         ):
             return False
         self._histories_sent = ended
@@ -281,19 +289,19 @@ class AlertEngine:
         states: dict[str, tuple[AlertState | None, int]] = {}
         episodes, messages = [], []
         for turn in turns:
-            fp = turn.after.fp
+            fingerprint = turn.after.fp
             messages += self._build_notifications(turn, history, snapshot)
             episodes += [build_history_entry(turn.after, change) for change in turn.changes]
             if (
                 turn.is_significant
                 or not turn.after.is_worth_storing
-                or now - self._written.get(fp, -1e9) >= WRITE_EVERY_S
+                or now - self._written.get(fingerprint, -1e9) >= WRITE_EVERY_S
             ):
                 kept = turn.after if turn.after.is_worth_storing else None
-                if kept is not None or fp in known.revisions:
-                    states[fp] = (kept, known.revisions.get(fp, known.unreadable.get(fp, 0)))
-        for fp, revision in known.unreadable.items():
-            states.setdefault(fp, (None, revision))
+                if kept is not None or fingerprint in known.revisions:
+                    states[fingerprint] = (kept, known.revisions.get(fingerprint, known.unreadable.get(fingerprint, 0)))
+        for fingerprint, revision in known.unreadable.items():
+            states.setdefault(fingerprint, (None, revision))
         if states or messages or episodes:
             self._store.commit_states(lead, known.born, states, episodes, messages)
         if known.unreadable:
@@ -318,10 +326,10 @@ class AlertEngine:
                 known.states.pop(turn.after.fp, None)
                 known.revisions.pop(turn.after.fp, None)
                 self._written.pop(turn.after.fp, None)
-        for fp, (state, revision) in written.items():
+        for fingerprint, (state, revision) in written.items():
             if state is not None:
-                known.revisions[fp] = revision + 1
-                self._written[fp] = now
+                known.revisions[fingerprint] = revision + 1
+                self._written[fingerprint] = now
         for message in messages:
             if len(self._unconfirmed) < MAX_UNCONFIRMED:
                 self._unconfirmed[message.id] = message

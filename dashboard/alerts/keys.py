@@ -28,9 +28,9 @@ MAX_UNNAMED = 20_000
 UNNAMED_TTL_MS = 30 * 86_400_000
 
 
-def instance_key(fp: str) -> str:
+def instance_key(fingerprint: str) -> str:
     """Hash `rev`, `body` of an alert, under 1 kB; removed once the alert is healthy, TTL 7 days after a write."""
-    return f"{PREFIX}:inst:{fp}"
+    return f"{PREFIX}:inst:{fingerprint}"
 
 
 def message_key(message_id: str) -> str:
@@ -43,9 +43,9 @@ def due_key(channel: str) -> str:
     return f"{PREFIX}:due:{channel}"
 
 
-def chain_key(channel: str, fp: str) -> str:
+def chain_key(channel: str, fingerprint: str) -> str:
     """List of the unsent ids of one alert on one channel, oldest first; they are sent strictly in this order."""
-    return f"{PREFIX}:chain:{channel}:{fp}"
+    return f"{PREFIX}:chain:{channel}:{fingerprint}"
 
 
 def unnamed_key(channel: str) -> str:

@@ -205,32 +205,32 @@ class AlertService:
         since the last call."""
         if self.ownership_conflict is not None:
             return AlertList(self._store.now_s(), (), ())
-        look = self._alert_store.read_tick_inputs()
-        if look.beat is not None and is_of_others(look.beat.holder, self._fingerprint):
-            return AlertList(look.now, (), ())
-        rows = self._sorted_states(look)
-        alerts = [_build_alert(state, look.mutes, look.now) for state in rows]
+        tick_inputs = self._alert_store.read_tick_inputs()
+        if tick_inputs.beat is not None and is_of_others(tick_inputs.beat.holder, self._fingerprint):
+            return AlertList(tick_inputs.now, (), ())
+        rows = self._sorted_states(tick_inputs)
+        alerts = [_build_alert(state, tick_inputs.mutes, tick_inputs.now) for state in rows]
         return AlertList(
-            look.now,
+            tick_inputs.now,
             tuple(alert for alert in alerts if alert.state.is_active),
             tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
         )
 
-    def _sorted_states(self, look: TickInputs) -> Sequence[AlertState]:
+    def _sorted_states(self, tick_inputs: TickInputs) -> Sequence[AlertState]:
         """All stored states, worst first; cached until the store counts another change."""
-        version = (look.born, look.changes)
+        version = (tick_inputs.born, tick_inputs.changes)
         last = self._sorted_cache
-        if not look.born or last is None or last[0] != version:
+        if not tick_inputs.born or last is None or last[0] != version:
             last = (version, sorted(self._alert_store.load_states().states.values(), key=_worst_first))
             self._sorted_cache = last
         return last[1]
 
-    def find_alert(self, fp: str) -> Alert:
+    def find_alert(self, fingerprint: str) -> Alert:
         """One alert. Raises NotFound, Conflict. Cost: 3 round trips."""
         self._check_ownership()
-        board = self.list_alerts()
-        for alert in (*board.firing, *board.pending):
-            if alert.state.fp == fp:
+        alert_list = self.list_alerts()
+        for alert in (*alert_list.firing, *alert_list.pending):
+            if alert.state.fp == fingerprint:
                 return alert
         raise NotFound("This alert is no longer firing.")
 
@@ -273,17 +273,20 @@ class AlertService:
             return {
                 rule.id: one for rule, one in preview_rules(snapshot, history, rules, alone, None, interval_s, None)
             }
-        look, (kept, sights) = self._alert_store.read_tick_inputs(), self._alert_store.load_last_evaluation()
+        tick_inputs, (durations, sights) = (
+            self._alert_store.read_tick_inputs(),
+            self._alert_store.load_last_evaluation(),
+        )
         situation = CheckerContext(
-            now=look.now,
-            heartbeat_age_s=max(0.0, look.now - look.beat.at) if look.beat else None,
-            undelivered_s=look.undelivered,
-            dead_messages=look.dead,
+            now=tick_inputs.now,
+            heartbeat_age_s=max(0.0, tick_inputs.now - tick_inputs.beat.at) if tick_inputs.beat else None,
+            undelivered_s=tick_inputs.undelivered,
+            dead_messages=tick_inputs.dead,
             channels=self._channels,
         )
-        rules = self._ruleset.list_rules(look.rules) if rules is None else rules
+        rules = self._ruleset.list_rules(tick_inputs.rules) if rules is None else rules
         interval_s = self._settings.sample_interval_s
-        found = preview_rules(snapshot, history, rules, situation, kept, interval_s, sights)
+        found = preview_rules(snapshot, history, rules, situation, durations, interval_s, sights)
         return {rule.id: preview for rule, preview in found}
 
     def rule_histories(self, now: float) -> RuleHistories | None:
@@ -305,8 +308,8 @@ class AlertService:
         """All silences and maintenance windows that have not ended, earliest end first. Cost: 1 round trip."""
         if self.ownership_conflict is not None:
             return ()
-        look = self._alert_store.read_tick_inputs()
-        return tuple(silence for silence in look.mutes.silences if silence.until > look.now)
+        tick_inputs = self._alert_store.read_tick_inputs()
+        return tuple(silence for silence in tick_inputs.mutes.silences if silence.until > tick_inputs.now)
 
     def save_silence(self, silence: Silence) -> None:
         """Store a drafted silence. Raises Unsupported when the limit is reached, Conflict. Cost: 1 round trip."""
@@ -352,10 +355,10 @@ class AlertService:
     def expire_silence(self, silence_id: str) -> Silence:
         """End a silence now. Raises NotFound, Conflict. Cost: 2 round trips."""
         self._check_ownership()
-        look = self._alert_store.read_tick_inputs()
-        for silence in look.mutes.silences:
-            if silence.id == silence_id and silence.until > look.now:
-                ended = msgspec.structs.replace(silence, until=look.now)
+        tick_inputs = self._alert_store.read_tick_inputs()
+        for silence in tick_inputs.mutes.silences:
+            if silence.id == silence_id and silence.until > tick_inputs.now:
+                ended = msgspec.structs.replace(silence, until=tick_inputs.now)
                 if self._store_silence(ended, replace=True):
                     return ended
         raise NotFound("This silence has already ended.")
@@ -366,16 +369,18 @@ class AlertService:
             self._store.run_script(_STORE_SILENCE, (keys.SILENCES,), silence.id, body, keys.MAX_SILENCES, int(replace))
         )
 
-    def acknowledge_alert(self, fp: str, *, episode: str, by: str, comment: str = "") -> Alert:
+    def acknowledge_alert(self, fingerprint: str, *, episode: str, by: str, comment: str = "") -> Alert:
         """Acknowledge an incident, which stops its reminders. Raises NotFound, Conflict when this incident has ended
         and another one is ongoing. Cost: 4 round trips."""
-        alert = self.find_alert(fp)
-        if episode not in (alert.state.episode, alert.state.told):
+        alert = self.find_alert(fingerprint)
+        if episode not in (alert.state.episode, alert.state.announced):
             raise Conflict(
                 "That incident has ended; the alert is firing again. Reload the page and acknowledge the new one."
             )
         ack = Acknowledgement(episode=alert.state.episode, by=by[:300], at=self._store_time(), comment=comment[:300])
-        if not self._store.run_script(_STORE_ACK, (keys.ACKS, keys.instance_key(fp)), fp, msgspec.json.encode(ack)):
+        if not self._store.run_script(
+            _STORE_ACK, (keys.ACKS, keys.instance_key(fingerprint)), fingerprint, msgspec.json.encode(ack)
+        ):
             raise NotFound("This alert is no longer firing.")
         return Alert(alert.state, ack, alert.silence, alert.silenced_until)
 
@@ -399,21 +404,21 @@ class AlertService:
         per incident."""
         self._check_ownership()
         wanted = dict(islice(episodes.items(), MAX_TOGETHER))
-        board, noted = self.list_alerts(), []
-        for alert in board.firing:
+        alert_list, noted = self.list_alerts(), []
+        for alert in alert_list.firing:
             state = alert.state
             if state.fp in wanted and wanted[state.fp] == state.episode:
-                ack = Acknowledgement(episode=state.episode, by=by[:300], at=board.at, comment=comment[:300])
+                ack = Acknowledgement(episode=state.episode, by=by[:300], at=alert_list.at, comment=comment[:300])
                 if self._store.run_script(
                     _STORE_ACK, (keys.ACKS, keys.instance_key(state.fp)), state.fp, msgspec.json.encode(ack)
                 ):
                     noted.append(state.fp)
         return tuple(noted)
 
-    def withdraw_acknowledgement(self, fp: str) -> None:
+    def withdraw_acknowledgement(self, fingerprint: str) -> None:
         """Withdraw an acknowledgement. Raises Conflict. Cost: 1 round trip."""
         self._check_ownership()
-        self._store.run_script(_WITHDRAW, (keys.ACKS,), fp)
+        self._store.run_script(_WITHDRAW, (keys.ACKS,), fingerprint)
 
     # Notifications
 
@@ -455,8 +460,8 @@ class AlertService:
         channel = message_id.rpartition(":")[2]
         if channel not in self._channels:
             raise NotFound(f"Channel {channel!r} no longer exists. Dismiss the notification instead.")
-        (fp,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fp"))
-        if not isinstance(fp, bytes) or not self._outbox.requeue_failed(message_id, _decode_text(fp)):
+        (fingerprint,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fp"))
+        if not isinstance(fingerprint, bytes) or not self._outbox.requeue_failed(message_id, _decode_text(fingerprint)):
             raise NotFound("No undelivered notification has this id; it may have expired.")
 
     def dismiss_failed(self, message_id: str) -> None:

@@ -170,7 +170,7 @@ class ActiveSilences(Value, frozen=True, kw_only=True):
         if not self.acks:
             return False
         ack = self.acks.get(state.fp)
-        return ack is not None and ack.episode in (state.episode, state.told) and state.is_active
+        return ack is not None and ack.episode in (state.episode, state.announced) and state.is_active
 
 
 def first_silence(silences: Iterable[Silence]) -> Silence | None:

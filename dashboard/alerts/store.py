@@ -249,16 +249,18 @@ class AlertStore:
         """All stored states. Cost: 2 round trips."""
         born, changes, live = self.store.read_keys(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
         names = [_decode_text(name) for name in live or ()][: keys.MAX_LIVE]
-        rows = self.store.read_keys(*(("HMGET", keys.instance_key(fp), "rev", "body") for fp in names))
+        rows = self.store.read_keys(
+            *(("HMGET", keys.instance_key(fingerprint), "rev", "body") for fingerprint in names)
+        )
         known = StoredStates(changes=parse_count(changes), born=_decode_text(born or b""))
-        for fp, row in zip(names, rows, strict=True):
+        for fingerprint, row in zip(names, rows, strict=True):
             revision, body = row if isinstance(row, list) else (None, None)
             state = unpack(body, AlertState)
-            if state is not None and state.fp == fp:
-                known.states[fp] = state
-                known.revisions[fp] = parse_count(revision)
+            if state is not None and state.fp == fingerprint:
+                known.states[fingerprint] = state
+                known.revisions[fingerprint] = parse_count(revision)
             else:
-                known.unreadable[fp] = parse_count(revision)
+                known.unreadable[fingerprint] = parse_count(revision)
         return known
 
     def load_last_evaluation(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
@@ -300,9 +302,9 @@ class AlertStore:
             chunk = fps[start : start + CHUNK]
             self._commit_chunk(
                 (lead, born, force),
-                {fp: states[fp] for fp in chunk if fp in states},
-                [entry for fp in chunk for entry in entries.get(fp, ())],
-                [message for fp in chunk for message in by_fp.get(fp, ())],
+                {fingerprint: states[fingerprint] for fingerprint in chunk if fingerprint in states},
+                [entry for fingerprint in chunk for entry in entries.get(fingerprint, ())],
+                [message for fingerprint in chunk for message in by_fp.get(fingerprint, ())],
             )
 
     def _commit_chunk(
@@ -314,11 +316,11 @@ class AlertStore:
     ) -> None:
         lead, born, force = guard
         names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
-        names += [keys.instance_key(fp) for fp in states]
+        names += [keys.instance_key(fingerprint) for fingerprint in states]
         arguments: list[Argument] = [lead, born, int(force), INSTANCE_TTL_MS, MAX_EPISODES]
         arguments += [len(states), len(episodes), len(messages)]
-        for fp, (state, revision) in states.items():
-            arguments += [fp, revision, pack(state) if state is not None else b""]
+        for fingerprint, (state, revision) in states.items():
+            arguments += [fingerprint, revision, pack(state) if state is not None else b""]
         arguments += [pack(entry) for entry in episodes]
         for message in messages:
             names += message_keys(message)
@@ -337,7 +339,7 @@ class AlertStore:
         holder: str,
         *,
         delivers: bool,
-        kept: PersistedDurations | None = None,
+        durations: PersistedDurations | None = None,
         sights: RuleObservations | None = None,
         hour: RuleHistories | None = None,
     ) -> bool:
@@ -347,7 +349,7 @@ class AlertStore:
         """
         names = [LEAD, keys.HEARTBEAT]
         arguments: list[Argument] = [lead, holder, int(delivers), HEARTBEAT_TTL_MS]
-        given = ((keys.DURATIONS, kept, DURATIONS_TTL_MS), (keys.OBSERVATIONS, sights, DURATIONS_TTL_MS))
+        given = ((keys.DURATIONS, durations, DURATIONS_TTL_MS), (keys.OBSERVATIONS, sights, DURATIONS_TTL_MS))
         for name, value, ttl_ms in (*given, (keys.RULE_HISTORIES, hour, HISTORIES_TTL_MS)):
             if value is not None:
                 names.append(name)
@@ -368,8 +370,8 @@ class AlertStore:
         arguments: list[Argument] = [lead, rules, len(mutes.silences)]
         for silence in mutes.silences:
             arguments += [silence.id, msgspec.json.encode(silence)]
-        for fp, ack in mutes.acks.items():
-            arguments += [fp, msgspec.json.encode(ack)]
+        for fingerprint, ack in mutes.acks.items():
+            arguments += [fingerprint, msgspec.json.encode(ack)]
         if not self.store.run_script(_RESTORE_SETTINGS, names, *arguments):
             raise LostLead
 
@@ -385,8 +387,8 @@ class AlertStore:
 
 def message_keys(message: QueuedNotification) -> list[str]:
     """KEYS of one message, for scripts that create it."""
-    fp, channel = message.note.fp, message.channel
-    return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fp)]
+    fingerprint, channel = message.note.fp, message.channel
+    return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fingerprint)]
 
 
 def message_fields(message: QueuedNotification) -> list[Argument]:
@@ -427,9 +429,9 @@ def _parse_silences(flat: Reply, kind: type[Silence]) -> list[Silence]:
 
 def _parse_acknowledgements(flat: Reply) -> dict[str, Acknowledgement]:
     found = {}
-    for fp, raw in _parse_pairs(flat).items():
+    for fingerprint, raw in _parse_pairs(flat).items():
         try:
-            found[_decode_text(fp)] = msgspec.json.decode(raw, type=Acknowledgement)
+            found[_decode_text(fingerprint)] = msgspec.json.decode(raw, type=Acknowledgement)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             continue
     return found

@@ -56,7 +56,7 @@ class JobRef(Value, frozen=True, kw_only=True):
     """One job to act on."""
 
     id: str
-    stamp: str | None = None
+    version: str | None = None
 
 
 class ActionResult(Value, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ class JobBackup(Value, frozen=True, kw_only=True):
     """
 
     id: str
-    stamp: str | None
+    version: str | None
     blob: bytes | None
     size_bytes: int
     name: str | None = None

@@ -230,7 +230,7 @@ class Backend(abc.ABC):
 
         Cost: at most 2 round trips.
         """
-        return [JobRef(id=job.id, stamp=job.stamp) for job in self.list_jobs(ref, query).jobs]
+        return [JobRef(id=job.id, version=job.version) for job in self.list_jobs(ref, query).jobs]
 
     def offered_actions(
         self,
@@ -247,7 +247,12 @@ class Backend(abc.ABC):
         return (*verbs, *self.abandoned_actions.get(state, ())) if abandoned else verbs
 
     def act_on_jobs(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+        self,
+        ref: QueueRef,
+        action: Action,
+        state: State,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
         """Apply `action` to jobs in `state` and return one ActionResult per pick, in order; at most MAX_BATCH picks.
 
@@ -256,38 +261,38 @@ class Backend(abc.ABC):
         BackendUnavailable: the outcome of every pick is then unknown, and repeating the call is safe. Cost: a few round
         trips, whatever the number of jobs.
         """
-        del ref, state, wishes
+        del ref, state, options
         why = self.unsupported_reasons.get(action, f"{self.title} does not support this.")
-        return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+        return [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED, detail=why) for job_ref in job_refs]
 
-    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Read everything needed to restore jobs, without changing them: one JobBackup per pick, in order, or an
         ActionResult for a job that no longer exists, has changed or must not be deleted. Cost: at most 3 round trips.
         """
         del ref, state
         why = self.unsupported_reasons.get(Action.DELETE, f"{self.title} does not support this.")
-        return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+        return [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED, detail=why) for job_ref in job_refs]
 
-    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Delete the jobs that did not change since their backup; one ActionResult each, in order. Atomic per job.
 
         Raises the errors of `act_on_jobs`. Cost: a few round trips, whatever the number of jobs.
         """
         del ref, state
-        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in backups]
 
-    def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_unlisted_jobs(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Like `backup_jobs`, for jobs that are in no list and not running on a worker; others are `changed`."""
         del ref
         why = f"{self.title} does not support this."
-        return [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED, detail=why) for pick in picks]
+        return [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED, detail=why) for job_ref in job_refs]
 
-    def delete_unlisted_jobs(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_unlisted_jobs(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Like `delete_jobs`, for the backups of `backup_unlisted_jobs`. `restore_jobs` restores them."""
         del ref
-        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in backups]
 
-    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Restore deleted jobs to where they were; one ActionResult each, in order. `changed` if the id is used again.
 
         Repeating the call never duplicates a job, and never restores one that ran since it was restored: the outcome
@@ -295,7 +300,7 @@ class Backend(abc.ABC):
         whatever the number of jobs.
         """
         del ref, state
-        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.UNSUPPORTED) for job in backups]
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         """Apply an action to a queue and return its result. A call does bounded work: if `more` is set, call again."""

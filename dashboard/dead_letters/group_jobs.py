@@ -35,7 +35,7 @@ class GroupJob:
 
     place: DeadLetterList
     mark: Mark
-    home: str | None
+    origin: str | None
 
 
 def unread_line(source: str, library: str, queue: str, why: str) -> str:
@@ -50,18 +50,18 @@ _Known = tuple[str, str | None]
 def list_group_jobs(
     lists: Sequence[DeadLetterList],
     backend_of: BackendOf,
-    reading: GroupedDeadLetters,
+    grouped: GroupedDeadLetters,
     fingerprint: str | None,
     most: int,
     rows: int,
 ) -> Iterator[GroupJob | UnreadList]:
     """The jobs of a group, or of all groups with None: at most `most`, from the first `rows` of each list.
 
-    `reading` contains the fingerprints of most of them. A list that cannot be read yields an UnreadList in its place.
+    `grouped` contains the fingerprints of most of them. A list that cannot be read yields an UnreadList in its place.
     Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that include one unknown to
-    `reading`.
+    `grouped`.
     """
-    known = _known_kinds(reading)
+    known = _known_kinds(grouped)
     found = 0
     for place in lists:
         try:
@@ -74,12 +74,12 @@ def list_group_jobs(
             yield UnreadList(place.queue.ref, str(exc))
 
 
-def _known_kinds(reading: GroupedDeadLetters) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
+def _known_kinds(grouped: GroupedDeadLetters) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
     known: dict[tuple[QueueRef, State], dict[Mark, _Known]] = {}
-    for group in reading.groups:
+    for group in grouped.groups:
         for member in group.jobs:
             row = member.row
-            known.setdefault((member.ref, member.state), {})[row.id, row.stamp] = (group.kind.id, row.home)
+            known.setdefault((member.ref, member.state), {})[row.id, row.version] = (group.kind.id, row.origin)
     return known
 
 
@@ -89,19 +89,19 @@ def _in_list(
     """The jobs of one list, in its order, except that those that had to be read come last."""
     there = read_marks(place, backend_of, rows)
     for mark in there:
-        kind, home = known.get(mark, (None, None))
+        kind, origin = known.get(mark, (None, None))
         if kind is not None and fingerprint in (None, kind):
-            yield GroupJob(place, mark, home)
+            yield GroupJob(place, mark, origin)
     unknown = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(there) if mark not in known}
     for _ in range(TURNS):
         for page in sorted(set(unknown.values())):
             for row in read_window(place, backend_of, page):
-                mark = (row.job.id, row.job.stamp)
+                mark = (row.job.id, row.job.version)
                 if unknown.pop(mark, None) is None:
                     continue
                 if fingerprint is None or of_job(row.job, row.stack).id == fingerprint:
-                    home = home_of(row.job, row.text, place.queue.name) if place.is_dlq else None
-                    yield GroupJob(place, mark, home)
+                    origin = home_of(row.job, row.text, place.queue.name) if place.is_dlq else None
+                    yield GroupJob(place, mark, origin)
         if not unknown:
             return
         again = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(read_marks(place, backend_of, rows))}

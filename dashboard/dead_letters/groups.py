@@ -115,7 +115,7 @@ def group_dead_letters(lists: Sequence[IndexedList], problems: Sequence[Problem]
 
 
 def without_jobs(
-    reading: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], Collection[str]]
+    grouped: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], Collection[str]]
 ) -> GroupedDeadLetters:
     """The reading without the jobs of `gone`: ids by list. Pure."""
 
@@ -124,7 +124,7 @@ def without_jobs(
 
     kept: list[ErrorGroup] = []
     lost = 0
-    for group in reading.groups:
+    for group in grouped.groups:
         touched = any((spot.ref, spot.state) in gone for spot in group.spots)
         jobs = [member for member in group.jobs if not left(member)] if touched else group.jobs
         if len(jobs) == len(group.jobs):
@@ -134,15 +134,15 @@ def without_jobs(
         if jobs:
             pile = _GroupBuilder(group.kind, group.whole)
             for member in jobs:
-                pile.add(member, reading.read_at)
+                pile.add(member, grouped.read_at)
             kept.append(pile.build_group())
     if not lost:
-        return reading
+        return grouped
     return replace(
-        reading,
+        grouped,
         groups=tuple(sorted(kept, key=lambda group: -group.count)),
-        scanned=reading.scanned - lost,
-        total=reading.total - lost,
+        scanned=grouped.scanned - lost,
+        total=grouped.total - lost,
     )
 
 

@@ -30,18 +30,18 @@ KEPT_TEXT = 300
 class DeadLetter:
     """One dead letter. `at` = when it died, in seconds since 1970; None if the library records no time.
 
-    `home` = the origin queue of a job in a dead-letter queue, if its data names one.
+    `origin` = the origin queue of a job in a dead-letter queue, if its data names one.
     """
 
     kind: Fingerprint
     id: str
-    stamp: str | None
+    version: str | None
     queue: str
     name: str | None
     at: float | None
     attempts: int | None
     text: str | None
-    home: str | None = None
+    origin: str | None = None
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class IndexedList:
         del self._pages[0]
         for found in rows:
             job = found.job
-            mark = (job.id, job.stamp)
+            mark = (job.id, job.version)
             if mark not in self.rows:
                 self.rows[mark] = decode_or(
                     partial(self._dead_letter_of, found, kinds), partial(self._unreadable_row, job, kinds)
@@ -84,11 +84,11 @@ class IndexedList:
 
     def _dead_letter_of(self, found: Searched, kinds: dict[str, Fingerprint]) -> DeadLetter:
         kind = of_job(found.job, found.stack)
-        home = home_of(found.job, found.text, self.place.queue.name) if self.place.is_dlq else None
-        return _build_dead_letter(kinds.setdefault(kind.id, kind), found.job, home)
+        origin = home_of(found.job, found.text, self.place.queue.name) if self.place.is_dlq else None
+        return _build_dead_letter(kinds.setdefault(kind.id, kind), found.job, origin)
 
     def _unreadable_row(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> DeadLetter:
-        bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, stamp=job.stamp, problem=why)
+        bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, version=job.version, problem=why)
         kind = of_job(bare, None)
         return _build_dead_letter(kinds.setdefault(kind.id, kind), bare, None)
 
@@ -182,18 +182,18 @@ def _build_problem(listed: IndexedList, exc: ListUnreadable) -> Problem:
     return (queue.source, queue.backend, queue.name, str(exc))
 
 
-def _build_dead_letter(kind: Fingerprint, job: Job, home: str | None) -> DeadLetter:
+def _build_dead_letter(kind: Fingerprint, job: Job, origin: str | None) -> DeadLetter:
     text = (job.error.message or job.error.class_name) if job.error else job.problem
     # A job that waits in a dead-letter queue died when it was added there.
     at = job.enqueued_at if job.state is State.WAITING else job.finished_at
     return DeadLetter(
         kind=kind,
         id=job.id,
-        stamp=job.stamp,
+        version=job.version,
         queue=job.queue,
         name=job.name,
         at=at.timestamp() if at is not None else None,
         attempts=job.attempts,
         text=text[:KEPT_TEXT] if text else None,
-        home=home,
+        origin=origin,
     )

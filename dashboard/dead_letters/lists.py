@@ -104,9 +104,9 @@ def read_marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[
     found: dict[Mark, None] = {}
     for page in range(1, -(-most // MAX_BATCH) + 1):
         query = JobQuery(state=place.state, page=page, per_page=min(most, MAX_BATCH))
-        picks = _ask_list(place, backend_of, partial(_read_job_refs, place, query))
-        found.update(((pick.id, pick.stamp), None) for pick in picks)
-        if len(picks) < query.per_page:
+        job_refs = _ask_list(place, backend_of, partial(_read_job_refs, place, query))
+        found.update(((job_ref.id, job_ref.version), None) for job_ref in job_refs)
+        if len(job_refs) < query.per_page:
             break
     return list(found)
 

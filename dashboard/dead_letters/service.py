@@ -28,7 +28,7 @@ Spot = tuple[QueueRef, State]
 class GroupList:
     """One reading of the groups, their annotations, and the cost of both."""
 
-    reading: GroupedDeadLetters
+    grouped: GroupedDeadLetters
     remarks: Annotations
     seconds: float
     cost: Meter
@@ -57,21 +57,21 @@ class DeadLetterService:
 
         Cost: usually none; see DeadLetterIndex.read_lists and AnnotationStore.sync_groups.
         """
-        board = self._board
-        if board is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
-            return self._after_acts(board)
-        if board is None:
+        group_list = self._board
+        if group_list is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
+            return self._after_acts(group_list)
+        if group_list is None:
             self._lock.acquire()
         try:
-            board = self._board
-            if board is None or monotonic_s() >= self._next_look:
+            group_list = self._board
+            if group_list is None or monotonic_s() >= self._next_look:
                 started = monotonic_s()
-                board = self._read_groups(queues)
+                group_list = self._read_groups(queues)
                 with self._left_lock:
-                    self._board, self._applied = board, 0
+                    self._board, self._applied = group_list, 0
                     self._left = [each for each in self._left if each[0] >= started]
-                self._next_look = monotonic_s() + max(self._keep_s, REST_FACTOR * board.seconds)
-            return self._after_acts(board)
+                self._next_look = monotonic_s() + max(self._keep_s, REST_FACTOR * group_list.seconds)
+            return self._after_acts(group_list)
         finally:
             self._lock.release()
 
@@ -87,16 +87,16 @@ class DeadLetterService:
         with self._lock, self._left_lock:
             self._board = None
 
-    def _after_acts(self, board: GroupList) -> GroupList:
+    def _after_acts(self, group_list: GroupList) -> GroupList:
         """The newest groups without the jobs that were removed since they were read."""
         with self._left_lock:
-            newest = self._board or board
+            newest = self._board or group_list
             if self._applied == len(self._left):
                 return newest
             gone: dict[Spot, set[str]] = {}
             for _, spot, ids in self._left[self._applied :]:
                 gone.setdefault(spot, set()).update(ids)
-            shown = replace(newest, reading=groups.without_jobs(newest.reading, gone))
+            shown = replace(newest, grouped=groups.without_jobs(newest.grouped, gone))
             if self._board is not None:
                 self._board, self._applied = shown, len(self._left)
             return shown
@@ -108,14 +108,14 @@ class DeadLetterService:
         no longer has it (FLUSHALL, failover, MAX_KEPT).
         """
         known = self.book.update_annotation(fingerprint, words)
-        board = self._board
-        shown = board.reading.find(fingerprint) if board is not None else None
+        group_list = self._board
+        shown = group_list.grouped.find(fingerprint) if group_list is not None else None
         if not known and shown is not None:
             self.book.sync_groups((shown,))
             known = self.book.update_annotation(fingerprint, words)
         with self._lock, self._left_lock:
             if self._board is not None:
-                self._board = replace(self._board, remarks=self.book.sync_groups(self._board.reading.groups))
+                self._board = replace(self._board, remarks=self.book.sync_groups(self._board.grouped.groups))
         return known
 
     def list_group_jobs(
@@ -132,8 +132,8 @@ class DeadLetterService:
         """
         lists = find_lists(queues, self._backend_of, self._dlq_globs)
         wanted = [place for place in lists if only is None or place.at in only]
-        reading = self.current_groups(queues).reading
-        yield from list_group_jobs(wanted, self._backend_of, reading, fingerprint, most, rows_per_list)
+        grouped = self.current_groups(queues).grouped
+        yield from list_group_jobs(wanted, self._backend_of, grouped, fingerprint, most, rows_per_list)
         for queue, why in find_uncounted(queues, self._backend_of, self._dlq_globs):
             if only is None or any(ref == queue.ref for ref, _ in only):
                 yield UnreadList(queue.ref, why)
@@ -146,6 +146,6 @@ class DeadLetterService:
         started = monotonic_s()
         with measure_cost() as meter:
             lists, problems = self._rows.read_lists(queues)
-            reading = groups.group_dead_letters(lists, problems, self.book.now_s())
-            remarks = self.book.sync_groups(reading.groups)
-        return GroupList(reading, remarks, monotonic_s() - started, meter)
+            grouped = groups.group_dead_letters(lists, problems, self.book.now_s())
+            remarks = self.book.sync_groups(grouped.groups)
+        return GroupList(grouped, remarks, monotonic_s() - started, meter)

@@ -74,10 +74,10 @@ class SnapshotReader:
     def current(self) -> CurrentSnapshot:
         """The newest reading. Cost: usually none, otherwise 1 round trip of at most 2 commands, and 1 more for the
         changed parts if there are more than a few queues; without a leader, a sample."""
-        reading = self._reading
-        if reading is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
-            return self._with_age(reading)
-        if reading is None:
+        current = self._reading
+        if current is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
+            return self._with_age(current)
+        if current is None:
             self._lock.acquire()
         try:
             if self._reading is None or monotonic_s() >= self._next_look:
@@ -143,12 +143,12 @@ class SnapshotReader:
                 return self._reading_of(snapshot, history or History())
             if not self._store.may_sample(self._fingerprint, self._interval_s) and snapshot is not None:
                 return self._reading_of(snapshot, history or History())  # another process is taking a sample
-            reading = self._sample_alone(known, past)
-            if reading.snapshot is not None:
-                self._store.share_snapshot(self._fingerprint, reading.snapshot, reading.history)
+            current = self._sample_alone(known, past)
+            if current.snapshot is not None:
+                self._store.share_snapshot(self._fingerprint, current.snapshot, current.history)
         except (BackendUnavailable, Forbidden):
             return self._sample_alone(known, past)
-        return reading
+        return current
 
     def _sample_alone(
         self, known: Snapshot | None, history: History, error: str | None = None, hint: str | None = None
@@ -166,10 +166,10 @@ class SnapshotReader:
             snapshot, history, self._age_of(snapshot), self._is_stale(snapshot), error, hint, self._other
         )
 
-    def _with_age(self, reading: CurrentSnapshot) -> CurrentSnapshot:
-        if reading.snapshot is None:
-            return reading
-        return replace(reading, age_s=self._age_of(reading.snapshot), stale=self._is_stale(reading.snapshot))
+    def _with_age(self, current: CurrentSnapshot) -> CurrentSnapshot:
+        if current.snapshot is None:
+            return current
+        return replace(current, age_s=self._age_of(current.snapshot), stale=self._is_stale(current.snapshot))
 
     def _age_of(self, snapshot: Snapshot) -> float:
         return max(0.0, self._store.now_s() - snapshot.sampled_at)

@@ -139,8 +139,8 @@ class AppContext:
 
     def is_watched(self, source: str | None, backend: str | None) -> bool:
         """Whether this dashboard watches that library on that source, so that it can link to its queues."""
-        here = self._services().watch
-        return any(each.name == backend for each in here.backends.get(source or "", ()))
+        sources = self._services().watch
+        return any(each.name == backend for each in sources.backends.get(source or "", ()))
 
     def current_snapshot(self) -> CurrentSnapshot:
         """The newest snapshot with its age; see SnapshotReader.current for the cost."""
@@ -174,13 +174,13 @@ class AppContext:
 
     def list_workers(self) -> LiveBoard[Worker]:
         """All worker processes, at most one interval old."""
-        board = self._services().workers.current_rows(self.current_snapshot().snapshot)
+        live_rows = self._services().workers.current_rows(self.current_snapshot().snapshot)
         self.names.add_names(
             (worker.source, worker.backend, work.queue or "", work.job_name)
-            for worker in board.rows
+            for worker in live_rows.rows
             for work in worker.work
         )
-        return board
+        return live_rows
 
     def list_schedules(self) -> LiveBoard[Schedule]:
         """All schedules, at most one interval old."""
@@ -226,23 +226,23 @@ class AppContext:
 
         Cost: 1 round trip, 2 more per sample, 1 more per minute; see AlertService.preview_rules and rule_histories.
         """
-        here, reading = self._services(), self.current_snapshot()
-        entries, last = here.desk.editor.rules_in_force(), here.rules
-        if last is not None and last.entries is entries and last.version == reading.version:
+        services, current = self._services(), self.current_snapshot()
+        entries, last = services.desk.editor.rules_in_force(), services.rules
+        if last is not None and last.entries is entries and last.version == current.version:
             return last
-        seen = here.desk.preview_rules(reading.snapshot, reading.history) if reading.snapshot else {}
-        hours = here.desk.rule_histories(reading.snapshot.sampled_at) if reading.snapshot else None
-        here.rules = RuleOverview(reading.version, entries, seen, hours)
-        return here.rules
+        seen = services.desk.preview_rules(current.snapshot, current.history) if current.snapshot else {}
+        histories = services.desk.rule_histories(current.snapshot.sampled_at) if current.snapshot else None
+        services.rules = RuleOverview(current.version, entries, seen, histories)
+        return services.rules
 
     @property
     def checker_problem(self) -> QueuedeckError | None:
         """Why this process does not take part in sampling and alerting, or which other settings own them; None where it
         takes part."""
-        here = self._services()
-        if (elsewhere := here.desk.ownership_conflict) is not None:
+        services = self._services()
+        if (elsewhere := services.desk.ownership_conflict) is not None:
             return elsewhere
-        work = here.work
+        work = services.work
         if work is not None and work.checker.problem is not None:
             return work.checker.problem
         if self.settings.alerts == "off":
@@ -279,39 +279,39 @@ class AppContext:
 
         See DeadLetterService.list_group_jobs for the cost.
         """
-        here = self._services()
-        snapshot = here.reader.current().snapshot
+        services = self._services()
+        snapshot = services.reader.current().snapshot
         queues = snapshot.queues if snapshot else ()
         homes = RestoreQueues(queues)
         only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
-        for found in here.triage.list_group_jobs(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
+        for found in services.triage.list_group_jobs(queues, fingerprint, most, self.settings.bulk_max_jobs, only):
             if isinstance(found, UnreadList):
                 yield found
                 continue
             ref, state = found.place.at
-            place = JobListRef(ref=ref, state=state, home=homes.queue_for(ref, found.home))
-            yield place, JobRef(id=found.mark[0], stamp=found.mark[1])
+            place = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin))
+            yield place, JobRef(id=found.mark[0], version=found.mark[1])
 
     def known_of(self, fingerprint: str | None, lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """Those jobs as of the last reading of dead letters, newest first."""
-        board = self.dead_letter_groups()
+        group_list = self.dead_letter_groups()
         snapshot = self.current_snapshot().snapshot
         homes = RestoreQueues(snapshot.queues if snapshot else ())
         only = {(place.ref, place.state) for place in lists}
-        groups = [group for group in board.reading.groups if fingerprint in (None, group.kind.id)]
+        groups = [group for group in group_list.grouped.groups if fingerprint in (None, group.kind.id)]
         members = [
             (
-                JobListRef(ref=each.ref, state=each.state, home=homes.queue_for(each.ref, each.row.home)),
+                JobListRef(ref=each.ref, state=each.state, origin=homes.queue_for(each.ref, each.row.origin)),
                 listed_job(each),
             )
             for group in groups
             for each in group.jobs
             if fingerprint is not None or (each.ref, each.state) in only
         ]
-        whole = all(group.whole for group in groups) and not board.reading.truncated
+        whole = all(group.whole for group in groups) and not group_list.grouped.truncated
         asked = {(ref.source, ref.backend, ref.name) for ref, _ in only}
-        unread = tuple(unread_line(*each) for each in board.reading.problems if fingerprint or each[:3] in asked)
-        return KnownDeadLetters(tuple(members), whole, board.reading.scanned, board.reading.total, unread)
+        unread = tuple(unread_line(*each) for each in group_list.grouped.problems if fingerprint or each[:3] in asked)
+        return KnownDeadLetters(tuple(members), whole, group_list.grouped.scanned, group_list.grouped.total, unread)
 
     def dead_letter_groups(self) -> GroupList:
         """All dead letters by error, at most a few seconds old; see DeadLetterService.current_groups for the cost."""
@@ -325,9 +325,9 @@ class AppContext:
 
     def forget_boards(self) -> None:
         """Drop the cached workers and schedules, so that the next viewer gets fresh ones."""
-        here = self._services()
-        here.workers.invalidate()
-        here.schedules.invalidate()
+        services = self._services()
+        services.workers.invalidate()
+        services.schedules.invalidate()
 
     def start_checker(self) -> None:
         """Take part in sampling from now on (with `checker = "auto"`), instead of from the first reading on."""
@@ -372,10 +372,10 @@ class RestoreQueues:
     def __init__(self, queues: Sequence[QueueStats]) -> None:
         self._names = {(queue.source, queue.backend, queue.name) for queue in queues if not queue.shared}
 
-    def queue_for(self, ref: QueueRef, home: str | None) -> str | None:
-        """`home`, if it is such a queue and not the job's present queue; else None."""
-        known = home is not None and home != ref.name and (ref.source, ref.backend, home) in self._names
-        return home if known else None
+    def queue_for(self, ref: QueueRef, origin: str | None) -> str | None:
+        """`origin`, if it is such a queue and not the job's present queue; else None."""
+        known = origin is not None and origin != ref.name and (ref.source, ref.backend, origin) in self._names
+        return origin if known else None
 
 
 def listed_job(member: GroupMember) -> Job:
@@ -386,7 +386,7 @@ def listed_job(member: GroupMember) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=row.queue,
-        stamp=row.stamp,
+        version=row.version,
         state=member.state,
         name=row.name,
         error=JobError(message=row.text) if row.text else None,
@@ -444,53 +444,57 @@ def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
 
 
 def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessServices:
-    here = open_sources(settings)
-    assert here.own is not None
-    store = SnapshotStore(here.own)
-    holder = holder_name(here.fingerprint)
+    sources = open_sources(settings)
+    assert sources.own is not None
+    store = SnapshotStore(sources.own)
+    holder = holder_name(sources.fingerprint)
     interval_s = settings.sample_interval_s
     own: list[Sampler] = []  # created at its first use: most processes never need it
 
     def own_sample(known: Snapshot | None, history: History) -> tuple[Snapshot, History]:
         if not own:
-            own.append(Sampler(here, interval_s, holder, clock=store.now_s))
+            own.append(Sampler(sources, interval_s, holder, clock=store.now_s))
         own[0].adopt_published(known, history)
         return own[0].sample(), own[0].history
 
-    work = start_checker(settings, here, store, holder) if settings.checker == "auto" else None
-    reader = SnapshotReader(store, interval_s, own_sample, fingerprint=here.fingerprint)
+    work = start_checker(settings, sources, store, holder) if settings.checker == "auto" else None
+    reader = SnapshotReader(store, interval_s, own_sample, fingerprint=sources.fingerprint)
 
     def queues_of(source: str, backend: str) -> list[QueueRef]:
         snapshot = reader.current().snapshot
         queues = snapshot.queues if snapshot else ()
         return [queue.ref for queue in queues if (queue.source, queue.backend) == (source, backend)]
 
-    triage = DeadLetterService(here.backend, settings.dlq_queues, AnnotationStore(store), interval_s)
+    triage = DeadLetterService(sources.backend, settings.dlq_queues, AnnotationStore(store), interval_s)
     actions = ActionService(
-        here.backend, Trash(store, settings.bin_max_bytes), AuditLog(here.own), triage.remove_jobs, triage.invalidate
+        sources.backend,
+        Trash(store, settings.bin_max_bytes),
+        AuditLog(sources.own),
+        triage.remove_jobs,
+        triage.invalidate,
     )
-    addresses = {source.name: source.address for source in here.sources.values()}
+    addresses = {source.name: source.address for source in sources.sources.values()}
     bulk = BulkStore(store, addresses.get)
-    runner = BulkRunner(bulk, actions, here.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
+    runner = BulkRunner(bulk, actions, sources.backend, members_of, queues_of, holder, settings.bulk_max_jobs)
     if settings.checker == "auto" and not settings.read_only:
         runner.start()
-    desk = AlertService(
-        settings, store, is_elsewhere=lambda: reader.current().other is not None, fingerprint=here.fingerprint
+    alert_service = AlertService(
+        settings, store, is_elsewhere=lambda: reader.current().other is not None, fingerprint=sources.fingerprint
     )
     return _ProcessServices(
         os.getpid(),
-        here,
+        sources,
         store,
         reader,
         work,
-        desk,
-        LiveList(here, Capability.WORKERS, lambda backend, refs: backend.list_workers(refs), interval_s),
-        LiveList(here, Capability.SCHEDULES, lambda backend, refs: backend.list_schedules(refs), interval_s),
+        alert_service,
+        LiveList(sources, Capability.WORKERS, lambda backend, refs: backend.list_workers(refs), interval_s),
+        LiveList(sources, Capability.SCHEDULES, lambda backend, refs: backend.list_schedules(refs), interval_s),
         actions,
         bulk,
         runner,
         triage,
-        FiringWatch(desk),
+        FiringWatch(alert_service),
     )
 
 

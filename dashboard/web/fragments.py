@@ -138,7 +138,7 @@ def stamp_headers(response: Response) -> None:
     found = app_context().firing_summary()
     if found is not None:
         response.headers[firing_banner.HEADER] = found.header
-    reading = app_context().current_snapshot()
-    if reading.snapshot is not None and reading.age_s is not None:
-        response.headers[SAMPLED_AT] = f"{reading.snapshot.sampled_at:.3f}"
-        response.headers[AGE] = f"{reading.age_s:.2f}"
+    current = app_context().current_snapshot()
+    if current.snapshot is not None and current.age_s is not None:
+        response.headers[SAMPLED_AT] = f"{current.snapshot.sampled_at:.3f}"
+        response.headers[AGE] = f"{current.age_s:.2f}"

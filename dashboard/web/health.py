@@ -29,9 +29,9 @@ def readyz() -> ResponseReturnValue:
 
     Stays 200 while a watched Redis is down: the page that says so must remain reachable.
     """
-    here = app_context()
-    reading = here.current_snapshot()
-    own = here.own_store.source
-    down = {source.name for source in reading.snapshot.sources if not source.reachable} if reading.snapshot else set()
-    ready = reading.snapshot is not None and reading.error is None and own.name not in down
+    context = app_context()
+    current = context.current_snapshot()
+    own = context.own_store.source
+    down = {source.name for source in current.snapshot.sources if not source.reachable} if current.snapshot else set()
+    ready = current.snapshot is not None and current.error is None and own.name not in down
     return jsonify(status="ok" if ready else "not ready"), 200 if ready else 503

@@ -62,15 +62,15 @@ REDIS_GAUGES = (
 def metrics() -> Response:
     """The newest snapshot in the text format of Prometheus. Requires a token, since a scraper has no session, unless
     `metrics_public` is set. Cost: only the 4 round trips of the alerts."""
-    here = app_context()
-    settings = here.settings
+    context = app_context()
+    settings = context.settings
     at_home = settings.auth == "none" and local_identity(request.environ)
     if not (settings.metrics_public or at_home or token_identity(request.environ, settings.api_tokens)):
         raise UnknownToken(
             "An API token is required for metrics.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
         )
-    return Response("".join(_metric_lines(here.current_snapshot(), _count_firing())), content_type=CONTENT_TYPE)
+    return Response("".join(_metric_lines(context.current_snapshot(), _count_firing())), content_type=CONTENT_TYPE)
 
 
 def _count_firing() -> dict[str, int] | None:
@@ -78,21 +78,21 @@ def _count_firing() -> dict[str, int] | None:
     try:
         if not app_context().alert_service.checker_health().ok:
             return None
-        board = app_context().alert_service.list_alerts()
+        alert_list = app_context().alert_service.list_alerts()
     except (BackendUnavailable, Forbidden):
         return None
     counts = {severity.value: 0 for severity in Severity}
-    for alert in board.firing:
+    for alert in alert_list.firing:
         counts[alert.state.severity.value] += 1
     return counts
 
 
-def _metric_lines(reading: CurrentSnapshot, firing: dict[str, int] | None) -> Iterator[str]:
-    snapshot = reading.snapshot
+def _metric_lines(current: CurrentSnapshot, firing: dict[str, int] | None) -> Iterator[str]:
+    snapshot = current.snapshot
     queues = snapshot.queues if snapshot else ()
     sources = snapshot.sources if snapshot else ()
     together = with_shared_entry(queues)
-    yield from _format_metric("snapshot_age_seconds", "Age of the snapshot of these metrics.", [((), reading.age_s)])
+    yield from _format_metric("snapshot_age_seconds", "Age of the snapshot of these metrics.", [((), current.age_s)])
     yield from _format_metric(
         "source_up",
         "1 while the Redis responds.",

@@ -86,7 +86,7 @@ class Bench:
         return BulkRequest(action=action, actor=ACTOR, **fields)
 
     def run(
-        self, spec: BulkRequest, until: Callable[[BulkOperation], bool] = lambda work: work.phase in ENDED
+        self, spec: BulkRequest, until: Callable[[BulkOperation], bool] = lambda operation: operation.phase in ENDED
     ) -> BulkOperation:
         """The work once `until` holds, run by a runner of its own."""
         work_id = self.bulk.create(spec)
@@ -105,7 +105,7 @@ class Bench:
         return [raw.decode() for raw in self.client.zrange(f"shelf:{name}:dead", 0, -1)]
 
     def reach(self, work_id: str, phase: BulkPhase) -> BulkOperation:
-        return wait_until(lambda: (work := self.bulk.get(work_id)).phase is phase and work, what=f"{phase}")
+        return wait_until(lambda: (operation := self.bulk.get(work_id)).phase is phase and operation, what=f"{phase}")
 
 
 @pytest.fixture

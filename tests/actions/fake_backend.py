@@ -143,45 +143,52 @@ class Shelf(Backend):
         return _job(ref, job_id.encode(), score, body)
 
     def act_on_jobs(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+        self,
+        ref: QueueRef,
+        action: Action,
+        state: State,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
         if action is not Action.RETRY:
-            return super().act_on_jobs(ref, action, state, picks, wishes)
-        arguments = [part for pick in picks for part in (pick.id, pick.stamp or "")]
-        return _acted(picks, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments))
+            return super().act_on_jobs(ref, action, state, job_refs, options)
+        arguments = [part for job_ref in job_refs for part in (job_ref.id, job_ref.version or "")]
+        return _acted(job_refs, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments))
 
-    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         replies = self.source.run_batch(
             [
                 command
-                for pick in picks
-                for command in (("ZSCORE", f"{ref.key}:dead", pick.id), ("HGET", f"{ref.key}:bodies", pick.id))
+                for job_ref in job_refs
+                for command in (("ZSCORE", f"{ref.key}:dead", job_ref.id), ("HGET", f"{ref.key}:bodies", job_ref.id))
             ]
         )
         taken: list[JobBackup | ActionResult] = []
-        for n, pick in enumerate(picks):
+        for n, job_ref in enumerate(job_refs):
             score, body = replies[2 * n], replies[2 * n + 1]
             if score is None:
-                taken.append(ActionResult(id=pick.id, outcome=Outcome.GONE))
-            elif pick.stamp is not None and pick.stamp != score.decode():
-                taken.append(ActionResult(id=pick.id, outcome=Outcome.CHANGED))
+                taken.append(ActionResult(id=job_ref.id, outcome=Outcome.GONE))
+            elif job_ref.version is not None and job_ref.version != score.decode():
+                taken.append(ActionResult(id=job_ref.id, outcome=Outcome.CHANGED))
             else:
                 blob = body if len(body) <= MAX_KEPT_BYTES else None
-                taken.append(JobBackup(id=pick.id, stamp=score.decode(), blob=blob, size_bytes=len(body)))
+                taken.append(JobBackup(id=job_ref.id, version=score.decode(), blob=blob, size_bytes=len(body)))
         return taken
 
-    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        arguments = [part for job in kept for part in (job.id, job.stamp or "")]
-        return _acted(kept, self.source.execute("EVAL", _DELETE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", *arguments))
+    def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        arguments = [part for job in backups for part in (job.id, job.version or "")]
+        return _acted(
+            backups, self.source.execute("EVAL", _DELETE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", *arguments)
+        )
 
-    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         replies = [
             self.source.execute(
-                "EVAL", _RESTORE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", job.id, job.stamp, job.blob
+                "EVAL", _RESTORE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", job.id, job.version, job.blob
             )
-            for job in kept
+            for job in backups
         ]
-        return _acted(kept, replies)
+        return _acted(backups, replies)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         left = self.source.execute(
@@ -202,7 +209,7 @@ def _job(ref: QueueRef, raw: bytes, score: bytes | None, body: bytes | None) -> 
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=score.decode() if score else None,
+        version=score.decode() if score else None,
         state=State.DEAD if score else State.WAITING,
         name="work",
         error=JobError(class_name="Broken", message=(body or b"").decode()[:200]) if score else None,

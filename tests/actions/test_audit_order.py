@@ -35,7 +35,7 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
 
 def ordered(word: str) -> Callable[[BulkOperation], AuditEvent]:
     """The event of that order."""
-    return lambda work: audit_log.build_event(ACTOR, f"{word} bulk work", bulk_id=work.id)
+    return lambda operation: audit_log.build_event(ACTOR, f"{word} bulk work", bulk_id=operation.id)
 
 
 @pytest.mark.parametrize("word", ["abort", "pause"])
@@ -67,7 +67,7 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
         if word == "pause" and other.get(work_id).phase is BulkPhase.PAUSED:
             other.change_phase(work_id, "resume", ordered("resume"))
             wait_until(lambda: runner.run_turn() < 0 or other.get(work_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
-        told = tuple(event.action for event in reversed(bench.actions.record.list_events()))
+        told = tuple(event.action for event in reversed(bench.actions.audit_log.list_events()))
         outcomes.add(told)
         if refused or not reached:
             assert told == ("retry",), number
@@ -76,7 +76,7 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
         else:  # work that nobody had taken yet has no end to record
             assert told == (("abort bulk work", "retry") if number > 1 else ("abort bulk work",)), number
         assert len(bench.waiting()) == sum(
-            (event.outcomes or {}).get("done", 0) for event in bench.actions.record.list_events()
+            (event.outcomes or {}).get("done", 0) for event in bench.actions.audit_log.list_events()
         )
     assert number > 5
     assert ("retry",) in outcomes
@@ -93,7 +93,7 @@ def test_no_order_is_recorded_that_changed_nothing(bench: Bench) -> None:
     for word in ("pause", "resume"):
         with pytest.raises(Conflict):
             bench.bulk.change_phase(work_id, word, ordered(word))
-    actions = [event.action for event in reversed(bench.actions.record.list_events())]
+    actions = [event.action for event in reversed(bench.actions.audit_log.list_events())]
     assert actions == ["pause bulk work", "resume bulk work", "abort bulk work"]
 
 
@@ -110,7 +110,7 @@ def test_an_order_is_judged_when_it_arrives(bench: Bench, other: BulkStore, monk
     monkeypatch.setattr(bench.bulk, "get", aborted_meanwhile)
     with pytest.raises(Conflict):
         bench.bulk.change_phase(work_id, "pause", ordered("pause"))
-    assert bench.actions.record.list_events() == []
+    assert bench.actions.audit_log.list_events() == []
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -141,7 +141,7 @@ def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.Lo
         bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
     )
     assert bench.bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
-    assert [event.action for event in bench.actions.record.list_events()] == ["abort bulk work", "start bulk work"]
+    assert [event.action for event in bench.actions.audit_log.list_events()] == ["abort bulk work", "start bulk work"]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
 
 
@@ -153,8 +153,8 @@ def test_acts_of_the_same_moment_stay_in_their_order(bench: Bench) -> None:
     entries = bench.client.xrange(AUDIT)
     assert len({entry_id.partition(b"-")[0] for entry_id, _ in entries}) < len(entries)
     seen: list[str | None] = []
-    page = bench.actions.record.list_events(count=100)
+    page = bench.actions.audit_log.list_events(count=100)
     while page:
         seen += [event.detail for event in page]
-        page = bench.actions.record.list_events(count=100, before=page[-1].id)
+        page = bench.actions.audit_log.list_events(count=100, before=page[-1].id)
     assert seen == [str(n) for n in reversed(range(250))]

@@ -11,8 +11,8 @@ from tests.actions.conftest import ACTOR, Bench
 
 
 def test_one_act_takes_a_bounded_number_of_jobs(bench: Bench) -> None:
-    picks = [JobRef(id=str(n)) for n in range(MAX_BATCH + 1)]
-    acted = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks[:-1]).acted
-    assert len(acted) == MAX_BATCH
+    job_refs = [JobRef(id=str(n)) for n in range(MAX_BATCH + 1)]
+    results = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, job_refs[:-1]).results
+    assert len(results) == MAX_BATCH
     with pytest.raises(Conflict, match="At most 1,000 jobs per action"):
-        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks)
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, job_refs)

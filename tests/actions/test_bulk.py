@@ -31,11 +31,16 @@ from tests.waiting import wait_until
 
 def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 2_500)
-    work = bench.run(bench.spec(reason="fixed"))
-    assert (work.phase, work.matched, work.at, work.outcomes) == (BulkPhase.DONE, 2_500, 2_500, {"done": 2_500})
+    operation = bench.run(bench.spec(reason="fixed"))
+    assert (operation.phase, operation.matched, operation.at, operation.outcomes) == (
+        BulkPhase.DONE,
+        2_500,
+        2_500,
+        {"done": 2_500},
+    )
     assert sorted(bench.waiting()) == sorted(ids)
-    (event,) = bench.actions.record.list_events()
-    assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, work.id)
+    (event,) = bench.actions.audit_log.list_events()
+    assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, operation.id)
     assert event.reason == "fixed"
     assert bench.bulk.open_ids() == []
 
@@ -64,16 +69,16 @@ def test_what_matches_a_filter(bench: Bench) -> None:
 
 def test_ticked_jobs(bench: Bench) -> None:
     bury(bench.client, "mail", 10)
-    picks = (JobRef(id="job-2", stamp="3"), JobRef(id="job-3", stamp="77"), JobRef(id="nobody"))
-    work = bench.run(bench.spec(picks=picks))
-    assert work.outcomes == {"done": 1, "changed": 1, "gone": 1}
+    job_refs = (JobRef(id="job-2", version="3"), JobRef(id="job-3", version="77"), JobRef(id="nobody"))
+    operation = bench.run(bench.spec(picks=job_refs))
+    assert operation.outcomes == {"done": 1, "changed": 1, "gone": 1}
 
 
 def test_several_places(bench: Bench) -> None:
     bury(bench.client, "mail", 30)
     bury(bench.client, "news", 30)
-    work = bench.run(bench.spec(Action.DELETE, places=(bench.place("mail"), bench.place("news"))))
-    assert work.outcomes == {"done": 60}
+    operation = bench.run(bench.spec(Action.DELETE, places=(bench.place("mail"), bench.place("news"))))
+    assert operation.outcomes == {"done": 60}
     assert bench.dead("mail") + bench.dead("news") == []
 
 
@@ -126,10 +131,10 @@ def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
     assert bench.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
     turn_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
     assert bench.bulk.change_phase(work_id, "abort") is BulkPhase.ABORTED
-    turn_until(runner, lambda: bench.actions.record.list_events(), what="the record")
-    work = bench.bulk.get(work_id)
-    assert len(bench.waiting()) == work.done < 2_000
-    assert len(bench.dead()) == 2_000 - work.done
+    turn_until(runner, lambda: bench.actions.audit_log.list_events(), what="the record")
+    operation = bench.bulk.get(work_id)
+    assert len(bench.waiting()) == operation.done < 2_000
+    assert len(bench.dead()) == 2_000 - operation.done
     with pytest.raises(Conflict, match="is aborted"):
         bench.bulk.change_phase(work_id, "resume")
 
@@ -146,10 +151,10 @@ def test_the_canary_decides(bench: Bench, failing: int, phase: BulkPhase) -> Non
     if failing:
         bench.client.zadd("shelf:mail:dead", dict.fromkeys(worked[:failing], 1000))
     bench.client.delete("shelf:mail:list")  # the worker took all of them
-    work = bench.reach(work_id, phase)
+    operation = bench.reach(work_id, phase)
     if phase is BulkPhase.PAUSED:
-        assert work.note == "1 of the first 10 failed again. The other jobs were not changed."
-        assert (work.canary_failed, work.at) == (1, 10)
+        assert operation.note == "1 of the first 10 failed again. The other jobs were not changed."
+        assert (operation.canary_failed, operation.at) == (1, 10)
         bench.bulk.change_phase(work_id, "resume")  # a person knows better
         bench.reach(work_id, BulkPhase.DONE)
     assert len(bench.waiting()) == 40
@@ -166,42 +171,42 @@ def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch
     assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
     monkeypatch.setattr(running, "now_s", lambda: time.time() + 3_601)
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
-    work = bench.bulk.get(work_id)
-    assert work.note == "5 of the first 5 have not finished yet. Resume to process the others."
+    operation = bench.bulk.get(work_id)
+    assert operation.note == "5 of the first 5 have not finished yet. Resume to process the others."
     assert len(bench.waiting()) == 5
 
 
 def test_a_delete_is_undone(bench: Bench) -> None:
     bury(bench.client, "mail", 1_200)
-    work = bench.run(bench.spec(Action.DELETE))
+    operation = bench.run(bench.spec(Action.DELETE))
     assert bench.dead() == []
-    assert work.undoable
-    batch = batch_of(work.id, work.spec.places[0], work.spec)
-    assert len(bench.actions.undo_batch(work.spec.actor, batch).acted) == 1_200
+    assert operation.undoable
+    batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
+    assert len(bench.actions.undo_batch(operation.spec.actor, batch).results) == 1_200
     assert len(bench.dead()) == 1_200
 
 
 def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None:
     bury(bench.client, "mail", 30, body="x" * 100_000)
-    work = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
-    assert work.phase is BulkPhase.FAILED
-    assert "The undo bin has no room" in (work.note or "")
-    kept = bench.client.hlen("{queuedeck}:bin:" + batch_of(work.id, work.spec.places[0], work.spec)) - 1
+    operation = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
+    assert operation.phase is BulkPhase.FAILED
+    assert "The undo bin has no room" in (operation.note or "")
+    kept = bench.client.hlen("{queuedeck}:bin:" + batch_of(operation.id, operation.spec.places[0], operation.spec)) - 1
     assert len(bench.dead()) + kept == 30
 
 
 def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
-    jobs = [JobBackup(id=f"job-{n}", stamp="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
+    jobs = [JobBackup(id=f"job-{n}", version="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
-    bench.actions.bin._cap_bytes = 2_000_000
-    assert not bench.actions.bin.store_batch("batch", about, jobs)
-    assert bench.actions.bin.held_ids("batch", [job.id for job in jobs]) == set()
-    assert bench.actions.bin.room_bytes() == 2_000_000
-    bench.actions.bin._cap_bytes = 4_000_000
+    bench.actions.trash._cap_bytes = 2_000_000
+    assert not bench.actions.trash.store_batch("batch", about, jobs)
+    assert bench.actions.trash.held_ids("batch", [job.id for job in jobs]) == set()
+    assert bench.actions.trash.room_bytes() == 2_000_000
+    bench.actions.trash._cap_bytes = 4_000_000
     with measure_cost() as meter:
-        assert bench.actions.bin.store_batch("batch", about, jobs)
+        assert bench.actions.trash.store_batch("batch", about, jobs)
     assert meter.round_trips == 6  # no two of them fit into a script
-    assert bench.actions.bin.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
+    assert bench.actions.trash.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
 
 
 def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
@@ -310,18 +315,18 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
     expire_lease(bench.client, work_id)
     runner = bench.make_runner("here")
     runner.start()
-    work = bench.reach(work_id, BulkPhase.DONE)
-    assert work.at == 3_000
+    operation = bench.reach(work_id, BulkPhase.DONE)
+    assert operation.at == 3_000
     # At most the batch that was under way is told as done by somebody else.
-    assert 3_000 - work.done <= 1_000
+    assert 3_000 - operation.done <= 1_000
     if action is Action.RETRY:
         assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
         assert bench.dead() == []
     else:
-        batch = batch_of(work.id, work.spec.places[0], work.spec)
-        assert work.done == 3_000
-        bench.actions.bin._cap_bytes = 64 << 20
-        assert len(bench.actions.undo_batch(work.spec.actor, batch).acted) == 3_000
+        batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
+        assert operation.done == 3_000
+        bench.actions.trash._cap_bytes = 64 << 20
+        assert len(bench.actions.undo_batch(operation.spec.actor, batch).results) == 3_000
         assert len(bench.dead()) == 3_000
 
 
@@ -340,8 +345,8 @@ def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkey
         return window(ref, query)
 
     monkeypatch.setattr(bench.backend, "search_page", slow)
-    work = bench.run(bench.spec(q="needle"))
-    assert (work.matched, work.outcomes) == (3, {"done": 3})
+    operation = bench.run(bench.spec(q="needle"))
+    assert (operation.matched, operation.outcomes) == (3, {"done": 3})
     assert looks > 3  # more than one lease would last
 
 
@@ -373,16 +378,16 @@ def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkey
     assert bench.bulk.get(work_id).phase is BulkPhase.PAUSED
     bench.bulk.change_phase(work_id, "resume")
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
-    (event,) = bench.actions.record.list_events()
+    (event,) = bench.actions.audit_log.list_events()
     assert event.outcomes == {"done": 10}
 
 
 def test_the_audit_names_the_first_jobs_of_a_bulk_and_of_its_undo(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 150)
-    work = bench.run(bench.spec(Action.DELETE))
-    batch = batch_of(work.id, work.spec.places[0], work.spec)
-    bench.actions.undo_batch(work.spec.actor, batch, bulk_id=work.id)
-    undone, deleted = bench.actions.record.list_events()
+    operation = bench.run(bench.spec(Action.DELETE))
+    batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
+    bench.actions.undo_batch(operation.spec.actor, batch, bulk_id=operation.id)
+    undone, deleted = bench.actions.audit_log.list_events()
     assert deleted.ids == tuple(ids[:100])
-    assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, work.id, 100)
+    assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, operation.id, 100)
     assert set(undone.ids) <= set(ids)

@@ -49,13 +49,15 @@ def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
                     runner.stop()
             works = [here.works.get(each) for each in ids.values()]
             retried, deleted = (sum_of(works, action) for action in (Action.RETRY, Action.DELETE))
-            assert retried + deleted == JOBS, [(work.spec.action, work.outcomes) for work in works]
+            assert retried + deleted == JOBS, [(operation.spec.action, operation.outcomes) for operation in works]
             wait_until(lambda: len(night.ran(client)) >= retried, what="the worker finishing what was retried")
             assert list(night.ran(client)) == [1] * retried
         back = sum(
-            here.actions.undo_batch(work.spec.actor, batch_of(work.id, place, work.spec)).count(Outcome.DONE)
-            for work in works
-            if work.undoable
+            here.actions.undo_batch(operation.spec.actor, batch_of(operation.id, place, operation.spec)).count(
+                Outcome.DONE
+            )
+            for operation in works
+            if operation.undoable
         )
         assert back == deleted
         assert len(here.backend.list_job_refs(place.ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == deleted
@@ -87,4 +89,4 @@ def asked(who: str, place: JobListRef) -> BulkRequest:
 
 def sum_of(works: Sequence[BulkOperation], action: Action) -> int:
     """On how many jobs it was done."""
-    return sum(work.done for work in works if work.spec.action is action)
+    return sum(operation.done for operation in works if operation.spec.action is action)

@@ -85,36 +85,41 @@ def test_a_replica_is_waited_for(
         try:
             note = wait_until(lambda: works.get(work_id).note, what="the page saying so")
             assert "read-only replica" in note
-            work = works.get(work_id)
-            assert (work.phase, work.outcomes) == (BulkPhase.RUNNING, {"done": work.at})
-            assert 0 < work.at < JOBS
+            operation = works.get(work_id)
+            assert (operation.phase, operation.outcomes) == (BulkPhase.RUNNING, {"done": operation.at})
+            assert 0 < operation.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.run_batch(
-                    *(parts.backend, work.spec.places[0].ref, work.spec.places[0].state, action),
-                    *([pick for _, pick in works.list_job_refs(work_id, JOBS - 1, 1)], work.spec.wishes, "b", "otto"),
+                    *(parts.backend, operation.spec.places[0].ref, operation.spec.places[0].state, action),
+                    *(
+                        [job_ref for _, job_ref in works.list_job_refs(work_id, JOBS - 1, 1)],
+                        operation.spec.options,
+                        "b",
+                        "otto",
+                    ),
                 )
             client.replicaof("NO", "ONE")
             wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="going on")
         finally:
             runner.stop()
-        work = works.get(work_id)
-        assert (work.outcomes, work.note) == ({"done": JOBS}, None)
-        (event,) = actions.record.list_events()
+        operation = works.get(work_id)
+        assert (operation.outcomes, operation.note) == ({"done": JOBS}, None)
+        (event,) = actions.audit_log.list_events()
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")
         if action is Action.RETRY:
             waiting = WAITING[library](client)
             assert len(waiting) == len(set(waiting)) == JOBS
             assert library not in DEAD or client.zcard(DEAD[library]) == 0
         else:
-            batch = batch_of(work.id, work.spec.places[0], work.spec)
+            batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(BackendUnavailable, match="read-only"):
-                actions.undo_batch(work.spec.actor, batch, bulk_id=work.id)
-            told = actions.record.list_events()[0]
-            assert (told.action, told.bulk_id, told.outcomes) == ("undo", work.id, {})
+                actions.undo_batch(operation.spec.actor, batch, bulk_id=operation.id)
+            told = actions.audit_log.list_events()[0]
+            assert (told.action, told.bulk_id, told.outcomes) == ("undo", operation.id, {})
             assert "read-only" in (told.detail or "")
             client.replicaof("NO", "ONE")
-            assert actions.undo_batch(work.spec.actor, batch).count(Outcome.DONE) == JOBS
+            assert actions.undo_batch(operation.spec.actor, batch).count(Outcome.DONE) == JOBS
             assert picture(client) == before
 
 
@@ -142,8 +147,8 @@ def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeyp
             wait_until(lambda: full, what="the first batches")
 
             def decided() -> bool:
-                work = parts.works.get(work_id)
-                return "out of memory" in (work.note or "") or bool(parts.actions.record.list_events())
+                operation = parts.works.get(work_id)
+                return "out of memory" in (operation.note or "") or bool(parts.actions.audit_log.list_events())
 
             wait_until(decided, what="waiting, or doing it all the same and recording it")
             client.config_set("maxmemory", "0")
@@ -153,5 +158,5 @@ def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeyp
         assert parts.works.get(work_id).outcomes == {"done": JOBS}
         waiting = WAITING[library](client)
         assert len(waiting) == len(set(waiting)) == JOBS
-        (event,) = parts.actions.record.list_events()
+        (event,) = parts.actions.audit_log.list_events()
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")

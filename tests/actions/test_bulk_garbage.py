@@ -29,7 +29,7 @@ def test_work_runs_after_a_list_of_all_work_was_lost(bench: Bench, lost: str, as
         bench.client.set(lost, "garbage")
     turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     assert bench.bulk.open_ids() == []
-    assert [work.id for work in bench.bulk.list_newest()] == [work_id]
+    assert [operation.id for operation in bench.bulk.list_newest()] == [work_id]
 
 
 def test_a_lease_without_an_end_is_nobodys(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,8 +71,8 @@ def test_a_jobs_entry_that_is_garbage_costs_that_job_alone(bench: Bench) -> None
     bench.client.lset(f"{record(work_id)}:picks", 20, b"\xff garbage")
     bench.client.lset(f"{record(work_id)}:picks", 30, b"\x93\xcd\x03\xe8\xc4\x01x\xc0")  # of place 1000
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is not BulkPhase.RUNNING, what="its end")
-    work = bench.bulk.get(work_id)
-    assert (work.phase, work.done) == (BulkPhase.DONE, JOBS - 2)
+    operation = bench.bulk.get(work_id)
+    assert (operation.phase, operation.done) == (BulkPhase.DONE, JOBS - 2)
 
 
 def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: Source) -> None:
@@ -87,7 +87,7 @@ def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: 
     )
     work_id = bench.bulk.create(spec)
     turn_until(runner, lambda: bench.bulk.get(work_id).phase in ENDED, what="its end")
-    work = bench.bulk.get(work_id)
-    assert work.phase is BulkPhase.FAILED
-    assert "its key has the wrong type" in (work.note or "")
+    operation = bench.bulk.get(work_id)
+    assert operation.phase is BulkPhase.FAILED
+    assert "its key has the wrong type" in (operation.note or "")
     runner.stop()

@@ -99,18 +99,20 @@ def test_nothing_is_lost_or_done_twice_when_the_process_is_killed(
         before = picture(client)
         work_id = parts.works.create(parts.spec(action, pace_per_s=2_500))
         killed_half_way(server.url, library, parts, work_id)
-        work = parts.works.get(work_id)
-        assert work.at == JOBS
+        operation = parts.works.get(work_id)
+        assert operation.at == JOBS
         if action is Action.RETRY:
             # What the killed one had done of its last batch without saying so is told as done by another.
-            assert JOBS - work.done <= 1_000
+            assert JOBS - operation.done <= 1_000
             waiting = WAITING[library](client)
             assert len(waiting) == len(set(waiting)) == JOBS
             if library in DEAD:
                 assert client.zcard(DEAD[library]) == 0
             return
-        assert work.outcomes == {"done": JOBS}
+        assert operation.outcomes == {"done": JOBS}
         assert len(picture(client)) < 10
-        back = parts.actions.undo_batch(work.spec.actor, batch_of(work.id, work.spec.places[0], work.spec))
+        back = parts.actions.undo_batch(
+            operation.spec.actor, batch_of(operation.id, operation.spec.places[0], operation.spec)
+        )
         assert back.count(Outcome.DONE) == JOBS
         assert picture(client) == before

@@ -46,9 +46,9 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def to_its_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:
     runner = parts.runner(holder)
-    while (work := parts.works.get(work_id)).phase not in ENDED:
+    while (operation := parts.works.get(work_id)).phase not in ENDED:
         runner.run_turn()
-    return work
+    return operation
 
 
 def each_step(run: Callable[[int], bool]) -> int:
@@ -92,16 +92,16 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                 except Killed:
                     pass
             expire_lease(client, work_id)
-            work = to_its_end(other, work_id, "goes on")
-            assert (work.phase, work.at) == (BulkPhase.DONE, JOBS), step
+            operation = to_its_end(other, work_id, "goes on")
+            assert (operation.phase, operation.at) == (BulkPhase.DONE, JOBS), step
             if action is Action.RETRY:
                 waiting = WAITING[library](client)
                 assert len(waiting) == len(set(waiting)) == JOBS, step
                 assert library not in DEAD or client.zcard(DEAD[library]) == 0
                 return bool(reached)
-            assert work.outcomes == {"done": JOBS}, step
+            assert operation.outcomes == {"done": JOBS}, step
             if deleted is None:
-                back = other.actions.undo_batch(ACTOR, batch_of(work.id, work.spec.places[0], work.spec))
+                back = other.actions.undo_batch(ACTOR, batch_of(operation.id, operation.spec.places[0], operation.spec))
                 assert back.count(Outcome.DONE) == JOBS, step
             assert picture(client) == before, step
             assert client.zcard("{queuedeck}:bin") == 0
@@ -134,18 +134,18 @@ def test_two_people_act_on_the_same_jobs(
                 runner = other.runner("other")
                 # Not its turn of the work that the other process holds, or would take.
                 monkeypatch.setattr(other.works, "open_ids", lambda: [other_id])
-                while (work := other.works.get(other_id)).phase not in ENDED:
+                while (operation := other.works.get(other_id)).phase not in ENDED:
                     runner.run_turn()
-                later.append(work)
+                later.append(operation)
 
             with monkeypatch.context() as patch:
                 reached = before_exchange(parts._source, step, act, patch)
-                work = to_its_end(parts, work_id, "first")
+                operation = to_its_end(parts, work_id, "first")
             if not later:
                 return bool(reached)
-            done = {work.spec.action: work.done for work in (work, *later)}
+            done = {operation.spec.action: operation.done for operation in (operation, *later)}
             assert sum(done.values()) == JOBS, (step, done)
-            assert all(each.phase is BulkPhase.DONE for each in (work, *later))
+            assert all(each.phase is BulkPhase.DONE for each in (operation, *later))
             waiting = WAITING[library](client)
             assert len(waiting) == len(set(waiting)) == done[Action.RETRY], step
             return bool(reached)

@@ -46,7 +46,7 @@ def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
     assert bench.bulk.list_rounds(work_id) == []
     assert bench.bulk.open_ids() == [work_id]
-    assert bench.actions.record.list_events() == []
+    assert bench.actions.audit_log.list_events() == []
 
 
 @pytest.mark.parametrize(("jobs", "matched", "truncated"), [(4, 4, False), (5, 5, False), (6, 5, True), (9, 5, True)])
@@ -59,8 +59,8 @@ def test_work_takes_as_many_jobs_as_it_may(
     runner = bench.make_runner("here", most=5)
     while bench.bulk.get(work_id).phase not in ENDED:
         runner.run_turn()
-    work = bench.bulk.get(work_id)
-    assert (work.matched, work.truncated, work.outcomes) == (matched, truncated, {"done": matched})
+    operation = bench.bulk.get(work_id)
+    assert (operation.matched, operation.truncated, operation.outcomes) == (matched, truncated, {"done": matched})
     assert len(bench.dead()) == jobs - matched
 
 
@@ -71,8 +71,8 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
     runner._members_of = lambda _fingerprint, _places, most: members[:most]
     while bench.bulk.get(work_id).phase not in ENDED:
         runner.run_turn()
-    work = bench.bulk.get(work_id)
-    assert (work.matched, work.truncated, work.outcomes) == (5, True, {"done": 5})
+    operation = bench.bulk.get(work_id)
+    assert (operation.matched, operation.truncated, operation.outcomes) == (5, True, {"done": 5})
 
 
 def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
@@ -133,29 +133,29 @@ def test_a_failed_act_is_recorded(
     monkeypatch.setattr(bench.backend, method, fails)
     with pytest.raises(type(error)):
         act(bench)
-    (event,) = bench.actions.record.list_events()
+    (event,) = bench.actions.audit_log.list_events()
     assert (event.action, event.queue, event.ids) == expected
     assert (event.who, event.outcomes, event.detail, event.reason) == ("anna", {}, str(error), "old")
 
 
 def test_what_is_put_back_of_a_batch_makes_room_in_the_bin(bench: Bench) -> None:
-    bin_ = bench.actions.bin
+    trash = bench.actions.trash
     jobs = [
-        JobBackup(id=f"job-{n}", stamp="1", blob=b"x" * size, size_bytes=size)
+        JobBackup(id=f"job-{n}", version="1", blob=b"x" * size, size_bytes=size)
         for n, size in enumerate((10, 500, 9_000))
     ]
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
-    room = [bin_.room_bytes()]
+    room = [trash.room_bytes()]
     for job in jobs:
-        assert bin_.store_batch("batch", about, [job])
-        room.append(bin_.room_bytes())
+        assert trash.store_batch("batch", about, [job])
+        room.append(trash.room_bytes())
     assert room[0] == CAP_BYTES > room[1] > room[2] > room[3]
-    bin_.drop_jobs("batch", [jobs[2]])
-    assert bin_.room_bytes() == room[2]
-    bin_.drop_jobs("batch", [jobs[2]])  # what is not there gives no room
-    assert bin_.room_bytes() == room[2]
-    bin_.drop_jobs("batch", [jobs[0]])
-    assert bin_.room_bytes() == room[0] - (room[1] - room[2])
-    bin_.drop_jobs("batch", [jobs[1]])
-    assert bin_.room_bytes() == CAP_BYTES
+    trash.drop_jobs("batch", [jobs[2]])
+    assert trash.room_bytes() == room[2]
+    trash.drop_jobs("batch", [jobs[2]])  # what is not there gives no room
+    assert trash.room_bytes() == room[2]
+    trash.drop_jobs("batch", [jobs[0]])
+    assert trash.room_bytes() == room[0] - (room[1] - room[2])
+    trash.drop_jobs("batch", [jobs[1]])
+    assert trash.room_bytes() == CAP_BYTES
     assert bench.client.hlen(SIZES) == 0

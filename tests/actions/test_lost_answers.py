@@ -36,8 +36,8 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
     try:
         ref = the_queue(backend)
         before = redis_client.dbsize()
-        picks = backend.list_job_refs(ref, JobQuery(state=State.WAITING))
-        assert len(picks) == JOBS
+        job_refs = backend.list_job_refs(ref, JobQuery(state=State.WAITING))
+        assert len(job_refs) == JOBS
 
         def cut(*arguments: Any) -> Any:
             """The commands arrive, and no reply comes back."""
@@ -52,12 +52,12 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
 
         monkeypatch.setattr(backend, "delete_jobs", cut)
         with pytest.raises(OutcomeUnknown) as raised:
-            actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, picks)
+            actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, job_refs)
         monkeypatch.setattr(backend, "delete_jobs", delete)
         assert backend.read_stats([ref])[0].depth == 0
-        (event, *_) = actions.record.list_events(count=5)
+        (event, *_) = actions.audit_log.list_events(count=5)
         assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})
-        ((batch, about, left, _),) = actions.bin.list_batches(5)
+        ((batch, about, left, _),) = actions.trash.list_batches(5)
         assert (batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
         assert actions.undo_batch(actor, batch).count(Outcome.DONE) == JOBS
         assert backend.read_stats([ref])[0].depth == JOBS
@@ -76,5 +76,5 @@ def test_deletes_of_one_second_are_listed_newest_first(
     ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
     for number, batch in enumerate(("b", "c", "a")):
         about = DeletedBatch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)
-        assert kept.store_batch(batch, about, [JobBackup(id="1", stamp=None, blob=b"x", size_bytes=1)])
+        assert kept.store_batch(batch, about, [JobBackup(id="1", version=None, blob=b"x", size_bytes=1)])
     assert [batch for batch, *_ in kept.list_batches(5)] == ["a", "c", "b"]

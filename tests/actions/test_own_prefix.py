@@ -41,11 +41,11 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
     backend.own = source
     try:
         ref = the_queue(backend)
-        picks = [
-            JobRef(id=job.id, stamp=job.stamp) for job in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
+        job_refs = [
+            JobRef(id=job.id, version=job.stamp) for job in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
         ]
-        assert len(picks) == JOBS
-        taken = [one for one in backend.backup_jobs(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
+        assert len(job_refs) == JOBS
+        taken = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]
         assert {one.outcome for one in backend.delete_jobs(ref, State.WAITING, taken)} == {Outcome.DONE}
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()
         noted = own_keys(redis_client, PREFIX)
@@ -56,7 +56,7 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
         again = backend.restore_jobs(ref, State.WAITING, taken)
         assert Outcome.DONE not in {one.outcome for one in again}
         for action in backend.offered_actions(State.WAITING):
-            backend.act_on_jobs(ref, action, State.WAITING, picks[:1], ActionOptions())
+            backend.act_on_jobs(ref, action, State.WAITING, job_refs[:1], ActionOptions())
         backend.act_on_queue(ref, Action.PAUSE)
         backend.act_on_queue(ref, Action.OBLITERATE)
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()

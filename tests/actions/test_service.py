@@ -24,9 +24,9 @@ def picks(*ids: str) -> list[JobRef]:
 
 def test_retry_tells_each_outcome_in_order(bench: Bench) -> None:
     bury(bench.client, "mail", 3)
-    asked = [JobRef(id="job-1"), JobRef(id="nobody"), JobRef(id="job-2", stamp="99"), JobRef(id="job-0", stamp="1")]
+    asked = [JobRef(id="job-1"), JobRef(id="nobody"), JobRef(id="job-2", version="99"), JobRef(id="job-0", version="1")]
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, asked, reason="fixed")
-    assert [each.outcome.value for each in result.acted] == ["done", "gone", "changed", "done"]
+    assert [each.outcome.value for each in result.results] == ["done", "gone", "changed", "done"]
     assert bench.waiting() == ["job-0", "job-1"]
     assert result.batch is None
 
@@ -35,7 +35,7 @@ def test_the_record_says_who_did_what_and_holds_no_payload(bench: Bench, caplog:
     ids = bury(bench.client, "mail", 150, body="secret-payload")
     with caplog.at_level(logging.INFO, "queuedeck.audit"):
         bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks(*ids, "gone"), reason="x" * 900)
-    (event,) = bench.actions.record.list_events()
+    (event,) = bench.actions.audit_log.list_events()
     assert (event.who, event.role, event.address) == ("anna", "operator", "127.0.0.1")
     assert (event.action, event.source, event.backend, event.queue, event.state) == (
         *("retry", "main", "shelf", "mail", "dead"),
@@ -57,14 +57,14 @@ def test_what_is_not_offered_is_refused_with_the_reason(bench: Bench) -> None:
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     with pytest.raises(Unsupported, match="Shelf never rests"):
         bench.actions.on_queue(ACTOR, queue, Action.PAUSE)
-    assert bench.actions.record.list_events() == []
+    assert bench.actions.audit_log.list_events() == []
 
 
 def test_deleted_jobs_come_back_as_they_were(bench: Bench) -> None:
     bury(bench.client, "mail", 5)
     before = {key: bench.client.dump(key) for key in bench.client.scan_iter("shelf:*")}
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-3", "nobody"))
-    assert [each.outcome.value for each in result.acted] == ["done", "done", "gone"]
+    assert [each.outcome.value for each in result.results] == ["done", "done", "gone"]
     assert bench.dead() == ["job-0", "job-2", "job-4"]
     assert result.batch is not None
     assert 86_000 < bench.client.ttl(f"{BIN}:{result.batch}") <= KEEP_S
@@ -84,19 +84,19 @@ def test_undo_never_makes_two_of_one(bench: Bench) -> None:
     bury(bench.client, "mail", 1, body="another")  # the id is in use again
     assert result.batch is not None
     back = bench.actions.undo_batch(ACTOR, result.batch)
-    assert sorted(each.outcome.value for each in back.acted) == ["changed", "done"]
+    assert sorted(each.outcome.value for each in back.results) == ["changed", "done"]
     assert bench.client.hget("shelf:mail:bodies", "job-0") == b"another of job-0"
-    assert bench.actions.bin.describe_batch(result.batch)[1] == 1  # what could not be put back is kept
+    assert bench.actions.trash.describe_batch(result.batch)[1] == 1  # what could not be put back is kept
 
 
 def test_jobs_that_do_not_fit_into_the_bin_are_not_deleted_unless_for_good(bench: Bench) -> None:
     bury(bench.client, "mail", 3, body="x" * 500_000)
-    assert 1_000_000 < bench.actions.bin.room_bytes() <= 1024 * 1024
+    assert 1_000_000 < bench.actions.trash.room_bytes() <= 1024 * 1024
     with pytest.raises(Conflict, match="no room"):
         bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1", "job-2"))
     assert len(bench.dead()) == 3
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))
-    assert bench.actions.bin.room_bytes() < 600_000
+    assert bench.actions.trash.room_bytes() < 600_000
     result = bench.actions.on_jobs(
         ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-2"), for_good=True
     )
@@ -108,16 +108,16 @@ def test_a_job_too_large_for_the_bin_stays(bench: Bench) -> None:
     bury(bench.client, "mail", 1, body="x" * 1_100_000)
     bury(bench.client, "mail", 1, start=1)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
-    assert [each.outcome.value for each in result.acted] == ["refused", "done"]
-    assert "Too large for the undo bin" in (result.acted[0].detail or "")
+    assert [each.outcome.value for each in result.results] == ["refused", "done"]
+    assert "Too large for the undo bin" in (result.results[0].detail or "")
 
 
 def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, source: Source) -> None:
     bury(bench.client, "mail", 4, body="x" * 200_000)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
-    full = bench.actions.bin.room_bytes()
+    full = bench.actions.trash.room_bytes()
     bench.client.zadd(BIN, {str(result.batch): 1.0})  # a day later
-    assert bench.actions.bin.room_bytes() > full + 400_000
+    assert bench.actions.trash.room_bytes() > full + 400_000
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-2"))
     assert bench.client.hexists(SIZES, str(result.batch)) is False
     small = Trash(Store(source), 0)
@@ -140,4 +140,4 @@ def test_a_queue_is_removed_in_steps(bench: Bench) -> None:
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     assert bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE).outcome is Outcome.DONE
     assert bench.dead() == []
-    assert [event.action for event in bench.actions.record.list_events()] == ["obliterate"]
+    assert [event.action for event in bench.actions.audit_log.list_events()] == ["obliterate"]

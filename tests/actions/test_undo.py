@@ -43,7 +43,7 @@ def server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def roomy(bench: Bench) -> Bench:
     """Its bin holds 64 MiB."""
-    bench.actions.bin._cap_bytes = 64 << 20
+    bench.actions.trash._cap_bytes = 64 << 20
     return bench
 
 
@@ -52,15 +52,17 @@ def test_all_of_it_comes_back_and_is_recorded_once(roomy: Bench) -> None:
     bury(roomy.client, "news", 100)
     deleted = roomy.run(roomy.spec(Action.DELETE, places=(roomy.place("mail"), roomy.place("news"))))
     assert roomy.dead() + roomy.dead("news") == []
-    assert not roomy.actions.bin.is_small([batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.places])
+    assert not roomy.actions.trash.is_small(
+        [batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.places]
+    )
     bert = replace(ACTOR, name="bert")
-    work = roomy.run(undo_of(deleted, bert))
-    assert (work.phase, work.matched, work.outcomes) == (BulkPhase.DONE, 1_200, {"done": 1_200})
+    operation = roomy.run(undo_of(deleted, bert))
+    assert (operation.phase, operation.matched, operation.outcomes) == (BulkPhase.DONE, 1_200, {"done": 1_200})
     assert roomy.dead() == ids
     assert len(roomy.dead("news")) == 100
     assert roomy.bulk.get(deleted.id).restored == 1_200
     assert roomy.client.zcard("{queuedeck}:bin") == 0
-    undone, _ = roomy.actions.record.list_events()
+    undone, _ = roomy.actions.audit_log.list_events()
     assert (undone.action, undone.who, undone.count, undone.outcomes) == ("undo", "bert", 1_200, {"done": 1_200})
     assert (undone.bulk_id, undone.detail, len(undone.ids)) == (deleted.id, "done", 100)
 
@@ -88,7 +90,7 @@ def test_what_a_pause_and_an_abort_left_in_the_bin_comes_back_by_the_next_undo(r
     at = roomy.bulk.get(work_id).at
     turn_until(runner, lambda: roomy.bulk.get(work_id).at > at, what="more jobs")
     roomy.bulk.change_phase(work_id, "abort")
-    turn_until(runner, lambda: roomy.actions.record.list_events()[0].action == "undo", what="the record")
+    turn_until(runner, lambda: roomy.actions.audit_log.list_events()[0].action == "undo", what="the record")
     aborted = roomy.bulk.get(work_id)
     assert 0 < aborted.done < 400
     assert len(roomy.dead()) == aborted.done == roomy.bulk.get(deleted.id).restored
@@ -103,35 +105,37 @@ def test_an_id_in_use_again_stays_in_the_bin(roomy: Bench) -> None:
     deleted = roomy.run(roomy.spec(Action.DELETE))
     bury(roomy.client, "mail", 1, start=7)
     assert roomy.run(undo_of(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
-    assert roomy.actions.bin.count_left([batch_of(deleted.id, deleted.spec.places[0], deleted.spec)]).popitem()[1] == 1
+    assert (
+        roomy.actions.trash.count_left([batch_of(deleted.id, deleted.spec.places[0], deleted.spec)]).popitem()[1] == 1
+    )
 
 
 def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
     ids = bury(roomy.client, "mail", 700)
-    picks = [JobRef(id=each) for each in ids]
-    batch = roomy.actions.on_jobs(ACTOR, roomy.ref(), State.DEAD, Action.DELETE, picks).batch
+    job_refs = [JobRef(id=each) for each in ids]
+    batch = roomy.actions.on_jobs(ACTOR, roomy.ref(), State.DEAD, Action.DELETE, job_refs).batch
     assert batch is not None
-    work = roomy.run(undo_of_batches([batch], roomy.actions.bin, ACTOR, "too soon"))
-    assert (work.matched, work.outcomes) == (700, {"done": 700})
+    operation = roomy.run(undo_of_batches([batch], roomy.actions.trash, ACTOR, "too soon"))
+    assert (operation.matched, operation.outcomes) == (700, {"done": 700})
     assert roomy.dead() == ids
-    event = roomy.actions.record.list_events()[0]
-    assert (event.action, event.reason, event.bulk_id) == ("undo", "too soon", work.id)
+    event = roomy.actions.audit_log.list_events()[0]
+    assert (event.action, event.reason, event.bulk_id) == ("undo", "too soon", operation.id)
 
 
 def test_what_is_much_or_heavy_is_not_put_back_within_a_request(roomy: Bench) -> None:
     about = DeletedBatch(ref=roomy.ref(), state=State.DEAD, who="anna", at=0.0)
 
     def put(batch: str, count: int, size: int) -> None:
-        jobs = [JobBackup(id=f"{batch}-{n}", stamp="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
-        assert roomy.actions.bin.store_batch(batch, about, jobs)
+        jobs = [JobBackup(id=f"{batch}-{n}", version="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
+        assert roomy.actions.trash.store_batch(batch, about, jobs)
 
     put("few", AT_ONCE_JOBS, 10)
-    assert roomy.actions.bin.is_small(["few", "nothing"])
+    assert roomy.actions.trash.is_small(["few", "nothing"])
     put("more", 1, 10)
-    assert not roomy.actions.bin.is_small(["few", "more"])
+    assert not roomy.actions.trash.is_small(["few", "more"])
     put("heavy", 17, 1_000_000)
-    assert not roomy.actions.bin.is_small(["heavy"])
-    parts = list(roomy.actions.bin.read_backups("heavy", ["heavy-3", "nobody", "heavy-1", "heavy-2"]))
+    assert not roomy.actions.trash.is_small(["heavy"])
+    parts = list(roomy.actions.trash.read_backups("heavy", ["heavy-3", "nobody", "heavy-1", "heavy-2"]))
     assert [[each if isinstance(each, str) else each.id for each in part] for part in parts] == [
         ["heavy-3", "nobody"],
         ["heavy-1"],
@@ -149,8 +153,8 @@ def test_nothing_is_lost_or_doubled_when_the_process_is_killed(server: EmbeddedR
         assert deleted.outcomes == {"done": JOBS}
         work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_500))
         killed_half_way(server.url, library, parts, work_id)
-        work = parts.works.get(work_id)
-        assert (work.at, work.outcomes) == (JOBS, {"done": JOBS})
+        operation = parts.works.get(work_id)
+        assert (operation.at, operation.outcomes) == (JOBS, {"done": JOBS})
         assert JOBS - 1_000 <= parts.works.get(deleted.id).restored <= JOBS
         assert picture(client) == before
         assert client.zcard("{queuedeck}:bin") == 0
@@ -179,7 +183,7 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
             while parts.works.get(work_id).at < 100:
                 killed.run_turn()
             at = parts.works.get(work_id).at
-            patch.setattr(*((parts.works, "write_progress") if dropped else (parts.actions.bin, "drop_jobs")), died)
+            patch.setattr(*((parts.works, "write_progress") if dropped else (parts.actions.trash, "drop_jobs")), died)
             with pytest.raises(KeyboardInterrupt):
                 wait_until(lambda: killed.run_turn() < 0, what="the next batch")
         assert dying
@@ -188,8 +192,8 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
         assert len(ran_by_worker) > at
         eaten(client, library)
         expire_lease(client, work_id)
-        work = ran(parts, work_id)
-        assert (work.phase, work.at, work.outcomes) == (BulkPhase.DONE, FEW, {"done": FEW})
+        operation = ran(parts, work_id)
+        assert (operation.phase, operation.at, operation.outcomes) == (BulkPhase.DONE, FEW, {"done": FEW})
         rest = WAITING[library](client)
         assert sorted(ran_by_worker + rest) == sorted(ids)
         assert client.zcard("{queuedeck}:bin") == 0
@@ -214,8 +218,8 @@ def test_thousands_of_waiting_jobs_stand_in_their_order_again(
             client.hset(f"rq:job:{job_id}", "enqueued_at", f"2026-01-01T00:00:00.{n:06}Z")
         deleted = ran(parts, replace(parts.spec(Action.DELETE), places=(waiting(parts),)))
         assert (deleted.outcomes, WAITING[library](client)) == ({"done": many}, [])
-        work = ran(parts, undo_of(deleted, ACTOR))
-        assert work.outcomes == {"done": many}
+        operation = ran(parts, undo_of(deleted, ACTOR))
+        assert operation.outcomes == {"done": many}
         back = WAITING[library](client)
         if library == "celery":  # looks for places in lists of PLACE_KEPT_UP_TO messages alone
             assert sorted(back) == sorted(ids)

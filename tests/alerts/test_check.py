@@ -61,9 +61,9 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
     night.redis.config_set("save", "1 1")
     night.redis.set("app", "1")
     wait_until(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
-    code, troubles, _ = evaluate_once(settings(night.server.url))
+    code, breaches, _ = evaluate_once(settings(night.server.url))
     assert code is ExitStatus.CRITICAL
-    assert "redis-writes-refused" in {trouble.rule.id for trouble in troubles}
+    assert "redis-writes-refused" in {breach.rule.id for breach in breaches}
     night.redis.config_set("save", "")  # else it would not end either
 
 
@@ -71,8 +71,8 @@ def test_a_replica_that_no_checker_has_seen_take_writes_is_unknown(begin: Callab
     night = begin()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     link_off = {"id": "redis-replica-link", **OFF}
-    code, troubles, problems = evaluate_once(settings(night.server.url, rules=[link_off]))
-    assert (code, troubles) == (ExitStatus.UNKNOWN, [])
+    code, breaches, problems = evaluate_once(settings(night.server.url, rules=[link_off]))
+    assert (code, breaches) == (ExitStatus.UNKNOWN, [])
     assert "read-only replica" in problems[0]
     meant = [link_off, {"id": "redis-writes-refused", **OFF}]
     assert evaluate_once(settings(night.server.url, rules=meant))[::2] == (ExitStatus.OK, [])
@@ -86,9 +86,9 @@ def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_mo
     wait_until(lambda: _writable(night.redis), what="what the checker saw")
     checker.kill()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
-    code, troubles, problems = evaluate_once(settings(night.server.url))
+    code, breaches, problems = evaluate_once(settings(night.server.url))
     assert code is ExitStatus.CRITICAL
-    assert [trouble.rule.id for trouble in troubles if trouble.severity == "critical"] == ["redis-writes-refused"]
+    assert [breach.rule.id for breach in breaches if breach.severity == "critical"] == ["redis-writes-refused"]
     assert not any("read-only" in problem for problem in problems)
 
 
@@ -104,8 +104,8 @@ def test_a_replica_watched_by_a_checker_whose_store_is_elsewhere_is_well(
 
 
 def _writable(client: redis.Redis) -> bool:
-    kept = unpack(client.get(keys.DURATIONS), PersistedDurations)
-    return kept is not None and "main" in kept.writable
+    durations = unpack(client.get(keys.DURATIONS), PersistedDurations)
+    return durations is not None and "main" in durations.writable
 
 
 def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[..., Night]) -> None:
@@ -117,8 +117,8 @@ def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[
     night.drain()
 
     def found() -> tuple[ExitStatus, list[str], str]:
-        code, troubles, problems = evaluate_once(load(config=night.configure(), environ={}))
-        return code, [trouble.rule.id for trouble in troubles], "; ".join(problems)
+        code, breaches, problems = evaluate_once(load(config=night.configure(), environ={}))
+        return code, [breach.rule.id for breach in breaches], "; ".join(problems)
 
     night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
     code, rules, problems = found()  # it may be a restart
@@ -136,8 +136,8 @@ def test_a_store_that_is_down_is_critical_though_the_watched_redis_is_well(
     night = begin()
     night.server.stop(kill=True)
     wanted = settings(any_server.url, store_url=night.server.url)
-    code, (trouble,), _ = evaluate_once(wanted)
-    assert (code, trouble.rule.id, trouble.labels.source) == (ExitStatus.CRITICAL, "redis-unreachable", "store")
+    code, (breach,), _ = evaluate_once(wanted)
+    assert (code, breach.rule.id, breach.labels.source) == (ExitStatus.CRITICAL, "redis-unreachable", "store")
     off = settings(any_server.url, store_url=night.server.url, rules=[{"id": "redis-unreachable", **OFF}])
     assert evaluate_once(off)[0] is ExitStatus.UNKNOWN
 
@@ -151,5 +151,5 @@ def test_a_redis_that_does_not_answer_stands_first(
     any_redis.rpush("rq:queue:mail", "a", "b")
     sources = [{"name": "main", "url": any_server.url}, {"name": "other", "url": night.server.url}]
     deep = {"id": "a-deep", "metric": "queue.depth", "critical": 1}
-    _, troubles, _ = evaluate_once(load(environ={}, keywords={"sources": sources, "rules": [deep]}))
-    assert [trouble.rule.id for trouble in troubles][:2] == ["redis-unreachable", "a-deep"]
+    _, breaches, _ = evaluate_once(load(environ={}, keywords={"sources": sources, "rules": [deep]}))
+    assert [breach.rule.id for breach in breaches][:2] == ["redis-unreachable", "a-deep"]

@@ -50,11 +50,11 @@ def begin(
 
         def make(holder: str = "one", **keywords: Any) -> tuple[RunningChecker, AlertService]:
             settings = settings_of(server, sink, tmp_path, **keywords)
-            here = open_sources(settings)
-            stack.callback(here.close)
-            assert here.own is not None
-            store = SnapshotStore(here.own)
-            work = start_checker(settings, here, store, holder)
+            sources = open_sources(settings)
+            stack.callback(sources.close)
+            assert sources.own is not None
+            store = SnapshotStore(sources.own)
+            work = start_checker(settings, sources, store, holder)
             stack.callback(work.stop)
             return work, AlertService(settings, store)
 

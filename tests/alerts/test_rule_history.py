@@ -45,8 +45,8 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    look = AlertStore.read_tick_inputs
-    monkeypatch.setattr(AlertStore, "read_tick_inputs", lambda store: replace(look(store), now=clock.now))
+    tick_inputs = AlertStore.read_tick_inputs
+    monkeypatch.setattr(AlertStore, "read_tick_inputs", lambda store: replace(tick_inputs(store), now=clock.now))
     return clock
 
 
@@ -56,15 +56,15 @@ def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Ru
         assert process.tick(snapshot)
         clock.moves(1)
     assert process.tick(snapshot)
-    hours = process.alerts.load_histories()
-    assert hours is not None
-    assert len(hours.rules["deep"].worst) >= least
-    return hours
+    histories = process.alerts.load_histories()
+    assert histories is not None
+    assert len(histories.rules["deep"].worst) >= least
+    return histories
 
 
 def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, RulePreview]:
-    desk = desk_of(process)
-    return desk.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
+    alert_service = desk_of(process)
+    return alert_service.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
 
 
 def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
@@ -99,8 +99,8 @@ def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(begin: Calla
     night = begin()
 
     def since() -> float | None:
-        hours = unpack(night.redis.get(keys.RULE_HISTORIES), RuleHistories)
-        return hours.rules["deep"].since if hours else None
+        histories = unpack(night.redis.get(keys.RULE_HISTORIES), RuleHistories)
+        return histories.rules["deep"].since if histories else None
 
     for _ in range(2):
         night.check()
@@ -188,10 +188,10 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clo
 def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     process.tick(deep(50))
-    desk = desk_of(process)
-    first = desk.rule_histories(process.alerts.read_tick_inputs().now)
+    alert_service = desk_of(process)
+    first = alert_service.rule_histories(process.alerts.read_tick_inputs().now)
     assert first is not None
     with measure_cost() as meter:
-        assert desk.rule_histories(first.at + 0.5) is first
-        assert desk.rule_histories(first.at + 3600) is first  # asked just now: there is nothing newer
+        assert alert_service.rule_histories(first.at + 0.5) is first
+        assert alert_service.rule_histories(first.at + 3600) is first  # asked just now: there is nothing newer
     assert meter.round_trips == 0

@@ -39,13 +39,13 @@ def desk_of(process: Process, **keywords: Any) -> AlertService:
 def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(7, 50))
-    board = desk_of(process).list_alerts()
-    assert [(alert.state.labels.queue, alert.state.severity.value) for alert in board.firing] == [
+    alert_list = desk_of(process).list_alerts()
+    assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.firing] == [
         ("q1", "critical"),
         ("q0", "warning"),
         ("q1", "warning"),
     ]
-    assert board.worst is Severity.CRITICAL
+    assert alert_list.worst is Severity.CRITICAL
     process.tick(deep(0, 0))
     assert desk_of(process).list_alerts().worst is None
 
@@ -65,41 +65,41 @@ def test_the_history_tells_begin_and_end_of_an_episode(make_process: Make) -> No
 
 def test_an_acknowledged_episode_makes_no_reminders_and_the_next_one_is_told(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "repeat_every_s": 0.001}])
-    desk = desk_of(process)
+    alert_service = desk_of(process)
     ops = process.channels["ops"]
     process.tick(deep(50))
-    (alert,) = desk.list_alerts().firing
+    (alert,) = alert_service.list_alerts().firing
     with pytest.raises(Conflict):
-        desk.acknowledge_alert(alert.state.fp, episode="another", by="ann")
-    assert desk.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="ann").ack is not None
+        alert_service.acknowledge_alert(alert.state.fp, episode="another", by="ann")
+    assert alert_service.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="ann").ack is not None
     for _ in range(3):
         process.tick(deep(50))
         process.deliver()
     assert ops.kinds == ["firing"]
-    (seen,) = desk.list_alerts().firing
+    (seen,) = alert_service.list_alerts().firing
     assert seen.ack is not None
     assert seen.ack.by == "ann"
     process.tick(deep(0))
     process.tick(deep(50))
     process.deliver()
     assert ops.kinds == ["firing", "resolved", "firing"]
-    assert desk.list_alerts().firing[0].ack is None
+    assert alert_service.list_alerts().firing[0].ack is None
 
 
 def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) -> None:
     process = make_process()
-    desk = desk_of(process)
-    silence = desk.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
-    desk.save_silence(silence)
+    alert_service = desk_of(process)
+    silence = alert_service.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
+    alert_service.save_silence(silence)
     process.tick(deep(50))
     assert process.deliver() == 0
-    assert desk.list_alerts().firing[0].silence == silence
-    desk.expire_silence(silence.id)
-    assert desk.list_silences() == ()
+    assert alert_service.list_alerts().firing[0].silence == silence
+    alert_service.expire_silence(silence.id)
+    assert alert_service.list_silences() == ()
     process.tick(deep(50))
     assert process.deliver() == 1
     with pytest.raises(NotFound):
-        desk.expire_silence(silence.id)
+        alert_service.expire_silence(silence.id)
 
 
 @pytest.mark.parametrize(
@@ -122,42 +122,42 @@ def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[
 
 def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) -> None:
     process = make_process()
-    desk = desk_of(process)
-    made = desk.editor.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
+    alert_service = desk_of(process)
+    made = alert_service.editor.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
     assert made.version == 1
     with pytest.raises(Conflict):
-        desk.editor.save_rule({**DEEP, "id": "mine"}, by="bob", version=None)
-    assert desk.editor.save_rule({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
+        alert_service.editor.save_rule({**DEEP, "id": "mine"}, by="bob", version=None)
+    assert alert_service.editor.save_rule({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
     with pytest.raises(Conflict):
-        desk.editor.save_rule({**DEEP, "id": "mine"}, by="ann", version=1)
-    entry = desk.editor.find_rule("mine")
+        alert_service.editor.save_rule({**DEEP, "id": "mine"}, by="ann", version=1)
+    entry = alert_service.editor.find_rule("mine")
     assert (entry.origin, entry.edited_by, entry.rule.critical) == (Origin.PAGE, "bob", 20)
-    desk.editor.delete_rule("mine", version=2)
+    alert_service.editor.delete_rule("mine", version=2)
     with pytest.raises(NotFound):
-        desk.editor.find_rule("mine")
+        alert_service.editor.find_rule("mine")
 
 
 def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_process: Make) -> None:
-    desk = desk_of(make_process())
-    shipped = desk.editor.find_rule("queue-latency")
+    alert_service = desk_of(make_process())
+    shipped = alert_service.editor.find_rule("queue-latency")
     assert (shipped.origin, shipped.rule.enabled) == (Origin.SHIPPED, True)
-    desk.editor.set_enabled("queue-latency", on=False, by="ann", version=1)
-    entry = desk.editor.find_rule("queue-latency")
+    alert_service.editor.set_enabled("queue-latency", on=False, by="ann", version=1)
+    entry = alert_service.editor.find_rule("queue-latency")
     assert (entry.origin, entry.rule.enabled, entry.shipped) == (Origin.PAGE, False, True)
     assert entry.rule.critical == 1800
-    desk.editor.set_enabled("queue-latency", on=True, by="ann", version=2)
-    assert desk.editor.find_rule("queue-latency").rule.enabled
-    desk.editor.delete_rule("queue-latency", version=3)
-    assert desk.editor.find_rule("queue-latency") == shipped
+    alert_service.editor.set_enabled("queue-latency", on=True, by="ann", version=2)
+    assert alert_service.editor.find_rule("queue-latency").rule.enabled
+    alert_service.editor.delete_rule("queue-latency", version=3)
+    assert alert_service.editor.find_rule("queue-latency") == shipped
 
 
 def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
-    desk = desk_of(make_process(), rules=[{**DEEP, "id": "filed"}])
-    assert desk.editor.find_rule("filed").origin is Origin.TOML
+    alert_service = desk_of(make_process(), rules=[{**DEEP, "id": "filed"}])
+    assert alert_service.editor.find_rule("filed").origin is Origin.TOML
     with pytest.raises(Unsupported):
-        desk.editor.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
+        alert_service.editor.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
     with pytest.raises(Unsupported):
-        desk.editor.delete_rule("filed", version=1)
+        alert_service.editor.delete_rule("filed", version=1)
 
 
 def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
@@ -192,53 +192,53 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
 ) -> None:
     monkeypatch.setattr("dashboard.alerts.service.TEST_EVERY_S", 600)
     process = make_process()
-    desk = desk_of(process)
-    desk.save_silence(desk.draft_silence(for_s=3600, by="ann"))
-    name = desk.send_test("ops", by="ann")
+    alert_service = desk_of(process)
+    alert_service.save_silence(alert_service.draft_silence(for_s=3600, by="ann"))
+    name = alert_service.send_test("ops", by="ann")
     assert name.startswith("test:")
     process.deliver()
     assert process.channels["ops"].kinds == ["test"]
-    (attempt,) = desk.list_deliveries()
+    (attempt,) = alert_service.list_deliveries()
     assert (attempt.id, attempt.outcome, attempt.status) == (name, "sent", "200")
     with pytest.raises(Forbidden):
-        desk.send_test("ops", by="ann")
+        alert_service.send_test("ops", by="ann")
     with pytest.raises(NotFound):
-        desk.send_test("nobody", by="ann")
+        alert_service.send_test("nobody", by="ann")
 
 
 def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:
     process = make_process("one", Recorder(answers=[NEVER, NEVER]))
-    desk = desk_of(process)
+    alert_service = desk_of(process)
     process.tick(deep(50))
     process.deliver()
-    (dead,) = desk.list_failed_notifications()
+    (dead,) = alert_service.list_failed_notifications()
     assert (dead.channel, dead.note.labels.queue) == ("ops", "q0")
-    assert desk.list_deliveries()[0].answer == "no such hook"
-    desk.resend_failed(dead.id)
-    assert desk.list_failed_notifications() == ()
+    assert alert_service.list_deliveries()[0].answer == "no such hook"
+    alert_service.resend_failed(dead.id)
+    assert alert_service.list_failed_notifications() == ()
     process.deliver()
-    desk.dismiss_failed(desk.list_failed_notifications()[0].id)
-    assert desk.list_failed_notifications() == ()
+    alert_service.dismiss_failed(alert_service.list_failed_notifications()[0].id)
+    assert alert_service.list_failed_notifications() == ()
     with pytest.raises(NotFound):
-        desk.resend_failed("nothing:firing:1:ops")
+        alert_service.resend_failed("nothing:firing:1:ops")
 
 
 def test_no_secret_of_a_channel_is_told(make_process: Make) -> None:
-    desk = desk_of(make_process())
-    told = json.dumps(desk.public_channels())
+    alert_service = desk_of(make_process())
+    told = json.dumps(alert_service.public_channels())
     assert "hooks.example.com" in told
     assert "verysecret" not in told
 
 
 def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
-    desk = desk_of(process, sample_interval_s=60)
-    assert not desk.checker_health().ok
+    alert_service = desk_of(process, sample_interval_s=60)
+    assert not alert_service.checker_health().ok
     process.tick(deep(0))
-    health = desk.checker_health()
+    health = alert_service.checker_health()
     assert (health.ok, health.holder, health.delivers) == (True, "one", True)
     any_redis.hincrby(keys.HEARTBEAT, "at", -181_000)
-    assert not desk.checker_health().ok
+    assert not alert_service.checker_health().ok
 
 
 def test_check_answers_in_the_way_of_nagios(
@@ -277,16 +277,16 @@ def test_check_tells_the_worst_severity_of_a_place_only(make_process: Make, any_
         if state.is_active
     }
     assert stored >= {("deep", "critical"), ("deep", "warning")}
-    code, troubles, _ = evaluate_once(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
+    code, breaches, _ = evaluate_once(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
     assert code is ExitStatus.CRITICAL
-    assert [trouble.severity.value for trouble in troubles if trouble.rule.id == "deep"] == ["critical"]
+    assert [breach.severity.value for breach in breaches if breach.rule.id == "deep"] == ["critical"]
 
 
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(7, 50))
-    board = desk_of(process).list_alerts()
-    assert [(alert.state.labels.queue, alert.state.severity.value) for alert in board.incidents] == [
+    alert_list = desk_of(process).list_alerts()
+    assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.incidents] == [
         ("q1", "critical"),
         ("q0", "warning"),
     ]

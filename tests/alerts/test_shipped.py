@@ -635,10 +635,10 @@ def test_a_checker_whose_ticks_come_late(
             "rules": list(own.values()),
         }
         settings = load(environ={}, keywords=values)
-        here = open_sources(settings)
-        stack.callback(here.close)
-        assert here.own is not None
-        work = start_checker(settings, here, SnapshotStore(here.own), "one")
+        sources = open_sources(settings)
+        stack.callback(sources.close)
+        assert sources.own is not None
+        work = start_checker(settings, sources, SnapshotStore(sources.own), "one")
         stack.callback(work.stop)
         wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first tick")
         assert slow.pid is not None

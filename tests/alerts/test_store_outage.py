@@ -298,7 +298,8 @@ def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> N
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     wait_until(
-        lambda: msgspec.json.decode(local._file.read_bytes(), type=OutageRecord).told == ("ops",), what="the note of it"
+        lambda: msgspec.json.decode(local._file.read_bytes(), type=OutageRecord).notified == ("ops",),
+        what="the note of it",
     )
 
 
@@ -312,7 +313,7 @@ def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_
         source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
         refused: BackendUnavailable | None = None
         try:
-            assert AlertStore(store).record_beat(f"one:{epoch}", "one", delivers=True, kept=None)
+            assert AlertStore(store).record_beat(f"one:{epoch}", "one", delivers=True, durations=None)
         except BackendUnavailable as exc:
             refused = exc
         assert (refused is not None) is (name == "redis-6")
@@ -341,7 +342,7 @@ from tests.alerts.test_store_outage import GONE, NO_MUTES, rules
 from tests.alerts.harness import Recorder
 folder = Path(sys.argv[1])
 local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, PageLinks(None), folder, print)
-while not local.is_notifying or local._outage is None or not local._outage.told:
+while not local.is_notifying or local._outage is None or not local._outage.notified:
     local.record_failure(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)
 print("told", flush=True)

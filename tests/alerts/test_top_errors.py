@@ -167,10 +167,10 @@ def test_messages_carry_them_escaped(
             ],
         }
         settings = load(environ={}, keywords=values)
-        here = open_sources(settings)
-        stack.callback(here.close)
-        assert here.own is not None
-        work = start_checker(settings, here, SnapshotStore(here.own), "one")
+        sources = open_sources(settings)
+        stack.callback(sources.close)
+        assert sources.own is not None
+        work = start_checker(settings, sources, SnapshotStore(sources.own), "one")
         stack.callback(work.stop)
         wait_until(lambda: sink.requests and mails.mails, what="both messages")
     slack = sink.requests[0].body.decode()

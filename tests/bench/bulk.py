@@ -336,9 +336,11 @@ def scattered(client: redis.Redis, url: str, name: str) -> float:
         ref = next(ref for ref in search(parts.backend) if ref.name == QUEUE)
         pages = range(1, LINE // 1000 + 1)
         queries = [JobQuery(state=State.WAITING, page=page, per_page=1000) for page in pages]
-        picks = [pick for query in queries for pick in parts.backend.list_job_refs(ref, query)][:: LINE // PICKED]
+        job_refs = [job_ref for query in queries for job_ref in parts.backend.list_job_refs(ref, query)][
+            :: LINE // PICKED
+        ]
         spec = replace(
-            parts.spec(Action.DELETE), places=(JobListRef(ref=ref, state=State.WAITING),), picks=tuple(picks)
+            parts.spec(Action.DELETE), places=(JobListRef(ref=ref, state=State.WAITING),), picks=tuple(job_refs)
         )
         return _run(parts, spec, PICKED)
 
@@ -356,8 +358,12 @@ def _run(parts: Parts, spec: BulkRequest, jobs: int) -> float:
     while parts.works.get(work_id).phase not in ENDED:
         runner.run_turn()
     seconds = time.perf_counter() - started
-    work = parts.works.get(work_id)
-    assert (work.phase, work.outcomes) == (BulkPhase.DONE, {"done": jobs}), (work.phase, work.outcomes, work.note)
+    operation = parts.works.get(work_id)
+    assert (operation.phase, operation.outcomes) == (BulkPhase.DONE, {"done": jobs}), (
+        operation.phase,
+        operation.outcomes,
+        operation.note,
+    )
     return seconds
 
 

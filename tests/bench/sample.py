@@ -72,9 +72,9 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
     """The cost of a sample with publishing: medians of the last EACH, `first_…` of the first."""
     clock = Clock()
     sampling.monotonic_s = clock  # type: ignore[assignment]
-    here = open_sources(Settings(redis_url=server.url))
-    sampler = Sampler(here, INTERVAL_S, "bench")
-    store = SnapshotStore(here.sources["main"])
+    sources = open_sources(Settings(redis_url=server.url))
+    sampler = Sampler(sources, INTERVAL_S, "bench")
+    store = SnapshotStore(sources.sources["main"])
     epoch = store.take_lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0
     while not sampler.sample().sources[0].discovered:
         clock.now_s += INTERVAL_S
@@ -105,7 +105,7 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
     found = sum(not queue.shared for queue in snapshot.queues)
     assert found == queues, f"{found} of {queues} queues were found"
     store.release_lease("bench", epoch)
-    for source in here.sources.values():
+    for source in sources.sources.values():
         source.close()
     last = {name: statistics.median(getattr(costs, name)[-EACH:]) for name in costs.__dataclass_fields__}
     return {

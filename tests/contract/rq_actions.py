@@ -45,9 +45,9 @@ def picks(backend: RQ, state: State, ref: QueueRef = REF) -> list[JobRef]:
     return backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))
 
 
-def outcomes(acted: Sequence[ActionResult | JobBackup]) -> list[str]:
+def outcomes(results: Sequence[ActionResult | JobBackup]) -> list[str]:
     """What came of each; `kept` for what was taken."""
-    return [each.outcome.value if isinstance(each, ActionResult) else "kept" for each in acted]
+    return [each.outcome.value if isinstance(each, ActionResult) else "kept" for each in results]
 
 
 def kept(taken: Sequence[JobBackup | ActionResult]) -> list[JobBackup]:

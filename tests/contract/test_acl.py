@@ -102,11 +102,11 @@ def all_acts(stage: Stage, picture: Picture, url: str) -> dict[tuple[str, str, s
 def outcome(actions: ActionService, ref: QueueRef, state: State, action: Action, job: Job) -> str:
     """How it ended, and the undo of it where there is one."""
     target = "beta" if ref.name == "alpha" else "alpha"
-    wishes = ActionOptions(payload=job.payload.text if job.payload else None, target=target)
-    done = actions.on_jobs(ACTOR, ref, state, action, [JobRef(id=job.id, stamp=job.stamp)], wishes)
-    told = f"{done.acted[0].outcome} {done.acted[0].detail}"
+    options = ActionOptions(payload=job.payload.text if job.payload else None, target=target)
+    done = actions.on_jobs(ACTOR, ref, state, action, [JobRef(id=job.id, version=job.version)], options)
+    told = f"{done.results[0].outcome} {done.results[0].detail}"
     if done.batch is not None:
-        (back,) = actions.undo_batch(ACTOR, done.batch).acted
+        (back,) = actions.undo_batch(ACTOR, done.batch).results
         told += f", undone: {back.outcome} {back.detail}"
     return told
 

@@ -80,8 +80,8 @@ def keyspace(client: redis.Redis) -> dict[bytes, Any]:
     return {key: READ_BY_TYPE[client.type(key)](client, key) for key in names}
 
 
-def outcomes(acted: list[ActionResult]) -> list[str]:
-    return [each.outcome.value for each in acted]
+def outcomes(results: list[ActionResult]) -> list[str]:
+    return [each.outcome.value for each in results]
 
 
 def kept(taken: list[JobBackup | ActionResult]) -> list[JobBackup]:
@@ -98,14 +98,14 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(
     payload = redis_client.hget(f"bull:alpha:{ids[0]}", "data")
     if paused:
         drive(alias, server.url, "pause")
-    picks = backend.list_job_refs(REF, JobQuery(state=State.DEAD, per_page=1000))
-    assert {pick.id for pick in picks} == set(ids)
+    job_refs = backend.list_job_refs(REF, JobQuery(state=State.DEAD, per_page=1000))
+    assert {job_ref.id for job_ref in job_refs} == set(ids)
     with consuming(alias, server.url):  # idle, waiting for work
-        asked = [*picks, JobRef(id="nobody"), JobRef(id=ids[0], stamp="1")]
+        asked = [*job_refs, JobRef(id="nobody"), JobRef(id=ids[0], version="1")]
         with measure_cost() as meter:
-            acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
+            results = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
         assert meter.round_trips == 1
-        assert outcomes(acted) == [*["done"] * 20, "gone", "changed"]
+        assert outcomes(results) == [*["done"] * 20, "gone", "changed"]
         if paused:
             assert drive(alias, server.url, "add")
             assert marks(redis_client) == {}
@@ -114,7 +114,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(
         wait_until(lambda: marks(redis_client) == dict.fromkeys(ids, 1), what="the worker running all of them once")
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == len(ids), what="their ends")
     assert redis_client.hget(f"bull:alpha:{ids[0]}", "data") == payload
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks)) == ["changed"] * 20
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs)) == ["changed"] * 20
     assert redis_client.zcard("bull:alpha:failed") == 0
 
 
@@ -126,11 +126,11 @@ def test_a_delayed_job_runs_now(
     opts = {"delay": 3_600_000, **({"priority": priority} if priority else {})}
     job_id = drive(alias, server.url, "add", opts=opts)["id"]
     with consuming(alias, server.url):
-        picks = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
-        assert [pick.id for pick in picks] == [job_id]
-        assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["done"]
+        job_refs = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
+        assert [job_ref.id for job_ref in job_refs] == [job_id]
+        assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, job_refs)) == ["done"]
         wait_until(lambda: marks(redis_client) == {job_id: 1}, what="the worker running it")
-    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, picks)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, job_refs)) == ["changed"]
 
 
 @pytest.mark.parametrize("alias", RELEASES)
@@ -142,24 +142,24 @@ def test_what_is_deleted_comes_back_as_it_was(
     ref = QueueRef(source="main", backend="bullmq", name=queue, key=f"bull:{queue}")
     for state in (State.DEAD, State.COMPLETED, State.SCHEDULED, State.BLOCKED, State.WAITING):
         before = keyspace(redis_client)
-        picks = backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))
-        assert {pick.id for pick in picks} == set(filled.ids[queue][state])
+        job_refs = backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))
+        assert {job_ref.id for job_ref in job_refs} == set(filled.ids[queue][state])
         # A parent that waits for its children alone would be set free: those two are deleted in a test of their own.
-        picks = [pick for pick in picks if not pick.id.startswith("photo")]
+        job_refs = [job_ref for job_ref in job_refs if not job_ref.id.startswith("photo")]
         with measure_cost() as meter:
-            taken = kept(backend.backup_jobs(ref, state, picks))
-            assert outcomes(backend.delete_jobs(ref, state, taken)) == ["done"] * len(picks)
+            taken = kept(backend.backup_jobs(ref, state, job_refs))
+            assert outcomes(backend.delete_jobs(ref, state, taken)) == ["done"] * len(job_refs)
         # One more for each list that waiting jobs may stand in.
         assert meter.round_trips <= (4 if state is State.WAITING else 2)
-        for pick in picks:
-            assert not redis_client.exists(f"bull:{queue}:{pick.id}", f"bull:{queue}:{pick.id}:logs")
-        assert not {pick.id for pick in backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))} & {
-            pick.id for pick in picks
+        for job_ref in job_refs:
+            assert not redis_client.exists(f"bull:{queue}:{job_ref.id}", f"bull:{queue}:{job_ref.id}:logs")
+        assert not {job_ref.id for job_ref in backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))} & {
+            job_ref.id for job_ref in job_refs
         }
-        assert outcomes(backend.delete_jobs(ref, state, taken)) == ["gone"] * len(picks)
-        assert outcomes(backend.restore_jobs(ref, state, list(reversed(taken)))) == ["done"] * len(picks)
+        assert outcomes(backend.delete_jobs(ref, state, taken)) == ["gone"] * len(job_refs)
+        assert outcomes(backend.restore_jobs(ref, state, list(reversed(taken)))) == ["done"] * len(job_refs)
         assert keyspace(redis_client) == before
-        assert outcomes(backend.restore_jobs(ref, state, taken)) == ["changed"] * len(picks)
+        assert outcomes(backend.restore_jobs(ref, state, taken)) == ["changed"] * len(job_refs)
     assert BullMQLibrary(alias).own_counts(server.url, queue) == filled.native_counts[queue]
 
 
@@ -184,7 +184,9 @@ def test_a_running_job_and_the_next_run_of_a_schedule_are_not_deleted(
     BullMQLibrary().fill(server.url)
     drive("bullmq", server.url, "schedule")
     runs = [
-        pick for pick in backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED)) if pick.id.startswith("repeat:")
+        job_ref
+        for job_ref in backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
+        if job_ref.id.startswith("repeat:")
     ]
     assert runs
     for refused in backend.backup_jobs(REF, State.SCHEDULED, runs):
@@ -236,8 +238,8 @@ def test_pausing_and_resuming_loses_nothing_whoever_does_it(
         wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1}, what="the worker running both")
         drive(alias, server.url, "pause")  # now the other way round
         drive(alias, server.url, "add")
-        acted = backend.act_on_queue(REF, Action.RESUME)
-        assert (acted.outcome, acted.more) == (Outcome.DONE, False)
+        result = backend.act_on_queue(REF, Action.RESUME)
+        assert (result.outcome, result.more) == (Outcome.DONE, False)
         wait_until(lambda: marks(redis_client) == {"1": 1, "2": 1, "3": 1}, what="the worker running all three")
 
 
@@ -256,9 +258,9 @@ def test_a_queue_is_removed_in_steps_and_not_while_jobs_run(
     assert "running" in (backend.act_on_queue(REF, Action.OBLITERATE).detail or "")
     redis_client.delete("bull:alpha:active", "bull:alpha:held", "bull:alpha:held:lock")
     steps = 0
-    while (acted := backend.act_on_queue(REF, Action.OBLITERATE)).more:
+    while (result := backend.act_on_queue(REF, Action.OBLITERATE)).more:
         steps += 1
-    assert acted.outcome is Outcome.DONE
+    assert result.outcome is Outcome.DONE
     assert steps >= 2
     assert list(redis_client.scan_iter("bull:alpha:*")) == []
 
@@ -268,10 +270,10 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     (job_id,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
-    picks = [JobRef(id=job_id)]
-    (copy,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, picks)
+    job_refs = [JobRef(id=job_id)]
+    (copy,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, job_refs)
     (edited,) = backend.act_on_jobs(
-        REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload='{"n": 12345678901234567890}')
+        REF, Action.EDIT, State.DEAD, job_refs, ActionOptions(payload='{"n": 12345678901234567890}')
     )
     assert copy.new_id
     assert edited.new_id
@@ -280,7 +282,7 @@ def test_copies_and_edits_are_new_jobs_that_the_worker_runs(
     with consuming(alias, server.url):
         wait_until(lambda: marks(redis_client) == {copy.new_id: 1, edited.new_id: 1}, what="the worker running both")
     assert redis_client.zscore("bull:alpha:failed", job_id) is not None
-    (bad,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, picks, ActionOptions(payload="{"))
+    (bad,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, job_refs, ActionOptions(payload="{"))
     assert bad.outcome is Outcome.INVALID
     assert "not valid JSON" in (bad.detail or "")
 
@@ -315,8 +317,8 @@ def test_a_copy_holds_no_more_than_a_job_that_was_just_added(
     (job_id,) = drive(alias, server.url, "many", count=1, dead=True)["ids"]
     kept = {"attempts": 4, "backoff": {"type": "fixed", "delay": 7}, "kl": 5, "removeOnComplete": True, "lifo": True}
     redis_client.hset(f"bull:alpha:{job_id}", mapping={**RAN, "opts": json.dumps({**OF_ONE_JOB, **kept})})
-    for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 1}'))):
-        (made,) = backend.act_on_jobs(REF, action, State.DEAD, [JobRef(id=job_id)], wishes)
+    for action, options in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 1}'))):
+        (made,) = backend.act_on_jobs(REF, action, State.DEAD, [JobRef(id=job_id)], options)
         hash_ = redis_client.hgetall(f"bull:alpha:{made.new_id}")
         assert hash_.keys() == fields
         assert json.loads(hash_[b"opts"]) == kept
@@ -337,7 +339,7 @@ def test_jobs_that_are_to_run_first_go_where_the_library_puts_them(
     (dead,) = drive(alias, server.url, "many", count=1, dead=True, opts={"lifo": True})["ids"]
     plain, first = add(), add(lifo=True)
     assert next_first() == [first, plain]  # as the library does it
-    made = [str(acted.new_id) for acted in backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=dead)])]
+    made = [str(result.new_id) for result in backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=dead)])]
     assert next_first() == [*made, first, plain]
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=dead)])) == ["done"]
     line = [dead, *made, first, plain]
@@ -364,8 +366,8 @@ def test_a_schedule_is_run_once_more_and_removed(
     found = search(backend)
     schedule = next(each for each in backend.list_schedules(found) if each.id == "nightly")
     score = redis_client.zscore("bull:alpha:repeat", "nightly")
-    (acted,) = [backend.act_on_schedule(schedule, Action.TRIGGER)]
-    assert redis_client.hget(f"bull:alpha:{acted.new_id}", "name") == b"nightly"
+    (result,) = [backend.act_on_schedule(schedule, Action.TRIGGER)]
+    assert redis_client.hget(f"bull:alpha:{result.new_id}", "name") == b"nightly"
     assert redis_client.zscore("bull:alpha:repeat", "nightly") == score
     assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
     assert [each.id for each in backend.list_schedules(found)] == ["hourly:count"]
@@ -380,15 +382,15 @@ def test_hostile_jobs_cost_an_outcome_each(backend: BullMQ, server: EmbeddedRedi
     redis_client.zadd("bull:alpha:failed", {"ghost": 1, "text": 2, raw: 3})
     redis_client.set("bull:alpha:text", "no hash")
     redis_client.hset(b"bull:alpha:" + raw, mapping={"name": b"\xff", "data": b"{broken", "opts": "[]"})
-    picks = [JobRef(id=each) for each in ("ghost", "text", odd, job_id)]
-    assert outcomes(backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, picks)) == [
+    job_refs = [JobRef(id=each) for each in ("ghost", "text", odd, job_id)]
+    assert outcomes(backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, job_refs)) == [
         "gone",
         "gone",
         "refused",
         "done",
     ]
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks)) == ["gone", "gone", "done", "done"]
-    taken = kept(backend.backup_jobs(REF, State.DEAD, picks[:2]))
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs)) == ["gone", "gone", "done", "done"]
+    taken = kept(backend.backup_jobs(REF, State.DEAD, job_refs[:2]))
     assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done", "done"]
     assert redis_client.zcard("bull:alpha:failed") == 0
 
@@ -398,9 +400,9 @@ def test_a_user_who_may_not_write_is_told_so(backend: BullMQ, server: EmbeddedRe
     redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "%R~*", "+@read", "+eval_ro", "+client")
     source = Source("main", f"redis://reader:secret@127.0.0.1:{server.port}/0")
     reader = BullMQ(source, SourceSettings(name="main", url=server.url))
-    (acted,) = reader.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=job_id)])
-    assert acted.outcome is Outcome.REFUSED
-    assert "not permitted" in (acted.detail or "")
+    (result,) = reader.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=job_id)])
+    assert result.outcome is Outcome.REFUSED
+    assert "not permitted" in (result.detail or "")
     source.close()
     redis_client.execute_command("ACL", "DELUSER", "reader")
 
@@ -412,8 +414,8 @@ def test_jobs_deep_in_a_long_list_are_deleted_and_come_back_to_their_places(
     redis_client.rpush("bull:alpha:wait", *(f"nearer-{n}" for n in range(40_000)))
     redis_client.lpush("bull:alpha:wait", *(f"further-{n}" for n in range(30_000)))
     before = redis_client.lrange("bull:alpha:wait", 0, -1)
-    picks = [JobRef(id=each) for each in (*ids, "nearer-39999", "nobody")]
-    *taken, ghost, nobody = backend.backup_jobs(REF, State.WAITING, picks)
+    job_refs = [JobRef(id=each) for each in (*ids, "nearer-39999", "nobody")]
+    *taken, ghost, nobody = backend.backup_jobs(REF, State.WAITING, job_refs)
     assert isinstance(ghost, JobBackup)
     assert isinstance(nobody, ActionResult)
     assert nobody.outcome is Outcome.GONE
@@ -527,7 +529,7 @@ def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: 
         places=(JobListRef(ref=REF, state=State.WAITING),),
     )
     listing = select_jobs(spec, lambda _s, _n: backend, lambda _f, _m: (), 3_000)
-    found = [one.pick.id for one in listing if one.pick]
+    found = [one.job_ref.id for one in listing if one.job_ref]
     assert found == [str(n) for n in range(1_700)]
 
 
@@ -545,10 +547,10 @@ def test_retries_that_race_a_live_worker_lose_and_double_nothing(
         def all_ran_three_times() -> bool:
             for page in (1, 2):
                 found = backend.list_job_refs(REF, JobQuery(state=State.DEAD, page=page, per_page=1000))
-                picks = [pick for pick in found if asked[pick.id] < 2]
+                job_refs = [job_ref for job_ref in found if asked[job_ref.id] < 2]
                 # Twice at once, as two people would: one of them is too late.
                 for _ in range(2):
-                    for each in backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks):
+                    for each in backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs):
                         asked[each.id] += each.outcome is Outcome.DONE
             return sum(marks(redis_client).values()) >= 3 * count
 
@@ -569,8 +571,8 @@ def test_deletes_that_race_a_live_worker(
     deleted: set[str] = set()
     told: Counter[Outcome] = Counter()
 
-    def delete(picks: list[JobRef]) -> None:
-        taken = [each for each in backend.backup_jobs(REF, State.WAITING, picks) if isinstance(each, JobBackup)]
+    def delete(job_refs: list[JobRef]) -> None:
+        taken = [each for each in backend.backup_jobs(REF, State.WAITING, job_refs) if isinstance(each, JobBackup)]
         done = backend.delete_jobs(REF, State.WAITING, taken)
         again = backend.delete_jobs(REF, State.WAITING, taken)
         told.update(each.outcome for each in done)
@@ -616,13 +618,13 @@ def test_bull_4_retries_promotes_deletes_and_pauses(
     )
     with marking("bull", server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:failed") == 20, what="their failures")
-        picks = backend.list_job_refs(REF, JobQuery(state=State.DEAD, per_page=1000))
-        taken = kept(backend.backup_jobs(REF, State.DEAD, picks[:5]))
+        job_refs = backend.list_job_refs(REF, JobQuery(state=State.DEAD, per_page=1000))
+        taken = kept(backend.backup_jobs(REF, State.DEAD, job_refs[:5]))
         assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"] * 5
-        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks)) == [*["gone"] * 5, *["done"] * 15]
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs)) == [*["gone"] * 5, *["done"] * 15]
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 15, what="their second runs")
         assert outcomes(backend.restore_jobs(REF, State.DEAD, taken)) == ["done"] * 5
-        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks[:5])) == ["done"] * 5
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs[:5])) == ["done"] * 5
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 20, what="those that were put back")
         assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
         promoted = backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=late), JobRef(id=urgent)])
@@ -653,15 +655,15 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
     if paused:
         library.drive("pause", server.url, "alpha-dlq")
         drive(alias, server.url, "pause")
-    picks = backend.list_job_refs(DLQ, JobQuery(state=State.WAITING, per_page=1000))
-    assert {pick.id for pick in picks} == {*plain, named, urgent}
+    job_refs = backend.list_job_refs(DLQ, JobQuery(state=State.WAITING, per_page=1000))
+    assert {job_ref.id for job_ref in job_refs} == {*plain, named, urgent}
     with measure_cost() as meter:
-        acted = backend.act_on_jobs(
-            DLQ, Action.MOVE, State.WAITING, [*picks, JobRef(id="nobody")], ActionOptions(target="alpha")
+        results = backend.act_on_jobs(
+            DLQ, Action.MOVE, State.WAITING, [*job_refs, JobRef(id="nobody")], ActionOptions(target="alpha")
         )
     assert meter.round_trips == 1
-    assert outcomes(acted) == [*["done"] * 4, "gone"]
-    new = {each.id: each.new_id for each in acted if each.new_id}
+    assert outcomes(results) == [*["done"] * 4, "gone"]
+    new = {each.id: each.new_id for each in results if each.new_id}
     assert new[named] == named
     assert taken not in new.values()
     assert len(set(new.values())) == 4
@@ -671,7 +673,7 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
         1 if alias == "bullmq4" and not paused else 0  # the wake-up marker of 4.x may be left
     )
     assert (
-        outcomes(backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, picks, ActionOptions(target="alpha")))
+        outcomes(backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, job_refs, ActionOptions(target="alpha")))
         == ["gone"] * 4
     )
     with consuming(alias, server.url):
@@ -690,11 +692,11 @@ def test_an_idle_worker_wakes_for_a_job_that_comes_from_another_queue(
     job_id = BullMQLibrary(alias).drive("add", server.url, "alpha-dlq", data={"n": 1})["id"]
     drive(alias, server.url, "counts")
     with consuming(alias, server.url):
-        (acted,) = backend.act_on_jobs(
+        (result,) = backend.act_on_jobs(
             DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha")
         )
-        assert acted.new_id is not None
-        wait_until(lambda: marks(redis_client) == {acted.new_id: 1}, what="the worker")
+        assert result.new_id is not None
+        wait_until(lambda: marks(redis_client) == {result.new_id: 1}, what="the worker")
 
 
 def test_what_belongs_to_its_queue_does_not_move(
@@ -709,10 +711,10 @@ def test_what_belongs_to_its_queue_does_not_move(
     before = keyspace(redis_client)
 
     def why(job_id: str, target: str = "alpha") -> str:
-        (acted,) = backend.act_on_jobs(
+        (result,) = backend.act_on_jobs(
             DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target=target or None)
         )
-        return acted.detail or acted.outcome.value
+        return result.detail or result.outcome.value
 
     assert why("photo-1") == "its parent refers to it by its queue"
     assert why(custom) == "the other queue already has a job with this id"
@@ -730,11 +732,11 @@ def test_what_must_be_the_only_one_stays_so_in_the_other_queue(
     options = {"deduplication": {"id": "one", "ttl": 60_000}}
     job_id = BullMQLibrary().drive("add", server.url, "alpha-dlq", opts=options)["id"]
     drive("bullmq", server.url, "counts")
-    (acted,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha"))
-    assert redis_client.get("bull:alpha:de:one") == (acted.new_id or "").encode()
+    (result,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="alpha"))
+    assert redis_client.get("bull:alpha:de:one") == (result.new_id or "").encode()
     assert redis_client.pttl("bull:alpha:de:one") > 1000
     assert redis_client.exists("bull:alpha-dlq:de:one") == 0
-    assert drive("bullmq", server.url, "add", opts=options)["id"] == acted.new_id
+    assert drive("bullmq", server.url, "add", opts=options)["id"] == result.new_id
 
 
 def test_a_job_of_bull_moves_between_queues_of_bull_alone(
@@ -747,10 +749,10 @@ def test_a_job_of_bull_moves_between_queues_of_bull_alone(
     (refused,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="other"))
     assert refused.detail == "one of the two queues belongs to Bull, the other to BullMQ"
     fields = redis_client.hgetall(f"bull:alpha-dlq:{asked[0].id}")
-    (acted,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="alpha"))
-    assert acted.outcome is Outcome.DONE
-    assert redis_client.hgetall(f"bull:alpha:{acted.new_id}") == fields
-    assert (acted.new_id or "").encode() in redis_client.lrange("bull:alpha:wait", 0, -1)
+    (result,) = backend.act_on_jobs(DLQ, Action.MOVE, State.WAITING, asked, ActionOptions(target="alpha"))
+    assert result.outcome is Outcome.DONE
+    assert redis_client.hgetall(f"bull:alpha:{result.new_id}") == fields
+    assert (result.new_id or "").encode() in redis_client.lrange("bull:alpha:wait", 0, -1)
 
 
 @pytest.mark.soak
@@ -761,17 +763,17 @@ def test_moves_and_workers_of_both_queues_at_once_lose_and_double_nothing(
     count = 3000
     BullMQLibrary(alias).drive("many", server.url, "alpha-dlq", count=count)
     drive(alias, server.url, "counts")
-    picks = backend.list_job_refs(DLQ, JobQuery(state=State.WAITING, per_page=1000, page=3))
+    job_refs = backend.list_job_refs(DLQ, JobQuery(state=State.WAITING, per_page=1000, page=3))
     moved = 0
     with consuming(alias, server.url), consuming(alias, server.url, "alpha-dlq", allowed="allowed"):
-        for at in range(0, len(picks), 50):
+        for at in range(0, len(job_refs), 50):
             # Of each 3,000 that stand before the last of them 150: it comes to those that are moved, and not before.
             redis_client.incrby("allowed", 150)
-            acted = backend.act_on_jobs(
-                DLQ, Action.MOVE, State.WAITING, picks[at : at + 50], ActionOptions(target="alpha")
+            results = backend.act_on_jobs(
+                DLQ, Action.MOVE, State.WAITING, job_refs[at : at + 50], ActionOptions(target="alpha")
             )
-            assert {each.outcome for each in acted} <= {Outcome.DONE, Outcome.CHANGED}
-            moved += outcomes(acted).count("done")
+            assert {each.outcome for each in results} <= {Outcome.DONE, Outcome.CHANGED}
+            moved += outcomes(results).count("done")
 
         def ended() -> bool:
             queues = ("alpha", "alpha-dlq")
@@ -797,8 +799,8 @@ def test_a_job_in_the_middle_of_a_very_long_list_is_said_not_to_be_found(
     assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
     assert "not among the first or last 100,000 jobs" in (far.detail or "")
-    (acted,) = backend.delete_jobs(REF, State.WAITING, [short])
-    assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
+    (result,) = backend.delete_jobs(REF, State.WAITING, [short])
+    assert (result.outcome, result.detail) == (far.outcome, far.detail)
     (moved,) = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=job_id)], ActionOptions(target="other"))
     assert moved.outcome is Outcome.CHANGED
     assert "not among the next 200,000 jobs to run" in (moved.detail or "")

@@ -92,13 +92,13 @@ def act(
     backend: Celery,
     action: Action,
     state: State,
-    *picks: JobRef,
+    *job_refs: JobRef,
     on: str | None = None,
-    wishes: ActionOptions = NO_WISHES,
+    options: ActionOptions = NO_WISHES,
 ) -> list[ActionResult]:
     """What came of an action; on the entry of all queues, but for waiting jobs."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
-    return backend.act_on_jobs(ref, action, state, picks, wishes)
+    return backend.act_on_jobs(ref, action, state, job_refs, options)
 
 
 @pytest.mark.parametrize("name", ["Rechnung-ä-7", 'say "hi"', "back\\slash", "a/b", "\U0001f600", "plain"])
@@ -125,10 +125,12 @@ def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redi
         bind(any_redis, "alpha")
         bind(any_redis, "beta")
         any_redis.lpush("alpha", message("before"), raw, message("after"))
-        pick = JobRef(id=name)
-        for action, wishes in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, edited)):
-            assert outcomes(act(backend, action, State.WAITING, pick, on="alpha", wishes=wishes)) == [Outcome.DONE]
-        moved = act(backend, Action.MOVE, State.WAITING, pick, JobRef(id="after"), wishes=ActionOptions(target="beta"))
+        job_ref = JobRef(id=name)
+        for action, options in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, edited)):
+            assert outcomes(act(backend, action, State.WAITING, job_ref, on="alpha", options=options)) == [Outcome.DONE]
+        moved = act(
+            backend, Action.MOVE, State.WAITING, job_ref, JobRef(id="after"), options=ActionOptions(target="beta")
+        )
         assert outcomes(moved) == [Outcome.DONE] * 2
         assert {each["headers"]["id"] for each in waiting(any_redis, "beta")} == {name, "after"}
         held = json.dumps([json.loads(raw), "", "alpha"], ensure_ascii=escaped)
@@ -138,7 +140,7 @@ def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redi
         any_redis.delete(*any_redis.scan_iter("{queuedeck}:*"))
         job = backend.read_job(discover(backend)["*"], name)
         assert job.id == name
-        (copied,) = act(backend, Action.DUPLICATE, State.WAITING, pick, on="*")
+        (copied,) = act(backend, Action.DUPLICATE, State.WAITING, job_ref, on="*")
         assert copied.outcome is Outcome.DONE, copied
 
 
@@ -146,9 +148,9 @@ def picked(backend: Celery, state: State, on: str | None = None) -> list[JobRef]
     """All jobs of a state."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
     query = JobQuery(state=state, per_page=1000)
-    picks = backend.list_job_refs(ref, query)
-    assert picks == [JobRef(id=job.id, stamp=job.stamp) for job in backend.list_jobs(ref, query).jobs]
-    return picks
+    job_refs = backend.list_job_refs(ref, query)
+    assert job_refs == [JobRef(id=job.id, version=job.version) for job in backend.list_jobs(ref, query).jobs]
+    return job_refs
 
 
 def indexed(backend: Celery, shop: Shop) -> None:
@@ -186,7 +188,7 @@ def test_a_failed_job_runs_again_and_only_once(stores: Shop, near: Celery) -> No
         ids = failed(stores, near, "one", "two")
         given = stores.marks.hget("given", "one")
         old = picked(near, State.DEAD)
-        assert {pick.id for pick in old} == set(ids.values())
+        assert {job_ref.id for job_ref in old} == set(ids.values())
         first = act(near, Action.RETRY, State.DEAD, *old)
         assert outcomes(first) == [Outcome.DONE] * 2
         assert [answer.new_id for answer in first] == [None, None]
@@ -217,7 +219,7 @@ def test_a_crash_between_two_servers_sends_nothing_twice(
     bind(redis_client, "alpha")
     record(shop.marks, "t1", **ALPHA)
     record(shop.marks, "t2", **ALPHA)
-    pick = JobRef(id="t1", stamp=repr(datetime(2026, 11, 24, 3, tzinfo=UTC).timestamp()))
+    job_ref = JobRef(id="t1", version=repr(datetime(2026, 11, 24, 3, tzinfo=UTC).timestamp()))
 
     def die(*_: Any) -> Any:
         raise BackendUnavailable("gone", source="main", reason="lost")
@@ -225,13 +227,13 @@ def test_a_crash_between_two_servers_sends_nothing_twice(
     with monkeypatch.context() as patched:
         patched.setattr(result_retry.ResultRetry, "_confirm_sent", die)
         with pytest.raises(BackendUnavailable):
-            act(backend, Action.RETRY, State.DEAD, pick)
+            act(backend, Action.RETRY, State.DEAD, job_ref)
     assert len(waiting(redis_client)) == 1
     assert shop.status("t1") == "FAILURE"  # sent, and still shown as open
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, pick)) == [Outcome.DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, job_ref)) == [Outcome.DONE]
     assert len(waiting(redis_client)) == 1
     assert shop.status("t1") == "RETRY"
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, pick)) == [Outcome.CHANGED]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, job_ref)) == [Outcome.CHANGED]
     shop.close()
     backend.close()
 
@@ -241,12 +243,12 @@ def test_a_revoked_job_runs_again_under_a_new_id(shop: Shop, live: Celery) -> No
         task_id = shop.send("one", expires=-5)
         shop.await_status(task_id, "REVOKED")
         indexed(live, shop)
-        (pick,) = picked(live, State.CANCELED)
-        (answer,) = act(live, Action.RETRY, State.CANCELED, pick)
+        (job_ref,) = picked(live, State.CANCELED)
+        (answer,) = act(live, Action.RETRY, State.CANCELED, job_ref)
         assert (answer.outcome, answer.new_id == task_id) == (Outcome.DONE, False)
         assert answer.new_id
         shop.await_status(answer.new_id, "SUCCESS")
-        (repeat,) = act(live, Action.RETRY, State.CANCELED, pick)
+        (repeat,) = act(live, Action.RETRY, State.CANCELED, job_ref)
         assert (repeat.outcome, repeat.new_id) == (Outcome.CHANGED, answer.new_id)
         assert shop.noted("ran") == {"one": 1}
 
@@ -256,7 +258,7 @@ def test_the_attempts_made_count_unless_they_shall_not(backend: Celery, any_redi
     for task_id in ("t1", "t2"):
         record(any_redis, task_id, **ALPHA)
     act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
-    act(backend, Action.RETRY, State.DEAD, JobRef(id="t2"), wishes=ActionOptions(reset_attempts=True))
+    act(backend, Action.RETRY, State.DEAD, JobRef(id="t2"), options=ActionOptions(reset_attempts=True))
     assert [found["headers"]["retries"] for found in waiting(any_redis)] == [2, 0]
     assert base64.b64decode(waiting(any_redis)[0]["body"]) == (
         b'[["k", 1.5], {"pin": "\\u00fc"}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
@@ -294,7 +296,7 @@ def test_what_cannot_run_again_costs_one_outcome(
     if raw is not None:
         any_redis.set("celery-task-meta-bad", raw)
     before = picture(any_redis)
-    bad = JobRef(id="bad", stamp="1.0" if raw else None)
+    bad = JobRef(id="bad", version="1.0" if raw else None)
     answer, sound = act(backend, Action.RETRY, State.DEAD, bad, JobRef(id="sound"))
     assert (answer.outcome, sound.outcome) == (outcome, Outcome.DONE)
     assert words in (answer.detail or "")
@@ -307,12 +309,12 @@ def test_what_cannot_run_again_costs_one_outcome(
 def test_keys_of_the_wrong_type_and_odd_ids_cost_one_outcome(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     any_redis.hset("celery-task-meta-hash", "a", "b")
-    picks = [JobRef(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, *picks)) == [Outcome.GONE] * 5
+    job_refs = [JobRef(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, *job_refs)) == [Outcome.GONE] * 5
     ref = discover(backend)["*"]
-    assert [type(found) for found in backend.backup_jobs(ref, State.DEAD, picks)] == [ActionResult] * 5
+    assert [type(found) for found in backend.backup_jobs(ref, State.DEAD, job_refs)] == [ActionResult] * 5
     blobs = [None, b"", b"\xff", b"\x80" * 9]
-    lies = [JobBackup(id="hash", stamp=None, blob=blob, size_bytes=3) for blob in blobs]
+    lies = [JobBackup(id="hash", version=None, blob=blob, size_bytes=3) for blob in blobs]
     assert outcomes(backend.delete_jobs(ref, State.DEAD, lies)) == [Outcome.GONE] * 4
     assert outcomes(backend.restore_jobs(ref, State.DEAD, lies)) == [Outcome.REFUSED] * 4
     assert any_redis.hgetall("celery-task-meta-hash") == {b"a": b"b"}
@@ -336,41 +338,43 @@ def test_deleted_records_come_back_as_they_were(backend: Celery, any_redis: redi
     any_redis.persist("celery-task-meta-t4")
     CeleryLibrary().prepare(backend, any_redis)
     ref, before = discover(backend)["*"], picture(any_redis)
-    picks = picked(backend, state)
-    taken = backend.backup_jobs(ref, state, [*picks, JobRef(id="t0", stamp="1.0")])
+    job_refs = picked(backend, state)
+    taken = backend.backup_jobs(ref, state, [*job_refs, JobRef(id="t0", version="1.0")])
     assert isinstance(taken.pop(), ActionResult)
-    kept = [one for one in taken if isinstance(one, JobBackup)]
-    assert (len(kept), kept[0].name) == (5, "shop.mark")
+    backups = [one for one in taken if isinstance(one, JobBackup)]
+    assert (len(backups), backups[0].name) == (5, "shop.mark")
     assert picture(any_redis) == before
     any_redis.append("celery-task-meta-t3", " ")  # written anew meanwhile
-    answers = {answer.id: answer.outcome for answer in backend.delete_jobs(ref, state, kept)}
+    answers = {answer.id: answer.outcome for answer in backend.delete_jobs(ref, state, backups)}
     assert answers.pop("t3") is Outcome.CHANGED
     assert set(answers.values()) == {Outcome.DONE}
-    assert [pick.id for pick in picked(backend, state)] in ([], ["t3"])
+    assert [job_ref.id for job_ref in picked(backend, state)] in ([], ["t3"])
     any_redis.set("celery-task-meta-t2", "somebody else")
-    back = {answer.id: answer.outcome for answer in backend.restore_jobs(ref, state, kept)}
+    back = {answer.id: answer.outcome for answer in backend.restore_jobs(ref, state, backups)}
     assert (back.pop("t2"), back.pop("t3"), set(back.values())) == (Outcome.CHANGED, Outcome.CHANGED, {Outcome.DONE})
-    assert {answer.outcome for answer in backend.restore_jobs(ref, state, kept) if answer.id in back} == {Outcome.DONE}
+    assert {answer.outcome for answer in backend.restore_jobs(ref, state, backups) if answer.id in back} == {
+        Outcome.DONE
+    }
     after = picture(any_redis)
     assert {key: after[key] for key in before if key[-2:] not in (b"t2", b"t3")} == {
         key: dump for key, dump in before.items() if key[-2:] not in (b"t2", b"t3")
     }
     assert any_redis.ttl("celery-task-meta-t4") == -1
     assert 3500 < any_redis.ttl("celery-task-meta-t0") <= 3600
-    assert {pick.id for pick in picked(backend, state)} >= {"t0", "t1", "t4"}
+    assert {job_ref.id for job_ref in picked(backend, state)} >= {"t0", "t1", "t4"}
 
 
 def test_a_huge_record_is_deleted_without_being_kept(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     record(any_redis, "huge", **(ALPHA | {"args": ["x" * 1_200_000]}))
     ref = discover(backend)["*"]
-    (kept,) = backend.backup_jobs(ref, State.DEAD, [JobRef(id="huge")])
-    assert isinstance(kept, JobBackup)
-    assert kept.blob is None
-    assert kept.size_bytes > 1_200_000
-    assert outcomes(backend.delete_jobs(ref, State.COMPLETED, [kept])) == [Outcome.CHANGED]
-    assert outcomes(backend.delete_jobs(ref, State.DEAD, [kept])) == [Outcome.DONE]
-    assert outcomes(backend.delete_jobs(ref, State.DEAD, [kept])) == [Outcome.GONE]
+    (backup,) = backend.backup_jobs(ref, State.DEAD, [JobRef(id="huge")])
+    assert isinstance(backup, JobBackup)
+    assert backup.blob is None
+    assert backup.size_bytes > 1_200_000
+    assert outcomes(backend.delete_jobs(ref, State.COMPLETED, [backup])) == [Outcome.CHANGED]
+    assert outcomes(backend.delete_jobs(ref, State.DEAD, [backup])) == [Outcome.DONE]
+    assert outcomes(backend.delete_jobs(ref, State.DEAD, [backup])) == [Outcome.GONE]
 
 
 # What waits.
@@ -381,9 +385,9 @@ def test_deleted_messages_come_back_to_their_places_once(backend: Celery, any_re
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(8)), b"\xff no message", message("t9"))
     any_redis.lpush(b"alpha" + SEP + b"3", message("p1"), message("p2"))
     before, ref = picture(any_redis), discover(backend)["alpha"]
-    picks = picked(backend, State.WAITING)
-    chosen = [picks[n] for n in (0, 1, 4, 8, 11)]
-    kept = backend.backup_jobs(ref, State.WAITING, [*chosen, JobRef(id="none"), JobRef(id="t5", stamp="rawother")])
+    job_refs = picked(backend, State.WAITING)
+    chosen = [job_refs[n] for n in (0, 1, 4, 8, 11)]
+    kept = backend.backup_jobs(ref, State.WAITING, [*chosen, JobRef(id="none"), JobRef(id="t5", version="rawother")])
     assert [type(one) for one in kept] == [JobBackup] * 5 + [ActionResult] * 2
     assert outcomes(kept[5:]) == [Outcome.GONE, Outcome.CHANGED]  # type: ignore[arg-type]
     found = [one for one in kept if isinstance(one, JobBackup)]
@@ -407,8 +411,8 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     bind(any_redis, "alpha")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(2500)))
     ref = discover(backend)["alpha"]
-    (kept,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
-    assert isinstance(kept, JobBackup)
+    (backup,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
+    assert isinstance(backup, JobBackup)
     monkeypatch.setattr("dashboard.backends.celery.message_lookup.LOOK_THROUGH", 1000)
     (deep,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
     assert isinstance(deep, ActionResult)
@@ -432,7 +436,7 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     any_redis.lpush("alpha", *(message(name) for name in names))
     refs = discover(backend)
     chosen = names[::10]
-    kept = [
+    backups = [
         one
         for start in (0, 300)
         for one in backend.backup_jobs(
@@ -440,12 +444,12 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
         )
         if isinstance(one, JobBackup)
     ]
-    assert len(kept) == 600
+    assert len(backups) == 600
     # A worker takes more than is looked around for, and the app sends others.
     any_redis.rpop("alpha", 250)
     any_redis.lpush("alpha", *(message(f"new{n}") for n in range(50)))
     before_s, before = spent()
-    assert outcomes(backend.delete_jobs(refs["alpha"], State.WAITING, kept)) == [
+    assert outcomes(backend.delete_jobs(refs["alpha"], State.WAITING, backups)) == [
         *[Outcome.GONE] * 25,
         *[Outcome.DONE] * 575,
     ]
@@ -455,7 +459,7 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == left
     moved = left[1::9]
     before_s, before = spent()
-    acted = backend.act_on_jobs(
+    results = backend.act_on_jobs(
         refs["alpha"],
         Action.MOVE,
         State.WAITING,
@@ -464,7 +468,7 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
     )
     after_s, after = spent()
     assert (after_s - before_s) / (after - before) < 0.003
-    assert outcomes(acted) == [Outcome.DONE] * len(moved)
+    assert outcomes(results) == [Outcome.DONE] * len(moved)
     gone = set(moved)
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [each for each in left if each not in gone]
     assert [entry["headers"]["id"] for entry in waiting(any_redis, "beta")] == moved
@@ -475,9 +479,9 @@ def test_many_timed_messages_run_now_in_their_order(backend: Celery, any_redis: 
     names = [f"t{n}" for n in range(700)]
     eta = "2099-01-01T00:00:00+00:00"
     any_redis.lpush("alpha", *(message(name, eta=eta if n % 2 else None) for n, name in enumerate(names)))
-    picks = [JobRef(id=name) for name in names[1::2]]
-    acted = backend.act_on_jobs(discover(backend)["alpha"], Action.PROMOTE, State.WAITING, picks)
-    assert outcomes(acted) == [Outcome.DONE] * 350
+    job_refs = [JobRef(id=name) for name in names[1::2]]
+    results = backend.act_on_jobs(discover(backend)["alpha"], Action.PROMOTE, State.WAITING, job_refs)
+    assert outcomes(results) == [Outcome.DONE] * 350
     assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [*names[1::2], *names[::2]]
 
 
@@ -488,8 +492,8 @@ def test_what_the_user_may_not_do_takes_nothing_out(
     bind(any_redis, "alpha")
     bind(any_redis, "beta")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(5)))
-    ref, picks = discover(backend)["alpha"], [JobRef(id="t1"), JobRef(id="t3")]
-    kept = [one for one in backend.backup_jobs(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
+    ref, job_refs = discover(backend)["alpha"], [JobRef(id="t1"), JobRef(id="t3")]
+    backups = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]
     before = picture(any_redis)
     any_redis.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "&*", "+@all", f"-{command}")  # type: ignore[no-untyped-call]
     source = Source("main", f"redis://half:secret@127.0.0.1:{any_server.port}/0")
@@ -497,9 +501,9 @@ def test_what_the_user_may_not_do_takes_nothing_out(
     half.own_source = backend.own_source
     answers: list[ActionResult] = []
     if command != "lpush":
-        answers += half.delete_jobs(ref, State.WAITING, kept)
+        answers += half.delete_jobs(ref, State.WAITING, backups)
     if command != "zadd":
-        answers += half.act_on_jobs(ref, Action.MOVE, State.WAITING, picks, ActionOptions(target="beta"))
+        answers += half.act_on_jobs(ref, Action.MOVE, State.WAITING, job_refs, ActionOptions(target="beta"))
     assert answers
     assert set(outcomes(answers)) == {Outcome.REFUSED}
     assert picture(any_redis) == before
@@ -521,13 +525,13 @@ def test_messages_of_any_kind_cost_one_outcome(
 ) -> None:
     bind(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", raw, message("sound"))
-    picks = picked(backend, State.WAITING)
-    wishes = ActionOptions(target="beta", payload='{"args": [1]}')
-    answers = act(backend, action, State.WAITING, *picks, wishes=wishes)
+    job_refs = picked(backend, State.WAITING)
+    options = ActionOptions(target="beta", payload='{"args": [1]}')
+    answers = act(backend, action, State.WAITING, *job_refs, options=options)
     assert len(answers) == 2
     ref = discover(backend)["alpha"]
-    kept = [one for one in backend.backup_jobs(ref, State.WAITING, picks) if isinstance(one, JobBackup)]
-    assert all(one is Outcome.DONE for one in outcomes(backend.delete_jobs(ref, State.WAITING, kept)))
+    backups = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]
+    assert all(one is Outcome.DONE for one in outcomes(backend.delete_jobs(ref, State.WAITING, backups)))
 
 
 def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
@@ -536,21 +540,21 @@ def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celer
     before = {
         found["headers"]["id"]: found for queue in ("alpha", "alpha\x06\x169") for found in waiting(redis_client, queue)
     }
-    picks = picked(live, State.WAITING)
+    job_refs = picked(live, State.WAITING)
     assert (
-        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="gone")))
+        outcomes(act(live, Action.MOVE, State.WAITING, *job_refs, options=ActionOptions(target="gone")))
         == [Outcome.REFUSED] * 4
     )
     assert (
-        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="alpha")))
+        outcomes(act(live, Action.MOVE, State.WAITING, *job_refs, options=ActionOptions(target="alpha")))
         == [Outcome.REFUSED] * 4
     )
     assert (
-        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="beta")))
+        outcomes(act(live, Action.MOVE, State.WAITING, *job_refs, options=ActionOptions(target="beta")))
         == [Outcome.DONE] * 4
     )
     assert (
-        outcomes(act(live, Action.MOVE, State.WAITING, *picks, wishes=ActionOptions(target="beta")))
+        outcomes(act(live, Action.MOVE, State.WAITING, *job_refs, options=ActionOptions(target="beta")))
         == [Outcome.GONE] * 4
     )
     moved = [*waiting(redis_client, "beta"), *waiting(redis_client, "beta\x06\x169")]
@@ -577,16 +581,16 @@ def test_a_timed_message_in_the_queue_runs_now(shop: Shop, live: Celery) -> None
 
 def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Celery) -> None:
     old = shop.send("one", "ü", queue="alpha")
-    (pick,) = picked(live, State.WAITING)
-    (copy,) = act(live, Action.DUPLICATE, State.WAITING, pick)
-    (repeat,) = act(live, Action.DUPLICATE, State.WAITING, pick)
+    (job_ref,) = picked(live, State.WAITING)
+    (copy,) = act(live, Action.DUPLICATE, State.WAITING, job_ref)
+    (repeat,) = act(live, Action.DUPLICATE, State.WAITING, job_ref)
     assert (copy.outcome, repeat.outcome, repeat.new_id) == (Outcome.DONE, Outcome.CHANGED, copy.new_id)
     first, second = waiting(shop.marks)
     assert first["body"] == second["body"]
-    wishes = ActionOptions(payload='{"args": ["edited"], "kwargs": {"pin": 2}}')
-    (edit,) = act(live, Action.EDIT, State.WAITING, pick, wishes=wishes)
+    options = ActionOptions(payload='{"args": ["edited"], "kwargs": {"pin": 2}}')
+    (edit,) = act(live, Action.EDIT, State.WAITING, job_ref, options=options)
     for wrong in ("", "[1]", '{"args": 1}', '{"kwargs": []}', '{"x": 1}', "[" * 100_000):
-        (bad,) = act(live, Action.EDIT, State.WAITING, pick, wishes=ActionOptions(payload=wrong))
+        (bad,) = act(live, Action.EDIT, State.WAITING, job_ref, options=ActionOptions(payload=wrong))
         assert bad.outcome is Outcome.INVALID
     with shop.worker():
         for task_id in (old, copy.new_id, edit.new_id):
@@ -594,7 +598,7 @@ def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Cele
         indexed(live, shop)
         done = next(found for found in picked(live, State.COMPLETED) if found.id == old)
         (again,) = act(live, Action.DUPLICATE, State.COMPLETED, done)
-        (other,) = act(live, Action.EDIT, State.COMPLETED, done, wishes=wishes)
+        (other,) = act(live, Action.EDIT, State.COMPLETED, done, options=options)
         shop.await_status(str(again.new_id), "SUCCESS")
         shop.await_status(str(other.new_id), "SUCCESS")
     assert shop.noted("ran") == {"one": 3, "edited": 2}
@@ -608,13 +612,15 @@ def test_a_copy_begins_without_attempts_and_without_a_passed_expiry(
     shop = Shop(server.url, conf={"task_protocol": protocol})
     shop.send("late", queue="alpha", expires=-60, retries=2)
     shop.send("soon", queue="alpha", expires=86_400, retries=2)
-    picks = picked(live, State.WAITING)
-    copies = act(live, Action.DUPLICATE, State.WAITING, *picks)
-    wishes = ActionOptions(payload='{"args": ["edited"], "kwargs": {}}')
+    job_refs = picked(live, State.WAITING)
+    copies = act(live, Action.DUPLICATE, State.WAITING, *job_refs)
+    options = ActionOptions(payload='{"args": ["edited"], "kwargs": {}}')
     late = next(
-        pick for pick in picks if live.read_job(discover(live)["alpha"], pick.id).payload.value["args"] == ["late"]
+        job_ref
+        for job_ref in job_refs
+        if live.read_job(discover(live)["alpha"], job_ref.id).payload.value["args"] == ["late"]
     )
-    (edit,) = act(live, Action.EDIT, State.WAITING, late, wishes=wishes)
+    (edit,) = act(live, Action.EDIT, State.WAITING, late, options=options)
     assert outcomes([*copies, edit]) == [Outcome.DONE] * 3
     new = {str(each.new_id) for each in (*copies, edit)}
     found = [
@@ -647,17 +653,17 @@ def test_a_job_held_until_its_time_runs_now_or_never(
         now, never = shop.send("now", "ü", countdown=3600), shop.send("never", countdown=3600)
         soon = shop.send("soon", countdown=3600)
         wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker taking them")
-        picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
-        (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
+        job_refs = {job_ref.id: job_ref for job_ref in picked(live, State.SCHEDULED)}
+        (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, job_refs[now])
         assert promoted.outcome is Outcome.DONE
         assert promoted.new_id not in (None, now)
-        assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, picks[now])) == [Outcome.GONE]
+        assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, job_refs[now])) == [Outcome.GONE]
         with monkeypatch.context() as later:
             later.setattr(unacked, "TOO_LATE_S", 7200.0)  # as if it were due within seconds
-            assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, picks[soon])) == [Outcome.REFUSED]
-        (untouched,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[soon])
+            assert outcomes(act(live, Action.PROMOTE, State.SCHEDULED, job_refs[soon])) == [Outcome.REFUSED]
+        (untouched,) = act(live, Action.PROMOTE, State.SCHEDULED, job_refs[soon])
         assert untouched.outcome is Outcome.DONE
-        assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, picks[never])) == [Outcome.DONE]
+        assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, job_refs[never])) == [Outcome.DONE]
         shop.await_status(str(promoted.new_id), "SUCCESS")
         shop.await_status(now, "REVOKED")
         shop.await_status(never, "REVOKED")
@@ -674,19 +680,19 @@ def test_without_a_worker_nothing_is_withdrawn(backend: Celery, any_redis: redis
     any_redis.hset("unacked", "tag", entry)
     any_redis.zadd("unacked_index", {"tag": 1})
     before = picture(any_redis)
-    (pick,) = picked(backend, State.SCHEDULED)
+    (job_ref,) = picked(backend, State.SCHEDULED)
     for action in (Action.PROMOTE, Action.CANCEL):
-        (answer,) = act(backend, action, State.SCHEDULED, pick)
+        (answer,) = act(backend, action, State.SCHEDULED, job_ref)
         assert (answer.outcome, "no worker" in (answer.detail or "")) == (Outcome.REFUSED, True)
-    assert outcomes(act(backend, Action.CANCEL, State.RETRYING, pick)) == [Outcome.CHANGED]
+    assert outcomes(act(backend, Action.CANCEL, State.RETRYING, job_ref)) == [Outcome.CHANGED]
     assert picture(any_redis) == before
 
 
 def test_a_waiting_job_is_revoked_when_its_turn_comes(shop: Shop, live: Celery) -> None:
     with shop.worker("beta", name="other@shop"):
         task_id = shop.send("never")
-        (pick,) = picked(live, State.WAITING)
-        assert outcomes(act(live, Action.CANCEL, State.WAITING, pick)) == [Outcome.DONE]
+        (job_ref,) = picked(live, State.WAITING)
+        assert outcomes(act(live, Action.CANCEL, State.WAITING, job_ref)) == [Outcome.DONE]
         shop.await_status(task_id, "REVOKED")
     assert len(waiting(shop.marks)) == 1  # the message itself stays, as the preview says
 
@@ -695,8 +701,8 @@ def test_a_running_job_is_stopped(shop: Shop, live: Celery) -> None:
     with shop.worker(pool="prefork", size=1):
         task_id = str(shop.app.send_task("shop.busy", ("one",), queue="alpha").id)
         wait_until(lambda: shop.marks.hget("began", "one"), what="the start")
-        (pick,) = picked(live, State.WAITING, on="*")
-        assert outcomes(act(live, Action.STOP, State.WAITING, pick, on="*")) == [Outcome.DONE]
+        (job_ref,) = picked(live, State.WAITING, on="*")
+        assert outcomes(act(live, Action.STOP, State.WAITING, job_ref, on="*")) == [Outcome.DONE]
         shop.await_status(task_id, "REVOKED")
 
 
@@ -870,9 +876,9 @@ def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_red
         url = f"redis://watcher:secret@127.0.0.1:{any_server.port}/0"
         source = Source("main", url)
         backend = Celery(source, SourceSettings(name="main", url=url))
-        (pick,) = picked(backend, State.WAITING)
+        (job_ref,) = picked(backend, State.WAITING)
         ref = discover(backend)["alpha"]
-        kept = [one for one in backend.backup_jobs(ref, State.WAITING, [pick]) if isinstance(one, JobBackup)]
+        backups = [one for one in backend.backup_jobs(ref, State.WAITING, [job_ref]) if isinstance(one, JobBackup)]
         records = [
             one
             for one in backend.backup_jobs(discover(backend)["*"], State.DEAD, [JobRef(id="t2")])
@@ -880,10 +886,10 @@ def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_red
         ]
         answers = [
             *act(backend, Action.RETRY, State.DEAD, JobRef(id="t2")),
-            *act(backend, Action.MOVE, State.WAITING, pick, wishes=ActionOptions(target="beta")),
-            *act(backend, Action.DUPLICATE, State.WAITING, pick),
-            *act(backend, Action.CANCEL, State.WAITING, pick),
-            *backend.delete_jobs(ref, State.WAITING, kept),
+            *act(backend, Action.MOVE, State.WAITING, job_ref, options=ActionOptions(target="beta")),
+            *act(backend, Action.DUPLICATE, State.WAITING, job_ref),
+            *act(backend, Action.CANCEL, State.WAITING, job_ref),
+            *backend.delete_jobs(ref, State.WAITING, backups),
             *backend.delete_jobs(discover(backend)["*"], State.DEAD, records),
             *backend.restore_jobs(discover(backend)["*"], State.DEAD, records),
             backend.act_on_queue(ref, Action.OBLITERATE),
@@ -911,7 +917,7 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
         )
         redis_client.delete("broken")
         indexed(live, shop)
-        picks, ref = picked(live, State.DEAD), discover(live)
+        job_refs, ref = picked(live, State.DEAD), discover(live)
         problems: list[BaseException] = []
         retried: list[ActionResult] = []
         deleted: set[str] = set()
@@ -919,18 +925,18 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
 
         def retry() -> None:
             for start in range(0, dead, 100):
-                retried.extend(live.act_on_jobs(ref["*"], Action.RETRY, State.DEAD, picks[start : start + 100]))
+                retried.extend(live.act_on_jobs(ref["*"], Action.RETRY, State.DEAD, job_refs[start : start + 100]))
 
         def delete() -> None:
             while sending.is_alive() or redis_client.llen("alpha"):
                 found = live.list_job_refs(ref["alpha"], JobQuery(state=State.WAITING, per_page=40))[::3]
-                kept = [
+                backups = [
                     one for one in live.backup_jobs(ref["alpha"], State.WAITING, found) if isinstance(one, JobBackup)
                 ]
-                gone = live.delete_jobs(ref["alpha"], State.WAITING, kept)
+                gone = live.delete_jobs(ref["alpha"], State.WAITING, backups)
                 deleted.update(answer.id for answer in gone if answer.outcome is Outcome.DONE)
-                back = live.restore_jobs(ref["alpha"], State.WAITING, kept[::2])
-                live.restore_jobs(ref["alpha"], State.WAITING, kept[::2])
+                back = live.restore_jobs(ref["alpha"], State.WAITING, backups[::2])
+                live.restore_jobs(ref["alpha"], State.WAITING, backups[::2])
                 deleted.difference_update(answer.id for answer in back if answer.outcome is Outcome.DONE)
 
         def move() -> None:
@@ -963,7 +969,7 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
         assert not any(thread.is_alive() for thread in threads)
         assert not problems, problems
         lost = {names[task_id] for task_id in deleted if task_id in names}
-        lost |= {key for key, task_id in ((pick.id, pick.id) for pick in picks) if task_id in deleted}
+        lost |= {key for key, task_id in ((job_ref.id, job_ref.id) for job_ref in job_refs) if task_id in deleted}
         expected = dead + more - len(deleted)
         wait_until(lambda: sum(shop.noted("ran").values()) >= expected, what="the end of all")
         wait_until(lambda: not redis_client.exists("alpha", "beta", "unacked"), what="the acknowledgements")

@@ -45,7 +45,7 @@ def test_a_failed_job_of_a_prefix_runs_again_under_it(shop: Shop, live: Celery, 
     with shop.worker("alpha"):
         ids = failed(shop, live, "one")
         old = picked(live, State.DEAD, on="shop:*")
-        assert [pick.id for pick in old] == [ids["one"]]
+        assert [job_ref.id for job_ref in old] == [ids["one"]]
         assert outcomes(act(live, Action.RETRY, State.DEAD, *old)) == [Outcome.GONE]
         assert outcomes(act(live, Action.RETRY, State.DEAD, *old, on="shop:*")) == [Outcome.DONE]
         assert outcomes(act(live, Action.RETRY, State.DEAD, *old, on="shop:*")) == [Outcome.CHANGED]
@@ -53,7 +53,7 @@ def test_a_failed_job_of_a_prefix_runs_again_under_it(shop: Shop, live: Celery, 
         shop.await_status(ids["one"], "SUCCESS")
         assert (shop.noted("ran"), shop.noted("failed")) == ({"one": 1}, {"one": 1})
         indexed(live, shop)
-        assert [pick.id for pick in picked(live, State.COMPLETED, on="shop:*")] == [ids["one"]]
+        assert [job_ref.id for job_ref in picked(live, State.COMPLETED, on="shop:*")] == [ids["one"]]
     assert redis_client.exists("alpha") == 0
 
 
@@ -99,11 +99,11 @@ def test_what_workers_hold_under_names_of_the_apps_own(
         shared = refs["*"]
         assert live.read_stats([shared])[0].counts.scheduled == 3
         assert live.read_job(refs["beta"], held).state is State.SCHEDULED
-        picks = {pick.id: pick for pick in picked(live, State.SCHEDULED)}
-        assert set(picks) == {now, never, held}
-        (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, picks[now])
+        job_refs = {job_ref.id: job_ref for job_ref in picked(live, State.SCHEDULED)}
+        assert set(job_refs) == {now, never, held}
+        (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, job_refs[now])
         assert promoted.outcome is Outcome.DONE
-        assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, picks[never])) == [Outcome.DONE]
+        assert outcomes(act(live, Action.CANCEL, State.SCHEDULED, job_refs[never])) == [Outcome.DONE]
         shop.await_status(str(promoted.new_id), "SUCCESS")
         shop.await_status(never, "REVOKED")
         # A worker stores the result before it acknowledges the message.
@@ -136,26 +136,26 @@ def test_records_of_a_prefix_come_back_where_they_were(
     fail(any_redis, f"{before}celery-task-meta-huge", args=["x" * 1_200_000])
     CeleryLibrary().prepare(backend, any_redis)
     ref, old = discover(backend)["*"], picture(any_redis)
-    kept = [
+    backups = [
         one
         for one in backend.backup_jobs(ref, State.DEAD, [JobRef(id="t1"), JobRef(id="huge")])
         if isinstance(one, JobBackup)
     ]
-    assert outcomes(backend.delete_jobs(ref, State.DEAD, kept)) == [Outcome.DONE] * 2
+    assert outcomes(backend.delete_jobs(ref, State.DEAD, backups)) == [Outcome.DONE] * 2
     assert set(old) - set(picture(any_redis)) == {
         f"{before}celery-task-meta-{name}".encode() for name in ("t1", "huge")
     }
     assert picked(backend, State.DEAD) == []
-    assert outcomes(backend.restore_jobs(ref, State.DEAD, kept)) == [Outcome.DONE, Outcome.REFUSED]
+    assert outcomes(backend.restore_jobs(ref, State.DEAD, backups)) == [Outcome.DONE, Outcome.REFUSED]
     assert picture(any_redis) == {key: dump for key, dump in old.items() if not key.endswith(b"huge")}
-    assert [pick.id for pick in picked(backend, State.DEAD)] == ["t1"]
+    assert [job_ref.id for job_ref in picked(backend, State.DEAD)] == ["t1"]
 
 
 def test_only_the_record_of_the_job_is_put_back(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     before = picture(any_redis)
     blob = pack_backup(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
-    lie = JobBackup(id="t1", stamp=None, blob=blob, size_bytes=2)
+    lie = JobBackup(id="t1", version=None, blob=blob, size_bytes=2)
     assert outcomes(backend.restore_jobs(discover(backend)["*"], State.DEAD, [lie])) == [Outcome.REFUSED]
     assert picture(any_redis) == before
 
@@ -177,13 +177,13 @@ def test_a_moved_job_of_a_priority_stands_in_a_list_that_workers_read(backend: C
     any_redis.lpush("alpha::3", message("t1"), message("t2"))
     CeleryLibrary().prepare(backend, any_redis)
     first, second = picked(backend, State.WAITING)
-    answers = act(backend, Action.MOVE, State.WAITING, first, wishes=ActionOptions(target="beta"))
+    answers = act(backend, Action.MOVE, State.WAITING, first, options=ActionOptions(target="beta"))
     answers += act(backend, Action.DUPLICATE, State.WAITING, second)
     assert outcomes(answers) == [Outcome.DONE] * 2
     assert (any_redis.llen("beta::3"), any_redis.llen("alpha::3")) == (1, 2)
     assert not any_redis.exists(b"beta" + SEP + b"3", b"alpha" + SEP + b"3")
     ref = discover(backend)["alpha"]
-    kept = [one for one in backend.backup_jobs(ref, State.WAITING, [second]) if isinstance(one, JobBackup)]
-    assert outcomes(backend.delete_jobs(ref, State.WAITING, kept)) == [Outcome.DONE]
-    assert outcomes(backend.restore_jobs(ref, State.WAITING, kept)) == [Outcome.DONE]
+    backups = [one for one in backend.backup_jobs(ref, State.WAITING, [second]) if isinstance(one, JobBackup)]
+    assert outcomes(backend.delete_jobs(ref, State.WAITING, backups)) == [Outcome.DONE]
+    assert outcomes(backend.restore_jobs(ref, State.WAITING, backups)) == [Outcome.DONE]
     assert any_redis.llen("alpha::3") == 2

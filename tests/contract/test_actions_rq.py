@@ -53,13 +53,13 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
     before = {job_id: any_redis.hmget(f"rq:job:{job_id}", "data", "meta") for job_id in ids}
     any_redis.expire(f"rq:job:{ids[0]}", 600)  # a short failure_ttl must not take a job that waits
     found = picks(backend, State.DEAD)
-    assert {pick.id for pick in found} == set(ids)
+    assert {job_ref.id for job_ref in found} == set(ids)
     with measure_cost() as meter:
-        asked = [*found, JobRef(id="nobody"), JobRef(id=ids[0], stamp="2020-01-01T00:00:00.000000Z")]
-        acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
+        asked = [*found, JobRef(id="nobody"), JobRef(id=ids[0], version="2020-01-01T00:00:00.000000Z")]
+        results = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
     assert meter.round_trips == 1
-    assert outcomes(acted) == [*["done"] * 60, "gone", "changed"]
-    assert [pick.id for pick in found] == queue.job_ids
+    assert outcomes(results) == [*["done"] * 60, "gone", "changed"]
+    assert [job_ref.id for job_ref in found] == queue.job_ids
     for job_id in ids:
         assert any_redis.ttl(f"rq:job:{job_id}") == -1
         assert any_redis.hmget(f"rq:job:{job_id}", "data", "meta") == before[job_id]
@@ -80,10 +80,10 @@ def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: r
             found = picks(backend, state)
         assert meter.round_trips == 1
         rows = backend.list_jobs(REF, JobQuery(state=state, per_page=100)).jobs
-        assert [(pick.id, pick.stamp) for pick in found] == [(job.id, job.stamp) for job in rows]
-        assert all(pick.stamp for pick in found)
+        assert [(job_ref.id, job_ref.version) for job_ref in found] == [(job.id, job.version) for job in rows]
+        assert all(job_ref.version for job_ref in found)
         detail = backend.read_job(REF, found[0].id)
-        assert (detail.state, detail.stamp) == (state, found[0].stamp)
+        assert (detail.state, detail.version) == (state, found[0].version)
     with measure_cost() as meter:
         picks(backend, State.DEAD)
     assert meter.round_trips == 1
@@ -98,7 +98,7 @@ def test_picks_leave_out_what_has_expired_as_the_pages_do(backend: RQ, any_redis
     for per_page in (1000, 30, 7):
         for page in range(1, 12):
             query = JobQuery(state=State.DEAD, page=page, per_page=per_page)
-            assert [pick.id for pick in backend.list_job_refs(REF, query)] == [
+            assert [job_ref.id for job_ref in backend.list_job_refs(REF, query)] == [
                 job.id for job in backend.list_jobs(REF, query).jobs
             ]
 
@@ -152,8 +152,8 @@ def test_what_is_due_is_left_to_a_scheduler_that_lives(backend: RQ, queue: Queue
     queue.enqueue_in(timedelta(seconds=-5), rq_jobs.add, 2)
     any_redis.set("rq:scheduler-lock:alpha", "me", ex=60)
     for action in (Action.PROMOTE, Action.CANCEL):
-        (acted,) = backend.act_on_jobs(REF, action, State.SCHEDULED, picks(backend, State.SCHEDULED))
-        assert (acted.outcome, "due" in (acted.detail or "")) == (Outcome.REFUSED, True)
+        (result,) = backend.act_on_jobs(REF, action, State.SCHEDULED, picks(backend, State.SCHEDULED))
+        assert (result.outcome, "due" in (result.detail or "")) == (Outcome.REFUSED, True)
     assert outcomes(backend.backup_jobs(REF, State.SCHEDULED, picks(backend, State.SCHEDULED))) == ["refused"]
     any_redis.delete("rq:scheduler-lock:alpha")
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, picks(backend, State.SCHEDULED))) == [
@@ -175,7 +175,7 @@ def test_a_canceled_job_does_not_run_and_can_be_put_in_line_again(
     drain(queue)
     assert runs(queue, job_id) == 0
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["changed"]
-    seen = [pick for pick in picks(backend, State.CANCELED) if pick.id == job_id]
+    seen = [job_ref for job_ref in picks(backend, State.CANCELED) if job_ref.id == job_id]
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, seen)) == ["done"]
     drain(queue)
     assert runs(queue, job_id) == 1
@@ -206,8 +206,8 @@ def test_copies_of_every_state_run(backend: RQ, queue: Queue) -> None:
     filled = fill_queue(queue)
     for state, actions in backend.job_actions.items():
         if Action.DUPLICATE in actions and state in filled:
-            acted = backend.act_on_jobs(REF, Action.DUPLICATE, state, picks(backend, state))
-            assert outcomes(acted) == ["done"] * len(filled[state])
+            results = backend.act_on_jobs(REF, Action.DUPLICATE, state, picks(backend, state))
+            assert outcomes(results) == ["done"] * len(filled[state])
     drain(queue)
     assert counts(queue)["queued"] == 0
     assert counts(queue)["failed"] == 6
@@ -223,10 +223,10 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
         assert refused.outcome is Outcome.REFUSED
         assert why in (refused.detail or "")
     seen = picks(backend, State.WAITING)
-    moved = [pick for n, pick in enumerate(seen) if n % 2]
-    acted = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, list(reversed(moved)), ActionOptions(target="beta"))
-    assert outcomes(acted) == ["done"] * 65
-    assert [each.id for each in acted] == [pick.id for pick in reversed(moved)]
+    moved = [job_ref for n, job_ref in enumerate(seen) if n % 2]
+    results = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, list(reversed(moved)), ActionOptions(target="beta"))
+    assert outcomes(results) == ["done"] * 65
+    assert [each.id for each in results] == [job_ref.id for job_ref in reversed(moved)]
     beta = Queue("beta", connection=queue.connection)
     assert (queue.job_ids, beta.job_ids) == (ids[::2], ids[1::2])
     assert any_redis.hget(f"rq:job:{ids[1]}", "origin") == b"beta"
@@ -253,11 +253,11 @@ def test_jobs_deep_in_a_long_line_are_found(backend: RQ, queue: Queue, any_redis
     any_redis.lpush(queue.key, *(f"ahead-{n}" for n in range(9_000)))
     any_redis.rpush(queue.key, *(f"behind-{n}" for n in range(9_000)))
     with measure_cost() as meter:
-        acted = backend.act_on_jobs(
+        results = backend.act_on_jobs(
             REF, Action.CANCEL, State.WAITING, [JobRef(id=each) for each in (*ids, "ahead-5", "nobody")]
         )
     assert meter.round_trips == 4  # three to find them: the ends, and 15,000 ids at a time
-    assert outcomes(acted) == [*["done"] * 60, "gone", "gone"]
+    assert outcomes(results) == [*["done"] * 60, "gone", "gone"]
     assert any_redis.llen(queue.key) == 18_000
     assert any_redis.zcard("rq:canceled:alpha") == 60
 
@@ -298,8 +298,8 @@ def test_a_job_that_a_worker_still_runs_is_left_alone(backend: RQ, queue: Queue,
     any_redis.hset(f"rq:job:{job.id}", "status", "canceled")
     any_redis.zadd("rq:wip:alpha", {f"{job.id}:{'0' * 32}": 4e9})
     any_redis.zadd(f"rq:executions:{job.id}", {"0" * 32: 4e9})
-    (acted,) = backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])
-    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
+    (result,) = backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])
+    assert (result.outcome, result.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
     assert outcomes(backend.backup_jobs(REF, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
     any_redis.delete("rq:wip:alpha")
     any_redis.zadd("rq:wip:alpha", {job.id: 4e9})  # as RQ 1 has it
@@ -316,8 +316,8 @@ def test_a_job_that_a_worker_began_since_it_was_taken_is_not_deleted(
     any_redis.zadd("rq:wip:alpha", {member: 4e9})
     if execution is not None:
         any_redis.zadd(f"rq:executions:{job_id}", {execution: 4e9})
-    (acted,) = backend.delete_jobs(REF, State.DEAD, taken)
-    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
+    (result,) = backend.delete_jobs(REF, State.DEAD, taken)
+    assert (result.outcome, result.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
     assert any_redis.exists(f"rq:job:{job_id}")
     any_redis.delete("rq:wip:alpha")
     assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"]
@@ -336,9 +336,9 @@ def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis:
     any_redis.hset("rq:job:many", mapping=fields)
     any_redis.sadd("rq:job::many:dependencies", *(f"parent-{n}" for n in range(1_001)))
     asked = [JobRef(id=each) for each in ("ghost", "text", odd, "long", "mad", "many", job_id)]
-    acted = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
-    assert outcomes(acted) == ["gone", "refused", "done", "refused", "refused", "refused", "done"]
-    assert [each.detail for each in acted][3:6] == [
+    results = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
+    assert outcomes(results) == ["gone", "refused", "done", "refused", "refused", "refused", "done"]
+    assert [each.detail for each in results][3:6] == [
         "its field origin is too long to be a value of RQ's",
         "its status is not one of RQ's",
         "it depends on too many jobs",
@@ -353,9 +353,9 @@ def test_keys_of_another_type_refuse_all_and_change_nothing(backend: RQ, queue: 
     seen = picks(backend, State.DEAD)
     any_redis.set("rq:queue:alpha", "mine")
     for action in (Action.RETRY, Action.DUPLICATE):
-        acted = backend.act_on_jobs(REF, action, State.DEAD, seen)
-        assert outcomes(acted) == ["refused", "refused"]
-        assert "has the wrong type" in (acted[0].detail or "")
+        results = backend.act_on_jobs(REF, action, State.DEAD, seen)
+        assert outcomes(results) == ["refused", "refused"]
+        assert "has the wrong type" in (results[0].detail or "")
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, seen)) == ["refused", "refused"]
     assert any_redis.zcard("rq:failed:alpha") == 2
     assert {real(queue, job_id).get_status() for job_id in ids} == {"failed"}
@@ -379,9 +379,9 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_touched(
     source = Source("main", any_server.url.replace("redis://", "redis://clerk:secret@"))
     try:
         clerk = RQ(source, SourceSettings(name="main", url=any_server.url))
-        acted = clerk.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)
-        assert outcomes(acted) == ["refused"] * 3
-        assert "does not have permission" in (acted[0].detail or "")
+        results = clerk.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)
+        assert outcomes(results) == ["refused"] * 3
+        assert "does not have permission" in (results[0].detail or "")
         if withheld == "-eval":
             assert outcomes(clerk.backup_jobs(REF, State.DEAD, seen)) == ["refused"] * 3
     finally:
@@ -433,18 +433,18 @@ def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedR
     backend = RQ(source, SourceSettings(name="main", url=any_server.url, prefixes=("app",)))
     (ref,) = search(backend)
     assert ref.name == "app:alpha"
-    acted = backend.act_on_jobs(
+    results = backend.act_on_jobs(
         ref, Action.MOVE, State.DEAD, picks(backend, State.DEAD, ref), ActionOptions(target="app:beta")
     )
-    assert outcomes(acted) == ["done"]
+    assert outcomes(results) == ["done"]
     assert any_redis.lrange("app:queue:beta", 0, -1) == [job_id.encode()]
     source.close()
 
 
 def test_what_is_not_offered_says_why(backend: RQ, queue: Queue) -> None:
     (job_id,) = bury(queue, 1)
-    (acted,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, [JobRef(id=job_id)])
-    assert (acted.outcome, acted.detail) == (Outcome.UNSUPPORTED, backend.unsupported_reasons[Action.EDIT])
+    (result,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, [JobRef(id=job_id)])
+    assert (result.outcome, result.detail) == (Outcome.UNSUPPORTED, backend.unsupported_reasons[Action.EDIT])
     assert outcomes(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id=job_id)])) == ["refused"]
     offered = {action for actions in backend.job_actions.values() for action in actions}
     offered |= {*backend.queue_actions, *backend.worker_actions}

@@ -61,22 +61,22 @@ def paged(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
 
 
 def act(
-    backend: Sidekiq, action: Action, state: State, picks: list[JobRef], wishes: ActionOptions = NO_WISHES
+    backend: Sidekiq, action: Action, state: State, job_refs: list[JobRef], options: ActionOptions = NO_WISHES
 ) -> list[ActionResult]:
     """The answers, one per pick."""
-    acted = backend.act_on_jobs(place(state), action, state, picks, wishes)
-    assert [one.id for one in acted] == [pick.id for pick in picks]
-    return acted
+    results = backend.act_on_jobs(place(state), action, state, job_refs, options)
+    assert [one.id for one in results] == [job_ref.id for job_ref in job_refs]
+    return results
 
 
-def outcomes(acted: list[ActionResult]) -> list[Outcome]:
+def outcomes(results: list[ActionResult]) -> list[Outcome]:
     """What came of each."""
-    return [one.outcome for one in acted]
+    return [one.outcome for one in results]
 
 
-def taken(backend: Sidekiq, state: State, picks: list[JobRef] | None = None) -> list[JobBackup]:
+def taken(backend: Sidekiq, state: State, job_refs: list[JobRef] | None = None) -> list[JobBackup]:
     """All that is kept of jobs that may be deleted."""
-    kept = backend.backup_jobs(place(state), state, seen(backend, state) if picks is None else picks)
+    kept = backend.backup_jobs(place(state), state, seen(backend, state) if job_refs is None else job_refs)
     assert all(isinstance(one, JobBackup) for one in kept), kept
     return [one for one in kept if isinstance(one, JobBackup)]
 
@@ -115,9 +115,9 @@ def test_what_is_sent_to_its_queue_runs_once(
     names = [f"job {n}" for n in range(30)]
     make = payload if state is State.SCHEDULED else failed
     fill(any_redis, state, *(make(name) for name in names))
-    picks = seen(backend, state)
-    assert outcomes(act(backend, action, state, picks)) == [DONE] * 30
-    assert outcomes(act(backend, action, state, picks)) == [GONE] * 30
+    job_refs = seen(backend, state)
+    assert outcomes(act(backend, action, state, job_refs)) == [DONE] * 30
+    assert outcomes(act(backend, action, state, job_refs)) == [GONE] * 30
     counts = {json.loads(raw).get("retry_count") for raw in any_redis.lrange("queue:work", 0, -1)}
     assert counts == ({None} if state is State.SCHEDULED else {23} if action is Action.RETRY else {24})
     with worker(any_server.url):
@@ -131,7 +131,7 @@ def test_the_other_ways_into_a_queue_run_too(
 ) -> None:
     fill(any_redis, State.DEAD, failed("dead"))
     fill(any_redis, State.WAITING, payload("twice"), payload("moved"))
-    waiting = {pick.id: pick for pick in seen(backend, State.WAITING)}
+    waiting = {job_ref.id: job_ref for job_ref in seen(backend, State.WAITING)}
     moved = act(backend, Action.MOVE, State.WAITING, [waiting[jid("moved")]], ActionOptions(target="other"))
     (copy,) = act(backend, Action.DUPLICATE, State.WAITING, [waiting[jid("twice")]])
     (edit,) = act(
@@ -153,7 +153,7 @@ def test_a_job_that_fails_again_is_another_one(
 ) -> None:
     for name in ("always", "fresh"):
         fill(any_redis, State.DEAD, failed(name, args=[name, "fail"], retry_count=25))
-    by_jid = {pick.id.rpartition("-")[2]: pick for pick in seen(backend, State.DEAD)}
+    by_jid = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in seen(backend, State.DEAD)}
     always, fresh = by_jid[jid("always")], by_jid[jid("fresh")]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [always])) == [DONE]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [fresh], ActionOptions(reset_attempts=True))) == [DONE]
@@ -205,28 +205,28 @@ def test_racing_a_live_process_each_job_ends_once(
     answers: Counter[Outcome] = Counter()
     lists = (State.WAITING,) if state is State.WAITING else (State.RETRYING, State.DEAD)
     # As a person saw them before the process came: some will be gone.
-    all_seen = {where: [pick for page in range(1, 4) for pick in paged(backend, where, page)] for where in lists}
+    all_seen = {where: [job_ref for page in range(1, 4) for job_ref in paged(backend, where, page)] for where in lists}
     with worker(any_server.url):
         wait_until(lambda: any_redis.hlen("runs") >= (205 if state is State.WAITING else 1), what="the race to begin")
         for where in lists:
-            picks, first = all_seen[where], True
-            while picks:
+            job_refs, first = all_seen[where], True
+            while job_refs:
                 # From the far end of a queue first: its threads come from the other one, and may be quicker than this.
-                starts = list(range(0, len(picks), 50))
+                starts = list(range(0, len(job_refs), 50))
                 for turn, n in enumerate(
                     [*starts[::-2], *starts[len(starts) % 2 :: 2]] if where is State.WAITING else starts
                 ):
                     if turn == 6:
                         any_redis.set("go", 1)
-                    part = picks[n : n + 50]
+                    part = job_refs[n : n + 50]
                     if first and n % 150 == 0:
-                        kept = [
+                        backups = [
                             one for one in backend.backup_jobs(place(where), where, part) if isinstance(one, JobBackup)
                         ]
-                        gone = backend.delete_jobs(place(where), where, kept)
-                        mine = [k for k, one in zip(kept, gone, strict=True) if one.outcome is DONE]
-                        back = backend.restore_jobs(place(where), where, kept[::2])
-                        again = backend.restore_jobs(place(where), where, kept[::2])
+                        gone = backend.delete_jobs(place(where), where, backups)
+                        mine = [k for k, one in zip(backups, gone, strict=True) if one.outcome is DONE]
+                        back = backend.restore_jobs(place(where), where, backups[::2])
+                        again = backend.restore_jobs(place(where), where, backups[::2])
                         assert DONE not in outcomes(again)
                         restored = {one.id for one in back if one.outcome is DONE}
                         assert restored <= {one.id for one in mine}
@@ -236,7 +236,7 @@ def test_racing_a_live_process_each_job_ends_once(
                         answers.update(outcomes(act(backend, Action.MOVE, where, part, ActionOptions(target="other"))))
                     else:
                         answers.update(outcomes(act(backend, Action.RETRY, where, part)))
-                picks, first = [] if where is State.WAITING else seen(backend, where), False
+                job_refs, first = [] if where is State.WAITING else seen(backend, where), False
         expected = {name for one, name in run_in.items() if one not in deleted}
         wait_until(lambda: any_redis.hlen("runs") >= len(expected), what="all runs")
         wait_until(
@@ -261,9 +261,9 @@ def test_the_killed_are_unchanged_and_the_dead_set_keeps_its_bound(
     fill(any_redis, state, raw, payload("two"))
     any_redis.zadd("dead", {f"old {n}": n + 1 for n in range(9999)})
     began = time.time()
-    acted = act(backend, Action.KILL, state, seen(backend, state))
-    assert outcomes(acted) == [DONE, DONE]
-    assert "dropped" in str(acted[0].detail)
+    results = act(backend, Action.KILL, state, seen(backend, state))
+    assert outcomes(results) == [DONE, DONE]
+    assert "dropped" in str(results[0].detail)
     assert any_redis.zcard("dead") == 9999
     assert began <= any_redis.zscore("dead", raw) <= time.time()
     assert not any_redis.exists(SETS[state])
@@ -282,8 +282,8 @@ def test_only_what_a_retry_is_about_changes(backend: Sidekiq, any_redis: redis.R
     (pushed,) = any_redis.lrange("queue:ü", 0, -1)
     start = head + '-1,"class":"Mark","jid":"abc","queue":"ü","created_at":1795565996499,"enqueued_at":'
     assert pushed.decode().startswith(start)
-    stamp = pushed.decode()[len(start) : -1]
-    assert int(began * 1000) <= int(stamp) <= time.time() * 1000
+    version = pushed.decode()[len(start) : -1]
+    assert int(began * 1000) <= int(version) <= time.time() * 1000
     assert any_redis.smembers("queues") == {b"work", "ü".encode()}
 
 
@@ -297,9 +297,9 @@ def test_stamps_are_written_as_the_version_does(
     assert outcomes(act(backend, Action.DUPLICATE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
     assert outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
     promoted, copy = (json.loads(raw) for raw in any_redis.lrange("queue:work", 0, -1))
-    for stamp in (promoted["enqueued_at"], copy["enqueued_at"], copy["created_at"]):
-        assert type(stamp) is kind
-        assert kind(began * scale) <= stamp <= time.time() * scale
+    for version in (promoted["enqueued_at"], copy["enqueued_at"], copy["created_at"]):
+        assert type(version) is kind
+        assert kind(began * scale) <= version <= time.time() * scale
     assert promoted["created_at"] == created_at
 
 
@@ -310,10 +310,10 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
     envelope |= {"exception_executions": {"[KeyError]": 2}}
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "Welcome", "args": [envelope], "bid": "b1"}
     fill(any_redis, State.DEAD, failed(**wrapper))
-    acted = act(
+    results = act(
         backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload='["berta", {"a": 1}]')
     )
-    assert outcomes(acted) == [DONE]
+    assert outcomes(results) == [DONE]
     job = json.loads(any_redis.lindex("queue:work", 0))
     (made,) = job["args"]
     assert (made["arguments"], made["executions"], made["locale"]) == (["berta", {"a": 1}], 0, "en")
@@ -340,16 +340,16 @@ def test_a_new_job_of_active_job_begins_at_its_first_step(
 ) -> None:
     envelope = {"job_class": "Import", "job_id": "old", "arguments": [17], "executions": 3, **INTERRUPTED}
     fill(any_redis, State.DEAD, failed(**{"class": "Wrapper", "wrapped": "Import", "args": [envelope]}))
-    picks = seen(backend, State.DEAD)
-    facts = dict(backend.read_job(shared(), picks[0].id).facts)
+    job_refs = seen(backend, State.DEAD)
+    facts = dict(backend.read_job(shared(), job_refs[0].id).facts)
     assert facts["Completed steps"] == "validate, process_records"
     assert facts["Current step"] == "finalize, cursor 900"
     assert (facts["Resumptions"], facts["Cursor"], facts["Interruptions"]) == ("3", "17", "2")
-    assert outcomes(act(backend, action, State.DEAD, picks, ActionOptions(payload="[18]"))) == [DONE]
+    assert outcomes(act(backend, action, State.DEAD, job_refs, ActionOptions(payload="[18]"))) == [DONE]
     (made,) = json.loads(any_redis.lindex("queue:work", 0))["args"]
     assert (made["executions"], set(INTERRUPTED) & set(made)) == (0, set())
     assert made["arguments"] == ([18] if action is Action.EDIT else [17])
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, picks)) == [DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, job_refs)) == [DONE]
     (again,) = json.loads(any_redis.lindex("queue:work", 0))["args"]
     assert again == envelope
 
@@ -369,12 +369,12 @@ def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq
         "overrated": 7,
     }
     fill(any_redis, State.DEAD, failed(**options, **own))
-    picks = seen(backend, State.DEAD)
-    assert outcomes(act(backend, Action.EDIT, State.DEAD, picks, ActionOptions(payload="[2]"))) == [DONE]
+    job_refs = seen(backend, State.DEAD)
+    assert outcomes(act(backend, Action.EDIT, State.DEAD, job_refs, ActionOptions(payload="[2]"))) == [DONE]
     made = json.loads(any_redis.lindex("queue:work", 0))
     assert {name: made[name] for name in options} == options
     assert not set(own) & set(made)
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, picks)) == [DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, job_refs)) == [DONE]
     assert json.loads(any_redis.lindex("queue:work", 0)).items() >= own.items()
 
 
@@ -382,8 +382,8 @@ def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq
 def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
     fill(any_redis, State.DEAD, failed())
     before = picture(any_redis)
-    acted = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload=text))
-    assert outcomes(acted) == [Outcome.INVALID]
+    results = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload=text))
+    assert outcomes(results) == [Outcome.INVALID]
     assert picture(any_redis) == before
 
 
@@ -391,8 +391,8 @@ def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis:
 def test_a_job_moves_only_to_another_queue(backend: Sidekiq, any_redis: redis.Redis, target: str | None) -> None:
     fill(any_redis, State.WAITING, payload())
     before = picture(any_redis)
-    acted = act(backend, Action.MOVE, State.WAITING, seen(backend, State.WAITING), ActionOptions(target=target))
-    assert outcomes(acted) == [REFUSED]
+    results = act(backend, Action.MOVE, State.WAITING, seen(backend, State.WAITING), ActionOptions(target=target))
+    assert outcomes(results) == [REFUSED]
     assert picture(any_redis) == before
 
 
@@ -411,11 +411,11 @@ def test_no_script_holds_the_server_for_long(backend: Sidekiq, any_redis: redis.
         for _ in range(3):
             before_s, before = spent()
             with measure_cost() as meter:
-                picks = seen(backend, state)
+                job_refs = seen(backend, state)
                 if step is Action.RETRY:
-                    answers = act(backend, step, state, picks)
+                    answers = act(backend, step, state, job_refs)
                 else:
-                    answers = backend.delete_jobs(place(state), state, taken(backend, state, picks))
+                    answers = backend.delete_jobs(place(state), state, taken(backend, state, job_refs))
             after_s, after = spent()
             assert outcomes(answers) == [DONE] * 1000
             assert meter.round_trips <= 4
@@ -432,15 +432,15 @@ def test_what_is_deleted_and_put_back_is_as_it_was(
 ) -> None:
     fill(any_redis, state, *(failed(f"job {n}", args=[n, "é" * n, 1.0]) for n in range(12)))
     before = picture(any_redis)
-    kept = taken(backend, state)[which]
+    backups = taken(backend, state)[which]
     assert picture(any_redis) == before
-    assert outcomes(backend.restore_jobs(place(state), state, kept)) == [CHANGED] * len(kept)
-    assert outcomes(backend.delete_jobs(place(state), state, kept)) == [DONE] * len(kept)
-    assert outcomes(backend.delete_jobs(place(state), state, kept)) == [GONE] * len(kept)
-    assert len(seen(backend, state)) == 12 - len(kept)
-    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=list[JobBackup])
-    assert outcomes(backend.restore_jobs(place(state), state, stored[::-1])) == [DONE] * len(kept)
-    assert outcomes(backend.restore_jobs(place(state), state, kept)) == [CHANGED] * len(kept)
+    assert outcomes(backend.restore_jobs(place(state), state, backups)) == [CHANGED] * len(backups)
+    assert outcomes(backend.delete_jobs(place(state), state, backups)) == [DONE] * len(backups)
+    assert outcomes(backend.delete_jobs(place(state), state, backups)) == [GONE] * len(backups)
+    assert len(seen(backend, state)) == 12 - len(backups)
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(backups), type=list[JobBackup])
+    assert outcomes(backend.restore_jobs(place(state), state, stored[::-1])) == [DONE] * len(backups)
+    assert outcomes(backend.restore_jobs(place(state), state, backups)) == [CHANGED] * len(backups)
     assert picture(any_redis) == before
 
 
@@ -449,8 +449,8 @@ def test_pages_of_a_long_queue_come_back_in_their_order(backend: Sidekiq, any_re
     before = any_redis.lrange("queue:work", 0, -1)
     pages = []
     for start in (0, 3, 7):
-        picks = backend.list_job_refs(queue(), JobQuery(state=State.WAITING, page=start + 1, per_page=300))
-        pages.append(taken(backend, State.WAITING, picks[start % 2 :: 2]))
+        job_refs = backend.list_job_refs(queue(), JobQuery(state=State.WAITING, page=start + 1, per_page=300))
+        pages.append(taken(backend, State.WAITING, job_refs[start % 2 :: 2]))
         assert set(outcomes(backend.delete_jobs(queue(), State.WAITING, pages[-1]))) == {DONE}
     for kept in reversed(pages):
         assert set(outcomes(backend.restore_jobs(queue(), State.WAITING, kept))) == {DONE}
@@ -463,45 +463,45 @@ def test_what_is_too_long_to_keep_is_deleted_without_being_read(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State
 ) -> None:
     fill(any_redis, state, payload(args=["x" * 3 * MAX_KEPT_BYTES]), payload("two", args=["y" * 80_000]))
-    (long,) = (pick for pick in seen(backend, state) if jid("one") in pick.id)
+    (long,) = (job_ref for job_ref in seen(backend, state) if jid("one") in job_ref.id)
     sent = any_redis.info("stats")["total_net_output_bytes"]
-    (kept,) = taken(backend, state, [long])
-    assert (kept.blob, kept.size_bytes > 3 * MAX_KEPT_BYTES) == (None, True)
-    assert outcomes(backend.delete_jobs(place(state), state, [kept])) == [DONE]
+    (backup,) = taken(backend, state, [long])
+    assert (backup.blob, backup.size_bytes > 3 * MAX_KEPT_BYTES) == (None, True)
+    assert outcomes(backend.delete_jobs(place(state), state, [backup])) == [DONE]
     assert any_redis.info("stats")["total_net_output_bytes"] - sent < 100_000
-    assert outcomes(backend.restore_jobs(place(state), state, [kept])) == [REFUSED]
-    kept = taken(backend, state)[0]
-    assert kept.blob is not None
-    assert outcomes(backend.delete_jobs(place(state), state, [kept])) == [DONE]
+    assert outcomes(backend.restore_jobs(place(state), state, [backup])) == [REFUSED]
+    backup = taken(backend, state)[0]
+    assert backup.blob is not None
+    assert outcomes(backend.delete_jobs(place(state), state, [backup])) == [DONE]
     assert seen(backend, state) == []
 
 
 def test_a_queue_that_moves_on_meanwhile(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(3000)))
     line = any_redis.lrange("queue:work", 0, -1)[::-1]
-    picks = [pick for page in (1, 2, 3) for pick in paged(backend, State.WAITING, page)]
-    kept = taken(backend, State.WAITING, picks[:2000:7])
+    job_refs = [job_ref for page in (1, 2, 3) for job_ref in paged(backend, State.WAITING, page)]
+    backups = taken(backend, State.WAITING, job_refs[:2000:7])
     # Workers take from one end and clients push at the other; a process that is stopped puts some back.
     any_redis.rpop("queue:work", 300)
     any_redis.lpush("queue:work", *(payload(f"new {n}") for n in range(500)))
     any_redis.rpush("queue:work", payload("put back"))
     gone = (300 + 6) // 7
-    answers = outcomes(backend.delete_jobs(queue(), State.WAITING, kept[::-1]))[::-1]
-    assert answers == [GONE] * gone + [DONE] * (len(kept) - gone)
+    answers = outcomes(backend.delete_jobs(queue(), State.WAITING, backups[::-1]))[::-1]
+    assert answers == [GONE] * gone + [DONE] * (len(backups) - gone)
     left = any_redis.lrange("queue:work", 500, -2)[::-1]
     assert left == [raw for n, raw in enumerate(line) if n >= 300 and not (n < 2000 and n % 7 == 0)]
 
 
 def test_jobs_that_were_seen_at_one_place_all_come_back(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(10)))
-    picks = seen(backend, State.WAITING)
-    first = taken(backend, State.WAITING, picks[5:6])
+    job_refs = seen(backend, State.WAITING)
+    first = taken(backend, State.WAITING, job_refs[5:6])
     any_redis.rpop("queue:work")
-    kept = [*first, *taken(backend, State.WAITING, picks[6:7]), *taken(backend, State.WAITING, picks[8:9])]
-    assert outcomes(backend.delete_jobs(place(State.WAITING), State.WAITING, kept)) == [DONE] * 3
+    backups = [*first, *taken(backend, State.WAITING, job_refs[6:7]), *taken(backend, State.WAITING, job_refs[8:9])]
+    assert outcomes(backend.delete_jobs(place(State.WAITING), State.WAITING, backups)) == [DONE] * 3
     assert any_redis.llen("queue:work") == 6
-    assert outcomes(backend.restore_jobs(place(State.WAITING), State.WAITING, kept)) == [DONE] * 3
-    assert {pick.id for pick in seen(backend, State.WAITING)} == {pick.id for pick in picks[1:]}
+    assert outcomes(backend.restore_jobs(place(State.WAITING), State.WAITING, backups)) == [DONE] * 3
+    assert {job_ref.id for job_ref in seen(backend, State.WAITING)} == {job_ref.id for job_ref in job_refs[1:]}
 
 
 def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis: redis.Redis) -> None:
@@ -512,14 +512,14 @@ def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis:
             *(f'{{"class":"Mark","args":[],"jid":"j{n}"}}' for n in range(start, start + 9000)),
         )
     before = any_redis.lrange("queue:work", 0, -1)
-    picks = [JobRef(id=f"j{n}") for n in (0, 7, 19_999, 22_500, 25_001, 44_998, 44_999)]
-    found = backend.backup_jobs(queue(), State.WAITING, picks)
+    job_refs = [JobRef(id=f"j{n}") for n in (0, 7, 19_999, 22_500, 25_001, 44_998, 44_999)]
+    found = backend.backup_jobs(queue(), State.WAITING, job_refs)
     (deep,) = (one for one in found if isinstance(one, ActionResult))
     assert (deep.id, deep.outcome) == ("j22500", REFUSED)
-    kept = [one for one in found if isinstance(one, JobBackup)]
-    assert outcomes(backend.delete_jobs(queue(), State.WAITING, kept)) == [DONE] * 6
+    backups = [one for one in found if isinstance(one, JobBackup)]
+    assert outcomes(backend.delete_jobs(queue(), State.WAITING, backups)) == [DONE] * 6
     assert any_redis.llen("queue:work") == 44_994
-    back = backend.restore_jobs(queue(), State.WAITING, kept)
+    back = backend.restore_jobs(queue(), State.WAITING, backups)
     assert outcomes(back) == [DONE] * 6
     # What stood deep in the middle comes nearer to its turn, and is told so; nothing else moves.
     assert [one.id for one in back if one.detail] == ["j19999", "j25001"]
@@ -531,14 +531,14 @@ def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis:
 
 def test_what_was_kept_is_read_strictly(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed())
-    (kept,) = taken(backend, State.DEAD)
+    (backup,) = taken(backend, State.DEAD)
     before = picture(any_redis)
-    entry = msgspec.msgpack.decode(kept.blob or b"")
+    entry = msgspec.msgpack.decode(backup.blob or b"")
     for other in (b"", b"\xff", msgspec.msgpack.encode([*entry, 1]), msgspec.msgpack.encode(["queue:x", *entry[1:]])):
-        spoilt = msgspec.structs.replace(kept, blob=other)
+        spoilt = msgspec.structs.replace(backup, blob=other)
         assert outcomes(backend.delete_jobs(shared(), State.DEAD, [spoilt])) == [REFUSED]
         assert outcomes(backend.restore_jobs(shared(), State.DEAD, [spoilt])) == [REFUSED]
-    assert outcomes(backend.restore_jobs(shared(), State.RETRYING, [kept])) == [REFUSED]
+    assert outcomes(backend.restore_jobs(shared(), State.RETRYING, [backup])) == [REFUSED]
     assert picture(any_redis) == before
 
 
@@ -547,31 +547,31 @@ def test_what_was_kept_is_read_strictly(backend: Sidekiq, any_redis: redis.Redis
 
 def test_the_stamp_tells_a_job_from_what_it_became(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, payload())
-    (pick,) = seen(backend, State.WAITING)
+    (job_ref,) = seen(backend, State.WAITING)
     any_redis.delete("queue:work")
     fill(any_redis, State.WAITING, payload(enqueued_at=time.time()))
     for action in (Action.MOVE, Action.DUPLICATE):
-        assert outcomes(act(backend, action, State.WAITING, [pick], ActionOptions(target="other"))) == [CHANGED]
-    assert isinstance(changed := backend.backup_jobs(queue(), State.WAITING, [pick])[0], ActionResult)
+        assert outcomes(act(backend, action, State.WAITING, [job_ref], ActionOptions(target="other"))) == [CHANGED]
+    assert isinstance(changed := backend.backup_jobs(queue(), State.WAITING, [job_ref])[0], ActionResult)
     assert changed.outcome is CHANGED
-    assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [JobRef(id=pick.id)])) == [DONE]
+    assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [JobRef(id=job_ref.id)])) == [DONE]
     fill(any_redis, State.RETRYING, failed())
-    (pick,) = seen(backend, State.RETRYING)
+    (job_ref,) = seen(backend, State.RETRYING)
     (failed_member,) = any_redis.zrange("retry", 0, 0)
     any_redis.zincrby("retry", 1, failed_member)
-    assert outcomes(act(backend, Action.KILL, State.RETRYING, [pick])) == [GONE]
+    assert outcomes(act(backend, Action.KILL, State.RETRYING, [job_ref])) == [GONE]
     assert any_redis.zrange("retry", 0, -1) == [failed_member]
 
 
 def test_jobs_of_one_score_are_told_apart_by_their_bytes(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.SCHEDULED, *(payload(f"job {n}") for n in range(3000)), at=time.time() + 99)
-    picks = backend.list_job_refs(shared(), JobQuery(state=State.SCHEDULED, page=2, per_page=1000))
-    assert len(picks) == 1000
+    job_refs = backend.list_job_refs(shared(), JobQuery(state=State.SCHEDULED, page=2, per_page=1000))
+    assert len(job_refs) == 1000
     with measure_cost() as meter:
-        assert set(outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, picks))) == {DONE}
+        assert set(outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, job_refs))) == {DONE}
     assert meter.round_trips <= 3
     pushed = {json.loads(raw)["jid"] for raw in any_redis.lrange("queue:work", 0, -1)}
-    assert pushed == {pick.id.rpartition("-")[2] for pick in picks}
+    assert pushed == {job_ref.id.rpartition("-")[2] for job_ref in job_refs}
     assert any_redis.zcard("schedule") == 2000
 
 
@@ -595,8 +595,8 @@ def test_a_delete_tells_of_the_batch_and_the_lock_that_it_leaves(
 ) -> None:
     tied = {"bid": "b-17", "lock_digest": "uniquejobs:0a1b"}
     fill(any_redis, state, payload("free"), payload("tied", **tied), payload("named", args=['"bid"']))
-    acted = backend.delete_jobs(place(state), state, taken(backend, state))
-    details = {one.id.rpartition("-")[2]: one.detail for one in acted}
+    results = backend.delete_jobs(place(state), state, taken(backend, state))
+    details = {one.id.rpartition("-")[2]: one.detail for one in results}
     assert details[jid("free")] is None
     assert details[jid("named")] is None
     assert "b-17 never completes unless the job is restored" in (details[jid("tied")] or "")
@@ -621,16 +621,19 @@ def test_a_malformed_entry_that_seems_to_hold_a_jid_is_deleted(
     rows = [job for job in backend.list_jobs(place(state), JobQuery(state=state)).jobs if job.problem]
     assert len(rows) == len(MALFORMED)
     assert all("raw" in row.id for row in rows)
-    assert [backend.read_job(place(state), row.id).stamp for row in rows] == [row.stamp for row in rows]
+    assert [backend.read_job(place(state), row.id).version for row in rows] == [row.version for row in rows]
     before = picture(any_redis)
-    ids = {pick.stamp: pick for pick in seen(backend, state)}
-    for picks in ([JobRef(id=row.id, stamp=row.stamp) for row in rows], [ids[row.stamp or ""] for row in rows]):
-        kept = taken(backend, state, picks)
-        assert outcomes(backend.delete_jobs(place(state), state, kept)) == [DONE] * len(MALFORMED)
+    ids = {job_ref.version: job_ref for job_ref in seen(backend, state)}
+    for job_refs in (
+        [JobRef(id=row.id, version=row.version) for row in rows],
+        [ids[row.version or ""] for row in rows],
+    ):
+        backups = taken(backend, state, job_refs)
+        assert outcomes(backend.delete_jobs(place(state), state, backups)) == [DONE] * len(MALFORMED)
         assert len(seen(backend, state)) == 2
-        assert outcomes(backend.restore_jobs(place(state), state, kept)) == [DONE] * len(MALFORMED)
+        assert outcomes(backend.restore_jobs(place(state), state, backups)) == [DONE] * len(MALFORMED)
     assert {key: value for key, value in picture(any_redis).items() if b"queuedeck" not in key} == before
-    one = [JobRef(id=rows[0].id, stamp=rows[0].stamp)]
+    one = [JobRef(id=rows[0].id, version=rows[0].version)]
     assert outcomes(backend.delete_jobs(place(state), state, taken(backend, state, one))) == [DONE]
     assert len(seen(backend, state)) == len(MALFORMED) + 1
 
@@ -640,20 +643,20 @@ def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.
     fill(any_redis, state, *JUNK, failed())
     before = picture(any_redis)
     rows = backend.list_jobs(place(state), JobQuery(state=state)).jobs
-    picks = seen(backend, state)
-    assert [(pick.id, pick.stamp) for pick in picks] == [(row.id, row.stamp) for row in rows]
-    good = next(pick for pick in picks if jid("one") in pick.id)
-    bad = [pick for pick in picks if pick is not good]
+    job_refs = seen(backend, state)
+    assert [(job_ref.id, job_ref.version) for job_ref in job_refs] == [(row.id, row.version) for row in rows]
+    good = next(job_ref for job_ref in job_refs if jid("one") in job_ref.id)
+    bad = [job_ref for job_ref in job_refs if job_ref is not good]
     wrong = [JobRef(id=name) for name in ("", "-", "1-", "1e999-x", "x" * 5000, "\udcff", "inf-a", "nan-a")]
     action = Action.MOVE if state is State.WAITING else Action.RETRY
-    wishes = ActionOptions(target="other")
-    assert outcomes(act(backend, action, state, [*bad, *wrong], wishes)) == [REFUSED] * len(bad) + [GONE] * len(wrong)
+    options = ActionOptions(target="other")
+    assert outcomes(act(backend, action, state, [*bad, *wrong], options)) == [REFUSED] * len(bad) + [GONE] * len(wrong)
     assert picture(any_redis) == before
-    kept = taken(backend, state)
-    assert set(outcomes(backend.delete_jobs(place(state), state, kept))) == {DONE}
-    assert set(outcomes(backend.restore_jobs(place(state), state, kept))) == {DONE}
+    backups = taken(backend, state)
+    assert set(outcomes(backend.delete_jobs(place(state), state, backups))) == {DONE}
+    assert set(outcomes(backend.restore_jobs(place(state), state, backups))) == {DONE}
     assert picture(any_redis) == before
-    assert outcomes(act(backend, action, state, [*bad, good], wishes)) == [REFUSED] * len(bad) + [DONE]
+    assert outcomes(act(backend, action, state, [*bad, good], options)) == [REFUSED] * len(bad) + [DONE]
 
 
 def test_keys_of_a_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Redis) -> None:
@@ -662,10 +665,10 @@ def test_keys_of_a_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Red
     any_redis.set("queue:string", "x")
     any_redis.rename("queue:work", "queue:fine")
     any_redis.set("queue:work", "x")
-    picks = {pick.id.rpartition("-")[2]: pick for pick in seen(backend, State.DEAD)}
-    acted = act(backend, Action.RETRY, State.DEAD, [picks[jid("one")], picks[jid("two")]])
-    assert outcomes(acted) == [REFUSED, DONE]
-    assert "wrong type" in str(acted[0].detail)
+    job_refs = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in seen(backend, State.DEAD)}
+    results = act(backend, Action.RETRY, State.DEAD, [job_refs[jid("one")], job_refs[jid("two")]])
+    assert outcomes(results) == [REFUSED, DONE]
+    assert "wrong type" in str(results[0].detail)
     waiting = seen(backend, State.WAITING, ref=queue("fine"))
     moved = backend.act_on_jobs(queue("fine"), Action.MOVE, State.WAITING, waiting, ActionOptions(target="string"))
     assert set(outcomes(moved)) == {REFUSED}
@@ -691,12 +694,12 @@ def test_a_user_who_may_not_write_moves_nothing(
     any_redis.execute_command("ACL", "SETUSER", "clerk", "on", ">secret", "~*", "&*", "+@all", *rules.split())
     source = Source("main", f"redis://clerk:secret@127.0.0.1:{any_server.port}/0")
     clerk = Sidekiq(source, SourceSettings(name="main", url=any_server.url))
-    for state, action, picks in (
+    for state, action, job_refs in (
         (State.DEAD, Action.RETRY, dead),
         (State.WAITING, Action.MOVE, waiting),
     ):
-        (acted,) = act(clerk, action, state, picks, ActionOptions(target="other"))
-        assert (acted.outcome, "not allowed" in str(acted.detail)) == (REFUSED, True), acted
+        (result,) = act(clerk, action, state, job_refs, ActionOptions(target="other"))
+        assert (result.outcome, "not allowed" in str(result.detail)) == (REFUSED, True), result
     after = picture(any_redis)
     assert {key: after[key] for key in before if key != b"queues"} == {
         key: value for key, value in before.items() if key != b"queues"
@@ -709,20 +712,20 @@ def test_a_namespace_keeps_to_itself(backend: Sidekiq, any_redis: redis.Redis) -
     fill(any_redis, State.DEAD, failed())
     any_redis.rename("dead", "app:prod:dead")
     any_redis.delete("queues")
-    picks = seen(backend, State.DEAD, ref=shared("app:prod:"))
-    assert outcomes(backend.act_on_jobs(shared("app:prod:"), Action.RETRY, State.DEAD, picks)) == [DONE]
+    job_refs = seen(backend, State.DEAD, ref=shared("app:prod:"))
+    assert outcomes(backend.act_on_jobs(shared("app:prod:"), Action.RETRY, State.DEAD, job_refs)) == [DONE]
     assert set(any_redis.keys()) == {b"app:prod:queue:work", b"app:prod:queues"}
 
 
 def test_a_state_in_the_wrong_place_is_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed())
-    (pick,) = seen(backend, State.DEAD)
-    assert outcomes(backend.act_on_jobs(queue(), Action.RETRY, State.DEAD, [pick])) == [REFUSED]
-    assert outcomes(backend.act_on_jobs(shared(), Action.RETRY, State.WAITING, [pick])) == [Outcome.UNSUPPORTED]
+    (job_ref,) = seen(backend, State.DEAD)
+    assert outcomes(backend.act_on_jobs(queue(), Action.RETRY, State.DEAD, [job_ref])) == [REFUSED]
+    assert outcomes(backend.act_on_jobs(shared(), Action.RETRY, State.WAITING, [job_ref])) == [Outcome.UNSUPPORTED]
     for ref, state in ((queue(), State.DEAD), (shared(), State.WAITING), (queue(), State.ACTIVE)):
-        (acted,) = backend.backup_jobs(ref, state, [pick])
-        assert isinstance(acted, ActionResult)
-        assert acted.outcome is REFUSED
+        (result,) = backend.backup_jobs(ref, state, [job_ref])
+        assert isinstance(result, ActionResult)
+        assert result.outcome is REFUSED
     every = {action for actions in backend.job_actions.values() for action in actions}
     every |= {*backend.queue_actions, *backend.schedule_actions, *backend.worker_actions}
     assert every == set(backend.action_help)
@@ -735,8 +738,8 @@ def test_a_state_in_the_wrong_place_is_refused(backend: Sidekiq, any_redis: redi
 def test_a_queue_is_removed_with_what_waits_in_it(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(100)))
     any_redis.sadd("queues", "other")
-    acted = backend.act_on_queue(queue(), Action.OBLITERATE)
-    assert (acted.outcome, acted.more, acted.detail) == (DONE, False, "deleted with 100 waiting jobs")
+    result = backend.act_on_queue(queue(), Action.OBLITERATE)
+    assert (result.outcome, result.more, result.detail) == (DONE, False, "deleted with 100 waiting jobs")
     assert picture(any_redis).keys() == {b"queues"}
     assert any_redis.smembers("queues") == {b"other"}
     assert backend.act_on_queue(queue(), Action.OBLITERATE).outcome is GONE
@@ -870,11 +873,11 @@ def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: re
         any_redis.hset("web:1:aaaaaaaaaaaa:work", name, json.dumps(work))
     any_redis.hset(f"it-{jid('walks')}", mapping={"ex": 1, "c": "5", "rt": 1.5})
     rows = backend.list_jobs(queue(), JobQuery(state=State.ACTIVE)).jobs
-    picks = [JobRef(id=row.id, stamp=row.stamp) for row in rows]
-    picks += [JobRef(id=picks[0].id, stamp="other"), JobRef(id="none")]
+    job_refs = [JobRef(id=row.id, version=row.version) for row in rows]
+    job_refs += [JobRef(id=job_refs[0].id, version="other"), JobRef(id="none")]
     began = int(time.time())
     answers = act(backend, Action.STOP, State.ACTIVE, []) + backend.act_on_jobs(
-        queue(), Action.STOP, State.ACTIVE, picks
+        queue(), Action.STOP, State.ACTIVE, job_refs
     )
     by_id = {jid("walks"): DONE, jid("plain"): REFUSED}
     assert outcomes(answers) == [by_id[rows[0].id], by_id[rows[1].id], CHANGED, GONE]
@@ -898,12 +901,12 @@ def test_a_job_with_half_an_emoji_is_acted_on(backend: Sidekiq, any_redis: redis
     any_redis.sadd("queues", "mails")
     retried, copied, deleted = (JobRef(id=f"5-{name}") for name in jids)
     assert outcomes(backend.act_on_jobs(shared(), Action.RETRY, State.DEAD, [retried], ActionOptions())) == [DONE]
-    (acted,) = backend.act_on_jobs(shared(), Action.DUPLICATE, State.DEAD, [copied], ActionOptions())
-    assert acted.outcome is Outcome.DONE, acted
-    (kept,) = backend.backup_jobs(shared(), State.DEAD, [deleted])
-    assert isinstance(kept, JobBackup), kept
-    assert outcomes(backend.delete_jobs(shared(), State.DEAD, [kept])) == [DONE]
-    assert outcomes(backend.restore_jobs(shared(), State.DEAD, [kept])) == [DONE]
+    (result,) = backend.act_on_jobs(shared(), Action.DUPLICATE, State.DEAD, [copied], ActionOptions())
+    assert result.outcome is Outcome.DONE, result
+    (backup,) = backend.backup_jobs(shared(), State.DEAD, [deleted])
+    assert isinstance(backup, JobBackup), backup
+    assert outcomes(backend.delete_jobs(shared(), State.DEAD, [backup])) == [DONE]
+    assert outcomes(backend.restore_jobs(shared(), State.DEAD, [backup])) == [DONE]
     left = [json.loads(each)["jid"] for each in any_redis.zrange("dead", 0, -1)]
     assert sorted(left) == sorted(jids[1:])
     copy, again = any_redis.lrange("queue:mails", 0, -1)
@@ -919,14 +922,14 @@ def test_how_far_an_iterable_job_has_come_stays_with_it_and_with_no_copy(
 ) -> None:
     any_redis.zadd("retry", {payload(jid="iterable"): 7})
     any_redis.hset("it-iterable", mapping={"ex": 2, "rt": "3.5", "c": "900"})
-    (pick,) = seen(backend, State.RETRYING)
-    for action, wishes in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, ActionOptions(payload="[1]"))):
-        (copied,) = act(backend, action, State.RETRYING, [pick], wishes)
+    (job_ref,) = seen(backend, State.RETRYING)
+    for action, options in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, ActionOptions(payload="[1]"))):
+        (copied,) = act(backend, action, State.RETRYING, [job_ref], options)
         assert copied.outcome is DONE
         assert copied.new_id != "iterable"
-    kept = taken(backend, State.RETRYING)
-    assert outcomes(backend.delete_jobs(shared(), State.RETRYING, kept)) == [DONE]
+    backups = taken(backend, State.RETRYING)
+    assert outcomes(backend.delete_jobs(shared(), State.RETRYING, backups)) == [DONE]
     assert set(any_redis.scan_iter("it-*")) == {b"it-iterable"}  # Sidekiq's own delete leaves it, too
     assert any_redis.hgetall("it-iterable") == {b"ex": b"2", b"rt": b"3.5", b"c": b"900"}
-    assert outcomes(backend.restore_jobs(shared(), State.RETRYING, kept)) == [DONE]
+    assert outcomes(backend.restore_jobs(shared(), State.RETRYING, backups)) == [DONE]
     assert dict(backend.read_job(shared(), "7-iterable").facts)["Cursor"] == "900"

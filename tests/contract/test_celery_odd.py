@@ -104,15 +104,15 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
                 assert "encoded as pickle" in (answers[0].detail or "")
         # Deleted and put back, one and many, by the key that the index knows.
         query = JobQuery(state=State.COMPLETED if serializer == "json" else State.DEAD, per_page=100)
-        picks = backend.list_job_refs(shared, query)
-        assert len(picks) == 3
-        kept = [one for one in backend.backup_jobs(shared, query.state, picks) if isinstance(one, JobBackup)]
+        job_refs = backend.list_job_refs(shared, query)
+        assert len(job_refs) == 3
+        backups = [one for one in backend.backup_jobs(shared, query.state, job_refs) if isinstance(one, JobBackup)]
         before = {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")}
-        assert [one.outcome for one in backend.delete_jobs(shared, query.state, kept)] == [Outcome.DONE] * 3
+        assert [one.outcome for one in backend.delete_jobs(shared, query.state, backups)] == [Outcome.DONE] * 3
         assert len(list(redis_client.scan_iter("my_prefix_celery-task-meta-*"))) == 1
         with pytest.raises(NotFound):
-            backend.read_job(shared, kept[0].id)
-        assert [one.outcome for one in backend.restore_jobs(shared, query.state, kept)] == [Outcome.DONE] * 3
+            backend.read_job(shared, backups[0].id)
+        assert [one.outcome for one in backend.restore_jobs(shared, query.state, backups)] == [Outcome.DONE] * 3
         assert {name: redis_client.get(name) for name in redis_client.scan_iter("my_prefix_*")} == before
     finally:
         shop.close()
@@ -153,12 +153,12 @@ def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_cl
     assert job.error is not None
     assert job.error.class_name == "Boom"
     assert listed(backend, shared, State.DEAD) == ["t"]
-    picks = backend.list_job_refs(shared, JobQuery(state=State.DEAD))
-    (answer,) = backend.act_on_jobs(shared, Action.RETRY, State.DEAD, picks)
+    job_refs = backend.list_job_refs(shared, JobQuery(state=State.DEAD))
+    (answer,) = backend.act_on_jobs(shared, Action.RETRY, State.DEAD, job_refs)
     assert (answer.outcome, "larger than" in (answer.detail or "")) == (Outcome.REFUSED, True)
-    (kept,) = backend.backup_jobs(shared, State.DEAD, picks)
-    assert isinstance(kept, JobBackup)
-    assert [one.outcome for one in backend.delete_jobs(shared, State.DEAD, [kept])] == [Outcome.DONE]
+    (backup,) = backend.backup_jobs(shared, State.DEAD, job_refs)
+    assert isinstance(backup, JobBackup)
+    assert [one.outcome for one in backend.delete_jobs(shared, State.DEAD, [backup])] == [Outcome.DONE]
     assert not redis_client.exists("celery-task-meta-t")
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 5_000_000
 
@@ -215,14 +215,14 @@ def test_more_records_than_are_listed_are_at_least_so_many(
         place = JobListRef(ref=shared, state=State.DEAD)
         spec = BulkRequest(action=Action.DELETE, places=(place,), actor=Actor(name="anna", role="admin"))
         assert not preview_jobs(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
-        kept = [
+        backups = [
             one
             for one in backend.backup_jobs(
                 shared, State.DEAD, backend.list_job_refs(shared, JobQuery(state=State.DEAD))
             )
             if isinstance(one, JobBackup)
         ]
-        backend.delete_jobs(shared, State.DEAD, kept)
+        backend.delete_jobs(shared, State.DEAD, backups)
         after = stats(backend, "*")
         assert (after.counts.dead, after.at_least) == (None, ())  # not 0: more are there
         # The look for more begins with the next sample, not after a while.
@@ -252,8 +252,8 @@ def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_cl
         assert sifted is not None
         assert any("key-2" in found.text for found in sifted.rows)
 
-        def act(action: Action, name: str, **wishes: Any) -> Outcome:
-            return backend.act_on_jobs(alpha, action, State.WAITING, [JobRef(id=name)], ActionOptions(**wishes))[
+        def act(action: Action, name: str, **options: Any) -> Outcome:
+            return backend.act_on_jobs(alpha, action, State.WAITING, [JobRef(id=name)], ActionOptions(**options))[
                 0
             ].outcome
 
@@ -261,9 +261,9 @@ def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_cl
         assert act(Action.EDIT, "proto-1", payload='{"args": ["edited", 1.50], "kwargs": {}}') is Outcome.DONE
         assert act(Action.MOVE, "proto-2", target="beta") is Outcome.DONE
         assert act(Action.PROMOTE, "proto-eta") is Outcome.DONE
-        (kept,) = backend.backup_jobs(alpha, State.WAITING, [JobRef(id="proto-1")])
-        assert isinstance(kept, JobBackup)
-        assert backend.delete_jobs(alpha, State.WAITING, [kept])[0].outcome is Outcome.DONE
+        (backup,) = backend.backup_jobs(alpha, State.WAITING, [JobRef(id="proto-1")])
+        assert isinstance(backup, JobBackup)
+        assert backend.delete_jobs(alpha, State.WAITING, [backup])[0].outcome is Outcome.DONE
         with shop.worker():
             expected = {"key-0": 2, "edited": 1, "key-2": 1, "later": 1}
             wait_until(lambda: shop.noted("ran") == expected, what="all of them to run")
@@ -518,16 +518,16 @@ def test_messages_of_protocol_1_with_another_correlation_id(
         assert backend.read_job(alpha, task_id).id == task_id
     with pytest.raises(NotFound):
         backend.read_job(alpha, ids[4][1:])
-    picks = [JobRef(id=task_id) for task_id in waiting]
-    for some in (picks[:1], picks):  # few are looked for in another way than many
+    job_refs = [JobRef(id=task_id) for task_id in waiting]
+    for some in (job_refs[:1], job_refs):  # few are looked for in another way than many
         kept = backend.backup_jobs(alpha, State.WAITING, some)
-        assert [each.id for each in kept if isinstance(each, JobBackup)] == [pick.id for pick in some]
+        assert [each.id for each in kept if isinstance(each, JobBackup)] == [job_ref.id for job_ref in some]
     deleted = backend.delete_jobs(alpha, State.WAITING, [each for each in kept if isinstance(each, JobBackup)])
     assert {each.outcome for each in deleted} == {Outcome.DONE}
     assert redis_client.llen("alpha") == 0
-    (acted,) = backend.act_on_jobs(refs["*"], Action.DUPLICATE, State.WAITING, [JobRef(id=held)], ActionOptions())
-    assert acted.outcome is Outcome.DONE, acted
-    assert listed(backend, alpha, State.WAITING) == [acted.new_id]
+    (result,) = backend.act_on_jobs(refs["*"], Action.DUPLICATE, State.WAITING, [JobRef(id=held)], ActionOptions())
+    assert result.outcome is Outcome.DONE, result
+    assert listed(backend, alpha, State.WAITING) == [result.new_id]
 
 
 @pytest.mark.parametrize("name", ["a\u200bb", "a\x00b", "\ud83c", "a\xa0b"])
@@ -542,8 +542,8 @@ def test_an_id_that_no_page_can_show_is_acted_on_by_its_stamp(
     alpha = discover(backend)["alpha"]
     (odd,) = (job for job in backend.list_jobs(alpha, JobQuery(state=State.WAITING)).jobs if job.id.startswith("raw"))
     assert backend.read_job(alpha, odd.id).id == odd.id
-    for pick in (JobRef(id=odd.id), JobRef(id=odd.id, stamp=odd.stamp)):
-        (kept,) = backend.backup_jobs(alpha, State.WAITING, [pick])
-        assert isinstance(kept, JobBackup), kept
-    assert [each.outcome for each in backend.delete_jobs(alpha, State.WAITING, [kept])] == [Outcome.DONE]
+    for job_ref in (JobRef(id=odd.id), JobRef(id=odd.id, version=odd.version)):
+        (backup,) = backend.backup_jobs(alpha, State.WAITING, [job_ref])
+        assert isinstance(backup, JobBackup), backup
+    assert [each.outcome for each in backend.delete_jobs(alpha, State.WAITING, [backup])] == [Outcome.DONE]
     assert listed(backend, alpha, State.WAITING) == ["before", "after"]

@@ -60,8 +60,8 @@ def test_what_a_worker_took_by_a_routing_key_goes_back_to_its_queue(
             assert backend.read_job(shared, now).queue == "alpha"
             acts = ((Action.PROMOTE, now), (Action.DUPLICATE, kept), (Action.PROMOTE, topic))
             for action, job_id in acts:
-                (acted,) = backend.act_on_jobs(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
-                assert acted.outcome is Outcome.DONE, (action, acted)
+                (result,) = backend.act_on_jobs(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
+                assert result.outcome is Outcome.DONE, (action, result)
             wait_until(lambda: shop.noted("ran") == {"now": 1, "kept": 1, "topic": 1}, what="all three to run")
     finally:
         shop.close()
@@ -79,8 +79,8 @@ def test_what_leads_to_several_queues_or_none_is_not_sent(backend: Celery, redis
     before = redis_client.hgetall("unacked")
     shared = discover(backend)["*"]
     for action, job_id in itertools.product((Action.PROMOTE, Action.DUPLICATE), ("fan", "nowhere")):
-        (acted,) = backend.act_on_jobs(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
-        assert (acted.outcome, acted.detail) == (Outcome.REFUSED, UNROUTED), (action, job_id)
+        (result,) = backend.act_on_jobs(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
+        assert (result.outcome, result.detail) == (Outcome.REFUSED, UNROUTED), (action, job_id)
     assert redis_client.hgetall("unacked") == before
     assert redis_client.exists("key", "alpha", "beta") == 0
 

@@ -65,12 +65,12 @@ def test_a_held_message_that_is_another_one_by_now_stays(
 
     hold("t1")
     any_redis.zadd("unacked_index", {"tag": 1})
-    (pick,) = picked(backend, State.SCHEDULED)
+    (job_ref,) = picked(backend, State.SCHEDULED)
     before_the_script(monkeypatch, unacked, lambda: hold("t2"))
     with any_redis.pubsub() as worker:
         worker.subscribe("/0.celery.pidbox")
         assert worker.get_message(timeout=60)
-        (answer,) = act(backend, action, State.SCHEDULED, pick)
+        (answer,) = act(backend, action, State.SCHEDULED, job_ref)
         assert worker.get_message() is None
     assert answer.outcome is Outcome.CHANGED
     assert waiting(any_redis) == []
@@ -102,7 +102,7 @@ def test_a_moved_message_names_its_new_queue(backend: Celery, any_redis: redis.R
     bind(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", message("t1"))
     answers = act(
-        backend, Action.MOVE, State.WAITING, *picked(backend, State.WAITING), wishes=ActionOptions(target="beta")
+        backend, Action.MOVE, State.WAITING, *picked(backend, State.WAITING), options=ActionOptions(target="beta")
     )
     assert [answer.outcome for answer in answers] == [Outcome.DONE]
     (moved,) = waiting(any_redis, "beta")

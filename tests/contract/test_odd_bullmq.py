@@ -45,8 +45,8 @@ def bull(url: str, *calls: list[Any], queue: str = "alpha") -> list[Any]:
     return answers
 
 
-def one(acted: list[ActionResult] | list[JobBackup | ActionResult]) -> ActionResult:
-    (found,) = acted
+def one(results: list[ActionResult] | list[JobBackup | ActionResult]) -> ActionResult:
+    (found,) = results
     assert isinstance(found, ActionResult), found
     return found
 
@@ -79,9 +79,9 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
         *((State.WAITING, action) for action in (Action.MOVE, Action.DUPLICATE)),
         *((State.COMPLETED, Action.RETRY), (State.ACTIVE, Action.RETRY)),
     ):
-        pick = JobRef(id=ids[state][0] if state is not State.ACTIVE else ids[State.COMPLETED][0])
-        wishes = ActionOptions(payload="{}" if action is Action.EDIT else None, target="lost", reset_attempts=True)
-        answers += backend.act_on_jobs(REF, action, state, [pick], wishes)
+        job_ref = JobRef(id=ids[state][0] if state is not State.ACTIVE else ids[State.COMPLETED][0])
+        options = ActionOptions(payload="{}" if action is Action.EDIT else None, target="lost", reset_attempts=True)
+        answers += backend.act_on_jobs(REF, action, state, [job_ref], options)
     for state in (State.DEAD, State.WAITING, State.SCHEDULED, State.BLOCKED, State.COMPLETED):
         answers.append(one(backend.backup_jobs(REF, state, [JobRef(id=ids[state][0])])))
     answers.append(one(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
@@ -239,7 +239,7 @@ def test_the_next_run_of_a_schedule_stays(
     # What was taken before it became a next run stays, too.
     scores = redis_client.zrange("bull:alpha:delayed", 0, -1, withscores=True)
     forged = [
-        JobBackup(id=run.decode(), stamp=f"delayed {score:.0f}", blob=None, size_bytes=1) for run, score in scores
+        JobBackup(id=run.decode(), version=f"delayed {score:.0f}", blob=None, size_bytes=1) for run, score in scores
     ]
     assert [each.detail for each in backend.delete_jobs(REF, State.SCHEDULED, forged)] == [NEXT_RUN] * 2
     assert next_runs(redis_client) == runs
@@ -262,8 +262,10 @@ def test_the_next_run_of_a_repeatable_of_bull_stays(
             options = json.loads(redis_client.hget(f"bull:alpha:{run}", "opts"))
             del options["repeat"]["key"]
             redis_client.hset(f"bull:alpha:{run}", "opts", json.dumps(options))
-    picks = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
-    answers = dict(zip([pick.id for pick in picks], backend.backup_jobs(REF, State.SCHEDULED, picks), strict=True))
+    job_refs = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
+    answers = dict(
+        zip([job_ref.id for job_ref in job_refs], backend.backup_jobs(REF, State.SCHEDULED, job_refs), strict=True)
+    )
     assert isinstance(answers["plain"], JobBackup)
     for run in runs:
         refused = answers[run]
@@ -428,7 +430,7 @@ def test_an_id_whose_job_is_gone_is_deleted_and_comes_back(
     taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
     assert taken[0].blob is not None
     assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
-    assert job_id not in {pick.id for pick in backend.list_job_refs(REF, JobQuery(state=state, per_page=100))}
+    assert job_id not in {job_ref.id for job_ref in backend.list_job_refs(REF, JobQuery(state=state, per_page=100))}
     assert outcomes(backend.delete_jobs(REF, state, taken)) == ["gone"]
     assert outcomes(backend.restore_jobs(REF, state, taken)) == ["done"]
     assert keyspace(redis_client) == before
@@ -484,20 +486,20 @@ def test_an_active_job_without_a_worker_is_put_back_or_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     filled = BullMQLibrary(alias).fill(server.url)
-    pick = JobRef(id="held")
+    job_ref = JobRef(id="held")
     assert filled.ids["alpha"][State.ACTIVE] == ["held"]
     # A worker holds it.
     assert backend.read_job(REF, "held").abandoned is False
-    assert [each.detail for each in backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])] == [
+    assert [each.detail for each in backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])] == [
         "a worker is processing it"
     ]
-    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker is processing it"
+    assert one(backend.backup_jobs(REF, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
     redis_client.delete("bull:alpha:held:lock")
     job = backend.read_job(REF, "held")
     assert job.abandoned
     assert backend.offered_actions(job.state, abandoned=job.abandoned) == (Action.RETRY, Action.DELETE)
     before = keyspace(redis_client)
-    taken = kept(backend.backup_jobs(REF, State.ACTIVE, [pick]))
+    taken = kept(backend.backup_jobs(REF, State.ACTIVE, [job_ref]))
     redis_client.set("bull:alpha:held:lock", "token")  # a worker renewed it meanwhile
     assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["refused"]
     redis_client.delete("bull:alpha:held:lock")
@@ -505,8 +507,8 @@ def test_an_active_job_without_a_worker_is_put_back_or_deleted(
     assert redis_client.llen("bull:alpha:active") == 0
     assert outcomes(backend.restore_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert keyspace(redis_client) == before
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])) == ["done"]
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])) == ["changed"]
     with consuming(alias, server.url):
         wait_until(lambda: marks(redis_client).get("held") == 1, what="the worker running it")
 
@@ -530,11 +532,11 @@ def test_a_job_that_a_worker_of_bull_is_about_to_lock_stays(
 ) -> None:
     (job_id,) = bull(server.url, ["add", {}])
     redis_client.rpoplpush("bull:alpha:wait", "bull:alpha:active")  # as its worker does, before it locks the job
-    pick = JobRef(id=job_id)
-    assert one(backend.backup_jobs(REF, State.ACTIVE, [pick])).detail == "a worker is processing it"
-    assert one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])).detail == "a worker is processing it"
+    job_ref = JobRef(id=job_id)
+    assert one(backend.backup_jobs(REF, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
+    assert one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
     redis_client.hset(f"bull:alpha:{job_id}", "processedOn", 1_700_000_000_000)
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [pick])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])) == ["done"]
     assert bull(server.url, ["run", 1]) == [[job_id]]
 
 
@@ -566,12 +568,12 @@ def test_a_job_without_a_name_is_copied_under_the_librarys_own(
 ) -> None:
     ids = drive(alias, server.url, "many", count=1)["ids"]
     redis_client.hdel(f"bull:alpha:{ids[0]}", "name")  # as clients in other languages add it
-    for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
-        (acted,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=ids[0])], wishes)
-        assert acted.outcome is Outcome.DONE, acted
-        assert redis_client.hget(f"bull:alpha:{acted.new_id}", "name") == b"__default__"
-    (acted,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="nobody")])
-    assert acted.outcome is Outcome.GONE
+    for action, options in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
+        (result,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=ids[0])], options)
+        assert result.outcome is Outcome.DONE, result
+        assert redis_client.hget(f"bull:alpha:{result.new_id}", "name") == b"__default__"
+    (result,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="nobody")])
+    assert result.outcome is Outcome.GONE
 
 
 @pytest.mark.parametrize("alias", RELEASES)
@@ -583,9 +585,9 @@ def test_attempts_that_start_anew_forget_stalls(
     for job_id in ids:
         redis_client.hset(f"bull:alpha:{job_id}", mapping=stalls)
     redis_client.hset(f"bull:alpha:{ids[1]}", "defa", "child bull:beta:1 failed")
-    picks = [JobRef(id=job_id) for job_id in ids]
+    job_refs = [JobRef(id=job_id) for job_id in ids]
     assert (
-        outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks, ActionOptions(reset_attempts=True)))
+        outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs, ActionOptions(reset_attempts=True)))
         == ["done"] * 2
     )
     assert not set(redis_client.hgetall(f"bull:alpha:{ids[0]}")) & {b"stc", b"stalledCounter", b"defa", b"atm"}

@@ -98,9 +98,9 @@ def asked(backend: Backend, ref: QueueRef, state: State) -> None:
         except QueuedeckError:
             continue
         assert job.payload is None or job.payload.text.encode() is not None
-    picks = [JobRef(id=row.id, stamp=row.stamp) for row in page.jobs][:20]
-    if picks:
-        backend.backup_jobs(ref, state, picks)
+    job_refs = [JobRef(id=row.id, version=row.version) for row in page.jobs][:20]
+    if job_refs:
+        backend.backup_jobs(ref, state, job_refs)
 
 
 @pytest.fixture

@@ -87,12 +87,12 @@ def test_a_key_of_a_wrong_type_loses_no_job(backend: BullMQ, redis_client: redis
         spoil(redis_client, name)
         before = {job_id: places(redis_client, job_id) for job_id in ("dead", "later", "lost", "next")}
         dump = {key: redis_client.dump(key) for key in redis_client.scan_iter("*")}
-        for job_id, acted in acts(backend):
+        for job_id, result in acts(backend):
             if job_id != "alpha" and not before[job_id]:
                 continue  # the list it stood in is the one that is spoilt
-            assert acted.outcome is Outcome.REFUSED, (name, job_id, acted)
-            assert f'the key "{name}" of this queue is' in (acted.detail or ""), acted
-            assert "nothing was changed" in (acted.detail or ""), acted
+            assert result.outcome is Outcome.REFUSED, (name, job_id, result)
+            assert f'the key "{name}" of this queue is' in (result.detail or ""), result
+            assert "nothing was changed" in (result.detail or ""), result
         assert {job_id: places(redis_client, job_id) for job_id in before} == before, name
         assert {key: redis_client.dump(key) for key in redis_client.scan_iter("*")} == dump, name
 
@@ -102,8 +102,8 @@ def test_a_queue_with_keys_of_wrong_types_is_removed_whole(backend: BullMQ, redi
         fill(redis_client, VERSIONS[0])
         redis_client.delete("bull:alpha:active", "bull:alpha:lost")
         spoil(redis_client, name)
-        acted = backend.act_on_queue(REF, Action.OBLITERATE)
-        assert (acted.outcome, acted.more) == (Outcome.DONE, False), (name, acted)
+        result = backend.act_on_queue(REF, Action.OBLITERATE)
+        assert (result.outcome, result.more) == (Outcome.DONE, False), (name, result)
         listed_in = {"wait": "next", "failed": "dead", "delayed": "later"}.get(
             name
         )  # where nothing names the job any more
@@ -119,13 +119,13 @@ def test_a_key_of_a_wrong_type_of_the_parent_loses_no_child(backend: BullMQ, red
         parent = json.dumps({"id": "top", "queueKey": "bull:other"})
         redis_client.hset("bull:alpha:dead", mapping={"parentKey": "bull:other:top", "parent": parent})
         redis_client.set(f"bull:other:{part}", spoilt)
-        for acted in (
+        for result in (
             *backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")]),
             *backend.backup_jobs(REF, State.DEAD, [JobRef(id="dead")]),
         ):
-            assert isinstance(acted, ActionResult), part
-            assert acted.outcome is Outcome.REFUSED, (part, acted)
-            assert "of its parent" in (acted.detail or ""), acted
+            assert isinstance(result, ActionResult), part
+            assert result.outcome is Outcome.REFUSED, (part, result)
+            assert "of its parent" in (result.detail or ""), result
         assert places(redis_client, "dead") == ["failed"], part
 
 
@@ -164,13 +164,13 @@ def test_the_options_of_a_copy_are_json_that_the_library_reads(
     options = '{"attempts":1,"note":"Party \\ud83c","large":1e999,"exact":12345678901234567890,"lifo":true,"jobId":"x"}'
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
     for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
-        (acted,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=job_id)], wishes)
-        assert acted.outcome is Outcome.DONE, acted
-        copied = redis_client.hget(f"bull:alpha:{acted.new_id}", "opts")
+        (result,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=job_id)], wishes)
+        assert result.outcome is Outcome.DONE, result
+        copied = redis_client.hget(f"bull:alpha:{result.new_id}", "opts")
         assert copied == options.replace(',"jobId":"x"', "").encode()
     redis_client.hset(f"bull:alpha:{job_id}", "opts", '{"delay":NaN}')
-    (acted,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=job_id)])
-    assert (acted.outcome, acted.detail) == (Outcome.REFUSED, "its options cannot be read")
+    (result,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=job_id)])
+    assert (result.outcome, result.detail) == (Outcome.REFUSED, "its options cannot be read")
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
     with consuming(alias, server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 3, what="all three")

@@ -81,8 +81,8 @@ def test_a_next_run_of_any_form_is_found_and_stays(
     ]
     redis_client.delete("bull:alpha:prioritized")
     redis_client.zadd("bull:alpha:delayed", dict.fromkeys(runs.values(), NEXT_MS * 4096))
-    picks = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
-    refused = backend.backup_jobs(REF, State.SCHEDULED, picks)
+    job_refs = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
+    refused = backend.backup_jobs(REF, State.SCHEDULED, job_refs)
     assert {each.detail for each in refused if isinstance(each, ActionResult)} == {
         "it is the next run of a schedule; remove the schedule instead"
     }
@@ -108,9 +108,9 @@ def test_a_schedule_runs_once_more_with_its_data_and_goes_with_its_next_run(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str], name: str
 ) -> None:
     schedule = listed(backend)[name]
-    acted = backend.act_on_schedule(schedule, Action.TRIGGER)
-    assert acted.outcome is Outcome.DONE, acted
-    made = redis_client.hgetall(f"bull:alpha:{acted.new_id}")
+    result = backend.act_on_schedule(schedule, Action.TRIGGER)
+    assert result.outcome is Outcome.DONE, result
+    made = redis_client.hgetall(f"bull:alpha:{result.new_id}")
     assert (made[b"name"], json.loads(made[b"data"])) == (name.encode(), {"of": name})
     assert json.loads(made[b"opts"]) == {"attempts": 3}
     assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
@@ -125,7 +125,7 @@ def test_without_its_next_run_nobody_knows_what_it_runs(
 ) -> None:
     redis_client.delete("bull:alpha:delayed", *(f"bull:alpha:{run}" for run in runs.values()))
     for schedule in backend.list_schedules([REF]):
-        acted = backend.act_on_schedule(schedule, Action.TRIGGER)
-        assert acted.outcome is Outcome.REFUSED
-        assert "the job of its next run" in (acted.detail or "")
+        result = backend.act_on_schedule(schedule, Action.TRIGGER)
+        assert result.outcome is Outcome.REFUSED
+        assert "the job of its next run" in (result.detail or "")
     assert redis_client.exists("bull:alpha:wait", "bull:alpha:id") == 0

@@ -56,20 +56,20 @@ class Person:
             found = self.backend.list_job_refs(self.ref, JobQuery(state=self.state, per_page=200))
         except NotFound:
             found = []
-        self.delete([pick for pick in found if self.dice.random() < 0.15])
+        self.delete([job_ref for job_ref in found if self.dice.random() < 0.15])
         if len(self.held) > 3:
             self.undo(self.held.pop(0))
 
-    def delete(self, picks: Sequence[JobRef]) -> None:
+    def delete(self, job_refs: Sequence[JobRef]) -> None:
         """Delete these."""
-        if not picks:
+        if not job_refs:
             return
-        taken = self.backend.backup_jobs(self.ref, self.state, picks)
+        taken = self.backend.backup_jobs(self.ref, self.state, job_refs)
         self._refusals([each for each in taken if isinstance(each, ActionResult)])
-        kept = [each for each in taken if isinstance(each, JobBackup)]
-        done = self.backend.delete_jobs(self.ref, self.state, kept) if kept else []
+        backups = [each for each in taken if isinstance(each, JobBackup)]
+        done = self.backend.delete_jobs(self.ref, self.state, backups) if backups else []
         self._refusals(done)
-        gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
+        gone = [job for job, each in zip(backups, done, strict=True) if each.outcome is Outcome.DONE]
         for job in gone:
             self.deleted[job.id] = self.deleted.get(job.id, 0) + 1
         self.held.append(gone)
@@ -87,8 +87,8 @@ class Person:
         while self.held:
             self.undo(self.held.pop(0))
 
-    def _refusals(self, acted: Sequence[ActionResult]) -> None:
-        self.refused |= {each.detail or "" for each in acted if each.outcome is Outcome.REFUSED}
+    def _refusals(self, results: Sequence[ActionResult]) -> None:
+        self.refused |= {each.detail or "" for each in results if each.outcome is Outcome.REFUSED}
 
 
 @contextmanager

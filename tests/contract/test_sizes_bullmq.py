@@ -140,4 +140,4 @@ def test_ids_of_any_size_cost_one_row_each(backend: BullMQ, redis_client: redis.
 
 
 def ids_of(backend: BullMQ, state: State) -> list[str]:
-    return [pick.id for pick in backend.list_job_refs(discover(backend)["alpha"], JobQuery(state=state))]
+    return [job_ref.id for job_ref in backend.list_job_refs(discover(backend)["alpha"], JobQuery(state=state))]

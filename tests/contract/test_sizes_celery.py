@@ -187,14 +187,14 @@ def test_very_long_messages_are_deleted_by_their_stamp(server: EmbeddedRedis, re
     for raw in (message("first"), *long, message("last")):
         redis_client.lpush("alpha", raw)
     ref = discover(backend)["alpha"]
-    picks = backend.list_job_refs(ref, JobQuery(state=State.WAITING))
-    assert len(picks) == 5
+    job_refs = backend.list_job_refs(ref, JobQuery(state=State.WAITING))
+    assert len(job_refs) == 5
     before = sent_bytes(redis_client)
-    taken = backend.backup_jobs(ref, State.WAITING, [picks[2], picks[4], JobRef(id=picks[1].id)])
-    kept = [one for one in taken if isinstance(one, JobBackup)]
-    assert [one.size_bytes for one in kept] == [len(long[1]), len(message("last")), len(long[0])]
-    assert [one.blob is None for one in kept] == [True, False, True]
-    assert [one.outcome for one in backend.delete_jobs(ref, State.WAITING, kept)] == [Outcome.DONE] * 3
+    taken = backend.backup_jobs(ref, State.WAITING, [job_refs[2], job_refs[4], JobRef(id=job_refs[1].id)])
+    backups = [one for one in taken if isinstance(one, JobBackup)]
+    assert [one.size_bytes for one in backups] == [len(long[1]), len(message("last")), len(long[0])]
+    assert [one.blob is None for one in backups] == [True, False, True]
+    assert [one.outcome for one in backend.delete_jobs(ref, State.WAITING, backups)] == [Outcome.DONE] * 3
     assert sent_bytes(redis_client) - before < MIB
     assert redis_client.lrange("alpha", 0, -1) == [long[2], message("first")]
     backend.close()

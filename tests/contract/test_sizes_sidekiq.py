@@ -61,8 +61,8 @@ def test_one_odd_entry_costs_one_row(backend: Sidekiq, redis_client: redis.Redis
     assert [job.name for job in page.jobs if job.id.endswith(("first", "last"))] == ["Shop::Mailer"] * 2
     for job in page.jobs:
         assert backend.read_job(ref, job.id).id == job.id
-    picks = backend.list_job_refs(ref, JobQuery(state=state, per_page=100))
-    assert {(pick.id, pick.stamp) for pick in picks} == {(job.id, job.stamp) for job in page.jobs}
+    job_refs = backend.list_job_refs(ref, JobQuery(state=state, per_page=100))
+    assert {(job_ref.id, job_ref.version) for job_ref in job_refs} == {(job.id, job.version) for job in page.jobs}
     assert len(backend.search_page(ref, JobQuery(state=state, per_page=500)).rows) == len(odd) + 2
     if backend.can_scan(state):
         assert backend.scan_matches(ref, state, "shop::mailer", 0) is not None
@@ -151,11 +151,13 @@ def test_jobs_are_acted_on_behind_very_long_ones(server: EmbeddedRedis, redis_cl
     redis_client.zadd("dead", dict.fromkeys([*long, payload(jid="mine")], 5))
     refs = discover(backend)
     for name, state in (("mails", State.WAITING), ("*", State.DEAD)):
-        (pick,) = [
-            pick for pick in backend.list_job_refs(refs[name], JobQuery(state=state)) if pick.id.endswith("mine")
+        (job_ref,) = [
+            job_ref
+            for job_ref in backend.list_job_refs(refs[name], JobQuery(state=state))
+            if job_ref.id.endswith("mine")
         ]
-        (kept,) = backend.backup_jobs(refs[name], state, [pick])
-        (acted,) = backend.delete_jobs(refs[name], state, [kept])  # type: ignore[list-item]
-        assert acted.outcome.value == "done", acted
+        (backup,) = backend.backup_jobs(refs[name], state, [job_ref])
+        (result,) = backend.delete_jobs(refs[name], state, [backup])  # type: ignore[list-item]
+        assert result.outcome.value == "done", result
     assert redis_client.llen("queue:mails") == redis_client.zcard("dead") == 3
     source.close()

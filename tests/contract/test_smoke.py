@@ -21,10 +21,10 @@ def test_queues_are_read_and_dead_jobs_are_deleted_and_put_back(stage: Stage) ->
     assert stats.counts.of(State.DEAD) == len(dead)
     assert sorted(stage.rows(ref, State.DEAD)) == sorted(dead)
     assert Action.DELETE in stage.backend.job_actions[State.DEAD]
-    picks = stage.backend.list_job_refs(ref, JobQuery(state=State.DEAD))
-    kept = [each for each in stage.backend.backup_jobs(ref, State.DEAD, picks) if isinstance(each, JobBackup)]
-    assert [each.id for each in kept] == [pick.id for pick in picks]
-    assert {each.outcome for each in stage.backend.delete_jobs(ref, State.DEAD, kept)} == {Outcome.DONE}
+    job_refs = stage.backend.list_job_refs(ref, JobQuery(state=State.DEAD))
+    backups = [each for each in stage.backend.backup_jobs(ref, State.DEAD, job_refs) if isinstance(each, JobBackup)]
+    assert [each.id for each in backups] == [job_ref.id for job_ref in job_refs]
+    assert {each.outcome for each in stage.backend.delete_jobs(ref, State.DEAD, backups)} == {Outcome.DONE}
     assert stage.rows(ref, State.DEAD) == {}
-    assert {each.outcome for each in stage.backend.restore_jobs(ref, State.DEAD, kept)} == {Outcome.DONE}
+    assert {each.outcome for each in stage.backend.restore_jobs(ref, State.DEAD, backups)} == {Outcome.DONE}
     assert sorted(stage.rows(ref, State.DEAD)) == sorted(dead)

@@ -64,15 +64,15 @@ def test_a_job_between_queue_and_worker_is_told_and_put_back(
     assert (stats.depth, stats.notes) == (1, notes if where == "intermediate" else ())
     other = backend.read_job(REF, waits.id)
     assert (other.abandoned, other.problem, dict(other.facts)["Place in line"]) == (False, None, "next")
-    pick = [JobRef(id=lost.id, stamp=job.stamp)]
+    job_ref = [JobRef(id=lost.id, version=job.version)]
     assert outcomes(
         backend.act_on_jobs(REF, Action.RETRY, State.WAITING, [JobRef(id=waits.id), JobRef(id="none")])
     ) == [
         "changed",
         "gone",
     ]
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["changed"]
     assert (queue.job_ids, any_redis.exists(INTERMEDIATE)) == ([lost.id, waits.id], 0)
     drain(queue)
     assert [len(RealJob.fetch(one.id, connection=queue.connection).results()) for one in (lost, waits)] == [1, 1]
@@ -99,30 +99,30 @@ def test_a_worker_that_may_be_taking_the_job_is_heeded(
     lost, _ = lose(queue, any_redis, where)
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
-    pick = [JobRef(id=lost.id)]
+    job_ref = [JobRef(id=lost.id)]
     for _ in range(2):
-        (refused,) = backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)
+        (refused,) = backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)
         assert refused.outcome is Outcome.REFUSED
         assert refused.detail == "a worker may be picking it up right now; try again in a minute"
-        (kept_back,) = backend.backup_jobs(REF, State.WAITING, pick)
+        (kept_back,) = backend.backup_jobs(REF, State.WAITING, job_ref)
         assert isinstance(kept_back, ActionResult)
         assert (kept_back.outcome, kept_back.detail) == (Outcome.CHANGED, refused.detail)
     ((note, at),) = any_redis.zrange("{queuedeck}:missing", 0, -1, withscores=True)
     # A note of long ago tells nothing of now; the next look makes it anew.
     any_redis.zadd("{queuedeck}:missing", {note: at - 4000})
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["refused"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["refused"]
     any_redis.zadd("{queuedeck}:missing", {note: at - 70})
-    assert len(kept(backend.backup_jobs(REF, State.WAITING, pick))) == 1
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
+    assert len(kept(backend.backup_jobs(REF, State.WAITING, job_ref))) == 1
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["done"]
     assert any_redis.exists("{queuedeck}:missing") == 0
     if where == "intermediate":
         # RQ's own maintenance notes it, too.
         any_redis.lrem("rq:queue:alpha", 0, lost.id)
         any_redis.rpush(INTERMEDIATE, lost.id)
         queue.intermediate_queue.set_first_seen(lost.id)
-        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["refused"]
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["refused"]
         any_redis.set(f"{INTERMEDIATE}:first_seen:{lost.id}", "1.5")
-        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["done"]
+        assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["done"]
         assert any_redis.exists(f"{INTERMEDIATE}:first_seen:{lost.id}") == 0
 
 
@@ -130,13 +130,13 @@ def test_a_job_that_a_worker_started_since_it_was_missing_is_left_alone(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     lost, _ = lose(queue, any_redis, "nowhere")
-    pick = [JobRef(id=lost.id)]
-    taken = kept(backend.backup_jobs(REF, State.WAITING, pick))
+    job_ref = [JobRef(id=lost.id)]
+    taken = kept(backend.backup_jobs(REF, State.WAITING, job_ref))
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
     worker.prepare_execution(lost)
     worker.prepare_job_execution(lost)
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, pick)) == ["changed"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["changed"]
     assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["changed"]
     assert lost.id not in queue.job_ids
     assert any_redis.exists(f"rq:job:{lost.id}")
@@ -153,7 +153,7 @@ def test_a_job_of_any_status_in_no_list_can_be_deleted(
     job = backend.read_job(REF, ids[0])
     assert (job.state, job.abandoned) == (state, True)
     assert "Not in any RQ list" in (job.problem or "")
-    taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job.id, stamp=job.stamp)]))
+    taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job.id, version=job.version)]))
     assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
     with pytest.raises(NotFound):
         backend.read_job(REF, job.id)
@@ -200,19 +200,24 @@ def test_a_failed_job_that_waits_for_its_next_try_is_retrying(backend: RQ, queue
     assert (rows[failed.id].state, rows[failed.id].native_state) == (State.RETRYING, "scheduled")
     assert (rows[fresh.id].state, rows[fresh.id].attempts, rows[fresh.id].max_attempts) == (State.SCHEDULED, 0, 3)
     job = backend.read_job(REF, failed.id)
-    assert (job.state, job.stamp, job.problem, job.abandoned) == (State.RETRYING, rows[failed.id].stamp, None, False)
+    assert (job.state, job.version, job.problem, job.abandoned) == (
+        State.RETRYING,
+        rows[failed.id].version,
+        None,
+        False,
+    )
     assert dict(job.facts)["Attempts"] == "at least 1 failed; 1 retry left"
     (stats,) = backend.read_stats([REF])
     assert stats.counts.scheduled == 2
     assert stats.notes == ("1 of the scheduled jobs failed and is waiting for a retry",)
     assert backend.offered_actions(State.RETRYING) == backend.offered_actions(State.SCHEDULED)
-    pick = JobRef(id=job.id, stamp=job.stamp)
-    taken = backend.backup_jobs(REF, State.RETRYING, [pick])
+    job_ref = JobRef(id=job.id, version=job.version)
+    taken = backend.backup_jobs(REF, State.RETRYING, [job_ref])
     assert outcomes(backend.delete_jobs(REF, State.RETRYING, kept(taken))) == ["done"]
     assert outcomes(
         backend.restore_jobs(REF, State.RETRYING, [one for one in taken if isinstance(one, JobBackup)])
     ) == ["done"]
-    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.RETRYING, [pick])) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.RETRYING, [job_ref])) == ["done"]
     assert queue.job_ids == [failed.id]
 
 

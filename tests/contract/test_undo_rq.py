@@ -51,15 +51,15 @@ def test_what_is_deleted_comes_back_as_it_was(backend: RQ, queue: Queue, any_red
     for state in (*(State.DEAD, State.COMPLETED, State.CANCELED), *(State.SCHEDULED, State.BLOCKED, State.WAITING)):
         before = keyspace(any_redis)
         found = picks(backend, state)
-        assert {pick.id for pick in found} == set(filled[state])
+        assert {job_ref.id for job_ref in found} == set(filled[state])
         with measure_cost() as meter:
             taken = kept(backend.backup_jobs(REF, state, found))
             assert keyspace(any_redis) == before
             deleted = backend.delete_jobs(REF, state, taken)
         assert meter.round_trips <= 3
         assert outcomes(deleted) == ["done"] * len(found)
-        for pick in found:
-            assert not list(any_redis.scan_iter(f"*{pick.id}*"))
+        for job_ref in found:
+            assert not list(any_redis.scan_iter(f"*{job_ref.id}*"))
         assert counts(queue)[backend.states[state][0]] == 0
         assert outcomes(backend.delete_jobs(REF, state, taken)) == ["gone"] * len(found)
         assert outcomes(backend.restore_jobs(REF, state, list(reversed(taken)))) == ["done"] * len(found)
@@ -78,8 +78,8 @@ def test_a_job_that_changed_since_it_was_taken_stays(backend: RQ, queue: Queue, 
     any_redis.zadd("rq:failed:alpha", {found[1].id: 4e9})
     queue.enqueue(rq_jobs.add, 1, depends_on=found[2].id)
     before = keyspace(any_redis)
-    acted = backend.delete_jobs(REF, State.DEAD, taken[:3])
-    assert outcomes(acted) == ["changed"] * 3
+    results = backend.delete_jobs(REF, State.DEAD, taken[:3])
+    assert outcomes(results) == ["changed"] * 3
     assert keyspace(any_redis) == before
     backend.act_on_jobs(REF, Action.RETRY, State.DEAD, found)
     assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["changed"] * 4
@@ -94,8 +94,8 @@ def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
     taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
-    (acted,) = backend.delete_jobs(REF, State.WAITING, taken)
-    assert (acted.outcome, "stay deferred: 1;" in (acted.detail or "")) == (Outcome.DONE, True)
+    (result,) = backend.delete_jobs(REF, State.WAITING, taken)
+    assert (result.outcome, "stay deferred: 1;" in (result.detail or "")) == (Outcome.DONE, True)
     assert counts(queue)["deferred"] == 1
     backend.restore_jobs(REF, State.WAITING, taken)
     drain(queue)
@@ -110,8 +110,8 @@ def test_a_deferred_job_whose_parent_has_ended_meanwhile_is_in_line(
     taken = kept(backend.backup_jobs(REF, State.BLOCKED, picks(backend, State.BLOCKED)))
     assert outcomes(backend.delete_jobs(REF, State.BLOCKED, taken)) == ["done"]
     drain(queue)
-    (acted,) = backend.restore_jobs(REF, State.BLOCKED, taken)
-    assert (acted.outcome, "have finished; it is now enqueued" in (acted.detail or "")) == (Outcome.DONE, True)
+    (result,) = backend.restore_jobs(REF, State.BLOCKED, taken)
+    assert (result.outcome, "have finished; it is now enqueued" in (result.detail or "")) == (Outcome.DONE, True)
     assert (counts(queue)["deferred"], RealJob.fetch(child.id, connection=queue.connection).get_status()) == (
         *(0, JobStatus.QUEUED),
     )
@@ -229,8 +229,8 @@ def test_a_job_deep_in_a_very_long_line_is_put_last_and_says_so(
     taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=ids[50]), JobRef(id=ids[20]), JobRef(id=ids[59])]))
     assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"] * 3
     monkeypatch.setattr(deletion, "REACH", 30)
-    acted = backend.restore_jobs(REF, State.WAITING, taken)
-    assert [each.detail is None for each in acted] == [False, True, True]
+    results = backend.restore_jobs(REF, State.WAITING, taken)
+    assert [each.detail is None for each in results] == [False, True, True]
     assert queue.job_ids == [*ids[:50], *ids[51:59], ids[50], ids[59]]
 
 
@@ -241,7 +241,7 @@ def test_large_and_broken_jobs_can_be_deleted(backend: RQ, queue: Queue, any_red
     any_redis.set("rq:job:text", "no hash")
     any_redis.hset("rq:job:mad", mapping={"status": "mad"})
     any_redis.hset(b"rq:job:\xff", mapping={"status": "failed"})
-    found = {pick.id: pick for pick in picks(backend, State.DEAD)}
+    found = {job_ref.id: job_ref for job_ref in picks(backend, State.DEAD)}
     before = keyspace(any_redis)
     large = any_redis.dump(f"rq:job:{ids[0]}")
     with measure_cost() as meter:
@@ -261,7 +261,7 @@ def test_large_and_broken_jobs_can_be_deleted(backend: RQ, queue: Queue, any_red
     assert {key: value for key, value in found_again.items() if key not in gone} == {
         key: value for key, value in before.items() if key not in gone
     }
-    junk = JobBackup(id="x", stamp=None, blob=b"\xc1junk", size_bytes=5)
+    junk = JobBackup(id="x", version=None, blob=b"\xc1junk", size_bytes=5)
     assert outcomes(backend.restore_jobs(REF, State.DEAD, [junk])) == ["refused"]
     assert outcomes(backend.delete_jobs(REF, State.DEAD, [junk])) == ["refused"]
 
@@ -299,9 +299,9 @@ def test_a_queue_is_removed_in_steps_and_not_while_jobs_run(backend: RQ, queue: 
     assert "running" in (backend.act_on_queue(REF, Action.OBLITERATE).detail or "")
     any_redis.zadd("rq:wip:alpha", dict.fromkeys(any_redis.zrange("rq:wip:alpha", 0, -1), 5))  # its worker is lost
     steps = 0
-    while (acted := backend.act_on_queue(REF, Action.OBLITERATE)).more:
+    while (result := backend.act_on_queue(REF, Action.OBLITERATE)).more:
         steps += 1
-    assert (acted.outcome, steps >= 1) == (Outcome.DONE, True)
+    assert (result.outcome, steps >= 1) == (Outcome.DONE, True)
     theirs = (b"rq:worker", b"rq:execution:", b"rq:clean")  # keys of workers and of their upkeep
     assert {key for key in keyspace(any_redis) if not key.startswith(theirs)} == set(untouched)
     assert backend.act_on_queue(REF, Action.OBLITERATE).outcome is Outcome.GONE
@@ -322,12 +322,12 @@ def test_a_running_job_is_stopped_by_its_worker(
     job = queue.enqueue(rq_jobs.linger, str(tmp_path / "began"))
     with working(any_server.url, "fork", "alpha"):
         wait_until((tmp_path / "began").exists, what="the run")
-        seen = [pick for pick in picks(backend, State.ACTIVE) if pick.id == job.id]
+        seen = [job_ref for job_ref in picks(backend, State.ACTIVE) if job_ref.id == job.id]
         assert outcomes(backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, seen)) == ["done"]
         wait_until(lambda: job.get_status() == "stopped", what="the stop")
         assert outcomes(backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, seen)) == ["changed"]
     # Its state and its place are written in one transaction.
-    assert [pick.id for pick in picks(backend, State.DEAD)] == [job.id]
+    assert [job_ref.id for job_ref in picks(backend, State.DEAD)] == [job.id]
     assert lost.get_status() == "started"
 
 
@@ -362,9 +362,9 @@ class Acts:
         self.lock = threading.Lock()
         self.over = threading.Event()
 
-    def note(self, what: str, acted: list[ActionResult]) -> None:
+    def note(self, what: str, results: list[ActionResult]) -> None:
         with self.lock:
-            for each in acted:
+            for each in results:
                 if each.outcome is Outcome.DONE:
                     self.done.setdefault(each.id, Counter())[what] += 1
                 # RQ says that a job failed a moment before its worker lets go of it.
@@ -378,26 +378,26 @@ class Acts:
 
     def retry(self, random: random.Random) -> None:
         found = picks(self.backend, State.DEAD)
-        some = [pick for pick in found if random.random() < 0.2]
+        some = [job_ref for job_ref in found if random.random() < 0.2]
         self.note("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some))
         # As a process that died and another one that does the batch again.
         self.note("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some[:50]))
 
     def move(self, random: random.Random) -> None:
-        some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
+        some = [job_ref for job_ref in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
         self.note(
             "moved", self.backend.act_on_jobs(REF, Action.MOVE, State.WAITING, some, ActionOptions(target="beta"))
         )
 
     def cancel(self, random: random.Random) -> None:
-        some = [pick for pick in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
+        some = [job_ref for job_ref in picks(self.backend, State.WAITING)[:200] if random.random() < 0.1]
         self.note("canceled", self.backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, some))
-        again = [pick for pick in picks(self.backend, State.CANCELED) if random.random() < 0.5]
+        again = [job_ref for job_ref in picks(self.backend, State.CANCELED) if random.random() < 0.5]
         self.note("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, again))
 
     def delete(self, random: random.Random) -> None:
         for state, word, share in ((State.DEAD, "dead", 0.5), (State.WAITING, "waiting", 0.1)):
-            some = [pick for pick in picks(self.backend, state)[:200] if random.random() < share]
+            some = [job_ref for job_ref in picks(self.backend, state)[:200] if random.random() < share]
             taken = [each for each in self.backend.backup_jobs(REF, state, some) if isinstance(each, JobBackup)]
             self.note(f"deleted {word}", self.backend.delete_jobs(REF, state, taken))
             back = [job for job in taken if random.random() < 0.7]
@@ -487,8 +487,8 @@ def test_a_job_in_the_middle_of_a_very_long_line_is_said_not_to_be_found(
     assert isinstance(far, ActionResult)
     assert far.outcome is Outcome.CHANGED
     assert "not among the first or last 100,000 jobs" in (far.detail or "")
-    (acted,) = backend.delete_jobs(REF, State.WAITING, kept([short]))
-    assert (acted.outcome, acted.detail) == (far.outcome, far.detail)
+    (result,) = backend.delete_jobs(REF, State.WAITING, kept([short]))
+    assert (result.outcome, result.detail) == (far.outcome, far.detail)
     any_redis.lrem("rq:queue:alpha", 0, middle)
     any_redis.ltrim("rq:queue:alpha", 0, 10)
     (lost,) = backend.backup_jobs(REF, State.WAITING, [JobRef(id=middle)])

@@ -101,8 +101,8 @@ def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> li
 
 def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
     with measure_cost() as meter:
-        reading = groups.group_dead_letters(*rows_of(backends).read_lists([]), now_s())
-    assert (reading.groups, reading.scanned, reading.total, reading.truncated) == ((), 0, 0, False)
+        grouped = groups.group_dead_letters(*rows_of(backends).read_lists([]), now_s())
+    assert (grouped.groups, grouped.scanned, grouped.total, grouped.truncated) == ((), 0, 0, False)
     assert meter.commands == 0
 
 
@@ -111,9 +111,9 @@ def test_jobs_that_failed_alike_are_one_group_whatever_their_particulars(
 ) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, f"user{n}@example.com", n) for n in range(7)))
     fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(3)))
-    reading = read(backends)
-    mail, cash = reading.groups
-    assert (mail.count, cash.count, reading.scanned, reading.total) == (7, 3, 10, 10)
+    grouped = read(backends)
+    mail, cash = grouped.groups
+    assert (mail.count, cash.count, grouped.scanned, grouped.total) == (7, 3, 10, 10)
     assert mail.kind.error_class == "ConnectionError"
     assert mail.kind.message == cash.kind.message == "cannot send order <n> to <email>: timed out after <n> s"
     assert mail.kind.frames == ("failing_jobs.py:mail",)
@@ -173,13 +173,13 @@ def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
     queues = queues_of(backends)
     redis_client.delete("rq:failed:other")
     redis_client.set("rq:failed:other", "x")
-    reading = groups.group_dead_letters(*rows_of(backends).read_lists(queues), now_s())
-    assert sorted(group.count for group in reading.groups) == [1, 1, 1]
-    assert any("no longer exists" in group.kind.message for group in reading.groups)
-    ((source, library, queue, why),) = reading.problems
+    grouped = groups.group_dead_letters(*rows_of(backends).read_lists(queues), now_s())
+    assert sorted(group.count for group in grouped.groups) == [1, 1, 1]
+    assert any("no longer exists" in group.kind.message for group in grouped.groups)
+    ((source, library, queue, why),) = grouped.problems
     assert (source, library, queue) == ("main", "rq", "other")
     assert "wrong type" in why
-    assert reading.total == 4
+    assert grouped.total == 4
 
 
 def test_what_waits_in_a_queue_named_for_dead_letters_takes_part(
@@ -206,11 +206,11 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     long_list.restore(redis_client)
     fail_rq(server, "short", (failing_jobs.charge, 1))
     with measure_cost() as meter:
-        reading = read(backends)
-    assert (reading.scanned, reading.total, reading.truncated) == (501, 1201, True)
-    assert [group.count for group in reading.groups] == [500, 1]
-    assert not reading.groups[0].whole
-    assert len(reading.groups[0].jobs) == 500
+        grouped = read(backends)
+    assert (grouped.scanned, grouped.total, grouped.truncated) == (501, 1201, True)
+    assert [group.count for group in grouped.groups] == [500, 1]
+    assert not grouped.groups[0].whole
+    assert len(grouped.groups[0].jobs) == 500
     assert meter.round_trips < 60
     monkeypatch.setattr(index, "SECONDS", -1.0)
     hurried = read(backends)
@@ -269,8 +269,8 @@ def test_errors_that_all_differ_are_bounded(
 ) -> None:
     monkeypatch.setattr(groups, "MAX_GROUPS", 5)
     fail_rq(server, "odd", *((failing_jobs.say, letter * 3) for letter in "abcdefgh"))
-    reading = read(backends)
-    assert (len(reading.groups), reading.beyond, reading.scanned, reading.truncated) == (5, 3, 8, True)
+    grouped = read(backends)
+    assert (len(grouped.groups), grouped.beyond, grouped.scanned, grouped.truncated) == (5, 3, 8, True)
 
 
 def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
@@ -281,11 +281,11 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     by_class = {group.kind.error_class: group for group in read(backends).groups if group.count > 1}
 
     def found(
-        error_class: str, most: int = 100, reading: GroupedDeadLetters = NOTHING_READ
+        error_class: str, most: int = 100, grouped: GroupedDeadLetters = NOTHING_READ
     ) -> list[tuple[str, str, State, bool]]:
         lists = find_lists(queues, lambda _s, name: backends[name], NO_DLQ)
         kind = by_class[error_class].kind.id
-        jobs = list_group_jobs(lists, lambda _s, name: backends[name], reading, kind, most, rows=10_000)
+        jobs = list_group_jobs(lists, lambda _s, name: backends[name], grouped, kind, most, rows=10_000)
         return [(each.place.queue.name, each.mark[0], each.place.state, each.mark[1] is not None) for each in jobs]
 
     assert sorted(found("ConnectionError")) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
@@ -294,26 +294,26 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     # What is known is not read again; what came since is found all the same.
     known = read(backends)
     with measure_cost() as meter:
-        again = found("ConnectionError", reading=known)
+        again = found("ConnectionError", grouped=known)
     assert sorted(again) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
     assert meter.round_trips == 3  # the marks of each list
     more = fail_rq(server, "mail", (failing_jobs.mail, "b@example.com", 9))
-    assert sorted(row[1] for row in found("ConnectionError", reading=known)) == sorted([*ids, *more])
+    assert sorted(row[1] for row in found("ConnectionError", grouped=known)) == sorted([*ids, *more])
 
 
 def test_what_an_act_took_out_leaves_the_reading_at_once(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
     other = fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(2)))
-    reading = read(backends)
-    ref = reading.groups[0].spots[0].ref
-    left = groups.without_jobs(reading, {(ref, State.DEAD): {*ids[:4], *other}})
+    grouped = read(backends)
+    ref = grouped.groups[0].spots[0].ref
+    left = groups.without_jobs(grouped, {(ref, State.DEAD): {*ids[:4], *other}})
     assert [(group.count, group.kind.frames[0]) for group in left.groups] == [
         (2, "failing_jobs.py:_charge"),
         (1, "failing_jobs.py:mail"),
     ]
     assert (left.scanned, left.total) == (3, 3)
     assert [member.row.id for member in left.groups[1].jobs] == [ids[4]]
-    assert groups.without_jobs(reading, {(ref, State.WAITING): set(ids)}) is reading
+    assert groups.without_jobs(grouped, {(ref, State.WAITING): set(ids)}) is grouped
     assert [group.count for group in groups.without_jobs(left, {(ref, State.DEAD): set(ids)}).groups] == [2]
 
 

@@ -94,7 +94,7 @@ def test_bulk_work(visit: Any, url: str, mails: redis.Redis) -> None:
     key = "{queuedeck}:bulk:" + page.url.partition("?")[0].rpartition("/")[2]
     kept = mails.dump(key)
     check_that_it_goes_and_comes_back(
-        page, "bulk operation not found", lambda: mails.delete(key), lambda: mails.restore(key, 0, kept)
+        page, "Bulk operation not found", lambda: mails.delete(key), lambda: mails.restore(key, 0, kept)
     )
 
 

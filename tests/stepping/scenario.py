@@ -37,9 +37,9 @@ class Scenario:
         self._record = record_property
         self.answers: Counter[str] = Counter()
 
-    def count(self, acted: Sequence[ActionResult | JobBackup]) -> int:
+    def count(self, results: Sequence[ActionResult | JobBackup]) -> int:
         """Note these answers; how many of them say that the act was done."""
-        words = outcomes(acted)
+        words = outcomes(results)
         self.answers.update(words)
         return words.count("done")
 
@@ -72,6 +72,6 @@ class Scenario:
         assert bool(too_late) != always_done, f"{name}: {self.answers}"
 
 
-def outcomes(acted: Sequence[ActionResult | JobBackup]) -> list[str]:
+def outcomes(results: Sequence[ActionResult | JobBackup]) -> list[str]:
     """What came of each; `kept` for what was taken."""
-    return [each.outcome.value if isinstance(each, ActionResult) else "kept" for each in acted]
+    return [each.outcome.value if isinstance(each, ActionResult) else "kept" for each in results]

@@ -270,13 +270,13 @@ class Answers:
         return [each.id for each in self.first if each.outcome is Outcome.DONE]
 
 
-def acting(action: Action, state: State, *ids: str, queue: str = "alpha", **wishes: Any) -> Callable[..., None]:
+def acting(action: Action, state: State, *ids: str, queue: str = "alpha", **options: Any) -> Callable[..., None]:
     """The action, asked for twice, as two people or a process that died and the next one do."""
 
     def act(backend: BullMQ, answers: Answers) -> None:
-        picks = [JobRef(id=job_id) for job_id in ids]
-        answers.first += backend.act_on_jobs(ref(queue), action, state, picks, ActionOptions(**wishes))
-        answers.again += backend.act_on_jobs(ref(queue), action, state, picks, ActionOptions(**wishes))
+        job_refs = [JobRef(id=job_id) for job_id in ids]
+        answers.first += backend.act_on_jobs(ref(queue), action, state, job_refs, ActionOptions(**options))
+        answers.again += backend.act_on_jobs(ref(queue), action, state, job_refs, ActionOptions(**options))
 
     return act
 

@@ -211,13 +211,13 @@ def place(stage: Stage, state: State) -> QueueRef:
     return stage.refs["alpha" if state is State.WAITING else "*"]
 
 
-def acting(action: Action, state: State, key: str, **wishes: Any) -> Act:
+def acting(action: Action, state: State, key: str, **options: Any) -> Act:
     """The action, asked for twice, as two people or a process that died and the next one do."""
 
     def act(stage: Stage, backend: Celery, answers: Answers) -> None:
-        picks = [JobRef(id=stage.ids[key])]
-        answers.first += backend.act_on_jobs(place(stage, state), action, state, picks, ActionOptions(**wishes))
-        answers.again += backend.act_on_jobs(place(stage, state), action, state, picks, ActionOptions(**wishes))
+        job_refs = [JobRef(id=stage.ids[key])]
+        answers.first += backend.act_on_jobs(place(stage, state), action, state, job_refs, ActionOptions(**options))
+        answers.again += backend.act_on_jobs(place(stage, state), action, state, job_refs, ActionOptions(**options))
 
     return act
 

@@ -95,18 +95,20 @@ class Lab:
         return self.backend.list_job_refs(REF, JobQuery(state=state, per_page=100))
 
     def act(
-        self, action: Action, state: State, picks: Sequence[JobRef], target: str | None = None
+        self, action: Action, state: State, job_refs: Sequence[JobRef], target: str | None = None
     ) -> list[ActionResult]:
         """The answers to an act on jobs."""
-        return self.backend.act_on_jobs(REF, action, state, picks, ActionOptions(target=target))
+        return self.backend.act_on_jobs(REF, action, state, job_refs, ActionOptions(target=target))
 
-    def delete(self, state: State, picks: Sequence[JobRef]) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
+    def delete(
+        self, state: State, job_refs: Sequence[JobRef]
+    ) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
         """Take and delete; (what was deleted, all answers)."""
-        taken = self.backend.backup_jobs(REF, state, picks)
-        kept = [each for each in taken if isinstance(each, JobBackup)]
+        taken = self.backend.backup_jobs(REF, state, job_refs)
+        backups = [each for each in taken if isinstance(each, JobBackup)]
         refused = [each for each in taken if isinstance(each, ActionResult)]
-        done = self.backend.delete_jobs(REF, state, kept)
-        gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
+        done = self.backend.delete_jobs(REF, state, backups)
+        gone = [job for job, each in zip(backups, done, strict=True) if each.outcome is Outcome.DONE]
         return gone, [*refused, *done]
 
     def deleted(self, state: State, job: RealJob) -> list[JobBackup]:
@@ -115,10 +117,10 @@ class Lab:
         assert outcomes(answers) == ["done"]
         return gone
 
-    def restore(self, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore(self, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Put back twice over, as a process that died and its follower do; the answers of the first."""
-        first = self.backend.restore_jobs(REF, state, kept)
-        assert "done" not in outcomes(self.backend.restore_jobs(REF, state, kept))
+        first = self.backend.restore_jobs(REF, state, backups)
+        assert "done" not in outcomes(self.backend.restore_jobs(REF, state, backups))
         return first
 
     def status(self, job: RealJob) -> str:
@@ -268,10 +270,10 @@ def test_delete_of_a_waiting_job_that_was_taken_before(each_lab: Lab, scenario: 
     def attempt(step: Step) -> None:
         lab.clear()
         job = lab.enqueue()
-        (kept,) = lab.backend.backup_jobs(REF, State.WAITING, [JobRef(id=job.id)])
-        assert isinstance(kept, JobBackup)
+        (backup,) = lab.backend.backup_jobs(REF, State.WAITING, [JobRef(id=job.id)])
+        assert isinstance(backup, JobBackup)
         answers: list[ActionResult] = []
-        lab.meet(step, lambda: answers.extend(lab.backend.delete_jobs(REF, State.WAITING, [kept])))
+        lab.meet(step, lambda: answers.extend(lab.backend.delete_jobs(REF, State.WAITING, [backup])))
         assert lab.runs() == ({} if scenario.count(answers) else {job.id: 1})
         lab.assert_at_rest()
 
@@ -322,13 +324,13 @@ def test_acts_on_a_job_that_the_app_cancels(lab: Lab, scenario: Scenario, act_na
             if lab.status(job) in ("queued", "started"):
                 job.cancel()
             running.append(lab.client.exists("rq:wip:alpha") == 1)
-            pick = JobRef(id=job.id)
+            job_ref = JobRef(id=job.id)
             if act_name == "retry":
-                answers.extend(lab.act(Action.RETRY, State.CANCELED, [pick]))
+                answers.extend(lab.act(Action.RETRY, State.CANCELED, [job_ref]))
             elif act_name == "delete":
-                answers.extend(lab.delete(State.CANCELED, [pick])[1])
+                answers.extend(lab.delete(State.CANCELED, [job_ref])[1])
             else:  # nothing was kept of it, so that nothing tells whether it is as it was
-                large = JobBackup(id=job.id, stamp=None, blob=None, size_bytes=2_000_000)
+                large = JobBackup(id=job.id, version=None, blob=None, size_bytes=2_000_000)
                 answers.extend(lab.backend.delete_jobs(REF, State.CANCELED, [large]))
 
         lab.meet(step, act)
@@ -416,7 +418,7 @@ def test_duplicate(lab: Lab, scenario: Scenario, state: State) -> None:
         def act() -> None:
             seen = lab.picks(state) or [JobRef(id=job.id)]
             # As after a crash: the same copy.
-            for _ in range(2 if seen[0].stamp else 1):
+            for _ in range(2 if seen[0].version else 1):
                 answers.extend(lab.act(Action.DUPLICATE, state, [each for each in seen if each.id == job.id]))
 
         lab.meet(step, act)
@@ -480,11 +482,11 @@ def test_acts_on_a_dependent_while_its_parent_ends(
         answers: list[JobBackup | ActionResult] = []
 
         def act() -> None:
-            pick = JobRef(id=child.id)
+            job_ref = JobRef(id=child.id)
             if act_name in ("promote", "cancel"):
-                answers.extend(lab.act(Action(act_name), State.BLOCKED, [pick]))
+                answers.extend(lab.act(Action(act_name), State.BLOCKED, [job_ref]))
                 return
-            gone, all_answers = lab.delete(State.BLOCKED, [pick])
+            gone, all_answers = lab.delete(State.BLOCKED, [job_ref])
             answers.extend(all_answers)
             if gone and act_name == "delete and undo":
                 assert outcomes(lab.restore(State.BLOCKED, gone)) == ["done"]
@@ -540,7 +542,9 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, act_name: str) 
             answers: list[JobBackup | ActionResult] = []
 
             def act() -> None:
-                seen = [pick for pick in lab.picks(State.SCHEDULED) if pick.id == job.id] or [JobRef(id=job.id)]
+                seen = [job_ref for job_ref in lab.picks(State.SCHEDULED) if job_ref.id == job.id] or [
+                    JobRef(id=job.id)
+                ]
                 if act_name in ("promote", "cancel", "duplicate"):
                     answers.extend(lab.act(Action(act_name), State.SCHEDULED, seen))
                     return
@@ -648,7 +652,7 @@ def test_own_delete_and_undo(
             lab.drive()
             lab.enqueue()
         with step.before(lambda: other(lab)):
-            seen = [pick for pick in ours.picks(state) if pick.id in jobs]
+            seen = [job_ref for job_ref in ours.picks(state) if job_ref.id in jobs]
             gone, answers = ours.delete(state, seen[1:])
             back = ours.restore(state, gone[:-1])
         scenario.count(answers)

@@ -100,25 +100,29 @@ class Lab:
     def seen(self, state: State, name: str = "one") -> list[JobRef]:
         """The job of that name as a person sees it in the list of a state; or as they saw it when it was there."""
         found = self.backend.list_job_refs(place(state), JobQuery(state=state, per_page=100))
-        own = [pick for pick in found if pick.id.endswith(jid(name))]
+        own = [job_ref for job_ref in found if job_ref.id.endswith(jid(name))]
         return own or [JobRef(id=jid(name) if state is State.WAITING else f"1-{jid(name)}")]
 
-    def act(self, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
+    def act(
+        self, action: Action, state: State, job_refs: Sequence[JobRef], options: ActionOptions
+    ) -> list[ActionResult]:
         """The answers to an act on jobs."""
-        return self.backend.act_on_jobs(place(state), action, state, picks, wishes)
+        return self.backend.act_on_jobs(place(state), action, state, job_refs, options)
 
-    def delete(self, state: State, picks: Sequence[JobRef]) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
+    def delete(
+        self, state: State, job_refs: Sequence[JobRef]
+    ) -> tuple[list[JobBackup], list[JobBackup | ActionResult]]:
         """Take and delete; (what was deleted, all answers)."""
-        taken = self.backend.backup_jobs(place(state), state, picks)
-        kept = [each for each in taken if isinstance(each, JobBackup)]
-        done = self.backend.delete_jobs(place(state), state, kept)
-        gone = [job for job, each in zip(kept, done, strict=True) if each.outcome is Outcome.DONE]
+        taken = self.backend.backup_jobs(place(state), state, job_refs)
+        backups = [each for each in taken if isinstance(each, JobBackup)]
+        done = self.backend.delete_jobs(place(state), state, backups)
+        gone = [job for job, each in zip(backups, done, strict=True) if each.outcome is Outcome.DONE]
         return gone, [*(each for each in taken if isinstance(each, ActionResult)), *done]
 
-    def restore(self, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore(self, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Put back twice over, as a process that died and its follower do; the answers of the first."""
-        first = self.backend.restore_jobs(place(state), state, kept)
-        assert "done" not in outcomes(self.backend.restore_jobs(place(state), state, kept))
+        first = self.backend.restore_jobs(place(state), state, backups)
+        assert "done" not in outcomes(self.backend.restore_jobs(place(state), state, backups))
         return first
 
 
@@ -137,14 +141,14 @@ class Deed:
     dead: bool = False
     copy: str | None = None
 
-    def do(self, lab: Lab, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def do(self, lab: Lab, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """The answers."""
         if self.name.startswith("delete"):
-            gone, answers = lab.delete(state, picks)
+            gone, answers = lab.delete(state, job_refs)
             if gone and self.name == "delete and undo":
                 assert outcomes(lab.restore(state, gone)) == ["done"]
             return answers
-        return [*lab.act(Action(self.name), state, picks, ActionOptions(target="other", payload='["edited"]'))]
+        return [*lab.act(Action(self.name), state, job_refs, ActionOptions(target="other", payload='["edited"]'))]
 
 
 DELETE, UNDO = Deed("delete", 0), Deed("delete and undo", 1)
@@ -311,9 +315,9 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State, d
     def attempt(step: Step) -> None:
         lab.clear()
         lab.fill(state, payload() if state is State.SCHEDULED else failed(retry_count=1))
-        picks = lab.seen(state)
+        job_refs = lab.seen(state)
         answers: list[JobBackup | ActionResult] = []
-        with step.before(lambda: answers.extend(deed.do(lab, state, picks))):
+        with step.before(lambda: answers.extend(deed.do(lab, state, job_refs))):
             lab.poll()
         lab.poll()  # what was put back behind its back
         lab.drive()
@@ -411,9 +415,9 @@ def test_own_acts_on_a_job_that_the_app_reschedules(lab: Lab, ours: Lab, scenari
     def attempt(step: Step) -> None:
         lab.clear()
         lab.fill(State.RETRYING, failed(retry_count=1), due=False)
-        picks = lab.seen(State.RETRYING)
+        job_refs = lab.seen(State.RETRYING)
         with step.before(lambda: lab.client.zincrby("retry", 600, failed_entry(lab))):
-            answers = deed.do(ours, State.RETRYING, picks)
+            answers = deed.do(ours, State.RETRYING, job_refs)
         done = scenario.count(answers)
         if step.reached and step.number < 2:  # before it was looked for, and before it was acted on
             assert not done

@@ -343,9 +343,9 @@ def test_what_waits_in_a_dead_letter_queue_stands_there_too(client: FlaskClient,
 def test_the_members_of_a_group_for_bulk_work(client: FlaskClient, dead: list[str]) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
     found = list(client.application.extensions[EXTENSION].members_of(fingerprint, (), 100))
-    assert sorted(pick.id for _, pick in found) == sorted(dead)
+    assert sorted(job_ref.id for _, job_ref in found) == sorted(dead)
     assert {(place.ref.name, place.state) for place, _ in found} == {("mail", State.DEAD)}
-    assert all(pick.stamp for _, pick in found)
+    assert all(job_ref.stamp for _, job_ref in found)
     preview = client.post(
         "/api/v1/bulk", json={"action": "retry", "fingerprint": fingerprint, "preview": True}, headers=SAME
     ).get_json()

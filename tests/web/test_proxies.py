@@ -102,7 +102,7 @@ def test_the_audit_and_the_limits_see_the_real_address(make_app: MakeApp, redis_
     assert answer.status_code == 303
     assert "__Secure-queuedeck=" in answer.headers.getlist("Set-Cookie")[1]
     with app.app_context():
-        assert [each.address for each in app_context().action_service.record.list_events()] == ["198.51.100.8"] + [
+        assert [each.address for each in app_context().action_service.audit_log.list_events()] == ["198.51.100.8"] + [
             "198.51.100.7"
         ] * 6
 

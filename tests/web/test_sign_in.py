@@ -286,7 +286,7 @@ def test_a_few_wait_and_the_others_are_sent_away_at_once(monkeypatch: pytest.Mon
 
 def events(app: Flask) -> list[tuple[str, str, str, dict[str, int] | None, str | None]]:
     with app.app_context():
-        found = app_context().action_service.record.list_events()
+        found = app_context().action_service.audit_log.list_events()
     return [(each.who, each.role, each.action, each.outcomes, each.detail) for each in reversed(found)]
 
 
@@ -302,7 +302,7 @@ def test_who_signs_in_and_out_stands_in_the_audit_and_in_the_log(app: Flask, cap
     assert events(app) == [
         ("otto", "operator", "sign in", {"done": 1}, None),
         ("otto", "operator", "sign out", {"done": 1}, None),
-        (sign_in_page.NOBODY, "nobody", "sign in", {"refused": 1}, "no such user"),
+        (sign_in_page.NOBODY, "unknown", "sign in", {"refused": 1}, "no such user"),
         *[wrong] * sign_in_limits.PER_NAME_AND_ADDRESS,
         ("vera", "viewer", "sign in", {"refused": 1}, sign_in_page.LOCKED),
     ]

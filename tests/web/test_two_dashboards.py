@@ -235,8 +235,8 @@ def test_alerts_of_the_other_are_not_shown_as_ours(
     answer = client.post("/api/v1/rules", json=made | {"id": "mine"}, headers=SAME)
     assert (answer.status_code, answer.get_json()["error"]["message"]) == (409, ELSEWHERE)
     # `queuedeck check`: by its own settings, and it says that nobody evaluates them.
-    _, troubles, problems = evaluate_once(load(environ={}, keywords=ours))
-    assert {trouble.rule.id for trouble in troubles}.isdisjoint({DEEP["id"], "made-there"})
+    _, breaches, problems = evaluate_once(load(environ={}, keywords=ours))
+    assert {breach.rule.id for breach in breaches}.isdisjoint({DEEP["id"], "made-there"})
     assert any(ELSEWHERE in problem for problem in problems)
     doctor(load(environ={}, keywords=ours))
     assert "evaluates alerts" in capsys.readouterr().out

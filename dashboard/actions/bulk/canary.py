@@ -34,14 +34,14 @@ def judge_canary(
     Cost: that of `Backend.read_job` for each job, more for lists that a library shares between all queues.
     """
     failed = undecided = 0
-    for place, pick, acted in jobs:
-        if acted.outcome is not Outcome.DONE:
+    for place, job_ref, result in jobs:
+        if result.outcome is not Outcome.DONE:
             continue
         backend = backend_of(place.ref.source, place.ref.backend)
-        found = _find_job(backend, place, acted.new_id or pick.id, queues_of)
+        found = _find_job(backend, place, result.new_id or job_ref.id, queues_of)
         if found is None or found.state in (State.COMPLETED, None):
             continue
-        if found.state in _ENDED_BADLY and (found.stamp is None or found.stamp != pick.stamp):
+        if found.state in _ENDED_BADLY and (found.version is None or found.version != job_ref.version):
             failed += 1
         elif found.state is not State.CANCELED:
             undecided += 1

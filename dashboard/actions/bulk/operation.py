@@ -34,24 +34,24 @@ ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
 class JobListRef(Value, frozen=True, kw_only=True):
-    """A list of jobs: one state of one queue. `home`: only its jobs that came from this queue."""
+    """A list of jobs: one state of one queue. `origin`: only its jobs that came from this queue."""
 
     ref: QueueRef
     state: State
     native: str | None = None
-    home: str | None = None
+    origin: str | None = None
 
 
 class BulkRequest(Value, frozen=True, kw_only=True):
-    """The request. Its jobs: `picks` as of creation, all of `places`, those that match `q`, or an error group's."""
+    """The request. Its jobs: `job_refs` as of creation, all of `places`, those that match `q`, or an error group's."""
 
     action: Action
     actor: Actor
     places: tuple[JobListRef, ...] = ()
-    picks: tuple[JobRef, ...] = ()  # at most MAX_BATCH, of the first place
+    job_refs: tuple[JobRef, ...] = ()  # at most MAX_BATCH, of the first place
     q: str | None = None
     fingerprint: str | None = None  # of an error group
-    wishes: ActionOptions = ActionOptions()
+    options: ActionOptions = ActionOptions()
     pace_per_s: float = DEFAULT_PACE_PER_S  # 0: as fast as Redis allows
     canary: int = 0  # process this many first, then wait for their results
     canary_wait_s: float = DEFAULT_CANARY_WAIT_S
@@ -64,9 +64,9 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     servers: dict[str, str] = msgspec.field(default_factory=dict)  # source -> its address where the request was made
 
     @property
-    def homeward(self) -> bool:
+    def to_origin(self) -> bool:
         """Whether each job moves to the queue from which it came into a dead-letter queue: only for whole lists."""
-        return self.action is Action.MOVE and self.wishes.target is None and not self.picks and self.q is None
+        return self.action is Action.MOVE and self.options.target is None and not self.job_refs and self.q is None
 
 
 class BulkOperation(Value, frozen=True, kw_only=True):
@@ -92,7 +92,7 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     batch: str | None = None  # in the undo bin
 
     @property
-    def told_as(self) -> str:
+    def recorded_as(self) -> str:
         """The id for the audit log: an undo is recorded under the operation that it undoes."""
         return self.spec.undoes or self.id
 

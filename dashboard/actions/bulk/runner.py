@@ -169,9 +169,9 @@ class BulkRunner:
 
     def _record_abort(self, work_id: str) -> None:
         """Record the progress of an operation that this process runs and a user aborted."""
-        work = self._store.get(work_id)
-        if work.phase is BulkPhase.ABORTED:
-            self._actions.record.record_event(self._event_at_end(work))
+        operation = self._store.get(work_id)
+        if operation.phase is BulkPhase.ABORTED:
+            self._actions.audit_log.record_event(self._event_at_end(operation))
         self._let_go(work_id)
 
     def _let_go(self, work_id: str) -> None:
@@ -183,45 +183,45 @@ class BulkRunner:
             log.info("the lease of bulk operation %s could not be released: %s", work_id, exc.message)
 
     def _run_step(self, work_id: str, slot: _RunningOperation) -> None:
-        work = self._store.hold_lease(work_id, self._holder)
-        if work is None:
+        operation = self._store.hold_lease(work_id, self._holder)
+        if operation is None:
             self._slots.pop(work_id, None)  # the lease expired: another process may run it
             return
-        if (away := self._not_watched(work)) is not None:
+        if (away := self._not_watched(operation)) is not None:
             self._let_go(work_id)
             self._unreadable.add(work_id)
             log.warning("bulk operation %s left to other processes: %s is not watched here", work_id, away)
             return
         if slot.unsure:
             slot.unsure = False
-            slot.repeats_to = 0 if work.phase is BulkPhase.COLLECTING else work.at + MAX_BATCH
+            slot.repeats_to = 0 if operation.phase is BulkPhase.COLLECTING else operation.at + MAX_BATCH
         try:
-            match work.phase:
+            match operation.phase:
                 case BulkPhase.COLLECTING:
-                    phase = self._collect_jobs(work)
+                    phase = self._collect_jobs(operation)
                 case BulkPhase.CANARY | BulkPhase.RUNNING:
-                    phase = self._act_a_while(work, slot)
+                    phase = self._act_a_while(operation, slot)
                 case BulkPhase.WATCHING:
-                    phase = self._watch_canary(work, slot)
+                    phase = self._watch_canary(operation, slot)
                 case _:
                     slot.due = monotonic_s() + LOOK_EVERY_S
-                    phase = self._store.write_progress(work_id, self._holder, expected=work.phase)
+                    phase = self._store.write_progress(work_id, self._holder, expected=operation.phase)
         except WrongType as exc:
-            phase = self._end_operation(work, BulkPhase.FAILED, exc.message)
+            phase = self._end_operation(operation, BulkPhase.FAILED, exc.message)
         except BackendUnavailable as exc:
             # Nothing is lost: the batch runs again when its Redis responds.
             slot.unsure = True
             slot.due = monotonic_s() + WAIT_FOR_REDIS_S
             phase = self._store.write_progress(
-                work_id, self._holder, expected=work.phase, note=f"Waiting: {exc.message}"
+                work_id, self._holder, expected=operation.phase, note=f"Waiting: {exc.message}"
             )
         except BulkOperationNotFound:
             raise
         except QueuedeckError as exc:
-            phase = self._end_operation(work, BulkPhase.FAILED, exc.message)
+            phase = self._end_operation(operation, BulkPhase.FAILED, exc.message)
         except Exception:
             log.exception("bulk operation %s failed", work_id)
-            phase = self._end_operation(work, BulkPhase.FAILED, "Unexpected error; the log has the details.")
+            phase = self._end_operation(operation, BulkPhase.FAILED, "Unexpected error; the log has the details.")
         if phase is None:
             self._slots.pop(work_id, None)  # another process runs it
         elif phase is BulkPhase.ABORTED:
@@ -229,21 +229,21 @@ class BulkRunner:
         elif phase in ENDED:
             self._let_go(work_id)
 
-    def _not_watched(self, work: BulkOperation) -> str | None:
+    def _not_watched(self, operation: BulkOperation) -> str | None:
         """A source of the operation that this process does not watch; another process may watch it."""
-        for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in work.spec.places):
+        for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in operation.spec.places):
             try:
                 here = self._backend_of(source, backend).source.address
             except NotFound:
                 return source
-            server = work.spec.servers.get(source)
+            server = operation.spec.servers.get(source)
             if server is not None and server != here:
                 return f"{source} at {server}"
         return None
 
-    def _collect_jobs(self, work: BulkOperation) -> BulkPhase | None:
-        spec = work.spec
-        self._store.clear_picks(work.id)  # left by a process that died while collecting
+    def _collect_jobs(self, operation: BulkOperation) -> BulkPhase | None:
+        spec = operation.spec
+        self._store.clear_picks(operation.id)  # left by a process that died while collecting
         places: dict[JobListRef, int] = {place: n for n, place in enumerate(spec.places)}
         pending: list[tuple[int, JobRef]] = []
         first: list[str] = []
@@ -252,39 +252,41 @@ class BulkRunner:
         unread: dict[str, None] = {}
         told = monotonic_s()
         for found in self._list_selected(spec):
-            if found.pick is not None and matched >= self._most:
+            if found.job_ref is not None and matched >= self._most:
                 truncated = True
                 break
             scanned = found.scanned
             if found.unread is not None:
                 unread[found.unread] = None
-            if found.pick is not None and found.place is not None:
+            if found.job_ref is not None and found.place is not None:
                 matched += 1
-                pending.append((places.setdefault(found.place, len(places)), found.pick))
+                pending.append((places.setdefault(found.place, len(places)), found.job_ref))
                 if len(first) < audit_log.MAX_IDS:
-                    first.append(found.pick.id)
+                    first.append(found.job_ref.id)
             # Also when few of many jobs match, so that the lease does not expire during the scan.
             if len(pending) >= MAX_BATCH or monotonic_s() - told > TELL_EVERY_S:
                 told = monotonic_s()
-                if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
+                if not self._store.push_picks(operation.id, self._holder, _by_place(pending)):
                     return None
                 pending = []
                 phase = self._store.write_progress(
-                    work.id, self._holder, expected=work.phase, matched=matched, scanned=scanned
+                    operation.id, self._holder, expected=operation.phase, matched=matched, scanned=scanned
                 )
-                if phase is not work.phase:
+                if phase is not operation.phase:
                     return phase
-        if not self._store.push_picks(work.id, self._holder, _by_place(pending)):
+        if not self._store.push_picks(operation.id, self._holder, _by_place(pending)):
             return None
         told_of: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
         if unread and not matched:
-            return self._end_operation(work, BulkPhase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of)
-        self._actions.record.log_intent(replace(event_of(work, matched), ids=tuple(first)))
+            return self._end_operation(
+                operation, BulkPhase.FAILED, f"Could not be read: {next(iter(unread))}", **told_of
+            )
+        self._actions.audit_log.log_intent(replace(event_of(operation, matched), ids=tuple(first)))
         following = BulkPhase.CANARY if 0 < spec.canary < matched else BulkPhase.RUNNING
         return self._store.write_progress(
-            work.id,
+            operation.id,
             self._holder,
-            expected=work.phase,
+            expected=operation.phase,
             to=following,
             matched=matched,
             scanned=scanned,
@@ -295,142 +297,162 @@ class BulkRunner:
 
     def _list_selected(self, spec: BulkRequest) -> Iterator[selection.SelectedJob]:
         if spec.action is Action.UNDO:
-            return deleted_jobs(spec, self._store, self._actions.bin)
+            return deleted_jobs(spec, self._store, self._actions.trash)
         return selection.select_jobs(spec, self._backend_of, self._members_of, self._most + 1)
 
-    def _act_a_while(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
+    def _act_a_while(self, operation: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         """Run batches for SECONDS_PER_TURN, within the rate limit."""
         until = monotonic_s() + SECONDS_PER_TURN
         while True:
-            phase, acted = self._act_on_batch(work, slot)
-            if phase is not work.phase or monotonic_s() >= until or slot.due > monotonic_s():
+            phase, results = self._act_on_batch(operation, slot)
+            if phase is not operation.phase or monotonic_s() >= until or slot.due > monotonic_s():
                 return phase
-            work = replace(
-                work, at=work.at + len(acted), outcomes=_add_outcomes(work.outcomes, audit_log.count_outcomes(acted))
+            operation = replace(
+                operation,
+                at=operation.at + len(results),
+                outcomes=_add_outcomes(operation.outcomes, audit_log.count_outcomes(results)),
             )
 
-    def _next_jobs(self, work: BulkOperation, slot: _RunningOperation, size: int) -> list[tuple[int, JobRef]]:
+    def _next_jobs(self, operation: BulkOperation, slot: _RunningOperation, size: int) -> list[tuple[int, JobRef]]:
         """The next jobs of the list, at most `size`."""
-        start = work.at - slot.coming_at
+        start = operation.at - slot.coming_at
         if start < 0 or start + size > len(slot.coming):
-            slot.coming, slot.coming_at, start = self._store.list_job_refs(work.id, work.at, MAX_BATCH), work.at, 0
+            slot.coming, slot.coming_at, start = (
+                self._store.list_job_refs(operation.id, operation.at, MAX_BATCH),
+                operation.at,
+                0,
+            )
         return slot.coming[start : start + size]
 
     def _act_on_batch(
-        self, work: BulkOperation, slot: _RunningOperation
+        self, operation: BulkOperation, slot: _RunningOperation
     ) -> tuple[BulkPhase | None, list[ActionResult]]:
         """Run one batch: (the phase after it, the results of its jobs)."""
-        end = work.spec.canary if work.phase is BulkPhase.CANARY else work.matched
-        size = min(slot.batch, end - work.at, MAX_BATCH)
-        pace = work.spec.pace_per_s
+        end = operation.spec.canary if operation.phase is BulkPhase.CANARY else operation.matched
+        size = min(slot.batch, end - operation.at, MAX_BATCH)
+        pace = operation.spec.pace_per_s
         if pace > 0:
             size = min(size, max(1, round(pace * SECONDS_PER_STEP)))
         if size <= 0:
-            return self._finish_phase(work, slot), []
+            return self._finish_phase(operation, slot), []
         started = monotonic_s()
         # An unreadable entry of the list has no place: it counts as a missing job of the last place.
-        last = len(work.spec.places) - 1
-        picks = [(place if place <= last else -1, pick) for place, pick in self._next_jobs(work, slot, size)]
-        if not picks:
-            return self._end_operation(work, BulkPhase.FAILED, "The list of its jobs no longer exists in Redis."), []
-        together = partial(_fit_together, work.spec.action, picks[0])
-        same = [pick for _, pick in takewhile(together, picks)]
-        place = work.spec.places[picks[0][0]]
+        last = len(operation.spec.places) - 1
+        job_refs = [
+            (place if place <= last else -1, job_ref) for place, job_ref in self._next_jobs(operation, slot, size)
+        ]
+        if not job_refs:
+            return self._end_operation(
+                operation, BulkPhase.FAILED, "The list of its jobs no longer exists in Redis."
+            ), []
+        together = partial(_fit_together, operation.spec.action, job_refs[0])
+        same = [job_ref for _, job_ref in takewhile(together, job_refs)]
+        place = operation.spec.places[job_refs[0][0]]
         with measure_cost() as meter:
-            acted = self._run_action(work, place, same, repeated=work.at < slot.repeats_to)
+            results = self._run_action(operation, place, same, repeated=operation.at < slot.repeats_to)
         slot.batch = next_batch(slot.batch, len(same), meter)
-        if work.phase is BulkPhase.CANARY:
-            slot.canary += [(place, pick, each) for pick, each in zip(same, acted, strict=True)]
+        if operation.phase is BulkPhase.CANARY:
+            slot.canary += [(place, job_ref, each) for job_ref, each in zip(same, results, strict=True)]
         slot.due = started + (len(same) / pace if pace > 0 else 0.0)
-        at = work.at + len(same)
-        to = self._next_phase(work, at)
+        at = operation.at + len(same)
+        to = self._next_phase(operation, at)
         fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
         if to is BulkPhase.WATCHING:
-            fields["watch_until"] = now_s() + work.spec.canary_wait_s
-        if work.spec.action is Action.DELETE and not work.spec.for_good:
-            fields["round_at"] = work.at
-        if work.spec.undoes is not None:
-            fields["restored"] = (work.spec.undoes, sum(each.outcome is Outcome.DONE for each in acted))
+            fields["watch_until"] = now_s() + operation.spec.canary_wait_s
+        if operation.spec.action is Action.DELETE and not operation.spec.for_good:
+            fields["round_at"] = operation.at
+        if operation.spec.undoes is not None:
+            fields["restored"] = (operation.spec.undoes, sum(each.outcome is Outcome.DONE for each in results))
         if to is BulkPhase.DONE:
             # If a user has just paused it, the event is recorded after it is resumed, not twice.
-            outcomes = _add_outcomes(work.outcomes, audit_log.count_outcomes(acted))
-            fields["event"] = self._event_at_end(replace(work, phase=to, at=at, outcomes=outcomes, note=None))
+            outcomes = _add_outcomes(operation.outcomes, audit_log.count_outcomes(results))
+            fields["event"] = self._event_at_end(replace(operation, phase=to, at=at, outcomes=outcomes, note=None))
         phase = self._store.write_progress(
-            work.id, self._holder, expected=work.phase, to=to, at=at, outcomes=audit_log.count_outcomes(acted), **fields
+            operation.id,
+            self._holder,
+            expected=operation.phase,
+            to=to,
+            at=at,
+            outcomes=audit_log.count_outcomes(results),
+            **fields,
         )
-        return phase, acted
+        return phase, results
 
     def _run_action(
-        self, work: BulkOperation, place: JobListRef, picks: list[JobRef], *, repeated: bool
+        self, operation: BulkOperation, place: JobListRef, job_refs: list[JobRef], *, repeated: bool
     ) -> list[ActionResult]:
-        spec = work.spec
+        spec = operation.spec
         backend = self._backend_of(place.ref.source, place.ref.backend)
         if spec.action is Action.UNDO:
-            batch, ids = spec.batches[spec.places.index(place)], [pick.id for pick in picks]
+            batch, ids = spec.batches[spec.places.index(place)], [job_ref.id for job_ref in job_refs]
             return self._actions.step_back(backend, place.ref, place.state, batch, ids, repeated=repeated)
         return self._actions.run_batch(
             backend,
             place.ref,
             place.state,
             spec.action,
-            picks,
-            replace(spec.wishes, target=place.home) if spec.homeward else spec.wishes,
-            batch_of(work.id, place, spec) if spec.action is Action.DELETE else None,
+            job_refs,
+            replace(spec.options, target=place.origin) if spec.to_origin else spec.options,
+            batch_of(operation.id, place, spec) if spec.action is Action.DELETE else None,
             spec.actor.name,
             for_good=spec.for_good,
         )
 
-    def _next_phase(self, work: BulkOperation, at: int) -> BulkPhase | None:
-        if at >= work.matched:
+    def _next_phase(self, operation: BulkOperation, at: int) -> BulkPhase | None:
+        if at >= operation.matched:
             return BulkPhase.DONE
-        return BulkPhase.WATCHING if work.phase is BulkPhase.CANARY and at >= work.spec.canary else None
+        return BulkPhase.WATCHING if operation.phase is BulkPhase.CANARY and at >= operation.spec.canary else None
 
-    def _finish_phase(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
+    def _finish_phase(self, operation: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         """End a phase that has no jobs left: there were none, or a process that died had finished it."""
-        if work.at >= work.matched:
-            return self._end_operation(work, BulkPhase.DONE, None)
+        if operation.at >= operation.matched:
+            return self._end_operation(operation, BulkPhase.DONE, None)
         slot.canary = []
-        until = now_s() + work.spec.canary_wait_s
+        until = now_s() + operation.spec.canary_wait_s
         return self._store.write_progress(
-            work.id, self._holder, expected=work.phase, to=BulkPhase.WATCHING, watch_until=until
+            operation.id, self._holder, expected=operation.phase, to=BulkPhase.WATCHING, watch_until=until
         )
 
-    def _watch_canary(self, work: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
+    def _watch_canary(self, operation: BulkOperation, slot: _RunningOperation) -> BulkPhase | None:
         slot.due = monotonic_s() + WATCH_EVERY_S
         if not slot.canary:
             # Taken over from a process that died: check all of them, whatever the result of the action.
             slot.canary = [
-                (work.spec.places[place], pick, ActionResult(id=pick.id, outcome=Outcome.DONE))
-                for place, pick in self._store.list_job_refs(work.id, 0, work.spec.canary)
+                (operation.spec.places[place], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
+                for place, job_ref in self._store.list_job_refs(operation.id, 0, operation.spec.canary)
             ]
         verdict = judge_canary(slot.canary, self._backend_of, self._queues_of)
-        limit = work.spec.canary_max_ratio * len(slot.canary)
+        limit = operation.spec.canary_max_ratio * len(slot.canary)
         told: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
         if verdict.failed > limit:
             note = f"{verdict.failed} of the first {len(slot.canary)} failed again. The other jobs were not changed."
-        elif verdict.open and now_s() >= (work.watch_until or 0):
+        elif verdict.open and now_s() >= (operation.watch_until or 0):
             note = (
                 f"{verdict.open} of the first {len(slot.canary)} have not finished yet. Resume to process the others."
             )
         elif verdict.open:
-            return self._store.write_progress(work.id, self._holder, expected=work.phase, **told)
+            return self._store.write_progress(operation.id, self._holder, expected=operation.phase, **told)
         else:
-            return self._store.write_progress(work.id, self._holder, expected=work.phase, to=BulkPhase.RUNNING, **told)
+            return self._store.write_progress(
+                operation.id, self._holder, expected=operation.phase, to=BulkPhase.RUNNING, **told
+            )
         return self._store.write_progress(
-            work.id,
+            operation.id,
             self._holder,
-            expected=work.phase,
+            expected=operation.phase,
             to=BulkPhase.PAUSED,
             note=note,
             before=BulkPhase.RUNNING.value,
             **told,
         )
 
-    def _end_operation(self, work: BulkOperation, phase: BulkPhase, note: str | None, **told: Any) -> BulkPhase | None:
-        event = self._event_at_end(replace(work, phase=phase, note=note))
+    def _end_operation(
+        self, operation: BulkOperation, phase: BulkPhase, note: str | None, **told: Any
+    ) -> BulkPhase | None:
+        event = self._event_at_end(replace(operation, phase=phase, note=note))
         return self._store.write_progress(
-            *(work.id, self._holder),
-            expected=work.phase,
+            *(operation.id, self._holder),
+            expected=operation.phase,
             to=phase,
             event=event,
             ended_at=now_s(),
@@ -438,35 +460,37 @@ class BulkRunner:
             **told,
         )
 
-    def _event_at_end(self, work: BulkOperation) -> audit_log.AuditEvent:
+    def _event_at_end(self, operation: BulkOperation) -> audit_log.AuditEvent:
         """The audit event of an operation that has finished."""
         try:
             # Of an aborted operation, only the jobs that were processed.
-            reached = self._store.list_job_refs(work.id, 0, min(work.at, audit_log.MAX_IDS)) if work.at else ()
-            ids = tuple(pick.id for _, pick in reached)
+            reached = (
+                self._store.list_job_refs(operation.id, 0, min(operation.at, audit_log.MAX_IDS)) if operation.at else ()
+            )
+            ids = tuple(job_ref.id for _, job_ref in reached)
         except QueuedeckError:
             ids = ()  # the event is recorded without them
-        event = replace(event_of(work, work.matched), ids=ids, outcomes=work.outcomes)
-        detail = work.note or work.phase.value
-        if work.unread_count:
-            lists = "1 list" if work.unread_count == 1 else f"{work.unread_count} lists"
+        event = replace(event_of(operation, operation.matched), ids=ids, outcomes=operation.outcomes)
+        detail = operation.note or operation.phase.value
+        if operation.unread_count:
+            lists = "1 list" if operation.unread_count == 1 else f"{operation.unread_count} lists"
             detail = f"{detail}; {lists} could not be read"
         return replace(event, detail=detail)
 
 
 def _fit_together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:
     """Whether both can be in one batch: they have the same place, and in an undo were deleted in one batch."""
-    return one[0] == first[0] and (action is not Action.UNDO or one[1].stamp == first[1].stamp)
+    return one[0] == first[0] and (action is not Action.UNDO or one[1].version == first[1].version)
 
 
-def _by_place(picks: list[tuple[int, JobRef]]) -> list[tuple[int, JobRef]]:
+def _by_place(job_refs: list[tuple[int, JobRef]]) -> list[tuple[int, JobRef]]:
     """Sort by place, since a batch has one place; otherwise keep the order."""
-    return sorted(picks, key=lambda pick: pick[0])
+    return sorted(job_refs, key=lambda job_ref: job_ref[0])
 
 
-def event_of(work: BulkOperation, count: int) -> audit_log.AuditEvent:
+def event_of(operation: BulkOperation, count: int) -> audit_log.AuditEvent:
     """The audit event of an operation."""
-    spec = work.spec
+    spec = operation.spec
     refs = {place.ref for place in spec.places}
     one = next(iter(refs)) if len(refs) == 1 else None
     states = {place.state.value for place in spec.places}
@@ -479,7 +503,7 @@ def event_of(work: BulkOperation, count: int) -> audit_log.AuditEvent:
         queue=one.name if one else None,
         state=", ".join(sorted(states)) or None,
         reason=spec.reason,
-        bulk_id=work.told_as,
+        bulk_id=operation.recorded_as,
     )
 
 

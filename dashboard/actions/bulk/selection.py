@@ -35,8 +35,8 @@ AIM_S = 0.002
 class BulkPreview:
     """The jobs that a bulk operation would process. `exact` False: `matched` of the first `scanned` of `total` match.
 
-    For moves to origin queues: `homes` = the number of jobs per queue, `homeless` = jobs without a recorded origin
-    queue, which are left where they are.
+    For moves to origin queues: `origins` = the number of jobs per queue, `without_origin` = jobs without a recorded
+    origin queue, which are left where they are.
     """
 
     matched: int
@@ -45,8 +45,8 @@ class BulkPreview:
     total: int | None
     samples: tuple[Job, ...]
     places: tuple[JobListRef, ...] = ()  # their lists, most jobs first; only for an error group
-    homes: Mapping[str, int] = field(default_factory=dict)
-    homeless: int = 0
+    origins: Mapping[str, int] = field(default_factory=dict)
+    without_origin: int = 0
     unread: tuple[str, ...] = ()  # queues that could not be read, and why: their jobs may be missing
     beyond: bool = False  # more jobs match than the limit of one operation; `matched` is that limit
 
@@ -71,10 +71,10 @@ KnownOf = Callable[[str | None, tuple[JobListRef, ...]], KnownDeadLetters]
 
 def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
     """A preview of the jobs, without listing all. Raises as the backends do. Scans at most PREVIEW_ROWS per place."""
-    if spec.fingerprint is not None or spec.homeward:
+    if spec.fingerprint is not None or spec.to_origin:
         return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.places), most)
-    if spec.picks:
-        return BulkPreview(len(spec.picks), exact=True, scanned=len(spec.picks), total=None, samples=())
+    if spec.job_refs:
+        return BulkPreview(len(spec.job_refs), exact=True, scanned=len(spec.job_refs), total=None, samples=())
     matched, scanned, total, exact = 0, 0, 0, True
     samples: list[Job] = []
     unread: list[str] = []
@@ -121,10 +121,10 @@ def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters,
     homes: Counter[str] = Counter()
     homeless = 0
     if spec.action is Action.MOVE:
-        homes.update(place.home for place, _ in jobs if place.home is not None)
+        homes.update(place.origin for place, _ in jobs if place.origin is not None)
         homeless = len(jobs) - homes.total()
-    if spec.homeward and homes:
-        jobs = [(place, job) for place, job in jobs if place.home is not None]
+    if spec.to_origin and homes:
+        jobs = [(place, job) for place, job in jobs if place.origin is not None]
     places = Counter(replace(place, home=None) for place, _ in jobs)
     return BulkPreview(
         matched=min(len(jobs), most),
@@ -133,8 +133,8 @@ def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters,
         total=known.total,
         samples=tuple(job for _, job in jobs[:SAMPLES]),
         places=tuple(place for place, _ in places.most_common()),
-        homes=dict(homes.most_common()),
-        homeless=homeless,
+        origins=dict(homes.most_common()),
+        without_origin=homeless,
         unread=known.unread,
         beyond=len(jobs) > most,
     )
@@ -167,7 +167,7 @@ class SelectedJob:
     """
 
     place: JobListRef | None
-    pick: JobRef | None
+    job_ref: JobRef | None
     scanned: int
     unread: str | None = None
 
@@ -178,20 +178,20 @@ def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf,
     Raises as the backends do.
     Cost: one or two round trips per LEAST_PAGE to MOST_PAGE jobs, or per window of rows if there is a filter.
     """
-    if spec.fingerprint is not None or spec.homeward:
+    if spec.fingerprint is not None or spec.to_origin:
         offered = _ActionSupport(spec, backend_of)
         for n, found in enumerate(members_of(spec.fingerprint, spec.places, most), 1):
             if isinstance(found, UnreadList):
                 yield SelectedJob(None, None, n, found.line)
                 continue
-            place, pick = found
-            if not offered.is_supported(place) or (spec.homeward and place.home is None):
+            place, job_ref = found
+            if not offered.is_supported(place) or (spec.to_origin and place.origin is None):
                 yield SelectedJob(place, None, n)
                 continue
-            yield SelectedJob(place if spec.homeward else replace(place, home=None), pick, n)
+            yield SelectedJob(place if spec.to_origin else replace(place, home=None), job_ref, n)
         return
-    if spec.picks:
-        yield from (SelectedJob(spec.places[0], pick, n) for n, pick in enumerate(spec.picks, 1))
+    if spec.job_refs:
+        yield from (SelectedJob(spec.places[0], job_ref, n) for n, job_ref in enumerate(spec.job_refs, 1))
         return
     scanned = 0
     for place in spec.places:
@@ -199,14 +199,14 @@ def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf,
         seen: set[str] = set()
         if spec.q is not None:
             for match, looked in _list_matches(spec, place, backend, most):
-                fits = None if match is None or match.id in seen else JobRef(id=match.id, stamp=match.stamp)
+                fits = None if match is None or match.id in seen else JobRef(id=match.id, version=match.version)
                 if fits is not None:
                     seen.add(fits.id)
                 yield SelectedJob(place, fits, scanned + looked)
             yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(place, backend))
             continue
-        for picks in _list_pages(place, backend):
-            for each in picks:
+        for job_refs in _list_pages(place, backend):
+            for each in job_refs:
                 scanned += 1
                 # A list that grows at its head during the scan returns some jobs twice.
                 if each.id not in seen:
@@ -224,14 +224,14 @@ def _list_pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
         query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
         try:
             with measure_cost() as meter, data_errors_foreseen(_jobs_of(place)):
-                picks = backend.list_job_refs(place.ref, query)
+                job_refs = backend.list_job_refs(place.ref, query)
         except NotFound:
             if at == 0:
                 raise
             return  # the queue was emptied or deleted since
-        if not picks:
+        if not job_refs:
             return
-        yield picks
+        yield job_refs
         at += size
         if meter.held_s > AIM_S:
             size = max(LEAST_PAGE, size // 2)

@@ -222,10 +222,10 @@ class BulkStore:
     def get(self, work_id: str) -> BulkOperation:
         """One operation. Raises BulkOperationNotFound. Cost: 1 round trip."""
         reply, held = self._store.read_keys(("HGETALL", _record_key(work_id)), ("EXISTS", _lease_key(work_id)))
-        work = _decode_operation(work_id, reply)
-        if work is None:
+        operation = _decode_operation(work_id, reply)
+        if operation is None:
             raise BulkOperationNotFound
-        return replace(work, held=held == 1)
+        return replace(operation, held=held == 1)
 
     def hold_lease(self, work_id: str, holder: str) -> BulkOperation | None:
         """Renew the lease and return the operation; None if the lease is lost.
@@ -236,10 +236,10 @@ class BulkStore:
         reply = self._store.run_script(_HELD, keys, holder, LEASE_MS, work_id, now_s())
         if reply == 0:
             return None
-        work = _decode_operation(work_id, reply)
-        if work is None:
+        operation = _decode_operation(work_id, reply)
+        if operation is None:
             raise BulkOperationNotFound
-        return work
+        return operation
 
     def list_newest(self, count: int = 50) -> list[BulkOperation]:
         """Operations, newest first. Cost: 2 round trips."""
@@ -247,7 +247,7 @@ class BulkStore:
         ids = [raw.decode("ascii", "replace") for raw in names or ()]
         replies = self._store.read_keys(*(("HGETALL", _record_key(each)) for each in ids))
         works = (_decode_operation(each, reply) for each, reply in zip(ids, replies, strict=True))
-        return [work for work in works if work]
+        return [operation for operation in works if operation]
 
     def open_ids(self) -> list[str]:
         """The ids of unfinished operations. Cost: 1 round trip."""
@@ -331,8 +331,8 @@ class BulkStore:
         change, so before any event of the process that runs the operation, and not at all if the change is refused.
         Raises BulkOperationNotFound, Conflict. Cost: 2 round trips.
         """
-        work = self.get(work_id)
-        event = event_of(work) if event_of else None
+        operation = self.get(work_id)
+        event = event_of(operation) if event_of else None
         under_way = (BulkPhase.COLLECTING, BulkPhase.CANARY, BulkPhase.WATCHING, BulkPhase.RUNNING)
         to, allowed = {
             "pause": (BulkPhase.PAUSED.value, under_way),
@@ -358,10 +358,10 @@ class BulkStore:
         """Delete the list of jobs."""
         self._store.source.execute("DEL", _job_refs_key(work_id))
 
-    def push_picks(self, work_id: str, holder: str, picks: Sequence[tuple[int, JobRef]]) -> bool:
+    def push_picks(self, work_id: str, holder: str, job_refs: Sequence[tuple[int, JobRef]]) -> bool:
         """Append jobs, each with the number of its place; False if the lease is lost. Cost: 1 round trip per 1,000."""
-        for start in range(0, len(picks), 1000):
-            values = [pack([place, pick.id, pick.stamp]) for place, pick in picks[start : start + 1000]]
+        for start in range(0, len(job_refs), 1000):
+            values = [pack([place, job_ref.id, job_ref.version]) for place, job_ref in job_refs[start : start + 1000]]
             if not self._store.run_script(
                 _PUSH, (_job_refs_key(work_id), _lease_key(work_id)), holder, KEEP_S, *values
             ):
@@ -389,8 +389,8 @@ class BulkStore:
         found = []
         (listed,) = self._store.read_keys(("LRANGE", _job_refs_key(work_id), at, at + count - 1))
         for raw in listed or ():
-            place, job_id, stamp = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
-            found.append((place, JobRef(id=job_id, stamp=stamp)))
+            place, job_id, version = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
+            found.append((place, JobRef(id=job_id, version=version)))
         return found
 
 

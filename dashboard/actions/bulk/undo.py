@@ -22,42 +22,44 @@ def batch_of(work_id: str, place: JobListRef, spec: BulkRequest) -> str:
     return f"{work_id}x{spec.places.index(place)}"
 
 
-def batches_of(work: BulkOperation) -> list[str]:
-    """The batches in the undo bin with the jobs that `work` deleted; none if it deleted nothing restorable."""
-    return [batch_of(work.id, place, work.spec) for place in work.spec.places] if work.undoable else []
+def batches_of(operation: BulkOperation) -> list[str]:
+    """The batches in the undo bin with the jobs that `operation` deleted; none if it deleted nothing restorable."""
+    return (
+        [batch_of(operation.id, place, operation.spec) for place in operation.spec.places] if operation.undoable else []
+    )
 
 
-def undo_of(work: BulkOperation, actor: Actor, reason: str | None = None) -> BulkRequest:
-    """The request that restores all jobs that `work` deleted, at full speed."""
+def undo_of(operation: BulkOperation, actor: Actor, reason: str | None = None) -> BulkRequest:
+    """The request that restores all jobs that `operation` deleted, at full speed."""
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
-        places=work.spec.places,
-        batches=tuple(batches_of(work)),
-        undoes=work.id,
-        servers=work.spec.servers,
+        places=operation.spec.places,
+        batches=tuple(batches_of(operation)),
+        undoes=operation.id,
+        servers=operation.spec.servers,
         pace_per_s=0,
         reason=reason,
         created_at=now_s(),
     )
 
 
-def undo_of_batches(batches: Sequence[str], bin_: Trash, actor: Actor, reason: str | None) -> BulkRequest:
+def undo_of_batches(batches: Sequence[str], trash: Trash, actor: Actor, reason: str | None) -> BulkRequest:
     """The request that restores the jobs of batches. Raises NotFound for a batch that no longer exists."""
-    abouts = [bin_.describe_batch(batch)[0] for batch in batches]
+    deleted = [trash.describe_batch(batch)[0] for batch in batches]
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
-        places=tuple(JobListRef(ref=about.ref, state=about.place) for about in abouts),
+        places=tuple(JobListRef(ref=about.ref, state=about.place) for about in deleted),
         batches=tuple(batches),
-        servers={about.ref.source: about.server for about in abouts if about.server},
+        servers={about.ref.source: about.server for about in deleted if about.server},
         pace_per_s=0,
         reason=reason,
         created_at=now_s(),
     )
 
 
-def deleted_jobs(spec: BulkRequest, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
+def deleted_jobs(spec: BulkRequest, store: BulkStore, trash: Trash) -> Iterator[SelectedJob]:
     """The jobs to restore that the undo bin still holds, each once, with the number of rows scanned so far.
 
     For a bulk operation batch by batch, the last batch first, in order within each: the position of a job in its list
@@ -68,24 +70,24 @@ def deleted_jobs(spec: BulkRequest, store: BulkStore, bin_: Trash) -> Iterator[S
         origin = store.get(spec.undoes) if spec.undoes is not None else None
     except NotFound:
         origin = None
-    return _all_in(spec, bin_) if origin is None else _newest_first(spec, origin, store, bin_)
+    return _all_in(spec, trash) if origin is None else _newest_first(spec, origin, store, trash)
 
 
-def _all_in(spec: BulkRequest, bin_: Trash) -> Iterator[SelectedJob]:
+def _all_in(spec: BulkRequest, trash: Trash) -> Iterator[SelectedJob]:
     scanned = 0
     for place, batch in zip(spec.places, spec.batches, strict=True):
         seen: set[str] = set()
         cursor = -1
         while cursor:
-            kept, cursor = bin_.read_page(batch, max(cursor, 0))
-            for job in kept:
+            backups, cursor = trash.read_page(batch, max(cursor, 0))
+            for job in backups:
                 scanned += 1
                 if job.id not in seen:
                     seen.add(job.id)
                     yield SelectedJob(place, JobRef(id=job.id), scanned)
 
 
-def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, bin_: Trash) -> Iterator[SelectedJob]:
+def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, trash: Trash) -> Iterator[SelectedJob]:
     # If its process died during a batch, more jobs are deleted than recorded.
     starts = sorted({0, *store.list_rounds(origin.id), origin.at})
     ends = [*starts[1:], origin.at + MAX_BATCH]
@@ -97,16 +99,16 @@ def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, bi
         if start < window_at:
             window_at = max(0, min(start, end - MAX_BATCH))
             window = store.list_job_refs(origin.id, window_at, end - window_at)
-            held = _held_jobs(spec, bin_, window)
-        for number, pick in window[start - window_at : end - window_at]:
+            held = _held_jobs(spec, trash, window)
+        for number, job_ref in window[start - window_at : end - window_at]:
             scanned += 1
-            if pick.id in held.get(number, ()):
-                yield SelectedJob(spec.places[number], JobRef(id=pick.id, stamp=str(start)), scanned)
+            if job_ref.id in held.get(number, ()):
+                yield SelectedJob(spec.places[number], JobRef(id=job_ref.id, version=str(start)), scanned)
 
 
-def _held_jobs(spec: BulkRequest, bin_: Trash, picks: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
-    numbers = {number for number, _ in picks if 0 <= number < len(spec.batches)}
+def _held_jobs(spec: BulkRequest, trash: Trash, job_refs: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
+    numbers = {number for number, _ in job_refs if 0 <= number < len(spec.batches)}
     return {
-        number: bin_.held_ids(spec.batches[number], [pick.id for at, pick in picks if at == number])
+        number: trash.held_ids(spec.batches[number], [job_ref.id for at, job_ref in job_refs if at == number])
         for number in sorted(numbers)
     }

@@ -485,7 +485,7 @@ class Outbox:
         """Add a message that belongs to no alert state; False when its id already exists."""
         return bool(self.store.run_script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
 
-    def requeue_failed(self, message_id: str, fp: str) -> bool:
+    def requeue_failed(self, message_id: str, fingerprint: str) -> bool:
         """Queue an undelivered message again; False when it is not given up."""
         channel = message_id.rpartition(":")[2]
         return bool(
@@ -494,7 +494,7 @@ class Outbox:
                 (
                     keys.message_key(message_id),
                     keys.due_key(channel),
-                    keys.chain_key(channel, fp),
+                    keys.chain_key(channel, fingerprint),
                     keys.UNSENT,
                     keys.DEAD,
                 ),

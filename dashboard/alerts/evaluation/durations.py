@@ -93,14 +93,14 @@ class DurationTracker:
             writable=tuple(sorted(self._writable)),
         )
 
-    def restore_durations(self, kept: PersistedDurations) -> None:
+    def restore_durations(self, durations: PersistedDurations) -> None:
         """Continue from the durations of another leader."""
-        self._no_progress = dict(kept.no_progress_s)
-        self._paused = dict(kept.paused_s)
-        self._unreachable = dict(kept.unreachable_s)
-        self._no_data = dict(kept.no_data_s)
-        self._link_down = dict(kept.link_down_s)
-        self._writable |= set(kept.writable)
+        self._no_progress = dict(durations.no_progress_s)
+        self._paused = dict(durations.paused_s)
+        self._unreachable = dict(durations.unreachable_s)
+        self._no_data = dict(durations.no_data_s)
+        self._link_down = dict(durations.link_down_s)
+        self._writable |= set(durations.writable)
 
     def observe_sample(self, snapshot: Snapshot, history: History, now: float, passed_s: float) -> None:
         """Add a sample: `now` by the store's clock, `passed_s` since the last one, already bounded."""

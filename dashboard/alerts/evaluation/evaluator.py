@@ -69,7 +69,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
             or before.phase is not after.phase
             or after.phase is AlertPhase.PENDING
             or before.flapping != after.flapping
-            or before.told != after.told
+            or before.announced != after.announced
             or (before.unknown_s > 0) != (after.unknown_s > 0)
         )
 
@@ -506,7 +506,7 @@ class _TickRun:
                 if state.severity is severity:
                     before = state
             if before is not None and before.metric != rule.metric:
-                if before.is_active or before.told:  # its notifications are in another unit
+                if before.is_active or before.announced:  # its notifications are in another unit
                     self.resolve_removed(before, "rule changed")
                     continue
                 before = state_machine.restart_state(rule, before)

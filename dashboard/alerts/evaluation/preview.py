@@ -134,14 +134,14 @@ def preview_rules(
     history: History,
     rules: Sequence[Rule],
     situation: CheckerContext,
-    kept: PersistedDurations | None,
+    durations: PersistedDurations | None,
     interval_s: float,
     sights: RuleObservations | None = None,
 ) -> Iterator[tuple[Rule, RulePreview]]:
     """What each rule finds, enabled or disabled. `kept` = the checker's durations, `sights` = its observations."""
     evaluator = Evaluator(interval_s)
-    if kept is not None:
-        evaluator.durations.restore_durations(kept)
+    if durations is not None:
+        evaluator.durations.restore_durations(durations)
     fresh_s = max(OBSERVATIONS_TTL_S, 3 * interval_s)
     fresh = sights.rules if sights is not None and situation.now - sights.at <= fresh_s else {}
     for rule, things in evaluator.observe_rules(snapshot, history, rules, situation):
@@ -222,39 +222,41 @@ def sampled_trend(rule: Rule, labels: AlertLabels, snapshot: Snapshot, history: 
 
 
 def rule_trend(
-    rule: Rule, worst: RuleMatch | None, snapshot: Snapshot, history: History, hours: RuleHistories | None
+    rule: Rule, worst: RuleMatch | None, snapshot: Snapshot, history: History, histories: RuleHistories | None
 ) -> Trend | None:
     """The last hour of `worst`, the worst subject of the rule now: as evaluated by the checker, or from the sampler
     where it has the same figure for longer. None when neither stores it."""
-    judged = _judged_trend(rule, worst, snapshot.sampled_at, hours)
+    judged = _judged_trend(rule, worst, snapshot.sampled_at, histories)
     if worst is None and rule.scope == "each":
         return judged
     sampled = sampled_trend(rule, worst.labels if worst else _NO_LABELS, snapshot, history)
     if judged is None or sampled is None:
         return judged or sampled
-    longer = hours is not None and len(sampled.points) * history.step_s > len(judged.points) * hours.step_s
+    longer = histories is not None and len(sampled.points) * history.step_s > len(judged.points) * histories.step_s
     if sampled.note is not None or not longer:
         return judged
     return replace(sampled, since=judged.since)
 
 
-def _judged_trend(rule: Rule, worst: RuleMatch | None, now: float, hours: RuleHistories | None) -> Trend | None:
+def _judged_trend(rule: Rule, worst: RuleMatch | None, now: float, histories: RuleHistories | None) -> Trend | None:
     """The checker's figures: full minutes, plus the current one. Of several rules with the same figures, such as a copy
     before and after it is stored, the one that has been evaluated the longest counts."""
-    if hours is None:
+    if histories is None:
         return None
     name = figures_mark(rule)
-    found = min((each for each in hours.rules.values() if each.mark == name), key=lambda each: each.since, default=None)
+    found = min(
+        (each for each in histories.rules.values() if each.mark == name), key=lambda each: each.since, default=None
+    )
     if found is None:
         return None
-    missed = max(0, round((now - hours.at) / hours.step_s) - 1)
+    missed = max(0, round((now - histories.at) / histories.step_s) - 1)
     if missed >= POINTS:
         return None
     newest = (*(None,) * missed, worst.value if worst else None)
     lines = (line.points for line in found.lines if worst is not None and line.labels == worst.labels)
     line = next(lines, None)
     envelope = (*found.worst, *newest)
-    since = found.since if line is None else max(found.since, hours.at - len(line) * hours.step_s)
+    since = found.since if line is None else max(found.since, histories.at - len(line) * histories.step_s)
     return Trend(
         points=envelope if line is None else (*line, *newest),
         slots=POINTS + 1,

@@ -53,16 +53,18 @@ class RuleHistories(Value, frozen=True, kw_only=True):
     rules: dict[str, RuleHistory]
 
 
-def is_valid(hours: RuleHistories) -> bool:
+def is_valid(histories: RuleHistories) -> bool:
     """Whether all of it can be drawn: the data comes from a Redis that others can write to."""
-    numbers = [hours.at, hours.step_s]
-    for hour in hours.rules.values():
+    numbers = [histories.at, histories.step_s]
+    for hour in histories.rules.values():
         series = [hour.worst, *(line.points for line in hour.lines)]
         if len(series) > 1 + MAX_WORST_LINES or any(len(points) > POINTS for points in series):
             return False
         numbers.append(hour.since)
         numbers += [point for points in series for point in points if point is not None]
-    return hours.step_s >= 1 and len(hours.rules) <= MAX_RULES and all(math.isfinite(number) for number in numbers)
+    return (
+        histories.step_s >= 1 and len(histories.rules) <= MAX_RULES and all(math.isfinite(number) for number in numbers)
+    )
 
 
 def figures_mark(rule: Rule) -> str:
@@ -151,16 +153,16 @@ class RuleHistoryRecorder:
             at=self.at, step_s=STEP_S, rules={name: _build_history(track, most) for name, track in self._tracks.items()}
         )
 
-    def restore_histories(self, hours: RuleHistories, rules: Iterable[Rule], now: float) -> None:
+    def restore_histories(self, histories: RuleHistories, rules: Iterable[Rule], now: float) -> None:
         """Continue from the histories of another leader; the time between is a gap."""
         began = now // STEP_S * STEP_S
-        missed = round((began - hours.at) / STEP_S)
-        if not 0 <= missed <= POINTS or hours.at <= self.at or hours.step_s != STEP_S:
+        missed = round((began - histories.at) / STEP_S)
+        if not 0 <= missed <= POINTS or histories.at <= self.at or histories.step_s != STEP_S:
             return
         by_id = {rule.id: rule for rule in rules}
         self._tracks = {}
         self.at = began
-        for name, hour in list(hours.rules.items())[:MAX_RULES]:
+        for name, hour in list(histories.rules.items())[:MAX_RULES]:
             rule = by_id.get(name)
             if rule is None or figures_mark(rule) != hour.mark:
                 continue

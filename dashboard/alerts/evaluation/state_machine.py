@@ -92,10 +92,10 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     episode: str = ""
     started_at: float | None = None
     lasted_s: float = 0.0  # time firing
-    told: str = ""  # the episode that was announced and is still open on the channels
-    told_to: tuple[str, ...] = ()
-    told_started_at: float | None = None
-    told_count: int = 0  # notifications of the announced episode
+    announced: str = ""  # the episode that was announced and is still open on the channels
+    announced_to: tuple[str, ...] = ()
+    announced_started_at: float | None = None
+    announced_count: int = 0  # notifications of the announced episode
     quiet_s: float = 0.0  # time since the last of them
     events: tuple[float, ...] = ()  # when it fired or resolved within the last hour
     flapping: bool = False
@@ -113,7 +113,7 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     @property
     def is_worth_storing(self) -> bool:
         """Whether dropping it would lose anything."""
-        return self.phase is not AlertPhase.OK or bool(self.told) or bool(self.events)
+        return self.phase is not AlertPhase.OK or bool(self.announced) or bool(self.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,13 +323,13 @@ def notifications_due(
         events = tuple(at for at in events if now - at < FLAP_WINDOW_S)
     was_flapping = state.flapping
     flapping = len(events) > FLAPS_UNTIL if was_flapping else len(events) >= FLAPS_FROM
-    if quiet and state.told and flapping != was_flapping and (flapping or state.is_active):
+    if quiet and state.announced and flapping != was_flapping and (flapping or state.is_active):
         flapping = was_flapping  # reported when the alert is no longer muted
     if flapping != was_flapping or len(events) != len(state.events):
         state = replace(state, events=events, flapping=flapping)
     if flapping:
-        if state.told:
-            return (state, ()) if was_flapping else _build_notification(state, "flapping", state.told_to)
+        if state.announced:
+            return (state, ()) if was_flapping else _build_notification(state, "flapping", state.announced_to)
         if state.phase is not AlertPhase.FIRING or quiet or not channels:
             return state, ()
         return _build_notification(_begin_notifying(state, channels), "flapping", tuple(channels))
@@ -337,16 +337,18 @@ def notifications_due(
         return _notify_end(state, rule)
     if state.phase is not AlertPhase.FIRING or quiet or not channels:
         return state, ()
-    if not state.told:
+    if not state.announced:
         return _build_notification(_begin_notifying(state, channels), "firing", tuple(channels))
     if was_flapping:  # the true state, in the thread that was open when flapping began
-        return _build_notification(state, "firing", state.told_to)
+        return _build_notification(state, "firing", state.announced_to)
     # The cheap comparison first: in a large incident almost all channels have been notified.
-    if channels != state.told_to and (untold := tuple(each for each in channels if each not in state.told_to)):
-        say = PendingNotification("firing", state.told, 1, untold, state.told_started_at)
-        return replace(state, told_to=(*state.told_to, *untold), told_count=max(state.told_count, 1)), (say,)
+    if channels != state.announced_to and (
+        untold := tuple(each for each in channels if each not in state.announced_to)
+    ):
+        say = PendingNotification("firing", state.announced, 1, untold, state.announced_started_at)
+        return replace(state, told_to=(*state.announced_to, *untold), told_count=max(state.announced_count, 1)), (say,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
-        return _build_notification(state, "reminder", state.told_to)
+        return _build_notification(state, "reminder", state.announced_to)
     return state, ()
 
 
@@ -355,19 +357,19 @@ def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
 
 
 def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[PendingNotification, ...]]:
-    if not state.told:
+    if not state.announced:
         return state, ()
     told: tuple[PendingNotification, ...] = ()
     if rule is None or rule.notify_resolved:
-        state, told = _build_notification(state, "resolved", state.told_to)
+        state, told = _build_notification(state, "resolved", state.announced_to)
     return replace(state, told="", told_to=(), told_started_at=None, told_count=0), told
 
 
 def _build_notification(
     state: AlertState, kind: Kind, to: tuple[str, ...]
 ) -> tuple[AlertState, tuple[PendingNotification, ...]]:
-    number = state.told_count + 1
-    say = PendingNotification(kind, state.told, number, to, state.told_started_at)
+    number = state.announced_count + 1
+    say = PendingNotification(kind, state.announced, number, to, state.announced_started_at)
     return replace(state, told_count=number, quiet_s=0.0), (say,)
 
 

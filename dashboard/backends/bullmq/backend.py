@@ -135,27 +135,32 @@ class BullMQ(Backend):
         return jobs.list_job_refs(self.source, self._scripts, ref, query)
 
     def act_on_jobs(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+        self,
+        ref: QueueRef,
+        action: Action,
+        state: State,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
         offered = (*self.job_actions.get(state, ()), *self.abandoned_actions.get(state, ()))
         if action is Action.DELETE or action not in offered:
-            return super().act_on_jobs(ref, action, state, picks, wishes)
-        return dispatch.act_on_jobs(self.source, ref, action, state, picks, wishes)
+            return super().act_on_jobs(ref, action, state, job_refs, options)
+        return dispatch.act_on_jobs(self.source, ref, action, state, job_refs, options)
 
-    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return dispatch.backup_jobs(self.source, ref, state, picks)
+    def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+        return dispatch.backup_jobs(self.source, ref, state, job_refs)
 
-    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.delete_jobs(self.source, ref, state, kept)
+    def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return dispatch.delete_jobs(self.source, ref, state, backups)
 
-    def backup_unlisted_jobs(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return dispatch.backup_jobs(self.source, ref, None, picks)
+    def backup_unlisted_jobs(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+        return dispatch.backup_jobs(self.source, ref, None, job_refs)
 
-    def delete_unlisted_jobs(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.delete_jobs(self.source, ref, None, kept)
+    def delete_unlisted_jobs(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return dispatch.delete_jobs(self.source, ref, None, backups)
 
-    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.restore_jobs(self.source, ref, kept)
+    def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return dispatch.restore_jobs(self.source, ref, backups)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         return dispatch.on_queue(self.source, ref, action)

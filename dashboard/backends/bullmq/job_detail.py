@@ -176,7 +176,7 @@ def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=text(score) if isinstance(score, bytes) else None,
+        version=text(score) if isinstance(score, bytes) else None,
         name=fields.text("name", 500),
         state=state,
         native_state=native,

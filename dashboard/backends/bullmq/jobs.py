@@ -198,7 +198,7 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
     lists = [entry for entry in keys.BY_STATE[query.state] if query.native in (None, entry.native)]
     _, entries, _ = _read_entries(source, scripts, ref, query, lists)
     return [
-        JobRef(id=text(entry.job_id), stamp=_version_of(entry))
+        JobRef(id=text(entry.job_id), version=_version_of(entry))
         for entry in entries
         if entry.unread is None and (entry.native != "wait" or not entry.job_id.startswith(keys.MARKER))
     ]
@@ -218,7 +218,7 @@ def _without_data(ref: QueueRef, entry: ListedJob, problem: str) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=_version_of(entry),
+        version=_version_of(entry),
         state=keys.BY_NATIVE[entry.native].state,
         native_state=entry.native,
         problem=problem,
@@ -239,7 +239,7 @@ def _build_job(ref: QueueRef, entry: ListedJob, row: job_rows.JobRow) -> Job:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=_version_of(entry),
+        version=_version_of(entry),
         name=fields.text("name", 200),
         state=state,
         native_state=entry.native,

@@ -122,13 +122,13 @@ def _flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Qu
     if isinstance(row, ResponseError):
         return _unknown_flow(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
-        look = EventCursor(
+        cursor = EventCursor(
             before.last_id, row, *before[2:]
         )  # takes a third of the time of _replace, for most queues in every sample
         span_s = _span_s(before.at_ms, row, before)
         if before.untold_at == before.unsplit_at == -math.inf and before.gone == NOTHING_GONE:
-            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
-        return _by_events(key, look, 0, 0, span_s, None), look
+            return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), cursor
+        return _by_events(key, cursor, 0, 0, span_s, None), cursor
     now, since, length, limit, last_id, seen, oldest_ms, completed, dead, runtimes, started, ended, kept, gone = row[
         :14
     ]
@@ -140,29 +140,29 @@ def _flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Qu
     last_id, running = last_id or (before.last_id if before else b""), _newest_starts(running)
     former = (before.unsplit_at, before.untold_at) if before else (-math.inf, -math.inf)
     left = _count_finished(added, unended) if seen or length != 0 else None
-    look = EventCursor(
+    cursor = EventCursor(
         last_id, now, running, _newest_are_gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before)
     )
     if not seen and length == 0 and not (before and before.last_id) and keys.parse_integer(limit):
         # BullMQ writes an event for each job that is added: no stream means no jobs yet.
         span_s = _span_s(since if before else now, now, before)
-        return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), look
+        return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), cursor
     if not seen and length == 0:
-        return _from_kept(key, _parse_finished(kept), look, before, NO_EVENTS)
+        return _from_kept(key, _parse_finished(kept), cursor, before, NO_EVENTS)
     reason = None
     start = since
     if before is None:
         start, reason = _first_start(since, oldest_ms, seen, length, limit, now, more=bool(kept))
         if reason and not kept and now - start < SHORTEST_STREAM_S * 1000:
-            return _unknown_flow(key, reason), look
+            return _unknown_flow(key, reason), cursor
     if kept:
         sets = _parse_finished(kept)
         if _are_all(sets, completed, dead, before) and sets.start_ms is not None and sets.start_ms <= since:
             completed, dead, start, reason = sets.completed, sets.dead, since, CUT_KEPT
         elif before is not None:
-            completed, dead, look = _completed_by_ids(completed, dead, sets, in_vain, look, before)
+            completed, dead, cursor = _completed_by_ids(completed, dead, sets, in_vain, cursor, before)
             reason = CUT
-    return _by_events(key, look, completed, dead, _span_s(start, now, before), reason, times), look
+    return _by_events(key, cursor, completed, dead, _span_s(start, now, before), reason, times), cursor
 
 
 def _first_start(
@@ -181,7 +181,7 @@ def _first_start(
 
 
 def _completed_by_ids(
-    completed: int, dead: int, kept: FinishedSets, in_vain: int, look: EventCursor, before: EventCursor
+    completed: int, dead: int, finished_sets: FinishedSets, in_vain: int, cursor: EventCursor, before: EventCursor
 ) -> tuple[int, int, EventCursor]:
     """Return (completed, dead, the cursor that records what is unknown), when some events are missing.
 
@@ -189,34 +189,34 @@ def _completed_by_ids(
     ones is known if all failed jobs are retained, or all completed ones.
     """
     # All are retained if nothing older was dropped, and none lately of those with an event, and these are enough.
-    all_done, all_dead = (_stays_listed(state, look) for state in ENDS)
-    all_dead = all_dead and kept.dead_before and kept.dead_since >= dead >= ENOUGH
+    all_done, all_dead = (_stays_listed(state, cursor) for state in ENDS)
+    all_dead = all_dead and finished_sets.dead_before and finished_sets.dead_since >= dead >= ENOUGH
     all_done = (
         all_done
-        and kept.start_ms is not None
-        and kept.start_ms <= before.at_ms
-        and kept.completed >= completed >= ENOUGH
+        and finished_sets.start_ms is not None
+        and finished_sets.start_ms <= before.at_ms
+        and finished_sets.completed >= completed >= ENOUGH
     )
-    dead = max(dead, kept.dead_since)
-    completed = max(completed, kept.completed)
+    dead = max(dead, finished_sets.dead_since)
+    completed = max(completed, finished_sets.completed)
     if all_dead and all_done:
-        return completed, dead, look
+        return completed, dead, cursor
     seen = completed + dead
-    ended = None if look.left is None or before.left is None else look.left - before.left
-    now_s = look.at_ms / 1000
+    ended = None if cursor.left is None or before.left is None else cursor.left - before.left
+    now_s = cursor.at_ms / 1000
     if ended is None or ended < seen * (1 - SMALL_SHARE) or (in_vain and ended - in_vain > seen * (1 + SMALL_SHARE)):
-        return completed, dead, look._replace(untold_at=now_s)
+        return completed, dead, cursor._replace(untold_at=now_s)
     rest = 0 if in_vain else max(0, ended - seen)
     if all_done:
-        return completed, dead + rest, look
+        return completed, dead + rest, cursor
     if rest > SMALL_SHARE * ended and not all_dead:
-        look = look._replace(unsplit_at=now_s)
-    return completed + rest, dead, look
+        cursor = cursor._replace(unsplit_at=now_s)
+    return completed + rest, dead, cursor
 
 
 def _by_events(
     key: str,
-    look: EventCursor,
+    cursor: EventCursor,
     completed: int,
     dead: int,
     span_s: float,
@@ -224,8 +224,8 @@ def _by_events(
     times: Sequence[float] = (),
 ) -> QueueFlow:
     """Return the flow from events. Values that were unknown in a sample stay unknown for as long as rates look back."""
-    at_s = look.at_ms / 1000
-    untold, unsplit = at_s - look.untold_at < FLOW_WINDOW_S, at_s - look.unsplit_at < FLOW_WINDOW_S
+    at_s = cursor.at_ms / 1000
+    untold, unsplit = at_s - cursor.untold_at < FLOW_WINDOW_S, at_s - cursor.unsplit_at < FLOW_WINDOW_S
     if untold or unsplit:
         reason = UNTOLD if untold else UNSPLIT
     return QueueFlow(
@@ -238,15 +238,17 @@ def _by_events(
         runtimes_s=tuple([time for time in times if time >= 0][:MAX_RUNTIMES]) if times else (),
         hidden=ENDS if untold else (State.DEAD,) if unsplit else (),
         ended=None if untold or not unsplit else completed + dead,
-        **_unlisted_fields(look.gone),
+        **_unlisted_fields(cursor.gone),
     )
 
 
-def _are_all(kept: FinishedSets, completed: int, dead: int, before: EventCursor | None) -> bool:
+def _are_all(finished_sets: FinishedSets, completed: int, dead: int, before: EventCursor | None) -> bool:
     """Whether the retained jobs are all finished jobs: as many as the events, and as the jobs that left the queue."""
-    ended = 0 if before is None or before.left is None or kept.left is None else kept.left - before.left
+    ended = (
+        0 if before is None or before.left is None or finished_sets.left is None else finished_sets.left - before.left
+    )
     told = (completed, dead, ended)
-    counted = (kept.completed, kept.dead, kept.completed + kept.dead)
+    counted = (finished_sets.completed, finished_sets.dead, finished_sets.completed + finished_sets.dead)
     return all(count >= least * (1 - SMALL_SHARE) for count, least in zip(counted, told, strict=True))
 
 
@@ -286,9 +288,9 @@ def _gone_at(flags: Sequence[Reply] | None, now_ms: int, before: EventCursor | N
     return now_ms / 1000 if flags[2] else old[0], now_ms / 1000 if flags[3] else old[1]
 
 
-def _stays_listed(state: State, look: EventCursor) -> bool:
+def _stays_listed(state: State, cursor: EventCursor) -> bool:
     """Whether no job in `state` was seen to be removed immediately within FLOW_WINDOW_S."""
-    return look.at_ms / 1000 - look.gone_at[ENDS.index(state)] >= FLOW_WINDOW_S
+    return cursor.at_ms / 1000 - cursor.gone_at[ENDS.index(state)] >= FLOW_WINDOW_S
 
 
 @cache
@@ -343,7 +345,7 @@ def _at_once(setting: object) -> bool:
 
 
 def _from_kept(
-    key: str, kept: FinishedSets, look: EventCursor, before: EventCursor | None, reason: str
+    key: str, finished_sets: FinishedSets, cursor: EventCursor, before: EventCursor | None, reason: str
 ) -> tuple[QueueFlow, EventCursor]:
     """Return the flow from the retained jobs, if these can be all finished jobs.
 
@@ -351,33 +353,35 @@ def _from_kept(
     a user removed, so it is not used as a rate.
     """
     balance, gone = before.balance if before else BALANCED, before.gone if before else (False, False)
-    if before is not None and before.left is not None and kept.left is not None:
-        came = max(kept.completed + kept.dead, kept.listed - before.listed)
+    if before is not None and before.left is not None and finished_sets.left is not None:
+        came = max(finished_sets.completed + finished_sets.dead, finished_sets.listed - before.listed)
         # Fewer than before: the queue was emptied and starts over.
-        balance = balance.add(look.at_ms / 1000, max(0, kept.left - before.left), came)
-    gone = kept.removes or gone
-    look = look._replace(balance=balance, left=kept.left, listed=kept.listed, gone=gone)
-    if before is None and (kept.left is None or kept.left - kept.listed > SMALL_SHARE * kept.left):
-        return _unknown_flow(key, REMOVED_BEFORE), look
+        balance = balance.add(cursor.at_ms / 1000, max(0, finished_sets.left - before.left), came)
+    gone = finished_sets.removes or gone
+    cursor = cursor._replace(balance=balance, left=finished_sets.left, listed=finished_sets.listed, gone=gone)
+    if before is None and (
+        finished_sets.left is None or finished_sets.left - finished_sets.listed > SMALL_SHARE * finished_sets.left
+    ):
+        return _unknown_flow(key, REMOVED_BEFORE), cursor
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
-    untraced = balance.hides_jobs(look.at_ms / 1000)
+    untraced = balance.hides_jobs(cursor.at_ms / 1000)
     hidden = (states or ENDS) if untraced else states if before is None else ()
-    nothing = kept.start_ms is None and (before is None or kept.left is None)
+    nothing = finished_sets.start_ms is None and (before is None or finished_sets.left is None)
     if nothing and not hidden:
-        return _unknown_flow(key, NOTHING_KEPT), look
-    start = before.at_ms if kept.start_ms is None and before else kept.start_ms
+        return _unknown_flow(key, NOTHING_KEPT), cursor
+    start = before.at_ms if finished_sets.start_ms is None and before else finished_sets.start_ms
     why = (HIDDEN.get(states) or UNTRACED) if hidden else reason
     return QueueFlow(
         key=key,
-        completed=kept.completed,
-        dead=kept.dead,
-        span_s=max((look.at_ms - (start or look.at_ms)) / 1000, SHORTEST_SPAN_S if before is None else 0.001),
+        completed=finished_sets.completed,
+        dead=finished_sets.dead,
+        span_s=max((cursor.at_ms - (start or cursor.at_ms)) / 1000, SHORTEST_SPAN_S if before is None else 0.001),
         quality=Quality.ESTIMATED,
         reason=why,
         hidden=hidden,
         unlisted=hidden if untraced else states,
         unlisted_reason=why if untraced else HIDDEN.get(states),
-    ), look
+    ), cursor
 
 
 # Jobs move down this list, so that a job that moves during the count is counted twice rather than not at all.
@@ -427,8 +431,10 @@ def _read_without_lua(
     looks: dict[str, EventCursor] = {}
     for n, ref in enumerate(refs):
         completed, all_completed, dead, all_dead = map(_parse_integer, counts[n * 4 : n * 4 + 4])
-        kept = FinishedSets(completed, dead, starts[n], left=lefts[n], listed=all_completed + all_dead)
-        flow, looks[ref.key] = _from_kept(ref.key, kept, EventCursor(b"", now, {}), cursor.get(ref.key), NO_SCRIPTS)
+        finished_sets = FinishedSets(completed, dead, starts[n], left=lefts[n], listed=all_completed + all_dead)
+        flow, looks[ref.key] = _from_kept(
+            ref.key, finished_sets, EventCursor(b"", now, {}), cursor.get(ref.key), NO_SCRIPTS
+        )
         flows.append(flow)
     return FlowDelta(queues=tuple(flows)), looks
 

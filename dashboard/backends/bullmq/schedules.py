@@ -73,8 +73,8 @@ def list_schedules(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -
     entries.sort(key=lambda entry: (entry.next_ms is None, entry.next_ms, entry.ref.key, entry.member))
     entries = entries[:MAX_SCHEDULES]
     found = [
-        decode_or(partial(_build_schedule, entry, kept, source.now_s()), partial(_unreadable_row, entry))
-        for entry, kept in zip(entries, _read_records(source, scripts, entries), strict=True)
+        decode_or(partial(_build_schedule, entry, record, source.now_s()), partial(_unreadable_row, entry))
+        for entry, record in zip(entries, _read_records(source, scripts, entries), strict=True)
     ]
     return [*found, *hidden][:MAX_SCHEDULES]
 
@@ -188,21 +188,21 @@ def _to_bytes(key: bytes | str) -> bytes:
     return key if isinstance(key, bytes) else key.encode("utf-8", "surrogateescape")
 
 
-def _build_schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> Schedule:
+def _build_schedule(entry: ScheduleEntry, record: ScheduleRecord, now: float) -> Schedule:
     ref, old = entry.ref, entry.old
-    wrong = find_problem(kept.values) if not is_missing(kept.values) else None
-    fields = JobFields({} if wrong else dict(zip(FIELDS, kept.values, strict=True)))
-    job = JobFields(dict(zip(JOB_FIELDS, kept.job, strict=True)) if isinstance(kept.job, list) else {})
+    wrong = find_problem(record.values) if not is_missing(record.values) else None
+    fields = JobFields({} if wrong else dict(zip(FIELDS, record.values, strict=True)))
+    job = JobFields(dict(zip(JOB_FIELDS, record.job, strict=True)) if isinstance(record.job, list) else {})
     repeat = _repeat_options(job)
     # Schedulers count their runs; for older ones the job of the next run has the number.
     scheduler = fields.raw.get("ic") is not None
     told = _merge_details(fields, repeat, old)
-    if is_missing(kept.values) and old is None and kept.job is None:
+    if is_missing(record.values) and old is None and record.job is None:
         wrong = "its data no longer exists, only its id is left"
     elif entry.next_ms is None:
         wrong = wrong or "the time of its next run is invalid"
     runs = fields.integer("ic") if scheduler else count_of(repeat.get("count"))
-    stuck = None if wrong else _explain_stuck(kept)
+    stuck = None if wrong else _explain_stuck(record)
     ended = _explain_end(told, runs, now) if stuck else None
     if ended:
         stuck = None
@@ -218,7 +218,7 @@ def _build_schedule(entry: ScheduleEntry, kept: ScheduleRecord, now: float) -> S
         pattern=_pattern_of(told),
         timezone=told["tz"],
         next_run_at=instant(None if entry.next_ms is None or stuck or ended else entry.next_ms / 1000),
-        last_run_at=instant(keys.parse_seconds(kept.before_ms if isinstance(kept.before_ms, bytes) else None)),
+        last_run_at=instant(keys.parse_seconds(record.before_ms if isinstance(record.before_ms, bytes) else None)),
         runs=runs,
         payload=_payload_of(fields) or _payload_of(job),
         facts=tuple(_list_facts(told, ended)),
@@ -272,14 +272,14 @@ _COMING = frozenset({"delayed", "wait", "paused", "prioritized", "active", "wait
 _AGAIN = "Remove the schedule and let the app create it again"
 
 
-def _explain_stuck(kept: ScheduleRecord) -> str | None:
+def _explain_stuck(record: ScheduleRecord) -> str | None:
     """Return why a schedule never runs again, and what to do; None if a next run exists. Each run creates the next."""
-    if kept.standing is None or kept.standing in _COMING:
+    if record.standing is None or record.standing in _COMING:
         return None
     why = "the job of its next run no longer exists"
-    if kept.standing:
-        why = f"the job of its next run is already in {kept.standing}"
-    elif kept.job_there:
+    if record.standing:
+        why = f"the job of its next run is already in {record.standing}"
+    elif record.job_there:
         why = "the job of its next run is not in any list"
     return f"it will not run again: {why}. {_AGAIN}."
 

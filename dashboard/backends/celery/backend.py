@@ -248,26 +248,31 @@ class Celery(Backend):
         return super().offered_actions(state, abandoned=abandoned)
 
     def act_on_jobs(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+        self,
+        ref: QueueRef,
+        action: Action,
+        state: State,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.offered_actions(state, shared=ref.shared):
-            return super().act_on_jobs(ref, action, state, picks, wishes)
-        return self._acting().act_on_jobs(ref, action, state, picks, wishes)
+            return super().act_on_jobs(ref, action, state, job_refs, options)
+        return self._acting().act_on_jobs(ref, action, state, job_refs, options)
 
-    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
-            return super().backup_jobs(ref, state, picks)
-        return self._acting().backup_jobs(ref, state, picks)
+            return super().backup_jobs(ref, state, job_refs)
+        return self._acting().backup_jobs(ref, state, job_refs)
 
-    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
-            return super().delete_jobs(ref, state, kept)
-        return self._acting().delete_jobs(ref, state, kept)
+            return super().delete_jobs(ref, state, backups)
+        return self._acting().delete_jobs(ref, state, backups)
 
-    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         if Action.DELETE not in self.offered_actions(state, shared=ref.shared):
-            return super().restore_jobs(ref, state, kept)
-        return self._acting().restore_jobs(ref, state, kept)
+            return super().restore_jobs(ref, state, backups)
+        return self._acting().restore_jobs(ref, state, backups)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         if action not in self.queue_actions:

@@ -203,7 +203,7 @@ def message_row(
             source=ref.source,
             backend=ref.backend,
             queue=queue,
-            stamp=cut.mark,
+            version=cut.mark,
             state=state,
             native_state=native or NATIVE[state],
             problem=why,
@@ -220,7 +220,7 @@ def _message_row(
         "source": ref.source,
         "backend": ref.backend,
         "queue": queue,
-        "stamp": cut.mark,
+        "version": cut.mark,
     }
     if message is None or not headers:
         return Job(
@@ -400,7 +400,7 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
         backend=ref.backend,
         state=state,
         queue=text_or_none(record.get("queue"), 200) or ref.name,
-        stamp=record_stamp(record),
+        version=record_stamp(record),
         name=text_or_none(record.get("name"), 300),
         native_state=text_or_none(status, 40) or (NATIVE[state] if state else None),
         finished_at=parse_time(record.get("date_done")),

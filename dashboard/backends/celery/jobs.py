@@ -68,7 +68,7 @@ class TaskFacts(NamedTuple):
     """What our own keys store about tasks: where their results are, which tasks are known to have started, and whether
     no others are running."""
 
-    home: ResultsLocation
+    results_location: ResultsLocation
     started: frozenset[str]
     whole: bool
 
@@ -142,14 +142,14 @@ class JobReader:
         """Return the ids and stamps of the jobs of a page. Cost: 2 round trips, 1 for finished jobs."""
         if query.state not in keys.ENDED or self._own is None:
             jobs = self.list_jobs(ref, query, marked=False)[0].jobs
-            return [JobRef(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
+            return [JobRef(id=job.id, version=job.version) for job in jobs if job.version is not None]
         place = keys.location_of(ref)
         self._check_state(place, query)
         key, last = index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
         reply = self._own.run_batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
         _check_replies(self._own, f"The index of {query.state.value} jobs", [reply])
         pairs = zip(reply[::2], reply[1::2], strict=True)
-        return [JobRef(id=text(keys.member_id(member)), stamp=repr(float(score))) for member, score in pairs]
+        return [JobRef(id=text(keys.member_id(member)), version=repr(float(score))) for member, score in pairs]
 
     def _list_waiting(
         self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery, *, marked: bool
@@ -226,8 +226,8 @@ class JobReader:
                 size, values, reached, some = reply if isinstance(reply, list) else (0, [], starts[n], 0)
                 read += some
                 found[n] += [
-                    BoundedMessage(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw)
-                    for raw, length, stamp in zip(*[iter(values)] * 3, strict=True)
+                    BoundedMessage(raw, length, f"{NAMELESS}{text(version)}") if version else cut_of(raw)
+                    for raw, length, version in zip(*[iter(values)] * 3, strict=True)
                 ]
                 stop = min(parts[n][2], size if isinstance(size, int) else 0)
                 if starts[n] < reached < stop:
@@ -283,7 +283,7 @@ class JobReader:
             queue = routes.queue_of(route) or (route.routing_key if route else None)
             state = state_of(headers_of(message))
             found.append(UnackedMessage(cut, message, queue, job_id(cut.mark, headers_of(message)), state))
-        names = [known.home.record_keys(held.task)[0] for held in found]
+        names = [known.results_location.record_keys(held.task)[0] for held in found]
         records = self._results.run_batch([("GETRANGE", name, 0, STATUS_BYTES - 1) for name in names])
         for n, raw in enumerate(records):
             held = found[n]
@@ -364,7 +364,7 @@ class JobReader:
         ]
         # A record without a time of writing uses its score in the index as stamp, as in `list_job_refs`.
         jobs = tuple(
-            job if job.stamp is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
+            job if job.version is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
             for job, score in zip(rows, scores, strict=True)
         )
         page = _build_page(query, jobs, total)
@@ -409,28 +409,28 @@ class JobReader:
         Cost: at most 4 round trips; 1 more per further SIFT_BYTES of messages that are searched.
         """
         place = keys.location_of(ref)
-        look = _WaitingJobSearch(self._broker, self._scripts, place, wanted)
-        job = self._find_in_lists(ref, look) or self._find_unacked_job(ref, place, wanted)
+        search = _WaitingJobSearch(self._broker, self._scripts, place, wanted)
+        job = self._find_in_lists(ref, search) or self._find_unacked_job(ref, place, wanted)
         started = monotonic_s()
-        while job is None and look.has_more and monotonic_s() - started < LOOK_SECONDS:
-            job = self._find_in_lists(ref, look)
+        while job is None and search.has_more and monotonic_s() - started < LOOK_SECONDS:
+            job = self._find_in_lists(ref, search)
         if job is not None:
             return job
-        far = f" Only the next {look.reached:,} messages of the queue were searched." if look.has_more else ""
+        far = f" Only the next {search.reached:,} messages of the queue were searched." if search.has_more else ""
         raise NotFound(
             f"There is no job {wanted[:200]!r} in {'any queue' if ref.shared else repr(ref.name)}.",
             hint="Celery lists running jobs only with acks_late, and keeps results only for result_expires." + far,
         )
 
-    def _find_in_lists(self, ref: QueueRef, look: _WaitingJobSearch) -> Job | None:
+    def _find_in_lists(self, ref: QueueRef, search: _WaitingJobSearch) -> Job | None:
         """Return the job if it is among the next messages of the search."""
-        for cut, position in look.search_next():
+        for cut, position in search.search_next():
             message = decode_envelope(cut.raw) if cut.is_whole else None
-            if job_id(cut.mark, headers_of(message)) == look.wanted:
+            if job_id(cut.mark, headers_of(message)) == search.wanted:
                 place = keys.location_of(ref)
                 home = home_of(self._own, self._name, place.prefix)
                 records = self._results.run_batch(
-                    [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.record_keys(look.wanted)]
+                    [("GETRANGE", key, 0, STATUS_BYTES - 1) for key in home.record_keys(search.wanted)]
                 )
                 job = _build_job(ref, ref.name, State.WAITING, cut, message, position)
                 if "REVOKED" in map(_status_of, records):
@@ -491,7 +491,7 @@ class JobReader:
         ]
         for held in held_here[:1]:
             if held.state is State.CANCELED:
-                record = self._find_recorded_job(ref, wanted, known.home)
+                record = self._find_recorded_job(ref, wanted, known.results_location)
                 if record is not None:
                     return msgspec.structs.replace(record, facts=(*record.facts, ("Message", STILL_HELD)))
             job = _build_job(ref, held.queue or ref.name, held.state, held.cut, held.message, None)
@@ -499,7 +499,7 @@ class JobReader:
                 facts = (("With a worker", MAY_RUN), *job.facts)
                 return msgspec.structs.replace(job, native_state=keys.MAYBE_RUNNING, facts=facts)
             return job
-        return self._find_recorded_job(ref, wanted, known.home)
+        return self._find_recorded_job(ref, wanted, known.results_location)
 
     def _find_recorded_job(self, ref: QueueRef, wanted: str, home: ResultsLocation) -> Job | None:
         """Return the job from its result record."""
@@ -605,8 +605,8 @@ def _as_revoked(job: Job) -> Job:
 def _parse_found(reply: Sequence[Any]) -> list[tuple[BoundedMessage, int]]:
     """Return the messages in a reply of `find.lua`, each with how many are ahead of it."""
     return [
-        (BoundedMessage(raw, length, f"{NAMELESS}{text(stamp)}") if stamp else cut_of(raw), place)
-        for raw, length, stamp, place in reply[3:]
+        (BoundedMessage(raw, length, f"{NAMELESS}{text(version)}") if version else cut_of(raw), place)
+        for raw, length, version, place in reply[3:]
     ]
 
 

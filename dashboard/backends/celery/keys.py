@@ -182,9 +182,9 @@ def notes_key(source: str) -> str:
     return f"{{queuedeck}}:celery:{source}:deleted"
 
 
-def mark_key(source: str, what: str, task_id: str, stamp: str | None) -> bytes:
+def mark_key(source: str, what: str, task_id: str, version: str | None) -> bytes:
     """Our own marker that a job was already sent; on the broker, with a time to live."""
-    name = hashlib.sha256(f"{what}\x1f{task_id}\x1f{stamp}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(f"{what}\x1f{task_id}\x1f{version}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return f"{{queuedeck}}:celery:{source}:mark:{name}".encode()
 
 

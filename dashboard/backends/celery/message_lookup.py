@@ -42,7 +42,7 @@ class LocatedMessage(msgspec.Struct, frozen=True):
     If it has more than MAX_KEPT_BYTES, `raw` is STAMPED and its stamp.
     """
 
-    pick: JobRef
+    job_ref: JobRef
     raw: bytes
     size: int
     step: int = 0
@@ -66,17 +66,17 @@ def _json_forms(ids: Iterable[str]) -> set[bytes]:
 class _MessageSearch:
     """The picks still to be found, by what identifies them."""
 
-    def __init__(self, picks: Sequence[JobRef]) -> None:
+    def __init__(self, job_refs: Sequence[JobRef]) -> None:
         self._by_stamp: dict[str, deque[int]] = defaultdict(deque)
         self._by_id: dict[bytes, deque[int]] = defaultdict(deque)
-        self._picks = picks
+        self._picks = job_refs
         self._ids: set[bytes] = set()
         self.found: dict[int, LocatedMessage] = {}
-        for n, pick in enumerate(picks):
-            if pick.stamp is not None:
-                self._by_stamp[pick.stamp].append(n)
+        for n, job_ref in enumerate(job_refs):
+            if job_ref.version is not None:
+                self._by_stamp[job_ref.version].append(n)
             else:
-                self._by_id[raw_bytes(pick.id)].append(n)
+                self._by_id[raw_bytes(job_ref.id)].append(n)
 
     @property
     def is_done(self) -> bool:
@@ -90,18 +90,18 @@ class _MessageSearch:
         A fragment begins with a zero byte. For many ids without a stamp, every body is a candidate: searching each
         message for each id would take Redis too long.
         """
-        left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
-        plain = {pick.id for pick in left if pick.stamp is None}
+        left = [job_ref for n, job_ref in enumerate(self._picks) if n not in self.found]
+        plain = {job_ref.id for job_ref in left if job_ref.version is None}
         pieces = {b""} if plain else set()
         if len(plain) <= FEW_IDS:
             pieces = {piece for form in _json_forms(plain) for piece in wrapped_forms(form)}
-        return [*sorted(_json_forms(pick.id for pick in left)), *(WRAPPED + piece for piece in sorted(pieces))]
+        return [*sorted(_json_forms(job_ref.id for job_ref in left)), *(WRAPPED + piece for piece in sorted(pieces))]
 
     @property
     def wanted_versions(self) -> list[str]:
         """The stamps of the messages still to be found."""
-        left = [pick for n, pick in enumerate(self._picks) if n not in self.found]
-        marks = {mark for pick in left for mark in (pick.stamp, pick.id) if mark is not None}
+        left = [job_ref for n, job_ref in enumerate(self._picks) if n not in self.found]
+        marks = {mark for job_ref in left for mark in (job_ref.version, job_ref.id) if mark is not None}
         return sorted(mark.removeprefix(NAMELESS) for mark in marks if mark.startswith(NAMELESS))
 
     def consider_message(self, message: RawMessage, step: int, before: int, tag: bytes = b"") -> None:
@@ -128,24 +128,26 @@ class _MessageSearch:
     def list_results(self, *, whole: bool, gone: str) -> list[LocatedMessage | ActionResult]:
         """Return a LocatedMessage per pick, or why there is none."""
         return [
-            self.found.get(n) or self._missing_result(pick, whole=whole, gone=gone)
-            for n, pick in enumerate(self._picks)
+            self.found.get(n) or self._missing_result(job_ref, whole=whole, gone=gone)
+            for n, job_ref in enumerate(self._picks)
         ]
 
-    def _missing_result(self, pick: JobRef, *, whole: bool, gone: str) -> ActionResult:
-        if raw_bytes(pick.id) in self._ids:
-            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="its message changed since it was listed")
+    def _missing_result(self, job_ref: JobRef, *, whole: bool, gone: str) -> ActionResult:
+        if raw_bytes(job_ref.id) in self._ids:
+            return ActionResult(
+                id=job_ref.id, outcome=Outcome.CHANGED, detail="its message changed since it was listed"
+            )
         if not whole:
             return refused_result(
-                pick.id, f"not found among the first {LOOK_THROUGH:,} messages, the most that are searched"
+                job_ref.id, f"not found among the first {LOOK_THROUGH:,} messages, the most that are searched"
             )
-        return ActionResult(id=pick.id, outcome=Outcome.GONE, detail=gone)
+        return ActionResult(id=job_ref.id, outcome=Outcome.GONE, detail=gone)
 
 
 def find_waiting(
-    broker: Source, scripts: Scripts, place: keys.QueueLocation, picks: Sequence[JobRef]
+    broker: Source, scripts: Scripts, place: keys.QueueLocation, job_refs: Sequence[JobRef]
 ) -> list[LocatedMessage | ActionResult]:
-    """Return the waiting messages of `picks`, in order; an ActionResult if there is none.
+    """Return the waiting messages of `job_refs`, in order; an ActionResult if there is none.
 
     Cost: 1 round trip, and 1 for each PER_READ messages, or READ_BYTES of them, up to the last one found; at most
     LOOK_THROUGH and MOST_READ_BYTES. Without scripts that of `read_plainly`.
@@ -154,9 +156,9 @@ def find_waiting(
     sizes = broker.run_batch([("LLEN", key) for key in lists])
     refusal = next((size for size in sizes if isinstance(size, ResponseError) and "WRONGTYPE" not in str(size)), None)
     if refusal is not None:
-        return [refused_result(pick.id, explain_error(refusal)) for pick in picks]
+        return [refused_result(job_ref.id, explain_error(refusal)) for job_ref in job_refs]
     lengths = [size if isinstance(size, int) else 0 for size in sizes]
-    search = _MessageSearch(picks)
+    search = _MessageSearch(job_refs)
     left_bytes = MOST_READ_BYTES
     for step, (key, length) in enumerate(zip(lists, lengths, strict=True)):
         at, seen = 0, set[str]()
@@ -200,25 +202,25 @@ def _read_messages(
     return [(place, _build_message(*each)) for *each, place in rows], max(reached, at + 1), read
 
 
-def _build_message(raw: bytes | None, size: int, stamp: bytes | None) -> RawMessage:
-    if stamp is not None:
-        return RawMessage(raw, size, f"{NAMELESS}{text(stamp)}")
+def _build_message(raw: bytes | None, size: int, version: bytes | None) -> RawMessage:
+    if version is not None:
+        return RawMessage(raw, size, f"{NAMELESS}{text(version)}")
     return RawMessage(raw, size, digest_of(raw or b""))
 
 
 def find_unacked(
-    broker: Source, scripts: Scripts, names: keys.UnackedKeys, prefix: str, picks: Sequence[JobRef]
+    broker: Source, scripts: Scripts, names: keys.UnackedKeys, prefix: str, job_refs: Sequence[JobRef]
 ) -> list[LocatedMessage | ActionResult]:
-    """Return the unacknowledged messages of `picks`, in order; an ActionResult if there is none.
+    """Return the unacknowledged messages of `job_refs`, in order; an ActionResult if there is none.
 
     `raw` is the entry of `unacked`. Cost: 1 round trip, and 1 for each PER_READ entries, or READ_BYTES of them, at most
     LOOK_THROUGH; 3 for each without scripts.
     """
-    search = _MessageSearch(picks)
+    search = _MessageSearch(job_refs)
     entries, index = names.keys(prefix)
     total = broker.run_batch([("ZCARD", index)])[0]
     if isinstance(total, ResponseError):
-        return [refused_result(pick.id, explain_error(total)) for pick in picks]
+        return [refused_result(job_ref.id, explain_error(total)) for job_ref in job_refs]
     at = 0
     while at < min(total, LOOK_THROUGH) and not search.is_done:
         call: list[Argument] = [entries, index, at, PER_READ, READ_BYTES, MAX_KEPT_BYTES, *search.written_ids]

@@ -28,9 +28,9 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def successor_id(task_id: str, stamp: str | None) -> str:
+def successor_id(task_id: str, version: str | None) -> str:
     """Return the id under which a revoked task runs again; every call returns the same one."""
-    return str(uuid.uuid5(_OURS, repr((task_id, stamp))))
+    return str(uuid.uuid5(_OURS, repr((task_id, version))))
 
 
 def call_body(args: bytes, kwargs: bytes, followers: bytes = NO_FOLLOWERS) -> bytes:

@@ -117,27 +117,32 @@ class RQ(Backend):
         return super().list_job_refs(ref, query) if found is None else found
 
     def act_on_jobs(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+        self,
+        ref: QueueRef,
+        action: Action,
+        state: State,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
         """See `dispatch.act_on_jobs` for the cost."""
         if action is Action.DELETE or action not in self.offered_actions(state, abandoned=True):
-            return super().act_on_jobs(ref, action, state, picks, wishes)
+            return super().act_on_jobs(ref, action, state, job_refs, options)
         if action is Action.RETRY and action in self.abandoned_actions.get(state, ()):
-            return stray_jobs.put_back(self.source, self._keys(ref), state, picks)
-        return dispatch.act_on_jobs(self.source, self._keys(ref), action, listed_state(state), picks, wishes)
+            return stray_jobs.put_back(self.source, self._keys(ref), state, job_refs)
+        return dispatch.act_on_jobs(self.source, self._keys(ref), action, listed_state(state), job_refs, options)
 
-    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """A started job is backed up only if it is no longer in any list."""
-        taken = deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), picks)
+        taken = deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), job_refs)
         if state is not State.ACTIVE:
             return taken
         return [_refuse_running(one) for one in taken]
 
-    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.delete_jobs(self.source, self._keys(ref), listed_state(state), kept)
+    def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return deletion.delete_jobs(self.source, self._keys(ref), listed_state(state), backups)
 
-    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.restore_jobs(self.source, self._keys(ref), listed_state(state), kept)
+    def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return deletion.restore_jobs(self.source, self._keys(ref), listed_state(state), backups)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         """PAUSE and RESUME affect all workers of this Redis."""

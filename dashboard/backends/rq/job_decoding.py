@@ -48,7 +48,7 @@ def job_of(
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=_version_of(record, state or own),
+        version=_version_of(record, state or own),
         name=name,
         summary=summary,
         state=own if own is State.RETRYING and state in (None, State.SCHEDULED) else state or own,

@@ -64,5 +64,6 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
             raise WrongType(f"{key} has the wrong type", source=source.name)
     flat = list(chain.from_iterable(replies))
     return [
-        JobRef(id=text(job_id), stamp=text(stamp) or None) for job_id, stamp in zip(flat[::2], flat[1::2], strict=True)
+        JobRef(id=text(job_id), version=text(version) or None)
+        for job_id, version in zip(flat[::2], flat[1::2], strict=True)
     ]

@@ -65,7 +65,7 @@ class RememberedReply(NamedTuple):
     Every sample reads everything again. If the replies are the same, so are the statistics, except for the ages.
     """
 
-    told: tuple[Any, ...]
+    reported: tuple[Any, ...]
     missing: str  # argument of the script: the keys that did not exist
     queue: QueueStats  # its ages are those of the sample that built it
     since: float | None  # when its oldest waiting job was enqueued
@@ -194,7 +194,7 @@ def _stats_of_queue(
     crew = None if group.crew is None else group.crew.figures_of(queue.name)
     told = (ref, reply, group.suspended, crew)
     before = seen.get(queue.queue)
-    if before is None or before.told != told:
+    if before is None or before.reported != told:
         before = seen[queue.queue] = _remember_reply(queue, told)
     if before.since is None and before.due is None:
         return before.queue

@@ -133,22 +133,27 @@ class Sidekiq(Backend):
         return jobs.list_job_refs(self.source, self._scripts, ref, query)
 
     def act_on_jobs(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+        self,
+        ref: QueueRef,
+        action: Action,
+        state: State,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
-            return super().act_on_jobs(ref, action, state, picks, wishes)
+            return super().act_on_jobs(ref, action, state, job_refs, options)
         if action is Action.STOP:
-            return active_jobs.stop_jobs(self.source, self._scripts, ref, picks)
-        return dispatch.act_on_jobs(self.source, self._scripts, ref, action, state, picks, wishes)
+            return active_jobs.stop_jobs(self.source, self._scripts, ref, job_refs)
+        return dispatch.act_on_jobs(self.source, self._scripts, ref, action, state, job_refs, options)
 
-    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return deletion.backup_jobs(self._scripts, ref, state, picks)
+    def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+        return deletion.backup_jobs(self._scripts, ref, state, job_refs)
 
-    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.delete_jobs(self.source, self._scripts, ref, state, kept)
+    def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return deletion.delete_jobs(self.source, self._scripts, ref, state, backups)
 
-    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return deletion.restore_jobs(self.source, ref, state, kept)
+    def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return deletion.restore_jobs(self.source, ref, state, backups)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         if action not in self.queue_actions:

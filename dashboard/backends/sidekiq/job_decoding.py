@@ -93,13 +93,13 @@ def text_or_none(value: Any, limit: int) -> str | None:
     return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
-def job_id(payload: Mapping[str, Any] | None, stamp: str, score: bytes | None) -> str:
+def job_id(payload: Mapping[str, Any] | None, version: str, score: bytes | None) -> str:
     """The id of an entry: its jid; in a set `<score>-<jid>`, as on Sidekiq's own pages.
 
     An entry without a jid is identified by its stamp.
     """
     jid = (payload or {}).get("jid")
-    name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{stamp}"
+    name = jid if isinstance(jid, str) and jid.isascii() and jid else f"raw{version}"
     return f"{text(score)}-{name}" if score is not None else name
 
 
@@ -112,14 +112,14 @@ def jid_of(raw: bytes) -> Mapping[str, Any] | None:
 
 
 def job_row(
-    ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None, stamp: bytes | None = None
+    ref: QueueRef, state: State, native: str, raw: bytes, size: int, score: bytes | None, version: bytes | None = None
 ) -> Job:
-    """An entry as a row of a list. `stamp`: as the server computed it, if `raw` was cut."""
+    """An entry as a row of a list. `version`: as the server computed it, if `raw` was cut."""
     payload = decode_payload(raw)
-    known = text(stamp) if stamp is not None else stamp_of(raw)
+    known = text(version) if version is not None else stamp_of(raw)
     common: dict[str, Any] = {
         "id": job_id(payload, known, score),
-        "stamp": known,
+        "version": known,
         "source": ref.source,
         "backend": ref.backend,
     }
@@ -153,13 +153,13 @@ def job_row(
 
 
 def without_data(
-    ref: QueueRef, state: State, native: str, raw: bytes, score: bytes | None, stamp: bytes | None, problem: str
+    ref: QueueRef, state: State, native: str, raw: bytes, score: bytes | None, version: bytes | None, problem: str
 ) -> Job:
     """An entry as a row that holds only its address and the `problem`."""
-    known = text(stamp) if stamp is not None else stamp_of(raw)
+    known = text(version) if version is not None else stamp_of(raw)
     return Job(
         id=job_id(jid_of(raw), known, score),
-        stamp=known,
+        version=known,
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,

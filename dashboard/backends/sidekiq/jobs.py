@@ -118,7 +118,9 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
     place = keys.location_of(ref)
     _check_query(place, query)
     if query.state is State.ACTIVE:
-        return [JobRef(id=job.id, stamp=job.stamp) for job in _list_active_jobs(source, scripts, ref, query)[0].jobs]
+        return [
+            JobRef(id=job.id, version=job.version) for job in _list_active_jobs(source, scripts, ref, query)[0].jobs
+        ]
     key, kind, backwards = _list_of(place, query)
     stop = query.offset + query.per_page
     left = [(at, min(stop, at + PICKS_PER_CALL)) for at in range(query.offset, stop, PICKS_PER_CALL)]
@@ -129,7 +131,7 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
         answered = scripts.run(keys.load_script("picks"), calls)
         if answered is None:
             jobs = list_jobs(source, scripts, ref, query)[0].jobs
-            return [JobRef(id=job.id, stamp=job.stamp) for job in jobs if job.stamp is not None]
+            return [JobRef(id=job.id, version=job.version) for job in jobs if job.version is not None]
         further = []
         for (at, end), reply in zip(left, answered[0], strict=True):
             size, entries, reached, some = reply if isinstance(reply, list) else (reply, [], end, 0)
@@ -137,12 +139,12 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
             read_bytes += some
             if at < reached < min(end, size):
                 further.append((reached, end))
-            for n, (jid, stamp, score, raw) in enumerate(zip(*[iter(entries)] * 4, strict=True)):
+            for n, (jid, version, score, raw) in enumerate(zip(*[iter(entries)] * 4, strict=True)):
                 payload = {"jid": text(jid)} if jid else decode_payload(raw)
-                found[at + n] = JobRef(id=job_id(payload, text(stamp), score), stamp=text(stamp))
+                found[at + n] = JobRef(id=job_id(payload, text(version), score), version=text(version))
         left = further
     # A job that moved between two calls may be there twice.
-    return list({(pick.id, pick.stamp): pick for _, pick in sorted(found.items())}.values())
+    return list({(job_ref.id, job_ref.version): job_ref for _, job_ref in sorted(found.items())}.values())
 
 
 def _list_of(place: keys.NamespaceLocation, query: JobQuery) -> tuple[str, str, bool]:
@@ -182,12 +184,12 @@ def _check_size(source: Source, ref: QueueRef, size: Reply) -> None:
 
 
 def _row_of(
-    ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None, stamp: bytes | None
+    ref: QueueRef, state: State, native: str, raw: Reply, length: int, score: bytes | None, version: bytes | None
 ) -> Job:
     entry = raw if isinstance(raw, bytes) else b""
     job = decode_or(
-        lambda: job_row(ref, state, native, entry, length, score, stamp),
-        lambda why: without_data(ref, state, native, entry, score, stamp, why),
+        lambda: job_row(ref, state, native, entry, length, score, version),
+        lambda why: without_data(ref, state, native, entry, score, version, why),
     )
     if isinstance(raw, bytes) and len(raw) < length and job.problem is None:
         return msgspec.structs.replace(job, summary=f"{length} bytes; see the job's page for the arguments")
@@ -294,9 +296,9 @@ class _ListLookup:
             if found is not None or not isinstance(raw, bytes):
                 continue
             payload = decode_payload(raw)
-            stamp = text(cut) if cut else stamp_of(raw)
-            own = job_id(payload, stamp, at if self._score else None)
-            if own == self._wanted or (at and job_id(payload, stamp, None) == self._name):
+            version = text(cut) if cut else stamp_of(raw)
+            own = job_id(payload, version, at if self._score else None)
+            if own == self._wanted or (at and job_id(payload, version, None) == self._name):
                 found = _build_job(self._source, self._ref, text(where), raw, length, at, position, self._wanted, cut)
         self.after = self._search.reached
         return found

@@ -48,17 +48,17 @@ def read_flow(
     return FlowDelta(queues=tuple(flows)), looks
 
 
-def _build_flow(key: str, look: CounterCursor | None, before: CounterCursor | None) -> QueueFlow:
-    if look is None or before is None:
+def _build_flow(key: str, cursor: CounterCursor | None, before: CounterCursor | None) -> QueueFlow:
+    if cursor is None or before is None:
         return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=FIRST)
-    processed, failed = look.processed - before.processed, look.failed - before.failed
+    processed, failed = cursor.processed - before.processed, cursor.failed - before.failed
     if processed < 0 or failed < 0:
         return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=RESET)
     return QueueFlow(
         key=key,
         completed=max(0, processed - failed),
         dead=failed,
-        span_s=max(look.at - before.at, 0.001),
+        span_s=max(cursor.at - before.at, 0.001),
         quality=Quality.ESTIMATED,
         reason=ATTEMPTS,
     )

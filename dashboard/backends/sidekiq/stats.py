@@ -41,7 +41,7 @@ class NamespaceFigures(NamedTuple):
 class SeenQueue(NamedTuple):
     """One queue as of the last sample: what was read, and the stats built from it."""
 
-    told: tuple[Any, ...]
+    reported: tuple[Any, ...]
     queue: QueueStats  # its latency is that of the sample in which it was built
     since: float | None  # when its oldest waiting job was enqueued, if there is one
 
@@ -166,7 +166,7 @@ def _stats_of_queue(
     paused = None if shared.paused is None else name in shared.paused
     told = (ref, figures, active, workers, paused, shared.version, shared.doubt)
     before = seen.get(ref.key)
-    if before is None or before.told != told:
+    if before is None or before.reported != told:
         before = seen[ref.key] = _remember_reply(told, namespace)
     if before.since is None:
         return before.queue

@@ -108,14 +108,14 @@ def find_reply(
     for key in listed:
         for member in read_plainly(source, key, "list", after, after + most):
             if _may_be(member.raw, job_id, wanted):
-                raw, length, _, stamp = _cut_member(member)
-                found.append([f"queue:{queue}".encode(), raw, length, None, member.place, stamp])
+                raw, length, _, version = _cut_member(member)
+                found.append([f"queue:{queue}".encode(), raw, length, None, member.place, version])
                 break
     for name, key, first, stop in zip(names, keys_, firsts, stops, strict=True):
         for member in read_plainly(source, key, "zset", first, stop, backwards=not score):
             if _may_be(member.raw, job_id, wanted):
-                raw, length, at, stamp = _cut_member(member)
-                found.append([name.encode(), raw, length, score.encode() if score else at, None, stamp])
+                raw, length, at, version = _cut_member(member)
+                found.append([name.encode(), raw, length, score.encode() if score else at, None, version])
     return [found, max((size for size in counts if isinstance(size, int)), default=0), after + most, 0]
 
 

@@ -123,8 +123,8 @@ def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tup
             if outcome is None:
                 raise
             error = {"code": exc.code, "message": printable(mask_text(exc.message)), "hint": exc.hint}
-            acted = ActionResult(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
-            return _json_results(acted, error=error)
+            result = ActionResult(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
+            return _json_results(result, error=error)
 
     return run
 
@@ -140,30 +140,30 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
     `edit` creates a new job from `payload`, JSON as text. A masked secret in the same place as in the stored payload
     keeps its stored value; a mask anywhere else is rejected with the outcome `invalid`.
     """
-    here = app_context()
-    queue = here.find_queue_stats(source, backend, name)
+    context = app_context()
+    queue = context.find_queue_stats(source, backend, name)
     action = _parse_action(verb)
     _check_applies(body, action)
     state = body.state
     if state is None:
-        job, library = here.read_job(queue, job_id), here.backend(source, backend)
+        job, library = context.read_job(queue, job_id), context.backend(source, backend)
         state = job.state
         known = any(action in each for each in library.job_actions.values())
         if known and action not in library.offered_actions(state, shared=queue.shared, abandoned=job.abandoned):
             where = f"The job is {state.value}" if state else "The job is not in any list"
             detail = f"{where}; {library.title} does not support {action.value} there."
             return _json_results(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))
-    result = here.action_service.on_jobs(
+    result = context.action_service.on_jobs(
         current_actor(),
         queue.ref,
         state,
         action,
-        [JobRef(id=job_id, stamp=body.stamp)],
+        [JobRef(id=job_id, version=body.stamp)],
         ActionOptions(payload=body.payload, target=body.target, reset_attempts=body.reset_attempts),
         reason=_checked_reason(body.reason),
         for_good=body.for_good,
     )
-    return _json_results(result.acted[0], undo=result.batch)
+    return _json_results(result.results[0], undo=result.batch)
 
 
 @bp.post(f"{_QUEUE}/<any(pause, resume, purge, obliterate):verb>")
@@ -175,8 +175,8 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
     `purge` starts a bulk operation that deletes the waiting jobs; its `bulk_id` is null if there are none.
     `obliterate` deletes the queue permanently and requires the queue's name in `confirm`.
     """
-    here = app_context()
-    queue = here.find_queue_stats(source, backend, name)
+    context = app_context()
+    queue = context.find_queue_stats(source, backend, name)
     action = _parse_action(verb)
     _check_applies(body, action)
     if action is Action.PURGE:
@@ -191,14 +191,14 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
             reason=_checked_reason(body.reason),
             created_at=now_s(),
         )
-        seen = preview_jobs(spec, here.backend, here.known_of, here.settings.bulk_max_jobs)
+        seen = preview_jobs(spec, context.backend, context.known_of, context.settings.bulk_max_jobs)
         if seen.exact and not seen.matched:
             return jsonify(outcome="done", detail="The queue has no waiting jobs.", bulk_id=None), 200
         return jsonify(outcome="done", detail=None, bulk_id=start_operation(spec)), 200
     if action is Action.OBLITERATE and body.confirm != name:
         raise Conflict("This cannot be undone. To confirm, send the queue's name as `confirm`.")
     return _json_results(
-        here.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
+        context.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
     )
 
 
@@ -223,10 +223,10 @@ def create(body: BulkBody) -> tuple[Response, int]:
         action=body.action,
         actor=current_actor(),
         places=places,
-        picks=tuple(JobRef(id=each) for each in body.ids or ()),
+        job_refs=tuple(JobRef(id=each) for each in body.ids or ()),
         q=body.q,
         fingerprint=body.fingerprint,
-        wishes=ActionOptions(target=body.target, reset_attempts=body.reset_attempts),
+        options=ActionOptions(target=body.target, reset_attempts=body.reset_attempts),
         pace_per_s=body.pace_per_s,
         canary=body.canary,
         canary_wait_s=body.canary_wait_s,
@@ -273,31 +273,31 @@ def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
     job was restored.
     """
     why = _checked_reason(body.reason)
-    work = undo_batches([check_batch(batch)], why)
-    if work is not None:
-        return _under_way(work)
-    return _put_back(app_context().action_service.undo_batch(current_actor(), batch, reason=why).acted)
+    operation = undo_batches([check_batch(batch)], why)
+    if operation is not None:
+        return _under_way(operation)
+    return _put_back(app_context().action_service.undo_batch(current_actor(), batch, reason=why).results)
 
 
-def _put_back(acted: Sequence[ActionResult]) -> tuple[Response, int]:
-    refused = [each for each in acted if each.outcome is not Outcome.DONE]
+def _put_back(results: Sequence[ActionResult]) -> tuple[Response, int]:
+    refused = [each for each in results if each.outcome is not Outcome.DONE]
     fields: dict[str, Any] = {
-        "restored": len(acted) - len(refused),
+        "restored": len(results) - len(refused),
         "changed": sum(each.outcome is Outcome.CHANGED for each in refused),
         "refused": [
             {"id": each.id, "outcome": each.outcome.value, "detail": each.detail} for each in refused[:MAX_REFUSED]
         ],
         "bulk_id": None,
     }
-    exc = not_restored(acted)
+    exc = not_restored(results)
     if exc is None:
         return jsonify(fields), 200
     return jsonify(error={"code": exc.code, "message": printable(exc.message), "hint": exc.hint}, **fields), 409
 
 
-def _under_way(work: BulkOperation) -> tuple[Response, int]:
-    back = {"restored": work.done, "changed": work.outcomes.get(Outcome.CHANGED.value, 0)}
-    return jsonify(_json_operation(work) | back), 202
+def _under_way(operation: BulkOperation) -> tuple[Response, int]:
+    back = {"restored": operation.done, "changed": operation.outcomes.get(Outcome.CHANGED.value, 0)}
+    return jsonify(_json_operation(operation) | back), 202
 
 
 @bulk_bp.get("/undo")
@@ -322,7 +322,7 @@ def deleted() -> Response:
                 "deleted_at": iso(instant(about.at)),
                 "until": iso(instant(until)),
             }
-            for batch, about, left, until in app_context().action_service.bin.list_batches(MAX_BATCHES_SHOWN)
+            for batch, about, left, until in app_context().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
         ]
     )
 
@@ -330,7 +330,7 @@ def deleted() -> Response:
 @bulk_bp.get("/bulk")
 def works() -> Response:
     """List stored bulk operations, newest first."""
-    return jsonify(bulk=[_json_operation(work) for work in app_context().bulk_store.list_newest()])
+    return jsonify(bulk=[_json_operation(operation) for operation in app_context().bulk_store.list_newest()])
 
 
 @bulk_bp.get("/bulk/<work_id>")
@@ -345,39 +345,39 @@ def audit() -> Response:
 
     For the next page, send the id of the last event as `before`.
     """
-    events = app_context().action_service.record.list_events(count=PER_PAGE, before=parse_cursor())
+    events = app_context().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
     return jsonify(events=[event.public() for event in events])
 
 
-def _json_results(acted: ActionResult, **more: Any) -> tuple[Response, int]:
-    fields = {"outcome": acted.outcome.value, "detail": acted.detail, "new_id": acted.new_id, **more}
-    return jsonify(fields), _STATUS[acted.outcome]
+def _json_results(result: ActionResult, **more: Any) -> tuple[Response, int]:
+    fields = {"outcome": result.outcome.value, "detail": result.detail, "new_id": result.new_id, **more}
+    return jsonify(fields), _STATUS[result.outcome]
 
 
-def _json_operation(work: BulkOperation) -> dict[str, Any]:
+def _json_operation(operation: BulkOperation) -> dict[str, Any]:
     return {
-        "bulk_id": work.id,
-        "state": work.phase.value,
-        "action": work.spec.action.value,
-        "matched": work.matched,
-        "at": work.at,
-        "done": work.done,
-        "skipped": work.outcomes.get(Outcome.GONE.value, 0) + work.outcomes.get(Outcome.CHANGED.value, 0),
-        "failed": sum(work.outcomes.get(kind.value, 0) for kind in _FAILED),
-        "outcomes": work.outcomes,
-        "pace_per_s": work.spec.pace_per_s,
-        "canary": work.spec.canary,
-        "canary_failed": work.canary_failed,
-        "note": work.note,
-        "truncated": work.truncated,
-        "unread": list(work.unread),
-        "unread_count": work.unread_count,
-        "undoes": work.spec.undoes,
-        "undoable": work.undoable,
-        "restored": work.restored,
-        "who": work.spec.actor.name,
-        "created_at": iso(instant(work.spec.created_at)),
-        "ended_at": iso(instant(work.ended_at)),
+        "bulk_id": operation.id,
+        "state": operation.phase.value,
+        "action": operation.spec.action.value,
+        "matched": operation.matched,
+        "at": operation.at,
+        "done": operation.done,
+        "skipped": operation.outcomes.get(Outcome.GONE.value, 0) + operation.outcomes.get(Outcome.CHANGED.value, 0),
+        "failed": sum(operation.outcomes.get(kind.value, 0) for kind in _FAILED),
+        "outcomes": operation.outcomes,
+        "pace_per_s": operation.spec.pace_per_s,
+        "canary": operation.spec.canary,
+        "canary_failed": operation.canary_failed,
+        "note": operation.note,
+        "truncated": operation.truncated,
+        "unread": list(operation.unread),
+        "unread_count": operation.unread_count,
+        "undoes": operation.spec.undoes,
+        "undoable": operation.undoable,
+        "restored": operation.restored,
+        "who": operation.spec.actor.name,
+        "created_at": iso(instant(operation.spec.created_at)),
+        "ended_at": iso(instant(operation.ended_at)),
     }
 
 

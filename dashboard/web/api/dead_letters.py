@@ -25,20 +25,20 @@ def dead() -> Response:
     by = request.args.get("group_by", "error")
     if by != "error":
         raise Unsupported(f"group_by={by[:20]!r}: expected error.")
-    board = app_context().dead_letter_groups()
-    reading = board.reading
+    group_list = app_context().dead_letter_groups()
+    grouped = group_list.grouped
     wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
     return jsonify(
-        groups=[_json_group(row) for row in rows_of(board, app_context().now_s()) if wanted.fits(row)],
-        scanned=reading.scanned,
-        total=reading.total,
-        at_least=reading.at_least,
-        truncated=reading.truncated,
-        read_at=iso(instant(reading.read_at)),
-        marks_unknown=board.remarks.problem,
+        groups=[_json_group(row) for row in rows_of(group_list, app_context().now_s()) if wanted.fits(row)],
+        scanned=grouped.scanned,
+        total=grouped.total,
+        at_least=grouped.at_least,
+        truncated=grouped.truncated,
+        read_at=iso(instant(grouped.read_at)),
+        marks_unknown=group_list.remarks.problem,
         problems=[
             {"source": source, "backend": name, "queue": queue, "message": why}
-            for source, name, queue, why in reading.problems
+            for source, name, queue, why in grouped.problems
         ],
     )
 
@@ -49,14 +49,14 @@ def group(fingerprint: str) -> Response:
 
     Returns 404 if none of the jobs that were read belongs to it.
     """
-    board = app_context().dead_letter_groups()
-    found = board.reading.find(fingerprint)
+    group_list = app_context().dead_letter_groups()
+    found = group_list.grouped.find(fingerprint)
     if found is None:
         raise NotFound("This error group has no jobs, or no longer exists.")
     per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
     jobs = {"jobs": [_json_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
-    return jsonify(_json_group(row_of(found, board, app_context().now_s())) | jobs)
+    return jsonify(_json_group(row_of(found, group_list, app_context().now_s())) | jobs)
 
 
 def _json_group(row: GroupRow) -> dict[str, Any]:
@@ -105,5 +105,5 @@ def _json_job(member: GroupMember) -> dict[str, Any]:
         "died_at": iso(instant(row.at)),
         "attempts": row.attempts,
         "state": member.state.value,
-        "came_from": row.home,
+        "came_from": row.origin,
     }

@@ -43,16 +43,16 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 @bp.get("/overview")
 def overview() -> Response:
     """Retrieve sources, totals and all queues from the newest snapshot."""
-    reading = app_context().current_snapshot()
-    snapshot = reading.snapshot
+    current = app_context().current_snapshot()
+    snapshot = current.snapshot
     queues = snapshot.queues if snapshot else ()
-    whole = app_context().totals_of(snapshot, reading.history) if snapshot else None
+    whole = app_context().totals_of(snapshot, current.history) if snapshot else None
     return _json_response(
         {
             "sampled_at": iso(instant(snapshot.sampled_at)) if snapshot else None,
-            "age_s": rounded(reading.age_s),
-            "stale": reading.stale,
-            "other_settings": reading.other,
+            "age_s": rounded(current.age_s),
+            "stale": current.stale,
+            "other_settings": current.other,
             "sources": [_json_source(source) for source in snapshot.sources] if snapshot else [],
             "totals": whole.totals if whole else totals(()),
             "totals_at_least": [state.value for state in whole.at_least] if whole else [],
@@ -124,11 +124,11 @@ def redis() -> Response:
 
     `memory_history` is the memory used in the last hour, as [time, bytes] points.
     """
-    reading = app_context().current_snapshot()
-    snapshot = reading.snapshot
+    current = app_context().current_snapshot()
+    snapshot = current.snapshot
     sources = [
         _json_source(source)
-        | {"memory_history": [[iso(instant(at)), used] for at, used in reading.history.memory_points(source.name)]}
+        | {"memory_history": [[iso(instant(at)), used] for at, used in current.history.memory_points(source.name)]}
         for source in (snapshot.sources if snapshot else ())
     ]
     return _json_response({"sources": sources, "total": len(sources)})
@@ -150,11 +150,11 @@ def jobs(source: str, backend: str, name: str) -> Response:
 
     `state` is a Queuedeck state or the library's own; `page` and `per_page` select the page.
     """
-    here = app_context()
-    found, query = here.find_queue_stats(source, backend, name), _parse_query(here.backend(source, backend))
+    context = app_context()
+    found, query = context.find_queue_stats(source, backend, name), _parse_query(context.backend(source, backend))
     if request.args.get("q"):
         return _search_response(found, query)
-    page = here.list_jobs(found, query)
+    page = context.list_jobs(found, query)
     return _json_response(
         {
             "jobs": [_json_job(job) for job in page.jobs],
@@ -233,11 +233,11 @@ def schedules() -> Response:
     return _live_response(app_context().list_schedules(), _json_schedule)
 
 
-def _live_response(board: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
+def _live_response(live_rows: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
     wanted = {name: value for name in ("source", "backend") if (value := request.args.get(name))}
-    rows = [row for row in board.rows if all(getattr(row, name) == value for name, value in wanted.items())]
+    rows = [row for row in live_rows.rows if all(getattr(row, name) == value for name, value in wanted.items())]
     key = request.path.rpartition("/")[2]
-    problems = [{"source": source, "backend": name, "message": why} for source, name, why in board.problems]
+    problems = [{"source": source, "backend": name, "message": why} for source, name, why in live_rows.problems]
     # No more schedules than this are read for each library.
     counts = Counter((row.source, row.backend) for row in rows if key == "schedules")
     more = any(count >= MAX_SCHEDULES for count in counts.values())
@@ -276,11 +276,11 @@ def _json_schedule(schedule: Schedule) -> dict[str, Any]:
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>")
 def job(source: str, backend: str, name: str, job_id: str) -> Response:
     """Retrieve a job with payload, error, logs, links and timeline, read live."""
-    here = app_context()
-    queue = here.find_queue_stats(source, backend, name)
-    found = here.read_job(queue, job_id)
+    context = app_context()
+    queue = context.find_queue_stats(source, backend, name)
+    found = context.read_job(queue, job_id)
     return _json_response(
-        _json_job(found) | _json_details(found, job_verbs(here.backend(source, backend), queue, found))
+        _json_job(found) | _json_details(found, job_verbs(context.backend(source, backend), queue, found))
     )
 
 
@@ -385,7 +385,7 @@ def _json_details(job: Job, verbs: Sequence[Action]) -> dict[str, Any]:
         "logs": list(job.logs),
         "logs_total": job.logs_total,
         "facts": dict(job.facts),
-        "stamp": job.stamp,
+        "stamp": job.version,
         "capabilities": [action.value for action in verbs],
     }
 

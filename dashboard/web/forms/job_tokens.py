@@ -21,25 +21,25 @@ Spot = tuple[str, str, str, State]  # source, library, queue, state
 
 def pick_token(job: Job) -> str:
     """The value of a job's checkbox."""
-    return _encode_token([job.id, job.stamp])
+    return _encode_token([job.id, job.version])
 
 
 def read_pick(token: str) -> JobRef:
     """The job of a checkbox. Raises Conflict for an invalid value."""
-    job_id, stamp = _decode_token(token, tuple[str, str | None])
-    return JobRef(id=job_id, stamp=stamp)
+    job_id, version = _decode_token(token, tuple[str, str | None])
+    return JobRef(id=job_id, version=version)
 
 
 def member_token(member: GroupMember) -> str:
     """The value of a dead letter's checkbox."""
     ref, row = member.ref, member.row
-    return _encode_token([ref.source, ref.backend, ref.name, member.state, row.id, row.stamp])
+    return _encode_token([ref.source, ref.backend, ref.name, member.state, row.id, row.version])
 
 
 def read_member(token: str) -> tuple[Spot, JobRef]:
     """The list and the job of a dead letter's checkbox. Raises Conflict for an invalid value."""
-    source, backend, queue, state, job_id, stamp = _decode_token(token, tuple[str, str, str, State, str, str | None])
-    return (source, backend, queue, state), JobRef(id=job_id, stamp=stamp)
+    source, backend, queue, state, job_id, version = _decode_token(token, tuple[str, str, str, State, str, str | None])
+    return (source, backend, queue, state), JobRef(id=job_id, version=version)
 
 
 def _encode_token(parts: list[str | None]) -> str:

@@ -85,22 +85,22 @@ def fragment(work_id: str) -> Response:
 
 def _operation_context(work_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
-        work = app_context().bulk_store.get(work_id)
-        quiet = work.phase in (*ENDED, BulkPhase.PAUSED)
-        undoing = undo_under_way(work_id) if work.undoable else None
+        operation = app_context().bulk_store.get(work_id)
+        quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
+        undoing = undo_under_way(work_id) if operation.undoable else None
         left = (
-            sum(app_context().action_service.bin.count_left(batches_of(work)).values())
+            sum(app_context().action_service.trash.count_left(batches_of(operation)).values())
             if quiet and undoing is None
             else 0
         )
     return {
-        "work": work,
+        "work": operation,
         "undoing": undoing,
-        "is_undo": work.spec.action is Action.UNDO,
+        "is_undo": operation.spec.action is Action.UNDO,
         "past": PAST,
-        "ended": work.phase in ENDED,
+        "ended": operation.phase in ENDED,
         "in_bin": left,
-        "alone": work.held is False and not quiet and now_s() - work.spec.created_at > ALONE_S,
+        "alone": operation.held is False and not quiet and now_s() - operation.spec.created_at > ALONE_S,
         "titles": app_context().backend_titles,
         "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
@@ -126,7 +126,7 @@ def new() -> str:
         most=most,
         libraries=libraries,
         titles=app_context().backend_titles,
-        room_bytes=app_context().action_service.bin.room_bytes() if spec.action is Action.DELETE else None,
+        room_bytes=app_context().action_service.trash.room_bytes() if spec.action is Action.DELETE else None,
         verb="Redrive" if homing else VERBS[spec.action],
         targets=_target_queues(places) if spec.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
@@ -177,18 +177,18 @@ def change_operation(work_id: str, word: str, why: str | None) -> None:
     """Pause, resume or abort an operation, and record by whom and why. Raises NotFound, Conflict."""
     by = current_actor()
 
-    def event(work: BulkOperation) -> AuditEvent:
-        what = "undo of bulk operation" if work.spec.action is Action.UNDO else "bulk operation"
+    def event(operation: BulkOperation) -> AuditEvent:
+        what = "undo of bulk operation" if operation.spec.action is Action.UNDO else "bulk operation"
         return replace(
-            event_of(work, work.matched),
+            event_of(operation, operation.matched),
             at=now_s(),
             who=by.name,
             role=by.role,
             address=by.address,
             reason=why,
             action=f"{word} {what}",
-            outcomes=work.outcomes or None,
-            detail=f"{work.done:,} of {work.matched:,} {PAST[work.spec.action]} so far",
+            outcomes=operation.outcomes or None,
+            detail=f"{operation.done:,} of {operation.matched:,} {PAST[operation.spec.action]} so far",
         )
 
     app_context().bulk_store.change_phase(work_id, word, event)
@@ -213,11 +213,11 @@ def check_still(now: int, seen: str) -> None:
 
 def check_target(spec: BulkRequest) -> None:
     """Raise Conflict for a move with neither a destination queue nor an origin queue in the jobs' data."""
-    if spec.action is not Action.MOVE or spec.wishes.target is not None:
+    if spec.action is not Action.MOVE or spec.options.target is not None:
         return
-    if not spec.homeward:
+    if not spec.to_origin:
         raise Conflict("Choose a destination queue. Nothing was started.")
-    if all(place.home is None for place, _ in app_context().known_of(spec.fingerprint, spec.places).jobs):
+    if all(place.origin is None for place, _ in app_context().known_of(spec.fingerprint, spec.places).jobs):
         raise Conflict(
             "The origin queue of these jobs is unknown. Nothing was started.",
             hint="Choose a destination queue.",
@@ -264,7 +264,7 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
         places=places,
         q=q,
         fingerprint=fingerprint,
-        wishes=parse_options(),
+        options=parse_options(),
         pace_per_s=_parse_number(form, "pace", DEFAULT_PACE_PER_S, 0.0, MAX_PACE),
         canary=int(_parse_number(form, "canary", 0, 0, MAX_CANARY)),
         canary_wait_s=_parse_number(form, "canary_wait_s", DEFAULT_CANARY_WAIT_S, 1.0, 3600.0),

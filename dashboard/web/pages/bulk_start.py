@@ -28,8 +28,8 @@ def start_operation(spec: BulkRequest) -> str:
     what = "undo of bulk operation" if spec.action is Action.UNDO else "bulk operation"
 
     def event(work_id: str) -> AuditEvent:
-        work = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
-        return replace(event_of(work, 0), action=f"start {what}", detail=describe_request(spec))
+        operation = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
+        return replace(event_of(operation, 0), action=f"start {what}", detail=describe_request(spec))
 
     work_id = app_context().bulk_store.create(spec, event)
     app_context().bulk_runner.start()
@@ -41,8 +41,8 @@ def describe_request(spec: BulkRequest) -> str:
     parts = [spec.action.value]
     if spec.for_good:
         parts.append("permanently")
-    if spec.wishes.target or spec.homeward:
-        parts.append(f"to {spec.wishes.target or 'origin queues'}")
+    if spec.options.target or spec.to_origin:
+        parts.append(f"to {spec.options.target or 'origin queues'}")
     if spec.fingerprint:
         parts.append(f"error {spec.fingerprint}")
     if spec.q:
@@ -64,25 +64,25 @@ def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | Bul
 
     Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """
-    work = app_context().bulk_store.get(work_id)
-    if work.phase not in (*ENDED, BulkPhase.PAUSED):
+    operation = app_context().bulk_store.get(work_id)
+    if operation.phase not in (*ENDED, BulkPhase.PAUSED):
         raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
-    batches = batches_of(work)
+    batches = batches_of(operation)
     under_way = undo_under_way(work_id) if batches else None
     if under_way is not None:
         return under_way
-    if batches and not app_context().action_service.bin.is_small(batches):
-        return _start_undo(undo_of(work, current_actor(), reason))
+    if batches and not app_context().action_service.trash.is_small(batches):
+        return _start_undo(undo_of(operation, current_actor(), reason))
     back: list[ActionResult] = []
     for batch in batches:
         try:
-            acted = (
-                app_context().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).acted
+            results = (
+                app_context().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).results
             )
         except NotFound:
             continue  # nothing in this list was deleted, or it is restored already
-        app_context().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in acted))
-        back += acted
+        app_context().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in results))
+        back += results
     if not back:
         raise NotFound("There is nothing left to restore.", hint="Deleted jobs can be restored for 24 hours.")
     return back
@@ -93,29 +93,29 @@ def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | 
 
     Raises NotFound for a batch that no longer exists.
     """
-    if app_context().action_service.bin.is_small(batches):
+    if app_context().action_service.trash.is_small(batches):
         return None
-    left = app_context().action_service.bin.count_left(batches)
+    left = app_context().action_service.trash.count_left(batches)
     return _start_undo(
         undo_of_batches(
-            [each for each in batches if each in left], app_context().action_service.bin, current_actor(), reason
+            [each for each in batches if each in left], app_context().action_service.trash, current_actor(), reason
         )
     )
 
 
-def not_restored(acted: Sequence[ActionResult]) -> Conflict | None:
+def not_restored(results: Sequence[ActionResult]) -> Conflict | None:
     """The error of an undo that restored no job, with the reasons; None for one that restored some."""
-    if any(each.outcome is Outcome.DONE for each in acted):
+    if any(each.outcome is Outcome.DONE for each in results):
         return None
-    reasons = Counter(each.detail or MISSED.get(each.outcome, each.outcome.value) for each in acted)
+    reasons = Counter(each.detail or MISSED.get(each.outcome, each.outcome.value) for each in results)
     shown = "; ".join(f"{count:,} × {why}" if count > 1 else why for why, count in reasons.most_common(MAX_REASONS))
     return Conflict("No jobs were restored.", hint=printable(shown) or None)
 
 
 def undo_under_way(name: str) -> BulkOperation | None:
     """The unfinished bulk operation that undoes the operation or batch of that name; None for none."""
-    work = app_context().bulk_store.undo_of(name)
-    return work if work is not None and work.phase not in ENDED else None
+    operation = app_context().bulk_store.undo_of(name)
+    return operation if operation is not None and operation.phase not in ENDED else None
 
 
 def _start_undo(spec: BulkRequest) -> BulkOperation:

@@ -46,11 +46,11 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     """Apply an action to the selected jobs of a list."""
     _, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state()
-    picks = [read_pick(token) for token in request.form.getlist("pick")]
-    if not picks:
+    job_refs = [read_pick(token) for token in request.form.getlist("pick")]
+    if not job_refs:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
-    acted, batch = run_action(queue.ref, state, action, picks, parse_options(), parse_reason())
-    did = ActionFlash.of(action, acted, batch)
+    results, batch = run_action(queue.ref, state, action, job_refs, parse_options(), parse_reason())
+    did = ActionFlash.of(action, results, batch)
     native = request.form.get("native") or None
     return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
 
@@ -59,29 +59,31 @@ def run_action(
     ref: QueueRef,
     state: State | None,
     action: Action,
-    picks: Sequence[JobRef],
-    wishes: ActionOptions,
+    job_refs: Sequence[JobRef],
+    options: ActionOptions,
     reason: str | None,
 ) -> tuple[list[ActionResult], str | None]:
     """The result of each job, and the batch of deleted jobs. Jobs moved without a target go to their origin queue."""
-    if action is not Action.MOVE or wishes.target is not None or state is None:
-        result = app_context().action_service.on_jobs(current_actor(), ref, state, action, picks, wishes, reason=reason)
-        return list(result.acted), result.batch
+    if action is not Action.MOVE or options.target is not None or state is None:
+        result = app_context().action_service.on_jobs(
+            current_actor(), ref, state, action, job_refs, options, reason=reason
+        )
+        return list(result.results), result.batch
     known = app_context().known_of(None, (JobListRef(ref=ref, state=state),)).jobs
-    homes = {(job.id, job.stamp): place.home for place, job in known}
+    homes = {(job.id, job.version): place.origin for place, job in known}
     acted = []
     by_home: dict[str | None, list[JobRef]] = {}
-    for pick in picks:
-        by_home.setdefault(homes.get((pick.id, pick.stamp)), []).append(pick)
-    for home, those in by_home.items():
-        if home is None:
-            acted += [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=HOMELESS) for pick in those]
+    for job_ref in job_refs:
+        by_home.setdefault(homes.get((job_ref.id, job_ref.version)), []).append(job_ref)
+    for origin, those in by_home.items():
+        if origin is None:
+            acted += [ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=HOMELESS) for job_ref in those]
         else:
-            going = replace(wishes, target=home)
+            going = replace(options, target=origin)
             acted += (
                 app_context()
                 .action_service.on_jobs(current_actor(), ref, state, action, those, going, reason=reason)
-                .acted
+                .results
             )
     return acted, None
 
@@ -90,17 +92,17 @@ def run_action(
 @form_fields(*ACTION, "state", "stamp", "payload")
 def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnValue:
     """Apply an action to one job; without a state where the job is in no list."""
-    reading, queue = find_queue(source, backend, name)
+    current, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state() if request.form.get("state") else None
-    pick = JobRef(id=job_id, stamp=read_segment(request.form.get("stamp", "")) or None)
-    (acted, *_), batch = run_action(queue.ref, state, action, [pick], parse_options(), parse_reason())
-    if acted.outcome is Outcome.INVALID:
+    job_ref = JobRef(id=job_id, version=read_segment(request.form.get("stamp", "")) or None)
+    (result, *_), batch = run_action(queue.ref, state, action, [job_ref], parse_options(), parse_reason())
+    if result.outcome is Outcome.INVALID:
         text = request.form.get("payload", "")
-        return _edit_page(reading, queue, app_context().read_job(queue, job_id), text, wrong=acted.detail), 422
-    did = ActionFlash.of(action, [acted], batch)
-    shown = acted.new_id or job_id
+        return _edit_page(current, queue, app_context().read_job(queue, job_id), text, wrong=result.detail), 422
+    did = ActionFlash.of(action, [result], batch)
+    shown = result.new_id or job_id
     # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
-    if acted.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
+    if result.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
         return redirect_to(queue_url(queue, state=state.value if state else None, **did.query))
     url = job_url(queue, shown)
     if url:
@@ -111,13 +113,13 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
 def edit(source: str, backend: str, name: str, job_id: str) -> str:
     """The form that edits a job's payload, to be run as a new job."""
-    reading, queue = find_queue(source, backend, name)
+    current, queue = find_queue(source, backend, name)
     job = app_context().read_job(queue, job_id)
     library = app_context().backend(source, backend)
     if Action.EDIT not in job_verbs(library, queue, job):
         why = queue.read_only or library.unsupported_reasons.get(Action.EDIT, f"{library.title} does not support this.")
         raise Unsupported(why)
-    return _edit_page(reading, queue, job, editable_text(job.payload))
+    return _edit_page(current, queue, job, editable_text(job.payload))
 
 
 def editable_text(payload: Payload | None) -> str:
@@ -130,11 +132,11 @@ def editable_text(payload: Payload | None) -> str:
     return payload.text if payload.kind == "json" else printable(payload.text, MAX_TEXT)
 
 
-def _edit_page(reading: CurrentSnapshot, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
+def _edit_page(current: CurrentSnapshot, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
     library = app_context().backend(queue.source, queue.backend)
     return render_template(
         "acts/edit.html",
-        **layout.page_context(reading, ""),
+        **layout.page_context(current, ""),
         queue=queue,
         backend=library,
         job=job,
@@ -154,9 +156,9 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     action = wanted_action()
     if action is Action.OBLITERATE:
         check_confirmed(queue)
-    acted = app_context().action_service.on_queue(current_actor(), queue, action, reason=parse_reason())
-    did = ActionFlash.of(action, [acted])
-    if action is Action.OBLITERATE and acted.outcome is Outcome.DONE:
+    result = app_context().action_service.on_queue(current_actor(), queue, action, reason=parse_reason())
+    did = ActionFlash.of(action, [result])
+    if action is Action.OBLITERATE and result.outcome is Outcome.DONE:
         return redirect_to(_with_query(url_for("overview.index"), did.query))
     return redirect_to(queue_url(queue, **did.query))
 
@@ -164,9 +166,9 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
 @bp.get(f"{_QUEUE}/obliterate")
 def obliterate(source: str, backend: str, name: str) -> str:
     """The page that asks for the queue's name before the queue is deleted."""
-    reading, queue = find_queue(source, backend, name)
+    current, queue = find_queue(source, backend, name)
     library = app_context().backend(source, backend)
-    return render_template("acts/obliterate.html", **layout.page_context(reading, ""), queue=queue, backend=library)
+    return render_template("acts/obliterate.html", **layout.page_context(current, ""), queue=queue, backend=library)
 
 
 @bp.post("/schedules/act")
@@ -174,9 +176,9 @@ def obliterate(source: str, backend: str, name: str) -> str:
 def on_schedule() -> ResponseReturnValue:
     """Apply an action to one schedule."""
     found = _single_row(app_context().list_schedules().rows)
-    acted = app_context().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
+    result = app_context().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
     app_context().forget_boards()
-    return redirect_to(url_for("people.schedules", **ActionFlash.of(wanted_action(), [acted]).query))
+    return redirect_to(url_for("people.schedules", **ActionFlash.of(wanted_action(), [result]).query))
 
 
 @bp.post("/workers/act")
@@ -184,9 +186,9 @@ def on_schedule() -> ResponseReturnValue:
 def on_worker() -> ResponseReturnValue:
     """Send a request to one worker."""
     found = _single_row(app_context().list_workers().rows)
-    acted = app_context().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
+    result = app_context().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
     app_context().forget_boards()
-    return redirect_to(url_for("people.workers", **ActionFlash.of(wanted_action(), [acted]).query))
+    return redirect_to(url_for("people.workers", **ActionFlash.of(wanted_action(), [result]).query))
 
 
 @bp.post("/undo")
@@ -198,23 +200,23 @@ def undo() -> ResponseReturnValue:
         raise Conflict("No batch of deleted jobs given.")
     if len(batches) > MAX_BATCHES:
         raise Conflict(f"You can restore at most {MAX_BATCHES} batches at a time.")
-    here, why = app_context(), parse_reason()
+    context, why = app_context(), parse_reason()
     about = None
-    acted: list[ActionResult] = []
-    work = undo_batches(batches, why)
-    if work is not None:
-        return redirect_to(url_for("bulk.show", work_id=work.id))
+    results: list[ActionResult] = []
+    operation = undo_batches(batches, why)
+    if operation is not None:
+        return redirect_to(url_for("bulk.show", work_id=operation.id))
     for batch in batches:
         try:
-            about = here.action_service.bin.describe_batch(batch)[0]
-            acted += here.action_service.undo_batch(current_actor(), batch, reason=why).acted
+            about = context.action_service.trash.describe_batch(batch)[0]
+            results += context.action_service.undo_batch(current_actor(), batch, reason=why).results
         except NotFound:
             if batch == batches[-1] and about is None:
                 raise
     assert about is not None
-    if (refused := not_restored(acted)) is not None:
+    if (refused := not_restored(results)) is not None:
         raise refused
-    did = ActionFlash.of("undo", acted)
+    did = ActionFlash.of("undo", results)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
         return redirect_to(url_for("dead.show", fingerprint=fingerprint, **did.query))

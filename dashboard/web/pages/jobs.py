@@ -46,12 +46,12 @@ def fragment(source: str, backend: str, name: str, job_id: str) -> Response:
 
 def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]:
     """The variables of the fragment. Raises NotFound, BackendUnavailable."""
-    reading, queue = find_queue(source, backend, name)
+    current, queue = find_queue(source, backend, name)
     library = app_context().backend(queue.source, queue.backend)
     with measure_cost() as meter:
         job = app_context().read_job(queue, job_id)
     return {
-        "reading": reading,
+        "reading": current,
         "queue": queue,
         "backend": library,
         "job": job,

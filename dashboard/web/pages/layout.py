@@ -12,13 +12,13 @@ from ..formatting import one_line
 PRICE = "Queuedeck-Price"
 
 
-def page_context(reading: CurrentSnapshot, price_text: str) -> dict[str, Any]:
+def page_context(current: CurrentSnapshot, price_text: str) -> dict[str, Any]:
     """The variables of layout.html."""
     return {
         "interval_s": app_context().settings.sample_interval_s,
-        "age_s": reading.age_s,
-        "other_settings": reading.other,
-        "sampled_at": reading.snapshot.sampled_at if reading.snapshot else None,
+        "age_s": current.age_s,
+        "other_settings": current.other,
+        "sampled_at": current.snapshot.sampled_at if current.snapshot else None,
         "price": price_text,
     }
 

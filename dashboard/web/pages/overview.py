@@ -43,48 +43,48 @@ class OverviewFigure:
 @bp.get("/")
 def index() -> str:
     """The page."""
-    reading = app_context().current_snapshot()
+    current = app_context().current_snapshot()
     query = QueueTableQuery.of(request.args)
     return render_template(
         "overview/index.html",
-        **layout.page_context(reading, price_of(reading)),
-        **overview_context(reading, query),
+        **layout.page_context(current, price_of(current)),
+        **overview_context(current, query),
     )
 
 
 @bp.get("/_overview")
 def fragment() -> Response:
     """The part of the page that polls. Rendered once per sample and query, for any number of viewers."""
-    reading = app_context().current_snapshot()
+    current = app_context().current_snapshot()
     query = QueueTableQuery.of(request.args)
-    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(reading, query), reading.version)
-    response.headers[layout.PRICE] = price_of(reading)
+    response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), current.version)
+    response.headers[layout.PRICE] = price_of(current)
     return response
 
 
-def overview_context(reading: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
+def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[str, Any]:
     """The variables of the fragment; they depend only on the reading and the query."""
-    snapshot = reading.snapshot
+    snapshot = current.snapshot
     answer: dict[str, Any] = {
-        "reading": reading,
+        "reading": current,
         "snapshot": snapshot,
         "query": query,
         "titles": app_context().backend_titles,
     }
     if snapshot is None:
         return answer
-    whole = app_context().totals_of(snapshot, reading.history)
-    troubles = whole.troubles
-    span = len(reading.history.totals.depth)
+    whole = app_context().totals_of(snapshot, current.history)
+    problems = whole.troubles
+    span = len(current.history.totals.depth)
     return answer | {
-        "troubles": troubles[:MAX_TROUBLES],
-        "more_troubles": max(0, len(troubles) - MAX_TROUBLES),
+        "troubles": problems[:MAX_TROUBLES],
+        "more_troubles": max(0, len(problems) - MAX_TROUBLES),
         "figures": build_figures(whole),
         "table": build_table(whole, query),
         "libraries": whole.libraries,
         "source_counts": whole.sources,
         "span": span,
-        "span_text": span_text(reading.history),
+        "span_text": span_text(current.history),
         "spark": lambda points: line(points, span, 72, 20),
         "searching": searching_text(snapshot),
         "down": [source for source in snapshot.sources if not source.reachable],
@@ -102,9 +102,9 @@ def searching_text(snapshot: Snapshot) -> str:
     return f"still scanning{';'.join(parts)}" if parts else ""
 
 
-def price_of(reading: CurrentSnapshot) -> str:
+def price_of(current: CurrentSnapshot) -> str:
     """The cost of the sample that all viewers share; showing it to one more viewer costs nothing."""
-    snapshot = reading.snapshot
+    snapshot = current.snapshot
     if snapshot is None:
         return ""
     commands = sum(source.commands for source in snapshot.sources)
@@ -123,11 +123,11 @@ def span_text(history: History) -> str:
 
 def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
-    sums, more, history, troubles = whole.totals, whole.at_least, whole.history, whole.troubles
+    sums, more, history, problems = whole.totals, whole.at_least, whole.history, whole.troubles
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
-    growing = any(trouble.state == "dead letters rising" for trouble in troubles)
-    failing = max((trouble.level for trouble in troubles if trouble.state == "failing"), default=ProblemLevel.OK)
+    growing = any(problem.state == "dead letters rising" for problem in problems)
+    failing = max((problem.level for problem in problems if problem.state == "failing"), default=ProblemLevel.OK)
     return (
         OverviewFigure(
             "Waiting", _count_text(sums["depth"], State.WAITING in more),
@@ -158,7 +158,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
             _sparkline_path(past.dead), _change_note(past.dead, sums["dead"], step_s),
             ProblemLevel.WARNING if growing else ProblemLevel.OK,
         ),
-        _memory_figure(whole.snapshot, history, troubles),
+        _memory_figure(whole.snapshot, history, problems),
     )  # fmt: skip
 
 
@@ -174,14 +174,14 @@ def _lacking_note(sums: Mapping[str, Any]) -> str:
     return f"; {count} {'queue reports' if count == 1 else 'queues report'} no rate, so there may be more"
 
 
-def _memory_figure(snapshot: Snapshot, history: History, troubles: Sequence[Problem]) -> OverviewFigure:
+def _memory_figure(snapshot: Snapshot, history: History, problems: Sequence[Problem]) -> OverviewFigure:
     used = known_sum(source.health.used_memory_bytes for source in snapshot.sources)
     limit = known_sum(source.health.maxmemory_bytes for source in snapshot.sources)
     series = [history.memory[source.name] for source in snapshot.sources if source.name in history.memory]
     longest = max((len(points) for points in series), default=0)
     padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
     points = tuple(known_sum(column) for column in zip(*padded, strict=True))
-    level = max((trouble.level for trouble in troubles if trouble.state == "memory"), default=ProblemLevel.OK)
+    level = max((problem.level for problem in problems if problem.state == "memory"), default=ProblemLevel.OK)
     change = _change_note(points, used, history.step_s, size)
     return OverviewFigure(
         "Redis memory",

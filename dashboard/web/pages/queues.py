@@ -76,9 +76,9 @@ class JobListing:
 @bp.get("")
 def show(source: str, backend: str, name: str) -> str:
     """The page. 404 when the queue is not in the latest snapshot."""
-    reading, queue = find_queue(source, backend, name)
-    variables = queue_context(reading, queue)
-    return render_template("queues/show.html", **layout.page_context(reading, variables.pop("price")), **variables)
+    current, queue = find_queue(source, backend, name)
+    variables = queue_context(current, queue)
+    return render_template("queues/show.html", **layout.page_context(current, variables.pop("price")), **variables)
 
 
 @bp.get("/_queue")
@@ -93,13 +93,13 @@ def fragment(source: str, backend: str, name: str) -> Response:
 
 def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueStats]:
     """The queue at that URL. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
-    here = app_context()
-    here.backend(source, backend)
-    reading = here.current_snapshot()
+    context = app_context()
+    context.backend(source, backend)
+    current = context.current_snapshot()
     try:
-        return reading, here.find_queue_stats(source, backend, name)
+        return current, context.find_queue_stats(source, backend, name)
     except NotFound:
-        for stats in reading.snapshot.sources if reading.snapshot else ():
+        for stats in current.snapshot.sources if current.snapshot else ():
             if stats.name == source and not stats.reachable:
                 raise BackendUnavailable(
                     stats.error or f"Redis {source} is not responding", source=source, reason="lost", hint=stats.hint
@@ -107,14 +107,14 @@ def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, Q
         raise
 
 
-def queue_context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
+def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
     """The variables of the fragment."""
     backend = app_context().backend(queue.source, queue.backend)
     with measure_cost() as meter:
         listing = _read_listing(backend, queue)
         classes = app_context().class_stats(queue)
-    past = reading.history.history_of(queue)
-    slots = len(reading.history.totals.depth)
+    past = current.history.history_of(queue)
+    slots = len(current.history.totals.depth)
 
     def chart(points: tuple[Point, ...]) -> str:
         return line(points, slots, *CHART_SIZE)
@@ -123,13 +123,13 @@ def queue_context(reading: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
     moves = not queue.read_only and Action.MOVE in backend.job_actions.get(State.WAITING, ())
     redrives = acts and moves and app_context().dead_letter_service.is_dlq(queue)
     return {
-        "reading": reading,
+        "reading": current,
         "queue": queue,
         "backend": backend,
-        "troubles": of_queue(queue, dead_growth(queue, reading.history)),
+        "troubles": of_queue(queue, dead_growth(queue, current.history)),
         "history": past,
         "chart": chart,
-        "span_text": span_text(reading.history),
+        "span_text": span_text(current.history),
         "tabs": _build_tabs(backend, queue, listing),
         "natives": _native_lists(backend, queue, listing.query.state),
         "list_words": backend.list_words(),

@@ -27,8 +27,8 @@ SUGGESTED = 200
 def index() -> str:
     """The page; `q` is the query, `cursor` where the next page of results starts."""
     text = request.args.get("q", "")[:MAX_QUERY].strip()
-    reading = app_context().current_snapshot()
-    queues = reading.snapshot.queues if reading.snapshot else ()
+    current = app_context().current_snapshot()
+    queues = current.snapshot.queues if current.snapshot else ()
     found: SearchResult | None = None
     wrong: Unsupported | None = None
     with measure_cost() as meter:
@@ -41,7 +41,7 @@ def index() -> str:
     names = sorted({queue.name for queue in queues if not queue.shared})[:SUGGESTED]
     return render_template(
         "search/index.html",
-        **layout.page_context(reading, price),
+        **layout.page_context(current, price),
         text=text,
         found=found,
         wrong=wrong,

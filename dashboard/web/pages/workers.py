@@ -68,18 +68,18 @@ def _render_fragment(template: str, context: dict[str, Any]) -> Response:
 
 
 def _worker_context() -> dict[str, Any]:
-    board = app_context().list_workers()
-    rows = [row for row in board.rows if _may_show(row.id, row.hostname, row.queues, row.state.value)]
+    live_rows = app_context().list_workers()
+    rows = [row for row in live_rows.rows if _may_show(row.id, row.hostname, row.queues, row.state.value)]
     rows.sort(key=lambda row: (STATES.index(row.state), row.backend, row.source, row.id))
-    counts = {state: sum(row.state is state for row in board.rows) for state in STATES}
-    return _shared_context(board, rows, Capability.WORKERS) | {
+    counts = {state: sum(row.state is state for row in live_rows.rows) for state in STATES}
+    return _shared_context(live_rows, rows, Capability.WORKERS) | {
         "counts": [(state.value, count) for state, count in counts.items() if count],
     }
 
 
 def _schedule_context() -> dict[str, Any]:
-    board = app_context().list_schedules()
-    rows = [row for row in board.rows if _may_show(row.id, row.name, (row.queue or "",), row.kind)]
+    live_rows = app_context().list_schedules()
+    rows = [row for row in live_rows.rows if _may_show(row.id, row.name, (row.queue or "",), row.kind)]
     far = datetime.max.replace(tzinfo=UTC)
     rows.sort(key=lambda row: (row.next_run_at or far, row.id))
     now = {source: app_context().now_s(source) for source in {row.source for row in rows}}
@@ -90,7 +90,7 @@ def _schedule_context() -> dict[str, Any]:
     }
     snapshot = app_context().current_snapshot().snapshot
     fixed = {queue.ref for queue in snapshot.queues if queue.read_only} if snapshot else set()
-    return _shared_context(board, rows, Capability.SCHEDULES) | {"late": late, "fixed": fixed}
+    return _shared_context(live_rows, rows, Capability.SCHEDULES) | {"late": late, "fixed": fixed}
 
 
 def _offered_actions(source: str, name: str, capability: Capability) -> tuple[Action, ...]:
@@ -105,10 +105,10 @@ def _may_show(*parts: str | Sequence[str] | None) -> bool:
 
 
 def _shared_context(
-    board: LiveRows[Any], rows: Sequence[Worker] | Sequence[Schedule], capability: Capability
+    live_rows: LiveRows[Any], rows: Sequence[Worker] | Sequence[Schedule], capability: Capability
 ) -> dict[str, Any]:
-    reading = app_context().current_snapshot()
-    snapshot = reading.snapshot
+    current = app_context().current_snapshot()
+    snapshot = current.snapshot
     there = dict.fromkeys((queue.source, queue.backend) for queue in snapshot.queues) if snapshot else {}
     silent = {name for source, name in there if capability not in app_context().backend(source, name).capabilities}
     titles = app_context().backend_titles
@@ -121,11 +121,12 @@ def _shared_context(
             if (offered := _offered_actions(source, name, capability))
         },
         "more": max(0, len(rows) - MAX_ROWS),
-        "total": len(board.rows),
+        "total": len(live_rows.rows),
         "q": request.args.get("q", "")[:200],
-        "problems": [(source, titles.get(name, name), why) for source, name, why in board.problems],
+        "problems": [(source, titles.get(name, name), why) for source, name, why in live_rows.problems],
         "silent": sorted(titles.get(name, name) for name in silent),
         "titles": titles,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
-        "price": layout.format_cost(board.commands, board.round_trips, board.cost_s * 1000) + ", shared by all viewers",
+        "price": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
+        + ", shared by all viewers",
     }

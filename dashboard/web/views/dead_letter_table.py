@@ -186,14 +186,14 @@ class GroupTable:
     of: int  # all groups, matching or not
 
 
-def rows_of(board: GroupList, now: float) -> list[GroupRow]:
-    """A row for each group of `board`, with its annotation."""
-    return [row_of(group, board, now) for group in board.reading.groups]
+def rows_of(group_list: GroupList, now: float) -> list[GroupRow]:
+    """A row for each group of `group_list`, with its annotation."""
+    return [row_of(group, group_list, now) for group in group_list.grouped.groups]
 
 
-def row_of(group: ErrorGroup, board: GroupList, now: float) -> GroupRow:
-    """The row of one group, with its annotation from `board`."""
-    remark = board.remarks.of(group.kind.id)
+def row_of(group: ErrorGroup, group_list: GroupList, now: float) -> GroupRow:
+    """The row of one group, with its annotation from `group_list`."""
+    remark = group_list.remarks.of(group.kind.id)
     return GroupRow(group, remark, remark.marks(group, now))
 
 

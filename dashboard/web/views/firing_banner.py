@@ -47,9 +47,9 @@ class FiringSummary:
         return f"{self.level} {self.count} {self.handled} {self.mark or '-'} {words}".rstrip()
 
 
-def summarize_alerts(board: AlertList) -> FiringSummary:
-    """Summarize the alerts of `board`. Pure."""
-    incidents = board.incidents
+def summarize_alerts(alert_list: AlertList) -> FiringSummary:
+    """Summarize the alerts of `alert_list`. Pure."""
+    incidents = alert_list.incidents
     if not incidents:
         return FiringSummary()
     open_ones = [alert for alert in incidents if not is_handled(alert)]
@@ -72,8 +72,8 @@ def is_handled(alert: Alert) -> bool:
 class FiringWatch:
     """One process's summary, at most KEEP_S old. During a refresh, other threads get the last one. Thread-safe."""
 
-    def __init__(self, desk: AlertService) -> None:
-        self._desk = desk
+    def __init__(self, alert_service: AlertService) -> None:
+        self._desk = alert_service
         self._lock = threading.Lock()
         self._last: FiringSummary | None = None
         self._next_look = float("-inf")  # monotonic

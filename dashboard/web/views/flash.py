@@ -83,9 +83,9 @@ class ActionFlash:
     batches: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, action: Action | str, acted: Sequence[ActionResult], *batches: str | None) -> ActionFlash:
+    def of(cls, action: Action | str, results: Sequence[ActionResult], *batches: str | None) -> ActionFlash:
         """The result of `action`, with the outcome of each of its targets."""
-        counts = tuple((kind, sum(each.outcome is kind for each in acted)) for kind in Outcome)
+        counts = tuple((kind, sum(each.outcome is kind for each in results)) for kind in Outcome)
         there = tuple(batch for batch in batches if batch is not None)
         return cls(str(action), tuple((kind, count) for kind, count in counts if count), there[:MAX_BATCHES])
 

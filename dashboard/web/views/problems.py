@@ -69,10 +69,10 @@ def of_snapshot(snapshot: Snapshot, history: History) -> list[Problem]:
 def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Problem]]) -> list[Problem]:
     """The same as `of_snapshot`, given the problems of each queue in the order of the snapshot."""
     down = {source.name for source in snapshot.sources if not source.reachable}
-    found = [trouble for source in snapshot.sources for trouble in of_source(source, snapshot.sampled_at)]
-    for queue, troubles in zip(snapshot.queues, of_queues, strict=True):
-        if troubles and queue.source not in down:
-            found.extend(troubles)
+    found = [problem for source in snapshot.sources for problem in of_source(source, snapshot.sampled_at)]
+    for queue, problems in zip(snapshot.queues, of_queues, strict=True):
+        if problems and queue.source not in down:
+            found.extend(problems)
     return sorted(found, key=_rank_of)
 
 
@@ -194,8 +194,8 @@ def _growth_of(points: Sequence[Point], now: int) -> int:
     return 0
 
 
-def _rank_of(trouble: Problem) -> tuple[int, float]:
-    return trouble.rank
+def _rank_of(problem: Problem) -> tuple[int, float]:
+    return problem.rank
 
 
 def _jobs_text(count: int) -> str:

@@ -30,8 +30,8 @@ class QueueRow:
         return self.troubles[0].level if self.troubles else ProblemLevel.OK
 
 
-def _state_rank(queue: QueueStats, troubles: Sequence[Problem]) -> float:
-    return (troubles[0].level if troubles else ProblemLevel.OK) + len(troubles) / 10 + bool(queue.paused) / 2
+def _state_rank(queue: QueueStats, problems: Sequence[Problem]) -> float:
+    return (problems[0].level if problems else ProblemLevel.OK) + len(problems) / 10 + bool(queue.paused) / 2
 
 
 # Sort keys of the numeric columns. None sorts last in both directions. First click: text ascending, numbers descending.
@@ -168,7 +168,7 @@ def _sort_queues(whole: Totals, query: QueueTableQuery) -> list[int]:
         return found if query.up else sorted(found, key=whole.names.__getitem__, reverse=True)
     if query.sort == "state":
         figures: list[float | None] = [
-            _state_rank(queue, troubles) for queue, troubles in zip(whole.queues, whole.of_queues, strict=True)
+            _state_rank(queue, problems) for queue, problems in zip(whole.queues, whole.of_queues, strict=True)
         ]
     else:
         figures = list(map(_FIGURES[query.sort], whole.queues))

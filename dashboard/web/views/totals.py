@@ -52,11 +52,11 @@ class Totals:
     @cached_property
     def by_trouble(self) -> list[int]:
         """The queues, worst first; healthy ones by depth, largest first."""
-        troubles, queues = self.of_queues, self.queues
+        problems, queues = self.of_queues, self.queues
         healthy = (0, 0.0)
 
         def rank(n: int) -> tuple[int, float, int]:
-            found = troubles[n]
+            found = problems[n]
             level, weight = found[0].rank if found else healthy
             return level, weight, -(queues[n].depth or 0)
 

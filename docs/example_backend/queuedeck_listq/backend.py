@@ -108,26 +108,31 @@ class ListQ(Backend):
         return _row(ref, state, found[1]).job
 
     def act_on_jobs(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions = NO_WISHES
+        self,
+        ref: QueueRef,
+        action: Action,
+        state: State,
+        job_refs: Sequence[JobRef],
+        options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
         if action is not Action.RETRY or state is not State.DEAD:
-            return super().act_on_jobs(ref, action, state, picks, wishes)
-        return self._write("retry", ref, [(pick.id, pick.stamp or "") for pick in picks])
+            return super().act_on_jobs(ref, action, state, job_refs, options)
+        return self._write("retry", ref, [(job_ref.id, job_ref.version or "") for job_ref in job_refs])
 
-    def backup_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         commands = [
             command
-            for pick in picks
-            for command in (("ZSCORE", f"{ref.key}:dead", pick.id), ("DUMP", f"{ref.key}:job:{pick.id}"))
+            for job_ref in job_refs
+            for command in (("ZSCORE", f"{ref.key}:dead", job_ref.id), ("DUMP", f"{ref.key}:job:{job_ref.id}"))
         ]
         replies = self.source.run_batch(commands)
-        return [_backup(pick, *pair) for pick, *pair in zip(picks, replies[::2], replies[1::2], strict=True)]
+        return [_backup(job_ref, *pair) for job_ref, *pair in zip(job_refs, replies[::2], replies[1::2], strict=True)]
 
-    def delete_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return self._write("delete", ref, [(job.id, job.stamp or "") for job in kept])
+    def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return self._write("delete", ref, [(job.id, job.version or "") for job in backups])
 
-    def restore_jobs(self, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
-        return self._write("restore", ref, [(job.id, job.stamp or "", job.blob or b"") for job in kept])
+    def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return self._write("restore", ref, [(job.id, job.version or "", job.blob or b"") for job in backups])
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         return ("listq:*",)
@@ -175,13 +180,13 @@ class ListQ(Backend):
         return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=printable(str(reply), 200))
 
 
-def _backup(pick: JobRef, score: Reply, dump: Reply) -> JobBackup | ActionResult:
+def _backup(job_ref: JobRef, score: Reply, dump: Reply) -> JobBackup | ActionResult:
     if not isinstance(score, bytes) or not isinstance(dump, bytes):
-        return ActionResult(id=pick.id, outcome=Outcome.GONE)
-    if pick.stamp is not None and pick.stamp != text(score):
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED)
+        return ActionResult(id=job_ref.id, outcome=Outcome.GONE)
+    if job_ref.version is not None and job_ref.version != text(score):
+        return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED)
     blob = dump if len(dump) <= MAX_KEPT_BYTES else None
-    return JobBackup(id=pick.id, stamp=text(score), blob=blob, size_bytes=len(dump))
+    return JobBackup(id=job_ref.id, version=text(score), blob=blob, size_bytes=len(dump))
 
 
 def _row(ref: QueueRef, state: State, row: Sequence[Any]) -> Searched:
@@ -194,7 +199,7 @@ def _row(ref: QueueRef, state: State, row: Sequence[Any]) -> Searched:
         source=ref.source,
         backend=ref.backend,
         queue=ref.name,
-        stamp=text(score) if score else None,
+        version=text(score) if score else None,
         name=printable(name, 200) if name else None,
         state=state,
         native_state=LISTS[state],

@@ -36,9 +36,9 @@ def test_a_message_arrives_named_signed_and_whole(sink: HttpSink) -> None:
     assert request.headers["Host"] == f"127.0.0.1:{sink.port}"
     assert request.headers["Idempotency-Key"] == "ep1:firing:0:ops"
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"
-    stamp = request.headers["X-Queuedeck-Timestamp"]
-    assert abs(int(stamp) - time.time()) < 60
-    expected = hmac.new(TOKEN.encode(), f"{stamp}.".encode() + request.body, hashlib.sha256).hexdigest()
+    version = request.headers["X-Queuedeck-Timestamp"]
+    assert abs(int(version) - time.time()) < 60
+    expected = hmac.new(TOKEN.encode(), f"{version}.".encode() + request.body, hashlib.sha256).hexdigest()
     assert request.headers["X-Queuedeck-Signature"] == f"v1={expected}"
     document = request.json()
     assert document["started_at"] == "2026-03-01T03:12:07.250Z"

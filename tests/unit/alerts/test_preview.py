@@ -38,10 +38,13 @@ def queue(name: str, depth: int | None, **figures: Any) -> QueueStats:
 
 
 def see(
-    snapshot: Snapshot, kept: PersistedDurations | None = None, situation: CheckerContext | None = None, **rule: Any
+    snapshot: Snapshot,
+    durations: PersistedDurations | None = None,
+    situation: CheckerContext | None = None,
+    **rule: Any,
 ) -> RulePreview:
     made = parse_rule({"id": "x", "metric": "queue.depth", **rule}, "test")
-    found = dict(preview_rules(snapshot, History(), [made], situation or CheckerContext(now=NOW), kept, 2.0))
+    found = dict(preview_rules(snapshot, History(), [made], situation or CheckerContext(now=NOW), durations, 2.0))
     return found[made]
 
 
@@ -69,9 +72,9 @@ def test_a_low_figure_is_the_worst_where_low_is_bad() -> None:
 
 def test_what_the_checker_has_added_up_counts() -> None:
     snapshot = sample([queue("a", 3, paused=True)])
-    kept = PersistedDurations(paused_s={"main\0lists\0a": 7200.0})
+    durations = PersistedDurations(paused_s={"main\0lists\0a": 7200.0})
     assert see(snapshot, metric="queue.paused_s", warning=3600).count == 0
-    assert see(snapshot, kept, metric="queue.paused_s", warning=3600).count == 1
+    assert see(snapshot, durations, metric="queue.paused_s", warning=3600).count == 1
 
 
 def test_a_rule_over_a_window_is_not_judged_by_one_sample() -> None:

@@ -289,7 +289,7 @@ def test_after_the_flapping_one_message_tells_the_true_state(health: FigureHealt
     if health is B:
         life.until(AlertPhase.OK, H)
         assert life.kinds[-1] == "resolved"
-    assert life.state.told == ""
+    assert life.state.announced == ""
 
 
 def wild(seed: int, *, steps: bool) -> Life:

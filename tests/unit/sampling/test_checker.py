@@ -120,8 +120,8 @@ def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[.
     highest = 0
     for _ in range(10):
         with measure_cost() as meter:
-            reading = reader.current()
-        assert reading.snapshot is not None
+            current = reader.current()
+        assert current.snapshot is not None
         assert meter.commands <= 2
         highest = max(highest, meter.commands)
         reader._next_look = 0.0  # as if the half interval had passed
@@ -193,11 +193,11 @@ def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: 
         return snapshot_by("me", at=time.time()), History()
 
     reader = SnapshotReader(store, INTERVAL_S, own_sample)
-    reading = reader.current()
-    assert reading.snapshot is not None
-    assert reading.snapshot.sampler == "me"
+    current = reader.current()
+    assert current.snapshot is not None
+    assert current.snapshot.sampler == "me"
     assert begun_with == ["dead"]  # its queues are there until they are not found again
-    assert not reading.stale
+    assert not current.stale
 
 
 def test_with_the_store_gone_the_reading_says_why() -> None:
@@ -208,11 +208,11 @@ def test_with_the_store_gone_the_reading_says_why() -> None:
         reader = SnapshotReader(
             SnapshotStore(source), INTERVAL_S, lambda _known, _history: (sampler.sample(), sampler.history)
         )
-        reading = reader.current()
-        assert reading.error is not None
-        assert reading.error.startswith("Connection refused by")
-        assert reading.snapshot is not None
-        assert not reading.snapshot.sources[0].reachable
+        current = reader.current()
+        assert current.error is not None
+        assert current.error.startswith("Connection refused by")
+        assert current.snapshot is not None
+        assert not current.snapshot.sources[0].reachable
         source.close()
 
 

@@ -80,9 +80,9 @@ def test_servers(health: dict[str, Any], expected: list[tuple[ProblemLevel, str]
 
 def test_a_server_that_is_gone_speaks_for_its_queues() -> None:
     gone = source(reachable=False, error="Connection refused", unreachable_since=940.0)
-    (trouble,) = of_snapshot(snapshot(queue(depth=5, workers=0), sources=(gone,)), History())
-    assert (trouble.level, trouble.state, trouble.source) == (CRITICAL, "unreachable", "main")
-    assert trouble.text.replace("\u202f", " ") == "Redis cannot be read for 1 m: Connection refused"
+    (problem,) = of_snapshot(snapshot(queue(depth=5, workers=0), sources=(gone,)), History())
+    assert (problem.level, problem.state, problem.source) == (CRITICAL, "unreachable", "main")
+    assert problem.text.replace("\u202f", " ") == "Redis cannot be read for 1 m: Connection refused"
 
 
 def test_the_worst_comes_first() -> None:
@@ -96,7 +96,7 @@ def test_the_worst_comes_first() -> None:
         ),
         History(),
     )
-    assert [trouble.queue.name for trouble in found if trouble.queue] == [
+    assert [problem.queue.name for problem in found if problem.queue] == [
         "broken",
         "left more",
         "left",

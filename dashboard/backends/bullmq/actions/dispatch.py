@@ -116,7 +116,7 @@ class _JobDump(msgspec.Struct, array_like=True, frozen=True):
     """All data of a deleted job, as returned by take.lua."""
 
     native: bytes
-    stamp: bytes
+    version: bytes
     before: bytes
     place: int
     signature: bytes
@@ -130,27 +130,30 @@ class _JobDump(msgspec.Struct, array_like=True, frozen=True):
 
 
 def act_on_jobs(
-    source: Source, ref: QueueRef, action: Action, state: State, picked: Sequence[JobRef], wishes: ActionOptions
+    source: Source, ref: QueueRef, action: Action, state: State, picked: Sequence[JobRef], options: ActionOptions
 ) -> list[ActionResult]:
     """See `Backend.act_on_jobs`. Cost: 1 round trip; 2 for copies."""
     if action in (Action.DUPLICATE, Action.EDIT):
-        return _copy_jobs(source, ref, picked, wishes)
+        return _copy_jobs(source, ref, picked, options)
     if action is Action.MOVE:
-        return _move_waiting(source, ref, picked, wishes.target or "")
+        return _move_waiting(source, ref, picked, options.target or "")
     if state is State.ACTIVE:
         reply = _run_script(
-            source, "putback", [_to_bytes(f"{ref.key}:{pick.id}") for pick in picked], [f"{ref.key}:", *_ids_of(picked)]
+            source,
+            "putback",
+            [_to_bytes(f"{ref.key}:{job_ref.id}") for job_ref in picked],
+            [f"{ref.key}:", *_ids_of(picked)],
         )
-        return _results_from_replies([pick.id for pick in picked], reply)
+        return _results_from_replies([job_ref.id for job_ref in picked], reply)
     word = _SET_WORDS[state]
     base = f"{ref.key}:"
-    again = "1" if wishes.reset_attempts else "0"
+    again = "1" if options.reset_attempts else "0"
     arguments: list[Argument] = [base, action.value, word, int(source.now_s() * 1000), again]
-    for pick in picked:
-        arguments += [_to_bytes(pick.id), pick.stamp or ""]
-    script_keys: list[Argument] = [f"{base}{word}", *(_to_bytes(base + pick.id) for pick in picked)]
+    for job_ref in picked:
+        arguments += [_to_bytes(job_ref.id), job_ref.version or ""]
+    script_keys: list[Argument] = [f"{base}{word}", *(_to_bytes(base + job_ref.id) for job_ref in picked)]
     reply = _run_script(source, "move", script_keys, arguments)
-    return _results_from_replies([pick.id for pick in picked], reply)
+    return _results_from_replies([job_ref.id for job_ref in picked], reply)
 
 
 def _move_waiting(source: Source, ref: QueueRef, picked: Sequence[JobRef], target: str) -> list[ActionResult]:
@@ -159,19 +162,19 @@ def _move_waiting(source: Source, ref: QueueRef, picked: Sequence[JobRef], targe
     other = target if ":" in target else f"{prefix}:{target}"
     if not target or target == "*":
         why = "no destination queue given"
-        return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picked]
+        return [ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why) for job_ref in picked]
     base = f"{ref.key}:"
-    arguments: list[Argument] = [base, _to_bytes(f"{other}:"), SEARCHED, *(_to_bytes(pick.id) for pick in picked)]
-    replies = _run_script(source, "shift", [_to_bytes(base + pick.id) for pick in picked], arguments)
+    arguments: list[Argument] = [base, _to_bytes(f"{other}:"), SEARCHED, *(_to_bytes(job_ref.id) for job_ref in picked)]
+    replies = _run_script(source, "shift", [_to_bytes(base + job_ref.id) for job_ref in picked], arguments)
     if isinstance(replies, ResponseError):
-        return _results_from_replies([pick.id for pick in picked], replies)
+        return _results_from_replies([job_ref.id for job_ref in picked], replies)
     return [
-        ActionResult(id=pick.id, outcome=Outcome.DONE, new_id=_to_text(reply[0]))
+        ActionResult(id=job_ref.id, outcome=Outcome.DONE, new_id=_to_text(reply[0]))
         if isinstance(reply, list)
-        else ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=_NOT_NEXT)
+        else ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail=_NOT_NEXT)
         if reply == b"far"
-        else _results_from_replies([pick.id], [reply])[0]
-        for pick, reply in zip(picked, replies, strict=True)
+        else _results_from_replies([job_ref.id], [reply])[0]
+        for job_ref, reply in zip(picked, replies, strict=True)
     ]
 
 
@@ -183,7 +186,7 @@ def backup_jobs(
     Cost: 1 round trip per 2 MiB; for waiting jobs 1 more, and a few more in long lists.
     """
     base = f"{ref.key}:"
-    places, why = _find_positions(source, ref, state, [pick.id for pick in picked])
+    places, why = _find_positions(source, ref, state, [job_ref.id for job_ref in picked])
     sets = "-"
     if state is not None:
         sets = " ".join(entry.native for entry in keys.BY_STATE[state] if entry.kind == "zset")
@@ -192,8 +195,8 @@ def backup_jobs(
     while left and room > 0:
         arguments: list[Argument] = [base, MAX_KEPT_BYTES, TOLD_BYTES, sets]
         for n in left:
-            pick = picked[n]
-            arguments += [_to_bytes(pick.id), pick.stamp or "", *places.get(pick.id, NOWHERE)]
+            job_ref = picked[n]
+            arguments += [_to_bytes(job_ref.id), job_ref.version or "", *places.get(job_ref.id, NOWHERE)]
         answers = _run_script(source, "take", [_to_bytes(base + picked[n].id) for n in left], arguments)
         if isinstance(answers, ResponseError):
             answers = [answers] * len(left)
@@ -202,8 +205,8 @@ def backup_jobs(
             room -= reply[4] if isinstance(reply, list) else 0
         left = [n for n in left if replies[n] == LATER]
     return [
-        _backup_from_reply(pick, reply, None if pick.id in places else why)
-        for pick, reply in zip(picked, replies, strict=True)
+        _backup_from_reply(job_ref, reply, None if job_ref.id in places else why)
+        for job_ref, reply in zip(picked, replies, strict=True)
     ]
 
 
@@ -229,12 +232,12 @@ def _find_positions(
     return found, why
 
 
-def _backup_from_reply(pick: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResult:
+def _backup_from_reply(job_ref: JobRef, reply: Reply, why: str | None) -> JobBackup | ActionResult:
     if reply == LATER:
         why = "these jobs are too large to delete in one batch; select fewer"
-        return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+        return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
-        return _results_from_replies([pick.id], [reply], changed=why)[0]
+        return _results_from_replies([job_ref.id], [reply], changed=why)[0]
     native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, *dumps = reply
     token = secrets.token_bytes(9)
     blob = _JobDump(
@@ -242,54 +245,57 @@ def _backup_from_reply(pick: JobRef, reply: Reply, why: str | None) -> JobBackup
     )
     whole = msgspec.msgpack.encode(blob)
     # A job that is too large is deleted by its position alone; the stamp then holds that position.
-    stamp = f"{native.decode()} {score.decode()}"
+    version = f"{native.decode()} {score.decode()}"
     return JobBackup(
-        id=pick.id, stamp=stamp, blob=whole if dumps and len(whole) <= MAX_KEPT_BYTES else None, size_bytes=int(size)
+        id=job_ref.id,
+        version=version,
+        blob=whole if dumps and len(whole) <= MAX_KEPT_BYTES else None,
+        size_bytes=int(size),
     )
 
 
-def delete_jobs(source: Source, ref: QueueRef, state: State | None, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def delete_jobs(source: Source, ref: QueueRef, state: State | None, backups: Sequence[JobBackup]) -> list[ActionResult]:
     """See `Backend.delete_jobs`; with `state` None for jobs that are in no list.
 
     Cost: 1 round trip per 2 MiB; more if a list of waiting jobs changed since the backup.
     """
     base = f"{ref.key}:"
-    blobs = {job.id: blob for job in kept if (blob := _decode_dump(job)) is not None}
-    natives = {job.id: (job.stamp or "").partition(" ")[0::2] for job in kept}
+    blobs = {job.id: blob for job in backups if (blob := _decode_dump(job)) is not None}
+    natives = {job.id: (job.version or "").partition(" ")[0::2] for job in backups}
     lists = {entry.native for entry in (keys.BY_STATE[state] if state is not None else ()) if entry.kind == "list"}
-    listed = [job.id for job in kept if natives[job.id][0] in lists]
+    listed = [job.id for job in backups if natives[job.id][0] in lists]
     places = {each: _WaitPosition(natives[each][0], b"", blobs[each].place if each in blobs else 0) for each in listed}
     why: str | None = None
     if any(not place.place for place in places.values()):
         places, why = _find_positions(source, ref, state, listed)
-    replies: list[Reply] = [LOST] * len(kept)
-    left = list(range(len(kept)))
+    replies: list[Reply] = [LOST] * len(backups)
+    left = list(range(len(backups)))
     for look in range(LOOKS):
         if look:
-            places, why = _find_positions(source, ref, state, [kept[n].id for n in left])
+            places, why = _find_positions(source, ref, state, [backups[n].id for n in left])
         # Next to run first: each removed job moves the jobs behind it up by one.
-        left.sort(key=lambda n: places.get(kept[n].id, NOWHERE).place)
+        left.sort(key=lambda n: places.get(backups[n].id, NOWHERE).place)
         out: Counter[str] = Counter()
-        for part in _split_by_size(kept, left):
+        for part in _split_by_size(backups, left):
             arguments: list[Argument] = [base]
-            for job in (kept[n] for n in part):
+            for job in (backups[n] for n in part):
                 native, score = natives[job.id]
                 place, blob = places.get(job.id, NOWHERE), blobs.get(job.id)
                 native = place.native or native
                 arguments += [_to_bytes(job.id), native, score, max(0, place.place - out[native])]
                 arguments.append(blob.signature if blob else b"")
-            answers = _run_script(source, "remove", [_to_bytes(base + kept[n].id) for n in part], arguments)
+            answers = _run_script(source, "remove", [_to_bytes(base + backups[n].id) for n in part], arguments)
             if isinstance(answers, ResponseError):
                 answers = [answers] * len(part)
             for n, reply in zip(part, answers, strict=True):
                 replies[n] = reply
                 if reply == b"done":
-                    out[places.get(kept[n].id, NOWHERE).native] += 1
+                    out[places.get(backups[n].id, NOWHERE).native] += 1
         left = [n for n in left if replies[n] == LOST]
         if not left:
             break
     acted = []
-    for job, reply in zip(kept, replies, strict=True):
+    for job, reply in zip(backups, replies, strict=True):
         if reply != LOST:
             acted += _results_from_replies([job.id], [reply])
         elif job.id in blobs and not any(blobs[job.id].dumps):
@@ -299,33 +305,33 @@ def delete_jobs(source: Source, ref: QueueRef, state: State | None, kept: Sequen
     return acted
 
 
-def _split_by_size(kept: Sequence[JobBackup], numbers: Sequence[int]) -> Iterator[list[int]]:
+def _split_by_size(backups: Sequence[JobBackup], numbers: Sequence[int]) -> Iterator[list[int]]:
     """Yield the indexes in batches small enough for one script to read all data of their jobs."""
     part: list[int] = []
     size = 0
     for n in numbers:
-        if part and size + kept[n].size_bytes > TOLD_BYTES:
+        if part and size + backups[n].size_bytes > TOLD_BYTES:
             yield part
             part, size = [], 0
         part.append(n)
-        size += kept[n].size_bytes
+        size += backups[n].size_bytes
     if part:
         yield part
 
 
-def restore_jobs(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def restore_jobs(source: Source, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
     """See `Backend.restore_jobs`. Jobs that were next to run are restored first, so that each finds the one before it.
 
     Cost: 1 round trip; more for jobs that were far from both ends of a long list.
     """
     base = f"{ref.key}:"
-    left = [(job, blob) for job in kept if (blob := _decode_dump(job)) is not None and len(blob.dumps) == 6]
+    left = [(job, blob) for job in backups if (blob := _decode_dump(job)) is not None and len(blob.dumps) == 6]
     left.sort(key=lambda pair: pair[1].place)
     done: dict[str, ActionResult] = {}
     while left:
         arguments: list[Argument] = [base, WALK, source.own_key(BACK), int(source.now_s()), BACK_KEPT_S]
         for job, blob in left:
-            arguments += [_to_bytes(job.id), blob.native, blob.stamp, blob.before, blob.dedup, blob.dedup_ms]
+            arguments += [_to_bytes(job.id), blob.native, blob.version, blob.before, blob.dedup, blob.dedup_ms]
             arguments += [blob.following, blob.parent, blob.waits, blob.token, *blob.dumps]
         answers = _run_script(source, "restore", [_to_bytes(base + job.id) for job, _ in left], arguments)
         if isinstance(answers, ResponseError):
@@ -337,7 +343,7 @@ def restore_jobs(source: Source, ref: QueueRef, kept: Sequence[JobBackup]) -> li
                 done[job.id] = _results_from_replies([job.id], [reply])[0]
         left = [(job, blob) for job, blob in left if job.id not in done]
     lost = ActionResult(id="", outcome=Outcome.REFUSED, detail="its backup in the undo bin cannot be read")
-    return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in kept]
+    return [done.get(job.id) or msgspec.structs.replace(lost, id=job.id) for job in backups]
 
 
 def _decode_dump(job: JobBackup) -> _JobDump | None:
@@ -354,34 +360,36 @@ def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: 
     try:
         edited = decoded_edit(wishes.payload) if wishes.payload is not None else None
     except InvalidPayload as exc:
-        return [ActionResult(id=pick.id, outcome=Outcome.INVALID, detail=str(exc)) for pick in picked]
+        return [ActionResult(id=job_ref.id, outcome=Outcome.INVALID, detail=str(exc)) for job_ref in picked]
     base = f"{ref.key}:"
     limits = dict.fromkeys(("name", "data", "opts", "priority", "timestamp"), COPIED_BYTES)
-    hashes, _ = without_lua.read_fields(source, [_to_bytes(base + pick.id) for pick in picked], limits)
+    hashes, _ = without_lua.read_fields(source, [_to_bytes(base + job_ref.id) for job_ref in picked], limits)
     answers: dict[str, ActionResult] = {}
     arguments: list[Argument] = [base, int(source.now_s() * 1000)]
     made: list[str] = []
-    for pick, fields in zip(picked, hashes, strict=True):
+    for job_ref, fields in zip(picked, hashes, strict=True):
         if not isinstance(fields, list) or all(value is None for value in fields):
-            answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.GONE)
+            answers[job_ref.id] = ActionResult(id=job_ref.id, outcome=Outcome.GONE)
             continue
         if any(isinstance(value, list) for value in fields):
             why = f"a field is longer than {COPIED_BYTES} bytes, too long to copy"
-            answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+            answers[job_ref.id] = ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why)
             continue
         name, data, raw_options, priority, _ = fields
         options = _copied_options(raw_options)
         if options is None:
-            answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail="its options cannot be read")
+            answers[job_ref.id] = ActionResult(
+                id=job_ref.id, outcome=Outcome.REFUSED, detail="its options cannot be read"
+            )
             continue
         if wishes.payload is not None:
             try:
                 data = written(with_originals(edited, data, "data")).encode("utf-8")
             except InvalidPayload as exc:
-                answers[pick.id] = ActionResult(id=pick.id, outcome=Outcome.INVALID, detail=str(exc))
+                answers[job_ref.id] = ActionResult(id=job_ref.id, outcome=Outcome.INVALID, detail=str(exc))
                 continue
         arguments += [name or NO_NAME, data or b"{}", options, keys.parse_integer(priority) or 0]
-        made.append(pick.id)
+        made.append(job_ref.id)
     if made:
         reply = _run_script(source, "add", [f"{base}id"], arguments)
         if isinstance(reply, ResponseError):
@@ -393,7 +401,7 @@ def _copy_jobs(source: Source, ref: QueueRef, picked: Sequence[JobRef], wishes: 
                     if isinstance(new, list)
                     else ActionResult(id=job_id, outcome=Outcome.DONE, new_id=_to_text(new))
                 )
-    return [answers[pick.id] for pick in picked]
+    return [answers[job_ref.id] for job_ref in picked]
 
 
 def _copied_options(raw: bytes | None) -> str | None:
@@ -504,7 +512,7 @@ def _results_from_replies(ids: Sequence[str], replies: Reply, *, changed: str | 
 
 
 def _ids_of(picked: Sequence[JobRef]) -> list[Argument]:
-    return [_to_bytes(pick.id) for pick in picked]
+    return [_to_bytes(job_ref.id) for job_ref in picked]
 
 
 def _to_bytes(text: str) -> bytes:

@@ -26,9 +26,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(RecordBackup | MessageBackup)
 
 
-def pack_backup(kept: RecordBackup | MessageBackup) -> bytes:
+def pack_backup(backup: RecordBackup | MessageBackup) -> bytes:
     """Return the blob of a JobBackup."""
-    return _encoder.encode(kept)
+    return _encoder.encode(backup)
 
 
 def unpack_backup(blob: bytes | None) -> RecordBackup | MessageBackup | None:
@@ -36,7 +36,7 @@ def unpack_backup(blob: bytes | None) -> RecordBackup | MessageBackup | None:
     if blob is None:
         return None
     try:
-        kept: RecordBackup | MessageBackup = _decoder.decode(blob)
+        backup: RecordBackup | MessageBackup = _decoder.decode(blob)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return kept
+    return backup

@@ -32,11 +32,11 @@ def copy_messages(
     ref: QueueRef,
     action: Action,
     found: Sequence[LocatedMessage | ActionResult],
-    wishes: ActionOptions,
+    options: ActionOptions,
 ) -> list[ActionResult]:
     """DUPLICATE or EDIT messages that were found. Cost: 1 round trip per JOBS_PER_SCRIPT jobs, 1 for routes."""
     place = keys.location_of(ref)
-    edited = edited_call(wishes.payload) if action is Action.EDIT else None
+    edited = edited_call(options.payload) if action is Action.EDIT else None
     answers: dict[int, ActionResult] = {}
     work: list[tuple[int, LocatedMessage, bytes, bytes, str]] = []
     routes = QueueRoutes(broker, place.prefix)
@@ -51,7 +51,7 @@ def copy_messages(
         names: list[bytes] = []
         arguments: list[bytes | str | int] = []
         for _, one, target, message, new_id in portion:
-            mark = keys.mark_key(name, action.value, one.pick.id, one.pick.stamp)
+            mark = keys.mark_key(name, action.value, one.job_ref.id, one.job_ref.version)
             names += [target, target, mark]
             arguments += unguarded_arguments(message, new_id, COPY_AGAIN_MS)
         for (n, one, _, _, new_id), reply in zip(
@@ -59,7 +59,7 @@ def copy_messages(
         ):
             again = isinstance(reply, list)
             answers[n] = (
-                sent_before(one.pick.id, reply) if again else result_from_reply(one.pick.id, reply, new_id=new_id)
+                sent_before(one.job_ref.id, reply) if again else result_from_reply(one.job_ref.id, reply, new_id=new_id)
             )
     return [answers[n] for n in range(len(found))]
 
@@ -74,20 +74,20 @@ def _plan_copy(
     else:
         message, queue = decode_envelope(one.raw), place.queue
     if message is None or not headers_of(message):
-        return refused_result(one.pick.id, NO_MESSAGE)
+        return refused_result(one.job_ref.id, NO_MESSAGE)
     if queue is None:
-        return refused_result(one.pick.id, UNROUTED)
+        return refused_result(one.job_ref.id, UNROUTED)
     if protocol.in_a_chord(message):
-        return refused_result(one.pick.id, CHORD)
+        return refused_result(one.job_ref.id, CHORD)
     texts = None
     if edited is not None:
         try:
             texts = call_texts(edited, call_of(message))
         except InvalidPayload as exc:
-            return invalid_result(one.pick.id, str(exc))
+            return invalid_result(one.job_ref.id, str(exc))
     new_id = protocol.new_id()
     step = 0 if one.tag else one.step
     changed = protocol.copied(message, new_id, queue, texts, begun_at=now)
     if changed is None:
-        return refused_result(one.pick.id, UNREAD)
+        return refused_result(one.job_ref.id, UNREAD)
     return place._replace(queue=queue).list_keys()[step], changed, new_id

@@ -45,20 +45,20 @@ class QueuedActions:
         self._own = own
         self._name = name
 
-    def backup_messages(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_messages(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Return backups of messages; this only reads them."""
-        found = message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), picks)
+        found = message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), job_refs)
         return [_backup_of(one) if isinstance(one, LocatedMessage) else one for one in found]
 
-    def delete_messages(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_messages(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Remove messages from their lists. One without a backup (too large) is found again by its stamp."""
         lists = keys.location_of(ref).list_keys()
         answers: dict[int, ActionResult] = {}
-        places = {n: one for n, job in enumerate(kept) if (one := _unpack_message(job)) is not None}
+        places = {n: one for n, job in enumerate(backups) if (one := _unpack_message(job)) is not None}
         for look in range(LOOKS):
-            left = [n for n in range(len(kept)) if n not in answers]
+            left = [n for n in range(len(backups)) if n not in answers]
             again = left if look else [n for n in left if n not in places]
-            self._locate_again(ref, kept, again, places, answers)
+            self._locate_again(ref, backups, again, places, answers)
             left = [n for n in left if n not in answers]
             if not left:
                 break
@@ -74,23 +74,25 @@ class QueuedActions:
                 names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]
                 replies = run_script(self._broker, "drop_messages", names, arguments, len(portion))
                 done = {n: reply for n, reply in zip(portion, replies, strict=True) if reply != LOST}
-                answers |= {n: result_from_reply(kept[n].id, reply) for n, reply in done.items()}
+                answers |= {n: result_from_reply(backups[n].id, reply) for n, reply in done.items()}
                 taken.update(places[n].step for n, reply in done.items() if reply == b"done")
-        return [answers.get(n) or _moved_on(job.id) for n, job in enumerate(kept)]
+        return [answers.get(n) or _moved_on(job.id) for n, job in enumerate(backups)]
 
     def _locate_again(
         self,
         ref: QueueRef,
-        kept: Sequence[JobBackup],
+        backups: Sequence[JobBackup],
         asked: Sequence[int],
         places: dict[int, MessageBackup],
         answers: dict[int, ActionResult],
     ) -> None:
         """Find the current positions of messages: add them to `places`, or the reason to `answers` if not found."""
-        picks = [JobRef(id=kept[n].id, stamp=kept[n].stamp) for n in asked]
+        job_refs = [JobRef(id=backups[n].id, version=backups[n].version) for n in asked]
         for n, found in zip(
             asked,
-            message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), picks) if picks else (),
+            message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), job_refs)
+            if job_refs
+            else (),
             strict=True,
         ):
             before = places.get(n)
@@ -98,16 +100,16 @@ class QueuedActions:
                 answers[n] = found
             elif before is not None and before.raw != found.raw:
                 answers[n] = ActionResult(
-                    id=kept[n].id, outcome=Outcome.CHANGED, detail="its message changed since it was read"
+                    id=backups[n].id, outcome=Outcome.CHANGED, detail="its message changed since it was read"
                 )
             else:
                 note = before.note if before is not None else uuid.uuid4().hex
                 places[n] = MessageBackup(raw=found.raw, step=found.step, before=found.before, note=note)
 
-    def restore_messages(self, ref: QueueRef, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_messages(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Restore deleted messages at their old position if those before them still exist; each only once."""
         lists = keys.location_of(ref).list_keys()
-        places = {n: one for n, job in enumerate(kept) if (one := _unpack_message(job)) is not None}
+        places = {n: one for n, job in enumerate(backups) if (one := _unpack_message(job)) is not None}
         answers: dict[int, ActionResult] = {}
         order = sorted(places, key=lambda n: (places[n].step, places[n].before))
         for portion in split_by_cost(
@@ -120,22 +122,25 @@ class QueuedActions:
             for n, reply in zip(
                 portion, run_script(self._broker, "put_back", names, arguments, len(portion)), strict=True
             ):
-                answers[n] = result_from_reply(kept[n].id, reply)
+                answers[n] = result_from_reply(backups[n].id, reply)
                 if answers[n].outcome is Outcome.CHANGED:
-                    answers[n] = back_before(kept[n].id)
-        return [answers.get(n) or refused_result(job.id, "it was too large to back up") for n, job in enumerate(kept)]
+                    answers[n] = back_before(backups[n].id)
+        return [
+            answers.get(n) or refused_result(job.id, "it was too large to back up") for n, job in enumerate(backups)
+        ]
 
-    def move_messages(self, ref: QueueRef, picks: Sequence[JobRef], wishes: ActionOptions) -> list[ActionResult]:
+    def move_messages(self, ref: QueueRef, job_refs: Sequence[JobRef], options: ActionOptions) -> list[ActionResult]:
         """Move messages to the end of another queue, at their priority. In a repeated call they are `gone`."""
         place = keys.location_of(ref)
-        target = wishes.target or ""
+        target = options.target or ""
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({target} if target else ())
         if target in ("", place.queue):
-            return [refused_result(pick.id, "choose a different destination queue") for pick in picks]
+            return [refused_result(job_ref.id, "choose a different destination queue") for job_ref in job_refs]
         if not targets.exists(target):
             return [
-                refused_result(pick.id, f"there is no queue {target[:100]!r} under this key prefix") for pick in picks
+                refused_result(job_ref.id, f"there is no queue {target[:100]!r} under this key prefix")
+                for job_ref in job_refs
             ]
         lists = targets.list_keys(target)
 
@@ -145,9 +150,9 @@ class QueuedActions:
                 return NO_MESSAGE
             return lists[one.step], protocol.moved(message, target)
 
-        return self._replace_messages(ref, picks, "LPUSH", moved)
+        return self._replace_messages(ref, job_refs, "LPUSH", moved)
 
-    def promote_messages(self, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def promote_messages(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[ActionResult]:
         """Remove the ETA of messages that have one, and make them next to run."""
         lists = keys.location_of(ref).list_keys()
 
@@ -160,23 +165,23 @@ class QueuedActions:
             changed = protocol.due_now(message)
             return UNREAD if changed is None else (lists[one.step], changed)
 
-        return self._replace_messages(ref, picks, "RPUSH", due)
+        return self._replace_messages(ref, job_refs, "RPUSH", due)
 
     def _replace_messages(
         self,
         ref: QueueRef,
-        picks: Sequence[JobRef],
+        job_refs: Sequence[JobRef],
         push: str,
         becomes: Callable[[LocatedMessage], tuple[bytes, bytes] | str],
     ) -> list[ActionResult]:
         answers: dict[int, ActionResult] = {}
         for _ in range(LOOKS):
-            left = [n for n in range(len(picks)) if n not in answers]
+            left = [n for n in range(len(job_refs)) if n not in answers]
             if not left:
                 break
             work: list[tuple[int, LocatedMessage, bytes, bytes]] = []
             looked = message_lookup.find_waiting(
-                self._broker, self._scripts, keys.location_of(ref), [picks[n] for n in left]
+                self._broker, self._scripts, keys.location_of(ref), [job_refs[n] for n in left]
             )
             for n, one in zip(left, looked, strict=True):
                 if isinstance(one, ActionResult):
@@ -184,13 +189,13 @@ class QueuedActions:
                     continue
                 what = becomes(one)
                 if isinstance(what, str):
-                    answers[n] = refused_result(one.pick.id, what)
+                    answers[n] = refused_result(one.job_ref.id, what)
                 else:
                     work.append((n, one, *what))
             # In queue order, to keep that order; when pushing to the front, the first message is pushed last.
             work.sort(key=lambda job: (job[1].step, job[1].before), reverse=push == "RPUSH")
             answers |= self._replace_step(keys.location_of(ref).list_keys(), push, work)
-        return [answers.get(n) or _moved_on(pick.id) for n, pick in enumerate(picks)]
+        return [answers.get(n) or _moved_on(job_ref.id) for n, job_ref in enumerate(job_refs)]
 
     def _replace_step(
         self, lists: Sequence[bytes], push: str, work: Sequence[tuple[int, LocatedMessage, bytes, bytes]]
@@ -210,7 +215,7 @@ class QueuedActions:
             for (n, one, target, _), reply in zip(portion, replies, strict=True):
                 if reply == LOST:
                     continue
-                answers[n] = result_from_reply(one.pick.id, reply)
+                answers[n] = result_from_reply(one.job_ref.id, reply)
                 if reply == b"done" and push == "RPUSH":
                     moved[target] += 1  # the removed message was behind the ones still to process
                 elif reply == b"done":
@@ -231,8 +236,8 @@ def _backup_of(one: LocatedMessage) -> JobBackup:
     small = one.size <= MAX_KEPT_BYTES
     headers = headers_of(decode_envelope(one.raw)) if small else {}
     return JobBackup(
-        id=one.pick.id,
-        stamp=one.pick.stamp,
+        id=one.job_ref.id,
+        version=one.job_ref.version,
         blob=pack_backup(message) if small else None,
         size_bytes=one.size,
         name=text_or_none(headers.get("task"), 300),

@@ -33,35 +33,35 @@ class ResultDeletion:
     def _location_of(self, prefix: str) -> ResultsLocation:
         return home_of(self._own, self._name, prefix)
 
-    def backup_records(self, prefix: str, state: State, picks: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
+    def backup_records(self, prefix: str, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Return backups of records. Cost: 3 round trips."""
-        found = read_records(self._results, self._location_of(prefix), state, picks)
+        found = read_records(self._results, self._location_of(prefix), state, job_refs)
         return [self._backup_of(one) if isinstance(one, ReadRecord) else one for one in found]
 
     def _backup_of(self, one: ReadRecord) -> JobBackup:
-        pick = one.pick
+        job_ref = one.job_ref
         until_ms = int(self._results.now_s() * 1000) + one.ttl_ms if one.ttl_ms > 0 else None
         return JobBackup(
-            id=pick.id,
-            stamp=pick.stamp,
+            id=job_ref.id,
+            version=job_ref.version,
             blob=None if one.raw is None else pack_backup(RecordBackup(key=one.key, raw=one.raw, until_ms=until_ms)),
             size_bytes=one.size,
             name=one.name,
         )
 
-    def delete_records(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def delete_records(self, prefix: str, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Delete records that have not changed. Cost: 1 round trip for each JOBS_PER_SCRIPT, and 2.
 
         The cost of `read_records` is added if some were too large to back up.
         """
         home = self._location_of(prefix)
-        found = {n: one for n, job in enumerate(kept) if (one := _unpack_record(home, job)) is not None}
-        large = [n for n in range(len(kept)) if n not in found]
-        picks = [JobRef(id=kept[n].id, stamp=kept[n].stamp) for n in large]
-        again = dict(zip(large, read_records(self._results, home, state, picks) if picks else [], strict=True))
+        found = {n: one for n, job in enumerate(backups) if (one := _unpack_record(home, job)) is not None}
+        large = [n for n in range(len(backups)) if n not in found]
+        job_refs = [JobRef(id=backups[n].id, version=backups[n].version) for n in large]
+        again = dict(zip(large, read_records(self._results, home, state, job_refs) if job_refs else [], strict=True))
         answers: dict[int, ActionResult] = {n: one for n, one in again.items() if isinstance(one, ActionResult)}
         work: list[tuple[tuple[int, bytes, Sequence[bytes | str | int]], int]] = []
-        for n, job in enumerate(kept):
+        for n, job in enumerate(backups):
             if n in found:
                 work.append(((n, found[n].key, as_read(found[n].raw)), job.size_bytes))
             elif isinstance(large_one := again[n], ReadRecord):
@@ -73,19 +73,19 @@ class ResultDeletion:
             arguments = [part for _, _, seen in portion for part in seen]
             replies = run_script(self._results, "drop_records", [key for _, key, _ in portion], arguments, len(portion))
             for (n, key, _), reply in zip(portion, replies, strict=True):
-                answers[n] = result_from_reply(kept[n].id, reply)
+                answers[n] = result_from_reply(backups[n].id, reply)
                 if answers[n].outcome is not Outcome.REFUSED:
                     gone.append(key)
         gone += [
-            key for n, one in answers.items() if one.outcome is Outcome.GONE for key in home.record_keys(kept[n].id)
+            key for n, one in answers.items() if one.outcome is Outcome.GONE for key in home.record_keys(backups[n].id)
         ]
         remove_from_index(self._own, self._name, prefix, state, gone)
-        return [answers[n] for n in range(len(kept))]
+        return [answers[n] for n in range(len(backups))]
 
-    def restore_records(self, prefix: str, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+    def restore_records(self, prefix: str, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Restore records with their remaining time to live, but at least one hour. Cost: at most 4 round trips."""
         home = self._location_of(prefix)
-        found = {n: one for n, job in enumerate(kept) if (one := _unpack_record(home, job)) is not None}
+        found = {n: one for n, job in enumerate(backups) if (one := _unpack_record(home, job)) is not None}
         now = self._results.now_s()
         commands = []
         for one in found.values():
@@ -98,7 +98,7 @@ class ResultDeletion:
         same = {n for n, raw in zip(taken, there, strict=True) if raw == found[n].raw}
         answers = []
         listed: dict[bytes, float] = {}
-        for n, job in enumerate(kept):
+        for n, job in enumerate(backups):
             reply = replies.get(n)
             if n not in found:
                 answers.append(refused_result(job.id, "it was too large to back up"))

@@ -67,17 +67,17 @@ class ResultRetry:
         self._together = broker is results
 
     def resend_tasks(
-        self, ref: QueueRef, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
+        self, ref: QueueRef, action: Action, state: State, job_refs: Sequence[JobRef], options: ActionOptions
     ) -> list[ActionResult]:
         """RETRY, DUPLICATE or EDIT. Cost: 5 round trips per JOBS_PER_SCRIPT jobs, 1 more with two servers."""
         place = keys.location_of(ref)
-        found = read_records(self._results, home_of(self._own, self._name, place.prefix), state, picks)
+        found = read_records(self._results, home_of(self._own, self._name, place.prefix), state, job_refs)
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({str(one.record.queue) for one in found if isinstance(one, ReadRecord) and one.record})
-        edited = edited_call(wishes.payload) if action is Action.EDIT else None
+        edited = edited_call(options.payload) if action is Action.EDIT else None
 
         def prepared(one: ReadRecord) -> GuardedMessage | ActionResult:
-            return self._prepare_message(one, action, state, targets, wishes, edited)
+            return self._prepare_message(one, action, state, targets, options, edited)
 
         return self._in_portions(found, prepared, self._send_messages, place.prefix, state)
 
@@ -112,33 +112,33 @@ class ResultRetry:
         action: Action,
         state: State,
         targets: DestinationQueues,
-        wishes: ActionOptions,
+        options: ActionOptions,
         edited: dict[str, Any] | None,
     ) -> GuardedMessage | ActionResult:
-        pick, record = one.pick, one.record
+        job_ref, record = one.job_ref, one.record
         if record is None:
-            return refused_result(pick.id, TOO_LARGE if one.raw is None else _explain_unsent(one))
+            return refused_result(job_ref.id, TOO_LARGE if one.raw is None else _explain_unsent(one))
         if not isinstance(record.name, str) or not record.name:
-            return refused_result(pick.id, NOT_EXTENDED)
+            return refused_result(job_ref.id, NOT_EXTENDED)
         args, kwargs = bytes(record.args), bytes(record.kwargs)
         if edited is not None:
             try:
                 args, kwargs = call_texts(edited, arguments_of(as_raw_record(one.raw or b"")))
             except InvalidPayload as exc:
-                return invalid_result(pick.id, str(exc))
+                return invalid_result(job_ref.id, str(exc))
         if not args.startswith(b"[") or not kwargs.startswith(b"{"):
-            return refused_result(pick.id, NOT_EXTENDED)
+            return refused_result(job_ref.id, NOT_EXTENDED)
         if not isinstance(record.queue, str) or not record.queue:
-            return refused_result(pick.id, NO_QUEUE)
+            return refused_result(job_ref.id, NO_QUEUE)
         if (why := targets.explain_refusal(record.queue, one.key)) is not None:
-            return refused_result(pick.id, why)
+            return refused_result(job_ref.id, why)
         retry = action is Action.RETRY
         same_id = retry and state is State.DEAD
-        stamp = stamp_of(record)
-        new_id = pick.id
+        version = stamp_of(record)
+        new_id = job_ref.id
         if not same_id:
-            new_id = protocol.successor_id(pick.id, stamp) if retry else protocol.new_id()
-        retries = record.retries if retry and isinstance(record.retries, int) and not wishes.reset_attempts else 0
+            new_id = protocol.successor_id(job_ref.id, version) if retry else protocol.new_id()
+        retries = record.retries if retry and isinstance(record.retries, int) and not options.reset_attempts else 0
         begins = AGAIN if same_id and one.raw is not None and one.raw.startswith(FAILED) else b""
         ttl_ms = one.ttl_ms if one.ttl_ms > 0 else FOREVER_MS
         return GuardedMessage(
@@ -155,7 +155,7 @@ class ResultRetry:
                 group=_text_id(record.group_id) if same_id else None,
                 parent=_text_id(record.parent_id) if same_id else None,
             ),
-            mark=keys.mark_key(self._name, "sent" if retry else action.value, pick.id, stamp),
+            mark=keys.mark_key(self._name, "sent" if retry else action.value, job_ref.id, version),
             mark_ms=ttl_ms if retry else COPY_AGAIN_MS,
             begins=begins,
         )
@@ -202,7 +202,7 @@ def _explain_unsent(one: ReadRecord) -> str:
 
 
 def _result_of_send(one: GuardedMessage, reply: Any, confirmed: bool | None) -> ActionResult:
-    pick_id = one.read.pick.id
+    pick_id = one.read.job_ref.id
     if isinstance(reply, list):
         # Sent by an earlier call that stopped before it could correct the record; now it is corrected.
         return ActionResult(id=pick_id, outcome=Outcome.DONE) if confirmed else sent_before(pick_id, reply)

@@ -38,44 +38,44 @@ class UnackedActions:
         self._scripts = scripts
         self._names = names
 
-    def promote_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def promote_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
         """Revoke jobs with an ETA and send each again under a new id, to run next."""
-        return self._withdraw_jobs(ref, state, picks, again=True)
+        return self._withdraw_jobs(ref, state, job_refs, again=True)
 
-    def cancel_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def cancel_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
         """Revoke jobs that have not started."""
         if state in NOT_TIMED:
-            return self.revoke_messages(keys.location_of(ref), self._find_unacked(ref, state, picks))
-        return self._withdraw_jobs(ref, state, picks, again=False)
+            return self.revoke_messages(keys.location_of(ref), self._find_unacked(ref, state, job_refs))
+        return self._withdraw_jobs(ref, state, job_refs, again=False)
 
-    def stop_jobs(self, ref: QueueRef, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+    def stop_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
         """Terminate the processes that run the jobs."""
-        return self.revoke_messages(keys.location_of(ref), self._find_unacked(ref, state, picks), terminate=True)
+        return self.revoke_messages(keys.location_of(ref), self._find_unacked(ref, state, job_refs), terminate=True)
 
     def revoke_messages(
         self, place: keys.QueueLocation, found: Sequence[LocatedMessage | ActionResult], **more: object
     ) -> list[ActionResult]:
         """Revoke the ids of the messages found, in one broadcast."""
-        ids = [one.pick.id for one in found if isinstance(one, LocatedMessage)]
+        ids = [one.job_ref.id for one in found if isinstance(one, LocatedMessage)]
         arguments = {"task_id": ids, "terminate": False, "signal": "SIGTERM", **more}
         reply = WorkerControl(self._broker, place).send_command("revoke", arguments) if ids else None
-        return [one if isinstance(one, ActionResult) else result_of_command(one.pick.id, reply) for one in found]
+        return [one if isinstance(one, ActionResult) else result_of_command(one.job_ref.id, reply) for one in found]
 
     def _find_unacked(
-        self, ref: QueueRef, state: State, picks: Sequence[JobRef]
+        self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]
     ) -> list[LocatedMessage | ActionResult]:
         found = message_lookup.find_unacked(
-            self._broker, self._scripts, self._names, keys.location_of(ref).prefix, picks
+            self._broker, self._scripts, self._names, keys.location_of(ref).prefix, job_refs
         )
         return [_of_state(one, state) for one in found]
 
     def _withdraw_jobs(
-        self, ref: QueueRef, state: State, picks: Sequence[JobRef], *, again: bool
+        self, ref: QueueRef, state: State, job_refs: Sequence[JobRef], *, again: bool
     ) -> list[ActionResult]:
         prefix = keys.location_of(ref).prefix
         answers: dict[int, ActionResult] = {}
         work: list[tuple[int, LocatedMessage, bytes, bytes, str | None]] = []
-        held = self._find_unacked(ref, state, picks)
+        held = self._find_unacked(ref, state, job_refs)
         routes = QueueRoutes(self._broker, prefix)
         if again:
             routes.look_up(decode_unacked(one.raw)[1] for one in held if isinstance(one, LocatedMessage))
@@ -95,7 +95,7 @@ class UnackedActions:
             arguments: list[bytes | str] = [channel]
             for _, one, _, message, _ in portion:
                 revoke = protocol.broadcast(
-                    "revoke", {"task_id": [one.pick.id], "terminate": False, "signal": "SIGTERM"}
+                    "revoke", {"task_id": [one.job_ref.id], "terminate": False, "signal": "SIGTERM"}
                 )
                 arguments += [one.tag, one.raw, revoke, message]
             targets = [target for _, _, target, _, _ in portion]
@@ -103,11 +103,11 @@ class UnackedActions:
             for (n, one, _, _, new_id), reply in zip(portion, replies, strict=True):
                 unheard = reply == b"unheard"
                 answers[n] = (
-                    refused_result(one.pick.id, UNHEARD)
+                    refused_result(one.job_ref.id, UNHEARD)
                     if unheard
-                    else result_from_reply(one.pick.id, reply, new_id=new_id)
+                    else result_from_reply(one.job_ref.id, reply, new_id=new_id)
                 )
-        return [answers[n] for n in range(len(picks))]
+        return [answers[n] for n in range(len(job_refs))]
 
 
 def _of_state(one: LocatedMessage | ActionResult, state: State) -> LocatedMessage | ActionResult:
@@ -115,10 +115,10 @@ def _of_state(one: LocatedMessage | ActionResult, state: State) -> LocatedMessag
         return one
     message = decode_unacked(one.raw)[0]
     if not headers_of(message):
-        return refused_result(one.pick.id, NO_MESSAGE)
+        return refused_result(one.job_ref.id, NO_MESSAGE)
     # A message does not record whether it is running; the action is the same either way.
     wanted = NOT_TIMED if state in NOT_TIMED else (state,)
-    return one if state_of(headers_of(message)) in wanted else ActionResult(id=one.pick.id, outcome=Outcome.CHANGED)
+    return one if state_of(headers_of(message)) in wanted else ActionResult(id=one.job_ref.id, outcome=Outcome.CHANGED)
 
 
 def _plan_replacement(
@@ -127,18 +127,18 @@ def _plan_replacement(
     """Return (list, message, new id) of the replacement for a revoked job; an ActionResult if there can be none."""
     message, route = decode_unacked(one.raw)
     if message is None:
-        return refused_result(one.pick.id, NO_MESSAGE)
+        return refused_result(one.job_ref.id, NO_MESSAGE)
     queue = routes.queue_of(route)
     if not again:
         return keys.QueueLocation(prefix, queue or "").list_keys()[0], b"", None
     if queue is None:
-        return refused_result(one.pick.id, UNROUTED)
+        return refused_result(one.job_ref.id, UNROUTED)
     base = keys.QueueLocation(prefix, queue).list_keys()[0]
     if protocol.in_a_chord(message):
-        return refused_result(one.pick.id, CHORD)
+        return refused_result(one.job_ref.id, CHORD)
     due = parse_time(headers_of(message).get("eta"))
     if due is not None and due.timestamp() - now < TOO_LATE_S:
-        return refused_result(one.pick.id, "it is due within seconds and will run automatically")
+        return refused_result(one.job_ref.id, "it is due within seconds and will run automatically")
     new_id = protocol.new_id()
     changed = protocol.copied(message, new_id, queue)
-    return refused_result(one.pick.id, UNREAD) if changed is None else (base, changed, new_id)
+    return refused_result(one.job_ref.id, UNREAD) if changed is None else (base, changed, new_id)

@@ -46,7 +46,7 @@ class ReadRecord(msgspec.Struct):
     `record` None = its arguments cannot be read, or not be sent unchanged; `encoding` = its serializer.
     """
 
-    pick: JobRef
+    job_ref: JobRef
     key: bytes
     raw: bytes | None
     size: int
@@ -74,13 +74,13 @@ def home_of(own: Source | None, source: str, prefix: str) -> ResultsLocation:
 
 
 def read_records(
-    results: Source, home: ResultsLocation, state: State, picks: Sequence[JobRef]
+    results: Source, home: ResultsLocation, state: State, job_refs: Sequence[JobRef]
 ) -> list[ReadRecord | ActionResult]:
-    """Return the records of `picks`, or why there is none in that state; in order. Cost: 2 round trips.
+    """Return the records of `job_refs`, or why there is none in that state; in order. Cost: 2 round trips.
 
     If a record may be under several keys, the first one that has not changed counts.
     """
-    names = [(n, name) for n, pick in enumerate(picks) for name in home.record_keys(pick.id)]
+    names = [(n, name) for n, job_ref in enumerate(job_refs) for name in home.record_keys(job_ref.id)]
     facts = results.run_batch([command for _, name in names for command in (("STRLEN", name), ("PTTL", name))])
     there = [n for n in range(len(names)) if isinstance(facts[2 * n], int) and facts[2 * n] > 0]
     large = [n for n in there if facts[2 * n] > MAX_KEPT_BYTES]
@@ -92,9 +92,9 @@ def read_records(
     )
     tails = dict(zip(large, heads[len(there) :], strict=True))
     raws = {n: (head, tails.get(n, b"")) for n, head in zip(there, heads, strict=False)}
-    found: list[list[ReadRecord | ActionResult]] = [[] for _ in picks]
+    found: list[list[ReadRecord | ActionResult]] = [[] for _ in job_refs]
     for n, (place, name) in enumerate(names):
-        found[place].append(_check_record(picks[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
+        found[place].append(_check_record(job_refs[place], name, state, facts[2 * n], facts[2 * n + 1], raws.get(n)))
     return [_best_of(each) for each in found]
 
 
@@ -107,26 +107,28 @@ def _best_of(found: Sequence[ReadRecord | ActionResult]) -> ReadRecord | ActionR
 
 
 def _check_record(
-    pick: JobRef, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any
+    job_ref: JobRef, key: bytes, state: State, size: Any, ttl_ms: Any, ends: Any
 ) -> ReadRecord | ActionResult:
     for reply in (size, *(ends or ())):
         if isinstance(reply, ResponseError) and "WRONGTYPE" not in str(reply):
-            return refused_result(pick.id, explain_error(reply))
+            return refused_result(job_ref.id, explain_error(reply))
     if not isinstance(size, int) or size == 0 or not ends or not isinstance(ends[0], bytes) or not ends[0]:
-        return ActionResult(id=pick.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
+        return ActionResult(id=job_ref.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
     head, tail = ends[0], ends[1] if isinstance(ends[1], bytes) else b""
     large = size > MAX_KEPT_BYTES
     ttl_ms = ttl_ms if isinstance(ttl_ms, int) else -1
-    one = ReadRecord(pick=pick, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms)
+    one = ReadRecord(
+        job_ref=job_ref, key=key, raw=None if large else head, size=size if large else len(head), ttl_ms=ttl_ms
+    )
     # If the size changed between the two reads, it belongs to another record.
     found = outline_record(RawRecord(head, tail, size) if large else as_raw_record(head))
     if found.status is None:
-        return refused_result(pick.id, UNREADABLE)
+        return refused_result(job_ref.id, UNREADABLE)
     if found.status != keys.NATIVE[state]:
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=f"its status is now {found.status[:40]}")
-    stamp = record_stamp(found.fields)
-    if pick.stamp is not None and stamp is not None and stamp != pick.stamp:
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="it ran again since it was listed")
+        return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail=f"its status is now {found.status[:40]}")
+    version = record_stamp(found.fields)
+    if job_ref.version is not None and version is not None and version != job_ref.version:
+        return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail="it ran again since it was listed")
     one.encoding, one.name = found.encoding, text_or_none(found.fields.get("name"), 300)
     one.record = parse_record(head) if not large else None
     if one.record is not None:

@@ -58,7 +58,7 @@ class _DeletedJob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
 
 
 def backup_jobs(
-    source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
+    source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
     """Implement `Backend.backup_jobs`.
 
@@ -66,17 +66,21 @@ def backup_jobs(
     list, that of `check_missing` and 1 more.
     """
     places = (
-        locate_jobs(source, queue.queue, [pick.id for pick in picks]) if state is State.WAITING else ListPositions()
+        locate_jobs(source, queue.queue, [job_ref.id for job_ref in job_refs])
+        if state is State.WAITING
+        else ListPositions()
     )
-    replies: list[Reply] = [scripts.LATER] * len(picks)
-    left, room = list(range(len(picks))), MOST_BYTES
+    replies: list[Reply] = [scripts.LATER] * len(job_refs)
+    left, room = list(range(len(job_refs))), MOST_BYTES
     fixed = (key_kind(state), STATUSES[state], script_flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
 
     def after(n: int) -> bytes:
-        return places[picks[n].id].after if picks[n].id in places else b""
+        return places[job_refs[n].id].after if job_refs[n].id in places else b""
 
     while left and room > 0:
-        steps = [JobCall((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", after(n))) for n in left]
+        steps = [
+            JobCall((queue.job(job_refs[n].id),), (job_refs[n].id, job_refs[n].version or "", after(n))) for n in left
+        ]
         answers = scripts.run_for_each(source, "take", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed)
         for n, reply in zip(left, answers, strict=True):
             replies[n] = reply
@@ -85,96 +89,102 @@ def backup_jobs(
     listed = state is State.WAITING
     taken = [
         _backup_from_reply(
-            pick, reply, places.get(pick.id, NOWHERE) if listed else ListPosition(0, b""), places.missing_reason
+            job_ref, reply, places.get(job_ref.id, NOWHERE) if listed else ListPosition(0, b""), places.missing_reason
         )
-        for pick, reply in zip(picks, replies, strict=True)
+        for job_ref, reply in zip(job_refs, replies, strict=True)
     ]
     changed = [n for n, one in enumerate(taken) if isinstance(one, ActionResult) and one.outcome is Outcome.CHANGED]
-    if changed and places.whole and len(picks) <= STRAYS_AT_ONCE:
-        for n, one in zip(changed, _take_stray(source, queue, state, [picks[n] for n in changed]), strict=True):
+    if changed and places.whole and len(job_refs) <= STRAYS_AT_ONCE:
+        for n, one in zip(changed, _take_stray(source, queue, state, [job_refs[n] for n in changed]), strict=True):
             taken[n] = one or taken[n]
     return taken
 
 
 def _take_stray(
-    source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]
+    source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult | None]:
     """Back up jobs that are in no list; None for other jobs. Cost: that of `check_missing`, and 1 round trip."""
-    found: list[JobBackup | ActionResult | None] = [None] * len(picks)
-    replies = check_missing(source, queue, state, picks)
+    found: list[JobBackup | ActionResult | None] = [None] * len(job_refs)
+    replies = check_missing(source, queue, state, job_refs)
     for n, reply in enumerate(replies):
         if reply == ASK_AGAIN.encode():
-            found[n] = ActionResult(id=picks[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
+            found[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
     left = [n for n, reply in enumerate(replies) if reply == b"done"]
     fixed = ("none", STATUSES[state], script_flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
-    steps = [JobCall((queue.job(picks[n].id),), (picks[n].id, picks[n].stamp or "", "")) for n in left]
+    steps = [JobCall((queue.job(job_refs[n].id),), (job_refs[n].id, job_refs[n].version or "", "")) for n in left]
     answers = scripts.run_for_each(source, "take", queue, steps, first_keys=(queue.queue,), fixed=fixed)
     for n, reply in zip(left, answers, strict=True):
-        one = _backup_from_reply(picks[n], reply, ListPosition(0, STRAY), "")
+        one = _backup_from_reply(job_refs[n], reply, ListPosition(0, STRAY), "")
         found[n] = one if isinstance(one, JobBackup) else None
     return found
 
 
-def _backup_from_reply(pick: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
+def _backup_from_reply(job_ref: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
     if reply == scripts.LATER:
         why = "these jobs are too large to delete in one batch; select fewer"
-        return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why)
+        return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why)
     if not isinstance(reply, list):
-        return scripts.result_from_reply(pick.id, reply)
+        return scripts.result_from_reply(job_ref.id, reply)
     score, size, mark, group, waiters, front, *rest = reply
     if place == NOWHERE:
         if mark == b"gone":
-            return ActionResult(id=pick.id, outcome=Outcome.GONE)
-        return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail=why)
+            return ActionResult(id=job_ref.id, outcome=Outcome.GONE)
+        return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail=why)
     if not rest:
-        return JobBackup(id=pick.id, stamp=pick.stamp, blob=None, size_bytes=size)
+        return JobBackup(id=job_ref.id, version=job_ref.version, blob=None, size_bytes=size)
     parts = tuple(zip(rest[0:8:2], rest[1:8:2], strict=True))
     token = secrets.token_bytes(9)
     blob = msgspec.msgpack.encode(
         _DeletedJob(score, mark, group, waiters, parts, tuple(rest[8:]), place.at, place.after, front == b"1", token)  # type: ignore[arg-type]
     )
     fits = len(blob) <= MAX_KEPT_BYTES
-    return JobBackup(id=pick.id, stamp=pick.stamp, blob=blob if fits else None, size_bytes=max(size, len(blob)))
+    return JobBackup(
+        id=job_ref.id, version=job_ref.version, blob=blob if fits else None, size_bytes=max(size, len(blob))
+    )
 
 
-def delete_jobs(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def delete_jobs(source: Source, queue: QueueKeys, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
     """Implement `Backend.delete_jobs`. Cost: 1 round trip; more if the queue moved since the backup of waiting jobs."""
-    blobs = {job.id: _decode_dump(job) for job in kept}
-    picks = [JobRef(id=job.id, stamp=job.stamp) for job in kept if job.blob is None or blobs[job.id] is not None]
+    blobs = {job.id: _decode_dump(job) for job in backups}
+    job_refs = [
+        JobRef(id=job.id, version=job.version) for job in backups if job.blob is None or blobs[job.id] is not None
+    ]
     first, fixed = queue.list_of(state), (key_kind(state), STATUSES[state], script_flag(state in ENDED))
 
     def remove(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
         steps = []
-        for pick, at in zip(asked, places, strict=True):
-            blob = blobs[pick.id]
+        for job_ref, at in zip(asked, places, strict=True):
+            blob = blobs[job_ref.id]
             seen: tuple[Argument, ...] = (blob.mark, blob.score, blob.waiters) if blob else ("", "", "")
-            steps.append(JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", *seen, at)))
+            steps.append(JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", *seen, at)))
         return scripts.run_for_each(source, "remove", queue, steps, first_keys=(first,), fixed=fixed, counted=True)
 
     strays = {job_id for job_id, blob in blobs.items() if blob is not None and blob.after == STRAY}
-    listed = [pick for pick in picks if pick.id not in strays]
+    listed = [job_ref for job_ref in job_refs if job_ref.id not in strays]
     if state is State.WAITING:
-        seen_at = [blob.place if (blob := blobs[pick.id]) else NOWHERE.at for pick in listed]
+        seen_at = [blob.place if (blob := blobs[job_ref.id]) else NOWHERE.at for job_ref in listed]
         replies = in_line(source, queue, listed, seen_at, remove)
     else:
         replies = remove(listed, [0] * len(listed))
-    done = {pick.id: scripts.result_from_reply(pick.id, reply) for pick, reply in zip(listed, replies, strict=True)}
-    unlisted = [pick for pick in picks if pick.id in strays]
+    done = {
+        job_ref.id: scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(listed, replies, strict=True)
+    }
+    unlisted = [job_ref for job_ref in job_refs if job_ref.id in strays]
     first, fixed = queue.queue, ("none", *fixed[1:])
-    for pick, reply in zip(unlisted, remove(unlisted, [0] * len(unlisted)), strict=True):
-        done[pick.id] = scripts.result_from_reply(pick.id, reply)
-    return [done.get(job.id) or _unreadable_result(job) for job in kept]
+    for job_ref, reply in zip(unlisted, remove(unlisted, [0] * len(unlisted)), strict=True):
+        done[job_ref.id] = scripts.result_from_reply(job_ref.id, reply)
+    return [done.get(job.id) or _unreadable_result(job) for job in backups]
 
 
-def restore_jobs(source: Source, queue: QueueKeys, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def restore_jobs(source: Source, queue: QueueKeys, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
     """Implement `Backend.restore_jobs`. Cost: 1 round trip; more for jobs that were far back in a queue."""
-    blobs = {job.id: blob for job in kept if (blob := _decode_dump(job)) is not None}
+    blobs = {job.id: blob for job in backups if (blob := _decode_dump(job)) is not None}
     strays = {job_id: blob for job_id, blob in blobs.items() if blob.after == STRAY}
     done = _restore_from_dumps(source, queue, "none", state, strays)
     done |= _restore_from_dumps(
         source, queue, key_kind(state), state, {key: blob for key, blob in blobs.items() if key not in strays}
     )
-    return [done.get(job.id) or _unreadable_result(job) for job in kept]
+    return [done.get(job.id) or _unreadable_result(job) for job in backups]
 
 
 def _restore_from_dumps(

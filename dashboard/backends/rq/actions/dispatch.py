@@ -29,21 +29,21 @@ _COPIES = uuid.UUID("5d0f1f5c-7c3b-5f4e-9d55-0c7a3b1f6f1e")  # the UUID namespac
 
 
 def act_on_jobs(
-    source: Source, queue: QueueKeys, action: Action, state: State, picks: Sequence[JobRef], wishes: ActionOptions
+    source: Source, queue: QueueKeys, action: Action, state: State, job_refs: Sequence[JobRef], options: ActionOptions
 ) -> list[ActionResult]:
     """Implement `Backend.act_on_jobs`; `action` is one of JOB_ACTIONS except DELETE.
 
     Cost: 1 round trip; for waiting jobs that of `locate_jobs` in addition, and both again if the queue moved since.
     """
     if action is Action.STOP:
-        return _stop_jobs(source, queue, state, picks)
+        return _stop_jobs(source, queue, state, job_refs)
     if action is Action.DUPLICATE:
-        return _copy_jobs(source, queue, state, picks)
+        return _copy_jobs(source, queue, state, job_refs)
     target = ""
     if action is Action.MOVE:
-        target, why = _target_queue(queue, wishes.target)
+        target, why = _target_queue(queue, options.target)
         if why:
-            return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
+            return [ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why) for job_ref in job_refs]
     fixed = (
         *(
             "cancel" if action is Action.CANCEL else "enqueue",
@@ -51,29 +51,29 @@ def act_on_jobs(
             STATUSES[state],
             script_flag(state in ENDED),
         ),
-        *(target, script_flag(wishes.reset_attempts and action is Action.RETRY)),
+        *(target, script_flag(options.reset_attempts and action is Action.RETRY)),
     )
 
     def move(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
         steps = [
-            JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", at if state is State.WAITING else ""))
-            for pick, at in zip(asked, places, strict=True)
+            JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", at if state is State.WAITING else ""))
+            for job_ref, at in zip(asked, places, strict=True)
         ]
         return scripts.run_for_each(
             source, "move", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed, counted=True
         )
 
     if state is not State.WAITING:
-        replies = move(picks, [0] * len(picks))
+        replies = move(job_refs, [0] * len(job_refs))
     else:
-        replies = in_line(source, queue, picks, [None] * len(picks), move)
-    return [scripts.result_from_reply(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
+        replies = in_line(source, queue, job_refs, [None] * len(job_refs), move)
+    return [scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]
 
 
 def in_line(
     source: Source,
     queue: QueueKeys,
-    picks: Sequence[JobRef],
+    job_refs: Sequence[JobRef],
     places: Sequence[int | None],
     work: Callable[[Sequence[JobRef], Sequence[int]], list[Reply]],
 ) -> list[Reply]:
@@ -82,17 +82,17 @@ def in_line(
     `places`: the positions at which the jobs were seen; None to locate them first. Jobs that are not found there are
     searched for up to LOOKS times.
     """
-    replies: list[Reply] = [scripts.LOST] * len(picks)
-    left = list(range(len(picks)))
+    replies: list[Reply] = [scripts.LOST] * len(job_refs)
+    left = list(range(len(job_refs)))
     why = ListPositions().missing_reason
     for look in range(LOOKS):
         seen = {n: place for n in left if look == 0 and (place := places[n]) is not None}
         if len(seen) < len(left):
-            found = locate_jobs(source, queue.queue, [picks[n].id for n in left])
-            seen = {n: found.get(picks[n].id, NOWHERE).at for n in left}
+            found = locate_jobs(source, queue.queue, [job_refs[n].id for n in left])
+            seen = {n: found.get(job_refs[n].id, NOWHERE).at for n in left}
             why = found.missing_reason
         order = sorted(left, key=seen.__getitem__)
-        for n, reply in zip(order, work([picks[n] for n in order], [seen[n] for n in order]), strict=True):
+        for n, reply in zip(order, work([job_refs[n] for n in order], [seen[n] for n in order]), strict=True):
             replies[n] = reply
         left = [n for n in left if replies[n] == scripts.LOST and (look == 0 or seen[n] != NOWHERE.at)]
         if not left:
@@ -126,33 +126,33 @@ def _target_queue(queue: QueueKeys, wished: str | None) -> tuple[str, str | None
     return name, "it is already in that queue" if name == queue.name else None
 
 
-def _copy_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
-    new = [_copy_id(queue, pick) for pick in picks]
+def _copy_jobs(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
+    new = [_copy_id(queue, job_ref) for job_ref in job_refs]
     steps = [
-        JobCall((queue.job(pick.id), queue.job(new_id)), (pick.id, pick.stamp or "", new_id))
-        for pick, new_id in zip(picks, new, strict=True)
+        JobCall((queue.job(job_ref.id), queue.job(new_id)), (job_ref.id, job_ref.version or "", new_id))
+        for job_ref, new_id in zip(job_refs, new, strict=True)
     ]
     fixed = (STATUSES[state], script_flag(state in ENDED), LARGEST_COPY_BYTES)
     replies = scripts.run_for_each(source, "copy", queue, steps, fixed=fixed)
     return [
-        scripts.result_from_reply(pick.id, reply, new_id)
-        for pick, reply, new_id in zip(picks, replies, new, strict=True)
+        scripts.result_from_reply(job_ref.id, reply, new_id)
+        for job_ref, reply, new_id in zip(job_refs, replies, new, strict=True)
     ]
 
 
-def _copy_id(queue: QueueKeys, pick: JobRef) -> str:
+def _copy_id(queue: QueueKeys, job_ref: JobRef) -> str:
     """Return the id of a job's copy: always the same for the same stamp, so that no copy is created twice."""
-    if pick.stamp is None:
+    if job_ref.version is None:
         return str(uuid.uuid4())
-    seed = "\0".join((queue.prefix, queue.name, pick.id, pick.stamp))
+    seed = "\0".join((queue.prefix, queue.name, job_ref.id, job_ref.version))
     return str(uuid.uuid5(_COPIES, seed.encode("utf-8", "surrogateescape").hex()))
 
 
-def _stop_jobs(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+def _stop_jobs(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
     """Send a stop command to the workers that run the jobs; DONE: a worker received it. Source: rq 3.0, command.py."""
     steps = []
-    for pick in picks:
-        order: Argument = json.dumps({"command": "stop-job", "job_id": pick.id})
-        steps.append(JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "", order)))
+    for job_ref in job_refs:
+        order: Argument = json.dumps({"command": "stop-job", "job_id": job_ref.id})
+        steps.append(JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", order)))
     replies = scripts.run_for_each(source, "stop", queue, steps, fixed=(STATUSES[state],))
-    return [scripts.result_from_reply(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
+    return [scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]

@@ -19,21 +19,21 @@ from .descriptions import ENDED, STATUSES
 from .scripts import JobCall
 
 
-def put_back(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[ActionResult]:
+def put_back(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
     """Enqueue jobs again, one result each: jobs that were waiting go to the front of the queue, others to the end.
 
     Cost: 1 round trip.
     """
-    replies = _run_script(source, queue, state, "do", picks)
-    return [scripts.result_from_reply(pick.id, reply) for pick, reply in zip(picks, replies, strict=True)]
+    replies = _run_script(source, queue, state, "do", job_refs)
+    return [scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]
 
 
-def check_missing(source: Source, queue: QueueKeys, state: State, picks: Sequence[JobRef]) -> list[Reply]:
+def check_missing(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[Reply]:
     """Return `done` for each job that is in no list, or why it is not. Cost: 1 round trip."""
-    return _run_script(source, queue, state, "look", picks)
+    return _run_script(source, queue, state, "look", job_refs)
 
 
-def _run_script(source: Source, queue: QueueKeys, state: State, verb: str, picks: Sequence[JobRef]) -> list[Reply]:
-    steps = [JobCall((queue.job(pick.id),), (pick.id, pick.stamp or "")) for pick in picks]
+def _run_script(source: Source, queue: QueueKeys, state: State, verb: str, job_refs: Sequence[JobRef]) -> list[Reply]:
+    steps = [JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "")) for job_ref in job_refs]
     fixed = (verb, STATUSES[state], "1" if state in ENDED else "")
     return scripts.run_for_each(source, "putback", queue, steps, first_keys=(queue.queue,), fixed=fixed)

@@ -18,7 +18,7 @@ from .scripts import explain_error
 NOT_ITERABLE = "the job is not iterable or started less than 5 s ago; only its process can end it"
 
 
-def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[JobRef]) -> list[ActionResult]:
+def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[ActionResult]:
     """Ask running jobs to stop. DONE means the request was sent; a job stops within 5 s. Cost: 2 round trips.
 
     Source: sidekiq `lib/sidekiq/job/iterable.rb` (cancel!).
@@ -28,21 +28,25 @@ def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, picks: Sequence[J
     stamps = {}
     for job in workers.list_running(rows):
         if place.queue == job.queue:
-            stamp = stamp_of(job.payload)
-            stamps[job_id(jid_of(job.payload), stamp, None)] = stamp
-    told = {n: ActionResult(id=pick.id, outcome=Outcome.GONE) for n, pick in enumerate(picks) if pick.id not in stamps}
-    for n, pick in enumerate(picks):
-        if n not in told and pick.stamp not in (None, stamps[pick.id]):
-            told[n] = ActionResult(id=pick.id, outcome=Outcome.CHANGED)
-    asked = [n for n in range(len(picks)) if n not in told]
-    names = [f"{place.namespace}it-{picks[n].id}" for n in asked]
+            version = stamp_of(job.payload)
+            stamps[job_id(jid_of(job.payload), version, None)] = version
+    told = {
+        n: ActionResult(id=job_ref.id, outcome=Outcome.GONE)
+        for n, job_ref in enumerate(job_refs)
+        if job_ref.id not in stamps
+    }
+    for n, job_ref in enumerate(job_refs):
+        if n not in told and job_ref.version not in (None, stamps[job_ref.id]):
+            told[n] = ActionResult(id=job_ref.id, outcome=Outcome.CHANGED)
+    asked = [n for n in range(len(job_refs)) if n not in told]
+    names = [f"{place.namespace}it-{job_refs[n].id}" for n in asked]
     command: Command = ("EVAL", keys.load_script("stop", "writing"), len(names), *names, int(source.now_s()))
     reply = source.run_batch([command])[0] if asked else []
     for i, n in enumerate(asked):
         if isinstance(reply, ResponseError):
-            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=explain_error(str(reply)))
+            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.REFUSED, detail=explain_error(str(reply)))
         elif reply[i] == 1:
-            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.DONE, detail="asked to stop; stops within 5 s")
+            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.DONE, detail="asked to stop; stops within 5 s")
         else:
-            told[n] = ActionResult(id=picks[n].id, outcome=Outcome.REFUSED, detail=NOT_ITERABLE)
-    return [told[n] for n in range(len(picks))]
+            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.REFUSED, detail=NOT_ITERABLE)
+    return [told[n] for n in range(len(job_refs))]

@@ -28,7 +28,7 @@ UNREADABLE_BACKUP = "its backup in the undo bin cannot be read"
 
 
 class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A deleted job as it was stored: `raw` is "" when it was too long to keep; then `stamp` identifies it."""
+    """A deleted job as it was stored: `raw` is "" when it was too long to keep; then `version` identifies it."""
 
     key: str
     raw: bytes
@@ -37,49 +37,49 @@ class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
 
 def backup_jobs(
-    scripts: Scripts, ref: QueueRef, state: State, picks: Sequence[JobRef]
+    scripts: Scripts, ref: QueueRef, state: State, job_refs: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
     """Implement `Backend.backup_jobs`. Cost: that of `locate_jobs`, again for each further 2 MiB of payloads."""
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
-        return [ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=why) for pick in picks]
+        return [ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why) for job_ref in job_refs]
     key = _key_of_list(place, state)
     taken: dict[int, JobBackup | ActionResult] = {}
-    while left := [n for n in range(len(picks)) if n not in taken]:
-        asked = [picks[n] for n in left]
+    while left := [n for n in range(len(job_refs)) if n not in taken]:
+        asked = [job_refs[n] for n in left]
         located = locate_jobs(scripts, place, state, asked, MAX_KEPT_BYTES)
-        for n, pick, one in zip(left, asked, located, strict=True):
+        for n, job_ref, one in zip(left, asked, located, strict=True):
             if one is not None:
-                taken[n] = _build_backup(key, pick, one)
+                taken[n] = _build_backup(key, job_ref, one)
         if all(one is None for one in located):
-            taken.update({n: no_room(picks[n]) for n in left})
-    return [taken[n] for n in range(len(picks))]
+            taken.update({n: no_room(job_refs[n]) for n in left})
+    return [taken[n] for n in range(len(job_refs))]
 
 
 def delete_jobs(
-    source: Source, scripts: Scripts, ref: QueueRef, state: State, kept: Sequence[JobBackup]
+    source: Source, scripts: Scripts, ref: QueueRef, state: State, backups: Sequence[JobBackup]
 ) -> list[ActionResult]:
     """Implement `Backend.delete_jobs`. Cost: 1 round trip; 2 to 3 more if some jobs are too long to back up."""
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
-        return [ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why) for job in kept]
+        return [ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why) for job in backups]
     key = _key_of_list(place, state)
-    acted: dict[int, ActionResult] = {}
+    result: dict[int, ActionResult] = {}
     steps: dict[int, EntryCall] = {}
-    long = [n for n, job in enumerate(kept) if job.blob is None]
-    for n, spot in zip(long, _found_again(scripts, place, state, [kept[n] for n in long]), strict=True):
+    long = [n for n, job in enumerate(backups) if job.blob is None]
+    for n, spot in zip(long, _found_again(scripts, place, state, [backups[n] for n in long]), strict=True):
         if isinstance(spot, LocatedEntry):
-            steps[n] = EntryCall(kept[n].id, (spot.at, b"", spot.stamp, b""))
+            steps[n] = EntryCall(backups[n].id, (spot.at, b"", spot.version, b""))
         else:
-            acted[n] = spot or ActionResult(id=kept[n].id, outcome=Outcome.CHANGED)
-    for n, job in enumerate(kept):
+            result[n] = spot or ActionResult(id=backups[n].id, outcome=Outcome.CHANGED)
+    for n, job in enumerate(backups):
         if job.blob is None:
             continue
         entry = _decode_backup(job, key, state)
         if entry is None:
-            acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=UNREADABLE_BACKUP)
+            result[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=UNREADABLE_BACKUP)
         else:
             steps[n] = EntryCall(job.id, (entry.at, entry.raw, b"", entry.token))
     listed = place.queue is not None
@@ -87,11 +87,11 @@ def delete_jobs(
     now = (repr(source.now_s()),)
     script = "unlist" if listed else "drop"
     done = run_script(source, script, [key, keys.DELETED], now, [steps[n] for n in order], counted=listed)
-    acted.update({n: _with_ties(one, steps[n].arguments[1]) for n, one in zip(order, done, strict=True)})
-    return [acted[n] for n in range(len(kept))]
+    result.update({n: _with_ties(one, steps[n].arguments[1]) for n, one in zip(order, done, strict=True)})
+    return [result[n] for n in range(len(backups))]
 
 
-def restore_jobs(source: Source, ref: QueueRef, state: State, kept: Sequence[JobBackup]) -> list[ActionResult]:
+def restore_jobs(source: Source, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
     """Implement `Backend.restore_jobs`; a job of a queue returns to its position from the end that workers fetch from.
 
     A position more than 1,500 jobs from both ends of a queue is not restored: the job runs earlier than it would have,
@@ -99,38 +99,38 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, kept: Sequence[Job
     """
     place = keys.location_of(ref)
     key = _key_of_list(place, state)
-    acted: dict[int, ActionResult] = {}
+    result: dict[int, ActionResult] = {}
     entries: list[tuple[int, DeletedEntry]] = []
-    for n, job in enumerate(kept):
+    for n, job in enumerate(backups):
         entry = _decode_backup(job, key, state)
         if entry is None:
             why = "it was too large to back up" if job.blob is None else UNREADABLE_BACKUP
-            acted[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why)
+            result[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why)
         else:
             entries.append((n, entry))
     if place.queue is None:
-        steps = [EntryCall(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
+        steps = [EntryCall(backups[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
         done = run_script(source, "putback", [key, keys.DELETED], (), steps)
     else:
         entries.sort(key=lambda one: one[1].at)
-        steps = [EntryCall(kept[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
+        steps = [EntryCall(backups[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
         done = run_script(source, "relist", [key, keys.DELETED, f"{place.namespace}queues"], (place.queue,), steps)
-    acted.update({n: _as_undo_result(one) for (n, _), one in zip(entries, done, strict=True)})
-    return [acted[n] for n in range(len(kept))]
+    result.update({n: _as_undo_result(one) for (n, _), one in zip(entries, done, strict=True)})
+    return [result[n] for n in range(len(backups))]
 
 
-def _with_ties(acted: ActionResult, raw: Argument) -> ActionResult:
+def _with_ties(result: ActionResult, raw: Argument) -> ActionResult:
     """The result, with a detail about what the deletion leaves behind if the entry is known here."""
-    if acted.outcome is not Outcome.DONE or acted.detail or not isinstance(raw, bytes) or not _TIED.search(raw):
-        return acted
-    return msgspec.structs.replace(acted, detail=job_ties.after_delete(decode_payload(raw)))
+    if result.outcome is not Outcome.DONE or result.detail or not isinstance(raw, bytes) or not _TIED.search(raw):
+        return result
+    return msgspec.structs.replace(result, detail=job_ties.after_delete(decode_payload(raw)))
 
 
-def _as_undo_result(acted: ActionResult) -> ActionResult:
-    if acted.outcome is not Outcome.CHANGED:
-        return acted
+def _as_undo_result(result: ActionResult) -> ActionResult:
+    if result.outcome is not Outcome.CHANGED:
+        return result
     why = "the job already exists, was restored before, or was not deleted"
-    return msgspec.structs.replace(acted, detail=why, again=True)
+    return msgspec.structs.replace(result, detail=why, again=True)
 
 
 def _explain_refusal(place: keys.NamespaceLocation, state: State) -> str | None:
@@ -150,28 +150,28 @@ def _key_of_list(place: keys.NamespaceLocation, state: State) -> str:
     return f"{place.namespace}{name}"
 
 
-def _build_backup(key: str, pick: JobRef, one: LocatedEntry | ActionResult) -> JobBackup | ActionResult:
+def _build_backup(key: str, job_ref: JobRef, one: LocatedEntry | ActionResult) -> JobBackup | ActionResult:
     if isinstance(one, ActionResult):
         return one
     if one.raw is None:
-        return JobBackup(id=pick.id, stamp=one.stamp, blob=None, size_bytes=one.size_bytes)
+        return JobBackup(id=job_ref.id, version=one.version, blob=None, size_bytes=one.size_bytes)
     entry = DeletedEntry(key=key, raw=one.raw, at=one.at, token=secrets.token_bytes(12))
     payload = decode_payload(one.raw)
     return JobBackup(
-        id=pick.id,
-        stamp=one.stamp,
+        id=job_ref.id,
+        version=one.version,
         blob=msgspec.msgpack.encode(entry),
         size_bytes=one.size_bytes,
         name=job_name(payload) if payload else None,
     )
 
 
-def _decode_backup(kept: JobBackup, key: str, state: State) -> DeletedEntry | None:
+def _decode_backup(backup: JobBackup, key: str, state: State) -> DeletedEntry | None:
     """The backup of a job; None when it is unreadable or belongs to a list other than `key`."""
-    if kept.blob is None:
+    if backup.blob is None:
         return None
     try:
-        entry = msgspec.msgpack.decode(kept.blob, type=DeletedEntry)
+        entry = msgspec.msgpack.decode(backup.blob, type=DeletedEntry)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     listed = state is State.WAITING
@@ -180,8 +180,10 @@ def _decode_backup(kept: JobBackup, key: str, state: State) -> DeletedEntry | No
 
 
 def _found_again(
-    scripts: Scripts, place: keys.NamespaceLocation, state: State, kept: Sequence[JobBackup]
+    scripts: Scripts, place: keys.NamespaceLocation, state: State, backups: Sequence[JobBackup]
 ) -> list[Located]:
-    if not kept:
+    if not backups:
         return []
-    return locate_jobs(scripts, place, state, [JobRef(id=job.id, stamp=job.stamp) for job in kept], MAX_KEPT_BYTES)
+    return locate_jobs(
+        scripts, place, state, [JobRef(id=job.id, version=job.version) for job in backups], MAX_KEPT_BYTES
+    )

@@ -45,8 +45,8 @@ def act_on_jobs(
     ref: QueueRef,
     action: Action,
     state: State,
-    picks: Sequence[JobRef],
-    wishes: ActionOptions,
+    job_refs: Sequence[JobRef],
+    options: ActionOptions,
 ) -> list[ActionResult]:
     """Implement `Backend.act_on_jobs`; `action` is one of JOB_ACTIONS except DELETE and STOP.
 
@@ -55,40 +55,40 @@ def act_on_jobs(
     place = keys.location_of(ref)
     if (place.queue is None) == (state in keys.OF_A_QUEUE):
         where = "per queue" if place.queue is None else "for all queues together"
-        return [_refused_result(pick, f"Sidekiq stores {state.value} jobs {where}") for pick in picks]
+        return [_refused_result(job_ref, f"Sidekiq stores {state.value} jobs {where}") for job_ref in job_refs]
     try:
-        make = _payload_maker(place, action, wishes, source.now_s())
+        make = _payload_maker(place, action, options, source.now_s())
     except (MalformedEntry, InvalidPayload) as exc:
-        return [_not_made(pick, exc) for pick in picks]
-    acted: dict[int, ActionResult] = {}
-    while left := [n for n in range(len(picks)) if n not in acted]:
-        asked = [picks[n] for n in left]
+        return [_not_made(job_ref, exc) for job_ref in job_refs]
+    result: dict[int, ActionResult] = {}
+    while left := [n for n in range(len(job_refs)) if n not in result]:
+        asked = [job_refs[n] for n in left]
         located = locate_jobs(scripts, place, state, asked, LONGEST_BYTES)
         told = _act_on(source, place, action, state, asked, located, make)
-        acted.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
+        result.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
         if all(one is None for one in told):
-            acted.update({n: no_room(picks[n]) for n in left})
-    return [acted[n] for n in range(len(picks))]
+            result.update({n: no_room(job_refs[n]) for n in left})
+    return [result[n] for n in range(len(job_refs))]
 
 
 def _payload_maker(
-    place: keys.NamespaceLocation, action: Action, wishes: ActionOptions, now: float
+    place: keys.NamespaceLocation, action: Action, options: ActionOptions, now: float
 ) -> Callable[[bytes], PushedJob]:
     """The function that builds the pushed job from an entry. Raises MalformedEntry or InvalidPayload if the action
-    cannot be carried out as asked for in `wishes`.
+    cannot be carried out as asked for in `options`.
     """
     if action is Action.RETRY:
-        return lambda raw: payload_edit.push_again(raw, now, counted_back=True, reset=wishes.reset_attempts)
+        return lambda raw: payload_edit.push_again(raw, now, counted_back=True, reset=options.reset_attempts)
     if action is Action.PROMOTE:
         return lambda raw: payload_edit.push_again(raw, now, counted_back=False)
     if action is Action.DUPLICATE:
         return lambda raw: payload_edit.copy_payload(raw, now)
     if action is Action.EDIT:
-        arguments = payload_edit.written_arguments(wishes.payload or "")
+        arguments = payload_edit.written_arguments(options.payload or "")
         return lambda raw: payload_edit.edit_payload(raw, now, arguments)
     if action is Action.MOVE:
         # A queue whose name exists in two namespaces is listed with its namespace.
-        target = (wishes.target or "").removeprefix(place.namespace)
+        target = (options.target or "").removeprefix(place.namespace)
         if not target or target == keys.SHARED:
             raise MalformedEntry("no destination queue given")
         if not _is_encodable(target):
@@ -102,7 +102,7 @@ def _act_on(
     place: keys.NamespaceLocation,
     action: Action,
     state: State,
-    picks: Sequence[JobRef],
+    job_refs: Sequence[JobRef],
     located: Sequence[Located],
     make: Callable[[bytes], PushedJob],
 ) -> list[ActionResult | None]:
@@ -113,25 +113,29 @@ def _act_on(
         if not isinstance(spot, LocatedEntry):
             continue
         if spot.raw is None:
-            told[n] = _refused_result(picks[n], f"the payload of {spot.size_bytes} bytes is too large for this action")
+            told[n] = _refused_result(
+                job_refs[n], f"the payload of {spot.size_bytes} bytes is too large for this action"
+            )
             continue
         try:
             push = make(spot.raw)
         except (MalformedEntry, InvalidPayload) as exc:
-            told[n] = _not_made(picks[n], exc)
+            told[n] = _not_made(job_refs[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
-            told[n] = _refused_result(picks[n], "it is already in that queue")
+            told[n] = _refused_result(job_refs[n], "it is already in that queue")
         else:
             ready.append((n, spot, push))
     if place.queue is not None:
         # Removed, and pushed, in the order in which they would have run.
         ready.sort(key=lambda job: job[1].at)
     if action is Action.KILL:
-        done = _kill_jobs(source, place, state, [(picks[n].id, spot) for n, spot, _ in ready])
+        done = _kill_jobs(source, place, state, [(job_refs[n].id, spot) for n, spot, _ in ready])
     else:
         copies = action in (Action.DUPLICATE, Action.EDIT)
-        done = _push_jobs(source, place, state, [(picks[n].id, spot, push) for n, spot, push in ready], copies=copies)
+        done = _push_jobs(
+            source, place, state, [(job_refs[n].id, spot, push) for n, spot, push in ready], copies=copies
+        )
     for (n, _, _), one in zip(ready, done, strict=True):
         told[n] = one
     return told
@@ -182,10 +186,10 @@ def _is_encodable(name: str) -> bool:
     return True
 
 
-def _not_made(pick: JobRef, exc: MalformedEntry | InvalidPayload) -> ActionResult:
+def _not_made(job_ref: JobRef, exc: MalformedEntry | InvalidPayload) -> ActionResult:
     outcome = Outcome.INVALID if isinstance(exc, InvalidPayload) else Outcome.REFUSED
-    return ActionResult(id=pick.id, outcome=outcome, detail=str(exc))
+    return ActionResult(id=job_ref.id, outcome=outcome, detail=str(exc))
 
 
-def _refused_result(pick: JobRef, detail: str) -> ActionResult:
-    return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=detail)
+def _refused_result(job_ref: JobRef, detail: str) -> ActionResult:
+    return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=detail)

@@ -39,7 +39,7 @@ class LocatedEntry(NamedTuple):
 
     raw: bytes | None
     size_bytes: int
-    stamp: str
+    version: str
     at: bytes | int
 
 
@@ -48,32 +48,32 @@ Located = LocatedEntry | ActionResult | None
 
 
 def locate_jobs(
-    scripts: Scripts, place: keys.NamespaceLocation, state: State, picks: Sequence[JobRef], longest_bytes: int
+    scripts: Scripts, place: keys.NamespaceLocation, state: State, job_refs: Sequence[JobRef], longest_bytes: int
 ) -> list[Located]:
-    """Locate each of `picks`, in order.
+    """Locate each of `job_refs`, in order.
 
     Cost: usually 1 round trip. In a queue where some picks are not among the next jobs to run, 1 more for each 500
     entries scanned: Redis runs commands that are sent together before it serves another client.
     """
     if place.queue is not None:
-        return _in_list(scripts, f"{place.namespace}{keys.QUEUE}{place.queue}", picks, longest_bytes)
-    return _in_set(scripts, f"{place.namespace}{keys.SETS[state]}", picks, longest_bytes)
+        return _in_list(scripts, f"{place.namespace}{keys.QUEUE}{place.queue}", job_refs, longest_bytes)
+    return _in_set(scripts, f"{place.namespace}{keys.SETS[state]}", job_refs, longest_bytes)
 
 
-def no_room(pick: JobRef) -> ActionResult:
+def no_room(job_ref: JobRef) -> ActionResult:
     """The result for a pick that never fits into the reply because of long entries, any of which might be it."""
     detail = "could not be located: too many large or unreadable entries around it"
-    return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=detail)
+    return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=detail)
 
 
-def _in_set(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes: int) -> list[Located]:
+def _in_set(scripts: Scripts, key: str, job_refs: Sequence[JobRef], longest_bytes: int) -> list[Located]:
     wanted: dict[str, dict[str, list[int]]] = {}  # score -> jid -> which picks
-    for n, pick in enumerate(picks):
-        if match := SCORED.match(pick.id):
+    for n, job_ref in enumerate(job_refs):
+        if match := SCORED.match(job_ref.id):
             wanted.setdefault(match[1], {}).setdefault(match[2], []).append(n)
     scores = list(wanted)
     parts = [scores[n : n + PICKS_PER_CALL] for n in range(0, len(scores), PICKS_PER_CALL)]
-    answer = _LookupProgress(picks)
+    answer = _LookupProgress(job_refs)
     crowded = _ask_set(scripts, key, longest_bytes, [(0, part) for part in parts], wanted, answer)
     open_scores = [score for score in scores if any(answer.is_open(n) for ns in wanted[score].values() for n in ns)]
     if crowded >= 0 and open_scores:
@@ -115,19 +115,19 @@ def _ask_set(
     return crowded
 
 
-def _in_list(scripts: Scripts, key: str, picks: Sequence[JobRef], longest_bytes: int) -> list[Located]:
+def _in_list(scripts: Scripts, key: str, job_refs: Sequence[JobRef], longest_bytes: int) -> list[Located]:
     wanted: dict[str, list[int]] = {}
-    for n, pick in enumerate(picks):
-        wanted.setdefault(pick.id, []).append(n)
-    answer = _LookupProgress(picks)
+    for n, job_ref in enumerate(job_refs):
+        wanted.setdefault(job_ref.id, []).append(n)
+    answer = _LookupProgress(job_refs)
     length = _ask_list(scripts, key, longest_bytes, [STEP, 0], wanted, answer)
-    if length > 2 * STEP and any(answer.is_open(n) for n in range(len(picks))):
+    if length > 2 * STEP and any(answer.is_open(n) for n in range(len(job_refs))):
         # Deepest first: in the meantime entries move towards the end that workers fetch from, so none is missed between
         # two steps.
         newest = max(LOOK_AT, length - LOOK_AT)
         starts = [*range(0, min(length, LOOK_AT), STEP), *range(newest, length, STEP)][::-1]
         for start in starts:
-            if not any(answer.is_open(each) for each in range(len(picks))):
+            if not any(answer.is_open(each) for each in range(len(job_refs))):
                 break
             _ask_list(scripts, key, longest_bytes, [start], wanted, answer)
         if length > 2 * LOOK_AT:
@@ -183,8 +183,8 @@ def _run_calls(
 class _LookupProgress:
     """What is known so far of each pick."""
 
-    def __init__(self, picks: Sequence[JobRef]) -> None:
-        self._picks = picks
+    def __init__(self, job_refs: Sequence[JobRef]) -> None:
+        self._picks = job_refs
         self._spots: dict[int, LocatedEntry] = {}
         self._changed: set[int] = set()
         self._full: set[int] = set()
@@ -201,31 +201,31 @@ class _LookupProgress:
         """Record an entry that may be among `wanted`, the picks by jid."""
         if size < 0 and not cut:
             # None of it was read for lack of room: it may be any of them.
-            stamp, names = "", list(wanted)
+            version, names = "", list(wanted)
         elif isinstance(raw, bytes):
-            stamp = text(cut) if cut else stamp_of(raw)
-            names = self._matching_refs(wanted, raw, stamp)
+            version = text(cut) if cut else stamp_of(raw)
+            names = self._matching_refs(wanted, raw, version)
         else:
-            stamp = text(cut) if cut else ""
+            version = text(cut) if cut else ""
             # Only its digest is known here; without a stamp to compare, its position has to do.
-            names = [name for name, ns in wanted.items() if len(wanted) == 1 or self._is_expected(ns, stamp)]
+            names = [name for name, ns in wanted.items() if len(wanted) == 1 or self._is_expected(ns, version)]
         for name in names:
             for n in wanted[name]:
-                expected = self._picks[n].stamp
-                if expected is not None and stamp and expected != stamp:
+                expected = self._picks[n].version
+                if expected is not None and version and expected != version:
                     self._changed.add(n)
                 elif size < 0:
                     self._full.add(n)
                 elif n not in self._spots:
-                    self._spots[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, stamp, at)
+                    self._spots[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, version, at)
 
-    def _matching_refs(self, wanted: Mapping[str, Sequence[int]], raw: bytes, stamp: str) -> list[str]:
+    def _matching_refs(self, wanted: Mapping[str, Sequence[int]], raw: bytes, version: str) -> list[str]:
         """Which of `wanted` this entry is; without a matching name, by its bytes: parsers read odd JSON differently."""
-        named = [name for name in {job_id(jid_of(raw), stamp, None), f"raw{stamp}"} if name in wanted]
-        return named or [name for name, ns in wanted.items() if any(self._picks[n].stamp == stamp for n in ns)]
+        named = [name for name in {job_id(jid_of(raw), version, None), f"raw{version}"} if name in wanted]
+        return named or [name for name, ns in wanted.items() if any(self._picks[n].version == version for n in ns)]
 
-    def _is_expected(self, ns: Sequence[int], stamp: str) -> bool:
-        return any(self._picks[n].stamp in (None, stamp) for n in ns)
+    def _is_expected(self, ns: Sequence[int], version: str) -> bool:
+        return any(self._picks[n].version in (None, version) for n in ns)
 
     def located_entries(self) -> list[Located]:
         """The result for each pick, in order."""
@@ -236,11 +236,11 @@ class _LookupProgress:
             return self._spots[n]
         if n in self._full:
             return None
-        pick = self._picks[n]
+        job_ref = self._picks[n]
         if self.refused:
-            return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=self.refused)
+            return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=self.refused)
         if n in self._changed:
-            return ActionResult(id=pick.id, outcome=Outcome.CHANGED, detail="the job changed since you saw it")
+            return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail="the job changed since you saw it")
         if self.unsearched:
-            return ActionResult(id=pick.id, outcome=Outcome.REFUSED, detail=self.unsearched)
-        return ActionResult(id=pick.id, outcome=Outcome.GONE)
+            return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=self.unsearched)
+        return ActionResult(id=job_ref.id, outcome=Outcome.GONE)

@@ -52,11 +52,11 @@ def run_script(
         arguments = [argument for step in part for argument in step.arguments]
         commands.append(("EVAL", text, len(fixed), *fixed, *own, *arguments))
         before += len(part)
-    acted: list[ActionResult] = []
+    results: list[ActionResult] = []
     for part, reply in zip(parts, source.run_batch(commands), strict=True):
         source.check_writable(reply)
-        acted.extend(_results_from_reply(part, reply))
-    return acted
+        results.extend(_results_from_reply(part, reply))
+    return results
 
 
 def split_calls(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:

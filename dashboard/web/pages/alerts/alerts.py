@@ -65,27 +65,27 @@ def firing() -> Response:
 
 
 def _context() -> dict[str, Any]:
-    desk = app_context().alert_service
+    alert_service = app_context().alert_service
     with measure_cost() as meter:
-        board, health = desk.list_alerts(), desk.checker_health()
+        alert_list, health = alert_service.list_alerts(), alert_service.checker_health()
         variables = {
-            "board": board,
+            "board": alert_list,
             "health": health,
             "problem": None if health.ok else app_context().checker_problem,
-            "deliveries": desk.list_deliveries(SHOWN),
-            "given_up": desk.list_failed_notifications(),
-            "past": desk.list_past_incidents(SHOWN),
-            "channels": desk.public_channels(),
+            "deliveries": alert_service.list_deliveries(SHOWN),
+            "given_up": alert_service.list_failed_notifications(),
+            "past": alert_service.list_past_incidents(SHOWN),
+            "channels": alert_service.public_channels(),
         }
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return variables | {"price": price, "titles": app_context().backend_titles}
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")
-def ack_form(fp: str) -> str:
+def ack_form(fingerprint: str) -> str:
     """The page that a notification links to. It has a button to acknowledge, since following a link must not change
     anything."""
-    alert = app_context().alert_service.find_alert(fp)
+    alert = app_context().alert_service.find_alert(fingerprint)
     return render_template(
         "alerts/ack.html",
         **layout.page_context(app_context().current_snapshot(), ""),
@@ -98,16 +98,18 @@ def ack_form(fp: str) -> str:
 
 @edit_bp.post("/alerts/<segment:fp>/ack")
 @form_fields("episode", "comment", "do", many=("beside",))
-def acknowledge(fp: str) -> ResponseReturnValue:
+def acknowledge(fingerprint: str) -> ResponseReturnValue:
     """Acknowledge an alert, or with `do=all` also the other alerts that the page listed: 303 to the alerts."""
     comment = request.form.get("comment", "")[:300]
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
-    desk = app_context().alert_service
-    desk.acknowledge_alert(fp, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment)
-    noted = [fp]
+    alert_service = app_context().alert_service
+    alert_service.acknowledge_alert(
+        fingerprint, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment
+    )
+    noted = [fingerprint]
     if beside:
-        noted += desk.acknowledge_all(beside, by=current_actor().name, comment=comment)
+        noted += alert_service.acknowledge_all(beside, by=current_actor().name, comment=comment)
     _record("acknowledge", noted, comment)
     return redirect(url_for("alerting.index"), code=303)
 
@@ -134,18 +136,19 @@ def quiet_fragment() -> Response:
 
 
 def _quiet() -> dict[str, Any]:
-    board, listed = app_context().alert_service.list_alerts(), app_context().alert_service.list_silences()
-    states = [alert.state for alert in (*board.firing, *board.pending)]
+    alert_list, listed = app_context().alert_service.list_alerts(), app_context().alert_service.list_silences()
+    states = [alert.state for alert in (*alert_list.firing, *alert_list.pending)]
     snapshot = app_context().current_snapshot().snapshot
     rows = [
         {
             "silence": each,
-            "holds": each.starts_at <= board.at and (each.weekly is None or each.weekly.contains_time(board.at)),
+            "holds": each.starts_at <= alert_list.at
+            and (each.weekly is None or each.weekly.contains_time(alert_list.at)),
             "matches": preview_silence(each, states, snapshot, ()),
         }
         for each in listed
     ]
-    return {"rows": rows, "at": board.at, "days": DAYS, "titles": app_context().backend_titles}
+    return {"rows": rows, "at": alert_list.at, "days": DAYS, "titles": app_context().backend_titles}
 
 
 @edit_bp.get("/silences/new")
@@ -161,38 +164,38 @@ def silence() -> ResponseReturnValue:
     previewing = form_word("do", "store", "preview") == "preview"
     form_flag("everything")
     form = SilenceForm.typed(request.form, request.form.getlist("days"))
-    desk = app_context().alert_service
-    values = form.values(desk.list_alerts().at, admin=has_role(Role.ADMIN))
+    alert_service = app_context().alert_service
+    values = form.values(alert_service.list_alerts().at, admin=has_role(Role.ADMIN))
     if form.errors:
         unconfirmed = set(form.errors) == {"everything"}
         return _silence_form(form), 403 if form.needs_admin else (409 if unconfirmed else 422)
     try:
-        drafted = desk.draft_silence(by=current_actor().name, **values)
+        drafted = alert_service.draft_silence(by=current_actor().name, **values)
     except ConfigurationError as exc:
         form.errors["when"] = exc.message.removeprefix("silence: ")
         return _silence_form(form), 422
     if previewing:
         return _silence_form(form, drafted)
-    desk.save_silence(drafted)
+    alert_service.save_silence(drafted)
     _record("silence", [drafted.id], drafted.comment)
     return redirect(url_for("alerting.quiet"), code=303)
 
 
 def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
     found = None
-    reading = app_context().current_snapshot()
+    current = app_context().current_snapshot()
     if drafted is not None:
-        board = app_context().alert_service.list_alerts()
-        states = [alert.state for alert in (*board.firing, *board.pending)]
+        alert_list = app_context().alert_service.list_alerts()
+        states = [alert.state for alert in (*alert_list.firing, *alert_list.pending)]
         found = preview_silence(
             drafted,
             states,
-            reading.snapshot,
+            current.snapshot,
             [entry.rule for entry in app_context().alert_service.editor.rules_in_force()],
         )
     return render_template(
         "alerts/silence.html",
-        **layout.page_context(reading, ""),
+        **layout.page_context(current, ""),
         form=form,
         found=found,
         days=DAYS,
@@ -236,7 +239,7 @@ def test_fire(channel: str) -> ResponseReturnValue:
 
 def _record(action: str, ids: list[str], reason: str | None) -> None:
     app_context().forget_firing()
-    app_context().action_service.record.record_event(
+    app_context().action_service.audit_log.record_event(
         audit_log.build_event(current_actor(), action, ids=ids, reason=reason or None)
     )
 
@@ -248,12 +251,12 @@ def alerts() -> Response:
     `watched` is true while rules are evaluated. Otherwise the list can be empty or out of date, and `problem` gives the
     reason where it is known.
     """
-    desk = app_context().alert_service
-    board, health = desk.list_alerts(), desk.checker_health()
+    alert_service = app_context().alert_service
+    alert_list, health = alert_service.list_alerts(), alert_service.checker_health()
     problem = None if health.ok else app_context().checker_problem
     return jsonify(
-        alerts=shown_firing(board),
-        pending=[shown(alert) for alert in board.pending],
+        alerts=shown_firing(alert_list),
+        pending=[shown(alert) for alert in alert_list.pending],
         watched=health.ok,
         problem=_one_line(problem),
     )
@@ -270,8 +273,8 @@ def rules() -> Response:
 
     `problem` says why they are not evaluated; it is null while they are.
     """
-    board = app_context().rule_board()
-    listed = [told(entry, board.previews.get(entry.rule.id)) for entry in board.entries]
+    overview = app_context().rule_board()
+    listed = [told(entry, overview.previews.get(entry.rule.id)) for entry in overview.entries]
     return jsonify(rules=listed, problem=_one_line(app_context().alert_service.ownership_conflict))
 
 
@@ -347,11 +350,11 @@ def deliveries() -> Response:
     )
 
 
-def shown_firing(board: AlertList) -> list[dict[str, Any]]:
+def shown_firing(alert_list: AlertList) -> list[dict[str, Any]]:
     """Firing alerts as the API returns them, worst first. `muted`: a warning without notifications, since the critical
     alert of the same rule and place is firing too."""
-    notified = {alert.state.fp for alert in board.incidents}
-    return [shown(alert) | {"muted": alert.state.fp not in notified} for alert in board.firing]
+    notified = {alert.state.fp for alert in alert_list.incidents}
+    return [shown(alert) | {"muted": alert.state.fp not in notified} for alert in alert_list.firing]
 
 
 def shown(alert: Alert) -> dict[str, Any]:

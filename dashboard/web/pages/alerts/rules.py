@@ -97,20 +97,20 @@ def one_fragment(rule_id: str) -> Response:
 
 def _list() -> dict[str, Any]:
     with measure_cost() as meter:
-        board, alerts = app_context().rule_board(), app_context().alert_service.list_alerts()
-    reading = app_context().current_snapshot()
+        overview, alerts = app_context().rule_board(), app_context().alert_service.list_alerts()
+    current = app_context().current_snapshot()
     firing: dict[str, int] = {}
     for alert in alerts.incidents:
         firing[alert.state.rule_id] = firing.get(alert.state.rule_id, 0) + 1
     rows = [
         {
             "entry": entry,
-            "seen": (seen := board.previews.get(entry.rule.id)),
+            "seen": (seen := overview.previews.get(entry.rule.id)),
             "firing": firing.get(entry.rule.id, 0),
-            "past": (found := _past(entry.rule, seen, reading, board.hours)),
+            "past": (found := _past(entry.rule, seen, current, overview.hours)),
             "graph": _graph(entry.rule, found, SMALL),
         }
-        for entry in board.entries
+        for entry in overview.entries
     ]
     return _common(meter) | {"rows": sorted(rows, key=_most_urgent)}
 
@@ -128,11 +128,11 @@ def _most_urgent(row: dict[str, Any]) -> int:
 def _one(rule_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
         entry, alerts = app_context().alert_service.editor.find_rule(rule_id), app_context().alert_service.list_alerts()
-        board = app_context().rule_board()
-    reading = app_context().current_snapshot()
+        overview = app_context().rule_board()
+    current = app_context().current_snapshot()
     return (
         _common(meter)
-        | _seen(entry.rule, board.previews.get(rule_id), reading, board.hours)
+        | _seen(entry.rule, overview.previews.get(rule_id), current, overview.hours)
         | {
             "entry": entry,
             "firing": [alert for alert in alerts.incidents if alert.state.rule_id == rule_id],
@@ -144,13 +144,13 @@ def _one(rule_id: str) -> dict[str, Any]:
 def _seen(
     rule: Rule,
     seen: RulePreview | None,
-    reading: CurrentSnapshot,
-    hours: RuleHistories | None,
+    current: CurrentSnapshot,
+    histories: RuleHistories | None,
     *,
     drafted: bool = False,
 ) -> dict[str, Any]:
     """The variables of `rules/_seen.html`."""
-    found = _past(rule, seen, reading, hours)
+    found = _past(rule, seen, current, histories)
     many = found is not None and not found.of_all and seen is not None and seen.looked_at > 1
     return {
         "rule": rule,
@@ -167,11 +167,13 @@ def _seen(
     }
 
 
-def _past(rule: Rule, seen: RulePreview | None, reading: CurrentSnapshot, hours: RuleHistories | None) -> Trend | None:
+def _past(
+    rule: Rule, seen: RulePreview | None, current: CurrentSnapshot, histories: RuleHistories | None
+) -> Trend | None:
     """The last hour of the worst of what the rule evaluates."""
-    if reading.snapshot is None:
+    if current.snapshot is None:
         return None
-    return rule_trend(rule, seen.worst if seen else None, reading.snapshot, reading.history, hours)
+    return rule_trend(rule, seen.worst if seen else None, current.snapshot, current.history, histories)
 
 
 def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Series = ()) -> RuleChart | None:
@@ -280,18 +282,18 @@ def save(values: dict[str, Any], version: int | None) -> Rule:
 
     Raises as RuleEditor.save_rule, and Unsupported for a built-in rule.
     """
-    desk = app_context().alert_service
-    old = next((entry for entry in desk.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
+    alert_service = app_context().alert_service
+    old = next((entry for entry in alert_service.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
     if old is not None and old.shipped and old.origin is not Origin.TOML:
         raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
-    rule = desk.editor.save_rule(values, by=current_actor().name, version=version)
+    rule = alert_service.editor.save_rule(values, by=current_actor().name, version=version)
     what = describe_changes(old.rule, rule) if old else ""
     _record("edit rule" if old else "create rule", rule.id, what)
     return rule
 
 
 def _record(action: str, rule_id: str, detail: str = "") -> None:
-    app_context().action_service.record.record_event(
+    app_context().action_service.audit_log.record_event(
         audit_log.build_event(current_actor(), action, ids=[rule_id], detail=detail or None)
     )
 
@@ -353,18 +355,18 @@ def _form(
 ) -> str:
     """The form. `entry` = the edited rule, `original` = the duplicated one. `changed`: another user changed the rule;
     the form shows the saved version, and saving again overwrites it."""
-    reading = app_context().current_snapshot()
+    current = app_context().current_snapshot()
     seen: dict[str, Any] = {}
     if preview is not None:
         found, hours = {}, None
-        if reading.snapshot is not None:
-            found = app_context().alert_service.preview_rules(reading.snapshot, reading.history, [preview])
-            hours = app_context().alert_service.rule_histories(reading.snapshot.sampled_at)
-        seen = _seen(preview, found.get(preview.id), reading, hours, drafted=True)
+        if current.snapshot is not None:
+            found = app_context().alert_service.preview_rules(current.snapshot, current.history, [preview])
+            hours = app_context().alert_service.rule_histories(current.snapshot.sampled_at)
+        seen = _seen(preview, found.get(preview.id), current, hours, drafted=True)
     mine = _tried(form) if changed else None
     return render_template(
         "rules/form.html",
-        **layout.page_context(reading, ""),
+        **layout.page_context(current, ""),
         form=form,
         entry=entry,
         original=original,

@@ -28,20 +28,20 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     if action not in ACTIONS:
         raise Unsupported("This action is not available for error groups.")
     places = _places(request.form.getlist("pick"))
-    here = app_context()
-    refs = {spot: here.find_queue_stats(*spot[:3]).ref for spot in places}  # of all lists, before any job changes
-    acted: list[ActionResult] = []
+    context = app_context()
+    refs = {spot: context.find_queue_stats(*spot[:3]).ref for spot in places}  # of all lists, before any job changes
+    results: list[ActionResult] = []
     batches: list[str | None] = []
-    for spot, picks in places.items():
+    for spot, job_refs in places.items():
         ref, state = refs[spot], spot[3]
-        if action not in here.backend(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
-            acted += [ActionResult(id=pick.id, outcome=Outcome.UNSUPPORTED) for pick in picks]
+        if action not in context.backend(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
+            results += [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED) for job_ref in job_refs]
             continue
-        done, batch = run_action(ref, state, action, picks, wish, why)
-        acted += done
+        done, batch = run_action(ref, state, action, job_refs, wish, why)
+        results += done
         batches.append(batch)
     page = request.form.get("page", "")
-    query = ActionFlash.of(action, acted, *batches).query | (
+    query = ActionFlash.of(action, results, *batches).query | (
         {"page": page} if page.isascii() and page.isdigit() and page != "1" else {}
     )
     return redirect_to(url_for("dead.show", fingerprint=fingerprint, **query))
@@ -51,8 +51,8 @@ def _places(tokens: list[str]) -> dict[Spot, list[JobRef]]:
     """The selected jobs by list. Raises Conflict for none, or too many."""
     places: dict[Spot, list[JobRef]] = {}
     for token in tokens:
-        spot, pick = read_member(token)
-        places.setdefault(spot, []).append(pick)
+        spot, job_ref = read_member(token)
+        places.setdefault(spot, []).append(job_ref)
     if not places:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     if len(tokens) > MAX_BATCH or len(places) > MAX_BATCHES:

@@ -84,11 +84,11 @@ def _polled(template: str, context: dict[str, Any]) -> Response:
 
 
 def _list() -> dict[str, Any]:
-    board = app_context().dead_letter_groups()
+    group_list = app_context().dead_letter_groups()
     wanted = GroupQuery.of(request.args)
-    rows = rows_of(board, app_context().now_s())
+    rows = rows_of(group_list, app_context().now_s())
     spots = [spot for row in rows for spot in row.group.spots]
-    return _common(board) | {
+    return _common(group_list) | {
         "wanted": wanted,
         "table": build_table(rows, wanted),
         "libraries": sorted({spot.ref.backend for spot in spots}),
@@ -101,9 +101,9 @@ def _one(fingerprint: str) -> dict[str, Any]:
     """The variables of one group's page. Raises NotFound, and what AnnotationStore.read_annotation raises."""
     if not is_fingerprint(fingerprint):
         raise NotFound("This error group does not exist.")
-    board = app_context().dead_letter_groups()
-    group = board.reading.find(fingerprint)
-    remark = board.remarks.of(fingerprint)
+    group_list = app_context().dead_letter_groups()
+    group = group_list.grouped.find(fingerprint)
+    remark = group_list.remarks.of(fingerprint)
     if group is None:
         remark = app_context().dead_letter_service.book.read_annotation(fingerprint)
         if remark == NOTHING_KNOWN:
@@ -113,8 +113,8 @@ def _one(fingerprint: str) -> dict[str, Any]:
             )
     with measure_cost() as meter:
         samples = kept.of(app_context(), group) if group else ()
-    row: GroupRow | None = row_of(group, board, app_context().now_s()) if group else None
-    common = _common(board)
+    row: GroupRow | None = row_of(group, group_list, app_context().now_s()) if group else None
+    common = _common(group_list)
     if meter.commands:
         samples_price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
         common["price"] = f"samples: {samples_price}; groups: {common['price']}"
@@ -135,20 +135,20 @@ def _one(fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _common(board: GroupList) -> dict[str, Any]:
+def _common(group_list: GroupList) -> dict[str, Any]:
     snapshot = app_context().current_snapshot().snapshot
-    cost = board.cost
+    cost = group_list.cost
     titles = app_context().backend_titles
     return {
-        "board": board,
-        "reading": board.reading,
+        "board": group_list,
+        "reading": group_list.grouped,
         "slots": (SLOTS, SLOT_S),
         "now": app_context().now_s(),
         "titles": titles,
         "snapshot": snapshot,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
         "problems": [
-            (source, titles.get(name, name), queue, why) for source, name, queue, why in board.reading.problems[:5]
+            (source, titles.get(name, name), queue, why) for source, name, queue, why in group_list.grouped.problems[:5]
         ],
         "price": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
     }

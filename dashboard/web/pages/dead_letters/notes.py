@@ -37,11 +37,11 @@ def say(fingerprint: str, word: str) -> ResponseReturnValue:
             "This error group is unknown, or no longer exists. Nothing was saved.",
             hint="Open the Dead letters page first: a group is known once its jobs have been read.",
         )
-    group = app_context().dead_letter_groups().reading.find(fingerprint)
+    group = app_context().dead_letter_groups().grouped.find(fingerprint)
     event = audit_log.build_event(
         current_actor(), f"{word} error group", ids=(fingerprint,), count=group.count if group else 0
     )
-    app_context().action_service.record.record_event(event)
+    app_context().action_service.audit_log.record_event(event)
     return redirect(url_for("dead.show", fingerprint=fingerprint, said=word), code=303)
 
 
@@ -56,7 +56,7 @@ def _unacknowledge(_fingerprint: str, _who: str) -> Words:
 def _ignore(fingerprint: str, who: str) -> Words:
     """For `hours`, or until there are `more` jobs than now. Raises Unsupported for an invalid number."""
     if more := request.form.get("more", "").strip():
-        group = app_context().dead_letter_groups().reading.find(fingerprint)
+        group = app_context().dead_letter_groups().grouped.find(fingerprint)
         above = (group.count if group else 0) + _whole("more", more, MAX_MORE)
         return {"ignored_by": who, "ignored_until": None, "ignored_above": above}
     hours = _whole("hours", request.form.get("hours", ""), MAX_HOURS)

@@ -32,18 +32,18 @@ class ErrorSamples:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[object, ...], tuple[ErrorSample, ...]] = OrderedDict()
 
-    def of(self, here: AppContext, group: ErrorGroup) -> tuple[ErrorSample, ...]:
+    def of(self, context: AppContext, group: ErrorGroup) -> tuple[ErrorSample, ...]:
         """The newest SAMPLES jobs of `group`, except those that no longer exist.
 
         Cost: none, or at most 4 round trips each.
         """
         members = group.jobs[:SAMPLES]
-        key = (id(here), group.kind.id, *((member.ref, member.row.id, member.row.at) for member in members))
+        key = (id(context), group.kind.id, *((member.ref, member.row.id, member.row.at) for member in members))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        found = tuple(sample for member in members if (sample := _read(here, member)) is not None)
+        found = tuple(sample for member in members if (sample := _read(context, member)) is not None)
         with self._lock:
             self._kept[key] = found
             while len(self._kept) > MAX_KEPT:
@@ -51,10 +51,10 @@ class ErrorSamples:
         return found
 
 
-def _read(here: AppContext, member: GroupMember) -> ErrorSample | None:
+def _read(context: AppContext, member: GroupMember) -> ErrorSample | None:
     ref = member.ref
     try:
-        job = here.backend(ref.source, ref.backend).read_job(ref, member.row.id)
+        job = context.backend(ref.source, ref.backend).read_job(ref, member.row.id)
     except QueuedeckError:
         return None  # retried or deleted since the group was read
     return ErrorSample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())
