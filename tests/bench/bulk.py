@@ -340,7 +340,7 @@ def scattered(client: redis.Redis, url: str, name: str) -> float:
             :: LINE // PICKED
         ]
         spec = replace(
-            parts.spec(Action.DELETE), places=(JobListRef(ref=ref, state=State.WAITING),), picks=tuple(job_refs)
+            parts.spec(Action.DELETE), places=(JobListRef(ref=ref, state=State.WAITING),), job_refs=tuple(job_refs)
         )
         return _run(parts, spec, PICKED)
 

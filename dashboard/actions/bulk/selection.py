@@ -125,7 +125,7 @@ def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters,
         homeless = len(jobs) - homes.total()
     if spec.to_origin and homes:
         jobs = [(place, job) for place, job in jobs if place.origin is not None]
-    places = Counter(replace(place, home=None) for place, _ in jobs)
+    places = Counter(replace(place, origin=None) for place, _ in jobs)
     return BulkPreview(
         matched=min(len(jobs), most),
         exact=known.whole and not known.unread and len(jobs) <= most,
@@ -188,7 +188,7 @@ def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf,
             if not offered.is_supported(place) or (spec.to_origin and place.origin is None):
                 yield SelectedJob(place, None, n)
                 continue
-            yield SelectedJob(place if spec.to_origin else replace(place, home=None), job_ref, n)
+            yield SelectedJob(place if spec.to_origin else replace(place, origin=None), job_ref, n)
         return
     if spec.job_refs:
         yield from (SelectedJob(spec.places[0], job_ref, n) for n, job_ref in enumerate(spec.job_refs, 1))

@@ -346,14 +346,22 @@ def notifications_due(
         untold := tuple(each for each in channels if each not in state.announced_to)
     ):
         say = PendingNotification("firing", state.announced, 1, untold, state.announced_started_at)
-        return replace(state, told_to=(*state.announced_to, *untold), told_count=max(state.announced_count, 1)), (say,)
+        return replace(
+            state, announced_to=(*state.announced_to, *untold), announced_count=max(state.announced_count, 1)
+        ), (say,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
         return _build_notification(state, "reminder", state.announced_to)
     return state, ()
 
 
 def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
-    return replace(state, told=state.episode, told_to=tuple(channels), told_started_at=state.started_at, told_count=0)
+    return replace(
+        state,
+        announced=state.episode,
+        announced_to=tuple(channels),
+        announced_started_at=state.started_at,
+        announced_count=0,
+    )
 
 
 def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[PendingNotification, ...]]:
@@ -362,7 +370,7 @@ def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple
     told: tuple[PendingNotification, ...] = ()
     if rule is None or rule.notify_resolved:
         state, told = _build_notification(state, "resolved", state.announced_to)
-    return replace(state, told="", told_to=(), told_started_at=None, told_count=0), told
+    return replace(state, announced="", announced_to=(), announced_started_at=None, announced_count=0), told
 
 
 def _build_notification(
@@ -370,7 +378,7 @@ def _build_notification(
 ) -> tuple[AlertState, tuple[PendingNotification, ...]]:
     number = state.announced_count + 1
     say = PendingNotification(kind, state.announced, number, to, state.announced_started_at)
-    return replace(state, told_count=number, quiet_s=0.0), (say,)
+    return replace(state, announced_count=number, quiet_s=0.0), (say,)
 
 
 def _worse_value(rule: Rule, peak: float | None, value: float | None) -> float | None:
