@@ -82,10 +82,10 @@ def _context() -> dict[str, Any]:
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")
-def ack_form(fingerprint: str) -> str:
+def ack_form(fp: str) -> str:
     """The page that a notification links to. It has a button to acknowledge, since following a link must not change
     anything."""
-    alert = app_context().alert_service.find_alert(fingerprint)
+    alert = app_context().alert_service.find_alert(fp)
     return render_template(
         "alerts/ack.html",
         **layout.page_context(app_context().current_snapshot(), ""),
@@ -98,16 +98,16 @@ def ack_form(fingerprint: str) -> str:
 
 @edit_bp.post("/alerts/<segment:fp>/ack")
 @form_fields("episode", "comment", "do", many=("beside",))
-def acknowledge(fingerprint: str) -> ResponseReturnValue:
+def acknowledge(fp: str) -> ResponseReturnValue:
     """Acknowledge an alert, or with `do=all` also the other alerts that the page listed: 303 to the alerts."""
     comment = request.form.get("comment", "")[:300]
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
     alert_service = app_context().alert_service
     alert_service.acknowledge_alert(
-        fingerprint, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment
+        fp, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment
     )
-    noted = [fingerprint]
+    noted = [fp]
     if beside:
         noted += alert_service.acknowledge_all(beside, by=current_actor().name, comment=comment)
     _record("acknowledge", noted, comment)
