@@ -28,7 +28,7 @@ from .api import queues as api_queues
 from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
 from .fragments import GZIP_FROM_BYTES, GZIP_LEVEL
-from .pages import audit, bulk, job_actions, jobs, overview, queues, search, sign_in, workers
+from .pages import audit, bulk, job_actions, jobs, overview, queues, schedules, search, sign_in, workers
 from .pages.alerts import alerts, rules
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
@@ -51,6 +51,7 @@ READS = (
         queues.bp,
         jobs.bp,
         workers.bp,
+        schedules.bp,
         search.bp,
         api_queues.bp,
         history.bp,
@@ -112,8 +113,7 @@ def create_app(
     app.jinja_env.autoescape = True
     Htmx(app)
     app.extensions[EXTENSION] = AppContext(settings)
-    for blueprint in (*READS, *(() if app.extensions[EXTENSION].settings.read_only else WRITES)):
-        app.register_blueprint(blueprint)
+    _register_blueprints(app, read_only=app.extensions[EXTENSION].settings.read_only)
     sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
@@ -155,6 +155,12 @@ def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplicat
         return dashboard(inner, start_response)
 
     return dispatch
+
+
+def _register_blueprints(app: Flask, *, read_only: bool) -> None:
+    """Register each blueprint once, since modules of one topic can share one."""
+    for blueprint in dict.fromkeys((*READS, *(() if read_only else WRITES))):
+        app.register_blueprint(blueprint)
 
 
 def _behind_proxies(wsgi_app: WSGIApplication, settings: Settings) -> WSGIApplication:
