@@ -22,14 +22,16 @@ from . import assets, formatting, fragments, health, prometheus
 from .access import security, sessions
 from .access.proxies import TrustedProxies
 from .api import actions as api_actions
+from .api import alerts as api_alerts
 from .api import dead_letters as api_dead_letters
 from .api import history, openapi
 from .api import queues as api_queues
+from .api import rules as api_rules
 from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
 from .fragments import GZIP_FROM_BYTES, GZIP_LEVEL
-from .pages import audit, bulk, job_actions, jobs, overview, queues, search, sign_in, workers
-from .pages.alerts import alerts, rules
+from .pages import audit, bulk, job_actions, jobs, overview, queues, schedules, search, sign_in, workers
+from .pages.alerts import alerts, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
 from .urls import EncodedPath, SegmentConverter
@@ -51,6 +53,7 @@ READS = (
         queues.bp,
         jobs.bp,
         workers.bp,
+        schedules.bp,
         search.bp,
         api_queues.bp,
         history.bp,
@@ -59,7 +62,8 @@ READS = (
         health.bp,
     ),
     *(groups.bp, api_dead_letters.bp, rules.bp),
-    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, alerts.api_bp),
+    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, silences.bp),
+    *(api_alerts.bp, api_rules.bp),
 )
 # In read-only mode these routes do not exist.
 WRITES = (
@@ -67,8 +71,9 @@ WRITES = (
     bulk.edit_bp,
     api_actions.bp,
     alerts.edit_bp,
+    silences.edit_bp,
     rules.edit_bp,
-    rules.api_bp,
+    api_rules.edit_bp,
     dead_letter_actions.bp,
     notes.bp,
 )
@@ -112,8 +117,7 @@ def create_app(
     app.jinja_env.autoescape = True
     Htmx(app)
     app.extensions[EXTENSION] = AppContext(settings)
-    for blueprint in (*READS, *(() if app.extensions[EXTENSION].settings.read_only else WRITES)):
-        app.register_blueprint(blueprint)
+    _register_blueprints(app, read_only=app.extensions[EXTENSION].settings.read_only)
     sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
@@ -155,6 +159,12 @@ def mount(wsgi_app: WSGIApplication, path: str, **settings: Any) -> WSGIApplicat
         return dashboard(inner, start_response)
 
     return dispatch
+
+
+def _register_blueprints(app: Flask, *, read_only: bool) -> None:
+    """Register each blueprint once, since modules of one topic can share one."""
+    for blueprint in dict.fromkeys((*READS, *(() if read_only else WRITES))):
+        app.register_blueprint(blueprint)
 
 
 def _behind_proxies(wsgi_app: WSGIApplication, settings: Settings) -> WSGIApplication:

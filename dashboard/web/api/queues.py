@@ -30,9 +30,9 @@ from ...sampling.live_lists import LiveRows
 from ...search.job_search import parse_query
 from ..context import app_context
 from ..forms.job_query import job_query
-from ..pages.alerts.alerts import shown_firing
 from ..views.offered_actions import job_verbs
 from ..views.totals import rounded, totals
+from .alerts import json_firing
 
 bp = Blueprint("api", __name__, url_prefix="/api/v1")
 
@@ -67,7 +67,7 @@ def _json_alerts() -> list[dict[str, Any]] | None:
     if app_context().alert_service.ownership_conflict is not None:
         return None
     try:
-        return shown_firing(app_context().alert_service.list_alerts())
+        return json_firing(app_context().alert_service.list_alerts())
     except (BackendUnavailable, Forbidden):
         return None
 

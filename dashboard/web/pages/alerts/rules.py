@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....actions import audit_log
 from ....alerts.delivery.message import format_figure
 from ....alerts.evaluation.preview import RulePreview, Trend, has_history, rule_trend
 from ....alerts.evaluation.rule_history import RuleHistories
 from ....alerts.rules.metrics import METRICS
 from ....alerts.rules.rule import Origin, Rule
 from ....alerts.rules.ruleset import RuleInForce
-from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
+from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, Unsupported
 from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
 from ....sources.source import measure_cost
 from ... import fragments
-from ...access.security import current_actor
 from ...context import app_context
-from ...forms.request_input import Body, form_fields, form_flag, form_word, json_body
+from ...forms.request_input import form_fields, form_flag, form_word
 from ...forms.rule_form import FIELDS, RuleForm, describe_changes
 from ...views.rule_chart import RuleChart, build_chart
 from .. import layout
-from .alerts import refuse_elsewhere, told
+from .alerts import refuse_elsewhere
+from .rule_changes import delete_rule, save_rule, set_rule_enabled
 
 bp = Blueprint("rules", __name__, url_prefix="/alerts")
 edit_bp = Blueprint("rules_edit", __name__, url_prefix="/alerts")
-api_bp = Blueprint("api_rules", __name__, url_prefix="/api/v1/rules")
 
 LIST, ONE = "rules/_list.html", "rules/_one.html"
 SMALL, LARGE = (96, 24), (640, 160)
@@ -245,7 +242,7 @@ def change(rule_id: str) -> ResponseReturnValue:
 def switch(rule_id: str) -> ResponseReturnValue:
     """Enable or disable a rule."""
     said = "on" if form_flag("on") else "off"
-    turn(rule_id, on=said == "on", version=_version())
+    set_rule_enabled(rule_id, on=said == "on", version=_version())
     return redirect(url_for("rules.show", rule_id=rule_id, said=said), code=303)
 
 
@@ -253,49 +250,10 @@ def switch(rule_id: str) -> ResponseReturnValue:
 @form_fields("version")
 def remove(rule_id: str) -> ResponseReturnValue:
     """Delete a rule; a built-in one is reset to its default."""
-    ships = take_away(rule_id, version=_version())
+    ships = delete_rule(rule_id, version=_version())
     if ships:
         return redirect(url_for("rules.show", rule_id=rule_id, said="shipped"), code=303)
     return redirect(url_for("rules.index", said="removed"), code=303)
-
-
-def turn(rule_id: str, *, on: bool, version: int) -> Rule:
-    """Enable or disable a rule, and record who did. Raises as RuleEditor.set_enabled."""
-    rule = app_context().alert_service.editor.set_enabled(rule_id, on=on, by=current_actor().name, version=version)
-    _record("enable rule" if on else "disable rule", rule_id)
-    return rule
-
-
-def take_away(rule_id: str, *, version: int) -> bool:
-    """Delete a custom rule or reset a built-in one, and record who did. Returns whether the rule is built-in.
-
-    Raises as RuleEditor.delete_rule.
-    """
-    ships = app_context().alert_service.editor.find_rule(rule_id).shipped
-    app_context().alert_service.editor.delete_rule(rule_id, version=version)
-    _record("delete rule", rule_id)
-    return ships
-
-
-def save(values: dict[str, Any], version: int | None) -> Rule:
-    """Save a rule, and record who did and what changed.
-
-    Raises as RuleEditor.save_rule, and Unsupported for a built-in rule.
-    """
-    alert_service = app_context().alert_service
-    old = next((entry for entry in alert_service.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
-    if old is not None and old.shipped and old.origin is not Origin.TOML:
-        raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
-    rule = alert_service.editor.save_rule(values, by=current_actor().name, version=version)
-    what = describe_changes(old.rule, rule) if old else ""
-    _record("edit rule" if old else "create rule", rule.id, what)
-    return rule
-
-
-def _record(action: str, rule_id: str, detail: str = "") -> None:
-    app_context().action_service.audit_log.record_event(
-        audit_log.build_event(current_actor(), action, ids=[rule_id], detail=detail or None)
-    )
 
 
 def _editable(rule_id: str) -> RuleInForce:
@@ -325,7 +283,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
     if rule is None or form.errors or previewing:
         return _form(form, entry, original, preview=rule), 200 if rule else 422
     try:
-        save(values, _version() if entry else None)
+        save_rule(values, _version() if entry else None)
     except Conflict as exc:
         form.general = exc.message
         return _form(
@@ -341,7 +299,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
         form.general = f"{UNREADABLE} {exc.message} {exc.hint or ''}".strip()
         return _form(form, entry, original), 503
     if original is not None and form_flag("off") and original.rule.enabled:
-        turn(original.rule.id, on=False, version=original.rule.version)
+        set_rule_enabled(original.rule.id, on=False, version=original.rule.version)
     return redirect(url_for("rules.show", rule_id=rule.id, said="changed" if entry else "made"), code=303)
 
 
@@ -390,70 +348,3 @@ def _version() -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise Unsupported("version: expected the version that you read, a whole number.")
     return int(text)
-
-
-class VersionBody(Body, frozen=True, kw_only=True):
-    """`version`: the version that you read, to detect conflicting edits."""
-
-    version: int
-
-
-# The fields of a Rule; UNSET marks those that were not sent.
-RuleBody = msgspec.defstruct(
-    "RuleBody",
-    [
-        (field.name, field.type) if field.required else (field.name, field.type | msgspec.UnsetType, msgspec.UNSET)
-        for field in msgspec.structs.fields(Rule)
-        if field.name != "version"
-    ]
-    + [("version", int | None, None)],
-    bases=(Body,),
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-)
-
-
-@api_bp.post("")
-@json_body(RuleBody)
-def api_save(body: msgspec.Struct) -> tuple[Response, int]:
-    """Create or update a rule.
-
-    To update one, send the version that you read as `version`.
-    """
-    values = {name: value for name, value in msgspec.structs.asdict(body).items() if value is not msgspec.UNSET}
-    version = values.pop("version", None)
-    try:
-        rule = save(values, version)
-    except ConfigurationError as exc:
-        raise Unsupported(exc.message.removeprefix("form: ")) from None
-    return jsonify(_stored(rule)), 200 if version else 201
-
-
-@api_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
-@json_body(VersionBody)
-def api_switch(body: VersionBody, rule_id: str, verb: str) -> Response:
-    """Enable or disable a rule.
-
-    `version` is the version that you read.
-    """
-    return jsonify(_stored(turn(rule_id, on=verb == "enable", version=body.version)))
-
-
-@api_bp.post("/<segment:rule_id>/delete")
-@json_body(VersionBody)
-def api_remove(body: VersionBody, rule_id: str) -> Response:
-    """Delete a custom rule, or reset a built-in one to its default.
-
-    `version` is the version that you read.
-    """
-    return jsonify(outcome="done", ships=take_away(rule_id, version=body.version))
-
-
-def _stored(rule: Rule) -> dict[str, Any]:
-    entry = next(
-        (entry for entry in app_context().alert_service.editor.rules_in_force() if entry.rule.id == rule.id), None
-    )
-    if entry is None:
-        raise NotFound("This rule no longer exists.")
-    return told(entry, None)

@@ -1,0 +1,51 @@
+"""Changes to alert rules, each with an event in the audit log that says who made it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ....actions import audit_log
+from ....alerts.rules.rule import Origin, Rule
+from ....errors import Unsupported
+from ...access.security import current_actor
+from ...context import app_context
+from ...forms.rule_form import describe_changes
+
+
+def set_rule_enabled(rule_id: str, *, on: bool, version: int) -> Rule:
+    """Enable or disable a rule, and record who did. Raises as RuleEditor.set_enabled."""
+    rule = app_context().alert_service.editor.set_enabled(rule_id, on=on, by=current_actor().name, version=version)
+    _record("enable rule" if on else "disable rule", rule_id)
+    return rule
+
+
+def delete_rule(rule_id: str, *, version: int) -> bool:
+    """Delete a custom rule or reset a built-in one, and record who did. Returns whether the rule is built-in.
+
+    Raises as RuleEditor.delete_rule.
+    """
+    ships = app_context().alert_service.editor.find_rule(rule_id).shipped
+    app_context().alert_service.editor.delete_rule(rule_id, version=version)
+    _record("delete rule", rule_id)
+    return ships
+
+
+def save_rule(values: dict[str, Any], version: int | None) -> Rule:
+    """Save a rule, and record who did and what changed.
+
+    Raises as RuleEditor.save_rule, and Unsupported for a built-in rule.
+    """
+    alert_service = app_context().alert_service
+    old = next((entry for entry in alert_service.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
+    if old is not None and old.shipped and old.origin is not Origin.TOML:
+        raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
+    rule = alert_service.editor.save_rule(values, by=current_actor().name, version=version)
+    what = describe_changes(old.rule, rule) if old else ""
+    _record("edit rule" if old else "create rule", rule.id, what)
+    return rule
+
+
+def _record(action: str, rule_id: str, detail: str = "") -> None:
+    app_context().action_service.audit_log.record_event(
+        audit_log.build_event(current_actor(), action, ids=[rule_id], detail=detail or None)
+    )

@@ -1,0 +1,77 @@
+"""What the pages of workers and schedules share: each lists all libraries, read once per interval for all viewers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from ...auth import Role
+from ...backends.actions import Action
+from ...backends.base import Backend
+from ...model import Capability, Schedule, Worker
+from ...sampling.live_lists import LiveRows
+from .. import fragments
+from ..access.security import has_role
+from ..context import app_context
+from ..views.flash import ActionFlash
+from . import layout
+
+bp = Blueprint("people", __name__)
+
+MAX_ROWS = 500
+
+
+def render_page(template: str, context: dict[str, Any]) -> str:
+    """The page with its list."""
+    return render_template(
+        template, **layout.page_context(app_context().current_snapshot(), context["price"]) | context
+    )
+
+
+def render_list(template: str, context: dict[str, Any]) -> Response:
+    """The list alone, for pages that poll, with its cost in a header."""
+    response = fragments.render_live(template, context)
+    response.headers[layout.PRICE] = context["price"]
+    return response
+
+
+def matches_filter(*parts: str | Sequence[str] | None) -> bool:
+    """Whether one of the texts contains what the user filters for; True without a filter."""
+    wanted = request.args.get("q", "").strip().casefold()
+    texts = [text for part in parts for text in ((part,) if isinstance(part, str) or part is None else part)]
+    return not wanted or any(wanted in text.casefold() for text in texts if text)
+
+
+def list_context(
+    live_rows: LiveRows[Any],
+    rows: Sequence[Worker] | Sequence[Schedule],
+    capability: Capability,
+    actions_of: Callable[[Backend], tuple[Action, ...]],
+) -> dict[str, Any]:
+    """The template variables of a list. `rows`: those that match the filter, in the order of the page. `capability`:
+    what a library needs to report them. `actions_of`: the actions that a library offers on a row."""
+    current = app_context().current_snapshot()
+    snapshot = current.snapshot
+    there = dict.fromkeys((queue.source, queue.backend) for queue in snapshot.queues) if snapshot else {}
+    silent = {name for source, name in there if capability not in app_context().backend(source, name).capabilities}
+    titles = app_context().backend_titles
+    return {
+        "rows": rows[:MAX_ROWS],
+        "did": ActionFlash.read(request.args),
+        "offered": {
+            name: offered
+            for source, name in (there if has_role(Role.OPERATOR) else ())
+            if (offered := actions_of(app_context().backend(source, name)))
+        },
+        "more": max(0, len(rows) - MAX_ROWS),
+        "total": len(live_rows.rows),
+        "q": request.args.get("q", "")[:200],
+        "problems": [(source, titles.get(name, name), why) for source, name, why in live_rows.problems],
+        "silent": sorted(titles.get(name, name) for name in silent),
+        "titles": titles,
+        "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
+        "price": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
+        + ", shared by all viewers",
+    }

@@ -1,0 +1,53 @@
+"""The page of schedules of all libraries, next run soonest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Response
+
+from ...model import Capability, Schedule
+from ..context import app_context
+from . import live_lists
+from .live_lists import list_context, matches_filter, render_list, render_page
+
+bp = live_lists.bp
+
+LIST = "schedules/_list.html"
+# A schedule later than this is marked as late: workers check for due jobs every few seconds.
+LATE_S = 60.0
+
+
+@bp.get("/schedules")
+def schedules() -> str:
+    """The page of schedules."""
+    return render_page("schedules/index.html", _context())
+
+
+@bp.get("/schedules/_schedules")
+def schedules_fragment() -> Response:
+    """The part of the page that polls."""
+    return render_list(LIST, _context())
+
+
+def _context() -> dict[str, Any]:
+    live_rows = app_context().list_schedules()
+    rows = [row for row in live_rows.rows if matches_filter(row.id, row.name, (row.queue or "",), row.kind)]
+    far = datetime.max.replace(tzinfo=UTC)
+    rows.sort(key=lambda row: (row.next_run_at or far, row.id))
+    snapshot = app_context().current_snapshot().snapshot
+    fixed = {queue.ref for queue in snapshot.queues if queue.read_only} if snapshot else set()
+    context = list_context(live_rows, rows, Capability.SCHEDULES, lambda backend: backend.schedule_actions)
+    return context | {"late": _late_ones(rows), "fixed": fixed}
+
+
+def _late_ones(rows: Sequence[Schedule]) -> set[tuple[str, str, str, str | None]]:
+    """Source, backend, id and queue of the schedules that should have run by now."""
+    now = {source: app_context().now_s(source) for source in {row.source for row in rows}}
+    return {
+        (row.source, row.backend, row.id, row.queue)
+        for row in rows
+        if row.next_run_at and not row.paused and now[row.source] - row.next_run_at.timestamp() > LATE_S
+    }
