@@ -42,7 +42,7 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
     try:
         ref = the_queue(backend)
         job_refs = [
-            JobRef(id=job.id, version=job.stamp) for job in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
+            JobRef(id=job.id, version=job.version) for job in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
         ]
         assert len(job_refs) == JOBS
         taken = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]

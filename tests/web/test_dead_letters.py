@@ -345,7 +345,7 @@ def test_the_members_of_a_group_for_bulk_work(client: FlaskClient, dead: list[st
     found = list(client.application.extensions[EXTENSION].members_of(fingerprint, (), 100))
     assert sorted(job_ref.id for _, job_ref in found) == sorted(dead)
     assert {(place.ref.name, place.state) for place, _ in found} == {("mail", State.DEAD)}
-    assert all(job_ref.stamp for _, job_ref in found)
+    assert all(job_ref.version for _, job_ref in found)
     preview = client.post(
         "/api/v1/bulk", json={"action": "retry", "fingerprint": fingerprint, "preview": True}, headers=SAME
     ).get_json()
