@@ -71,15 +71,34 @@ def is_about_the_server(exc: ResponseError) -> bool:
     return known or _ELSEWHERE.match(str(exc)) is not None
 
 
-def is_forbidden(exc: Exception) -> bool:
-    """Whether the ACL refused the command.
+# Within a script the message depends on the version of Redis: the second before 7, the third since.
+_NOT_PERMITTED = re.compile(r"noperm\b|the user executing the script|no permissions to", re.IGNORECASE)
+_FULL = re.compile(r"\bOOM\b|maxmemory")
+_READ_ONLY = re.compile(r"\bREADONLY\b|read only replica")
 
-    Within a script the message depends on the version of Redis (before 7, or since): "can't run this command",
-    "no permissions".
-    """
-    said = str(exc).lower()
-    words = ("noperm", "the user executing the script", "no permissions to", "unknown redis command")
-    return isinstance(exc, NoPermissionError) or any(each in said for each in words)
+
+def is_forbidden(exc: Exception) -> bool:
+    """Whether the ACL refused the command, or a script needs a command that the server does not have."""
+    said = str(exc)
+    return isinstance(exc, NoPermissionError) or lacks_permission(said) or "unknown redis command" in said.lower()
+
+
+def lacks_permission(error: str) -> bool:
+    """Whether the text of an error says that the ACL refused the command."""
+    return _NOT_PERMITTED.search(error) is not None
+
+
+def explain_refused_command(error: str, library: str) -> str:
+    """Why Redis refused a command on a queue of `library`, in one line for users; `error` is shown as it is."""
+    if lacks_permission(error):
+        return f"the Redis user is not permitted to do this: {error}"
+    if "WRONGTYPE" in error:
+        return f"a key of this queue has the wrong type; something other than {library} wrote to it"
+    if _FULL.search(error):
+        return "Redis is out of memory and refuses writes"
+    if _READ_ONLY.search(error):
+        return "this Redis is a read-only replica"
+    return f"Redis refused the command: {error}"
 
 
 def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:

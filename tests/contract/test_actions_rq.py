@@ -381,7 +381,7 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_touched(
         clerk = RQ(source, SourceSettings(name="main", url=any_server.url))
         results = clerk.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)
         assert outcomes(results) == ["refused"] * 3
-        assert "does not have permission" in (results[0].detail or "")
+        assert "is not permitted" in (results[0].detail or "")
         if withheld == "-eval":
             assert outcomes(clerk.backup_jobs(REF, State.DEAD, seen)) == ["refused"] * 3
     finally:

@@ -699,7 +699,7 @@ def test_a_user_who_may_not_write_moves_nothing(
         (State.WAITING, Action.MOVE, waiting),
     ):
         (result,) = act(clerk, action, state, job_refs, ActionOptions(target="other"))
-        assert (result.outcome, "not allowed" in str(result.detail)) == (REFUSED, True), result
+        assert (result.outcome, "not permitted" in str(result.detail)) == (REFUSED, True), result
     after = picture(any_redis)
     assert {key: after[key] for key in before if key != b"queues"} == {
         key: value for key, value in before.items() if key != b"queues"

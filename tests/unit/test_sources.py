@@ -17,6 +17,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
 from dashboard.sources import connection
 from dashboard.sources import source as source_module
+from dashboard.sources.failures import explain_refused_command
 from dashboard.sources.info import parse_info
 from dashboard.sources.source import Source, measure_cost
 from tests.conftest import start_server
@@ -273,6 +274,25 @@ def test_what_a_script_may_not_run_is_told_as_such(any_server: EmbeddedRedis, an
             source.execute("EVAL", "return redis.call('SET', KEYS[1], 1)", 1, "a")
         assert isinstance(source.refusal_error(caught.value), Forbidden)
         assert isinstance(source.refusal_error(ResponseError("ERR something else")), BackendUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("NOPERM this user has no permissions to run 'del'", "the Redis user is not permitted to do this: NO"),
+        ("ERR ACL failure in script: User few has no permissions to run the 'set' command", "is not permitted"),
+        ("@user_script: 1: The user executing the script can't run this command or subcommand", "is not permitted"),
+        ("WRONGTYPE Operation against a key", "has the wrong type; something other than Bull wrote to it"),
+        ("command not allowed when used memory > 'maxmemory'.", "Redis is out of memory and refuses writes"),
+        ("@user_script: 1: -OOM command not allowed", "Redis is out of memory and refuses writes"),
+        ("You can't write against a read only replica.", "this Redis is a read-only replica"),
+        ("-READONLY You can't write", "this Redis is a read-only replica"),
+        ("ERR no such chatroom", "Redis refused the command: ERR no such chatroom"),
+        ("unknown command 'EVAL': it was renamed", "Redis refused the command: unknown command 'EVAL': it was renamed"),
+    ],
+)
+def test_a_refused_command_is_explained_in_one_line(error: str, told: str) -> None:
+    assert told in explain_refused_command(error, "Bull")
 
 
 def test_who_only_reads_follows_when_the_role_has_changed(
