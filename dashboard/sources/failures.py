@@ -24,6 +24,16 @@ from redis.exceptions import (
 )
 
 
+class CommandMissing(NoPermissionError):
+    """The server does not have a command: it was renamed or disabled, or the server is too old.
+
+    Treated like a missing permission: whatever works without the command still works.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"unknown command '{command}': it was renamed or disabled on this server")
+
+
 def refusal_word(reply: Any) -> str:
     """ "ok", or the error code with which Redis refused a write: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
     if not isinstance(reply, ResponseError):
@@ -171,6 +181,21 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
     if "max number of clients" in low:
         return "refused", f"{address} has reached maxclients", "Raise maxclients or close idle clients."
     return "protocol", f"{address}: {text}", "Check that a Redis server is listening there."
+
+
+def explain_forbidden(exc: Exception, address: str) -> tuple[str, str]:
+    """(message, hint) for a command that the ACL of the server at `address` refuses, or that the server lacks."""
+    if isinstance(exc, CommandMissing):
+        return explain_failure(exc, address)[1:]
+    if "unknown redis command" in str(exc).lower():
+        return (
+            f"{address} lacks a command that a script needs: it was renamed or disabled on this server",
+            "Enable it, or set store_url to another Redis. Run `queuedeck doctor` to see what is missing.",
+        )
+    return (
+        f"The Redis user is not allowed to do this on {address}: {one_line(exc)}",
+        "Grant the command to this user with ACL SETUSER, or continue without it.",
+    )
 
 
 def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:

@@ -20,7 +20,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Unsupported
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.rq_actions import BETA, REF, bury, kept, outcomes, picks
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.search import search

@@ -19,7 +19,8 @@ from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.sidekiq_worker import failed, jid, payload, worker
 from tests.waiting import wait_until
 

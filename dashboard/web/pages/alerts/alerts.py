@@ -17,7 +17,7 @@ from ....alerts.silences import Silence
 from ....auth import Role
 from ....clock import instant, iso
 from ....errors import ConfigurationError, Forbidden, QueuedeckError, Unsupported
-from ....sources.source import measure_cost
+from ....sources.metering import measure_cost
 from ... import fragments
 from ...access.security import current_actor, has_role
 from ...context import app_context

@@ -18,7 +18,7 @@ from ....alerts.rules.ruleset import RuleInForce
 from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
-from ....sources.source import measure_cost
+from ....sources.metering import measure_cost
 from ... import fragments
 from ...access.security import current_actor
 from ...context import app_context
