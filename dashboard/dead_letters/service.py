@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..clock import monotonic_s
 from ..model import QueueRef, QueueStats, State
-from ..sources.source import Meter, measure_cost
+from ..sources.metering import Meter, measure_cost
 from . import groups
 from .annotations import Annotations, AnnotationStore
 from .group_jobs import GroupJob, UnreadList, list_group_jobs

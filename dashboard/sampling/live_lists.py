@@ -13,7 +13,7 @@ from ..backends.unreadable_data import data_errors_foreseen
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Capability, QueueRef, Schedule, Snapshot, Worker
-from ..sources.source import measure_cost
+from ..sources.metering import measure_cost
 
 T = TypeVar("T", Worker, Schedule)
 

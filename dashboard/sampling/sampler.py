@@ -20,7 +20,8 @@ from ..clock import monotonic_s, now_s
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
 from ..model import FlowDelta, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
 from ..redact import masked_logger
-from ..sources.source import Source, measure_cost
+from ..sources.metering import measure_cost
+from ..sources.source import Source
 from .rates import FlowWindow
 from .recent_history import History, HistoryKeeper, QueueHistory, known_sum
 

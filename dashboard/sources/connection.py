@@ -1,16 +1,33 @@
-"""Connections to Redis: the options of a URL, and when connections are renewed."""
+"""Connections to Redis: the options of a URL, when connections are renewed, and what is sent over them."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
+from redis.retry import Retry
 
 from ..clock import monotonic_s
 from ..settings import CERT_REQS
+from .failures import UNKNOWN_COMMAND, CommandMissing, is_about_the_server
+from .server_clock import ServerClock
+
+CONNECT_TIMEOUT_S = 1.0
+READ_TIMEOUT_S = 2.0
+CLIENT_NAME = "queuedeck"
+# A piece of a batch is sent when the one before is answered, or after this time if the server is further away. The
+# server is then free for other clients for at least as long as a piece blocks it.
+PIECE_EVERY_S = 0.005
+# More than a web process has threads, so that no request waits for a connection, but still a limit for the server.
+MAX_CONNECTIONS = 64
 
 # A server that refuses writes may be a former primary whose name or address now leads to another server. Its
 # connections are renewed after the first of these times, then after twice as long each time, up to the second.
@@ -75,3 +92,104 @@ def connection_options(url: str) -> dict[str, Any]:
         if verifies == "none":
             options["ssl_check_hostname"] = False
     return options
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCommands:
+    """Commands in wire format, and how many they are."""
+
+    wire: bytes
+    count: int
+
+
+ASK_TIME = PackedCommands(b"*1\r\n$4\r\nTIME\r\n", 1)
+
+
+class Connections:
+    """The connections to one server, reused and renewed; sends commands over them and reads the replies."""
+
+    def __init__(self, url: str, clock: ServerClock) -> None:
+        """`clock`: set by each new connection."""
+        self.renewal = Renewal()
+        self._clock = clock
+        self._pool = redis.ConnectionPool(
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=READ_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=self._introduce_connection,
+            decode_responses=False,
+            max_connections=MAX_CONNECTIONS,
+            protocol=2,  # one reply shape on every server version
+            **connection_options(url),
+        )
+
+    @property
+    def database(self) -> int:
+        """The database number in the URL."""
+        return int(self._pool.connection_kwargs.get("db") or 0)
+
+    def open(self) -> None:
+        """Open a connection if none is idle."""
+        self._pool.release(self._pool.get_connection())
+
+    def close(self) -> None:
+        """Close all connections; new ones can be opened afterwards."""
+        self._pool.disconnect()
+
+    def client(self) -> redis.Redis:
+        """A redis-py client that uses these connections."""
+        return redis.Redis(connection_pool=self._pool)
+
+    def exchange(self, pieces: Sequence[PackedCommands]) -> tuple[list[Any], int]:
+        """(the replies, how many round trips were made one after the other).
+
+        A refused command has its ResponseError in place of a reply. Raises redis.RedisError and OSError.
+        """
+        connection = self._pool.get_connection()
+        if not self.renewal.is_current(connection):
+            connection.disconnect()  # type: ignore[no-untyped-call] # it reconnects when something is sent
+        clean = False
+        try:
+            replies: list[Any] = []
+            awaited, trips = 0, 1
+            for piece in pieces:
+                connection.send_packed_command([piece.wire], check_health=False)  # type: ignore[no-untyped-call]
+                awaited += piece.count
+                if piece is not pieces[-1]:
+                    next_at = time.perf_counter() + PIECE_EVERY_S
+                    while len(replies) < awaited and connection.can_read(max(0.0, next_at - time.perf_counter())):
+                        self._read_replies(connection, replies)
+                    trips += len(replies) == awaited
+            while len(replies) < awaited:
+                self._read_replies(connection, replies)
+            clean = True
+            return replies, trips
+        finally:
+            if not clean:
+                # The rest of half-read replies would be taken for the replies to the next commands.
+                connection.disconnect()  # type: ignore[no-untyped-call]
+            self._pool.release(connection)
+
+    def _read_replies(self, connection: Any, replies: list[Any]) -> None:
+        try:
+            replies.append(connection.read_response())
+        except ResponseError as exc:
+            self.renewal.note_refusal(exc)
+            if is_about_the_server(exc):
+                raise
+            unknown = UNKNOWN_COMMAND.match(str(exc))
+            replies.append(CommandMissing(unknown.group(1)) if unknown else exc)
+
+    def _introduce_connection(self, connection: Any) -> None:
+        """Handshake of a new connection: sets our name for CLIENT LIST and reads the time of the server.
+
+        A user who is allowed neither can still read.
+        """
+        self.renewal.note_connection(connection)
+        connection.on_connect()
+        connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
+        connection.send_packed_command([ASK_TIME.wire], check_health=False)
+        with contextlib.suppress(ResponseError):
+            connection.read_response()
+        with contextlib.suppress(ResponseError):
+            self._clock.note_time(connection.read_response())

@@ -24,6 +24,16 @@ from redis.exceptions import (
 )
 
 
+class CommandMissing(NoPermissionError):
+    """The server does not have a command: it was renamed or disabled, or the server is too old.
+
+    Treated like a missing permission: whatever works without the command still works.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(f"unknown command '{command}': it was renamed or disabled on this server")
+
+
 def refusal_word(reply: Any) -> str:
     """ "ok", or the error code with which Redis refused a write: OOM, MISCONF, READONLY, NOREPLICAS, NOPERM, …"""
     if not isinstance(reply, ResponseError):
@@ -71,15 +81,34 @@ def is_about_the_server(exc: ResponseError) -> bool:
     return known or _ELSEWHERE.match(str(exc)) is not None
 
 
-def is_forbidden(exc: Exception) -> bool:
-    """Whether the ACL refused the command.
+# Within a script the message depends on the version of Redis: the second before 7, the third since.
+_NOT_PERMITTED = re.compile(r"noperm\b|the user executing the script|no permissions to", re.IGNORECASE)
+_FULL = re.compile(r"\bOOM\b|maxmemory")
+_READ_ONLY = re.compile(r"\bREADONLY\b|read only replica")
 
-    Within a script the message depends on the version of Redis (before 7, or since): "can't run this command",
-    "no permissions".
-    """
-    said = str(exc).lower()
-    words = ("noperm", "the user executing the script", "no permissions to", "unknown redis command")
-    return isinstance(exc, NoPermissionError) or any(each in said for each in words)
+
+def is_forbidden(exc: Exception) -> bool:
+    """Whether the ACL refused the command, or a script needs a command that the server does not have."""
+    said = str(exc)
+    return isinstance(exc, NoPermissionError) or lacks_permission(said) or "unknown redis command" in said.lower()
+
+
+def lacks_permission(error: str) -> bool:
+    """Whether the text of an error says that the ACL refused the command."""
+    return _NOT_PERMITTED.search(error) is not None
+
+
+def explain_refused_command(error: str, library: str) -> str:
+    """Why Redis refused a command on a queue of `library`, in one line for users; `error` is shown as it is."""
+    if lacks_permission(error):
+        return f"the Redis user is not permitted to do this: {error}"
+    if "WRONGTYPE" in error:
+        return f"a key of this queue has the wrong type; something other than {library} wrote to it"
+    if _FULL.search(error):
+        return "Redis is out of memory and refuses writes"
+    if _READ_ONLY.search(error):
+        return "this Redis is a read-only replica"
+    return f"Redis refused the command: {error}"
 
 
 def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
@@ -152,6 +181,21 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
     if "max number of clients" in low:
         return "refused", f"{address} has reached maxclients", "Raise maxclients or close idle clients."
     return "protocol", f"{address}: {text}", "Check that a Redis server is listening there."
+
+
+def explain_forbidden(exc: Exception, address: str) -> tuple[str, str]:
+    """(message, hint) for a command that the ACL of the server at `address` refuses, or that the server lacks."""
+    if isinstance(exc, CommandMissing):
+        return explain_failure(exc, address)[1:]
+    if "unknown redis command" in str(exc).lower():
+        return (
+            f"{address} lacks a command that a script needs: it was renamed or disabled on this server",
+            "Enable it, or set store_url to another Redis. Run `queuedeck doctor` to see what is missing.",
+        )
+    return (
+        f"The Redis user is not allowed to do this on {address}: {one_line(exc)}",
+        "Grant the command to this user with ACL SETUSER, or continue without it.",
+    )
 
 
 def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:

@@ -19,7 +19,8 @@ from dashboard.backends import registry
 from dashboard.backends.actions import Action
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Packed, Reply, Source
+from dashboard.sources.connection import PackedCommands
+from dashboard.sources.source import Reply, Source
 from dashboard.store.redis_store import Store
 from tests.actions.fake_backend import Shelf
 from tests.waiting import wait_until
@@ -49,7 +50,7 @@ def before_exchange(source: Source, number: int, act: Callable[[], object], patc
     reached."""
     run, seen, reached = source._run_pieces, 0, []
 
-    def stepped(pieces: list[Packed]) -> list[Reply]:
+    def stepped(pieces: list[PackedCommands]) -> list[Reply]:
         nonlocal seen
         replies = []
         for piece in pieces:

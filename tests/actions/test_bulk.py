@@ -22,7 +22,8 @@ from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBacku
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
 from dashboard.model import JobQuery, QueueRef, State, Window
-from dashboard.sources.source import READ_BYTES, Meter, Source, measure_cost
+from dashboard.sources.metering import READ_BYTES, Meter, measure_cost
+from dashboard.sources.source import Source
 from tests.actions.conftest import Bench, expire_lease, turn_until
 from tests.actions.fake_backend import bury
 from tests.processes import ROOT

@@ -16,6 +16,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import OutcomeUnknown
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
+from dashboard.sources.connection import Connections
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from tests.actions.test_own_prefix import FILL, JOBS, the_queue
@@ -32,7 +33,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
     backend.own = own
     actions = ActionService(lambda *_: backend, Trash(Store(own), 2**20), AuditLog(own))
     actor = Actor(name="anna", role="admin")
-    delete, read = backend.delete_jobs, Source._read_replies
+    delete, read = backend.delete_jobs, Connections._read_replies
     try:
         ref = the_queue(backend)
         before = redis_client.dbsize()
@@ -42,12 +43,12 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
         def cut(*arguments: Any) -> Any:
             """The commands arrive, and no reply comes back."""
 
-            def lost(self: Source, connection: Any, replies: list[Any]) -> None:
+            def lost(self: Connections, connection: Any, replies: list[Any]) -> None:
                 read(self, connection, replies)
                 raise ConnectionResetError("connection reset by peer")
 
             with monkeypatch.context() as patched:
-                patched.setattr(Source, "_read_replies", lost)
+                patched.setattr(Connections, "_read_replies", lost)
                 return delete(*arguments)
 
         monkeypatch.setattr(backend, "delete_jobs", cut)

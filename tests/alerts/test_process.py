@@ -24,7 +24,8 @@ from dashboard.sampling.leadership import Leadership
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.settings import Settings, load
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from dashboard.store.packing import unpack
 from dashboard.store.redis_store import WRITES
 from tests.alerts.channels.fake_providers import HttpSink, hang, status

@@ -19,7 +19,7 @@ from dashboard.alerts.rules.rule import Severity, parse_rule
 from dashboard.alerts.store import DURATIONS_TTL_MS, HISTORIES_TTL_MS, AlertStore
 from dashboard.model import Snapshot
 from dashboard.sampling.recent_history import History
-from dashboard.sources.source import measure_cost
+from dashboard.sources.metering import measure_cost
 from dashboard.store.packing import pack, unpack
 from dashboard.store.redis_store import LEAD
 from tests.alerts.harness import DEEP, Process, deep

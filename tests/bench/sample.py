@@ -27,7 +27,7 @@ from dashboard.sampling import sampler as sampling
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SNAPSHOT_TTL_MS, SnapshotStore
 from dashboard.settings import Settings
-from dashboard.sources.source import measure_cost
+from dashboard.sources.metering import measure_cost
 from tests.bench.ping import pinged
 from tests.bench.queues import LIBRARIES, rest
 

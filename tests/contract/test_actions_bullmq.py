@@ -29,7 +29,8 @@ from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, node, staying
 from tests.search import search
 from tests.waiting import wait_until

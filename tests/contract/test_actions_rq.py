@@ -20,7 +20,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Unsupported
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.rq_actions import BETA, REF, bury, kept, outcomes, picks
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.search import search
@@ -381,7 +382,7 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_touched(
         clerk = RQ(source, SourceSettings(name="main", url=any_server.url))
         results = clerk.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)
         assert outcomes(results) == ["refused"] * 3
-        assert "does not have permission" in (results[0].detail or "")
+        assert "is not permitted" in (results[0].detail or "")
         if withheld == "-eval":
             assert outcomes(clerk.backup_jobs(REF, State.DEAD, seen)) == ["refused"] * 3
     finally:

@@ -19,7 +19,8 @@ from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.sidekiq_worker import failed, jid, payload, worker
 from tests.waiting import wait_until
 
@@ -699,7 +700,7 @@ def test_a_user_who_may_not_write_moves_nothing(
         (State.WAITING, Action.MOVE, waiting),
     ):
         (result,) = act(clerk, action, state, job_refs, ActionOptions(target="other"))
-        assert (result.outcome, "not allowed" in str(result.detail)) == (REFUSED, True), result
+        assert (result.outcome, "not permitted" in str(result.detail)) == (REFUSED, True), result
     after = picture(any_redis)
     assert {key: after[key] for key in before if key != b"queues"} == {
         key: value for key, value in before.items() if key != b"queues"

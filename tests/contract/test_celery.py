@@ -21,7 +21,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.conftest import newest_in_gate
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop

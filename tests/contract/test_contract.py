@@ -11,7 +11,8 @@ from dashboard.backends.base import WINDOW_ROWS, Budget
 from dashboard.errors import BackendUnavailable, NotFound, Unsupported
 from dashboard.model import Capability, JobQuery, Quality, State, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.conftest import newest_in_gate
 from tests.contract.conftest import WITH_HASHES, Stage
 from tests.search import search

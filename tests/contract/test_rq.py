@@ -27,7 +27,8 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import FlowDelta, Job, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.rq_library import Worker, connected, counts, drain, fill_queue, start_one
 from tests.search import search
 from tests.waiting import wait_until

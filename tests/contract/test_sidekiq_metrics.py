@@ -13,7 +13,8 @@ import redis
 from dashboard.backends.sidekiq import job_class_metrics
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.model import ClassBoard, ClassStats
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.test_sidekiq import backend, discover, enqueue, payload
 
 __all__ = ["backend"]

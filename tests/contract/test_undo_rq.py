@@ -25,7 +25,8 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State, Worker, WorkerState
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.contract.rq_actions import REF, bury, kept, keyspace, outcomes, picks, working
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.waiting import wait_until

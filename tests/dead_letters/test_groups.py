@@ -26,7 +26,8 @@ from dashboard.dead_letters.service import DeadLetterService
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary

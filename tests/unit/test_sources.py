@@ -15,10 +15,11 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable, Forbidden
-from dashboard.sources import connection
-from dashboard.sources import source as source_module
+from dashboard.sources import connection, server_clock
+from dashboard.sources.failures import explain_refused_command
 from dashboard.sources.info import parse_info
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.conftest import start_server
 from tests.forwarding import MovingAddress
 from tests.waiting import CEILING_S, wait_until
@@ -57,11 +58,6 @@ def test_an_outer_meter_counts_what_an_inner_one_counted(source: Source) -> None
 def test_the_client_has_a_name(source: Source, redis_client: redis.Redis) -> None:
     source.execute("PING")
     assert "queuedeck" in {client["name"] for client in redis_client.client_list()}
-
-
-def test_packed_commands_can_be_sent_again(source: Source) -> None:
-    packed = source.pack_commands([("SET", "n", 1), ("INCRBY", "n", 2)])
-    assert source.run_packed(packed) == source.run_packed(packed) == [b"OK", 3]
 
 
 def reason_of(url: str) -> BackendUnavailable:
@@ -275,6 +271,25 @@ def test_what_a_script_may_not_run_is_told_as_such(any_server: EmbeddedRedis, an
         assert isinstance(source.refusal_error(ResponseError("ERR something else")), BackendUnavailable)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("NOPERM this user has no permissions to run 'del'", "the Redis user is not permitted to do this: NO"),
+        ("ERR ACL failure in script: User few has no permissions to run the 'set' command", "is not permitted"),
+        ("@user_script: 1: The user executing the script can't run this command or subcommand", "is not permitted"),
+        ("WRONGTYPE Operation against a key", "has the wrong type; something other than Bull wrote to it"),
+        ("command not allowed when used memory > 'maxmemory'.", "Redis is out of memory and refuses writes"),
+        ("@user_script: 1: -OOM command not allowed", "Redis is out of memory and refuses writes"),
+        ("You can't write against a read only replica.", "this Redis is a read-only replica"),
+        ("-READONLY You can't write", "this Redis is a read-only replica"),
+        ("ERR no such chatroom", "Redis refused the command: ERR no such chatroom"),
+        ("unknown command 'EVAL': it was renamed", "Redis refused the command: unknown command 'EVAL': it was renamed"),
+    ],
+)
+def test_a_refused_command_is_explained_in_one_line(error: str, told: str) -> None:
+    assert told in explain_refused_command(error, "Bull")
+
+
 def test_who_only_reads_follows_when_the_role_has_changed(
     failed_over: tuple[MovingAddress, Callable[[], None]],
 ) -> None:
@@ -294,7 +309,7 @@ def test_a_replica_that_stays_one_is_not_connected_to_again_and_again(
     fail_over()
     address.leads_to = old
     now = 1000.0
-    for module in (connection, source_module):
+    for module in (connection, server_clock):
         monkeypatch.setattr(module, "monotonic_s", lambda: now)
     with closing(Source("main", address.url)) as source, redis.Redis(port=old) as client:
         counts = []
@@ -322,7 +337,7 @@ def test_pieces_do_not_wait_for_answers_that_take_long(
     server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each further piece would cost one more way there and back to a server that is far away."""
-    monkeypatch.setattr(source_module, "READ_TIMEOUT_S", CEILING_S)
+    monkeypatch.setattr(connection, "READ_TIMEOUT_S", CEILING_S)
     source = Source("main", server.url)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(source.batch_in_pieces, [[("BLPOP", "list", 60)], [("ECHO", "x")]])

@@ -14,7 +14,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources.source import measure_cost
+from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp

@@ -16,7 +16,7 @@ from rq.job import JobStatus
 from dashboard import Identity, Role
 from dashboard.actions import trash as binning
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources.source import measure_cost
+from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
 from dashboard.web.pages import bulk
 from tests.contract.bullmq_library import BullMQLibrary

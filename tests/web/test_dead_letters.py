@@ -16,7 +16,7 @@ from dashboard import Identity, Role
 from dashboard.dead_letters import annotations
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
-from dashboard.sources.source import measure_cost
+from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.dead_letters import failing_jobs

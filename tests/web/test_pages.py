@@ -14,7 +14,7 @@ from rq import Queue
 
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling.snapshot_store import SNAPSHOT
-from dashboard.sources.source import measure_cost
+from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
 from dashboard.web.fragments import PTAG
 from tests.contract.test_sidekiq import enqueue, payload

@@ -22,7 +22,7 @@ from ...clock import monotonic_s, now_s
 from ...errors import BackendUnavailable, NotFound, QueuedeckError, WrongType
 from ...model import QueueRef
 from ...redact import masked_logger
-from ...sources.source import Meter, measure_cost
+from ...sources.metering import Meter, measure_cost
 from ...store.packing import pack
 from .. import audit_log
 from ..service import ActionService

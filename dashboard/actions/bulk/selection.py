@@ -15,7 +15,7 @@ from ...dead_letters.group_jobs import UnreadList, unread_line
 from ...errors import NotFound
 from ...model import Job, JobPage, JobQuery, QueueStats, State
 from ...search.job_search import matching_rows, parse_query
-from ...sources.source import measure_cost
+from ...sources.metering import measure_cost
 from .operation import BulkRequest, JobListRef
 
 BackendOf = Callable[[str, str], Backend]

@@ -28,7 +28,7 @@ from ..unreadable_data import schedule_row
 from . import keys, protocol
 from .actions.destination_queues import DestinationQueues
 from .actions.result_retry import sent_before, unguarded_arguments
-from .actions.scripts import explain_error, refused_result, result_from_reply, run_script
+from .actions.scripts import refused_command, refused_result, result_from_reply, run_script
 from .job_decoding import text_or_none
 
 PREFIX, KIND = "redbeat:", "RedBeat"
@@ -155,7 +155,7 @@ class ScheduleActions:
         listed, running = self._store.run_batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
         (raw,) = short_fields(self._store, [(key, "definition")], DECODE_LIMIT_BYTES)
         if isinstance(raw, ResponseError):
-            return refused_result(schedule.id, explain_error(raw))
+            return refused_command(schedule.id, raw)
         definition = loads_dict(raw)
         if listed is None or isinstance(listed, ResponseError):
             return ActionResult(id=schedule.id, outcome=Outcome.GONE)
@@ -179,7 +179,7 @@ class ScheduleActions:
         replies = self._store.run_batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
         for reply in (*replies[:3], replies[3]):
             if isinstance(reply, ResponseError):
-                return refused_result(schedule.id, explain_error(reply))
+                return refused_command(schedule.id, reply)
         return ActionResult(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
 
     def _trigger_entry(

@@ -8,7 +8,7 @@ from flask import Blueprint, render_template, request
 
 from ...backends.actions import Action
 from ...errors import Unsupported
-from ...sources.source import measure_cost
+from ...sources.metering import measure_cost
 from ..context import app_context
 from ..views.flash import PAST
 from . import layout

@@ -26,7 +26,7 @@ from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
 from ...model import QueueStats, State
-from ...sources.source import measure_cost
+from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import current_actor
 from ..context import app_context

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, render_template, request
 
 from ...auth import Role
 from ...model import Capability
-from ...sources.source import measure_cost
+from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import has_role
 from ..context import app_context

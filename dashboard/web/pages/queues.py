@@ -14,7 +14,7 @@ from ...errors import BackendUnavailable, Forbidden, NotFound, UnreadableData, U
 from ...model import JobPage, JobQuery, QueueStats, State
 from ...sampling.recent_history import Point
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ...sources.source import measure_cost
+from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import has_role
 from ..context import app_context

@@ -8,7 +8,7 @@ from flask import Blueprint, render_template, request
 
 from ...errors import Unsupported
 from ...search.job_search import MAX_QUERY, SearchResult, parse_query
-from ...sources.source import measure_cost
+from ...sources.metering import measure_cost
 from ..context import app_context
 from . import layout
 

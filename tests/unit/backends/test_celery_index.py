@@ -63,17 +63,17 @@ def test_a_round_trip_that_fails_loses_nothing(
 ) -> None:
     ends(redis_client, "a")
     heard(keeper, 1, 1)
-    run, trips = source.run_packed, 0
+    run, trips = source.run_batch, 0
 
-    def cut(packed: Any) -> Any:
+    def cut(commands: Any) -> Any:
         nonlocal trips
         trips += 1
         if trips == failing + 1:
             raise source.unavailable_error(ConnectionError("cut"))
-        return run(packed)
+        return run(commands)
 
     with monkeypatch.context() as patch:
-        patch.setattr(source, "run_packed", cut)
+        patch.setattr(source, "run_batch", cut)
         with pytest.raises(BackendUnavailable):
             keeper.maintain()
     ends(redis_client, "b", 1.5)

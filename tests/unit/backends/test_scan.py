@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import pytest
 import redis
@@ -11,7 +12,8 @@ from dashboard.backends.base import Budget
 from dashboard.backends.scan import scan_step, timed_command
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import Forbidden
-from dashboard.sources.source import Packed, Reply, Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Command, Reply, Source
 
 KEYS = 30_000
 WAY_S = 0.3
@@ -20,10 +22,10 @@ WAY_S = 0.3
 class Far(Source):
     """A server at the end of a long way."""
 
-    def run_packed(self, packed: Packed) -> list[Reply]:
+    def run_batch(self, commands: Sequence[Command]) -> list[Reply]:
         """The replies, later."""
         time.sleep(WAY_S)
-        return super().run_packed(packed)
+        return super().run_batch(commands)
 
 
 def patient(commands: int) -> Budget:

@@ -14,7 +14,8 @@ from dashboard.dead_letters.annotations import MARK_S, QUIET_S, Annotation, Anno
 from dashboard.dead_letters.fingerprint import of_error
 from dashboard.dead_letters.groups import ErrorGroup
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 
 

@@ -21,7 +21,8 @@ from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_reader import SnapshotReader
 from dashboard.sampling.snapshot_store import SnapshotStore
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from dashboard.store import redis_store
 from tests.conftest import start_server
 from tests.unit.sampling.list_backend import watch_of

@@ -11,7 +11,8 @@ import redis
 from dashboard.backends.base import Budget, Discovery
 from dashboard.sampling.recent_history import History
 from dashboard.sampling.sampler import Sampler
-from dashboard.sources.source import Source, measure_cost
+from dashboard.sources.metering import measure_cost
+from dashboard.sources.source import Source
 from tests.conftest import start_server
 from tests.unit.sampling.list_backend import Broken, Lists, watch_of
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from ....model import QueueRef, Schedule, State
+from ....sources.failures import explain_refused_command
 from ....sources.source import Argument, Reply, Source, raw_bytes
 from ...actions import (
     BACK,
@@ -485,14 +486,9 @@ def _results_from_replies(ids: Sequence[str], replies: Reply, *, changed: str | 
 
     `changed` = the detail of results that are `changed`.
     """
-    if isinstance(replies, NoPermissionError):
-        why = "Queuedeck's Redis user is not permitted to do this. The README lists the ACL it needs."
-        return [ActionResult(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     if isinstance(replies, ResponseError):
-        return [
-            ActionResult(id=each, outcome=Outcome.REFUSED, detail=f"Redis refused: {printable(str(replies), 200)}")
-            for each in ids
-        ]
+        why = explain_refused_command(printable(str(replies), 200), "BullMQ")
+        return [ActionResult(id=each, outcome=Outcome.REFUSED, detail=why) for each in ids]
     answers = []
     for each, reply in zip(ids, replies, strict=True):
         if isinstance(reply, ResponseError):

@@ -15,7 +15,7 @@ from ....model import QueueRef, Worker
 from ....sources.source import Source
 from ...actions import Action, ActionResult, Outcome
 from .. import keys
-from .scripts import explain_error, refused_result, run_script
+from .scripts import refused_command, refused_result, run_script
 from .worker_control import WorkerControl, names_of, result_of_command
 
 PAUSED_KEPT_S = 30 * 86_400
@@ -48,7 +48,7 @@ class QueueActions:
         control = WorkerControl(self._broker, place)
         answers = control.ask_workers("active_queues")
         if isinstance(answers, ResponseError):
-            return refused_result(ref.name, explain_error(answers))
+            return refused_command(ref.name, answers)
         takers = sorted(worker for worker, queues in answers.items() if _consumes_queue(queues, place.queue))
         if not takers:
             return refused_result(ref.name, NO_WORKER)
@@ -59,7 +59,7 @@ class QueueActions:
         names = json.dumps(sorted({*known, *takers}))
         written = own.run_batch([("HSET", key, place.key, names), ("EXPIRE", key, PAUSED_KEPT_S)])[0]
         if isinstance(written, ResponseError):
-            return refused_result(ref.name, explain_error(written))
+            return refused_command(ref.name, written)
         return result_of_command(ref.name, control.send_command("cancel_consumer", {"queue": place.queue}, takers))
 
     def _resume_queue(self, ref: QueueRef, own: Source) -> ActionResult:
@@ -89,7 +89,7 @@ class QueueActions:
             1,
         )[0]
         if isinstance(reply, ResponseError):
-            return refused_result(ref.name, explain_error(reply))
+            return refused_command(ref.name, reply)
         if reply == -1:
             return refused_result(ref.name, "a key of the queue has the wrong type; another program may use it")
         if self._own is not None:
@@ -103,7 +103,7 @@ class QueueActions:
             control = WorkerControl(self._broker, place)
             answers = control.ask_workers("ping", [worker.id])
             if isinstance(answers, ResponseError):
-                return refused_result(worker.id, explain_error(answers))
+                return refused_command(worker.id, answers)
             if worker.id in answers:
                 return result_of_command(worker.id, control.send_command("shutdown", {}, [worker.id]))
         return refused_result(worker.id, "it does not respond: stopped, disconnected, or without remote control")

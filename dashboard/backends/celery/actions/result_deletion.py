@@ -15,7 +15,7 @@ from ..results.decoding import as_raw_record, outline_record
 from ..results.index import index_key
 from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, home_of, read_records, remove_from_index
 from .backups import RecordBackup, pack_backup, unpack_backup
-from .scripts import explain_error, refused_result, result_from_reply, run_script, split_by_cost
+from .scripts import refused_command, refused_result, result_from_reply, run_script, split_by_cost
 
 # Limits of one script call, so that it takes about a millisecond.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
@@ -103,7 +103,7 @@ class ResultDeletion:
             if n not in found:
                 answers.append(refused_result(job.id, "it was too large to back up"))
             elif isinstance(reply, ResponseError):
-                answers.append(refused_result(job.id, explain_error(reply)))
+                answers.append(refused_command(job.id, reply))
             elif reply is None and n not in same:
                 answers.append(
                     ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="another record with this id exists now")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
+from ....sources.failures import explain_refused_command
 from ....sources.source import Argument, Reply, Source
 from ...actions import ActionResult, Outcome
 from ...payloads.decoding import printable
@@ -32,7 +33,7 @@ def run_script(
 def result_from_reply(job_id: str, reply: Reply, **details: Any) -> ActionResult:
     """Return the result of one job from a script's reply; an error becomes a readable message."""
     if isinstance(reply, ResponseError):
-        return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=explain_error(reply))
+        return refused_command(job_id, reply)
     outcome = OUTCOMES.get(reply, Outcome.CHANGED)
     return ActionResult(id=job_id, outcome=outcome, **(details if outcome is Outcome.DONE else {}))
 
@@ -47,19 +48,9 @@ def invalid_result(job_id: str, why: str) -> ActionResult:
     return ActionResult(id=job_id, outcome=Outcome.INVALID, detail=why)
 
 
-def explain_error(error: ResponseError) -> str:
-    """Return a one-line description of a server error for operators."""
-    if isinstance(error, NoPermissionError) or _mentions_any(
-        error, "NOPERM", "permission", "executing the script can't"
-    ):
-        return f"not permitted: the Redis user lacks a permission ({printable(str(error), 120)})"
-    if _mentions_any(error, "WRONGTYPE"):
-        return "a key of the queue has the wrong type"
-    return f"refused by Redis: {printable(str(error), 160)}"
-
-
-def _mentions_any(reply: Reply, *words: str) -> bool:
-    return isinstance(reply, ResponseError) and any(word in str(reply) for word in words)
+def refused_command(job_id: str, error: ResponseError) -> ActionResult:
+    """Return the result of an action for which Redis refused a command, and why."""
+    return refused_result(job_id, explain_refused_command(printable(str(error), 200), "Celery"))
 
 
 def split_by_cost(items: Iterable[tuple[T, int]], *, most: int, cost: int) -> Iterator[list[T]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ....model import State
 from ...actions import Action
-from ...payloads.decoding import printable
 
 JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
     State.ACTIVE: (Action.STOP,),
@@ -88,17 +87,3 @@ STATUSES = {
 }
 # States whose stamp is the time at which the job finished; in the others it is when the job was last enqueued.
 ENDED = frozenset({State.DEAD, State.COMPLETED})
-
-
-def explain_error(error: str) -> str:
-    """A server error, worded for users."""
-    low = error.lower()
-    if "noperm" in low or "no permission" in low or "can't run this command" in low:
-        return f"Queuedeck's Redis user does not have permission to do this: {printable(error, 200)}"
-    if "wrongtype" in low:
-        return f"a key of this queue has the wrong type: {printable(error, 200)}"
-    if "oom" in low or "maxmemory" in low:
-        return "Redis is out of memory and rejects writes"
-    if "readonly" in low:
-        return "this Redis is a read-only replica"
-    return f"Redis returned an error: {printable(error, 200)}"

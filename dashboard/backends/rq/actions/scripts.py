@@ -10,13 +10,13 @@ from redis.exceptions import ResponseError
 
 from ....clock import EPOCH, instant
 from ....settings import DEFAULT_STORE_PREFIX
+from ....sources.failures import explain_refused_command, lacks_permission
 from ....sources.source import Argument, Command, Reply, Source
 from ...actions import ActionResult, Outcome
 from ...lua_reads import compact_script
 from ...payloads.decoding import printable
 from .. import keys
 from ..keys import QueueKeys
-from . import descriptions
 
 # A script for this many jobs takes 1 to 3 ms. Fewer would not shorten the wait of other clients: Redis runs all scripts
 # that it receives in one read of 16 KiB before it serves another client. The size of the caller's batch limits that.
@@ -74,10 +74,10 @@ def common_arguments(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:
 def result_from_reply(thing: str, reply: Reply, new_id: str | None = None) -> ActionResult:
     """Convert a script's reply to a result: `done`, `gone` or `changed`, each with `|detail`, or why it was refused."""
     if isinstance(reply, ResponseError):
-        return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=descriptions.explain_error(str(reply)))
+        return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=_explain_refusal(str(reply)))
     word, _, detail = printable(reply, 400).partition("|")
     if word not in _OUTCOMES:
-        why = descriptions.explain_error(word) if word[:7].isupper() or "permission" in word else word
+        why = _explain_refusal(word) if word[:7].isupper() or lacks_permission(word) else word
         return ActionResult(id=thing, outcome=Outcome.REFUSED, detail=why)
     outcome = Outcome(word)
     return ActionResult(
@@ -86,6 +86,10 @@ def result_from_reply(thing: str, reply: Reply, new_id: str | None = None) -> Ac
 
 
 _OUTCOMES = frozenset({"done", "gone", "changed"})
+
+
+def _explain_refusal(error: str) -> str:
+    return explain_refused_command(printable(error, 200), "RQ")
 
 
 def _split_calls(steps: Sequence[JobCall], most: int) -> Iterable[list[JobCall]]:

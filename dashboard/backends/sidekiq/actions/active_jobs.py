@@ -13,7 +13,7 @@ from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
 from .. import keys, workers
 from ..job_decoding import jid_of, job_id
-from .scripts import explain_error
+from .scripts import explain_refusal
 
 NOT_ITERABLE = "the job is not iterable or started less than 5 s ago; only its process can end it"
 
@@ -44,7 +44,7 @@ def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, job_refs: Sequenc
     reply = source.run_batch([command])[0] if asked else []
     for i, n in enumerate(asked):
         if isinstance(reply, ResponseError):
-            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.REFUSED, detail=explain_error(str(reply)))
+            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.REFUSED, detail=explain_refusal(reply))
         elif reply[i] == 1:
             told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.DONE, detail="asked to stop; stops within 5 s")
         else:

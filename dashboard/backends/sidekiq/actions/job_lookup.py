@@ -20,7 +20,7 @@ from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import jid_of, job_id
 from ..jobs import SCORED
-from .scripts import explain_error
+from .scripts import explain_refusal
 
 # How many entries are scanned from each end of a queue, and among jobs that are due at the very same time.
 LOOK_AT = 20_000
@@ -171,11 +171,11 @@ def _run_calls(
     """The index of each successful call with its reply; a failure is recorded in `answer.refused`."""
     replies = scripts.run(keys.load_script(name), calls)
     if replies is None:
-        answer.refused = "the Redis user is not allowed to run scripts (EVAL)"
+        answer.refused = "the Redis user is not permitted to run scripts (EVAL)"
         return
     for n, reply in enumerate(replies[0]):
         if isinstance(reply, ResponseError):
-            answer.refused = explain_error(str(reply))
+            answer.refused = explain_refusal(reply)
         else:
             yield n, reply
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
+from ....sources.failures import explain_refused_command
 from ....sources.source import Argument, Command, Reply, Source
 from ...actions import ActionResult, Outcome
 from ...payloads.decoding import printable
@@ -78,7 +79,7 @@ def split_calls(steps: Sequence[EntryCall]) -> Iterable[list[EntryCall]]:
 def _results_from_reply(part: Sequence[EntryCall], reply: Reply) -> Iterable[ActionResult]:
     """One ActionResult per step; a script can return a remark, as text, after its outcomes."""
     if isinstance(reply, ResponseError):
-        detail = explain_error(str(reply))
+        detail = explain_refusal(reply)
         return [ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=detail) for step in part]
     remark = printable(reply[len(part)], 300) if len(reply) > len(part) else None
     return [_result_of_call(step, code, remark) for step, code in zip(part, reply[: len(part)], strict=True)]
@@ -86,7 +87,7 @@ def _results_from_reply(part: Sequence[EntryCall], reply: Reply) -> Iterable[Act
 
 def _result_of_call(step: EntryCall, code: Reply, remark: str | None) -> ActionResult:
     if isinstance(code, bytes):
-        return ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=explain_error(printable(code, 300)))
+        return ActionResult(id=step.id, outcome=Outcome.REFUSED, detail=explain_refusal(code))
     outcome = OUTCOMES[code]
     if code == NEARER:
         remark = NEARER_WORDS
@@ -95,15 +96,6 @@ def _result_of_call(step: EntryCall, code: Reply, remark: str | None) -> ActionR
     return ActionResult(id=step.id, outcome=outcome, detail=CHANGED if outcome is Outcome.CHANGED else None)
 
 
-def explain_error(error: str) -> str:
-    """A server error as a message for the user."""
-    low = error.lower()
-    if "noperm" in low or "no permission" in low or "can't run this command" in low or "no permissions" in low:
-        return f"the Redis user is not allowed to do this: {printable(error, 200)}"
-    if "wrongtype" in low:
-        return "a key of this queue has the wrong type; something other than Sidekiq wrote to it"
-    if "oom" in low or "maxmemory" in low:
-        return "Redis is out of memory and refuses writes"
-    if "readonly" in low:
-        return "this Redis is a read-only replica"
-    return f"Redis refused the command: {printable(error, 200)}"
+def explain_refusal(error: ResponseError | bytes) -> str:
+    """Why Redis refused a command, for users; in bytes if a script caught the error."""
+    return explain_refused_command(printable(error if isinstance(error, bytes) else str(error), 200), "Sidekiq")

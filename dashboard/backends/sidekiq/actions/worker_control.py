@@ -20,7 +20,7 @@ from ...payloads.decoding import DECODE_LIMIT_BYTES, loads_dict
 from .. import keys
 from ..schedules import CRON, SCHEDULER_KIND, STATES
 from . import payload_edit
-from .scripts import OUTCOMES, explain_error
+from .scripts import OUTCOMES, explain_refusal
 
 SIGNALS = {Action.QUIET: "TSTP", Action.STOP_WORKER: "TERM"}
 _TRUE = re.compile(rb"(true|t|yes|y|1)\Z", re.IGNORECASE)
@@ -35,7 +35,7 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
     names = [place.key, f"{place.namespace}queues"]
     waited = _run_script(source, "clear", names, [place.queue])
     if isinstance(waited, ResponseError):
-        return _refused_result(ref.name, explain_error(str(waited)))
+        return _refused_result(ref.name, explain_refusal(waited))
     if waited < 0:
         return ActionResult(id=ref.name, outcome=Outcome.GONE)
     jobs = "1 waiting job" if waited == 1 else f"{waited} waiting jobs"
@@ -51,7 +51,7 @@ def on_worker(source: Source, worker: Worker, action: Action) -> ActionResult:
     names = [f"{space}{identity}-signals", f"{space}processes"]
     answer = _run_script(source, "signal", names, [identity, SIGNALS[action], f"{space}{identity}"])
     if isinstance(answer, ResponseError):
-        return _refused_result(worker.id, explain_error(str(answer)))
+        return _refused_result(worker.id, explain_refusal(answer))
     if answer == b"gone":
         return ActionResult(id=worker.id, outcome=Outcome.GONE)
     if answer == b"embedded":
@@ -101,7 +101,7 @@ def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) 
     )
     refusal = next((reply for reply in found if isinstance(reply, ResponseError)), None)
     if refusal is not None:
-        return _refused_result(schedule.id, explain_error(str(refusal)))
+        return _refused_result(schedule.id, explain_refusal(refusal))
     message, active_job, dated = found
     if message is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
@@ -122,9 +122,7 @@ def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) 
 
 def _result_from_reply(schedule: Schedule, reply: Reply, new_id: str | None = None) -> ActionResult:
     if not isinstance(reply, int):
-        return _refused_result(
-            schedule.id, explain_error(str(reply) if isinstance(reply, Exception) else reply.decode())
-        )
+        return _refused_result(schedule.id, explain_refusal(reply))
     outcome = OUTCOMES[reply]
     return ActionResult(id=schedule.id, outcome=outcome, new_id=new_id if outcome is Outcome.DONE else None)
 

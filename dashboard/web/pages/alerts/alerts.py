@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from ....actions import audit_log
 from ....auth import Role
 from ....errors import Forbidden, Unsupported
-from ....sources.source import measure_cost
+from ....sources.metering import measure_cost
 from ... import fragments
 from ...access.security import current_actor, has_role
 from ...context import app_context

@@ -16,7 +16,7 @@ from ....alerts.rules.ruleset import RuleInForce
 from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidden, Unsupported
 from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
-from ....sources.source import measure_cost
+from ....sources.metering import measure_cost
 from ... import fragments
 from ...context import app_context
 from ...forms.request_input import form_fields, form_flag, form_word

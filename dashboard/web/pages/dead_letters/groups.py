@@ -12,7 +12,7 @@ from ....dead_letters.fingerprint import is_fingerprint
 from ....dead_letters.groups import SLOT_S, SLOTS
 from ....dead_letters.service import GroupList
 from ....errors import NotFound
-from ....sources.source import measure_cost
+from ....sources.metering import measure_cost
 from ... import fragments
 from ...access.security import has_role
 from ...context import app_context
