@@ -364,7 +364,7 @@ class JobReader:
         ]
         # A record without a time of writing uses its score in the index as stamp, as in `list_job_refs`.
         jobs = tuple(
-            job if job.version is not None else msgspec.structs.replace(job, stamp=repr(float(score)))
+            job if job.version is not None else msgspec.structs.replace(job, version=repr(float(score)))
             for job, score in zip(rows, scores, strict=True)
         )
         page = _build_page(query, jobs, total)
