@@ -229,7 +229,7 @@ class Celery(Backend):
         try:
             self._keeper.maintain()
         except QueuedeckError:
-            self._keeper.ended.whole = False
+            self._keeper.tally.ended.whole = False
             raise
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from ..bounded_reads import CALL_BYTES, PAGE_BYTES, PAGE_READ_BYTES, read_plainl
 from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, printable, text
 from . import keys
+from .heartbeats import beats_of
 from .job_decoding import (
     NAMELESS,
     STATES,
@@ -37,7 +38,6 @@ from .job_decoding import (
     wrapped_forms,
 )
 from .results.decoding import TAIL_BYTES, RawRecord, outline_record
-from .results.index import beats_of, filled_key, index_key, started_key, workers_key
 from .results.metadata import of_value as results_of_value
 from .results.record import ResultsLocation, home_of
 from .routes import QueueRoutes
@@ -145,7 +145,7 @@ class JobReader:
             return [JobRef(id=job.id, version=job.version) for job in jobs if job.version is not None]
         place = keys.location_of(ref)
         self._check_state(place, query)
-        key, last = index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
+        key, last = keys.index_key(self._name, query.state, place.prefix), query.offset + query.per_page - 1
         reply = self._own.run_batch([("ZREVRANGE", key, query.offset, last, "WITHSCORES")])[0]
         _check_replies(self._own, f"The index of {query.state.value} jobs", [reply])
         pairs = zip(reply[::2], reply[1::2], strict=True)
@@ -306,8 +306,8 @@ class JobReader:
         call = (entries, index, 0, LOOK_INTO, UNACKED_BYTES, DECODE_LIMIT_BYTES)
         own: list[Command] = [
             self._facts_command(place),
-            ("SMEMBERS", started_key(self._name)),
-            ("HGETALL", workers_key(self._name)),
+            ("SMEMBERS", keys.started_key(self._name)),
+            ("HGETALL", keys.workers_key(self._name)),
         ]
         mailboxes: Command = ("SCARD", f"{place.prefix}{keys.MAILBOX}")
         together = self._own is self._broker
@@ -344,14 +344,14 @@ class JobReader:
     def _list_ended(self, ref: QueueRef, place: keys.QueueLocation, query: JobQuery) -> tuple[JobPage, list[bytes]]:
         if self._own is None:
             return _build_page(query, (), None), []
-        key = index_key(self._name, query.state, place.prefix)
+        key = keys.index_key(self._name, query.state, place.prefix)
         last = query.offset + query.per_page - 1
         total, reply, facts, filled = self._own.run_batch(
             [
                 ("ZCARD", key),
                 ("ZREVRANGE", key, query.offset, last, "WITHSCORES"),
                 self._facts_command(place),
-                ("EXISTS", filled_key(self._name)),
+                ("EXISTS", keys.filled_key(self._name)),
             ]
         )
         known = results_of_value(facts)

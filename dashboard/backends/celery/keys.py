@@ -157,6 +157,26 @@ def broker_prefix_of(result_prefix: str, prefixes: Sequence[str]) -> str:
     return known[0] if known else ""
 
 
+def index_key(source: str, state: State, prefix: str = "") -> str:
+    """Sorted set of the newest records of one status; `prefix` = the broker's key prefix."""
+    return f"{{queuedeck}}:celery:{source}:{state.value}{':' if prefix else ''}{prefix}"
+
+
+def filled_key(source: str) -> str:
+    """Exists while the index is maintained and includes the records that existed before."""
+    return f"{{queuedeck}}:celery:{source}:filled"
+
+
+def started_key(source: str) -> str:
+    """Set: ids of running tasks, as far as workers or records report them."""
+    return f"{{queuedeck}}:celery:{source}:started"
+
+
+def workers_key(source: str) -> str:
+    """Hash: worker -> its last heartbeat as JSON."""
+    return f"{{queuedeck}}:celery:{source}:workers"
+
+
 def queues_key(source: str) -> str:
     """Our own set of the queues found, as keys of QueueLocations; see `ResultIndex`."""
     return f"{{queuedeck}}:celery:{source}:queues"

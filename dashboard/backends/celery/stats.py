@@ -14,18 +14,10 @@ from ...sources.source import Command, Reply, Source
 from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, printable, text
 from . import keys
+from .heartbeats import beats_of
 from .job_decoding import headers_of, state_of, with_headers
-from .results.index import (
-    KEPT,
-    MAX_RUNTIMES,
-    EndedTasks,
-    ResultIndex,
-    ResultTraces,
-    beats_of,
-    filled_key,
-    index_key,
-    workers_key,
-)
+from .results.ended_tasks import MAX_RUNTIMES, EndedTasks, ResultTraces
+from .results.index import KEPT, ResultIndex
 from .results.metadata import NOTHING, ResultsMetadata
 from .results.metadata import of_reply as results_of_reply
 from .workers import is_alive, read_mailboxes
@@ -95,7 +87,7 @@ def read_stats(
     calls: list[tuple[str | int, ...]] = [
         (
             *(prefix, LOOK_INTO, separator, unacked.entries if firsts[prefix] == n else ""),
-            "1" if keeper is not None and keeper.wants_marks(prefix) else "",
+            "1" if keeper is not None and keeper.tally.wants_marks(prefix) else "",
             *(name for _, name in queues),
         )
         for n, ((prefix, separator), queues) in enumerate(groups)
@@ -103,10 +95,10 @@ def read_stats(
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
     boxes: list[Command] = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in prefixes]
     kept: list[Command] = [
-        *(("HGETALL", key) for key in (workers_key(name), keys.results_key(name))),
-        ("EXISTS", filled_key(name)),
+        *(("HGETALL", key) for key in (keys.workers_key(name), keys.results_key(name))),
+        ("EXISTS", keys.filled_key(name)),
     ]
-    kept += [("ZCARD", index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
+    kept += [("ZCARD", keys.index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
     together = own is broker
     answered = scripts.run(keys.load_script("stats"), calls, also=[*boxes, *kept] if together else boxes)
     replies = answered[0] if answered is not None else _read_without_lua(broker, groups, unacked)
@@ -116,11 +108,11 @@ def read_stats(
     separators = {separator for (_, separator), _ in groups}
     told = _gather_facts(broker, prefixes, separators, beside, len(kept), keeper)
     if keeper is not None:
-        keeper.traces.workers = {prefix: each.workers for prefix, each in told.items()}
+        keeper.tally.traces.workers = {prefix: each.workers for prefix, each in told.items()}
         found_boxes = zip(prefixes, beside[: len(prefixes)], strict=False)
-        keeper.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
-    running = keeper.running_ids if keeper is not None else frozenset[str]()
-    revoked = keeper.revoked if keeper is not None else ()
+        keeper.tally.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
+    running = keeper.statuses.running_ids if keeper is not None else frozenset[str]()
+    revoked = keeper.statuses.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
     marks: dict[tuple[str, str], bytes] = {}
     for group, (((prefix, _), queues), reply) in enumerate(zip(groups, replies, strict=True)):
@@ -135,7 +127,7 @@ def read_stats(
                     ref, taken[0], divide_unacked(taken[1], running, revoked, told[prefix]), told[prefix]
                 )
     if keeper is not None:
-        keeper.traces.next_marks = marks
+        keeper.tally.traces.next_marks = marks
     return [found[n] for n in range(len(refs))]
 
 
@@ -152,7 +144,7 @@ def _gather_facts(
     results = results_of_reply(index[1]) if len(index) == kept else {}
     whole = len(index) == kept and index[2] == 1
     now = broker.now_s()
-    heard_all = keeper is not None and keeper.heard_all_workers
+    heard_all = keeper is not None and keeper.runs.heard_all_workers
     counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if heard_all and isinstance(box, int)}
     silent = _silent_alone(broker, counted, separators, beats, now)
     found = {}
@@ -384,13 +376,13 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
     if keeper is None:
         unknown = [_unknown_flow(ref.key, NOT_LISTENING) for ref in refs]
         return FlowDelta(queues=tuple(unknown)), now
-    ended, keeper.ended = keeper.ended, EndedTasks()
+    ended = keeper.tally.take_ended()
     span_s = now - cursor if cursor is not None else 0.0
     places = {ref.key: keys.location_of(ref) for ref in refs}
     shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
     # True for as long as rates look back. Queues then have no rate of their own; the shared entry has the total.
-    nameless = keeper.is_nameless(now)
-    traces = keeper.traces
+    nameless = keeper.tally.is_nameless(now)
+    traces = keeper.tally.traces
     hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides_tasks(prefix, now)}
     known: Collection[tuple[str, str | None]] = shown
     if hiding or nameless:
@@ -402,7 +394,7 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
         if cursor is None:
             flows.append(_unknown_flow(ref.key, "just subscribed to the result channel"))
-        elif not keeper.knows_all_runs(prefix):
+        elif not keeper.runs.knows_all_runs(prefix):
             flows.append(_unknown_flow(ref.key, JUST_BEGUN))
         elif queue is None:
             everything = {**ended.completed, **ended.dead}
@@ -463,8 +455,8 @@ def _by_runs(
 
 def _unknown_if_silent(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
     """Return `flow`, or an unknown flow if nothing was received and no worker is known that would send anything."""
-    traces = keeper.traces
-    if prefix in traces.recorded or (keeper.is_settled and traces.workers.get(prefix) is not None):
+    traces = keeper.tally.traces
+    if prefix in traces.recorded or (keeper.runs.is_settled and traces.workers.get(prefix) is not None):
         return flow
     return _unknown_flow(flow.key, SILENT)
 

@@ -17,7 +17,6 @@ from .. import keys
 from ..actions.scripts import explain_error, refused_result
 from ..job_decoding import UNREADABLE, record_stamp, text_or_none
 from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
-from .index import index_key
 from .metadata import prefixes_of
 
 # Long enough for a status with its quotes, and for a time with its name.
@@ -178,4 +177,4 @@ def remove_from_index(own: Source | None, source: str, prefix: str, state: State
     """Remove records from our index immediately, by their keys; the live feed would do it with the next sample."""
     members = [keys.member_of(key) for key in records]
     if members and own is not None:
-        own.run_batch([("ZREM", index_key(source, state, prefix), *members)])
+        own.run_batch([("ZREM", keys.index_key(source, state, prefix), *members)])
