@@ -43,6 +43,8 @@ from .actions.dispatch import JobActions
 from .actions.queue_actions import QueueActions
 from .actions.worker_control import REPLIES
 from .job_decoding import record_text, stack_of
+from .job_detail import JobFinder
+from .job_servers import JobServers
 from .jobs import JobReader
 from .protocol import channel
 from .results.index import ResultIndex
@@ -195,7 +197,7 @@ class Celery(Backend):
         return self._pages().list_jobs(ref, query)[0]
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        return self._pages().read_job(ref, job_id)
+        return JobFinder(self._servers()).read_job(ref, job_id)
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         return read_workers(self.broker, self.own_source, self._own_name, {keys.location_of(ref) for ref in refs})
@@ -341,7 +343,10 @@ class Celery(Backend):
         return JobActions(self.broker, self._scripts, self.results, self.own_source, self._own_name, self._names)
 
     def _pages(self) -> JobReader:
-        return JobReader(self.broker, self.results, self.own_source, self._own_name, self._scripts, self._names)
+        return JobReader(self._servers())
+
+    def _servers(self) -> JobServers:
+        return JobServers(self.broker, self.results, self.own_source, self._own_name, self._scripts, self._names)
 
     def _ref(self, place: keys.QueueLocation) -> QueueRef:
         return QueueRef(

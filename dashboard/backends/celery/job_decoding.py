@@ -18,7 +18,7 @@ from ..payloads.pickle_reader import NotAPickle, may_be_pickle
 from ..payloads.pickle_reader import read as read_pickle
 from ..payloads.search_text import of_json, of_value
 from ..unreadable_data import decode_or
-from .keys import NATIVE
+from .keys import NATIVE, QUEUED_REVOKED
 from .results.decoding import DecodedRecord, RawRecord, as_raw_record
 from .results.decoding import decode_record as decoded_record
 from .routes import MessageRoute
@@ -509,3 +509,8 @@ def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRec
 def _is_own(result: Any) -> bool:
     """Whether the app wrote this result, rather than Celery from an exception."""
     return result is not None and not (isinstance(result, dict) and "exc_type" in result)
+
+
+def as_revoked(job: Job) -> Job:
+    """Return a waiting job marked as revoked: workers will discard it."""
+    return replace(job, native_state=QUEUED_REVOKED)

@@ -89,6 +89,11 @@ def location_of(ref: QueueRef) -> QueueLocation:
     return found._replace(queue=None) if ref.shared else found
 
 
+def native_of(place: QueueLocation, state: State) -> str:
+    """Return Celery's name for a state, in a queue or in the shared entry for all queues."""
+    return RESERVED if place.queue is None and state is State.WAITING else NATIVE[state]
+
+
 def place_of(key: bytes) -> QueueLocation:
     """Return the location of an entry of `queues_key`, which is the key of a QueueLocation."""
     return place_of_key(key.decode("utf-8", "surrogateescape"))

@@ -1,4 +1,4 @@
-"""What the feed reported of finished tasks: counts and run times by queue, and what they reveal of missing records."""
+"""What the feed reported of finished tasks: counts and run times by queue, and what they reveal about missing records."""
 
 from __future__ import annotations
 
