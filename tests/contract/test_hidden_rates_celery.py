@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from dashboard.backends.celery.backend import Celery
+from dashboard.backends.celery.rates import _has_progressed
 from dashboard.backends.celery.results import run_balance
 from dashboard.backends.celery.results.ended_tasks import EndedTasks
-from dashboard.backends.celery.stats import _has_progressed
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source

@@ -37,7 +37,7 @@ from ..payloads.decoding import printable, text
 from ..payloads.search_text import ends, joined
 from ..scan import scan_step
 from ..unreadable_data import searched_row
-from . import events, keys, schedules, stats
+from . import events, keys, rates, schedules, stats
 from .actions import descriptions
 from .actions.dispatch import JobActions
 from .actions.queue_actions import QueueActions
@@ -191,7 +191,7 @@ class Celery(Backend):
         )
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return stats.read_flow(refs, self._keeper, cursor)
+        return rates.read_flow(refs, self._keeper, cursor)
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         return self._pages().list_jobs(ref, query)[0]

@@ -1,4 +1,4 @@
-"""What the feed reported of finished tasks: counts and run times by queue, and what they reveal about missing records."""
+"""What the feed reported of finished tasks: counts and run times by queue, and signs of tasks that left no record."""
 
 from __future__ import annotations
 
