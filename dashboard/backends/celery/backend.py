@@ -42,12 +42,12 @@ from .actions import descriptions
 from .actions.dispatch import JobActions
 from .actions.queue_actions import QueueActions
 from .actions.worker_control import REPLIES
-from .job_decoding import record_text, stack_of
 from .job_detail import JobFinder
 from .job_servers import JobServers
 from .jobs import JobReader
 from .protocol import channel
 from .results.index import ResultIndex
+from .results.record_jobs import record_text, stack_of
 from .workers import list_workers as read_workers
 
 # A worker sends a heartbeat every 2 s.

@@ -11,7 +11,6 @@ from ...errors import NotFound
 from ...model import Job, QueueRef, State
 from . import keys
 from .job_decoding import (
-    STATES,
     BoundedMessage,
     as_revoked,
     decode_envelope,
@@ -20,12 +19,12 @@ from .job_decoding import (
     in_full,
     job_id,
     message_row,
-    record_in_full,
 )
 from .job_servers import JobServers
 from .results.decoding import outline_record
 from .results.display_reads import read_for_display, read_statuses
 from .results.record import ResultsLocation, home_of
+from .results.record_jobs import STATES, record_in_full
 from .unacked_messages import UnackedReader
 from .waiting_search import WaitingJobSearch
 

@@ -16,12 +16,13 @@ from ..base import SIFT_BYTES, SIFT_ROWS
 from ..bounded_reads import unread_rows
 from ..payloads.decoding import printable, text
 from . import keys
-from .job_decoding import as_revoked, decode_envelope, message_row, record_row
+from .job_decoding import as_revoked, decode_envelope, message_row
 from .job_servers import JobServers
 from .message_ranges import read_ranges
 from .results.display_reads import read_for_display, read_statuses
 from .results.metadata import of_value as results_of_value
 from .results.record import ResultsLocation
+from .results.record_jobs import record_row
 from .unacked_messages import UnackedReader
 from .waiting_search import parse_found
 

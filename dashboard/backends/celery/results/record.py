@@ -15,9 +15,10 @@ from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
 from .. import keys
 from ..actions.scripts import explain_error, refused_result
-from ..job_decoding import UNREADABLE, record_stamp, text_or_none
+from ..job_decoding import text_or_none
 from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
 from .metadata import prefixes_of
+from .record_jobs import UNREADABLE, record_stamp
 
 # Long enough for a status with its quotes, and for a time with its name.
 BEGINNING, PIECE = 24, 64
