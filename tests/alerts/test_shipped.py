@@ -31,7 +31,7 @@ from dashboard.alerts.rules import metrics
 from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import default_rules
 from dashboard.backends.celery import workers
-from dashboard.backends.celery.results import index
+from dashboard.backends.celery.results import run_balance
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.checker_process import start_checker
 from dashboard.demo.embedded import EmbeddedRedis
@@ -232,7 +232,7 @@ def test_jobs_of_bullmq_whose_workers_were_killed(scene: Scene) -> None:
 @proves("queue-no-consumers")
 def test_jobs_of_celery_whose_worker_was_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the kernel kills one that takes too much memory: its mailbox stays."""
-    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 0.0)
     shop = Shop(scene.server.url)
     try:
         with shop.worker(gently=False):

@@ -95,7 +95,7 @@ def hear(url: str) -> None:
     whole = True
     while not ended.wait(TEND_S):
         keeper.maintain()
-        whole = whole and keeper.ended.whole
+        whole = whole and keeper.tally.ended.whole
     spent_s, seconds = time.process_time() - cpu_s, time.perf_counter() - began
     heard = keeper.listener.received + keeper.listener.heard
     print(json.dumps({"heard": heard, "cpu_s": spent_s, "seconds": seconds, "whole": whole}))

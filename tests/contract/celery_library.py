@@ -12,8 +12,7 @@ import redis
 
 from dashboard.backends.base import Backend
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.keys import NATIVE, RESERVED
-from dashboard.backends.celery.results.index import filled_key
+from dashboard.backends.celery.keys import NATIVE, RESERVED, filled_key
 from dashboard.model import State
 from tests.contract.library import Filled, Library
 from tests.processes import child

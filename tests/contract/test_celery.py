@@ -14,9 +14,9 @@ import pytest
 import redis
 
 from dashboard.backends.base import Budget
-from dashboard.backends.celery import events, workers
+from dashboard.backends.celery import events, keys, workers
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.results import index
+from dashboard.backends.celery.results import index, run_balance
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueRef, QueueStats, State, WorkerState
@@ -200,8 +200,8 @@ def test_records_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redi
     kinds = [b"\x80\x05pickle", b"[]", b"{", b'{"status": 5}', b'{"status": "FAILURE", "result": [1], "children": 7}']
     for n, raw in enumerate(kinds):
         any_redis.set(f"celery-task-meta-odd{n}", raw)
-        any_redis.zadd(index.index_key("main", State.DEAD), {f"odd{n}": n})
-    any_redis.zadd(index.index_key("main", State.DEAD), {"gone": 100, "\xff<script>": 101})
+        any_redis.zadd(keys.index_key("main", State.DEAD), {f"odd{n}": n})
+    any_redis.zadd(keys.index_key("main", State.DEAD), {"gone": 100, "\xff<script>": 101})
     ref = discover(backend)["*"]
     rows = backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs
     assert len(rows) == len(kinds) + 2
@@ -290,7 +290,7 @@ def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, 
         record(any_redis, "missed", queue="mails")
         assert backend.list_jobs(ref, JobQuery(state=State.DEAD)).total == 0
         backend.maintain()
-        assert not any_redis.exists(index.filled_key("main"))
+        assert not any_redis.exists(keys.filled_key("main"))
         assert any("more jobs may have finished" in note for note in stats(backend, "*").notes)
     library.prepare(backend, any_redis)
     assert [row.id for row in backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs] == ["missed"]
@@ -368,7 +368,7 @@ def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: r
 def test_tasks_that_run_are_counted_though_no_list_has_them(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 3600.0)
+    monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 3600.0)
     bind(any_redis, "mails")
     ref = discover(backend)["*"]
     CeleryLibrary().prepare(backend, any_redis)
@@ -387,10 +387,10 @@ def test_that_no_worker_is_there_is_told_once_it_is_known(
 ) -> None:
     bind(any_redis, "mails")
     refs = discover(backend)
-    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 3600.0)
+    monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 3600.0)
     CeleryLibrary().prepare(backend, any_redis)
     assert stats(backend, "mails").workers is None
-    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 0.0)
     assert [found.workers for found in backend.read_stats([refs["mails"], refs["*"]])] == [0, 0]
     any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"silent@h.celery.pidbox")
     assert [found.workers for found in backend.read_stats([refs["mails"], refs["*"]])] == [None, None]
@@ -401,7 +401,7 @@ def test_that_all_workers_were_killed_is_told_though_they_leave_their_mailboxes(
 ) -> None:
     bind(any_redis, "mails")
     refs = [discover(backend)[name] for name in ("mails", "*")]
-    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 0.0)
     CeleryLibrary().prepare(backend, any_redis)
     box = "_kombu.binding.celery.pidbox"
     any_redis.sadd(box, SEP + SEP + b"a@h.celery.pidbox", SEP + SEP + b"b@h.celery.pidbox")
@@ -452,7 +452,7 @@ def test_a_real_worker_that_ends_is_missed(
     number: signal.Signals,
     listed: list[str],
 ) -> None:
-    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 0.0)
+    monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 0.0)
     shop = Shop(any_server.url)
     try:
         with shop.worker(gently=False) as worker:
@@ -563,9 +563,9 @@ def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedR
             tell(any_redis, "/0.celeryev/task.succeeded", {**event, "uuid": "of a task without a record"})
             wait_until(lambda: keeper.workers.heard == 3, what="the event")
             backend.maintain()
-            assert keeper._unassigned
+            assert keeper.tally.has_unassigned
             backend.maintain()
-            assert not keeper._unassigned
+            assert not keeper.tally.has_unassigned
     finally:
         backend.close()
         source.close()

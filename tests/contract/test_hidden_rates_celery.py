@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.results import index
-from dashboard.backends.celery.results.index import EndedTasks
-from dashboard.backends.celery.stats import _has_progressed
+from dashboard.backends.celery.rates import _has_progressed
+from dashboard.backends.celery.results import run_balance
+from dashboard.backends.celery.results.ended_tasks import EndedTasks
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
@@ -110,25 +110,25 @@ def test_progress_is_what_workers_begin_where_only_one_queue_is_there(backend: C
     keeper = backend._keeper
     assert keeper is not None
     shown = {("", queue) for queue in queues}
-    keeper.traces.workers = {"": 1}
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1000.0) is False
+    keeper.tally.traces.workers = {"": 1}
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1000.0) is False
     begun = EndedTasks()
     begun.started[""] = 5
-    keeper.traces.started_at[""] = 1000.0
-    assert _has_progressed(("", "alpha"), {}, begun, keeper.traces, shown, 1000.0) is (
+    keeper.tally.traces.started_at[""] = 1000.0
+    assert _has_progressed(("", "alpha"), {}, begun, keeper.tally.traces, shown, 1000.0) is (
         True if len(queues) == 1 else None
     )
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1010.0) is None
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1040.0) is False
-    keeper.traces.workers = {"": None}
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.traces, shown, 1040.0) is None
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1010.0) is None
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1040.0) is False
+    keeper.tally.traces.workers = {"": None}
+    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1040.0) is None
 
 
 def test_rates_are_unknown_until_each_worker_has_told_twice(
     backend: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before that, tasks that leave no record would be missed, and the visible part would pass for all."""
-    monkeypatch.setattr(index, "HEARD_ALL_AFTER_S", 3600.0)
+    monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 3600.0)
     library = CeleryLibrary()
     looks = Looks(backend, lambda: library.settle(backend, redis_client))
     redis_client.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"a@h.celery.pidbox")

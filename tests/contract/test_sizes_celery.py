@@ -135,7 +135,7 @@ def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_cli
 
 
 def keys_of(state: State) -> str:
-    from dashboard.backends.celery.results.index import index_key
+    from dashboard.backends.celery.keys import index_key
 
     found = index_key("main", state, "")
     return found if isinstance(found, str) else found.decode()

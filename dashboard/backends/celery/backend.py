@@ -37,15 +37,17 @@ from ..payloads.decoding import printable, text
 from ..payloads.search_text import ends, joined
 from ..scan import scan_step
 from ..unreadable_data import searched_row
-from . import events, keys, schedules, stats
+from . import events, keys, rates, schedules, stats
 from .actions import descriptions
 from .actions.dispatch import JobActions
 from .actions.queue_actions import QueueActions
 from .actions.worker_control import REPLIES
-from .job_decoding import record_text, stack_of
+from .job_detail import JobFinder
+from .job_servers import JobServers
 from .jobs import JobReader
 from .protocol import channel
 from .results.index import ResultIndex
+from .results.record_jobs import record_text, stack_of
 from .workers import list_workers as read_workers
 
 # A worker sends a heartbeat every 2 s.
@@ -189,13 +191,13 @@ class Celery(Backend):
         )
 
     def read_flow(self, refs: Sequence[QueueRef], cursor: Any) -> tuple[FlowDelta, Any]:
-        return stats.read_flow(refs, self._keeper, cursor)
+        return rates.read_flow(refs, self._keeper, cursor)
 
     def list_jobs(self, ref: QueueRef, query: JobQuery) -> JobPage:
         return self._pages().list_jobs(ref, query)[0]
 
     def read_job(self, ref: QueueRef, job_id: str) -> Job:
-        return self._pages().read_job(ref, job_id)
+        return JobFinder(self._servers()).read_job(ref, job_id)
 
     def list_workers(self, refs: Sequence[QueueRef]) -> list[Worker]:
         return read_workers(self.broker, self.own_source, self._own_name, {keys.location_of(ref) for ref in refs})
@@ -229,7 +231,7 @@ class Celery(Backend):
         try:
             self._keeper.maintain()
         except QueuedeckError:
-            self._keeper.ended.whole = False
+            self._keeper.tally.ended.whole = False
             raise
 
     def close(self) -> None:
@@ -341,7 +343,10 @@ class Celery(Backend):
         return JobActions(self.broker, self._scripts, self.results, self.own_source, self._own_name, self._names)
 
     def _pages(self) -> JobReader:
-        return JobReader(self.broker, self.results, self.own_source, self._own_name, self._scripts, self._names)
+        return JobReader(self._servers())
+
+    def _servers(self) -> JobServers:
+        return JobServers(self.broker, self.results, self.own_source, self._own_name, self._scripts, self._names)
 
     def _ref(self, place: keys.QueueLocation) -> QueueRef:
         return QueueRef(

@@ -89,6 +89,11 @@ def location_of(ref: QueueRef) -> QueueLocation:
     return found._replace(queue=None) if ref.shared else found
 
 
+def native_of(place: QueueLocation, state: State) -> str:
+    """Return Celery's name for a state, in a queue or in the shared entry for all queues."""
+    return RESERVED if place.queue is None and state is State.WAITING else NATIVE[state]
+
+
 def place_of(key: bytes) -> QueueLocation:
     """Return the location of an entry of `queues_key`, which is the key of a QueueLocation."""
     return place_of_key(key.decode("utf-8", "surrogateescape"))
@@ -155,6 +160,26 @@ def broker_prefix_of(result_prefix: str, prefixes: Sequence[str]) -> str:
         if prefix in known:
             return prefix
     return known[0] if known else ""
+
+
+def index_key(source: str, state: State, prefix: str = "") -> str:
+    """Sorted set of the newest records of one status; `prefix` = the broker's key prefix."""
+    return f"{{queuedeck}}:celery:{source}:{state.value}{':' if prefix else ''}{prefix}"
+
+
+def filled_key(source: str) -> str:
+    """Exists while the index is maintained and includes the records that existed before."""
+    return f"{{queuedeck}}:celery:{source}:filled"
+
+
+def started_key(source: str) -> str:
+    """Set: ids of running tasks, as far as workers or records report them."""
+    return f"{{queuedeck}}:celery:{source}:started"
+
+
+def workers_key(source: str) -> str:
+    """Hash: worker -> its last heartbeat as JSON."""
+    return f"{{queuedeck}}:celery:{source}:workers"
 
 
 def queues_key(source: str) -> str:

@@ -1,31 +1,20 @@
-"""Stats of many queues in one round trip, and rates from the live feed."""
+"""Stats of many queues in one round trip."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-import msgspec
 from redis.exceptions import ResponseError
 
-from ...clock import monotonic_s
-from ...model import Counts, FlowDelta, NativeCount, Quality, QueueFlow, QueueRef, QueueStats, State
+from ...model import Counts, NativeCount, QueueRef, QueueStats, State
 from ...sources.source import Command, Reply, Source
 from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, printable, text
 from . import keys
+from .heartbeats import beats_of
 from .job_decoding import headers_of, state_of, with_headers
-from .results.index import (
-    KEPT,
-    MAX_RUNTIMES,
-    EndedTasks,
-    ResultIndex,
-    ResultTraces,
-    beats_of,
-    filled_key,
-    index_key,
-    workers_key,
-)
+from .results.index import KEPT, ResultIndex
 from .results.metadata import NOTHING, ResultsMetadata
 from .results.metadata import of_reply as results_of_reply
 from .workers import is_alive, read_mailboxes
@@ -35,24 +24,10 @@ QUEUES_PER_CALL = 40
 LOOK_INTO = 500
 NO_AGE = "Celery does not store when a message was sent, so the age of a waiting job is unknown"
 TOGETHER = "unacknowledged messages and finished jobs are stored for all queues together"
-NOT_LISTENING = "rates come from Celery's result channel, which the sampling process subscribes to when it starts"
-GAP = "the subscription to the result channel was interrupted"
-EACH = "each queue has its own rate"
-HIDDEN = "Not all results are stored (ignore_result, or no result backend). See the entry for all Celery queues."
-ERRORS_ALONE = "Only errors are stored (ignore_result), so the number of completed jobs is unknown."
-BY_RUNS = (
-    "Counted from worker heartbeats, including retries: not all results are stored (ignore_result, or no backend)."
-)
-JUST_BEGUN = "Just subscribed. Rates appear in about 10 s, once each worker has reported its tasks."
-SILENT = "No results or worker heartbeats received, so the rate is unknown."
-# If all workers have been silent for this long, no jobs are being processed.
-IDLE_AFTER_S = 30.0
-BOTH = (State.COMPLETED, State.DEAD)
 NO_RESULTS = (
     "workers ran tasks, but no results were found here: task_ignore_result stores none; if results are on another "
     "Redis, set result_url"
 )
-NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry for all Celery queues"
 
 
 # What is cached for one queue until the next sample: the inputs, and the stats computed from them.
@@ -95,7 +70,7 @@ def read_stats(
     calls: list[tuple[str | int, ...]] = [
         (
             *(prefix, LOOK_INTO, separator, unacked.entries if firsts[prefix] == n else ""),
-            "1" if keeper is not None and keeper.wants_marks(prefix) else "",
+            "1" if keeper is not None and keeper.tally.wants_marks(prefix) else "",
             *(name for _, name in queues),
         )
         for n, ((prefix, separator), queues) in enumerate(groups)
@@ -103,10 +78,10 @@ def read_stats(
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
     boxes: list[Command] = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in prefixes]
     kept: list[Command] = [
-        *(("HGETALL", key) for key in (workers_key(name), keys.results_key(name))),
-        ("EXISTS", filled_key(name)),
+        *(("HGETALL", key) for key in (keys.workers_key(name), keys.results_key(name))),
+        ("EXISTS", keys.filled_key(name)),
     ]
-    kept += [("ZCARD", index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
+    kept += [("ZCARD", keys.index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
     together = own is broker
     answered = scripts.run(keys.load_script("stats"), calls, also=[*boxes, *kept] if together else boxes)
     replies = answered[0] if answered is not None else _read_without_lua(broker, groups, unacked)
@@ -116,11 +91,11 @@ def read_stats(
     separators = {separator for (_, separator), _ in groups}
     told = _gather_facts(broker, prefixes, separators, beside, len(kept), keeper)
     if keeper is not None:
-        keeper.traces.workers = {prefix: each.workers for prefix, each in told.items()}
+        keeper.tally.traces.workers = {prefix: each.workers for prefix, each in told.items()}
         found_boxes = zip(prefixes, beside[: len(prefixes)], strict=False)
-        keeper.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
-    running = keeper.running_ids if keeper is not None else frozenset[str]()
-    revoked = keeper.revoked if keeper is not None else ()
+        keeper.tally.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
+    running = keeper.statuses.running_ids if keeper is not None else frozenset[str]()
+    revoked = keeper.statuses.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
     marks: dict[tuple[str, str], bytes] = {}
     for group, (((prefix, _), queues), reply) in enumerate(zip(groups, replies, strict=True)):
@@ -135,7 +110,7 @@ def read_stats(
                     ref, taken[0], divide_unacked(taken[1], running, revoked, told[prefix]), told[prefix]
                 )
     if keeper is not None:
-        keeper.traces.next_marks = marks
+        keeper.tally.traces.next_marks = marks
     return [found[n] for n in range(len(refs))]
 
 
@@ -152,7 +127,7 @@ def _gather_facts(
     results = results_of_reply(index[1]) if len(index) == kept else {}
     whole = len(index) == kept and index[2] == 1
     now = broker.now_s()
-    heard_all = keeper is not None and keeper.heard_all_workers
+    heard_all = keeper is not None and keeper.runs.heard_all_workers
     counted = {prefix: box for prefix, box in zip(prefixes, boxes, strict=False) if heard_all and isinstance(box, int)}
     silent = _silent_alone(broker, counted, separators, beats, now)
     found = {}
@@ -376,131 +351,3 @@ def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: 
 
 def _error_line(reply: ResponseError) -> str:
     return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)
-
-
-def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: float | None) -> tuple[FlowDelta, float]:
-    """Return what finished since the last call, from the live feed. Cost: none."""
-    now = monotonic_s()
-    if keeper is None:
-        unknown = [_unknown_flow(ref.key, NOT_LISTENING) for ref in refs]
-        return FlowDelta(queues=tuple(unknown)), now
-    ended, keeper.ended = keeper.ended, EndedTasks()
-    span_s = now - cursor if cursor is not None else 0.0
-    places = {ref.key: keys.location_of(ref) for ref in refs}
-    shown = {(place.prefix, place.queue) for place in places.values() if place.queue is not None}
-    # True for as long as rates look back. Queues then have no rate of their own; the shared entry has the total.
-    nameless = keeper.is_nameless(now)
-    traces = keeper.traces
-    hiding = {prefix for prefix in {place.prefix for place in places.values()} if traces.hides_tasks(prefix, now)}
-    known: Collection[tuple[str, str | None]] = shown
-    if hiding or nameless:
-        # Workers may also consume queues that the settings hide.
-        known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
-    moved = traces.moved_queues()
-    flows = []
-    for ref in refs:
-        prefix, queue = places[ref.key].prefix, places[ref.key].queue
-        if cursor is None:
-            flows.append(_unknown_flow(ref.key, "just subscribed to the result channel"))
-        elif not keeper.knows_all_runs(prefix):
-            flows.append(_unknown_flow(ref.key, JUST_BEGUN))
-        elif queue is None:
-            everything = {**ended.completed, **ended.dead}
-            alone = not any(place.queue is not None for place in places.values())
-            rest = [where for where in everything if where[0] == prefix]
-            if prefix in hiding:
-                flows.append(_by_runs(ref.key, prefix, ended, traces, now, span_s, nameless=nameless or alone))
-                continue
-            if not nameless:
-                rest = [where for where in rest if where not in shown]
-            if nameless or rest or alone:
-                flows.append(_unknown_if_silent(_build_flow(ref.key, ended, rest, span_s), prefix, keeper))
-            else:
-                flows.append(_unknown_flow(ref.key, EACH))
-        elif nameless:
-            flow = _unknown_flow(ref.key, NO_QUEUE)
-            progress = _has_progressed((prefix, queue), moved, ended, traces, known, now)
-            flows.append(msgspec.structs.replace(flow, progressed=progress))
-        elif prefix in hiding:
-            errors = traces.errors_alone((prefix, queue), now)
-            flows.append(
-                msgspec.structs.replace(
-                    _build_flow(ref.key, ended, [(prefix, queue)], span_s),
-                    hidden=(State.COMPLETED,) if errors else BOTH,
-                    reason=ERRORS_ALONE if errors else HIDDEN,
-                    progressed=_has_progressed((prefix, queue), moved, ended, traces, known, now),
-                )
-            )
-        else:
-            flow = _unknown_if_silent(_build_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
-            if flow.quality is Quality.UNKNOWN:
-                flow = msgspec.structs.replace(flow, progressed=moved.get((prefix, queue)))
-            flows.append(flow)
-    return FlowDelta(queues=tuple(flows)), now
-
-
-def _by_runs(
-    key: str, prefix: str, ended: EndedTasks, traces: ResultTraces, now: float, span_s: float, *, nameless: bool
-) -> QueueFlow:
-    """Return the runs that workers finished in all queues of `prefix` together.
-
-    If records name no queue, stored errors are counted here.
-    """
-    errors = nameless and traces.errors_alone((prefix, ""), now)
-    return QueueFlow(
-        key=key,
-        completed=0,
-        dead=ended.dead[prefix, ""] if errors else 0,
-        ended=ended.runs[prefix],
-        span_s=max(span_s, 0.001),
-        quality=Quality.ESTIMATED,
-        reason=BY_RUNS,
-        hidden=(State.COMPLETED,) if errors else BOTH,
-        unlisted=BOTH,
-        unlisted_reason=BY_RUNS,
-    )
-
-
-def _unknown_if_silent(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> QueueFlow:
-    """Return `flow`, or an unknown flow if nothing was received and no worker is known that would send anything."""
-    traces = keeper.traces
-    if prefix in traces.recorded or (keeper.is_settled and traces.workers.get(prefix) is not None):
-        return flow
-    return _unknown_flow(flow.key, SILENT)
-
-
-def _has_progressed(
-    where: tuple[str, str],
-    moved: Mapping[tuple[str, str], bool],
-    ended: EndedTasks,
-    traces: ResultTraces,
-    known: Collection[tuple[str, str | None]],
-    now: float,
-) -> bool | None:
-    """Whether a queue made progress: its next message changed or, failing that, workers report that they started tasks.
-
-    Workers report the latter for all queues of the prefix together.
-    """
-    if where in moved:
-        return moved[where]
-    prefix = where[0]
-    if ended.started[prefix]:
-        return True if sum(each[0] == prefix for each in known) == 1 else None
-    idle = now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
-    return False if idle and traces.workers.get(prefix) is not None else None
-
-
-def _unknown_flow(key: str, reason: str) -> QueueFlow:
-    return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
-
-
-def _build_flow(key: str, ended: EndedTasks, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:
-    return QueueFlow(
-        key=key,
-        completed=sum(ended.completed[each] for each in where),
-        dead=sum(ended.dead[each] for each in where),
-        span_s=max(span_s, 0.001),
-        quality=Quality.EXACT if ended.whole else Quality.ESTIMATED,
-        reason=None if ended.whole else GAP,
-        runtimes_s=tuple(seconds for each in where for seconds in ended.runtimes.get(each, ()))[:MAX_RUNTIMES],
-    )

@@ -11,7 +11,7 @@ from ...sources.source import Source
 from ..payloads.decoding import count_of, printable, text
 from ..unreadable_data import worker_row
 from . import keys
-from .results.index import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
+from .heartbeats import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
 
 # How long a worker that fell silent stays listed.
 LISTED_S = 3600.0

@@ -11,8 +11,10 @@ import pytest
 import redis
 
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.results import index
-from dashboard.backends.celery.results.index import ResultIndex, index_key, workers_key
+from dashboard.backends.celery.keys import index_key, workers_key
+from dashboard.backends.celery.results import index, record_scan
+from dashboard.backends.celery.results.ended_tasks import EndedTasks
+from dashboard.backends.celery.results.index import ResultIndex
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.model import JobQuery, State
@@ -31,9 +33,9 @@ def keeper(source: Source, redis_client: redis.Redis) -> Iterator[ResultIndex]:
     found = ResultIndex(source, source, source, "main")
     found.prefixes = ("",)
     wait_until(lambda: found.listener.is_connected, what="the feed")
-    wait_until(lambda: found.maintain() or found._cursor is None, what="the look through the records")
+    wait_until(lambda: found.maintain() or not found.scan.is_running, what="the look through the records")
     found.maintain()
-    found.ended = index.EndedTasks()
+    found.tally.ended = EndedTasks()
     yield found
     found.close()
 
@@ -79,8 +81,8 @@ def test_a_round_trip_that_fails_loses_nothing(
     ends(redis_client, "b", 1.5)
     heard(keeper, 2, 2)
     keeper.maintain()
-    assert (keeper.ended.completed, keeper.ended.whole) == ({KEY: 2}, True)
-    assert sorted(keeper.ended.runtimes[KEY]) == [1.5, 2.5]
+    assert (keeper.tally.ended.completed, keeper.tally.ended.whole) == ({KEY: 2}, True)
+    assert sorted(keeper.tally.ended.runtimes[KEY]) == [1.5, 2.5]
     assert listed(redis_client) == 2
 
 
@@ -88,7 +90,7 @@ def test_records_that_could_not_be_read_are_looked_for_again(
     keeper: ResultIndex, source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis_client.set("celery-task-meta-old", json.dumps({"status": "SUCCESS", "date_done": "2026-01-01T00:00:00"}))
-    keeper._cursor = 0
+    keeper.scan.restart()
     batch = source.run_batch
 
     def cut(commands: Any) -> Any:
@@ -109,9 +111,9 @@ def test_more_than_may_wait_is_looked_for_in_the_records(
     monkeypatch.setattr(index, "MAX_UNWRITTEN", 0)
     ends(redis_client, "a")
     heard(keeper, 1, 1)
-    monkeypatch.setattr(index, "FILL_SECONDS", 5.0)
+    monkeypatch.setattr(record_scan, "FILL_SECONDS", 5.0)
     keeper.maintain()
-    assert (keeper.ended.completed, listed(redis_client)) == ({KEY: 1}, 1)
+    assert (keeper.tally.ended.completed, listed(redis_client)) == ({KEY: 1}, 1)
 
 
 @pytest.mark.parametrize("name", ["completed", "dead", "workers", "queues"])
@@ -131,7 +133,7 @@ def test_a_key_of_another_type_is_filled_anew_with_one_line(
     redis_client.publish("/0.celeryev/worker.heartbeat", json.dumps(envelope))
     wait_until(lambda: keeper.listener.received == 3, what="the third record being heard")
     wait_until(lambda: keeper.maintain() or redis_client.type(key) != b"string", what="the key being removed")
-    wait_until(lambda: keeper.maintain() or keeper._cursor is None, what="the look through the records")
+    wait_until(lambda: keeper.maintain() or not keeper.scan.is_running, what="the look through the records")
     assert (listed(redis_client), redis_client.zcard(index_key("main", State.DEAD))) == (2, 1)
     assert caplog.messages in ([], [f"own key {key} had the wrong type: deleted, will be rebuilt"])
     assert workers_key("main") == "{queuedeck}:celery:main:workers"

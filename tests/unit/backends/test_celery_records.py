@@ -11,7 +11,6 @@ import pytest
 from celery.backends.base import compress_payload
 from kombu.serialization import registry
 
-from dashboard.backends.celery.job_decoding import record_error
 from dashboard.backends.celery.results.decoding import (
     TAIL_BYTES,
     RawRecord,
@@ -19,6 +18,7 @@ from dashboard.backends.celery.results.decoding import (
     decode_record,
     outline_record,
 )
+from dashboard.backends.celery.results.record_jobs import record_error
 
 SERIALIZERS = ["json", "pickle", "yaml", "msgpack"]
 DONE = "2026-11-24T03:00:00+00:00"

@@ -12,7 +12,6 @@ from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
 from .. import keys
 from ..job_decoding import parse_time
 from ..results.decoding import as_raw_record, outline_record
-from ..results.index import index_key
 from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, home_of, read_records, remove_from_index
 from .backups import RecordBackup, pack_backup, unpack_backup
 from .scripts import refused_command, refused_result, result_from_reply, run_script, split_by_cost
@@ -113,7 +112,7 @@ class ResultDeletion:
                 listed[keys.member_of(found[n].key)] = _index_score(found[n].raw, now)
         if listed and self._own is not None:
             pairs = [part for member, score in listed.items() for part in (repr(score), member)]
-            self._own.run_batch([("ZADD", index_key(self._name, state, prefix), *pairs)])
+            self._own.run_batch([("ZADD", keys.index_key(self._name, state, prefix), *pairs)])
         return answers
 
 

@@ -25,9 +25,9 @@ from ...actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobR
 from ...payloads.decoding import printable, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
 from .. import keys, protocol
-from ..job_decoding import arguments_of
 from ..results.decoding import as_raw_record
 from ..results.record import ReadRecord, as_read, home_of, read_records, remove_from_index, stamp_of
+from ..results.record_jobs import arguments_of
 from .destination_queues import DestinationQueues
 from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
 

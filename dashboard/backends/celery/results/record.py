@@ -15,10 +15,10 @@ from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
 from .. import keys
 from ..actions.scripts import refused_command, refused_result
-from ..job_decoding import UNREADABLE, record_stamp, text_or_none
+from ..job_decoding import text_or_none
 from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
-from .index import index_key
 from .metadata import prefixes_of
+from .record_jobs import UNREADABLE, record_stamp
 
 # Long enough for a status with its quotes, and for a time with its name.
 BEGINNING, PIECE = 24, 64
@@ -178,4 +178,4 @@ def remove_from_index(own: Source | None, source: str, prefix: str, state: State
     """Remove records from our index immediately, by their keys; the live feed would do it with the next sample."""
     members = [keys.member_of(key) for key in records]
     if members and own is not None:
-        own.run_batch([("ZREM", index_key(source, state, prefix), *members)])
+        own.run_batch([("ZREM", keys.index_key(source, state, prefix), *members)])
