@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.keys import LEASE_MS
 from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.actions.bulk.runner import LEAST_BATCH
 from dashboard.actions.bulk.selection import KnownDeadLetters, preview_jobs
-from dashboard.actions.bulk.store import LEASE_MS, MAX_OPEN
+from dashboard.actions.bulk.store import MAX_OPEN
 from dashboard.actions.bulk.undo import batch_of
 from dashboard.actions.trash import DeletedBatch
 from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBackup, JobRef
@@ -360,7 +361,7 @@ def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
     bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
     runner.run_turn()
     assert len(bench.dead()) == 500 - at
-    assert not bench.bulk.push_picks(work_id, "here", [(0, JobRef(id="x"))])
+    assert not bench.bulk.job_lists.push_picks(work_id, "here", [(0, JobRef(id="x"))])
 
 
 def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,7 +243,7 @@ class BulkRunner:
 
     def _collect_jobs(self, operation: BulkOperation) -> BulkPhase | None:
         spec = operation.spec
-        self._store.clear_picks(operation.id)  # left by a process that died while collecting
+        self._store.job_lists.clear_picks(operation.id)  # left by a process that died while collecting
         places: dict[JobListRef, int] = {place: n for n, place in enumerate(spec.places)}
         pending: list[tuple[int, JobRef]] = []
         first: list[str] = []
@@ -266,7 +266,7 @@ class BulkRunner:
             # Also when few of many jobs match, so that the lease does not expire during the scan.
             if len(pending) >= MAX_BATCH or monotonic_s() - told > TELL_EVERY_S:
                 told = monotonic_s()
-                if not self._store.push_picks(operation.id, self._holder, _by_place(pending)):
+                if not self._store.job_lists.push_picks(operation.id, self._holder, _by_place(pending)):
                     return None
                 pending = []
                 phase = self._store.write_progress(
@@ -274,7 +274,7 @@ class BulkRunner:
                 )
                 if phase is not operation.phase:
                     return phase
-        if not self._store.push_picks(operation.id, self._holder, _by_place(pending)):
+        if not self._store.job_lists.push_picks(operation.id, self._holder, _by_place(pending)):
             return None
         told_of: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
         if unread and not matched:
@@ -318,7 +318,7 @@ class BulkRunner:
         start = operation.at - slot.coming_at
         if start < 0 or start + size > len(slot.coming):
             slot.coming, slot.coming_at, start = (
-                self._store.list_job_refs(operation.id, operation.at, MAX_BATCH),
+                self._store.job_lists.list_job_refs(operation.id, operation.at, MAX_BATCH),
                 operation.at,
                 0,
             )
@@ -419,7 +419,7 @@ class BulkRunner:
             # Taken over from a process that died: check all of them, whatever the result of the action.
             slot.canary = [
                 (operation.spec.places[place], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
-                for place, job_ref in self._store.list_job_refs(operation.id, 0, operation.spec.canary)
+                for place, job_ref in self._store.job_lists.list_job_refs(operation.id, 0, operation.spec.canary)
             ]
         verdict = judge_canary(slot.canary, self._backend_of, self._queues_of)
         limit = operation.spec.canary_max_ratio * len(slot.canary)
@@ -465,7 +465,9 @@ class BulkRunner:
         try:
             # Of an aborted operation, only the jobs that were processed.
             reached = (
-                self._store.list_job_refs(operation.id, 0, min(operation.at, audit_log.MAX_IDS)) if operation.at else ()
+                self._store.job_lists.list_job_refs(operation.id, 0, min(operation.at, audit_log.MAX_IDS))
+                if operation.at
+                else ()
             )
             ids = tuple(job_ref.id for _, job_ref in reached)
         except QueuedeckError:
