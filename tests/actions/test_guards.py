@@ -68,7 +68,7 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
     members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
     work_id = bench.bulk.create(bench.spec(places=(), fingerprint="0" * 16))
     runner = bench.make_runner("here", most=5)
-    runner._members_of = lambda _fingerprint, _places, most: members[:most]
+    runner._collector._members_of = lambda _fingerprint, _places, most: members[:most]
     while bench.bulk.get(work_id).phase not in ENDED:
         runner.run_turn()
     operation = bench.bulk.get(work_id)
