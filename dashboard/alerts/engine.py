@@ -10,9 +10,11 @@ from ..errors import QueuedeckError
 from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History, Series
-from .evaluation.evaluator import CheckerContext, Evaluator, Transition
+from .evaluation.checker_context import CheckerContext
+from .evaluation.evaluator import Evaluator
 from .evaluation.preview import build_observations
 from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification
+from .evaluation.tick_run import Transition
 from .notification import QueuedNotification, build_history_entry, build_notification, queue_notifications
 from .rules.metrics import METRICS
 from .rules.rule import Rule
