@@ -1,4 +1,4 @@
-"""What notifications tell about an alert besides its state: the last hour, the top errors, what the source reports."""
+"""What notifications contain besides the state of an alert: the last hour, the top errors, what the source reports."""
 
 from __future__ import annotations
 
