@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from msgspec.structs import replace
 
 from ..backends.actions import (
     MAX_BATCH,
-    MAX_KEPT_BYTES,
     Action,
     ActionOptions,
     ActionResult,
-    JobBackup,
     JobRef,
     Outcome,
 )
 from ..backends.base import NO_WISHES, Backend
-from ..clock import now_s
-from ..errors import BackendUnavailable, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
+from ..errors import Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
-from .trash import DeletedBatch, Trash, new_batch
+from .deletion import JobDeletion
+from .trash import Trash, new_batch
 
 BackendOf = Callable[[str, str], Backend]
 # A queue is deleted in bounded steps; after this many, a deletion that does not finish is abandoned.
 MAX_STEPS = 2_000
 # These leave the job where it is.
 _STAYS = frozenset({Action.DUPLICATE, Action.EDIT, Action.STOP})
-# The job is in the undo bin: a process deleted it and was killed before it recorded the result.
-_DONE_BEFORE = "already deleted"
-# The same for a restored job.
-_BACK_BEFORE = "already restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +75,7 @@ class ActionService:
     ) -> None:
         self._backend_of = backend_of
         self.trash = trash
+        self._deletion = JobDeletion(trash)
         self.audit_log = record
         self._left = left
         self._changed = changed
@@ -151,72 +145,13 @@ class ActionService:
         """Run one batch, not recorded: a bulk operation is recorded as a whole. One result per pick, in order."""
         if action is Action.DELETE:
             assert batch is not None
-            results = self._delete_jobs(backend, ref, state, job_refs, batch, who, for_good=for_good)
+            results = self._deletion.delete_jobs(backend, ref, state, job_refs, batch, who, for_good=for_good)
         else:
             assert state is not None  # jobs in no list can only be deleted
             results = backend.act_on_jobs(ref, action, state, job_refs, options)
         if action not in _STAYS and state is not None:
             self._left(ref, state, [each.id for each in results if each.outcome in (Outcome.DONE, Outcome.GONE)])
         return results
-
-    def _delete_jobs(
-        self,
-        backend: Backend,
-        ref: QueueRef,
-        state: State | None,
-        job_refs: Sequence[JobRef],
-        batch: str,
-        who: str,
-        *,
-        for_good: bool,
-    ) -> list[ActionResult]:
-        taken = (
-            backend.backup_unlisted_jobs(ref, job_refs) if state is None else backend.backup_jobs(ref, state, job_refs)
-        )
-        backups = [each for each in taken if isinstance(each, JobBackup)]
-        if not for_good:
-            if any(job.blob is None for job in backups):
-                taken = [
-                    _too_large(each) if isinstance(each, JobBackup) and each.blob is None else each for each in taken
-                ]
-                backups = [each for each in taken if isinstance(each, JobBackup)]
-            about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
-            if not self.trash.store_batch(batch, about, backups):
-                raise Conflict(
-                    "The undo bin has no room for these jobs, so they could not be restored.",
-                    hint="Delete them permanently, or wait: the undo bin keeps jobs for 24 hours.",
-                )
-        try:
-            return self._delete_taken(backend, ref, state, batch, taken, backups, for_good=for_good)
-        except BackendUnavailable as exc:
-            if for_good or not backups:
-                raise
-            raise OutcomeUnknown(exc, batch) from exc
-
-    def _delete_taken(
-        self,
-        backend: Backend,
-        ref: QueueRef,
-        state: State | None,
-        batch: str,
-        taken: list[JobBackup | ActionResult],
-        backups: Sequence[JobBackup],
-        *,
-        for_good: bool,
-    ) -> list[ActionResult]:
-        delete = (
-            partial(backend.delete_unlisted_jobs, ref) if state is None else partial(backend.delete_jobs, ref, state)
-        )
-        deleted = {each.id: each for each in delete(backups)} if backups else {}
-        if not for_good:
-            self.trash.drop_jobs(batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE])
-            gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
-            before = self.trash.held_ids(batch, gone)
-            taken = [
-                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
-                for each in taken
-            ]
-        return [deleted[each.id] if isinstance(each, JobBackup) else each for each in taken]
 
     def undo_batch(
         self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None
@@ -248,8 +183,8 @@ class ActionService:
         results: list[ActionResult] = []
         detail: str | None = "Unexpected error; the log has the details."
         try:
-            for backups in self._all_of(batch):
-                results += self._restore_jobs(backend, about.ref, about.place, batch, backups)
+            for restored in self._deletion.restore_batch(backend, about.ref, about.place, batch):
+                results += restored
             detail = _first_detail(results)
         except QueuedeckError as exc:
             detail = exc.message
@@ -268,37 +203,9 @@ class ActionService:
         `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
         restored count as `done`.
         """
-        results: list[ActionResult] = []
-        for portion in self.trash.read_backups(batch, ids):
-            backups = [each for each in portion if isinstance(each, JobBackup)]
-            back = iter(self._restore_jobs(backend, ref, state, batch, backups) if backups else ())
-            results += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
+        results = self._deletion.restore_jobs(backend, ref, state, batch, ids, repeated=repeated)
         self._changed()
-        if repeated:
-            results = [
-                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
-                if each.again or each.outcome is Outcome.GONE
-                else each
-                for each in results
-            ]
         return results
-
-    def _restore_jobs(
-        self, backend: Backend, ref: QueueRef, state: State, batch: str, backups: Sequence[JobBackup]
-    ) -> list[ActionResult]:
-        results = backend.restore_jobs(ref, state, backups)
-        back = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
-        self.trash.drop_jobs(batch, [job for job in backups if job.id in back])
-        return results
-
-    def _all_of(self, batch: str) -> Iterator[list[JobBackup]]:
-        cursor = 0
-        while True:
-            backups, cursor = self.trash.read_page(batch, cursor)
-            if backups:
-                yield backups
-            if cursor == 0:
-                return
 
     def on_queue(self, actor: Actor, queue: QueueStats, action: Action, *, reason: str | None = None) -> ActionResult:
         """Act on a queue, in bounded steps until finished, and record it."""
@@ -395,17 +302,6 @@ def check_offered(backend: Backend, ref: QueueRef, state: State | None, action: 
         raise Unsupported(
             backend.unsupported_reasons.get(action, f"{backend.title} does not support {action.value} for {such}.")
         )
-
-
-def _too_large(job: JobBackup) -> ActionResult:
-    why = f"Too large for the undo bin ({job.size_bytes:,} bytes)"
-    if job.size_bytes <= MAX_KEPT_BYTES:
-        why = "The key of this id does not contain a job, so the undo bin cannot store it"
-    return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted permanently.")
-
-
-def _not_in_bin(job_id: str) -> ActionResult:
-    return ActionResult(id=job_id, outcome=Outcome.GONE, detail="No longer in the undo bin.")
 
 
 def _with_outcomes(event: audit_log.AuditEvent, outcomes: dict[str, int], detail: str | None) -> audit_log.AuditEvent:

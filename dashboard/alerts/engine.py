@@ -9,21 +9,21 @@ from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Snapshot
 from ..redact import masked_logger
-from ..sampling.recent_history import History, Series
-from .evaluation.evaluator import CheckerContext, Evaluator, Transition
+from ..sampling.recent_history import History
+from .evaluation.checker_context import CheckerContext
+from .evaluation.evaluator import Evaluator
 from .evaluation.preview import build_observations
-from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification
-from .notification import QueuedNotification, build_history_entry, build_notification, queue_notifications
-from .rules.metrics import METRICS
+from .evaluation.state_machine import AlertState, PendingNotification
+from .known_states import KnownStates
+from .notification import QueuedNotification, build_notification, queue_notifications
+from .notification_builder import ErrorsOf, NotificationBuilder, no_errors
 from .rules.rule import Rule
 from .rules.ruleset import Ruleset
 from .silences import ActiveSilences
-from .store import AlertStore, DataGone, LostLead, StaleRevision, StoredStates, TickInputs
+from .store import AlertStore, DataGone, LostLead, StaleRevision, TickInputs
 
 log = masked_logger(__name__)
 
-# A state of which only the value changes is written this often; significant changes are written immediately.
-WRITE_EVERY_S = 10.0
 PERSIST_EVERY_S = 10.0
 FOLLOW_EVERY_S = 5.0
 MAINTAIN_EVERY_S = 60.0
@@ -32,15 +32,6 @@ CLOCK_STEP_S = 1.0
 # After the store has lost its data, firing notifications younger than this are sent again under their old ids,
 # because it is unknown whether they were delivered.
 MAX_REPEAT_AGE_S = 600.0
-MAX_UNCONFIRMED = 5000
-
-ErrorsOf = Callable[[AlertLabels, Snapshot], Sequence[str]]
-
-
-def no_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
-    """No errors; the default where errors are not grouped."""
-    del labels, snapshot
-    return ()
 
 
 class AlertEngine:
@@ -67,20 +58,18 @@ class AlertEngine:
         self._own_channels = tuple(channels)
         self._channels = self._own_channels  # plus the channels that other processes deliver to
         self._channels_synced_at = float("-inf")
-        self._errors_of = errors_of
         self._wake = wake
         self._is_delivering = delivers
         self._maintain = tidy
         self._maintained_at = float("-inf")
         self._evaluator = Evaluator(interval_s)
-        self._known: StoredStates | None = None
-        self._fresh = False  # whether `_known` matches the store
+        self._builder = NotificationBuilder(self._evaluator.history_recorder, errors_of)
+        self._known = KnownStates(store, wake)
+        self._fresh = False  # whether the known states match the store
         self._epoch: int | None = None
-        self._written: dict[str, float] = {}  # monotonic, by fp
         self._persisted_at = float("-inf")
         self._histories_sent = 0.0  # end of the newest stored minute
         self._followed_at = float("-inf")
-        self._unconfirmed: dict[str, QueuedNotification] = {}
         self._changes = 0  # the store's write count as last seen: it only falls when an older copy is restored
         self.rules: tuple[Rule, ...] = rulebook.list_rules()  # as last read from the store
         self.active_silences = ActiveSilences()  # likewise
@@ -90,7 +79,7 @@ class AlertEngine:
     @property
     def states(self) -> Mapping[str, AlertState]:
         """The last known states, by fingerprint."""
-        return self._known.states if self._known else {}
+        return self._known.states
 
     def settle_queues(self, former: Snapshot) -> None:
         """Skip the settling time for the queues of the previous leader's sample."""
@@ -134,16 +123,17 @@ class AlertEngine:
         tick_inputs = self._store.read_tick_inputs()
         self._followed_at = monotonic_s()
         self._sync_channels()
-        if tick_inputs.born or not self._known:  # otherwise the store has lost rules, silences and acknowledgements
+        # Otherwise the store has lost rules, silences and acknowledgements.
+        if tick_inputs.born or not self._known.stored:
             self._update_settings(tick_inputs)
         if tick_inputs.beat is not None:
             self.last_epoch = max(self.last_epoch, tick_inputs.beat.epoch)
-        known = self._known
+        known = self._known.stored
         self._changes = max(self._changes, tick_inputs.changes) if known and tick_inputs.born == known.born else 0
         if tick_inputs.born and (
             known is None or (known.born, known.changes) != (tick_inputs.born, tick_inputs.changes)
         ):
-            self._known = self._store.load_states()
+            self._known.stored = self._store.load_states()
         self._fresh = False
 
     def _sync_channels(self) -> None:
@@ -178,15 +168,16 @@ class AlertEngine:
         )
 
     def _sync_states(self, lead: str, tick_inputs: TickInputs) -> bool:
-        """Bring `_known` in line with the store and restore what the store has lost; whether it had lost anything."""
+        """Make the known states match the store, and restore what it has lost; whether it had lost anything."""
         lost = not tick_inputs.born
         back = tick_inputs.changes < self._changes
-        if self._fresh and not lost and not back and self._known is not None and tick_inputs.born == self._known.born:
+        former = self._known.stored
+        if self._fresh and not lost and not back and former is not None and tick_inputs.born == former.born:
             self._changes = tick_inputs.changes
-            self._forget_confirmed(tick_inputs)
+            self._known.forget_confirmed(tick_inputs)
             return False
         known = self._store.load_states()
-        same = self._known is not None and self._known.born == known.born
+        same = former is not None and former.born == known.born
         if not known.born:
             self._store.restore_settings(lead, self._stored_rules, self._unexpired_silences(tick_inputs.now))
             self._restore_states(lead, secrets.token_hex(8), tick_inputs.now)
@@ -194,10 +185,10 @@ class AlertEngine:
             self._restore_states(lead, known.born, tick_inputs.now)
         else:
             if not same:
-                self._unconfirmed.clear()
-            self._known = known
+                self._known.unconfirmed.clear()
+            self._known.stored = known
         self._changes = 0
-        self._written.clear()
+        self._known.forget_writes()
         self._fresh = True
         return not known.born
 
@@ -213,7 +204,7 @@ class AlertEngine:
         states = dict(self.states)
         if states:
             log.warning("the store lost its data; restoring %d alerts, rules and silences", len(states))
-        messages = {message.id: message for message in self._unconfirmed.values()}
+        messages = {message.id: message for message in self._known.unconfirmed.values()}
         for state in states.values():
             for message in self._repeat_notifications(state, now):
                 messages.setdefault(message.id, message)
@@ -221,7 +212,7 @@ class AlertEngine:
             fingerprint: (state, 0) for fingerprint, state in states.items()
         }
         self._store.commit_states(lead, born, wanted, (), list(messages.values()), force=True)
-        self._known = self._store.load_states()
+        self._known.stored = self._store.load_states()
         self._histories_sent = 0.0
         self._wake()
 
@@ -233,16 +224,7 @@ class AlertEngine:
         say = PendingNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
         return queue_notifications(build_notification(state, say, rule, now), say, rule)
 
-    def _forget_confirmed(self, tick_inputs: TickInputs) -> None:
-        """Drop messages that are no longer unsent: they were delivered or given up."""
-        if self._unconfirmed and len(tick_inputs.unsent) < 1000:
-            self._unconfirmed = {
-                name: message for name, message in self._unconfirmed.items() if name in tick_inputs.unsent
-            }
-
     def _evaluate_tick(self, lead: str, tick_inputs: TickInputs, snapshot: Snapshot, history: History) -> bool:
-        assert self._known is not None
-        known = self._known
         self._update_settings(tick_inputs)
         situation = CheckerContext(
             now=tick_inputs.now,
@@ -252,9 +234,10 @@ class AlertEngine:
             dead_messages=tick_inputs.dead,
             channels=self._channels,
         )
-        turns = self._evaluator.evaluate_rules(snapshot, history, self.rules, known.states, situation)
+        turns = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, situation)
+        messages = [each for turn in turns for each in self._builder.build_notifications(turn, history, snapshot)]
         try:
-            self._write_transitions(lead, turns, history, snapshot)
+            self._known.write_transitions(lead, turns, messages)
         except (StaleRevision, DataGone) as exc:
             log.info("alert states in the store differ from those of this leader (%s); reading them again", exc)
             self._fresh = False
@@ -281,122 +264,3 @@ class AlertEngine:
         if kept is not None:
             self._persisted_at = now
         return True
-
-    def _write_transitions(self, lead: str, turns: Sequence[Transition], history: History, snapshot: Snapshot) -> None:
-        known = self._known
-        assert known is not None
-        now = monotonic_s()
-        states: dict[str, tuple[AlertState | None, int]] = {}
-        episodes, messages = [], []
-        for turn in turns:
-            fingerprint = turn.after.fp
-            messages += self._build_notifications(turn, history, snapshot)
-            episodes += [build_history_entry(turn.after, change) for change in turn.changes]
-            if (
-                turn.is_significant
-                or not turn.after.is_worth_storing
-                or now - self._written.get(fingerprint, -1e9) >= WRITE_EVERY_S
-            ):
-                kept = turn.after if turn.after.is_worth_storing else None
-                if kept is not None or fingerprint in known.revisions:
-                    states[fingerprint] = (kept, known.revisions.get(fingerprint, known.unreadable.get(fingerprint, 0)))
-        for fingerprint, revision in known.unreadable.items():
-            states.setdefault(fingerprint, (None, revision))
-        if states or messages or episodes:
-            self._store.commit_states(lead, known.born, states, episodes, messages)
-        if known.unreadable:
-            names = sorted(known.unreadable)
-            log.warning("reset %d unreadable alert states: %s", len(names), ", ".join(names[:10]))
-            known.unreadable.clear()
-        self._update_known(turns, states, messages, now)
-
-    def _update_known(
-        self,
-        turns: Sequence[Transition],
-        written: Mapping[str, tuple[AlertState | None, int]],
-        messages: Sequence[QueuedNotification],
-        now: float,
-    ) -> None:
-        known = self._known
-        assert known is not None
-        for turn in turns:
-            if turn.after.is_worth_storing:
-                known.states[turn.after.fp] = turn.after
-            else:
-                known.states.pop(turn.after.fp, None)
-                known.revisions.pop(turn.after.fp, None)
-                self._written.pop(turn.after.fp, None)
-        for fingerprint, (state, revision) in written.items():
-            if state is not None:
-                known.revisions[fingerprint] = revision + 1
-                self._written[fingerprint] = now
-        for message in messages:
-            if len(self._unconfirmed) < MAX_UNCONFIRMED:
-                self._unconfirmed[message.id] = message
-        if messages:
-            self._wake()
-
-    def _build_notifications(self, turn: Transition, history: History, snapshot: Snapshot) -> list[QueuedNotification]:
-        if not turn.says:
-            return []
-        reason = turn.changes[0].reason if turn.changes else None
-        detail = _source_detail(turn.after, snapshot)
-        errors: tuple[str, ...] = ()
-        if turn.after.labels.queue is not None and turn.says[0].kind in ("firing", "reminder"):
-            errors = tuple(self._errors_of(turn.after.labels, snapshot))
-        made: list[QueuedNotification] = []
-        for say in turn.says:
-            note = build_notification(
-                turn.after,
-                say,
-                turn.rule,
-                turn.after.evaluated_at,
-                reason=reason,
-                detail=detail,
-                spark=last_hour_series(
-                    turn.after,
-                    history,
-                    self._evaluator.history_recorder.hour_points(turn.after.rule_id, turn.after.labels),
-                ),
-                top_errors=errors,
-            )
-            made += queue_notifications(note, say, turn.rule)
-        return made
-
-
-def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
-    """What a source reports about itself, for alerts on that source."""
-    metric = METRICS.get(state.metric)
-    if metric is None or metric.subject != "source":
-        return None
-    for source in snapshot.sources:
-        if source.name == state.labels.source:
-            if source.error is not None:
-                return source.error
-            if state.metric == "redis.writes_refused":
-                return source.health.write_probe
-            if state.metric == "redis.eviction_policy":
-                return source.health.eviction_policy
-            return "; ".join(source.problems)[:300] or None
-    return None
-
-
-def last_hour_series(state: AlertState, history: History, judged: Series) -> Series:
-    """The last hour of the alert's subject, oldest first; () when nothing is known.
-
-    Comes from the sampler where it stores that series, because its hour starts before the rule was created; otherwise
-    as `judged` by the rule.
-    """
-    labels = state.labels
-    if state.metric.startswith("redis.memory") and labels.source is not None:
-        return tuple(history.memory.get(labels.source, ()))
-    if labels.queue is None or state.metric not in ("queue.depth", "queue.dead", "queue.error_ratio"):
-        return judged
-    series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
-    if series is None:
-        return judged
-    if state.metric == "queue.dead":
-        return tuple(series.dead)
-    if state.metric == "queue.error_ratio":
-        return tuple(series.failed_per_min)
-    return tuple(series.depth)

@@ -16,7 +16,8 @@ from .delivery.message import PageLinks
 from .delivery.outbox import Outbox
 from .delivery.sender import NotificationSender
 from .delivery.store_outage import StoreOutageNotifier, spool_folder
-from .engine import AlertEngine, ErrorsOf, no_errors
+from .engine import AlertEngine
+from .notification_builder import ErrorsOf, no_errors
 from .rules.ruleset import Ruleset
 from .store import AlertStore
 

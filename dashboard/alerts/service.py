@@ -26,7 +26,7 @@ from ..store.redis_store import AHEAD_S, Store
 from . import keys
 from .delivery.channels.base import public_settings
 from .delivery.outbox import DeliveryAttempt, Outbox
-from .evaluation.evaluator import CheckerContext
+from .evaluation.checker_context import CheckerContext
 from .evaluation.preview import RulePreview, preview_rules
 from .evaluation.rule_history import RuleHistories
 from .evaluation.state_machine import AlertLabels, AlertPhase, AlertState

@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from dashboard.actions.bulk import batches, canary, collection, pacing
 from dashboard.actions.bulk import runner as running
+from dashboard.actions.bulk.keys import LEASE_MS
 from dashboard.actions.bulk.operation import BulkPhase
-from dashboard.actions.bulk.runner import LEAST_BATCH
+from dashboard.actions.bulk.pacing import LEAST_BATCH
 from dashboard.actions.bulk.selection import KnownDeadLetters, preview_jobs
-from dashboard.actions.bulk.store import LEASE_MS, MAX_OPEN
+from dashboard.actions.bulk.store import MAX_OPEN
 from dashboard.actions.bulk.undo import batch_of
 from dashboard.actions.trash import DeletedBatch
 from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBackup, JobRef
@@ -83,11 +86,17 @@ def test_several_places(bench: Bench) -> None:
     assert bench.dead("mail") + bench.dead("news") == []
 
 
+def move_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
+    """Give all parts that run work the monotonic clock of the test."""
+    for module in (batches, canary, collection, running):
+        monkeypatch.setattr(module, "monotonic_s", clock)
+
+
 def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that the test moves: 60 jobs at 50 per second, the first ones at once."""
     bury(bench.client, "mail", 60)
     passed_s = 0.0
-    monkeypatch.setattr(running, "monotonic_s", lambda: passed_s)
+    move_clock(monkeypatch, lambda: passed_s)
     work_id = bench.bulk.create(bench.spec(pace_per_s=50))
     runner = bench.make_runner("here")
     runner.run_turn()  # lists the jobs
@@ -119,7 +128,7 @@ def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
         passed_s += 10.0
         return passed_s
 
-    monkeypatch.setattr(running, "monotonic_s", later)
+    move_clock(monkeypatch, later)
     bury(bench.client, "mail", 2_000)
     work_id = bench.bulk.create(bench.spec(pace_per_s=200))
     runner = bench.make_runner("here")
@@ -166,11 +175,11 @@ def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch
     work_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
     runner = bench.make_runner("here")
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched")
-    monkeypatch.setattr(running, "WATCH_EVERY_S", 0.0)
+    monkeypatch.setattr(canary, "WATCH_EVERY_S", 0.0)
     for _ in range(3):
         runner.run_turn()
     assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
-    monkeypatch.setattr(running, "now_s", lambda: time.time() + 3_601)
+    monkeypatch.setattr(canary, "now_s", lambda: time.time() + 3_601)
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
     operation = bench.bulk.get(work_id)
     assert operation.note == "5 of the first 5 have not finished yet. Resume to process the others."
@@ -235,16 +244,16 @@ def test_the_next_batch_is_of_a_size_that_holds_nobody_up(
 ) -> None:
     cost = Meter()
     cost.add(1, held_ms / 1000, 1_000)
-    assert running.next_batch(allowed, used, cost) == expected
+    assert pacing.next_batch(allowed, used, cost) == expected
 
 
 def test_a_batch_of_many_short_scripts_may_take_long_but_not_too_long() -> None:
     cost = Meter()
     cost.add(40, 0.040, 40 * READ_BYTES)  # each a millisecond, and read by itself
     assert cost.held_s == pytest.approx(0.001)
-    assert running.next_batch(300, 300, cost) == 600
+    assert pacing.next_batch(300, 300, cost) == 600
     cost.add(160, 0.160, 160 * READ_BYTES)
-    assert running.next_batch(300, 300, cost) == 150
+    assert pacing.next_batch(300, 300, cost) == 150
     several = Meter()
     several.add(10, 0.010, READ_BYTES)  # all ten run before others have their turn
     assert several.held_s == pytest.approx(0.010)
@@ -254,7 +263,7 @@ def test_a_long_way_to_redis_makes_no_batch_smaller(source: Source) -> None:
     cost = Meter()
     cost.add(1, 0.081, 1_000, 0.080)
     assert (cost.seconds, cost.held_s) == (0.081, pytest.approx(0.001))
-    assert running.next_batch(100, 100, cost) > 190
+    assert pacing.next_batch(100, 100, cost) > 190
     for _ in range(50):
         source.execute("PING")  # the quickest of them tells the way
     with measure_cost() as near:
@@ -335,7 +344,7 @@ def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkey
     bury(bench.client, "mail", 3_000)
     bury(bench.client, "mail", 3, body="needle", start=3_000)
     window, looks, passed_s = bench.backend.search_page, 0, 0.0
-    monkeypatch.setattr(running, "monotonic_s", lambda: time.monotonic() + passed_s)
+    move_clock(monkeypatch, lambda: time.monotonic() + passed_s)
 
     def slow(ref: QueueRef, query: JobQuery) -> Window:
         """A look over a long line that takes half the time of a lease, by the clocks of both sides alone."""
@@ -361,7 +370,7 @@ def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
     bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
     runner.run_turn()
     assert len(bench.dead()) == 500 - at
-    assert not bench.bulk.push_picks(work_id, "here", [(0, JobRef(id="x"))])
+    assert not bench.bulk.job_lists.push_picks(work_id, "here", [(0, JobRef(id="x"))])
 
 
 def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

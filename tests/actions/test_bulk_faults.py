@@ -92,7 +92,7 @@ def test_a_replica_is_waited_for(
                 actions.run_batch(
                     *(parts.backend, operation.spec.places[0].ref, operation.spec.places[0].state, action),
                     *(
-                        [job_ref for _, job_ref in works.list_job_refs(work_id, JOBS - 1, 1)],
+                        [job_ref for _, job_ref in works.job_lists.list_job_refs(work_id, JOBS - 1, 1)],
                         operation.spec.options,
                         "b",
                         "otto",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.actions.bulk.keys import ALL, KEEP_S, OPEN
 from dashboard.actions.bulk.operation import ENDED, BulkPhase, JobListRef
 from dashboard.actions.bulk.runner import BulkRunner
-from dashboard.actions.bulk.store import ALL, KEEP_S, OPEN
 from dashboard.backends.actions import Action
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.model import QueueRef, State

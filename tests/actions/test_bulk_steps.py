@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 import redis
 
+from dashboard.actions.bulk import pacing
 from dashboard.actions.bulk import runner as bulk_runner
 from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 from dashboard.actions.bulk.undo import batch_of, undo_of
@@ -40,8 +41,8 @@ def server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of BATCH jobs: a step costs what its jobs cost, and more jobs make no more steps."""
-    monkeypatch.setattr(bulk_runner, "_RunningOperation", partial(bulk_runner._RunningOperation, batch=BATCH))
-    monkeypatch.setattr(bulk_runner, "LEAST_BATCH", BATCH)
+    monkeypatch.setattr(bulk_runner, "RunningOperation", partial(bulk_runner.RunningOperation, batch=BATCH))
+    monkeypatch.setattr(pacing, "LEAST_BATCH", BATCH)
 
 
 def to_its_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from dashboard.actions.bulk.keys import ALL, KEEP_S, OPEN
 from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.actions.bulk.runner import BulkRunner
-from dashboard.actions.bulk.store import ALL, KEEP_S, MAX_WORKS, OPEN, BulkOperationNotFound
+from dashboard.actions.bulk.store import MAX_WORKS, BulkOperationNotFound
 from dashboard.actions.bulk.undo import undo_of
 from dashboard.backends.actions import Action, ActionResult
 from tests.actions.conftest import ACTOR, Bench, turn_until

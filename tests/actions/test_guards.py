@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dashboard.actions import audit_log
+from dashboard.actions.bulk.keys import LEASE_MS
 from dashboard.actions.bulk.operation import ENDED, BulkPhase
-from dashboard.actions.bulk.store import LEASE_MS
 from dashboard.actions.trash import SIZES, DeletedBatch
 from dashboard.backends.actions import Action, ActionResult, JobBackup, JobRef
 from dashboard.errors import BackendUnavailable, Conflict
@@ -44,7 +44,7 @@ def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost
         bench.bulk.write_progress(work_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress) is None
     )
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
-    assert bench.bulk.list_rounds(work_id) == []
+    assert bench.bulk.job_lists.list_rounds(work_id) == []
     assert bench.bulk.open_ids() == [work_id]
     assert bench.actions.audit_log.list_events() == []
 
@@ -68,7 +68,7 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
     members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
     work_id = bench.bulk.create(bench.spec(places=(), fingerprint="0" * 16))
     runner = bench.make_runner("here", most=5)
-    runner._members_of = lambda _fingerprint, _places, most: members[:most]
+    runner._collector._members_of = lambda _fingerprint, _places, most: members[:most]
     while bench.bulk.get(work_id).phase not in ENDED:
         runner.run_turn()
     operation = bench.bulk.get(work_id)
@@ -79,7 +79,7 @@ def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 3)
     work_id = bench.bulk.create(bench.spec())
     assert bench.bulk.take_lease(work_id, "died")
-    assert bench.bulk.push_picks(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
+    assert bench.bulk.job_lists.push_picks(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
     expire_lease(bench.client, work_id)
     runner = bench.make_runner("here")
     while bench.bulk.get(work_id).phase not in ENDED:

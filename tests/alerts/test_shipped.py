@@ -25,7 +25,8 @@ from rq.suspension import resume, suspend
 
 from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import build_channel
-from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.checker_context import CheckerContext
+from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.state_machine import AlertState
 from dashboard.alerts.rules import metrics
 from dashboard.alerts.rules.metrics import METRICS

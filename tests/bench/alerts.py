@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import time
 
-from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.checker_context import CheckerContext
+from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.rule_history import POINTS, STEP_S, RuleHistoryRecorder
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
 from dashboard.alerts.rules.metrics import METRICS, Figure

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...backends.actions import ActionResult, JobRef, Outcome
 from ...backends.base import Backend
+from ...clock import monotonic_s, now_s
 from ...errors import NotFound
 from ...model import Job, QueueRef, State
-from .operation import JobListRef
+from .job_lists import BulkJobLists
+from .operation import BulkOperation, BulkPhase, JobListRef
+from .progress import ProgressWriter
+from .running_operation import RunningOperation
 
 _ENDED_BADLY = frozenset({State.DEAD, State.RETRYING})
 # The maximum number of queues to search for a job that moved to an unknown queue.
 MAX_QUEUES = 50
+WATCH_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,49 @@ class CanaryResult:
 
     failed: int
     open: int
+
+
+class CanaryWatch:
+    """Waits for the results of the canaries of operations. `queues_of` lists the queues of a source and library."""
+
+    def __init__(
+        self,
+        job_lists: BulkJobLists,
+        progress: ProgressWriter,
+        backend_of: Callable[[str, str], Backend],
+        queues_of: Callable[[str, str], Sequence[QueueRef]],
+    ) -> None:
+        self._job_lists = job_lists
+        self._progress = progress
+        self._backend_of = backend_of
+        self._queues_of = queues_of
+
+    def watch_canary(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
+        """Check the first jobs and continue, keep waiting or pause. Returns the phase after, None without lease."""
+        slot.due = monotonic_s() + WATCH_EVERY_S
+        if not slot.canary:
+            slot.canary = self._read_canary(operation)
+        verdict = judge_canary(slot.canary, self._backend_of, self._queues_of)
+        limit = operation.spec.canary_max_ratio * len(slot.canary)
+        told: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
+        if verdict.failed > limit:
+            note = f"{verdict.failed} of the first {len(slot.canary)} failed again. The other jobs were not changed."
+        elif verdict.open and now_s() >= (operation.watch_until or 0):
+            note = (
+                f"{verdict.open} of the first {len(slot.canary)} have not finished yet. Resume to process the others."
+            )
+        elif verdict.open:
+            return self._progress.write(operation, **told)
+        else:
+            return self._progress.write(operation, to=BulkPhase.RUNNING, **told)
+        return self._progress.write(operation, to=BulkPhase.PAUSED, note=note, before=BulkPhase.RUNNING.value, **told)
+
+    def _read_canary(self, operation: BulkOperation) -> list[tuple[JobListRef, JobRef, ActionResult]]:
+        """All first jobs, whatever the result of the action: the process that acted on them has died."""
+        return [
+            (operation.spec.places[place], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
+            for place, job_ref in self._job_lists.list_job_refs(operation.id, 0, operation.spec.canary)
+        ]
 
 
 def judge_canary(

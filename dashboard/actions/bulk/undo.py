@@ -89,7 +89,7 @@ def _all_in(spec: BulkRequest, trash: Trash) -> Iterator[SelectedJob]:
 
 def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, trash: Trash) -> Iterator[SelectedJob]:
     # If its process died during a batch, more jobs are deleted than recorded.
-    starts = sorted({0, *store.list_rounds(origin.id), origin.at})
+    starts = sorted({0, *store.job_lists.list_rounds(origin.id), origin.at})
     ends = [*starts[1:], origin.at + MAX_BATCH]
     window: list[tuple[int, JobRef]] = []
     held: dict[int, set[str]] = {}
@@ -98,7 +98,7 @@ def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, tr
     for start, end in zip(reversed(starts), reversed(ends), strict=True):
         if start < window_at:
             window_at = max(0, min(start, end - MAX_BATCH))
-            window = store.list_job_refs(origin.id, window_at, end - window_at)
+            window = store.job_lists.list_job_refs(origin.id, window_at, end - window_at)
             held = _held_jobs(spec, trash, window)
         for number, job_ref in window[start - window_at : end - window_at]:
             scanned += 1

@@ -26,9 +26,9 @@ import msgspec
 
 from ...clock import monotonic_s, now_s
 from ...errors import BackendUnavailable, Forbidden, QueuedeckError
+from ...globs import glob_matches
 from ...model import Value
 from ...redact import masked_logger
-from ..evaluation.evaluator import matches_glob
 from ..evaluation.state_machine import AlertLabels
 from ..notification import LOCAL, HistoryEntry, Notification
 from ..rules.rule import Rule, Severity
@@ -365,7 +365,7 @@ def metric_from_problem(problem: QueuedeckError) -> str:
 def find_rule(rules: tuple[Rule, ...], metric: str, source: str) -> Rule | None:
     """The enabled rule for that metric and source; None when there is none."""
     for rule in rules:
-        if rule.enabled and rule.metric == metric and matches_glob(rule.source, source):
+        if rule.enabled and rule.metric == metric and glob_matches(rule.source, source):
             return rule
     return None
 

@@ -14,13 +14,16 @@ from typing import Literal
 
 import msgspec
 
+from ...globs import glob_matches
 from ...model import Snapshot, Value
 from ...sampling.recent_history import History, Point, QueueHistory, Series
 from ..rules.metrics import IDLE, METRICS
 from ..rules.rule import Rule, Severity
 from ..silences import Silence
+from .checker_context import CheckerContext
 from .durations import PersistedDurations
-from .evaluator import CheckerContext, Evaluator, Observation, is_in_scope, matches_glob, observe_figure
+from .evaluator import Evaluator, Observation, observe_figure
+from .queue_index import is_in_scope
 from .reducers import FigureReducers
 from .rule_history import MAX_RULES, POINTS, RuleHistories, figures_mark
 from .state_machine import AlertLabels, AlertState
@@ -287,11 +290,11 @@ def preview_silence(
         alerts=tuple(
             state for state in states if anytime.mutes_alert(state.rule_id, state.severity, state.labels, now)
         ),
-        rules=tuple(rule for rule in rules if rule.enabled and matches_glob(silence.rule, rule.id)),
+        rules=tuple(rule for rule in rules if rule.enabled and glob_matches(silence.rule, rule.id)),
         queues=sum(
-            matches_glob(silence.source, queue.source)
-            and matches_glob(silence.backend, queue.backend)
-            and matches_glob(silence.queue, queue.name)
+            glob_matches(silence.source, queue.source)
+            and glob_matches(silence.backend, queue.backend)
+            and glob_matches(silence.queue, queue.name)
             for queue in queues
         ),
         of_queues=len(queues),

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
+from ...actions.bulk.audit_events import event_of
 from ...actions.bulk.operation import (
     DEFAULT_CANARY_WAIT_S,
     DEFAULT_PACE_PER_S,
@@ -19,7 +20,6 @@ from ...actions.bulk.operation import (
     BulkRequest,
     JobListRef,
 )
-from ...actions.bulk.runner import event_of
 from ...actions.bulk.selection import preview_jobs
 from ...actions.bulk.undo import batches_of
 from ...backends.actions import Action

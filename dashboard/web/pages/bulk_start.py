@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
+from ...actions.bulk.audit_events import event_of
 from ...actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
-from ...actions.bulk.runner import event_of
 from ...actions.bulk.selection import BulkPreview
 from ...actions.bulk.undo import batches_of, undo_of, undo_of_batches
 from ...backends.actions import Action, ActionResult, Outcome

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from dashboard.alerts.evaluation.checker_context import CheckerContext
 from dashboard.alerts.evaluation.durations import PersistedDurations
-from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.preview import (
     RuleMatch,
     RuleObservations,

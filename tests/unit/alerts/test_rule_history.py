@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from dashboard.alerts.evaluation import rule_history as module
-from dashboard.alerts.evaluation.evaluator import CheckerContext, Evaluator
+from dashboard.alerts.evaluation.checker_context import CheckerContext
+from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.rule_history import (
     MAX_LINES,
     MAX_WORST_LINES,

@@ -1,0 +1,39 @@
+"""The audit events of bulk operations: one when the jobs are listed, one at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from .. import audit_log
+from .operation import BulkOperation
+
+
+def event_of(operation: BulkOperation, count: int) -> audit_log.AuditEvent:
+    """The audit event of an operation."""
+    spec = operation.spec
+    refs = {place.ref for place in spec.places}
+    one = next(iter(refs)) if len(refs) == 1 else None
+    states = {place.state.value for place in spec.places}
+    return audit_log.build_event(
+        spec.actor,
+        spec.action.value,
+        count=count,
+        source=one.source if one else None,
+        backend=one.backend if one else None,
+        queue=one.name if one else None,
+        state=", ".join(sorted(states)) or None,
+        reason=spec.reason,
+        bulk_id=operation.recorded_as,
+    )
+
+
+def event_at_end(operation: BulkOperation, ids: Sequence[str]) -> audit_log.AuditEvent:
+    """The audit event of an operation that has finished; `ids` = its first jobs."""
+    event = replace(event_of(operation, operation.matched), ids=tuple(ids), outcomes=operation.outcomes)
+    detail = operation.note or operation.phase.value
+    if operation.unread_count:
+        lists = "1 list" if operation.unread_count == 1 else f"{operation.unread_count} lists"
+        detail = f"{detail}; {lists} could not be read"
+    return replace(event, detail=detail)

@@ -1,0 +1,150 @@
+"""The batches of a bulk operation: the jobs of one place, on which the action is run at once and then recorded."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+from msgspec.structs import replace
+
+from ...backends.actions import Action, ActionResult, JobRef, Outcome
+from ...clock import monotonic_s, now_s
+from ...sources.metering import measure_cost
+from .. import audit_log
+from ..service import ActionService
+from . import selection
+from .job_lists import BulkJobLists
+from .operation import BulkOperation, BulkPhase, JobListRef
+from .pacing import batch_size, next_batch
+from .progress import ProgressWriter
+from .running_operation import RunningOperation
+from .undo import batch_of
+
+# Then other operations have their turn.
+SECONDS_PER_TURN = 0.1
+
+
+class BatchRunner:
+    """Runs batches of operations. Methods return the phase after, None without lease."""
+
+    def __init__(
+        self,
+        job_lists: BulkJobLists,
+        actions: ActionService,
+        progress: ProgressWriter,
+        backend_of: selection.BackendOf,
+    ) -> None:
+        self._job_lists = job_lists
+        self._actions = actions
+        self._progress = progress
+        self._backend_of = backend_of
+
+    def act_a_while(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
+        """Run batches for SECONDS_PER_TURN, within the rate limit."""
+        until = monotonic_s() + SECONDS_PER_TURN
+        while True:
+            phase, results = self._act_on_batch(operation, slot)
+            if phase is not operation.phase or monotonic_s() >= until or slot.due > monotonic_s():
+                return phase
+            operation = replace(
+                operation,
+                at=operation.at + len(results),
+                outcomes=_add_outcomes(operation.outcomes, audit_log.count_outcomes(results)),
+            )
+
+    def _act_on_batch(
+        self, operation: BulkOperation, slot: RunningOperation
+    ) -> tuple[BulkPhase | None, list[ActionResult]]:
+        """Run one batch: (the phase after it, the results of its jobs)."""
+        size = batch_size(operation, slot.batch)
+        if size <= 0:
+            return self._finish_phase(operation, slot), []
+        started = monotonic_s()
+        number, job_refs = self._next_batch(operation, slot, size)
+        if not job_refs:
+            note = "The list of its jobs no longer exists in Redis."
+            return self._progress.end_operation(operation, BulkPhase.FAILED, note), []
+        place = operation.spec.places[number]
+        with measure_cost() as meter:
+            results = self._run_action(operation, place, job_refs, repeated=operation.at < slot.repeats_to)
+        slot.batch = next_batch(slot.batch, len(job_refs), meter)
+        if operation.phase is BulkPhase.CANARY:
+            slot.canary += [(place, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
+        pace = operation.spec.pace_per_s
+        slot.due = started + (len(job_refs) / pace if pace > 0 else 0.0)
+        return self._record_batch(operation, operation.at + len(job_refs), results), results
+
+    def _next_batch(self, operation: BulkOperation, slot: RunningOperation, size: int) -> tuple[int, list[JobRef]]:
+        """(number of a place, the next jobs that are in it), at most `size`; no jobs if the list is lost."""
+        # An unreadable entry of the list has no place: it counts as a missing job of the last place.
+        last = len(operation.spec.places) - 1
+        job_refs = [
+            (place if place <= last else -1, job_ref)
+            for place, job_ref in slot.next_jobs(self._job_lists, operation, size)
+        ]
+        if not job_refs:
+            return -1, []
+        together = partial(_fit_together, operation.spec.action, job_refs[0])
+        return job_refs[0][0], [job_ref for _, job_ref in takewhile(together, job_refs)]
+
+    def _run_action(
+        self, operation: BulkOperation, place: JobListRef, job_refs: list[JobRef], *, repeated: bool
+    ) -> list[ActionResult]:
+        spec = operation.spec
+        backend = self._backend_of(place.ref.source, place.ref.backend)
+        if spec.action is Action.UNDO:
+            batch, ids = spec.batches[spec.places.index(place)], [job_ref.id for job_ref in job_refs]
+            return self._actions.step_back(backend, place.ref, place.state, batch, ids, repeated=repeated)
+        return self._actions.run_batch(
+            backend,
+            place.ref,
+            place.state,
+            spec.action,
+            job_refs,
+            replace(spec.options, target=place.origin) if spec.to_origin else spec.options,
+            batch_of(operation.id, place, spec) if spec.action is Action.DELETE else None,
+            spec.actor.name,
+            for_good=spec.for_good,
+        )
+
+    def _record_batch(self, operation: BulkOperation, at: int, results: list[ActionResult]) -> BulkPhase | None:
+        """Record the results of a batch that ended before job number `at`."""
+        spec, outcomes = operation.spec, audit_log.count_outcomes(results)
+        to = _next_phase(operation, at)
+        fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
+        if to is BulkPhase.WATCHING:
+            fields["watch_until"] = now_s() + spec.canary_wait_s
+        if spec.action is Action.DELETE and not spec.for_good:
+            fields["round_at"] = operation.at
+        if spec.undoes is not None:
+            fields["restored"] = (spec.undoes, sum(each.outcome is Outcome.DONE for each in results))
+        if to is BulkPhase.DONE:
+            # If a user has just paused it, the event is recorded after it is resumed, not twice.
+            total = _add_outcomes(operation.outcomes, outcomes)
+            ended = replace(operation, phase=to, at=at, outcomes=total, note=None)
+            fields["event"] = self._progress.event_at_end(ended)
+        return self._progress.write(operation, to=to, at=at, outcomes=outcomes, **fields)
+
+    def _finish_phase(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
+        """End a phase that has no jobs left: there were none, or a process that died had finished it."""
+        if operation.at >= operation.matched:
+            return self._progress.end_operation(operation, BulkPhase.DONE, None)
+        slot.canary = []
+        until = now_s() + operation.spec.canary_wait_s
+        return self._progress.write(operation, to=BulkPhase.WATCHING, watch_until=until)
+
+
+def _next_phase(operation: BulkOperation, at: int) -> BulkPhase | None:
+    if at >= operation.matched:
+        return BulkPhase.DONE
+    return BulkPhase.WATCHING if operation.phase is BulkPhase.CANARY and at >= operation.spec.canary else None
+
+
+def _fit_together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:
+    """Whether both can be in one batch: they have the same place, and in an undo were deleted in one batch."""
+    return one[0] == first[0] and (action is not Action.UNDO or one[1].version == first[1].version)
+
+
+def _add_outcomes(outcomes: dict[str, int], more: dict[str, int]) -> dict[str, int]:
+    return {name: outcomes.get(name, 0) + more.get(name, 0) for name in {*outcomes, *more}}

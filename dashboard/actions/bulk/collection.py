@@ -1,0 +1,126 @@
+"""The first phase of a bulk operation: its jobs are listed, none is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from ...backends.actions import MAX_BATCH, Action, JobRef
+from ...clock import monotonic_s
+from ...store.packing import pack
+from .. import audit_log
+from ..service import ActionService
+from . import selection
+from .audit_events import event_of
+from .operation import MAX_UNREAD, BulkOperation, BulkPhase, BulkRequest, JobListRef
+from .progress import ProgressWriter
+from .store import BulkStore
+from .undo import deleted_jobs
+
+TELL_EVERY_S = 2.0
+
+
+@dataclass(slots=True)
+class _CollectedJobs:
+    """What was found so far. The jobs are numbered by place in `places`."""
+
+    places: dict[JobListRef, int]
+    pending: list[tuple[int, JobRef]] = field(default_factory=list)  # not stored yet
+    first: list[str] = field(default_factory=list)  # ids for the audit log
+    matched: int = 0
+    scanned: int = 0
+    truncated: bool = False
+    unread: dict[str, None] = field(default_factory=dict)
+
+    def add(self, found: selection.SelectedJob) -> None:
+        """Add a row of the selection."""
+        self.scanned = found.scanned
+        if found.unread is not None:
+            self.unread[found.unread] = None
+        if found.job_ref is not None and found.place is not None:
+            self.matched += 1
+            self.pending.append((self.places.setdefault(found.place, len(self.places)), found.job_ref))
+            if len(self.first) < audit_log.MAX_IDS:
+                self.first.append(found.job_ref.id)
+
+    def take_pending(self) -> list[tuple[int, JobRef]]:
+        """The jobs to store, by place, since a batch has one place; otherwise in their order."""
+        pending, self.pending = self.pending, []
+        return sorted(pending, key=lambda job_ref: job_ref[0])
+
+
+class JobCollector:
+    """Stores the list of jobs of an operation, `most` at most. Methods return the phase after, None without lease."""
+
+    def __init__(
+        self,
+        store: BulkStore,
+        actions: ActionService,
+        progress: ProgressWriter,
+        backend_of: selection.BackendOf,
+        members_of: selection.MembersOf,
+        holder: str,
+        most: int,
+    ) -> None:
+        self._store = store
+        self._actions = actions
+        self._progress = progress
+        self._backend_of = backend_of
+        self._members_of = members_of
+        self._holder = holder
+        self._most = most
+
+    def collect_jobs(self, operation: BulkOperation) -> BulkPhase | None:
+        """List all jobs of the operation and go to its next phase."""
+        spec = operation.spec
+        self._store.job_lists.clear_picks(operation.id)  # left by a process that died while collecting
+        collected = _CollectedJobs({place: n for n, place in enumerate(spec.places)})
+        told = monotonic_s()
+        for found in self._list_selected(spec):
+            if found.job_ref is not None and collected.matched >= self._most:
+                collected.truncated = True
+                break
+            collected.add(found)
+            # Also when few of many jobs match, so that the lease does not expire during the scan.
+            if len(collected.pending) >= MAX_BATCH or monotonic_s() - told > TELL_EVERY_S:
+                told = monotonic_s()
+                phase = self._store_some(operation, collected)
+                if phase is not operation.phase:
+                    return phase
+        if not self._push_pending(operation, collected):
+            return None
+        return self._finish_collection(operation, collected)
+
+    def _list_selected(self, spec: BulkRequest) -> Iterator[selection.SelectedJob]:
+        if spec.action is Action.UNDO:
+            return deleted_jobs(spec, self._store, self._actions.trash)
+        return selection.select_jobs(spec, self._backend_of, self._members_of, self._most + 1)
+
+    def _store_some(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:
+        if not self._push_pending(operation, collected):
+            return None
+        return self._progress.write(operation, matched=collected.matched, scanned=collected.scanned)
+
+    def _push_pending(self, operation: BulkOperation, collected: _CollectedJobs) -> bool:
+        return self._store.job_lists.push_picks(operation.id, self._holder, collected.take_pending())
+
+    def _finish_collection(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:
+        spec, matched, unread = operation.spec, collected.matched, collected.unread
+        told: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
+        if unread and not matched:
+            note = f"Could not be read: {next(iter(unread))}"
+            return self._progress.end_operation(operation, BulkPhase.FAILED, note, **told)
+        self._actions.audit_log.log_intent(replace(event_of(operation, matched), ids=tuple(collected.first)))
+        following = BulkPhase.CANARY if 0 < spec.canary < matched else BulkPhase.RUNNING
+        return self._progress.write(
+            operation,
+            to=following,
+            matched=matched,
+            scanned=collected.scanned,
+            truncated=int(collected.truncated),
+            **told,
+            spec=pack(replace(spec, places=tuple(collected.places))),
+        )

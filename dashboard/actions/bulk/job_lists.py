@@ -1,0 +1,53 @@
+"""The lists of jobs of bulk operations in Redis: the jobs to process, and where each batch of a delete begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...backends.actions import JobRef
+from ...store.packing import pack, unpack
+from ...store.redis_store import Store
+from . import scripts
+from .keys import KEEP_S, job_refs_key, lease_key, rounds_key
+
+
+class BulkJobLists:
+    """The lists of jobs of the bulk operations of one store, thread-safe. All methods raise BackendUnavailable."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def clear_picks(self, work_id: str) -> None:
+        """Delete the list of jobs."""
+        self._store.source.execute("DEL", job_refs_key(work_id))
+
+    def push_picks(self, work_id: str, holder: str, job_refs: Sequence[tuple[int, JobRef]]) -> bool:
+        """Append jobs, each with the number of its place; False if the lease is lost. Cost: 1 round trip per 1,000."""
+        for start in range(0, len(job_refs), 1000):
+            values = [pack([place, job_ref.id, job_ref.version]) for place, job_ref in job_refs[start : start + 1000]]
+            if not self._store.run_script(
+                scripts.PUSH, (job_refs_key(work_id), lease_key(work_id)), holder, KEEP_S, *values
+            ):
+                return False
+        return True
+
+    def list_rounds(self, work_id: str) -> list[int]:
+        """The number of the first job of each batch of a delete, ascending. Cost: 1 round trip per 5,000."""
+        numbers: set[int] = set()
+        at, step = 0, 5_000
+        while True:
+            (found,) = self._store.read_keys(("LRANGE", rounds_key(work_id), at, at + step - 1))
+            found = found or []
+            numbers.update(int(raw) for raw in found if raw.isdigit() and len(raw) <= 15)
+            if len(found) < step:
+                return sorted(numbers)
+            at += step
+
+    def list_job_refs(self, work_id: str, at: int, count: int) -> list[tuple[int, JobRef]]:
+        """At most `count` jobs of the list, from number `at`. Cost: 1 round trip."""
+        found = []
+        (listed,) = self._store.read_keys(("LRANGE", job_refs_key(work_id), at, at + count - 1))
+        for raw in listed or ():
+            place, job_id, version = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
+            found.append((place, JobRef(id=job_id, version=version)))
+        return found

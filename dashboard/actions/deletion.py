@@ -1,0 +1,139 @@
+"""Delete jobs with a backup in the undo bin, and restore them from it. Not recorded in the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from ..backends.actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
+from ..backends.base import Backend
+from ..clock import now_s
+from ..errors import BackendUnavailable, Conflict, OutcomeUnknown
+from ..model import QueueRef, State
+from .trash import DeletedBatch, Trash
+
+# The job is in the undo bin: a process deleted it and was killed before it recorded the result.
+_DONE_BEFORE = "already deleted"
+# The same for a restored job.
+_BACK_BEFORE = "already restored"
+
+
+class JobDeletion:
+    """Deletes and restores jobs, with backups in `trash`. All methods raise BackendUnavailable."""
+
+    def __init__(self, trash: Trash) -> None:
+        self._trash = trash
+
+    def delete_jobs(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State | None,
+        job_refs: Sequence[JobRef],
+        batch: str,
+        who: str,
+        *,
+        for_good: bool,
+    ) -> list[ActionResult]:
+        """Delete jobs (state None: jobs in no list), with a backup in the batch unless `for_good`. One result per job.
+
+        Raises Conflict when the backups do not fit, OutcomeUnknown when the connection to Redis is lost.
+        """
+        taken = (
+            backend.backup_unlisted_jobs(ref, job_refs) if state is None else backend.backup_jobs(ref, state, job_refs)
+        )
+        backups = [each for each in taken if isinstance(each, JobBackup)]
+        if not for_good:
+            if any(job.blob is None for job in backups):
+                taken = [
+                    _too_large(each) if isinstance(each, JobBackup) and each.blob is None else each for each in taken
+                ]
+                backups = [each for each in taken if isinstance(each, JobBackup)]
+            about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
+            if not self._trash.store_batch(batch, about, backups):
+                raise Conflict(
+                    "The undo bin has no room for these jobs, so they could not be restored.",
+                    hint="Delete them permanently, or wait: the undo bin keeps jobs for 24 hours.",
+                )
+        try:
+            return self._delete_taken(backend, ref, state, batch, taken, backups, for_good=for_good)
+        except BackendUnavailable as exc:
+            if for_good or not backups:
+                raise
+            raise OutcomeUnknown(exc, batch) from exc
+
+    def _delete_taken(
+        self,
+        backend: Backend,
+        ref: QueueRef,
+        state: State | None,
+        batch: str,
+        taken: list[JobBackup | ActionResult],
+        backups: Sequence[JobBackup],
+        *,
+        for_good: bool,
+    ) -> list[ActionResult]:
+        delete = (
+            partial(backend.delete_unlisted_jobs, ref) if state is None else partial(backend.delete_jobs, ref, state)
+        )
+        deleted = {each.id: each for each in delete(backups)} if backups else {}
+        if not for_good:
+            self._trash.drop_jobs(batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE])
+            gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
+            before = self._trash.held_ids(batch, gone)
+            taken = [
+                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
+                for each in taken
+            ]
+        return [deleted[each.id] if isinstance(each, JobBackup) else each for each in taken]
+
+    def restore_batch(self, backend: Backend, ref: QueueRef, state: State, batch: str) -> Iterator[list[ActionResult]]:
+        """Restore all jobs of a batch: the results of one portion after the other."""
+        cursor = 0
+        while True:
+            backups, cursor = self._trash.read_page(batch, cursor)
+            if backups:
+                yield self._restore_backups(backend, ref, state, batch, backups)
+            if cursor == 0:
+                return
+
+    def restore_jobs(
+        self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
+    ) -> list[ActionResult]:
+        """Restore jobs of a batch. One result per id, in order; `gone` = not in the undo bin.
+
+        `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
+        restored count as `done`.
+        """
+        results: list[ActionResult] = []
+        for portion in self._trash.read_backups(batch, ids):
+            backups = [each for each in portion if isinstance(each, JobBackup)]
+            back = iter(self._restore_backups(backend, ref, state, batch, backups) if backups else ())
+            results += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
+        if repeated:
+            return [
+                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
+                if each.again or each.outcome is Outcome.GONE
+                else each
+                for each in results
+            ]
+        return results
+
+    def _restore_backups(
+        self, backend: Backend, ref: QueueRef, state: State, batch: str, backups: Sequence[JobBackup]
+    ) -> list[ActionResult]:
+        results = backend.restore_jobs(ref, state, backups)
+        back = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
+        self._trash.drop_jobs(batch, [job for job in backups if job.id in back])
+        return results
+
+
+def _too_large(job: JobBackup) -> ActionResult:
+    why = f"Too large for the undo bin ({job.size_bytes:,} bytes)"
+    if job.size_bytes <= MAX_KEPT_BYTES:
+        why = "The key of this id does not contain a job, so the undo bin cannot store it"
+    return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted permanently.")
+
+
+def _not_in_bin(job_id: str) -> ActionResult:
+    return ActionResult(id=job_id, outcome=Outcome.GONE, detail="No longer in the undo bin.")

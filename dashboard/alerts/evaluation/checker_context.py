@@ -1,0 +1,23 @@
+"""What the checker knows besides the sample, as the evaluation needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..silences import ActiveSilences
+
+
+@dataclass(frozen=True, slots=True)
+class CheckerContext:
+    """What the checker knows besides the sample.
+
+    `heartbeat_age_s`: since the last completed evaluation; None before the second one.
+    """
+
+    now: float  # by the store's clock
+    mutes: ActiveSilences = field(default_factory=ActiveSilences)
+    heartbeat_age_s: float | None = None
+    undelivered_s: Mapping[str, float] = field(default_factory=dict)  # by channel
+    dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel
+    channels: tuple[str, ...] = ()  # ids of the existing ones

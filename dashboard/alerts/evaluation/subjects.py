@@ -1,0 +1,110 @@
+"""The subjects of a rule in one sample, such as queues, sources or channels, with the figure of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ...globs import glob_matches
+from ...model import QueueStats, Snapshot
+from ..rules.metrics import IDLE, METRICS, AtLeast, Figure, count_library_workers
+from ..rules.rule import Rule
+from .checker_context import CheckerContext
+from .durations import DurationTracker
+from .queue_index import QueueIndex
+from .state_machine import AlertLabels
+
+UNREACHABLE = "redis.unreachable_s"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One subject of a rule with its figure; `frozen` = it cannot be read now."""
+
+    labels: AlertLabels
+    figure: Figure
+    frozen: bool = False
+
+
+class SubjectFinder:
+    """Finds the subjects of rules in one sample, and knows which of them cannot be read now."""
+
+    def __init__(
+        self, snapshot: Snapshot, situation: CheckerContext, queues: QueueIndex, durations: DurationTracker
+    ) -> None:
+        self._snapshot = snapshot
+        self._context = situation
+        self._queues = queues
+        self._durations = durations
+        self.unreachable_sources = {source.name for source in snapshot.sources if not source.reachable}
+        self.incomplete_sources = {
+            source.name for source in snapshot.sources if source.problems or not source.discovered
+        }
+        unread = self.unreachable_sources
+        self.frozen = [queue.source in unread or queue.error is not None for queue in snapshot.queues]  # by position
+
+    def find_subjects(self, rule: Rule) -> Iterator[Subject]:
+        """All subjects of a rule, with the figure of each."""
+        metric, situation = METRICS[rule.metric], self._context
+        if metric.subject == "queue":
+            yield from self._queue_subjects(rule) if rule.scope == "each" else self._aggregate_subject(rule)
+        elif metric.subject == "library":
+            yield from self._library_subjects(rule)
+        elif metric.subject == "source":
+            assert metric.take_source is not None
+            for source in self._snapshot.sources:
+                if not glob_matches(rule.source, source.name):
+                    continue
+                figure = metric.take_source(source, self._durations.sources[source.name])
+                frozen = not source.reachable and rule.metric != UNREACHABLE
+                yield Subject(AlertLabels(source=source.name), None if frozen else figure, frozen)
+        elif metric.subject == "channel":
+            told: Mapping[str, float] = (
+                situation.dead_messages if rule.metric == "notify.dead" else situation.undelivered_s
+            )
+            for channel in situation.channels:
+                yield Subject(AlertLabels(channel=channel), told.get(channel, 0.0))
+        else:
+            yield Subject(AlertLabels(), situation.heartbeat_age_s)
+
+    def _queue_subjects(self, rule: Rule) -> Iterator[Subject]:
+        indexes, labels = self._queues.match_queues(rule)
+        figures = self._queues.queue_figures(rule)
+        for index, each, figure in zip(indexes, labels, figures, strict=True):
+            yield Subject(each, figure, self.frozen[index])
+
+    def _aggregate_subject(self, rule: Rule) -> Iterator[Subject]:
+        """The sum or the maximum over all queues in scope; nothing when there is no such queue.
+
+        It is a lower bound when a queue of a sum, or a whole source, cannot be read now.
+        """
+        queues = self._queues.queues
+        indexes, figures = self._queues.match_queues(rule)[0], self._queues.queue_figures(rule)
+        whole = all(
+            source.reachable and source.discovered
+            for source in self._snapshot.sources
+            if glob_matches(rule.source, source.name)
+        )
+        if whole and not indexes:
+            return
+        pairs = zip(indexes, figures, strict=True)
+        rows = [figure for index, figure in pairs if queues[index].source not in self.unreachable_sources]
+        known = [0.0 if figure is IDLE else figure for figure in rows if figure is not None]
+        figure: Figure = None
+        if known:
+            figure = sum(known) if rule.scope == "sum" else max(known)
+            unknown = not whole or (rule.scope == "sum" and len(known) < len(rows))
+            if unknown or any(isinstance(number, AtLeast) for number in known):
+                figure = AtLeast(figure)
+        yield Subject(AlertLabels(), figure, frozen=figure is None and not whole)
+
+    def _library_subjects(self, rule: Rule) -> Iterator[Subject]:
+        groups: dict[tuple[str, str], list[QueueStats]] = {}
+        for index in self._queues.match_queues(rule)[0]:
+            if not self._queues.is_new(index, rule):
+                queue = self._queues.queues[index]
+                groups.setdefault((queue.source, queue.backend), []).append(queue)
+        for (source, backend), queues in groups.items():
+            frozen = source in self.unreachable_sources
+            figure = None if frozen else count_library_workers(queues)
+            yield Subject(AlertLabels(source=source, backend=backend), figure, frozen)

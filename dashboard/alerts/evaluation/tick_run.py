@@ -1,0 +1,263 @@
+"""One tick of the evaluation: every subject of every rule moves its alerts, stored or new, by one step."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from ...globs import glob_matches
+from ...model import QueueStats
+from ..rules.metrics import IDLE, METRICS, Figure
+from ..rules.rule import Rule, Severity
+from . import state_machine
+from .checker_context import CheckerContext
+from .inhibition import Inhibitions
+from .queue_index import QueueIndex, is_in_scope
+from .rule_history import RuleHistoryRecorder
+from .state_machine import AlertLabels, AlertPhase, AlertState, FigureHealth, PendingNotification, StateChange
+from .subjects import Subject, SubjectFinder
+
+# (rule, labels, figure, now) -> the figure after the rule's reducer
+ReduceFigure = Callable[[Rule, AlertLabels, Figure, float], Figure]
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+}
+
+
+class Transition(msgspec.Struct, frozen=True, gc=False):
+    """What one tick did to one alert; `before` None = it is new."""
+
+    before: AlertState | None
+    after: AlertState
+    rule: Rule | None
+    changes: tuple[StateChange, ...]
+    says: tuple[PendingNotification, ...]
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether more than the time and the value changed."""
+        before, after = self.before, self.after
+        return bool(
+            before is None
+            or self.changes
+            or self.says
+            or before.phase is not after.phase
+            or after.phase is AlertPhase.PENDING
+            or before.flapping != after.flapping
+            or before.announced != after.announced
+            or (before.unknown_s > 0) != (after.unknown_s > 0)
+        )
+
+
+class TickRun:
+    """The evaluation of one tick; `reduce_figure` applies the reducer of a rule."""
+
+    def __init__(
+        self,
+        subjects: SubjectFinder,
+        situation: CheckerContext,
+        queues: QueueIndex,
+        recorder: RuleHistoryRecorder,
+        reduce_figure: ReduceFigure,
+        inhibitions: Inhibitions,
+        interval_s: float,
+    ) -> None:
+        self._subjects = subjects
+        self._context = situation
+        self._queues = queues
+        self._recorder = recorder
+        self._reduce_figure = reduce_figure
+        self._inhibitions = inhibitions
+        self._interval_s = interval_s
+        self._all_read = not any(subjects.frozen)
+        self._channels: dict[tuple[str, Severity], tuple[str, ...]] = {}  # of rules whose subject is not a channel
+        self.transitions: list[Transition] = []
+
+    def evaluate_rule(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
+        """Evaluate one rule; `by_labels` = its stored states, which are consumed."""
+        if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
+            self._evaluate_queues(rule, by_labels)
+        else:
+            for subject in self._reduce_subjects(rule):
+                known = by_labels.pop(subject.labels, [])
+                self._evaluate_instance(rule, subject.labels, subject.figure, known, frozen=subject.frozen)
+        for labels, states in by_labels.items():
+            for state in states:
+                self._advance_missing(rule, labels, state)
+
+    def record_rule(self, rule: Rule) -> None:
+        """Record the figures of a disabled rule."""
+        if METRICS[rule.metric].subject == "queue" and rule.scope == "each":
+            self._reduce_figures(rule)
+        else:
+            self._reduce_subjects(rule)
+
+    def _reduce_subjects(self, rule: Rule) -> list[Subject]:
+        """The subjects of a rule with the figures that it compares, recorded in its history."""
+        now = self._context.now
+        found = [
+            Subject(each.labels, self._reduce_figure(rule, each.labels, each.figure, now), each.frozen)
+            for each in self._subjects.find_subjects(rule)
+        ]
+        figures = [None if each.frozen else each.figure for each in found]
+        self._recorder.record_figures(rule, [each.labels for each in found], figures)
+        return found
+
+    def _reduce_figures(self, rule: Rule) -> list[Figure]:
+        """The figures that a rule compares, of every queue in scope, recorded in its history."""
+        now = self._context.now
+        indexes, labels = self._queues.match_queues(rule)
+        figures = self._queues.queue_figures(rule)
+        if rule.reducer != "last":
+            figures = [
+                self._reduce_figure(rule, each, figure, now) for each, figure in zip(labels, figures, strict=True)
+            ]
+        known: list[Figure] = figures
+        if not self._all_read:
+            pairs = zip(indexes, figures, strict=True)
+            known = [None if self._subjects.frozen[index] else figure for index, figure in pairs]
+        self._recorder.record_figures(rule, labels, known)
+        return figures
+
+    def _evaluate_queues(self, rule: Rule, by_labels: dict[AlertLabels, list[AlertState]]) -> None:
+        """Evaluate every queue in scope. For most queues only the first lines of the loop run."""
+        queues = self._queues
+        mildest = rule.threshold(rule.severities[-1])
+        beyond = _COMPARE[rule.op]
+        careful = rule.no_data == "breach"
+        figures = self._reduce_figures(rule)
+        for index, figure in zip(queues.match_queues(rule)[0], figures, strict=True):
+            known: list[AlertState] | None = None
+            if by_labels:
+                known = by_labels.pop(queues.queue_labels(index), None)
+            if known is None:
+                if figure is None:
+                    if not careful:
+                        continue
+                elif figure is IDLE or not beyond(figure, mildest):
+                    continue
+                if queues.is_new(index, rule):
+                    continue
+            self._evaluate_instance(
+                rule, queues.queue_labels(index), figure, known or [], frozen=self._subjects.frozen[index]
+            )
+
+    def _advance_missing(self, rule: Rule, labels: AlertLabels, state: AlertState) -> None:
+        """Advance a stored state whose subject is not in the sample, or no longer in the rule's scope."""
+        if state.metric == rule.metric and (
+            labels.source in self._subjects.unreachable_sources or labels.source in self._subjects.incomplete_sources
+        ):
+            self._record_transition(
+                rule,
+                state,
+                state_machine.advance_state(
+                    rule, state, FigureHealth.UNKNOWN, None, self._context.now, self._interval_s
+                ),
+            )
+        elif (
+            state.metric != rule.metric
+            or state.severity not in rule.severities
+            or not self._is_still_in_scope(rule, labels)
+        ):
+            self.resolve_removed(state, "rule changed")
+        else:
+            after = state_machine.advance_absent(state, self._context.now, self._interval_s)
+            self._record_transition(rule, state, after)
+
+    def _is_still_in_scope(self, rule: Rule, labels: AlertLabels) -> bool:
+        metric = METRICS[rule.metric]
+        if rule.scope != "each":
+            return labels == AlertLabels()
+        if metric.subject != "queue":
+            return labels.queue is None and glob_matches(rule.source, labels.source or "")
+        if labels.queue is None:
+            return False
+        place = QueueStats(source=labels.source or "", backend=labels.backend or "", name=labels.queue, key="")
+        return is_in_scope(rule, place)
+
+    def resolve_removed(self, state: AlertState, reason: str) -> None:
+        """Resolve a state that no rule evaluates any longer."""
+        self._record_transition(None, state, state_machine.resolve_removed(state, self._context.now, reason))
+
+    def _evaluate_instance(
+        self, rule: Rule, labels: AlertLabels, figure: Figure, known: list[AlertState], *, frozen: bool
+    ) -> None:
+        """Evaluate the severities of one subject, the worse one first."""
+        worse_fires = False
+        severities = rule.severities
+        for severity in severities:
+            before = None
+            for state in known:
+                if state.severity is severity:
+                    before = state
+            if before is not None and before.metric != rule.metric:
+                if before.is_active or before.announced:  # its notifications are in another unit
+                    self.resolve_removed(before, "rule changed")
+                    continue
+                before = state_machine.restart_state(rule, before)
+            if frozen and before is None:
+                continue
+            health, value = (
+                (FigureHealth.UNKNOWN, None) if frozen else state_machine.judge_figure(rule, severity, figure)
+            )
+            if before is None and health is not FigureHealth.BREACH:
+                continue
+            state = before or state_machine.create_state(rule, severity, labels, self._context.now)
+            moved = state_machine.advance_state(rule, state, health, value, self._context.now, self._interval_s)
+            self._record_transition(rule, before, moved, inhibited=worse_fires)
+            worse_fires = worse_fires or moved[0].is_active
+        for state in known:
+            if state.severity not in severities:
+                self.resolve_removed(state, "rule changed")
+
+    def _record_transition(
+        self,
+        rule: Rule | None,
+        before: AlertState | None,
+        moved: tuple[AlertState, StateChange | None],
+        *,
+        inhibited: bool = False,
+    ) -> None:
+        after, change = moved
+        situation = self._context
+        if rule is not None and after.is_active:
+            self._inhibitions.add_firing(rule, after)
+        muted = inhibited or (rule is not None and self._is_muted(rule, after))
+        after, says = state_machine.notifications_due(
+            after,
+            situation.now,
+            rule=rule,
+            muted=muted,
+            acked=situation.mutes.is_acknowledged(after),
+            channels=self._select_channels(rule, after) if rule else (),
+        )
+        self.transitions.append(Transition(before, after, rule, (change,) if change else (), says))
+
+    def _select_channels(self, rule: Rule, state: AlertState) -> tuple[str, ...]:
+        if state.labels.channel is not None:
+            return select_channels(rule, state, self._context.channels)
+        key = (rule.id, state.severity)
+        found = self._channels.get(key)
+        if found is None:
+            found = self._channels[key] = select_channels(rule, state, self._context.channels)
+        return found
+
+    def _is_muted(self, rule: Rule, state: AlertState) -> bool:
+        if self._inhibitions.is_inhibited(rule, state):
+            return True
+        return self._context.mutes.find_silence(rule.id, state.severity, state.labels, self._context.now) is not None
+
+
+def select_channels(rule: Rule, state: AlertState, existing: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the channels to notify about a state. Trouble with a channel is reported on the other ones."""
+    wanted: Iterable[str] = rule.severity_channels(Severity(state.severity)) or existing
+    found = tuple(channel for channel in wanted if channel in existing)
+    if state.labels.channel is None:
+        return found
+    others = tuple(channel for channel in found if channel != state.labels.channel)
+    return others or tuple(channel for channel in existing if channel != state.labels.channel)

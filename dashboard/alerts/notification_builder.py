@@ -1,0 +1,95 @@
+"""What notifications contain besides the state of an alert: the last hour, the top errors, what the source reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..model import Snapshot
+from ..sampling.recent_history import History, Series
+from .evaluation.rule_history import RuleHistoryRecorder
+from .evaluation.state_machine import AlertLabels, AlertState
+from .evaluation.tick_run import Transition
+from .notification import QueuedNotification, build_notification, queue_notifications
+from .rules.metrics import METRICS
+
+ErrorsOf = Callable[[AlertLabels, Snapshot], Sequence[str]]
+
+
+def no_errors(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
+    """No errors; the default where errors are not grouped."""
+    del labels, snapshot
+    return ()
+
+
+class NotificationBuilder:
+    """Builds the notifications of transitions, with the last hour from `recorder` where the sampler has none."""
+
+    def __init__(self, recorder: RuleHistoryRecorder, errors_of: ErrorsOf) -> None:
+        self._recorder = recorder
+        self._errors_of = errors_of
+
+    def build_notifications(self, turn: Transition, history: History, snapshot: Snapshot) -> list[QueuedNotification]:
+        """The notifications of one transition, one per channel."""
+        if not turn.says:
+            return []
+        reason = turn.changes[0].reason if turn.changes else None
+        detail = _source_detail(turn.after, snapshot)
+        errors: tuple[str, ...] = ()
+        if turn.after.labels.queue is not None and turn.says[0].kind in ("firing", "reminder"):
+            errors = tuple(self._errors_of(turn.after.labels, snapshot))
+        made: list[QueuedNotification] = []
+        for say in turn.says:
+            note = build_notification(
+                turn.after,
+                say,
+                turn.rule,
+                turn.after.evaluated_at,
+                reason=reason,
+                detail=detail,
+                spark=last_hour_series(
+                    turn.after,
+                    history,
+                    self._recorder.hour_points(turn.after.rule_id, turn.after.labels),
+                ),
+                top_errors=errors,
+            )
+            made += queue_notifications(note, say, turn.rule)
+        return made
+
+
+def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
+    """What a source reports about itself, for alerts on that source."""
+    metric = METRICS.get(state.metric)
+    if metric is None or metric.subject != "source":
+        return None
+    for source in snapshot.sources:
+        if source.name == state.labels.source:
+            if source.error is not None:
+                return source.error
+            if state.metric == "redis.writes_refused":
+                return source.health.write_probe
+            if state.metric == "redis.eviction_policy":
+                return source.health.eviction_policy
+            return "; ".join(source.problems)[:300] or None
+    return None
+
+
+def last_hour_series(state: AlertState, history: History, judged: Series) -> Series:
+    """The last hour of the alert's subject, oldest first; () when nothing is known.
+
+    Comes from the sampler where it stores that series, because its hour starts before the rule was created; otherwise
+    as `judged` by the rule.
+    """
+    labels = state.labels
+    if state.metric.startswith("redis.memory") and labels.source is not None:
+        return tuple(history.memory.get(labels.source, ()))
+    if labels.queue is None or state.metric not in ("queue.depth", "queue.dead", "queue.error_ratio"):
+        return judged
+    series = history.queues.get(f"{labels.source}\0{labels.backend}\0{labels.queue}")
+    if series is None:
+        return judged
+    if state.metric == "queue.dead":
+        return tuple(series.dead)
+    if state.metric == "queue.error_ratio":
+        return tuple(series.failed_per_min)
+    return tuple(series.depth)
