@@ -32,7 +32,7 @@ from .samples import kept
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
-GROUPS, GROUP = "dead/_groups.html", "dead/_group.html"
+GROUPS, GROUP = "dead_letters/_groups.html", "dead_letters/_group.html"
 # The results that the URL can name; nothing else of it is shown.
 SAID = {
     "acknowledge": "Group acknowledged. The status is cleared if the error recurs.",
@@ -51,7 +51,7 @@ def index() -> str:
     """The list of groups, worst first."""
     context = _list()
     return render_template(
-        "dead/index.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context
+        "dead_letters/index.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context
     )
 
 
@@ -67,7 +67,9 @@ def show(fingerprint: str) -> str:
     context = _one(fingerprint)
     said = SAID.get(request.args.get("said", ""))
     return render_template(
-        "dead/show.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context, said=said
+        "dead_letters/show.html",
+        **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
+        said=said,
     )
 
 
