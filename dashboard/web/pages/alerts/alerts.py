@@ -30,7 +30,7 @@ bp = Blueprint("alerting", __name__)
 edit_bp = Blueprint("alerting_edit", __name__)
 api_bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
 
-NOW = "alerts/_now.html"
+NOW = "alerts/_alerts.html"
 SHOWN = 20
 
 

@@ -32,7 +32,7 @@ bp = Blueprint("rules", __name__, url_prefix="/alerts")
 edit_bp = Blueprint("rules_edit", __name__, url_prefix="/alerts")
 api_bp = Blueprint("api_rules", __name__, url_prefix="/api/v1/rules")
 
-LIST, ONE = "rules/_list.html", "rules/_one.html"
+LIST, ONE = "rules/_list.html", "rules/_rule.html"
 SMALL, LARGE = (96, 24), (640, 160)
 SAID = {
     "made": "Rule created. It takes effect at the next evaluation.",
@@ -149,7 +149,7 @@ def _seen(
     *,
     drafted: bool = False,
 ) -> dict[str, Any]:
-    """The variables of `rules/_seen.html`."""
+    """The variables of `rules/_preview.html`."""
     found = _past(rule, seen, current, histories)
     many = found is not None and not found.of_all and seen is not None and seen.looked_at > 1
     return {
