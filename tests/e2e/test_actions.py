@@ -166,10 +166,10 @@ def test_work_whose_canary_fails_stops_and_can_be_aborted(visit: Any, url: str, 
     page = visit(url + mails.bulk_path("retry")).page
     page.get_by_label("Canary size").fill("5")
     page.get_by_role("button", name=f"Retry {DEAD} jobs").click()
-    expect(page.locator("#work")).to_contain_text("failed again. The other jobs were not changed")
+    expect(page.locator("#operation")).to_contain_text("failed again. The other jobs were not changed")
     wait_until(lambda: mails.count() == DEAD, what="the five jobs to fail again")  # it stops at the first
     page.get_by_role("button", name="Abort").click()
-    expect(page.locator("#work .tag")).to_have_text("aborted")
+    expect(page.locator("#operation .tag")).to_have_text("aborted")
     assert mails.redis.hlen("marks") == 5
     assert mails.count() == DEAD
     page.goto(f"{url}/audit")
@@ -180,7 +180,7 @@ def test_a_bulk_delete_is_undone(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.bulk_path("delete")).page
     page.get_by_label("Jobs per second").fill("0")
     page.get_by_role("button", name=f"Delete {DEAD} jobs").click()
-    expect(page.locator("#work")).to_contain_text(f"{DEAD} deleted")
+    expect(page.locator("#operation")).to_contain_text(f"{DEAD} deleted")
     assert mails.count() == 0
     page.get_by_role("button", name=f"Restore {DEAD}").click()
     wait_until(lambda: mails.count() == DEAD, what="all jobs to be back")
@@ -197,14 +197,14 @@ def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, mails:
     page = visit(url + mails.bulk_path("delete")).page
     page.get_by_label("Jobs per second").fill("0")
     page.get_by_role("button", name=f"Delete {many:,} jobs").click()
-    expect(page.locator("#work")).to_contain_text(f"{many:,} deleted")
+    expect(page.locator("#operation")).to_contain_text(f"{many:,} deleted")
     deleted = page.url
     page.get_by_role("button", name=f"Restore {many:,}").click()
-    expect(page.locator("#work")).to_contain_text(f"{many:,} of {many:,}: {many:,} restored.")
+    expect(page.locator("#operation")).to_contain_text(f"{many:,} of {many:,}: {many:,} restored.")
     assert page.url != deleted
     page.get_by_role("link", name="bulk operation", exact=True).click()
     expect(page).to_have_url(deleted)
-    expect(page.locator("#work")).to_contain_text(f"{many:,} restored since.")
+    expect(page.locator("#operation")).to_contain_text(f"{many:,} restored since.")
     assert mails.redis.zrange(mails.failed_key, 0, -1, withscores=True) == before
 
 
