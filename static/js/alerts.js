@@ -65,7 +65,7 @@
 
   // Notifications. If storage is blocked, this page remembers in memory what it has already shown.
   const button = document.querySelector("[data-notify]");
-  const said = document.querySelector("[data-notify-said]");
+  const said = document.querySelector("[data-notify-status]");
   const memory = new Map();
   const recall = (key) => {
     try {

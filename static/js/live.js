@@ -52,7 +52,7 @@
     for (const element of document.querySelectorAll("[data-checked]")) {
       setText(element, old === null ? "" : `Last check ${words(old)} ago.`);
     }
-    const critical = document.querySelectorAll(".troubles li.critical").length;
+    const critical = document.querySelectorAll(".problems li.critical").length;
     const count = window.queuedeck.firing() || critical;
     document.title = (now === "lost" ? "(!) " : count ? `(${count}) ` : "") + title;
     showBanner(now, old);

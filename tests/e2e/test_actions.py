@@ -24,7 +24,7 @@ pytestmark = pytest.mark.e2e
 DEAD = 30
 # The rail does not lie over the buttons.
 RAIL_BELOW_BAR = """() => {
-    const [bar, rail] = [".bulkbar", ".rail"].map((found) => document.querySelector(found).getBoundingClientRect());
+    const [bar, rail] = [".bulk-bar", ".rail"].map((found) => document.querySelector(found).getBoundingClientRect());
     return bar.height > 0 && bar.bottom <= rail.top;
 }"""
 
@@ -112,15 +112,15 @@ def test_ticked_jobs_are_retried_and_the_real_worker_finishes_them(
 ) -> None:
     worker()
     page = visit(url + mails.list_path).page
-    expect(page.locator(".bulkbar")).to_be_hidden()
+    expect(page.locator(".bulk-bar")).to_be_hidden()
     page.locator("[data-tick]").nth(0).check()
     page.keyboard.press("j")
     page.locator("[data-tick]").nth(2).check()
     expect(page.locator("[data-ticked]")).to_have_text("2 jobs selected")
     ids = [page.locator("table.jobs tbody th a").nth(n).inner_text() for n in (0, 2)]
     page.get_by_role("button", name="Retry 2").click()
-    expect(page.locator("#did")).to_contain_text("2 jobs retried.")
-    expect(page.locator("#did")).to_be_focused()
+    expect(page.locator("#flash")).to_contain_text("2 jobs retried.")
+    expect(page.locator("#flash")).to_be_focused()
     wait_until(
         lambda: sorted(mails.redis.hkeys("marks")) == sorted(job_id.encode() for job_id in ids),
         what="the runs of both jobs",
@@ -135,7 +135,7 @@ def test_jobs_that_were_ticked_by_mouse_are_deleted_by_key(visit: Any, url: str,
     page.locator("[data-tick]").nth(1).click()
     expect(page.locator("[data-tick]").nth(1)).to_be_focused()
     page.keyboard.press("D")
-    expect(page.locator("#did")).to_contain_text("2 jobs deleted.")
+    expect(page.locator("#flash")).to_contain_text("2 jobs deleted.")
     assert mails.count() == DEAD - 2
 
 
@@ -154,10 +154,10 @@ def test_a_deleted_job_comes_back(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     page.locator("table.jobs tbody th a").first.click()
     page.get_by_role("button", name="Delete").click()
-    expect(page.locator("#did")).to_contain_text("1 job deleted.")
+    expect(page.locator("#flash")).to_contain_text("1 job deleted.")
     assert mails.count() == DEAD - 1
     page.get_by_role("button", name="Undo").click()
-    expect(page.locator("#did")).to_contain_text("1 job restored.")
+    expect(page.locator("#flash")).to_contain_text("1 job restored.")
     assert mails.count() == DEAD
 
 
@@ -166,10 +166,10 @@ def test_work_whose_canary_fails_stops_and_can_be_aborted(visit: Any, url: str, 
     page = visit(url + mails.bulk_path("retry")).page
     page.get_by_label("Canary size").fill("5")
     page.get_by_role("button", name=f"Retry {DEAD} jobs").click()
-    expect(page.locator("#work")).to_contain_text("failed again. The other jobs were not changed")
+    expect(page.locator("#operation")).to_contain_text("failed again. The other jobs were not changed")
     wait_until(lambda: mails.count() == DEAD, what="the five jobs to fail again")  # it stops at the first
     page.get_by_role("button", name="Abort").click()
-    expect(page.locator("#work .tag")).to_have_text("aborted")
+    expect(page.locator("#operation .tag")).to_have_text("aborted")
     assert mails.redis.hlen("marks") == 5
     assert mails.count() == DEAD
     page.goto(f"{url}/audit")
@@ -180,7 +180,7 @@ def test_a_bulk_delete_is_undone(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.bulk_path("delete")).page
     page.get_by_label("Jobs per second").fill("0")
     page.get_by_role("button", name=f"Delete {DEAD} jobs").click()
-    expect(page.locator("#work")).to_contain_text(f"{DEAD} deleted")
+    expect(page.locator("#operation")).to_contain_text(f"{DEAD} deleted")
     assert mails.count() == 0
     page.get_by_role("button", name=f"Restore {DEAD}").click()
     wait_until(lambda: mails.count() == DEAD, what="all jobs to be back")
@@ -197,14 +197,14 @@ def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, mails:
     page = visit(url + mails.bulk_path("delete")).page
     page.get_by_label("Jobs per second").fill("0")
     page.get_by_role("button", name=f"Delete {many:,} jobs").click()
-    expect(page.locator("#work")).to_contain_text(f"{many:,} deleted")
+    expect(page.locator("#operation")).to_contain_text(f"{many:,} deleted")
     deleted = page.url
     page.get_by_role("button", name=f"Restore {many:,}").click()
-    expect(page.locator("#work")).to_contain_text(f"{many:,} of {many:,}: {many:,} restored.")
+    expect(page.locator("#operation")).to_contain_text(f"{many:,} of {many:,}: {many:,} restored.")
     assert page.url != deleted
     page.get_by_role("link", name="bulk operation", exact=True).click()
     expect(page).to_have_url(deleted)
-    expect(page.locator("#work")).to_contain_text(f"{many:,} restored since.")
+    expect(page.locator("#operation")).to_contain_text(f"{many:,} restored since.")
     assert mails.redis.zrange(mails.failed_key, 0, -1, withscores=True) == before
 
 
@@ -220,10 +220,10 @@ def test_a_queue_is_removed_only_by_its_name(visit: Any, url: str, mails: Mails)
 def test_pause_and_resume(visit: Any, url: str, mails: Mails) -> None:
     page = visit(f"{url}/queues/main/bullmq/{mails.queue}").page
     page.get_by_role("button", name="Pause", exact=True).click()
-    expect(page.locator("#did")).to_contain_text("1 queue paused.")
+    expect(page.locator("#flash")).to_contain_text("1 queue paused.")
     assert mails.redis.hget(f"bull:{mails.queue}:meta", "paused") == b"1"
     page.get_by_role("button", name="Resume", exact=True).click()
-    expect(page.locator("#did")).to_contain_text("1 queue resumed.")
+    expect(page.locator("#flash")).to_contain_text("1 queue resumed.")
     assert mails.redis.hget(f"bull:{mails.queue}:meta", "paused") is None
 
 
@@ -231,7 +231,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Any, url: str, mails
     page = visit(url + mails.list_path, viewport={"width": 360, "height": 740}).page
     # Far down the list: the bar is never above the beginning of its list, which may be near the end of the screen.
     page.locator("[data-tick]").nth(9).check()
-    expect(page.locator(".bulkbar")).to_be_visible()
+    expect(page.locator(".bulk-bar")).to_be_visible()
     page.wait_for_function(RAIL_BELOW_BAR)
     for path in (mails.list_path, mails.bulk_path("delete"), "/bulk", "/audit"):
         page.goto(url + path)

@@ -103,7 +103,7 @@ def test_a_page_whose_scripts_come_late_is_live_all_the_same(base: str, connecti
     page = visit("about:blank").page
     page.clock.install()
     held: list[Route] = []
-    page.route("**/js/acts.js*", lambda route: held.append(route))  # the last one
+    page.route("**/js/selection.js*", lambda route: held.append(route))  # the last one
     page.goto(f"{base}/?q=late", wait_until="commit")
     page.wait_for_function("() => window.queuedeck?.refresh !== undefined")
     page.clock.run_for(10_000)  # many intervals
@@ -141,8 +141,8 @@ def test_redis_goes_and_comes_back(serve: Serve, visit: Visit) -> None:
             listing = visit(f"{url}/queues/main/rq/survivor", outage=True).page
             expect(listing.locator("table.jobs")).to_be_visible()
             server.stop()
-            expect(page.locator(".troubles li.critical")).to_contain_text("unreachable")
-            expect(page.locator(".troubles")).to_contain_text("Connection refused")
+            expect(page.locator(".problems li.critical")).to_contain_text("unreachable")
+            expect(page.locator(".problems")).to_contain_text("Connection refused")
             expect(listing.locator("#jobs, #connection:visible").first).to_contain_text("Connection refused")
             expect(page).to_have_title(re.compile(r"\(1\)"))
             server.start()

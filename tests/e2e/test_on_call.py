@@ -87,7 +87,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             # One is retried from its page, and the real worker finishes it.
             page.locator("table.members tbody th a").first.click()
             page.get_by_role("button", name="Retry", exact=True).click()
-            expect(page.locator("#did")).to_contain_text("1 job retried.")
+            expect(page.locator("#flash")).to_contain_text("1 job retried.")
             wait_until(lambda: night.ran(client) == [1], what="one run of the job")
             # One is deleted by the keyboard, and comes back.
             page.goto(group)
@@ -97,16 +97,16 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
             deleted = page.locator("table.members tr:has([data-tick]:checked) th").inner_text()
             page.keyboard.press("D")
-            expect(page.locator("#did")).to_contain_text("1 job deleted.")
-            expect(page.locator("#did")).to_be_focused()
+            expect(page.locator("#flash")).to_contain_text("1 job deleted.")
+            expect(page.locator("#flash")).to_be_focused()
             expect(rows).to_have_count(DEAD - 2)
             expect(page.locator(f"table.members th:text-is('{deleted}')")).to_have_count(0)
             page.get_by_role("button", name="Undo").click()
-            expect(page.locator("#did")).to_contain_text("1 job restored.")
+            expect(page.locator("#flash")).to_contain_text("1 job restored.")
             expect(rows).to_have_count(DEAD - 1)
             # All that match a filter are retried behind a canary, and that is ended half way.
             page.goto(f"{url}/queues/main/{night.name}/{night.shelf}?state=dead")
-            page.locator(".whole input[name=q]").fill(night.word)
+            page.locator(".bulk-form input[name=q]").fill(night.word)
             page.get_by_role("button", name="Retry…").click()
             expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry {DEAD - 1} jobs")
             expect(page.locator("main > p.muted").first).to_contain_text(re.compile(f"^{night.title}(: | )"))
@@ -114,16 +114,16 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             page.get_by_label("Canary size").fill("2")
             page.get_by_label("Reason").fill(f"{night.title} is back")
             page.get_by_role("button", name=f"Retry {DEAD - 1} jobs").click()
-            expect(page.locator("#work .tag")).to_have_text("running")
+            expect(page.locator("#operation .tag")).to_have_text("running")
             page.get_by_role("button", name="Abort").click()
-            expect(page.locator("#work .tag")).to_have_text("aborted")
+            expect(page.locator("#operation .tag")).to_have_text("aborted")
             wait_until(lambda: 3 <= len(night.ran(client)) < DEAD, what="the runs of the canary")
             # The rest of the group goes at once; each ran once.
             page.goto(group)
             page.get_by_role("link", name="Retry all").click()
             page.get_by_label("Jobs per second").fill("0")
             page.get_by_role("button", name="Retry").click()
-            expect(page.locator("#work .tag")).to_have_text("done")
+            expect(page.locator("#operation .tag")).to_have_text("done")
             wait_until(lambda: night.ran(client) == [1] * DEAD, what="one run of each job")
             page.goto(group)
             expect(page.locator("#group")).to_contain_text("No jobs left in this group")
@@ -164,7 +164,8 @@ def test_a_viewer_sees_no_buttons_and_changes_nothing(
         for address in (page.url, f"{url}{shelf}?state=dead", f"{url}{job}", f"{url}/bulk"):
             page.goto(address)
             expect(page.get_by_role("heading", level=1)).to_be_visible()
-            expect(page.locator("[data-tick], main form[method=post], .bulkbar, a[href*='/bulk/new']")).to_have_count(0)
+            offered = page.locator("[data-tick], main form[method=post], .bulk-bar, a[href*='/bulk/new']")
+            expect(offered).to_have_count(0)
         everything = {"source": "main", "backend": night.name, "queue": night.shelf, "state": "dead"}
         for path, body in (
             (f"/api/v1{job}/retry", {}),

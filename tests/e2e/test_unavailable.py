@@ -90,7 +90,7 @@ def test_bulk_work(visit: Any, url: str, mails: redis.Redis) -> None:
     form = f"{url}/bulk/new?source=main&backend=bullmq&queue=mails&state=dead&action=retry"
     page = visit(form).page
     page.get_by_role("button", name="Retry 1 job").click()
-    expect(page.locator("#work .tag")).to_have_text("done")
+    expect(page.locator("#operation .tag")).to_have_text("done")
     key = "{queuedeck}:bulk:" + page.url.partition("?")[0].rpartition("/")[2]
     kept = mails.dump(key)
     check_that_it_goes_and_comes_back(

@@ -99,7 +99,7 @@ def test_who_may_not_act_sees_no_buttons(make_app: MakeApp, server: EmbeddedRedi
         client = make_app(**settings).test_client()
         fingerprint = the_group(client, 1)
         text = client.get(f"/dead/{fingerprint}").text
-        assert 'class="grid people members"' in text
+        assert 'class="grid list members"' in text
         assert (buttons(text), ticks(text), 'method="post"' in text) == ([], [], False)
         assert client.post(f"/dead/{fingerprint}/act", data={"action": "retry"}, headers=SAME).status_code == status
 
@@ -122,7 +122,7 @@ def test_a_viewer_of_each_library_sees_no_buttons_and_changes_nothing(
         for path in (f"/dead/{fingerprint}", f"{shelf}?state=dead", job, "/bulk"):
             answer = client.get(path)
             assert answer.status_code == 200
-            assert re.findall(r'data-tick|method="post"|class="bulkbar|/bulk/new', answer.text) == [], path
+            assert re.findall(r'data-tick|method="post"|class="bulk-bar|/bulk/new', answer.text) == [], path
         everything = {"source": "main", "backend": night.name, "queue": night.shelf, "state": "dead"}
         for path, body in (
             (f"/api/v1{job}/retry", {}),

@@ -182,7 +182,7 @@ def test_ticked_jobs_are_deleted_and_come_back_as_they_were(client: FlaskClient,
         assert answer.status_code == 303, (path, answer.text)
         told = client.get(answer.headers["Location"])
         assert told.status_code == 200
-        assert f"{len(tokens)} job" in told.text, (path, re.findall(r'id="did".*?</div>', told.text, re.S))
+        assert f"{len(tokens)} job" in told.text, (path, re.findall(r'id="flash".*?</div>', told.text, re.S))
         deleted += len(tokens)
         (batch,) = re.findall(r'name="batch" value="([^"]*)"', told.text)
         back = client.get(client.post("/undo", data={"batch": batch}, headers=SAME).headers["Location"]).text

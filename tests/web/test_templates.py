@@ -18,9 +18,8 @@ SHEETS = sorted((STATIC / "css").glob("*.css"))
 SCRIPTS = sorted((STATIC / "js").glob("*.js"))
 LAYOUT = (ROOT / "templates" / "layout.html").read_text()
 # Rendered once for all viewers, so without a nonce: what htmx would act on there would be refused, and is an error.
-FRAGMENTS = [
-    path for path in TEMPLATES if path.parent.name in ("overview", "queues", "jobs", "dead") and path.name[0] == "_"
-]
+SHARED = ("overview", "queues", "jobs", "dead_letters")
+FRAGMENTS = [path for path in TEMPLATES if path.parent.name in SHARED and path.name[0] == "_"]
 
 # What the policy forbids or what lets text from Redis become markup. `|` and `{` of Jinja do not confuse these.
 FORBIDDEN = {
@@ -68,7 +67,7 @@ def test_a_fragment_is_plain_markup(path: Path) -> None:
 
 
 def test_what_holds_text_from_redis_is_ignored_by_htmx() -> None:
-    for page in ("overview/index", "queues/show", "jobs/show", "dead/index", "dead/show"):
+    for page in ("overview/index", "queues/show", "jobs/show", "dead_letters/index", "dead_letters/show"):
         assert re.search(r'<div id="view" hx-ignore ', (ROOT / "templates" / f"{page}.html").read_text())
 
 

@@ -42,7 +42,7 @@ from .queues import find_queue
 bp = Blueprint("bulk", __name__, url_prefix="/bulk")
 edit_bp = Blueprint("bulk_edit", __name__, url_prefix="/bulk")
 
-WORK = "bulk/_work.html"
+OPERATION = "bulk/_operation.html"
 MAX_PACE = 100_000.0
 MAX_CANARY = 100
 MAX_QUERY = 500
@@ -61,10 +61,13 @@ BULK_ACTIONS = (
 def index() -> str:
     """All stored bulk operations, newest first."""
     with measure_cost() as meter:
-        works = app_context().bulk_store.list_newest()
+        operations = app_context().bulk_store.list_newest()
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
-        "bulk/index.html", **layout.page_context(app_context().current_snapshot(), price), works=works, past=PAST
+        "bulk/index.html",
+        **layout.page_context(app_context().current_snapshot(), price),
+        operations=operations,
+        past=PAST,
     )
 
 
@@ -80,7 +83,7 @@ def show(work_id: str) -> str:
 @bp.get("/<segment:work_id>/_work")
 def fragment(work_id: str) -> Response:
     """The polled part of the page."""
-    return fragments.render_live(WORK, _operation_context(work_id))
+    return fragments.render_live(OPERATION, _operation_context(work_id))
 
 
 def _operation_context(work_id: str) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def _operation_context(work_id: str) -> dict[str, Any]:
             else 0
         )
     return {
-        "work": operation,
+        "operation": operation,
         "undoing": undoing,
         "is_undo": operation.spec.action is Action.UNDO,
         "past": PAST,
@@ -112,17 +115,17 @@ def new() -> str:
     queue, spec = _parse_request(request.args)
     most = app_context().settings.bulk_max_jobs
     with measure_cost() as meter:
-        seen = preview_jobs(spec, app_context().backend, app_context().known_of, most)
+        preview = preview_jobs(spec, app_context().backend, app_context().known_of, most)
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    places = spec.places or seen.places
+    places = spec.places or preview.places
     libraries = {place.ref.backend: app_context().backend(place.ref.source, place.ref.backend) for place in places}
     homing = spec.action is Action.MOVE and all(place.state is State.WAITING for place in places)
     return render_template(
         "bulk/new.html",
         **layout.page_context(app_context().current_snapshot(), price),
-        spec=spec,
+        bulk_request=spec,
         queue=queue,
-        seen=seen,
+        preview=preview,
         most=most,
         libraries=libraries,
         titles=app_context().backend_titles,

@@ -135,7 +135,7 @@ def editable_text(payload: Payload | None) -> str:
 def _edit_page(current: CurrentSnapshot, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
     library = app_context().backend(queue.source, queue.backend)
     return render_template(
-        "acts/edit.html",
+        "actions/edit.html",
         **layout.page_context(current, ""),
         queue=queue,
         backend=library,
@@ -168,7 +168,7 @@ def obliterate(source: str, backend: str, name: str) -> str:
     """The page that asks for the queue's name before the queue is deleted."""
     current, queue = find_queue(source, backend, name)
     library = app_context().backend(source, backend)
-    return render_template("acts/obliterate.html", **layout.page_context(current, ""), queue=queue, backend=library)
+    return render_template("actions/obliterate.html", **layout.page_context(current, ""), queue=queue, backend=library)
 
 
 @bp.post("/schedules/act")

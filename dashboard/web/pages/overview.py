@@ -23,7 +23,7 @@ from . import layout
 bp = Blueprint("overview", __name__)
 
 TEMPLATE = "overview/_overview.html"
-MAX_TROUBLES = 5
+MAX_PROBLEMS = 5
 SPARK_SIZE = (132, 36)
 
 
@@ -74,11 +74,11 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     if snapshot is None:
         return answer
     whole = app_context().totals_of(snapshot, current.history)
-    problems = whole.troubles
+    problems = whole.problems
     span = len(current.history.totals.depth)
     return answer | {
-        "troubles": problems[:MAX_TROUBLES],
-        "more_troubles": max(0, len(problems) - MAX_TROUBLES),
+        "problems": problems[:MAX_PROBLEMS],
+        "more_problems": max(0, len(problems) - MAX_PROBLEMS),
         "figures": build_figures(whole),
         "table": build_table(whole, query),
         "libraries": whole.libraries,
@@ -123,7 +123,7 @@ def span_text(history: History) -> str:
 
 def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
-    sums, more, history, problems = whole.totals, whole.at_least, whole.history, whole.troubles
+    sums, more, history, problems = whole.totals, whole.at_least, whole.history, whole.problems
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
     growing = any(problem.state == "dead letters rising" for problem in problems)

@@ -126,7 +126,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "reading": current,
         "queue": queue,
         "backend": backend,
-        "troubles": of_queue(queue, dead_growth(queue, current.history)),
+        "problems": of_queue(queue, dead_growth(queue, current.history)),
         "history": past,
         "chart": chart,
         "span_text": span_text(current.history),

@@ -22,12 +22,12 @@ class QueueRow:
 
     queue: QueueStats
     history: QueueHistory | None
-    troubles: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
 
     @property
     def level(self) -> ProblemLevel:
         """The level of its worst problem."""
-        return self.troubles[0].level if self.troubles else ProblemLevel.OK
+        return self.problems[0].level if self.problems else ProblemLevel.OK
 
 
 def _state_rank(queue: QueueStats, problems: Sequence[Problem]) -> float:
@@ -160,7 +160,7 @@ def build_table(whole: Totals, query: QueueTableQuery) -> QueueTable:
 def _sort_queues(whole: Totals, query: QueueTableQuery) -> list[int]:
     """The matching queues in order, as indexes into the snapshot."""
     if query.sort == "trouble":
-        found = _filter_queues(whole, whole.by_trouble, query)
+        found = _filter_queues(whole, whole.by_severity, query)
         return found[::-1] if query.up else found
     found = _filter_queues(whole, whole.by_name, query)
     if query.sort == "name":

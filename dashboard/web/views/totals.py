@@ -34,7 +34,7 @@ class Totals:
         return [of_queue(queue, dead_growth(queue, history)) for queue in self.queues]
 
     @cached_property
-    def troubles(self) -> list[Problem]:
+    def problems(self) -> list[Problem]:
         """The problems of all sources and queues, worst first."""
         return worst_of_snapshot(self.snapshot, self.of_queues)
 
@@ -50,7 +50,7 @@ class Totals:
         return sorted(range(len(queues)), key=lambda n: (names[n], queues[n].backend, queues[n].source))
 
     @cached_property
-    def by_trouble(self) -> list[int]:
+    def by_severity(self) -> list[int]:
         """The queues, worst first; healthy ones by depth, largest first."""
         problems, queues = self.of_queues, self.queues
         healthy = (0, 0.0)

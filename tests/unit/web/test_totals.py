@@ -16,7 +16,7 @@ QUEUES = 2000
 
 
 def queue(number: int) -> QueueStats:
-    """A queue with three troubles."""
+    """A queue with three problems."""
     return QueueStats(
         source="main",
         backend="rq",
@@ -50,7 +50,7 @@ def many() -> Totals:
 def shown(whole: Totals, **args: str) -> int:
     """What the overview asks for; how many rows it shows."""
     build_figures(whole)
-    _ = whole.troubles, whole.libraries, whole.sources
+    _ = whole.problems, whole.libraries, whole.sources
     return len(build_table(whole, QueueTableQuery.of(args)).groups[0].rows)
 
 
@@ -58,8 +58,8 @@ def test_the_first_refresh_after_a_sample_looks_at_each_queue_once() -> None:
     whole = many()
     # With each trouble found twice and put into words it took 111 calls for each queue.
     assert calls_of(lambda: shown(whole)) < 40 * QUEUES
-    assert len(whole.troubles) == 3 * QUEUES
-    assert whole.troubles[0].text == "oldest job waiting 34\u202fm 59\u202fs"
+    assert len(whole.problems) == 3 * QUEUES
+    assert whole.problems[0].text == "oldest job waiting 34\u202fm 59\u202fs"
 
 
 def test_another_page_or_order_of_the_same_sample_works_out_nothing_again() -> None:
@@ -75,7 +75,7 @@ def test_only_what_is_shown_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -
     whole = many()
     assert shown(whole) == PER_PAGE
     assert spoken == []
-    assert whole.troubles[0].text == "oldest job waiting x"
+    assert whole.problems[0].text == "oldest job waiting x"
     assert len(spoken) == 1
 
 

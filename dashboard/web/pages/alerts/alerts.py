@@ -21,7 +21,7 @@ from .. import layout
 bp = Blueprint("alerting", __name__)
 edit_bp = Blueprint("alerting_edit", __name__)
 
-NOW = "alerts/_now.html"
+ALERTS = "alerts/_alerts.html"
 SHOWN = 20
 
 
@@ -44,7 +44,7 @@ def index() -> str:
 @bp.get("/alerts/_now")
 def fragment() -> Response:
     """The polled part of the page."""
-    return fragments.render_live(NOW, _context())
+    return fragments.render_live(ALERTS, _context())
 
 
 @bp.get("/alerts/_firing")
@@ -60,7 +60,7 @@ def _context() -> dict[str, Any]:
     with measure_cost() as meter:
         alert_list, health = alert_service.list_alerts(), alert_service.checker_health()
         variables = {
-            "board": alert_list,
+            "alert_list": alert_list,
             "health": health,
             "problem": None if health.ok else app_context().checker_problem,
             "deliveries": alert_service.list_deliveries(SHOWN),

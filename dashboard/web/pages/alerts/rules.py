@@ -29,9 +29,9 @@ from .rule_changes import delete_rule, save_rule, set_rule_enabled
 bp = Blueprint("rules", __name__, url_prefix="/alerts")
 edit_bp = Blueprint("rules_edit", __name__, url_prefix="/alerts")
 
-LIST, ONE = "rules/_list.html", "rules/_one.html"
+LIST, RULE = "rules/_list.html", "rules/_rule.html"
 SMALL, LARGE = (96, 24), (640, 160)
-SAID = {
+CONFIRMATIONS = {
     "made": "Rule created. It takes effect at the next evaluation.",
     "changed": "Rule saved. It takes effect at the next evaluation.",
     "on": "Rule enabled. It takes effect at the next evaluation.",
@@ -59,40 +59,40 @@ edit_bp.before_request(refuse_elsewhere)
 @bp.get("/rules")
 def index() -> str:
     """All rules."""
-    context = _list()
-    said = SAID.get(request.args.get("said", ""))
+    context = _list_context()
+    confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "rules/index.html",
         **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
-        said=said,
+        confirmation=confirmation,
     )
 
 
 @bp.get("/rules/_list")
 def list_fragment() -> Response:
     """The polled part of the list."""
-    return fragments.render_live(LIST, _list())
+    return fragments.render_live(LIST, _list_context())
 
 
 @bp.get("/rule/<segment:rule_id>")
 def show(rule_id: str) -> str:
     """One rule."""
-    context = _one(rule_id)
-    said = SAID.get(request.args.get("said", ""))
+    context = _rule_context(rule_id)
+    confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "rules/show.html",
         **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
-        said=said,
+        confirmation=confirmation,
     )
 
 
 @bp.get("/rule/<segment:rule_id>/_one")
 def one_fragment(rule_id: str) -> Response:
     """The polled part of the page."""
-    return fragments.render_live(ONE, _one(rule_id))
+    return fragments.render_live(RULE, _rule_context(rule_id))
 
 
-def _list() -> dict[str, Any]:
+def _list_context() -> dict[str, Any]:
     with measure_cost() as meter:
         overview, alerts = app_context().rule_board(), app_context().alert_service.list_alerts()
     current = app_context().current_snapshot()
@@ -102,9 +102,9 @@ def _list() -> dict[str, Any]:
     rows = [
         {
             "entry": entry,
-            "seen": (seen := overview.previews.get(entry.rule.id)),
+            "preview": (preview := overview.previews.get(entry.rule.id)),
             "firing": firing.get(entry.rule.id, 0),
-            "past": (found := _past(entry.rule, seen, current, overview.hours)),
+            "past": (found := _past(entry.rule, preview, current, overview.hours)),
             "graph": _graph(entry.rule, found, SMALL),
         }
         for entry in overview.entries
@@ -114,22 +114,22 @@ def _list() -> dict[str, Any]:
 
 def _most_urgent(row: dict[str, Any]) -> int:
     """Sort key: firing rules first, then breaching ones, then the rest in their own order, disabled ones last."""
-    rule, seen = row["entry"].rule, row["seen"]
+    rule, preview = row["entry"].rule, row["preview"]
     if not rule.enabled:
         return 4
     if row["firing"]:
-        return 0 if seen and seen.criticals else 1
-    return 2 if seen and seen.count else 3
+        return 0 if preview and preview.criticals else 1
+    return 2 if preview and preview.count else 3
 
 
-def _one(rule_id: str) -> dict[str, Any]:
+def _rule_context(rule_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
         entry, alerts = app_context().alert_service.editor.find_rule(rule_id), app_context().alert_service.list_alerts()
         overview = app_context().rule_board()
     current = app_context().current_snapshot()
     return (
         _common(meter)
-        | _seen(entry.rule, overview.previews.get(rule_id), current, overview.hours)
+        | _preview_context(entry.rule, overview.previews.get(rule_id), current, overview.hours)
         | {
             "entry": entry,
             "firing": [alert for alert in alerts.incidents if alert.state.rule_id == rule_id],
@@ -138,21 +138,21 @@ def _one(rule_id: str) -> dict[str, Any]:
     )
 
 
-def _seen(
+def _preview_context(
     rule: Rule,
-    seen: RulePreview | None,
+    preview: RulePreview | None,
     current: CurrentSnapshot,
     histories: RuleHistories | None,
     *,
     drafted: bool = False,
 ) -> dict[str, Any]:
-    """The variables of `rules/_seen.html`."""
-    found = _past(rule, seen, current, histories)
-    many = found is not None and not found.of_all and seen is not None and seen.looked_at > 1
+    """The variables of `rules/_preview.html`."""
+    found = _past(rule, preview, current, histories)
+    many = found is not None and not found.of_all and preview is not None and preview.looked_at > 1
     return {
         "rule": rule,
         "metric": METRICS[rule.metric],
-        "seen": seen,
+        "preview": preview,
         "past": found,
         "graph": _graph(rule, found, LARGE, behind=found.envelope or () if found and many else ()),
         "drafted": drafted,
@@ -165,12 +165,12 @@ def _seen(
 
 
 def _past(
-    rule: Rule, seen: RulePreview | None, current: CurrentSnapshot, histories: RuleHistories | None
+    rule: Rule, preview: RulePreview | None, current: CurrentSnapshot, histories: RuleHistories | None
 ) -> Trend | None:
     """The last hour of the worst of what the rule evaluates."""
     if current.snapshot is None:
         return None
-    return rule_trend(rule, seen.worst if seen else None, current.snapshot, current.history, histories)
+    return rule_trend(rule, preview.worst if preview else None, current.snapshot, current.history, histories)
 
 
 def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Series = ()) -> RuleChart | None:
@@ -314,13 +314,13 @@ def _form(
     """The form. `entry` = the edited rule, `original` = the duplicated one. `changed`: another user changed the rule;
     the form shows the saved version, and saving again overwrites it."""
     current = app_context().current_snapshot()
-    seen: dict[str, Any] = {}
+    preview_context: dict[str, Any] = {}
     if preview is not None:
         found, hours = {}, None
         if current.snapshot is not None:
             found = app_context().alert_service.preview_rules(current.snapshot, current.history, [preview])
             hours = app_context().alert_service.rule_histories(current.snapshot.sampled_at)
-        seen = _seen(preview, found.get(preview.id), current, hours, drafted=True)
+        preview_context = _preview_context(preview, found.get(preview.id), current, hours, drafted=True)
     mine = _tried(form) if changed else None
     return render_template(
         "rules/form.html",
@@ -332,7 +332,7 @@ def _form(
         channels=[str(channel.get("id")) for channel in app_context().alert_service.public_channels()],
         theirs=describe_changes(entry.rule, mine) if entry and mine else "",
         previewed=preview is not None,
-        **({"titles": app_context().backend_titles} | seen),
+        **({"titles": app_context().backend_titles} | preview_context),
     )
 
 

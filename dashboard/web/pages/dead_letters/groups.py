@@ -32,9 +32,9 @@ from .samples import kept
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
-GROUPS, GROUP = "dead/_groups.html", "dead/_group.html"
+GROUPS, GROUP = "dead_letters/_groups.html", "dead_letters/_group.html"
 # The results that the URL can name; nothing else of it is shown.
-SAID = {
+CONFIRMATIONS = {
     "acknowledge": "Group acknowledged. The status is cleared if the error recurs.",
     "unacknowledge": "Group unacknowledged.",
     "ignore": "Group ignored. Until then, find it under Ignored or resolved.",
@@ -51,7 +51,7 @@ def index() -> str:
     """The list of groups, worst first."""
     context = _list()
     return render_template(
-        "dead/index.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context
+        "dead_letters/index.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context
     )
 
 
@@ -65,9 +65,11 @@ def groups_fragment() -> Response:
 def show(fingerprint: str) -> str:
     """One group. 404 for one that has neither jobs nor a stored annotation."""
     context = _one(fingerprint)
-    said = SAID.get(request.args.get("said", ""))
+    confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
-        "dead/show.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context, said=said
+        "dead_letters/show.html",
+        **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
+        confirmation=confirmation,
     )
 
 
@@ -103,10 +105,10 @@ def _one(fingerprint: str) -> dict[str, Any]:
         raise NotFound("This error group does not exist.")
     group_list = app_context().dead_letter_groups()
     group = group_list.grouped.find(fingerprint)
-    remark = group_list.remarks.of(fingerprint)
+    annotation = group_list.remarks.of(fingerprint)
     if group is None:
-        remark = app_context().dead_letter_service.book.read_annotation(fingerprint)
-        if remark == NOTHING_KNOWN:
+        annotation = app_context().dead_letter_service.book.read_annotation(fingerprint)
+        if annotation == NOTHING_KNOWN:
             raise NotFound(
                 "This error group has no jobs, or no longer exists.",
                 hint="Its jobs were retried or deleted, or are older than the dead letters that are read.",
@@ -130,8 +132,8 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "did": ActionFlash.read(request.args),
         "fingerprint": fingerprint,
         "row": row,
-        "remark": remark,
-        "marks_known": row.marks if row else remark.marks(None, app_context().now_s()),
+        "annotation": annotation,
+        "marks_known": row.marks if row else annotation.marks(None, app_context().now_s()),
     }
 
 
@@ -140,7 +142,7 @@ def _common(group_list: GroupList) -> dict[str, Any]:
     cost = group_list.cost
     titles = app_context().backend_titles
     return {
-        "board": group_list,
+        "group_list": group_list,
         "reading": group_list.grouped,
         "slots": (SLOTS, SLOT_S),
         "now": app_context().now_s(),

@@ -54,5 +54,5 @@
   // After going back, the browser can restore some checkboxes on its own.
   for (const box of boxes()) note(box);
   show();
-  document.getElementById("did")?.focus({ preventScroll: true });
+  document.getElementById("flash")?.focus({ preventScroll: true });
 })();
