@@ -189,10 +189,10 @@ def test_a_job_with_a_priority_stands_behind_all_without(
     waiting = backend.read_stats([ref])[0].counts.waiting
     assert waiting is not None
     places = [
-        dict(backend.read_job(ref, row.id).facts)["Place in line"]
+        dict(backend.read_job(ref, row.id).facts)["Position"]
         for row in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
     ]
-    assert places == ["next", *(f"{n} before it" for n in range(1, waiting))]
+    assert places == ["next", *(f"{n} ahead" for n in range(1, waiting))]
 
 
 def test_rates_hold_where_the_app_keeps_no_finished_jobs(
@@ -472,9 +472,9 @@ def test_what_was_paused_stands_before_jobs_with_a_priority(backend: BullMQ, any
         any_redis.hset(f"bull:alpha:{job}", mapping={"name": "mail", "timestamp": 1})
     assert page(backend, State.WAITING) == ["a", "b", "urgent"]
     ref = discover(backend)["alpha"]
-    assert [dict(backend.read_job(ref, job).facts).get("Place in line") for job in ("a", "urgent")] == [
+    assert [dict(backend.read_job(ref, job).facts).get("Position") for job in ("a", "urgent")] == [
         "next",
-        "2 before it",
+        "2 ahead",
     ]
 
 

@@ -133,7 +133,7 @@ def test_priorities_are_one_queue(backend: Celery, any_redis: redis.Redis) -> No
         6,
         6,
     ]
-    assert ("Place in line", "5 before it") in backend.read_job(ref, rows[5].id).facts
+    assert ("Position", "5 ahead") in backend.read_job(ref, rows[5].id).facts
 
 
 def test_prefixes_are_found_and_never_collide(backend: Celery, any_redis: redis.Redis) -> None:
@@ -359,8 +359,8 @@ def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: r
     for start in range(0, 24_000, 1000):
         any_redis.lpush("mails", *(message(f"job-{n}") for n in range(start, start + 1000)))
     ref = discover(backend)["mails"]
-    for task, place in (("job-0", "next"), ("job-23456", "23456 before it"), ("low", "24000 before it")):
-        assert ("Place in line", place) in backend.read_job(ref, task).facts
+    for task, place in (("job-0", "next"), ("job-23456", "23,456 ahead"), ("low", "24,000 ahead")):
+        assert ("Position", place) in backend.read_job(ref, task).facts
     with pytest.raises(NotFound):
         backend.read_job(ref, "job-99999")
 

@@ -514,7 +514,7 @@ def test_a_job_that_others_name_in_their_arguments_is_found(
         assert (found.id, found.state) == (wanted, State.WAITING)
         assert found.payload is not None
         assert found.payload.value == ["me"]
-        assert ("Place in line", "3 before it") in found.facts
+        assert ("Position", "3 ahead") in found.facts
         assert each.read_job(refs["*"], later).state is State.RETRYING
     any_redis.execute_command("ACL", "DELUSER", "reader")
     source.close()
@@ -584,7 +584,7 @@ def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: re
     for row in backend.list_jobs(refs["*"], JobQuery(state=State.RETRYING)).jobs:
         assert backend.read_job(refs["*"], row.id).id == row.id
     assert backend.read_job(refs["*"], "same3").state is State.RETRYING
-    assert ("Place in line", "1500 before it") in backend.read_job(refs["mails"], "jid1500").facts
+    assert ("Position", "1,500 ahead") in backend.read_job(refs["mails"], "jid1500").facts
     with pytest.raises(NotFound):
         backend.read_job(refs["mails"], "jid")
     window = backend.search_page(refs["mails"], JobQuery(state=State.WAITING, per_page=500))
@@ -607,7 +607,7 @@ def test_a_job_far_back_in_line_or_far_ahead_is_found_by_its_id(
     without_scripts = Sidekiq(Source("main", url), SourceSettings(name="main", url=url))
     refs = discover(backend)
     for reading in (backend, without_scripts):
-        assert ("Place in line", "23456 before it") in reading.read_job(refs["mails"], f"{23456:024x}").facts
+        assert ("Position", "23,456 ahead") in reading.read_job(refs["mails"], f"{23456:024x}").facts
         assert reading.read_job(refs["*"], f"5{17:023x}").state is State.SCHEDULED
         with pytest.raises(NotFound):
             reading.read_job(refs["mails"], "f" * 24)

@@ -56,14 +56,14 @@ def test_a_job_between_queue_and_worker_is_told_and_put_back(
     assert (job.state, job.native_state, job.abandoned) == (State.WAITING, "queued", True)
     told = {"nowhere": "any list: lost between queue and worker", "intermediate": "list: a worker picked it up"}
     assert told[where] in (job.problem or "")
-    assert "Place in line" not in dict(job.facts)
+    assert "Position" not in dict(job.facts)
     assert Action.RETRY in backend.offered_actions(job.state, abandoned=job.abandoned)
     assert Action.RETRY not in backend.offered_actions(job.state)
     (stats,) = backend.read_stats([REF])
     notes = ("1 job picked up by a worker but not started yet",)
     assert (stats.depth, stats.notes) == (1, notes if where == "intermediate" else ())
     other = backend.read_job(REF, waits.id)
-    assert (other.abandoned, other.problem, dict(other.facts)["Place in line"]) == (False, None, "next")
+    assert (other.abandoned, other.problem, dict(other.facts)["Position"]) == (False, None, "next")
     job_ref = [JobRef(id=lost.id, version=job.version)]
     assert outcomes(
         backend.act_on_jobs(REF, Action.RETRY, State.WAITING, [JobRef(id=waits.id), JobRef(id="none")])

@@ -13,6 +13,7 @@ from ...clock import instant
 from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
 from ...sources.source import Command, Reply, Source
 from ..bounded_reads import read_plainly
+from ..job_facts import position_fact
 from ..lua_reads import Scripts
 from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
 from . import keys
@@ -327,7 +328,7 @@ def _link_to(ref: QueueRef, queue: keys.QueueKey, job_id: str, state: State | No
 
 def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[tuple[str, str]]:
     if found.place is not None and found.place[0] != b"active":
-        yield "Place in line", f"{found.place[1]} before it" if found.place[1] else "next"
+        yield position_fact(found.place[1])
     if (stalled := fields.integer("stc")) is not None and stalled:
         yield "Stalled", f"{stalled} times"
     if scheduler := fields.text("rjk", 300):

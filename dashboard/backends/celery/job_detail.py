@@ -9,6 +9,7 @@ import msgspec
 from ...clock import monotonic_s
 from ...errors import NotFound
 from ...model import Job, QueueRef, State
+from ..job_facts import position_fact
 from . import keys
 from .job_decoding import (
     BoundedMessage,
@@ -123,5 +124,5 @@ def _build_job(
         return job
     more = in_full(job, message)
     if position is not None:
-        more["facts"] = (("Place in line", f"{position} before it" if position else "next"), *more["facts"])
+        more["facts"] = (position_fact(position), *more["facts"])
     return msgspec.structs.replace(job, **more, summary=None)

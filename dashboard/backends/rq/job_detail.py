@@ -13,6 +13,7 @@ from ...clock import instant, iso
 from ...errors import NotFound
 from ...model import Job, JobLink, Payload, QueueRef, State
 from ...sources.source import Command, Reply
+from ..job_facts import POSITION, position_fact
 from ..payloads.decoding import DECODE_LIMIT_BYTES, printable, text
 from .job_decoding import SMALL, error_of, job_of
 from .job_hashes import FieldSelection, JobHash, JobHashReader
@@ -255,9 +256,9 @@ def _field_facts(record: JobHash) -> list[tuple[str, str]]:
 def _place_facts(places: _Places, state: State | None, parents: Sequence[str], now: float) -> list[tuple[str, str]]:
     facts = []
     if places.position is not None:
-        facts.append(("Place in line", f"{places.position} before it" if places.position else "next"))
+        facts.append(position_fact(places.position))
     elif state is State.WAITING and not places.missing:
-        facts.append(("Place in line", f"more than {LINE_LIMIT} before it, or not in any list"))
+        facts.append((POSITION, f"more than {LINE_LIMIT:,} ahead, or not in any list"))
     if len(parents) > 1:
         facts.append(("Depends on", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
     if places.lost_at is not None and places.lost_at <= now:

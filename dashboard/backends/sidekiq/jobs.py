@@ -16,6 +16,7 @@ from ...sources.source import Reply, Source
 from ..actions import JobRef
 from ..base import SIFT_BYTES, SIFT_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
+from ..job_facts import position_fact
 from ..lua_reads import Scripts
 from ..payloads.decoding import text
 from ..unreadable_data import decode_or
@@ -380,7 +381,7 @@ def _build_job(
         error=parse_error(payload, with_stack=True) if payload else None,
         timeline=build_timeline(payload, state, at) if payload else (),
         facts=(
-            *((("Place in line", f"{position} before it" if position else "next"),) if position is not None else ()),
+            *((position_fact(position),) if position is not None else ()),
             *(list_facts(payload) if payload else ()),
             *(job_ties.list_facts(source, keys.location_of(ref).namespace, payload) if payload else ()),
         ),

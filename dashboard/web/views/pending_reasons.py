@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...backends.job_facts import NEXT, POSITION
 from ...model import Job, QueueStats, State
 from ..formatting import duration, full
 
@@ -52,13 +53,13 @@ def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingRea
         for note in queue.notes
         if "rate limit is counting" in note
     ]
-    place = dict(job.facts).get("Place in line")
+    place = dict(job.facts).get(POSITION)
     if job.state is State.WAITING and place:
         active = queue.counts.active
         busy = f"; {full(active)} {'is' if active == 1 else 'are'} running" if active else ""
         found.append(
             PendingReason(
-                f"It is next in the queue{busy}." if place == "next" else f"{_ahead(place)}{busy}.",
+                f"It is next in the queue{busy}." if place == NEXT else f"{_ahead(place)}{busy}.",
                 "It starts when its turn comes.",
             )
         )
@@ -71,10 +72,10 @@ def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingRea
 
 
 def _ahead(place: str) -> str:
-    """The fact "Place in line" as a sentence: "12 before it" is "12 jobs are ahead of it"."""
-    if place == "1 before it":
+    """The fact POSITION as a sentence: "12 ahead" is "12 jobs are ahead of it"."""
+    if place == "1 ahead":
         return "1 job is ahead of it"
-    return place.replace("before it", "jobs are ahead of it").capitalize()
+    return place.replace("ahead", "jobs are ahead of it").capitalize()
 
 
 def _explain_waiting(job: Job, now: float) -> list[PendingReason]:

@@ -34,7 +34,7 @@ def test_a_job_that_runs_or_has_ended_needs_no_reason(state: Any) -> None:
 
 
 def test_what_needs_a_person_comes_first() -> None:
-    waiting = job(State.WAITING, facts=(("Place in line", "12 before it"),))
+    waiting = job(State.WAITING, facts=(("Position", "12 ahead"),))
     reasons = explain_pending(waiting, queue(paused=True, workers=0, counts=Counts(active=3)), NOW)
     assert [reason.blocks for reason in reasons] == [True, True, False]
     assert [reason.text for reason in reasons] == [
@@ -58,7 +58,7 @@ def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
 
 
 def test_a_job_in_line_that_is_not_due_yet_tells_when() -> None:
-    in_line = {"facts": (("Place in line", "next"),)}
+    in_line = {"facts": (("Position", "next"),)}
     reasons = told(job(State.WAITING, scheduled_for=instant(NOW + 90), **in_line), queue())
     assert reasons == ["It is scheduled to start in 1\u202fm 30\u202fs.", "It is next in the queue."]
     assert told(job(State.WAITING, scheduled_for=instant(NOW - 90), **in_line), queue()) == ["It is next in the queue."]
