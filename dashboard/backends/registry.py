@@ -45,6 +45,10 @@ def _load_third_party(entry: EntryPoint) -> type[Backend]:
         raise ConfigurationError(f"{origin} cannot be imported: {type(exc).__name__}: {exc}") from exc
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
         raise ConfigurationError(f"{origin} is not a subclass of dashboard.backends.base.Backend")
+    missing = [name for name in ("name", "title", "states", "capabilities") if not hasattr(backend, name)]
+    missing += sorted(getattr(backend, "__abstractmethods__", ()))
+    if missing:
+        raise ConfigurationError(f"{origin} lacks {', '.join(missing)}")
     if backend.name != entry.name:
         raise ConfigurationError(f"{origin} calls itself {backend.name!r}; both names must be the same")
     return backend

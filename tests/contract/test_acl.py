@@ -21,12 +21,13 @@ from dashboard.model import Job, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
-from tests.contract.conftest import LIBRARIES, Picture, Stage
+from tests.contract.conftest import ACTING, Picture, Stage
 from tests.processes import ROOT
 
 PASSWORD = "of-the-test"
 ACTOR = Actor(name="anna", role="admin")
 newer = pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
+that_act = pytest.mark.parametrize("picture", ACTING, ids=repr, indirect=True)
 
 
 def obey(client: redis.Redis, line: str) -> None:
@@ -112,6 +113,7 @@ def outcome(actions: ActionService, ref: QueueRef, state: State, action: Action,
 
 
 @newer
+@that_act
 def test_the_printed_user_may_do_all_that_is_offered(stage: Stage, picture: Picture) -> None:
     expected = all_acts(stage, picture, stage.url)
     assert any("done" in told for told in expected.values())
@@ -121,6 +123,7 @@ def test_the_printed_user_may_do_all_that_is_offered(stage: Stage, picture: Pict
 
 
 @newer
+@that_act
 def test_the_printed_user_may_do_nothing_else(stage: Stage, picture: Picture) -> None:
     with redis.Redis.from_url(granted(stage)) as client:
         for command in (
@@ -134,6 +137,7 @@ def test_the_printed_user_may_do_nothing_else(stage: Stage, picture: Picture) ->
 
 
 @newer
+@that_act
 def test_without_the_acting_line_every_act_is_refused(stage: Stage, picture: Picture) -> None:
     url = granted(stage, acts=False)
     with acting(stage, url) as (backend, _):
@@ -149,7 +153,10 @@ def test_without_the_acting_line_every_act_is_refused(stage: Stage, picture: Pic
         assert acl.missing_grants(backend, list(stage.discover().values())) == ()
 
 
-@pytest.mark.parametrize("picture", [library for library in LIBRARIES if library.backend is not ListQ], indirect=True)
+OURS = [library for library in ACTING if library.backend is not ListQ]
+
+
+@pytest.mark.parametrize("picture", OURS, ids=repr, indirect=True)
 def test_the_readme_shows_these_lines(stage: Stage) -> None:
     readme = (ROOT / "README.md").read_text().splitlines()
     assert {acl.reading_line(), acl.publishing_line(), acl.acting_line(stage.backend, [])} <= set(readme)

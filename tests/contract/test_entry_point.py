@@ -68,6 +68,10 @@ def test_an_installed_backend_is_shown_and_its_dead_jobs_are_retried(tmp_path: P
         ({"listq": "queuedeck_listq.missing:ListQ"}, "cannot be imported: ModuleNotFoundError"),
         ({"listq": "queuedeck_listq.backend:LISTS"}, "is not a subclass of dashboard.backends.base.Backend"),
         ({"other": "queuedeck_listq.backend:ListQ"}, "calls itself 'listq'"),
+        (
+            {"base": "queuedeck_listq.backend:Backend"},
+            "lacks name, title, states, capabilities, discover_queues",
+        ),
     ],
 )
 def test_a_backend_that_cannot_be_used_is_a_clear_error(tmp_path: Path, points: dict[str, str], expected: str) -> None:

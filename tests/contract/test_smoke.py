@@ -6,9 +6,9 @@ import pytest
 
 from dashboard.backends.actions import Action, JobBackup, Outcome
 from dashboard.model import JobQuery, State
-from tests.contract.conftest import LIBRARIES, Stage
+from tests.contract.conftest import ACTING, Stage
 
-ONE_EACH = tuple({library.backend.name: library for library in reversed(LIBRARIES)}.values())
+ONE_EACH = tuple({library.backend.name: library for library in reversed(ACTING)}.values())
 
 
 @pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)

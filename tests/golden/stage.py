@@ -43,6 +43,7 @@ RULES = [
     {"id": "deep", "critical": 2, "for_s": 0, "repeat_every_s": 2, "runbook_url": "https://r.example/mail", **SOON},
     {"id": "later", "warning": 2, "for_s": 86_400, **SOON},
 ]
+# Every kind of channel, and Slack's bot beside its webhook; email has a server of its own.
 KINDS = ("slack", "slack-bot", "webhook", "teams", "discord", "pagerduty", "apprise")
 TOKEN = "xoxb-0123456789"
 

@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from dashboard import Settings, create_app
+from dashboard.alerts.delivery.channels.base import KINDS
 from dashboard.cli import main
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
@@ -197,6 +198,7 @@ def test_channels(certificate: str) -> None:
             found[kind][key] = {"type": what, "needed beside the others": refused is not None}
     message = _refusal(channels=[{"id": "ops", "kind": "no-such"}]) or ""
     assert all(kind in message for kind in CHANNELS)
+    assert set(CHANNELS) == set(KINDS)
     same_as_committed("channels", found)
 
 

@@ -138,7 +138,7 @@ def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
     message = build_message("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
     assert (
-        "Flapping: fired and resolved six times within an hour; notifications are paused until it is stable"
+        "Flapping: changed state six times in the last hour; notifications are paused until it settles"
         in wording.format_plain_text(message)
     )
 

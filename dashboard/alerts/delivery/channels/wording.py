@@ -24,7 +24,7 @@ _STATE_WORDS = {
     "test": "TEST",
     "both": "FIRED AND RESOLVED",
 }
-FLAPPING = "fired and resolved six times within an hour; notifications are paused until it is stable"
+FLAPPING = "changed state six times in the last hour; notifications are paused until it settles"
 MARKS = {"critical": "🔴", "warning": "🟠", "over": "🟢", "test": "🔵"}
 COLOURS = {"critical": "#d92d20", "warning": "#dc9a06", "over": "#2e9e5b", "test": "#2f6fde"}
 
@@ -73,7 +73,7 @@ def incident_facts(message: Message) -> list[tuple[str, str]]:
 
 
 def line_text(line: MessageLine) -> str:
-    """What is wrong, how bad, the threshold and since when: `mail: 1,204 jobs (threshold 1,000), since 03:12`."""
+    """What is wrong, how bad, the threshold and since when: `mails (rq, main): 1,204 (threshold above 1,000)`."""
     text = line.label
     if line.value_text:
         text += f": {line.value_text}"
