@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import msgspec
 
-from .alerts.delivery.message import OPERATOR_WORDS, describe_labels, format_duration, format_figure
+from .alerts.delivery.message import OPERATOR_WORDS, alert_title, format_duration, format_figure
 from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, find_rule
 from .alerts.evaluation.durations import DurationTracker, PersistedDurations
 from .alerts.evaluation.evaluator import Breach, Evaluator
@@ -250,7 +250,7 @@ def describe_breach(breach: Breached) -> str:
     )
     # Nagios reads what follows a bar as performance data, and queue names can contain one.
     detail = f": {breach.detail}" if breach.detail else ""
-    return f"{breach.rule.title}: {describe_labels(breach.labels)}{figure}{detail}".replace("|", "¦")
+    return f"{alert_title(breach.rule.title, breach.labels)}{figure}{detail}".replace("|", "¦")
 
 
 def _build_document(code: ExitStatus, breaches: list[Breached], problems: list[str]) -> dict[str, object]:

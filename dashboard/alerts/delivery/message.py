@@ -133,7 +133,7 @@ def glob_of(name: str) -> str:
 
 
 def describe_labels(labels: AlertLabels) -> str:
-    """The subject of an alert as text."""
+    """The subject of an alert as text; "" if it has none, as an alert about all queues or about the checker."""
     if labels.queue is not None:
         queue = "all queues" if labels.queue == "*" else labels.queue  # the entry for figures over all queues
         return f"{clean_text(queue)} ({clean_text(labels.backend or '')}, {clean_text(labels.source or '')})"
@@ -141,12 +141,18 @@ def describe_labels(labels: AlertLabels) -> str:
         return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
     if labels.source is not None:
         return f"Redis {clean_text(labels.source)}"
-    return f"channel {labels.channel}" if labels.channel is not None else "all"
+    return f"channel {labels.channel}" if labels.channel is not None else ""
+
+
+def alert_title(rule_name: str, labels: AlertLabels) -> str:
+    """The name of the rule and, if it has one, the subject of the alert."""
+    subject = describe_labels(labels)
+    return f"{rule_name}: {subject}" if subject else rule_name
 
 
 def _build_title(worst: Notification, count: int) -> str:
     if count == 1:
-        return f"{worst.rule_name}: {describe_labels(worst.labels)}"
+        return alert_title(worst.rule_name, worst.labels)
     return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'alerts'}"
 
 
@@ -167,15 +173,16 @@ def _build_line(note: Notification, end: Notification | None, links: PageLinks) 
     worst_shown = note.kind == "resolved" or end is not None
     value = format_figure(peak if worst_shown else note.value, unit)
     if value is not None and worst_shown:
-        value = f"peak {value}"
+        value = f"{'peak' if note.op in ('gt', 'ge') else 'lowest'} {value}"
     threshold = format_figure(note.threshold, unit)
     if unit == "flag":  # the rule's name is enough; "yes, threshold yes" adds nothing
         value = threshold = None
     label = describe_labels(note.labels)
     if note.detail:
-        label = f"{label}: {mask_text(note.detail)[:MAX_DETAIL]}"
+        detail = mask_text(note.detail)[:MAX_DETAIL]
+        label = f"{label}: {detail}" if label else detail
     return MessageLine(
-        label=label,
+        label=label or note.rule_name,
         value_text=value,
         threshold_text=f"{OPERATOR_WORDS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
         since_text=_since_text(note, end),

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from ...alerts.delivery.message import describe_labels
+from ...alerts.delivery.message import alert_title
 from ...alerts.service import Alert, AlertList, AlertService
 from ...clock import monotonic_s
 from ...errors import BackendUnavailable, Forbidden
@@ -60,7 +60,7 @@ def summarize_alerts(alert_list: AlertList) -> FiringSummary:
         count=len(incidents),
         handled=len(incidents) - len(open_ones),
         mark=hashlib.blake2b(episodes.encode("utf-8", "replace"), digest_size=6).hexdigest(),
-        text=f"{worst.rule_name}: {describe_labels(worst.labels)}"[:MAX_TEXT],
+        text=alert_title(worst.rule_name, worst.labels)[:MAX_TEXT],
     )
 
 

@@ -64,6 +64,23 @@ def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     assert ("Lasted", "15 s") in wording.incident_facts(message)
 
 
+def test_the_worst_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
+    begun = note(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
+    message = build_message("m", "resolved", [ended(begun, 1014.6)], LINKS, "ops")
+    assert "mail (rq, main): lowest 0.2 per minute (threshold below 5 per minute)" in wording.format_plain_text(message)
+
+
+def test_an_alert_without_a_subject_is_named_by_its_rule_alone() -> None:
+    late = note(labels=AlertLabels(), rule_name="Alert checker is late", metric="checker.heartbeat_age_s")
+    message = build_message("m", "firing", [late], LINKS, "ops")
+    assert wording.format_plain_text(message).startswith("[FIRING critical] Alert checker is late\n")
+    assert "- Alert checker is late: 40 min (threshold above 30 min)" in wording.format_plain_text(message)
+    tried = build_message(
+        "m", "test", [replace(late, kind="test", value=None, threshold=None, detail="sent by anna")], LINKS, "ops"
+    )
+    assert "- sent by anna, since" in wording.format_plain_text(tried)
+
+
 def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_source_of_only_some() -> None:
     here, there = note("a", started_at=900.0), note("b", labels=AlertLabels(source="other", backend="rq", queue="b"))
     message = build_message("m", "firing", [there, here], LINKS, "ops")
