@@ -413,7 +413,7 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     ref = discover(backend)["alpha"]
     (backup,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
     assert isinstance(backup, JobBackup)
-    monkeypatch.setattr("dashboard.backends.celery.message_lookup.LOOK_THROUGH", 1000)
+    monkeypatch.setattr("dashboard.backends.celery.messages.lookup.LOOK_THROUGH", 1000)
     (deep,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
     assert isinstance(deep, ActionResult)
     assert (deep.outcome, "1,000" in (deep.detail or "")) == (Outcome.REFUSED, True)

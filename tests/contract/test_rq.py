@@ -573,7 +573,7 @@ def test_a_user_without_scripts_reads_the_same(
 def test_each_of_many_busy_queues_has_its_turn_of_run_times(
     backend: RQ, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.backends.rq.run_times.SAMPLE_TOTAL", 2)
+    monkeypatch.setattr("dashboard.backends.rq.flow.run_times.SAMPLE_TOTAL", 2)
     queues = [Queue(name, connection=client) for name in ("alpha", "beta", "gamma", "delta")]
     for queue in queues:
         queue.enqueue(rq_jobs.add, 1)

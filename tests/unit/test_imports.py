@@ -7,6 +7,7 @@ import functools
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -78,6 +79,10 @@ PURE = {
     "dashboard.dead_letters.fingerprint": set(),
 }
 FACE = "dashboard"  # `from dashboard import __version__` is open to all
+
+
+# A folder with more modules than this has a second noun in it.
+MOST_IN_A_FOLDER = 16
 
 
 class Facts(NamedTuple):
@@ -223,3 +228,8 @@ def test_the_check_sees_imports_of_every_kind(tmp_path: Path, monkeypatch: pytes
 
 if __name__ == "__main__":
     json.dump([facts_of(path) for path in FILES], sys.stdout)
+
+
+def test_no_folder_is_crowded() -> None:
+    sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in FILES if "node_modules" not in path.parts)
+    assert {folder: size for folder, size in sizes.items() if size > MOST_IN_A_FOLDER} == {}

@@ -22,12 +22,12 @@ from .job_decoding import (
     message_row,
 )
 from .job_servers import JobServers
+from .messages.unacked import UnackedReader
+from .messages.waiting_search import WaitingJobSearch
 from .results.decoding import outline_record
 from .results.display_reads import read_for_display, read_statuses
 from .results.record import ResultsLocation, home_of
 from .results.record_jobs import STATES, record_in_full
-from .unacked_messages import UnackedReader
-from .waiting_search import WaitingJobSearch
 
 # If this many have the same id, the first one of the queue is still found.
 MOST_NAMED = 10

@@ -18,13 +18,13 @@ from ..payloads.decoding import printable, text
 from . import keys
 from .job_decoding import as_revoked, decode_envelope, message_row
 from .job_servers import JobServers
-from .message_ranges import read_ranges
+from .messages.ranges import read_ranges
+from .messages.unacked import UnackedReader
+from .messages.waiting_search import parse_found
 from .results.display_reads import read_for_display, read_statuses
 from .results.metadata import of_value as results_of_value
 from .results.record import ResultsLocation
 from .results.record_jobs import record_row
-from .unacked_messages import UnackedReader
-from .waiting_search import parse_found
 
 
 class JobReader:

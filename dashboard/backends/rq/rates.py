@@ -1,7 +1,7 @@
 """The jobs that finished in each queue between two samples, from what RQ records by default.
 
-RQ has no counter per queue: its registries are counted (`registry_counts.py`), and compared with the counts of the
-workers, which include jobs that left no record (`flow_balance.py`).
+RQ has no counter per queue: its registries are counted (`flow/registry_counts.py`), and compared with the counts of the
+workers, which include jobs that left no record (`flow/balance.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import text
 from . import keys as names
 from .consumers import FIELDS, MAX_WORKERS, LiveWorker, worker_of, workers_call, workers_of
-from .flow_balance import balance_flows
-from .flow_findings import FlowCursor, FlowFindings
+from .flow.balance import balance_flows
+from .flow.findings import FlowCursor, FlowFindings
+from .flow.next_jobs import NextJobSettings
+from .flow.registry_counts import FlowCommands
+from .flow.run_times import sample_run_times
 from .job_hashes import JobHashReader
 from .keys import QueueKeys, load_script
-from .next_jobs import NextJobSettings
-from .registry_counts import FlowCommands
-from .run_times import sample_run_times
 
 # An anchor is used for this long, so that most samples need one count per bound.
 ANCHOR_S = 20.0

@@ -12,8 +12,9 @@ from ....sources.source import Source
 from ...actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ...lua_reads import Scripts
 from ...payloads.editing import InvalidPayload
-from .. import keys, message_lookup
-from ..message_lookup import LocatedMessage
+from .. import keys
+from ..messages import lookup
+from ..messages.lookup import LocatedMessage
 from . import duplicate
 from .queued import QueuedActions
 from .result_deletion import ResultDeletion
@@ -71,8 +72,8 @@ class JobActions:
     ) -> list[LocatedMessage | ActionResult]:
         place = keys.location_of(ref)
         if state is State.WAITING and not ref.shared:
-            return message_lookup.find_waiting(self._broker, self._scripts, place, job_refs)
-        return message_lookup.find_unacked(self._broker, self._scripts, self._names, place.prefix, job_refs)
+            return lookup.find_waiting(self._broker, self._scripts, place, job_refs)
+        return lookup.find_unacked(self._broker, self._scripts, self._names, place.prefix, job_refs)
 
     def _revoke_jobs(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[ActionResult]:
         return self._taken.revoke_messages(keys.location_of(ref), self._find_messages(ref, State.WAITING, job_refs))

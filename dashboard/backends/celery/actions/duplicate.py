@@ -15,7 +15,7 @@ from ...actions import Action, ActionOptions, ActionResult
 from ...payloads.editing import InvalidPayload
 from .. import keys, protocol
 from ..job_decoding import call_of, decode_envelope, decode_unacked, headers_of
-from ..message_lookup import LocatedMessage
+from ..messages.lookup import LocatedMessage
 from ..routes import UNROUTED, QueueRoutes
 from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_call, sent_before, unguarded_arguments
 from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost

@@ -15,9 +15,10 @@ from ....model import QueueRef
 from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionOptions, ActionResult, JobBackup, JobRef, Outcome, back_before
 from ...lua_reads import Scripts
-from .. import keys, message_lookup, protocol
+from .. import keys, protocol
 from ..job_decoding import decode_envelope, headers_of, text_or_none
-from ..message_lookup import LocatedMessage
+from ..messages import lookup
+from ..messages.lookup import LocatedMessage
 from .backups import MessageBackup, pack_backup, unpack_backup
 from .destination_queues import DestinationQueues
 from .duplicate import UNREAD
@@ -47,7 +48,7 @@ class QueuedActions:
 
     def backup_messages(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Return backups of messages; this only reads them."""
-        found = message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), job_refs)
+        found = lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), job_refs)
         return [_backup_of(one) if isinstance(one, LocatedMessage) else one for one in found]
 
     def delete_messages(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
@@ -90,9 +91,7 @@ class QueuedActions:
         job_refs = [JobRef(id=backups[n].id, version=backups[n].version) for n in asked]
         for n, found in zip(
             asked,
-            message_lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), job_refs)
-            if job_refs
-            else (),
+            lookup.find_waiting(self._broker, self._scripts, keys.location_of(ref), job_refs) if job_refs else (),
             strict=True,
         ):
             before = places.get(n)
@@ -180,7 +179,7 @@ class QueuedActions:
             if not left:
                 break
             work: list[tuple[int, LocatedMessage, bytes, bytes]] = []
-            looked = message_lookup.find_waiting(
+            looked = lookup.find_waiting(
                 self._broker, self._scripts, keys.location_of(ref), [job_refs[n] for n in left]
             )
             for n, one in zip(left, looked, strict=True):

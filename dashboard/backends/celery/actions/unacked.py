@@ -14,9 +14,10 @@ from ....model import QueueRef, State
 from ....sources.source import Source
 from ...actions import ActionResult, JobRef, Outcome
 from ...lua_reads import Scripts
-from .. import keys, message_lookup, protocol
+from .. import keys, protocol
 from ..job_decoding import decode_unacked, headers_of, parse_time, state_of
-from ..message_lookup import LocatedMessage
+from ..messages import lookup
+from ..messages.lookup import LocatedMessage
 from ..routes import UNROUTED, QueueRoutes
 from .duplicate import UNREAD
 from .scripts import refused_result, result_from_reply, run_script, split_by_cost
@@ -64,9 +65,7 @@ class UnackedActions:
     def _find_unacked(
         self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]
     ) -> list[LocatedMessage | ActionResult]:
-        found = message_lookup.find_unacked(
-            self._broker, self._scripts, self._names, keys.location_of(ref).prefix, job_refs
-        )
+        found = lookup.find_unacked(self._broker, self._scripts, self._names, keys.location_of(ref).prefix, job_refs)
         return [_of_state(one, state) for one in found]
 
     def _withdraw_jobs(

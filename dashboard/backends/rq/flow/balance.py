@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...model import Quality, QueueFlow, State
-from ..base import FLOW_WINDOW_S
-from ..completion_balance import BALANCED
-from .consumers import LiveWorker
-from .flow_findings import TTLS_S, FlowCursor, FlowFindings, QueueMemory
+from ....model import Quality, QueueFlow, State
+from ...base import FLOW_WINDOW_S
+from ...completion_balance import BALANCED
+from ..consumers import LiveWorker
+from .findings import TTLS_S, FlowCursor, FlowFindings, QueueMemory
 
 BY_WORKERS = "Counted by the workers, because successful jobs leave no record here (result_ttl is 0)."
 HIDDEN = {

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from ...model import Job, QueueRef, State
-from ...sources.source import Command, Reply
-from ..bounded_reads import short_fields
-from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, text
-from . import keys
-from .heartbeats import beats_of
-from .job_decoding import BoundedMessage, cut_of, decode_unacked, digest_of, headers_of, job_id, message_row, state_of
-from .job_servers import JobServers
-from .results.display_reads import read_statuses
-from .results.metadata import of_value as results_of_value
-from .results.record import ResultsLocation
-from .routes import QueueRoutes
-from .workers import is_alive
+from ....model import Job, QueueRef, State
+from ....sources.source import Command, Reply
+from ...bounded_reads import short_fields
+from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of, text
+from .. import keys
+from ..heartbeats import beats_of
+from ..job_decoding import BoundedMessage, cut_of, decode_unacked, digest_of, headers_of, job_id, message_row, state_of
+from ..job_servers import JobServers
+from ..results.display_reads import read_statuses
+from ..results.metadata import of_value as results_of_value
+from ..results.record import ResultsLocation
+from ..routes import QueueRoutes
+from ..workers import is_alive
 
 # How many unacknowledged messages are inspected for a page of one state.
 LOOK_INTO = 500

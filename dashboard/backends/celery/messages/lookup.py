@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from ...sources.source import Argument, Source, raw_bytes
-from ..actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
-from ..bounded_reads import read_plainly, short_fields
-from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, text
-from . import keys
-from .actions.scripts import refused_command, refused_result
-from .job_decoding import NAMELESS, decode_envelope, decode_unacked, digest_of, headers_of, job_id, wrapped_forms
+from ....sources.source import Argument, Source, raw_bytes
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
+from ...bounded_reads import read_plainly, short_fields
+from ...lua_reads import Scripts
+from ...payloads.decoding import DECODE_LIMIT_BYTES, text
+from .. import keys
+from ..actions.scripts import refused_command, refused_result
+from ..job_decoding import NAMELESS, decode_envelope, decode_unacked, digest_of, headers_of, job_id, wrapped_forms
 
 # How many messages of a queue, and how many unacknowledged ones, one lookup searches; how many it reads per call.
 LOOK_THROUGH, PER_READ = 20_000, 500

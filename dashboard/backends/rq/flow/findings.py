@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from ...model import State
-from ..completion_balance import BALANCED, CompletionBalance
-from .consumers import LiveWorker
-from .keys import QueueKeys
+from ....model import State
+from ...completion_balance import BALANCED, CompletionBalance
+from ..consumers import LiveWorker
+from ..keys import QueueKeys
 
 # RQ's defaults. Source: rq 3.0, defaults.py.
 TTLS_S: Mapping[State, int] = {State.COMPLETED: 500, State.DEAD: 31_536_000}

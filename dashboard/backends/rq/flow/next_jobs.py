@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ...model import QueueRef, State
-from ...sources.source import Reply
-from ..payloads.decoding import text
-from .flow_findings import DEFAULT_TTLS, FlowCursor, FlowFindings, NextJob
-from .keys import QueueKeys
+from ....model import QueueRef, State
+from ....sources.source import Reply
+from ...payloads.decoding import text
+from ..keys import QueueKeys
+from .findings import DEFAULT_TTLS, FlowCursor, FlowFindings, NextJob
 
 LISTS_PER_SCRIPT = 50
 

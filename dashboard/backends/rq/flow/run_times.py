@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from ..base import FLOW_WINDOW_S
-from .flow_findings import TTL_FIELDS, FlowFindings
-from .job_hashes import FieldSelection, JobHashReader
-from .serialization import parse_time
+from ...base import FLOW_WINDOW_S
+from ..job_hashes import FieldSelection, JobHashReader
+from ..serialization import parse_time
+from .findings import TTL_FIELDS, FlowFindings
 
 # The maximum clock difference of a worker.
 SKEW_S = 30

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...model import State
-from ...sources.source import Command, Reply
-from ..base import FLOW_WINDOW_S
-from ..payloads.decoding import text
-from .flow_findings import TTLS_S, AnchorCounts, FlowCursor, FlowFindings
-from .keys import QueueKeys
+from ....model import State
+from ....sources.source import Command, Reply
+from ...base import FLOW_WINDOW_S
+from ...payloads.decoding import text
+from ..keys import QueueKeys
+from .findings import TTLS_S, AnchorCounts, FlowCursor, FlowFindings
 from .run_times import SKEW_S, ids_to_read
 
 QUEUES_PER_SCRIPT = 50

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ...sources.source import Argument, Source
-from ..base import SIFT_BYTES, SIFT_ROWS
-from ..bounded_reads import read_plainly
-from ..lua_reads import Scripts
-from ..payloads.decoding import text
-from . import keys
-from .job_decoding import NAMELESS, BoundedMessage, cut_of, wrapped_forms
+from ....sources.source import Argument, Source
+from ...base import SIFT_BYTES, SIFT_ROWS
+from ...bounded_reads import read_plainly
+from ...lua_reads import Scripts
+from ...payloads.decoding import text
+from .. import keys
+from ..job_decoding import NAMELESS, BoundedMessage, cut_of, wrapped_forms
 
 # How far from the head (the end that is served next) a queue's lists are searched for one job. One script call reads so
 # many that the server is busy for a few ms. Without scripts, messages are transferred: LOOK_AT_PLAIN applies then.

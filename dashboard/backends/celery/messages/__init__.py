@@ -1,0 +1,1 @@
+"""Messages of Celery in Redis: where a task's message is, waiting or unacknowledged."""
