@@ -18,6 +18,24 @@ from tests.serving import get_json, serving
 from tests.waiting import wait_until
 
 EXAMPLE = ROOT / "docs" / "example_backend"
+# Backends that lack something: a method, or one of the attributes that every page needs.
+TOYS = """
+from queuedeck_listq.backend import Backend, ListQ
+
+class Unfinished(Backend):
+    name, title, states, capabilities = "toy", "Toy", {}, frozenset()
+    discover_queues = ListQ.discover_queues
+    list_jobs = ListQ.list_jobs
+    read_job = ListQ.read_job
+
+def without(attribute):
+    methods = {method: getattr(ListQ, method) for method in Backend.__abstractmethods__}
+    named = {"name": "toy", "title": "Toy", "states": {}, "capabilities": frozenset()}
+    del named[attribute]
+    return type("Toy", (Backend,), methods | named)
+
+NoName, NoTitle, NoStates, NoCapabilities = map(without, ("name", "title", "states", "capabilities"))
+"""
 
 
 def install(folder: Path, points: dict[str, str]) -> str:
@@ -72,10 +90,16 @@ def test_an_installed_backend_is_shown_and_its_dead_jobs_are_retried(tmp_path: P
             {"base": "queuedeck_listq.backend:Backend"},
             "lacks name, title, states, capabilities, discover_queues",
         ),
+        ({"toy": "toys:Unfinished"}, "the backend 'toy' (toys:Unfinished) lacks read_flow, read_stats\n"),
+        ({"toy": "toys:NoName"}, "the backend 'toy' (toys:NoName) lacks name\n"),
+        ({"toy": "toys:NoTitle"}, "the backend 'toy' (toys:NoTitle) lacks title\n"),
+        ({"toy": "toys:NoStates"}, "the backend 'toy' (toys:NoStates) lacks states\n"),
+        ({"toy": "toys:NoCapabilities"}, "the backend 'toy' (toys:NoCapabilities) lacks capabilities\n"),
     ],
 )
 def test_a_backend_that_cannot_be_used_is_a_clear_error(tmp_path: Path, points: dict[str, str], expected: str) -> None:
     path = install(tmp_path, points)
+    (tmp_path / "toys.py").write_text(TOYS)
     command = [sys.executable, "-m", "dashboard.cli", "doctor"]
     with child(command, name="doctor", environ={"PYTHONPATH": path}) as process:
         wait_until(lambda: not process.is_alive, what="the end of the command")
