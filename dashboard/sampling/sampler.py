@@ -317,7 +317,7 @@ class Sampler:
             return [], None
         begun = monotonic_s()
         flows = self._flows.setdefault((source.name, backend.name), _BackendRates())
-        queues = read_each(lambda some: backend.refresh_stats(some, flows.seen), refs, _unreadable_stats)
+        queues = read_each(lambda some: _refresh_all(backend, some, flows.seen), refs, _unreadable_stats)
         now = monotonic_s()
         try:
             delta, flows.cursor = backend.read_flow(refs, flows.cursor)
@@ -354,6 +354,15 @@ def _source_progress(searches: Sequence[tuple[_QueueSearch, int]], keys: int | N
     shares = [search.search_progress(keys, scans) for search, scans in searches if scans]
     known = [share for share in shares if share is not None]
     return sum(known) / len(known) if known and sum(known) < len(known) else None
+
+
+def _refresh_all(backend: Backend, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
+    """The rows of `refresh_stats`. Raises QueuedeckError unless there is one per ref: no queue vanishes silently."""
+    rows = backend.refresh_stats(refs, seen)
+    if len(rows) != len(refs):
+        amounts = f"{len(rows):,} rows for {len(refs):,} queues"
+        raise QueuedeckError(f"its backend returned {amounts}; there must be one for each")
+    return rows
 
 
 def _unreadable_stats(ref: QueueRef, why: str) -> QueueStats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from redis.exceptions import ResponseError
 
@@ -72,6 +72,18 @@ class Broken(Lists):
 
     def discover_queues(self, cursor: Any, budget: Budget) -> Discovery:
         raise RuntimeError("a bug")
+
+
+class Miscounting(Lists):
+    """A library whose `read_stats` leaves out the last queue, or adds one."""
+
+    name = "miscounting"
+    title = "Miscounting"
+    extra: ClassVar[int] = -1
+
+    def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+        rows = super().read_stats(refs)
+        return [*rows, *rows][: len(rows) + self.extra]
 
 
 def watch_of(*sources: Source, kinds: Sequence[type[Backend]] = (Lists,)) -> MonitoredSources:

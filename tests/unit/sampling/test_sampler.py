@@ -14,7 +14,7 @@ from dashboard.sampling.sampler import Sampler
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.conftest import start_server
-from tests.unit.sampling.list_backend import Broken, Lists, watch_of
+from tests.unit.sampling.list_backend import Broken, Lists, Miscounting, watch_of
 
 
 def fill(client: redis.Redis, **lengths: int) -> None:
@@ -148,6 +148,20 @@ def test_one_broken_library_does_not_blind_the_others(
     assert [queue.depth for queue in snapshot.queues] == [3]
     assert snapshot.sources[0].problems == ("Broken: could not be read; the log has the details",)
     assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize(("extra", "rows"), [(-1, 1), (1, 3)])
+def test_a_library_that_returns_another_number_of_rows_is_one_problem(
+    source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, extra: int, rows: int
+) -> None:
+    fill(redis_client, mail=3, images=1)
+    monkeypatch.setattr(Miscounting, "extra", extra)
+    snapshot = Sampler(watch_of(source, kinds=(Miscounting, Lists)), 2, "me").sample()
+    assert sorted((queue.backend, queue.depth) for queue in snapshot.queues) == [("lists", 1), ("lists", 3)]
+    (stats,) = snapshot.sources
+    assert stats.problems == (
+        f"Miscounting: its backend returned {rows} rows for 2 queues; there must be one for each",
+    )
 
 
 def test_one_broken_queue_costs_one_row(source: Source, redis_client: redis.Redis) -> None:
