@@ -32,7 +32,7 @@ LIBRARIES: tuple[Library, ...] = (
     ListQLibrary(),
 )
 # For what only some of them have.
-ACTING = tuple(library for library in LIBRARIES if library.backend.job_actions)
+ACTING = tuple(library for library in LIBRARIES if library.acts)
 WITH_HASHES = tuple(library for library in LIBRARIES if library.hashes)
 
 

@@ -37,6 +37,10 @@ class Library(abc.ABC):
     keeps_ages: ClassVar[bool] = True
     # Whether each job has a hash of its own.
     hashes: ClassVar[bool] = True
+    # Whether the backend offers actions on jobs; the suites of actions leave out one that only watches.
+    acts: ClassVar[bool] = True
+    # Whether completed jobs are kept; if not, `read_flow` reports them as `hidden`, and they are not counted.
+    keeps_completed: ClassVar[bool] = True
 
     def states(self, queue: str) -> tuple[State, ...]:
         """The states of which a queue has jobs."""

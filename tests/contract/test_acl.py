@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 
 import pytest
 import redis
-from queuedeck_listq.backend import ListQ
 
 from dashboard.actions.audit_log import Actor, AuditLog
 from dashboard.actions.service import ActionService
@@ -153,7 +152,8 @@ def test_without_the_acting_line_every_act_is_refused(stage: Stage, picture: Pic
         assert acl.missing_grants(backend, list(stage.discover().values())) == ()
 
 
-OURS = [library for library in ACTING if library.backend is not ListQ]
+# Those inside Queuedeck: a backend of another package documents its own line.
+OURS = [library for library in ACTING if library.backend.__module__.startswith("dashboard.")]
 
 
 @pytest.mark.parametrize("picture", OURS, ids=repr, indirect=True)

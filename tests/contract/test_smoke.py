@@ -6,9 +6,15 @@ import pytest
 
 from dashboard.backends.actions import Action, JobBackup, Outcome
 from dashboard.model import JobQuery, State
-from tests.contract.conftest import ACTING, Stage
+from tests.contract.conftest import ACTING, LIBRARIES, Stage
+from tests.contract.library import Library
 
 ONE_EACH = tuple({library.backend.name: library for library in reversed(ACTING)}.values())
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=repr)
+def test_no_library_with_actions_is_left_out_of_their_tests(library: Library) -> None:
+    assert library.acts == bool(library.backend.job_actions)
 
 
 @pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
