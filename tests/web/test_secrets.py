@@ -11,7 +11,7 @@ import random
 import re
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -20,7 +20,8 @@ import redis
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dashboard.alerts.delivery.channels import discord, email_message, pagerduty, slack, teams, webhook
+from dashboard.alerts.delivery.channels import discord, email_message, pagerduty, slack, teams, webhook, wording
+from dashboard.alerts.delivery.channels.base import KINDS, Message
 from dashboard.alerts.delivery.message import PageLinks, build_message
 from dashboard.dead_letters.top_errors import texts_of
 from dashboard.model import JobQuery, State
@@ -50,6 +51,21 @@ NAMES = (
     *("authorization", "auth", "bearer", "jwt", "otp", "pin", "pan", "dsn", "connection_string", "signature", "cookie"),
     *("webhook_url", "private_key", "card", "iban", "session_id"),
 )
+
+
+# What each kind of channel sends of a message.
+SENT: dict[str, Callable[[Message], Any]] = {
+    "slack": slack.build_payload,
+    "email": lambda message: [
+        wording.format_plain_text(message),
+        email_message.render_html(message, with_picture=False),
+    ],
+    "webhook": webhook.build_payload,
+    "pagerduty": pagerduty.build_events,
+    "teams": teams.build_payload,
+    "discord": discord.build_payload,
+    "apprise": wording.format_plain_text,
+}
 
 
 class Seeds:
@@ -302,10 +318,13 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
     messages.append(build_message("m", "firing", [stored], PageLinks(None), "ops"))
     for message in messages:
         assert message.top_errors
-        sent = [each.build_payload(message) for each in (discord, slack, teams, webhook)]
-        sent += [pagerduty.build_events(message), email_message.render_html(message, with_picture=False)]
+        sent = [build(message) for build in SENT.values()]
         assert leaked(json.dumps(sent, ensure_ascii=False), seeds) == []
         assert leaked(repr(message), seeds) == []
+
+
+def test_every_kind_of_channel_is_searched_for_seeds() -> None:
+    assert set(SENT) == set(KINDS)
 
 
 def test_our_own_log_is_masked(app: Flask, seeds: Seeds, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,12 +11,20 @@ import pytest
 from msgspec.structs import replace
 
 from dashboard.alerts.delivery.channels import discord, slack, teams, webhook, wording
+from dashboard.alerts.delivery.channels.base import KINDS, Message
 from dashboard.alerts.delivery.message import PageLinks, build_message, glob_of
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.notification import LOCAL, Notification
 from dashboard.alerts.rules.rule import Severity
 from dashboard.alerts.silences import Silence
 
+# How a kind of channel that posts a document builds it. Email and Apprise send texts, PagerDuty one event per episode.
+BUILDERS: dict[str, Callable[[Message], object]] = {
+    "slack": slack.build_payload,
+    "webhook": webhook.build_payload,
+    "teams": teams.build_payload,
+    "discord": discord.build_payload,
+}
 LINKS = PageLinks("https://deck.example/queues")
 
 
@@ -44,16 +53,15 @@ def ended(begun: Notification, at: float, reason: str | None = None) -> Notifica
     return replace(begun, kind="resolved", number=2, ended_at=at, reason=reason)
 
 
+def test_every_kind_that_posts_a_document_has_its_builder_here() -> None:
+    assert set(BUILDERS) == set(KINDS) - {"email", "pagerduty", "apprise"}
+
+
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
     message = build_message("m", "firing", [note()], LINKS, "ops")
     line = "mail (rq, main): 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC"
     assert f"- {line}\n" in wording.format_plain_text(message)
-    shown = (
-        slack.build_payload(message),
-        discord.build_payload(message),
-        teams.build_payload(message),
-        webhook.build_payload(message),
-    )
+    shown = [build(message) for build in BUILDERS.values()]
     assert not [words for words in map(str, shown) if "since since" in words]
 
 
@@ -170,11 +178,7 @@ def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
     assert document["lines_total"] == count
     assert len(document["lines"]) == min(count, 100)
     assert None not in [line["episode"] for line in document["lines"]]
-    for words in (
-        str(slack.build_payload(message)),
-        str(teams.build_payload(message)),
-        str(discord.build_payload(message)),
-    ):
+    for words in (str(build(message)) for kind, build in BUILDERS.items() if kind != "webhook"):
         hidden = re.findall(r"and (\d+) more", words)
         assert len(hidden) == (count > 20)
         shown = len(set(re.findall(r"\bq\d+\b", words)))
