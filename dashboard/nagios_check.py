@@ -239,12 +239,12 @@ def _status_line(code: ExitStatus, breaches: list[Breached], problems: list[str]
 
 
 def describe_breach(breach: Breached) -> str:
-    """An alert in one line: rule, labels, value, threshold, and what the sample found."""
+    """An alert in one line: rule, labels, value, when it fires, and what the sample found."""
     unit = METRICS[breach.rule.metric].unit
     value = format_figure(breach.value, unit)
     threshold = format_figure(breach.rule.threshold(breach.severity), unit)
     figure = (
-        f": {value} (threshold {OPERATOR_WORDS[breach.rule.op]} {threshold})"
+        f": {value} (fires {OPERATOR_WORDS[breach.rule.op]} {threshold})"
         if value is not None and unit != "flag"
         else ""
     )

@@ -501,7 +501,7 @@ class AlertService:
             severity=Severity.WARNING,
             at=now,
             labels=AlertLabels(),
-            detail=f"sent by {by[:100]}",
+            detail=f"Sent by {by[:100]}",
             started_at=now,
         )
         message = QueuedNotification(note=note, channel=channel, due_at=now)

@@ -249,7 +249,7 @@ def _scope_problem(rule: Rule, metric: Metric) -> str | None:
             continue
         if metric.unit == "ratio" and metric.bounded and not 0 <= threshold <= 1:
             return (
-                f"warning, critical: expected a ratio from 0 to 1, such as 0.05 for 5 %, because {rule.metric} is one"
+                f"warning, critical: expected a ratio from 0 to 1, such as 0.05 for 5%, because {rule.metric} is one"
             )
     return None
 
