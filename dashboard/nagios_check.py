@@ -23,7 +23,7 @@ from .backends.monitored_sources import MonitoredSources, open_sources
 from .console import say
 from .errors import BackendUnavailable, QueuedeckError
 from .model import Snapshot
-from .sampling.leadership import holder_name, is_of_others
+from .sampling.leadership import has_other_settings, holder_name
 from .sampling.sampler import Sampler
 from .sampling.snapshot_store import SnapshotStore
 from .settings import Settings
@@ -95,7 +95,9 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
         breaches: dict[tuple[str, Severity, AlertLabels], Breached] = {}
         try:
             tick_inputs = store.read_tick_inputs()
-            elsewhere = tick_inputs.beat is not None and is_of_others(tick_inputs.beat.holder, sources.fingerprint)
+            elsewhere = tick_inputs.beat is not None and has_other_settings(
+                tick_inputs.beat.holder, sources.fingerprint
+            )
             if elsewhere and health_from_beat(tick_inputs.now, tick_inputs.beat, settings.sample_interval_s).ok:
                 problems.append(
                     f"stored alerts: {build_ownership_conflict().message} {build_ownership_conflict().hint}"

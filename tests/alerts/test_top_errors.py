@@ -135,7 +135,7 @@ def test_of_dead_letters_of_all_queues_only_those_of_the_queue_are_told(
     top = TopErrors(lambda _source, _name: backend, budget_s=CEILING_S)
     queues = queues_of({"sidekiq": backend})
     (text,) = top.top_errors_of("main", "sidekiq", "mails", queues)
-    assert "(2 of 2 dead letters" in text
+    assert "(2 of the 2 dead letters" in text
     top.stop()
     backend.close()
 
