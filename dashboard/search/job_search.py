@@ -55,7 +55,7 @@ class SearchQuery:
 
     @property
     def bare_id(self) -> str | None:
-        """The only word, if it may be a job's id, or the `id:` term, if the others only choose queues; otherwise None."""
+        """The only word, if it may be a job's id, or the `id:` term beside terms that choose queues; otherwise None."""
         asked = [term for term in self.terms if term.field not in CHOOSING]
         if len(asked) != 1 or asked[0].excluded:
             return None
