@@ -23,7 +23,7 @@ from .backends.monitored_sources import MonitoredSources, open_sources
 from .console import say
 from .errors import BackendUnavailable, QueuedeckError
 from .model import Snapshot
-from .sampling.leadership import holder_name, is_of_others
+from .sampling.leadership import has_other_settings, holder_name
 from .sampling.sampler import Sampler
 from .sampling.snapshot_store import SnapshotStore
 from .settings import Settings
@@ -95,7 +95,9 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
         breaches: dict[tuple[str, Severity, AlertLabels], Breached] = {}
         try:
             tick_inputs = store.read_tick_inputs()
-            elsewhere = tick_inputs.beat is not None and is_of_others(tick_inputs.beat.holder, sources.fingerprint)
+            elsewhere = tick_inputs.beat is not None and has_other_settings(
+                tick_inputs.beat.holder, sources.fingerprint
+            )
             if elsewhere and health_from_beat(tick_inputs.now, tick_inputs.beat, settings.sample_interval_s).ok:
                 problems.append(
                     f"stored alerts: {build_ownership_conflict().message} {build_ownership_conflict().hint}"
@@ -239,12 +241,12 @@ def _status_line(code: ExitStatus, breaches: list[Breached], problems: list[str]
 
 
 def describe_breach(breach: Breached) -> str:
-    """An alert in one line: rule, labels, value, threshold, and what the sample found."""
+    """An alert in one line: rule, labels, value, when it fires, and what the sample found."""
     unit = METRICS[breach.rule.metric].unit
     value = format_figure(breach.value, unit)
     threshold = format_figure(breach.rule.threshold(breach.severity), unit)
     figure = (
-        f": {value} (threshold {OPERATOR_WORDS[breach.rule.op]} {threshold})"
+        f": {value} (fires {OPERATOR_WORDS[breach.rule.op]} {threshold})"
         if value is not None and unit != "flag"
         else ""
     )

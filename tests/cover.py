@@ -62,7 +62,7 @@ def describe(files: Mapping[str, Any], today: datetime.date) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "–"
+    return f"{100 * part / whole:.1f}%" if whole else "–"
 
 
 def main() -> int:

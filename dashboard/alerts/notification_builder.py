@@ -69,7 +69,8 @@ def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
             if state.metric == "redis.writes_refused":
                 return source.health.write_probe
             if state.metric == "redis.eviction_policy":
-                return source.health.eviction_policy
+                policy = source.health.eviction_policy
+                return None if policy is None else f"eviction policy {policy}"
             return "; ".join(source.problems)[:300] or None
     return None
 

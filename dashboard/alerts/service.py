@@ -17,7 +17,7 @@ import msgspec
 from ..clock import monotonic_s
 from ..errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
 from ..model import Snapshot
-from ..sampling.leadership import is_of_others
+from ..sampling.leadership import has_other_settings
 from ..sampling.recent_history import History
 from ..settings import Settings
 from ..sources.source import Reply
@@ -206,7 +206,7 @@ class AlertService:
         if self.ownership_conflict is not None:
             return AlertList(self._store.now_s(), (), ())
         tick_inputs = self._alert_store.read_tick_inputs()
-        if tick_inputs.beat is not None and is_of_others(tick_inputs.beat.holder, self._fingerprint):
+        if tick_inputs.beat is not None and has_other_settings(tick_inputs.beat.holder, self._fingerprint):
             return AlertList(tick_inputs.now, (), ())
         rows = self._sorted_states(tick_inputs)
         alerts = [_build_alert(state, tick_inputs.mutes, tick_inputs.now) for state in rows]
@@ -253,7 +253,7 @@ class AlertService:
         if self.ownership_conflict is not None:
             return CheckerHealth(ok=False, age_s=None, holder=None, delivers=None)
         now, beat = self._alert_store.read_heartbeat()
-        if beat is not None and is_of_others(beat.holder, self._fingerprint):
+        if beat is not None and has_other_settings(beat.holder, self._fingerprint):
             beat = None
         return health_from_beat(now, beat, self._settings.sample_interval_s)
 
@@ -501,7 +501,7 @@ class AlertService:
             severity=Severity.WARNING,
             at=now,
             labels=AlertLabels(),
-            detail=f"sent by {by[:100]}",
+            detail=f"Sent by {by[:100]}",
             started_at=now,
         )
         message = QueuedNotification(note=note, channel=channel, due_at=now)

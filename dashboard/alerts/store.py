@@ -288,8 +288,8 @@ class AlertStore:
     ) -> None:
         """Write states (fp -> state or None to remove it, the revision it was read at), their history and messages.
 
-        Raises LostLead, StaleRevision, DataGone. After these, and after a failed connection, earlier chunks of CHUNK
-        alerts may have been written: read the states again. Cost: 1 round trip per chunk.
+        Raises LostLead, StaleRevision, DataGone. If one of these is raised, or the connection fails, earlier chunks of
+        CHUNK alerts may already be written: read the states again. Cost: 1 round trip per chunk.
         """
         by_fp: dict[str, list[QueuedNotification]] = {}
         for message in messages:

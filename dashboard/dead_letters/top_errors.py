@@ -144,7 +144,7 @@ def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:
         counted[kind.id] += 1
         kinds[kind.id] = kind
     whole = len(recent or rows)
-    among = f"{whole} dead letters of the last hour" if recent else f"the newest {whole} dead letters"
+    among = f"the {whole} dead letters from the last hour" if recent else f"the newest {whole} dead letters"
     return tuple(f"{_describe_kind(kinds[name])} ({count} of {among})" for name, count in counted.most_common(GROUPS))
 
 

@@ -31,7 +31,7 @@ def holder_name(fingerprint: str = "") -> str:
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{fingerprint[:8]}" if fingerprint else "")
 
 
-def is_of_others(holder: str, fingerprint: str) -> bool:
+def has_other_settings(holder: str, fingerprint: str) -> bool:
     """Whether a `holder_name` belongs to a process with other settings; False if either side has no fingerprint."""
     _, dot, theirs = holder.rpartition(".")
     return bool(dot and fingerprint) and theirs != fingerprint[:8]
@@ -77,7 +77,7 @@ class Leadership:
     def _note_others(self, lease: Lease) -> None:
         """Log one line when a process with other settings becomes leader."""
         _, _, own = self.holder.rpartition(".")
-        others = lease.epoch is None and "." in self.holder and is_of_others(lease.holder.partition(":")[0], own)
+        others = lease.epoch is None and "." in self.holder and has_other_settings(lease.holder.partition(":")[0], own)
         if others and not self._others_lead:
             log.warning(
                 "%s leads with other settings on the same store: this process does not evaluate its rules. Give one of "

@@ -14,7 +14,7 @@ import msgspec
 from ..backends.base import FLOW_WINDOW_S
 from ..model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State, Value
 
-# Percentiles of fewer run times would mean nothing. Run times in one bucket differ by at most 2 %.
+# Percentiles of fewer run times would mean nothing. Run times in one bucket differ by at most 2%.
 MIN_RUNTIMES = 5
 BUCKET_RATIO = 1.02
 SHORTEST_S = 1e-6

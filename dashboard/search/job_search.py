@@ -55,7 +55,7 @@ class SearchQuery:
 
     @property
     def bare_id(self) -> str | None:
-        """The single word that may be a job's id, or the id beside terms that choose queues; None for other queries."""
+        """The only word, if it may be a job's id, or the `id:` term beside terms that choose queues; otherwise None."""
         asked = [term for term in self.terms if term.field not in CHOOSING]
         if len(asked) != 1 or asked[0].excluded:
             return None

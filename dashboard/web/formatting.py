@@ -108,13 +108,13 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(ratio: float | None) -> str:
-    """A ratio from 0 to 1 in percent: 0 %, <0.1 %, 0.4 %, 12 %; a dash for None."""
+    """A ratio from 0 to 1 in percent: 0%, <0.1%, 0.4%, 12%; a dash for None."""
     if ratio is None or not _finite(ratio):
         return UNKNOWN
     value = ratio * 100
     if 0 < value < 0.1:
-        return f"<0.1{_THIN}%"
-    return (f"{value:.1f}".removesuffix(".0") if value < 10 else f"{value:.0f}") + f"{_THIN}%"
+        return "<0.1%"
+    return (f"{value:.1f}".removesuffix(".0") if value < 10 else f"{value:.0f}") + "%"
 
 
 def size(count: float | None) -> str:

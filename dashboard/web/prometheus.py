@@ -43,7 +43,7 @@ QUEUE_GAUGES = (
     Gauge("queue_failed_per_minute", "Jobs that failed permanently per minute, over 5 minutes.", "failed_per_min"),
     Gauge("queue_error_ratio", "Ratio of failed to finished jobs, over 5 minutes.", "error_ratio"),
     Gauge("queue_runtime_p50_seconds", "Median run time.", "runtime_p50_s"),
-    Gauge("queue_runtime_p95_seconds", "Run time that 95 % of jobs stay below.", "runtime_p95_s"),
+    Gauge("queue_runtime_p95_seconds", "Run time that 95% of jobs stay below.", "runtime_p95_s"),
 )
 REDIS_GAUGES = (
     Gauge("redis_used_memory_bytes", "Memory in use.", "used_memory_bytes"),

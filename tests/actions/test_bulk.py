@@ -244,16 +244,16 @@ def test_the_next_batch_is_of_a_size_that_holds_nobody_up(
 ) -> None:
     cost = Meter()
     cost.add(1, held_ms / 1000, 1_000)
-    assert pacing.next_batch(allowed, used, cost) == expected
+    assert pacing.next_batch_size(allowed, used, cost) == expected
 
 
 def test_a_batch_of_many_short_scripts_may_take_long_but_not_too_long() -> None:
     cost = Meter()
     cost.add(40, 0.040, 40 * READ_BYTES)  # each a millisecond, and read by itself
     assert cost.held_s == pytest.approx(0.001)
-    assert pacing.next_batch(300, 300, cost) == 600
+    assert pacing.next_batch_size(300, 300, cost) == 600
     cost.add(160, 0.160, 160 * READ_BYTES)
-    assert pacing.next_batch(300, 300, cost) == 150
+    assert pacing.next_batch_size(300, 300, cost) == 150
     several = Meter()
     several.add(10, 0.010, READ_BYTES)  # all ten run before others have their turn
     assert several.held_s == pytest.approx(0.010)
@@ -263,7 +263,7 @@ def test_a_long_way_to_redis_makes_no_batch_smaller(source: Source) -> None:
     cost = Meter()
     cost.add(1, 0.081, 1_000, 0.080)
     assert (cost.seconds, cost.held_s) == (0.081, pytest.approx(0.001))
-    assert pacing.next_batch(100, 100, cost) > 190
+    assert pacing.next_batch_size(100, 100, cost) > 190
     for _ in range(50):
         source.execute("PING")  # the quickest of them tells the way
     with measure_cost() as near:

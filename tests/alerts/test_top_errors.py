@@ -65,8 +65,8 @@ def test_the_three_most_frequent_errors_are_told_without_their_particulars(
     top = TopErrors(lambda _source, _name: rq, budget_s=CEILING_S)
     texts = top.top_errors_of("main", "rq", "mail", stats)
     mail = "ConnectionError: cannot send order <n> to <email>: timed out after <n> s"
-    assert texts[0] == f"{mail} (5 of 9 dead letters of the last hour)"
-    assert texts[1].endswith("OddError: x (2 of 9 dead letters of the last hour)")
+    assert texts[0] == f"{mail} (5 of the 9 dead letters from the last hour)"
+    assert texts[1].endswith("OddError: x (2 of the 9 dead letters from the last hour)")
     assert len(texts) == 3
     assert top.top_errors_of("main", "rq", "other", stats) == ()
     top.stop()
@@ -135,7 +135,7 @@ def test_of_dead_letters_of_all_queues_only_those_of_the_queue_are_told(
     top = TopErrors(lambda _source, _name: backend, budget_s=CEILING_S)
     queues = queues_of({"sidekiq": backend})
     (text,) = top.top_errors_of("main", "sidekiq", "mails", queues)
-    assert "(2 of 2 dead letters" in text
+    assert "(2 of the 2 dead letters" in text
     top.stop()
     backend.close()
 
@@ -175,7 +175,7 @@ def test_messages_carry_them_escaped(
         wait_until(lambda: sink.requests and mails.mails, what="both messages")
     slack = sink.requests[0].body.decode()
     assert "OddError" in slack
-    assert "(3 of 3 dead letters of the last hour)" in slack
+    assert "(3 of the 3 dead letters from the last hour)" in slack
     assert "<!channel>" not in slack
     assert "&lt;!channel&gt;" in slack
     html = mails.mails[0].get_body(("html",))

@@ -22,7 +22,7 @@ def test_the_shares_of_an_area_are_those_of_all_its_files() -> None:
 
     files = {"dashboard/actions/a.py": file(10, 10, 0, 0), "dashboard/actions/b.py": file(30, 20, 4, 1)}
     text = describe(files, datetime.date(2026, 1, 2))
-    assert text.splitlines()[-1] == "| actions | 40 | 75.0 % | 25.0 % |"
+    assert text.splitlines()[-1] == "| actions | 40 | 75.0% | 25.0% |"
 
 
 def test_the_document_has_a_place_for_it() -> None:

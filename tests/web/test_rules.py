@@ -152,7 +152,7 @@ def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
         ({"metric": "queue.runtime_p95_ratio"}, "metric", "not available yet"),
         ({"metric": "<b>"}, "metric", "choose a metric"),
         ({"queues": "a\n[b]"}, "queues", "globs"),
-        ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5 %"),
+        ({"metric": "queue.error_ratio", "warning": "5"}, "warning", "as 0.05 for 5%"),
         ({"channels": "nobody"}, "channels", "unknown channel"),
         ({"runbook_url": "javascript:alert(1)"}, "runbook_url", "https://"),
         ({"min_samples": "two"}, "min_samples", "a whole number"),

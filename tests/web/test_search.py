@@ -25,7 +25,7 @@ def searching(make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.
 
 def test_the_overview_says_how_far_the_search_has_come(searching: FlaskClient) -> None:
     text = html.unescape(searching.get("/").text).replace("\u202f", " ")
-    assert "still scanning, 10 %" in text  # 1 of 8 for BullMQ and Celery, 1 of 16 for Sidekiq, about
+    assert "still scanning, 10%" in text  # 1 of 8 for BullMQ and Celery, 1 of 16 for Sidekiq, about
     assert "mail" in text
 
 
@@ -39,7 +39,7 @@ def test_a_queue_that_was_not_found_yet_may_be_there(searching: FlaskClient) -> 
     answer = searching.get("/api/v1/queues/main/bullmq/orders")
     assert answer.status_code == 404
     assert answer.get_json()["error"]["hint"].replace("\u202f", " ") == (
-        "Still scanning this Redis for queues, 10 % done; reload in a moment."
+        "Still scanning this Redis for queues, 10% done; reload in a moment."
     )
 
 

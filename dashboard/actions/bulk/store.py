@@ -31,7 +31,7 @@ class BulkOperationNotFound(NotFound):
 
 
 class BulkStore:
-    """The bulk operations of one store, thread-safe. All methods raise BackendUnavailable."""
+    """The bulk operations of one store, thread-safe. Every method can raise BackendUnavailable."""
 
     def __init__(self, store: Store, address_of: Callable[[str], str | None] = lambda _source: None) -> None:
         """`address_of` returns the address of a source by name, stored with each new operation so that no process with

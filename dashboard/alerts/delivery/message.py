@@ -53,7 +53,8 @@ class PageLinks:
         return self._absolute_url("/alerts")
 
     def acknowledge_url(self, note: Notification) -> str | None:
-        """The page that acknowledges an incident; None for one announced without the store, which no page knows."""
+        """The page that acknowledges an incident; None for one announced while the store was down, which no page can
+        show."""
         if note.episode.startswith(LOCAL):
             return None
         return self._absolute_url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
@@ -153,7 +154,7 @@ def alert_title(rule_name: str, labels: AlertLabels) -> str:
 def _build_title(worst: Notification, count: int) -> str:
     if count == 1:
         return alert_title(worst.rule_name, worst.labels)
-    return f"{worst.rule_name}: {count} {'queues' if worst.labels.queue is not None else 'alerts'}"
+    return f"{worst.rule_name} ({count} {'queues' if worst.labels.queue is not None else 'alerts'})"
 
 
 def _ended_at(note: Notification, ends: Mapping[str, Notification]) -> float | None:
@@ -200,7 +201,7 @@ def _since_text(note: Notification, end: Notification | None) -> str | None:
     if ended_at is None:
         return since
     reason = (end or note).reason
-    return f"{since}, for {format_duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
+    return f"{since}, lasted {format_duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
 
 
 def format_figure(value: float | None, unit: str) -> str | None:
@@ -210,7 +211,7 @@ def format_figure(value: float | None, unit: str) -> str | None:
     if unit == "s":
         return format_duration(value)
     if unit == "ratio":
-        return f"{value * 100:.3g} %" if value < 10 else f"{value * 100:.0f} %"
+        return f"{value * 100:.3g}%" if value < 10 else f"{value * 100:.0f}%"
     if unit == "bytes":
         return format_size(value)
     if unit == "flag":

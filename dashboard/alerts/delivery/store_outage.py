@@ -391,7 +391,7 @@ def _build_history_entry(note: Notification) -> HistoryEntry:
         value=note.value,
         started_at=note.started_at,
         lasted_s=lasted_s,
-        reason="sent without the store",
+        reason="sent directly: the store was unavailable",
         fp=note.fp,
     )
 

@@ -219,7 +219,7 @@ _TABLE: tuple[Metric, ...] = (
         "queue.throughput_per_min", "per_min", "jobs finished per minute, averaged over 5 minutes", _queue_throughput
     ),
     _queue_metric(
-        *("queue.error_ratio", "ratio", "share of finished jobs that failed, over 15 minutes"),
+        *("queue.error_ratio", "ratio", "share of finished jobs that failed permanently, over 15 minutes"),
         _error_ratio,
         bounded=True,
         events=ERROR_MIN_EVENTS,

@@ -248,9 +248,7 @@ def _scope_problem(rule: Rule, metric: Metric) -> str | None:
         if threshold is None:
             continue
         if metric.unit == "ratio" and metric.bounded and not 0 <= threshold <= 1:
-            return (
-                f"warning, critical: expected a ratio from 0 to 1, such as 0.05 for 5 %, because {rule.metric} is one"
-            )
+            return f"warning, critical: expected a ratio from 0 to 1, such as 0.05 for 5%, because {rule.metric} is one"
     return None
 
 

@@ -39,7 +39,7 @@ class PickledObject:
 
 @dataclass(slots=True, eq=False)
 class PickledSequence:
-    """A list, tuple or set; `kind` says which."""
+    """A list, tuple or set; `kind` is the type."""
 
     kind: str
     items: list[Any]

@@ -158,6 +158,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
 
     @app.before_request
     def guard() -> None:
+        """Refuse the request unless its user has the role that the route requires."""
         if authenticator.hosts and host_name(request.environ) not in authenticator.hosts:
             raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
         role = _required_role()

@@ -25,7 +25,7 @@ def pick_token(job: Job) -> str:
 
 
 def read_pick(token: str) -> JobRef:
-    """The job of a checkbox. Raises Conflict for an invalid value."""
+    """Decode the value of a job's checkbox. Raises Conflict for an invalid value."""
     job_id, version = _decode_token(token, tuple[str, str | None])
     return JobRef(id=job_id, version=version)
 

@@ -1,4 +1,4 @@
-"""Parse amounts such as "5 min", "80 %" and "64 MiB", and write them back without loss."""
+"""Parse amounts such as "5 min", "80%" and "64 MiB", and write them back without loss."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS: dict[str, dict[str, Decimal | int]] = {
 EXPECTED = {
     "s": "a duration, such as 90 s, 5 min or 2 h",
     "bytes": "a size, such as 64 MiB",
-    "ratio": "a ratio, such as 5 % or 0.05",
+    "ratio": "a ratio, such as 5% or 0.05",
     "per_min": "a number per minute",
     "per_h": "a number per hour",
     "count": "a number",
@@ -56,7 +56,7 @@ def read_amount(text: str, unit: str) -> float:
 def write_amount(value: float, unit: str) -> str:
     """The shortest text that `read_amount` parses to exactly the same value."""
     if unit == "ratio":
-        return f"{_plain_number(Decimal(repr(float(value))) * 100)} %"
+        return f"{_plain_number(Decimal(repr(float(value))) * 100)}%"
     if unit not in ("s", "bytes"):
         return _plain_number(Decimal(repr(float(value))))
     sizes = ((86_400, "d"), (3600, "h"), (60, "min")) if unit == "s" else tuple(_power_units())

@@ -15,9 +15,9 @@ from ..context import app_context
 from ..views.flash import ActionFlash
 from ..views.offered_actions import job_verbs
 from ..views.payload_tree import build_tree
-from ..views.pending_reasons import explain_pending
 from ..views.stack_trace import frames
 from ..views.timeline import story
+from ..views.waiting_reasons import explain_not_running
 from . import layout
 from .queues import find_queue
 
@@ -56,7 +56,7 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "backend": library,
         "job": job,
         "story": story(job),
-        "reasons": explain_pending(job, queue, app_context().now_s(queue.source)),
+        "reasons": explain_not_running(job, queue, app_context().now_s(queue.source)),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
             (key, title, value, build_tree(value.value) if value.kind == "json" else None)

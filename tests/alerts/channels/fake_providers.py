@@ -41,7 +41,7 @@ def message(**changes: Any) -> Message:
             MessageLine(
                 label="main / rq / mail",
                 value_text="12,004 jobs",
-                threshold_text="10,000 jobs",
+                threshold_text="above 10,000 jobs",
                 since_text="03:12",
                 url="https://deck.example/queues/main/rq/mail",
             ),

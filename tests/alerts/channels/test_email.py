@@ -36,7 +36,7 @@ def test_a_mail_says_what_where_how_bad_and_what_to_do(smtp_sink: Start) -> None
     text = mail.get_body(("plain",)).get_content()
     page = mail.get_body(("html",)).get_content()
     for part in (text, page):
-        assert "main / rq / mail: 12,004 jobs (threshold 10,000 jobs), since 03:12" in part
+        assert "main / rq / mail: 12,004 jobs (fires above 10,000 jobs), since 03:12" in part
         assert "2026-03-01 03:12:07 UTC" in part
         assert "SMTPServerDisconnected: please run connect() first" in part
         for url in ("deck.example/ack/ep1", "deck.example/silence/ep1", "runbook.example/mail", "queues/main/rq/mail"):

@@ -49,7 +49,7 @@ def test_slack_shows_state_line_graph_errors_and_buttons(sink: HttpSink) -> None
     head, line, facts, spark, errors, buttons = document["blocks"]
     assert head == {"type": "header", "text": {"type": "plain_text", "text": document["text"], "emoji": False}}
     assert line["text"]["text"] == (
-        "• main / rq / mail: 12,004 jobs (threshold 10,000 jobs), since 03:12"
+        "• main / rq / mail: 12,004 jobs (fires above 10,000 jobs), since 03:12"
         " — <https://deck.example/queues/main/rq/mail|open>"
     )
     assert "*Where* main / mail" in facts["text"]["text"]

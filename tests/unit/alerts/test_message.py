@@ -59,7 +59,7 @@ def test_every_kind_that_posts_a_document_has_its_builder_here() -> None:
 
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
     message = build_message("m", "firing", [note()], LINKS, "ops")
-    line = "mail (rq, main): 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC"
+    line = "mail (rq, main): 40 min (fires above 30 min), since 1970-01-01 00:16:40 UTC"
     assert f"- {line}\n" in wording.format_plain_text(message)
     shown = [build(message) for build in BUILDERS.values()]
     assert not [words for words in map(str, shown) if "since since" in words]
@@ -67,38 +67,39 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = build_message("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
-    line = "peak 40 min (threshold above 30 min), since 1970-01-01 00:16:40 UTC, for 15 s (gone)"
+    line = "peak 40 min (fires above 30 min), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
     assert line in wording.format_plain_text(message)
-    assert ("Lasted", "15 s") in wording.incident_facts(message)
+    assert ("Duration", "15 s") in wording.incident_facts(message)
 
 
 def test_the_worst_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
     begun = note(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
     message = build_message("m", "resolved", [ended(begun, 1014.6)], LINKS, "ops")
-    assert "mail (rq, main): lowest 0.2 per minute (threshold below 5 per minute)" in wording.format_plain_text(message)
+    assert "mail (rq, main): lowest 0.2 per minute (fires below 5 per minute)" in wording.format_plain_text(message)
 
 
 def test_an_alert_without_a_subject_is_named_by_its_rule_alone() -> None:
     late = note(labels=AlertLabels(), rule_name="Alert checker is late", metric="checker.heartbeat_age_s")
     message = build_message("m", "firing", [late], LINKS, "ops")
     assert wording.format_plain_text(message).startswith("[FIRING critical] Alert checker is late\n")
-    assert "- Alert checker is late: 40 min (threshold above 30 min)" in wording.format_plain_text(message)
+    assert "- Alert checker is late: 40 min (fires above 30 min)" in wording.format_plain_text(message)
     tried = build_message(
-        "m", "test", [replace(late, kind="test", value=None, threshold=None, detail="sent by anna")], LINKS, "ops"
+        "m", "test", [replace(late, kind="test", value=None, threshold=None, detail="Sent by anna")], LINKS, "ops"
     )
-    assert "- sent by anna, since" in wording.format_plain_text(tried)
+    assert "- Sent by anna at 1970-01-01 00:16:40 UTC\n" in wording.format_plain_text(tried)
 
 
 def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_source_of_only_some() -> None:
     here, there = note("a", started_at=900.0), note("b", labels=AlertLabels(source="other", backend="rq", queue="b"))
     message = build_message("m", "firing", [there, here], LINKS, "ops")
+    assert message.title == "Jobs are waiting too long (2 queues)"
     assert dict(wording.incident_facts(message)) == {
         "Severity": "critical",
         "Rule": "Jobs are waiting too long",
         "Since": "1970-01-01 00:15:00 UTC",
     }
     over = build_message("m", "resolved", [ended(here, 1100.0), ended(there, 1200.0)], LINKS, "ops")
-    assert dict(wording.incident_facts(over))["Until"] == "1970-01-01 00:20:00 UTC"
+    assert dict(wording.incident_facts(over))["Ended"] == "1970-01-01 00:20:00 UTC"
 
 
 def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
@@ -157,7 +158,7 @@ def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
         metric="redis.writes_refused", labels=AlertLabels(source="main"), threshold=1.0, value=1.0, detail="OOM"
     )
     message = build_message("m", "firing", [refused], LINKS, "ops")
-    assert wording.line_text(message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
+    assert wording.line_text(message, message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
 
 
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
@@ -172,7 +173,7 @@ def test_a_message_of_flapping_says_that_silence_follows() -> None:
 def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
     notes = [note(f"q{number}", value=2400.0 + number) for number in range(count)]
     message = build_message("m", "firing", notes, LINKS, "ops")
-    assert message.title == f"Jobs are waiting too long: {count} queues"
+    assert message.title == f"Jobs are waiting too long ({count} queues)"
     assert wording.hidden_lines_text(message) == (f"and {count - 20} more" if count > 20 else "")
     document = webhook.build_payload(message)
     assert document["lines_total"] == count

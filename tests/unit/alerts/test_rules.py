@@ -193,7 +193,7 @@ def test_a_forecast_needs_points_and_a_rise() -> None:
     ("value", "unit", "words"),
     [
         (None, "s", None),
-        (0.05, "ratio", "5 %"),
+        (0.05, "ratio", "5%"),
         (12004, "count", "12,004"),
         (64 * 1024 * 1024, "bytes", "64 MiB"),
         (310, "s", "5 min 10 s"),

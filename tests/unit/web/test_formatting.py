@@ -64,7 +64,7 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratio", "text"), [(0, "0 %"), (0.0004, "<0.1 %"), (0.004, "0.4 %"), (0.1234, "12 %"), (1, "100 %")]
+    ("ratio", "text"), [(0, "0%"), (0.0004, "<0.1%"), (0.004, "0.4%"), (0.1234, "12%"), (1, "100%")]
 )
 def test_percent(ratio: float, text: str) -> None:
     assert plain(percent(ratio)) == text

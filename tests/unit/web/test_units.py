@@ -59,7 +59,7 @@ def test_what_is_written_is_read_as_the_very_same(unit: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(300, "s", "5 min"), (90, "s", "90 s"), (0.05, "ratio", "5 %"), (65_536, "bytes", "64 KiB"), (0, "s", "0 s")],
+    [(300, "s", "5 min"), (90, "s", "90 s"), (0.05, "ratio", "5%"), (65_536, "bytes", "64 KiB"), (0, "s", "0 s")],
 )
 def test_amounts_are_short(value: float, unit: str, text: str) -> None:
     assert write_amount(value, unit) == text

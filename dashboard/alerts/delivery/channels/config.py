@@ -36,7 +36,7 @@ class Secret:
         return bool(self._text)
 
     def secret_parts(self) -> Iterator[str]:
-        """The texts that must not appear anywhere."""
+        """The secret texts, which must never appear in logs, results or pages."""
         yield self._text
 
 

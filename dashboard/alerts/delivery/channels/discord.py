@@ -80,17 +80,17 @@ def _build_description(message: Message) -> str:
     tail += [" · ".join(actions)] if actions else []
     room = _DESCRIPTION_LIMIT - sum(len(part) + 1 for part in tail) - len("and 1,000,000 more\n")
     lines = wording.shown_lines(message)
-    head = [_format_line(line) for line in lines]
+    head = [_format_line(message, line) for line in lines]
     if sum(len(row) + 1 for row in head) > room:
         # Every alert is listed, in a shorter line if necessary, because its resolved message names it too.
-        head = ["• " + escape_markdown(wording.line_text(line), room // len(lines) - 4) for line in lines]
+        head = ["• " + escape_markdown(wording.line_text(message, line), room // len(lines) - 4) for line in lines]
     hidden = len(message.lines) - len(head)
     head += [f"and {hidden:,} more"] if hidden > 0 else []
     return "\n".join([*head, *tail])
 
 
-def _format_line(line: MessageLine) -> str:
-    words = escape_markdown(wording.line_text(line), 400)
+def _format_line(message: Message, line: MessageLine) -> str:
+    words = escape_markdown(wording.line_text(message, line), 400)
     url = wording.safe_url(line.url)
     return f"• {words}" + (f" [open]({_escape_url(url)})" if url and len(url) <= 500 else "")
 

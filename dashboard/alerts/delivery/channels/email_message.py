@@ -61,7 +61,7 @@ def mail_message_id(name: str, domain: str) -> str:
 
 def render_html(message: Message, *, with_picture: bool) -> str:
     """The HTML of the email. Each value is escaped; styles are inline, as email clients require."""
-    rows = [_format_line(line) for line in wording.shown_lines(message)]
+    rows = [_format_line(message, line) for line in wording.shown_lines(message)]
     rows += [f"<li>{wording.hidden_lines_text(message)}</li>"] if wording.hidden_lines_text(message) else []
     spark = escape(wording.format_sparkline(message.spark))
     size = f'width="{WIDTH}" height="{HEIGHT}"'
@@ -88,6 +88,6 @@ def render_html(message: Message, *, with_picture: bool) -> str:
     )
 
 
-def _format_line(line: MessageLine) -> str:
-    words, url = escape(wording.line_text(line)), wording.safe_url(line.url)
+def _format_line(message: Message, line: MessageLine) -> str:
+    words, url = escape(wording.line_text(message, line)), wording.safe_url(line.url)
     return f'<li><a href="{escape(url)}">{words}</a></li>' if url else f"<li>{words}</li>"

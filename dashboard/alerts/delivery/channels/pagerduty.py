@@ -88,7 +88,7 @@ def _resolve_event(message: Message) -> dict[str, Any]:
 
 def _custom_details(message: Message) -> dict[str, Any]:
     details: dict[str, Any] = dict(wording.incident_facts(message))
-    details["Lines"] = [wording.line_text(line) for line in wording.shown_lines(message)]
+    details["Lines"] = [wording.line_text(message, line) for line in wording.shown_lines(message)]
     spark = wording.format_sparkline(message.spark)
     if spark:
         details["Last hour"] = spark

@@ -68,7 +68,7 @@ class Slack(HTTPChannel):
         return self._result_from_body(answer, judged)
 
     def _result_from_body(self, answer: HTTPAnswer | DeliveryResult, judged: DeliveryResult) -> DeliveryResult:
-        """The result by the body, because the API returns 200 for refused messages too."""
+        """The result, corrected by the response body, because the API returns 200 for refused messages too."""
         if isinstance(answer, DeliveryResult) or not judged.ok:
             return judged
         try:
@@ -87,7 +87,7 @@ def build_payload(message: Message) -> dict[str, Any]:
     """The message as Block Kit; `text` is shown in Slack's notification."""
     head = f"{wording.colour_mark(message)} {wording.message_headline(message)}"
     blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain_text(_escape_to_fit(head, _HEADER_LIMIT))}]
-    rows = [_format_line(line) for line in wording.shown_lines(message)]
+    rows = [_format_line(message, line) for line in wording.shown_lines(message)]
     rows += [wording.hidden_lines_text(message)] if wording.hidden_lines_text(message) else []
     blocks += [_section_block(part) for part in _pack_rows(rows)]
     facts = [f"*{name}* {escape_mrkdwn(value)}" for name, value in wording.incident_facts(message)]
@@ -118,8 +118,8 @@ def _escape_to_fit(words: str, limit: int) -> str:
     return shown
 
 
-def _format_line(line: MessageLine) -> str:
-    words = escape_mrkdwn(wording.line_text(line))
+def _format_line(message: Message, line: MessageLine) -> str:
+    words = escape_mrkdwn(wording.line_text(message, line))
     url = wording.safe_url(line.url)
     return f"• {words}" + (f" — <{_escape_url(url)}|open>" if url else "")
 

@@ -49,7 +49,10 @@ class Teams(HTTPChannel):
 
 
 def _result_from_body(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryResult:
-    """The result by the body: the older connector returns 200 for failed deliveries and the real status as text."""
+    """The result, corrected by the response body.
+
+    The older connector returns 200 for failed deliveries and the real status as text.
+    """
     said = answer.body.decode("utf-8", "replace")
     _, told, status = said.partition("returned HTTP error ")
     if not told:
@@ -60,7 +63,7 @@ def _result_from_body(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryRes
 
 def build_payload(message: Message) -> dict[str, Any]:
     """The card in its envelope, with as many lines as the limit of Teams allows."""
-    rows = [wording.line_text(line) for line in wording.shown_lines(message)]
+    rows = [wording.line_text(message, line) for line in wording.shown_lines(message)]
     hidden = len(message.lines) - len(rows)
     while True:
         document = _wrap_card(_build_card(message, rows, hidden))

@@ -64,24 +64,33 @@ def incident_facts(message: Message) -> list[tuple[str, str]]:
         ("Where", where),
         ("Severity", message.severity),
         ("Rule", message.rule_name),
-        ("Since", format_instant(message.started_at)),
-        ("Until", format_instant(message.ended_at)),
-        ("Lasted", elapsed_text(message.started_at, message.ended_at)),
+        ("Started" if message.ended_at else "Since", format_instant(message.started_at)),
+        ("Ended", format_instant(message.ended_at)),
+        ("Duration", elapsed_text(message.started_at, message.ended_at)),
         ("Flapping", FLAPPING if message.kind == "flapping" else ""),
     ]
     return [(name, one_line(value, TITLE_LIMIT)) for name, value in known if value]
 
 
-def line_text(line: MessageLine) -> str:
-    """What is wrong, how bad, the threshold and since when: `mails (rq, main): 1,204 (threshold above 1,000)`."""
+def line_text(message: Message, line: MessageLine) -> str:
+    """What is wrong, how bad, when the rule fires and since when.
+
+    Example: `mails (rq, main): 1,204 (fires above 1,000), since 2026-11-29 03:12:00 UTC`.
+    """
     text = line.label
     if line.value_text:
         text += f": {line.value_text}"
     if line.threshold_text:
-        text += f" (threshold {line.threshold_text})"
+        text += f" (fires {line.threshold_text})"
     if line.since_text:
-        text += f", since {line.since_text}"
+        text += f"{_since_word(message)} {line.since_text}"
     return one_line(text, 300)
+
+
+def _since_word(message: Message) -> str:
+    if message.kind == "test":
+        return " at"
+    return ", started" if is_over(message) else ", since"
 
 
 def shown_lines(message: Message) -> tuple[MessageLine, ...]:
@@ -174,7 +183,7 @@ def format_plain_text(message: Message) -> str:
     rows = [message_headline(message), ""]
     for line in shown_lines(message):
         url = safe_url(line.url)
-        rows += [f"- {line_text(line)}", *([f"  {url}"] if url else [])]
+        rows += [f"- {line_text(message, line)}", *([f"  {url}"] if url else [])]
     rows += [hidden_lines_text(message)] if hidden_lines_text(message) else []
     rows += ["", *(f"{name}: {value}" for name, value in incident_facts(message))]
     spark = format_sparkline(message.spark)

@@ -106,7 +106,7 @@ def _act_on(
     located: Sequence[Located],
     make: Callable[[bytes], PushedJob],
 ) -> list[ActionResult | None]:
-    """One result per pick; None for a pick that must be located again."""
+    """One result per job reference; None for one that must be located again."""
     told: list[ActionResult | None] = [one if isinstance(one, ActionResult) else None for one in located]
     ready: list[tuple[int, LocatedEntry, PushedJob]] = []
     for n, spot in enumerate(located):

@@ -14,7 +14,7 @@ OVERDUE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class PendingReason:
+class WaitingReason:
     """One reason, and what to do about it. `blocks`: nothing happens without manual action."""
 
     text: str
@@ -22,34 +22,34 @@ class PendingReason:
     blocks: bool = False
 
 
-def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingReason, ...]:
+def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[WaitingReason, ...]:
     """The known reasons, blocking ones first; () for a running or finished job. `now` in seconds since 1970."""
     if job.state not in (State.WAITING, State.SCHEDULED, State.BLOCKED, State.RETRYING):
         return ()
     if job.abandoned:
         text = "No worker will pick it up: it is no longer in the queue."
-        return (PendingReason(text, "Retry it to add it to the queue again, or delete it.", blocks=True),)
-    found: list[PendingReason] = []
+        return (WaitingReason(text, "Retry it to add it to the queue again, or delete it.", blocks=True),)
+    found: list[WaitingReason] = []
     if queue.paused:
         found.append(
-            PendingReason(
+            WaitingReason(
                 "The queue is paused.", "Resume it on the queue page, or with the library's own tools.", blocks=True
             )
         )
     if queue.workers == 0:
         found.append(
-            PendingReason("No worker processes this queue.", "Start a worker, or check the Workers page.", blocks=True)
+            WaitingReason("No worker processes this queue.", "Start a worker, or check the Workers page.", blocks=True)
         )
     elif queue.workers is None and job.state is State.WAITING:
-        found.append(PendingReason("The number of workers is unknown.", "Check that your workers are running."))
+        found.append(WaitingReason("The number of workers is unknown.", "Check that your workers are running."))
     found += _explain_waiting(job, now)
     found += [
-        PendingReason(f"The queue is {note}.", "It continues automatically.")
+        WaitingReason(f"The queue is {note}.", "It continues automatically.")
         for note in queue.notes
         if "limited" in note
     ]
     found += [
-        PendingReason(f"{note[:1].upper()}{note[1:]}.", "If the limit is reached, no job starts until then.")
+        WaitingReason(f"{note[:1].upper()}{note[1:]}.", "If the limit is reached, no job starts until then.")
         for note in queue.notes
         if "rate limit is counting" in note
     ]
@@ -58,7 +58,7 @@ def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingRea
         active = queue.counts.active
         busy = f"; {full(active)} {'is' if active == 1 else 'are'} running" if active else ""
         found.append(
-            PendingReason(
+            WaitingReason(
                 f"It is next in the queue{busy}." if place == NEXT else f"{_ahead(place)}{busy}.",
                 "It starts when its turn comes.",
             )
@@ -66,7 +66,7 @@ def explain_pending(job: Job, queue: QueueStats, now: float) -> tuple[PendingRea
     added_s = now - job.enqueued_at.timestamp() if job.enqueued_at else 0.0
     if added_s < -SKEW_S:
         found.append(
-            PendingReason(f"It was enqueued {duration(-added_s)} in the future.", "The clocks of two machines differ.")
+            WaitingReason(f"It was enqueued {duration(-added_s)} in the future.", "The clocks of two machines differ.")
         )
     return tuple(sorted(found, key=lambda reason: not reason.blocks))
 
@@ -78,28 +78,28 @@ def _ahead(place: str) -> str:
     return place.replace("ahead", "jobs are ahead of it").capitalize()
 
 
-def _explain_waiting(job: Job, now: float) -> list[PendingReason]:
-    found: list[PendingReason] = []
+def _explain_waiting(job: Job, now: float) -> list[WaitingReason]:
+    found: list[WaitingReason] = []
     if job.scheduled_for is not None and job.state is State.WAITING and job.scheduled_for.timestamp() > now:
         text = f"It is scheduled to start in {duration(job.scheduled_for.timestamp() - now)}."
-        found.append(PendingReason(text, "It is queued; the worker that picks it up will hold it until then."))
+        found.append(WaitingReason(text, "It is queued; the worker that picks it up will hold it until then."))
     if job.scheduled_for is not None and job.state in (State.SCHEDULED, State.RETRYING):
         left_s = job.scheduled_for.timestamp() - now
         again = "will be retried" if job.state is State.RETRYING or job.attempts else "is due"
         if left_s > 0:
-            found.append(PendingReason(f"It {again} in {duration(left_s)}.", "No action needed."))
+            found.append(WaitingReason(f"It {again} in {duration(left_s)}.", "No action needed."))
         elif left_s < -OVERDUE_S:
             text = f"Overdue by {duration(-left_s)}; no worker has picked it up."
-            found.append(PendingReason(text, "A worker or scheduler moves it: check that one is running.", blocks=True))
+            found.append(WaitingReason(text, "A worker or scheduler moves it: check that one is running.", blocks=True))
     pending = [child for child in job.children if child.state is not State.COMPLETED]
     if job.state is State.BLOCKED:
         if pending:
             failed = sum(child.state is State.DEAD for child in pending)
             text = f"It is waiting for {full(len(pending))} other job{'' if len(pending) == 1 else 's'}"
             advice = f"{failed} of them failed: retry or delete them." if failed else "Their states are listed below."
-            found.append(PendingReason(f"{text}.", advice, blocks=bool(failed)))
+            found.append(WaitingReason(f"{text}.", advice, blocks=bool(failed)))
         elif job.parent is not None:
-            found.append(PendingReason("It is waiting for the job it depends on.", "Check that job.", blocks=False))
+            found.append(WaitingReason("It is waiting for the job it depends on.", "Check that job.", blocks=False))
         else:
-            found.append(PendingReason("It is waiting for other jobs.", "The library does not record which."))
+            found.append(WaitingReason("It is waiting for other jobs.", "The library does not record which."))
     return found

@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.clock import instant
 from dashboard.model import Counts, Job, JobLink, QueueStats, State
-from dashboard.web.views.pending_reasons import explain_pending
+from dashboard.web.views.waiting_reasons import explain_not_running
 
 NOW = 1_800_000_000.0
 
@@ -25,7 +25,7 @@ def queue(**fields: Any) -> QueueStats:
 
 
 def told(job: Job, queue: QueueStats) -> list[str]:
-    return [reason.text for reason in explain_pending(job, queue, NOW)]
+    return [reason.text for reason in explain_not_running(job, queue, NOW)]
 
 
 @pytest.mark.parametrize("state", [State.ACTIVE, State.DEAD, State.COMPLETED, State.CANCELED, None])
@@ -35,7 +35,7 @@ def test_a_job_that_runs_or_has_ended_needs_no_reason(state: Any) -> None:
 
 def test_what_needs_a_person_comes_first() -> None:
     waiting = job(State.WAITING, facts=(("Position", "12 ahead"),))
-    reasons = explain_pending(waiting, queue(paused=True, workers=0, counts=Counts(active=3)), NOW)
+    reasons = explain_not_running(waiting, queue(paused=True, workers=0, counts=Counts(active=3)), NOW)
     assert [reason.blocks for reason in reasons] == [True, True, False]
     assert [reason.text for reason in reasons] == [
         "The queue is paused.",
@@ -51,7 +51,7 @@ def test_unknown_workers_are_no_missing_workers() -> None:
 def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
     soon, late = instant(NOW + 90), instant(NOW - 90)
     assert told(job(State.SCHEDULED, scheduled_for=soon), queue()) == ["It is due in 1\u202fm 30\u202fs."]
-    (reason,) = explain_pending(job(State.SCHEDULED, scheduled_for=late), queue(), NOW)
+    (reason,) = explain_not_running(job(State.SCHEDULED, scheduled_for=late), queue(), NOW)
     assert reason.blocks
     assert "1\u202fm 30\u202fs" in reason.text
     assert told(job(State.RETRYING, scheduled_for=soon), queue()) == ["It will be retried in 1\u202fm 30\u202fs."]
@@ -68,7 +68,7 @@ def test_a_parent_tells_how_many_children_are_left_and_whether_they_failed() -> 
     children = tuple(
         JobLink(id=str(n), queue="q", state=state) for n, state in enumerate([State.COMPLETED, None, State.DEAD])
     )
-    (reason,) = explain_pending(job(State.BLOCKED, children=children), queue(), NOW)
+    (reason,) = explain_not_running(job(State.BLOCKED, children=children), queue(), NOW)
     assert (reason.text, reason.blocks) == ("It is waiting for 2 other jobs.", True)
     assert told(job(State.BLOCKED), queue()) == ["It is waiting for other jobs."]
 
@@ -84,6 +84,6 @@ def test_limits_and_clocks_are_told() -> None:
 
 
 def test_a_lost_job_waits_for_no_worker() -> None:
-    (reason,) = explain_pending(job(State.WAITING, abandoned=True), queue(workers=0, paused=True), NOW)
+    (reason,) = explain_not_running(job(State.WAITING, abandoned=True), queue(workers=0, paused=True), NOW)
     assert reason.text == "No worker will pick it up: it is no longer in the queue."
     assert reason.blocks
