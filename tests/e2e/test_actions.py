@@ -156,7 +156,7 @@ def test_a_deleted_job_comes_back(visit: Any, url: str, mails: Mails) -> None:
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#flash")).to_contain_text("1 job deleted.")
     assert mails.count() == DEAD - 1
-    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="Restore").click()
     expect(page.locator("#flash")).to_contain_text("1 job restored.")
     assert mails.count() == DEAD
 

@@ -101,7 +101,7 @@ def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Re
             expect(page.locator("#flash")).to_be_focused()
             expect(rows).to_have_count(DEAD - 2)
             expect(page.locator(f"table.members th:text-is('{deleted}')")).to_have_count(0)
-            page.get_by_role("button", name="Undo").click()
+            page.get_by_role("button", name="Restore").click()
             expect(page.locator("#flash")).to_contain_text("1 job restored.")
             expect(rows).to_have_count(DEAD - 1)
             # All that match a filter are retried behind a canary, and that is ended half way.

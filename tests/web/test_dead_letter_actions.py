@@ -156,7 +156,7 @@ def test_ticked_jobs_of_two_libraries_are_gone_from_the_page_at_once(
     assert sorted((event["backend"], event["count"]) for event in events) == [("bullmq", 2), ("sidekiq", 2)]
     if action == "retry":
         assert (redis_client.llen("bull:mails:wait"), redis_client.llen("queue:work")) == (2, 3)
-        assert "Undo" not in text
+        assert "Restore" not in text
         return
     batches = re.findall(r'name="batch" value="([^"]*)"', text)
     answer = client.post("/undo", data={"batch": batches, "fingerprint": fingerprint}, headers=SAME)

@@ -133,7 +133,7 @@ def test_a_job_left_behind_is_deleted_and_put_back(
     assert page.status_code == 303
     shown = client.get(page.headers["Location"]).text
     assert redis_client.exists("bull:alpha:left") == 0
-    assert "Undo" in shown
+    assert "Restore" in shown
     (batch,) = client.get("/api/v1/undo").get_json()["batches"]
     back = client.post("/undo", data={"batch": batch["batch"]}, headers=SAME)
     assert back.status_code == 303
