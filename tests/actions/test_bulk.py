@@ -73,7 +73,7 @@ def test_what_matches_a_filter(bench: Bench) -> None:
 
 def test_ticked_jobs(bench: Bench) -> None:
     bury(bench.client, "mail", 10)
-    job_refs = (JobRef(id="job-2", version="3"), JobRef(id="job-3", version="77"), JobRef(id="nobody"))
+    job_refs = (JobRef(id="job-2", version="3"), JobRef(id="job-3", version="77"), JobRef(id="absent"))
     operation = bench.run(bench.spec(job_refs=job_refs))
     assert operation.outcomes == {"done": 1, "changed": 1, "gone": 1}
 

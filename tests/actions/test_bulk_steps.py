@@ -93,7 +93,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                 except Killed:
                     pass
             expire_lease(client, work_id)
-            operation = to_its_end(other, work_id, "goes on")
+            operation = to_its_end(other, work_id, "continues")
             assert (operation.phase, operation.at) == (BulkPhase.DONE, JOBS), step
             if action is Action.RETRY:
                 waiting = WAITING[library](client)

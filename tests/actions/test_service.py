@@ -24,7 +24,12 @@ def picks(*ids: str) -> list[JobRef]:
 
 def test_retry_tells_each_outcome_in_order(bench: Bench) -> None:
     bury(bench.client, "mail", 3)
-    asked = [JobRef(id="job-1"), JobRef(id="nobody"), JobRef(id="job-2", version="99"), JobRef(id="job-0", version="1")]
+    asked = [
+        JobRef(id="job-1"),
+        JobRef(id="absent"),
+        JobRef(id="job-2", version="99"),
+        JobRef(id="job-0", version="1"),
+    ]
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, asked, reason="fixed")
     assert [each.outcome.value for each in result.results] == ["done", "gone", "changed", "done"]
     assert bench.waiting() == ["job-0", "job-1"]
@@ -63,7 +68,7 @@ def test_what_is_not_offered_is_refused_with_the_reason(bench: Bench) -> None:
 def test_deleted_jobs_come_back_as_they_were(bench: Bench) -> None:
     bury(bench.client, "mail", 5)
     before = {key: bench.client.dump(key) for key in bench.client.scan_iter("shelf:*")}
-    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-3", "nobody"))
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-3", "absent"))
     assert [each.outcome.value for each in result.results] == ["done", "done", "gone"]
     assert bench.dead() == ["job-0", "job-2", "job-4"]
     assert result.batch is not None

@@ -135,9 +135,9 @@ def test_what_is_much_or_heavy_is_not_put_back_within_a_request(roomy: Bench) ->
     assert not roomy.actions.trash.is_small(["few", "more"])
     put("heavy", 17, 1_000_000)
     assert not roomy.actions.trash.is_small(["heavy"])
-    parts = list(roomy.actions.trash.read_backups("heavy", ["heavy-3", "nobody", "heavy-1", "heavy-2"]))
+    parts = list(roomy.actions.trash.read_backups("heavy", ["heavy-3", "absent", "heavy-1", "heavy-2"]))
     assert [[each if isinstance(each, str) else each.id for each in part] for part in parts] == [
-        ["heavy-3", "nobody"],
+        ["heavy-3", "absent"],
         ["heavy-1"],
         ["heavy-2"],
     ]

@@ -203,7 +203,7 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
     with pytest.raises(Forbidden):
         alert_service.send_test("ops", by="ann")
     with pytest.raises(NotFound):
-        alert_service.send_test("nobody", by="ann")
+        alert_service.send_test("absent", by="ann")
 
 
 def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:

@@ -102,7 +102,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(
     job_refs = backend.list_job_refs(REF, JobQuery(state=State.DEAD, per_page=1000))
     assert {job_ref.id for job_ref in job_refs} == set(ids)
     with consuming(alias, server.url):  # idle, waiting for work
-        asked = [*job_refs, JobRef(id="nobody"), JobRef(id=ids[0], version="1")]
+        asked = [*job_refs, JobRef(id="absent"), JobRef(id=ids[0], version="1")]
         with measure_cost() as meter:
             results = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
         assert meter.round_trips == 1
@@ -415,11 +415,11 @@ def test_jobs_deep_in_a_long_list_are_deleted_and_come_back_to_their_places(
     redis_client.rpush("bull:alpha:wait", *(f"nearer-{n}" for n in range(40_000)))
     redis_client.lpush("bull:alpha:wait", *(f"further-{n}" for n in range(30_000)))
     before = redis_client.lrange("bull:alpha:wait", 0, -1)
-    job_refs = [JobRef(id=each) for each in (*ids, "nearer-39999", "nobody")]
-    *taken, ghost, nobody = backend.backup_jobs(REF, State.WAITING, job_refs)
+    job_refs = [JobRef(id=each) for each in (*ids, "nearer-39999", "absent")]
+    *taken, ghost, absent = backend.backup_jobs(REF, State.WAITING, job_refs)
     assert isinstance(ghost, JobBackup)
-    assert isinstance(nobody, ActionResult)
-    assert nobody.outcome is Outcome.GONE
+    assert isinstance(absent, ActionResult)
+    assert absent.outcome is Outcome.GONE
     # Between the taking and the deleting workers took some and the app added others.
     took = redis_client.rpop("bull:alpha:wait", 400)
     redis_client.lpush("bull:alpha:wait", *(f"new-{n}" for n in range(1_000)))
@@ -660,7 +660,7 @@ def test_waiting_jobs_move_to_another_queue_whose_worker_runs_them(
     assert {job_ref.id for job_ref in job_refs} == {*plain, named, urgent}
     with measure_cost() as meter:
         results = backend.act_on_jobs(
-            DLQ, Action.MOVE, State.WAITING, [*job_refs, JobRef(id="nobody")], ActionOptions(target="alpha")
+            DLQ, Action.MOVE, State.WAITING, [*job_refs, JobRef(id="absent")], ActionOptions(target="alpha")
         )
     assert meter.round_trips == 1
     assert outcomes(results) == [*["done"] * 4, "gone"]

@@ -56,7 +56,7 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
     found = picks(backend, State.DEAD)
     assert {job_ref.id for job_ref in found} == set(ids)
     with measure_cost() as meter:
-        asked = [*found, JobRef(id="nobody"), JobRef(id=ids[0], version="2020-01-01T00:00:00.000000Z")]
+        asked = [*found, JobRef(id="absent"), JobRef(id=ids[0], version="2020-01-01T00:00:00.000000Z")]
         results = backend.act_on_jobs(REF, Action.RETRY, State.DEAD, asked)
     assert meter.round_trips == 1
     assert outcomes(results) == [*["done"] * 60, "gone", "changed"]
@@ -255,7 +255,7 @@ def test_jobs_deep_in_a_long_line_are_found(backend: RQ, queue: Queue, any_redis
     any_redis.rpush(queue.key, *(f"behind-{n}" for n in range(9_000)))
     with measure_cost() as meter:
         results = backend.act_on_jobs(
-            REF, Action.CANCEL, State.WAITING, [JobRef(id=each) for each in (*ids, "ahead-5", "nobody")]
+            REF, Action.CANCEL, State.WAITING, [JobRef(id=each) for each in (*ids, "ahead-5", "absent")]
         )
     assert meter.round_trips == 4  # three to find them: the ends, and 15,000 ids at a time
     assert outcomes(results) == [*["done"] * 60, "gone", "gone"]

@@ -458,7 +458,7 @@ def test_what_a_broken_add_left_behind_is_deleted(
     drive("bullmq", server.url, "add", opts={"jobId": "left"})
     assert b"left" in redis_client.lrange("bull:alpha:wait", 0, -1)
     assert one(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])).outcome is Outcome.CHANGED
-    assert one(backend.backup_unlisted_jobs(REF, [JobRef(id="nobody")])).outcome is Outcome.GONE
+    assert one(backend.backup_unlisted_jobs(REF, [JobRef(id="absent")])).outcome is Outcome.GONE
 
 
 @pytest.mark.parametrize("place", ["wait", "active", "delayed", "failed", "lock", "changed"])
@@ -572,7 +572,7 @@ def test_a_job_without_a_name_is_copied_under_the_librarys_own(
         (result,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=ids[0])], options)
         assert result.outcome is Outcome.DONE, result
         assert redis_client.hget(f"bull:alpha:{result.new_id}", "name") == b"__default__"
-    (result,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="nobody")])
+    (result,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id="absent")])
     assert result.outcome is Outcome.GONE
 
 
