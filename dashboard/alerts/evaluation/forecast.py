@@ -16,7 +16,7 @@ Point = tuple[float, float]  # seconds, value
 def robust_slope(points: Sequence[Point]) -> float | None:
     """The median slope over all pairs of points (Theil and Sen), per second; None with fewer than MIN_POINTS.
 
-    Up to 29 % of the points can be arbitrary without moving it far. `points` by time, oldest first.
+    Up to 29% of the points can be arbitrary without moving it far. `points` by time, oldest first.
     """
     if len(points) < MIN_POINTS:
         return None
