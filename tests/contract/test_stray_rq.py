@@ -47,6 +47,15 @@ def lose(queue: Queue, client: redis.Redis, where: str) -> tuple[RealJob, RealJo
     return jobs
 
 
+def test_a_job_that_a_worker_is_starting_has_no_position(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    starting = queue.enqueue(rq_jobs.add, 1)
+    any_redis.lrem(queue.key, 0, starting.id)
+    any_redis.zadd(f"rq:wip:{queue.name}", {f"{starting.id}:{'0' * 32}": 4e9})  # its status follows
+    job = backend.read_job(REF, starting.id)
+    assert (job.state, job.abandoned) == (State.WAITING, False)
+    assert "Position" not in dict(job.facts)
+
+
 @pytest.mark.parametrize("where", ["nowhere", "intermediate"])
 def test_a_job_between_queue_and_worker_is_told_and_put_back(
     backend: RQ, queue: Queue, any_redis: redis.Redis, where: str

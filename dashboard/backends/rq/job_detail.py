@@ -18,7 +18,15 @@ from ..payloads.decoding import DECODE_LIMIT_BYTES, printable, text
 from .job_decoding import SMALL, error_of, job_of
 from .job_hashes import FieldSelection, JobHash, JobHashReader
 from .keys import LISTS, STATUSES, QueueKeys, job_id_of
-from .serialization import call_payload, decode_base64, json_text, number_of, parse_integer, serialized_payload
+from .serialization import (
+    call_payload,
+    decode_base64,
+    json_text,
+    number_of,
+    parse_integer,
+    parse_time,
+    serialized_payload,
+)
 from .timeline import build_timeline
 
 MAX_LINKS = 50
@@ -250,15 +258,19 @@ def _list_facts(record: JobHash) -> list[tuple[str, str]]:
 
 
 def _field_facts(record: JobHash) -> list[tuple[str, str]]:
-    return [(label, printable(record.fields[field], 500)) for label, field in FACTS.items() if field in record.fields]
+    facts = {label: printable(record.fields[field], 500) for label, field in FACTS.items() if field in record.fields}
+    if (beat := parse_time(record.text("last_heartbeat"))) is not None:
+        facts["Last heartbeat"] = f"{beat:%Y-%m-%dT%H:%M:%SZ}"
+    return list(facts.items())
 
 
 def _place_facts(places: _Places, state: State | None, parents: Sequence[str], now: float) -> list[tuple[str, str]]:
     facts = []
     if places.position is not None:
         facts.append(position_fact(places.position))
-    elif state is State.WAITING and not places.missing:
-        facts.append((POSITION, f"more than {LINE_LIMIT:,} ahead, or not in any list"))
+    elif state is State.WAITING and not (places.missing or places.lists or places.taken):
+        # In another list, a worker has just picked it up, and its status follows in a moment.
+        facts.append((POSITION, f"unknown; not among the first or last {LINE_LIMIT:,} jobs"))
     if len(parents) > 1:
         facts.append(("Depends on", ", ".join(printable(job_id, 60) for job_id in parents[:MAX_LINKS])))
     if places.lost_at is not None and places.lost_at <= now:

@@ -57,12 +57,7 @@ def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[Waitin
     if job.state is State.WAITING and place:
         active = queue.counts.active
         busy = f"; {full(active)} {'is' if active == 1 else 'are'} running" if active else ""
-        found.append(
-            WaitingReason(
-                f"It is next in the queue{busy}." if place == NEXT else f"{_ahead(place)}{busy}.",
-                "It starts when its turn comes.",
-            )
-        )
+        found.append(WaitingReason(f"{_position_sentence(place)}{busy}.", "It starts when its turn comes."))
     added_s = now - job.enqueued_at.timestamp() if job.enqueued_at else 0.0
     if added_s < -SKEW_S:
         found.append(
@@ -71,11 +66,15 @@ def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[Waitin
     return tuple(sorted(found, key=lambda reason: not reason.blocks))
 
 
-def _ahead(place: str) -> str:
-    """The fact POSITION as a sentence: "12 ahead" is "12 jobs are ahead of it"."""
+def _position_sentence(place: str) -> str:
+    """The fact POSITION as a sentence without its full stop: "12 ahead" is "12 jobs are ahead of it"."""
+    if place == NEXT:
+        return "It is next in the queue"
     if place == "1 ahead":
         return "1 job is ahead of it"
-    return place.replace("ahead", "jobs are ahead of it").capitalize()
+    if place.endswith(" ahead"):
+        return f"{place.removesuffix(' ahead')} jobs are ahead of it"
+    return f"Its position is {place}"
 
 
 def _explain_waiting(job: Job, now: float) -> list[WaitingReason]:

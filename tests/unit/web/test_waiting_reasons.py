@@ -44,6 +44,19 @@ def test_what_needs_a_person_comes_first() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("next", "It is next in the queue."),
+        ("1 ahead", "1 job is ahead of it."),
+        ("1,204 ahead", "1,204 jobs are ahead of it."),
+        ("unknown; not among the first jobs", "Its position is unknown; not among the first jobs."),
+    ],
+)
+def test_a_position_is_a_sentence(place: str, sentence: str) -> None:
+    assert told(job(State.WAITING, facts=(("Position", place),)), queue()) == [sentence]
+
+
 def test_unknown_workers_are_no_missing_workers() -> None:
     assert told(job(State.WAITING), queue(workers=None)) == ["The number of workers is unknown."]
 
