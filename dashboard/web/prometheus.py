@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from flask import Blueprint, Response, request
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from ..alerts.rules.rule import Severity
 from ..auth import local_identity, token_identity
 from ..errors import BackendUnavailable, Forbidden
-from ..model import QueueStats, SourceStats, State, uncounted_states, with_shared_entry
+from ..model import QueueStats, State, uncounted_states, with_shared_entry
 from ..sampling.snapshot_reader import CurrentSnapshot
 from .access.security import UnknownToken
 from .context import app_context
@@ -19,8 +23,9 @@ from .formatting import printable
 bp = Blueprint("metrics", __name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-Labels = tuple[tuple[str, str], ...]
-Value = float | int | None
+LabelValues = Sequence[str]
+SOURCE_LABELS = ("source",)
+QUEUE_LABELS = ("source", "backend", "queue")
 
 
 class Gauge(NamedTuple):
@@ -31,6 +36,14 @@ class Gauge(NamedTuple):
     field: str
 
 
+SOURCE_GAUGES = (
+    Gauge("source_up", "1 while the Redis responds.", "reachable"),
+    Gauge(
+        "source_together_throughput_per_minute",
+        "Jobs finished per minute in queues whose separate throughput is unknown; no sample without such queues.",
+        "together_per_min",
+    ),
+)
 QUEUE_GAUGES = (
     Gauge("queue_depth", "Jobs that may start now.", "depth"),
     Gauge("queue_latency_seconds", "Age of the oldest waiting job.", "latency_s"),
@@ -70,7 +83,7 @@ def metrics() -> Response:
             "An API token is required for metrics.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
         )
-    return Response("".join(_metric_lines(context.current_snapshot(), _count_firing())), content_type=CONTENT_TYPE)
+    return Response(render_metrics(context.current_snapshot(), _count_firing()), content_type=CONTENT_TYPE)
 
 
 def _count_firing() -> dict[str, int] | None:
@@ -87,69 +100,79 @@ def _count_firing() -> dict[str, int] | None:
     return counts
 
 
-def _metric_lines(current: CurrentSnapshot, firing: dict[str, int] | None) -> Iterator[str]:
-    snapshot = current.snapshot
-    queues = snapshot.queues if snapshot else ()
-    sources = snapshot.sources if snapshot else ()
-    together = with_shared_entry(queues)
-    yield from _format_metric("snapshot_age_seconds", "Age of the snapshot of these metrics.", [((), current.age_s)])
-    yield from _format_metric(
-        "source_up",
-        "1 while the Redis responds.",
-        [((("source", source.name),), source.reachable) for source in sources],
-    )
-    yield from _format_metric(
-        "source_together_throughput_per_minute",
-        "Jobs finished per minute in queues whose separate throughput is unknown; no sample without such queues.",
-        [((("source", source.name),), source.together_per_min) for source in sources],
-    )
-    yield from _format_metric(
+def render_metrics(current: CurrentSnapshot, firing: dict[str, int] | None) -> bytes:
+    """The metrics in the text format of Prometheus, as UTF-8; see SnapshotCollector for `firing`."""
+    registry = CollectorRegistry()  # the library's global one also has metrics of the process and of Python
+    registry.register(SnapshotCollector(current, firing))
+    return generate_latest(registry)
+
+
+@dataclass(eq=False)  # a registry needs a hash
+class SnapshotCollector(Collector):
+    """The metrics of one snapshot, for one scrape. A metric without samples is left out."""
+
+    current: CurrentSnapshot
+    firing: dict[str, int] | None  # the number of firing alerts by severity; None while unknown
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The metrics, made one by one: only one metric's samples are in memory."""
+        snapshot = self.current.snapshot
+        sources = [((_label_value(source.name),), source) for source in snapshot.sources] if snapshot else []
+        queues = [(_queue_values(queue), queue) for queue in snapshot.queues] if snapshot else []
+        healths = [(values, source.health) for values, source in sources]
+        firing = [((severity,), count) for severity, count in (self.firing or {}).items()]
+        yield from _gauge(
+            "snapshot_age_seconds", "Age of the snapshot of these metrics.", (), [((), self.current.age_s)]
+        )
+        yield from _read_gauges(SOURCE_GAUGES, SOURCE_LABELS, sources)
+        yield from _state_gauges(queues)
+        yield from _read_gauges(QUEUE_GAUGES, QUEUE_LABELS, queues)
+        yield from _read_gauges(REDIS_GAUGES, SOURCE_LABELS, healths)
+        yield from _gauge("alerting_up", "1 while rules are evaluated.", (), [((), self.firing is not None)])
+        yield from _gauge("alerts_firing", "Firing alerts.", ("severity",), firing)
+
+
+def _state_gauges(queues: Sequence[tuple[LabelValues, QueueStats]]) -> Iterator[GaugeMetricFamily]:
+    together = with_shared_entry(queue for _, queue in queues)
+    yield from _gauge(
         "queue_jobs",
         "Jobs by state; no sample where the library does not report it.",
-        [
-            ((*_queue_labels(queue), ("state", state.value)), queue.counts.of(state))
-            for queue in queues
-            for state in State
-        ],
+        (*QUEUE_LABELS, "state"),
+        (((*values, state.value), queue.counts.of(state)) for values, queue in queues for state in State),
     )
-    yield from _format_metric(
+    yield from _gauge(
         "queue_jobs_at_least",
         "1 where a state may have more jobs than queue_jobs reports, or has no sample of it because of an error.",
-        [
-            ((*_queue_labels(queue), ("state", state.value)), 1)
-            for queue in queues
+        (*QUEUE_LABELS, "state"),
+        (
+            ((*values, state.value), 1)
+            for values, queue in queues
             for state in dict.fromkeys((*queue.at_least, *uncounted_states(queue, together)))
-        ],
+        ),
     )
-    for gauge in QUEUE_GAUGES:
-        yield from _format_metric(
-            gauge.name, gauge.help, [(_queue_labels(queue), getattr(queue, gauge.field)) for queue in queues]
-        )
-    for gauge in REDIS_GAUGES:
-        yield from _format_metric(gauge.name, gauge.help, [_health_sample(source, gauge.field) for source in sources])
-    yield from _format_metric("alerting_up", "1 while rules are evaluated.", [((), firing is not None)])
-    if firing is not None:
-        yield from _format_metric(
-            "alerts_firing", "Firing alerts.", [((("severity", word),), count) for word, count in firing.items()]
-        )
 
 
-def _queue_labels(queue: QueueStats) -> Labels:
-    return (("source", queue.source), ("backend", queue.backend), ("queue", queue.name))
+def _read_gauges(
+    gauges: Iterable[Gauge], label_names: Sequence[str], subjects: Sequence[tuple[LabelValues, object]]
+) -> Iterator[GaugeMetricFamily]:
+    for name, text, field in gauges:
+        yield from _gauge(name, text, label_names, ((values, getattr(subject, field)) for values, subject in subjects))
 
 
-def _health_sample(source: SourceStats, field: str) -> tuple[Labels, Value]:
-    return (("source", source.name),), getattr(source.health, field)
+def _gauge(
+    name: str, text: str, label_names: Sequence[str], samples: Iterable[tuple[LabelValues, float | None]]
+) -> Iterator[GaugeMetricFamily]:
+    family = GaugeMetricFamily(f"queuedeck_{name}", text, labels=label_names)
+    for values, figure in samples:
+        if figure is not None:
+            family.add_metric(values, figure)
+    if family.samples:
+        yield family
 
 
-def _format_metric(name: str, text: str, samples: Iterable[tuple[Labels, Value]]) -> Iterator[str]:
-    known = [(labels, value) for labels, value in samples if value is not None]
-    if known:
-        yield f"# HELP queuedeck_{name} {text}\n# TYPE queuedeck_{name} gauge\n"
-        for labels, value in known:
-            inner = ",".join(f'{label}="{_escape_label(said)}"' for label, said in labels)
-            yield f"queuedeck_{name}{{{inner}}} {float(value):.17g}\n"
+def _queue_values(queue: QueueStats) -> tuple[str, str, str]:
+    return (_label_value(queue.source), queue.backend, _label_value(queue.name))
 
 
-def _escape_label(text: str) -> str:
-    return printable(text, 500).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _label_value(text: str) -> str:
+    return printable(text, 500)  # a byte that is not UTF-8 would make the whole answer fail

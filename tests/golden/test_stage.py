@@ -37,7 +37,7 @@ NAMES = Names(
     ),
 )
 MESSAGE = Names(free=("spark",), words=("type", "kind", "severity", "event_action", "style"))
-_SAMPLE = re.compile(r"(?P<name>[a-z0-9_]+)\{(?P<labels>.*)\} ")
+_SAMPLE = re.compile(r"(?P<name>[a-z0-9_]+)(\{(?P<labels>.*)\})? ")
 _LABEL = re.compile(r'(\w+)="')
 
 
@@ -85,8 +85,13 @@ def test_metrics(stage: Stage) -> None:
             found[name] = {"type": kind, "labels": []}
         elif sample := _SAMPLE.match(line):
             labels = found[sample["name"]]["labels"]
-            labels += [label for label in _LABEL.findall(sample["labels"]) if label not in labels]
-    same_as_committed("metrics", found)
+            labels += [label for label in _LABEL.findall(sample["labels"] or "") if label not in labels]
+    same_as_committed("metrics", found, lambda found, promised: _label_sets(found) == _label_sets(promised))
+
+
+def _label_sets(metrics: dict[str, dict[str, Any]]) -> dict[str, tuple[str, set[str]]]:
+    """The metrics without the order of their labels, which means nothing to Prometheus."""
+    return {name: (metric["type"], set(metric["labels"])) for name, metric in metrics.items()}
 
 
 def test_messages(stage: Stage) -> None:

@@ -25,7 +25,8 @@ from dashboard import create_app
 
 app = create_app(redis_url=sys.argv[1], auth="none", checker="off")
 client = app.test_client()
-for path in ("/", "/workers", "/schedules", "/dead", "/alerts", "/search?q=mail", "/api/v1/overview", "/readyz"):
+paths = ("/", "/workers", "/schedules", "/dead", "/alerts", "/search?q=mail", "/api/v1/overview", "/readyz", "/metrics")
+for path in paths:
     answer = client.get(path, environ_base={"SERVER_PROTOCOL": "HTTP/1.1"})
     print(answer.status_code, path)
 """
@@ -57,7 +58,7 @@ def test_every_page_is_there(oldest: Path, server: EmbeddedRedis) -> None:
     done = run(oldest, "-W", "error", "-c", LOOK, server.url)
 
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["200"] * 8, done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["200"] * 9, done.stdout
 
 
 def test_the_doctor_finds_nothing_wrong(oldest: Path, server: EmbeddedRedis) -> None:

@@ -331,7 +331,7 @@ def test_that_nobody_watches_is_told_everywhere_with_the_reason(
     assert "not allowed" in answer["problem"]
     assert "not allowed" in client.get("/alerts").text
     metrics = client.get("/metrics").text
-    assert "queuedeck_alerting_up{} 0" in metrics
+    assert "queuedeck_alerting_up 0.0\n" in metrics
     assert "alerts_firing" not in metrics
 
 

@@ -45,7 +45,7 @@ def test_more_than_is_counted_is_told_everywhere(
     assert "10+" in client.get(f"{QUEUE}?state=dead").text
     assert "10+" in client.get("/").text
     told = client.get("/metrics").text
-    assert 'queuedeck_queue_jobs_at_least{source="main",backend="celery",queue="*",state="dead"} 1' in told
+    assert 'queuedeck_queue_jobs_at_least{backend="celery",queue="*",source="main",state="dead"} 1.0' in told
     dead = api("/dead?group_by=error")
     assert (dead["total"], dead["at_least"], dead["truncated"]) == (10, True, True)
     assert "at least 10" in client.get("/dead").text
@@ -95,8 +95,8 @@ def test_totals_without_queues_that_cannot_be_read_are_lower_bounds(
     assert "12+ dead" in page
     told = client.get("/metrics").text
     for state in ("active", "dead"):
-        assert f'queue_jobs_at_least{{source="main",backend="bullmq",queue="beta",state="{state}"}} 1' in told
-    assert 'queue_jobs_at_least{source="main",backend="bullmq",queue="alpha"' not in told
+        assert f'queue_jobs_at_least{{backend="bullmq",queue="beta",source="main",state="{state}"}} 1.0' in told
+    assert 'queue_jobs_at_least{backend="bullmq",queue="alpha"' not in told
     dead = client.get("/api/v1/dead?group_by=error").get_json()
     assert (dead["at_least"], dead["truncated"]) == (True, True)
     assert "All 12 dead letters were read" not in client.get("/dead").text

@@ -67,6 +67,25 @@ def test_a_name_is_read_back_as_it_is(client: FlaskClient, redis_client: redis.R
     assert depths == {frozenset({**QUEUE, "queue": name}.items()): 1}
 
 
+def test_bytes_that_are_not_utf8_cost_no_other_line(client: FlaskClient, redis_client: redis.Redis) -> None:
+    for name in (b"bad\xff\xed\xa0\x80", b"plain"):
+        redis_client.sadd("rq:queues", b"rq:queue:" + name)
+        redis_client.rpush(b"rq:queue:" + name, "a job")
+    samples = _samples(client.get("/metrics").get_data(as_text=True))
+    names = {dict(labels)["queue"] for name, labels in samples if name == "queuedeck_queue_depth"}
+    assert names == {r"bad\xff\xed\xa0\x80", "plain"}
+
+
+def test_the_format_is_text_whatever_is_asked_for(client: FlaskClient) -> None:
+    for accept in (
+        "*/*",
+        "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
+        "text/plain;version=x",
+    ):
+        answer = client.get("/metrics", headers={"Accept": accept})
+        assert (answer.status_code, answer.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
+
+
 def test_the_figures_need_a_token_wherever_one_comes_from(make_app: MakeApp, jobs: list[str]) -> None:
     digest = hashlib.sha256(b"let me in").hexdigest()
     client = make_app(api_tokens=[f"prometheus:viewer:{digest}"], auth="auto").test_client()

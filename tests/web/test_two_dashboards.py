@@ -217,7 +217,7 @@ def test_alerts_of_the_other_are_not_shown_as_ours(
         assert 'method="post"' not in answer.text, path
     assert client.get("/healthz/checker").status_code == 503
     figures = client.get("/metrics").text
-    assert "queuedeck_alerting_up{} 0" in figures
+    assert "queuedeck_alerting_up 0.0\n" in figures
     assert "queuedeck_alerts_firing" not in figures
     silence = leader.get("/api/v1/silences").get_json()["silences"][0]["id"]
     acts = [
