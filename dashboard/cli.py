@@ -58,25 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"queuedeck {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="run the dashboard")
-    _add_source(serve)
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    serve.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any free port)"
-    )
-    serve.add_argument("--threads", type=int, default=16, help="requests served concurrently (default: 16)")
-    _add_no_auth(serve)
-    serve.set_defaults(run=_serve)
-
-    demo = commands.add_parser("demo", help="try the dashboard with its own Redis and real workers")
-    demo.add_argument(
-        "--port",
-        type=int,
-        default=None,
-        help=f"port of the dashboard (default: {DEFAULT_PORT} or above; 0: any free port)",
-    )
-    _add_no_auth(demo)
-    demo.set_defaults(run=_demo)
+    _add_serve_options(commands.add_parser("serve", help="run the dashboard"))
+    _add_demo_options(commands.add_parser("demo", help="try the dashboard with its own Redis and real workers"))
 
     doctor = commands.add_parser("doctor", help="check the Redis connection, permissions and risky settings")
     _add_source(doctor)
@@ -106,6 +89,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     hashing.set_defaults(run=_hash_password)
     return parser
+
+
+def _add_serve_options(serve: argparse.ArgumentParser) -> None:
+    _add_source(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"port to listen on (default: {DEFAULT_PORT}; 0: any free port)"
+    )
+    serve.add_argument("--threads", type=int, default=16, help="requests served concurrently (default: 16)")
+    _add_no_auth(serve)
+    serve.set_defaults(run=_serve)
+
+
+def _add_demo_options(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument(
+        "--port",
+        type=int,
+        default=None,
+        help=f"port of the dashboard (default: {DEFAULT_PORT} or above; 0: any free port)",
+    )
+    _add_no_auth(demo)
+    demo.set_defaults(run=_demo)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
