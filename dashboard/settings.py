@@ -252,22 +252,16 @@ def _field_types() -> dict[str, Any]:
 
 
 def _check(settings: Settings, origin: Mapping[str, str]) -> None:
+    def where(name: str) -> str:
+        return origin.get(name, name)
+
     def fail(name: str, expected: str) -> ConfigurationError:
-        return ConfigurationError(f"{origin.get(name, name)}: {expected}")
+        return ConfigurationError(f"{where(name)}: {expected}")
 
     if not 0.5 <= settings.sample_interval_s <= 300:
         raise fail("sample_interval_s", "expected 0.5 to 300 seconds")
-    if not _STORE_PREFIX.match(settings.store_prefix):
-        word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
-        raise fail(
-            "store_prefix",
-            f'expected letters, digits, ".", "_" and "-", with one part in braces, such as "{{{word}}}", which keeps '
-            "all keys in one cluster slot",
-        )
-    if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
-        raise fail("secret_key", "expected at least 32 bytes of secret text")
-    if PLACEHOLDERS & {settings.secret_key, *settings.secret_key_fallbacks}:
-        raise fail("secret_key", "expected your own secret, not the example from the README")
+    _check_store_prefix(settings.store_prefix, where("store_prefix"))
+    _check_secret_key(settings, where("secret_key"))
     if settings.auth == "none" and settings.users:
         raise fail("auth", 'expected "auto" with users: "none" gives anyone on this machine access')
     if settings.public_url is not None and not _is_web_url(settings.public_url):
@@ -278,28 +272,41 @@ def _check(settings: Settings, origin: Mapping[str, str]) -> None:
         raise fail("spool_dir", "expected the path of a directory")
     if settings.redis_url is None and not settings.sources and "sources" in origin:
         raise fail("sources", "expected at least one source; leave the setting out to use redis_url")
-    for token in settings.api_tokens:
-        if not _TOKEN.match(token):
-            raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
-    for host in settings.trusted_hosts:
-        if not _HOST.match(host):
-            raise fail("trusted_hosts", "expected host names such as queues.example.com, without https://, port or *")
-    _check_proxies(settings, origin.get("trusted_proxies", "trusted_proxies"))
-    for glob in settings.dlq_queues:
-        if not is_glob(glob):
-            raise fail("dlq_queues", f"expected {EXPECTED}")
+    if not all(_TOKEN.match(token) for token in settings.api_tokens):
+        raise fail("api_tokens", "expected name:role:sha256hex with role viewer, operator or admin")
+    if not all(_HOST.match(host) for host in settings.trusted_hosts):
+        raise fail("trusted_hosts", "expected host names such as queues.example.com, without https://, port or *")
+    _check_proxies(settings, where("trusted_proxies"))
+    if not all(is_glob(glob) for glob in settings.dlq_queues):
+        raise fail("dlq_queues", f"expected {EXPECTED}")
     if any(len(key.encode()) < 32 for key in settings.secret_key_fallbacks):
         raise fail("secret_key_fallbacks", "expected keys of at least 32 bytes")
     if not 0 <= settings.bin_max_bytes <= MAX_BIN_BYTES:
         raise fail("bin_max_bytes", f"expected 0 to {MAX_BIN_BYTES} bytes")
     if not 1 <= settings.bulk_max_jobs <= 1_000_000:
         raise fail("bulk_max_jobs", "expected a number from 1 to 1000000")
-    _check_users(settings, origin.get("users", "users"))
+    _check_users(settings, where("users"))
     for name in ("redis_url", "store_url"):
         url = getattr(settings, name)
         if url is not None:
-            _check_url(url, origin.get(name, name))
-    _check_sources(settings, origin.get("sources", "sources"))
+            _check_url(url, where(name))
+    _check_sources(settings, where("sources"))
+
+
+def _check_store_prefix(store_prefix: str, where: str) -> None:
+    if not _STORE_PREFIX.match(store_prefix):
+        word = "".join(_PREFIX_PART.findall(store_prefix))[:40] or "team"
+        raise ConfigurationError(
+            f'{where}: expected letters, digits, ".", "_" and "-", with one part in braces, such as "{{{word}}}", '
+            "which keeps all keys in one cluster slot"
+        )
+
+
+def _check_secret_key(settings: Settings, where: str) -> None:
+    if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
+        raise ConfigurationError(f"{where}: expected at least 32 bytes of secret text")
+    if PLACEHOLDERS & {settings.secret_key, *settings.secret_key_fallbacks}:
+        raise ConfigurationError(f"{where}: expected your own secret, not the example from the README")
 
 
 def _is_web_url(url: str) -> bool:
