@@ -120,6 +120,34 @@ class Authenticator:
             return self._require_known(local_identity(request.environ), NOT_LOCAL, NOT_LOCAL_HINT)
         raise Forbidden(CLOSED, hint=CLOSED_HINT)
 
+    def exchange_start_token(self) -> ResponseReturnValue | None:
+        """Exchange the token in the URL for a session, and remove it from the URL."""
+        token = request.args.get(sessions.StartToken.PARAMETER)
+        if self.start_token is None or token is None or request.method != "GET" or _required_role() is None:
+            return None
+        if not self.start_token.matches_token(token):
+            raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
+        self.start_token.begin_session()
+        query = request.query_string.decode("ascii", "replace").split("&")
+        rest = "&".join(part for part in query if part.partition("=")[0] != sessions.StartToken.PARAMETER)
+        target = sessions.safe_path(request.path + (f"?{rest}" if rest else ""))
+        return redirect(request.script_root + target, code=303)
+
+    def guard_request(self) -> None:
+        """Refuse the request unless its user has the role that the route requires."""
+        if self.hosts and host_name(request.environ) not in self.hosts:
+            raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
+        role = _required_role()
+        if role is None:
+            if request.method not in SAFE_METHODS and not _same_origin():
+                raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
+            return
+        identity = self.identify_request()
+        if identity.role < role:
+            needed, has = role.name.lower(), identity.role.name.lower()
+            raise Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
+        g.identity = identity
+
     @staticmethod
     def _host_identity(identify: Identify) -> Identity:
         identity = identify(request.environ)
@@ -141,51 +169,27 @@ def install(app: Flask, authenticator: Authenticator) -> None:
     for rule in app.url_map.iter_rules():
         if _rule_key(rule) not in ROLES:
             raise ConfigurationError(f"route {rule.rule} ({rule.endpoint}) has no role in web/access/security.py")
+    app.before_request(authenticator.exchange_start_token)
+    app.before_request(authenticator.guard_request)
+    app.after_request(_set_security_headers)
+    _add_template_globals(app, authenticator)
 
-    @app.before_request
-    def enter() -> ResponseReturnValue | None:
-        """Exchange the token in the URL for a session, and remove it from the URL."""
-        token = request.args.get(sessions.StartToken.PARAMETER)
-        if authenticator.start_token is None or token is None or request.method != "GET" or _required_role() is None:
-            return None
-        if not authenticator.start_token.matches_token(token):
-            raise Forbidden(PRINTED_ONLY, hint=PRINTED_ONLY_HINT)
-        authenticator.start_token.begin_session()
-        query = request.query_string.decode("ascii", "replace").split("&")
-        rest = "&".join(part for part in query if part.partition("=")[0] != sessions.StartToken.PARAMETER)
-        target = sessions.safe_path(request.path + (f"?{rest}" if rest else ""))
-        return redirect(request.script_root + target, code=303)
 
-    @app.before_request
-    def guard() -> None:
-        """Refuse the request unless its user has the role that the route requires."""
-        if authenticator.hosts and host_name(request.environ) not in authenticator.hosts:
-            raise Forbidden("Unknown host name.", hint="Add it to trusted_hosts.")
-        role = _required_role()
-        if role is None:
-            if request.method not in SAFE_METHODS and not _same_origin():
-                raise Forbidden(FOREIGN, hint=FOREIGN_HINT)
-            return
-        identity = authenticator.identify_request()
-        if identity.role < role:
-            needed, has = role.name.lower(), identity.role.name.lower()
-            raise Forbidden(f"You need the {needed} role for this; {identity.name} has the {has} role.")
-        g.identity = identity
+def _set_security_headers(response: Response) -> Response:
+    headers = response.headers
+    headers["Content-Security-Policy"] = _content_policy(csp_nonce())
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "same-origin"  # with no-referrer the Origin of a form post becomes null
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    headers["X-Frame-Options"] = "DENY"
+    headers.setdefault("Cache-Control", "no-store")
+    if response.status_code == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="Queuedeck"'
+    return response
 
-    @app.after_request
-    def protect(response: Response) -> Response:
-        headers = response.headers
-        headers["Content-Security-Policy"] = _content_policy(csp_nonce())
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "same-origin"  # with no-referrer the Origin of a form post becomes null
-        headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        headers["X-Frame-Options"] = "DENY"
-        headers.setdefault("Cache-Control", "no-store")
-        if response.status_code == 401:
-            headers["WWW-Authenticate"] = 'Bearer realm="Queuedeck"'
-        return response
 
+def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
     app.jinja_env.globals["csp_nonce"] = _LazyNonce()
     app.jinja_env.globals.update(
         may_act=lambda: has_role(Role.OPERATOR),
