@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import msgspec
@@ -11,11 +11,12 @@ import msgspec
 from .alerts.delivery.message import OPERATOR_WORDS, alert_title, format_duration, format_figure
 from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, find_rule
 from .alerts.evaluation.durations import DurationTracker, PersistedDurations
-from .alerts.evaluation.evaluator import Breach, Evaluator
+from .alerts.evaluation.evaluator import Evaluator
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.rule_editor import build_ownership_conflict
 from .alerts.rules.metrics import METRICS
 from .alerts.rules.rule import Rule, Severity
+from .alerts.rules.ruleset import Ruleset
 from .alerts.runtime import build_ruleset, check_settings, store_source_name
 from .alerts.service import health_from_beat
 from .alerts.store import AlertStore, TickInputs
@@ -57,6 +58,21 @@ class Breached:
     since: str  # "now": according to this sample; "fires": according to the stored state
     detail: str | None = None  # what this sample found
 
+    @property
+    def key(self) -> tuple[str, Severity, AlertLabels]:
+        """What identifies the alert."""
+        return (self.rule.id, self.severity, self.labels)
+
+
+@dataclass(slots=True)
+class StoredAlerts:
+    """What the store has for this command. A field that could not be read has the value of an empty store."""
+
+    rules: tuple[Rule, ...]
+    durations: PersistedDurations | None = None
+    breaches: list[Breached] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
 
 def main(settings: Settings, *, as_json: bool) -> int:
     """Print the alerts and return the exit status: 0 ok, 1 warning, 2 critical, 3 unknown."""
@@ -80,65 +96,78 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
     duration: this command is called again and again.
     """
     sources = open_sources(settings)
-    assert sources.own is not None
     try:
         snapshot = _take_sample(
             Sampler(sources, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
         )
-        own_store = SnapshotStore(sources.own)
-        store = AlertStore(own_store)
-        book = build_ruleset(settings)
-        problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
-        problems += [problem for source in snapshot.sources for problem in source.problems]
-        rules = book.list_rules()
-        kept: PersistedDurations | None = None
-        breaches: dict[tuple[str, Severity, AlertLabels], Breached] = {}
-        try:
-            tick_inputs = store.read_tick_inputs()
-            elsewhere = tick_inputs.beat is not None and has_other_settings(
-                tick_inputs.beat.holder, sources.fingerprint
-            )
-            if elsewhere and health_from_beat(tick_inputs.now, tick_inputs.beat, settings.sample_interval_s).ok:
-                problems.append(
-                    f"stored alerts: {build_ownership_conflict().message} {build_ownership_conflict().hint}"
-                )
-            if not elsewhere:
-                rules = book.list_rules(tick_inputs.rules)
-            if not elsewhere or _are_same_sources(own_store, sources):
-                kept, _ = store.load_last_evaluation()
-            by_id = {rule.id: rule for rule in rules}
-            stored = () if elsewhere else [state for state in store.load_states().states.values() if state.is_active]
-            late = _lateness_problem(tick_inputs, settings.sample_interval_s) if stored else None
-            problems += [late] if late else []
-            for state in () if _is_outdated(tick_inputs) else stored:
-                if state.rule_id in by_id:
-                    rule = by_id[state.rule_id]
-                    key = (rule.id, state.severity, state.labels)
-                    breaches[key] = Breached(rule, state.severity, state.labels, state.value_now, "fires")
-        except QueuedeckError as exc:
-            problems.append(f"stored alerts: {exc.message}")
-            for breach in _find_store_outage(settings, sources, exc, rules):
-                breaches[breach.rule.id, breach.severity, breach.labels] = breach
-        now = [
-            Breached(found.rule, found.severity, found.labels, found.value, "now")
-            for found in _find_breaches(snapshot, rules, settings.sample_interval_s, kept)
-        ]
-        for breach in (*now, *_find_unreachable(snapshot, rules)):
-            key = (breach.rule.id, breach.severity, breach.labels)
-            breaches[key] = replace(breaches.get(key, breach), detail=breach.detail)
-        refused = {breach.labels.source for breach in breaches.values() if breach.rule.metric == REFUSED}
-        # State about a Redis counts only if it is stored in another one: in its own, it may be the state of the primary
-        # that this replica copies.
-        told = {name for name, source in sources.sources.items() if kept is not None and source is not sources.own}
-        problems += _find_read_only(snapshot, rules, refused | told)
+        stored = _read_stored_alerts(settings, sources)
     finally:
         sources.close()
+    rules = stored.rules
+    breaches = {breach.key: breach for breach in stored.breaches}
+    found = _find_breaches(snapshot, rules, settings.sample_interval_s, stored.durations)
+    for breach in (*found, *_find_unreachable(snapshot, rules)):
+        breaches[breach.key] = replace(breaches.get(breach.key, breach), detail=breach.detail)
+    refused = {breach.labels.source for breach in breaches.values() if breach.rule.metric == REFUSED}
+    # State about a Redis counts only if it is stored in another one: in its own, it may be the state of the primary
+    # that this replica copies.
+    known = stored.durations is not None
+    elsewhere = {name for name, source in sources.sources.items() if known and source is not sources.own}
+    read_only = _find_read_only(snapshot, rules, refused | elsewhere)
+    problems = list(dict.fromkeys((*_source_problems(snapshot), *stored.problems, *read_only)))
     # As everywhere: a critical alert mutes the warning of the same rule and labels.
     muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in breaches if severity is Severity.CRITICAL}
-    told_of = [breach for key, breach in breaches.items() if key not in muted]
-    ordered = sorted(told_of, key=_worst_first)
-    problems = list(dict.fromkeys(problems))
+    ordered = sorted((breach for key, breach in breaches.items() if key not in muted), key=_worst_first)
     return _exit_status(ordered, problems), ordered, problems
+
+
+def _source_problems(snapshot: Snapshot) -> list[str]:
+    problems = [f"{source.name}: {source.error}" for source in snapshot.sources if not source.reachable]
+    return problems + [problem for source in snapshot.sources for problem in source.problems]
+
+
+def _read_stored_alerts(settings: Settings, sources: MonitoredSources) -> StoredAlerts:
+    """The stored rules, durations and firing alerts, and the rules of `settings` if there are no others.
+
+    If the store fails, one of the problems says so; what was read before counts. Cost: at most 4 round trips.
+    """
+    ruleset = build_ruleset(settings)
+    stored = StoredAlerts(ruleset.list_rules())
+    try:
+        _fill_stored_alerts(stored, settings, sources, ruleset)
+    except QueuedeckError as exc:
+        stored.problems.append(f"stored alerts: {exc.message}")
+        stored.breaches += _find_store_outage(settings, sources, exc, stored.rules)
+    return stored
+
+
+def _fill_stored_alerts(stored: StoredAlerts, settings: Settings, sources: MonitoredSources, ruleset: Ruleset) -> None:
+    """Read into `stored`, field by field. Raises BackendUnavailable, Forbidden."""
+    assert sources.own is not None
+    own_store = SnapshotStore(sources.own)
+    store = AlertStore(own_store)
+    tick_inputs = store.read_tick_inputs()
+    beat = tick_inputs.beat
+    elsewhere = beat is not None and has_other_settings(beat.holder, sources.fingerprint)
+    if not elsewhere:
+        stored.rules = ruleset.list_rules(tick_inputs.rules)
+    elif health_from_beat(tick_inputs.now, beat, settings.sample_interval_s).ok:
+        conflict = build_ownership_conflict()
+        stored.problems.append(f"stored alerts: {conflict.message} {conflict.hint}")
+    if not elsewhere or _are_same_sources(own_store, sources):
+        stored.durations, _ = store.load_last_evaluation()
+    if elsewhere:
+        return
+    active = [state for state in store.load_states().states.values() if state.is_active]
+    if active and (late := _lateness_problem(tick_inputs, settings.sample_interval_s)):
+        stored.problems.append(late)
+    if not _is_outdated(tick_inputs):
+        by_id = {rule.id: rule for rule in stored.rules}
+        stored.breaches += [
+            Breached(by_id[state.rule_id], state.severity, state.labels, state.value_now, "fires")
+            for state in active
+            if state.rule_id in by_id
+        ]
 
 
 def _is_outdated(tick_inputs: TickInputs) -> bool:
@@ -174,16 +203,19 @@ def _take_sample(sampler: Sampler) -> Snapshot:
 
 def _find_breaches(
     snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, durations: PersistedDurations | None
-) -> list[Breach]:
+) -> list[Breached]:
     """The breaches of this sample; for each rule and subject only the worst severity.
 
-    Of the stored state (`kept`), only what distinguishes a Redis that stopped accepting writes from one that never did
+    Of the stored `durations`, only what distinguishes a Redis that stopped accepting writes from one that never did
     is used.
     """
     memory = DurationTracker()
     if durations is not None:
         memory.restore_durations(PersistedDurations(writable=durations.writable))
-    return Evaluator(interval_s, memory).find_breaches(snapshot, rules)
+    return [
+        Breached(breach.rule, breach.severity, breach.labels, breach.value, "now")
+        for breach in Evaluator(interval_s, memory).find_breaches(snapshot, rules)
+    ]
 
 
 def _find_unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breached]:
