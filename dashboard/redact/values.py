@@ -259,7 +259,7 @@ def _two_words(text: str, start: int, name: str) -> int:
 
 def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> tuple[int, int] | None:
     """Return the start and end of the value to mask; None if it is not a secret."""
-    at, sign, name = found.end(), found[4], found[1]
+    at, sign = found.end(), found[4]
     if quoted:  # JSON can put the value on the next line
         at = _gap_end(text, at)
     if (triple := _TRIPLE.match(text, at)) is not None:
@@ -268,26 +268,33 @@ def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> 
         return _quoted_region(text, opening)
     if sign == ":" and (block := _BLOCK.match(text, at)) is not None:
         return block.span()
-    before = text[found.start(1) - 1] if found.start(1) else ""
-    if (
-        sign == ":"
-        and not quoted
-        and (
-            before in ("/", "\\") or text[max(0, found.start(1) - 12) : found.start(1)].lower().endswith("unexpected ")
-        )
-    ):
+    if sign == ":" and not quoted and _is_path_or_message(text, found.start(1)):
         return None
     if text[at : at + 1] in ("[", "{") or (text[at : at + 1] == "(" and (quoted or sign != ":")):
         return _bracket_region(text, at, same_line=not quoted)
-    folded = name.lower()
-    if not quoted and sign == ":" and "cookie" in folded and (cookies := _COOKIES.match(text, at)) is not None:
+    if (
+        not quoted
+        and sign == ":"
+        and "cookie" in found[1].lower()
+        and (cookies := _COOKIES.match(text, at)) is not None
+    ):
         return _unless_plain(cookies)
     if (scheme := _SCHEME.match(text, at)) is not None and (rest := _PARAMETERS.match(text, scheme.end())) is not None:
         return (at, rest.end()) if rest[0] != MASK or scheme.start() == at else None
     run = _RUN.match(text, at)
-    if run is None:
-        return None
-    value, following = run[0], text[run.end() : run.end() + 2]
+    return None if run is None else _run_region(text, found, run, strength, quoted=quoted)
+
+
+def _is_path_or_message(text: str, start: int) -> bool:
+    """Whether the name at `start` is the end of a path ("/app/token: not found") or what a parser did not expect."""
+    return text[start - 1 : start] in ("/", "\\") or text[max(0, start - 12) : start].lower().endswith("unexpected ")
+
+
+def _run_region(
+    text: str, found: re.Match[str], run: re.Match[str], strength: int, *, quoted: bool
+) -> tuple[int, int] | None:
+    """Return the region of a value without quotes or brackets; None if it is code or prose."""
+    name, sign, value, following = found[1], found[4], run[0], text[run.end() : run.end() + 2]
     if len(value) <= MAX_NAME and not quoted:
         if value == name or value == name.rpartition(".")[2] or _CODE.match(value):
             return None
@@ -304,9 +311,10 @@ def _region(text: str, found: re.Match[str], strength: int, *, quoted: bool) -> 
         return None
     rest = _REST.match(text, run.end())
     end = rest.end() if rest is not None else run.end()
+    before = text[found.start(1) - 1 : found.start(1)]
     if sign == "=" and before in ("'", '"') and (more := _FURTHER_WORDS.match(text, end)) and more[1] == before:
         end = more.end()
-    return None if text[at:end] == MASK else (at, end)
+    return None if text[run.start() : end] == MASK else (run.start(), end)
 
 
 def _is_harmless(text: str, run: re.Match[str], sign: str, *, spaced: bool) -> bool:
