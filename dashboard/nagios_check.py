@@ -80,7 +80,6 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
     duration: this command is called again and again.
     """
     sources = open_sources(settings)
-    assert sources.own is not None
     try:
         snapshot = _take_sample(
             Sampler(sources, settings.sample_interval_s, holder_name(), probe=True, least_rate_s=LEAST_RATE_S)
