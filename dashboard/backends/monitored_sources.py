@@ -21,14 +21,14 @@ class MonitoredSources:
 
     sources: dict[str, Source]
     backends: dict[str, tuple[Backend, ...]]
-    own: Source | None = None  # where Queuedeck's own keys are
+    own: Source  # where Queuedeck's own keys are
     fingerprint: str = ""  # of the settings, see `fingerprint_of`
 
     def close(self) -> None:
         """Close all connections and backends."""
         for backend in (backend for group in self.backends.values() for backend in group):
             backend.close()
-        for source in {id(source): source for source in (*self.sources.values(), self.own) if source}.values():
+        for source in {id(source): source for source in (*self.sources.values(), self.own)}.values():
             source.close()
 
     def backend(self, source: str, name: str) -> Backend:
@@ -40,6 +40,19 @@ class MonitoredSources:
             known = ", ".join(self.sources)
             raise NotFound(f"There is no source {source!r}.", hint=f"Known sources: {known}")
         raise NotFound(f"The library {name!r} is not monitored on {source!r}.")
+
+    def is_watched(self, source: str | None, backend: str | None) -> bool:
+        """Whether this dashboard watches that library on that source, so that it can link to its queues."""
+        return any(each.name == backend for each in self.backends.get(source or "", ()))
+
+    def address_of(self, source: str) -> str | None:
+        """The address of the source of that name; None without one."""
+        found = self.sources.get(source)
+        return found.address if found else None
+
+    def now_s(self, source: str | None = None) -> float:
+        """Seconds since 1970 by the clock of that source, or by that of Queuedeck's own store; see Source.now_s."""
+        return (self.own if source is None else self.sources.get(source, self.own)).now_s()
 
     @property
     def titles(self) -> LibraryTitles:

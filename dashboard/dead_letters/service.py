@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..clock import monotonic_s
@@ -37,8 +37,17 @@ class GroupList:
 class DeadLetterService:
     """Caches the last groups; one thread reads new ones while the others get the cached ones. Thread-safe."""
 
-    def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str], book: AnnotationStore, keep_s: float) -> None:
+    def __init__(
+        self,
+        backend_of: BackendOf,
+        dlq_globs: Sequence[str],
+        book: AnnotationStore,
+        current_queues: Callable[[], Sequence[QueueStats]],
+        keep_s: float,
+    ) -> None:
+        """`current_queues` returns the queues whose dead letters are grouped."""
         self.book = book
+        self._current_queues = current_queues
         self._backend_of = backend_of
         self._dlq_globs = tuple(dlq_globs)
         self._keep_s = keep_s
@@ -52,11 +61,12 @@ class DeadLetterService:
         self._left_lock = threading.Lock()
         self._next_look = 0.0  # monotonic
 
-    def current_groups(self, queues: Sequence[QueueStats]) -> GroupList:
-        """The groups, at most an interval old, or REST_FACTOR times as old as reading takes. Never raises.
+    def current_groups(self) -> GroupList:
+        """All groups, at most an interval old, or REST_FACTOR times as old as reading takes. Never raises.
 
         Cost: usually none; see DeadLetterIndex.read_lists and AnnotationStore.sync_groups.
         """
+        queues = self._current_queues()
         group_list = self._board
         if group_list is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
             return self._after_acts(group_list)
@@ -120,7 +130,6 @@ class DeadLetterService:
 
     def list_group_jobs(
         self,
-        queues: Sequence[QueueStats],
         fingerprint: str | None,
         most: int,
         rows_per_list: int,
@@ -130,9 +139,10 @@ class DeadLetterService:
 
         The queues for which it is unknown whether they have dead letters follow as UnreadList.
         """
+        queues = self._current_queues()
         lists = find_lists(queues, self._backend_of, self._dlq_globs)
         wanted = [place for place in lists if only is None or place.at in only]
-        grouped = self.current_groups(queues).grouped
+        grouped = self.current_groups().grouped
         yield from list_group_jobs(wanted, self._backend_of, grouped, fingerprint, most, rows_per_list)
         for queue, why in find_uncounted(queues, self._backend_of, self._dlq_globs):
             if only is None or any(ref == queue.ref for ref, _ in only):

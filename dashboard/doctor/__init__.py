@@ -36,18 +36,17 @@ def print_acl(settings: Settings) -> int:
     """
     status = 0
     watched = open_sources(settings)
-    for number, (name, source) in enumerate(watched.sources.items()):
+    for name, source in watched.sources.items():
         say(f"# {source.name} · {source.address}")
-        is_store = number == 0 and settings.store_url is None
         try:
-            lines = list(_acl_lines(source, watched.backends[name], settings, is_store=is_store))
+            lines = list(_acl_lines(source, watched.backends[name], settings, is_store=source is watched.own))
         except QueuedeckError as exc:
             lines, status = [f"# {exc.message.rstrip('.')}. {exc.hint or ''}".rstrip()], 2
         for line in lines:
             say(line)
         source.close()
     if settings.store_url is not None:
-        store = Source("store", settings.store_url, settings.store_prefix)
+        store = watched.own
         say(f"# store_url · {store.address}")
         try:
             say("# Queuedeck's own data.")
@@ -85,12 +84,12 @@ def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings
 def diagnose_sources(settings: Settings) -> Iterator[tuple[Source, list[DoctorFinding]]]:
     """Yield (source, its findings) for each source in the order of the settings, and for a separate store."""
     watched = open_sources(settings)
-    for number, (name, source) in enumerate(watched.sources.items()):
-        is_store = number == 0 and settings.store_url is None
+    for name, source in watched.sources.items():
+        is_store = source is watched.own
         yield source, examine_source(source, watched.backends[name], is_store=is_store, fingerprint=watched.fingerprint)
         source.close()
     if settings.store_url is not None:
-        store = Source("store", settings.store_url, settings.store_prefix)
+        store = watched.own
         yield store, examine_source(store, (), is_store=True, fingerprint=watched.fingerprint)
         store.close()
 

@@ -12,7 +12,7 @@ from ..backends.monitored_sources import MonitoredSources
 from ..backends.unreadable_data import data_errors_foreseen
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
-from ..model import Capability, QueueRef, Schedule, Snapshot, Worker
+from ..model import Capability, QueueRef, QueueStats, Schedule, Worker
 from ..sources.metering import measure_cost
 
 T = TypeVar("T", Worker, Schedule)
@@ -37,22 +37,30 @@ class LiveList(Generic[T]):
         watch: MonitoredSources,
         capability: Capability,
         ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]],
+        current_queues: Callable[[], Sequence[QueueStats]],
         keep_s: float,
+        *,
+        seen: Callable[[Sequence[T]], None] = lambda _rows: None,
     ) -> None:
+        """`current_queues` returns the queues whose libraries are asked; `seen` is called with each reading's rows."""
         self._watch = watch
         self._capability = capability
         self._ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]] = ask
+        self._current_queues = current_queues
         self._keep_s = keep_s
+        self._seen: Callable[[Sequence[T]], None] = seen
         self._lock = threading.Lock()
         self._board: LiveRows[T] | None = None
         self._read_at = 0.0
 
-    def current_rows(self, snapshot: Snapshot | None) -> LiveRows[T]:
+    def current_rows(self) -> LiveRows[T]:
         """The rows, at most `keep_s` old. Cost: at most 2 round trips per source and library that has queues."""
+        queues = self._current_queues()
         with self._lock:
             if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
-                self._board = self._read_rows(snapshot)
+                self._board = self._read_rows(queues)
                 self._read_at = monotonic_s()
+                self._seen(self._board.rows)
             return self._board
 
     def invalidate(self) -> None:
@@ -60,9 +68,9 @@ class LiveList(Generic[T]):
         with self._lock:
             self._board = None
 
-    def _read_rows(self, snapshot: Snapshot | None) -> LiveRows[T]:
+    def _read_rows(self, queues: Sequence[QueueStats]) -> LiveRows[T]:
         refs: dict[tuple[str, str], list[QueueRef]] = {}
-        for queue in snapshot.queues if snapshot else ():
+        for queue in queues:
             refs.setdefault((queue.source, queue.backend), []).append(queue.ref)
         rows: list[T] = []
         problems: list[tuple[str, str, str]] = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ..backends.payloads.decoding import printable
 from ..clock import monotonic_s
 from ..errors import BackendUnavailable, Forbidden
-from ..model import Snapshot
+from ..model import QueueRef, QueueStats, Snapshot
 from ..redact import masked_logger
 from .recent_history import FIRST_STEP_S, History
 from .snapshot_store import SnapshotStore
@@ -86,6 +86,19 @@ class SnapshotReader:
             return self._with_age(self._reading)
         finally:
             self._lock.release()
+
+    def current_queues(self) -> tuple[QueueStats, ...]:
+        """The queues of the newest reading; none before the first sample. Cost: as `current`."""
+        snapshot = self.current().snapshot
+        return snapshot.queues if snapshot else ()
+
+    def current_refs(self, source: str, backend: str) -> list[QueueRef]:
+        """The queues of one library on one source in the newest reading. Cost: as `current`."""
+        return [queue.ref for queue in self.current_queues() if (queue.source, queue.backend) == (source, backend)]
+
+    def is_elsewhere(self) -> bool:
+        """Whether a process with other settings leads on the same store. Cost: as `current`."""
+        return self.current().other is not None
 
     def _read_published(self) -> CurrentSnapshot:
         last = self._reading

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from ..model import Job
+from ..model import Job, Worker
 
 # About 10 MB at most.
 QUEUES = 1000
@@ -24,6 +24,14 @@ class NameSuggestions:
     def add_jobs(self, jobs: Iterable[Job]) -> None:
         """Remember the names of `jobs`."""
         self.add_names((job.source, job.backend, job.queue, job.name) for job in jobs)
+
+    def add_workers(self, workers: Iterable[Worker]) -> None:
+        """Remember the names of the jobs that `workers` run."""
+        self.add_names(
+            (worker.source, worker.backend, work.queue or "", work.job_name)
+            for worker in workers
+            for work in worker.work
+        )
 
     def add_names(self, named: Iterable[tuple[str, str, str, str | None]]) -> None:
         """Remember names, each given as (source, library, queue, name)."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from flask import Response, render_template, request
 
 from ..errors import QueuedeckError
-from .context import app_context
+from .context import app_context, app_services
 from .views import firing_banner
 
 PTAG = "HX-PTag"
@@ -135,10 +135,10 @@ def _respond(entry: _Rendered) -> Response:
 def stamp_headers(response: Response) -> None:
     """Add headers with the age of the figures and the firing alerts, so that a page stays current even when its content
     does not change."""
-    found = app_context().firing_summary()
+    found = app_context().caches.firing.current()
     if found is not None:
         response.headers[firing_banner.HEADER] = found.header
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     if current.snapshot is not None and current.age_s is not None:
         response.headers[SAMPLED_AT] = f"{current.snapshot.sampled_at:.3f}"
         response.headers[AGE] = f"{current.age_s:.2f}"

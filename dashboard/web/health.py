@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from .context import app_context
+from .context import app_context, app_services
 
 bp = Blueprint("health", __name__)
 
@@ -19,7 +19,9 @@ def healthz() -> ResponseReturnValue:
 @bp.get("/healthz/checker")
 def checker() -> ResponseReturnValue:
     """200 while rules are evaluated, 503 when no checker has completed a cycle for three intervals."""
-    ok = app_context().checker_health().ok
+    alert_service = app_services().alert_service
+    known = app_context().caches.health.get("checker", alert_service.checker_health)
+    ok = (known or alert_service.checker_health()).ok
     return jsonify(status="ok" if ok else "not ok"), 200 if ok else 503
 
 
@@ -29,9 +31,9 @@ def readyz() -> ResponseReturnValue:
 
     Stays 200 while a watched Redis is down: the page that says so must remain reachable.
     """
-    context = app_context()
-    current = context.current_snapshot()
-    own = context.own_store.source
+    services = app_services()
+    current = services.snapshots.current()
+    own = services.store.source
     down = {source.name for source in current.snapshot.sources if not source.reachable} if current.snapshot else set()
     ready = current.snapshot is not None and current.error is None and own.name not in down
     return jsonify(status="ok" if ready else "not ready"), 200 if ready else 503

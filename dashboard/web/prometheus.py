@@ -17,7 +17,7 @@ from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueStats, State, uncounted_states, with_shared_entry
 from ..sampling.snapshot_reader import CurrentSnapshot
 from .access.security import UnknownToken
-from .context import app_context
+from .context import app_context, app_services
 from .formatting import printable
 
 bp = Blueprint("metrics", __name__)
@@ -75,23 +75,23 @@ REDIS_GAUGES = (
 def metrics() -> Response:
     """The newest snapshot in the text format of Prometheus. Requires a token, since a scraper has no session, unless
     `metrics_public` is set. Cost: only the 4 round trips of the alerts."""
-    context = app_context()
-    settings = context.settings
+    settings = app_context().settings
     at_home = settings.auth == "none" and local_identity(request.environ)
     if not (settings.metrics_public or at_home or token_identity(request.environ, settings.api_tokens)):
         raise UnknownToken(
             "An API token is required for metrics.",
             hint="Send Authorization: Bearer TOKEN (see api_tokens), or set metrics_public = true.",
         )
-    return Response(render_metrics(context.current_snapshot(), _count_firing()), content_type=CONTENT_TYPE)
+    snapshot = app_services().snapshots.current()
+    return Response(render_metrics(snapshot, _count_firing()), content_type=CONTENT_TYPE)
 
 
 def _count_firing() -> dict[str, int] | None:
     """The number of firing alerts by severity; None while rules are not evaluated, or the store cannot be read."""
     try:
-        if not app_context().alert_service.checker_health().ok:
+        if not app_services().alert_service.checker_health().ok:
             return None
-        alert_list = app_context().alert_service.list_alerts()
+        alert_list = app_services().alert_service.list_alerts()
     except (BackendUnavailable, Forbidden):
         return None
     counts = {severity.value: 0 for severity in Severity}

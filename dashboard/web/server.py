@@ -45,7 +45,7 @@ def post_worker_init(worker: Any) -> None:
     """gunicorn's hook: start sampling with the worker instead of with its first request."""
     app = getattr(worker, "wsgi", None)
     if isinstance(app, Flask) and EXTENSION in app.extensions:
-        app.extensions[EXTENSION].start_checker()
+        app.extensions[EXTENSION].start()
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001

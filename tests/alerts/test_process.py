@@ -17,12 +17,12 @@ from dashboard.alerts import keys
 from dashboard.alerts.evaluation.durations import PersistedDurations
 from dashboard.alerts.service import AlertService
 from dashboard.backends.monitored_sources import open_sources
-from dashboard.checker_process import RunningChecker, start_checker
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
 from dashboard.sampling.leadership import Leadership
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.services import CheckerThreads, build_checker
 from dashboard.settings import Settings, load
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
@@ -46,18 +46,18 @@ def sink() -> Iterator[HttpSink]:
 @pytest.fixture
 def begin(
     server: EmbeddedRedis, redis_client: redis.Redis, sink: HttpSink, tmp_path: Path
-) -> Iterator[Callable[..., tuple[RunningChecker, AlertService]]]:
+) -> Iterator[Callable[..., tuple[CheckerThreads, AlertService]]]:
     with ExitStack() as stack:
 
-        def make(holder: str = "one", **keywords: Any) -> tuple[RunningChecker, AlertService]:
+        def make(holder: str = "one", **keywords: Any) -> tuple[CheckerThreads, AlertService]:
             settings = settings_of(server, sink, tmp_path, **keywords)
             sources = open_sources(settings)
             stack.callback(sources.close)
-            assert sources.own is not None
             store = SnapshotStore(sources.own)
-            work = start_checker(settings, sources, store, holder)
-            stack.callback(work.stop)
-            return work, AlertService(settings, store)
+            checker = build_checker(settings, sources, store, holder)
+            checker.start()
+            stack.callback(checker.stop)
+            return checker, AlertService(settings, store)
 
         yield make
 
@@ -196,7 +196,7 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
     assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
     # The receiver has a message before the checker knows that it has it.
     wait_until(lambda: [each.outcome for each in desk.list_deliveries()] == ["sent", "sent"], what="both deliveries")
-    assert work.checker.problem is None
+    assert work.loop.problem is None
     with closing(Source("main", server.url)) as source:
         found, _ = SnapshotStore(source).read_published(with_history=False)
     assert found is not None

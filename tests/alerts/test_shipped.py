@@ -34,10 +34,10 @@ from dashboard.alerts.rules.rule import default_rules
 from dashboard.backends.celery import workers
 from dashboard.backends.celery.results import run_balance
 from dashboard.backends.monitored_sources import open_sources
-from dashboard.checker_process import start_checker
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.services import build_checker
 from dashboard.settings import load
 from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.harness import DEEP, Process, Recorder, deep
@@ -638,9 +638,9 @@ def test_a_checker_whose_ticks_come_late(
         settings = load(environ={}, keywords=values)
         sources = open_sources(settings)
         stack.callback(sources.close)
-        assert sources.own is not None
-        work = start_checker(settings, sources, SnapshotStore(sources.own), "one")
-        stack.callback(work.stop)
+        checker = build_checker(settings, sources, SnapshotStore(sources.own), "one")
+        checker.start()
+        stack.callback(checker.stop)
         wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first tick")
         assert slow.pid is not None
         os.kill(slow.pid, signal.SIGSTOP)

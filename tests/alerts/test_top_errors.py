@@ -16,12 +16,12 @@ from dashboard.backends.base import Backend
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
-from dashboard.checker_process import start_checker
 from dashboard.dead_letters import top_errors as module
 from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats
 from dashboard.sampling.snapshot_store import SnapshotStore
+from dashboard.services import build_checker
 from dashboard.settings import SourceSettings, load
 from dashboard.sources.source import Source
 from tests.alerts.channels.fake_providers import HttpSink
@@ -144,7 +144,7 @@ def test_messages_carry_them_escaped(
     server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A message that a busy machine does not give the time goes without them, which is not what is looked at here.
-    monkeypatch.setattr("dashboard.checker_process.TopErrors", partial(TopErrors, budget_s=CEILING_S))
+    monkeypatch.setattr("dashboard.services.TopErrors", partial(TopErrors, budget_s=CEILING_S))
     fail_rq(server, "mail", *((failing_jobs.say, HOSTILE) for _ in range(3)))
     with ExitStack() as stack:
         sink, mails = HttpSink(), SmtpSink()
@@ -169,9 +169,9 @@ def test_messages_carry_them_escaped(
         settings = load(environ={}, keywords=values)
         sources = open_sources(settings)
         stack.callback(sources.close)
-        assert sources.own is not None
-        work = start_checker(settings, sources, SnapshotStore(sources.own), "one")
-        stack.callback(work.stop)
+        checker = build_checker(settings, sources, SnapshotStore(sources.own), "one")
+        checker.start()
+        stack.callback(checker.stop)
         wait_until(lambda: sink.requests and mails.mails, what="both messages")
     slack = sink.requests[0].body.decode()
     assert "OddError" in slack

@@ -82,6 +82,13 @@ def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
     return found
 
 
+def service_of(source: Source, backends: dict[str, Backend], keep_s: float) -> DeadLetterService:
+    """The service of a process that knows all queues there are now."""
+    queues = queues_of(backends)
+    book = AnnotationStore(Store(source))
+    return DeadLetterService(lambda _source, name: backends[name], NO_DLQ, book, lambda: queues, keep_s)
+
+
 def rows_of(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> DeadLetterIndex:
     return DeadLetterIndex(lambda _source, name: backends[name], dlq)
 
@@ -322,13 +329,12 @@ def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
     server: EmbeddedRedis, source: Source, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
-    queues = queues_of(backends)
-    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=0)
-    first = triage.current_groups(queues)
+    triage = service_of(source, backends, keep_s=0)
+    first = triage.current_groups()
     ref = first.grouped.groups[0].spots[0].ref
     triage._next_look = float("inf")
     triage.remove_jobs(ref, State.DEAD, ids[:2])
-    assert triage.current_groups(queues).grouped.groups[0].count == 3
+    assert triage.current_groups().grouped.groups[0].count == 3
     look = triage._rows.read_lists
 
     def acted_on_meanwhile(queues: list[QueueStats]) -> Any:
@@ -339,42 +345,40 @@ def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
     monkeypatch.setattr(triage._rows, "read_lists", acted_on_meanwhile)
     triage._next_look = 0.0
     # The first two are in the list still, in truth: only what left during the look is held back.
-    assert triage.current_groups(queues).grouped.groups[0].count == 3
+    assert triage.current_groups().grouped.groups[0].count == 3
     monkeypatch.setattr(service, "MAX_LEFT", 3)
     triage._next_look = float("inf")
     triage.remove_jobs(ref, State.DEAD, ids[:4])
     triage.remove_jobs(ref, State.DEAD, ids[4:])
     monkeypatch.setattr(triage._rows, "read_lists", look)
-    assert triage.current_groups(queues).grouped.groups[0].count == 5
+    assert triage.current_groups().grouped.groups[0].count == 5
 
 
 def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
-    queues = queues_of(backends)
-    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
-    first = triage.current_groups(queues)
+    triage = service_of(source, backends, keep_s=60)
+    first = triage.current_groups()
     assert first.remarks.problem is None
     assert first.cost.commands > 0
     with measure_cost() as meter:
-        assert all(triage.current_groups(queues) is first for _ in range(50))
+        assert all(triage.current_groups() is first for _ in range(50))
     assert meter.commands == 0
     fingerprint = first.grouped.groups[0].kind.id
     assert triage.update_annotation(fingerprint, {"owner": "anna"})
-    assert triage.current_groups(queues).remarks.of(fingerprint).owner == "anna"
-    assert triage.current_groups(queues).grouped is first.grouped
+    assert triage.current_groups().remarks.of(fingerprint).owner == "anna"
+    assert triage.current_groups().grouped is first.grouped
     triage.invalidate()
-    assert triage.current_groups(queues).grouped is not first.grouped
+    assert triage.current_groups().grouped is not first.grouped
 
 
 def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
     redis_client: redis.Redis, server: EmbeddedRedis, source: Source, backends: dict[str, Backend]
 ) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
-    queues = queues_of(backends)
-    triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
-    fingerprint = triage.current_groups(queues).grouped.groups[0].kind.id
+    triage = service_of(source, backends, keep_s=60)
+    fingerprint = triage.current_groups().grouped.groups[0].kind.id
     redis_client.delete(GROUPS, SEEN)
     assert triage.update_annotation(fingerprint, {"owner": "anna"})
     assert triage.book.read_annotation(fingerprint).owner == "anna"
-    assert triage.current_groups(queues).remarks.of(fingerprint).owner == "anna"
+    assert triage.current_groups().remarks.of(fingerprint).owner == "anna"
     assert not triage.update_annotation("0" * len(fingerprint), {"owner": "anna"})

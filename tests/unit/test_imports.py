@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dashboard.dead_letters",),
     ("dashboard.actions",),
     ("dashboard.alerts",),
+    ("dashboard.services",),
     ("dashboard.checker_process", "dashboard.nagios_check"),
     ("dashboard.doctor",),
     ("dashboard.web",),

@@ -30,7 +30,7 @@ ALONE = [{**RULE, "new_instance_grace_s": 0, "group_wait_s": 0}, *({"id": name, 
 def app(make_app: MakeApp, jobs: list[str]) -> Flask:
     """An app whose checker finds three waiting jobs one too many."""
     app = make_app(checker="auto", rules=ALONE, sample_interval_s=0.5)
-    app.extensions[EXTENSION].start_checker()
+    app.extensions[EXTENSION].start()
     return app
 
 
@@ -67,7 +67,7 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
 def test_the_api_marks_a_warning_that_its_critical_mutes(make_app: MakeApp, jobs: list[str]) -> None:
     rule = {**RULE, "critical": 2, "new_instance_grace_s": 0}
     app = make_app(checker="auto", rules=[rule], sample_interval_s=0.5)
-    app.extensions[EXTENSION].start_checker()
+    app.extensions[EXTENSION].start()
     client = app.test_client()
     wait_until(lambda: len(firing(client)) == 2, what="both severities")
     assert [(alert["severity"], alert["muted"]) for alert in firing(client)] == [("critical", False), ("warning", True)]
@@ -135,7 +135,7 @@ def test_nobody_watching_is_said(client: FlaskClient) -> None:
 def test_probes_of_strangers_cost_redis_next_to_nothing(client: FlaskClient, redis_client: redis.Redis) -> None:
     client.get("/alerts")
     here = client.application.extensions[EXTENSION]
-    here._health._keep_s = here._services().reader._next_look = float("inf")  # no time passes
+    here.caches.health._keep_s = here.services.snapshots._next_look = float("inf")  # no time passes
 
     def asked() -> int:
         return int(redis_client.info("stats")["total_commands_processed"])
@@ -186,8 +186,8 @@ def test_pages_ask_the_store_once_for_what_fires(app: Flask, once_told: None) ->
     client = app.test_client()
     wait_until(lambda: firing(client), what="the alert")
     client.get("/")
-    app.extensions[EXTENSION]._services().reader._next_look = float("inf")  # readings are counted elsewhere
-    app.extensions[EXTENSION]._services().firing.forget()
+    app.extensions[EXTENSION].services.snapshots._next_look = float("inf")  # readings are counted elsewhere
+    app.extensions[EXTENSION].caches.firing.forget()
     with measure_cost() as meter:
         for _ in range(5):
             client.get("/_overview")
@@ -287,7 +287,7 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
     hook = {"id": "ops", "kind": "webhook", "url": "https://localhost:9/x"}
     app = make_app(checker="auto", rules=ALONE, channels=[hook], sample_interval_s=0.5)
     client = app.test_client()
-    app.extensions[EXTENSION].start_checker()
+    app.extensions[EXTENSION].start()
     page = wait_until(
         lambda: "could not be delivered" in (text := client.get("/alerts").text) and ">dead</span>" in text and text,
         what="giving up",

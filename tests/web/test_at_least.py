@@ -28,7 +28,7 @@ def test_more_than_is_counted_is_told_everywhere(
     for n in range(25):
         record(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
     app = make_app(checker="auto", rules=[], sample_interval_s=0.5, metrics_public=True)
-    app.extensions[EXTENSION].start_checker()
+    app.extensions[EXTENSION].start()
     client = app.test_client()
 
     def api(path: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def told(client: FlaskClient) -> list[str]:
 
 
 def bulk_of(client: FlaskClient) -> Any:
-    return client.application.extensions[EXTENSION].bulk_store
+    return client.application.extensions[EXTENSION].services.bulk_store
 
 
 def start(client: FlaskClient, **form: str) -> str:
@@ -65,7 +65,7 @@ def test_a_start_stands_before_its_result(
     bulk = bulk_of(client)
     ended = then(bulk.create, lambda _: wait_until(lambda: "retry" in told(client), what="the record of the end"))
     monkeypatch.setattr(bulk, "create", ended)
-    client.application.extensions[EXTENSION].bulk_runner.start()
+    client.application.extensions[EXTENSION].services.bulk_runner.start()
     start(client, action="retry", pace="0")
     assert told(client) == ["start bulk operation", "retry"]
 

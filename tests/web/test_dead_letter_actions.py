@@ -60,7 +60,7 @@ def the_group(client: FlaskClient, count: int) -> str:
 
 def frozen(client: FlaskClient) -> None:
     """From now on no look at Redis brings what changed: what is shown follows the acts of this process alone."""
-    client.application.extensions[EXTENSION].dead_letter_service._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.dead_letter_service._next_look = float("inf")
 
 
 def buttons(text: str) -> list[str]:
@@ -111,7 +111,7 @@ def test_a_viewer_of_each_library_sees_no_buttons_and_changes_nothing(
     viewer = {"identify": lambda _: Identity(name="vera", role=Role.VIEWER)}
     with night.dying(server.url, 3):
         app = make_app(checker="auto", alerts="off", sample_interval_s=0.5, **viewer)
-        app.extensions[EXTENSION].start_checker()  # the failed jobs of Celery are known to the process that samples
+        app.extensions[EXTENSION].start()  # the failed jobs of Celery are known to the process that samples
         client = app.test_client()
         fingerprint = the_group(client, 3)
         group = client.get(f"/dead/{fingerprint}").text
@@ -255,8 +255,8 @@ def test_a_long_group_asks_redis_for_nothing_to_list_a_page(
     fingerprint = the_group(client, 500)
     client.get(f"/dead/{fingerprint}")
     frozen(client)
-    client.application.extensions[EXTENSION].current_snapshot()
-    client.application.extensions[EXTENSION]._services().reader._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.snapshots.current()
+    client.application.extensions[EXTENSION].services.snapshots._next_look = float("inf")
     for path in (f"/dead/{fingerprint}?page=9", f"/bulk/new?fingerprint={fingerprint}&action=retry"):
         with measure_cost() as meter:
             assert client.get(path).status_code == 200
@@ -543,7 +543,7 @@ def test_the_page_says_when_no_process_can_work_on_it(
         wait_until(lambda: alone in client.get(f"{url}/_work").text, what="the page saying so")
     finally:
         redis_client.replicaof("NO", "ONE")
-    runner = client.application.extensions[EXTENSION]._services().runner
+    runner = client.application.extensions[EXTENSION].services.bulk_runner
 
     def ended_early() -> Any:
         for slot in list(runner._slots.values()):
@@ -567,8 +567,8 @@ def test_a_large_undo_is_bulk_work_of_its_own(
     work_id = url.rpartition("/")[2]
     done(client, work_id)
     monkeypatch.setattr(binning, "AT_ONCE_JOBS", 7)
-    here = client.application.extensions[EXTENSION]._services()
-    monkeypatch.setattr(here.runner, "run_turn", lambda: 0.05)  # it is kept from running for a while
+    here = client.application.extensions[EXTENSION].services
+    monkeypatch.setattr(here.bulk_runner, "run_turn", lambda: 0.05)  # it is kept from running for a while
     answer = client.post(f"{url}/undo", headers=SAME)
     undo_url = answer.headers["Location"]
     assert (answer.status_code, undo_url != url) == (303, True)

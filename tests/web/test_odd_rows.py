@@ -104,7 +104,7 @@ def beat(client: redis.Redis) -> int:
 
 def rows(client: FlaskClient, kind: str, library: str) -> dict[str, dict[str, Any]]:
     """What the API lists, by id."""
-    client.application.extensions[EXTENSION].forget_boards()
+    client.application.extensions[EXTENSION].services.forget_live_rows()
     found = client.get(f"/api/v1/{kind}?backend={library}").get_json()
     assert found["problems"] == []
     return {each["id"]: each for each in found[kind]}

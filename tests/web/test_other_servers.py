@@ -141,7 +141,8 @@ def test_a_command_that_scripts_need_and_that_was_renamed(
         app = make_app(redis_url=server.url, checker="auto", sample_interval_s=0.5)
         extension = app.extensions[EXTENSION]
         client = app.test_client()
-        problem = wait_until(lambda: (client.get("/"), extension.checker_problem)[1], what="why it does not check")
+        services = extension.services
+        problem = wait_until(lambda: (client.get("/"), services.checker_problem)[1], what="why it does not check")
         answers = [client.get(page).status_code for page in ("/", "/search?q=7", "/queues/main/bullmq/orders")]
         told = client.get("/api/v1/overview").get_json()
         extension.stop()

@@ -175,12 +175,12 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     store.publish_snapshot("one", epoch, snapshot, sampler.history)
     assert store.may_sample("other settings", 3600.0)  # for as long as the test needs the key
     store.share_snapshot("other settings", snapshot, sampler.history)
-    extension = client.application.extensions[EXTENSION]
-    alert = extension.alert_service.list_alerts().firing[0]
-    extension.alert_service.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="anna")
-    extension.alert_service.save_silence(extension.alert_service.draft_silence(for_s=3600, by="anna", queue="nobody"))
-    extension.alert_service.send_test("ops", by="anna")
-    extension.alert_service.editor.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
+    services = client.application.extensions[EXTENSION].services
+    alert = services.alert_service.list_alerts().firing[0]
+    services.alert_service.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="anna")
+    services.alert_service.save_silence(services.alert_service.draft_silence(for_s=3600, by="anna", queue="nobody"))
+    services.alert_service.send_test("ops", by="anna")
+    services.alert_service.editor.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
     attempt = SignInAttempt(name="anna", address="10.0.0.1")
     AttemptCounter().count_attempt(store, attempt)
     sessions.EndedSessions().add(process.source, "over")
@@ -192,15 +192,15 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
         assert answer.status_code == 201, answer.get_json()
         works.append(answer.get_json()["bulk_id"])
         if len(works) == 1:
-            wait_until(lambda: extension.bulk_store.get(works[0]).phase in ENDED, what="the deletion")
-            extension.bulk_runner.stop()
-            extension.bulk_store.create(undo_of(extension.bulk_store.get(works[0]), ACTOR))
-    assert extension.bulk_store.take_lease(works[1], "another process")
+            wait_until(lambda: services.bulk_store.get(works[0]).phase in ENDED, what="the deletion")
+            services.bulk_runner.stop()
+            services.bulk_store.create(undo_of(services.bulk_store.get(works[0]), ACTOR))
+    assert services.bulk_store.take_lease(works[1], "another process")
     data.zadd(f"{PREFIX}:unnamed:ops", {"an episode": 1})
     data.zadd(f"{PREFIX}:deleted", {"of Sidekiq": 1})
     data.zadd(f"{PREFIX}:back", {"of an undo": 1})
     data.zadd(f"{PREFIX}:missing", {"of RQ": 1})
-    extension.stop()
+    client.application.extensions[EXTENSION].stop()
     return works[0]
 
 

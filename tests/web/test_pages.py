@@ -182,7 +182,7 @@ def test_a_refresh_costs_two_commands_whatever_the_number_of_queues(
     assert b"of 100" in viewer.get("/_overview").data
     costs = []
     for _ in range(200):
-        viewer.application.extensions[EXTENSION]._services().reader._next_look = 0.0  # as if time had passed
+        viewer.application.extensions[EXTENSION].services.snapshots._next_look = 0.0  # as if time had passed
         with measure_cost() as meter:
             assert viewer.get("/_overview", headers=ASKED_BY_HTMX).status_code == 200
         costs.append(meter.commands)
@@ -226,7 +226,7 @@ def test_the_open_tab_counts_what_its_list_holds_now(
         return client.get("/queues/main/rq/mail?state=waiting").text
 
     assert tab("waiting") == "3"
-    client.application.extensions[EXTENSION]._services().reader._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.snapshots._next_look = float("inf")
     Queue("mail", connection=redis_client).enqueue("app.mail.send")
     assert tab("waiting") == "4"
     assert tab("active") == "0"

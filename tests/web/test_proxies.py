@@ -12,7 +12,7 @@ from dashboard.auth import parse_networks
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
 from dashboard.web.access.proxies import TrustedProxies
-from dashboard.web.context import app_context
+from dashboard.web.context import app_services
 from tests.web.conftest import MakeApp
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
@@ -102,7 +102,7 @@ def test_the_audit_and_the_limits_see_the_real_address(make_app: MakeApp, redis_
     assert answer.status_code == 303
     assert "__Secure-queuedeck=" in answer.headers.getlist("Set-Cookie")[1]
     with app.app_context():
-        assert [each.address for each in app_context().action_service.audit_log.list_events()] == ["198.51.100.8"] + [
+        assert [each.address for each in app_services().action_service.audit_log.list_events()] == ["198.51.100.8"] + [
             "198.51.100.7"
         ] * 6
 

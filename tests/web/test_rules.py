@@ -86,7 +86,7 @@ def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_clien
 
 def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: list[str]) -> None:
     app = make_app(checker="auto", sample_interval_s=0.5, rules=[{**FILE, "critical": 100}])
-    app.extensions[EXTENSION].start_checker()
+    app.extensions[EXTENSION].start()
     client = app.test_client()
 
     def drawn() -> str | None:
@@ -268,7 +268,7 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
     rules += [{"id": "longest", "metric": "queue.depth", "warning": 2, "reducer": "max", "window_s": 600}]
     settings: dict[str, Any] = {"sample_interval_s": 0.5, "rules": rules, "channels": [CHANNEL]}
     app = make_app(checker="auto", **settings)
-    app.extensions[EXTENSION].start_checker()
+    app.extensions[EXTENSION].start()
     client = app.test_client()
 
     def drawn(name: str, client: FlaskClient = client) -> str | None:
@@ -300,7 +300,7 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
 
     app.extensions[EXTENSION].stop()  # the leader ends, another process goes on with what it knew
     heir = make_app(checker="auto", **settings)
-    heir.extensions[EXTENSION].start_checker()
+    heir.extensions[EXTENSION].start()
     since = re.search(
         r"evaluated since <time datetime=\"([^\"]+)", wait_until(lambda: drawn("waits"), what="the graph")
     )

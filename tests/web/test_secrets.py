@@ -308,7 +308,7 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
     here = app.extensions[EXTENSION]
     messages = []
     for library, queue in (("bullmq", "mails"), ("rq", "cash"), ("celery", "*"), ("sidekiq", "*")):
-        backend = here.backend("main", library)
+        backend = here.services.sources.backend("main", library)
         ref = here.find_queue_stats("main", library, queue).ref
         texts = texts_of(backend.search_page(ref, JobQuery(state=State.DEAD)).rows, time.time())
         assert any(SEEN in text for text in texts)

@@ -21,7 +21,7 @@ from dashboard.settings import load
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
 from dashboard.web.access import security, sessions, sign_in_limits
-from dashboard.web.context import app_context
+from dashboard.web.context import app_services
 from dashboard.web.pages import sign_in as sign_in_page
 from tests.waiting import CEILING_S, wait_until
 from tests.web.conftest import MakeApp
@@ -286,7 +286,7 @@ def test_a_few_wait_and_the_others_are_sent_away_at_once(monkeypatch: pytest.Mon
 
 def events(app: Flask) -> list[tuple[str, str, str, dict[str, int] | None, str | None]]:
     with app.app_context():
-        found = app_context().action_service.audit_log.list_events()
+        found = app_services().action_service.audit_log.list_events()
     return [(each.who, each.role, each.action, each.outcomes, each.detail) for each in reversed(found)]
 
 

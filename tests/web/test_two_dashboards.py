@@ -53,7 +53,6 @@ def lead() -> Iterator[Lead]:
     def publish(**settings: Any) -> Sampler:
         watched = open_sources(load(environ={}, keywords=settings))
         made.append(watched)
-        assert watched.own is not None
         store = SnapshotStore(watched.own)
         one = Sampler(watched, 2.0, "the-leader", clock=store.now_s)
         epoch = store.take_lease("the-leader", 15).epoch
@@ -144,7 +143,7 @@ def test_processes_of_the_same_settings_share_their_sample(
     Queue("mail", connection=redis_client).enqueue("app.send")
     lead(redis_url=server.url)
     settings = {"sources": [{"name": "other", "url": server.url}], "sample_interval_s": 300}
-    readings = [make_app(**settings).extensions[EXTENSION].current_snapshot() for _ in range(3)]
+    readings = [make_app(**settings).extensions[EXTENSION].services.snapshots.current() for _ in range(3)]
     assert len({(reading.snapshot.sampler, reading.snapshot.sequence) for reading in readings}) == 1
     assert all(reading.other for reading in readings)
 
@@ -271,15 +270,15 @@ def by_rule(client: Any, rule_id: str) -> list[dict[str, Any]]:
 def test_bulk_work_of_the_other_is_left_to_it(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    extension = make_app(sources=[{"name": "beta", "url": server.url}]).extensions[EXTENSION]
+    services = make_app(sources=[{"name": "beta", "url": server.url}]).extensions[EXTENSION].services
     ref = QueueRef(source="alpha", backend="rq", name="mail", key="rq:queue:mail")
     spec = BulkRequest(
         action=Action.DELETE, actor=Actor(name="a", role="admin"), places=(JobListRef(ref=ref, state=State.DEAD),)
     )
-    work_id = extension.bulk_store.create(spec)
+    work_id = services.bulk_store.create(spec)
     for _ in range(3):
-        extension.bulk_runner.run_turn()
-    work = extension.bulk_store.get(work_id)
+        services.bulk_runner.run_turn()
+    work = services.bulk_store.get(work_id)
     assert (work.phase.value, work.held) == ("collecting", False)
     assert caplog.messages.count(f"bulk operation {work_id} left to other processes: alpha is not watched here") == 1
 
@@ -294,7 +293,7 @@ def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_publ
     before = [{"name": "alpha", "url": server.url}]
     one = lead(sources=before)
     wait_until(lambda: len(one.sample().queues) == 60, what="all queues")
-    store = SnapshotStore(one._watch.own)  # type: ignore[arg-type]
+    store = SnapshotStore(one._watch.own)
     epoch = store.take_lease("the-leader", 15).epoch
     assert epoch is not None
     assert store.publish_snapshot("the-leader", epoch, one.sample(epoch), one.history)
@@ -311,9 +310,9 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
     """Both call their one source `main`, as it is called by default: the same ids are other jobs there."""
     there = server.url.replace("/0", "/4")
     store = server.url.replace("/0", "/3")
-    theirs = make_app(redis_url=there, store_url=store).extensions[EXTENSION]
+    theirs = make_app(redis_url=there, store_url=store).extensions[EXTENSION].services
     app = make_app(redis_url=server.url, store_url=store)
-    ours, client = app.extensions[EXTENSION], app.test_client()
+    ours, client = app.extensions[EXTENSION].services, app.test_client()
     with redis.Redis.from_url(there) as elsewhere:
         for one in (redis_client, elsewhere):
             bull(one, "orders")
@@ -362,7 +361,7 @@ def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
     one = lead(redis_url=server.url)
     wait_until(lambda: len(one.sample().queues) == 120, what="all queues")
     redis_client.delete("{queuedeck}:lead")
-    store = SnapshotStore(one._watch.own)  # type: ignore[arg-type]
+    store = SnapshotStore(one._watch.own)
     epoch = store.take_lease("the-leader", 15).epoch
     assert epoch is not None
     former = one.sample(epoch)

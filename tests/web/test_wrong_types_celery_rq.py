@@ -76,7 +76,7 @@ def test_each_key_may_be_of_another_type(
         other = others[n % len(others)]
         redis_client.delete(key)
         KINDS[other](redis_client, key)
-        client.application.extensions[EXTENSION].forget_boards()
+        client.application.extensions[EXTENSION].services.forget_live_rows()
         for url in urls:
             answer = client.get(url)
             refused = answer.status_code == 503 and " type" in answer.text

@@ -13,7 +13,7 @@ from ...actions.audit_log import Actor
 from ...auth import LOCAL_HOSTS, Identify, Identity, Role, host_name, local_identity, token_identity
 from ...errors import ConfigurationError, Forbidden
 from ...settings import Settings
-from ..context import app_context
+from ..context import app_context, app_services
 from . import sessions
 
 if TYPE_CHECKING:
@@ -108,13 +108,13 @@ class Authenticator:
         if self.identify is not None:
             return self._host_identity(self.identify)
         if settings.users:
-            identity = sessions.signed_in(settings, app_context().own_store.source)
+            identity = sessions.signed_in(settings, app_services().store.source)
             if identity is None:
                 raise Unidentified("You are not signed in.", hint="Sign in or send an API token.")
             return identity
         if self.start_token is not None:
             return self._require_known(
-                self.start_token.identity(app_context().own_store.source), PRINTED_ONLY, PRINTED_ONLY_HINT
+                self.start_token.identity(app_services().store.source), PRINTED_ONLY, PRINTED_ONLY_HINT
             )
         if settings.auth == "none":
             return self._require_known(local_identity(request.environ), NOT_LOCAL, NOT_LOCAL_HINT)
@@ -196,9 +196,9 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         may_admin=lambda: has_role(Role.ADMIN),
         identity=lambda: g.get("identity"),
         wants_reason=lambda: app_context().settings.require_reason,
-        is_watched=lambda source, backend: app_context().is_watched(source, backend),
-        alerts_elsewhere=lambda: app_context().alert_service.ownership_conflict,
-        what_fires=lambda: app_context().firing_summary() if "identity" in g else None,
+        is_watched=lambda source, backend: app_services().sources.is_watched(source, backend),
+        alerts_elsewhere=lambda: app_services().alert_service.ownership_conflict,
+        what_fires=lambda: app_context().caches.firing.current() if "identity" in g else None,
         signed_in_here=lambda: bool(app_context().settings.users) and "name" in session,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )

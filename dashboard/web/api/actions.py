@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest
-from ...actions.bulk.selection import preview_jobs
 from ...actions.trash import check_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import instant, iso, now_s
@@ -19,12 +18,12 @@ from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from ...model import State
 from ...redact import mask_text
 from ..access.security import current_actor
-from ..context import app_context
+from ..context import app_context, app_services
 from ..formatting import printable
 from ..forms.request_input import Body, json_body
 from ..pages import bulk
 from ..pages.audit import PER_PAGE, parse_cursor
-from ..pages.bulk_start import check_matches, not_restored, start_operation, undo_batches
+from ..pages.bulk_start import check_matches, not_restored, preview_operation, start_operation, undo_batches
 from ..pages.bulk_start import undo_operation as undo_work
 from ..pages.job_actions import MAX_TEXT, checked_reason, given_reason
 
@@ -140,20 +139,20 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
     `edit` creates a new job from `payload`, JSON as text. A masked secret in the same place as in the stored payload
     keeps its stored value; a mask anywhere else is rejected with the outcome `invalid`.
     """
-    context = app_context()
-    queue = context.find_queue_stats(source, backend, name)
+    services = app_services()
+    queue = app_context().find_queue_stats(source, backend, name)
     action = _parse_action(verb)
     _check_applies(body, action)
     state = body.state
     if state is None:
-        job, library = context.read_job(queue, job_id), context.backend(source, backend)
+        job, library = services.job_reader.read_job(queue, job_id), services.sources.backend(source, backend)
         state = job.state
         known = any(action in each for each in library.job_actions.values())
         if known and action not in library.offered_actions(state, shared=queue.shared, abandoned=job.abandoned):
             where = f"The job is {state.value}" if state else "The job is not in any list"
             detail = f"{where}; {library.title} does not support {action.value} there."
             return _json_results(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))
-    result = context.action_service.on_jobs(
+    result = services.action_service.on_jobs(
         current_actor(),
         queue.ref,
         state,
@@ -175,8 +174,8 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
     `purge` starts a bulk operation that deletes the waiting jobs; its `bulk_id` is null if there are none.
     `obliterate` deletes the queue permanently and requires the queue's name in `confirm`.
     """
-    context = app_context()
-    queue = context.find_queue_stats(source, backend, name)
+    services = app_services()
+    queue = app_context().find_queue_stats(source, backend, name)
     action = _parse_action(verb)
     _check_applies(body, action)
     if action is Action.PURGE:
@@ -191,14 +190,14 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
             reason=_checked_reason(body.reason),
             created_at=now_s(),
         )
-        seen = preview_jobs(spec, context.backend, context.known_of, context.settings.bulk_max_jobs)
+        seen = preview_operation(spec)
         if seen.exact and not seen.matched:
             return jsonify(outcome="done", detail="The queue has no waiting jobs.", bulk_id=None), 200
         return jsonify(outcome="done", detail=None, bulk_id=start_operation(spec)), 200
     if action is Action.OBLITERATE and body.confirm != name:
         raise Conflict("This cannot be undone. To confirm, send the queue's name as `confirm`.")
     return _json_results(
-        context.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
+        services.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
     )
 
 
@@ -237,7 +236,7 @@ def create(body: BulkBody) -> tuple[Response, int]:
     )
     if not body.preview:
         bulk.check_target(spec)
-    seen = preview_jobs(spec, app_context().backend, app_context().known_of, app_context().settings.bulk_max_jobs)
+    seen = preview_operation(spec)
     fields: dict[str, Any] = {"matched": seen.matched, "exact": seen.exact, "unread": list(seen.unread)}
     fields |= {"scanned": seen.scanned, "total": seen.total}
     if body.preview:
@@ -259,7 +258,7 @@ def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
         back = undo_work(work_id, _checked_reason(body.reason))
         return _under_way(back) if isinstance(back, BulkOperation) else _put_back(back)
     bulk.change_operation(work_id, word, given_reason(body.reason))
-    return jsonify(_json_operation(app_context().bulk_store.get(work_id))), 200
+    return jsonify(_json_operation(app_services().bulk_store.get(work_id))), 200
 
 
 @bp.post("/undo/<batch>")
@@ -276,7 +275,7 @@ def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
     operation = undo_batches([check_batch(batch)], why)
     if operation is not None:
         return _under_way(operation)
-    return _put_back(app_context().action_service.undo_batch(current_actor(), batch, reason=why).results)
+    return _put_back(app_services().action_service.undo_batch(current_actor(), batch, reason=why).results)
 
 
 def _put_back(results: Sequence[ActionResult]) -> tuple[Response, int]:
@@ -322,7 +321,7 @@ def deleted() -> Response:
                 "deleted_at": iso(instant(about.at)),
                 "until": iso(instant(until)),
             }
-            for batch, about, left, until in app_context().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
+            for batch, about, left, until in app_services().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
         ]
     )
 
@@ -330,13 +329,13 @@ def deleted() -> Response:
 @bulk_bp.get("/bulk")
 def works() -> Response:
     """List stored bulk operations, newest first."""
-    return jsonify(bulk=[_json_operation(operation) for operation in app_context().bulk_store.list_newest()])
+    return jsonify(bulk=[_json_operation(operation) for operation in app_services().bulk_store.list_newest()])
 
 
 @bulk_bp.get("/bulk/<work_id>")
 def work(work_id: str) -> Response:
     """Retrieve a bulk operation."""
-    return jsonify(_json_operation(app_context().bulk_store.get(work_id)))
+    return jsonify(_json_operation(app_services().bulk_store.get(work_id)))
 
 
 @audit_bp.get("/audit")
@@ -345,7 +344,7 @@ def audit() -> Response:
 
     For the next page, send the id of the last event as `before`.
     """
-    events = app_context().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
+    events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
     return jsonify(events=[event.public() for event in events])
 
 

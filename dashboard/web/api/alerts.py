@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify
 from ...alerts.service import Alert, AlertList
 from ...clock import instant, iso
 from ...errors import QueuedeckError
-from ..context import app_context
+from ..context import app_services
 
 bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
 
@@ -22,9 +22,9 @@ def alerts() -> Response:
     `watched` is true while rules are evaluated. Otherwise the list can be empty or out of date, and `problem` gives the
     reason where it is known.
     """
-    alert_service = app_context().alert_service
+    alert_service = app_services().alert_service
     alert_list, health = alert_service.list_alerts(), alert_service.checker_health()
-    problem = None if health.ok else app_context().checker_problem
+    problem = None if health.ok else app_services().checker_problem
     return jsonify(
         alerts=json_firing(alert_list),
         pending=[_json_alert(alert) for alert in alert_list.pending],
@@ -48,9 +48,9 @@ def silences() -> Response:
                 "weekly": msgspec.to_builtins(each.weekly),
                 **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
             }
-            for each in app_context().alert_service.list_silences()
+            for each in app_services().alert_service.list_silences()
         ],
-        problem=join_hint(app_context().alert_service.ownership_conflict),
+        problem=join_hint(app_services().alert_service.ownership_conflict),
     )
 
 
@@ -64,9 +64,9 @@ def deliveries() -> Response:
                 **{name: getattr(each, name) for name in ("status", "duration_s", "attempt")},
                 "at": iso(instant(each.at)),
             }
-            for each in app_context().alert_service.list_deliveries()
+            for each in app_services().alert_service.list_deliveries()
         ],
-        problem=join_hint(app_context().alert_service.ownership_conflict),
+        problem=join_hint(app_services().alert_service.ownership_conflict),
     )
 
 

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from ...clock import instant, iso
 from ...dead_letters.groups import SAMPLES, SLOT_S, GroupMember
 from ...errors import NotFound, Unsupported
-from ..context import app_context
+from ..context import app_services
 from ..forms.job_query import MAX_PAGE, MAX_PER_PAGE, asked_number
 from ..views.dead_letter_table import PER_PAGE, GroupQuery, GroupRow, member_page, row_of, rows_of
 
@@ -25,11 +25,11 @@ def dead() -> Response:
     by = request.args.get("group_by", "error")
     if by != "error":
         raise Unsupported(f"group_by={by[:20]!r}: expected error.")
-    group_list = app_context().dead_letter_groups()
+    group_list = app_services().dead_letter_service.current_groups()
     grouped = group_list.grouped
     wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
     return jsonify(
-        groups=[_json_group(row) for row in rows_of(group_list, app_context().now_s()) if wanted.fits(row)],
+        groups=[_json_group(row) for row in rows_of(group_list, app_services().sources.now_s()) if wanted.fits(row)],
         scanned=grouped.scanned,
         total=grouped.total,
         at_least=grouped.at_least,
@@ -49,14 +49,14 @@ def group(fingerprint: str) -> Response:
 
     Returns 404 if none of the jobs that were read belongs to it.
     """
-    group_list = app_context().dead_letter_groups()
+    group_list = app_services().dead_letter_service.current_groups()
     found = group_list.grouped.find(fingerprint)
     if found is None:
         raise NotFound("This error group has no jobs, or no longer exists.")
     per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
     jobs = {"jobs": [_json_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
-    return jsonify(_json_group(row_of(found, group_list, app_context().now_s())) | jobs)
+    return jsonify(_json_group(row_of(found, group_list, app_services().sources.now_s())) | jobs)
 
 
 def _json_group(row: GroupRow) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from ...clock import instant, iso
 from ...errors import Unsupported
-from ..context import app_context
+from ..context import app_context, app_services
 
 bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
 
@@ -38,12 +38,11 @@ def history(source: str, backend: str, name: str) -> Response:
     [time, value], oldest first; the value is null where there is no sample. `step_s` is at least the stored step (15 to
     60 s). A longer step combines points: the maximum of depth and dead, the mean of rates. Sends no commands to Redis.
     """
-    context = app_context()
-    ref = context.find_queue_stats(source, backend, name).ref
+    ref = app_context().find_queue_stats(source, backend, name).ref
     metric = request.args.get("metric", "depth")
     if metric not in METRICS:
         raise Unsupported(f"No history for {metric[:50]!r}.", hint=f"Available metrics: {', '.join(METRICS)}.")
-    past = context.current_snapshot().history
+    past = app_services().snapshots.current().history
     joined = max(1, math.ceil((_number_parameter("step_s") or 0) / past.step_s))
     start, end = _time_parameter("from"), _time_parameter("to")
     points = past.points_of(ref, METRICS[metric].series, joined)

@@ -28,7 +28,7 @@ from ...model import (
 )
 from ...sampling.live_lists import LiveRows
 from ...search.job_search import parse_query
-from ..context import app_context
+from ..context import app_context, app_services
 from ..forms.job_query import job_query
 from ..views.offered_actions import job_verbs
 from ..views.totals import rounded, totals
@@ -43,10 +43,10 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 @bp.get("/overview")
 def overview() -> Response:
     """Retrieve sources, totals and all queues from the newest snapshot."""
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     snapshot = current.snapshot
     queues = snapshot.queues if snapshot else ()
-    whole = app_context().totals_of(snapshot, current.history) if snapshot else None
+    whole = app_context().caches.totals.of(snapshot, current.history) if snapshot else None
     return _json_response(
         {
             "sampled_at": iso(instant(snapshot.sampled_at)) if snapshot else None,
@@ -64,10 +64,10 @@ def overview() -> Response:
 
 def _json_alerts() -> list[dict[str, Any]] | None:
     """The firing alerts; None when the store cannot be read, or a dashboard with other settings evaluates alerts."""
-    if app_context().alert_service.ownership_conflict is not None:
+    if app_services().alert_service.ownership_conflict is not None:
         return None
     try:
-        return json_firing(app_context().alert_service.list_alerts())
+        return json_firing(app_services().alert_service.list_alerts())
     except (BackendUnavailable, Forbidden):
         return None
 
@@ -78,7 +78,7 @@ def queues() -> Response:
 
     Filter by `source`, `backend` and `q` (part of the name, case-insensitive).
     """
-    snapshot = app_context().current_snapshot().snapshot
+    snapshot = app_services().snapshots.current().snapshot
     source, backend = request.args.get("source"), request.args.get("backend")
     text = request.args.get("q", "").casefold()
     found = [
@@ -106,7 +106,7 @@ def classes(source: str, backend: str, name: str) -> Response:
 
     `classes` is null if they are unknown.
     """
-    board = app_context().class_stats(app_context().find_queue_stats(source, backend, name))
+    board = app_services().job_reader.class_stats(app_context().find_queue_stats(source, backend, name))
     return _json_response(
         {
             "classes": None if board is None else [_json_class(each) for each in board.classes],
@@ -124,7 +124,7 @@ def redis() -> Response:
 
     `memory_history` is the memory used in the last hour, as [time, bytes] points.
     """
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     snapshot = current.snapshot
     sources = [
         _json_source(source)
@@ -150,11 +150,12 @@ def jobs(source: str, backend: str, name: str) -> Response:
 
     `state` is a Queuedeck state or the library's own; `page` and `per_page` select the page.
     """
-    context = app_context()
-    found, query = context.find_queue_stats(source, backend, name), _parse_query(context.backend(source, backend))
+    services = app_services()
+    found = app_context().find_queue_stats(source, backend, name)
+    query = _parse_query(services.sources.backend(source, backend))
     if request.args.get("q"):
         return _search_response(found, query)
-    page = context.list_jobs(found, query)
+    page = services.job_reader.list_jobs(found, query)
     return _json_response(
         {
             "jobs": [_json_job(job) for job in page.jobs],
@@ -173,7 +174,7 @@ def jobs(source: str, backend: str, name: str) -> Response:
 def _search_response(queue: QueueStats, query: JobQuery) -> Response:
     """A page of the jobs of one list that match `q`, within the limits of a search."""
     text = f"{request.args['q']} state:{query.native or query.state.value}"
-    found = app_context().search_jobs(parse_query(text), [queue], request.args.get("cursor"))
+    found = app_services().job_reader.search_jobs(parse_query(text), [queue], request.args.get("cursor"))
     jobs = [job for _, job in found.jobs][query.offset : query.offset + query.per_page]
     return _json_response(
         {
@@ -197,8 +198,8 @@ def search() -> Response:
 
     To continue, send the returned `cursor`.
     """
-    snapshot = app_context().current_snapshot().snapshot
-    found = app_context().search_jobs(
+    snapshot = app_services().snapshots.current().snapshot
+    found = app_services().job_reader.search_jobs(
         parse_query(request.args.get("q", "")), snapshot.queues if snapshot else (), request.args.get("cursor")
     )
     return _json_response(
@@ -221,7 +222,7 @@ def workers() -> Response:
 
     Filter by `source` and `backend`.
     """
-    return _live_response(app_context().list_workers(), _json_worker)
+    return _live_response(app_services().workers.current_rows(), _json_worker)
 
 
 @bp.get("/schedules")
@@ -230,7 +231,7 @@ def schedules() -> Response:
 
     Filter by `source` and `backend`.
     """
-    return _live_response(app_context().list_schedules(), _json_schedule)
+    return _live_response(app_services().schedules.current_rows(), _json_schedule)
 
 
 def _live_response(live_rows: LiveRows[Any], show: Callable[[Any], dict[str, Any]]) -> Response:
@@ -276,11 +277,11 @@ def _json_schedule(schedule: Schedule) -> dict[str, Any]:
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>")
 def job(source: str, backend: str, name: str, job_id: str) -> Response:
     """Retrieve a job with payload, error, logs, links and timeline, read live."""
-    context = app_context()
-    queue = context.find_queue_stats(source, backend, name)
-    found = context.read_job(queue, job_id)
+    services = app_services()
+    queue = app_context().find_queue_stats(source, backend, name)
+    found = services.job_reader.read_job(queue, job_id)
     return _json_response(
-        _json_job(found) | _json_details(found, job_verbs(context.backend(source, backend), queue, found))
+        _json_job(found) | _json_details(found, job_verbs(services.sources.backend(source, backend), queue, found))
     )
 
 
@@ -311,7 +312,7 @@ def _json_source(source: SourceStats) -> dict[str, Any]:
 
 
 def _json_queue(queue: QueueStats) -> dict[str, Any]:
-    backend = app_context().backend(queue.source, queue.backend)
+    backend = app_services().sources.backend(queue.source, queue.backend)
     return {
         "source": queue.source,
         "backend": queue.backend,

@@ -13,7 +13,7 @@ from ...alerts.rules.rule import Rule
 from ...alerts.rules.ruleset import RuleInForce
 from ...clock import instant, iso
 from ...errors import ConfigurationError, NotFound, Unsupported
-from ..context import app_context
+from ..context import app_context, app_services
 from ..forms.request_input import Body, json_body
 from ..pages.alerts.rule_changes import delete_rule, save_rule, set_rule_enabled
 from . import alerts
@@ -29,16 +29,16 @@ def rules() -> Response:
 
     `problem` says why they are not evaluated; it is null while they are.
     """
-    overview = app_context().rule_board()
+    overview = app_context().caches.rules.current()
     listed = [json_rule(entry, overview.previews.get(entry.rule.id)) for entry in overview.entries]
-    return jsonify(rules=listed, problem=join_hint(app_context().alert_service.ownership_conflict))
+    return jsonify(rules=listed, problem=join_hint(app_services().alert_service.ownership_conflict))
 
 
 @bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
     """Retrieve a rule and its current state."""
-    entry = app_context().alert_service.editor.find_rule(rule_id)
-    return jsonify(json_rule(entry, app_context().rule_board().previews.get(entry.rule.id)))
+    entry = app_services().alert_service.editor.find_rule(rule_id)
+    return jsonify(json_rule(entry, app_context().caches.rules.current().previews.get(entry.rule.id)))
 
 
 class VersionBody(Body, frozen=True, kw_only=True):
@@ -101,7 +101,7 @@ def api_remove(body: VersionBody, rule_id: str) -> Response:
 
 def _stored(rule: Rule) -> dict[str, Any]:
     entry = next(
-        (entry for entry in app_context().alert_service.editor.rules_in_force() if entry.rule.id == rule.id), None
+        (entry for entry in app_services().alert_service.editor.rules_in_force() if entry.rule.id == rule.id), None
     )
     if entry is None:
         raise NotFound("This rule no longer exists.")

@@ -9,7 +9,7 @@ from flask import Blueprint, render_template, request
 from ...backends.actions import Action
 from ...errors import Unsupported
 from ...sources.metering import measure_cost
-from ..context import app_context
+from ..context import app_services
 from ..views.flash import PAST
 from . import layout
 
@@ -25,21 +25,21 @@ _MOST = 2**64 - 1
 def index() -> str:
     """The audit log, newest first; `before` = the id of the last event seen."""
     with measure_cost() as meter:
-        events = app_context().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
+        events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
         # This also finds a delete whose response was lost.
         batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
-        left = app_context().action_service.trash.count_left(batches)
+        left = app_services().action_service.trash.count_left(batches)
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     last = events[-1].id if len(events) == PER_PAGE else None
     return render_template(
         "audit/index.html",
-        **layout.page_context(app_context().current_snapshot(), price),
+        **layout.page_context(app_services().snapshots.current(), price),
         events=events,
         left=left,
         before=request.args.get("before"),
         last=last,
         past=PAST,
-        titles=app_context().backend_titles,
+        titles=app_services().sources.titles,
     )
 
 

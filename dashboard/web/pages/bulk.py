@@ -20,7 +20,6 @@ from ...actions.bulk.operation import (
     BulkRequest,
     JobListRef,
 )
-from ...actions.bulk.selection import preview_jobs
 from ...actions.bulk.undo import batches_of
 from ...backends.actions import Action
 from ...clock import now_s
@@ -29,13 +28,13 @@ from ...model import QueueStats, State
 from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import current_actor
-from ..context import app_context
+from ..context import app_context, app_services
 from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
 from ..views.flash import PAST, VERBS, ActionFlash
 from ..views.offered_actions import read_only
 from . import layout
-from .bulk_start import check_matches, not_restored, start_operation, undo_operation, undo_under_way
+from .bulk_start import check_matches, not_restored, preview_operation, start_operation, undo_operation, undo_under_way
 from .job_actions import ACTION, check_confirmed, given_reason, parse_options, parse_reason
 from .queues import find_queue
 
@@ -61,11 +60,11 @@ BULK_ACTIONS = (
 def index() -> str:
     """All stored bulk operations, newest first."""
     with measure_cost() as meter:
-        operations = app_context().bulk_store.list_newest()
+        operations = app_services().bulk_store.list_newest()
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
         "bulk/index.html",
-        **layout.page_context(app_context().current_snapshot(), price),
+        **layout.page_context(app_services().snapshots.current(), price),
         operations=operations,
         past=PAST,
     )
@@ -76,7 +75,7 @@ def show(work_id: str) -> str:
     """One bulk operation. 404 when it is no longer stored."""
     variables = _operation_context(work_id) | {"did": ActionFlash.read(request.args)}
     return render_template(
-        "bulk/show.html", **layout.page_context(app_context().current_snapshot(), variables["price"]) | variables
+        "bulk/show.html", **layout.page_context(app_services().snapshots.current(), variables["price"]) | variables
     )
 
 
@@ -88,11 +87,11 @@ def fragment(work_id: str) -> Response:
 
 def _operation_context(work_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
-        operation = app_context().bulk_store.get(work_id)
+        operation = app_services().bulk_store.get(work_id)
         quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
         undoing = undo_under_way(work_id) if operation.undoable else None
         left = (
-            sum(app_context().action_service.trash.count_left(batches_of(operation)).values())
+            sum(app_services().action_service.trash.count_left(batches_of(operation)).values())
             if quiet and undoing is None
             else 0
         )
@@ -104,7 +103,7 @@ def _operation_context(work_id: str) -> dict[str, Any]:
         "ended": operation.phase in ENDED,
         "in_bin": left,
         "alone": operation.held is False and not quiet and now_s() - operation.spec.created_at > ALONE_S,
-        "titles": app_context().backend_titles,
+        "titles": app_services().sources.titles,
         "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
 
@@ -115,21 +114,23 @@ def new() -> str:
     queue, spec = _parse_request(request.args)
     most = app_context().settings.bulk_max_jobs
     with measure_cost() as meter:
-        preview = preview_jobs(spec, app_context().backend, app_context().known_of, most)
+        preview = preview_operation(spec)
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     places = spec.places or preview.places
-    libraries = {place.ref.backend: app_context().backend(place.ref.source, place.ref.backend) for place in places}
+    libraries = {
+        place.ref.backend: app_services().sources.backend(place.ref.source, place.ref.backend) for place in places
+    }
     homing = spec.action is Action.MOVE and all(place.state is State.WAITING for place in places)
     return render_template(
         "bulk/new.html",
-        **layout.page_context(app_context().current_snapshot(), price),
+        **layout.page_context(app_services().snapshots.current(), price),
         bulk_request=spec,
         queue=queue,
         preview=preview,
         most=most,
         libraries=libraries,
-        titles=app_context().backend_titles,
-        room_bytes=app_context().action_service.trash.room_bytes() if spec.action is Action.DELETE else None,
+        titles=app_services().sources.titles,
+        room_bytes=app_services().action_service.trash.room_bytes() if spec.action is Action.DELETE else None,
         verb="Redrive" if homing else VERBS[spec.action],
         targets=_target_queues(places) if spec.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
@@ -145,7 +146,7 @@ def new() -> str:
 def create() -> ResponseReturnValue:
     """Start an operation: 303 to its page."""
     queue, spec = _parse_request(request.form)
-    found = preview_jobs(spec, app_context().backend, app_context().known_of, app_context().settings.bulk_max_jobs)
+    found = preview_operation(spec)
     check_still(found.matched, request.form.get("seen", ""))
     if spec.for_good:
         if queue is not None:
@@ -194,8 +195,8 @@ def change_operation(work_id: str, word: str, why: str | None) -> None:
             detail=f"{operation.done:,} of {operation.matched:,} {PAST[operation.spec.action]} so far",
         )
 
-    app_context().bulk_store.change_phase(work_id, word, event)
-    app_context().bulk_runner.start()
+    app_services().bulk_store.change_phase(work_id, word, event)
+    app_services().bulk_runner.start()
 
 
 def check_still(now: int, seen: str) -> None:
@@ -220,7 +221,10 @@ def check_target(spec: BulkRequest) -> None:
         return
     if not spec.to_origin:
         raise Conflict("Choose a destination queue. Nothing was started.")
-    if all(place.origin is None for place, _ in app_context().known_of(spec.fingerprint, spec.places).jobs):
+    if all(
+        place.origin is None
+        for place, _ in app_services().dead_letter_jobs.known_of(spec.fingerprint, spec.places).jobs
+    ):
         raise Conflict(
             "The origin queue of these jobs is unknown. Nothing was started.",
             hint="Choose a destination queue.",
@@ -229,7 +233,7 @@ def check_target(spec: BulkRequest) -> None:
 
 def _target_queues(places: Sequence[JobListRef]) -> list[str]:
     """The queues that jobs of these lists can move to."""
-    snapshot = app_context().current_snapshot().snapshot
+    snapshot = app_services().snapshots.current().snapshot
     libraries = {(place.ref.source, place.ref.backend) for place in places}
     own = {place.ref.name for place in places}
     found = {
@@ -280,7 +284,7 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
 
 def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
     """The list of that queue. Raises Unsupported for a state that its library does not have."""
-    backend = app_context().backend(queue.source, queue.backend)
+    backend = app_services().sources.backend(queue.source, queue.backend)
     try:
         state = State(word)
     except ValueError:
@@ -295,10 +299,10 @@ def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
     if action not in BULK_ACTIONS:
         raise Unsupported(f"{action.value} is not available for bulk operations.")
     for place in places:
-        why = read_only(app_context().current_snapshot().snapshot, place.ref)
+        why = read_only(app_services().snapshots.current().snapshot, place.ref)
         if why is not None:
             raise Unsupported(why)
-        backend = app_context().backend(place.ref.source, place.ref.backend)
+        backend = app_services().sources.backend(place.ref.source, place.ref.backend)
         if action not in backend.offered_actions(place.state, shared=place.ref.shared, abandoned=True):
             why = backend.unsupported_reasons.get(action)
             raise Unsupported(why or f"{backend.title} does not support this for {place.state.value} jobs.")

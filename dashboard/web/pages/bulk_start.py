@@ -10,17 +10,24 @@ from msgspec.structs import replace
 from ...actions.audit_log import AuditEvent
 from ...actions.bulk.audit_events import event_of
 from ...actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
-from ...actions.bulk.selection import BulkPreview
+from ...actions.bulk.selection import BulkPreview, preview_jobs
 from ...actions.bulk.undo import batches_of, undo_of, undo_of_batches
 from ...backends.actions import Action, ActionResult, Outcome
 from ...errors import Conflict, NotFound
 from ..access.security import current_actor
-from ..context import app_context
+from ..context import app_services
 from ..formatting import printable
 from ..views.flash import MISSED
 
 # The most reasons that an undo reports for jobs that it did not restore.
 MAX_REASONS = 5
+
+
+def preview_operation(spec: BulkRequest) -> BulkPreview:
+    """The jobs that the operation would process; see preview_jobs."""
+    services = app_services()
+    most = services.settings.bulk_max_jobs
+    return preview_jobs(spec, services.sources.backend, services.dead_letter_jobs.known_of, most)
 
 
 def start_operation(spec: BulkRequest) -> str:
@@ -31,8 +38,8 @@ def start_operation(spec: BulkRequest) -> str:
         operation = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
         return replace(event_of(operation, 0), action=f"start {what}", detail=describe_request(spec))
 
-    work_id = app_context().bulk_store.create(spec, event)
-    app_context().bulk_runner.start()
+    work_id = app_services().bulk_store.create(spec, event)
+    app_services().bulk_runner.start()
     return work_id
 
 
@@ -64,24 +71,24 @@ def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | Bul
 
     Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """
-    operation = app_context().bulk_store.get(work_id)
+    operation = app_services().bulk_store.get(work_id)
     if operation.phase not in (*ENDED, BulkPhase.PAUSED):
         raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
     batches = batches_of(operation)
     under_way = undo_under_way(work_id) if batches else None
     if under_way is not None:
         return under_way
-    if batches and not app_context().action_service.trash.is_small(batches):
+    if batches and not app_services().action_service.trash.is_small(batches):
         return _start_undo(undo_of(operation, current_actor(), reason))
     back: list[ActionResult] = []
     for batch in batches:
         try:
             results = (
-                app_context().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).results
+                app_services().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).results
             )
         except NotFound:
             continue  # nothing in this list was deleted, or it is restored already
-        app_context().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in results))
+        app_services().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in results))
         back += results
     if not back:
         raise NotFound("There is nothing left to restore.", hint="Deleted jobs can be restored for 24 hours.")
@@ -93,12 +100,12 @@ def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | 
 
     Raises NotFound for a batch that no longer exists.
     """
-    if app_context().action_service.trash.is_small(batches):
+    if app_services().action_service.trash.is_small(batches):
         return None
-    left = app_context().action_service.trash.count_left(batches)
+    left = app_services().action_service.trash.count_left(batches)
     return _start_undo(
         undo_of_batches(
-            [each for each in batches if each in left], app_context().action_service.trash, current_actor(), reason
+            [each for each in batches if each in left], app_services().action_service.trash, current_actor(), reason
         )
     )
 
@@ -114,9 +121,9 @@ def not_restored(results: Sequence[ActionResult]) -> Conflict | None:
 
 def undo_under_way(name: str) -> BulkOperation | None:
     """The unfinished bulk operation that undoes the operation or batch of that name; None for none."""
-    operation = app_context().bulk_store.undo_of(name)
+    operation = app_services().bulk_store.undo_of(name)
     return operation if operation is not None and operation.phase not in ENDED else None
 
 
 def _start_undo(spec: BulkRequest) -> BulkOperation:
-    return undo_under_way(spec.undoes or spec.batches[0]) or app_context().bulk_store.get(start_operation(spec))
+    return undo_under_way(spec.undoes or spec.batches[0]) or app_services().bulk_store.get(start_operation(spec))

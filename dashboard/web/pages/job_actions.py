@@ -20,7 +20,7 @@ from ...model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
 from ...redact import MASK
 from ...sampling.snapshot_reader import CurrentSnapshot
 from ..access.security import current_actor
-from ..context import app_context
+from ..context import app_context, app_services
 from ..formatting import job_url, printable, queue_url
 from ..forms.job_tokens import read_pick
 from ..forms.request_input import form_fields, form_flag
@@ -65,11 +65,11 @@ def run_action(
 ) -> tuple[list[ActionResult], str | None]:
     """The result of each job, and the batch of deleted jobs. Jobs moved without a target go to their origin queue."""
     if action is not Action.MOVE or options.target is not None or state is None:
-        result = app_context().action_service.on_jobs(
+        result = app_services().action_service.on_jobs(
             current_actor(), ref, state, action, job_refs, options, reason=reason
         )
         return list(result.results), result.batch
-    known = app_context().known_of(None, (JobListRef(ref=ref, state=state),)).jobs
+    known = app_services().dead_letter_jobs.known_of(None, (JobListRef(ref=ref, state=state),)).jobs
     homes = {(job.id, job.version): place.origin for place, job in known}
     acted = []
     by_home: dict[str | None, list[JobRef]] = {}
@@ -81,7 +81,7 @@ def run_action(
         else:
             going = replace(options, target=origin)
             acted += (
-                app_context()
+                app_services()
                 .action_service.on_jobs(current_actor(), ref, state, action, those, going, reason=reason)
                 .results
             )
@@ -98,7 +98,8 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
     (result, *_), batch = run_action(queue.ref, state, action, [job_ref], parse_options(), parse_reason())
     if result.outcome is Outcome.INVALID:
         text = request.form.get("payload", "")
-        return _edit_page(current, queue, app_context().read_job(queue, job_id), text, wrong=result.detail), 422
+        job = app_services().job_reader.read_job(queue, job_id)
+        return _edit_page(current, queue, job, text, wrong=result.detail), 422
     did = ActionFlash.of(action, [result], batch)
     shown = result.new_id or job_id
     # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
@@ -114,8 +115,8 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
 def edit(source: str, backend: str, name: str, job_id: str) -> str:
     """The form that edits a job's payload, to be run as a new job."""
     current, queue = find_queue(source, backend, name)
-    job = app_context().read_job(queue, job_id)
-    library = app_context().backend(source, backend)
+    job = app_services().job_reader.read_job(queue, job_id)
+    library = app_services().sources.backend(source, backend)
     if Action.EDIT not in job_verbs(library, queue, job):
         why = queue.read_only or library.unsupported_reasons.get(Action.EDIT, f"{library.title} does not support this.")
         raise Unsupported(why)
@@ -133,7 +134,7 @@ def editable_text(payload: Payload | None) -> str:
 
 
 def _edit_page(current: CurrentSnapshot, queue: QueueStats, job: Job, text: str, *, wrong: str | None = None) -> str:
-    library = app_context().backend(queue.source, queue.backend)
+    library = app_services().sources.backend(queue.source, queue.backend)
     return render_template(
         "actions/edit.html",
         **layout.page_context(current, ""),
@@ -156,7 +157,7 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     action = wanted_action()
     if action is Action.OBLITERATE:
         check_confirmed(queue)
-    result = app_context().action_service.on_queue(current_actor(), queue, action, reason=parse_reason())
+    result = app_services().action_service.on_queue(current_actor(), queue, action, reason=parse_reason())
     did = ActionFlash.of(action, [result])
     if action is Action.OBLITERATE and result.outcome is Outcome.DONE:
         return redirect_to(_with_query(url_for("overview.index"), did.query))
@@ -167,7 +168,7 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
 def obliterate(source: str, backend: str, name: str) -> str:
     """The page that asks for the queue's name before the queue is deleted."""
     current, queue = find_queue(source, backend, name)
-    library = app_context().backend(source, backend)
+    library = app_services().sources.backend(source, backend)
     return render_template("actions/obliterate.html", **layout.page_context(current, ""), queue=queue, backend=library)
 
 
@@ -175,9 +176,9 @@ def obliterate(source: str, backend: str, name: str) -> str:
 @form_fields("action", "reason", "source", "backend", "id", "queue")
 def on_schedule() -> ResponseReturnValue:
     """Apply an action to one schedule."""
-    found = _single_row(app_context().list_schedules().rows)
-    result = app_context().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
-    app_context().forget_boards()
+    found = _single_row(app_services().schedules.current_rows().rows)
+    result = app_services().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
+    app_services().forget_live_rows()
     return redirect_to(url_for("people.schedules", **ActionFlash.of(wanted_action(), [result]).query))
 
 
@@ -185,9 +186,9 @@ def on_schedule() -> ResponseReturnValue:
 @form_fields("action", "reason", "source", "backend", "id")
 def on_worker() -> ResponseReturnValue:
     """Send a request to one worker."""
-    found = _single_row(app_context().list_workers().rows)
-    result = app_context().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
-    app_context().forget_boards()
+    found = _single_row(app_services().workers.current_rows().rows)
+    result = app_services().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
+    app_services().forget_live_rows()
     return redirect_to(url_for("people.workers", **ActionFlash.of(wanted_action(), [result]).query))
 
 
@@ -200,7 +201,7 @@ def undo() -> ResponseReturnValue:
         raise Conflict("No batch of deleted jobs given.")
     if len(batches) > MAX_BATCHES:
         raise Conflict(f"You can restore at most {MAX_BATCHES} batches at a time.")
-    context, why = app_context(), parse_reason()
+    services, why = app_services(), parse_reason()
     about = None
     results: list[ActionResult] = []
     operation = undo_batches(batches, why)
@@ -208,8 +209,8 @@ def undo() -> ResponseReturnValue:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
     for batch in batches:
         try:
-            about = context.action_service.trash.describe_batch(batch)[0]
-            results += context.action_service.undo_batch(current_actor(), batch, reason=why).results
+            about = services.action_service.trash.describe_batch(batch)[0]
+            results += services.action_service.undo_batch(current_actor(), batch, reason=why).results
         except NotFound:
             if batch == batches[-1] and about is None:
                 raise

@@ -11,7 +11,7 @@ from ...model import Capability
 from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import has_role
-from ..context import app_context
+from ..context import app_services
 from ..views.flash import ActionFlash
 from ..views.offered_actions import job_verbs
 from ..views.payload_tree import build_tree
@@ -47,16 +47,16 @@ def fragment(source: str, backend: str, name: str, job_id: str) -> Response:
 def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]:
     """The variables of the fragment. Raises NotFound, BackendUnavailable."""
     current, queue = find_queue(source, backend, name)
-    library = app_context().backend(queue.source, queue.backend)
+    library = app_services().sources.backend(queue.source, queue.backend)
     with measure_cost() as meter:
-        job = app_context().read_job(queue, job_id)
+        job = app_services().job_reader.read_job(queue, job_id)
     return {
         "reading": current,
         "queue": queue,
         "backend": library,
         "job": job,
         "story": story(job),
-        "reasons": explain_not_running(job, queue, app_context().now_s(queue.source)),
+        "reasons": explain_not_running(job, queue, app_services().sources.now_s(queue.source)),
         "frames": frames(job.error.stack) if job.error and job.error.stack else (),
         "sections": tuple(
             (key, title, value, build_tree(value.value) if value.kind == "json" else None)

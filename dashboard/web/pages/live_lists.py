@@ -14,7 +14,7 @@ from ...model import Capability, Schedule, Worker
 from ...sampling.live_lists import LiveRows
 from .. import fragments
 from ..access.security import has_role
-from ..context import app_context
+from ..context import app_services
 from ..views.flash import ActionFlash
 from . import layout
 
@@ -26,7 +26,7 @@ MAX_ROWS = 500
 def render_page(template: str, context: dict[str, Any]) -> str:
     """The page with its list."""
     return render_template(
-        template, **layout.page_context(app_context().current_snapshot(), context["price"]) | context
+        template, **layout.page_context(app_services().snapshots.current(), context["price"]) | context
     )
 
 
@@ -52,18 +52,20 @@ def list_context(
 ) -> dict[str, Any]:
     """The template variables of a list. `rows`: those that match the filter, in the order of the page. `capability`:
     what a library needs to report them. `actions_of`: the actions that a library offers on a row."""
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     snapshot = current.snapshot
     there = dict.fromkeys((queue.source, queue.backend) for queue in snapshot.queues) if snapshot else {}
-    silent = {name for source, name in there if capability not in app_context().backend(source, name).capabilities}
-    titles = app_context().backend_titles
+    silent = {
+        name for source, name in there if capability not in app_services().sources.backend(source, name).capabilities
+    }
+    titles = app_services().sources.titles
     return {
         "rows": rows[:MAX_ROWS],
         "did": ActionFlash.read(request.args),
         "offered": {
             name: offered
             for source, name in (there if has_role(Role.OPERATOR) else ())
-            if (offered := actions_of(app_context().backend(source, name)))
+            if (offered := actions_of(app_services().sources.backend(source, name)))
         },
         "more": max(0, len(rows) - MAX_ROWS),
         "total": len(live_rows.rows),

@@ -12,7 +12,7 @@ from ...model import Snapshot, State
 from ...sampling.recent_history import History, Point, known_sum
 from ...sampling.snapshot_reader import CurrentSnapshot
 from .. import fragments
-from ..context import app_context
+from ..context import app_context, app_services
 from ..formatting import duration, full, percent, short, size
 from ..views.problems import Problem, ProblemLevel
 from ..views.queue_table import QueueTableQuery, build_table
@@ -43,7 +43,7 @@ class OverviewFigure:
 @bp.get("/")
 def index() -> str:
     """The page."""
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
     return render_template(
         "overview/index.html",
@@ -55,7 +55,7 @@ def index() -> str:
 @bp.get("/_overview")
 def fragment() -> Response:
     """The part of the page that polls. Rendered once per sample and query, for any number of viewers."""
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
     response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), current.version)
     response.headers[layout.PRICE] = price_of(current)
@@ -69,11 +69,11 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
         "reading": current,
         "snapshot": snapshot,
         "query": query,
-        "titles": app_context().backend_titles,
+        "titles": app_services().sources.titles,
     }
     if snapshot is None:
         return answer
-    whole = app_context().totals_of(snapshot, current.history)
+    whole = app_context().caches.totals.of(snapshot, current.history)
     problems = whole.problems
     span = len(current.history.totals.depth)
     return answer | {

@@ -17,7 +17,7 @@ from ...sampling.snapshot_reader import CurrentSnapshot
 from ...sources.metering import measure_cost
 from .. import fragments
 from ..access.security import has_role
-from ..context import app_context
+from ..context import app_context, app_services
 from ..forms.job_query import job_query
 from ..views.flash import ActionFlash
 from ..views.offered_actions import list_verbs, queue_verbs
@@ -93,11 +93,11 @@ def fragment(source: str, backend: str, name: str) -> Response:
 
 def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueStats]:
     """The queue at that URL. Raises NotFound, or BackendUnavailable when its Redis has not been read yet."""
-    context = app_context()
-    context.backend(source, backend)
-    current = context.current_snapshot()
+    services = app_services()
+    services.sources.backend(source, backend)
+    current = services.snapshots.current()
     try:
-        return current, context.find_queue_stats(source, backend, name)
+        return current, app_context().find_queue_stats(source, backend, name)
     except NotFound:
         for stats in current.snapshot.sources if current.snapshot else ():
             if stats.name == source and not stats.reachable:
@@ -109,10 +109,10 @@ def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, Q
 
 def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:
     """The variables of the fragment."""
-    backend = app_context().backend(queue.source, queue.backend)
+    backend = app_services().sources.backend(queue.source, queue.backend)
     with measure_cost() as meter:
         listing = _read_listing(backend, queue)
-        classes = app_context().class_stats(queue)
+        classes = app_services().job_reader.class_stats(queue)
     past = current.history.history_of(queue)
     slots = len(current.history.totals.depth)
 
@@ -121,7 +121,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
 
     acts = has_role(Role.OPERATOR)
     moves = not queue.read_only and Action.MOVE in backend.job_actions.get(State.WAITING, ())
-    redrives = acts and moves and app_context().dead_letter_service.is_dlq(queue)
+    redrives = acts and moves and app_services().dead_letter_service.is_dlq(queue)
     return {
         "reading": current,
         "queue": queue,
@@ -148,7 +148,7 @@ def _read_listing(backend: Backend, queue: QueueStats) -> JobListing:
     query = job_query(backend, request.args.get("state") or _first_state(backend, queue).value)
     jobs, error, hint = None, None, None
     try:
-        jobs = app_context().list_jobs(queue, query)
+        jobs = app_services().job_reader.list_jobs(queue, query)
     except (BackendUnavailable, Forbidden, NotFound, Unsupported, UnreadableData) as exc:
         error, hint = exc.message, exc.hint
     return JobListing(query, jobs, error, hint)

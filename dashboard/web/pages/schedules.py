@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response
 
 from ...model import Capability, Schedule
-from ..context import app_context
+from ..context import app_services
 from . import live_lists
 from .live_lists import list_context, matches_filter, render_list, render_page
 
@@ -33,11 +33,11 @@ def schedules_fragment() -> Response:
 
 
 def _context() -> dict[str, Any]:
-    live_rows = app_context().list_schedules()
+    live_rows = app_services().schedules.current_rows()
     rows = [row for row in live_rows.rows if matches_filter(row.id, row.name, (row.queue or "",), row.kind)]
     far = datetime.max.replace(tzinfo=UTC)
     rows.sort(key=lambda row: (row.next_run_at or far, row.id))
-    snapshot = app_context().current_snapshot().snapshot
+    snapshot = app_services().snapshots.current().snapshot
     fixed = {queue.ref for queue in snapshot.queues if queue.read_only} if snapshot else set()
     context = list_context(live_rows, rows, Capability.SCHEDULES, lambda backend: backend.schedule_actions)
     return context | {"late": _late_ones(rows), "fixed": fixed}
@@ -45,7 +45,7 @@ def _context() -> dict[str, Any]:
 
 def _late_ones(rows: Sequence[Schedule]) -> set[tuple[str, str, str, str | None]]:
     """Source, backend, id and queue of the schedules that should have run by now."""
-    now = {source: app_context().now_s(source) for source in {row.source for row in rows}}
+    now = {source: app_services().sources.now_s(source) for source in {row.source for row in rows}}
     return {
         (row.source, row.backend, row.id, row.queue)
         for row in rows

@@ -9,7 +9,7 @@ from flask import Blueprint, render_template, request
 from ...errors import Unsupported
 from ...search.job_search import MAX_QUERY, SearchResult, parse_query
 from ...sources.metering import measure_cost
-from ..context import app_context
+from ..context import app_services
 from . import layout
 
 bp = Blueprint("searching", __name__)
@@ -27,14 +27,14 @@ SUGGESTED = 200
 def index() -> str:
     """The page; `q` is the query, `cursor` where the next page of results starts."""
     text = request.args.get("q", "")[:MAX_QUERY].strip()
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     queues = current.snapshot.queues if current.snapshot else ()
     found: SearchResult | None = None
     wrong: Unsupported | None = None
     with measure_cost() as meter:
         if text:
             try:
-                found = app_context().search_jobs(parse_query(text), queues, request.args.get("cursor"))
+                found = app_services().job_reader.search_jobs(parse_query(text), queues, request.args.get("cursor"))
             except Unsupported as exc:
                 wrong = exc
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -47,9 +47,12 @@ def index() -> str:
         wrong=wrong,
         examples=EXAMPLES,
         matching=[queue for queue in queues if text and text.casefold() in queue.name.casefold()][:10],
-        suggestions=[*_query_terms("queue", names), *_query_terms("name", app_context().names.newest_names(SUGGESTED))],
-        titles=app_context().backend_titles,
-        list_words=lambda job: app_context().backend(job.source, job.backend).list_words(),
+        suggestions=[
+            *_query_terms("queue", names),
+            *_query_terms("name", app_services().job_reader.names.newest_names(SUGGESTED)),
+        ],
+        titles=app_services().sources.titles,
+        list_words=lambda job: app_services().sources.backend(job.source, job.backend).list_words(),
     )
 
 

@@ -15,7 +15,7 @@ from ...redact import masked_logger
 from ...settings import UserSettings
 from ..access import sessions
 from ..access.sign_in_limits import WINDOW_S, AttemptCounter, PasswordChecks, SignInAttempt
-from ..context import app_context
+from ..context import app_context, app_services
 from ..forms.request_input import form_fields
 
 bp = Blueprint("signin", __name__)
@@ -51,12 +51,12 @@ def enter() -> ResponseReturnValue:
     """
     _check_users()
     _check_proxies()
-    context = app_context()
+    services = app_services()
     name, password = request.form.get("name", "")[:MAX_FIELD], request.form.get("password", "")[:MAX_FIELD]
     target = sessions.safe_path(request.form.get("next"))
     browser = sessions.known_browser(current_app, name)
     attempt = SignInAttempt(name=name, address=request.remote_addr, browser=browser)
-    decision = _attempts.count_attempt(context.own_store, attempt)
+    decision = _attempts.count_attempt(services.store, attempt)
     if not decision.is_allowed:
         if decision.is_recorded:
             _record_attempt(SIGN_IN, name, Outcome.REFUSED, LOCKED)
@@ -64,16 +64,16 @@ def enter() -> ResponseReturnValue:
     # A user who has signed in with this browser before does not queue behind strangers.
     with (_checks if browser is None else _known_checks).turn() as is_free:
         if not is_free:
-            _attempts.uncount(context.own_store, attempt)
+            _attempts.uncount(services.store, attempt)
             return _render_again(target, BUSY, 429, wait_s=BUSY_S)
-        user = sessions.check_password(context.settings, name, password)
+        user = sessions.check_password(services.settings, name, password)
     if user is None:
         if decision.is_recorded:
             _record_attempt(SIGN_IN, name, Outcome.REFUSED, "wrong password" if _find_user(name) else "no such user")
         else:
             log.warning("a sign-in from %s failed; too many to record in the audit log", request.remote_addr)
         return _render_again(target, WRONG, 403)
-    _attempts.succeeded(context.own_store, attempt)
+    _attempts.succeeded(services.store, attempt)
     sessions.begin_session(user)
     _record_attempt(SIGN_IN, name, Outcome.DONE)
     response = make_response(redirect(request.script_root + target, code=303))
@@ -85,9 +85,9 @@ def enter() -> ResponseReturnValue:
 @form_fields()
 def leave() -> ResponseReturnValue:
     """Sign out, on all servers. Cost: at most 3 round trips."""
-    context = app_context()
-    identity = sessions.signed_in(context.settings, context.own_store.source)
-    sessions.end_session(context.own_store.source)
+    services = app_services()
+    identity = sessions.signed_in(services.settings, services.store.source)
+    sessions.end_session(services.store.source)
     if identity is None:
         return redirect(url_for("overview.index"), code=303)
     _record_attempt(SIGN_OUT, identity.name, Outcome.DONE)
@@ -113,7 +113,7 @@ def _record_attempt(action: str, name: str, outcome: Outcome, detail: str | None
     user = _find_user(name)
     role = Role[user.role.upper()].name.lower() if user else "unknown"
     actor = Actor(name=name if user else NOBODY, role=role, address=request.remote_addr)
-    app_context().action_service.audit_log.record_event(
+    app_services().action_service.audit_log.record_event(
         build_event(actor, action, count=1, outcomes={outcome.value: 1}, detail=detail)
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 
 from ...model import Capability, WorkerState
-from ..context import app_context
+from ..context import app_services
 from . import live_lists
 from .live_lists import list_context, matches_filter, render_list, render_page
 
@@ -34,7 +34,7 @@ def workers_fragment() -> Response:
 
 
 def _context() -> dict[str, Any]:
-    live_rows = app_context().list_workers()
+    live_rows = app_services().workers.current_rows()
     rows = [row for row in live_rows.rows if matches_filter(row.id, row.hostname, row.queues, row.state.value)]
     rows.sort(key=lambda row: (STATES.index(row.state), row.backend, row.source, row.id))
     counts = {state: sum(row.state is state for row in live_rows.rows) for state in STATES}

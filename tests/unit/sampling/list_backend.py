@@ -94,4 +94,5 @@ def watch_of(*sources: Source, kinds: Sequence[type[Backend]] = (Lists,)) -> Mon
             source.name: tuple(kind(source, SourceSettings(name=source.name, url=source.address)) for kind in kinds)
             for source in sources
         },
+        sources[0],
     )

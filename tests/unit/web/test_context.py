@@ -1,35 +1,46 @@
-"""Links between jobs lead to the queue that really holds them."""
+"""The context of an app starts services once per process, and never uses those of the process it was forked from."""
 
 from __future__ import annotations
 
-from dashboard.model import Job, JobLink, QueueRef, QueueStats, Snapshot
-from dashboard.web.context import with_addresses
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from dashboard.settings import load
+from dashboard.web.context import AppContext
 
 
-def snapshot(*names: tuple[str, str]) -> Snapshot:
-    """A snapshot with queues of these names and keys."""
-    queues = tuple(QueueStats(source="main", backend="bullmq", name=name, key=key) for name, key in names)
-    return Snapshot(sampled_at=0, interval_s=2, sequence=1, sampler="x", epoch=1, sources=(), queues=queues)
+@pytest.fixture
+def context() -> Iterator[AppContext]:
+    context = AppContext(load(environ={}, keywords={"redis_url": "redis://127.0.0.1:1/0", "checker": "off"}))
+    yield context
+    context.stop()
 
 
-def link(key: str) -> JobLink:
-    """A link as a backend makes it: under the plain name."""
-    name = key.rpartition(":")[2]
-    return JobLink(id="1", queue=name, ref=QueueRef(source="main", backend="bullmq", name=name, key=key))
+def test_all_threads_of_a_process_share_its_services(context: AppContext) -> None:
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(context.services)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(services) for services in found}) == 1
+    assert context.caches is context.caches
 
 
-def test_a_link_bears_the_name_that_its_queue_has_here() -> None:
-    job = Job(id="1", source="main", backend="bullmq", queue="mails", parent=link("shop:mails"))
-    job = with_addresses(job, snapshot(("mails", "bull:mails"), ("shop:mails", "shop:mails")))
-    assert job.parent is not None
-    assert job.parent.ref is not None
-    assert (job.parent.ref.name, job.parent.queue) == ("shop:mails", "shop:mails")
+def test_a_fork_has_services_and_caches_of_its_own(context: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    services, caches = context.services, context.caches
+    with monkeypatch.context() as fork:
+        fork.setattr(os, "getpid", lambda: -1)
+        assert context.services is not services
+        assert context.caches is not caches
+        context.stop()
+    services.stop()
 
 
-def test_a_link_to_a_queue_that_is_not_shown_has_no_address() -> None:
-    children = (link("bull:hidden"), link("bull:mails"), JobLink(id="x", queue="?"))
-    job = Job(id="1", source="main", backend="bullmq", queue="mails", children=children)
-    job = with_addresses(job, snapshot(("mails", "bull:mails")))
-    assert [child.ref and child.ref.name for child in job.children] == [None, "mails", None]
-    assert [child.queue for child in job.children] == ["hidden", "mails", "?"]
-    assert with_addresses(job, None).children[1].ref is None
+def test_after_a_stop_the_next_use_starts_again(context: AppContext) -> None:
+    services = context.services
+    context.stop()
+    assert context.services is not services

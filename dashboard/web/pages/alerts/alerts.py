@@ -13,7 +13,7 @@ from ....errors import Forbidden, Unsupported
 from ....sources.metering import measure_cost
 from ... import fragments
 from ...access.security import current_actor, has_role
-from ...context import app_context
+from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_word
 from ...urls import read_segment
 from .. import layout
@@ -28,7 +28,7 @@ SHOWN = 20
 @edit_bp.before_request
 def refuse_elsewhere() -> None:
     """Raise Conflict while a dashboard with other settings evaluates the alerts."""
-    if (elsewhere := app_context().alert_service.ownership_conflict) is not None:
+    if (elsewhere := app_services().alert_service.ownership_conflict) is not None:
         raise elsewhere
 
 
@@ -37,7 +37,7 @@ def index() -> str:
     """The Alerts page."""
     variables = _context()
     return render_template(
-        "alerts/index.html", **layout.page_context(app_context().current_snapshot(), variables["price"]) | variables
+        "alerts/index.html", **layout.page_context(app_services().snapshots.current(), variables["price"]) | variables
     )
 
 
@@ -56,33 +56,33 @@ def firing() -> Response:
 
 
 def _context() -> dict[str, Any]:
-    alert_service = app_context().alert_service
+    alert_service = app_services().alert_service
     with measure_cost() as meter:
         alert_list, health = alert_service.list_alerts(), alert_service.checker_health()
         variables = {
             "alert_list": alert_list,
             "health": health,
-            "problem": None if health.ok else app_context().checker_problem,
+            "problem": None if health.ok else app_services().checker_problem,
             "deliveries": alert_service.list_deliveries(SHOWN),
             "given_up": alert_service.list_failed_notifications(),
             "past": alert_service.list_past_incidents(SHOWN),
             "channels": alert_service.public_channels(),
         }
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return variables | {"price": price, "titles": app_context().backend_titles}
+    return variables | {"price": price, "titles": app_services().sources.titles}
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")
 def ack_form(fp: str) -> str:
     """The page that a notification links to. It has a button to acknowledge, since following a link must not change
     anything."""
-    alert = app_context().alert_service.find_alert(fp)
+    alert = app_services().alert_service.find_alert(fp)
     return render_template(
         "alerts/ack.html",
-        **layout.page_context(app_context().current_snapshot(), ""),
+        **layout.page_context(app_services().snapshots.current(), ""),
         alert=alert,
-        siblings=app_context().alert_service.sibling_alerts(alert),
-        titles=app_context().backend_titles,
+        siblings=app_services().alert_service.sibling_alerts(alert),
+        titles=app_services().sources.titles,
         episode=request.args.get("episode") or alert.state.episode,
     )
 
@@ -94,7 +94,7 @@ def acknowledge(fp: str) -> ResponseReturnValue:
     comment = request.form.get("comment", "")[:300]
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
-    alert_service = app_context().alert_service
+    alert_service = app_services().alert_service
     alert_service.acknowledge_alert(
         fp, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment
     )
@@ -118,9 +118,9 @@ def given_up(verb: str) -> ResponseReturnValue:
     """Resend or dismiss an undelivered notification: 303 to the deliveries."""
     message_id = read_segment(request.form.get("id", ""))[:300]
     if verb == "again":
-        app_context().alert_service.resend_failed(message_id)
+        app_services().alert_service.resend_failed(message_id)
     else:
-        app_context().alert_service.dismiss_failed(message_id)
+        app_services().alert_service.dismiss_failed(message_id)
     record_action("resend notification" if verb == "again" else "dismiss notification", [message_id], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
@@ -131,14 +131,14 @@ def test_fire(channel: str) -> ResponseReturnValue:
     """Send a test notification through a channel, for admins."""
     if not has_role(Role.ADMIN):
         raise Forbidden("You need the admin role to send a test notification.")
-    app_context().alert_service.send_test(channel, by=current_actor().name)
+    app_services().alert_service.send_test(channel, by=current_actor().name)
     record_action("send test notification", [channel], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
 
 def record_action(action: str, ids: list[str], reason: str | None) -> None:
     """Add what the user did to the audit log, and drop the cached summary of firing alerts."""
-    app_context().forget_firing()
-    app_context().action_service.audit_log.record_event(
+    app_context().caches.firing.forget()
+    app_services().action_service.audit_log.record_event(
         audit_log.build_event(current_actor(), action, ids=ids, reason=reason or None)
     )

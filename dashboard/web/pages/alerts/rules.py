@@ -18,7 +18,7 @@ from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
 from ....sources.metering import measure_cost
 from ... import fragments
-from ...context import app_context
+from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag, form_word
 from ...forms.rule_form import FIELDS, RuleForm, describe_changes
 from ...views.rule_chart import RuleChart, build_chart
@@ -63,7 +63,7 @@ def index() -> str:
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "rules/index.html",
-        **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
+        **layout.page_context(app_services().snapshots.current(), context["price"]) | context,
         confirmation=confirmation,
     )
 
@@ -81,7 +81,7 @@ def show(rule_id: str) -> str:
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "rules/show.html",
-        **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
+        **layout.page_context(app_services().snapshots.current(), context["price"]) | context,
         confirmation=confirmation,
     )
 
@@ -94,8 +94,8 @@ def one_fragment(rule_id: str) -> Response:
 
 def _list_context() -> dict[str, Any]:
     with measure_cost() as meter:
-        overview, alerts = app_context().rule_board(), app_context().alert_service.list_alerts()
-    current = app_context().current_snapshot()
+        overview, alerts = app_context().caches.rules.current(), app_services().alert_service.list_alerts()
+    current = app_services().snapshots.current()
     firing: dict[str, int] = {}
     for alert in alerts.incidents:
         firing[alert.state.rule_id] = firing.get(alert.state.rule_id, 0) + 1
@@ -124,9 +124,10 @@ def _most_urgent(row: dict[str, Any]) -> int:
 
 def _rule_context(rule_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
-        entry, alerts = app_context().alert_service.editor.find_rule(rule_id), app_context().alert_service.list_alerts()
-        overview = app_context().rule_board()
-    current = app_context().current_snapshot()
+        alert_service = app_services().alert_service
+        entry, alerts = alert_service.editor.find_rule(rule_id), alert_service.list_alerts()
+        overview = app_context().caches.rules.current()
+    current = app_services().snapshots.current()
     return (
         _common(meter)
         | _preview_context(entry.rule, overview.previews.get(rule_id), current, overview.hours)
@@ -160,7 +161,7 @@ def _preview_context(
         "reducers": REDUCERS,
         "amount": lambda value: format_figure(value, METRICS[rule.metric].unit) or "–",
         "ops": OPS,
-        "titles": app_context().backend_titles,
+        "titles": app_services().sources.titles,
     }
 
 
@@ -187,7 +188,7 @@ def _short(value: float | None, metric: str) -> str:
 def _common(meter: Any) -> dict[str, Any]:
     return {
         "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
-        "titles": app_context().backend_titles,
+        "titles": app_services().sources.titles,
         "metrics": METRICS,
         "ops": OPS,
         "text_of": _short,
@@ -203,10 +204,10 @@ def new() -> str:
         form = RuleForm.of(Rule(id="", metric="queue.depth"))
         form.texts["warning"] = form.texts["critical"] = ""
         return _form(form, None, None)
-    entry = app_context().alert_service.editor.find_rule(original)
+    entry = app_services().alert_service.editor.find_rule(original)
     form = RuleForm.of(entry.rule)
     form.enabled = True
-    taken = {each.rule.id for each in app_context().alert_service.editor.rules_in_force()}
+    taken = {each.rule.id for each in app_services().alert_service.editor.rules_in_force()}
     names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
     form.texts["id"] = next(name for name in names if name not in taken)
     return _form(form, None, entry)
@@ -217,7 +218,7 @@ def new() -> str:
 def create() -> ResponseReturnValue:
     """Create a rule: 303 to it, or the form again with its errors or the preview."""
     form = _typed()
-    original = app_context().alert_service.editor.find_rule(request.form["from"]) if request.form.get("from") else None
+    original = app_services().alert_service.editor.find_rule(request.form["from"]) if request.form.get("from") else None
     return _store(form, None, original)
 
 
@@ -257,7 +258,7 @@ def remove(rule_id: str) -> ResponseReturnValue:
 
 
 def _editable(rule_id: str) -> RuleInForce:
-    entry = app_context().alert_service.editor.find_rule(rule_id)
+    entry = app_services().alert_service.editor.find_rule(rule_id)
     if entry.origin is Origin.TOML:
         raise Unsupported("This rule is defined in the settings file and can only be changed there.")
     if entry.shipped:
@@ -277,7 +278,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
     rule: Rule | None = None
     if not form.errors:
         try:
-            rule = app_context().alert_service.editor.parse_rule(values)
+            rule = app_services().alert_service.editor.parse_rule(values)
         except ConfigurationError as exc:
             form.add_problem(exc)
     if rule is None or form.errors or previewing:
@@ -288,7 +289,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
         form.general = exc.message
         return _form(
             form,
-            app_context().alert_service.editor.find_rule(rule.id) if entry else None,
+            app_services().alert_service.editor.find_rule(rule.id) if entry else None,
             original,
             changed=bool(entry),
         ), 409
@@ -313,13 +314,13 @@ def _form(
 ) -> str:
     """The form. `entry` = the edited rule, `original` = the duplicated one. `changed`: another user changed the rule;
     the form shows the saved version, and saving again overwrites it."""
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     preview_context: dict[str, Any] = {}
     if preview is not None:
         found, hours = {}, None
         if current.snapshot is not None:
-            found = app_context().alert_service.preview_rules(current.snapshot, current.history, [preview])
-            hours = app_context().alert_service.rule_histories(current.snapshot.sampled_at)
+            found = app_services().alert_service.preview_rules(current.snapshot, current.history, [preview])
+            hours = app_services().alert_service.rule_histories(current.snapshot.sampled_at)
         preview_context = _preview_context(preview, found.get(preview.id), current, hours, drafted=True)
     mine = _tried(form) if changed else None
     return render_template(
@@ -329,16 +330,16 @@ def _form(
         entry=entry,
         original=original,
         metrics=METRICS,
-        channels=[str(channel.get("id")) for channel in app_context().alert_service.public_channels()],
+        channels=[str(channel.get("id")) for channel in app_services().alert_service.public_channels()],
         theirs=describe_changes(entry.rule, mine) if entry and mine else "",
         previewed=preview is not None,
-        **({"titles": app_context().backend_titles} | preview_context),
+        **({"titles": app_services().sources.titles} | preview_context),
     )
 
 
 def _tried(form: RuleForm) -> Rule | None:
     try:
-        return app_context().alert_service.editor.parse_rule(form.values())
+        return app_services().alert_service.editor.parse_rule(form.values())
     except ConfigurationError:
         return None
 

@@ -13,7 +13,7 @@ from ....auth import Role
 from ....errors import ConfigurationError
 from ... import fragments
 from ...access.security import current_actor, has_role
-from ...context import app_context
+from ...context import app_services
 from ...forms.request_input import form_fields, form_flag, form_word
 from ...forms.silence_form import DAYS, FIELDS, SilenceForm
 from .. import layout
@@ -27,7 +27,7 @@ bp, edit_bp = alerts.bp, alerts.edit_bp
 def quiet() -> str:
     """Silences and maintenance windows."""
     return render_template(
-        "alerts/silences.html", **layout.page_context(app_context().current_snapshot(), "") | _quiet()
+        "alerts/silences.html", **layout.page_context(app_services().snapshots.current(), "") | _quiet()
     )
 
 
@@ -38,9 +38,9 @@ def quiet_fragment() -> Response:
 
 
 def _quiet() -> dict[str, Any]:
-    alert_list, listed = app_context().alert_service.list_alerts(), app_context().alert_service.list_silences()
+    alert_list, listed = app_services().alert_service.list_alerts(), app_services().alert_service.list_silences()
     states = [alert.state for alert in (*alert_list.firing, *alert_list.pending)]
-    snapshot = app_context().current_snapshot().snapshot
+    snapshot = app_services().snapshots.current().snapshot
     rows = [
         {
             "silence": each,
@@ -50,7 +50,7 @@ def _quiet() -> dict[str, Any]:
         }
         for each in listed
     ]
-    return {"rows": rows, "at": alert_list.at, "days": DAYS, "titles": app_context().backend_titles}
+    return {"rows": rows, "at": alert_list.at, "days": DAYS, "titles": app_services().sources.titles}
 
 
 @edit_bp.get("/silences/new")
@@ -66,7 +66,7 @@ def silence() -> ResponseReturnValue:
     previewing = form_word("do", "store", "preview") == "preview"
     form_flag("everything")
     form = SilenceForm.typed(request.form, request.form.getlist("days"))
-    alert_service = app_context().alert_service
+    alert_service = app_services().alert_service
     values = form.values(alert_service.list_alerts().at, admin=has_role(Role.ADMIN))
     if form.errors:
         unconfirmed = set(form.errors) == {"everything"}
@@ -85,15 +85,15 @@ def silence() -> ResponseReturnValue:
 
 def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
     found = None
-    current = app_context().current_snapshot()
+    current = app_services().snapshots.current()
     if drafted is not None:
-        alert_list = app_context().alert_service.list_alerts()
+        alert_list = app_services().alert_service.list_alerts()
         states = [alert.state for alert in (*alert_list.firing, *alert_list.pending)]
         found = preview_silence(
             drafted,
             states,
             current.snapshot,
-            [entry.rule for entry in app_context().alert_service.editor.rules_in_force()],
+            [entry.rule for entry in app_services().alert_service.editor.rules_in_force()],
         )
     return render_template(
         "alerts/silence.html",
@@ -101,8 +101,8 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
         form=form,
         found=found,
         days=DAYS,
-        titles=app_context().backend_titles,
-        sources=list(app_context().sources),
+        titles=app_services().sources.titles,
+        sources=list(app_services().sources.sources),
     )
 
 
@@ -110,6 +110,6 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
 @form_fields()
 def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
-    app_context().alert_service.expire_silence(silence_id)
+    app_services().alert_service.expire_silence(silence_id)
     record_action("expire silence", [silence_id], None)
     return redirect(url_for("alerting.quiet"), code=303)

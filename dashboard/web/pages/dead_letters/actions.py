@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from ....backends.actions import MAX_BATCH, ActionResult, JobRef, Outcome
 from ....dead_letters.fingerprint import is_fingerprint
 from ....errors import Conflict, NotFound, Unsupported
-from ...context import app_context
+from ...context import app_context, app_services
 from ...forms.job_tokens import Spot, read_member
 from ...forms.request_input import form_fields
 from ...views.dead_letter_table import ACTIONS
@@ -28,13 +28,14 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     if action not in ACTIONS:
         raise Unsupported("This action is not available for error groups.")
     places = _places(request.form.getlist("pick"))
-    context = app_context()
-    refs = {spot: context.find_queue_stats(*spot[:3]).ref for spot in places}  # of all lists, before any job changes
+    backend_of = app_services().sources.backend
+    # Of all lists, before any job changes.
+    refs = {spot: app_context().find_queue_stats(*spot[:3]).ref for spot in places}
     results: list[ActionResult] = []
     batches: list[str | None] = []
     for spot, job_refs in places.items():
         ref, state = refs[spot], spot[3]
-        if action not in context.backend(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
+        if action not in backend_of(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
             results += [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED) for job_ref in job_refs]
             continue
         done, batch = run_action(ref, state, action, job_refs, wish, why)

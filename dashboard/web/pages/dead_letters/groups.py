@@ -15,7 +15,7 @@ from ....errors import NotFound
 from ....sources.metering import measure_cost
 from ... import fragments
 from ...access.security import has_role
-from ...context import app_context
+from ...context import app_services
 from ...views.dead_letter_table import (
     GroupQuery,
     GroupRow,
@@ -51,7 +51,7 @@ def index() -> str:
     """The list of groups, worst first."""
     context = _list()
     return render_template(
-        "dead_letters/index.html", **layout.page_context(app_context().current_snapshot(), context["price"]) | context
+        "dead_letters/index.html", **layout.page_context(app_services().snapshots.current(), context["price"]) | context
     )
 
 
@@ -68,7 +68,7 @@ def show(fingerprint: str) -> str:
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "dead_letters/show.html",
-        **layout.page_context(app_context().current_snapshot(), context["price"]) | context,
+        **layout.page_context(app_services().snapshots.current(), context["price"]) | context,
         confirmation=confirmation,
     )
 
@@ -86,9 +86,9 @@ def _polled(template: str, context: dict[str, Any]) -> Response:
 
 
 def _list() -> dict[str, Any]:
-    group_list = app_context().dead_letter_groups()
+    group_list = app_services().dead_letter_service.current_groups()
     wanted = GroupQuery.of(request.args)
-    rows = rows_of(group_list, app_context().now_s())
+    rows = rows_of(group_list, app_services().sources.now_s())
     spots = [spot for row in rows for spot in row.group.spots]
     return _common(group_list) | {
         "wanted": wanted,
@@ -103,25 +103,25 @@ def _one(fingerprint: str) -> dict[str, Any]:
     """The variables of one group's page. Raises NotFound, and what AnnotationStore.read_annotation raises."""
     if not is_fingerprint(fingerprint):
         raise NotFound("This error group does not exist.")
-    group_list = app_context().dead_letter_groups()
+    group_list = app_services().dead_letter_service.current_groups()
     group = group_list.grouped.find(fingerprint)
     annotation = group_list.remarks.of(fingerprint)
     if group is None:
-        annotation = app_context().dead_letter_service.book.read_annotation(fingerprint)
+        annotation = app_services().dead_letter_service.book.read_annotation(fingerprint)
         if annotation == NOTHING_KNOWN:
             raise NotFound(
                 "This error group has no jobs, or no longer exists.",
                 hint="Its jobs were retried or deleted, or are older than the dead letters that are read.",
             )
     with measure_cost() as meter:
-        samples = kept.of(app_context(), group) if group else ()
-    row: GroupRow | None = row_of(group, group_list, app_context().now_s()) if group else None
+        samples = kept.of(group) if group else ()
+    row: GroupRow | None = row_of(group, group_list, app_services().sources.now_s()) if group else None
     common = _common(group_list)
     if meter.commands:
         samples_price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
         common["price"] = f"samples: {samples_price}; groups: {common['price']}"
     offered = (
-        count_offered(group, app_context().backend, app_context().current_snapshot().snapshot)
+        count_offered(group, app_services().sources.backend, app_services().snapshots.current().snapshot)
         if group and has_role(Role.OPERATOR)
         else {}
     )
@@ -133,19 +133,19 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "fingerprint": fingerprint,
         "row": row,
         "annotation": annotation,
-        "marks_known": row.marks if row else annotation.marks(None, app_context().now_s()),
+        "marks_known": row.marks if row else annotation.marks(None, app_services().sources.now_s()),
     }
 
 
 def _common(group_list: GroupList) -> dict[str, Any]:
-    snapshot = app_context().current_snapshot().snapshot
+    snapshot = app_services().snapshots.current().snapshot
     cost = group_list.cost
-    titles = app_context().backend_titles
+    titles = app_services().sources.titles
     return {
         "group_list": group_list,
         "reading": group_list.grouped,
         "slots": (SLOTS, SLOT_S),
-        "now": app_context().now_s(),
+        "now": app_services().sources.now_s(),
         "titles": titles,
         "snapshot": snapshot,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],

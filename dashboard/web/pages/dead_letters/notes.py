@@ -12,7 +12,7 @@ from ....dead_letters.annotations import MAX_NAME, MAX_NOTE
 from ....dead_letters.fingerprint import is_fingerprint
 from ....errors import NotFound, Unsupported
 from ...access.security import current_actor
-from ...context import app_context
+from ...context import app_services
 from ...forms.request_input import check_form, form_fields
 
 bp = Blueprint("dead_edit", __name__, url_prefix="/dead")
@@ -30,23 +30,23 @@ def say(fingerprint: str, word: str) -> ResponseReturnValue:
     if words_of is None or not is_fingerprint(fingerprint):
         raise NotFound("Unknown action.")
     check_form(*_FIELDS.get(word, ()))
-    if not app_context().dead_letter_service.update_annotation(
+    if not app_services().dead_letter_service.update_annotation(
         fingerprint, words_of(fingerprint, current_actor().name[:MAX_NAME])
     ):
         raise NotFound(
             "This error group is unknown, or no longer exists. Nothing was saved.",
             hint="Open the Dead letters page first: a group is known once its jobs have been read.",
         )
-    group = app_context().dead_letter_groups().grouped.find(fingerprint)
+    group = app_services().dead_letter_service.current_groups().grouped.find(fingerprint)
     event = audit_log.build_event(
         current_actor(), f"{word} error group", ids=(fingerprint,), count=group.count if group else 0
     )
-    app_context().action_service.audit_log.record_event(event)
+    app_services().action_service.audit_log.record_event(event)
     return redirect(url_for("dead.show", fingerprint=fingerprint, said=word), code=303)
 
 
 def _acknowledge(_fingerprint: str, who: str) -> Words:
-    return {"ack_by": who, "ack_at": app_context().now_s()}
+    return {"ack_by": who, "ack_at": app_services().sources.now_s()}
 
 
 def _unacknowledge(_fingerprint: str, _who: str) -> Words:
@@ -56,11 +56,11 @@ def _unacknowledge(_fingerprint: str, _who: str) -> Words:
 def _ignore(fingerprint: str, who: str) -> Words:
     """For `hours`, or until there are `more` jobs than now. Raises Unsupported for an invalid number."""
     if more := request.form.get("more", "").strip():
-        group = app_context().dead_letter_groups().grouped.find(fingerprint)
+        group = app_services().dead_letter_service.current_groups().grouped.find(fingerprint)
         above = (group.count if group else 0) + _whole("more", more, MAX_MORE)
         return {"ignored_by": who, "ignored_until": None, "ignored_above": above}
     hours = _whole("hours", request.form.get("hours", ""), MAX_HOURS)
-    return {"ignored_by": who, "ignored_until": app_context().now_s() + hours * 3600, "ignored_above": None}
+    return {"ignored_by": who, "ignored_until": app_services().sources.now_s() + hours * 3600, "ignored_above": None}
 
 
 def _notice(_fingerprint: str, _who: str) -> Words:
@@ -68,7 +68,7 @@ def _notice(_fingerprint: str, _who: str) -> Words:
 
 
 def _resolve(_fingerprint: str, who: str) -> Words:
-    return {"resolved_by": who, "resolved_at": app_context().now_s()}
+    return {"resolved_by": who, "resolved_at": app_services().sources.now_s()}
 
 
 def _reopen(_fingerprint: str, _who: str) -> Words:
@@ -79,7 +79,7 @@ def _note(_fingerprint: str, who: str) -> Words:
     owner, note = (request.form.get(name, "").replace("\r\n", "\n").strip() for name in ("owner", "note"))
     if len(owner) > MAX_NAME or len(note) > MAX_NOTE:
         raise Unsupported(f"The owner can have at most {MAX_NAME} characters, the note {MAX_NOTE}.")
-    return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": app_context().now_s()}
+    return {"owner": owner or None, "note": note or None, "note_by": who, "note_at": app_services().sources.now_s()}
 
 
 def _whole(name: str, text: str, most: int) -> int:

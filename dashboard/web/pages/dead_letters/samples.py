@@ -7,9 +7,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from ....dead_letters.groups import SAMPLES, ErrorGroup, GroupMember
+from ....dead_letters.lists import BackendOf
 from ....errors import QueuedeckError
 from ....model import Job, QueueRef
-from ...context import AppContext
+from ...context import app_context, app_services
 from ...views.stack_trace import StackFrame, frames
 
 # Groups whose samples are cached, at most some hundred kB each.
@@ -32,18 +33,18 @@ class ErrorSamples:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[object, ...], tuple[ErrorSample, ...]] = OrderedDict()
 
-    def of(self, context: AppContext, group: ErrorGroup) -> tuple[ErrorSample, ...]:
+    def of(self, group: ErrorGroup) -> tuple[ErrorSample, ...]:
         """The newest SAMPLES jobs of `group`, except those that no longer exist.
 
         Cost: none, or at most 4 round trips each.
         """
-        members = group.jobs[:SAMPLES]
-        key = (id(context), group.kind.id, *((member.ref, member.row.id, member.row.at) for member in members))
+        members, backend_of = group.jobs[:SAMPLES], app_services().sources.backend
+        key = (id(app_context()), group.kind.id, *((member.ref, member.row.id, member.row.at) for member in members))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        found = tuple(sample for member in members if (sample := _read(context, member)) is not None)
+        found = tuple(sample for member in members if (sample := _read(backend_of, member)) is not None)
         with self._lock:
             self._kept[key] = found
             while len(self._kept) > MAX_KEPT:
@@ -51,10 +52,10 @@ class ErrorSamples:
         return found
 
 
-def _read(context: AppContext, member: GroupMember) -> ErrorSample | None:
+def _read(backend_of: BackendOf, member: GroupMember) -> ErrorSample | None:
     ref = member.ref
     try:
-        job = context.backend(ref.source, ref.backend).read_job(ref, member.row.id)
+        job = backend_of(ref.source, ref.backend).read_job(ref, member.row.id)
     except QueuedeckError:
         return None  # retried or deleted since the group was read
     return ErrorSample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dashboard.model import Work, Worker, WorkerState
 from dashboard.search import name_suggestions
 from dashboard.search.name_suggestions import NameSuggestions
 
@@ -25,3 +26,10 @@ def test_the_newest_stay_of_a_queue_and_of_all(monkeypatch: pytest.MonkeyPatch) 
     seen.add_names([("main", "rq", "web", "w"), ("main", "rq", "pdf", "p")])
     assert seen.newest_names(10) == ["p", "w"]
     assert seen.newest_names(1) == ["p"]
+
+
+def test_names_of_running_jobs_are_known() -> None:
+    seen = NameSuggestions()
+    work = (Work(job_id="1", job_name="send", queue="mail"), Work(job_id="2", job_name=None))
+    seen.add_workers([Worker(id="a", source="main", backend="rq", state=WorkerState.BUSY, work=work)])
+    assert seen.newest_names(10) == ["send"]

@@ -1,0 +1,92 @@
+"""The dead letters of the newest snapshot as bulk operations need them: each job with its list and its origin queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from ..backends.actions import JobRef
+from ..dead_letters.group_jobs import UnreadList, unread_line
+from ..dead_letters.groups import GroupMember
+from ..dead_letters.service import DeadLetterService
+from ..model import Job, JobError, QueueRef, QueueStats
+from .bulk.operation import JobListRef
+from .bulk.selection import KnownDeadLetters
+
+
+class DeadLetterJobs:
+    """Lists the jobs of an error group, or with None as its fingerprint all dead letters of the given lists."""
+
+    def __init__(
+        self,
+        dead_letter_service: DeadLetterService,
+        current_queues: Callable[[], Sequence[QueueStats]],
+        rows_per_list: int,
+    ) -> None:
+        """`rows_per_list`: how many rows of each list `members_of` reads."""
+        self._service = dead_letter_service
+        self._current_queues = current_queues
+        self._rows_per_list = rows_per_list
+
+    def members_of(
+        self, fingerprint: str | None, lists: tuple[JobListRef, ...], most: int
+    ) -> Iterable[tuple[JobListRef, JobRef] | UnreadList]:
+        """The current jobs, at most `most`, and the lists that could not be read.
+
+        See DeadLetterService.list_group_jobs for the cost.
+        """
+        homes = RestoreQueues(self._current_queues())
+        only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
+        for found in self._service.list_group_jobs(fingerprint, most, self._rows_per_list, only):
+            if isinstance(found, UnreadList):
+                yield found
+                continue
+            ref, state = found.place.at
+            place = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin))
+            yield place, JobRef(id=found.mark[0], version=found.mark[1])
+
+    def known_of(self, fingerprint: str | None, lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
+        """Those jobs as of the last reading of dead letters, newest first."""
+        grouped = self._service.current_groups().grouped
+        homes = RestoreQueues(self._current_queues())
+        only = {(place.ref, place.state) for place in lists}
+        groups = [group for group in grouped.groups if fingerprint in (None, group.kind.id)]
+        members = [
+            (
+                JobListRef(ref=each.ref, state=each.state, origin=homes.queue_for(each.ref, each.row.origin)),
+                listed_job(each),
+            )
+            for group in groups
+            for each in group.jobs
+            if fingerprint is not None or (each.ref, each.state) in only
+        ]
+        whole = all(group.whole for group in groups) and not grouped.truncated
+        asked = {(ref.source, ref.backend, ref.name) for ref, _ in only}
+        unread = tuple(unread_line(*each) for each in grouped.problems if fingerprint or each[:3] in asked)
+        return KnownDeadLetters(tuple(members), whole, grouped.scanned, grouped.total, unread)
+
+
+class RestoreQueues:
+    """The queues that dead letters can return to: existing queues of the same source and library."""
+
+    def __init__(self, queues: Sequence[QueueStats]) -> None:
+        self._names = {(queue.source, queue.backend, queue.name) for queue in queues if not queue.shared}
+
+    def queue_for(self, ref: QueueRef, origin: str | None) -> str | None:
+        """`origin`, if it is such a queue and not the job's present queue; else None."""
+        known = origin is not None and origin != ref.name and (ref.source, ref.backend, origin) in self._names
+        return origin if known else None
+
+
+def listed_job(member: GroupMember) -> Job:
+    """The job with the fields that a list of dead letters has."""
+    ref, row = member.ref, member.row
+    return Job(
+        id=row.id,
+        source=ref.source,
+        backend=ref.backend,
+        queue=row.queue,
+        version=row.version,
+        state=member.state,
+        name=row.name,
+        error=JobError(message=row.text) if row.text else None,
+    )

@@ -1,0 +1,212 @@
+"""The services of one process, built from the settings in one place: sources, backends, store, and all that uses them.
+
+Web processes and `queuedeck checker` use the same services; only the threads that they start differ. The commands
+`check` and `doctor`, which read once and end, need only sources and backends: `monitored_sources.open_sources`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .actions.audit_log import AuditLog
+from .actions.bulk.runner import BulkRunner
+from .actions.bulk.store import BulkStore
+from .actions.dead_letter_jobs import DeadLetterJobs
+from .actions.service import ActionService
+from .actions.trash import Trash
+from .alerts.evaluation.state_machine import AlertLabels
+from .alerts.runtime import AlertRuntime
+from .alerts.service import AlertService
+from .backends.base import Backend
+from .backends.monitored_sources import MonitoredSources, open_sources
+from .dead_letters.annotations import AnnotationStore
+from .dead_letters.service import DeadLetterService
+from .dead_letters.top_errors import TopErrors
+from .errors import QueuedeckError, Unsupported
+from .model import Capability, QueueRef, Schedule, Snapshot, Worker
+from .sampling.checker import Checker
+from .sampling.leadership import Leadership, holder_name
+from .sampling.live_lists import LiveList
+from .sampling.recent_history import History
+from .sampling.sampler import Sampler
+from .sampling.snapshot_reader import SnapshotReader
+from .sampling.snapshot_store import SnapshotStore
+from .search.job_reader import JobReader
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class CheckerThreads:
+    """The sampling loop of a process with its alerting, if that is on, and their threads."""
+
+    loop: Checker
+    alerts: AlertRuntime | None
+    top_errors: TopErrors
+
+    def start(self) -> None:
+        """Start sampling (while this process leads), alerting and delivery. Call once per process, after any fork."""
+        if self.alerts is not None:
+            self.alerts.start()
+        self.loop.start()
+
+    def stop(self) -> None:
+        """Accept no new work, finish the notification being sent, release the lease."""
+        self.loop.stop()
+        if self.alerts is not None:
+            self.alerts.stop()
+        self.top_errors.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The services of one process. They hold sockets, threads and caches, so they must not be shared over a fork."""
+
+    settings: Settings
+    sources: MonitoredSources
+    store: SnapshotStore
+    snapshots: SnapshotReader
+    job_reader: JobReader
+    workers: LiveList[Worker]
+    schedules: LiveList[Schedule]
+    dead_letter_service: DeadLetterService
+    dead_letter_jobs: DeadLetterJobs
+    action_service: ActionService
+    bulk_store: BulkStore
+    bulk_runner: BulkRunner
+    alert_service: AlertService
+    checker: CheckerThreads | None  # None in a process that only reads what others publish
+
+    def start(self, *, runs_bulk: bool) -> None:
+        """Start the checker, if there is one, and with `runs_bulk` the thread that runs bulk operations."""
+        if self.checker is not None:
+            self.checker.start()
+        if runs_bulk:
+            self.bulk_runner.start()
+
+    def stop(self) -> None:
+        """Stop all threads and close all connections."""
+        self.bulk_runner.stop()
+        if self.checker is not None:
+            self.checker.stop()
+        self.sources.close()
+
+    def forget_live_rows(self) -> None:
+        """Discard the cached workers and schedules, so that the next viewer sees the effect of an action."""
+        self.workers.invalidate()
+        self.schedules.invalidate()
+
+    @property
+    def checker_problem(self) -> QueuedeckError | None:
+        """Why this process does not take part in sampling and alerting, or which other settings own them; None where it
+        takes part."""
+        if (elsewhere := self.alert_service.ownership_conflict) is not None:
+            return elsewhere
+        if self.checker is not None and self.checker.loop.problem is not None:
+            return self.checker.loop.problem
+        if self.settings.alerts == "off":
+            return Unsupported("Alerts are turned off", hint='Set alerts = "on" to evaluate the rules.')
+        if self.settings.checker == "off":
+            hint = 'Run queuedeck checker, or a dashboard with checker = "auto".'
+            return Unsupported('checker = "off" in this dashboard, and no other checker is running', hint=hint)
+        return None
+
+
+def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], None] | None = None) -> Services:
+    """The services of a process; `checks`: whether it takes part in sampling and alerting.
+
+    Opens no connection and starts no thread, see `Services.start`. `on_hung` is called once if a tick of the checker
+    hangs. Raises ConfigurationError.
+    """
+    sources = open_sources(settings)
+    store = SnapshotStore(sources.own)
+    holder = holder_name(sources.fingerprint)
+    interval_s = settings.sample_interval_s
+    snapshots = _build_reader(sources, store, holder, interval_s)
+    queues = snapshots.current_queues
+    job_reader = JobReader(sources, queues)
+    annotations = AnnotationStore(store)
+    dead_letter_service = DeadLetterService(sources.backend, settings.dlq_queues, annotations, queues, interval_s)
+    dead_letter_jobs = DeadLetterJobs(dead_letter_service, queues, settings.bulk_max_jobs)
+    action_service = _build_action_service(settings, sources, store, dead_letter_service)
+    bulk_store = BulkStore(store, sources.address_of)
+    return Services(
+        settings=settings,
+        sources=sources,
+        store=store,
+        snapshots=snapshots,
+        job_reader=job_reader,
+        workers=LiveList(
+            sources, Capability.WORKERS, _list_workers, queues, interval_s, seen=job_reader.names.add_workers
+        ),
+        schedules=LiveList(sources, Capability.SCHEDULES, _list_schedules, queues, interval_s),
+        dead_letter_service=dead_letter_service,
+        dead_letter_jobs=dead_letter_jobs,
+        action_service=action_service,
+        bulk_store=bulk_store,
+        bulk_runner=BulkRunner(
+            bulk_store,
+            action_service,
+            sources.backend,
+            dead_letter_jobs.members_of,
+            snapshots.current_refs,
+            holder,
+            settings.bulk_max_jobs,
+        ),
+        alert_service=AlertService(
+            settings, store, is_elsewhere=snapshots.is_elsewhere, fingerprint=sources.fingerprint
+        ),
+        checker=build_checker(settings, sources, store, holder, on_hung=on_hung) if checks else None,
+    )
+
+
+def build_checker(
+    settings: Settings,
+    sources: MonitoredSources,
+    store: SnapshotStore,
+    holder: str,
+    *,
+    on_hung: Callable[[], None] | None = None,
+) -> CheckerThreads:
+    """The checker of a process; starts no thread. Raises ConfigurationError."""
+    top_errors = TopErrors(sources.backend)
+
+    def errors_of(labels: AlertLabels, snapshot: Snapshot) -> Sequence[str]:
+        return top_errors.top_errors_of(labels.source or "", labels.backend or "", labels.queue or "", snapshot.queues)
+
+    alerts = AlertRuntime(settings, store, holder, errors_of=errors_of) if settings.alerts == "on" else None
+    sampler = Sampler(sources, settings.sample_interval_s, holder, clock=store.now_s)
+    leadership = Leadership(store, holder)
+    loop = Checker(store, sampler, leadership, settings.sample_interval_s, listener=alerts, on_hung=on_hung)
+    return CheckerThreads(loop, alerts, top_errors)
+
+
+def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, interval_s: float) -> SnapshotReader:
+    """The reader of published snapshots, with a sampler of its own for when no process publishes."""
+    sampler = Sampler(sources, interval_s, holder, clock=store.now_s)
+
+    def own_sample(known: Snapshot | None, history: History) -> tuple[Snapshot, History]:
+        sampler.adopt_published(known, history)
+        return sampler.sample(), sampler.history
+
+    return SnapshotReader(store, interval_s, own_sample, fingerprint=sources.fingerprint)
+
+
+def _build_action_service(
+    settings: Settings, sources: MonitoredSources, store: SnapshotStore, dead_letter_service: DeadLetterService
+) -> ActionService:
+    return ActionService(
+        sources.backend,
+        Trash(store, settings.bin_max_bytes),
+        AuditLog(sources.own),
+        dead_letter_service.remove_jobs,
+        dead_letter_service.invalidate,
+    )
+
+
+def _list_workers(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Worker]:
+    return backend.list_workers(refs)
+
+
+def _list_schedules(backend: Backend, refs: Sequence[QueueRef]) -> Sequence[Schedule]:
+    return backend.list_schedules(refs)
