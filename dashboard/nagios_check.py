@@ -13,13 +13,14 @@ from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, find_rule
 from .alerts.evaluation.durations import DurationTracker, PersistedDurations
 from .alerts.evaluation.evaluator import Evaluator
 from .alerts.evaluation.state_machine import AlertLabels
-from .alerts.rule_editor import build_ownership_conflict
+from .alerts.management.checker_health import health_from_beat
+from .alerts.management.ownership import build_ownership_conflict
 from .alerts.rules.metrics import METRICS
 from .alerts.rules.rule import Rule, Severity
 from .alerts.rules.ruleset import Ruleset
 from .alerts.runtime import build_ruleset, check_settings, store_source_name
-from .alerts.service import health_from_beat
-from .alerts.store import AlertStore, TickInputs
+from .alerts.store import AlertStore
+from .alerts.stored_values import TickInputs
 from .backends.monitored_sources import MonitoredSources, open_sources
 from .console import say
 from .errors import BackendUnavailable, QueuedeckError

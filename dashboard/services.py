@@ -16,8 +16,9 @@ from .actions.dead_letter_jobs import DeadLetterJobs
 from .actions.service import ActionService
 from .actions.trash import Trash
 from .alerts.evaluation.state_machine import AlertLabels
+from .alerts.management.ownership import AlertOwnership
 from .alerts.runtime import AlertRuntime
-from .alerts.service import AlertService
+from .alerts.service import AlertService, build_alert_service
 from .backends.base import Backend
 from .backends.monitored_sources import MonitoredSources, open_sources
 from .dead_letters.annotations import AnnotationStore
@@ -100,7 +101,7 @@ class Services:
     def checker_problem(self) -> QueuedeckError | None:
         """Why this process does not take part in sampling and alerting, or which other settings own them; None where it
         takes part."""
-        if (elsewhere := self.alert_service.ownership_conflict) is not None:
+        if (elsewhere := self.alert_service.ownership.conflict) is not None:
             return elsewhere
         if self.checker is not None and self.checker.loop.problem is not None:
             return self.checker.loop.problem
@@ -153,9 +154,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             holder,
             settings.bulk_max_jobs,
         ),
-        alert_service=AlertService(
-            settings, store, is_elsewhere=snapshots.is_elsewhere, fingerprint=sources.fingerprint
-        ),
+        alert_service=build_alert_service(settings, store, AlertOwnership(snapshots.is_elsewhere, sources.fingerprint)),
         checker=build_checker(settings, sources, store, holder, on_hung=on_hung) if checks else None,
     )
 

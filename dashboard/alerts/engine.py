@@ -20,7 +20,8 @@ from .notification_builder import ErrorsOf, NotificationBuilder, no_errors
 from .rules.rule import Rule
 from .rules.ruleset import Ruleset
 from .silences import ActiveSilences
-from .store import AlertStore, DataGone, LostLead, StaleRevision, TickInputs
+from .store import AlertStore, DataGone, LostLead, StaleRevision
+from .stored_values import TickInputs
 
 log = masked_logger(__name__)
 

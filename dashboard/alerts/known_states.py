@@ -9,7 +9,8 @@ from ..redact import masked_logger
 from .evaluation.state_machine import AlertState
 from .evaluation.tick_run import Transition
 from .notification import QueuedNotification, build_history_entry
-from .store import AlertStore, StoredStates, TickInputs
+from .store import AlertStore
+from .stored_values import StoredStates, TickInputs
 
 log = masked_logger(__name__)
 

@@ -8,11 +8,10 @@ changes nothing, and no message is written without its state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
-from ..sources.source import Argument, Reply
+from ..sources.source import Argument
 from ..store.packing import pack, unpack
 from ..store.redis_store import LEAD, Store
 from . import keys
@@ -22,7 +21,18 @@ from .evaluation.preview import RuleObservations
 from .evaluation.rule_history import RuleHistories
 from .evaluation.state_machine import AlertState
 from .notification import HistoryEntry, QueuedNotification
-from .silences import Acknowledgement, ActiveSilences, Silence
+from .silences import ActiveSilences, Silence
+from .stored_values import (
+    CheckerBeat,
+    StoredStates,
+    TickInputs,
+    decode_text,
+    parse_acknowledgements,
+    parse_beat,
+    parse_count,
+    parse_pairs,
+    parse_silences,
+)
 
 INSTANCE_TTL_MS = 7 * 86_400_000
 DURATIONS_TTL_MS = 600_000
@@ -162,42 +172,6 @@ class DataGone(Exception):
     """The store has lost its data, or holds that of another server."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredStates:
-    """The stored states, each with its revision."""
-
-    states: dict[str, AlertState] = field(default_factory=dict)
-    revisions: dict[str, int] = field(default_factory=dict)
-    unreadable: dict[str, int] = field(default_factory=dict)  # revisions of states that cannot be read
-    changes: int = 0
-    born: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckerBeat:
-    """The last completed evaluation, as recorded by the leader."""
-
-    at: float
-    holder: str
-    delivers: bool
-    epoch: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TickInputs:
-    """All that a tick reads besides the sample. `now` by the store's clock."""
-
-    now: float
-    born: str
-    changes: int
-    rules: bytes
-    mutes: ActiveSilences
-    beat: CheckerBeat | None
-    undelivered: dict[str, float]  # channel -> age of its oldest unsent message in seconds
-    dead: dict[str, int]  # channel -> messages given up
-    unsent: frozenset[str]  # ids of the oldest 1,000
-
-
 class AlertStore:
     """The alert data in the store. Thread-safe."""
 
@@ -220,39 +194,37 @@ class AlertStore:
         )
         now = int(time_[0]) + int(time_[1]) / 1e6
         undelivered: dict[str, float] = {}
-        pairs = _parse_pairs(unsent)
+        pairs = parse_pairs(unsent)
         for name, made_ms in pairs.items():
-            _, colon, channel = _decode_text(name).rpartition(":")
+            _, colon, channel = decode_text(name).rpartition(":")
             waited_s = now - float(made_ms) / 1000
             if colon and waited_s < now:  # otherwise it is not one of our messages
                 undelivered.setdefault(channel, max(0.0, waited_s))
         given_up: dict[str, int] = {}
         for name in dead if isinstance(dead, list) else ():
-            _, colon, channel = _decode_text(name).rpartition(":")
+            _, colon, channel = decode_text(name).rpartition(":")
             if colon:
                 given_up[channel] = given_up.get(channel, 0) + 1
         return TickInputs(
             now=now,
-            born=_decode_text(born or b""),
+            born=decode_text(born or b""),
             changes=parse_count(changes),
             rules=rules if isinstance(rules, bytes) else b"",
-            mutes=ActiveSilences(
-                silences=tuple(_parse_silences(silences, Silence)), acks=_parse_acknowledgements(acks)
-            ),
-            beat=_parse_beat(_parse_pairs(beat)),
+            mutes=ActiveSilences(silences=tuple(parse_silences(silences, Silence)), acks=parse_acknowledgements(acks)),
+            beat=parse_beat(parse_pairs(beat)),
             undelivered=undelivered,
             dead=given_up,
-            unsent=frozenset(_decode_text(name) for name in pairs),
+            unsent=frozenset(decode_text(name) for name in pairs),
         )
 
     def load_states(self) -> StoredStates:
         """All stored states. Cost: 2 round trips."""
         born, changes, live = self.store.read_keys(("GET", keys.BORN), ("GET", keys.CHANGES), ("SMEMBERS", keys.LIVE))
-        names = [_decode_text(name) for name in live or ()][: keys.MAX_LIVE]
+        names = [decode_text(name) for name in live or ()][: keys.MAX_LIVE]
         rows = self.store.read_keys(
             *(("HMGET", keys.instance_key(fingerprint), "rev", "body") for fingerprint in names)
         )
-        known = StoredStates(changes=parse_count(changes), born=_decode_text(born or b""))
+        known = StoredStates(changes=parse_count(changes), born=decode_text(born or b""))
         for fingerprint, row in zip(names, rows, strict=True):
             revision, body = row if isinstance(row, list) else (None, None)
             state = unpack(body, AlertState)
@@ -325,7 +297,7 @@ class AlertStore:
         for message in messages:
             names += message_keys(message)
             arguments += message_fields(message)
-        answer = _decode_text(self.store.run_script(_COMMIT, tuple(names), *arguments))
+        answer = decode_text(self.store.run_script(_COMMIT, tuple(names), *arguments))
         if answer == "lead":
             raise LostLead
         if answer == "data":
@@ -359,7 +331,7 @@ class AlertStore:
     def register_channels(self, channels: Sequence[str]) -> tuple[str, ...]:
         """Register the channels of this process and return the ids of all processes, sorted. Cost: 1 round trip."""
         found = self.store.run_script(_REGISTER_CHANNELS, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
-        return tuple(sorted(map(_decode_text, found)))
+        return tuple(sorted(map(decode_text, found)))
 
     def restore_settings(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
         """Restore rules, silences and acknowledgements after the store lost its data, without replacing newer ones.
@@ -375,10 +347,14 @@ class AlertStore:
         if not self.store.run_script(_RESTORE_SETTINGS, names, *arguments):
             raise LostLead
 
+    def read_time(self) -> float:
+        """The store's time in seconds since 1970. Raises BackendUnavailable. Cost: 1 round trip."""
+        return self.read_heartbeat()[0]
+
     def read_heartbeat(self) -> tuple[float, CheckerBeat | None]:
         """(the store's time, the last completed evaluation). Raises BackendUnavailable. Cost: 1 round trip."""
         time_, beat = self.store.read_keys(("TIME",), ("HGETALL", keys.HEARTBEAT))
-        return int(time_[0]) + int(time_[1]) / 1e6, _parse_beat(_parse_pairs(beat))
+        return int(time_[0]) + int(time_[1]) / 1e6, parse_beat(parse_pairs(beat))
 
     def append_history(self, entry: HistoryEntry) -> None:
         """Add an entry that was created while the store was unavailable to the history."""
@@ -398,53 +374,3 @@ def message_fields(message: QueuedNotification) -> list[Argument]:
         *(message.id, pack(note), int(message.due_at * 1000), int(note.at * 1000), message.channel, note.fp),
         *(note.episode, note.kind, note.group_key, note.fallback or ""),
     ]
-
-
-def parse_count(raw: Reply) -> int:
-    """A non-negative count; 0 for anything else."""
-    if isinstance(raw, int):
-        return max(raw, 0)
-    return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
-
-
-def _decode_text(raw: Reply) -> str:
-    return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else str(raw)
-
-
-def _parse_pairs(flat: Reply) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=False)) if isinstance(flat, list) else {}
-
-
-def _parse_silences(flat: Reply, kind: type[Silence]) -> list[Silence]:
-    found = []
-    for raw in list(_parse_pairs(flat).values())[: keys.MAX_SILENCES]:
-        try:
-            silence = msgspec.json.decode(raw, type=kind)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            continue
-        if silence.find_problem() is None:
-            found.append(silence)
-    return sorted(found, key=lambda silence: (silence.until, silence.id))
-
-
-def _parse_acknowledgements(flat: Reply) -> dict[str, Acknowledgement]:
-    found = {}
-    for fingerprint, raw in _parse_pairs(flat).items():
-        try:
-            found[_decode_text(fingerprint)] = msgspec.json.decode(raw, type=Acknowledgement)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            continue
-    return found
-
-
-def _parse_beat(fields: Mapping[bytes, bytes]) -> CheckerBeat | None:
-    try:
-        epoch = fields.get(b"lead", b"").rpartition(b":")[2]
-        return CheckerBeat(
-            int(fields[b"at"]) / 1000,
-            _decode_text(fields[b"holder"]),
-            fields.get(b"delivers") == b"1",
-            int(epoch) if epoch.isdigit() else 0,
-        )
-    except (KeyError, ValueError, OverflowError):
-        return None

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from ..alerts.management.checker_health import CheckerHealth
 from ..alerts.runtime import check_settings as check_alerts
-from ..alerts.service import CheckerHealth
 from ..backends.monitored_sources import open_sources
 from ..errors import NotFound, QueuedeckError
 from ..model import QueueStats, Snapshot

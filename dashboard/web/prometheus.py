@@ -89,9 +89,9 @@ def metrics() -> Response:
 def _count_firing() -> dict[str, int] | None:
     """The number of firing alerts by severity; None while rules are not evaluated, or the store cannot be read."""
     try:
-        if not app_services().alert_service.checker_health().ok:
+        if not app_services().alert_service.checker.read_health().ok:
             return None
-        alert_list = app_services().alert_service.list_alerts()
+        alert_list = app_services().alert_service.alerts.list_alerts()
     except (BackendUnavailable, Forbidden):
         return None
     counts = {severity.value: 0 for severity in Severity}

@@ -14,7 +14,7 @@ from dashboard.alerts.delivery.channels import wording
 from dashboard.alerts.delivery.channels.base import DeliveryResult, Message
 from dashboard.alerts.delivery.sender import LONGEST_WAIT_S, back_off_s
 from dashboard.alerts.delivery.transport.deadline import Deadline
-from dashboard.alerts.service import AlertService
+from dashboard.alerts.service import build_alert_service
 from dashboard.errors import BackendUnavailable
 from dashboard.settings import load
 from dashboard.store.redis_store import LEAD, PREFIX
@@ -378,19 +378,19 @@ def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
     """A rule made on the page goes on watching, and what is silenced or seen to stays quiet."""
     ops = Recorder()
     leader, other = make_process("one", ops), make_process("two", ops)
-    alert_service = AlertService(
-        load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, leader.rulebook
+    alert_service = build_alert_service(
+        load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, ruleset=leader.rulebook
     )
     leader.tick(deep(50))
-    made = alert_service.editor.save_rule({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
-    alert_service.save_silence(alert_service.draft_silence(for_s=3600, by="ann", rule="own"))
-    over = alert_service.draft_silence(for_s=3600, by="ann", rule="deep")
-    alert_service.save_silence(over)
-    alert_service.expire_silence(over.id)
+    made = alert_service.rules.save_rule({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
+    alert_service.silences.save_silence(alert_service.silences.draft_silence(for_s=3600, by="ann", rule="own"))
+    over = alert_service.silences.draft_silence(for_s=3600, by="ann", rule="deep")
+    alert_service.silences.save_silence(over)
+    alert_service.silences.expire_silence(over.id)
     leader.tick(deep(50))
     leader.deliver()
     (seen,) = (state for state in leader.engine.states.values() if state.rule_id == "deep")
-    alert_service.acknowledge_alert(seen.fp, episode=seen.episode, by="ann")
+    alert_service.acknowledgements.acknowledge_alert(seen.fp, episode=seen.episode, by="ann")
     leader.tick(deep(50))
     other.engine.follow_leader()
     any_redis.flushall()
@@ -401,9 +401,9 @@ def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
         survivor.tick(deep(50))
     survivor.deliver()
     assert {message.rule_id for message in ops.arrived} == {"deep"}
-    assert alert_service.editor.find_rule("own").rule == made
-    assert [silence.rule for silence in alert_service.list_silences()] == ["own"]
-    assert {alert.state.rule_id: alert.ack and alert.ack.by for alert in alert_service.list_alerts().firing} == {
+    assert alert_service.rules.find_rule("own").rule == made
+    assert [silence.rule for silence in alert_service.silences.list_silences()] == ["own"]
+    assert {alert.state.rule_id: alert.ack and alert.ack.by for alert in alert_service.alerts.list_alerts().firing} == {
         "deep": "ann",
         "own": None,
     }

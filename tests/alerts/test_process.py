@@ -15,7 +15,7 @@ from rq import Queue
 
 from dashboard.alerts import keys
 from dashboard.alerts.evaluation.durations import PersistedDurations
-from dashboard.alerts.service import AlertService
+from dashboard.alerts.service import AlertService, build_alert_service
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats, Snapshot
@@ -57,7 +57,7 @@ def begin(
             checker = build_checker(settings, sources, store, holder)
             checker.start()
             stack.callback(checker.stop)
-            return checker, AlertService(settings, store)
+            return checker, build_alert_service(settings, store)
 
         yield make
 
@@ -136,8 +136,8 @@ def test_a_sink_that_hangs_delays_no_tick(begin: Callable[..., Any], sink: HttpS
         return len(beats)
 
     wait_until(lambda: beaten() >= 5, what="more ticks")
-    wait_until(lambda: desk.checker_health().ok, what="a checker that is well")
-    assert desk.list_deliveries() == ()  # nobody knows yet what became of it
+    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
+    assert desk.notifications.list_deliveries() == ()  # nobody knows yet what became of it
     assert redis_client.zcard(keys.UNSENT) == 1
     sink.over.set()
 
@@ -160,7 +160,8 @@ def test_a_name_that_is_no_utf_8_stops_no_tick(
     libraries = {"bullmq", "celery", "rq", "sidekiq"}
 
     wait_until(
-        lambda: {alert.state.labels.backend for alert in desk.list_alerts().firing} == libraries, what="all four alerts"
+        lambda: {alert.state.labels.backend for alert in desk.alerts.list_alerts().firing} == libraries,
+        what="all four alerts",
     )
     wait_until(lambda: sink.requests, what="the message")
     assert "caf" in sink.requests[0].body.decode()
@@ -170,10 +171,10 @@ def test_a_name_that_is_no_utf_8_stops_no_tick(
         return found.no_progress_s if found else {}
 
     wait_until(lambda: [name for name in kept() if "caf\udce9" in name], what="what a next leader needs")
-    wait_until(lambda: desk.checker_health().ok, what="a checker that is well")
+    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
     work.stop()
     begin("two")
-    wait_until(lambda: desk.checker_health().ok, what="the next leader")
+    wait_until(lambda: desk.checker.read_health().ok, what="the next leader")
     assert "failed" not in caplog.text
 
 
@@ -190,12 +191,15 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
         queue.enqueue("os.getpid")
     work, desk = begin(redis_url=server.url.replace("redis://", "redis://queuedeck:secret@"))
     wait_until(lambda: sink.requests, what="the alert")
-    wait_until(lambda: desk.checker_health().ok, what="a checker that is well")
+    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
     queue.empty()
     wait_until(lambda: len(sink.requests) == 2, what="the end of the alert")
     assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
     # The receiver has a message before the checker knows that it has it.
-    wait_until(lambda: [each.outcome for each in desk.list_deliveries()] == ["sent", "sent"], what="both deliveries")
+    wait_until(
+        lambda: [each.outcome for each in desk.notifications.list_deliveries()] == ["sent", "sent"],
+        what="both deliveries",
+    )
     assert work.loop.problem is None
     with closing(Source("main", server.url)) as source:
         found, _ = SnapshotStore(source).read_published(with_history=False)
@@ -249,7 +253,7 @@ def test_of_two_processes_one_evaluates_and_one_message_is_sent(
     begin("two")
     wait_until(lambda: sink.requests, what="the message")
     first.stop()
-    wait_until(lambda: desk.checker_health().holder == "two", what="the other one")
+    wait_until(lambda: desk.checker.read_health().holder == "two", what="the other one")
     redis_client.delete("rq:queue:mail")
     wait_until(lambda: len(sink.requests) == 2, what="the end")
     assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
@@ -269,19 +273,19 @@ def test_a_wrong_answer_of_the_ping_url_does_no_harm(
     wait_until(lambda: sink.requests, what="the ping")
     beat = redis_client.hget(keys.HEARTBEAT, "at")
     wait_until(lambda: redis_client.hget(keys.HEARTBEAT, "at") != beat, what="another tick")
-    wait_until(lambda: desk.checker_health().ok, what="a checker that is well")
+    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
 
 
 def test_alerts_can_be_switched_off(begin: Callable[..., Any], redis_client: redis.Redis) -> None:
     work, desk = begin(alerts="off")
     assert work.alerts is None
     wait_until(lambda: redis_client.exists("{queuedeck}:snapshot"), what="a snapshot")
-    assert desk.checker_health().age_s is None
+    assert desk.checker.read_health().age_s is None
 
 
 def test_a_look_of_a_page_is_bounded(begin: Callable[..., Any]) -> None:
     _, desk = begin()
-    wait_until(lambda: desk.checker_health().ok, what="a checker that is well")
+    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
     with measure_cost() as meter:
-        desk.list_alerts()
+        desk.alerts.list_alerts()
     assert meter.round_trips <= 3

@@ -64,7 +64,7 @@ def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Ru
 
 def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, RulePreview]:
     alert_service = desk_of(process)
-    return alert_service.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
+    return alert_service.previews.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
 
 
 def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
@@ -189,9 +189,9 @@ def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis)
     process = make_process()
     process.tick(deep(50))
     alert_service = desk_of(process)
-    first = alert_service.rule_histories(process.alerts.read_tick_inputs().now)
+    first = alert_service.previews.rule_histories(process.alerts.read_tick_inputs().now)
     assert first is not None
     with measure_cost() as meter:
-        assert alert_service.rule_histories(first.at + 0.5) is first
-        assert alert_service.rule_histories(first.at + 3600) is first  # asked just now: there is nothing newer
+        assert alert_service.previews.rule_histories(first.at + 0.5) is first
+        assert alert_service.previews.rule_histories(first.at + 3600) is first  # asked just now: there is nothing newer
     assert meter.round_trips == 0

@@ -13,7 +13,7 @@ from dashboard.alerts import keys
 from dashboard.alerts.delivery.channels.base import DeliveryResult
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.rule import Origin, Severity, parse_rule
-from dashboard.alerts.service import AlertService
+from dashboard.alerts.service import AlertService, build_alert_service
 from dashboard.alerts.silences import WeeklyWindow
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
@@ -33,13 +33,13 @@ def settings(url: str = "redis://127.0.0.1:1/0", **keywords: Any) -> Settings:
 
 
 def desk_of(process: Process, **keywords: Any) -> AlertService:
-    return AlertService(settings(**keywords), process.store)
+    return build_alert_service(settings(**keywords), process.store)
 
 
 def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(7, 50))
-    alert_list = desk_of(process).list_alerts()
+    alert_list = desk_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.firing] == [
         ("q1", "critical"),
         ("q0", "warning"),
@@ -47,7 +47,7 @@ def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     ]
     assert alert_list.worst is Severity.CRITICAL
     process.tick(deep(0, 0))
-    assert desk_of(process).list_alerts().worst is None
+    assert desk_of(process).alerts.list_alerts().worst is None
 
 
 def test_the_history_tells_begin_and_end_of_an_episode(make_process: Make) -> None:
@@ -56,7 +56,7 @@ def test_the_history_tells_begin_and_end_of_an_episode(make_process: Make) -> No
     process.tick(deep(70))
     process.tick(deep(0))
     process.tick(deep(50))
-    newest, oldest = desk_of(process).list_past_incidents()
+    newest, oldest = desk_of(process).alerts.list_past_incidents()
     assert newest.ended is None
     assert oldest.began is not None
     assert oldest.ended is not None
@@ -68,38 +68,41 @@ def test_an_acknowledged_episode_makes_no_reminders_and_the_next_one_is_told(mak
     alert_service = desk_of(process)
     ops = process.channels["ops"]
     process.tick(deep(50))
-    (alert,) = alert_service.list_alerts().firing
+    (alert,) = alert_service.alerts.list_alerts().firing
     with pytest.raises(Conflict):
-        alert_service.acknowledge_alert(alert.state.fp, episode="another", by="ann")
-    assert alert_service.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="ann").ack is not None
+        alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode="another", by="ann")
+    assert (
+        alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="ann").ack
+        is not None
+    )
     for _ in range(3):
         process.tick(deep(50))
         process.deliver()
     assert ops.kinds == ["firing"]
-    (seen,) = alert_service.list_alerts().firing
+    (seen,) = alert_service.alerts.list_alerts().firing
     assert seen.ack is not None
     assert seen.ack.by == "ann"
     process.tick(deep(0))
     process.tick(deep(50))
     process.deliver()
     assert ops.kinds == ["firing", "resolved", "firing"]
-    assert alert_service.list_alerts().firing[0].ack is None
+    assert alert_service.alerts.list_alerts().firing[0].ack is None
 
 
 def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) -> None:
     process = make_process()
     alert_service = desk_of(process)
-    silence = alert_service.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
-    alert_service.save_silence(silence)
+    silence = alert_service.silences.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
+    alert_service.silences.save_silence(silence)
     process.tick(deep(50))
     assert process.deliver() == 0
-    assert alert_service.list_alerts().firing[0].silence == silence
-    alert_service.expire_silence(silence.id)
-    assert alert_service.list_silences() == ()
+    assert alert_service.alerts.list_alerts().firing[0].silence == silence
+    alert_service.silences.expire_silence(silence.id)
+    assert alert_service.silences.list_silences() == ()
     process.tick(deep(50))
     assert process.deliver() == 1
     with pytest.raises(NotFound):
-        alert_service.expire_silence(silence.id)
+        alert_service.silences.expire_silence(silence.id)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) ->
 )
 def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        desk_of(make_process()).draft_silence(by="ann", **wrong)
+        desk_of(make_process()).silences.draft_silence(by="ann", **wrong)
     assert "expected" in caught.value.message
     assert "\n" not in caught.value.message
 
@@ -123,51 +126,51 @@ def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[
 def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) -> None:
     process = make_process()
     alert_service = desk_of(process)
-    made = alert_service.editor.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
+    made = alert_service.rules.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
     assert made.version == 1
     with pytest.raises(Conflict):
-        alert_service.editor.save_rule({**DEEP, "id": "mine"}, by="bob", version=None)
-    assert alert_service.editor.save_rule({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
+        alert_service.rules.save_rule({**DEEP, "id": "mine"}, by="bob", version=None)
+    assert alert_service.rules.save_rule({**DEEP, "id": "mine", "critical": 20}, by="bob", version=1).version == 2
     with pytest.raises(Conflict):
-        alert_service.editor.save_rule({**DEEP, "id": "mine"}, by="ann", version=1)
-    entry = alert_service.editor.find_rule("mine")
+        alert_service.rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=1)
+    entry = alert_service.rules.find_rule("mine")
     assert (entry.origin, entry.edited_by, entry.rule.critical) == (Origin.PAGE, "bob", 20)
-    alert_service.editor.delete_rule("mine", version=2)
+    alert_service.rules.delete_rule("mine", version=2)
     with pytest.raises(NotFound):
-        alert_service.editor.find_rule("mine")
+        alert_service.rules.find_rule("mine")
 
 
 def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_process: Make) -> None:
     alert_service = desk_of(make_process())
-    shipped = alert_service.editor.find_rule("queue-latency")
+    shipped = alert_service.rules.find_rule("queue-latency")
     assert (shipped.origin, shipped.rule.enabled) == (Origin.SHIPPED, True)
-    alert_service.editor.set_enabled("queue-latency", on=False, by="ann", version=1)
-    entry = alert_service.editor.find_rule("queue-latency")
+    alert_service.rules.set_enabled("queue-latency", on=False, by="ann", version=1)
+    entry = alert_service.rules.find_rule("queue-latency")
     assert (entry.origin, entry.rule.enabled, entry.shipped) == (Origin.PAGE, False, True)
     assert entry.rule.critical == 1800
-    alert_service.editor.set_enabled("queue-latency", on=True, by="ann", version=2)
-    assert alert_service.editor.find_rule("queue-latency").rule.enabled
-    alert_service.editor.delete_rule("queue-latency", version=3)
-    assert alert_service.editor.find_rule("queue-latency") == shipped
+    alert_service.rules.set_enabled("queue-latency", on=True, by="ann", version=2)
+    assert alert_service.rules.find_rule("queue-latency").rule.enabled
+    alert_service.rules.delete_rule("queue-latency", version=3)
+    assert alert_service.rules.find_rule("queue-latency") == shipped
 
 
 def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
     alert_service = desk_of(make_process(), rules=[{**DEEP, "id": "filed"}])
-    assert alert_service.editor.find_rule("filed").origin is Origin.TOML
+    assert alert_service.rules.find_rule("filed").origin is Origin.TOML
     with pytest.raises(Unsupported):
-        alert_service.editor.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
+        alert_service.rules.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
     with pytest.raises(Unsupported):
-        alert_service.editor.delete_rule("filed", version=1)
+        alert_service.rules.delete_rule("filed", version=1)
 
 
 def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
     process = make_process(rules=[])
     process.tick(deep(50))
-    desk_of(process).editor.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
+    desk_of(process).rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
     process.tick(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing"]
-    desk_of(process).editor.set_enabled("mine", on=False, by="ann", version=1)
+    desk_of(process).rules.set_enabled("mine", on=False, by="ann", version=1)
     process.tick(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]
@@ -183,27 +186,27 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
     process = make_process()
     process.tick(deep(50))
     assert process.deliver() == 1
-    assert desk_of(process).list_silences() == ()
-    assert desk_of(process).editor.rules_in_force()
+    assert desk_of(process).silences.list_silences() == ()
+    assert desk_of(process).rules.rules_in_force()
 
 
 def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
     make_process: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.alerts.service.TEST_EVERY_S", 600)
+    monkeypatch.setattr("dashboard.alerts.management.notifications.TEST_EVERY_S", 600)
     process = make_process()
     alert_service = desk_of(process)
-    alert_service.save_silence(alert_service.draft_silence(for_s=3600, by="ann"))
-    name = alert_service.send_test("ops", by="ann")
+    alert_service.silences.save_silence(alert_service.silences.draft_silence(for_s=3600, by="ann"))
+    name = alert_service.notifications.send_test("ops", by="ann")
     assert name.startswith("test:")
     process.deliver()
     assert process.channels["ops"].kinds == ["test"]
-    (attempt,) = alert_service.list_deliveries()
+    (attempt,) = alert_service.notifications.list_deliveries()
     assert (attempt.id, attempt.outcome, attempt.status) == (name, "sent", "200")
     with pytest.raises(Forbidden):
-        alert_service.send_test("ops", by="ann")
+        alert_service.notifications.send_test("ops", by="ann")
     with pytest.raises(NotFound):
-        alert_service.send_test("absent", by="ann")
+        alert_service.notifications.send_test("absent", by="ann")
 
 
 def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:
@@ -211,21 +214,21 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
     alert_service = desk_of(process)
     process.tick(deep(50))
     process.deliver()
-    (dead,) = alert_service.list_failed_notifications()
+    (dead,) = alert_service.notifications.list_failed_notifications()
     assert (dead.channel, dead.note.labels.queue) == ("ops", "q0")
-    assert alert_service.list_deliveries()[0].answer == "no such hook"
-    alert_service.resend_failed(dead.id)
-    assert alert_service.list_failed_notifications() == ()
+    assert alert_service.notifications.list_deliveries()[0].answer == "no such hook"
+    alert_service.notifications.resend_failed(dead.id)
+    assert alert_service.notifications.list_failed_notifications() == ()
     process.deliver()
-    alert_service.dismiss_failed(alert_service.list_failed_notifications()[0].id)
-    assert alert_service.list_failed_notifications() == ()
+    alert_service.notifications.dismiss_failed(alert_service.notifications.list_failed_notifications()[0].id)
+    assert alert_service.notifications.list_failed_notifications() == ()
     with pytest.raises(NotFound):
-        alert_service.resend_failed("nothing:firing:1:ops")
+        alert_service.notifications.resend_failed("nothing:firing:1:ops")
 
 
 def test_no_secret_of_a_channel_is_told(make_process: Make) -> None:
     alert_service = desk_of(make_process())
-    told = json.dumps(alert_service.public_channels())
+    told = json.dumps(alert_service.channels)
     assert "hooks.example.com" in told
     assert "verysecret" not in told
 
@@ -233,12 +236,12 @@ def test_no_secret_of_a_channel_is_told(make_process: Make) -> None:
 def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     alert_service = desk_of(process, sample_interval_s=60)
-    assert not alert_service.checker_health().ok
+    assert not alert_service.checker.read_health().ok
     process.tick(deep(0))
-    health = alert_service.checker_health()
+    health = alert_service.checker.read_health()
     assert (health.ok, health.holder, health.delivers) == (True, "one", True)
     any_redis.hincrby(keys.HEARTBEAT, "at", -181_000)
-    assert not alert_service.checker_health().ok
+    assert not alert_service.checker.read_health().ok
 
 
 def test_check_answers_in_the_way_of_nagios(
@@ -285,7 +288,7 @@ def test_check_tells_the_worst_severity_of_a_place_only(make_process: Make, any_
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(7, 50))
-    alert_list = desk_of(process).list_alerts()
+    alert_list = desk_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.incidents] == [
         ("q1", "critical"),
         ("q0", "warning"),

@@ -176,11 +176,13 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     assert store.may_sample("other settings", 3600.0)  # for as long as the test needs the key
     store.share_snapshot("other settings", snapshot, sampler.history)
     services = client.application.extensions[EXTENSION].services
-    alert = services.alert_service.list_alerts().firing[0]
-    services.alert_service.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="anna")
-    services.alert_service.save_silence(services.alert_service.draft_silence(for_s=3600, by="anna", queue="nobody"))
-    services.alert_service.send_test("ops", by="anna")
-    services.alert_service.editor.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
+    alert = services.alert_service.alerts.list_alerts().firing[0]
+    services.alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="anna")
+    services.alert_service.silences.save_silence(
+        services.alert_service.silences.draft_silence(for_s=3600, by="anna", queue="nobody")
+    )
+    services.alert_service.notifications.send_test("ops", by="anna")
+    services.alert_service.rules.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
     attempt = SignInAttempt(name="anna", address="10.0.0.1")
     AttemptCounter().count_attempt(store, attempt)
     sessions.EndedSessions().add(process.source, "over")

@@ -18,7 +18,8 @@ from ...store.packing import unpack
 from ...store.redis_store import Store
 from .. import keys
 from ..notification import Notification, QueuedNotification
-from ..store import ENQUEUE, message_fields, message_keys, parse_count
+from ..store import ENQUEUE, message_fields, message_keys
+from ..stored_values import parse_count
 
 VISIBILITY_MS = 60_000
 MAX_AGE_MS = 86_400_000

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, jsonify
 
-from ...alerts.service import Alert, AlertList
+from ...alerts.management.alert_reader import Alert, AlertList
 from ...clock import instant, iso
 from ...errors import QueuedeckError
 from ..context import app_services
@@ -23,7 +23,7 @@ def alerts() -> Response:
     reason where it is known.
     """
     alert_service = app_services().alert_service
-    alert_list, health = alert_service.list_alerts(), alert_service.checker_health()
+    alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
     problem = None if health.ok else app_services().checker_problem
     return jsonify(
         alerts=json_firing(alert_list),
@@ -48,9 +48,9 @@ def silences() -> Response:
                 "weekly": msgspec.to_builtins(each.weekly),
                 **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
             }
-            for each in app_services().alert_service.list_silences()
+            for each in app_services().alert_service.silences.list_silences()
         ],
-        problem=join_hint(app_services().alert_service.ownership_conflict),
+        problem=join_hint(app_services().alert_service.ownership.conflict),
     )
 
 
@@ -64,9 +64,9 @@ def deliveries() -> Response:
                 **{name: getattr(each, name) for name in ("status", "duration_s", "attempt")},
                 "at": iso(instant(each.at)),
             }
-            for each in app_services().alert_service.list_deliveries()
+            for each in app_services().alert_service.notifications.list_deliveries()
         ],
-        problem=join_hint(app_services().alert_service.ownership_conflict),
+        problem=join_hint(app_services().alert_service.ownership.conflict),
     )
 
 

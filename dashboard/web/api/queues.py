@@ -64,10 +64,10 @@ def overview() -> Response:
 
 def _json_alerts() -> list[dict[str, Any]] | None:
     """The firing alerts; None when the store cannot be read, or a dashboard with other settings evaluates alerts."""
-    if app_services().alert_service.ownership_conflict is not None:
+    if app_services().alert_service.ownership.conflict is not None:
         return None
     try:
-        return json_firing(app_services().alert_service.list_alerts())
+        return json_firing(app_services().alert_service.alerts.list_alerts())
     except (BackendUnavailable, Forbidden):
         return None
 

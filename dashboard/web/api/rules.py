@@ -31,13 +31,13 @@ def rules() -> Response:
     """
     overview = app_context().caches.rules.current()
     listed = [json_rule(entry, overview.previews.get(entry.rule.id)) for entry in overview.entries]
-    return jsonify(rules=listed, problem=join_hint(app_services().alert_service.ownership_conflict))
+    return jsonify(rules=listed, problem=join_hint(app_services().alert_service.ownership.conflict))
 
 
 @bp.get("/rules/<segment:rule_id>")
 def rule(rule_id: str) -> Response:
     """Retrieve a rule and its current state."""
-    entry = app_services().alert_service.editor.find_rule(rule_id)
+    entry = app_services().alert_service.rules.find_rule(rule_id)
     return jsonify(json_rule(entry, app_context().caches.rules.current().previews.get(entry.rule.id)))
 
 
@@ -101,7 +101,7 @@ def api_remove(body: VersionBody, rule_id: str) -> Response:
 
 def _stored(rule: Rule) -> dict[str, Any]:
     entry = next(
-        (entry for entry in app_services().alert_service.editor.rules_in_force() if entry.rule.id == rule.id), None
+        (entry for entry in app_services().alert_service.rules.rules_in_force() if entry.rule.id == rule.id), None
     )
     if entry is None:
         raise NotFound("This rule no longer exists.")

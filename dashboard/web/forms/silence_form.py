@@ -52,7 +52,7 @@ class SilenceForm:
         return found
 
     def values(self, now: float, *, admin: bool) -> dict[str, Any]:
-        """The keywords of `AlertService.draft_silence`. Sets `errors` and `needs_admin`."""
+        """The keywords of `SilenceEditor.draft_silence`. Sets `errors` and `needs_admin`."""
         texts = self.texts
         values: dict[str, Any] = {name: texts[name] for name in GLOBS} | {"comment": texts["comment"]}
         for name in GLOBS:

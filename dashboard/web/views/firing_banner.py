@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from ...alerts.delivery.message import alert_title
-from ...alerts.service import Alert, AlertList, AlertService
+from ...alerts.management.alert_reader import Alert, AlertList
+from ...alerts.service import AlertService
 from ...clock import monotonic_s
 from ...errors import BackendUnavailable, Forbidden
 
@@ -73,7 +74,7 @@ class FiringWatch:
     """One process's summary, at most KEEP_S old. During a refresh, other threads get the last one. Thread-safe."""
 
     def __init__(self, alert_service: AlertService) -> None:
-        self._desk = alert_service
+        self._alert_service = alert_service
         self._lock = threading.Lock()
         self._last: FiringSummary | None = None
         self._next_look = float("-inf")  # monotonic
@@ -81,12 +82,16 @@ class FiringWatch:
     def current(self) -> FiringSummary | None:
         """The summary; None while the store is unavailable, or alerts are evaluated with other settings. Never raises.
 
-        Cost: usually none, otherwise that of AlertService.list_alerts.
+        Cost: usually none, otherwise that of AlertReader.list_alerts.
         """
         if monotonic_s() < self._next_look or not self._lock.acquire(blocking=False):
             return self._last
         try:
-            self._last = summarize_alerts(self._desk.list_alerts()) if self._desk.ownership_conflict is None else None
+            self._last = (
+                summarize_alerts(self._alert_service.alerts.list_alerts())
+                if self._alert_service.ownership.conflict is None
+                else None
+            )
         except (BackendUnavailable, Forbidden):
             self._last = None
         finally:

@@ -32,13 +32,13 @@ class LatestRuleOverview:
     def current(self) -> RuleOverview:
         """All rules with their previews in the newest sample.
 
-        Cost: 1 round trip, 2 more per sample, 1 more per minute; see AlertService.preview_rules and rule_histories.
+        Cost: 1 round trip, 2 more per sample, 1 more per minute; see RulePreviews.preview_rules and rule_histories.
         """
         alert_service, current = self._alert_service, self._snapshots.current()
-        entries, last = alert_service.editor.rules_in_force(), self._last
+        entries, last = alert_service.rules.rules_in_force(), self._last
         if last is not None and last.entries is entries and last.version == current.version:
             return last
-        seen = alert_service.preview_rules(current.snapshot, current.history) if current.snapshot else {}
-        histories = alert_service.rule_histories(current.snapshot.sampled_at) if current.snapshot else None
+        seen = alert_service.previews.preview_rules(current.snapshot, current.history) if current.snapshot else {}
+        histories = alert_service.previews.rule_histories(current.snapshot.sampled_at) if current.snapshot else None
         self._last = RuleOverview(current.version, entries, seen, histories)
         return self._last

@@ -28,7 +28,7 @@ SHOWN = 20
 @edit_bp.before_request
 def refuse_elsewhere() -> None:
     """Raise Conflict while a dashboard with other settings evaluates the alerts."""
-    if (elsewhere := app_services().alert_service.ownership_conflict) is not None:
+    if (elsewhere := app_services().alert_service.ownership.conflict) is not None:
         raise elsewhere
 
 
@@ -58,15 +58,15 @@ def firing() -> Response:
 def _context() -> dict[str, Any]:
     alert_service = app_services().alert_service
     with measure_cost() as meter:
-        alert_list, health = alert_service.list_alerts(), alert_service.checker_health()
+        alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
         variables = {
             "alert_list": alert_list,
             "health": health,
             "problem": None if health.ok else app_services().checker_problem,
-            "deliveries": alert_service.list_deliveries(SHOWN),
-            "given_up": alert_service.list_failed_notifications(),
-            "past": alert_service.list_past_incidents(SHOWN),
-            "channels": alert_service.public_channels(),
+            "deliveries": alert_service.notifications.list_deliveries(SHOWN),
+            "given_up": alert_service.notifications.list_failed_notifications(),
+            "past": alert_service.alerts.list_past_incidents(SHOWN),
+            "channels": alert_service.channels,
         }
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return variables | {"price": price, "titles": app_services().sources.titles}
@@ -76,12 +76,12 @@ def _context() -> dict[str, Any]:
 def ack_form(fp: str) -> str:
     """The page that a notification links to. It has a button to acknowledge, since following a link must not change
     anything."""
-    alert = app_services().alert_service.find_alert(fp)
+    alert = app_services().alert_service.alerts.find_alert(fp)
     return render_template(
         "alerts/ack.html",
         **layout.page_context(app_services().snapshots.current(), ""),
         alert=alert,
-        siblings=app_services().alert_service.sibling_alerts(alert),
+        siblings=app_services().alert_service.alerts.sibling_alerts(alert),
         titles=app_services().sources.titles,
         episode=request.args.get("episode") or alert.state.episode,
     )
@@ -95,12 +95,12 @@ def acknowledge(fp: str) -> ResponseReturnValue:
     with_others = form_word("do", "all") == "all"
     beside = dict(_beside(text) for text in request.form.getlist("beside")) if with_others else {}
     alert_service = app_services().alert_service
-    alert_service.acknowledge_alert(
+    alert_service.acknowledgements.acknowledge_alert(
         fp, episode=request.form.get("episode", ""), by=current_actor().name, comment=comment
     )
     noted = [fp]
     if beside:
-        noted += alert_service.acknowledge_all(beside, by=current_actor().name, comment=comment)
+        noted += alert_service.acknowledgements.acknowledge_all(beside, by=current_actor().name, comment=comment)
     record_action("acknowledge", noted, comment)
     return redirect(url_for("alerting.index"), code=303)
 
@@ -118,9 +118,9 @@ def given_up(verb: str) -> ResponseReturnValue:
     """Resend or dismiss an undelivered notification: 303 to the deliveries."""
     message_id = read_segment(request.form.get("id", ""))[:300]
     if verb == "again":
-        app_services().alert_service.resend_failed(message_id)
+        app_services().alert_service.notifications.resend_failed(message_id)
     else:
-        app_services().alert_service.dismiss_failed(message_id)
+        app_services().alert_service.notifications.dismiss_failed(message_id)
     record_action("resend notification" if verb == "again" else "dismiss notification", [message_id], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 
@@ -131,7 +131,7 @@ def test_fire(channel: str) -> ResponseReturnValue:
     """Send a test notification through a channel, for admins."""
     if not has_role(Role.ADMIN):
         raise Forbidden("You need the admin role to send a test notification.")
-    app_services().alert_service.send_test(channel, by=current_actor().name)
+    app_services().alert_service.notifications.send_test(channel, by=current_actor().name)
     record_action("send test notification", [channel], None)
     return redirect(url_for("alerting.index") + "#deliveries", code=303)
 

@@ -14,7 +14,7 @@ from ...forms.rule_form import describe_changes
 
 def set_rule_enabled(rule_id: str, *, on: bool, version: int) -> Rule:
     """Enable or disable a rule, and record who did. Raises as RuleEditor.set_enabled."""
-    rule = app_services().alert_service.editor.set_enabled(rule_id, on=on, by=current_actor().name, version=version)
+    rule = app_services().alert_service.rules.set_enabled(rule_id, on=on, by=current_actor().name, version=version)
     _record("enable rule" if on else "disable rule", rule_id)
     return rule
 
@@ -24,8 +24,8 @@ def delete_rule(rule_id: str, *, version: int) -> bool:
 
     Raises as RuleEditor.delete_rule.
     """
-    ships = app_services().alert_service.editor.find_rule(rule_id).shipped
-    app_services().alert_service.editor.delete_rule(rule_id, version=version)
+    ships = app_services().alert_service.rules.find_rule(rule_id).shipped
+    app_services().alert_service.rules.delete_rule(rule_id, version=version)
     _record("delete rule", rule_id)
     return ships
 
@@ -36,10 +36,10 @@ def save_rule(values: dict[str, Any], version: int | None) -> Rule:
     Raises as RuleEditor.save_rule, and Unsupported for a built-in rule.
     """
     alert_service = app_services().alert_service
-    old = next((entry for entry in alert_service.editor.rules_in_force() if entry.rule.id == values.get("id")), None)
+    old = next((entry for entry in alert_service.rules.rules_in_force() if entry.rule.id == values.get("id")), None)
     if old is not None and old.shipped and old.origin is not Origin.TOML:
         raise Unsupported("This is a built-in rule. Disable it, then duplicate it and edit the copy.")
-    rule = alert_service.editor.save_rule(values, by=current_actor().name, version=version)
+    rule = alert_service.rules.save_rule(values, by=current_actor().name, version=version)
     what = describe_changes(old.rule, rule) if old else ""
     _record("edit rule" if old else "create rule", rule.id, what)
     return rule

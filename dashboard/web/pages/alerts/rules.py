@@ -94,7 +94,7 @@ def one_fragment(rule_id: str) -> Response:
 
 def _list_context() -> dict[str, Any]:
     with measure_cost() as meter:
-        overview, alerts = app_context().caches.rules.current(), app_services().alert_service.list_alerts()
+        overview, alerts = app_context().caches.rules.current(), app_services().alert_service.alerts.list_alerts()
     current = app_services().snapshots.current()
     firing: dict[str, int] = {}
     for alert in alerts.incidents:
@@ -125,7 +125,7 @@ def _most_urgent(row: dict[str, Any]) -> int:
 def _rule_context(rule_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
         alert_service = app_services().alert_service
-        entry, alerts = alert_service.editor.find_rule(rule_id), alert_service.list_alerts()
+        entry, alerts = alert_service.rules.find_rule(rule_id), alert_service.alerts.list_alerts()
         overview = app_context().caches.rules.current()
     current = app_services().snapshots.current()
     return (
@@ -204,10 +204,10 @@ def new() -> str:
         form = RuleForm.of(Rule(id="", metric="queue.depth"))
         form.texts["warning"] = form.texts["critical"] = ""
         return _form(form, None, None)
-    entry = app_services().alert_service.editor.find_rule(original)
+    entry = app_services().alert_service.rules.find_rule(original)
     form = RuleForm.of(entry.rule)
     form.enabled = True
-    taken = {each.rule.id for each in app_services().alert_service.editor.rules_in_force()}
+    taken = {each.rule.id for each in app_services().alert_service.rules.rules_in_force()}
     names = (f"{original[:54]}-copy{number or ''}" for number in range(len(taken) + 1))
     form.texts["id"] = next(name for name in names if name not in taken)
     return _form(form, None, entry)
@@ -218,7 +218,7 @@ def new() -> str:
 def create() -> ResponseReturnValue:
     """Create a rule: 303 to it, or the form again with its errors or the preview."""
     form = _typed()
-    original = app_services().alert_service.editor.find_rule(request.form["from"]) if request.form.get("from") else None
+    original = app_services().alert_service.rules.find_rule(request.form["from"]) if request.form.get("from") else None
     return _store(form, None, original)
 
 
@@ -258,7 +258,7 @@ def remove(rule_id: str) -> ResponseReturnValue:
 
 
 def _editable(rule_id: str) -> RuleInForce:
-    entry = app_services().alert_service.editor.find_rule(rule_id)
+    entry = app_services().alert_service.rules.find_rule(rule_id)
     if entry.origin is Origin.TOML:
         raise Unsupported("This rule is defined in the settings file and can only be changed there.")
     if entry.shipped:
@@ -278,7 +278,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
     rule: Rule | None = None
     if not form.errors:
         try:
-            rule = app_services().alert_service.editor.parse_rule(values)
+            rule = app_services().alert_service.rules.parse_rule(values)
         except ConfigurationError as exc:
             form.add_problem(exc)
     if rule is None or form.errors or previewing:
@@ -289,7 +289,7 @@ def _store(form: RuleForm, entry: RuleInForce | None, original: RuleInForce | No
         form.general = exc.message
         return _form(
             form,
-            app_services().alert_service.editor.find_rule(rule.id) if entry else None,
+            app_services().alert_service.rules.find_rule(rule.id) if entry else None,
             original,
             changed=bool(entry),
         ), 409
@@ -319,8 +319,8 @@ def _form(
     if preview is not None:
         found, hours = {}, None
         if current.snapshot is not None:
-            found = app_services().alert_service.preview_rules(current.snapshot, current.history, [preview])
-            hours = app_services().alert_service.rule_histories(current.snapshot.sampled_at)
+            found = app_services().alert_service.previews.preview_rules(current.snapshot, current.history, [preview])
+            hours = app_services().alert_service.previews.rule_histories(current.snapshot.sampled_at)
         preview_context = _preview_context(preview, found.get(preview.id), current, hours, drafted=True)
     mine = _tried(form) if changed else None
     return render_template(
@@ -330,7 +330,7 @@ def _form(
         entry=entry,
         original=original,
         metrics=METRICS,
-        channels=[str(channel.get("id")) for channel in app_services().alert_service.public_channels()],
+        channels=[str(channel.get("id")) for channel in app_services().alert_service.channels],
         theirs=describe_changes(entry.rule, mine) if entry and mine else "",
         previewed=preview is not None,
         **({"titles": app_services().sources.titles} | preview_context),
@@ -339,7 +339,7 @@ def _form(
 
 def _tried(form: RuleForm) -> Rule | None:
     try:
-        return app_services().alert_service.editor.parse_rule(form.values())
+        return app_services().alert_service.rules.parse_rule(form.values())
     except ConfigurationError:
         return None
 

@@ -38,7 +38,10 @@ def quiet_fragment() -> Response:
 
 
 def _quiet() -> dict[str, Any]:
-    alert_list, listed = app_services().alert_service.list_alerts(), app_services().alert_service.list_silences()
+    alert_list, listed = (
+        app_services().alert_service.alerts.list_alerts(),
+        app_services().alert_service.silences.list_silences(),
+    )
     states = [alert.state for alert in (*alert_list.firing, *alert_list.pending)]
     snapshot = app_services().snapshots.current().snapshot
     rows = [
@@ -67,18 +70,18 @@ def silence() -> ResponseReturnValue:
     form_flag("everything")
     form = SilenceForm.typed(request.form, request.form.getlist("days"))
     alert_service = app_services().alert_service
-    values = form.values(alert_service.list_alerts().at, admin=has_role(Role.ADMIN))
+    values = form.values(alert_service.alerts.list_alerts().at, admin=has_role(Role.ADMIN))
     if form.errors:
         unconfirmed = set(form.errors) == {"everything"}
         return _silence_form(form), 403 if form.needs_admin else (409 if unconfirmed else 422)
     try:
-        drafted = alert_service.draft_silence(by=current_actor().name, **values)
+        drafted = alert_service.silences.draft_silence(by=current_actor().name, **values)
     except ConfigurationError as exc:
         form.errors["when"] = exc.message.removeprefix("silence: ")
         return _silence_form(form), 422
     if previewing:
         return _silence_form(form, drafted)
-    alert_service.save_silence(drafted)
+    alert_service.silences.save_silence(drafted)
     record_action("silence", [drafted.id], drafted.comment)
     return redirect(url_for("alerting.quiet"), code=303)
 
@@ -87,13 +90,13 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
     found = None
     current = app_services().snapshots.current()
     if drafted is not None:
-        alert_list = app_services().alert_service.list_alerts()
+        alert_list = app_services().alert_service.alerts.list_alerts()
         states = [alert.state for alert in (*alert_list.firing, *alert_list.pending)]
         found = preview_silence(
             drafted,
             states,
             current.snapshot,
-            [entry.rule for entry in app_services().alert_service.editor.rules_in_force()],
+            [entry.rule for entry in app_services().alert_service.rules.rules_in_force()],
         )
     return render_template(
         "alerts/silence.html",
@@ -110,6 +113,6 @@ def _silence_form(form: SilenceForm, drafted: Silence | None = None) -> str:
 @form_fields()
 def expire(silence_id: str) -> ResponseReturnValue:
     """End a silence now."""
-    app_services().alert_service.expire_silence(silence_id)
+    app_services().alert_service.silences.expire_silence(silence_id)
     record_action("expire silence", [silence_id], None)
     return redirect(url_for("alerting.quiet"), code=303)

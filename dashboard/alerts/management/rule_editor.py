@@ -6,16 +6,15 @@ its cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
 
-from ..errors import ConfigurationError, Conflict, NotFound, Unsupported
-from ..store.redis_store import Store
-from . import keys
-from .rules.rule import Origin, Rule
-from .rules.ruleset import (
+from ...errors import ConfigurationError, Conflict, NotFound, Unsupported
+from .. import keys
+from ..rules.rule import Origin, Rule
+from ..rules.ruleset import (
     RuleInForce,
     Ruleset,
     StoredRule,
@@ -24,7 +23,8 @@ from .rules.ruleset import (
     non_default_fields,
     unreadable_ids,
 )
-from .store import AlertStore
+from ..store import AlertStore
+from .ownership import AlertOwnership
 
 MAX_NAME = 300
 # Attempts at an edit when another rule is edited at the same time.
@@ -40,36 +40,22 @@ return 1
 """
 
 
-def build_ownership_conflict() -> Conflict:
-    """The Conflict raised while a dashboard with other settings leads on the same store: these alerts are not ours."""
-    return Conflict(
-        "Alerts are evaluated by another dashboard with other settings.",
-        hint="Give one of them its own store_prefix, or give both the same settings.",
-    )
-
-
 class RuleEditor:
     """Thread-safe. Opens no connection of its own. `channels` are the ids that a rule can notify."""
 
     def __init__(
-        self,
-        store: Store,
-        rulebook: Ruleset,
-        channels: Collection[str],
-        *,
-        is_elsewhere: Callable[[], bool] = lambda: False,
+        self, alert_store: AlertStore, ruleset: Ruleset, channels: Collection[str], ownership: AlertOwnership
     ) -> None:
-        """`is_elsewhere`: whether the stored rules belong to a dashboard with other settings. If so, only the rules of
-        these settings exist, and every change raises Conflict."""
-        self._is_elsewhere = is_elsewhere
-        self._store = store
-        self._alert_store = AlertStore(store)
-        self._ruleset = rulebook
+        """While another dashboard owns the alerts, only the rules of these settings exist."""
+        self._ownership = ownership
+        self._alert_store = alert_store
+        self._store = alert_store.store
+        self._ruleset = ruleset
         self._channels = frozenset(channels)
 
     def rules_in_force(self) -> tuple[RuleInForce, ...]:
         """All rules with their origin, including disabled ones. Cost: 1 round trip."""
-        if self._is_elsewhere():
+        if self._ownership.conflict is not None:
             return self._ruleset.rules_in_force()
         return self._ruleset.rules_in_force(self._stored_rules())
 
@@ -103,7 +89,7 @@ class RuleEditor:
         Raises ConfigurationError, Conflict when the rule was edited in the meantime or a new rule's id is taken,
         Unsupported for a rule of the TOML file. Cost: 3 round trips.
         """
-        self._check_ownership()
+        self._ownership.check()
         draft = self.parse_rule({**values, "version": 1})
         for _ in range(TRIES):
             stored = self._stored_rules()
@@ -139,7 +125,7 @@ class RuleEditor:
 
         Cost: 2 round trips.
         """
-        self._check_ownership()
+        self._ownership.check()
         for _ in range(TRIES):
             stored = self._stored_rules()
             entry = next((entry for entry in self._ruleset.rules_in_force(stored) if entry.rule.id == rule_id), None)
@@ -153,10 +139,6 @@ class RuleEditor:
             if self._replace_rules(stored, StoredRules(version=old.version + 1, rules=rest)):
                 return
         raise Conflict("Someone else is changing the rules right now. Nothing was deleted; try again.")
-
-    def _check_ownership(self) -> None:
-        if self._is_elsewhere():
-            raise build_ownership_conflict()
 
     def _stored_rules(self) -> bytes:
         (stored,) = self._store.read_keys(("GET", keys.RULES))

@@ -1,0 +1,159 @@
+"""The alerts that fire or are pending now, and the incidents of the past."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from ...errors import NotFound
+from ...store.packing import unpack
+from .. import keys
+from ..evaluation.state_machine import AlertPhase, AlertState
+from ..notification import HistoryEntry
+from ..rules.rule import Severity
+from ..silences import Acknowledgement, ActiveSilences, Silence
+from ..store import AlertStore
+from ..stored_values import TickInputs, stream_values
+from .ownership import AlertOwnership
+
+MAX_INCIDENTS = 500
+MAX_TOGETHER = 200  # alerts acknowledged together
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One firing or pending alert. `ack` and `silence` are what suppresses its notifications.
+
+    `silenced_until`: seconds since 1970.
+    """
+
+    state: AlertState
+    ack: Acknowledgement | None
+    silence: Silence | None
+    silenced_until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertList:
+    """All alerts as of `at` (the store's clock): worst severity first, then oldest first."""
+
+    at: float
+    firing: tuple[Alert, ...]
+    pending: tuple[Alert, ...]
+
+    @property
+    def incidents(self) -> tuple[Alert, ...]:
+        """Firing alerts without the warnings that a critical alert of the same rule and labels inhibits."""
+        critical = {
+            (alert.state.rule_id, alert.state.labels)
+            for alert in self.firing
+            if alert.state.severity is Severity.CRITICAL
+        }
+        return tuple(
+            alert
+            for alert in self.firing
+            if alert.state.severity is Severity.CRITICAL or (alert.state.rule_id, alert.state.labels) not in critical
+        )
+
+    @property
+    def worst(self) -> Severity | None:
+        """The worst firing severity; None when no alert is firing."""
+        return min((alert.state.severity for alert in self.firing), key=list(Severity)[::-1].index, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class PastIncident:
+    """One incident of the history. `ended` None: it is ongoing, or its end is no longer in the history."""
+
+    began: HistoryEntry | None
+    ended: HistoryEntry | None
+
+    @property
+    def known(self) -> HistoryEntry:
+        """The end of the incident if it is known, otherwise its beginning."""
+        found = self.ended or self.began
+        assert found is not None
+        return found
+
+
+class AlertReader:
+    """Reads alerts and incidents."""
+
+    def __init__(self, alert_store: AlertStore, ownership: AlertOwnership) -> None:
+        self._alert_store = alert_store
+        self._store = alert_store.store
+        self._ownership = ownership
+        self._sorted_cache: tuple[tuple[str, int], Sequence[AlertState]] | None = None
+
+    def list_alerts(self) -> AlertList:
+        """All alerts; none while they are evaluated elsewhere. Cost: 1 round trip, 2 more when anything has changed
+        since the last call."""
+        if self._ownership.conflict is not None:
+            return AlertList(self._store.now_s(), (), ())
+        tick_inputs = self._alert_store.read_tick_inputs()
+        if self._ownership.is_foreign(tick_inputs.beat):
+            return AlertList(tick_inputs.now, (), ())
+        rows = self._sorted_states(tick_inputs)
+        alerts = [_build_alert(state, tick_inputs.mutes, tick_inputs.now) for state in rows]
+        return AlertList(
+            tick_inputs.now,
+            tuple(alert for alert in alerts if alert.state.is_active),
+            tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
+        )
+
+    def _sorted_states(self, tick_inputs: TickInputs) -> Sequence[AlertState]:
+        """All stored states, worst first; cached until the store counts another change."""
+        version = (tick_inputs.born, tick_inputs.changes)
+        last = self._sorted_cache
+        if not tick_inputs.born or last is None or last[0] != version:
+            last = (version, sorted(self._alert_store.load_states().states.values(), key=_worst_first))
+            self._sorted_cache = last
+        return last[1]
+
+    def find_alert(self, fingerprint: str) -> Alert:
+        """One alert. Raises NotFound, Conflict. Cost: 3 round trips."""
+        self._ownership.check()
+        alert_list = self.list_alerts()
+        for alert in (*alert_list.firing, *alert_list.pending):
+            if alert.state.fp == fingerprint:
+                return alert
+        raise NotFound("This alert is no longer firing.")
+
+    def sibling_alerts(self, alert: Alert) -> tuple[Alert, ...]:
+        """The other firing alerts of the same rule and severity that are unacknowledged, at most MAX_TOGETHER.
+
+        Cost: 1 round trip.
+        """
+        found = (
+            other
+            for other in self.list_alerts().firing
+            if other.ack is None
+            and (other.state.rule_id, other.state.severity) == (alert.state.rule_id, alert.state.severity)
+            and other.state.fp != alert.state.fp
+        )
+        return tuple(islice(found, MAX_TOGETHER))
+
+    def list_past_incidents(self, most: int = 100) -> tuple[PastIncident, ...]:
+        """Incidents, newest first. Cost: 1 round trip."""
+        if self._ownership.conflict is not None:
+            return ()
+        (rows,) = self._store.read_keys(("XREVRANGE", keys.EPISODES, "+", "-", "COUNT", 2 * min(most, MAX_INCIDENTS)))
+        found: dict[str, dict[str, HistoryEntry]] = {}
+        for raw in stream_values(rows):
+            entry = unpack(raw, HistoryEntry)
+            if entry is not None:
+                found.setdefault(entry.episode, {}).setdefault(entry.kind, entry)
+        pasts = (PastIncident(kinds.get("firing"), kinds.get("resolved")) for kinds in found.values())
+        return tuple(past for past in pasts if past.began or past.ended)[:most]
+
+
+def _build_alert(state: AlertState, mutes: ActiveSilences, now: float) -> Alert:
+    ack = mutes.acks.get(state.fp) if mutes.is_acknowledged(state) else None
+    silence = mutes.find_silence(state.rule_id, state.severity, state.labels, now)
+    return Alert(state, ack, silence, silence.ends_at(now) if silence else None)
+
+
+def _worst_first(state: AlertState) -> tuple[bool, float, str, str]:
+    began = state.started_at or state.evaluated_at
+    return state.severity is not Severity.CRITICAL, began, state.labels.queue or "", state.fp
