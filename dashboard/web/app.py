@@ -117,7 +117,7 @@ def create_app(
     app.jinja_env.autoescape = True
     Htmx(app)
     app.extensions[EXTENSION] = AppContext(settings)
-    _register_blueprints(app, read_only=app.extensions[EXTENSION].settings.read_only)
+    _register_blueprints(app, read_only=settings.read_only)
     sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
