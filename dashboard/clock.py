@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -26,6 +27,14 @@ def instant(seconds: float | None) -> datetime | None:
         return EPOCH + timedelta(seconds=seconds)
     except (OverflowError, ValueError):
         return None
+
+
+@overload
+def iso(moment: datetime) -> str: ...
+
+
+@overload
+def iso(moment: datetime | None) -> str | None: ...
 
 
 def iso(moment: datetime | None) -> str | None:

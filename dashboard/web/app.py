@@ -8,10 +8,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, jsonify, redirect, render_template, request, url_for
+from flask import Flask, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 from jinja2 import StrictUndefined
+from msgspec import UNSET
 from werkzeug.exceptions import HTTPException
 
 from .. import errors
@@ -27,6 +28,7 @@ from .api import dead_letters as api_dead_letters
 from .api import history, openapi
 from .api import queues as api_queues
 from .api import rules as api_rules
+from .api.responses import ErrorDetailJson, ErrorJson, encode_json
 from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
 from .fragments import GZIP_FROM_BYTES, GZIP_LEVEL
@@ -215,8 +217,8 @@ def _error_response(
     """The response to an error. `batch`: what a delete with an unknown outcome can restore."""
     message = mask_text(message)
     if _is_api():
-        error = {"code": code, "message": formatting.printable(message), "hint": hint}
-        return jsonify(error=error | ({"batch": batch} if batch else {})), status
+        error = ErrorDetailJson(code=code, message=formatting.printable(message), hint=hint, batch=batch or UNSET)
+        return Response(encode_json(ErrorJson(error=error)), status, mimetype="application/json")
     if fragments.is_htmx_request():
         # A polling page keeps its content and shows this line in its banner.
         return Response(_error_line(message, hint), status, mimetype="text/plain")

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask
 
 from dashboard import create_app
+from tests.declared_responses import note_undeclared
 from tests.golden.files import FOLDER
 from tests.web.conftest import COMPILED
 
@@ -53,7 +54,9 @@ def running_app(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     """An app with users and tokens on the Redis at `url`; it has no thread and no connection at the end."""
     app = create_app(redis_url=url, spool_dir=str(folder / "spool"), **{**CLOSED, **settings})
     app.jinja_env.bytecode_cache = COMPILED
+    undeclared = note_undeclared(app)
     try:
         yield app
     finally:
         app.extensions["queuedeck"].stop()
+    assert not undeclared

@@ -20,6 +20,7 @@ from dashboard.web.context import EXTENSION
 from dashboard.web.views import firing_banner
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
+from tests.declared_responses import note_undeclared
 
 MakeApp = Callable[..., Flask]
 
@@ -61,7 +62,7 @@ def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
 
     They let in whoever sits at this machine, unless another way in is asked for.
     """
-    made: list[Flask] = []
+    made: list[tuple[Flask, list[str]]] = []
 
     def make(**settings: Any) -> Flask:
         identify = settings.pop("identify", None)
@@ -75,12 +76,13 @@ def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
         }
         app = create_app(identify=identify, start_token=start_token, **ours | settings)
         app.jinja_env.bytecode_cache = COMPILED
-        made.append(app)
+        made.append((app, note_undeclared(app)))
         return app
 
     yield make
-    for app in made:
+    for app, undeclared in made:
         app.extensions[EXTENSION].stop()
+        assert not undeclared
 
 
 @pytest.fixture

@@ -6,26 +6,40 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any
 
-from flask import Blueprint, Response, jsonify
-from msgspec import Meta
+from flask import Blueprint
+from msgspec import UNSET, Meta
+from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest
 from ...actions.trash import check_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
-from ...clock import instant, iso, now_s
+from ...clock import now_s
 from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
 from ...model import State
-from ...redact import mask_text
 from ..access.security import current_actor
 from ..context import app_context, app_services
-from ..formatting import printable
 from ..forms.request_input import Body, json_body
 from ..pages import bulk
 from ..pages.audit import PER_PAGE, parse_cursor
 from ..pages.bulk_start import check_matches, not_restored, preview_operation, start_operation, undo_batches
 from ..pages.bulk_start import undo_operation as undo_work
 from ..pages.job_actions import MAX_TEXT, checked_reason, given_reason
+from .action_json import (
+    ActedJson,
+    AuditEventsJson,
+    BulkOperationJson,
+    BulkOperationsJson,
+    BulkStartJson,
+    DeletedBatchesJson,
+    PutBackJson,
+    json_batch,
+    json_event,
+    json_operation,
+    json_restored,
+    json_result,
+)
+from .responses import json_error, json_response
 
 bp = Blueprint("api_acts", __name__, url_prefix="/api/v1")
 bulk_bp = Blueprint("api_bulk", __name__, url_prefix="/api/v1")
@@ -40,11 +54,8 @@ _STATUS = {
     Outcome.INVALID: 422,
     Outcome.UNSUPPORTED: 422,
 }
-_FAILED = (Outcome.REFUSED, Outcome.INVALID, Outcome.UNSUPPORTED)
 # The outcomes of actions that raise; the error is returned beside the outcome.
 _NOT_DONE = ((NotFound, Outcome.GONE), (Forbidden, Outcome.REFUSED), (Unsupported, Outcome.UNSUPPORTED))
-# Jobs that an undo did not restore, listed in its response.
-MAX_REFUSED = 100
 MAX_BATCHES_SHOWN = 100
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -110,28 +121,28 @@ _ONLY_WITH: dict[str, tuple[Action, ...]] = {
 }
 
 
-def _with_outcome(act: Callable[..., tuple[Response, int]]) -> Callable[..., tuple[Response, int]]:
+def _with_outcome(act: Callable[..., tuple[ActedJson, int]]) -> Callable[..., tuple[ActedJson, int]]:
     """`act`, with an outcome in the response also when it raises an error."""
 
     @wraps(act)
-    def run(body: Body, **place: str) -> tuple[Response, int]:
+    def run(body: Body, **place: str) -> tuple[ActedJson, int]:
         try:
             return act(body, **place)
         except QueuedeckError as exc:
             outcome = next((outcome for kind, outcome in _NOT_DONE if isinstance(exc, kind)), None)
             if outcome is None:
                 raise
-            error = {"code": exc.code, "message": printable(mask_text(exc.message)), "hint": exc.hint}
-            result = ActionResult(id=place.get("job_id", ""), outcome=outcome, detail=error["message"])
-            return _json_results(result, error=error)
+            error = json_error(exc)
+            return _with_status(ActedJson(outcome=outcome, detail=error.message, new_id=None, error=error))
 
     return run
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/<verb>")
 @json_body(JobActionBody)
+@json_response
 @_with_outcome
-def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[Response, int]:
+def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: str, verb: str) -> tuple[ActedJson, int]:
     """Apply an action to a job.
 
     With `state` or `stamp`, the action applies only to the job as you saw it; otherwise to its current state.
@@ -151,7 +162,7 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
         if known and action not in library.offered_actions(state, shared=queue.shared, abandoned=job.abandoned):
             where = f"The job is {state.value}" if state else "The job is not in any list"
             detail = f"{where}; {library.title} does not support {action.value} there."
-            return _json_results(ActionResult(id=job_id, outcome=Outcome.CHANGED, detail=detail))
+            return _with_status(ActedJson(outcome=Outcome.CHANGED, detail=detail, new_id=None))
     result = services.action_service.on_jobs(
         current_actor(),
         queue.ref,
@@ -162,13 +173,14 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
         reason=_checked_reason(body.reason),
         for_good=body.for_good,
     )
-    return _json_results(result.results[0], undo=result.batch)
+    return _with_status(replace(json_result(result.results[0]), undo=result.batch))
 
 
 @bp.post(f"{_QUEUE}/<any(pause, resume, purge, obliterate):verb>")
 @json_body(QueueActionBody)
+@json_response
 @_with_outcome
-def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: str) -> tuple[Response, int]:
+def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: str) -> tuple[ActedJson, int]:
     """Apply an action to a queue.
 
     `purge` starts a bulk operation that deletes the waiting jobs; its `bulk_id` is null if there are none.
@@ -192,18 +204,22 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
         )
         seen = preview_operation(spec)
         if seen.exact and not seen.matched:
-            return jsonify(outcome="done", detail="The queue has no waiting jobs.", bulk_id=None), 200
-        return jsonify(outcome="done", detail=None, bulk_id=start_operation(spec)), 200
+            detail = "The queue has no waiting jobs."
+            return _with_status(ActedJson(outcome=Outcome.DONE, detail=detail, bulk_id=None))
+        return _with_status(ActedJson(outcome=Outcome.DONE, detail=None, bulk_id=start_operation(spec)))
     if action is Action.OBLITERATE and body.confirm != name:
         raise Conflict("This cannot be undone. To confirm, send the queue's name as `confirm`.")
-    return _json_results(
-        services.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
+    return _with_status(
+        json_result(
+            services.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
+        )
     )
 
 
 @bp.post("/bulk")
 @json_body(BulkBody)
-def create(body: BulkBody) -> tuple[Response, int]:
+@json_response
+def create(body: BulkBody) -> tuple[BulkStartJson, int]:
     """Start a bulk operation.
 
     With `preview`, returns the number of matching jobs and some of their ids, and starts nothing.
@@ -237,17 +253,24 @@ def create(body: BulkBody) -> tuple[Response, int]:
     if not body.preview:
         bulk.check_target(spec)
     seen = preview_operation(spec)
-    fields: dict[str, Any] = {"matched": seen.matched, "exact": seen.exact, "unread": list(seen.unread)}
-    fields |= {"scanned": seen.scanned, "total": seen.total}
-    if body.preview:
-        return jsonify(bulk_id=None, **fields, sample_ids=[job.id for job in seen.samples]), 200
-    check_matches(seen)
-    return jsonify(bulk_id=start_operation(spec), **fields), 201
+    if not body.preview:
+        check_matches(seen)
+    answer = BulkStartJson(
+        bulk_id=None if body.preview else start_operation(spec),
+        matched=seen.matched,
+        exact=seen.exact,
+        unread=seen.unread,
+        scanned=seen.scanned,
+        total=seen.total,
+        sample_ids=[job.id for job in seen.samples] if body.preview else UNSET,
+    )
+    return answer, 200 if body.preview else 201
 
 
 @bp.post("/bulk/<work_id>/<word>")
 @json_body(ReasonBody)
-def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
+@json_response
+def tell(body: ReasonBody, work_id: str, word: str) -> tuple[BulkOperationJson | PutBackJson, int]:
     """Pause, resume, abort or undo a bulk operation.
 
     An undo returns the same as the undo of a batch.
@@ -258,12 +281,13 @@ def tell(body: ReasonBody, work_id: str, word: str) -> tuple[Response, int]:
         back = undo_work(work_id, _checked_reason(body.reason))
         return _under_way(back) if isinstance(back, BulkOperation) else _put_back(back)
     bulk.change_operation(work_id, word, given_reason(body.reason))
-    return jsonify(_json_operation(app_services().bulk_store.get(work_id))), 200
+    return json_operation(app_services().bulk_store.get(work_id)), 200
 
 
 @bp.post("/undo/<batch>")
 @json_body(ReasonBody)
-def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
+@json_response
+def undo(body: ReasonBody, batch: str) -> tuple[BulkOperationJson | PutBackJson, int]:
     """Restore the jobs of a delete.
 
     Few jobs are restored immediately, many as a bulk operation (202).
@@ -278,29 +302,19 @@ def undo(body: ReasonBody, batch: str) -> tuple[Response, int]:
     return _put_back(app_services().action_service.undo_batch(current_actor(), batch, reason=why).results)
 
 
-def _put_back(results: Sequence[ActionResult]) -> tuple[Response, int]:
-    refused = [each for each in results if each.outcome is not Outcome.DONE]
-    fields: dict[str, Any] = {
-        "restored": len(results) - len(refused),
-        "changed": sum(each.outcome is Outcome.CHANGED for each in refused),
-        "refused": [
-            {"id": each.id, "outcome": each.outcome.value, "detail": each.detail} for each in refused[:MAX_REFUSED]
-        ],
-        "bulk_id": None,
-    }
+def _put_back(results: Sequence[ActionResult]) -> tuple[PutBackJson, int]:
     exc = not_restored(results)
-    if exc is None:
-        return jsonify(fields), 200
-    return jsonify(error={"code": exc.code, "message": printable(exc.message), "hint": exc.hint}, **fields), 409
+    return json_restored(results, json_error(exc) if exc else UNSET), 409 if exc else 200
 
 
-def _under_way(operation: BulkOperation) -> tuple[Response, int]:
-    back = {"restored": operation.done, "changed": operation.outcomes.get(Outcome.CHANGED.value, 0)}
-    return jsonify(_json_operation(operation) | back), 202
+def _under_way(operation: BulkOperation) -> tuple[BulkOperationJson, int]:
+    changed = operation.outcomes.get(Outcome.CHANGED.value, 0)
+    return replace(json_operation(operation), restored=operation.done, changed=changed), 202
 
 
 @bulk_bp.get("/undo")
-def deleted() -> Response:
+@json_response
+def deleted() -> DeletedBatchesJson:
     """List deletes that can be undone, newest first, at most 100.
 
     `POST /undo/{batch}` restores what is left of a batch.
@@ -308,76 +322,37 @@ def deleted() -> Response:
     The name of a batch from a bulk operation contains the operation's id. Undo the operation instead, with
     `POST /bulk/{id}/undo`.
     """
-    return jsonify(
-        batches=[
-            {
-                "batch": batch,
-                "source": about.ref.source,
-                "backend": about.ref.backend,
-                "queue": about.ref.name,
-                "state": about.state.value if about.state else None,
-                "left": left,
-                "who": about.who,
-                "deleted_at": iso(instant(about.at)),
-                "until": iso(instant(until)),
-            }
-            for batch, about, left, until in app_services().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
-        ]
-    )
+    found = app_services().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
+    return DeletedBatchesJson(batches=[json_batch(*each) for each in found])
 
 
 @bulk_bp.get("/bulk")
-def works() -> Response:
+@json_response
+def works() -> BulkOperationsJson:
     """List stored bulk operations, newest first."""
-    return jsonify(bulk=[_json_operation(operation) for operation in app_services().bulk_store.list_newest()])
+    return BulkOperationsJson(bulk=[json_operation(operation) for operation in app_services().bulk_store.list_newest()])
 
 
 @bulk_bp.get("/bulk/<work_id>")
-def work(work_id: str) -> Response:
+@json_response
+def work(work_id: str) -> BulkOperationJson:
     """Retrieve a bulk operation."""
-    return jsonify(_json_operation(app_services().bulk_store.get(work_id)))
+    return json_operation(app_services().bulk_store.get(work_id))
 
 
 @audit_bp.get("/audit")
-def audit() -> Response:
+@json_response
+def audit() -> AuditEventsJson:
     """List audit log events, newest first.
 
     For the next page, send the id of the last event as `before`.
     """
     events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
-    return jsonify(events=[event.public() for event in events])
+    return AuditEventsJson(events=[json_event(event) for event in events])
 
 
-def _json_results(result: ActionResult, **more: Any) -> tuple[Response, int]:
-    fields = {"outcome": result.outcome.value, "detail": result.detail, "new_id": result.new_id, **more}
-    return jsonify(fields), _STATUS[result.outcome]
-
-
-def _json_operation(operation: BulkOperation) -> dict[str, Any]:
-    return {
-        "bulk_id": operation.id,
-        "state": operation.phase.value,
-        "action": operation.spec.action.value,
-        "matched": operation.matched,
-        "at": operation.at,
-        "done": operation.done,
-        "skipped": operation.outcomes.get(Outcome.GONE.value, 0) + operation.outcomes.get(Outcome.CHANGED.value, 0),
-        "failed": sum(operation.outcomes.get(kind.value, 0) for kind in _FAILED),
-        "outcomes": operation.outcomes,
-        "pace_per_s": operation.spec.pace_per_s,
-        "canary": operation.spec.canary,
-        "canary_failed": operation.canary_failed,
-        "note": operation.note,
-        "truncated": operation.truncated,
-        "unread": list(operation.unread),
-        "unread_count": operation.unread_count,
-        "undoes": operation.spec.undoes,
-        "undoable": operation.undoable,
-        "restored": operation.restored,
-        "who": operation.spec.actor.name,
-        "created_at": iso(instant(operation.spec.created_at)),
-        "ended_at": iso(instant(operation.ended_at)),
-    }
+def _with_status(acted: ActedJson) -> tuple[ActedJson, int]:
+    return acted, _STATUS[acted.outcome]
 
 
 def _check_applies(body: ActionBody, action: Action) -> None:

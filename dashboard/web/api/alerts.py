@@ -2,21 +2,107 @@
 
 from __future__ import annotations
 
-from typing import Any
+from flask import Blueprint
+from msgspec.structs import asdict
 
-import msgspec
-from flask import Blueprint, Response, jsonify
-
+from ...alerts.delivery.outbox import DeliveryAttempt
+from ...alerts.evaluation.state_machine import AlertPhase
 from ...alerts.management.alert_reader import Alert, AlertList
+from ...alerts.rules.rule import Severity
+from ...alerts.silences import Silence, WeeklyWindow
 from ...clock import instant, iso
 from ...errors import QueuedeckError
 from ..context import app_services
+from .responses import JsonObject, Time, json_response
 
 bp = Blueprint("api_alerting", __name__, url_prefix="/api/v1")
 
 
+class AlertJson(JsonObject, frozen=True, kw_only=True):
+    """An alert. `value` null: the value has been unknown for `unknown_s` and was `last_value` before; the alert keeps
+    firing until the value is known. `episode` identifies the incident."""
+
+    fingerprint: str
+    rule: str
+    name: str
+    metric: str
+    severity: Severity
+    state: AlertPhase
+    labels: dict[str, str]
+    value: float | None
+    last_value: float | None
+    unknown_s: float
+    threshold: float
+    since: Time | None
+    episode: str | None
+    acknowledged_by: str | None
+    silenced_until: Time | None
+
+
+class FiringAlertJson(AlertJson, frozen=True, kw_only=True):
+    """A firing alert. `muted`: a warning without notifications, since the critical alert of the same rule and place is
+    firing too."""
+
+    muted: bool
+
+
+class AlertsJson(JsonObject, frozen=True, kw_only=True):
+    """Firing and pending alerts. `problem` says why they may be incomplete."""
+
+    alerts: list[FiringAlertJson]
+    pending: list[AlertJson]
+    watched: bool
+    problem: str | None
+
+
+class SilenceJson(JsonObject, frozen=True, kw_only=True):
+    """Which alerts are silenced until when. All globs must match."""
+
+    id: str
+    until: Time | None
+    by: str
+    comment: str
+    starts_at: Time | None
+    rule: str
+    source: str
+    backend: str
+    queue: str
+    severity: Severity | None
+    weekly: WeeklyWindow | None
+
+
+class SilencesJson(JsonObject, frozen=True, kw_only=True):
+    """Silences. `problem` says why they are not applied."""
+
+    silences: list[SilenceJson]
+    problem: str | None
+
+
+class DeliveryJson(JsonObject, frozen=True, kw_only=True):
+    """One attempt to deliver a notification."""
+
+    id: str
+    channel: str
+    kind: str
+    rule_id: str
+    severity: str
+    at: Time | None
+    outcome: str
+    status: str
+    duration_s: float
+    attempt: int
+
+
+class DeliveriesJson(JsonObject, frozen=True, kw_only=True):
+    """Delivery attempts. `problem` says why there are none."""
+
+    deliveries: list[DeliveryJson]
+    problem: str | None
+
+
 @bp.get("/alerts")
-def alerts() -> Response:
+@json_response
+def alerts() -> AlertsJson:
     """List firing alerts, worst first.
 
     `watched` is true while rules are evaluated. Otherwise the list can be empty or out of date, and `problem` gives the
@@ -25,7 +111,7 @@ def alerts() -> Response:
     alert_service = app_services().alert_service
     alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
     problem = None if health.ok else app_services().checker_problem
-    return jsonify(
+    return AlertsJson(
         alerts=json_firing(alert_list),
         pending=[_json_alert(alert) for alert in alert_list.pending],
         watched=health.ok,
@@ -34,70 +120,86 @@ def alerts() -> Response:
 
 
 @bp.get("/silences")
-def silences() -> Response:
+@json_response
+def silences() -> SilencesJson:
     """List silences that have not ended."""
-    return jsonify(
-        silences=[
-            {
-                "id": each.id,
-                "until": iso(instant(each.until)),
-                "by": each.by,
-                "comment": each.comment,
-                "starts_at": iso(instant(each.starts_at)),
-                "severity": each.severity,
-                "weekly": msgspec.to_builtins(each.weekly),
-                **{name: getattr(each, name) for name in ("rule", "source", "backend", "queue")},
-            }
-            for each in app_services().alert_service.silences.list_silences()
-        ],
-        problem=join_hint(app_services().alert_service.ownership.conflict),
+    alert_service = app_services().alert_service
+    return SilencesJson(
+        silences=[_json_silence(silence) for silence in alert_service.silences.list_silences()],
+        problem=join_hint(alert_service.ownership.conflict),
     )
 
 
 @bp.get("/deliveries")
-def deliveries() -> Response:
+@json_response
+def deliveries() -> DeliveriesJson:
     """List delivery attempts of notifications, newest first."""
-    return jsonify(
-        deliveries=[
-            {
-                **{name: getattr(each, name) for name in ("id", "channel", "kind", "rule_id", "severity", "outcome")},
-                **{name: getattr(each, name) for name in ("status", "duration_s", "attempt")},
-                "at": iso(instant(each.at)),
-            }
-            for each in app_services().alert_service.notifications.list_deliveries()
-        ],
-        problem=join_hint(app_services().alert_service.ownership.conflict),
+    alert_service = app_services().alert_service
+    return DeliveriesJson(
+        deliveries=[_json_delivery(attempt) for attempt in alert_service.notifications.list_deliveries()],
+        problem=join_hint(alert_service.ownership.conflict),
     )
 
 
-def json_firing(alert_list: AlertList) -> list[dict[str, Any]]:
-    """Firing alerts as the API returns them, worst first. `muted`: a warning without notifications, since the critical
-    alert of the same rule and place is firing too."""
+def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
+    """Firing alerts as the API returns them, worst first."""
     notified = {alert.state.fp for alert in alert_list.incidents}
-    return [_json_alert(alert) | {"muted": alert.state.fp not in notified} for alert in alert_list.firing]
+    return [
+        FiringAlertJson(**asdict(_json_alert(alert)), muted=alert.state.fp not in notified)
+        for alert in alert_list.firing
+    ]
 
 
-def _json_alert(alert: Alert) -> dict[str, Any]:
-    """An alert as the API returns it. `value` None: the value has been unknown for `unknown_s` and was `last_value`
-    before; the alert keeps firing until the value is known."""
+def _json_alert(alert: Alert) -> AlertJson:
     state = alert.state
-    return {
-        "fingerprint": state.fp,
-        "rule": state.rule_id,
-        "name": state.rule_name,
-        "metric": state.metric,
-        "severity": str(state.severity),
-        "state": str(state.phase),
-        "labels": state.labels.as_dict(),
-        "value": state.value_now,
-        "last_value": state.value,
-        "unknown_s": round(state.unknown_s, 1),
-        "threshold": state.threshold,
-        "since": iso(instant(state.started_at)),
-        "episode": state.episode or None,
-        "acknowledged_by": alert.ack.by if alert.ack else None,
-        "silenced_until": iso(instant(alert.silenced_until)) if alert.silenced_until else None,
-    }
+    return AlertJson(
+        fingerprint=state.fp,
+        rule=state.rule_id,
+        name=state.rule_name,
+        metric=state.metric,
+        severity=state.severity,
+        state=state.phase,
+        labels=state.labels.as_dict(),
+        value=state.value_now,
+        last_value=state.value,
+        unknown_s=round(state.unknown_s, 1),
+        threshold=state.threshold,
+        since=iso(instant(state.started_at)),
+        episode=state.episode or None,
+        acknowledged_by=alert.ack.by if alert.ack else None,
+        silenced_until=iso(instant(alert.silenced_until)) if alert.silenced_until else None,
+    )
+
+
+def _json_silence(silence: Silence) -> SilenceJson:
+    return SilenceJson(
+        id=silence.id,
+        until=iso(instant(silence.until)),
+        by=silence.by,
+        comment=silence.comment,
+        starts_at=iso(instant(silence.starts_at)),
+        rule=silence.rule,
+        source=silence.source,
+        backend=silence.backend,
+        queue=silence.queue,
+        severity=silence.severity,
+        weekly=silence.weekly,
+    )
+
+
+def _json_delivery(attempt: DeliveryAttempt) -> DeliveryJson:
+    return DeliveryJson(
+        id=attempt.id,
+        channel=attempt.channel,
+        kind=attempt.kind,
+        rule_id=attempt.rule_id,
+        severity=attempt.severity,
+        at=iso(instant(attempt.at)),
+        outcome=attempt.outcome,
+        status=attempt.status,
+        duration_s=attempt.duration_s,
+        attempt=attempt.attempt,
+    )
 
 
 def join_hint(problem: QueuedeckError | None) -> str | None:

@@ -2,22 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, request
+from msgspec.structs import asdict
 
 from ...clock import instant, iso
-from ...dead_letters.groups import SAMPLES, SLOT_S, GroupMember
+from ...dead_letters.groups import SAMPLES, SLOT_S, GroupMember, GroupQueue
 from ...errors import NotFound, Unsupported
+from ...model import State
 from ..context import app_services
 from ..forms.job_query import MAX_PAGE, MAX_PER_PAGE, asked_number
 from ..views.dead_letter_table import PER_PAGE, GroupQuery, GroupRow, member_page, row_of, rows_of
+from .responses import JsonObject, Time, json_response
 
 bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
 
 
+class DeadLetterJson(JsonObject, frozen=True, kw_only=True):
+    """A job of an error group. `found_in` is the queue in whose list it is; `came_from` its origin queue."""
+
+    id: str
+    source: str
+    backend: str
+    found_in: str
+    queue: str
+    name: str | None
+    died_at: Time | None
+    attempts: int | None
+    state: State
+    came_from: str | None
+
+
+class TrendJson(JsonObject, frozen=True, kw_only=True):
+    """The deaths of the last hour in steps of `step_s`, oldest first."""
+
+    step_s: float
+    counts: tuple[int, ...]
+
+
+class ErrorGroupPlaceJson(JsonObject, frozen=True, kw_only=True):
+    """A list that contains jobs of an error group, and how many."""
+
+    source: str
+    backend: str
+    queue: str
+    found_in: str
+    state: State
+    count: int
+
+
+class ErrorGroupJson(JsonObject, frozen=True, kw_only=True):
+    """Dead letters with the same error, with its annotation."""
+
+    fingerprint: str
+    error_class: str | None
+    message: str
+    frames: tuple[str, ...]
+    count: int
+    first_seen: Time | None
+    last_seen: Time | None
+    trend: TrendJson
+    queues: list[str]
+    places: list[ErrorGroupPlaceJson]
+    sample_ids: list[str]
+    samples: list[DeadLetterJson]
+    marks: tuple[str, ...]
+    owner: str | None
+    note: str | None
+    acknowledged_by: str | None
+    ignored_until: Time | None
+    ignored_above: int | None
+
+
+class ErrorGroupJobsJson(ErrorGroupJson, frozen=True, kw_only=True):
+    """An error group with a page of its jobs, newest first."""
+
+    jobs: list[DeadLetterJson]
+    page: int
+    per_page: int
+
+
+class UnreadQueueJson(JsonObject, frozen=True, kw_only=True):
+    """A queue whose dead letters could not be read, and why."""
+
+    source: str
+    backend: str
+    queue: str
+    message: str
+
+
+class ErrorGroupsJson(JsonObject, frozen=True, kw_only=True):
+    """Error groups. `marks_unknown` says why the annotations could not be read."""
+
+    groups: list[ErrorGroupJson]
+    scanned: int
+    total: int | None
+    at_least: bool
+    truncated: bool
+    read_at: Time | None
+    marks_unknown: str | None
+    problems: list[UnreadQueueJson]
+
+
 @bp.get("/dead")
-def dead() -> Response:
+@json_response
+def dead() -> ErrorGroupsJson:
     """List error groups, most jobs first.
 
     Filter by `source`, `backend`, `queue` and `q`. `group_by` can only be `error`.
@@ -28,7 +116,7 @@ def dead() -> Response:
     group_list = app_services().dead_letter_service.current_groups()
     grouped = group_list.grouped
     wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
-    return jsonify(
+    return ErrorGroupsJson(
         groups=[_json_group(row) for row in rows_of(group_list, app_services().sources.now_s()) if wanted.fits(row)],
         scanned=grouped.scanned,
         total=grouped.total,
@@ -37,14 +125,15 @@ def dead() -> Response:
         read_at=iso(instant(grouped.read_at)),
         marks_unknown=group_list.remarks.problem,
         problems=[
-            {"source": source, "backend": name, "queue": queue, "message": why}
+            UnreadQueueJson(source=source, backend=name, queue=queue, message=why)
             for source, name, queue, why in grouped.problems
         ],
     )
 
 
 @bp.get("/dead/<segment:fingerprint>")
-def group(fingerprint: str) -> Response:
+@json_response
+def group(fingerprint: str) -> ErrorGroupJobsJson:
     """Retrieve an error group with a page of its jobs, newest first.
 
     Returns 404 if none of the jobs that were read belongs to it.
@@ -55,55 +144,57 @@ def group(fingerprint: str) -> Response:
         raise NotFound("This error group has no jobs, or no longer exists.")
     per_page = asked_number("per_page", PER_PAGE, MAX_PER_PAGE)
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
-    jobs = {"jobs": [_json_job(member) for member in page.jobs], "page": page.page, "per_page": per_page}
-    return jsonify(_json_group(row_of(found, group_list, app_services().sources.now_s())) | jobs)
+    return ErrorGroupJobsJson(
+        **asdict(_json_group(row_of(found, group_list, app_services().sources.now_s()))),
+        jobs=[_json_job(member) for member in page.jobs],
+        page=page.page,
+        per_page=per_page,
+    )
 
 
-def _json_group(row: GroupRow) -> dict[str, Any]:
+def _json_group(row: GroupRow) -> ErrorGroupJson:
     found, remark = row.group, row.remark
-    return {
-        "fingerprint": found.kind.id,
-        "error_class": found.kind.error_class,
-        "message": found.kind.message,
-        "frames": list(found.kind.frames),
-        "count": found.count,
-        "first_seen": iso(instant(row.first_at)),
-        "last_seen": iso(instant(found.last_at)),
-        "trend": {"step_s": SLOT_S, "counts": list(found.trend)},
-        "queues": list(dict.fromkeys(spot.queue for spot in found.spots)),
-        "places": [
-            {
-                "source": spot.ref.source,
-                "backend": spot.ref.backend,
-                "queue": spot.queue,
-                "found_in": spot.ref.name,
-                "state": spot.state.value,
-                "count": spot.count,
-            }
-            for spot in found.spots
-        ],
-        "sample_ids": [member.row.id for member in found.jobs[:SAMPLES]],
-        "samples": [_json_job(member) for member in found.jobs[:SAMPLES]],
-        "marks": list(row.marks),
-        "owner": remark.owner,
-        "note": remark.note,
-        "acknowledged_by": remark.ack_by if "acknowledged" in row.marks else None,
-        "ignored_until": iso(instant(remark.ignored_until)) if "ignored" in row.marks else None,
-        "ignored_above": remark.ignored_above if "ignored" in row.marks else None,
-    }
+    samples = [_json_job(member) for member in found.jobs[:SAMPLES]]
+    return ErrorGroupJson(
+        fingerprint=found.kind.id,
+        error_class=found.kind.error_class,
+        message=found.kind.message,
+        frames=found.kind.frames,
+        count=found.count,
+        first_seen=iso(instant(row.first_at)),
+        last_seen=iso(instant(found.last_at)),
+        trend=TrendJson(step_s=SLOT_S, counts=found.trend),
+        queues=list(dict.fromkeys(spot.queue for spot in found.spots)),
+        places=[_json_place(spot) for spot in found.spots],
+        sample_ids=[job.id for job in samples],
+        samples=samples,
+        marks=row.marks,
+        owner=remark.owner,
+        note=remark.note,
+        acknowledged_by=remark.ack_by if "acknowledged" in row.marks else None,
+        ignored_until=iso(instant(remark.ignored_until)) if "ignored" in row.marks else None,
+        ignored_above=remark.ignored_above if "ignored" in row.marks else None,
+    )
 
 
-def _json_job(member: GroupMember) -> dict[str, Any]:
+def _json_place(spot: GroupQueue) -> ErrorGroupPlaceJson:
+    ref = spot.ref
+    return ErrorGroupPlaceJson(
+        source=ref.source, backend=ref.backend, queue=spot.queue, found_in=ref.name, state=spot.state, count=spot.count
+    )
+
+
+def _json_job(member: GroupMember) -> DeadLetterJson:
     ref, row = member.ref, member.row
-    return {
-        "id": row.id,
-        "source": ref.source,
-        "backend": ref.backend,
-        "found_in": ref.name,
-        "queue": row.queue,
-        "name": row.name,
-        "died_at": iso(instant(row.at)),
-        "attempts": row.attempts,
-        "state": member.state.value,
-        "came_from": row.origin,
-    }
+    return DeadLetterJson(
+        id=row.id,
+        source=ref.source,
+        backend=ref.backend,
+        found_in=ref.name,
+        queue=row.queue,
+        name=row.name,
+        died_at=iso(instant(row.at)),
+        attempts=row.attempts,
+        state=member.state,
+        came_from=row.origin,
+    )

@@ -6,11 +6,12 @@ import math
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, request
 
 from ...clock import instant, iso
 from ...errors import Unsupported
 from ..context import app_context, app_services
+from .responses import JsonObject, Time, json_response
 
 bp = Blueprint("api_history", __name__, url_prefix="/api/v1")
 
@@ -30,8 +31,18 @@ METRICS = {
 }
 
 
+class HistoryJson(JsonObject, frozen=True, kw_only=True):
+    """The last hour of a metric, as [time, value] points, oldest first."""
+
+    metric: str
+    unit: str
+    step_s: int
+    points: list[tuple[Time | None, float | None]]
+
+
 @bp.get("/queues/<segment:source>/<segment:backend>/<segment:name>/history")
-def history(source: str, backend: str, name: str) -> Response:
+@json_response
+def history(source: str, backend: str, name: str) -> HistoryJson:
     """Retrieve the last hour of a metric of a queue.
 
     `metric` is depth, dead, throughput_per_min or failed_per_min; `from` and `to` narrow the time. Points are
@@ -46,12 +57,12 @@ def history(source: str, backend: str, name: str) -> Response:
     joined = max(1, math.ceil((_number_parameter("step_s") or 0) / past.step_s))
     start, end = _time_parameter("from"), _time_parameter("to")
     points = past.points_of(ref, METRICS[metric].series, joined)
-    return jsonify(
+    return HistoryJson(
         metric=metric,
         unit=METRICS[metric].unit,
         step_s=past.step_s * joined,
         points=[
-            [iso(instant(at)), value]
+            (iso(instant(at)), value)
             for at, value in points
             if (start is None or at >= start) and (end is None or at <= end)
         ],

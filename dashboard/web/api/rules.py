@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import msgspec
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
+from msgspec.structs import asdict
 
 from ...alerts.evaluation.preview import RulePreview
-from ...alerts.rules.metrics import METRICS
-from ...alerts.rules.rule import Rule
+from ...alerts.rules.metrics import METRICS, Unit
+from ...alerts.rules.rule import Origin, Rule, Severity
 from ...alerts.rules.ruleset import RuleInForce
 from ...clock import instant, iso
 from ...errors import ConfigurationError, NotFound, Unsupported
@@ -18,27 +19,76 @@ from ..forms.request_input import Body, json_body
 from ..pages.alerts.rule_changes import delete_rule, save_rule, set_rule_enabled
 from . import alerts
 from .alerts import join_hint
+from .responses import JsonObject, Time, json_response
 
 bp = alerts.bp
 edit_bp = Blueprint("api_rules", __name__, url_prefix="/api/v1/rules")
 
 
+class RuleMatchJson(JsonObject, frozen=True, kw_only=True):
+    """A queue or source beyond a threshold of a rule."""
+
+    labels: dict[str, str]
+    value: float | None
+    severity: Severity | None
+
+
+class RulePreviewJson(JsonObject, frozen=True, kw_only=True):
+    """What a rule finds now. `beyond`, worst first, holds at most 20 of all `warnings` and `criticals`; `unknown` of
+    `looked_at` have an unknown figure. `judged` is false while the figures of the rule's time window are unknown."""
+
+    judged: bool
+    warnings: int
+    criticals: int
+    looked_at: int
+    unknown: int
+    beyond: list[RuleMatchJson]
+
+
+class RuleJson(Rule, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A rule and where it is defined. `ships`: a built-in rule has this id. `now` comes from the newest sample; null
+    before the first."""
+
+    unit: Unit
+    origin: Origin
+    ships: bool
+    edited_by: str | None
+    edited_at: Time | None
+    now: RulePreviewJson | None
+
+
+class RulesJson(JsonObject, frozen=True, kw_only=True):
+    """All rules. `problem` says why they are not evaluated."""
+
+    rules: list[RuleJson]
+    problem: str | None
+
+
+class DeletedRuleJson(JsonObject, frozen=True, kw_only=True):
+    """A rule was deleted. `ships`: it is built in, and has its default again."""
+
+    outcome: Literal["done"]
+    ships: bool
+
+
 @bp.get("/rules")
-def rules() -> Response:
+@json_response
+def rules() -> RulesJson:
     """List all rules and where each is defined.
 
     `problem` says why they are not evaluated; it is null while they are.
     """
     overview = app_context().caches.rules.current()
-    listed = [json_rule(entry, overview.previews.get(entry.rule.id)) for entry in overview.entries]
-    return jsonify(rules=listed, problem=join_hint(app_services().alert_service.ownership.conflict))
+    listed = [_json_rule(entry, overview.previews.get(entry.rule.id)) for entry in overview.entries]
+    return RulesJson(rules=listed, problem=join_hint(app_services().alert_service.ownership.conflict))
 
 
 @bp.get("/rules/<segment:rule_id>")
-def rule(rule_id: str) -> Response:
+@json_response
+def rule(rule_id: str) -> RuleJson:
     """Retrieve a rule and its current state."""
     entry = app_services().alert_service.rules.find_rule(rule_id)
-    return jsonify(json_rule(entry, app_context().caches.rules.current().previews.get(entry.rule.id)))
+    return _json_rule(entry, app_context().caches.rules.current().previews.get(entry.rule.id))
 
 
 class VersionBody(Body, frozen=True, kw_only=True):
@@ -65,7 +115,8 @@ RuleBody = msgspec.defstruct(
 
 @edit_bp.post("")
 @json_body(RuleBody)
-def api_save(body: msgspec.Struct) -> tuple[Response, int]:
+@json_response
+def api_save(body: msgspec.Struct) -> tuple[RuleJson, int]:
     """Create or update a rule.
 
     To update one, send the version that you read as `version`.
@@ -76,61 +127,62 @@ def api_save(body: msgspec.Struct) -> tuple[Response, int]:
         rule = save_rule(values, version)
     except ConfigurationError as exc:
         raise Unsupported(exc.message.removeprefix("form: ")) from None
-    return jsonify(_stored(rule)), 200 if version else 201
+    return _stored(rule), 200 if version else 201
 
 
 @edit_bp.post("/<segment:rule_id>/<any(enable, disable):verb>")
 @json_body(VersionBody)
-def api_switch(body: VersionBody, rule_id: str, verb: str) -> Response:
+@json_response
+def api_switch(body: VersionBody, rule_id: str, verb: str) -> RuleJson:
     """Enable or disable a rule.
 
     `version` is the version that you read.
     """
-    return jsonify(_stored(set_rule_enabled(rule_id, on=verb == "enable", version=body.version)))
+    return _stored(set_rule_enabled(rule_id, on=verb == "enable", version=body.version))
 
 
 @edit_bp.post("/<segment:rule_id>/delete")
 @json_body(VersionBody)
-def api_remove(body: VersionBody, rule_id: str) -> Response:
+@json_response
+def api_remove(body: VersionBody, rule_id: str) -> DeletedRuleJson:
     """Delete a custom rule, or reset a built-in one to its default.
 
     `version` is the version that you read.
     """
-    return jsonify(outcome="done", ships=delete_rule(rule_id, version=body.version))
+    return DeletedRuleJson(outcome="done", ships=delete_rule(rule_id, version=body.version))
 
 
-def _stored(rule: Rule) -> dict[str, Any]:
+def _stored(rule: Rule) -> RuleJson:
     entry = next(
         (entry for entry in app_services().alert_service.rules.rules_in_force() if entry.rule.id == rule.id), None
     )
     if entry is None:
         raise NotFound("This rule no longer exists.")
-    return json_rule(entry, None)
+    return _json_rule(entry, None)
 
 
-def json_rule(entry: RuleInForce, seen: RulePreview | None) -> dict[str, Any]:
-    """A rule as the API returns it. `now` comes from the newest sample; None before the first."""
+def _json_rule(entry: RuleInForce, preview: RulePreview | None) -> RuleJson:
     rule = entry.rule
-    fields: dict[str, Any] = msgspec.to_builtins(rule)
-    return fields | {
-        "name": rule.title,
-        "unit": METRICS[rule.metric].unit,
-        "origin": str(entry.origin),
-        "ships": entry.shipped,
-        "edited_by": entry.edited_by,
-        "edited_at": iso(instant(entry.edited_at)),
-        "now": _json_preview(seen) if seen else None,
-    }
+    return RuleJson(
+        **asdict(rule) | {"name": rule.title},
+        unit=METRICS[rule.metric].unit,
+        origin=entry.origin,
+        ships=entry.shipped,
+        edited_by=entry.edited_by,
+        edited_at=iso(instant(entry.edited_at)),
+        now=_json_preview(preview) if preview else None,
+    )
 
 
-def _json_preview(seen: RulePreview) -> dict[str, Any]:
-    return {
-        "judged": seen.judged,
-        "warnings": seen.warnings,
-        "criticals": seen.criticals,
-        "looked_at": seen.looked_at,
-        "unknown": seen.unknown,
-        "beyond": [
-            {"labels": spot.labels.as_dict(), "value": spot.value, "severity": spot.severity} for spot in seen.beyond
+def _json_preview(preview: RulePreview) -> RulePreviewJson:
+    return RulePreviewJson(
+        judged=preview.judged,
+        warnings=preview.warnings,
+        criticals=preview.criticals,
+        looked_at=preview.looked_at,
+        unknown=preview.unknown,
+        beyond=[
+            RuleMatchJson(labels=match.labels.as_dict(), value=match.value, severity=match.severity)
+            for match in preview.beyond
         ],
-    }
+    )

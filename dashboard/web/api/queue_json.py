@@ -1,0 +1,203 @@
+"""Sources and queues as the API returns them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...backends.base import Backend
+from ...clock import instant, iso
+from ...model import Capability, ClassBoard, ClassStats, Counts, Quality, QueueStats, RedisHealth, SourceStats, State
+from ..views.totals import rounded
+from .alerts import FiringAlertJson
+from .responses import JsonObject, Time
+
+
+class CountsJson(Counts, frozen=True, kw_only=True, array_like=False):
+    """Number of jobs per state."""
+
+
+class QueueJson(JsonObject, frozen=True, kw_only=True):
+    """The figures of a queue in the newest snapshot."""
+
+    source: str
+    backend: str
+    name: str
+    prefix: str | None
+    library_version: str | None
+    paused: bool | None
+    shared: bool
+    counts: CountsJson
+    native_counts: dict[str, int | None]
+    at_least: tuple[State, ...]
+    depth: int | None
+    latency_s: float | None
+    overdue_s: float | None
+    throughput_per_min: float | None
+    failed_per_min: float | None
+    error_ratio: float | None
+    runtime_p50_s: float | None
+    runtime_p95_s: float | None
+    flow_quality: Quality
+    flow_reason: str | None
+    workers: int | None
+    notes: tuple[str, ...]
+    capabilities: list[Capability]
+    read_only: str | None
+    error: str | None
+
+
+class QueuesJson(JsonObject, frozen=True, kw_only=True):
+    """Queues by source, library and name."""
+
+    queues: list[QueueJson]
+    total: int
+
+
+class RedisJson(RedisHealth, frozen=True, kw_only=True):
+    """The figures that INFO reports for one Redis."""
+
+
+class CostJson(JsonObject, frozen=True, kw_only=True):
+    """The cost of the last sample of a source."""
+
+    commands: int
+    round_trips: int
+    duration_s: float
+
+
+class SourceJson(JsonObject, frozen=True, kw_only=True):
+    """One Redis server that Queuedeck watches."""
+
+    name: str
+    address: str
+    reachable: bool
+    error: str | None
+    hint: str | None
+    unreachable_since: Time | None
+    libraries: tuple[str, ...]
+    discovered: bool
+    search_progress: float | None
+    problems: tuple[str, ...]
+    together_per_min: float | None
+    cost: CostJson
+    redis: RedisJson
+
+
+class ServerJson(SourceJson, frozen=True, kw_only=True):
+    """A source with the memory used in the last hour, as [time, bytes] points."""
+
+    memory_history: list[tuple[Time | None, float | None]]
+
+
+class ServersJson(JsonObject, frozen=True, kw_only=True):
+    """All Redis servers."""
+
+    sources: list[ServerJson]
+    total: int
+
+
+class OverviewJson(JsonObject, frozen=True, kw_only=True):
+    """Sources, totals and queues. `alerts` are the firing ones; null if they are unknown."""
+
+    sampled_at: Time | None
+    age_s: float | None
+    stale: bool
+    other_settings: str | None
+    sources: list[SourceJson]
+    totals: dict[str, float | None]
+    totals_at_least: tuple[State, ...]
+    queues: list[QueueJson]
+    alerts: list[FiringAlertJson] | None
+
+
+class JobClassJson(JsonObject, frozen=True, kw_only=True):
+    """The attempts of one job class; run times are of successful ones."""
+
+    name: str
+    runs: int
+    failed: int
+    runtime_mean_s: float | None
+    runtime_p50_below_s: float | None
+    runtime_p95_below_s: float | None
+
+
+class JobClassesJson(JsonObject, frozen=True, kw_only=True):
+    """The job classes of a library. `classes` is null if they are unknown."""
+
+    classes: list[JobClassJson] | None
+    total: int | None
+    span_s: float | None
+    scope: str | None
+    truncated: bool
+
+
+def json_queue(queue: QueueStats, backend: Backend) -> QueueJson:
+    """A queue of `backend` as the API returns it."""
+    return QueueJson(
+        source=queue.source,
+        backend=queue.backend,
+        name=queue.name,
+        prefix=queue.prefix,
+        library_version=queue.library_version,
+        paused=queue.paused,
+        shared=queue.shared,
+        counts=CountsJson(**msgspec.structs.asdict(queue.counts)),
+        native_counts={entry.native: entry.count for entry in queue.native},
+        at_least=queue.at_least,
+        depth=queue.depth,
+        latency_s=rounded(queue.latency_s),
+        overdue_s=rounded(queue.overdue_s),
+        throughput_per_min=rounded(queue.throughput_per_min),
+        failed_per_min=rounded(queue.failed_per_min),
+        error_ratio=rounded(queue.error_ratio, 4),
+        runtime_p50_s=rounded(queue.runtime_p50_s, 4),
+        runtime_p95_s=rounded(queue.runtime_p95_s, 4),
+        flow_quality=queue.flow_quality,
+        flow_reason=queue.flow_reason,
+        workers=queue.workers,
+        notes=queue.notes,
+        capabilities=sorted(backend.capabilities),
+        read_only=queue.read_only,
+        error=queue.error,
+    )
+
+
+def json_source(source: SourceStats) -> SourceJson:
+    """A source as the API returns it."""
+    return SourceJson(
+        name=source.name,
+        address=source.address,
+        reachable=source.reachable,
+        error=source.error,
+        hint=source.hint,
+        unreachable_since=iso(instant(source.unreachable_since)),
+        libraries=source.libraries,
+        discovered=source.discovered,
+        search_progress=rounded(source.search_progress, 2),
+        problems=source.problems,
+        together_per_min=rounded(source.together_per_min),
+        cost=CostJson(commands=source.commands, round_trips=source.round_trips, duration_s=source.cost_s),
+        redis=RedisJson(**msgspec.structs.asdict(source.health)),
+    )
+
+
+def json_classes(board: ClassBoard | None) -> JobClassesJson:
+    """Job classes as the API returns them; None: unknown."""
+    return JobClassesJson(
+        classes=None if board is None else [_json_class(each) for each in board.classes],
+        total=board.total if board else None,
+        span_s=board.span_s if board else None,
+        scope=board.scope if board else None,
+        truncated=board is not None and (board.cut or board.total > len(board.classes)),
+    )
+
+
+def _json_class(stats: ClassStats) -> JobClassJson:
+    return JobClassJson(
+        name=stats.name,
+        runs=stats.runs,
+        failed=stats.failed,
+        runtime_mean_s=rounded(stats.runtime_mean_s, 4),
+        runtime_p50_below_s=rounded(stats.runtime_p50_below_s, 4),
+        runtime_p95_below_s=rounded(stats.runtime_p95_below_s, 4),
+    )
