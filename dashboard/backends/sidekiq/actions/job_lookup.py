@@ -20,7 +20,7 @@ from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import jid_of, job_id
 from ..jobs import SCORED
-from .scripts import explain_refusal
+from .scripts import WRITES
 
 # How many entries are scanned from each end of a queue, and among jobs that are due at the very same time.
 LOOK_AT = 20_000
@@ -175,7 +175,7 @@ def _run_calls(
         return
     for n, reply in enumerate(replies[0]):
         if isinstance(reply, ResponseError):
-            answer.refused = explain_refusal(reply)
+            answer.refused = WRITES.explain_refusal(reply)
         else:
             yield n, reply
 
