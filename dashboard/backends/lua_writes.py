@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from ..settings import DEFAULT_STORE_PREFIX
 from ..sources.failures import explain_refused_command, lacks_permission
 from ..sources.source import Argument, Command, Reply, Source
-from .actions import ActionResult, Outcome, refused_result
+from .actions import ActionResult, JobRef, Outcome, refused_result
 from .lua_reads import compact_script
 from .payloads.decoding import printable
 
@@ -127,6 +127,11 @@ class WriteScripts:
             detail=detail or (changed if outcome is Outcome.CHANGED else None),
             new_id=new_id if outcome is Outcome.DONE else None,
         )
+
+    def results_from_replies(self, job_refs: Sequence[JobRef], replies: Sequence[Reply]) -> list[ActionResult]:
+        """Return the result of each job from the script's reply for it."""
+        pairs = zip(job_refs, replies, strict=True)
+        return [self.result_from_reply(job_ref.id, reply) for job_ref, reply in pairs]
 
     def explain_refusal(self, error: ResponseError | bytes) -> str:
         """Why Redis refused a command, for users; `error` is bytes if a script caught it."""
