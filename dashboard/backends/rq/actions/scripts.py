@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 from ....clock import EPOCH, instant
 from ....sources.source import Argument, Reply, Source
 from ...lua_writes import JobCall, WriteScripts, split_calls
-from .. import keys as layout
-from ..keys import QueueKeys
+from ..keys import QueueKeys, load_writing_script
 
 # A script for this many jobs takes 1 to 3 ms. Fewer would not shorten the wait of other clients: Redis runs all scripts
 # that it receives in one read of 16 KiB before it serves another client. The size of the caller's batch limits that.
@@ -18,13 +16,7 @@ BYTES_PER_SCRIPT = 512 * 1024
 LOST, LATER = b"lost", b"later"
 
 
-@cache
-def _load_script(name: str) -> str:
-    """Return the text of a script in `lua/`, preceded by the functions that all scripts that act on jobs share."""
-    return layout.load_script("acting") + layout.load_script(name)
-
-
-WRITES = WriteScripts("RQ", _load_script)
+WRITES = WriteScripts("RQ", load_writing_script)
 
 
 def run_for_each(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from ....sources.source import Argument, Reply, Source
 from ...actions import ActionResult
 from ...lua_writes import JobCall, WriteScripts, split_calls
-from ..keys import load_script
+from ..keys import load_writing_script
 
 # Many jobs per script, but few enough that no script blocks Redis for long.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 256 * 1024
 CHANGED = "the job changed or moved; refresh and retry"
 
-WRITES = WriteScripts("Sidekiq", partial(load_script, shared="writing"))
+WRITES = WriteScripts("Sidekiq", load_writing_script)
 
 
 def run_for_each(
