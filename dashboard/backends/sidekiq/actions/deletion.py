@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ....model import QueueRef, State
-from ....sources.source import Source
+from ....sources.source import Argument, Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome, refused_result
 from ...lua_reads import Scripts
 from ...lua_writes import JobCall
@@ -68,13 +68,11 @@ def delete_jobs(
         return [refused_result(job.id, why) for job in backups]
     key = _key_of_list(place, state)
     result: dict[int, ActionResult] = {}
-    spots: dict[int, DeletedEntry] = {}
-    versions: dict[int, str] = {}
+    calls: dict[int, JobCall] = {}
     long = [n for n, job in enumerate(backups) if job.blob is None]
     for n, spot in zip(long, _found_again(scripts, place, state, [backups[n] for n in long]), strict=True):
         if isinstance(spot, LocatedEntry):
-            spots[n] = DeletedEntry(key=key, raw=b"", at=spot.at, token=b"")
-            versions[n] = spot.version
+            calls[n] = JobCall((), (spot.at, b"", spot.version, b""))
         else:
             result[n] = spot or ActionResult(id=backups[n].id, outcome=Outcome.CHANGED)
     for n, job in enumerate(backups):
@@ -84,15 +82,14 @@ def delete_jobs(
         if entry is None:
             result[n] = refused_result(job.id, UNREADABLE_BACKUP)
         else:
-            spots[n] = entry
+            calls[n] = JobCall((), (entry.at, entry.raw, b"", entry.token))
     listed = place.queue is not None
-    order = sorted(spots, key=lambda n: spots[n].at) if listed else list(spots)
-    calls = [JobCall((), (spots[n].at, spots[n].raw, versions.get(n, ""), spots[n].token)) for n in order]
+    order = sorted(calls, key=lambda n: calls[n].arguments[0]) if listed else list(calls)
     now = (repr(source.now_s()),)
     script = "unlist" if listed else "drop"
-    replies = run_for_each(source, script, [key, keys.DELETED], now, calls, counted=listed)
+    replies = run_for_each(source, script, [key, keys.DELETED], now, [calls[n] for n in order], counted=listed)
     for n, reply in zip(order, replies, strict=True):
-        result[n] = _with_ties(result_from_reply(backups[n].id, reply), spots[n].raw)
+        result[n] = _with_ties(result_from_reply(backups[n].id, reply), calls[n].arguments[1])
     return [result[n] for n in range(len(backups))]
 
 
@@ -126,9 +123,9 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, backups: Sequence[
     return [result[n] for n in range(len(backups))]
 
 
-def _with_ties(result: ActionResult, raw: bytes) -> ActionResult:
+def _with_ties(result: ActionResult, raw: Argument) -> ActionResult:
     """The result, with a detail about what the deletion leaves behind if the entry is known here."""
-    if result.outcome is not Outcome.DONE or result.detail or not _TIED.search(raw):
+    if result.outcome is not Outcome.DONE or result.detail or not isinstance(raw, bytes) or not _TIED.search(raw):
         return result
     return msgspec.structs.replace(result, detail=job_ties.after_delete(decode_payload(raw)))
 
