@@ -74,6 +74,16 @@ class ActionResult(Value, frozen=True, kw_only=True):
     again: bool = False
 
 
+def refused_result(job_id: str, why: str) -> ActionResult:
+    """Return the result of an action that is refused, and why."""
+    return ActionResult(id=job_id, outcome=Outcome.REFUSED, detail=why)
+
+
+def invalid_result(job_id: str, why: str) -> ActionResult:
+    """Return the result of an action whose payload is invalid, and why."""
+    return ActionResult(id=job_id, outcome=Outcome.INVALID, detail=why)
+
+
 def back_before(job_id: str) -> ActionResult:
     """The result of restoring a job whose deletion was already undone: it may have run since, and no longer exist."""
     return ActionResult(id=job_id, outcome=Outcome.CHANGED, detail="it was already restored", again=True)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from ..model import Job, QueueRef, State
 from ..sources.source import Argument, Command, Reply, Source
-from .lua_reads import Scripts
+from .lua_reads import Scripts, read_scripts
 
 # The bytes that one script call reads; it stops after the member that reaches this number.
 CALL_BYTES = 1024 * 1024
@@ -34,11 +32,9 @@ STAMPED_WHOLE = 64 * 1024
 UNREAD = "not read: the entries before it on this page are too large"
 
 
-@cache
 def shared_script(name: str | None = None) -> str:
     """Return the functions shared by the scripts of all libraries, followed by the script `name` in `lua/` if given."""
-    folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("members", name) if part)
+    return read_scripts(__package__, "members", *((name,) if name else ()))
 
 
 def stamp_of(raw: bytes) -> str:

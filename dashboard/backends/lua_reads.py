@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cache
+from importlib.resources import files
 
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -15,6 +16,13 @@ from ..sources.source import Argument, Command, Reply, Source
 ASK_AGAIN_S = 300.0
 
 _COMMENT = re.compile(r"^[ \t]*+--.*\n|^ ++", re.MULTILINE)
+
+
+@cache
+def read_scripts(package: str, *names: str) -> str:
+    """Return the text of scripts in the folder `lua/` of a package, one after the other."""
+    folder = files(package).joinpath("lua")
+    return "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
 
 
 @cache

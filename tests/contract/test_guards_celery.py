@@ -12,7 +12,7 @@ import redis
 
 from dashboard.backends.actions import Action, ActionOptions, JobRef, Outcome
 from dashboard.backends.celery import keys
-from dashboard.backends.celery.actions import result_retry, unacked
+from dashboard.backends.celery.actions.scripts import WRITES
 from dashboard.backends.celery.backend import Celery
 from dashboard.model import State
 from tests.contract.celery_live import Shop
@@ -23,15 +23,15 @@ from tests.waiting import wait_until
 __all__ = ["backend", "live", "shop"]
 
 
-def before_the_script(monkeypatch: pytest.MonkeyPatch, module: Any, change: Callable[[], object]) -> None:
-    """Have `change` happen when all is read and the script of `module` is about to be sent."""
-    send = module.run_script
+def before_the_script(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Have `change` happen when all is read and the script is about to be sent."""
+    send = WRITES.run_for_each
 
-    def changed(*args: Any) -> Any:
+    def changed(*args: Any, **more: Any) -> Any:
         change()
-        return send(*args)
+        return send(*args, **more)
 
-    monkeypatch.setattr(module, "run_script", changed)
+    monkeypatch.setattr(WRITES, "run_for_each", changed)
 
 
 @pytest.mark.parametrize("date_done", ["2026-11-24T03:00:01+00:00", "2026-11-24T03:00:00+00:00"])
@@ -46,7 +46,7 @@ def test_a_record_written_between_the_look_and_the_retry_is_compared(
     def ends_anew() -> None:
         record(any_redis, "t1", date_done=date_done, **longer, **ALPHA)
 
-    before_the_script(monkeypatch, result_retry, ends_anew)
+    before_the_script(monkeypatch, ends_anew)
     (answer,) = act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
     assert answer.outcome is Outcome.CHANGED
     assert waiting(any_redis) == []
@@ -66,7 +66,7 @@ def test_a_held_message_that_is_another_one_by_now_stays(
     hold("t1")
     any_redis.zadd("unacked_index", {"tag": 1})
     (job_ref,) = picked(backend, State.SCHEDULED)
-    before_the_script(monkeypatch, unacked, lambda: hold("t2"))
+    before_the_script(monkeypatch, lambda: hold("t2"))
     with any_redis.pubsub() as worker:
         worker.subscribe("/0.celery.pidbox")
         assert worker.get_message(timeout=60)

@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.bullmq.actions import dispatch as acts
+from dashboard.backends.bullmq.actions import queue_actions
 from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, State
@@ -930,8 +930,8 @@ def test_a_worker_and_an_app_at_each_step_of_an_act(
     monkeypatch: pytest.MonkeyPatch,
     record_property: Callable[[str, object], None],
 ) -> None:
-    monkeypatch.setattr(acts, "MOVED_AT_ONCE", 1)
-    monkeypatch.setattr(acts, "OBLITERATE_STEP", 1)
+    monkeypatch.setattr(queue_actions, "MOVED_AT_ONCE", 1)
+    monkeypatch.setattr(queue_actions, "OBLITERATE_STEP", 1)
     proxy, backend = own
     driven = 0
     for meanwhile in scenario.meanwhile:

@@ -29,7 +29,7 @@ from ..base import NO_WISHES, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from . import discovery, job_detail, jobs, keys, rates, schedules, stats, workers
-from .actions import dispatch
+from .actions import deletion, descriptions, dispatch, queue_actions
 
 
 class BullMQ(Backend):
@@ -53,12 +53,12 @@ class BullMQ(Backend):
         }
     )
 
-    job_actions = dispatch.JOB_ACTIONS
-    abandoned_actions = dispatch.ABANDONED_ACTIONS
-    queue_actions = dispatch.QUEUE_ACTIONS
-    schedule_actions = dispatch.SCHEDULE_ACTIONS
-    action_help = dispatch.EXPLAINED
-    unsupported_reasons = dispatch.WITHHELD
+    job_actions = descriptions.JOB_ACTIONS
+    abandoned_actions = descriptions.ABANDONED_ACTIONS
+    queue_actions = descriptions.QUEUE_ACTIONS
+    schedule_actions = descriptions.SCHEDULE_ACTIONS
+    action_help = descriptions.EXPLAINED
+    unsupported_reasons = descriptions.WITHHELD
 
     def __init__(self, source: Source, settings: SourceSettings) -> None:
         super().__init__(source, settings)
@@ -148,25 +148,25 @@ class BullMQ(Backend):
         return dispatch.act_on_jobs(self.source, ref, action, state, job_refs, options)
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return dispatch.backup_jobs(self.source, ref, state, job_refs)
+        return deletion.backup_jobs(self.source, ref, state, job_refs)
 
     def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.delete_jobs(self.source, ref, state, backups)
+        return deletion.delete_jobs(self.source, ref, state, backups)
 
     def backup_unlisted_jobs(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        return dispatch.backup_jobs(self.source, ref, None, job_refs)
+        return deletion.backup_jobs(self.source, ref, None, job_refs)
 
     def delete_unlisted_jobs(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.delete_jobs(self.source, ref, None, backups)
+        return deletion.delete_jobs(self.source, ref, None, backups)
 
     def restore_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
-        return dispatch.restore_jobs(self.source, ref, backups)
+        return deletion.restore_jobs(self.source, ref, backups)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
-        return dispatch.on_queue(self.source, ref, action)
+        return queue_actions.act_on_queue(self.source, ref, action)
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
-        return dispatch.on_schedule(self.source, schedule, action)
+        return queue_actions.act_on_schedule(self.source, schedule, action)
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {key.prefix for ref in refs if (key := keys.key_of(ref)) is not None} or {keys.DEFAULT_PREFIX}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -89,17 +88,12 @@ def _read_listed(
     return None if problems and not known else known, jobs, problems
 
 
-@cache
-def _page_script() -> str:
-    return keys.load_script("page")
-
-
 def _read_entries(
     source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery, lists: Sequence[keys.NativeList]
 ) -> tuple[list[Reply], list[ListedJob], bool]:
     """Return the size of each list, the entries of the page, and whether the queue exists."""
     arguments = [part for entry in lists for part in (entry.native, entry.kind, "1" if entry.from_tail else "0")]
-    answered = scripts.run(_page_script(), [(ref.key, query.offset, query.per_page, *arguments)])
+    answered = scripts.run(keys.load_script("page"), [(ref.key, query.offset, query.per_page, *arguments)])
     if answered is None:
         return _plain_entries(source, ref, query, lists)
     reply = answered[0][0]

@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
 
 from ...model import QueueRef, State
 from ..bounded_reads import shared_script
+from ..lua_reads import read_scripts
 from ..payloads.decoding import printable, text
 
 DEFAULT_PREFIX = "bull"
@@ -167,19 +167,14 @@ def read_only(raw: bytes | None) -> str | None:
     return f"This queue belongs to {shown or 'an unknown library'}; Queuedeck reads it but does not change it."
 
 
-@cache
 def load_writing_script(name: str) -> str:
-    """Return the text of a writing script in `lua/`, preceded by the functions that all of them share."""
-    folder = files(__package__).joinpath("lua")
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("runs", "acts", name))
+    """Return the text of a script in `lua/` that changes jobs, preceded by the functions that all of them share."""
+    return read_scripts(__package__, "runs", "acts", name)
 
 
 @cache
 def load_script(name: str) -> str:
     """Return the text of a reading script in `lua/`, preceded by the functions that all of them share."""
-    folder = files(__package__).joinpath("lua")
-    texts = [folder.joinpath(f"{part}.lua").read_text("utf-8") for part in ("common", name)]
     # The text is sent with every call: only scripts that need the functions for large lists, or for runs, get them.
-    if name == "schedules":
-        texts.insert(1, folder.joinpath("runs.lua").read_text("utf-8"))
-    return "\n".join((shared_script(), *texts) if name == "job" else texts)
+    text = read_scripts(__package__, "common", *(("runs",) if name == "schedules" else ()), name)
+    return f"{shared_script()}\n{text}" if name == "job" else text

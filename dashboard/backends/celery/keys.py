@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from importlib.resources import files
 from typing import NamedTuple
 
 from ...model import QueueRef, State
 from ...sources.source import raw_bytes
 from ..bounded_reads import shared_script
+from ..lua_reads import read_scripts
 
 SHARED = "*"
 SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app configures another
@@ -221,7 +221,6 @@ SHARING = ("stats",)
 @cache
 def load_script(name: str) -> str:
     """Return the text of one of the scripts in `lua/`, preceded by the code it shares with others."""
-    folder = files(__package__).joinpath("lua")
     before = {"drop_messages": ("lists",), "replace": ("lists",), **dict.fromkeys(READING, ("messages",))}.get(name, ())
-    texts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in (*before, name))
-    return "\n".join((shared_script(), *texts)) if before or name in SHARING else "\n".join(texts)
+    text = read_scripts(__package__, *before, name)
+    return f"{shared_script()}\n{text}" if before or name in SHARING else text

@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from ...clock import instant
 from ...model import Payload, QueueRef, Schedule
 from ...sources.source import Source
-from ..actions import Action, ActionResult, Outcome
+from ..actions import Action, ActionResult, Outcome, refused_result
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
@@ -27,8 +27,8 @@ from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, count_of, finite, l
 from ..unreadable_data import schedule_row
 from . import keys, protocol
 from .actions.destination_queues import DestinationQueues
-from .actions.result_retry import sent_before, unguarded_arguments
-from .actions.scripts import refused_command, refused_result, result_from_reply, run_script
+from .actions.result_retry import result_of_copy, unguarded_call
+from .actions.scripts import WRITES
 from .job_decoding import text_or_none
 
 PREFIX, KIND = "redbeat:", "RedBeat"
@@ -155,7 +155,7 @@ class ScheduleActions:
         listed, running = self._store.run_batch([("ZSCORE", f"{prefix}{DUE}", key), ("EXISTS", f"{prefix}{LOCK}")])
         (raw,) = short_fields(self._store, [(key, "definition")], DECODE_LIMIT_BYTES)
         if isinstance(raw, ResponseError):
-            return refused_command(schedule.id, raw)
+            return WRITES.result_from_reply(schedule.id, raw)
         definition = loads_dict(raw)
         if listed is None or isinstance(listed, ResponseError):
             return ActionResult(id=schedule.id, outcome=Outcome.GONE)
@@ -166,8 +166,8 @@ class ScheduleActions:
         if action is Action.TRIGGER:
             return self._trigger_entry(schedule, key, definition, prefix, beating=running == 1)
         changed = json.dumps({**definition, "enabled": action is Action.RESUME_SCHEDULE})
-        reply = run_script(self._store, "swap_field", [key], ["definition", raw, changed], 1)[0]
-        return result_from_reply(schedule.id, reply)
+        reply = WRITES.run_script(self._store, "swap_field", [key], ["definition", raw, changed])
+        return WRITES.result_from_reply(schedule.id, reply)
 
     def _prefix_of(self, name: str) -> str | None:
         """Return the key prefix of the app of an entry; the longest if several match."""
@@ -179,7 +179,7 @@ class ScheduleActions:
         replies = self._store.run_batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
         for reply in (*replies[:3], replies[3]):
             if isinstance(reply, ResponseError):
-                return refused_command(schedule.id, reply)
+                return WRITES.result_from_reply(schedule.id, reply)
         return ActionResult(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
 
     def _trigger_entry(
@@ -204,11 +204,9 @@ class ScheduleActions:
         new_id = protocol.new_id()
         message = protocol.call(task, new_id, queue, json.dumps(args or []).encode(), json.dumps(kwargs or {}).encode())
         mark = keys.mark_key(self._name, "trigger", schedule.id, None)
-        names = [targets.list_key(queue), targets.list_key(queue), mark]
-        reply = run_script(self._broker, "resend", names, unguarded_arguments(message, new_id, TRIGGER_AGAIN_MS), 1)[0]
-        if isinstance(reply, list):
-            return sent_before(schedule.id, reply)
-        return result_from_reply(schedule.id, reply, new_id=new_id)
+        call = unguarded_call(targets.list_key(queue), mark, message, new_id, TRIGGER_AGAIN_MS)
+        (reply,) = WRITES.run_for_each(self._broker, "resend", [call])
+        return result_of_copy(schedule.id, reply, new_id)
 
     def _ask_beat(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
         """Mark the entry as never run: the beat then sends it immediately, by the app's own routes."""
@@ -216,9 +214,8 @@ class ScheduleActions:
         if not isinstance(meta, bytes):
             return ActionResult(id=schedule.id, outcome=Outcome.GONE)
         changed = json.dumps({**loads_dict(meta), "last_run_at": None})
-        answer = result_from_reply(
-            schedule.id, run_script(self._store, "swap_field", [key], ["meta", meta, changed], 1)[0]
-        )
+        reply = WRITES.run_script(self._store, "swap_field", [key], ["meta", meta, changed])
+        answer = WRITES.result_from_reply(schedule.id, reply)
         if answer.outcome is Outcome.DONE:
             self._store.run_batch([("ZADD", f"{prefix}{DUE}", "XX", 0, key)])
         return answer

@@ -26,7 +26,7 @@ from ...model import (
 )
 from ...settings import SourceSettings
 from ...sources.source import Source
-from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
+from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome, refused_result
 from ..base import NO_WISHES, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
@@ -185,7 +185,7 @@ def _refuse_running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
     """Return the result for a started job; one that could not be backed up is running on a worker."""
     if isinstance(one, JobBackup) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
         return one
-    return ActionResult(id=one.id, outcome=Outcome.REFUSED, detail="a worker is running it; stop it first")
+    return refused_result(one.id, "a worker is running it; stop it first")
 
 
 def _searchable_row(job: Job) -> Searched:

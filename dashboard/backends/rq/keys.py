@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from pathlib import Path
 
 from ...model import State
 from ..bounded_reads import shared_script
+from ..lua_reads import read_scripts
 
 DEFAULT_PREFIX = "rq"
 _EXECUTION = re.compile(r":[0-9a-f]{32}\Z")
@@ -120,5 +120,10 @@ def job_id_of(member: str, state: State) -> str:
 @cache
 def load_script(name: str) -> str:
     """Return the source of a script. Scripts build keys from what they read, which a single Redis server allows."""
-    text = (Path(__file__).parent / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    text = read_scripts(__package__, name)
     return f"{shared_script('oldest')}\n{text}" if name == "queues" else text
+
+
+def load_writing_script(name: str) -> str:
+    """Return the source of a script that changes jobs, preceded by the functions that all of them share."""
+    return read_scripts(__package__, "acting", name)

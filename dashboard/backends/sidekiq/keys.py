@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from typing import NamedTuple
 
 from ...model import QueueRef, State
 from ..bounded_reads import shared_script
+from ..lua_reads import read_scripts
 
 SHARED = "*"
 QUEUE = "queue:"
@@ -68,12 +68,13 @@ def location_of(ref: QueueRef) -> NamespaceLocation:
 
 
 @cache
-def load_script(name: str, shared: str = "common") -> str:
-    """The text of a script in `lua/`, preceded by the functions that scripts of its kind share.
+def load_script(name: str) -> str:
+    """The text of a reading script in `lua/`, preceded by the functions that all of them share."""
+    names = ("common", "brief", name) if name in ("stats", "processes") else ("common", name)
+    return "\n".join((shared_script("oldest" if name == "stats" else None), read_scripts(__package__, *names)))
 
-    `shared`: "common" for scripts that only read, "writing" for scripts that move jobs.
-    """
-    folder = files(__package__).joinpath("lua")
-    names = (shared, "brief", name) if name in ("stats", "processes") else (shared, name)
-    parts = (folder.joinpath(f"{part}.lua").read_text("utf-8") for part in names)
-    return "\n".join((shared_script("oldest" if name == "stats" else None), *parts))
+
+@cache
+def load_writing_script(name: str) -> str:
+    """The text of a script in `lua/` that changes jobs, preceded by the functions that all of them share."""
+    return "\n".join((shared_script(), read_scripts(__package__, "writing", name)))

@@ -11,7 +11,7 @@ local function foreign(base)
   local major = tonumber(string.match(version, '^bullmq:(%d+)%.') or '')
   if major and major >= 1 and major <= NEWEST then return nil end
   local shown = string.gsub(string.sub(version, 1, 60), ':', ' ', 1)
-  return 'not supported: this queue belongs to ' .. shown .. '; Queuedeck reads it but does not change it'
+  return 'unsupported|not supported: this queue belongs to ' .. shown .. '; Queuedeck reads it but does not change it'
 end
 
 -- The type that each key of a queue must have, if it exists. A script that fails halfway does not roll back its writes.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
+from ...actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, invalid_result
 from ...lua_reads import Scripts
 from ...payloads.editing import InvalidPayload
 from .. import keys
@@ -19,7 +19,6 @@ from . import duplicate
 from .queued import QueuedActions
 from .result_deletion import ResultDeletion
 from .result_retry import ResultRetry, edited_call
-from .scripts import invalid_result
 from .unacked import UnackedActions
 
 

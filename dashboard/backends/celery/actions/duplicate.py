@@ -11,14 +11,15 @@ from typing import Any
 
 from ....model import QueueRef
 from ....sources.source import Source
-from ...actions import Action, ActionOptions, ActionResult
+from ...actions import Action, ActionOptions, ActionResult, invalid_result, refused_result
+from ...lua_writes import split_by_cost
 from ...payloads.editing import InvalidPayload
 from .. import keys, protocol
 from ..job_decoding import call_of, decode_envelope, decode_unacked, headers_of
 from ..messages.lookup import LocatedMessage
 from ..routes import UNROUTED, QueueRoutes
-from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_call, sent_before, unguarded_arguments
-from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
+from .result_retry import COPY_AGAIN_MS, JOBS_PER_SCRIPT, call_texts, edited_call, result_of_copy, unguarded_call
+from .scripts import WRITES
 
 BYTES_PER_SCRIPT = 1_000_000
 NO_MESSAGE = "it is not a Celery message"
@@ -48,19 +49,13 @@ def copy_messages(
         elif isinstance(one, LocatedMessage):
             work.append((n, one, *plan))
     for portion in split_by_cost(((job, len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
-        names: list[bytes] = []
-        arguments: list[bytes | str | int] = []
+        calls = []
         for _, one, target, message, new_id in portion:
             mark = keys.mark_key(name, action.value, one.job_ref.id, one.job_ref.version)
-            names += [target, target, mark]
-            arguments += unguarded_arguments(message, new_id, COPY_AGAIN_MS)
-        for (n, one, _, _, new_id), reply in zip(
-            portion, run_script(broker, "resend", names, arguments, len(portion)), strict=True
-        ):
-            again = isinstance(reply, list)
-            answers[n] = (
-                sent_before(one.job_ref.id, reply) if again else result_from_reply(one.job_ref.id, reply, new_id=new_id)
-            )
+            calls.append(unguarded_call(target, mark, message, new_id, COPY_AGAIN_MS))
+        replies = WRITES.run_for_each(broker, "resend", calls)
+        for (n, one, _, _, new_id), reply in zip(portion, replies, strict=True):
+            answers[n] = result_of_copy(one.job_ref.id, reply, new_id)
     return [answers[n] for n in range(len(found))]
 
 

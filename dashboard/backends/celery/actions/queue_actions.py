@@ -13,9 +13,9 @@ from redis.exceptions import ResponseError
 
 from ....model import QueueRef, Worker
 from ....sources.source import Source
-from ...actions import Action, ActionResult, Outcome
+from ...actions import Action, ActionResult, Outcome, refused_result
 from .. import keys
-from .scripts import refused_command, refused_result, run_script
+from .scripts import WRITES
 from .worker_control import WorkerControl, names_of, result_of_command
 
 PAUSED_KEPT_S = 30 * 86_400
@@ -48,7 +48,7 @@ class QueueActions:
         control = WorkerControl(self._broker, place)
         answers = control.ask_workers("active_queues")
         if isinstance(answers, ResponseError):
-            return refused_command(ref.name, answers)
+            return WRITES.result_from_reply(ref.name, answers)
         takers = sorted(worker for worker, queues in answers.items() if _consumes_queue(queues, place.queue))
         if not takers:
             return refused_result(ref.name, NO_WORKER)
@@ -59,7 +59,7 @@ class QueueActions:
         names = json.dumps(sorted({*known, *takers}))
         written = own.run_batch([("HSET", key, place.key, names), ("EXPIRE", key, PAUSED_KEPT_S)])[0]
         if isinstance(written, ResponseError):
-            return refused_command(ref.name, written)
+            return WRITES.result_from_reply(ref.name, written)
         return result_of_command(ref.name, control.send_command("cancel_consumer", {"queue": place.queue}, takers))
 
     def _resume_queue(self, ref: QueueRef, own: Source) -> ActionResult:
@@ -81,15 +81,10 @@ class QueueActions:
         base = f"{place.prefix}{keys.BINDING[:-1]}".encode("utf-8", "surrogateescape")
         queue = (place.queue or "").encode("utf-8", "surrogateescape")
         bindings = [base + b"." + queue, base + b"_permanent." + queue]
-        reply = run_script(
-            self._broker,
-            "obliterate",
-            [*bindings, *place.list_keys()],
-            [place.separator.encode("utf-8", "surrogateescape"), queue],
-            1,
-        )[0]
+        separator = place.separator.encode("utf-8", "surrogateescape")
+        reply = WRITES.run_script(self._broker, "obliterate", [*bindings, *place.list_keys()], [separator, queue])
         if isinstance(reply, ResponseError):
-            return refused_command(ref.name, reply)
+            return WRITES.result_from_reply(ref.name, reply)
         if reply == -1:
             return refused_result(ref.name, "a key of the queue has the wrong type; another program may use it")
         if self._own is not None:
@@ -103,7 +98,7 @@ class QueueActions:
             control = WorkerControl(self._broker, place)
             answers = control.ask_workers("ping", [worker.id])
             if isinstance(answers, ResponseError):
-                return refused_command(worker.id, answers)
+                return WRITES.result_from_reply(worker.id, answers)
             if worker.id in answers:
                 return result_of_command(worker.id, control.send_command("shutdown", {}, [worker.id]))
         return refused_result(worker.id, "it does not respond: stopped, disconnected, or without remote control")

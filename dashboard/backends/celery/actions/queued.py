@@ -13,8 +13,18 @@ from collections.abc import Callable, Sequence
 
 from ....model import QueueRef
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, ActionOptions, ActionResult, JobBackup, JobRef, Outcome, back_before
+from ...actions import (
+    MAX_KEPT_BYTES,
+    ActionOptions,
+    ActionResult,
+    JobBackup,
+    JobRef,
+    Outcome,
+    back_before,
+    refused_result,
+)
 from ...lua_reads import Scripts
+from ...lua_writes import JobCall, split_by_cost
 from .. import keys, protocol
 from ..job_decoding import decode_envelope, headers_of, text_or_none
 from ..messages import lookup
@@ -22,7 +32,7 @@ from ..messages.lookup import LocatedMessage
 from .backups import MessageBackup, pack_backup, unpack_backup
 from .destination_queues import DestinationQueues
 from .duplicate import UNREAD
-from .scripts import refused_result, result_from_reply, run_script, split_by_cost
+from .scripts import WRITES
 
 # Limits of one script call, so that it takes one or two milliseconds.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
@@ -44,6 +54,7 @@ class QueuedActions:
         self._broker = broker
         self._scripts = scripts
         self._own = own
+        self._notes = (keys.notes_key(name).encode(),)
         self._name = name
 
     def backup_messages(self, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
@@ -69,13 +80,14 @@ class QueuedActions:
             for portion in split_by_cost(
                 ((n, len(places[n].raw)) for n in left), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
             ):
-                arguments: list[bytes | str | float] = [self._broker.now_s(), keys.NOTES_KEPT_S]
-                for n in portion:
-                    arguments += [places[n].raw, places[n].note, places[n].before - taken[places[n].step]]
-                names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]
-                replies = run_script(self._broker, "drop_messages", names, arguments, len(portion))
+                calls = [
+                    JobCall((lists[one.step],), (one.raw, one.note, one.before - taken[one.step]))
+                    for one in (places[n] for n in portion)
+                ]
+                now = (self._broker.now_s(), keys.NOTES_KEPT_S)
+                replies = WRITES.run_for_each(self._broker, "drop_messages", calls, keys=self._notes, arguments=now)
                 done = {n: reply for n, reply in zip(portion, replies, strict=True) if reply != LOST}
-                answers |= {n: result_from_reply(backups[n].id, reply) for n, reply in done.items()}
+                answers |= {n: WRITES.result_from_reply(backups[n].id, reply) for n, reply in done.items()}
                 taken.update(places[n].step for n, reply in done.items() if reply == b"done")
         return [answers.get(n) or _moved_on(job.id) for n, job in enumerate(backups)]
 
@@ -114,14 +126,14 @@ class QueuedActions:
         for portion in split_by_cost(
             ((n, PLACE_KEPT_UP_TO) for n in order), most=JOBS_PER_SCRIPT, cost=STEPS_PER_SCRIPT
         ):
-            arguments: list[bytes | str | int] = [PLACE_KEPT_UP_TO]
-            for n in portion:
-                arguments += [places[n].raw, places[n].note, places[n].before]
-            names = [keys.notes_key(self._name).encode(), *(lists[places[n].step] for n in portion)]
-            for n, reply in zip(
-                portion, run_script(self._broker, "put_back", names, arguments, len(portion)), strict=True
-            ):
-                answers[n] = result_from_reply(backups[n].id, reply)
+            calls = [
+                JobCall((lists[one.step],), (one.raw, one.note, one.before)) for one in (places[n] for n in portion)
+            ]
+            replies = WRITES.run_for_each(
+                self._broker, "put_back", calls, keys=self._notes, arguments=(PLACE_KEPT_UP_TO,)
+            )
+            for n, reply in zip(portion, replies, strict=True):
+                answers[n] = WRITES.result_from_reply(backups[n].id, reply)
                 if answers[n].outcome is Outcome.CHANGED:
                     answers[n] = back_before(backups[n].id)
         return [
@@ -205,16 +217,15 @@ class QueuedActions:
         for portion in split_by_cost(
             ((job, len(job[1].raw) + len(job[3])) for job in work), most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT
         ):
-            names = [keys.notes_key(self._name).encode()]
-            arguments: list[bytes | str | int] = [push]
-            for _, one, target, changed in portion:
-                names += [lists[one.step], target]
-                arguments += [one.raw, changed, one.before + moved[lists[one.step]]]
-            replies = run_script(self._broker, "replace", names, arguments, len(portion))
+            calls = [
+                JobCall((lists[one.step], target), (one.raw, changed, one.before + moved[lists[one.step]]))
+                for _, one, target, changed in portion
+            ]
+            replies = WRITES.run_for_each(self._broker, "replace", calls, keys=self._notes, arguments=(push,))
             for (n, one, target, _), reply in zip(portion, replies, strict=True):
                 if reply == LOST:
                     continue
-                answers[n] = result_from_reply(one.job_ref.id, reply)
+                answers[n] = WRITES.result_from_reply(one.job_ref.id, reply)
                 if reply == b"done" and push == "RPUSH":
                     moved[target] += 1  # the removed message was behind the ones still to process
                 elif reply == b"done":

@@ -8,13 +8,14 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome, refused_result
+from ...lua_writes import JobCall, split_by_cost
 from .. import keys
 from ..job_decoding import parse_time
 from ..results.decoding import as_raw_record, outline_record
 from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, home_of, read_records, remove_from_index
 from .backups import RecordBackup, pack_backup, unpack_backup
-from .scripts import refused_command, refused_result, result_from_reply, run_script, split_by_cost
+from .scripts import WRITES
 
 # Limits of one script call, so that it takes about a millisecond.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 300_000
@@ -69,10 +70,10 @@ class ResultDeletion:
                 work.append(((n, large_one.key, seen), job.size_bytes))
         gone: list[bytes] = []
         for portion in split_by_cost(work, most=JOBS_PER_SCRIPT, cost=BYTES_PER_SCRIPT):
-            arguments = [part for _, _, seen in portion for part in seen]
-            replies = run_script(self._results, "drop_records", [key for _, key, _ in portion], arguments, len(portion))
+            calls = [JobCall((key,), tuple(seen)) for _, key, seen in portion]
+            replies = WRITES.run_for_each(self._results, "drop_records", calls)
             for (n, key, _), reply in zip(portion, replies, strict=True):
-                answers[n] = result_from_reply(backups[n].id, reply)
+                answers[n] = WRITES.result_from_reply(backups[n].id, reply)
                 if answers[n].outcome is not Outcome.REFUSED:
                     gone.append(key)
         gone += [
@@ -102,7 +103,7 @@ class ResultDeletion:
             if n not in found:
                 answers.append(refused_result(job.id, "it was too large to back up"))
             elif isinstance(reply, ResponseError):
-                answers.append(refused_command(job.id, reply))
+                answers.append(WRITES.result_from_reply(job.id, reply))
             elif reply is None and n not in same:
                 answers.append(
                     ActionResult(id=job.id, outcome=Outcome.CHANGED, detail="another record with this id exists now")

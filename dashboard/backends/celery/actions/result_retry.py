@@ -21,7 +21,17 @@ import msgspec
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobRef, Outcome
+from ...actions import (
+    MAX_KEPT_BYTES,
+    Action,
+    ActionOptions,
+    ActionResult,
+    JobRef,
+    Outcome,
+    invalid_result,
+    refused_result,
+)
+from ...lua_writes import JobCall, split_by_cost
 from ...payloads.decoding import printable, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
 from .. import keys, protocol
@@ -29,7 +39,7 @@ from ..results.decoding import as_raw_record
 from ..results.record import ReadRecord, as_read, home_of, read_records, remove_from_index, stamp_of
 from ..results.record_jobs import arguments_of
 from .destination_queues import DestinationQueues
-from .scripts import invalid_result, refused_result, result_from_reply, run_script, split_by_cost
+from .scripts import WRITES
 
 # Limits of one script call, so that it takes one or two milliseconds.
 JOBS_PER_SCRIPT, BYTES_PER_SCRIPT = 100, 200_000
@@ -161,21 +171,20 @@ class ResultRetry:
         )
 
     def _send_messages(self, portion: list[GuardedMessage]) -> list[ActionResult]:
-        script_keys: list[bytes] = []
-        arguments: list[bytes | str | int] = []
-        for one in portion:
-            # If changing the record itself guards against a second send, no marker is needed.
-            marked = not (self._together and one.begins)
-            here = one.begins if self._together else b""
-            seen = as_read(one.read.raw or b"") if self._together else ("", "", "", "")
-            script_keys += [one.read.key, one.target, one.mark]
-            arguments += [*seen, here, one.message, one.new_id if marked else "", one.mark_ms]
-        replies = run_script(self._broker, "resend", script_keys, arguments, len(portion))
+        replies = WRITES.run_for_each(self._broker, "resend", [self._call_of(one) for one in portion])
         confirmed = self._confirm_sent(portion, replies) if not self._together else {}
         return [
             _result_of_send(one, reply, confirmed.get(n))
             for n, (one, reply) in enumerate(zip(portion, replies, strict=True))
         ]
+
+    def _call_of(self, one: GuardedMessage) -> JobCall:
+        # If changing the record itself guards against a second send, no marker is needed.
+        marked = not (self._together and one.begins)
+        here = one.begins if self._together else b""
+        seen = as_read(one.read.raw or b"") if self._together else ("", "", "", "")
+        arguments = (*seen, here, one.message, one.new_id if marked else "", one.mark_ms)
+        return JobCall((one.read.key, one.target, one.mark), arguments)
 
     def _confirm_sent(self, portion: list[GuardedMessage], replies: Sequence[Any]) -> dict[int, bool]:
         """Change the records of the jobs that were sent, now or earlier.
@@ -189,8 +198,10 @@ class ResultRetry:
         ]
         if not sent:
             return {}
-        arguments = [part for n in sent for part in (*as_read(portion[n].read.raw or b""), portion[n].begins)]
-        written = run_script(self._results, "confirm", [portion[n].read.key for n in sent], arguments, len(sent))
+        calls = [
+            JobCall((one.read.key,), (*as_read(one.read.raw or b""), one.begins)) for one in (portion[n] for n in sent)
+        ]
+        written = WRITES.run_for_each(self._results, "confirm", calls)
         return {n: reply == 1 for n, reply in zip(sent, written, strict=True)}
 
 
@@ -206,12 +217,19 @@ def _result_of_send(one: GuardedMessage, reply: Any, confirmed: bool | None) -> 
     if isinstance(reply, list):
         # Sent by an earlier call that stopped before it could correct the record; now it is corrected.
         return ActionResult(id=pick_id, outcome=Outcome.DONE) if confirmed else sent_before(pick_id, reply)
-    return result_from_reply(pick_id, reply, new_id=one.new_id if one.new_id != pick_id else None)
+    return WRITES.result_from_reply(pick_id, reply, new_id=one.new_id if one.new_id != pick_id else None)
 
 
-def unguarded_arguments(message: bytes, new_id: str, mark_ms: int) -> list[bytes | str | int]:
-    """Return the arguments of the script `resend` for a message guarded only by a marker that holds its id."""
-    return ["", "", "", "", "", message, new_id, mark_ms]
+def unguarded_call(target: bytes, mark: bytes, message: bytes, new_id: str, mark_ms: int) -> JobCall:
+    """Return a message for the script `resend` that is guarded only by a marker, which holds its id."""
+    return JobCall((target, target, mark), ("", "", "", "", "", message, new_id, mark_ms))
+
+
+def result_of_copy(job_id: str, reply: Any, new_id: str) -> ActionResult:
+    """Return the result of `unguarded_call`: a new job, or one that was already sent."""
+    if isinstance(reply, list):
+        return sent_before(job_id, reply)
+    return WRITES.result_from_reply(job_id, reply, new_id=new_id)
 
 
 def sent_before(job_id: str, reply: Sequence[Any]) -> ActionResult:

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import ActionResult, JobRef, Outcome
+from ...actions import ActionResult, JobRef, Outcome, refused_result
 from ...lua_reads import Scripts
+from ...lua_writes import JobCall, split_by_cost
 from .. import keys, protocol
 from ..job_decoding import decode_unacked, headers_of, parse_time, state_of
 from ..messages import lookup
 from ..messages.lookup import LocatedMessage
 from ..routes import UNROUTED, QueueRoutes
 from .duplicate import UNREAD
-from .scripts import refused_result, result_from_reply, run_script, split_by_cost
+from .scripts import WRITES
 from .worker_control import UNHEARD, WorkerControl, result_of_command
 
 JOBS_PER_SCRIPT = 100
@@ -91,22 +92,22 @@ class UnackedActions:
         channel = protocol.channel(prefix, self._broker.database)
         names = self._names.keys(prefix)
         for portion in split_by_cost(((job, len(job[1].raw)) for job in work), most=JOBS_PER_SCRIPT, cost=1_000_000):
-            arguments: list[bytes | str] = [channel]
-            for _, one, _, message, _ in portion:
-                revoke = protocol.broadcast(
-                    "revoke", {"task_id": [one.job_ref.id], "terminate": False, "signal": "SIGTERM"}
-                )
-                arguments += [one.tag, one.raw, revoke, message]
-            targets = [target for _, _, target, _, _ in portion]
-            replies = run_script(self._broker, "withdraw", [*names, *targets], arguments, len(portion))
+            calls = [
+                JobCall((target,), (one.tag, one.raw, _revocation_of(one), message))
+                for _, one, target, message, _ in portion
+            ]
+            replies = WRITES.run_for_each(self._broker, "withdraw", calls, keys=names, arguments=(channel,))
             for (n, one, _, _, new_id), reply in zip(portion, replies, strict=True):
-                unheard = reply == b"unheard"
                 answers[n] = (
                     refused_result(one.job_ref.id, UNHEARD)
-                    if unheard
-                    else result_from_reply(one.job_ref.id, reply, new_id=new_id)
+                    if reply == b"unheard"
+                    else WRITES.result_from_reply(one.job_ref.id, reply, new_id=new_id)
                 )
         return [answers[n] for n in range(len(job_refs))]
+
+
+def _revocation_of(one: LocatedMessage) -> bytes | str:
+    return protocol.broadcast("revoke", {"task_id": [one.job_ref.id], "terminate": False, "signal": "SIGTERM"})
 
 
 def _of_state(one: LocatedMessage | ActionResult, state: State) -> LocatedMessage | ActionResult:

@@ -15,10 +15,10 @@ from redis.exceptions import ResponseError
 
 from ....clock import monotonic_s
 from ....sources.source import Source
-from ...actions import ActionResult, Outcome
+from ...actions import ActionResult, Outcome, refused_result
 from ...payloads.decoding import loads, loads_dict
 from .. import keys, protocol
-from .scripts import refused_result, result_from_reply
+from .scripts import WRITES
 
 # How long to wait for workers; those that received the query answer within milliseconds.
 ANSWER_S, ANSWER_STEP_S = 1.0, 0.2
@@ -96,7 +96,9 @@ def result_of_command(job_id: str, reply: object) -> ActionResult:
     """Return the result of a command about one target; `reply` = how many clients the command reached."""
     if reply == 0:
         return refused_result(job_id, UNHEARD)
-    return ActionResult(id=job_id, outcome=Outcome.DONE) if isinstance(reply, int) else result_from_reply(job_id, reply)
+    if isinstance(reply, int):
+        return ActionResult(id=job_id, outcome=Outcome.DONE)
+    return WRITES.result_from_reply(job_id, reply)
 
 
 def names_of(raw: bytes | None) -> list[str]:

@@ -12,12 +12,12 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from ....sources.source import Argument, Source, raw_bytes
-from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome, refused_result
 from ...bounded_reads import read_plainly, short_fields
 from ...lua_reads import Scripts
 from ...payloads.decoding import DECODE_LIMIT_BYTES, text
 from .. import keys
-from ..actions.scripts import refused_command, refused_result
+from ..actions.scripts import WRITES
 from ..job_decoding import NAMELESS, decode_envelope, decode_unacked, digest_of, headers_of, job_id, wrapped_forms
 
 # How many messages of a queue, and how many unacknowledged ones, one lookup searches; how many it reads per call.
@@ -156,7 +156,7 @@ def find_waiting(
     sizes = broker.run_batch([("LLEN", key) for key in lists])
     refusal = next((size for size in sizes if isinstance(size, ResponseError) and "WRONGTYPE" not in str(size)), None)
     if refusal is not None:
-        return [refused_command(job_ref.id, refusal) for job_ref in job_refs]
+        return [WRITES.result_from_reply(job_ref.id, refusal) for job_ref in job_refs]
     lengths = [size if isinstance(size, int) else 0 for size in sizes]
     search = _MessageSearch(job_refs)
     left_bytes = MOST_READ_BYTES
@@ -220,7 +220,7 @@ def find_unacked(
     entries, index = names.keys(prefix)
     total = broker.run_batch([("ZCARD", index)])[0]
     if isinstance(total, ResponseError):
-        return [refused_command(job_ref.id, total) for job_ref in job_refs]
+        return [WRITES.result_from_reply(job_ref.id, total) for job_ref in job_refs]
     at = 0
     while at < min(total, LOOK_THROUGH) and not search.is_done:
         call: list[Argument] = [entries, index, at, PER_READ, READ_BYTES, MAX_KEPT_BYTES, *search.written_ids]

@@ -12,9 +12,9 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Source
-from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome, refused_result
 from .. import keys
-from ..actions.scripts import refused_command, refused_result
+from ..actions.scripts import WRITES
 from ..job_decoding import text_or_none
 from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
 from .metadata import prefixes_of
@@ -111,7 +111,7 @@ def _check_record(
 ) -> ReadRecord | ActionResult:
     for reply in (size, *(ends or ())):
         if isinstance(reply, ResponseError) and "WRONGTYPE" not in str(reply):
-            return refused_command(job_ref.id, reply)
+            return WRITES.result_from_reply(job_ref.id, reply)
     if not isinstance(size, int) or size == 0 or not ends or not isinstance(ends[0], bytes) or not ends[0]:
         return ActionResult(id=job_ref.id, outcome=Outcome.GONE, detail="its record has expired or was deleted")
     head, tail = ends[0], ends[1] if isinstance(ends[1], bytes) else b""

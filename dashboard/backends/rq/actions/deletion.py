@@ -12,13 +12,23 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Argument, Reply, Source
-from ...actions import BACK, BACK_KEPT_S, MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome, back_before
+from ...actions import (
+    BACK,
+    BACK_KEPT_S,
+    MAX_KEPT_BYTES,
+    ActionResult,
+    JobBackup,
+    JobRef,
+    Outcome,
+    back_before,
+    refused_result,
+)
 from ...list_positions import ListPosition, ListPositions, locate_jobs
+from ...lua_writes import JobCall
 from ..keys import QueueKeys
 from . import scripts
 from .descriptions import ENDED, STATUSES
 from .dispatch import NOWHERE, in_line, key_kind, script_flag
-from .scripts import JobCall
 from .stray_jobs import check_missing
 
 # The most that one call returns. Jobs beyond it are refused; the caller can ask for them again.
@@ -78,10 +88,10 @@ def backup_jobs(
         return places[job_refs[n].id].after if job_refs[n].id in places else b""
 
     while left and room > 0:
-        steps = [
+        calls = [
             JobCall((queue.job(job_refs[n].id),), (job_refs[n].id, job_refs[n].version or "", after(n))) for n in left
         ]
-        answers = scripts.run_for_each(source, "take", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed)
+        answers = scripts.run_for_each(source, "take", queue, calls, keys=(queue.list_of(state),), arguments=fixed)
         for n, reply in zip(left, answers, strict=True):
             replies[n] = reply
             room -= reply[1] if isinstance(reply, list) else 0
@@ -111,8 +121,8 @@ def _take_stray(
             found[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
     left = [n for n, reply in enumerate(replies) if reply == b"done"]
     fixed = ("none", STATUSES[state], script_flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
-    steps = [JobCall((queue.job(job_refs[n].id),), (job_refs[n].id, job_refs[n].version or "", "")) for n in left]
-    answers = scripts.run_for_each(source, "take", queue, steps, first_keys=(queue.queue,), fixed=fixed)
+    calls = [JobCall((queue.job(job_refs[n].id),), (job_refs[n].id, job_refs[n].version or "", "")) for n in left]
+    answers = scripts.run_for_each(source, "take", queue, calls, keys=(queue.queue,), arguments=fixed)
     for n, reply in zip(left, answers, strict=True):
         one = _backup_from_reply(job_refs[n], reply, ListPosition(0, STRAY), "")
         found[n] = one if isinstance(one, JobBackup) else None
@@ -122,9 +132,9 @@ def _take_stray(
 def _backup_from_reply(job_ref: JobRef, reply: Reply, place: ListPosition, why: str) -> JobBackup | ActionResult:
     if reply == scripts.LATER:
         why = "these jobs are too large to delete in one batch; select fewer"
-        return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why)
+        return refused_result(job_ref.id, why)
     if not isinstance(reply, list):
-        return scripts.result_from_reply(job_ref.id, reply)
+        return scripts.WRITES.result_from_reply(job_ref.id, reply)
     score, size, mark, group, waiters, front, *rest = reply
     if place == NOWHERE:
         if mark == b"gone":
@@ -152,12 +162,12 @@ def delete_jobs(source: Source, queue: QueueKeys, state: State, backups: Sequenc
     first, fixed = queue.list_of(state), (key_kind(state), STATUSES[state], script_flag(state in ENDED))
 
     def remove(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
-        steps = []
+        calls = []
         for job_ref, at in zip(asked, places, strict=True):
             blob = blobs[job_ref.id]
             seen: tuple[Argument, ...] = (blob.mark, blob.score, blob.waiters) if blob else ("", "", "")
-            steps.append(JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", *seen, at)))
-        return scripts.run_for_each(source, "remove", queue, steps, first_keys=(first,), fixed=fixed, counted=True)
+            calls.append(JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", *seen, at)))
+        return scripts.run_for_each(source, "remove", queue, calls, keys=(first,), arguments=fixed, counted=True)
 
     strays = {job_id for job_id, blob in blobs.items() if blob is not None and blob.after == STRAY}
     listed = [job_ref for job_ref in job_refs if job_ref.id not in strays]
@@ -166,14 +176,12 @@ def delete_jobs(source: Source, queue: QueueKeys, state: State, backups: Sequenc
         replies = in_line(source, queue, listed, seen_at, remove)
     else:
         replies = remove(listed, [0] * len(listed))
-    done = {
-        job_ref.id: scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(listed, replies, strict=True)
-    }
+    done = scripts.WRITES.results_from_replies(listed, replies)
     unlisted = [job_ref for job_ref in job_refs if job_ref.id in strays]
     first, fixed = queue.queue, ("none", *fixed[1:])
-    for job_ref, reply in zip(unlisted, remove(unlisted, [0] * len(unlisted)), strict=True):
-        done[job_ref.id] = scripts.result_from_reply(job_ref.id, reply)
-    return [done.get(job.id) or _unreadable_result(job) for job in backups]
+    done += scripts.WRITES.results_from_replies(unlisted, remove(unlisted, [0] * len(unlisted)))
+    by_id = {result.id: result for result in done}
+    return [by_id.get(job.id) or _unreadable_result(job) for job in backups]
 
 
 def restore_jobs(source: Source, queue: QueueKeys, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
@@ -196,7 +204,7 @@ def _restore_from_dumps(
     per_script = scripts.JOBS_PER_SCRIPT
     while left:
         now = left[: per_script * SCRIPTS_PER_TRIP]
-        steps = [JobCall((queue.job(job_id),), _restore_arguments(job_id, blobs[job_id])) for job_id in now]
+        calls = [JobCall((queue.job(job_id),), _restore_arguments(job_id, blobs[job_id])) for job_id in now]
         fixed = (
             into,
             script_flag(state in ENDED),
@@ -206,7 +214,7 @@ def _restore_from_dumps(
             BACK_KEPT_S,
         )
         replies = scripts.run_for_each(
-            source, "restore", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed, per_script=per_script
+            source, "restore", queue, calls, keys=(queue.list_of(state),), arguments=fixed, per_script=per_script
         )
         answered = {
             job_id: _result_from_reply(job_id, reply)
@@ -224,7 +232,7 @@ def _restore_from_dumps(
 def _result_from_reply(job_id: str, reply: Reply) -> ActionResult:
     if reply == b"again":
         return back_before(job_id)
-    return scripts.result_from_reply(job_id, reply)
+    return scripts.WRITES.result_from_reply(job_id, reply)
 
 
 def _restore_arguments(job_id: str, blob: _DeletedJob) -> tuple[Argument, ...]:
@@ -244,4 +252,4 @@ def _decode_dump(job: JobBackup) -> _DeletedJob | None:
 
 
 def _unreadable_result(job: JobBackup) -> ActionResult:
-    return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=_UNREADABLE)
+    return refused_result(job.id, _UNREADABLE)

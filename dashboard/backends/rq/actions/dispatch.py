@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from ....model import State
 from ....sources.source import Argument, Reply, Source
-from ...actions import Action, ActionOptions, ActionResult, JobRef, Outcome
+from ...actions import Action, ActionOptions, ActionResult, JobRef, refused_result
 from ...list_positions import ListPosition, ListPositions, locate_jobs
+from ...lua_writes import JobCall
 from .. import keys
 from ..keys import QueueKeys
 from . import scripts
 from .descriptions import ENDED, STATUSES
-from .scripts import JobCall
 
 LARGEST_COPY_BYTES = 4 * 1024 * 1024
 LONGEST_NAME = 200
@@ -43,7 +43,7 @@ def act_on_jobs(
     if action is Action.MOVE:
         target, why = _target_queue(queue, options.target)
         if why:
-            return [ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why) for job_ref in job_refs]
+            return [refused_result(job_ref.id, why) for job_ref in job_refs]
     fixed = (
         *(
             "cancel" if action is Action.CANCEL else "enqueue",
@@ -55,19 +55,19 @@ def act_on_jobs(
     )
 
     def move(asked: Sequence[JobRef], places: Sequence[int]) -> list[Reply]:
-        steps = [
+        calls = [
             JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", at if state is State.WAITING else ""))
             for job_ref, at in zip(asked, places, strict=True)
         ]
         return scripts.run_for_each(
-            source, "move", queue, steps, first_keys=(queue.list_of(state),), fixed=fixed, counted=True
+            source, "move", queue, calls, keys=(queue.list_of(state),), arguments=fixed, counted=True
         )
 
     if state is not State.WAITING:
         replies = move(job_refs, [0] * len(job_refs))
     else:
         replies = in_line(source, queue, job_refs, [None] * len(job_refs), move)
-    return [scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]
+    return scripts.WRITES.results_from_replies(job_refs, replies)
 
 
 def in_line(
@@ -128,14 +128,14 @@ def _target_queue(queue: QueueKeys, wished: str | None) -> tuple[str, str | None
 
 def _copy_jobs(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
     new = [_copy_id(queue, job_ref) for job_ref in job_refs]
-    steps = [
+    calls = [
         JobCall((queue.job(job_ref.id), queue.job(new_id)), (job_ref.id, job_ref.version or "", new_id))
         for job_ref, new_id in zip(job_refs, new, strict=True)
     ]
     fixed = (STATUSES[state], script_flag(state in ENDED), LARGEST_COPY_BYTES)
-    replies = scripts.run_for_each(source, "copy", queue, steps, fixed=fixed)
+    replies = scripts.run_for_each(source, "copy", queue, calls, arguments=fixed)
     return [
-        scripts.result_from_reply(job_ref.id, reply, new_id)
+        scripts.WRITES.result_from_reply(job_ref.id, reply, new_id=new_id)
         for job_ref, reply, new_id in zip(job_refs, replies, new, strict=True)
     ]
 
@@ -150,9 +150,9 @@ def _copy_id(queue: QueueKeys, job_ref: JobRef) -> str:
 
 def _stop_jobs(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
     """Send a stop command to the workers that run the jobs; DONE: a worker received it. Source: rq 3.0, command.py."""
-    steps = []
+    calls = []
     for job_ref in job_refs:
         order: Argument = json.dumps({"command": "stop-job", "job_id": job_ref.id})
-        steps.append(JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", order)))
-    replies = scripts.run_for_each(source, "stop", queue, steps, fixed=(STATUSES[state],))
-    return [scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]
+        calls.append(JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "", order)))
+    replies = scripts.run_for_each(source, "stop", queue, calls, arguments=(STATUSES[state],))
+    return scripts.WRITES.results_from_replies(job_refs, replies)

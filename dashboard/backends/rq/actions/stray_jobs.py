@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from ....model import State
 from ....sources.source import Reply, Source
 from ...actions import ActionResult, JobRef
+from ...lua_writes import JobCall
 from ..keys import QueueKeys
 from . import scripts
 from .descriptions import ENDED, STATUSES
-from .scripts import JobCall
 
 
 def put_back(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[ActionResult]:
@@ -25,7 +25,7 @@ def put_back(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[
     Cost: 1 round trip.
     """
     replies = _run_script(source, queue, state, "do", job_refs)
-    return [scripts.result_from_reply(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]
+    return scripts.WRITES.results_from_replies(job_refs, replies)
 
 
 def check_missing(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[Reply]:
@@ -34,6 +34,6 @@ def check_missing(source: Source, queue: QueueKeys, state: State, job_refs: Sequ
 
 
 def _run_script(source: Source, queue: QueueKeys, state: State, verb: str, job_refs: Sequence[JobRef]) -> list[Reply]:
-    steps = [JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "")) for job_ref in job_refs]
+    calls = [JobCall((queue.job(job_ref.id),), (job_ref.id, job_ref.version or "")) for job_ref in job_refs]
     fixed = (verb, STATUSES[state], "1" if state in ENDED else "")
-    return scripts.run_for_each(source, "putback", queue, steps, first_keys=(queue.queue,), fixed=fixed)
+    return scripts.run_for_each(source, "putback", queue, calls, keys=(queue.queue,), arguments=fixed)

@@ -23,18 +23,17 @@ def on_queue(source: Source, queue: QueueKeys, name: str, action: Action) -> Act
     flag = keys.suspended_key(queue.prefix)
     # Source: rq 3.0, suspension.py.
     reply = source.run_batch([("SET", flag, 1) if action is Action.PAUSE else ("DEL", flag)])[0]
-    return scripts.result_from_reply(name, reply if isinstance(reply, ResponseError) else b"done")
+    return scripts.WRITES.result_from_reply(name, reply if isinstance(reply, ResponseError) else b"done")
 
 
 def _obliterate_queue(source: Source, queue: QueueKeys, name: str) -> ActionResult:
     calls = JOBS_PER_STEP // scripts.JOBS_PER_SCRIPT
-    head = scripts.common_arguments(source, queue)
-    script = scripts.text_of("obliterate", source.prefix)
-    command: Command = ("EVAL", script, 1, queue.queue, *head, scripts.JOBS_PER_SCRIPT)
+    arguments = (*scripts.common_arguments(source, queue), scripts.JOBS_PER_SCRIPT)
+    command = scripts.WRITES.command(source, "obliterate", [queue.queue], arguments)
     replies = source.run_batch([command] * calls)
     if replies[-1] == b"more":
         return ActionResult(id=name, outcome=Outcome.DONE, more=True)
-    return scripts.result_from_reply(name, next(reply for reply in replies if reply != b"more"))
+    return scripts.WRITES.result_from_reply(name, next(reply for reply in replies if reply != b"more"))
 
 
 def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> ActionResult:
@@ -46,7 +45,7 @@ def stop_worker(source: Source, prefixes: Sequence[str], worker_id: str) -> Acti
         known, key = keys.workers_key(prefix), f"{prefix}:worker:{worker}"
         commands.append(("EVAL", script, 3, known, key, f"{prefix}:pubsub:{worker}", order))
     replies = source.run_batch(commands)
-    return scripts.result_from_reply(worker_id, next((reply for reply in replies if reply != b"gone"), b"gone"))
+    return scripts.WRITES.result_from_reply(worker_id, next((reply for reply in replies if reply != b"gone"), b"gone"))
 
 
 def _worker_names(prefixes: Sequence[str], worker_id: str) -> list[tuple[str, str]]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redis.exceptions import ResponseError
-
 from ....model import QueueRef
-from ....sources.source import Command, Source
+from ....sources.source import Source
 from ...actions import ActionResult, JobRef, Outcome
 from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
+from ...lua_writes import JobCall
 from .. import keys, workers
 from ..job_decoding import jid_of, job_id
-from .scripts import explain_refusal
-
-NOT_ITERABLE = "the job is not iterable or started less than 5 s ago; only its process can end it"
+from .scripts import result_from_reply, run_for_each
 
 
 def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, job_refs: Sequence[JobRef]) -> list[ActionResult]:
@@ -39,14 +36,7 @@ def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, job_refs: Sequenc
         if n not in told and job_ref.version not in (None, stamps[job_ref.id]):
             told[n] = ActionResult(id=job_ref.id, outcome=Outcome.CHANGED)
     asked = [n for n in range(len(job_refs)) if n not in told]
-    names = [f"{place.namespace}it-{job_refs[n].id}" for n in asked]
-    command: Command = ("EVAL", keys.load_script("stop", "writing"), len(names), *names, int(source.now_s()))
-    reply = source.run_batch([command])[0] if asked else []
-    for i, n in enumerate(asked):
-        if isinstance(reply, ResponseError):
-            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.REFUSED, detail=explain_refusal(reply))
-        elif reply[i] == 1:
-            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.DONE, detail="asked to stop; stops within 5 s")
-        else:
-            told[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.REFUSED, detail=NOT_ITERABLE)
+    calls = [JobCall((f"{place.namespace}it-{job_refs[n].id}",)) for n in asked]
+    replies = run_for_each(source, "stop", (), (int(source.now_s()),), calls)
+    told |= {n: result_from_reply(job_refs[n].id, reply) for n, reply in zip(asked, replies, strict=True)}
     return [told[n] for n in range(len(job_refs))]

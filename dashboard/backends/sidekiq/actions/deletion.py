@@ -15,12 +15,13 @@ import msgspec
 
 from ....model import QueueRef, State
 from ....sources.source import Argument, Source
-from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
+from ...actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome, refused_result
 from ...lua_reads import Scripts
+from ...lua_writes import JobCall
 from .. import job_ties, keys
 from ..job_decoding import decode_payload, job_name
 from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
-from .scripts import EntryCall, run_script
+from .scripts import result_from_reply, run_for_each
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
 UNSAFE = "Sidekiq cannot remove a running job from its process; stop the process to return the job to its queue"
@@ -43,7 +44,7 @@ def backup_jobs(
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
-        return [ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=why) for job_ref in job_refs]
+        return [refused_result(job_ref.id, why) for job_ref in job_refs]
     key = _key_of_list(place, state)
     taken: dict[int, JobBackup | ActionResult] = {}
     while left := [n for n in range(len(job_refs)) if n not in taken]:
@@ -64,14 +65,14 @@ def delete_jobs(
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
-        return [ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why) for job in backups]
+        return [refused_result(job.id, why) for job in backups]
     key = _key_of_list(place, state)
     result: dict[int, ActionResult] = {}
-    steps: dict[int, EntryCall] = {}
+    calls: dict[int, JobCall] = {}
     long = [n for n, job in enumerate(backups) if job.blob is None]
     for n, spot in zip(long, _found_again(scripts, place, state, [backups[n] for n in long]), strict=True):
         if isinstance(spot, LocatedEntry):
-            steps[n] = EntryCall(backups[n].id, (spot.at, b"", spot.version, b""))
+            calls[n] = JobCall((), (spot.at, b"", spot.version, b""))
         else:
             result[n] = spot or ActionResult(id=backups[n].id, outcome=Outcome.CHANGED)
     for n, job in enumerate(backups):
@@ -79,15 +80,16 @@ def delete_jobs(
             continue
         entry = _decode_backup(job, key, state)
         if entry is None:
-            result[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=UNREADABLE_BACKUP)
+            result[n] = refused_result(job.id, UNREADABLE_BACKUP)
         else:
-            steps[n] = EntryCall(job.id, (entry.at, entry.raw, b"", entry.token))
+            calls[n] = JobCall((), (entry.at, entry.raw, b"", entry.token))
     listed = place.queue is not None
-    order = sorted(steps, key=lambda n: steps[n].arguments[0]) if listed else list(steps)
+    order = sorted(calls, key=lambda n: calls[n].arguments[0]) if listed else list(calls)
     now = (repr(source.now_s()),)
     script = "unlist" if listed else "drop"
-    done = run_script(source, script, [key, keys.DELETED], now, [steps[n] for n in order], counted=listed)
-    result.update({n: _with_ties(one, steps[n].arguments[1]) for n, one in zip(order, done, strict=True)})
+    replies = run_for_each(source, script, [key, keys.DELETED], now, [calls[n] for n in order], counted=listed)
+    for n, reply in zip(order, replies, strict=True):
+        result[n] = _with_ties(result_from_reply(backups[n].id, reply), calls[n].arguments[1])
     return [result[n] for n in range(len(backups))]
 
 
@@ -105,17 +107,19 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, backups: Sequence[
         entry = _decode_backup(job, key, state)
         if entry is None:
             why = "it was too large to back up" if job.blob is None else UNREADABLE_BACKUP
-            result[n] = ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=why)
+            result[n] = refused_result(job.id, why)
         else:
             entries.append((n, entry))
-    if place.queue is None:
-        steps = [EntryCall(backups[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
-        done = run_script(source, "putback", [key, keys.DELETED], (), steps)
-    else:
+    if place.queue is not None:
         entries.sort(key=lambda one: one[1].at)
-        steps = [EntryCall(backups[n].id, (entry.at, entry.raw, entry.token)) for n, entry in entries]
-        done = run_script(source, "relist", [key, keys.DELETED, f"{place.namespace}queues"], (place.queue,), steps)
-    result.update({n: _as_undo_result(one) for (n, _), one in zip(entries, done, strict=True)})
+    calls = [JobCall((), (entry.at, entry.raw, entry.token)) for _, entry in entries]
+    if place.queue is None:
+        replies = run_for_each(source, "putback", [key, keys.DELETED], (), calls)
+    else:
+        names = [key, keys.DELETED, f"{place.namespace}queues"]
+        replies = run_for_each(source, "relist", names, (place.queue,), calls)
+    for (n, _), reply in zip(entries, replies, strict=True):
+        result[n] = _as_undo_result(result_from_reply(backups[n].id, reply))
     return [result[n] for n in range(len(backups))]
 
 

@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 
 from ....model import QueueRef, State
 from ....sources.source import Source
-from ...actions import Action, ActionOptions, ActionResult, JobRef, Outcome
+from ...actions import Action, ActionOptions, ActionResult, JobRef, invalid_result, refused_result
 from ...lua_reads import Scripts
+from ...lua_writes import JobCall
 from ...payloads.editing import InvalidPayload
 from .. import keys
 from . import payload_edit
 from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
 from .payload_edit import MalformedEntry, PushedJob
-from .scripts import EntryCall, run_script
+from .scripts import result_from_reply, run_for_each
 
 JOB_ACTIONS: dict[State, tuple[Action, ...]] = {
     State.ACTIVE: (Action.STOP,),
@@ -55,7 +56,7 @@ def act_on_jobs(
     place = keys.location_of(ref)
     if (place.queue is None) == (state in keys.OF_A_QUEUE):
         where = "per queue" if place.queue is None else "for all queues together"
-        return [_refused_result(job_ref, f"Sidekiq stores {state.value} jobs {where}") for job_ref in job_refs]
+        return [refused_result(job_ref.id, f"Sidekiq stores {state.value} jobs {where}") for job_ref in job_refs]
     try:
         make = _payload_maker(place, action, options, source.now_s())
     except (MalformedEntry, InvalidPayload) as exc:
@@ -113,8 +114,8 @@ def _act_on(
         if not isinstance(spot, LocatedEntry):
             continue
         if spot.raw is None:
-            told[n] = _refused_result(
-                job_refs[n], f"the payload of {spot.size_bytes} bytes is too large for this action"
+            told[n] = refused_result(
+                job_refs[n].id, f"the payload of {spot.size_bytes} bytes is too large for this action"
             )
             continue
         try:
@@ -123,7 +124,7 @@ def _act_on(
             told[n] = _not_made(job_refs[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
-            told[n] = _refused_result(job_refs[n], "it is already in that queue")
+            told[n] = refused_result(job_refs[n].id, "it is already in that queue")
         else:
             ready.append((n, spot, push))
     if place.queue is not None:
@@ -155,27 +156,27 @@ def _push_jobs(
     number = {queue: 3 + n for n, queue in enumerate(queues)}
     listed = place.queue is not None
     origin = f"{space}{keys.QUEUE}{place.queue}" if listed else f"{space}{keys.SETS[state]}"
-    steps = [
-        EntryCall(
-            id=job_id,
-            arguments=(spot.raw or b"", spot.at, number[push.queue], push.queue, push.payload),
-            new_id=push.jid if copies else None,
-        )
-        for job_id, spot, push in jobs
+    calls = [
+        JobCall((), (spot.raw or b"", spot.at, number[push.queue], push.queue, push.payload)) for _, spot, push in jobs
     ]
     lists = [f"{space}{keys.QUEUE}{queue}" for queue in queues]
     head = ("copy" if copies else "move",)
     names = [origin, f"{space}queues", *lists]
-    return run_script(source, "shift" if listed else "push", names, head, steps, counted=listed)
+    replies = run_for_each(source, "shift" if listed else "push", names, head, calls, counted=listed)
+    return [
+        result_from_reply(job_id, reply, push.jid if copies else None)
+        for (job_id, _, push), reply in zip(jobs, replies, strict=True)
+    ]
 
 
 def _kill_jobs(
     source: Source, place: keys.NamespaceLocation, state: State, jobs: Sequence[tuple[str, LocatedEntry]]
 ) -> list[ActionResult]:
     space = place.namespace
-    steps = [EntryCall(id=job_id, arguments=(spot.raw or b"", spot.at)) for job_id, spot in jobs]
+    calls = [JobCall((), (spot.raw or b"", spot.at)) for _, spot in jobs]
     names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
-    return run_script(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), steps)
+    replies = run_for_each(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), calls)
+    return [result_from_reply(job_id, reply) for (job_id, _), reply in zip(jobs, replies, strict=True)]
 
 
 def _is_encodable(name: str) -> bool:
@@ -187,9 +188,4 @@ def _is_encodable(name: str) -> bool:
 
 
 def _not_made(job_ref: JobRef, exc: MalformedEntry | InvalidPayload) -> ActionResult:
-    outcome = Outcome.INVALID if isinstance(exc, InvalidPayload) else Outcome.REFUSED
-    return ActionResult(id=job_ref.id, outcome=outcome, detail=str(exc))
-
-
-def _refused_result(job_ref: JobRef, detail: str) -> ActionResult:
-    return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=detail)
+    return (invalid_result if isinstance(exc, InvalidPayload) else refused_result)(job_ref.id, str(exc))

@@ -13,14 +13,14 @@ from redis.exceptions import ResponseError
 
 from ....model import State
 from ....sources.source import Argument, Reply
-from ...actions import ActionResult, JobRef, Outcome
+from ...actions import ActionResult, JobRef, Outcome, refused_result
 from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
 from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import jid_of, job_id
 from ..jobs import SCORED
-from .scripts import explain_refusal
+from .scripts import WRITES
 
 # How many entries are scanned from each end of a queue, and among jobs that are due at the very same time.
 LOOK_AT = 20_000
@@ -63,7 +63,7 @@ def locate_jobs(
 def no_room(job_ref: JobRef) -> ActionResult:
     """The result for a pick that never fits into the reply because of long entries, any of which might be it."""
     detail = "could not be located: too many large or unreadable entries around it"
-    return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=detail)
+    return refused_result(job_ref.id, detail)
 
 
 def _in_set(scripts: Scripts, key: str, job_refs: Sequence[JobRef], longest_bytes: int) -> list[Located]:
@@ -175,7 +175,7 @@ def _run_calls(
         return
     for n, reply in enumerate(replies[0]):
         if isinstance(reply, ResponseError):
-            answer.refused = explain_refusal(reply)
+            answer.refused = WRITES.explain_refusal(reply)
         else:
             yield n, reply
 
@@ -238,9 +238,9 @@ class _LookupProgress:
             return None
         job_ref = self._picks[n]
         if self.refused:
-            return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=self.refused)
+            return refused_result(job_ref.id, self.refused)
         if n in self._changed:
             return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail="the job changed since you saw it")
         if self.unsearched:
-            return ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=self.unsearched)
+            return refused_result(job_ref.id, self.unsearched)
         return ActionResult(id=job_ref.id, outcome=Outcome.GONE)

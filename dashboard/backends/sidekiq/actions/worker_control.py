@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
 from ....model import QueueRef, Schedule, Worker, WorkerState
-from ....sources.source import Argument, Reply, Source
-from ...actions import Action, ActionResult, Outcome
+from ....sources.source import Source
+from ...actions import Action, ActionResult, Outcome, refused_result
 from ...bounded_reads import short_fields
 from ...payloads.decoding import DECODE_LIMIT_BYTES, loads_dict
 from .. import keys
 from ..schedules import CRON, SCHEDULER_KIND, STATES
 from . import payload_edit
-from .scripts import OUTCOMES, explain_refusal
+from .scripts import WRITES
 
 SIGNALS = {Action.QUIET: "TSTP", Action.STOP_WORKER: "TERM"}
 _TRUE = re.compile(rb"(true|t|yes|y|1)\Z", re.IGNORECASE)
@@ -31,11 +30,11 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
     """Delete a queue with all its waiting jobs, in one step however long it is."""
     place = keys.location_of(ref)
     if action is not Action.OBLITERATE or place.queue is None:
-        return _refused_result(ref.name, "this entry represents the sets shared by all queues and is not a queue")
+        return refused_result(ref.name, "this entry represents the sets shared by all queues and is not a queue")
     names = [place.key, f"{place.namespace}queues"]
-    waited = _run_script(source, "clear", names, [place.queue])
+    waited = WRITES.run_script(source, "clear", names, [place.queue])
     if isinstance(waited, ResponseError):
-        return _refused_result(ref.name, explain_refusal(waited))
+        return WRITES.result_from_reply(ref.name, waited)
     if waited < 0:
         return ActionResult(id=ref.name, outcome=Outcome.GONE)
     jobs = "1 waiting job" if waited == 1 else f"{waited} waiting jobs"
@@ -45,20 +44,12 @@ def on_queue(source: Source, ref: QueueRef, action: Action) -> ActionResult:
 def on_worker(source: Source, worker: Worker, action: Action) -> ActionResult:
     """Send a signal to a process. DONE means it was sent; the process acts on it at its next heartbeat (5 to 10 s)."""
     if worker.state is WorkerState.DEAD:
-        return _refused_result(worker.id, "the process is dead and cannot receive signals")
+        return refused_result(worker.id, "the process is dead and cannot receive signals")
     space = dict(worker.facts).get(keys.NAMESPACE, "")
     identity = worker.id.removeprefix(space)
     names = [f"{space}{identity}-signals", f"{space}processes"]
-    answer = _run_script(source, "signal", names, [identity, SIGNALS[action], f"{space}{identity}"])
-    if isinstance(answer, ResponseError):
-        return _refused_result(worker.id, explain_refusal(answer))
-    if answer == b"gone":
-        return ActionResult(id=worker.id, outcome=Outcome.GONE)
-    if answer == b"embedded":
-        return _refused_result(worker.id, "the worker is embedded in another process and ignores signals")
-    return ActionResult(
-        id=worker.id, outcome=Outcome.DONE, detail="signal sent; takes effect at the next heartbeat, in 5 to 20 s"
-    )
+    reply = WRITES.run_script(source, "signal", names, [identity, SIGNALS[action], f"{space}{identity}"])
+    return WRITES.result_from_reply(worker.id, reply)
 
 
 def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionResult:
@@ -71,9 +62,9 @@ def on_schedule(source: Source, schedule: Schedule, action: Action) -> ActionRes
             return _fire_schedule(source, space, schedule, record)
         return _set_cron_enabled(source, schedule, record, on=action is Action.RESUME_SCHEDULE)
     if schedule.kind != SCHEDULER_KIND:
-        return _refused_result(schedule.id, f"schedules of {schedule.kind} are not supported")
+        return refused_result(schedule.id, f"schedules of {schedule.kind} are not supported")
     if action is Action.TRIGGER:
-        return _refused_result(schedule.id, ONLY_THE_APP)
+        return refused_result(schedule.id, ONLY_THE_APP)
     return _set_scheduler_enabled(source, space, schedule, name, on=action is Action.RESUME_SCHEDULE)
 
 
@@ -81,7 +72,8 @@ def _set_cron_enabled(source: Source, schedule: Schedule, record: str, *, on: bo
     (status,) = short_fields(source, [(record, "status")], DECODE_LIMIT_BYTES)
     wanted = "enabled" if on else "disabled"
     arguments = ["status", status if isinstance(status, bytes) else "", wanted, "klass"]
-    return _result_from_reply(schedule, _run_script(source, "setfield", [record, record], arguments))
+    reply = WRITES.run_script(source, "setfield", [record, record], arguments)
+    return WRITES.result_from_reply(schedule.id, reply)
 
 
 def _set_scheduler_enabled(source: Source, space: str, schedule: Schedule, name: str, *, on: bool) -> ActionResult:
@@ -89,9 +81,8 @@ def _set_scheduler_enabled(source: Source, space: str, schedule: Schedule, name:
     (old,) = short_fields(source, [(states, name)], DECODE_LIMIT_BYTES)
     raw = old if isinstance(old, bytes) else None
     new = json.dumps({**loads_dict(raw), "enabled": on}, ensure_ascii=False, separators=(",", ":"))
-    return _result_from_reply(
-        schedule, _run_script(source, "setfield", [states, f"{space}schedules"], [name, raw or "", new, name])
-    )
+    reply = WRITES.run_script(source, "setfield", [states, f"{space}schedules"], [name, raw or "", new, name])
+    return WRITES.result_from_reply(schedule.id, reply)
 
 
 def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) -> ActionResult:
@@ -101,36 +92,19 @@ def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) 
     )
     refusal = next((reply for reply in found if isinstance(reply, ResponseError)), None)
     if refusal is not None:
-        return _refused_result(schedule.id, explain_refusal(refusal))
+        return WRITES.result_from_reply(schedule.id, refusal)
     message, active_job, dated = found
     if message is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
     if any(flag is not None and _TRUE.match(flag) for flag in (active_job, dated)):
-        return _refused_result(schedule.id, "the app builds the arguments of each run; trigger it in the app")
+        return refused_result(schedule.id, "the app builds the arguments of each run; trigger it in the app")
     try:
         # Without `retry` the class was unknown when the message was written, and may be an Active Job.
         if "retry" not in payload_edit.decode_fields(message):
-            return _refused_result(schedule.id, ONLY_THE_APP)
+            return refused_result(schedule.id, ONLY_THE_APP)
         push = payload_edit.of_message(message, payload_edit.DEFAULT_QUEUE, source.now_s())
     except payload_edit.MalformedEntry as exc:
-        return _refused_result(schedule.id, str(exc))
+        return refused_result(schedule.id, str(exc))
     names = [record, f"{space}{keys.QUEUE}{push.queue}", f"{space}queues"]
-    return _result_from_reply(
-        schedule, _run_script(source, "fire", names, [message, push.queue, push.payload]), push.jid
-    )
-
-
-def _result_from_reply(schedule: Schedule, reply: Reply, new_id: str | None = None) -> ActionResult:
-    if not isinstance(reply, int):
-        return _refused_result(schedule.id, explain_refusal(reply))
-    outcome = OUTCOMES[reply]
-    return ActionResult(id=schedule.id, outcome=outcome, new_id=new_id if outcome is Outcome.DONE else None)
-
-
-def _run_script(source: Source, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> Reply:
-    """The reply to one script; an error is returned as a value."""
-    return source.run_batch([("EVAL", keys.load_script(script, "writing"), len(names), *names, *arguments)])[0]
-
-
-def _refused_result(name: str, detail: str) -> ActionResult:
-    return ActionResult(id=name, outcome=Outcome.REFUSED, detail=detail)
+    reply = WRITES.run_script(source, "fire", names, [message, push.queue, push.payload])
+    return WRITES.result_from_reply(schedule.id, reply, new_id=push.jid)

@@ -1,6 +1,6 @@
 -- Moves jobs of a sorted set to the dead set, unchanged. KEYS: the set, `dead`. ARGV: now, the size limit of the dead set;
 -- then per job: entry, its score. The oldest are dropped as Sidekiq does it, unless there were more already: then the app
--- has its own limit, which only its processes know. Returns the outcomes, then a remark if some were dropped.
+-- has its own limit, which only its processes know. Returns the outcomes, with a remark if some were dropped.
 may_remove(KEYS[1])
 local most = tonumber(ARGV[2])
 local bounded = redis.call('ZCARD', KEYS[2]) < most
@@ -19,5 +19,7 @@ if bounded and redis.call('ZCARD', KEYS[2]) >= most then
   local cut = try('ZREMRANGEBYRANK', KEYS[2], 0, -most)
   dropped = failed(cut) and 0 or cut
 end
-if dropped > 0 then outcomes[#outcomes + 1] = 'the dead set was full; oldest jobs dropped: ' .. dropped end
+for n = 1, dropped > 0 and #outcomes or 0 do
+  if outcomes[n] == DONE then outcomes[n] = DONE .. '|the dead set was full; oldest jobs dropped: ' .. dropped end
+end
 return outcomes

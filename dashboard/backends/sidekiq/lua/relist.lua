@@ -1,9 +1,10 @@
 -- Restores deleted jobs of a queue. KEYS: the list, the deletions that can be undone, `queues`. ARGV: the queue's name;
 -- then per job: its position from the served end (the one that workers fetch from), entry, token; nearest to it first.
--- Only a recorded deletion is undone, and only once. Returns outcomes; 3 = done, but nearer to its turn than before.
+-- Only a recorded deletion is undone, and only once. Returns the outcomes.
 
 -- At most this many jobs at an end of the queue are removed and pushed again around the restored ones.
-local FEW, SLICE, NEARER = 1500, 1000, 3
+local FEW, SLICE = 1500, 1000
+local NEARER = DONE .. '|will run earlier than before: a position in the middle of a long queue cannot be restored'
 local size = redis.call('LLEN', KEYS[1])
 -- Fewer if they are long, so that at most OTHERS_BYTES and one job are moved at each end.
 local function nothing() end

@@ -1,6 +1,7 @@
 -- Shared by all scripts that move jobs. Commands that can fail because of permissions, a wrong type or memory are tried
--- before a job is removed from its list or set, so that no job is ever lost halfway. Outcomes per job, in order:
-local DONE, GONE, CHANGED = 1, 0, 2 -- or the text of the error for which it was refused
+-- before a job is removed from its list or set, so that no job is ever lost halfway. Outcomes per job, in order, or the text
+-- of the error for which it was refused:
+local DONE, GONE, CHANGED = 'done', 'gone', 'changed'
 local LIMIT = 65536
 -- How many bytes of other jobs one call reads to find its own, or moves to make room.
 local OTHERS_BYTES = 8388608
