@@ -59,7 +59,7 @@ from ..search.name_suggestions import NameSuggestions
 from ..settings import Settings
 from ..sources.source import Source
 from ..store.cache import TTLCache
-from .formatting import percent
+from ..units import format_percent
 from .views.firing_banner import FiringSummary, FiringWatch
 from .views.totals import LatestTotals, Totals
 
@@ -438,7 +438,7 @@ def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
     if found is not None and found.reachable and not found.discovered:
         if found.problems:
             return f"Some queues of this Redis cannot be read. {found.problems[0]}"
-        done = f", {percent(found.search_progress)} done" if found.search_progress else ""
+        done = f", {format_percent(found.search_progress)} done" if found.search_progress else ""
         return f"Still scanning this Redis for queues{done}; reload in a moment."
     return "It may have been deleted. New queues appear within a few seconds."
 

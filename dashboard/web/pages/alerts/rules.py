@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....alerts.delivery.message import format_figure
 from ....alerts.evaluation.preview import RulePreview, Trend, has_history, rule_trend
 from ....alerts.evaluation.rule_history import RuleHistories
 from ....alerts.rules.metrics import METRICS
@@ -17,6 +16,7 @@ from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidd
 from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
 from ....sources.metering import measure_cost
+from ....units import format_figure
 from ... import fragments
 from ...context import app_context
 from ...forms.request_input import form_fields, form_flag, form_word
@@ -158,7 +158,7 @@ def _preview_context(
         "drafted": drafted,
         "has_past": has_history(rule.metric),
         "reducers": REDUCERS,
-        "amount": lambda value: format_figure(value, METRICS[rule.metric].unit) or "–",
+        "amount": lambda value: format_figure(value, METRICS[rule.metric].unit),
         "ops": OPS,
         "titles": app_context().backend_titles,
     }
@@ -180,7 +180,7 @@ def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Serie
 
 
 def _short(value: float | None, metric: str) -> str:
-    text = format_figure(value, METRICS[metric].unit) or "–"
+    text = format_figure(value, METRICS[metric].unit)
     return text.replace(" per minute", "/min").replace(" per hour", "/h")
 
 
