@@ -177,7 +177,7 @@ def _failing_text(error_ratio: float) -> str:
 
 def _growing_text(dead_more: int) -> str:
     letters = "dead letter" if dead_more == 1 else "dead letters"
-    return f"+{format_number(dead_more)} {letters} in {GROWTH_WINDOW_S // 60} min"
+    return f"+{format_number(dead_more)} {letters} in {duration(GROWTH_WINDOW_S)}"
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:
