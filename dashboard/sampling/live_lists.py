@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -10,10 +9,10 @@ from typing import Generic, TypeVar
 from ..backends.base import Backend
 from ..backends.monitored_sources import MonitoredSources
 from ..backends.unreadable_data import data_errors_foreseen
-from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Capability, QueueRef, Schedule, Snapshot, Worker
 from ..sources.metering import measure_cost
+from ..store.cache import SingleFlightCache
 
 T = TypeVar("T", Worker, Schedule)
 
@@ -42,23 +41,15 @@ class LiveList(Generic[T]):
         self._watch = watch
         self._capability = capability
         self._ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]] = ask
-        self._keep_s = keep_s
-        self._lock = threading.Lock()
-        self._board: LiveRows[T] | None = None
-        self._read_at = 0.0
+        self._rows: SingleFlightCache[LiveRows[T]] = SingleFlightCache(keep_s)
 
     def current_rows(self, snapshot: Snapshot | None) -> LiveRows[T]:
         """The rows, at most `keep_s` old. Cost: at most 2 round trips per source and library that has queues."""
-        with self._lock:
-            if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
-                self._board = self._read_rows(snapshot)
-                self._read_at = monotonic_s()
-            return self._board
+        return self._rows.get("", lambda: self._read_rows(snapshot))
 
     def invalidate(self) -> None:
         """Discard the cached rows, so that the next viewer sees the effect of an action."""
-        with self._lock:
-            self._board = None
+        self._rows.invalidate()
 
     def _read_rows(self, snapshot: Snapshot | None) -> LiveRows[T]:
         refs: dict[tuple[str, str], list[QueueRef]] = {}

@@ -29,7 +29,7 @@ from ..backends.unreadable_data import data_errors_foreseen
 from ..checker_process import RunningChecker, start_checker
 from ..dead_letters.annotations import AnnotationStore
 from ..dead_letters.group_jobs import UnreadList, unread_line
-from ..dead_letters.groups import GroupMember
+from ..dead_letters.groups import SAMPLES, ErrorGroup, GroupMember
 from ..dead_letters.service import DeadLetterService, GroupList
 from ..errors import NotFound, QueuedeckError, Unsupported
 from ..model import (
@@ -58,10 +58,13 @@ from ..search.job_search import SearchQuery, SearchResult, search_jobs
 from ..search.name_suggestions import NameSuggestions
 from ..settings import Settings
 from ..sources.source import Source
-from ..store.cache import TTLCache
+from ..store.cache import SingleFlightCache
 from ..units import format_percent
-from .views.firing_banner import FiringSummary, FiringWatch
-from .views.totals import LatestTotals, Totals
+from .rendered_fragment import RenderedFragment
+from .views import firing_banner
+from .views.error_samples import ErrorSample, read_samples
+from .views.firing_banner import FiringSummary
+from .views.totals import Totals
 
 log = masked_logger(__name__)
 
@@ -69,6 +72,9 @@ EXTENSION = "queuedeck"
 # The interval at which Sidekiq aggregates them.
 CLASSES_KEPT_S = 10.0
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
+# Enough for 20 viewers with 10 filters each; a page of 50 queues is about 40 kB.
+MAX_FRAGMENTS = 256
+MAX_SAMPLED_GROUPS = 32  # groups whose samples are cached, at most some hundred kB each
 
 
 @dataclass(slots=True)
@@ -87,15 +93,12 @@ class _ProcessServices:
     bulk: BulkStore
     runner: BulkRunner
     triage: DeadLetterService
-    firing: FiringWatch
-    rules: RuleOverview | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleOverview:
-    """All rules, with the preview of each by id for the sample `version` and the hour before; none before the first."""
+    """All rules, with the preview of each by id and the last hour; no previews before the first sample."""
 
-    version: str
     entries: tuple[RuleInForce, ...]
     previews: dict[str, RulePreview]
     hours: RuleHistories | None
@@ -107,9 +110,15 @@ class AppContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.names = NameSuggestions()
-        self._whole = LatestTotals()
-        self._classes: TTLCache[ClassBoard] = TTLCache(CLASSES_KEPT_S)
-        self._health: TTLCache[CheckerHealth] = TTLCache(HEALTH_KEPT_S)
+        self.fragments: SingleFlightCache[RenderedFragment] = SingleFlightCache(max_entries=MAX_FRAGMENTS)
+        self._totals: SingleFlightCache[Totals] = SingleFlightCache()
+        self._classes: SingleFlightCache[ClassBoard | None] = SingleFlightCache(CLASSES_KEPT_S, stale_s=CLASSES_KEPT_S)
+        self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)
+        self._firing: SingleFlightCache[FiringSummary | None] = SingleFlightCache(
+            firing_banner.KEEP_S, stale_s=firing_banner.STALE_S
+        )
+        self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
+        self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
         open_sources(settings)  # a wrong setting must fail at start, not at the first request
         check_alerts(settings)
         self._lock = threading.Lock()
@@ -146,9 +155,9 @@ class AppContext:
         """The newest snapshot with its age; see SnapshotReader.current for the cost."""
         return self._services().reader.current()
 
-    def totals_of(self, snapshot: Snapshot, history: History) -> Totals:
-        """The overview's totals of all queues of the newest snapshot, computed once for all viewers."""
-        return self._whole.of(snapshot, history)
+    def totals_of(self, snapshot: Snapshot, current: CurrentSnapshot) -> Totals:
+        """The overview's totals of all queues in the snapshot of `current`, computed once for all viewers."""
+        return self._totals.get("", lambda: Totals(snapshot, current.history), current.version)
 
     def find_queue_stats(self, source: str, backend: str, name: str) -> QueueStats:
         """The queue of that name in the newest snapshot. Raises NotFound."""
@@ -200,9 +209,14 @@ class AppContext:
         backend = self.backend(queue.source, queue.backend)
         if Capability.CLASSES not in backend.capabilities:
             return None
-        return self._classes.get(
-            (queue.source, queue.backend, queue.prefix), lambda: backend.read_class_stats(queue.ref)
-        )
+
+        def read_stats() -> ClassBoard | None:
+            try:
+                return backend.read_class_stats(queue.ref)
+            except QueuedeckError:
+                return None
+
+        return self._classes.get((queue.source, queue.backend, queue.prefix), read_stats)
 
     @property
     def alert_service(self) -> AlertService:
@@ -211,29 +225,31 @@ class AppContext:
 
     def checker_health(self) -> CheckerHealth:
         """Whether rules are evaluated, at most a second old. Cost: mostly none, else as AlertService.checker_health."""
-        return self._health.get("checker", self.alert_service.checker_health) or self.alert_service.checker_health()
+        return self._health.get("", self.alert_service.checker_health)
 
     def firing_summary(self) -> FiringSummary | None:
         """The firing alerts in one line, at most a second old; None while they are unknown."""
-        return self._services().firing.current()
+        return self._firing.get("", lambda: firing_banner.read_summary(self.alert_service))
 
     def forget_firing(self) -> None:
         """Drop the cached summary, so that the next page shows what an action changed."""
-        self._services().firing.forget()
+        self._firing.invalidate()
 
     def rule_board(self) -> RuleOverview:
         """All rules with their previews, computed once per sample for all viewers of this process.
 
         Cost: 1 round trip, 2 more per sample, 1 more per minute; see AlertService.preview_rules and rule_histories.
         """
-        services, current = self._services(), self.current_snapshot()
-        entries, last = services.desk.editor.rules_in_force(), services.rules
-        if last is not None and last.entries is entries and last.version == current.version:
-            return last
-        seen = services.desk.preview_rules(current.snapshot, current.history) if current.snapshot else {}
-        histories = services.desk.rule_histories(current.snapshot.sampled_at) if current.snapshot else None
-        services.rules = RuleOverview(current.version, entries, seen, histories)
-        return services.rules
+        alert_service, current = self.alert_service, self.current_snapshot()
+        entries, snapshot = alert_service.editor.rules_in_force(), current.snapshot
+
+        def preview_rules() -> RuleOverview:
+            if snapshot is None:
+                return RuleOverview(entries, {}, None)
+            previews = alert_service.preview_rules(snapshot, current.history)
+            return RuleOverview(entries, previews, alert_service.rule_histories(snapshot.sampled_at))
+
+        return self._rules.get("", preview_rules, (current.version, entries))
 
     @property
     def checker_problem(self) -> QueuedeckError | None:
@@ -317,6 +333,15 @@ class AppContext:
         """All dead letters by error, at most a few seconds old; see DeadLetterService.current_groups for the cost."""
         snapshot = self.current_snapshot().snapshot
         return self.dead_letter_service.current_groups(snapshot.queues if snapshot else ())
+
+    def error_samples(self, group: ErrorGroup) -> tuple[ErrorSample, ...]:
+        """The newest SAMPLES jobs of `group`, except those that no longer exist; read again only when they change.
+
+        Cost: none, or at most 4 round trips each.
+        """
+        members = group.jobs[:SAMPLES]
+        version = [(member.ref, member.row.id, member.row.at) for member in members]
+        return self._samples.get(group.kind.id, lambda: read_samples(members, self.backend), version)
 
     @property
     def dead_letter_service(self) -> DeadLetterService:
@@ -494,7 +519,6 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
         bulk,
         runner,
         triage,
-        FiringWatch(alert_service),
     )
 
 

@@ -46,7 +46,7 @@ def overview() -> Response:
     current = app_context().current_snapshot()
     snapshot = current.snapshot
     queues = snapshot.queues if snapshot else ()
-    whole = app_context().totals_of(snapshot, current.history) if snapshot else None
+    whole = app_context().totals_of(snapshot, current) if snapshot else None
     return _json_response(
         {
             "sampled_at": iso(instant(snapshot.sampled_at)) if snapshot else None,

@@ -74,7 +74,7 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     }
     if snapshot is None:
         return answer
-    whole = app_context().totals_of(snapshot, current.history)
+    whole = app_context().totals_of(snapshot, current)
     problems = whole.problems
     span = len(current.history.totals.depth)
     return answer | {
