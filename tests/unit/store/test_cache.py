@@ -200,6 +200,18 @@ def test_what_was_loaded_before_an_invalidation_is_not_cached(pool: ThreadPoolEx
     assert cache.get("a", lambda: 3) == 3
 
 
+def test_a_load_from_before_an_invalidation_leaves_the_one_after_it_alone(pool: ThreadPoolExecutor) -> None:
+    cache, old, new = SingleFlightCache[int](10.0, stale_s=math.inf), Load(1), Load(2)
+    before = begin(pool, lambda: cache.get("a", old), old)
+    cache.invalidate()
+    after = begin(pool, lambda: cache.get("a", new), new)
+    old.released.set()
+    assert before.result(LIMIT_S) == 1
+    new.released.set()
+    assert after.result(LIMIT_S) == 2
+    assert cache.get("a", refuse) == 2
+
+
 def test_the_least_recently_used_value_leaves_first() -> None:
     cache = SingleFlightCache[int](max_entries=2)
     for key, number in (("a", 1), ("b", 2), ("a", 1), ("c", 3)):
