@@ -8,7 +8,7 @@ from enum import IntEnum
 
 import msgspec
 
-from .alerts.delivery.message import OPERATOR_WORDS, alert_title, format_duration, format_figure
+from .alerts.delivery.message import OPERATOR_WORDS, alert_title
 from .alerts.delivery.store_outage import REFUSED, UNREACHABLE, find_rule
 from .alerts.evaluation.durations import DurationTracker, PersistedDurations
 from .alerts.evaluation.evaluator import Evaluator
@@ -29,6 +29,7 @@ from .sampling.leadership import has_other_settings, holder_name
 from .sampling.sampler import Sampler
 from .sampling.snapshot_store import SnapshotStore
 from .settings import Settings
+from .units import format_duration, format_figure
 
 # How long the search for queues may take before the rules are evaluated.
 SEARCH_S = 5.0
@@ -276,11 +277,10 @@ def _status_line(code: ExitStatus, breaches: list[Breached], problems: list[str]
 def describe_breach(breach: Breached) -> str:
     """An alert in one line: rule, labels, value, when it fires, and what the sample found."""
     unit = METRICS[breach.rule.metric].unit
-    value = format_figure(breach.value, unit)
     threshold = format_figure(breach.rule.threshold(breach.severity), unit)
     figure = (
-        f": {value} (fires {OPERATOR_WORDS[breach.rule.op]} {threshold})"
-        if value is not None and unit != "flag"
+        f": {format_figure(breach.value, unit)} (fires {OPERATOR_WORDS[breach.rule.op]} {threshold})"
+        if breach.value is not None and unit != "flag"
         else ""
     )
     # Nagios reads what follows a bar as performance data, and queue names can contain one.

@@ -12,6 +12,7 @@ from ..errors import BackendUnavailable, Forbidden
 from ..sampling.snapshot_store import SnapshotStore
 from ..sources.source import Command, Source
 from ..store.redis_store import PREFIX
+from ..units import format_duration
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 NO_KEY = "queuedeck-doctor:no-such-key"
@@ -102,10 +103,10 @@ def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
         return []
     if not fingerprint or snapshot is None or snapshot.fingerprint in ("", fingerprint):
         return []
-    age_s = max(0.0, store.now_s() - snapshot.sampled_at)
+    age = format_duration(max(0.0, store.now_s() - snapshot.sampled_at))
     return [
         warning_finding(
-            f"{printable(snapshot.sampler, 80)} sampled here {age_s:.0f} s ago with other settings: other sources, "
+            f"{printable(snapshot.sampler, 80)} sampled here {age} ago with other settings: other sources, "
             f"libraries or rules, under the same {store.prefix}:*.",
             "Give one of the two another store_prefix, or stop one: only one of them evaluates alerts.",
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ..model import RedisHealth
 from ..sources.info import info_fields, parse_info
 from ..sources.source import Source
+from ..units import format_duration, format_percent, format_size
 from .findings import DoctorFinding, note_finding, ok_finding, problem_finding, warning_finding
 
 OLDEST_VERSION = (6, 2)
@@ -40,10 +41,10 @@ def examine_server(source: Source) -> list[DoctorFinding]:
 
 def _identity_finding(health: RedisHealth) -> DoctorFinding:
     facts = [
-        f"up {_format_duration(health.uptime_s)}" if health.uptime_s is not None else "",
+        f"up {format_duration(health.uptime_s)}" if health.uptime_s is not None else "",
         f"{health.clients:,} client{'' if health.clients == 1 else 's'}" if health.clients is not None else "",
         f"{health.keys:,} key{'' if health.keys == 1 else 's'}" if health.keys is not None else "",
-        f"{_format_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
+        f"{format_size(health.used_memory_bytes)} used" if health.used_memory_bytes is not None else "",
     ]
     name = f"{health.flavour.title()} {health.version or 'of unknown version'}"
     return ok_finding(f"{name}: {', '.join(filter(None, facts)) or 'no details available'}")
@@ -86,7 +87,7 @@ def _memory_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
     if ratio is not None and ratio >= MEMORY_WARNING_RATIO:
         say = problem_finding if ratio >= MEMORY_PROBLEM_RATIO else warning_finding
         yield say(
-            f"{ratio:.0%} of maxmemory ({_format_size(health.maxmemory_bytes)}) is used: "
+            f"{format_percent(ratio)} of maxmemory ({format_size(health.maxmemory_bytes)}) is used: "
             "a full Redis refuses new jobs.",
             "Raise maxmemory, empty queues, or retain fewer finished jobs.",
         )
@@ -122,14 +123,3 @@ def _clients_findings(health: RedisHealth) -> Iterator[DoctorFinding]:
         yield warning_finding(
             f"{health.rejected_connections:,} connections rejected since the server started: maxclients was reached."
         )
-
-
-def _format_duration(seconds: int) -> str:
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
-
-
-def _format_size(count: int | None) -> str:
-    return "unknown" if count is None else f"{count / 2**20:,.1f} MiB"

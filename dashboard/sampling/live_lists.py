@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -10,10 +9,10 @@ from typing import Generic, TypeVar
 from ..backends.base import Backend
 from ..backends.monitored_sources import MonitoredSources
 from ..backends.unreadable_data import data_errors_foreseen
-from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import Capability, QueueRef, QueueStats, Schedule, Worker
 from ..sources.metering import measure_cost
+from ..store.cache import SingleFlightCache
 
 T = TypeVar("T", Worker, Schedule)
 
@@ -47,30 +46,20 @@ class LiveList(Generic[T]):
         self._capability = capability
         self._ask: Callable[[Backend, Sequence[QueueRef]], Sequence[T]] = ask
         self._current_queues = current_queues
-        self._keep_s = keep_s
         self._seen: Callable[[Sequence[T]], None] = seen
-        self._lock = threading.Lock()
-        self._board: LiveRows[T] | None = None
-        self._read_at = 0.0
+        self._rows: SingleFlightCache[LiveRows[T]] = SingleFlightCache(keep_s)
 
     def current_rows(self) -> LiveRows[T]:
         """The rows, at most `keep_s` old. Cost: at most 2 round trips per source and library that has queues."""
-        queues = self._current_queues()
-        with self._lock:
-            if self._board is None or monotonic_s() - self._read_at >= self._keep_s:
-                self._board = self._read_rows(queues)
-                self._read_at = monotonic_s()
-                self._seen(self._board.rows)
-            return self._board
+        return self._rows.get("", self._read_rows)
 
     def invalidate(self) -> None:
         """Discard the cached rows, so that the next viewer sees the effect of an action."""
-        with self._lock:
-            self._board = None
+        self._rows.invalidate()
 
-    def _read_rows(self, queues: Sequence[QueueStats]) -> LiveRows[T]:
+    def _read_rows(self) -> LiveRows[T]:
         refs: dict[tuple[str, str], list[QueueRef]] = {}
-        for queue in queues:
+        for queue in self._current_queues():
             refs.setdefault((queue.source, queue.backend), []).append(queue.ref)
         rows: list[T] = []
         problems: list[tuple[str, str, str]] = []
@@ -83,4 +72,5 @@ class LiveList(Generic[T]):
                             rows.extend(self._ask(backend, known))
                 except QueuedeckError as exc:
                     problems.append((source, name, exc.message))
+        self._seen(rows)
         return LiveRows(tuple(rows), tuple(problems), meter.commands, meter.round_trips, meter.seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from ..clock import monotonic_s
 from ..errors import BackendUnavailable, Forbidden
 from ..model import QueueRef, QueueStats, Snapshot
 from ..redact import masked_logger
+from ..store.cache import SingleFlightCache
 from .recent_history import FIRST_STEP_S, History
 from .snapshot_store import SnapshotStore
 
@@ -64,28 +64,23 @@ class SnapshotReader:
         self._other: str | None = None
         self._interval_s = interval_s
         self._own_sample = own_sample
-        self._lock = threading.Lock()
-        self._reading: CurrentSnapshot | None = None
-        self._next_look = 0.0  # monotonic
-        self._next_own = 0.0
+        # A reading states its own age, so that viewers get an old one rather than wait.
+        self._readings: SingleFlightCache[CurrentSnapshot] = SingleFlightCache(
+            min(1.0, interval_s / 2), stale_s=math.inf
+        )
+        self._reading: CurrentSnapshot | None = None  # this and the following: only used while reading
+        self._next_own = 0.0  # monotonic
         self._wanted_history = 0
         self._looked_at = -math.inf  # monotonic
 
     def current(self) -> CurrentSnapshot:
         """The newest reading. Cost: usually none, otherwise 1 round trip of at most 2 commands, and 1 more for the
         changed parts if there are more than a few queues; without a leader, a sample."""
-        current = self._reading
-        if current is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
-            return self._with_age(current)
-        if current is None:
-            self._lock.acquire()
-        try:
-            if self._reading is None or monotonic_s() >= self._next_look:
-                self._reading = self._read_published()
-                self._next_look = monotonic_s() + min(1.0, self._interval_s / 2)
-            return self._with_age(self._reading)
-        finally:
-            self._lock.release()
+        return self._with_age(self._readings.get("", self._read_next))
+
+    def _read_next(self) -> CurrentSnapshot:
+        self._reading = self._read_published()
+        return self._reading
 
     def current_queues(self) -> tuple[QueueStats, ...]:
         """The queues of the newest reading; none before the first sample. Cost: as `current`."""

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from ..backends.monitored_sources import MonitoredSources
 from ..backends.unreadable_data import data_errors_foreseen
+from ..errors import QueuedeckError
 from ..model import Capability, ClassBoard, Job, JobLink, JobPage, JobQuery, QueueStats
-from ..store.cache import TTLCache
+from ..store.cache import SingleFlightCache
 from .job_search import SearchQuery, SearchResult, search_jobs
 from .name_suggestions import NameSuggestions
 
@@ -24,7 +25,7 @@ class JobReader:
         self.names = NameSuggestions()
         self._sources = sources
         self._current_queues = current_queues
-        self._classes: TTLCache[ClassBoard] = TTLCache(CLASSES_KEPT_S)
+        self._classes: SingleFlightCache[ClassBoard | None] = SingleFlightCache(CLASSES_KEPT_S, stale_s=CLASSES_KEPT_S)
 
     def list_jobs(self, queue: QueueStats, query: JobQuery) -> JobPage:
         """One page of a list. Raises as Backend.list_jobs."""
@@ -53,9 +54,14 @@ class JobReader:
         backend = self._sources.backend(queue.source, queue.backend)
         if Capability.CLASSES not in backend.capabilities:
             return None
-        return self._classes.get(
-            (queue.source, queue.backend, queue.prefix), lambda: backend.read_class_stats(queue.ref)
-        )
+
+        def read_stats() -> ClassBoard | None:
+            try:
+                return backend.read_class_stats(queue.ref)
+            except QueuedeckError:
+                return None
+
+        return self._classes.get((queue.source, queue.backend, queue.prefix), read_stats)
 
 
 def with_addresses(job: Job, queues: Sequence[QueueStats]) -> Job:

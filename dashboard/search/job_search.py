@@ -17,6 +17,7 @@ from ..clock import monotonic_s
 from ..errors import NotFound, QueuedeckError, Unsupported
 from ..globs import GLOB_LIMIT, glob_matches, is_plain
 from ..model import Capability, Job, JobQuery, QueueStats, Searched, State
+from ..units import read_amount
 
 ROWS_PER_LIST = 5000
 SECONDS = 2.0
@@ -34,8 +35,7 @@ ORDER = (
 )
 _STATES = frozenset(state.value for state in State)
 _TOKEN = re.compile(r'(-?)(?:([A-Za-z]+):)?(?:"([^"]*)"?|(\S+))')
-_AGE = re.compile(r"([<>])\s*(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AGE = re.compile(r"[<>]\s*\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ def parse_query(text: str) -> SearchQuery:
         value = phrase or word
         if field and name not in FIELDS:
             name, value = "", f"{field}:{value}"
-        if name == "age" and not _AGE.match(value):
-            raise Unsupported(f"Invalid age: {value[:40]}.", hint="Write age:>1h or age:<10m; units are s, m, h, d.")
+        if name == "age":
+            _parse_age(value)
         if name in CHOOSING and len(value) > GLOB_LIMIT and not is_plain(value):
             raise Unsupported(
                 f"Pattern too long: {name}:{value[:40]}….",
@@ -150,12 +150,21 @@ def _term_holds(term: SearchTerm, row: Searched, now: float) -> bool:
 
 
 def _age_holds(wanted: str, job: Job, now: float) -> bool:
-    match = _AGE.match(wanted)
     at = job.enqueued_at or job.finished_at
-    if match is None or at is None:
+    if at is None:
         return False
-    age_s, limit_s = now - at.timestamp(), float(match[2]) * _UNITS[match[3] or "s"]
-    return age_s > limit_s if match[1] == ">" else age_s < limit_s
+    older, limit_s = _parse_age(wanted)
+    age_s = now - at.timestamp()
+    return age_s > limit_s if older else age_s < limit_s
+
+
+def _parse_age(text: str) -> tuple[bool, float]:
+    """Whether jobs must be older, not younger, and than how many seconds. Raises Unsupported."""
+    try:
+        return text.startswith(">"), read_amount(text[1:] if _AGE.match(text) else "", "s")
+    except ValueError:
+        hint = "Write age:>1h or age:<10m; units are s, m, h, d."
+        raise Unsupported(f"Invalid age: {text[:40]}.", hint=hint) from None
 
 
 @dataclass(frozen=True, slots=True)

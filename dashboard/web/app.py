@@ -31,11 +31,11 @@ from .api import rules as api_rules
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
 from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
-from .fragments import GZIP_FROM_BYTES, GZIP_LEVEL
 from .pages import audit, bulk, job_actions, jobs, overview, queues, schedules, search, sign_in, workers
 from .pages.alerts import alerts, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
+from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
 from .views import flash
 

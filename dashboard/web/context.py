@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from ..alerts.management.checker_health import CheckerHealth
 from ..alerts.runtime import check_settings as check_alerts
 from ..backends.monitored_sources import open_sources
 from ..errors import NotFound, QueuedeckError
@@ -16,26 +15,12 @@ from ..model import QueueStats, Snapshot
 from ..redact import masked_logger
 from ..services import Services, build_services
 from ..settings import Settings
-from ..store.cache import TTLCache
-from .formatting import percent
-from .views.firing_banner import FiringWatch
-from .views.rule_overview import LatestRuleOverview
-from .views.totals import LatestTotals
+from ..units import format_percent
+from .page_caches import PageCaches
 
 log = masked_logger(__name__)
 
 EXTENSION = "queuedeck"
-HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
-
-
-class PageCaches:
-    """What pages compute once for all viewers of a process."""
-
-    def __init__(self, services: Services) -> None:
-        self.totals = LatestTotals()
-        self.firing = FiringWatch(services.alert_service)
-        self.rules = LatestRuleOverview(services.alert_service, services.snapshots)
-        self.health: TTLCache[CheckerHealth] = TTLCache(HEALTH_KEPT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +119,7 @@ def _where_it_may_be(snapshot: Snapshot | None, source: str) -> str:
     if found is not None and found.reachable and not found.discovered:
         if found.problems:
             return f"Some queues of this Redis cannot be read. {found.problems[0]}"
-        done = f", {percent(found.search_progress)} done" if found.search_progress else ""
+        done = f", {format_percent(found.search_progress)} done" if found.search_progress else ""
         return f"Still scanning this Redis for queues{done}; reload in a moment."
     return "It may have been deleted. New queues appear within a few seconds."
 

@@ -19,9 +19,7 @@ def healthz() -> ResponseReturnValue:
 @bp.get("/healthz/checker")
 def checker() -> ResponseReturnValue:
     """200 while rules are evaluated, 503 when no checker has completed a cycle for three intervals."""
-    alert_service = app_services().alert_service
-    known = app_context().caches.health.get("checker", alert_service.checker.read_health)
-    ok = (known or alert_service.checker.read_health()).ok
+    ok = app_context().caches.checker_health().ok
     return jsonify(status="ok" if ok else "not ok"), 200 if ok else 503
 
 

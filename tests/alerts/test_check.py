@@ -123,7 +123,7 @@ def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[
     night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
     code, rules, problems = found()  # it may be a restart
     assert (code, rules) == (ExitStatus.CRITICAL, ["deep"])
-    assert "not completed a cycle for 1 min" in problems
+    assert "not completed a cycle for 1 m" in problems
     night.redis.hincrby(keys.HEARTBEAT, "at", -300_000)
     code, rules, problems = found()
     assert (code, rules) == (ExitStatus.UNKNOWN, [])

@@ -157,7 +157,7 @@ def test_a_name_cannot_play_with_the_terminal(own_server: Any, capsys: pytest.Ca
         ((), {}, 1, "warning  Persistence is off"),
         (HEALTHY, {"maxmemory-policy": "allkeys-lru"}, 2, "problem  Eviction policy allkeys-lru"),
         (HEALTHY, {"maxmemory-policy": "volatile-ttl"}, 1, "warning  Eviction policy volatile-ttl"),
-        (HEALTHY, {"maxmemory": "1mb"}, 2, "of maxmemory (1.0 MiB) is used"),
+        (HEALTHY, {"maxmemory": "1mb"}, 2, "of maxmemory (1 MiB) is used"),
     ],
 )
 def test_what_is_risky_is_told(

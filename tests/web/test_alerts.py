@@ -135,7 +135,7 @@ def test_nobody_watching_is_said(client: FlaskClient) -> None:
 def test_probes_of_strangers_cost_redis_next_to_nothing(client: FlaskClient, redis_client: redis.Redis) -> None:
     client.get("/alerts")
     here = client.application.extensions[EXTENSION]
-    here.caches.health._keep_s = here.services.snapshots._next_look = float("inf")  # no time passes
+    here.caches._health.keep_s = here.services.snapshots._readings.keep_s = float("inf")  # no time passes
 
     def asked() -> int:
         return int(redis_client.info("stats")["total_commands_processed"])
@@ -182,12 +182,12 @@ def test_a_stranger_is_not_told_what_fires(make_app: MakeApp, redis_client: redi
     assert "Queuedeck-Firing" not in answer.headers
 
 
-def test_pages_ask_the_store_once_for_what_fires(app: Flask, once_told: None) -> None:
+def test_pages_ask_the_store_once_for_what_fires(once_told: None, app: Flask) -> None:
     client = app.test_client()
     wait_until(lambda: firing(client), what="the alert")
     client.get("/")
-    app.extensions[EXTENSION].services.snapshots._next_look = float("inf")  # readings are counted elsewhere
-    app.extensions[EXTENSION].caches.firing.forget()
+    app.extensions[EXTENSION].services.snapshots._readings.keep_s = float("inf")  # readings are counted elsewhere
+    app.extensions[EXTENSION].caches.forget_firing()
     with measure_cost() as meter:
         for _ in range(5):
             client.get("/_overview")

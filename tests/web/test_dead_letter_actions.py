@@ -248,7 +248,7 @@ def test_a_long_group_is_paged_on_the_page_and_in_the_api(client: FlaskClient, s
 
 
 def test_a_long_group_asks_redis_for_nothing_to_list_a_page(
-    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, once_told: None
+    once_told: None, client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     """What is asked of Redis for a page, or a preview, of a long group: nothing but the samples."""
     BullMQLibrary().drive("many", server.url, "mails", count=500, dead=True)
@@ -256,7 +256,7 @@ def test_a_long_group_asks_redis_for_nothing_to_list_a_page(
     client.get(f"/dead/{fingerprint}")
     frozen(client)
     client.application.extensions[EXTENSION].services.snapshots.current()
-    client.application.extensions[EXTENSION].services.snapshots._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.snapshots._readings.keep_s = float("inf")
     for path in (f"/dead/{fingerprint}?page=9", f"/bulk/new?fingerprint={fingerprint}&action=retry"):
         with measure_cost() as meter:
             assert client.get(path).status_code == 200

@@ -137,7 +137,7 @@ def test_viewers_that_poll_share_one_reading_and_its_samples(
         assert first.status_code == 200
         assert "shared by all viewers" in first.headers["Queuedeck-Price"]
         client.application.extensions[EXTENSION].services.snapshots.current()
-        client.application.extensions[EXTENSION].services.snapshots._next_look = float("inf")
+        client.application.extensions[EXTENSION].services.snapshots._readings.keep_s = float("inf")
         with measure_cost() as meter:
             again = client.get(path, headers={"HX-Request": "true", "HX-PTag": first.headers["HX-PTag"]})
         assert meter.commands == 0
@@ -185,7 +185,7 @@ def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis,
     redis_client.set(f"rq:job:{dead[0]}", "x")
     client.get("/")
     # What the snapshot counts cannot be read by the time it is looked at.
-    client.application.extensions[EXTENSION].services.snapshots._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.snapshots._readings.keep_s = float("inf")
     redis_client.delete("rq:failed:cash")
     redis_client.set("rq:failed:cash", "x")
     answer = client.get("/api/v1/dead").get_json()
@@ -193,7 +193,7 @@ def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis,
     assert [problem["queue"] for problem in answer["problems"]] == ["cash"]
     assert "not included" in client.get("/dead").text
     # Nor does anybody know how many there are, once that was sampled.
-    client.application.extensions[EXTENSION].services.snapshots._next_look = 0.0
+    client.application.extensions[EXTENSION].services.snapshots._readings.keep_s = 1.0
     wait_until(lambda: client.get("/api/v1/queues/main/rq/cash").get_json()["error"], what="a sample of it")
     answer = client.get("/api/v1/dead").get_json()
     assert [(problem["queue"], "wrong type" in problem["message"]) for problem in answer["problems"]] == [

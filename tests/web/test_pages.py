@@ -17,6 +17,7 @@ from dashboard.sampling.snapshot_store import SNAPSHOT
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
 from dashboard.web.fragments import PTAG
+from tests.caches import expire_values
 from tests.contract.test_sidekiq import enqueue, payload
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -182,7 +183,7 @@ def test_a_refresh_costs_two_commands_whatever_the_number_of_queues(
     assert b"of 100" in viewer.get("/_overview").data
     costs = []
     for _ in range(200):
-        viewer.application.extensions[EXTENSION].services.snapshots._next_look = 0.0  # as if time had passed
+        expire_values(viewer.application.extensions[EXTENSION].services.snapshots._readings)
         with measure_cost() as meter:
             assert viewer.get("/_overview", headers=ASKED_BY_HTMX).status_code == 200
         costs.append(meter.commands)
@@ -226,7 +227,7 @@ def test_the_open_tab_counts_what_its_list_holds_now(
         return client.get("/queues/main/rq/mail?state=waiting").text
 
     assert tab("waiting") == "3"
-    client.application.extensions[EXTENSION].services.snapshots._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.snapshots._readings.keep_s = float("inf")
     Queue("mail", connection=redis_client).enqueue("app.mail.send")
     assert tab("waiting") == "4"
     assert tab("active") == "0"

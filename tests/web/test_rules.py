@@ -107,7 +107,7 @@ def test_a_rule_is_made_changed_switched_and_removed(client: FlaskClient) -> Non
     assert (found["warning"], found["critical"], found["for_s"]) == (2, 12_000, 60)
     assert (found["queues"], found["channels"], found["origin"]) == (["mail", "video-*"], ["ops"], "page")
     page = client.get("/alerts/rule/mine/edit").text
-    assert 'name="for_s" value="1 min"' in page
+    assert 'name="for_s" value="1 m"' in page
     assert 'name="critical" value="12000"' in page
     changed = post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "20"}, version="1")
     assert changed.status_code == 303

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from ...clock import instant
 from ...globs import GLOB_LIMIT
 from ...redact import mask_text
+from ...units import format_duration, format_figure
 from ..evaluation.state_machine import AlertLabels
 from ..notification import LOCAL, Notification
 from ..rules.metrics import METRICS
@@ -21,9 +22,7 @@ from .channels.base import Message, MessageLine
 MAX_LABEL = 200
 MAX_DETAIL = 300
 MAX_URL = 2000  # characters; channels do not link to longer ones
-_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 OPERATOR_WORDS = {"gt": "above", "ge": "at or above", "lt": "below", "le": "at or below"}
-_MIN, _HOUR, _DAY = 60.0, 3600.0, 86_400.0
 
 MessageKind = Literal["firing", "resolved", "reminder", "flapping", "test", "both"]
 _KINDS: dict[str, MessageKind] = {
@@ -170,14 +169,14 @@ def _worst_first(note: Notification) -> tuple[bool, float]:
 def _build_line(note: Notification, end: Notification | None, links: PageLinks) -> MessageLine:
     metric = METRICS.get(note.metric)
     unit = metric.unit if metric else "count"
-    peak = end.peak if end is not None else note.peak
     worst_shown = note.kind == "resolved" or end is not None
-    value = format_figure(peak if worst_shown else note.value, unit)
+    figure = (note if end is None else end).peak if worst_shown else note.value
+    value = threshold = None
+    if unit != "flag":  # the rule's name is enough; "yes, threshold yes" adds nothing
+        value = None if figure is None else format_figure(figure, unit)
+        threshold = None if note.threshold is None else format_figure(note.threshold, unit)
     if value is not None and worst_shown:
         value = f"{'peak' if note.op in ('gt', 'ge') else 'lowest'} {value}"
-    threshold = format_figure(note.threshold, unit)
-    if unit == "flag":  # the rule's name is enough; "yes, threshold yes" adds nothing
-        value = threshold = None
     label = describe_labels(note.labels)
     if note.detail:
         detail = mask_text(note.detail)[:MAX_DETAIL]
@@ -202,47 +201,6 @@ def _since_text(note: Notification, end: Notification | None) -> str | None:
         return since
     reason = (end or note).reason
     return f"{since}, lasted {format_duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
-
-
-def format_figure(value: float | None, unit: str) -> str | None:
-    """A figure with its unit as text; None for None."""
-    if value is None:
-        return None
-    if unit == "s":
-        return format_duration(value)
-    if unit == "ratio":
-        return f"{value * 100:.3g}%" if value < 10 else f"{value * 100:.0f}%"
-    if unit == "bytes":
-        return format_size(value)
-    if unit == "flag":
-        return "yes" if value else "no"
-    number = f"{value:,.0f}" if value == int(value) else f"{value:,.3g}"
-    return number + {"per_min": " per minute", "per_h": " per hour"}.get(unit, "")
-
-
-def format_duration(seconds: float) -> str:
-    """Seconds in the two largest relevant units: "45 s", "5 min 10 s", "3 h 2 min", "2 d 4 h"."""
-    seconds = max(seconds, 0.0)
-    if seconds < 10:
-        return f"{seconds:.1f} s".replace(".0 s", " s")
-    for size_s, name, smaller_s, smaller in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MIN, "min"),
-        (_MIN, "min", 1.0, "s"),
-    ):
-        if seconds >= size_s:
-            rest = int(seconds % size_s // smaller_s)
-            return f"{int(seconds // size_s)} {name}" + (f" {rest} {smaller}" if rest else "")
-    return f"{seconds:.0f} s"
-
-
-def format_size(amount: float) -> str:
-    """Bytes in the largest binary unit that keeps the number at 1 or more."""
-    for unit in _BYTE_UNITS[:-1]:
-        if abs(amount) < 1024:
-            return f"{amount:.3g} {unit}"
-        amount /= 1024
-    return f"{amount:.3g} {_BYTE_UNITS[-1]}"
 
 
 def _quote_segment(text: str) -> str:

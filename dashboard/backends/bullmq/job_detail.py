@@ -12,6 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import instant
 from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
 from ...sources.source import Command, Reply, Source
+from ...units import format_duration
 from ..bounded_reads import read_plainly
 from ..job_facts import position_fact
 from ..lua_reads import Scripts
@@ -258,7 +259,7 @@ def _build_timeline(
 
     added, started, finished = (fields.instant(name) for name in ("timestamp", "processedOn", "finishedOn"))
     delay = finite((options or {}).get("delay")) or 0.0
-    note(added, "added", f"with a delay of {delay / 1000:g} s" if delay > 0 else None)
+    note(added, "added", f"with a delay of {format_duration(delay / 1000)}" if delay > 0 else None)
     if added and native != "delayed" and 0 < delay < 1e14:
         note(added + timedelta(milliseconds=delay), "due")
     # Since 5.0 attempts are counted when they start; older versions and Bull each count something else.

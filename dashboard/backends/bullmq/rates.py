@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from ...model import FlowDelta, Quality, QueueFlow, QueueRef, State
 from ...sources.source import Command, Reply, Source
+from ...units import format_duration
 from ..base import FLOW_WINDOW_S
 from ..completion_balance import BALANCED, CompletionBalance
 from ..lua_reads import Scripts
@@ -30,8 +31,8 @@ NOTHING_GONE = (False, False)
 NO_SCRIPTS = "this Redis user may not run scripts, so only retained finished jobs are counted"
 NO_EVENTS = "this queue has no events, so only retained finished jobs are counted"
 NOTHING_KEPT = "neither events nor finished jobs are retained, so the rates are unknown"
-FIRST_BUSY = "more events than one sample reads: the first sample covers {span:.0f} s"
-FIRST_TRIMMED = "the events stream is short: the first sample covers {span:.0f} s"
+FIRST_BUSY = "more events than one sample reads: the first sample covers {span}"
+FIRST_TRIMMED = "the events stream is short: the first sample covers {span}"
 CUT = "events were trimmed or exceed one sample: counted from assigned ids and retained jobs"
 CUT_KEPT = "events were trimmed or exceed one sample: counted from retained finished jobs"
 UNSPLIT = "events were trimmed or exceed one sample, and finished jobs are removed: the number of failures is unknown"
@@ -171,7 +172,7 @@ def _first_start(
     """Return (since when the events are complete in the first sample, why that is later than `since`)."""
     if oldest_ms is None or (seen != length and not more):
         return since, None  # there are older events, and none later than `since` was skipped
-    span = (now - oldest_ms) / 1000
+    span = format_duration((now - oldest_ms) / 1000)
     if more:
         return oldest_ms, FIRST_BUSY.format(span=span)
     # No older events are left: either they were trimmed or there were none, so that time is unknown.

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
 from ...sources.source import Command, Reply, Source
+from ...units import format_duration
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from . import keys, without_lua
@@ -319,12 +320,12 @@ def _list_notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull:
     started = keys.parse_integer(limit if isinstance(limit, bytes) else None)
     if not isinstance(limit_ttl, int) or limit_ttl <= 0 or started is None:
         return
-    left_s = max(1, round(limit_ttl / 1000))
+    left = format_duration(max(1, round(limit_ttl / 1000)))
     if started >= (most or FULLY_LIMITED):
-        yield f"rate limited for {left_s} s"
+        yield f"rate limited for {left}"
     elif not most:
         # A worker's limit is only in its code; the number of jobs it started is stored here until the period is over.
-        yield f"a worker's rate limit is counting: {started} started, resets in {left_s} s"
+        yield f"a worker's rate limit is counting: {started} started, resets in {left}"
 
 
 def _error_line(reply: Reply) -> str:

@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 from ...clock import instant
 from ...model import QueueRef, Worker, WorkerState
 from ...sources.source import Source
+from ...units import format_duration
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from ..unreadable_data import decode_or, worker_row
@@ -35,7 +36,7 @@ SHARED = "running jobs; BullMQ does not record which ones"
 MAYBE = "waiting for jobs, may also run some of the {count} in its queue: BullMQ does not record which worker has which"
 LOST = "the lock of its jobs expired: it is not responding, or just died"
 DIED = "the lock of its jobs expired, and it is no longer connected"
-STANDS = "has not asked for a job for {seconds} s: paused or shutting down"
+STANDS = "has not asked for a job for {idle}: paused or shutting down"
 
 
 def list_workers(source: Source, scripts: Scripts, refs: Sequence[QueueRef]) -> list[Worker]:
@@ -159,7 +160,7 @@ class _Queue:
     def _idle_worker(self, connection: WorkerConnection, language: str) -> Worker:
         if connection.blocked or connection.idle_s <= LONGEST_WAIT_S:
             return self._connected_worker(connection, language, WorkerState.IDLE, jobs=())
-        reason = STANDS.format(seconds=connection.idle_s)
+        reason = STANDS.format(idle=format_duration(connection.idle_s))
         return self._connected_worker(connection, language, WorkerState.QUIET, jobs=(), reason=reason)
 
     def _workers_of_lost_jobs(self, names: set[str | None]) -> Iterable[Worker]:

@@ -8,6 +8,7 @@ from functools import partial
 from ...clock import instant
 from ...model import Worker, WorkerState
 from ...sources.source import Source
+from ...units import format_duration
 from ..payloads.decoding import count_of, printable, text
 from ..unreadable_data import worker_row
 from . import keys
@@ -80,7 +81,7 @@ def _build_worker(source: str, name: str, beat: Mapping[str, object] | None, now
     state, reason = (WorkerState.BUSY if active else WorkerState.IDLE), None
     if age_s is not None and age_s > SUSPECT_AFTER_S:
         state = WorkerState.DEAD if age_s > DEAD_AFTER_S else WorkerState.SUSPECT
-        reason = f"no heartbeat for {age_s:.0f} s"
+        reason = f"no heartbeat for {format_duration(age_s)}"
     version = beat.get("sw_ver")
     load = beat.get("loadavg")
     return Worker(

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from ...model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
 from ...sources.source import Command, Reply, Source
+from ...units import format_duration
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
@@ -159,7 +160,7 @@ def _worker_state(fields: Mapping[str, str], now: float, *, busy: bool) -> tuple
     silence_s = now - beat.timestamp() if beat else None
     word = fields.get("state")
     if silence_s is not None and silence_s > (BUSY_SILENCE_S if busy or word == "busy" else IDLE_SILENCE_S):
-        return WorkerState.SUSPECT, f"no heartbeat for {silence_s:.0f} s"
+        return WorkerState.SUSPECT, f"no heartbeat for {format_duration(silence_s)}"
     if fields.get("shutdown_requested_date"):
         return WorkerState.QUIET, "asked to stop; finishing its running job"
     if word == "suspended":
@@ -174,7 +175,7 @@ def _list_facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
         seconds = float(fields.get("total_working_time", ""))
     except ValueError:
         return []
-    return [("Total working time", f"{seconds:,.0f} s")] if 0 < seconds < 1e12 else []
+    return [("Total working time", format_duration(seconds))] if 0 < seconds < 1e12 else []
 
 
 def _text_or_none(value: str | None) -> str | None:

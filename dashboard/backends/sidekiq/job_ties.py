@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...clock import iso
 from ...sources.source import Command, Reply, Source
+from ...units import format_duration
 from ..payloads.decoding import bounded, finite, loads, printable, text
 from .job_decoding import parse_time, text_or_none
 
@@ -64,7 +65,7 @@ def _iteration_facts(source: Source, key: str, sizes: list[Reply]) -> Iterable[t
     values = {name: _decode_value(raw) for name, raw in found.items()}
     runs, seconds, stopped = (finite(values.get(name)) for name in ("ex", "rt", "cancelled"))
     yield "Runs started", f"{runs:.0f}" if runs is not None else "unknown"
-    yield "Total run time", f"{seconds:.1f} s" if seconds is not None else "unknown"
+    yield "Total run time", format_duration(seconds) if seconds is not None else "unknown"
     if lengths["c"] > LONGEST_CURSOR:
         yield "Cursor", f"{lengths['c']} bytes: not read"
     elif "c" in values:
@@ -95,7 +96,8 @@ def _lock_holder(size: Any, own: Any, left_ms: Any) -> str:
     if size == 0:
         return "not locked now"
     held = "locked by this job" if own == 1 else "locked by another job"
-    return f"{held}, expires in {max(1, left_ms // 1000)} s" if left_ms >= 0 else f"{held}, does not expire"
+    left = f"expires in {format_duration(max(1, left_ms // 1000))}" if left_ms >= 0 else "does not expire"
+    return f"{held}, {left}"
 
 
 def digest_of(payload: Mapping[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from ...model import QueueRef, Work, Worker, WorkerState
 from ...sources.source import Reply, Source
+from ...units import format_duration
 from ..lua_reads import Scripts
 from ..payloads.decoding import count_of, finite, loads_dict, printable, text
 from ..unreadable_data import worker_row
@@ -129,7 +130,7 @@ def _build_worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapp
     if quiet == b"true":
         state = WorkerState.QUIET
     if age_s is not None and age_s > SUSPECT_AFTER_S:
-        state, reason = WorkerState.SUSPECT, f"no heartbeat for {age_s:.0f} s"
+        state, reason = WorkerState.SUSPECT, f"no heartbeat for {format_duration(age_s)}"
     queues = info.get("queues")
     memory = _parse_number(rss)
     threads = _parse_integer(concurrency if concurrency is not None else info.get("concurrency"))

@@ -198,7 +198,7 @@ def _add_template_globals(app: Flask, authenticator: Authenticator) -> None:
         wants_reason=lambda: app_context().settings.require_reason,
         is_watched=lambda source, backend: app_services().sources.is_watched(source, backend),
         alerts_elsewhere=lambda: app_services().alert_service.ownership.conflict,
-        what_fires=lambda: app_context().caches.firing.current() if "identity" in g else None,
+        what_fires=lambda: app_context().caches.firing_summary() if "identity" in g else None,
         signed_in_here=lambda: bool(app_context().settings.users) and "name" in session,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )

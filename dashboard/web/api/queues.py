@@ -45,7 +45,7 @@ def overview() -> OverviewJson:
     """Retrieve sources, totals and all queues from the newest snapshot."""
     current = app_services().snapshots.current()
     snapshot = current.snapshot
-    whole = app_context().caches.totals.of(snapshot, current.history) if snapshot else None
+    whole = app_context().caches.totals_of(snapshot, current) if snapshot else None
     return OverviewJson(
         sampled_at=iso(instant(snapshot.sampled_at)) if snapshot else None,
         age_s=rounded(current.age_s),

@@ -78,7 +78,7 @@ def rules() -> RulesJson:
 
     `problem` says why they are not evaluated; it is null while they are.
     """
-    overview = app_context().caches.rules.current()
+    overview = app_context().caches.rule_overview()
     listed = [_json_rule(entry, overview.previews.get(entry.rule.id)) for entry in overview.entries]
     return RulesJson(rules=listed, problem=join_hint(app_services().alert_service.ownership.conflict))
 
@@ -88,7 +88,7 @@ def rules() -> RulesJson:
 def rule(rule_id: str) -> RuleJson:
     """Retrieve a rule and its current state."""
     entry = app_services().alert_service.rules.find_rule(rule_id)
-    return _json_rule(entry, app_context().caches.rules.current().previews.get(entry.rule.id))
+    return _json_rule(entry, app_context().caches.rule_overview().previews.get(entry.rule.id))
 
 
 class VersionBody(Body, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 from ...alerts.rules.metrics import METRICS
 from ...alerts.rules.rule import MAX_GLOBS, Rule
 from ...errors import ConfigurationError
-from .units import read_amount, write_amount
+from ...units import read_amount, write_amount
 
 # The fields of the form, by kind of value.
 TIMES = ("window_s", "for_s", "recover_for_s", "new_instance_grace_s", "repeat_every_s", "group_wait_s")

@@ -19,6 +19,7 @@ from ...errors import Conflict, NotFound, Unsupported
 from ...model import Job, Payload, QueueRef, QueueStats, Schedule, State, Worker
 from ...redact import MASK
 from ...sampling.snapshot_reader import CurrentSnapshot
+from ...units import format_size
 from ..access.security import current_actor
 from ..context import app_context, app_services
 from ..formatting import job_url, printable, queue_url
@@ -249,7 +250,7 @@ def parse_options() -> ActionOptions:
     """The options of the form. Raises Conflict for a payload that is too long."""
     payload = request.form.get("payload")
     if payload is not None and len(payload) > MAX_TEXT:
-        raise Conflict(f"The payload is longer than {MAX_TEXT // 1024} KiB.")
+        raise Conflict(f"The payload is longer than {format_size(MAX_TEXT)}.")
     return ActionOptions(
         payload=payload,
         target=(request.form.get("target") or "").strip() or None,

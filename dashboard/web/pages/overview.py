@@ -11,9 +11,10 @@ from flask import Blueprint, Response, render_template, request
 from ...model import Snapshot, State
 from ...sampling.recent_history import History, Point, known_sum
 from ...sampling.snapshot_reader import CurrentSnapshot
+from ...units import format_duration, format_number, format_percent, shorten_number
 from .. import fragments
 from ..context import app_context, app_services
-from ..formatting import duration, full, percent, short, size
+from ..formatting import duration, size
 from ..views.problems import Problem, ProblemLevel
 from ..views.queue_table import QueueTableQuery, build_table
 from ..views.sparkline import line
@@ -73,7 +74,7 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     }
     if snapshot is None:
         return answer
-    whole = app_context().caches.totals.of(snapshot, current.history)
+    whole = app_context().caches.totals_of(snapshot, current)
     problems = whole.problems
     span = len(current.history.totals.depth)
     return answer | {
@@ -95,7 +96,8 @@ def searching_text(snapshot: Snapshot) -> str:
     """The sources that are still scanned for queues, with their progress; "" when every scan is complete."""
     several = len(snapshot.sources) > 1
     parts = [
-        f"{f' {source.name}' if several else ''}{f', {percent(done)}' if (done := source.search_progress) else ''}"
+        (f" {source.name}" if several else "")
+        + (f", {format_percent(source.search_progress)}" if source.search_progress else "")
         for source in snapshot.sources
         if source.reachable and not source.discovered
     ]
@@ -118,7 +120,7 @@ def span_text(history: History) -> str:
     span = len(history.totals.depth) * history.step_s
     if not span:
         return ""
-    return "1 h" if span >= 3600 else duration(span).replace("\u202f", " ")
+    return "1 h" if span >= 3600 else format_duration(span)
 
 
 def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
@@ -143,7 +145,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
             estimated=whole.estimated,
         ),
         OverviewFigure(
-            "Error ratio", percent(sums["error_ratio"]),
+            "Error ratio", format_percent(sums["error_ratio"]),
             "permanently failed jobs, of those finished in the last 5 minutes"
             if sums["error_ratio"] is not None
             else "no jobs finished in the last 5 minutes"
@@ -163,7 +165,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
 
 
 def _count_text(value: float | None, more: bool) -> str:
-    return f"{full(value)}+" if more and value is not None else short(value)
+    return f"{format_number(value)}+" if more and value is not None else shorten_number(value)
 
 
 def _lacking_note(sums: Mapping[str, Any]) -> str:
@@ -198,11 +200,11 @@ def _sparkline_path(points: Sequence[Point], top: float | None = None) -> str:
 
 
 def _figure_title(value: float | None, meaning: str) -> str:
-    return f"unknown: {meaning}" if value is None else f"{full(value)} {meaning}"
+    return f"unknown: {meaning}" if value is None else f"{format_number(value)} {meaning}"
 
 
 def _change_note(
-    points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = short
+    points: Sequence[Point], now: float | None, step_s: float, as_text: Callable[[float], str] = shorten_number
 ) -> str:
     """The difference between a figure and its oldest known point, as "+12 in 5 m"; "" when there is no such point."""
     known = [(age, point) for age, point in zip(range(len(points), 0, -1), points, strict=True) if point is not None]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from ...alerts.delivery.message import alert_title
 from ...alerts.management.alert_reader import Alert, AlertList
 from ...alerts.service import AlertService
-from ...clock import monotonic_s
 from ...errors import BackendUnavailable, Forbidden
 
 HEADER = "Queuedeck-Firing"
-KEEP_S = 1.0
+KEEP_S, STALE_S = 1.0, 10.0
 MAX_TEXT = 120
 
 
@@ -70,35 +68,14 @@ def is_handled(alert: Alert) -> bool:
     return alert.ack is not None or alert.silence is not None
 
 
-class FiringWatch:
-    """One process's summary, at most KEEP_S old. During a refresh, other threads get the last one. Thread-safe."""
+def read_summary(alert_service: AlertService) -> FiringSummary | None:
+    """The summary; None while the store is unavailable, or alerts are evaluated with other settings.
 
-    def __init__(self, alert_service: AlertService) -> None:
-        self._alert_service = alert_service
-        self._lock = threading.Lock()
-        self._last: FiringSummary | None = None
-        self._next_look = float("-inf")  # monotonic
-
-    def current(self) -> FiringSummary | None:
-        """The summary; None while the store is unavailable, or alerts are evaluated with other settings. Never raises.
-
-        Cost: usually none, otherwise that of AlertReader.list_alerts.
-        """
-        if monotonic_s() < self._next_look or not self._lock.acquire(blocking=False):
-            return self._last
-        try:
-            self._last = (
-                summarize_alerts(self._alert_service.alerts.list_alerts())
-                if self._alert_service.ownership.conflict is None
-                else None
-            )
-        except (BackendUnavailable, Forbidden):
-            self._last = None
-        finally:
-            self._next_look = monotonic_s() + KEEP_S
-            self._lock.release()
-        return self._last
-
-    def forget(self) -> None:
-        """Expire the summary, so that the next page shows what an action changed."""
-        self._next_look = float("-inf")
+    Cost: that of AlertReader.list_alerts.
+    """
+    if alert_service.ownership.conflict is not None:
+        return None
+    try:
+        return summarize_alerts(alert_service.alerts.list_alerts())
+    except (BackendUnavailable, Forbidden):
+        return None

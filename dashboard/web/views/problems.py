@@ -11,7 +11,8 @@ from typing import Any
 
 from ...model import QueueStats, Snapshot, SourceStats, Value
 from ...sampling.recent_history import History, Point
-from ..formatting import duration, full, percent
+from ...units import format_number, format_percent
+from ..formatting import duration
 
 # Age of the oldest waiting job: in a healthy queue, workers pick up jobs within a minute.
 LATENCY_WARNING_S = 60.0
@@ -97,7 +98,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
     health = source.health
     if health.memory_ratio is not None and health.memory_ratio >= MEMORY_WARNING_RATIO:
         level = ProblemLevel.CRITICAL if health.memory_ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
-        add(level, health.memory_ratio * 1e6, "memory", f"Redis memory is {percent(health.memory_ratio)} full")
+        add(level, health.memory_ratio * 1e6, "memory", f"Redis memory is {format_percent(health.memory_ratio)} full")
     if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
         add(ProblemLevel.WARNING, 1e5, "eviction", f"Redis can evict jobs: its policy is {health.eviction_policy}")
     if health.persistence_ok is False:
@@ -107,7 +108,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
             ProblemLevel.WARNING,
             3e5,
             "clients",
-            f"{full(health.clients)} of {full(health.max_clients)} connections in use",
+            f"{format_number(health.clients)} of {format_number(health.max_clients)} connections in use",
         )
     for problem in source.problems:
         add(ProblemLevel.WARNING, 4e5, "unreadable", problem)
@@ -171,12 +172,12 @@ def _overdue_text(overdue_s: float) -> str:
 
 
 def _failing_text(error_ratio: float) -> str:
-    return f"{percent(error_ratio)} of jobs failing"
+    return f"{format_percent(error_ratio)} of jobs failing"
 
 
 def _growing_text(dead_more: int) -> str:
     letters = "dead letter" if dead_more == 1 else "dead letters"
-    return f"+{full(dead_more)} {letters} in {GROWTH_WINDOW_S // 60} min"
+    return f"+{format_number(dead_more)} {letters} in {duration(GROWTH_WINDOW_S)}"
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:
@@ -199,4 +200,4 @@ def _rank_of(problem: Problem) -> tuple[int, float]:
 
 
 def _jobs_text(count: int) -> str:
-    return "1 job" if count == 1 else f"{full(count)} jobs"
+    return "1 job" if count == 1 else f"{format_number(count)} jobs"

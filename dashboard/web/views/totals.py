@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from operator import attrgetter
@@ -92,22 +91,6 @@ class Totals:
     def most_waiting(self) -> int:
         """The largest depth."""
         return max([queue.depth or 0 for queue in self.queues], default=0)
-
-
-class LatestTotals:
-    """Caches the totals of the last requested snapshot. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last: Totals | None = None
-
-    def of(self, snapshot: Snapshot, history: History) -> Totals:
-        """The totals of the two objects; the same instance for the same objects, so viewers share its results."""
-        with self._lock:
-            last = self._last
-            if last is None or last.snapshot is not snapshot or last.history is not history:
-                last = self._last = Totals(snapshot, history)
-            return last
 
 
 def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:

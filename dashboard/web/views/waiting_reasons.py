@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ...backends.job_facts import NEXT, POSITION
 from ...model import Job, QueueStats, State
-from ..formatting import duration, full
+from ...units import format_number
+from ..formatting import duration
 
 # Clock differences up to this are not reported.
 SKEW_S = 5.0
@@ -56,7 +57,7 @@ def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[Waitin
     place = dict(job.facts).get(POSITION)
     if job.state is State.WAITING and place:
         active = queue.counts.active
-        busy = f"; {full(active)} {'is' if active == 1 else 'are'} running" if active else ""
+        busy = f"; {format_number(active)} {'is' if active == 1 else 'are'} running" if active else ""
         found.append(WaitingReason(f"{_position_sentence(place)}{busy}.", "It starts when its turn comes."))
     added_s = now - job.enqueued_at.timestamp() if job.enqueued_at else 0.0
     if added_s < -SKEW_S:
@@ -94,7 +95,7 @@ def _explain_waiting(job: Job, now: float) -> list[WaitingReason]:
     if job.state is State.BLOCKED:
         if pending:
             failed = sum(child.state is State.DEAD for child in pending)
-            text = f"It is waiting for {full(len(pending))} other job{'' if len(pending) == 1 else 's'}"
+            text = f"It is waiting for {format_number(len(pending))} other job{'' if len(pending) == 1 else 's'}"
             advice = f"{failed} of them failed: retry or delete them." if failed else "Their states are listed below."
             found.append(WaitingReason(f"{text}.", advice, blocks=bool(failed)))
         elif job.parent is not None:

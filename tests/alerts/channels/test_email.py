@@ -81,7 +81,7 @@ def test_the_mails_of_an_episode_make_a_thread(smtp_sink: Start, domain: str) ->
     assert closing["References"] == closing["In-Reply-To"] == opening["Message-ID"]
     assert closing["Message-ID"] != opening["Message-ID"]
     assert opening["X-Queuedeck-Id"] == first.id
-    assert "41 min" in closing.get_body(("plain",)).get_content()
+    assert "41 m" in closing.get_body(("plain",)).get_content()
     assert "/ack/" not in closing.get_body(("plain",)).get_content()
     for raw in server.raw:
         assert max(map(len, raw.split(b"\r\n"))) <= 998

@@ -59,7 +59,7 @@ def test_every_kind_that_posts_a_document_has_its_builder_here() -> None:
 
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
     message = build_message("m", "firing", [note()], LINKS, "ops")
-    line = "mail (rq, main): 40 min (fires above 30 min), since 1970-01-01 00:16:40 UTC"
+    line = "mail (rq, main): 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
     assert f"- {line}\n" in wording.format_plain_text(message)
     shown = [build(message) for build in BUILDERS.values()]
     assert not [words for words in map(str, shown) if "since since" in words]
@@ -67,7 +67,7 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = build_message("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
-    line = "peak 40 min (fires above 30 min), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
+    line = "peak 40 m (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
     assert line in wording.format_plain_text(message)
     assert ("Duration", "15 s") in wording.incident_facts(message)
 
@@ -82,7 +82,7 @@ def test_an_alert_without_a_subject_is_named_by_its_rule_alone() -> None:
     late = note(labels=AlertLabels(), rule_name="Alert checker is late", metric="checker.heartbeat_age_s")
     message = build_message("m", "firing", [late], LINKS, "ops")
     assert wording.format_plain_text(message).startswith("[FIRING critical] Alert checker is late\n")
-    assert "- Alert checker is late: 40 min (fires above 30 min)" in wording.format_plain_text(message)
+    assert "- Alert checker is late: 40 m (fires above 30 m)" in wording.format_plain_text(message)
     tried = build_message(
         "m", "test", [replace(late, kind="test", value=None, threshold=None, detail="Sent by anna")], LINKS, "ops"
     )

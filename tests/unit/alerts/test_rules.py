@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.delivery.message import clean_text, describe_labels, format_duration, format_figure
+from dashboard.alerts.delivery.message import clean_text, describe_labels
 from dashboard.alerts.evaluation import forecast
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.rule import Origin, Severity, parse_rule
@@ -189,30 +189,7 @@ def test_a_forecast_needs_points_and_a_rise() -> None:
     assert forecast.full_in_s([(float(at), 50.0 - at) for at in range(40)], 100.0) == (None, True)
 
 
-@pytest.mark.parametrize(
-    ("value", "unit", "words"),
-    [
-        (None, "s", None),
-        (0.05, "ratio", "5%"),
-        (12004, "count", "12,004"),
-        (64 * 1024 * 1024, "bytes", "64 MiB"),
-        (310, "s", "5 min 10 s"),
-        (3.25, "per_min", "3.25 per minute"),
-        (1, "flag", "yes"),
-    ],
-)
-def test_figures_have_their_unit(value: float | None, unit: str, words: str | None) -> None:
-    assert format_figure(value, unit) == words
-
-
-def test_durations_and_names_are_fit_to_read() -> None:
-    assert [format_duration(seconds) for seconds in (0, 4.25, 59, 3600, 90_000)] == [
-        "0 s",
-        "4.2 s",
-        "59 s",
-        "1 h",
-        "1 d 1 h",
-    ]
+def test_names_are_fit_to_read() -> None:
     assert clean_text("a\nb\udcffc") == "a�b�c"
     assert len(clean_text("x" * 10_000)) == 200
 

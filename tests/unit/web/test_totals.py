@@ -6,10 +6,14 @@ import pytest
 
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History, QueueHistory, key_of
+from dashboard.sampling.snapshot_reader import CurrentSnapshot
+from dashboard.services import build_services
+from dashboard.settings import load
+from dashboard.web.page_caches import PageCaches
 from dashboard.web.pages.overview import build_figures
 from dashboard.web.views import problems
 from dashboard.web.views.queue_table import PER_PAGE, QueueTableQuery, build_table
-from dashboard.web.views.totals import LatestTotals, Totals
+from dashboard.web.views.totals import Totals
 from tests.counting import calls_of
 
 QUEUES = 2000
@@ -80,10 +84,13 @@ def test_only_what_is_shown_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_was_worked_out_is_shared_until_the_next_sample_or_history() -> None:
-    latest, history = LatestTotals(), History()
-    first = snapshot((queue(1),))
-    assert latest.of(first, history) is latest.of(first, history)
-    again, newer = latest.of(snapshot((queue(1),), 2), history), History(version=1)
-    assert again.snapshot.sequence == 2
-    assert latest.of(again.snapshot, newer).history is newer
-    assert latest.of(again.snapshot, newer).queues == again.queues
+    caches = PageCaches(build_services(load(environ={}, keywords={}), checks=False))
+
+    def totals_of(taken: Snapshot, history: History) -> Totals:
+        return caches.totals_of(taken, CurrentSnapshot(taken, history, age_s=0.0, stale=False))
+
+    first, again, newer = snapshot((queue(1),)), snapshot((queue(1),), 2), History(version=1)
+    assert totals_of(first, History()) is totals_of(first, History())
+    assert totals_of(again, History()).snapshot.sequence == 2
+    assert totals_of(again, newer).history is newer
+    assert totals_of(again, newer).queues == again.queues

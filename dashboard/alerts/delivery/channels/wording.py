@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
+from ....units import format_duration
 from ..transport.redaction import one_line
 from .base import Message, MessageLine
 
@@ -137,14 +138,10 @@ def format_iso(moment: datetime | None) -> str | None:
 
 
 def elapsed_text(start: datetime | None, end: datetime | None) -> str:
-    """`41 min`, `2 h 5 min`, `12 s`; empty when it is unknown."""
+    """The time from `start` to `end`; "" if it is unknown."""
     if not start or not end or end < start:
         return ""
-    seconds = round((end - start).total_seconds())
-    if seconds < 60:
-        return f"{seconds} s"
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min"
+    return format_duration((end - start).total_seconds())
 
 
 def resample_points(points: Sequence[float | None], width: int) -> list[float | None]:

@@ -138,7 +138,7 @@ def test_fire(channel: str) -> ResponseReturnValue:
 
 def record_action(action: str, ids: list[str], reason: str | None) -> None:
     """Add what the user did to the audit log, and drop the cached summary of firing alerts."""
-    app_context().caches.firing.forget()
+    app_context().caches.forget_firing()
     app_services().action_service.audit_log.record_event(
         audit_log.build_event(current_actor(), action, ids=ids, reason=reason or None)
     )

@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from ....alerts.delivery.message import format_figure
 from ....alerts.evaluation.preview import RulePreview, Trend, has_history, rule_trend
 from ....alerts.evaluation.rule_history import RuleHistories
 from ....alerts.rules.metrics import METRICS
@@ -17,6 +16,7 @@ from ....errors import BackendUnavailable, ConfigurationError, Conflict, Forbidd
 from ....sampling.recent_history import Series
 from ....sampling.snapshot_reader import CurrentSnapshot
 from ....sources.metering import measure_cost
+from ....units import format_figure
 from ... import fragments
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_flag, form_word
@@ -94,7 +94,7 @@ def one_fragment(rule_id: str) -> Response:
 
 def _list_context() -> dict[str, Any]:
     with measure_cost() as meter:
-        overview, alerts = app_context().caches.rules.current(), app_services().alert_service.alerts.list_alerts()
+        overview, alerts = app_context().caches.rule_overview(), app_services().alert_service.alerts.list_alerts()
     current = app_services().snapshots.current()
     firing: dict[str, int] = {}
     for alert in alerts.incidents:
@@ -126,7 +126,7 @@ def _rule_context(rule_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
         alert_service = app_services().alert_service
         entry, alerts = alert_service.rules.find_rule(rule_id), alert_service.alerts.list_alerts()
-        overview = app_context().caches.rules.current()
+        overview = app_context().caches.rule_overview()
     current = app_services().snapshots.current()
     return (
         _common(meter)
@@ -159,7 +159,7 @@ def _preview_context(
         "drafted": drafted,
         "has_past": has_history(rule.metric),
         "reducers": REDUCERS,
-        "amount": lambda value: format_figure(value, METRICS[rule.metric].unit) or "–",
+        "amount": lambda value: format_figure(value, METRICS[rule.metric].unit),
         "ops": OPS,
         "titles": app_services().sources.titles,
     }
@@ -181,7 +181,7 @@ def _graph(rule: Rule, found: Trend | None, size: tuple[int, int], behind: Serie
 
 
 def _short(value: float | None, metric: str) -> str:
-    text = format_figure(value, METRICS[metric].unit) or "–"
+    text = format_figure(value, METRICS[metric].unit)
     return text.replace(" per minute", "/min").replace(" per hour", "/h")
 
 

@@ -15,7 +15,7 @@ from ....errors import NotFound
 from ....sources.metering import measure_cost
 from ... import fragments
 from ...access.security import has_role
-from ...context import app_services
+from ...context import app_context, app_services
 from ...views.dead_letter_table import (
     GroupQuery,
     GroupRow,
@@ -28,7 +28,6 @@ from ...views.dead_letter_table import (
 )
 from ...views.flash import ActionFlash
 from .. import layout
-from .samples import kept
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
 
@@ -114,7 +113,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
                 hint="Its jobs were retried or deleted, or are older than the dead letters that are read.",
             )
     with measure_cost() as meter:
-        samples = kept.of(group) if group else ()
+        samples = app_context().caches.error_samples(group) if group else ()
     row: GroupRow | None = row_of(group, group_list, app_services().sources.now_s()) if group else None
     common = _common(group_list)
     if meter.commands:

@@ -1,0 +1,67 @@
+"""What pages compute once for all viewers of a process."""
+
+from __future__ import annotations
+
+from ..alerts.management.checker_health import CheckerHealth
+from ..dead_letters.groups import SAMPLES, ErrorGroup
+from ..model import Snapshot
+from ..sampling.snapshot_reader import CurrentSnapshot
+from ..services import Services
+from ..store.cache import SingleFlightCache
+from .rendered_fragment import RenderedFragment
+from .views.error_samples import ErrorSample, read_samples
+from .views.firing_banner import KEEP_S, STALE_S, FiringSummary, read_summary
+from .views.rule_overview import RuleOverview, preview_all
+from .views.totals import Totals
+
+HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
+# Enough for 20 viewers with 10 filters each; a page of 50 queues is about 40 kB.
+MAX_FRAGMENTS = 256
+MAX_SAMPLED_GROUPS = 32  # groups whose samples are cached, at most some hundred kB each
+
+
+class PageCaches:
+    """The caches of one process. Thread-safe."""
+
+    def __init__(self, services: Services) -> None:
+        self.fragments: SingleFlightCache[RenderedFragment] = SingleFlightCache(max_entries=MAX_FRAGMENTS)
+        self._services = services
+        self._totals: SingleFlightCache[Totals] = SingleFlightCache()
+        self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)
+        self._firing: SingleFlightCache[FiringSummary | None] = SingleFlightCache(KEEP_S, stale_s=STALE_S)
+        self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
+        self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
+
+    def totals_of(self, snapshot: Snapshot, current: CurrentSnapshot) -> Totals:
+        """The overview's totals of all queues in the snapshot of `current`."""
+        return self._totals.get("", lambda: Totals(snapshot, current.history), current.version)
+
+    def checker_health(self) -> CheckerHealth:
+        """Whether rules are evaluated, at most a second old. Cost: mostly none, else as CheckerMonitor.read_health."""
+        return self._health.get("", self._services.alert_service.checker.read_health)
+
+    def firing_summary(self) -> FiringSummary | None:
+        """The firing alerts in one line, at most a second old; None while they are unknown."""
+        return self._firing.get("", lambda: read_summary(self._services.alert_service))
+
+    def forget_firing(self) -> None:
+        """Drop the cached summary, so that the next page shows what an action changed."""
+        self._firing.invalidate()
+
+    def rule_overview(self) -> RuleOverview:
+        """All rules with their previews in the newest sample.
+
+        Cost: 1 round trip, 2 more per sample, 1 more per minute; see RulePreviews.preview_rules and rule_histories.
+        """
+        previews, current = self._services.alert_service.previews, self._services.snapshots.current()
+        rules = self._services.alert_service.rules.rules_in_force()
+        return self._rules.get("", lambda: preview_all(rules, previews, current), (current.version, rules))
+
+    def error_samples(self, group: ErrorGroup) -> tuple[ErrorSample, ...]:
+        """The newest SAMPLES jobs of `group`, except those that no longer exist.
+
+        Cost: none, or at most 4 round trips each.
+        """
+        members = group.jobs[:SAMPLES]
+        version = tuple((member.ref, member.row.id, member.row.at) for member in members)
+        return self._samples.get(group.kind.id, lambda: read_samples(members, self._services.sources.backend), version)
