@@ -59,6 +59,8 @@ PURE = {
     "dashboard.redact.shapes": set(),
     "dashboard.settings": {"msgspec"},
     "dashboard.sampling.rates": {"msgspec"},
+    "dashboard.sampling.rate_periods": set(),
+    "dashboard.sampling.total_rates": set(),
     "dashboard.sampling.recent_history": {"msgspec"},
     "dashboard.alerts.rules.rule": {"msgspec"},
     "dashboard.alerts.rules.metrics": {"msgspec"},
