@@ -20,7 +20,8 @@ from .sampling.checker import Checker
 from .sampling.leadership import Leadership, holder_name
 from .sampling.sampler import Sampler
 from .sampling.snapshot_store import SnapshotStore
-from .settings import Settings, redact_url
+from .settings import Settings
+from .settings.redis_urls import redact_url
 
 log = masked_logger(__name__)
 

@@ -26,8 +26,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dashboard.clock",
         "dashboard.model",
         "dashboard.settings",
-        "dashboard.settings_display",
-        "dashboard.secret_references",
         "dashboard.auth",
         "dashboard.console",
         "dashboard.spelling",
