@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from .base import Capability, State, Value
 from .job_classes import ClassBoard, ClassStats
-from .job_search import Searched, Sifted, Window
 from .jobs import Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
 from .queue_flow import FlowDelta, Quality, QueueFlow
 from .queues import Counts, NativeCount, QueueRef, QueueStats, states_at_least, uncounted_states, with_shared_entry
 from .schedules import Schedule
+from .searched_jobs import Searched, Sifted, Window
 from .snapshot import Snapshot
 from .sources import RedisHealth, SourceStats
 from .workers import Work, Worker, WorkerState

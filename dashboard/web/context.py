@@ -54,8 +54,9 @@ from ..sampling.recent_history import History
 from ..sampling.sampler import Sampler
 from ..sampling.snapshot_reader import CurrentSnapshot, SnapshotReader
 from ..sampling.snapshot_store import SnapshotStore
-from ..search.job_search import SearchQuery, SearchResult, search_jobs
+from ..search.job_search import SearchResult, search_jobs
 from ..search.name_suggestions import NameSuggestions
+from ..search.query import SearchQuery
 from ..settings import Settings
 from ..sources.source import Source
 from ..store.cache import TTLCache

@@ -27,7 +27,7 @@ from ...model import (
     Worker,
 )
 from ...sampling.live_lists import LiveRows
-from ...search.job_search import parse_query
+from ...search.query import parse_query
 from ..context import app_context
 from ..forms.job_query import job_query
 from ..views.offered_actions import job_verbs
