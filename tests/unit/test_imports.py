@@ -53,6 +53,8 @@ PURE = {
     "dashboard.clock": set(),
     "dashboard.redact.text": set(),
     "dashboard.redact.names": set(),
+    "dashboard.redact.commands": set(),
+    "dashboard.redact.regions": set(),
     "dashboard.redact.values": set(),
     "dashboard.redact.shapes": set(),
     "dashboard.settings": {"msgspec"},
