@@ -12,7 +12,8 @@ from .errors import Forbidden, QueuedeckError
 from .redact import masked_logger
 from .sampling.snapshot_store import SnapshotStore
 from .services import build_services
-from .settings import Settings, redact_url
+from .settings import Settings
+from .settings.redis_urls import redact_url
 
 log = masked_logger(__name__)
 

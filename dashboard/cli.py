@@ -173,7 +173,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace) -> int:
-    from .settings_display import describe
+    from .settings.display import describe
     from .web.app import create_app
 
     settings = _settings(arguments)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from .commands import mask_commands
 from .shapes import mask_shapes
-from .values import mask_commands, mask_named
+from .values import mask_named
 
 _ASCII_ESCAPE = re.compile(r"\\u00(2[dD]|3\d|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aA])")
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import islice
-from operator import attrgetter
 
 import msgspec
 
 from ..backends.base import FLOW_WINDOW_S
-from ..model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State, Value
+from ..model import Counts, Quality, QueueFlow, QueueStats, State, Value
+from .rate_periods import RANKS, RatePeriod, RateSums, count_ended
 
 # Percentiles of fewer run times would mean nothing. Run times in one bucket differ by at most 2%.
 MIN_RUNTIMES = 5
 BUCKET_RATIO = 1.02
 SHORTEST_S = 1e-6
-# Samples are merged into periods of this length: a busy queue has about twenty, an idle one has one.
-PIECE_S = FLOW_WINDOW_S / 20
 # Failures are counted over a longer window than rates, in buckets, since few jobs may finish in five minutes.
 SHARE_WINDOW_S = 900.0
 BUCKET_S = 15.0
@@ -28,73 +25,6 @@ HEAD_MOVES_S = 0.05
 _LOG_RATIO = math.log(BUCKET_RATIO)
 # If a job finished less than this ago, there is a worker, whatever the library reports.
 WORKED_S = 15.0
-_WORST = {Quality.EXACT: 0, Quality.ESTIMATED: 1, Quality.UNKNOWN: 2}
-
-
-@dataclass(slots=True)
-class _RatePeriod:
-    """What finished in one period, over several samples of the same quality."""
-
-    at: float  # its end
-    span_s: float
-    ended: int
-    dead: int
-    quality: Quality
-    reason: str | None
-    times: dict[int, int]  # number of run times by bucket
-    rank: int  # of the quality: higher is worse
-
-    def share_since(self, start: float) -> float:
-        """The fraction of the period after `start`, 0..1."""
-        if self.span_s <= 0:
-            return 1.0 if self.at > start else 0.0
-        return max(0.0, min(1.0, (self.at - start) / self.span_s))
-
-    def can_include(self, at: float, flow: QueueFlow, ended: int) -> bool:
-        """Whether `flow`, with `ended` jobs by `at`, joins this period: it is short, or nothing finished in either."""
-        if flow.quality is not self.quality or flow.reason != self.reason:
-            return False
-        if not (self.ended or self.dead or flow.dead or ended):
-            return True
-        return at - (self.at - self.span_s) <= PIECE_S
-
-
-@dataclass(slots=True)
-class _RateSums:
-    """What finished in several periods."""
-
-    span_s: float = 0.0
-    ended: float = 0.0
-    dead: float = 0.0
-    worst: _RatePeriod | None = None  # the last period of the worst quality
-    begin: float = math.inf  # of the earliest period
-
-    def add(self, piece: _RatePeriod, start: float) -> _RateSums:
-        """Add the fraction of `piece` after `start`; returns self."""
-        begin = piece.at - piece.span_s
-        self.begin = min(self.begin, begin)
-        if self.worst is None or piece.rank >= self.worst.rank:
-            self.worst = piece
-        if piece.quality is not Quality.UNKNOWN:
-            share = 1.0 if begin >= start else piece.share_since(start)
-            self.span_s += piece.span_s * share
-            self.ended += piece.ended * share
-            self.dead += piece.dead * share
-        return self
-
-    def include(self, later: _RateSums) -> _RateSums:
-        """Add the sums of later periods; returns self."""
-        if later.worst is not None and (self.worst is None or later.worst.rank >= self.worst.rank):
-            self.worst = later.worst
-        self.span_s += later.span_s
-        self.ended += later.ended
-        self.dead += later.dead
-        return self
-
-
-def _count_ended(flow: QueueFlow) -> int:
-    """The number of jobs known to have finished."""
-    return flow.completed + flow.dead if flow.ended is None else max(flow.ended, flow.completed + flow.dead)
 
 
 class QueueRates(Value, frozen=True, kw_only=True):
@@ -120,10 +50,10 @@ class FlowWindow:
     """The last five minutes of one queue, and in buckets what finished in the last fifteen."""
 
     def __init__(self) -> None:
-        self._pieces: deque[_RatePeriod] = deque()
-        self._middle: _RateSums | None = None  # of all periods except the first and the last
+        self._pieces: deque[RatePeriod] = deque()
+        self._middle: RateSums | None = None  # of all periods except the first and the last
         self._newest: QueueFlow | None = None  # without its run times
-        self._first: tuple[_RatePeriod, QueueFlow] | None = None  # the first sample, which may look back
+        self._first: tuple[RatePeriod, QueueFlow] | None = None  # the first sample, which may look back
         self._first_at: float | None = None
         self._times: dict[int, int] = {}  # run times of all periods by bucket
         self._percentiles: tuple[float | None, float | None] | None = None  # of `_times`
@@ -151,7 +81,7 @@ class FlowWindow:
             piece.span_s += flow.span_s
         else:
             self._still = None
-            ended = _count_ended(flow)
+            ended = count_ended(flow)
             self._append_period(at, flow, ended)
         if flow.wrong_look_back:
             self._forget_first()
@@ -239,13 +169,7 @@ class FlowWindow:
         minute ago, or a stream that was trimmed in the meantime.
         """
         start = now - FLOW_WINDOW_S
-        while self._pieces and self._pieces[0].at <= start:
-            self._forget_period(self._pieces.popleft())
-            self._middle = None
-        while self._buckets and self._buckets[0][0] <= now - SHARE_WINDOW_S:
-            _, finished, failed = self._buckets.popleft()
-            self._finished -= finished
-            self._failed -= failed
+        self._forget_old(start, now - SHARE_WINDOW_S)
         newest = self._newest
         if newest is None or not self._pieces or newest.quality is Quality.UNKNOWN:
             return QueueRates(
@@ -280,18 +204,28 @@ class FlowWindow:
             unlisted_reason=newest.unlisted_reason,
         )
 
-    def _sums_since(self, start: float) -> _RateSums:
+    def _forget_old(self, start: float, share_start: float) -> None:
+        """Drop the periods until `start`, and the buckets until `share_start`."""
+        while self._pieces and self._pieces[0].at <= start:
+            self._forget_period(self._pieces.popleft())
+            self._middle = None
+        while self._buckets and self._buckets[0][0] <= share_start:
+            _, finished, failed = self._buckets.popleft()
+            self._finished -= finished
+            self._failed -= failed
+
+    def _sums_since(self, start: float) -> RateSums:
         """The sums of the periods after `start`; those of all except the first and the last are cached."""
         first, last = self._pieces[0], self._pieces[-1]
         if first is last:
-            return _RateSums().add(first, start)
+            return RateSums().add(first, start)
         middle = self._middle
         if middle is None or middle.begin < start:
-            middle = _RateSums()
+            middle = RateSums()
             for piece in islice(self._pieces, 1, len(self._pieces) - 1):
                 middle.add(piece, start)
             self._middle = middle
-        return _RateSums().add(first, start).include(middle).add(last, start)
+        return RateSums().add(first, start).include(middle).add(last, start)
 
     def _finished_ago_s(self, now: float) -> float | None:
         return None if self._finished_at is None else now - self._finished_at
@@ -300,7 +234,7 @@ class FlowWindow:
         first = self._newest is None
         self._newest = msgspec.structs.replace(flow, runtimes_s=()) if flow.runtimes_s else flow
         if not self._pieces or not self._pieces[-1].can_include(at, flow, ended):
-            self._pieces.append(_RatePeriod(at, 0.0, 0, 0, flow.quality, flow.reason, {}, _WORST[flow.quality]))
+            self._pieces.append(RatePeriod(at, 0.0, 0, 0, flow.quality, flow.reason, {}, RANKS[flow.quality]))
             self._middle = None
         piece = self._pieces[-1]
         if first:
@@ -323,10 +257,10 @@ class FlowWindow:
         (piece, flow), self._first = self._first, None
         self._middle = None
         piece.span_s -= flow.span_s
-        piece.ended -= _count_ended(flow)
+        piece.ended -= count_ended(flow)
         piece.dead -= flow.dead
         if self._buckets and self._buckets[0][0] == self._first_at:
-            self._count_in_bucket(self._buckets[0], -_count_ended(flow), -flow.dead)
+            self._count_in_bucket(self._buckets[0], -count_ended(flow), -flow.dead)
 
     def _count_in_bucket(self, bucket: list[float], finished: int, failed: int) -> None:
         """Add to a bucket and to the sums. Only whole numbers, so that the sums stay exact after subtractions."""
@@ -335,7 +269,7 @@ class FlowWindow:
         self._finished += finished
         self._failed += failed
 
-    def _forget_period(self, piece: _RatePeriod) -> None:
+    def _forget_period(self, piece: RatePeriod) -> None:
         for bucket, count in piece.times.items():
             self._times[bucket] -= count
             if not self._times[bucket]:
@@ -362,7 +296,7 @@ def _nearest_rank(ordered: list[tuple[int, int]], count: int, share: float) -> f
     return None
 
 
-def _inexact_reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
+def _inexact_reason(newest: QueueFlow, worst: RatePeriod) -> str | None:
     """Why the rates are not exact."""
     if newest.hidden:
         return newest.reason
@@ -373,55 +307,6 @@ def _inexact_reason(newest: QueueFlow, worst: _RatePeriod) -> str | None:
 
 def _seconds_since(at: float | None, now: float) -> float:
     return float("inf") if at is None else now - at
-
-
-@dataclass(frozen=True, slots=True)
-class TotalRates:
-    """Total rates of many queues; None if no queue reports them.
-
-    `throughput_unknown`, `failed_unknown`: the number of queues missing from the sums of finished and of failed jobs.
-    """
-
-    throughput_per_min: float | None
-    failed_per_min: float | None
-    error_ratio: float | None
-    throughput_unknown: int = 0
-    failed_unknown: int = 0
-
-
-def total_rates(queues: Iterable[QueueStats], sources: Iterable[SourceStats] = ()) -> TotalRates:
-    """The sums of the known rates; the ratio covers the queues that report both finished and failed jobs."""
-    queues, sources = list(queues), list(sources)
-    finished = [queue.throughput_per_min for queue in queues] + [source.together_per_min for source in sources]
-    known = [value for value in finished if value is not None]
-    failed = [queue.failed_per_min for queue in queues if queue.failed_per_min is not None]
-    both = [queue for queue in queues if queue.failed_per_min is not None and queue.throughput_per_min is not None]
-    of_both = sum([queue.throughput_per_min or 0.0 for queue in both])
-    together = {source.name for source in sources if source.together_per_min is not None}
-    return TotalRates(
-        throughput_per_min=sum(known) if known else None,
-        failed_per_min=sum(failed) if failed else None,
-        error_ratio=sum([queue.failed_per_min or 0.0 for queue in both]) / of_both if of_both else None,
-        throughput_unknown=_count_unknown(queues, attrgetter("throughput_per_min"), together),
-        failed_unknown=_count_unknown(queues, attrgetter("failed_per_min"), ()),
-    )
-
-
-def _count_unknown(
-    queues: Sequence[QueueStats], figure: Callable[[QueueStats], float | None], together: Container[str]
-) -> int:
-    """How many queues lack a figure that no shared entry reports; `together` = sources that report it."""
-    if None not in map(figure, queues):
-        return 0
-    shared: dict[tuple[str, str, str | None], list[QueueStats]] = {}
-    alone: dict[tuple[str, str, str | None], list[QueueStats]] = {}
-    for queue in queues:
-        (shared if queue.shared else alone).setdefault((queue.source, queue.backend, queue.prefix), []).append(queue)
-    count = 0
-    for where in shared.keys() | alone.keys():
-        reported = where[0] in together or any(figure(queue) is not None for queue in shared.get(where, ()))
-        count += 0 if reported else sum(figure(queue) is None for queue in alone.get(where) or shared[where])
-    return count
 
 
 def with_rates(queue: QueueStats, rates: QueueRates) -> QueueStats:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from ..model import QueueRef, QueueStats, Snapshot, Value
-from .rates import total_rates
+from .total_rates import TotalRates, total_rates
 
 POINTS = 60
 FIRST_STEP_S = 15
@@ -19,6 +19,7 @@ LAST_STEP_S = 60
 
 Point = float | int | None
 Series = tuple[Point, ...]
+Extender = Callable[[Series, Point], Series]  # a series with one more point
 
 
 class QueueHistory(Value, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -105,21 +106,6 @@ class HistoryKeeper:
                 finished_per_min=extend(past.finished_per_min, _rounded(queue.throughput_per_min)),
                 failed_per_min=extend(past.failed_per_min, _rounded(queue.failed_per_min)),
             )
-        sums = total_rates(snapshot.queues, snapshot.sources)
-        totals = QueueHistory(
-            depth=extend(old.totals.depth, known_sum(queue.depth for queue in snapshot.queues)),
-            dead=extend(old.totals.dead, known_sum(queue.counts.dead for queue in snapshot.queues)),
-            finished_per_min=extend(old.totals.finished_per_min, _rounded(sums.throughput_per_min)),
-            failed_per_min=extend(old.totals.failed_per_min, _rounded(sums.failed_per_min)),
-            error_ratio=extend(
-                old.totals.error_ratio,
-                0.0
-                if sums.throughput_per_min == 0 and not sums.throughput_unknown
-                else None
-                if sums.error_ratio is None
-                else round(sums.error_ratio, 4),
-            ),
-        )
         memory = {
             source.name: extend(old.memory.get(source.name, ()), source.health.used_memory_bytes)
             for source in snapshot.sources
@@ -130,7 +116,7 @@ class HistoryKeeper:
                 step_s=old.step_s,
                 last_at=snapshot.sampled_at,
                 queues=queues,
-                totals=totals,
+                totals=_extend_totals(old.totals, snapshot, extend),
                 memory=memory,
             )
         )
@@ -142,9 +128,27 @@ def known_sum(values: Iterable[Point]) -> Point:
     return sum(known) if known else None
 
 
-def _build_extender(missed: int) -> Callable[[Series, Point], Series]:
+def _build_extender(missed: int) -> Extender:
     gap = (None,) * missed
     return lambda series, point: (*series, *(gap if series else ()), point)
+
+
+def _extend_totals(past: QueueHistory, snapshot: Snapshot, extend: Extender) -> QueueHistory:
+    sums = total_rates(snapshot.queues, snapshot.sources)
+    return QueueHistory(
+        depth=extend(past.depth, known_sum(queue.depth for queue in snapshot.queues)),
+        dead=extend(past.dead, known_sum(queue.counts.dead for queue in snapshot.queues)),
+        finished_per_min=extend(past.finished_per_min, _rounded(sums.throughput_per_min)),
+        failed_per_min=extend(past.failed_per_min, _rounded(sums.failed_per_min)),
+        error_ratio=extend(past.error_ratio, _point_of_error_ratio(sums)),
+    )
+
+
+def _point_of_error_ratio(sums: TotalRates) -> Point:
+    """The error ratio rounded for transport; 0.0 if it is known that no job finished."""
+    if sums.throughput_per_min == 0 and not sums.throughput_unknown:
+        return 0.0
+    return None if sums.error_ratio is None else round(sums.error_ratio, 4)
 
 
 def _fit_history(history: History) -> History:

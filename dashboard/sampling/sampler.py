@@ -5,35 +5,25 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from redis.exceptions import ResponseError
 
-from ..backends.base import Backend, Budget, Discovery
+from ..backends.base import Backend
 from ..backends.monitored_sources import MonitoredSources
-from ..backends.payloads.decoding import printable
-from ..backends.scan import KEYS_PER_CALL
 from ..backends.unreadable_data import read_each
 from ..clock import monotonic_s, now_s
 from ..errors import BackendUnavailable, Forbidden, QueuedeckError
 from ..model import FlowDelta, QueueRef, QueueStats, RedisHealth, Snapshot, SourceStats
 from ..redact import masked_logger
-from ..sources.metering import measure_cost
+from ..sources.metering import Meter, measure_cost
 from ..sources.source import Source
+from .queue_search import QueueSearch
 from .rates import FlowWindow
 from .recent_history import History, HistoryKeeper, QueueHistory, known_sum
 
 log = masked_logger(__name__)
-
-# The first search can use more of the server, since there is nothing to show before it; later ones use little.
-FIRST_BUDGET = (400, 0.5)  # commands, seconds per sample
-LATER_BUDGET = (20, 0.15)
-# Between the end of one search and the start of the next. A key space that takes more commands than one step allows is
-# scanned less often, so that searching stays a small share of the load on Redis.
-SEARCH_PAUSE_S = 4.0
-LONG_SEARCH_PAUSE_S = 60.0
 
 
 @contextmanager
@@ -47,42 +37,6 @@ def _collecting_later() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@dataclass(slots=True)
-class _QueueSearch:
-    """Progress of the search for one backend's queues."""
-
-    cursor: Any = None
-    known: dict[str, QueueRef] = field(default_factory=dict)  # by key
-    seen: set[str] = field(default_factory=set)  # in the current search
-    complete: bool = False  # at least one search has finished
-    commands: int = 0  # of the current search
-    due: float = 0.0  # monotonic; when the next search may start
-    problem: str | None = None  # why the last search could not find all queues
-
-    def add_queue(self, ref: QueueRef) -> None:
-        """Add a queue found elsewhere; the current search may have passed its key before it existed."""
-        self.known.setdefault(ref.key, ref)
-        if self.cursor is not None:
-            self.seen.add(ref.key)
-
-    def search_progress(self, keys: int | None, scans: int) -> float | None:
-        """Progress of the first search, 0..1, given the server's number of keys and how often each is scanned; None if
-        `keys` is unknown."""
-        if self.complete:
-            return 1.0
-        return min(0.99, self.commands * KEYS_PER_CALL / (scans * keys)) if keys else None
-
-
-@dataclass(slots=True)
-class _BackendRates:
-    """The rates of one backend's queues."""
-
-    cursor: Any = None
-    seen: dict[str, Any] = field(default_factory=dict)  # by key, state that the backend needs for the next sample
-    windows: dict[str, FlowWindow] = field(default_factory=dict)  # by key
-    together: FlowWindow | None = None  # of the queues that cannot be distinguished
 
 
 class Sampler:
@@ -103,13 +57,14 @@ class Sampler:
         `least_rate_s`: report no rates over less time than this."""
         self._watch = watch
         self._probe = probe
-        self._least_rate_s = least_rate_s
         self._interval_s = interval_s
         self._name = name
         self._clock = clock
         self._sequence = 0
-        self._searches: dict[tuple[str, str], _QueueSearch] = {}
-        self._flows: dict[tuple[str, str], _BackendRates] = {}
+        self._backends = {
+            source: [_BackendSampler(backend, least_rate_s) for backend in backends]
+            for source, backends in watch.backends.items()
+        }
         self._down_since: dict[str, float] = {}
         self._last: dict[str, tuple[QueueStats, ...]] = {}
         self._keeper = HistoryKeeper(history)
@@ -128,7 +83,8 @@ class Sampler:
             self._adopted_at = snapshot.sampled_at
             for queue in snapshot.queues:
                 if self._is_same_source(snapshot, queue.source):
-                    self._adopt_queue(queue)
+                    for backend in self._backends.get(queue.source, ()):
+                        backend.adopt_queue(queue)
         if history.last_at > self._keeper.history.last_at:
             if snapshot is not None and snapshot.fingerprint not in ("", self._watch.fingerprint):
                 history = self._without_others(snapshot, history)
@@ -181,54 +137,33 @@ class Sampler:
         return msgspec.structs.replace(snapshot, history_version=self._keeper.add_snapshot(snapshot).version)
 
     def _sample_source(self, source: Source, *, leading: bool) -> tuple[SourceStats, list[QueueStats]]:
-        with measure_cost() as meter:
-            try:
-                health = source.read_health(probe=leading or self._probe)
-            except (BackendUnavailable, Forbidden) as exc:
-                return self._unreachable_stats(source, exc)
-        self._down_since.pop(source.name, None)
         queues: list[QueueStats] = []
         problems: list[str] = []
-        searches: list[tuple[_QueueSearch, int]] = []
         together: list[float | None] = []
-        for backend in self._watch.backends[source.name]:
-            try:
-                if leading:
-                    backend.maintain()
-                problem = self._search_step(source, backend)
-                if problem is not None:
-                    problems.append(f"{backend.title}: {problem}")
-                with measure_cost() as cost:
-                    rows, finished = self._read_queues(source, backend, problems)
+        backends = self._backends[source.name]
+        try:
+            with measure_cost() as meter:
+                health = source.read_health(probe=leading or self._probe)
+            self._down_since.pop(source.name, None)
+            for backend in backends:
+                rows, finished = backend.sample(meter, problems, leading=leading)
                 queues.extend(rows)
                 together.append(finished)
-                meter.commands += cost.commands
-                meter.round_trips += cost.round_trips
-                meter.seconds += cost.seconds
-            except BackendUnavailable as exc:
-                if exc.reason != "forbidden":
-                    return self._unreachable_stats(source, exc)
-                problems.append(f"{backend.title}: {exc.message}")
-            except (QueuedeckError, ResponseError) as exc:
-                problems.append(f"{backend.title}: {exc}")
-            except Exception:
-                # Unexpected data of one library must not hide the others.
-                log.exception("reading %s on %s failed", backend.name, source.name)
-                problems.append(f"{backend.title}: could not be read; the log has the details")
-            searches.append((self._search_of(source, backend), backend.key_scans))
+        except (BackendUnavailable, Forbidden) as exc:
+            return self._unreachable_stats(source, exc)
         self._last[source.name] = tuple(queues)
+        libraries = tuple(dict.fromkeys(queue.backend for queue in queues))
         stats = SourceStats(
             name=source.name,
             address=source.address,
             reachable=True,
             health=health,
-            libraries=tuple(dict.fromkeys(queue.backend for queue in queues)),
+            libraries=libraries,
             needs_noeviction=any(
-                backend.needs_noeviction and any(queue.backend == backend.name for queue in queues)
-                for backend in self._watch.backends[source.name]
+                backend.needs_noeviction and backend.name in libraries for backend in self._watch.backends[source.name]
             ),
-            discovered=all(search.complete for search, _ in searches),
-            search_progress=_source_progress(searches, health.keys),
+            discovered=all(backend.search.complete for backend in backends),
+            search_progress=_source_progress(backends, health.keys),
             together_per_min=known_sum(together),
             commands=meter.commands,
             round_trips=meter.round_trips,
@@ -267,102 +202,120 @@ class Sampler:
         )
         return stats, lost
 
-    def _adopt_queue(self, queue: QueueStats) -> None:
-        for backend in self._watch.backends.get(queue.source, ()):
-            if backend.name == queue.backend and (ref := backend.configured_ref(queue.ref)) is not None:
-                self._searches.setdefault((queue.source, backend.name), _QueueSearch()).add_queue(ref)
 
-    def _search_of(self, source: Source, backend: Backend) -> _QueueSearch:
-        return self._searches.setdefault((source.name, backend.name), _QueueSearch())
+class _BackendSampler:
+    """Samples the queues of one backend; stores its search and five minutes of flow between samples."""
 
-    def _search_step(self, source: Source, backend: Backend) -> str | None:
-        """Take one step of the search if one is due; returns why the last search could not find all queues."""
-        search = self._search_of(source, backend)
-        if search.cursor is None and monotonic_s() < search.due:
-            return search.problem
-        commands, seconds = LATER_BUDGET if search.complete else FIRST_BUDGET
-        budget = Budget(commands, seconds)
+    def __init__(self, backend: Backend, least_rate_s: float) -> None:
+        self._backend = backend
+        self._least_rate_s = least_rate_s
+        self.search = QueueSearch()
+        self._cursor: Any = None
+        self._seen: dict[str, Any] = {}  # by key, state that the backend needs for the next sample
+        self._windows: dict[str, FlowWindow] = {}  # by key
+        self._together: FlowWindow | None = None  # of the queues that cannot be distinguished
+
+    def adopt_queue(self, queue: QueueStats) -> None:
+        """Add a queue that another sampler found, if it is of this backend and its settings include it."""
+        if self._backend.name == queue.backend and (ref := self._backend.configured_ref(queue.ref)) is not None:
+            self.search.add_queue(ref)
+
+    def search_progress(self, keys: int | None) -> float | None:
+        """As `QueueSearch.search_progress`; None if the backend scans no keys."""
+        scans = self._backend.key_scans
+        return self.search.search_progress(keys, scans) if scans else None
+
+    def sample(self, meter: Meter, problems: list[str], *, leading: bool) -> tuple[list[QueueStats], float | None]:
+        """The queues with their rates, and the throughput per minute of those that cannot be distinguished.
+
+        Adds the cost of reading them to `meter`, and what could not be read to `problems`. Raises BackendUnavailable if
+        the source cannot be reached.
+        """
+        backend = self._backend
+        queues: list[QueueStats] = []
+        finished: float | None = None
         try:
-            step = backend.discover_queues(search.cursor, budget)
-        except ResponseError as exc:
-            # The queues found so far can still be read.
-            step = Discovery((), complete=False, cursor=None, problem=printable(str(exc), 200))
-        search.commands += commands - budget.commands
-        for ref in step.found:
-            search.known[ref.key] = ref
-            search.seen.add(ref.key)
-        if step.problem is not None:
-            # Queues that it did not find may exist.
-            search.seen, search.commands, search.complete = set(), 0, False
-            search.due, search.cursor = monotonic_s() + SEARCH_PAUSE_S, None
-            search.problem = step.problem
-        elif step.complete:
-            search.problem = None
-            search.known = {key: ref for key, ref in search.known.items() if key in search.seen}
-            # By its cost, not its steps: one slow moment of the server must not hide new queues for a minute.
-            pause = SEARCH_PAUSE_S if search.commands <= LATER_BUDGET[0] else LONG_SEARCH_PAUSE_S
-            search.seen, search.commands, search.complete = set(), 0, True
-            search.due = monotonic_s() + pause
-            search.cursor = None
-        else:
-            search.cursor = step.cursor
-        return search.problem
+            if leading:
+                backend.maintain()
+            problem = self.search.take_step(backend)
+            if problem is not None:
+                problems.append(f"{backend.title}: {problem}")
+            with measure_cost() as cost:
+                queues, finished = self._read_queues(problems)
+            meter.commands += cost.commands
+            meter.round_trips += cost.round_trips
+            meter.seconds += cost.seconds
+        except BackendUnavailable as exc:
+            if exc.reason != "forbidden":
+                raise
+            problems.append(f"{backend.title}: {exc.message}")
+        except (QueuedeckError, ResponseError) as exc:
+            problems.append(f"{backend.title}: {exc}")
+        except Exception:
+            # Unexpected data of one library must not hide the others.
+            log.exception("reading %s on %s failed", backend.name, backend.source.name)
+            problems.append(f"{backend.title}: could not be read; the log has the details")
+        return queues, finished
 
-    def _read_queues(
-        self, source: Source, backend: Backend, problems: list[str]
-    ) -> tuple[list[QueueStats], float | None]:
-        """The queues with their rates, and the throughput per minute of those that cannot be distinguished."""
-        refs = backend.disambiguate(list(self._search_of(source, backend).known.values()))
+    def _read_queues(self, problems: list[str]) -> tuple[list[QueueStats], float | None]:
+        refs = self._backend.disambiguate(list(self.search.known.values()))
         if not refs:
             return [], None
         begun = monotonic_s()
-        flows = self._flows.setdefault((source.name, backend.name), _BackendRates())
-        queues = read_each(lambda some: _refresh_all(backend, some, flows.seen), refs, _unreadable_stats)
+        queues = read_each(self._refresh_stats, refs, _unreadable_stats)
         now = monotonic_s()
+        delta = self._read_flow(refs, problems)
+        self._forget_queues_except({ref.key for ref in refs})
+        self._add_flow(now, delta, queues, blur_s=now - begun)
+        nothing, least_s = FlowWindow(), self._least_rate_s
+        finished = (self._together or nothing).rates(now, least_s).throughput_per_min
+        windows = [self._windows.get(queue.key, nothing) for queue in queues]
+        return [window.fill_rates(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)], finished
+
+    def _refresh_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
+        """One row per ref. Raises QueuedeckError if the backend returns fewer or more: no queue vanishes silently."""
+        rows = self._backend.refresh_stats(refs, self._seen)
+        if len(rows) != len(refs):
+            amounts = f"{len(rows):,} rows for {len(refs):,} queues"
+            raise QueuedeckError(f"its backend returned {amounts}; there must be one for each")
+        return rows
+
+    def _read_flow(self, refs: Sequence[QueueRef], problems: list[str]) -> FlowDelta:
         try:
-            delta, flows.cursor = backend.read_flow(refs, flows.cursor)
+            delta, self._cursor = self._backend.read_flow(refs, self._cursor)
         except QueuedeckError:
             raise
         except Exception:
             # The other figures are useful without rates.
-            log.exception("the rates of %s on %s could not be read", backend.name, source.name)
-            delta, flows.windows = FlowDelta(queues=()), {}
-            problems.append(f"{backend.title}: its rates could not be read; the log has the details")
-        keys = {ref.key for ref in refs}
-        for left in (flows.windows, flows.seen):
+            log.exception("the rates of %s on %s could not be read", self._backend.name, self._backend.source.name)
+            delta, self._windows = FlowDelta(queues=()), {}
+            problems.append(f"{self._backend.title}: its rates could not be read; the log has the details")
+        return delta
+
+    def _forget_queues_except(self, keys: set[str]) -> None:
+        for left in (self._windows, self._seen):
             for key in left.keys() - keys:
                 del left[key]
+
+    def _add_flow(self, now: float, delta: FlowDelta, queues: Sequence[QueueStats], *, blur_s: float) -> None:
         rows = {queue.key: queue for queue in queues}
         for flow in delta.queues:
-            window = flows.windows.get(flow.key)
+            window = self._windows.get(flow.key)
             if window is None:
-                window = flows.windows[flow.key] = FlowWindow()
-            window.add(now, flow, rows.get(flow.key), blur_s=now - begun)
-        nothing, least_s = FlowWindow(), self._least_rate_s
+                window = self._windows[flow.key] = FlowWindow()
+            window.add(now, flow, rows.get(flow.key), blur_s=blur_s)
         if delta.together is None:
-            flows.together = None
+            self._together = None
         else:
-            flows.together = flows.together or FlowWindow()
-            flows.together.add(now, delta.together)
-        finished = (flows.together or nothing).rates(now, least_s).throughput_per_min
-        windows = [flows.windows.get(queue.key, nothing) for queue in queues]
-        return [window.fill_rates(queue, now, least_s) for queue, window in zip(queues, windows, strict=True)], finished
+            self._together = self._together or FlowWindow()
+            self._together.add(now, delta.together)
 
 
-def _source_progress(searches: Sequence[tuple[_QueueSearch, int]], keys: int | None) -> float | None:
+def _source_progress(backends: Sequence[_BackendSampler], keys: int | None) -> float | None:
     """Progress of the key scans of one source; None if all have finished, or if it is unknown."""
-    shares = [search.search_progress(keys, scans) for search, scans in searches if scans]
+    shares = [backend.search_progress(keys) for backend in backends]
     known = [share for share in shares if share is not None]
     return sum(known) / len(known) if known and sum(known) < len(known) else None
-
-
-def _refresh_all(backend: Backend, refs: Sequence[QueueRef], seen: dict[str, Any]) -> list[QueueStats]:
-    """The rows of `refresh_stats`. Raises QueuedeckError unless there is one per ref: no queue vanishes silently."""
-    rows = backend.refresh_stats(refs, seen)
-    if len(rows) != len(refs):
-        amounts = f"{len(rows):,} rows for {len(refs):,} queues"
-        raise QueuedeckError(f"its backend returned {amounts}; there must be one for each")
-    return rows
 
 
 def _unreadable_stats(ref: QueueRef, why: str) -> QueueStats:

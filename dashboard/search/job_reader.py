@@ -11,8 +11,9 @@ from ..backends.unreadable_data import data_errors_foreseen
 from ..errors import QueuedeckError
 from ..model import Capability, ClassBoard, Job, JobLink, JobPage, JobQuery, QueueStats
 from ..store.cache import SingleFlightCache
-from .job_search import SearchQuery, SearchResult, search_jobs
+from .job_search import SearchResult, search_jobs
 from .name_suggestions import NameSuggestions
+from .query import SearchQuery
 
 # The interval at which Sidekiq aggregates them.
 CLASSES_KEPT_S = 10.0

@@ -1,170 +1,26 @@
-"""The search syntax for jobs, and a bounded search through their lists.
-
-All words and "phrases" must match a job's id, name, payload or error, ignoring case; `-` before a term excludes it.
-`id:`, `name:`, `queue:`, `state:`, `library:`, `source:`, `error:` and `payload:` match one field; `age:>1h` and
-`age:<10m` match the time since a job was enqueued.
-"""
+"""A bounded search through the lists of jobs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..backends.base import SIFTABLE, WINDOW_ROWS, Backend
+from ..backends.base import WINDOW_ROWS, Backend
 from ..backends.unreadable_data import data_errors_foreseen
 from ..clock import monotonic_s
 from ..errors import NotFound, QueuedeckError, Unsupported
-from ..globs import GLOB_LIMIT, glob_matches, is_plain
-from ..model import Capability, Job, JobQuery, QueueStats, Searched, State
-from ..units import read_amount
+from ..model import Capability, Job, JobQuery, QueueStats, State
+from .query import SearchQuery
 
 ROWS_PER_LIST = 5000
 SECONDS = 2.0
 ID_SECONDS = 3.0
 MAX_FOUND = 100
-MAX_QUERY = 500
 START = "0.0.0"
-FIELDS = ("id", "name", "queue", "state", "library", "source", "error", "payload", "age")
-# Fields that have the same value for all jobs of a queue.
-CHOOSING = ("queue", "source", "library")
-ALIASES = {"backend": "library"}
 ORDER = (
     *(State.DEAD, State.RETRYING, State.ACTIVE, State.WAITING, State.SCHEDULED),
     *(State.BLOCKED, State.COMPLETED, State.CANCELED),
 )
-_STATES = frozenset(state.value for state in State)
-_TOKEN = re.compile(r'(-?)(?:([A-Za-z]+):)?(?:"([^"]*)"?|(\S+))')
-_AGE = re.compile(r"[<>]\s*\d")
-
-
-@dataclass(frozen=True, slots=True)
-class SearchTerm:
-    """One condition: `field` must contain `text`, ignoring case; any field if `field` is None."""
-
-    text: str
-    field: str | None = None
-    excluded: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SearchQuery:
-    """A parsed search: all its terms must match."""
-
-    terms: tuple[SearchTerm, ...]
-
-    @property
-    def bare_id(self) -> str | None:
-        """The only word, if it may be a job's id, or the `id:` term beside terms that choose queues; otherwise None."""
-        asked = [term for term in self.terms if term.field not in CHOOSING]
-        if len(asked) != 1 or asked[0].excluded:
-            return None
-        alone = asked[0].field is None and len(self.terms) == 1
-        return asked[0].text if alone or asked[0].field == "id" else None
-
-    @property
-    def word(self) -> str | None:
-        """The longest word that the data of every matching job contains; None if the server cannot scan for any."""
-        words = (
-            term.text
-            for term in self.terms
-            if not term.excluded and term.field in (None, "id", "name", "error", "payload")
-            # An entry without an id has the generated id raw…, which its data does not contain.
-            if SIFTABLE.match(term.text) and not term.text.casefold().startswith("raw")
-        )
-        return max(words, key=len, default=None)
-
-    def chooses_queue(self, queue: QueueStats) -> bool:
-        """Whether the terms choose this queue, or it is a shared entry with jobs of several queues."""
-        return all(_admits_list(term, queue, ()) for term in self.terms if term.field in CHOOSING)
-
-    def is_chosen(self, job: Job, now: float) -> bool:
-        """Whether the terms choose the queue of this job."""
-        row = Searched(job=job, text="")
-        return all(_term_holds(term, row, now) != term.excluded for term in self.terms if term.field in CHOOSING)
-
-    def wants_list(self, queue: QueueStats, state: State, native: Sequence[str]) -> bool:
-        """Whether a list can contain matching jobs."""
-        return all(_admits_list(term, queue, (state.value, *(word.lower() for word in native))) for term in self.terms)
-
-    def matches_row(self, row: Searched, now: float) -> bool:
-        """Whether a job matches all terms."""
-        return all(_term_holds(term, row, now) != term.excluded for term in self.terms)
-
-
-def parse_query(text: str) -> SearchQuery:
-    """Parse `text`. Raises Unsupported for an invalid age, and for a pattern that is too long."""
-    terms = []
-    for minus, field, phrase, word in _TOKEN.findall(text[:MAX_QUERY]):
-        name = ALIASES.get(field.lower(), field.lower())
-        value = phrase or word
-        if field and name not in FIELDS:
-            name, value = "", f"{field}:{value}"
-        if name == "age":
-            _parse_age(value)
-        if name in CHOOSING and len(value) > GLOB_LIMIT and not is_plain(value):
-            raise Unsupported(
-                f"Pattern too long: {name}:{value[:40]}….",
-                hint=f"Use at most {GLOB_LIMIT} characters with * or ?.",
-            )
-        if value:
-            # Ids are case-sensitive; everything else is compared ignoring case.
-            terms.append(SearchTerm(value if name == "id" or not name else value.casefold(), name or None, bool(minus)))
-    return SearchQuery(tuple(terms))
-
-
-def _admits_list(term: SearchTerm, queue: QueueStats, words: Sequence[str]) -> bool:
-    """Whether a list of `queue` whose state is named by any of `words` can contain jobs that match `term`."""
-    if term.field == "queue":
-        # Shared lists also contain jobs of this queue; there each job is checked.
-        return queue.shared or _matches_glob(queue.name, term.text) != term.excluded
-    if term.field == "source":
-        return _matches_glob(queue.source, term.text) != term.excluded
-    if term.field == "library":
-        return _matches_glob(queue.backend, term.text) != term.excluded
-    return term.field != "state" or (term.text in words) != term.excluded
-
-
-def _matches_glob(value: str, pattern: str) -> bool:
-    return glob_matches(pattern, value.casefold())
-
-
-def _term_holds(term: SearchTerm, row: Searched, now: float) -> bool:
-    job, wanted = row.job, term.text.casefold()
-    error = f"{job.error.class_name or ''} {job.error.message or ''}" if job.error else ""
-    if term.field is None:
-        return any(wanted in part.casefold() for part in (job.id, job.name or "", row.text, error))
-    if term.field == "age":
-        return _age_holds(wanted, job, now)
-    if term.field in ("source", "library") or (term.field == "state" and job.state is None):
-        return not term.excluded  # these terms already chose whole lists
-    if term.field == "state":
-        native = (job.native_state or "").casefold()
-        # A library's state can have several words: "queued, revoked".
-        if job.state is not None and wanted in (job.state.value, native, *native.replace(",", " ").split()):
-            return True
-        return not term.excluded and wanted not in _STATES  # the library's own word chose the list
-    if term.field == "queue":
-        return _matches_glob(job.queue, wanted)
-    return wanted in {"id": job.id, "name": job.name or "", "error": error, "payload": row.text}[term.field].casefold()
-
-
-def _age_holds(wanted: str, job: Job, now: float) -> bool:
-    at = job.enqueued_at or job.finished_at
-    if at is None:
-        return False
-    older, limit_s = _parse_age(wanted)
-    age_s = now - at.timestamp()
-    return age_s > limit_s if older else age_s < limit_s
-
-
-def _parse_age(text: str) -> tuple[bool, float]:
-    """Whether jobs must be older, not younger, and than how many seconds. Raises Unsupported."""
-    try:
-        return text.startswith(">"), read_amount(text[1:] if _AGE.match(text) else "", "s")
-    except ValueError:
-        hint = "Write age:>1h or age:<10m; units are s, m, h, d."
-        raise Unsupported(f"Invalid age: {text[:40]}.", hint=hint) from None
 
 
 @dataclass(frozen=True, slots=True)

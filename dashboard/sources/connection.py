@@ -16,7 +16,7 @@ from redis.exceptions import MasterDownError, ReadOnlyError, ResponseError
 from redis.retry import Retry
 
 from ..clock import monotonic_s
-from ..settings import CERT_REQS
+from ..settings.redis_urls import CERT_REQS
 from .failures import UNKNOWN_COMMAND, CommandMissing, is_about_the_server
 from .server_clock import ServerClock
 
@@ -82,7 +82,7 @@ class Renewal:
 
 
 def connection_options(url: str) -> dict[str, Any]:
-    """The connection options for `url`, from its scheme and its query (see URL_OPTIONS in the settings)."""
+    """The connection options for `url`, from its scheme and its query (see URL_OPTIONS)."""
     options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
     if options.get("connection_class") is not redis.UnixDomainSocketConnection:
         options["socket_keepalive"] = True

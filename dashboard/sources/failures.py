@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis.exceptions import (
     AskError,
@@ -66,6 +66,8 @@ def _without_user(url: re.Match[str]) -> str:
     return f"{url[1]}://{'…@' if user else ''}{rest}"
 
 
+Explanation: TypeAlias = tuple[str, str, str]  # reason, message, hint
+
 # As a plain reply and, with text in front, from within a script.
 _ELSEWHERE = re.compile(
     r"(?:(?:ERR )?(?:Error running script.{0,120}?)?@user_script: ?\d+: -?)?"
@@ -111,12 +113,21 @@ def explain_refused_command(error: str, library: str) -> str:
     return f"Redis refused the command: {error}"
 
 
-def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
+def explain_failure(exc: Exception, address: str) -> Explanation:
     """(reason, message, hint) for an error of the server at `address`."""
     text = one_line(exc)
-    low = text.lower()
     if isinstance(exc, ResponseError) and is_about_the_server(exc):
         return _explain_elsewhere(exc, address)
+    return (
+        _explain_missing_command(text, address)
+        or _explain_sign_in(exc, text, address)
+        or _explain_refusal(exc, text, address)
+        or _explain_connection(exc, text, address)
+        or ("protocol", f"{address}: {text}", "Check that a Redis server is listening there.")
+    )
+
+
+def _explain_missing_command(text: str, address: str) -> Explanation | None:
     if text == SENTINEL:
         return (
             "protocol",
@@ -130,6 +141,11 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
             f"{address} does not have the command {unknown.group(1).upper()}: it was renamed or disabled",
             "Enable it, or set store_url to another Redis. If this is a Sentinel, use the Redis that it monitors.",
         )
+    return None
+
+
+def _explain_sign_in(exc: Exception, text: str, address: str) -> Explanation | None:
+    low = text.lower()
     if isinstance(exc, AuthenticationWrongNumberOfArgsError) or "wrong number of arguments for 'auth'" in low:
         return (
             "auth",
@@ -145,6 +161,12 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
         or "invalid username" in low
     ):
         return "auth", f"{address} rejected the user name or password", "Check user and password in the URL."
+    return None
+
+
+def _explain_refusal(exc: Exception, text: str, address: str) -> Explanation | None:
+    """For a server that responds but does not execute the command."""
+    low = text.lower()
     if is_forbidden(exc):
         return "forbidden", f"{address} does not allow this user's commands: {text}", "Check the ACL of this user."
     if isinstance(exc, BusyLoadingError) or "loading" in low:
@@ -153,6 +175,11 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
         return "full", f"{address} is out of memory and refuses writes", "Raise maxmemory or free memory."
     if isinstance(exc, ReadOnlyError) or "readonly" in low:
         return "readonly", f"{address} is a read-only replica", "Point the URL at the primary."
+    return None
+
+
+def _explain_connection(exc: Exception, text: str, address: str) -> Explanation | None:
+    low = text.lower()
     if "ssl" in low or "tls" in low or "certificate" in low or "wrong version number" in low:
         return (
             "tls",
@@ -180,7 +207,7 @@ def explain_failure(exc: Exception, address: str) -> tuple[str, str, str]:
         return "protocol", f"{address} is not a Redis server", "Check host and port in the URL."
     if "max number of clients" in low:
         return "refused", f"{address} has reached maxclients", "Raise maxclients or close idle clients."
-    return "protocol", f"{address}: {text}", "Check that a Redis server is listening there."
+    return None
 
 
 def explain_forbidden(exc: Exception, address: str) -> tuple[str, str]:
@@ -198,7 +225,7 @@ def explain_forbidden(exc: Exception, address: str) -> tuple[str, str]:
     )
 
 
-def _explain_elsewhere(exc: ResponseError, address: str) -> tuple[str, str, str]:
+def _explain_elsewhere(exc: ResponseError, address: str) -> Explanation:
     """As `explain_failure`, for a server that does not hold the data or does not serve it."""
     said = str(exc)
     if isinstance(exc, MasterDownError) or "MASTERDOWN" in said:

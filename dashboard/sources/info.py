@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 
 from ..model import RedisHealth
 
@@ -44,25 +45,30 @@ def _link_down_s(status: str | None, since: int | None) -> int | None:
     return since if since is not None and since >= 0 else None
 
 
+def _integer(fields: Mapping[str, str], name: str) -> int | None:
+    try:
+        return int(fields[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def _ratio(fields: Mapping[str, str], name: str) -> float | None:
+    try:
+        return float(fields[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def _hit_ratio(hits: int | None, misses: int | None) -> float | None:
+    return hits / (hits + misses) if hits is not None and misses is not None and hits + misses else None
+
+
 def parse_info(info: bytes, keys: int | None) -> RedisHealth:
     """RedisHealth from the text of INFO; a field that is missing or not a number stays None."""
     fields = info_fields(info)
-
-    def number(name: str) -> int | None:
-        try:
-            return int(fields[name])
-        except (KeyError, ValueError):
-            return None
-
-    def share(name: str) -> float | None:
-        try:
-            return float(fields[name])
-        except (KeyError, ValueError):
-            return None
-
+    number, ratio = partial(_integer, fields), partial(_ratio, fields)
     used, limit = number("used_memory"), number("maxmemory")
     not_counted = number("mem_not_counted_for_evict") or 0
-    hits, misses = number("keyspace_hits"), number("keyspace_misses")
     link = fields.get("master_link_status")
     saves = [fields.get("rdb_last_bgsave_status"), fields.get("aof_last_write_status")]
     return RedisHealth(
@@ -82,16 +88,14 @@ def parse_info(info: bytes, keys: int | None) -> RedisHealth:
         ops_per_s=number("instantaneous_ops_per_sec"),
         evicted_keys=number("evicted_keys"),
         rejected_connections=number("rejected_connections"),
-        fragmentation_ratio=share("mem_fragmentation_ratio"),
-        allocator_frag_ratio=share("allocator_frag_ratio"),
+        fragmentation_ratio=ratio("mem_fragmentation_ratio"),
+        allocator_frag_ratio=ratio("allocator_frag_ratio"),
         allocator_frag_bytes=number("allocator_frag_bytes"),
         replicas=number("connected_slaves"),
         replica_lag_bytes=_replica_lag(fields, number("master_repl_offset")),
         replica_link_up=None if link is None else link == "up",
         replica_link_down_s=_link_down_s(link, number("master_link_down_since_seconds")),
-        keyspace_hit_ratio=hits / (hits + misses)
-        if hits is not None and misses is not None and hits + misses
-        else None,
+        keyspace_hit_ratio=_hit_ratio(number("keyspace_hits"), number("keyspace_misses")),
         keys=keys,
         persistence_ok=None if not any(saves) else all(status in (None, "ok") for status in saves),
     )

@@ -34,7 +34,8 @@ from redis.exceptions import (
 
 from ..errors import BackendUnavailable, Forbidden
 from ..model import RedisHealth
-from ..settings import DEFAULT_STORE_PREFIX, redact_url
+from ..settings import DEFAULT_STORE_PREFIX
+from ..settings.redis_urls import redact_url
 from .connection import ASK_TIME, Connections, PackedCommands
 from .failures import (
     REFUSING,

@@ -17,7 +17,8 @@ from gunicorn.http import wsgi
 from ..console import say
 from ..errors import ConfigurationError
 from ..redact import masked_logger
-from ..settings import Settings, redact_url
+from ..settings import Settings
+from ..settings.redis_urls import redact_url
 from .app import create_app
 from .context import EXTENSION
 from .request_buffering import CONNECTIONS

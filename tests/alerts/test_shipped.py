@@ -93,6 +93,7 @@ class Scene:
         self.told: Told = {}
         self._now = 1_700_000_000.0
         monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: self._now)
+        monkeypatch.setattr("dashboard.sampling.queue_search.monotonic_s", lambda: self._now)
         self._watch = open_sources(load(environ={}, keywords={"redis_url": server.url}))
         self._sampler = Sampler(self._watch, INTERVAL_S, "test", clock=lambda: self._now)
         self._evaluator = Evaluator(INTERVAL_S)

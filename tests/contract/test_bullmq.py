@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from dashboard.backends.base import FLOW_WINDOW_S, Budget
-from dashboard.backends.bullmq import rates as flows
 from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.backends.bullmq.flow import reasons
+from dashboard.backends.bullmq.flow.cursor import ENDS
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
@@ -102,7 +103,7 @@ def test_bull_is_read_as_far_as_its_layout_allows(backend: BullMQ, any_server: E
     delta, _ = backend.read_flow([ref], None)
     assert (delta.queues[0].completed, delta.queues[0].dead) == (3, 1)
     assert delta.queues[0].quality is Quality.ESTIMATED
-    assert delta.queues[0].reason == flows.NO_EVENTS
+    assert delta.queues[0].reason == reasons.NO_EVENTS
 
 
 def test_a_paused_bull_queue_is_paused(backend: BullMQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
@@ -178,7 +179,7 @@ def test_a_user_without_scripts_sees_the_same(
     assert meter.round_trips <= 3
     counted = reader.read_flow(plain, None)[0].queues[0]
     assert (counted.completed, counted.dead) == (3, 2)
-    assert (counted.quality, counted.reason) == (Quality.ESTIMATED, flows.NO_SCRIPTS)
+    assert (counted.quality, counted.reason) == (Quality.ESTIMATED, reasons.NO_SCRIPTS)
 
 
 def test_a_job_with_a_priority_stands_behind_all_without(
@@ -230,20 +231,20 @@ def test_a_trimmed_stream_is_told_and_not_taken_for_silence(backend: BullMQ, any
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
     flow, after = look(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (flows.ENDS, None, flows.UNTOLD)
-    assert look(backend, after)[0].hidden == flows.ENDS  # as long as rates look back
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
+    assert look(backend, after)[0].hidden == ENDS  # as long as rates look back
     # With the ids that were given out it is known how many ended.
     cursor = {key: before._replace(left=0) for key, before in cursor.items()}
     any_redis.set("bull:alpha:id", 9)
     flow, after = look(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == ((State.DEAD,), 9, flows.UNSPLIT)
+    assert (flow.hidden, flow.ended, flow.reason) == ((State.DEAD,), 9, reasons.UNSPLIT)
     flow, _ = look(backend, after)
     assert (flow.hidden, flow.ended) == ((State.DEAD,), 0)
     # Not where ids were given out for nothing.
     any_redis.xadd("bull:alpha:events", {"event": "duplicated", "jobId": "9"})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
     flow, _ = look(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (flows.ENDS, None, flows.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
 
 
 def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: BullMQ, any_redis: redis.Redis) -> None:
@@ -257,10 +258,10 @@ def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: Bull
             pipe.zadd("bull:alpha:completed", {job: int(time.time() * 1000) + 1})
         pipe.execute()
     flow, following = look(backend, cursor)
-    assert (flow.completed, flow.quality, flow.reason) == (3000, Quality.ESTIMATED, flows.CUT_KEPT)
+    assert (flow.completed, flow.quality, flow.reason) == (3000, Quality.ESTIMATED, reasons.CUT_KEPT)
     any_redis.delete("bull:alpha:completed")
     flow, _ = look(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (flows.ENDS, None, flows.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
     assert look(backend, following)[0].completed == 0
 
 
@@ -275,7 +276,7 @@ def test_return_values_stay_on_the_server(backend: BullMQ, any_redis: redis.Redi
     flow = delta.queues[0]
     assert 8 <= flow.completed < 20
     assert flow.quality is Quality.ESTIMATED
-    assert (flow.reason or "").startswith(flows.FIRST_BUSY.partition("{")[0])
+    assert (flow.reason or "").startswith(reasons.FIRST_BUSY.partition("{")[0])
     assert any_redis.info("stats")["total_net_output_bytes"] - before < 50_000
     any_redis.delete("bull:alpha:events")
     for job in range(20):

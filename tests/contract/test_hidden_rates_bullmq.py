@@ -11,6 +11,7 @@ import redis
 
 from dashboard.backends.bullmq import rates
 from dashboard.backends.bullmq.backend import BullMQ
+from dashboard.backends.bullmq.flow import reasons
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueStats
 from dashboard.settings import SourceSettings
@@ -64,7 +65,7 @@ def test_events_tell_what_is_removed_at_once(
             row = looks.look()["alpha"]
             if settings != KEEP and events == 20:  # the ids tell how many, but maybe too few events which
                 assert told(row) in [(14, None, None), (14, 4, round(4 / 14, 4))]
-                assert settings != NEITHER or row.flow_reason == rates.UNSPLIT
+                assert settings != NEITHER or row.flow_reason == reasons.UNSPLIT
             else:
                 assert told(row) == (14, 4, round(4 / 14, 4)), (settings, events)
             if events == 5000:
@@ -115,7 +116,7 @@ def test_without_events_and_scripts_what_is_removed_is_unknown(
         library.drive("run", server.url, "alpha", good=GOOD, bad=BAD, **settings)
         row = looks.look()["alpha"]
         assert told(row) == ((13, 3, round(3 / 13, 4)) if settings == KEEP else NOTHING)
-        assert looks.look()["alpha"].flow_reason == (rates.NO_SCRIPTS if settings == KEEP else rates.UNTRACED)
+        assert looks.look()["alpha"].flow_reason == (reasons.NO_SCRIPTS if settings == KEEP else reasons.UNTRACED)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import NotFound
 from dashboard.model import Job, JobQuery, Searched, State
-from dashboard.search.job_search import parse_query
+from dashboard.search.query import parse_query
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.rq_actions import REF, kept, outcomes, picks

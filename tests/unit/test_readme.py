@@ -9,7 +9,8 @@ import pytest
 
 from dashboard.backends import registry
 from dashboard.errors import ConfigurationError
-from dashboard.settings import PLACEHOLDERS, Settings, SourceSettings, load
+from dashboard.settings import Settings, SourceSettings, load
+from dashboard.settings.validation import PLACEHOLDERS
 from tests.processes import ROOT
 
 README = (ROOT / "README.md").read_text()

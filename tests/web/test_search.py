@@ -17,7 +17,7 @@ KEYS = 8000
 @pytest.fixture
 def searching(make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     """A dashboard whose only sample so far looked at a thousand of 8,000 keys, and found the queue of RQ."""
-    monkeypatch.setattr("dashboard.sampling.sampler.FIRST_BUDGET", (1, 1e9))
+    monkeypatch.setattr("dashboard.sampling.queue_search.FIRST_BUDGET", (1, 1e9))
     redis_client.mset({f"key:{number}": "" for number in range(KEYS)})
     Queue("mail", connection=redis_client).enqueue("app.mail.send")
     return make_app(sample_interval_s=300).test_client()

@@ -23,7 +23,7 @@ from dashboard.doctor import main as doctor
 from dashboard.errors import ConfigurationError
 from dashboard.model import QueueRef, State
 from dashboard.nagios_check import evaluate_once
-from dashboard.sampling import sampler as sampling
+from dashboard.sampling import queue_search
 from dashboard.sampling.leadership import Leadership, holder_name
 from dashboard.sampling.sampler import Sampler
 from dashboard.sampling.snapshot_store import SnapshotStore
@@ -297,7 +297,7 @@ def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_publ
     epoch = store.take_lease("the-leader", 15).epoch
     assert epoch is not None
     assert store.publish_snapshot("the-leader", epoch, one.sample(epoch), one.history)
-    monkeypatch.setattr(sampling, "FIRST_BUDGET", (1, 0.0))
+    monkeypatch.setattr(queue_search, "FIRST_BUDGET", (1, 0.0))
     client = make_app(sources=[*before, {"name": "beta", "url": server.url.replace("/0", "/2")}]).test_client()
     told = client.get("/api/v1/overview").get_json()
     assert (len(told["queues"]), bool(told["other_settings"])) == (60, True)
@@ -367,7 +367,7 @@ def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
     former = one.sample(epoch)
     late = 4 * former.interval_s
     store.publish_snapshot("the-leader", epoch, replace(former, sampled_at=former.sampled_at - late), one.history)
-    monkeypatch.setattr(sampling, "FIRST_BUDGET", (1, 0.0))
+    monkeypatch.setattr(queue_search, "FIRST_BUDGET", (1, 0.0))
     client = make_app().test_client()
     told = client.get("/api/v1/overview").get_json()
     assert len(told["queues"]) == 120

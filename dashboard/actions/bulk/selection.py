@@ -14,7 +14,8 @@ from ...backends.unreadable_data import data_errors_foreseen
 from ...dead_letters.group_jobs import UnreadList, unread_line
 from ...errors import NotFound
 from ...model import Job, JobPage, JobQuery, QueueStats, State
-from ...search.job_search import matching_rows, parse_query
+from ...search.job_search import matching_rows
+from ...search.query import parse_query
 from ...sources.metering import measure_cost
 from .operation import BulkRequest, JobListRef
 

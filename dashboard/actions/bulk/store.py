@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -220,6 +221,18 @@ class BulkStore:
         self._store.run_script(scripts.RESTORED, (record_key(work_id),), count)
 
 
+def _number_of(fields: Mapping[str, bytes], name: str) -> float | None:
+    try:
+        value = float(fields[name])
+    except (KeyError, ValueError):
+        return None
+    return value if 0 <= value < 1e12 else None
+
+
+def _count_of(fields: Mapping[str, bytes], name: str) -> int:
+    return int(_number_of(fields, name) or 0)
+
+
 def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
     if not isinstance(reply, list) or not reply:
         return None
@@ -227,23 +240,13 @@ def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
     spec = unpack(fields.get("spec"), BulkRequest)
     if spec is None:
         return None
-
-    def number(name: str) -> float | None:
-        try:
-            value = float(fields[name])
-        except (KeyError, ValueError):
-            return None
-        return value if 0 <= value < 1e12 else None
-
-    def count(name: str) -> int:
-        return int(number(name) or 0)
-
+    count = partial(_count_of, fields)
     outcomes = {outcome.value: count(f"outcomes:{outcome.value}") for outcome in Outcome}
     try:
         phase = BulkPhase(fields.get("phase", b"").decode())
     except ValueError:
         return None
-    scanned = number("scanned")
+    scanned = _number_of(fields, "scanned")
     return BulkOperation(
         id=work_id,
         spec=spec,
@@ -253,13 +256,13 @@ def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
         outcomes={name: value for name, value in outcomes.items() if value},
         canary_failed=count("canary_failed"),
         canary_open=count("canary_open"),
-        watch_until=number("watch_until"),
+        watch_until=_number_of(fields, "watch_until"),
         note=fields.get("note", b"").decode("utf-8", "replace") or None,
         scanned=None if scanned is None else int(scanned),
         truncated=bool(count("truncated")),
         unread=unpack(fields.get("unread"), tuple[str, ...]) or (),
         unread_count=count("unread_count"),
         restored=count("restored"),
-        ended_at=number("ended_at"),
+        ended_at=_number_of(fields, "ended_at"),
         batch=work_id if spec.action.value == "delete" else None,
     )

@@ -30,6 +30,7 @@ BIG = ("data", "returnvalue", "stacktrace")
 TOUCH_LIMIT_BYTES = 4 * 1024 * 1024
 LOG_ROWS = 200
 LINKS = 100
+JOB_LISTS = ("active", "wait", "paused")
 SETS = ("completed", "failed", "delayed", "prioritized", "waiting-children")
 # The sets of a parent's children, and the state of a child that is in one.
 LINK_STATES = {
@@ -89,63 +90,24 @@ def _read_without_lua(source: Source, ref: QueueRef, job_id: str) -> JobData | R
     """Read the same with plain commands, for users without scripts; without values that are too long, as only scripts
     can cut them on the server."""
     key = f"{ref.key}:{job_id}"
-    lists = ("active", "wait", "paused")
-    commands: list[Command] = [
-        *(("HSTRLEN", key, name) for name in (*SMALL, *BIG)),
-        *(("ZSCORE", f"{ref.key}:{name}", job_id) for name in SETS),
-        ("EXISTS", f"{key}:lock"),
-        *(("LPOS", f"{ref.key}:{name}", job_id, "RANK", -1, "MAXLEN", 200_000) for name in lists),
-        *(("LLEN", f"{ref.key}:{name}") for name in lists),
-        ("ZRANK", f"{ref.key}:prioritized", job_id),
-        ("LLEN", f"{key}:logs"),
-        *(("SCARD", f"{key}:dependencies"), ("HLEN", f"{key}:processed")),
-        *(("HLEN", f"{key}:failed"), ("ZCARD", f"{key}:unsuccessful")),
-    ]
-    replies = iter(source.run_batch(commands))
+    replies = iter(source.run_batch(_commands_for_sizes(ref.key, job_id)))
     sizes = [next(replies) for _ in (*SMALL, *BIG)]
     if isinstance(sizes[0], ResponseError):
         return sizes[0]
     scores = [_without_error(next(replies)) for _ in SETS]
     locked = next(replies)
-    positions = [_without_error(next(replies)) for _ in lists]
-    lengths = [_without_error(next(replies)) for _ in lists]
+    positions = [_without_error(next(replies)) for _ in JOB_LISTS]
+    lengths = [_without_error(next(replies)) for _ in JOB_LISTS]
     rank = _without_error(next(replies))
     log_total, *link_totals = (_without_error(reply) for reply in replies)
-    names = [
-        name
-        for name, size in zip((*SMALL, *BIG), sizes, strict=True)
-        if 0 < size <= (SMALL_LIMIT_BYTES if name in SMALL else DECODE_LIMIT_BYTES)
-    ]
-    second = source.run_batch(
-        [
-            *(("HGET", key, name) for name in names),
-            ("SSCAN", f"{key}:dependencies", 0, "COUNT", LINKS),
-            ("ZRANGE", f"{key}:unsuccessful", 0, LINKS - 1),
-        ]
-    )
-    values = dict(zip(names, second, strict=False))
-    pending, unsuccessful = second[len(names) :]
+    values, members = _read_values(source, key, sizes)
     logs = (
         [member.raw for member in read_plainly(source, f"{key}:logs", "list", 0, LOG_ROWS)][::-1] if log_total else []
     )
-    place = next(
-        (
-            [name.encode(), length - 1 - position if name != "active" else position]
-            for name, position, length in zip(lists, positions, lengths, strict=True)
-            if position is not None and length is not None
-        ),
-        None,
-    )
+    place = _find_place(positions, lengths)
     if place is None and rank is not None and scores[SETS.index("prioritized")] is not None:
         # A job with a priority runs after all jobs without one, and after those with a lower number.
         place = [b"prioritized", rank + sum(length or 0 for length in lengths[1:])]
-    # Completed children are in a hash with their return values, which can be huge: only their number is read.
-    members: list[list[bytes]] = [
-        pending[1][:LINKS] if isinstance(pending, list) else [],
-        [],
-        [],
-        unsuccessful if isinstance(unsuccessful, list) else [],
-    ]
     return JobData(
         small=[values.get(name, [size] if size else None) for name, size in zip(SMALL, sizes, strict=False)],
         big=[[values.get(name), size] if size else None for name, size in zip(BIG, sizes[len(SMALL) :], strict=True)],
@@ -159,20 +121,68 @@ def _read_without_lua(source: Source, ref: QueueRef, job_id: str) -> JobData | R
     )
 
 
+def _commands_for_sizes(queue_key: str, job_id: str) -> list[Command]:
+    """The commands for the lengths of the fields, logs and links of a job, and for its places in the lists."""
+    key = f"{queue_key}:{job_id}"
+    return [
+        *(("HSTRLEN", key, name) for name in (*SMALL, *BIG)),
+        *(("ZSCORE", f"{queue_key}:{name}", job_id) for name in SETS),
+        ("EXISTS", f"{key}:lock"),
+        *(("LPOS", f"{queue_key}:{name}", job_id, "RANK", -1, "MAXLEN", 200_000) for name in JOB_LISTS),
+        *(("LLEN", f"{queue_key}:{name}") for name in JOB_LISTS),
+        ("ZRANK", f"{queue_key}:prioritized", job_id),
+        ("LLEN", f"{key}:logs"),
+        *(("SCARD", f"{key}:dependencies"), ("HLEN", f"{key}:processed")),
+        *(("HLEN", f"{key}:failed"), ("ZCARD", f"{key}:unsuccessful")),
+    ]
+
+
+def _read_values(source: Source, key: str, sizes: Sequence[int]) -> tuple[dict[str, Reply], list[list[bytes]]]:
+    """Return the fields of a job that are not too long, and the ids in each of LINK_STATES. Cost: 1 round trip."""
+    names = [
+        name
+        for name, size in zip((*SMALL, *BIG), sizes, strict=True)
+        if 0 < size <= (SMALL_LIMIT_BYTES if name in SMALL else DECODE_LIMIT_BYTES)
+    ]
+    replies = source.run_batch(
+        [
+            *(("HGET", key, name) for name in names),
+            ("SSCAN", f"{key}:dependencies", 0, "COUNT", LINKS),
+            ("ZRANGE", f"{key}:unsuccessful", 0, LINKS - 1),
+        ]
+    )
+    pending, unsuccessful = replies[len(names) :]
+    # Completed children are in a hash with their return values, which can be huge: only their number is read.
+    members: list[list[bytes]] = [
+        pending[1][:LINKS] if isinstance(pending, list) else [],
+        [],
+        [],
+        unsuccessful if isinstance(unsuccessful, list) else [],
+    ]
+    return dict(zip(names, replies, strict=False)), members
+
+
+def _find_place(positions: Sequence[int | None], lengths: Sequence[int | None]) -> list[Reply] | None:
+    """Return [the list of JOB_LISTS that contains the job, how many jobs are served before it]."""
+    for name, position, length in zip(JOB_LISTS, positions, lengths, strict=True):
+        if position is not None and length is not None:
+            return [name.encode(), length - 1 - position if name != "active" else position]
+    return None
+
+
 def _without_error(reply: Reply) -> Reply:
     return None if isinstance(reply, ResponseError) else reply
 
 
 def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
     fields = JobFields(dict(zip(SMALL, found.small, strict=True)))
-    native, score = _find_list(found)
-    state = keys.BY_NATIVE[native].state if native else None
+    native, state, score = _find_list(found)
     payload, result, stack = (_long_payload(value) for value in found.big)
     traces = parse_stacks(_bytes_or_none(found.big[2]))
+    last_stack = traces[-1] if traces else stack.text if stack else None
     options = fields.options()
     raw_options = fields.bytes_of("opts")
     children, children_total = _child_links(ref, found.links)
-    troubles = list(_find_problems(found, state))
     return Job(
         id=job_id,
         source=ref.source,
@@ -191,9 +201,7 @@ def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
         priority=fields.integer("priority") or None,
         progress=fields.progress,
         worker=fields.text("pb", 200),
-        error=parse_error(
-            fields.text("failedReason", MESSAGE_LIMIT * 5), traces[-1] if traces else stack.text if stack else None
-        ),
+        error=parse_error(fields.text("failedReason", MESSAGE_LIMIT * 5), last_stack),
         payload=payload or Payload(kind="missing", text=""),
         options=json_payload(raw_options) if raw_options else None,
         result=result,
@@ -204,19 +212,18 @@ def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
         logs=tuple(printable(row, 4096) for row in found.logs[0]),
         logs_total=found.logs[1],
         facts=tuple(_list_facts(fields, found, len(traces))),
-        problem="; ".join(dict.fromkeys((*troubles, *fields.troubles))) or None,
+        problem="; ".join(dict.fromkeys((*_find_problems(found, state), *fields.troubles))) or None,
         abandoned=not found.locked and (state is None or state is State.ACTIVE),
     )
 
 
-def _find_list(found: JobData) -> tuple[str | None, bytes | None]:
-    """Return the list that contains the job, and its score there; (None, None) if none does."""
+def _find_list(found: JobData) -> tuple[str | None, State | None, bytes | None]:
+    """Return the list that contains the job, its state, and its score there; None for each if no list does."""
     for name, score in zip(SETS, found.scores, strict=True):
         if score is not None:
-            return name, score
-    if found.place is not None:
-        return found.place[0].decode(), None
-    return ("active", None) if found.locked else (None, None)
+            return name, keys.BY_NATIVE[name].state, score
+    native = found.place[0].decode() if found.place is not None else "active" if found.locked else None
+    return native, keys.BY_NATIVE[native].state if native else None, None
 
 
 def _bytes_or_none(value: Reply) -> bytes | None:

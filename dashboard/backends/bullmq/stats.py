@@ -189,20 +189,36 @@ def _remember_reply(ref: QueueRef, reply: Reply) -> RememberedStats:
         return RememberedStats(
             ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None
         )
-    meta = row.meta
-    fields = {} if isinstance(meta, ResponseError) else dict(zip(META, meta, strict=True))
+    fields = {} if isinstance(row.meta, ResponseError) else dict(zip(META, row.meta, strict=True))
     bull = bool(fields) and not fields.get("version") and not fields.get("opts.maxLenEvents")
+    queue = _queue_figures(ref, key.prefix, row, fields, bull=bull)
+    active = queue.counts.active
+    return RememberedStats(
+        ref,
+        reply,
+        queue,
+        hint=_hint_for_script(row, bull=bull),
+        names=keys.worker_names(key),
+        seems_alive=bool(active) or row.alive == 1,
+        since=_waits_since(row.oldest) if queue.counts.waiting else None,
+        due=keys.due_s(row.due) if isinstance(row.due, bytes) else None,
+        began=keys.parse_seconds(row.began) if active and isinstance(row.began, bytes) else None,
+    )
+
+
+def _queue_figures(ref: QueueRef, prefix: str, row: StatsReply, fields: dict[str, Any], *, bull: bool) -> QueueStats:
+    """The figures of one queue, with the ages that are 0.0; `fields` of its hash meta."""
     native = _native_counts(row.sizes, row.tail, bull=bull)
     waiting = _sum_counts(entry.count for entry in native if entry.state is State.WAITING)
     active = _sum_counts(entry.count for entry in native if entry.state is State.ACTIVE)
-    queue = QueueStats(
+    return QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
         key=ref.key,
-        prefix=key.prefix,
+        prefix=prefix,
         library_version=keys.parse_version(fields.get("version")),
-        paused=None if isinstance(meta, ResponseError) else bool(fields.get("paused")) or row.bull_paused == 1,
+        paused=None if isinstance(row.meta, ResponseError) else bool(fields.get("paused")) or row.bull_paused == 1,
         counts=Counts(
             waiting=waiting,
             active=active,
@@ -220,17 +236,6 @@ def _remember_reply(ref: QueueRef, reply: Reply) -> RememberedStats:
         notes=tuple(_list_notes(fields, row.limit_ttl, row.limit, bull=bull)),
         read_only=keys.read_only(fields.get("version")),
         error=next((_error_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
-    )
-    return RememberedStats(
-        ref,
-        reply,
-        queue,
-        hint=_hint_for_script(row, bull=bull),
-        names=keys.worker_names(key),
-        seems_alive=bool(active) or row.alive == 1,
-        since=_waits_since(row.oldest) if waiting else None,
-        due=keys.due_s(row.due) if isinstance(row.due, bytes) else None,
-        began=keys.parse_seconds(row.began) if active and isinstance(row.began, bytes) else None,
     )
 
 

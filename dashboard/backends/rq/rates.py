@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 from ...model import FlowDelta, Quality, QueueFlow, QueueRef
 from ...sources.source import Command, Reply, Source
@@ -32,6 +33,16 @@ MAX_OTHERS = 50
 UNREADABLE = "This queue's registries cannot be read."
 
 
+class FlowReplies(NamedTuple):
+    """What Redis replied about the queues and their workers."""
+
+    rows: Sequence[tuple[QueueKeys, Reply]]
+    listed: Sequence[Reply]  # for each queue that is not shown, 1 if it exists
+    workers: Mapping[str, LiveWorker]
+    keys: tuple[str, ...]  # of the workers
+    next_jobs: Sequence[Reply] | None = None  # for NextJobSettings; None without scripts
+
+
 def read_flow(
     source: Source, scripts: Scripts, refs: Sequence[tuple[QueueRef, QueueKeys]], before: FlowCursor | None
 ) -> tuple[FlowDelta, FlowCursor]:
@@ -43,9 +54,35 @@ def read_flow(
     asked = FlowCommands(before, anchor, now, len(refs))
     queues = [queue for _, queue in refs]
     others = _other_queues(queues, before)
-    there: list[Command] = [("SISMEMBER", names.directory_key(queue.prefix), queue.queue) for queue in others]
     orders = NextJobSettings(refs, before, now)
-    prefixes = sorted({queue.prefix for _, queue in refs})
+    replies = _read_replies(source, scripts, queues, others, asked, orders, before)
+    workers = _remember_workers(replies.workers, before)
+    gone = {queue.queue for queue, reply in zip(others, replies.listed, strict=True) if reply != 1}
+    found: dict[str, FlowFindings] = {}
+    for queue, row in replies.rows:
+        answer = asked.parse_replies(queue, row) if isinstance(row, list) else None
+        if answer is not None and queue.queue not in gone:
+            found[queue.queue] = answer
+    if replies.next_jobs is not None:
+        orders.take_replies(found, replies.next_jobs)
+    sample_run_times(JobHashReader(source, scripts), list(found.values()), now)
+    seen, flows, together = balance_flows(found, workers, before, anchor, now)
+    unread = [_unread_flow(ref) for ref, queue in refs if queue.queue not in flows]
+    flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]
+    return FlowDelta(queues=(*flow, *unread), together=together), FlowCursor(now, anchor, seen, workers, replies.keys)
+
+
+def _read_replies(
+    source: Source,
+    scripts: Scripts,
+    queues: Sequence[QueueKeys],
+    others: Sequence[QueueKeys],
+    asked: FlowCommands,
+    orders: NextJobSettings,
+    before: FlowCursor,
+) -> FlowReplies:
+    there: list[Command] = [("SISMEMBER", names.directory_key(queue.prefix), queue.queue) for queue in others]
+    prefixes = sorted({queue.prefix for queue in queues})
     heads = [workers_call(prefix, _workers_of_prefix(prefix, before.workers)) for prefix in prefixes]
     groups = asked.queue_groups([*queues, *others])
     answered = scripts.run(
@@ -53,39 +90,21 @@ def read_flow(
         [*heads, *(asked.script_call(prefix, some) for prefix, some in groups), *orders.script_calls()],
         there,
     )
-    found: dict[str, FlowFindings] = {}
     if answered is None:
-        per_queue = [asked.commands_for(queue) for queue in (*queues, *others)]
-        commands = [*there, *(command for several in per_queue for command in several)]
+        per_queue = [(queue, asked.commands_for(queue)) for queue in (*queues, *others)]
+        commands = [*there, *(command for _, several in per_queue for command in several)]
         workers, keys, replies = _read_without_lua(source, prefixes, commands, before)
         known, left = replies[: len(there)], iter(replies[len(there) :])
-        rows: list[tuple[QueueKeys, Reply]] = [
-            (queue, list(islice(left, len(several))))
-            for queue, several in zip((*queues, *others), per_queue, strict=True)
-        ]
-    else:
-        scripted, counted = answered[0][: len(prefixes)], answered[0][len(prefixes) :]
-        known = answered[1]
-        workers = {worker.key: worker for reply in scripted for worker in workers_of(reply) or ()}
-        keys = tuple(workers)
-        rows = [
-            (queue, row)
-            for (_, some), reply in zip(groups, counted, strict=False)
-            for queue, row in zip(some, reply if isinstance(reply, list) else [None] * len(some), strict=True)
-        ]
-    workers = _remember_workers(workers, before)
-    gone = {queue.queue for queue, reply in zip(others, known, strict=True) if reply != 1}
-    for queue, row in rows:
-        answer = asked.parse_replies(queue, row) if isinstance(row, list) else None
-        if answer is not None and queue.queue not in gone:
-            found[queue.queue] = answer
-    if answered is not None:
-        orders.take_replies(found, counted[len(groups) :])
-    sample_run_times(JobHashReader(source, scripts), list(found.values()), now)
-    seen, flows, together = balance_flows(found, workers, before, anchor, now)
-    unread = [_unread_flow(ref) for ref, queue in refs if queue.queue not in flows]
-    flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]
-    return FlowDelta(queues=(*flow, *unread), together=together), FlowCursor(now, anchor, seen, workers, keys)
+        plain = [(queue, list(islice(left, len(several)))) for queue, several in per_queue]
+        return FlowReplies(plain, known, workers, keys)
+    scripted, counted = answered[0][: len(prefixes)], answered[0][len(prefixes) :]
+    workers = {worker.key: worker for reply in scripted for worker in workers_of(reply) or ()}
+    rows = [
+        (queue, row)
+        for (_, some), reply in zip(groups, counted, strict=False)
+        for queue, row in zip(some, reply if isinstance(reply, list) else [None] * len(some), strict=True)
+    ]
+    return FlowReplies(rows, answered[1], workers, tuple(workers), counted[len(groups) :])
 
 
 def _other_queues(queues: Sequence[QueueKeys], before: FlowCursor) -> list[QueueKeys]:

@@ -17,7 +17,7 @@ from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable, text
 from . import keys
-from .consumers import ConsumerIndex, workers_call, workers_of
+from .consumers import ConsumerFigures, ConsumerIndex, workers_call, workers_of
 from .keys import LISTS, QueueKeys
 from .serialization import parse_time
 
@@ -212,6 +212,22 @@ _NATIVE = tuple((word, state, attrgetter(state.value)) for state, (word, _) in L
 def _remember_reply(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
     ref, reply, suspended, crew = told
     row = QueueReply(*reply)
+    figures = _queue_figures(ref, queue, row, crew, suspended=suspended)
+    at = parse_time(text(row.head)) if isinstance(row.head, bytes) and figures.counts.waiting != 0 else None
+    due = float(row.due) if isinstance(row.due, bytes) else None
+    return RememberedReply(
+        told,
+        _missing_flags(row),
+        figures,
+        since=None if at is None else at.timestamp(),
+        due=None if due is None or due != due else due,
+    )
+
+
+def _queue_figures(
+    ref: QueueRef, queue: QueueKeys, row: QueueReply, crew: ConsumerFigures | None, *, suspended: bool
+) -> QueueStats:
+    """The figures of one queue, with the ages that are 0.0."""
     counts = Counts(
         waiting=_count_or_none(row.waiting),
         active=_count_or_none(row.active),
@@ -221,7 +237,7 @@ def _remember_reply(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
         completed=_count_or_none(row.finished),
         canceled=_count_or_none(row.canceled),
     )
-    figures = QueueStats(
+    return QueueStats(
         source=ref.source,
         backend=ref.backend,
         name=ref.name,
@@ -242,15 +258,6 @@ def _remember_reply(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
             *_retry_notes(row),
         ),
         error=_find_error(queue, row),
-    )
-    at = parse_time(text(row.head)) if isinstance(row.head, bytes) and counts.waiting != 0 else None
-    due = float(row.due) if isinstance(row.due, bytes) else None
-    return RememberedReply(
-        told,
-        _missing_flags(row),
-        figures,
-        since=None if at is None else at.timestamp(),
-        due=None if due is None or due != due else due,
     )
 
 

@@ -99,6 +99,26 @@ def _encode_json(payload: Any) -> bytes:
     return json.dumps(payload).encode() if isinstance(payload, dict) else b""
 
 
+def _killed_worker(source: Source, namespace: str, name: str) -> Worker:
+    return Worker(
+        id=f"{namespace}{name}",
+        source=source.name,
+        backend="sidekiq",
+        state=WorkerState.DEAD,
+        reason="listed, but its heartbeat expired: the process was killed and its running jobs are lost",
+        hostname=name.rsplit(":", 2)[0] or None,
+    )
+
+
+def _find_state(age_s: float | None, *, is_quiet: bool, is_busy: bool) -> tuple[WorkerState, str | None]:
+    """(the state of a process whose heartbeat is `age_s` old, why it is suspect)."""
+    if age_s is not None and age_s > SUSPECT_AFTER_S:
+        return WorkerState.SUSPECT, f"no heartbeat for {format_duration(age_s)}"
+    if is_quiet:
+        return WorkerState.QUIET, None
+    return WorkerState.BUSY if is_busy else WorkerState.IDLE, None
+
+
 def _build_worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapping[str, QueueRef]) -> Worker:
     identity, fields, running_jobs = row
     jobs = list_running([row])
@@ -111,26 +131,12 @@ def _build_worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapp
             _not_told(source, namespace, why), id=f"{namespace}{name}", facts=space, work=work
         )
     if not isinstance(fields, list):
-        return Worker(
-            facts=space,
-            id=f"{namespace}{name}",
-            source=source.name,
-            backend="sidekiq",
-            state=WorkerState.DEAD,
-            reason="listed, but its heartbeat expired: the process was killed and its running jobs are lost",
-            hostname=name.rsplit(":", 2)[0] or None,
-            work=work,
-        )
+        return msgspec.structs.replace(_killed_worker(source, namespace, name), facts=space, work=work)
     info = loads_dict(fields[0])
     _, concurrency, busy, beat, quiet, rss, rtt_us = fields
     heartbeat = _parse_number(beat)
     age_s = source.now_s() - heartbeat if heartbeat is not None else None
-    state = WorkerState.BUSY if jobs or _parse_number(busy) else WorkerState.IDLE
-    reason = None
-    if quiet == b"true":
-        state = WorkerState.QUIET
-    if age_s is not None and age_s > SUSPECT_AFTER_S:
-        state, reason = WorkerState.SUSPECT, f"no heartbeat for {format_duration(age_s)}"
+    state, reason = _find_state(age_s, is_quiet=quiet == b"true", is_busy=bool(jobs or _parse_number(busy)))
     queues = info.get("queues")
     memory = _parse_number(rss)
     threads = _parse_integer(concurrency if concurrency is not None else info.get("concurrency"))

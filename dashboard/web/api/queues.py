@@ -12,7 +12,7 @@ from ...backends.base import MAX_SCHEDULES, Backend
 from ...clock import instant, iso
 from ...errors import BackendUnavailable, Forbidden
 from ...model import JobQuery, QueueStats, Schedule, State, Worker
-from ...search.job_search import parse_query
+from ...search.query import parse_query
 from ..context import app_context, app_services
 from ..forms.job_query import job_query
 from ..views.offered_actions import job_verbs

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from flask import Blueprint, render_template, request
 
 from ...errors import Unsupported
-from ...search.job_search import MAX_QUERY, SearchResult, parse_query
+from ...search.job_search import SearchResult
+from ...search.query import MAX_QUERY, parse_query
 from ...sources.metering import measure_cost
 from ..context import app_services
 from . import layout

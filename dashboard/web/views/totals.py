@@ -8,8 +8,8 @@ from operator import attrgetter
 from typing import Any
 
 from ...model import Quality, QueueStats, Snapshot, SourceStats, State, states_at_least
-from ...sampling.rates import total_rates
 from ...sampling.recent_history import History, known_sum
+from ...sampling.total_rates import total_rates
 from .problems import Problem, dead_growth, of_queue, worst_of_snapshot
 
 _STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from dashboard.backends.base import FLOW_WINDOW_S
-from dashboard.model import Counts, Quality, QueueFlow, QueueStats, SourceStats, State
-from dashboard.sampling.rates import FlowWindow, TotalRates, _RateSums, total_rates, with_rates
+from dashboard.model import Counts, Quality, QueueFlow, QueueStats, State
+from dashboard.sampling.rate_periods import RateSums
+from dashboard.sampling.rates import FlowWindow, with_rates
 from tests.counting import calls_of
 
 
@@ -221,18 +222,6 @@ def test_an_empty_list_of_a_queue_that_keeps_nothing_is_unknown() -> None:
     assert (shown.counts.completed, shown.notes) == (0, ())
 
 
-def test_the_total_ratio_is_that_of_queues_that_tell_both_parts() -> None:
-    queues = [
-        row(0, throughput_per_min=100.0, failed_per_min=10.0),
-        row(0, throughput_per_min=None, failed_per_min=50.0),
-        row(0, throughput_per_min=700.0, failed_per_min=None),
-    ]
-    source = SourceStats(name="s", address="", reachable=True, together_per_min=33.0)
-    assert total_rates(queues, [source]) == TotalRates(833.0, 60.0, 0.1, 0, 1)
-    assert total_rates(queues[1:]) == TotalRates(700.0, 50.0, None, 1, 1)
-    assert total_rates([]) == TotalRates(None, None, None)
-
-
 def test_rates_filled_in_are_those_of_now_whatever_came_before() -> None:
     dice = random.Random(7)
     base = QueueStats(source="main", backend="bullmq", name="q", key="q", depth=3, latency_s=1.0)
@@ -280,7 +269,7 @@ def test_sums_that_are_kept_are_those_of_all_pieces() -> None:
             window.add(at, some)
             window.rates(at)
             start = at - FLOW_WINDOW_S
-            found, apart = window._sums_since(start), _RateSums()
+            found, apart = window._sums_since(start), RateSums()
             for piece in window._pieces:
                 apart.add(piece, start)
             assert found.worst is apart.worst
@@ -311,18 +300,6 @@ def test_what_ended_in_fifteen_minutes_costs_the_same_however_many_minutes_were_
     window.add(1000.0 + 2 * 899 + 902, flow(5, 2), None)
     after = window.rates(1000.0 + 2 * 899 + 902)
     assert (after.finished_15min, after.failed_15min) == (7, 2)
-
-
-def test_the_total_says_how_many_queues_it_lacks() -> None:
-    def told(*queues: QueueStats) -> tuple[int, int]:
-        sums = total_rates(queues)
-        return sums.throughput_unknown, sums.failed_unknown
-
-    everything = row(0, shared=True, throughput_per_min=9.0)
-    assert told(row(0), row(0)) == (2, 2)
-    assert told(row(0), everything) == (0, 1)
-    assert told(row(0, prefix="other"), everything) == (1, 2)
-    assert told(row(0, shared=True), row(0, throughput_per_min=1.0, failed_per_min=0.0)) == (0, 0)
 
 
 def test_that_nobody_works_is_not_believed_while_jobs_end() -> None:

@@ -38,7 +38,7 @@ def test_a_sample_tells_every_queue_sorted(source: Source, redis_client: redis.R
 def test_a_sample_costs_one_round_trip_for_health_and_those_of_the_backend(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.sampling.sampler.SEARCH_PAUSE_S", 1e9)  # the second sample looks for no queues
+    monkeypatch.setattr("dashboard.sampling.queue_search.SEARCH_PAUSE_S", 1e9)  # the second sample looks for no queues
     fill(redis_client, **{f"q{n}": 1 for n in range(50)})
     sampler = Sampler(watch_of(source), 2, "me")
     sampler.sample()
@@ -177,7 +177,7 @@ def test_one_broken_queue_costs_one_row(source: Source, redis_client: redis.Redi
 def test_queues_stay_while_their_directory_cannot_be_read(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.sampling.sampler.SEARCH_PAUSE_S", 0.0)
+    monkeypatch.setattr("dashboard.sampling.queue_search.SEARCH_PAUSE_S", 0.0)
     fill(redis_client, mail=3)
     sampler = Sampler(watch_of(source), 2, "me")
     sampler.sample()
@@ -196,7 +196,7 @@ def test_queues_stay_while_their_directory_cannot_be_read(
 def test_a_queue_that_is_gone_leaves_with_the_next_search(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.sampling.sampler.SEARCH_PAUSE_S", 0.0)
+    monkeypatch.setattr("dashboard.sampling.queue_search.SEARCH_PAUSE_S", 0.0)
     fill(redis_client, mail=3, images=1)
     sampler = Sampler(watch_of(source), 2, "me")
     assert len(sampler.sample().queues) == 2
@@ -283,7 +283,7 @@ def test_a_key_space_that_costs_much_is_searched_once_a_minute(
 ) -> None:
     """By what the whole search costs; a small one begins anew after four seconds."""
     now_s = 1000.0
-    monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: now_s)
+    monkeypatch.setattr("dashboard.sampling.queue_search.monotonic_s", lambda: now_s)
     searches: list[float] = []
 
     class Large(Lists):
@@ -307,7 +307,7 @@ def test_a_key_space_that_costs_much_is_searched_once_a_minute(
 def test_later_searches_step_lightly(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first may cost 400 commands a sample, since nothing is shown before; each later one 20, bit by bit."""
     now_s = 1000.0
-    monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: now_s)
+    monkeypatch.setattr("dashboard.sampling.queue_search.monotonic_s", lambda: now_s)
     allowed: list[int] = []
 
     class Stepwise(Lists):

@@ -8,7 +8,7 @@ sum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ....model import Quality, QueueFlow, State
@@ -54,70 +54,89 @@ def balance_flows(
     flows: dict[str, QueueFlow] = {}
     together: list[int] = []
     for crew in _find_shared_workers(found, workers, before, now):
-        several = len(crew.queues) > 1
-        records = {state: sum([answer.came[state] for answer in crew.queues]) for state in TTLS_S}
-        disturbed = {state for answer in crew.queues for state in answer.disturbed}
-        # Records that a user removed do not count as jobs without a record.
-        completed = min(crew.completed, records[State.COMPLETED]) if State.COMPLETED in disturbed else crew.completed
-        failed = min(crew.failed, records[State.DEAD]) if State.DEAD in disturbed else crew.failed
-        last = [before.queues.get(answer.queue.queue) for answer in crew.queues]
-        retried_at = max([each.retried_at for each in last if each], default=0.0)
-        if any(answer.retries for answer in crew.queues):
-            retried_at = now
-        lost: tuple[State, ...] = ()
-        quiet = not (completed or failed or disturbed or any(records.values()))
-        # The first sample finds records of jobs for which there are no workers' counts to compare.
-        first = any(answer.first for answer in crew.queues)
-        for answer, known in zip(crew.queues, last, strict=True):
-            if known is not None and quiet and _as_before(answer, known, anchor, retried_at):
-                seen[answer.queue.queue] = known
-                flows[answer.queue.queue] = QueueFlow(
-                    key=answer.queue.queue,
-                    completed=0,
-                    dead=0,
-                    span_s=answer.span_s,
-                    quality=Quality.ESTIMATED,
-                    reason=answer.reason,
-                )
-                continue
-            old = known or QueueMemory(anchor, answer.counts, busy=False, newest=0.0)
-            each = QueueMemory(
-                anchor=anchor,
-                counts=answer.counts,
-                busy=any(answer.came.values()),
-                newest=answer.newest,
-                completed=old.completed if first else old.completed.add(now, completed, records[State.COMPLETED]),
-                failed=old.failed if first else old.failed.add(now, failed, records[State.DEAD]),
-                brief={**old.brief, **{state: now for state, count in answer.brief.items() if count}},
-                retried_at=retried_at,
-                next_job=answer.next_job,
-                untold_at=now if _has_untraced_job(answer, old, crew) else old.untold_at,
-            )
-            seen[answer.queue.queue] = each
-            if not several:
-                # A worker cut off before it updated its counters counts nothing: the larger of both numbers is right.
-                answer.came[State.COMPLETED] += each.completed.growth_since(old.completed)
-            # A queue that appears after the first sample of all is new: all of its records are more recent.
-            proven = crew.long_running > 0 or before.at < now
-            served = crew.workers > 0
-            flows[answer.queue.queue] = _build_flow(answer, each, now, several=several, served=served, proven=proven)
-            lost = max(lost, flows[answer.queue.queue].hidden, key=len)
-        if several and State.COMPLETED in lost:
-            dead = crew.failed if State.DEAD in lost else records[State.DEAD]
-            together.append(max(completed, records[State.COMPLETED]) + dead)
+        ended = _balance_crew(crew, before, anchor, now, seen, flows)
+        if ended is not None:
+            together.append(ended)
     if not together:
         return seen, flows, None
-    return (
-        seen,
-        flows,
-        QueueFlow(
-            key="",
-            completed=sum(together),
-            dead=0,
-            span_s=max(now - before.at, 0.001),
-            quality=Quality.ESTIMATED,
-            reason=TOGETHER,
-        ),
+    total = QueueFlow(
+        key="",
+        completed=sum(together),
+        dead=0,
+        span_s=max(now - before.at, 0.001),
+        quality=Quality.ESTIMATED,
+        reason=TOGETHER,
+    )
+    return seen, flows, total
+
+
+def _balance_crew(
+    crew: SharedWorkers,
+    before: FlowCursor,
+    anchor: float,
+    now: float,
+    seen: dict[str, QueueMemory],
+    flows: dict[str, QueueFlow],
+) -> int | None:
+    """Add the memory and the flow of each queue of `crew`. Returns how many jobs finished in all of them, if that can
+    only be counted together."""
+    several = len(crew.queues) > 1
+    records = {state: sum([answer.came[state] for answer in crew.queues]) for state in TTLS_S}
+    disturbed = {state for answer in crew.queues for state in answer.disturbed}
+    # Records that a user removed do not count as jobs without a record.
+    completed = min(crew.completed, records[State.COMPLETED]) if State.COMPLETED in disturbed else crew.completed
+    failed = min(crew.failed, records[State.DEAD]) if State.DEAD in disturbed else crew.failed
+    last = [before.queues.get(answer.queue.queue) for answer in crew.queues]
+    retried_at = _last_retry(crew, last, now)
+    lost: tuple[State, ...] = ()
+    quiet = not (completed or failed or disturbed or any(records.values()))
+    # The first sample finds records of jobs for which there are no workers' counts to compare.
+    first = any(answer.first for answer in crew.queues)
+    for answer, known in zip(crew.queues, last, strict=True):
+        key = answer.queue.queue
+        if known is not None and quiet and _as_before(answer, known, anchor, retried_at):
+            seen[key], flows[key] = known, _quiet_flow(answer)
+            continue
+        old = known or QueueMemory(anchor, answer.counts, busy=False, newest=0.0)
+        each = seen[key] = QueueMemory(
+            anchor=anchor,
+            counts=answer.counts,
+            busy=any(answer.came.values()),
+            newest=answer.newest,
+            completed=old.completed if first else old.completed.add(now, completed, records[State.COMPLETED]),
+            failed=old.failed if first else old.failed.add(now, failed, records[State.DEAD]),
+            brief={**old.brief, **{state: now for state, count in answer.brief.items() if count}},
+            retried_at=retried_at,
+            next_job=answer.next_job,
+            untold_at=now if _has_untraced_job(answer, old, crew) else old.untold_at,
+        )
+        if not several:
+            # A worker cut off before it updated its counters counts nothing: the larger of both numbers is right.
+            answer.came[State.COMPLETED] += each.completed.growth_since(old.completed)
+        # A queue that appears after the first sample of all is new: all of its records are more recent.
+        proven = crew.long_running > 0 or before.at < now
+        flows[key] = _build_flow(answer, each, now, several=several, served=crew.workers > 0, proven=proven)
+        lost = max(lost, flows[key].hidden, key=len)
+    if not several or State.COMPLETED not in lost:
+        return None
+    return max(completed, records[State.COMPLETED]) + (crew.failed if State.DEAD in lost else records[State.DEAD])
+
+
+def _last_retry(crew: SharedWorkers, last: Sequence[QueueMemory | None], now: float) -> float:
+    """When a job that can be retried was last seen in the queues of `crew`; 0.0 if never."""
+    if any(answer.retries for answer in crew.queues):
+        return now
+    return max([each.retried_at for each in last if each], default=0.0)
+
+
+def _quiet_flow(answer: FlowFindings) -> QueueFlow:
+    return QueueFlow(
+        key=answer.queue.queue,
+        completed=0,
+        dead=0,
+        span_s=answer.span_s,
+        quality=Quality.ESTIMATED,
+        reason=answer.reason,
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dashboard.errors import ConfigurationError
-from dashboard.secret_references import MAX_FILE_BYTES
 from dashboard.settings import load
+from dashboard.settings.secret_references import MAX_FILE_BYTES
 
 KEY = "k" * 40
 

@@ -11,8 +11,9 @@ import pytest
 from dashboard.alerts.runtime import check_settings as check_alerts
 from dashboard.cli import main
 from dashboard.errors import ConfigurationError
-from dashboard.settings import Settings, SourceSettings, load, redact_url
-from dashboard.settings_display import describe
+from dashboard.settings import Settings, SourceSettings, load
+from dashboard.settings.display import describe
+from dashboard.settings.redis_urls import redact_url
 
 
 def test_without_any_setting_the_redis_of_this_machine_is_watched() -> None:

@@ -1,4 +1,4 @@
-"""The grammar of searching, and the bounds of a look."""
+"""A search through lists, and its bounds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from dashboard.model import (
     Window,
 )
 from dashboard.search import job_search as engine
-from dashboard.search.job_search import SearchTerm, parse_query, search_jobs
+from dashboard.search.job_search import search_jobs
+from dashboard.search.query import parse_query
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.unit.sampling.list_backend import Lists
@@ -80,36 +81,6 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def ids(found: Any) -> list[str]:
     return [job.id for _, job in found.jobs]
-
-
-@pytest.mark.parametrize(
-    ("text", "terms"),
-    [
-        ("", ()),
-        ("time out", (SearchTerm("time"), SearchTerm("out"))),
-        ('"time out"', (SearchTerm("time out"),)),
-        ('error:"410 Gone"', (SearchTerm("410 gone", "error"),)),
-        ("-state:Completed", (SearchTerm("completed", "state", excluded=True),)),
-        ("backend:rq", (SearchTerm("rq", "library"),)),
-        ("http://x", (SearchTerm("http://x"),)),
-        ("id:AbC", (SearchTerm("AbC", "id"),)),
-        ('"open', (SearchTerm("open"),)),
-        ("name:", (SearchTerm("name:"),)),
-    ],
-)
-def test_terms(text: str, terms: tuple[SearchTerm, ...]) -> None:
-    assert parse_query(text).terms == terms
-
-
-def test_a_wrong_age_says_how_to_write_one() -> None:
-    with pytest.raises(Unsupported, match="age"):
-        parse_query("age:old")
-
-
-def test_a_pattern_of_names_is_short() -> None:
-    with pytest.raises(Unsupported, match="Pattern too long"):
-        parse_query("queue:" + "*a" * 33)
-    assert parse_query("queue:" + "a" * 65).terms[0].text == "a" * 65
 
 
 def test_words_are_found_in_payload_and_error(look: Any) -> None:

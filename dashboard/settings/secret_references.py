@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 MAX_FILE_BYTES = 64 * 1024
 # `$${` is an escape for the two characters `${`.

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from .settings import Settings, redact_url
+from .redis_urls import redact_url
+from .schema import Settings
 
 # Text that is shown unchanged, and URLs that are shown without user info; all other text may be a secret.
 _PLAIN_TEXT = {

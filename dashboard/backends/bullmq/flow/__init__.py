@@ -1,0 +1,1 @@
+"""What finished in BullMQ's queues since the last sample."""

@@ -1,0 +1,59 @@
+"""Immutable values shared by all parts of the program: backends, sampling, alerts, web pages and API.
+
+Import them from here, not from the modules: `from dashboard.model import Job, QueueRef, State`.
+
+None always means "unknown"; 0 and () are known values. Names carry their units: `_s` is seconds, `_bytes` is bytes,
+`_ratio` is 0 to 1, `_per_min` is per minute. Instants end in `_at` and are aware UTC datetimes, except inside a
+Snapshot, where they are seconds since 1970 so that a snapshot of a thousand queues stays cheap to decode.
+
+Text from Redis is `str` with undecodable bytes as surrogate escapes, so that a name or id can always be converted back
+to the exact bytes of its key. `dashboard.web.formatting` makes it printable.
+"""
+
+from __future__ import annotations
+
+from .base import Capability, State, Value
+from .job_classes import ClassBoard, ClassStats
+from .jobs import Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
+from .queue_flow import FlowDelta, Quality, QueueFlow
+from .queues import Counts, NativeCount, QueueRef, QueueStats, states_at_least, uncounted_states, with_shared_entry
+from .schedules import Schedule
+from .searched_jobs import Searched, Sifted, Window
+from .snapshot import Snapshot
+from .sources import RedisHealth, SourceStats
+from .workers import Work, Worker, WorkerState
+
+__all__ = [
+    "Capability",
+    "ClassBoard",
+    "ClassStats",
+    "Counts",
+    "FlowDelta",
+    "Job",
+    "JobError",
+    "JobLink",
+    "JobPage",
+    "JobQuery",
+    "NativeCount",
+    "Payload",
+    "Quality",
+    "QueueFlow",
+    "QueueRef",
+    "QueueStats",
+    "RedisHealth",
+    "Schedule",
+    "Searched",
+    "Sifted",
+    "Snapshot",
+    "SourceStats",
+    "State",
+    "TimelineEvent",
+    "Value",
+    "Window",
+    "Work",
+    "Worker",
+    "WorkerState",
+    "states_at_least",
+    "uncounted_states",
+    "with_shared_entry",
+]

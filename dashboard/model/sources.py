@@ -1,0 +1,58 @@
+"""Sources: the health of each Redis, and the cost of sampling it."""
+
+from __future__ import annotations
+
+from .base import Value
+
+
+class RedisHealth(Value, frozen=True, kw_only=True):
+    """The figures that INFO reports for one Redis; None if INFO omits them or is not permitted."""
+
+    version: str | None = None
+    flavour: str = "redis"  # redis, valkey, …
+    role: str | None = None
+    run_id: str | None = None
+    uptime_s: int | None = None
+    used_memory_bytes: int | None = None
+    maxmemory_bytes: int | None = None  # None if unlimited or unknown: see memory_limited
+    memory_limited: bool | None = None
+    memory_ratio: float | None = None  # (used - not counted for eviction) / maxmemory; None without a maxmemory
+    eviction_policy: str | None = None
+    clients: int | None = None
+    max_clients: int | None = None
+    blocked_clients: int | None = None
+    ops_per_s: int | None = None
+    evicted_keys: int | None = None
+    rejected_connections: int | None = None
+    fragmentation_ratio: float | None = None
+    allocator_frag_ratio: float | None = None
+    allocator_frag_bytes: int | None = None
+    replicas: int | None = None  # connected to this server
+    replica_lag_bytes: int | None = None  # of the slowest replica; None if there is none
+    replica_link_up: bool | None = None  # None: this server is not a replica
+    replica_link_down_s: int | None = None  # seconds since the link went down; 0 while up, None if it never was up
+    write_probe: str | None = None  # "ok", or the error code of our refused test write; None: not tried
+    keyspace_hit_ratio: float | None = None
+    keys: int | None = None  # of the database in use
+    persistence_ok: bool | None = None
+
+
+class SourceStats(Value, frozen=True, kw_only=True):
+    """One Redis as of a snapshot: whether it is reachable, its health, and the cost of sampling it."""
+
+    name: str
+    address: str  # without credentials
+    reachable: bool
+    error: str | None = None
+    hint: str | None = None
+    unreachable_since: float | None = None
+    health: RedisHealth = RedisHealth()
+    libraries: tuple[str, ...] = ()  # backends with at least one queue here
+    needs_noeviction: bool = False  # a library with queues here loses jobs if keys are evicted
+    discovered: bool = False  # the first full scan for queues is complete
+    search_progress: float | None = None  # approximate progress of that scan, 0 to 1; None if complete or unknown
+    together_per_min: float | None = None  # jobs finished per minute in queues whose own rates cannot be separated
+    commands: int = 0  # the cost of the last sample
+    round_trips: int = 0
+    cost_s: float = 0.0
+    problems: tuple[str, ...] = ()  # the backends that could not be read, and why

@@ -1,0 +1,79 @@
+"""URLs of Redis servers: what they may contain, and how they are shown."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import parse_qsl, urlsplit
+
+from ..errors import ConfigurationError
+
+URL_SCHEMES = ("redis", "rediss", "unix")
+_TLS_FILES = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
+# The options after the `?` of a Redis URL; the TLS options take the values that Celery and redis-py use.
+URL_OPTIONS = {
+    "redis": frozenset({"db", "username", "password"}),
+    "rediss": frozenset({"db", "username", "password"}) | _TLS_OPTIONS,
+    "unix": frozenset({"db", "username", "password"}),
+}
+CERT_REQS = {"none": "none", "cert_none": "none", "required": "required", "cert_required": "required"}
+
+
+def redact_url(url: str) -> str:
+    """`url` without user info and query, safe for logs and pages."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if ":" in host:
+            host = f"[{host}]"
+        netloc = f"{host}:{parts.port}" if parts.port else host
+    except ValueError:
+        return "(unreadable URL)"
+    return f"{parts.scheme}://{netloc}{parts.path}"
+
+
+def check_redis_url(url: str, where: str) -> None:
+    """Raise ConfigurationError, with `where` in front, unless `url` is that of one Redis server."""
+    expected = "expected redis://, rediss:// or unix:// with host and port, such as redis://127.0.0.1:6379/0"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError(f"{where}: {expected}") from None
+    for word, hint in (
+        ("sentinel", "Redis Sentinel is not supported yet: use the address of the primary"),
+        ("cluster", "Redis Cluster is not supported yet"),
+    ):
+        if word in parts.scheme:
+            raise ConfigurationError(f"{where}: {hint}; {expected}")
+    if not url.isprintable() or parts.scheme not in URL_SCHEMES or (parts.scheme == "unix" and not parts.path):
+        raise ConfigurationError(f"{where}: {expected}")
+    _check_options(parts.scheme, parts.query, where)
+    if parts.scheme != "unix":
+        if not parts.hostname:
+            raise ConfigurationError(f"{where}: {expected}")
+        database = parts.path.strip("/")
+        if database and not _is_database(database):
+            raise ConfigurationError(f"{where}: expected a database number after the port, such as /0")
+
+
+def _is_database(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 9
+
+
+def _check_options(scheme: str, query: str, where: str) -> None:
+    known = URL_OPTIONS[scheme]
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            shown = name if name.isidentifier() and len(name) <= 40 else "there"
+            raise ConfigurationError(
+                f"{where}: unknown option {shown} after the ?; valid for {scheme}:// are {', '.join(sorted(known))}"
+            )
+        if name == "db" and not _is_database(value):
+            raise ConfigurationError(f"{where}: db: expected a number")
+        if name == "ssl_cert_reqs" and value.lower() not in CERT_REQS:
+            raise ConfigurationError(f"{where}: ssl_cert_reqs: expected none or required")
+        if name in _TLS_FILES and not os.access(value, os.R_OK):
+            raise ConfigurationError(f"{where}: {name}: expected a readable file")
+        if name == "ssl_check_hostname" and value.lower() not in ("true", "false"):
+            raise ConfigurationError(f"{where}: ssl_check_hostname: expected true or false")

@@ -1,0 +1,74 @@
+"""All settings with their types and defaults."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+DEFAULT_STORE_PREFIX = "{queuedeck}"
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+
+class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One Redis to monitor."""
+
+    name: str
+    url: str
+    backends: tuple[str, ...] = ()  # which libraries to look for; empty = all
+    prefixes: tuple[str, ...] = ()  # BullMQ key prefixes to read; empty = all that are found
+    queues: tuple[str, ...] = ()  # globs of the queues to show; a name without * or ? is monitored before it exists
+    broker_url: str | None = None  # Celery: the broker, if it is not `url`
+    result_url: str | None = None  # Celery: the result backend, if it is not `url`
+    redbeat_url: str | None = None  # Celery: where RedBeat stores its schedules, if not in the broker
+    # Celery: the app's broker_transport_options of the same names, without the global_keyprefix. The hash exists only
+    # while a worker holds messages, so a search could not find its name in time.
+    unacked_key: str = "unacked"
+    unacked_index_key: str = "unacked_index"
+
+
+class UserSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A user who can sign in."""
+
+    name: str
+    password_hash: str  # as `queuedeck hash-password` prints it
+    role: Literal["viewer", "operator", "admin"] = "viewer"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of a Queuedeck instance."""
+
+    redis_url: str | None = None  # one source named "main"; [[sources]] names several
+    sources: tuple[SourceSettings, ...] = ()
+    store_url: str | None = None  # Redis for Queuedeck's own data; default: the first source
+    # The prefix of all of Queuedeck's own keys: dashboards with different settings on one store need one each.
+    store_prefix: str = DEFAULT_STORE_PREFIX
+    auth: Literal["auto", "none"] = "auto"  # none: local users have full access, without signing in
+    metrics_public: bool = False  # /metrics needs no token
+    secret_key: str | None = None  # at least 32 bytes; required with users
+    public_url: str | None = None  # base URL of the dashboard, used for links in notifications
+    trusted_hosts: tuple[str, ...] = ()  # with users: the only Host names that are served, besides local ones
+    secret_key_fallbacks: tuple[str, ...] = ()  # former secret keys, whose sessions stay valid
+    # The proxies whose X-Forwarded-For, -Proto and -Host are trusted: their number, or their addresses.
+    trusted_proxies: int | tuple[str, ...] = 0
+    users: tuple[UserSettings, ...] = ()
+    api_tokens: tuple[str, ...] = ()  # name:role:sha256hex
+    read_only: bool = False  # disables every write action: their routes are not registered
+    require_reason: bool = False  # requires a reason for every action
+    bin_max_bytes: int = 64 * 1024 * 1024  # limit for the backups of deleted jobs that can be restored
+    bulk_max_jobs: int = 100_000  # maximum jobs per bulk operation
+    sample_interval_s: float = 2.0  # seconds between two samples, 0.5 to 300
+    checker: Literal["auto", "off"] = "auto"  # auto: this process takes part in sampling; off: only reads
+    dlq_queues: tuple[str, ...] = ("*dlq*", "*dead*letter*")
+    alerts: Literal["on", "off"] = "on"  # off: rules are not evaluated and no notifications are sent
+    rules: tuple[dict[str, Any], ...] = ()  # in addition to the default rules; checked in dashboard.alerts
+    channels: tuple[dict[str, Any], ...] = ()  # notification channels; checked in dashboard.alerts
+    allow_private_webhooks: bool = False  # allows notifications to http:// URLs and to addresses of private networks
+    ping_url: str | None = None  # pinged every minute while evaluation and delivery work: a dead man's switch
+    spool_dir: str | None = None  # folder for alerts about the store itself; default: one in /tmp for this user
+
+    def effective_sources(self) -> tuple[SourceSettings, ...]:
+        """The sources to monitor, at least one: [[sources]], else `redis_url`, else the Redis on this machine."""
+        if self.sources:
+            return self.sources
+        return (SourceSettings(name="main", url=self.redis_url or DEFAULT_REDIS_URL),)

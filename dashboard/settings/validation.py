@@ -1,0 +1,159 @@
+"""The values that settings may have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from ..auth import parse_networks
+from ..errors import ConfigurationError
+from ..globs import EXPECTED, is_glob
+from .redis_urls import check_redis_url
+from .schema import Settings
+
+# One hash tag, so that all keys are in one cluster slot and one script can change several of them.
+_STORE_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,64}\{[A-Za-z0-9._-]{1,64}\}[A-Za-z0-9._-]{0,64}\Z")
+_PREFIX_PART = re.compile(r"[A-Za-z0-9._-]+")
+KEY_LIMIT = 200
+MAX_BIN_BYTES = 2**40
+MAX_PROXIES = 8
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_USER = re.compile(r"[A-Za-z0-9._@+-]{1,64}\Z")
+_HASH = re.compile(r"scrypt:(\d{1,8}):(\d{1,2}):(\d{1,2})\$[^$\s]{1,256}\$[0-9a-f]{128}\Z")
+MAX_HASH_BYTES = 256 * 1024 * 1024
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])\Z")
+# What the README and the documentation show in place of a secret.
+PLACEHOLDERS = frozenset({"REPLACE-WITH-AT-LEAST-32-RANDOM-BYTES", "scrypt:32768:8:1$SALT$DIGEST"})
+_TOKEN = re.compile(r"[^:\s]{1,64}:(viewer|operator|admin):[0-9a-fA-F]{64}\Z")
+
+
+def check_settings(settings: Settings, origin: Mapping[str, str]) -> None:
+    """Raise ConfigurationError for the first setting with an invalid value. `origin`: where each one was read."""
+    fault = next(_faults(settings, origin), None)
+    if fault is not None:
+        name, expected = fault
+        raise ConfigurationError(f"{origin.get(name, name)}: {expected}")
+    _check_users(settings, origin.get("users", "users"))
+    for name in ("redis_url", "store_url"):
+        url = getattr(settings, name)
+        if url is not None:
+            check_redis_url(url, origin.get(name, name))
+    _check_sources(settings, origin.get("sources", "sources"))
+
+
+def _faults(settings: Settings, origin: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The settings with an invalid value, and what was expected."""
+    if not 0.5 <= settings.sample_interval_s <= 300:
+        yield "sample_interval_s", "expected 0.5 to 300 seconds"
+    if not _STORE_PREFIX.match(settings.store_prefix):
+        word = "".join(_PREFIX_PART.findall(settings.store_prefix))[:40] or "team"
+        yield (
+            "store_prefix",
+            f'expected letters, digits, ".", "_" and "-", with one part in braces, such as "{{{word}}}", which keeps '
+            "all keys in one cluster slot",
+        )
+    yield from _faults_of_secret_key(settings)
+    if settings.auth == "none" and settings.users:
+        yield "auth", 'expected "auto" with users: "none" gives anyone on this machine access'
+    if settings.public_url is not None and not _is_web_url(settings.public_url):
+        yield "public_url", "expected an http:// or https:// URL with a host"
+    if settings.ping_url is not None and not _is_web_url(settings.ping_url):
+        yield "ping_url", "expected an https:// URL with a host"
+    if settings.spool_dir is not None and (not settings.spool_dir or "\0" in settings.spool_dir):
+        yield "spool_dir", "expected the path of a directory"
+    if settings.redis_url is None and not settings.sources and "sources" in origin:
+        yield "sources", "expected at least one source; leave the setting out to use redis_url"
+    yield from _faults_of_requests(settings)
+    if not all(is_glob(glob) for glob in settings.dlq_queues):
+        yield "dlq_queues", f"expected {EXPECTED}"
+    if any(len(key.encode()) < 32 for key in settings.secret_key_fallbacks):
+        yield "secret_key_fallbacks", "expected keys of at least 32 bytes"
+    if not 0 <= settings.bin_max_bytes <= MAX_BIN_BYTES:
+        yield "bin_max_bytes", f"expected 0 to {MAX_BIN_BYTES} bytes"
+    if not 1 <= settings.bulk_max_jobs <= 1_000_000:
+        yield "bulk_max_jobs", "expected a number from 1 to 1000000"
+
+
+def _faults_of_secret_key(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.secret_key is not None and len(settings.secret_key.encode()) < 32:
+        yield "secret_key", "expected at least 32 bytes of secret text"
+    if PLACEHOLDERS & {settings.secret_key, *settings.secret_key_fallbacks}:
+        yield "secret_key", "expected your own secret, not the example from the README"
+
+
+def _faults_of_requests(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The invalid settings about requests: their tokens, their hosts, the proxies that forward them."""
+    if not all(_TOKEN.match(token) for token in settings.api_tokens):
+        yield "api_tokens", "expected name:role:sha256hex with role viewer, operator or admin"
+    if not all(_HOST.match(host) for host in settings.trusted_hosts):
+        yield "trusted_hosts", "expected host names such as queues.example.com, without https://, port or *"
+    proxies = settings.trusted_proxies
+    if isinstance(proxies, int):
+        if not 0 <= proxies <= MAX_PROXIES:
+            yield "trusted_proxies", f"expected a number of proxies from 0 to {MAX_PROXIES}"
+        return
+    try:
+        parse_networks(proxies)
+    except ValueError:
+        yield "trusted_proxies", "expected a number, or addresses or networks such as 10.0.0.0/8"
+
+
+def _is_web_url(url: str) -> bool:
+    """Whether `url` is an http:// or https:// URL with a host and a possible port."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and url.isprintable()
+    except ValueError:
+        return False
+
+
+def _check_users(settings: Settings, where: str) -> None:
+    seen: set[str] = set()
+    for user in settings.users:
+        at = f"{where}: user {user.name[:64]!r}"
+        if not _USER.match(user.name):
+            raise ConfigurationError(f"{at}: name: expected 1 to 64 letters, digits or any of . _ @ + -")
+        if user.name in seen:
+            raise ConfigurationError(f"{at}: name: expected a unique name for each user")
+        seen.add(user.name)
+        digest = user.password_hash
+        if digest in PLACEHOLDERS or not _is_password_hash(digest):
+            raise ConfigurationError(f"{at}: password_hash: expected what `queuedeck hash-password` prints")
+    if settings.users and settings.secret_key is None:
+        raise ConfigurationError(
+            f"{where}: secret_key is required when users are set",
+            hint="Generate one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'",
+        )
+
+
+def _is_password_hash(text: str) -> bool:
+    """Whether `text` is a scrypt hash of werkzeug whose cost this machine can afford for each attempt to sign in."""
+    found = _HASH.match(text)
+    if found is None:
+        return False
+    n, r, p = (int(number) for number in found.groups())
+    return n >= 2 and n & (n - 1) == 0 and 1 <= r <= 32 and 1 <= p <= 16 and 128 * n * r <= MAX_HASH_BYTES
+
+
+def _check_sources(settings: Settings, where: str) -> None:
+    seen: set[str] = set()
+    for source in settings.sources:
+        at = f"{where}: source {source.name!r}"
+        if not _NAME.match(source.name):
+            raise ConfigurationError(f"{at}: name: expected 1 to 64 letters, digits, dots, dashes or underscores")
+        if source.name in seen:
+            raise ConfigurationError(f"{at}: name: expected a unique name for each source")
+        seen.add(source.name)
+        for field in ("url", "broker_url", "result_url", "redbeat_url"):
+            url = getattr(source, field)
+            if url is not None:
+                check_redis_url(url, f"{at}: {field}")
+        for field in ("unacked_key", "unacked_index_key"):
+            if not 0 < len(getattr(source, field)) <= KEY_LIMIT:
+                raise ConfigurationError(f"{at}: {field}: expected a key name of 1 to {KEY_LIMIT} characters")
+        for glob in source.queues:
+            if not is_glob(glob):
+                raise ConfigurationError(f"{at}: queues: expected {EXPECTED}")
+        if not all(source.prefixes):
+            raise ConfigurationError(f"{at}: prefixes: expected no empty prefix; leave the setting out to find all")
