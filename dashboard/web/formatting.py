@@ -28,7 +28,7 @@ _THIN = "\u202f"  # a narrow no-break space, between number and unit
 
 def install(app: Flask) -> None:
     """Register the functions of this module as template filters, and the links to queues and jobs as globals."""
-    filters = (short, full, duration, percent, size, printable, stamp, one_line)
+    filters = (short, full, duration, percent, size, printable, stamp, one_line, queue_title)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters["iso"] = iso
     app.jinja_env.filters["instant"] = instant
@@ -130,6 +130,11 @@ def size(count: float | None) -> str:
 def stamp(moment: datetime | None) -> str:
     """The time in UTC to the second, without the zone; a dash for None."""
     return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def queue_title(queue: QueueStats | QueueRef, library: str, limit: int = 80) -> str:
+    """The name of a queue on one line, or "All Celery queues" for the single entry of a library's shared lists."""
+    return f"All {library} queues" if queue.shared else one_line(queue.name, limit)
 
 
 def queue_url(queue: QueueStats | QueueRef, **query: Any) -> str:

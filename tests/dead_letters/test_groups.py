@@ -353,14 +353,14 @@ def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, ba
     queues = queues_of(backends)
     triage = DeadLetterService(lambda _source, name: backends[name], NO_DLQ, AnnotationStore(Store(source)), keep_s=60)
     first = triage.current_groups(queues)
-    assert first.remarks.problem is None
+    assert first.annotations.problem is None
     assert first.cost.commands > 0
     with measure_cost() as meter:
         assert all(triage.current_groups(queues) is first for _ in range(50))
     assert meter.commands == 0
     fingerprint = first.grouped.groups[0].kind.id
     assert triage.update_annotation(fingerprint, {"owner": "anna"})
-    assert triage.current_groups(queues).remarks.of(fingerprint).owner == "anna"
+    assert triage.current_groups(queues).annotations.of(fingerprint).owner == "anna"
     assert triage.current_groups(queues).grouped is first.grouped
     triage.invalidate()
     assert triage.current_groups(queues).grouped is not first.grouped
@@ -376,5 +376,5 @@ def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
     redis_client.delete(GROUPS, SEEN)
     assert triage.update_annotation(fingerprint, {"owner": "anna"})
     assert triage.book.read_annotation(fingerprint).owner == "anna"
-    assert triage.current_groups(queues).remarks.of(fingerprint).owner == "anna"
+    assert triage.current_groups(queues).annotations.of(fingerprint).owner == "anna"
     assert not triage.update_annotation("0" * len(fingerprint), {"owner": "anna"})

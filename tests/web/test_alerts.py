@@ -208,7 +208,7 @@ def test_a_silence_tells_what_it_would_match_before_it_is_made(app: Flask) -> No
     )
     answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
     assert "0 of 1 queues, no alerts match now." in " ".join(answer.text.split())
-    assert "No queue has this name right now." in answer.text
+    assert "No queue matches right now." in answer.text
     assert client.get("/api/v1/silences").get_json()["silences"] == []
 
 

@@ -409,7 +409,7 @@ def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
     query = {"fingerprint": fingerprint, "action": "move"}
     page = " ".join(client.get("/bulk/new", query_string=query).text.split())
     assert "Redrive 1 job<" in page
-    assert "2 have no recorded origin and will be left unless you choose a queue." in page
+    assert "2 have no recorded origin and stay where they are unless you choose a queue." in page
     work = client.post("/api/v1/bulk", json=query | {"pace_per_s": 0}, headers=SAME).get_json()
     assert done(client, work["bulk_id"])["outcomes"] == {"done": 1}
     assert redis_client.llen("bull:mails-dlq:wait") == 2

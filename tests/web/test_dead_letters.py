@@ -270,7 +270,7 @@ def test_a_group_comes_back_when_its_jobs_were_retried_in_vain(
     Job.fetch(dead[0], connection=redis_client).requeue()
     fail_rq(server, "mail")
     found = group_when(client, lambda each: each["fingerprint"] == fingerprint and each["count"] == 1)
-    assert found["marks"] == ["came back"]
+    assert found["marks"] == ["regressed"]
 
 
 def test_a_group_without_jobs_keeps_what_people_said(

@@ -104,7 +104,7 @@ def test_no_parameter_of_an_address_makes_a_page_fail(browser: FlaskClient, odd_
             }
             path = address(app, rule, values)
             base = BASE | {"source": "main", "backend": backend, "queue": queue}
-            if rule.endpoint.startswith(("people", "rules", "overview")):
+            if rule.endpoint.startswith(("workers", "schedules", "rules", "overview")):
                 base = {}
             known = QUERIES.get(rule.endpoint, {})
             if rule.endpoint.startswith("api"):  # refuses all others

@@ -79,9 +79,9 @@ def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_clien
     page = text(client.get("/alerts/rule/queue-latency").text)
     # Not one sentence: "Redis is not responding" and "OK" are two.
     assert "<h1>Redis is not responding</h1>" in client.get("/alerts/rule/redis-unreachable").text
-    assert re.search(r"OK\. The worst of 1 is [\d.]+ (m?s|min) at mail", page)
+    assert re.search(r"OK\. Worst of 1: [\d.]+ (m?s|min) \( ?mail", page)
     assert "No data for the last hour yet: the checker records it from its next evaluation on." in page
-    assert "Not known" in text(client.get("/alerts/rule/redis-evictions").text)
+    assert "Unknown: its value is unknown right now" in text(client.get("/alerts/rule/redis-evictions").text)
 
 
 def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: list[str]) -> None:
@@ -314,4 +314,4 @@ def test_a_draft_says_where_its_figure_has_no_history(client: FlaskClient) -> No
     page = text(post(client, "/alerts/rules", **draft).text)
     assert "History of this metric starts when a rule that evaluates it for the same queues is saved." in page
     page = text(post(client, "/alerts/rules", **draft | {"reducer": "max", "window_s": "5 min"}).text)
-    assert "Not known until the rule is saved: it evaluates the maximum over the last 5 m" in page
+    assert "Unknown until the rule is saved: it evaluates the maximum over the last 5 m" in page

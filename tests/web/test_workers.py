@@ -92,7 +92,7 @@ def test_what_is_wrong_with_sets_of_all_queues_names_the_library(
     assert "<strong>All Sidekiq queues</strong> scheduled jobs starting" in text
     assert "<strong>*</strong>" not in text
     assert "All Sidekiq queues</a>" in text
-    assert "All Sidekiq queues: scheduled jobs starting" in client.get("/queues/main/sidekiq/*?state=retrying").text
+    assert "<span>Scheduled jobs starting" in client.get("/queues/main/sidekiq/*?state=retrying").text
     gone = client.get("/queues/main/sidekiq/*/jobs/gone")
     assert gone.status_code == 404
     assert "in any queue." in gone.text

@@ -35,7 +35,7 @@ def dead() -> Response:
         at_least=grouped.at_least,
         truncated=grouped.truncated,
         read_at=iso(instant(grouped.read_at)),
-        marks_unknown=group_list.remarks.problem,
+        marks_unknown=group_list.annotations.problem,
         problems=[
             {"source": source, "backend": name, "queue": queue, "message": why}
             for source, name, queue, why in grouped.problems
@@ -60,7 +60,7 @@ def group(fingerprint: str) -> Response:
 
 
 def _json_group(row: GroupRow) -> dict[str, Any]:
-    found, remark = row.group, row.remark
+    found, annotation = row.group, row.annotation
     return {
         "fingerprint": found.kind.id,
         "error_class": found.kind.error_class,
@@ -85,11 +85,11 @@ def _json_group(row: GroupRow) -> dict[str, Any]:
         "sample_ids": [member.row.id for member in found.jobs[:SAMPLES]],
         "samples": [_json_job(member) for member in found.jobs[:SAMPLES]],
         "marks": list(row.marks),
-        "owner": remark.owner,
-        "note": remark.note,
-        "acknowledged_by": remark.ack_by if "acknowledged" in row.marks else None,
-        "ignored_until": iso(instant(remark.ignored_until)) if "ignored" in row.marks else None,
-        "ignored_above": remark.ignored_above if "ignored" in row.marks else None,
+        "owner": annotation.owner,
+        "note": annotation.note,
+        "acknowledged_by": annotation.ack_by if "acknowledged" in row.marks else None,
+        "ignored_until": iso(instant(annotation.ignored_until)) if "ignored" in row.marks else None,
+        "ignored_above": annotation.ignored_above if "ignored" in row.marks else None,
     }
 
 

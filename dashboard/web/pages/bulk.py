@@ -67,6 +67,7 @@ def index() -> str:
         "bulk/index.html",
         **layout.page_context(app_context().current_snapshot(), price),
         operations=operations,
+        titles=app_context().backend_titles,
         past=PAST,
     )
 
@@ -74,7 +75,7 @@ def index() -> str:
 @bp.get("/<segment:work_id>")
 def show(work_id: str) -> str:
     """One bulk operation. 404 when it is no longer stored."""
-    variables = _operation_context(work_id) | {"did": ActionFlash.read(request.args)}
+    variables = _operation_context(work_id) | {"flash": ActionFlash.read(request.args)}
     return render_template(
         "bulk/show.html", **layout.page_context(app_context().current_snapshot(), variables["price"]) | variables
     )

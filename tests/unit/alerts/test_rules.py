@@ -223,6 +223,6 @@ def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
 
 def test_what_an_alert_looks_at_is_told_in_words() -> None:
     assert describe_labels(AlertLabels(source="main", backend="celery", queue="mails")) == "mails (celery, main)"
-    assert describe_labels(AlertLabels(source="main", backend="celery", queue="*")) == "all queues (celery, main)"
+    assert describe_labels(AlertLabels(source="main", backend="celery", queue="*")) == "all celery queues (main)"
     assert describe_labels(AlertLabels(source="main", backend="rq")) == "rq on main"
     assert describe_labels(AlertLabels(source="main")) == "Redis main"

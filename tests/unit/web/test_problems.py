@@ -126,7 +126,8 @@ def test_dead_letters_grow_against_a_quarter_of_an_hour_ago(
     assert told(of_queue(one, growth)) == ([(WARNING, "dead letters rising")] if growth else [])
 
 
-@pytest.mark.parametrize(("growth", "words"), [(1, "+1 dead letter in"), (2, "+2 dead letters in")])
-def test_one_dead_letter_is_told_as_one(growth: int, words: str) -> None:
-    (found,) = of_queue(queue(counts=Counts(dead=9)), growth)
-    assert found.text.startswith(words)
+def test_a_text_does_not_repeat_the_state_next_to_it() -> None:
+    (rising,) = of_queue(queue(counts=Counts(dead=9)), 2)
+    (paused,) = of_queue(queue(depth=15, paused=True))
+    assert (rising.state, rising.text) == ("dead letters rising", "+2 in 15 min")
+    assert (paused.state, paused.text) == ("paused", "15 jobs waiting")
