@@ -142,7 +142,10 @@ class ActionService:
         *,
         for_good: bool = False,
     ) -> list[ActionResult]:
-        """Run one batch, not recorded: a bulk operation is recorded as a whole. One result per pick, in order."""
+        """Run one batch and return one result per job reference, in order.
+
+        Not recorded in the audit log: a bulk operation is recorded as a whole.
+        """
         if action is Action.DELETE:
             assert batch is not None
             results = self._deletion.delete_jobs(backend, ref, state, job_refs, batch, who, for_good=for_good)
