@@ -258,9 +258,9 @@ class Backend(abc.ABC):
         MAX_BATCH of them.
 
         Each job moves within one MULTI or script, only from the state and the version in its reference, and changes
-        only as the library itself would change it. DELETE uses `backup_jobs` and `delete_jobs` instead. Raises NotFound, and
-        BackendUnavailable: the outcome for every job is then unknown, and repeating the call is safe. Cost: a few round
-        trips, whatever the number of jobs.
+        only as the library itself would change it. DELETE uses `backup_jobs` and `delete_jobs` instead. Raises
+        NotFound, and BackendUnavailable: the outcome for every job is then unknown, and repeating the call is safe.
+        Cost: a few round trips, whatever the number of jobs.
         """
         del ref, state, options
         why = self.unsupported_reasons.get(action, f"{self.title} does not support this.")

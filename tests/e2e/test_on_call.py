@@ -41,7 +41,7 @@ def server() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def url(server: EmbeddedRedis, tmp_path: Path) -> Iterator[str]:
-    """A dashboard for people with names that watches all libraries. Requested before `visit`, it outlives the tabs."""
+    """A dashboard with sign-in that monitors all libraries. Requested before `visit`, it outlives the tabs."""
     lines = [f'secret_key = "{"k" * 40}"', f'[[sources]]\nname = "main"\nurl = {json.dumps(server.url)}']
     for name, role in PEOPLE.items():
         digest = generate_password_hash(f"password of {name}", "scrypt:1024:8:1")
@@ -78,7 +78,7 @@ def open_group(page: Page, url: str, night: Night) -> None:
 
 
 @pytest.mark.parametrize("night", NIGHTS)
-def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Redis, night: Night) -> None:
+def test_a_night_on_call(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Redis, night: Night) -> None:
     with night.dying(server.url, DEAD):
         page = signed_in(visit, url, "otto").page
         open_group(page, url, night)

@@ -1,4 +1,4 @@
-"""Odd numbers, ids, cursors and dates in the address of every page and answer: told as wrong, never as a failure."""
+"""Odd numbers, ids, cursors and dates in URLs of all pages and API routes: a client error, never a server error."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Noting(ImmutableMultiDict[str, str]):
 
 @pytest.fixture
 def browser(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
-    """A browser on a dashboard that has seen jobs of all libraries and some acts."""
+    """A browser on a dashboard with jobs of all libraries and some recorded actions."""
     fill(redis_client)
     event = '{"at": 1, "who": "a", "role": "admin", "address": null, "action": "delete"}'
     for _ in range(3):
