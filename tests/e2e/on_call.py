@@ -36,7 +36,7 @@ class Night(abc.ABC):
     @contextmanager
     @abc.abstractmethod
     def dying(self, url: str, count: int) -> Iterator[None]:
-        """`count` jobs are dead and no worker runs inside the block; afterwards all processes of the library are stopped."""
+        """`count` jobs are dead and no worker runs inside the block; then all processes of the library are stopped."""
 
     @abc.abstractmethod
     def working(self, url: str) -> Iterator[object]:

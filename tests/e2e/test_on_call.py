@@ -21,12 +21,12 @@ from tests.serving import serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
-# As many as a page lists, nearly: bulk work at PACE_PER_S is not over before somebody aborts it.
+# Almost as many as a page lists: a bulk operation at PACE_PER_S does not finish before it is aborted.
 DEAD = 45
 PACE_PER_S = "0.5"
 PEOPLE = {"otto": "operator", "vera": "viewer", "ada": "admin"}
-# The steps are the same for each library, and so is what the pages do: one goes through them in each run, the one whose
-# dead jobs stand in a list of all queues. The acts of each library and what a viewer may are tested without a browser.
+# Steps and pages are the same for each library, so each run tests one of them: the one whose dead jobs are in a list
+# shared by all queues. The actions of each library and the role viewer are tested without a browser.
 NIGHTS = [
     pytest.param(night, id=night.name, marks=() if night.name == "sidekiq" else pytest.mark.soak) for night in LIBRARIES
 ]

@@ -1,5 +1,5 @@
-"""Servers that are not one whole Redis are told in one clear message, on every page; what works without a command that
-was renamed works."""
+"""Servers that are not a complete single Redis are named in one clear message on every page; without a renamed command,
+everything else works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Garbage in Queuedeck's own keys: pages, checker and actions keep working, and the key is repaired with one log line."""
+"""Garbage in Queuedeck's own keys: pages, checker and actions keep working; the key is repaired with one log line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page that polls for something that no longer exists gets a response to show, not an error; the page itself is a 404."""
+"""Polling something that no longer exists returns a response to show, not an error; the page itself is a 404."""
 
 from __future__ import annotations
 
