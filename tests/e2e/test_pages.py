@@ -195,7 +195,7 @@ def test_a_job_on_a_phone_names_each_figure(base: str, connection: redis.Redis, 
     expect(cells.first).to_be_visible()
     label = "(cell) => getComputedStyle(cell, '::before').content"
     shown = [cell for cell in cells.all() if cell.is_visible()]
-    assert [cell.evaluate(label) for cell in shown][:3] == ['"enqueued "', '"failed "', '"ran "']
+    assert [cell.evaluate(label) for cell in shown][:3] == ['"enqueued "', '"failed "', '"duration "']
     assert all(cell.evaluate("(cell) => cell.scrollWidth <= cell.clientWidth") for cell in shown)
     assert all(cell.bounding_box()["width"] > 100 for cell in shown)  # not below the tick box
 
