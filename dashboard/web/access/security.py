@@ -195,7 +195,7 @@ def install(app: Flask, authenticator: Authenticator) -> None:
         wants_reason=lambda: app_context().settings.require_reason,
         is_watched=lambda source, backend: app_context().is_watched(source, backend),
         alerts_elsewhere=lambda: app_context().alert_service.ownership_conflict,
-        what_fires=lambda: app_context().firing_summary() if "identity" in g else None,
+        firing_summary=lambda: app_context().firing_summary() if "identity" in g else None,
         signed_in_here=lambda: bool(app_context().settings.users) and "name" in session,
         is_sign_in_off=lambda: authenticator.identify is None and authenticator.settings.auth == "none",
     )
