@@ -16,7 +16,7 @@ from ..actions.bulk.runner import BulkRunner
 from ..actions.bulk.selection import KnownDeadLetters, MembersOf
 from ..actions.bulk.store import BulkStore
 from ..actions.service import ActionService
-from ..actions.trash import Trash
+from ..actions.undo_bin import UndoBin
 from ..alerts.evaluation.preview import RulePreview
 from ..alerts.evaluation.rule_history import RuleHistories
 from ..alerts.rules.ruleset import RuleInForce
@@ -468,7 +468,7 @@ def _start_process(settings: Settings, members_of: MembersOf) -> _ProcessService
     triage = DeadLetterService(sources.backend, settings.dlq_queues, AnnotationStore(store), interval_s)
     actions = ActionService(
         sources.backend,
-        Trash(store, settings.bin_max_bytes),
+        UndoBin(store, settings.bin_max_bytes),
         AuditLog(sources.own),
         triage.remove_jobs,
         triage.invalidate,

@@ -14,7 +14,7 @@ from rq import Queue
 from rq.job import JobStatus
 
 from dashboard import Identity, Role
-from dashboard.actions import trash as binning
+from dashboard.actions import undo_bin as binning
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION

@@ -12,7 +12,7 @@ from msgspec import Meta
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest
 from ...actions.bulk.selection import preview_jobs
-from ...actions.trash import check_batch
+from ...actions.undo_bin import check_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import instant, iso, now_s
 from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
@@ -322,7 +322,7 @@ def deleted() -> Response:
                 "deleted_at": iso(instant(about.at)),
                 "until": iso(instant(until)),
             }
-            for batch, about, left, until in app_context().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
+            for batch, about, left, until in app_context().action_service.undo_bin.list_batches(MAX_BATCHES_SHOWN)
         ]
     )
 

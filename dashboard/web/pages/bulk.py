@@ -93,7 +93,7 @@ def _operation_context(work_id: str) -> dict[str, Any]:
         quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
         undoing = undo_under_way(work_id) if operation.undoable else None
         left = (
-            sum(app_context().action_service.trash.count_left(batches_of(operation)).values())
+            sum(app_context().action_service.undo_bin.count_left(batches_of(operation)).values())
             if quiet and undoing is None
             else 0
         )
@@ -130,7 +130,7 @@ def new() -> str:
         most=most,
         libraries=libraries,
         titles=app_context().backend_titles,
-        room_bytes=app_context().action_service.trash.room_bytes() if spec.action is Action.DELETE else None,
+        room_bytes=app_context().action_service.undo_bin.room_bytes() if spec.action is Action.DELETE else None,
         verb="Redrive" if homing else VERBS[spec.action],
         targets=_target_queues(places) if spec.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",

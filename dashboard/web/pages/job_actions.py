@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import JobListRef
-from ...actions.trash import check_batch
+from ...actions.undo_bin import check_batch
 from ...backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
@@ -208,7 +208,7 @@ def undo() -> ResponseReturnValue:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
     for batch in batches:
         try:
-            about = context.action_service.trash.describe_batch(batch)[0]
+            about = context.action_service.undo_bin.describe_batch(batch)[0]
             results += context.action_service.undo_batch(current_actor(), batch, reason=why).results
         except NotFound:
             if batch == batches[-1] and about is None:
