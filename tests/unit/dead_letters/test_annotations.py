@@ -47,7 +47,7 @@ def marks(book: AnnotationStore, found: ErrorGroup) -> tuple[str, ...]:
     return annotations.of(found.kind.id).marks(found, now_s())
 
 
-def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: AnnotationStore) -> None:
+def test_an_unseen_group_is_new_until_it_is_acknowledged_or_resolved(book: AnnotationStore) -> None:
     now = now_s()
     found = group(first=now - 90_000, last=now - 5)
     assert marks(book, found) == ("new",)
@@ -73,7 +73,7 @@ def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(boo
     assert marks(book, again) == ("acknowledged",)
 
 
-def test_a_group_that_goes_on_does_not_come_back(book: AnnotationStore) -> None:
+def test_a_continuing_group_does_not_regress(book: AnnotationStore) -> None:
     now = now_s()
     marks(book, group(first=now - 9000, last=now - 600))
     assert marks(book, group(first=now - 9000, last=now)) == ("new",)
@@ -146,9 +146,7 @@ def test_the_least_recently_seen_are_dropped(
 
 
 @pytest.mark.parametrize("value", [b"", b"nan", b"inf", b"-1", b"1e999", b"\xff\xfe", b"x" * 100_000, b"0x10", b"null"])
-def test_values_of_somebody_else_count_as_not_there(
-    book: AnnotationStore, any_redis: redis.Redis, value: bytes
-) -> None:
+def test_foreign_values_count_as_missing(book: AnnotationStore, any_redis: redis.Redis, value: bytes) -> None:
     found = group(last=now_s())
     book.sync_groups([found])
     for word in keys.WORDS:
@@ -175,7 +173,7 @@ def test_keys_of_the_wrong_type_are_moved_aside(
     assert [line.partition(":aside:")[2] for line in caplog.messages] == [key.partition(":")[2]]
 
 
-def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_a_redis_user_without_write_access_is_reported(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     any_redis.acl_setuser("looker", enabled=True, nopass=True, keys=["*"], commands=["+@read", "+@connection", "+eval"])
     for rights in ("+eval", "-eval"):
         any_redis.execute_command("ACL", "SETUSER", "looker", rights)

@@ -202,7 +202,7 @@ def test_progress_is_seen_by_whatever_tells_where_ends_leave_no_trace(
     assert rates.progress_known is (seen is not None)
 
 
-def test_a_queue_that_tells_its_ends_makes_progress_only_by_them() -> None:
+def test_a_queue_that_counts_finished_jobs_makes_progress_only_by_them() -> None:
     window = FlowWindow()
     window.add(1000.0, flow(0), row(10, 5.0))
     window.add(1002.0, flow(0), row(9, 1.0))  # taken, and maybe given back
@@ -221,7 +221,7 @@ def test_an_empty_list_of_a_queue_that_keeps_nothing_is_unknown() -> None:
     assert (shown.counts.completed, shown.notes) == (0, ())
 
 
-def test_the_total_ratio_is_that_of_queues_that_tell_both_parts() -> None:
+def test_the_total_ratio_covers_queues_with_both_parts_known() -> None:
     queues = [
         row(0, throughput_per_min=100.0, failed_per_min=10.0),
         row(0, throughput_per_min=None, failed_per_min=50.0),
@@ -325,7 +325,7 @@ def test_the_total_says_how_many_queues_it_lacks() -> None:
     assert told(row(0, shared=True), row(0, throughput_per_min=1.0, failed_per_min=0.0)) == (0, 0)
 
 
-def test_that_nobody_works_is_not_believed_while_jobs_end() -> None:
+def test_zero_workers_is_unknown_while_jobs_finish() -> None:
     nobody = QueueStats(source="main", backend="rq", name="a", key="q", depth=5, latency_s=9.0, workers=0)
     window = FlowWindow()
     window.add(1000.0, flow(5, span_s=300.0), nobody)  # they may have ended long before

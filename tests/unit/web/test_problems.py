@@ -78,7 +78,7 @@ def test_servers(health: dict[str, Any], expected: list[tuple[ProblemLevel, str]
     assert told(of_source(source(health=RedisHealth(**health)), 0.0)) == expected
 
 
-def test_a_server_that_is_gone_speaks_for_its_queues() -> None:
+def test_an_unreachable_server_hides_the_problems_of_its_queues() -> None:
     gone = source(reachable=False, error="Connection refused", unreachable_since=940.0)
     (problem,) = of_snapshot(snapshot(queue(depth=5, workers=0), sources=(gone,)), History())
     assert (problem.level, problem.state, problem.source) == (CRITICAL, "unreachable", "main")

@@ -26,7 +26,7 @@ from dashboard.web.forms.units import read_amount, write_amount
         ("-3", "count", -3),
     ],
 )
-def test_what_people_write_is_understood(text: str, unit: str, value: float) -> None:
+def test_usual_spellings_are_understood(text: str, unit: str, value: float) -> None:
     assert read_amount(text, unit) == value
 
 
