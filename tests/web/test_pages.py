@@ -226,3 +226,17 @@ def test_the_open_tab_counts_its_current_list(client: FlaskClient, redis_client:
     Queue("mail", connection=redis_client).enqueue("app.mail.send")
     assert tab("waiting") == "4"
     assert tab("active") == "0"
+
+
+def test_a_finished_job_without_a_finish_time_shows_no_other_time_there(
+    client: FlaskClient, redis_client: redis.Redis
+) -> None:
+    redis_client.hset("bull:orders:meta", "version", "bullmq:5.0.0")
+    redis_client.zadd("bull:orders:completed", {"1": 1_700_000_000_000})
+    redis_client.hset(
+        "bull:orders:1", mapping={"name": "pay", "data": "{}", "opts": "{}", "processedOn": 1_700_000_000_000}
+    )
+    page = client.get("/queues/main/bullmq/orders?state=completed").text
+    assert '<td data-label="finished"><abbr title="not reported">–</abbr></td>' in page
+    (job,) = client.get("/api/v1/queues/main/bullmq/orders/jobs?state=completed").get_json()["jobs"]
+    assert (job["started_at"] is None, job["finished_at"]) == (False, None)
