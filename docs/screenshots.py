@@ -1,8 +1,7 @@
 """Take the pictures of the README from the real demo: `.venv/bin/python docs/screenshots.py [SECONDS]`.
 
 Starts `queuedeck demo`, lets it run for a minute (or SECONDS) and writes docs/PAGE-LOOK.png for the pages overview,
-queue and job, light, dark and on a phone. Stacks show where the checkout lies: take them from one whose place may be
-seen.
+queue and job: light, dark and on a phone. Stack traces show the path of the checkout: use one whose path can be public.
 """
 
 from __future__ import annotations
@@ -48,24 +47,29 @@ WANTED = (("bullmq", "webhooks", "dead"), ("bullmq", "mails", "dead"), ("rq", "n
 
 
 def main(seconds: float) -> None:
-    """Write the pictures; raises when the demo does not start or no job has failed yet."""
-    with demo() as (base, let_in):
+    """Write the pictures; raises if the demo does not start or no job has failed yet."""
+    with demo() as (base, sign_in_url):
         time.sleep(seconds)
         queue = next(found for wanted in WANTED if (found := failed_job(base, *wanted)))
         pages = {"overview": f"{base}/", "queue": queue[0], "job": queue[1]}
         with sync_playwright() as playwright:
             # As root, as in containers, Chromium starts only without its sandbox.
             arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+            browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
             for look, options in LOOKS.items():
                 for page, url in pages.items():
-                    take(browser, let_in, url, options, DOCS / f"{page}-{look}.png")
+                    take(browser, sign_in_url, url, options, DOCS / f"{page}-{look}.png")
             browser.close()
+
+
+def chromium() -> str | None:
+    """The path of an installed Chromium; None for the one that Playwright downloaded."""
+    return shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
 @contextmanager
 def demo() -> Iterator[tuple[str, str]]:
-    """(address of a running demo without a slash at the end, the address that lets a browser in)."""
+    """(base URL of a running demo, without a slash at the end; the URL that signs a browser in)."""
     command = [sys.executable, "-m", "dashboard.cli", "demo", "--port", "0"]
     process = subprocess.Popen(command, cwd=DOCS.parent, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
     try:
@@ -85,7 +89,7 @@ def demo() -> Iterator[tuple[str, str]]:
 
 
 def wait_for_queues(base: str, process: subprocess.Popen[bytes]) -> None:
-    """Return when the overview has queues; raises RuntimeError when that takes too long."""
+    """Wait until the overview has queues; raises RuntimeError after START_TIMEOUT_S."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -98,13 +102,13 @@ def wait_for_queues(base: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def get(url: str, *, as_json: bool = True) -> Any:
-    """What `url` returns: decoded JSON by default."""
+    """The response body of `url`: decoded JSON by default."""
     with CLIENT.open(url, timeout=5) as response:
         return json.load(response) if as_json else response.read()
 
 
 def failed_job(base: str, backend: str, queue: str, state: str) -> tuple[str, str] | None:
-    """(page of the queue at that state, page of its job with the longest story); None when it has none."""
+    """(URL of the queue in that state, URL of its job with the most attempts); None if it has none."""
     path = f"queues/main/{backend}/{queue}"
     jobs = get(f"{base}/api/v1/{path}/jobs?state={state}&per_page=20")["jobs"]
     if not jobs:
@@ -113,11 +117,11 @@ def failed_job(base: str, backend: str, queue: str, state: str) -> tuple[str, st
     return f"{base}/{path}?state={state}", f"{base}/{path}/jobs/{quote(best['id'], safe='')}"
 
 
-def take(browser: Browser, let_in: str, url: str, options: dict[str, Any], path: Path) -> None:
-    """Write the picture of one page as it looks after two refreshes, to a browser that `let_in` lets in."""
+def take(browser: Browser, sign_in_url: str, url: str, options: dict[str, Any], path: Path) -> None:
+    """Write the picture of one page after two refreshes, in a browser that `sign_in_url` signed in."""
     context = browser.new_context(**options, reduced_motion="reduce", timezone_id="UTC")
     page = context.new_page()
-    page.goto(let_in)
+    page.goto(sign_in_url)
     response = page.goto(url)
     assert response is not None
     assert response.ok, f"{url}: {response.status}"

@@ -10,7 +10,7 @@ from ..backends.base import Backend
 from ..clock import now_s
 from ..errors import BackendUnavailable, Conflict, OutcomeUnknown
 from ..model import QueueRef, State
-from .trash import DeletedBatch, Trash
+from .undo_bin import DeletedBatch, UndoBin
 
 # The job is in the undo bin: a process deleted it and was killed before it recorded the result.
 _DONE_BEFORE = "already deleted"
@@ -19,10 +19,10 @@ _BACK_BEFORE = "already restored"
 
 
 class JobDeletion:
-    """Deletes and restores jobs, with backups in `trash`. All methods raise BackendUnavailable."""
+    """Deletes and restores jobs, with backups in the undo bin. All methods raise BackendUnavailable."""
 
-    def __init__(self, trash: Trash) -> None:
-        self._trash = trash
+    def __init__(self, undo_bin: UndoBin) -> None:
+        self._undo_bin = undo_bin
 
     def delete_jobs(
         self,
@@ -50,7 +50,7 @@ class JobDeletion:
                 ]
                 backups = [each for each in taken if isinstance(each, JobBackup)]
             about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
-            if not self._trash.store_batch(batch, about, backups):
+            if not self._undo_bin.store_batch(batch, about, backups):
                 raise Conflict(
                     "The undo bin has no room for these jobs, so they could not be restored.",
                     hint="Delete them permanently, or wait: the undo bin keeps jobs for 24 hours.",
@@ -78,9 +78,9 @@ class JobDeletion:
         )
         deleted = {each.id: each for each in delete(backups)} if backups else {}
         if not for_good:
-            self._trash.drop_jobs(batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE])
+            self._undo_bin.drop_jobs(batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE])
             gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
-            before = self._trash.held_ids(batch, gone)
+            before = self._undo_bin.held_ids(batch, gone)
             taken = [
                 ActionResult(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
                 for each in taken
@@ -91,7 +91,7 @@ class JobDeletion:
         """Restore all jobs of a batch: the results of one portion after the other."""
         cursor = 0
         while True:
-            backups, cursor = self._trash.read_page(batch, cursor)
+            backups, cursor = self._undo_bin.read_page(batch, cursor)
             if backups:
                 yield self._restore_backups(backend, ref, state, batch, backups)
             if cursor == 0:
@@ -106,7 +106,7 @@ class JobDeletion:
         restored count as `done`.
         """
         results: list[ActionResult] = []
-        for portion in self._trash.read_backups(batch, ids):
+        for portion in self._undo_bin.read_backups(batch, ids):
             backups = [each for each in portion if isinstance(each, JobBackup)]
             back = iter(self._restore_backups(backend, ref, state, batch, backups) if backups else ())
             results += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
@@ -124,7 +124,7 @@ class JobDeletion:
     ) -> list[ActionResult]:
         results = backend.restore_jobs(ref, state, backups)
         back = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
-        self._trash.drop_jobs(batch, [job for job in backups if job.id in back])
+        self._undo_bin.drop_jobs(batch, [job for job in backups if job.id in back])
         return results
 
 

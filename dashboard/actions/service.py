@@ -21,7 +21,7 @@ from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
 from .deletion import JobDeletion
-from .trash import Trash, new_batch
+from .undo_bin import UndoBin, new_batch
 
 BackendOf = Callable[[str, str], Backend]
 # A queue is deleted in bounded steps; after this many, a deletion that does not finish is abandoned.
@@ -68,14 +68,14 @@ class ActionService:
     def __init__(
         self,
         backend_of: BackendOf,
-        trash: Trash,
+        undo_bin: UndoBin,
         record: AuditLog,
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend_of = backend_of
-        self.trash = trash
-        self._deletion = JobDeletion(trash)
+        self.undo_bin = undo_bin
+        self._deletion = JobDeletion(undo_bin)
         self.audit_log = record
         self._left = left
         self._changed = changed
@@ -142,7 +142,10 @@ class ActionService:
         *,
         for_good: bool = False,
     ) -> list[ActionResult]:
-        """Run one batch, not recorded: a bulk operation is recorded as a whole. One result per pick, in order."""
+        """Run one batch and return one result per job reference, in order.
+
+        Not recorded in the audit log: a bulk operation is recorded as a whole.
+        """
         if action is Action.DELETE:
             assert batch is not None
             results = self._deletion.delete_jobs(backend, ref, state, job_refs, batch, who, for_good=for_good)
@@ -161,7 +164,7 @@ class ActionService:
         Raises NotFound when no jobs are left, Conflict when this dashboard does not watch its source, or watches
         another server under that name. Bounded by the undo bin's cap.
         """
-        about, count = self.trash.describe_batch(batch)
+        about, count = self.undo_bin.describe_batch(batch)
         try:
             backend = self._backend_of(about.ref.source, about.ref.backend)
         except NotFound as exc:  # NotFound would mean that nothing is left to restore

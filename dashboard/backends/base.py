@@ -254,19 +254,20 @@ class Backend(abc.ABC):
         job_refs: Sequence[JobRef],
         options: ActionOptions = NO_WISHES,
     ) -> list[ActionResult]:
-        """Apply `action` to jobs in `state` and return one ActionResult per pick, in order; at most MAX_BATCH picks.
+        """Apply `action` to jobs in `state` and return one ActionResult per job reference, in order; at most
+        MAX_BATCH of them.
 
-        Each job moves within one MULTI or script, only from the state and the stamp in its pick, and changes only as
-        the library itself would change it. DELETE uses `backup_jobs` and `delete_jobs` instead. Raises NotFound, and
-        BackendUnavailable: the outcome of every pick is then unknown, and repeating the call is safe. Cost: a few round
-        trips, whatever the number of jobs.
+        Each job moves within one MULTI or script, only from the state and the version in its reference, and changes
+        only as the library itself would change it. DELETE uses `backup_jobs` and `delete_jobs` instead. Raises
+        NotFound, and BackendUnavailable: the outcome for every job is then unknown, and repeating the call is safe.
+        Cost: a few round trips, whatever the number of jobs.
         """
         del ref, state, options
         why = self.unsupported_reasons.get(action, f"{self.title} does not support this.")
         return [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED, detail=why) for job_ref in job_refs]
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """Read everything needed to restore jobs, without changing them: one JobBackup per pick, in order, or an
+        """Read everything needed to restore jobs, without changing them: one JobBackup per reference, in order, or an
         ActionResult for a job that no longer exists, has changed or must not be deleted. Cost: at most 3 round trips.
         """
         del ref, state

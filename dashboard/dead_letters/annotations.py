@@ -82,7 +82,7 @@ class Annotation(Value, frozen=True, kw_only=True):
 
     first_at: float | None = None  # when Queuedeck first saw it
     newest_at: float | None = None  # its latest known death
-    back_at: float | None = None  # when it was found to have come back
+    back_at: float | None = None  # when it last regressed
     ack_by: str | None = None
     ack_at: float | None = None
     resolved_by: str | None = None
@@ -96,7 +96,7 @@ class Annotation(Value, frozen=True, kw_only=True):
     note_at: float | None = None
 
     def marks(self, group: ErrorGroup | None, now: float) -> tuple[str, ...]:
-        """Status labels, most urgent first: came back, new, acknowledged, ignored, resolved.
+        """Status labels, most urgent first: regressed, new, acknowledged, ignored, resolved.
 
         A regression ends an acknowledgement, and a death after a resolution ends it.
         """
@@ -105,9 +105,9 @@ class Annotation(Value, frozen=True, kw_only=True):
         found = []
         answered = max(self.ack_at or 0.0, self.resolved_at or 0.0)
         reopened = self.resolved_at is not None and last > self.resolved_at
-        came_back = self.back_at is not None and self.back_at > answered and now - self.back_at < MARK_S
-        if came_back or (reopened and (self.ack_at or 0.0) < last):
-            found.append("came back")
+        regressed = self.back_at is not None and self.back_at > answered and now - self.back_at < MARK_S
+        if regressed or (reopened and (self.ack_at or 0.0) < last):
+            found.append("regressed")
         elif self.first_at is not None and now - self.first_at < MARK_S and not answered:
             found.append("new")
         if self.ack_at is not None and self.ack_at >= (self.back_at or 0.0):

@@ -40,7 +40,7 @@ class GroupJob:
 
 def unread_line(source: str, library: str, queue: str, why: str) -> str:
     """A queue that could not be read, in one line; `*` names all queues of a library."""
-    return f"{queue} ({library} on {source}): {why}"
+    return f"all {library} queues on {source}: {why}" if queue == "*" else f"{queue} ({library} on {source}): {why}"
 
 
 # What is known of a job: its fingerprint and its origin queue.

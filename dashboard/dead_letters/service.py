@@ -29,7 +29,7 @@ class GroupList:
     """One reading of the groups, their annotations, and the cost of both."""
 
     grouped: GroupedDeadLetters
-    remarks: Annotations
+    annotations: Annotations
     seconds: float
     cost: Meter
 
@@ -125,7 +125,7 @@ class DeadLetterService:
             known = self.book.update_annotation(fingerprint, words)
         with self._lock, self._left_lock:
             if self._board is not None:
-                self._board = replace(self._board, remarks=self.book.sync_groups(self._board.grouped.groups))
+                self._board = replace(self._board, annotations=self.book.sync_groups(self._board.grouped.groups))
         return known
 
     def list_group_jobs(
@@ -157,5 +157,5 @@ class DeadLetterService:
         with measure_cost() as meter:
             lists, problems = self._rows.read_lists(queues)
             grouped = groups.group_dead_letters(lists, problems, self.book.now_s())
-            remarks = self.book.sync_groups(grouped.groups)
-        return GroupList(grouped, remarks, monotonic_s() - started, meter)
+            annotations = self.book.sync_groups(grouped.groups)
+        return GroupList(grouped, annotations, monotonic_s() - started, meter)

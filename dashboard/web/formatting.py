@@ -27,7 +27,7 @@ _BEFORE_UNIT = re.compile(r"(?<=\d) (?=[A-Za-z])")
 
 def install(app: Flask) -> None:
     """Register the template filters, and the links to queues and jobs as globals."""
-    filters = (duration, size, printable, stamp, one_line, iso, instant, glob_of)
+    filters = (duration, size, printable, stamp, one_line, iso, instant, glob_of, queue_title)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
         short=shorten_number, full=format_number, percent=format_percent, segment=quote_segment
@@ -65,6 +65,11 @@ def size(count: float | None) -> str:
 def stamp(moment: datetime | None) -> str:
     """The time in UTC to the second, without the zone; a dash for None."""
     return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def queue_title(queue: QueueStats | QueueRef, library: str, limit: int = 80) -> str:
+    """The name of a queue on one line, or "All Celery queues" for the single entry of a library's shared lists."""
+    return f"All {library} queues" if queue.shared else one_line(queue.name, limit)
 
 
 def queue_url(queue: QueueStats | QueueRef, **query: Any) -> str:

@@ -20,7 +20,7 @@ from dashboard.actions.bulk.pacing import LEAST_BATCH
 from dashboard.actions.bulk.selection import KnownDeadLetters, preview_jobs
 from dashboard.actions.bulk.store import MAX_OPEN
 from dashboard.actions.bulk.undo import batch_of
-from dashboard.actions.trash import DeletedBatch
+from dashboard.actions.undo_bin import DeletedBatch
 from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBackup, JobRef
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
@@ -208,15 +208,15 @@ def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None
 def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
     jobs = [JobBackup(id=f"job-{n}", version="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
-    bench.actions.trash._cap_bytes = 2_000_000
-    assert not bench.actions.trash.store_batch("batch", about, jobs)
-    assert bench.actions.trash.held_ids("batch", [job.id for job in jobs]) == set()
-    assert bench.actions.trash.room_bytes() == 2_000_000
-    bench.actions.trash._cap_bytes = 4_000_000
+    bench.actions.undo_bin._cap_bytes = 2_000_000
+    assert not bench.actions.undo_bin.store_batch("batch", about, jobs)
+    assert bench.actions.undo_bin.held_ids("batch", [job.id for job in jobs]) == set()
+    assert bench.actions.undo_bin.room_bytes() == 2_000_000
+    bench.actions.undo_bin._cap_bytes = 4_000_000
     with measure_cost() as meter:
-        assert bench.actions.trash.store_batch("batch", about, jobs)
+        assert bench.actions.undo_bin.store_batch("batch", about, jobs)
     assert meter.round_trips == 6  # no two of them fit into a script
-    assert bench.actions.trash.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
+    assert bench.actions.undo_bin.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
 
 
 def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
@@ -289,7 +289,7 @@ RUNS = """
 import sys, time
 from dashboard.actions.service import ActionService
 from dashboard.actions.audit_log import AuditLog
-from dashboard.actions.trash import Trash
+from dashboard.actions.undo_bin import UndoBin
 from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.store.redis_store import Store
@@ -299,7 +299,7 @@ from tests.actions.fake_backend import Shelf
 source = Source("main", sys.argv[1])
 backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
 store = Store(source)
-actions = ActionService(lambda s, n: backend, Trash(store, 64 << 20), AuditLog(source))
+actions = ActionService(lambda s, n: backend, UndoBin(store, 64 << 20), AuditLog(source))
 works = BulkStore(store)
 runner = BulkRunner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 # It never comes to the end, however late it is killed.
@@ -335,7 +335,7 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
     else:
         batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
         assert operation.done == 3_000
-        bench.actions.trash._cap_bytes = 64 << 20
+        bench.actions.undo_bin._cap_bytes = 64 << 20
         assert len(bench.actions.undo_batch(operation.spec.actor, batch).results) == 3_000
         assert len(bench.dead()) == 3_000
 

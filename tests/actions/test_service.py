@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from dashboard.actions.audit_log import MAX_IDS
-from dashboard.actions.trash import BIN, KEEP_S, SIZES, Trash
+from dashboard.actions.undo_bin import BIN, KEEP_S, SIZES, UndoBin
 from dashboard.backends.actions import Action, JobRef, Outcome
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
@@ -91,17 +91,17 @@ def test_undo_never_makes_two_of_one(bench: Bench) -> None:
     back = bench.actions.undo_batch(ACTOR, result.batch)
     assert sorted(each.outcome.value for each in back.results) == ["changed", "done"]
     assert bench.client.hget("shelf:mail:bodies", "job-0") == b"another of job-0"
-    assert bench.actions.trash.describe_batch(result.batch)[1] == 1  # what could not be put back is kept
+    assert bench.actions.undo_bin.describe_batch(result.batch)[1] == 1  # what could not be put back is kept
 
 
 def test_jobs_that_do_not_fit_into_the_bin_are_not_deleted_unless_for_good(bench: Bench) -> None:
     bury(bench.client, "mail", 3, body="x" * 500_000)
-    assert 1_000_000 < bench.actions.trash.room_bytes() <= 1024 * 1024
+    assert 1_000_000 < bench.actions.undo_bin.room_bytes() <= 1024 * 1024
     with pytest.raises(Conflict, match="no room"):
         bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1", "job-2"))
     assert len(bench.dead()) == 3
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))
-    assert bench.actions.trash.room_bytes() < 600_000
+    assert bench.actions.undo_bin.room_bytes() < 600_000
     result = bench.actions.on_jobs(
         ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-2"), for_good=True
     )
@@ -120,12 +120,12 @@ def test_a_job_too_large_for_the_bin_stays(bench: Bench) -> None:
 def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, source: Source) -> None:
     bury(bench.client, "mail", 4, body="x" * 200_000)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
-    full = bench.actions.trash.room_bytes()
+    full = bench.actions.undo_bin.room_bytes()
     bench.client.zadd(BIN, {str(result.batch): 1.0})  # a day later
-    assert bench.actions.trash.room_bytes() > full + 400_000
+    assert bench.actions.undo_bin.room_bytes() > full + 400_000
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-2"))
     assert bench.client.hexists(SIZES, str(result.batch)) is False
-    small = Trash(Store(source), 0)
+    small = UndoBin(Store(source), 0)
     assert small.room_bytes() == 0
 
 

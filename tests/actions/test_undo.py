@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest, JobListRef
 from dashboard.actions.bulk.undo import batch_of, undo_of, undo_of_batches
-from dashboard.actions.trash import AT_ONCE_JOBS, DeletedBatch
+from dashboard.actions.undo_bin import AT_ONCE_JOBS, DeletedBatch
 from dashboard.backends.actions import Action, JobBackup, JobRef
 from dashboard.backends.base import Budget
 from dashboard.backends.celery.actions import queued as celery_waiting
@@ -43,7 +43,7 @@ def server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def roomy(bench: Bench) -> Bench:
     """Its bin holds 64 MiB."""
-    bench.actions.trash._cap_bytes = 64 << 20
+    bench.actions.undo_bin._cap_bytes = 64 << 20
     return bench
 
 
@@ -52,7 +52,7 @@ def test_all_of_it_comes_back_and_is_recorded_once(roomy: Bench) -> None:
     bury(roomy.client, "news", 100)
     deleted = roomy.run(roomy.spec(Action.DELETE, places=(roomy.place("mail"), roomy.place("news"))))
     assert roomy.dead() + roomy.dead("news") == []
-    assert not roomy.actions.trash.is_small(
+    assert not roomy.actions.undo_bin.is_small(
         [batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.places]
     )
     bert = replace(ACTOR, name="bert")
@@ -105,9 +105,8 @@ def test_an_id_in_use_again_stays_in_the_bin(roomy: Bench) -> None:
     deleted = roomy.run(roomy.spec(Action.DELETE))
     bury(roomy.client, "mail", 1, start=7)
     assert roomy.run(undo_of(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
-    assert (
-        roomy.actions.trash.count_left([batch_of(deleted.id, deleted.spec.places[0], deleted.spec)]).popitem()[1] == 1
-    )
+    batch = batch_of(deleted.id, deleted.spec.places[0], deleted.spec)
+    assert roomy.actions.undo_bin.count_left([batch]) == {batch: 1}
 
 
 def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
@@ -115,7 +114,7 @@ def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
     job_refs = [JobRef(id=each) for each in ids]
     batch = roomy.actions.on_jobs(ACTOR, roomy.ref(), State.DEAD, Action.DELETE, job_refs).batch
     assert batch is not None
-    operation = roomy.run(undo_of_batches([batch], roomy.actions.trash, ACTOR, "too soon"))
+    operation = roomy.run(undo_of_batches([batch], roomy.actions.undo_bin, ACTOR, "too soon"))
     assert (operation.matched, operation.outcomes) == (700, {"done": 700})
     assert roomy.dead() == ids
     event = roomy.actions.audit_log.list_events()[0]
@@ -127,15 +126,15 @@ def test_what_is_much_or_heavy_is_not_put_back_within_a_request(roomy: Bench) ->
 
     def put(batch: str, count: int, size: int) -> None:
         jobs = [JobBackup(id=f"{batch}-{n}", version="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
-        assert roomy.actions.trash.store_batch(batch, about, jobs)
+        assert roomy.actions.undo_bin.store_batch(batch, about, jobs)
 
     put("few", AT_ONCE_JOBS, 10)
-    assert roomy.actions.trash.is_small(["few", "nothing"])
+    assert roomy.actions.undo_bin.is_small(["few", "nothing"])
     put("more", 1, 10)
-    assert not roomy.actions.trash.is_small(["few", "more"])
+    assert not roomy.actions.undo_bin.is_small(["few", "more"])
     put("heavy", 17, 1_000_000)
-    assert not roomy.actions.trash.is_small(["heavy"])
-    parts = list(roomy.actions.trash.read_backups("heavy", ["heavy-3", "absent", "heavy-1", "heavy-2"]))
+    assert not roomy.actions.undo_bin.is_small(["heavy"])
+    parts = list(roomy.actions.undo_bin.read_backups("heavy", ["heavy-3", "absent", "heavy-1", "heavy-2"]))
     assert [[each if isinstance(each, str) else each.id for each in part] for part in parts] == [
         ["heavy-3", "absent"],
         ["heavy-1"],
@@ -183,7 +182,9 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
             while parts.works.get(work_id).at < 100:
                 killed.run_turn()
             at = parts.works.get(work_id).at
-            patch.setattr(*((parts.works, "write_progress") if dropped else (parts.actions.trash, "drop_jobs")), died)
+            patch.setattr(
+                *((parts.works, "write_progress") if dropped else (parts.actions.undo_bin, "drop_jobs")), died
+            )
             with pytest.raises(KeyboardInterrupt):
                 wait_until(lambda: killed.run_turn() < 0, what="the next batch")
         assert dying

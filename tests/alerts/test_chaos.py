@@ -60,7 +60,7 @@ def test_a_redis_that_is_killed_and_comes_back_empty_loses_no_end(begin: Callabl
 
 
 @pytest.mark.parametrize("name", sorted(SERVERS))
-def test_a_redis_that_is_full_is_told(begin: Callable[..., Night], name: str) -> None:
+def test_a_full_redis_is_reported(begin: Callable[..., Night], name: str) -> None:
     night = begin(name)
     night.check()
     night.redis.config_set("maxmemory", 1)
@@ -69,7 +69,7 @@ def test_a_redis_that_is_full_is_told(begin: Callable[..., Night], name: str) ->
     night.tells("redis-writes-refused", "firing", "resolved")
 
 
-def test_a_primary_that_becomes_a_replica_is_told(begin: Callable[..., Night]) -> None:
+def test_a_primary_that_becomes_a_replica_is_reported(begin: Callable[..., Night]) -> None:
     night = begin()
     night.check()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -78,7 +78,7 @@ def test_a_primary_that_becomes_a_replica_is_told(begin: Callable[..., Night]) -
     night.tells("redis-writes-refused", "firing", "resolved")
 
 
-def test_a_redis_that_cannot_save_and_stops_taking_writes_is_told(begin: Callable[..., Night], tmp_path: Path) -> None:
+def test_a_redis_that_cannot_save_and_refuses_writes_is_reported(begin: Callable[..., Night], tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     night = begin("redis-7", "--dir", str(data))
@@ -93,7 +93,7 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_told(begin: Callabl
     night.tells("redis-writes-refused", "firing", "resolved")
 
 
-def test_a_redis_that_answers_nobody_is_told(begin: Callable[..., Night]) -> None:
+def test_a_redis_that_does_not_respond_is_reported(begin: Callable[..., Night]) -> None:
     night = begin()
     night.check()
     assert night.server.pid is not None
@@ -105,7 +105,7 @@ def test_a_redis_that_answers_nobody_is_told(begin: Callable[..., Night]) -> Non
     night.tells("redis-unreachable", "firing", "resolved")
 
 
-def test_a_redis_that_is_gone_is_told_and_its_return_too(begin: Callable[..., Night]) -> None:
+def test_an_outage_of_redis_and_its_end_are_reported(begin: Callable[..., Night]) -> None:
     night = begin()
     night.check()
     night.server.stop(kill=True)
@@ -152,7 +152,7 @@ def test_a_redis_that_is_killed_and_loads_its_data_for_long(begin: Callable[...,
     assert len({message["episode"] for message in night.messages() if message["rule_id"] == "deep"}) == 1
 
 
-def test_a_script_that_keeps_redis_busy_is_told(begin: Callable[..., Night]) -> None:
+def test_a_script_that_blocks_redis_is_reported(begin: Callable[..., Night]) -> None:
     night = begin("redis-7", "--busy-reply-threshold", "100")
     night.check()
     with ThreadPoolExecutor() as pool, redis.Redis.from_url(night.server.url) as other:
@@ -166,7 +166,7 @@ def test_a_script_that_keeps_redis_busy_is_told(begin: Callable[..., Night]) -> 
 
 
 @pytest.mark.parametrize("what", ["WRITE", pytest.param("ALL", marks=pytest.mark.soak)])
-def test_a_redis_that_holds_its_clients_up_is_told(begin: Callable[..., Night], what: str) -> None:
+def test_a_redis_that_pauses_its_clients_is_reported(begin: Callable[..., Night], what: str) -> None:
     night = begin()
     night.check()
     night.fill()
@@ -185,7 +185,7 @@ def test_a_redis_that_holds_its_clients_up_is_told(begin: Callable[..., Night], 
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.soak)])
-def test_of_many_workers_of_gunicorn_one_tells_and_another_ends_it(begin: Callable[..., Night], workers: int) -> None:
+def test_one_gunicorn_worker_notifies_and_another_resolves(begin: Callable[..., Night], workers: int) -> None:
     night = begin()
     config = night.configure()
     night.drain()

@@ -108,7 +108,7 @@ def _writable(client: redis.Redis) -> bool:
     return durations is not None and "main" in durations.writable
 
 
-def test_what_a_checker_left_that_ended_is_not_told_as_going_on(begin: Callable[..., Night]) -> None:
+def test_alerts_left_by_a_stopped_checker_are_not_reported_as_current(begin: Callable[..., Night]) -> None:
     night = begin()
     checker = night.check()
     night.fill()
@@ -142,7 +142,7 @@ def test_a_store_that_is_down_is_critical_though_the_watched_redis_is_well(
     assert evaluate_once(off)[0] is ExitStatus.UNKNOWN
 
 
-def test_a_redis_that_does_not_answer_stands_first(
+def test_a_redis_that_does_not_respond_is_listed_first(
     begin: Callable[..., Night], any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     night = begin()

@@ -81,7 +81,7 @@ def process(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Calla
 
 @pytest.mark.parametrize("kind", NAMING)
 @pytest.mark.parametrize("count", [30, 55, 120])
-def test_all_end_at_once(
+def test_all_incidents_end_together(
     receive: Callable[[str], Receiver], process: Callable[..., Process], kind: str, count: int
 ) -> None:
     """By value q0 is the worst, by peak the last one."""
@@ -162,7 +162,7 @@ def test_a_reminder_names_what_the_beginning_did_not(
     assert set().union(*receiver.take()) == set(range(15, 30))
 
 
-def test_the_fallback_alone_names_what_it_was_told_of(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_the_fallback_names_only_alerts_it_was_notified_of(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     """One group began on the channel, another on its fallback since the channel refused it; both end together."""
     ops, phone = Recorder("ops"), Recorder("phone")
     rule = {**DEEP, "channels": ["ops"], "fallback_channel": "phone"}

@@ -55,7 +55,7 @@ def test_a_breach_makes_one_message_and_its_end_another(make_process: Make, any_
     assert any_redis.zcard(keys.UNSENT) == 0
 
 
-def test_what_was_ended_before_it_was_told_is_told_in_one_message(make_process: Make) -> None:
+def test_an_incident_that_ended_before_delivery_is_one_message(make_process: Make) -> None:
     process = make_process()
     process.tick(deep(50))
     process.tick(deep(0))
@@ -168,9 +168,7 @@ def test_of_many_deliverers_one_sends(make_process: Make) -> None:
     assert len(ops.arrived) == 1
 
 
-def test_what_was_refused_for_good_is_given_up_told_elsewhere_and_can_be_sent_again(
-    make_process: Make, any_redis: redis.Redis
-) -> None:
+def test_a_permanent_refusal_goes_to_the_fallback_and_can_be_resent(make_process: Make, any_redis: redis.Redis) -> None:
     ops, chief = Recorder("ops", [NEVER]), Recorder("chief")
     rule = {**DEEP, "channels": ["ops"], "fallback_channel": "chief"}
     process = make_process("one", ops, chief, rules=[rule])
@@ -296,7 +294,7 @@ def test_a_channel_of_another_name_gets_what_the_old_one_was_not_sent(make_proce
     assert renamed.arrived[1].references == renamed.arrived[0].id
 
 
-def test_a_leader_without_channels_tells_those_of_another_process(make_process: Make) -> None:
+def test_a_leader_without_channels_notifies_those_of_another_process(make_process: Make) -> None:
     """A dashboard by its Redis URL alone, and a checker whose file names the channels."""
     ops = Recorder()
     dashboard, checker = make_process("one", None), make_process("two", ops)
@@ -372,7 +370,7 @@ def test_a_store_that_lost_its_data_gets_it_back(make_process: Make, any_redis: 
 
 
 @pytest.mark.parametrize("follows", [False, True])
-def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
+def test_a_store_that_lost_its_data_gets_its_settings_back(
     make_process: Make, any_redis: redis.Redis, follows: bool
 ) -> None:
     """A rule made on the page goes on watching, and what is silenced or seen to stays quiet."""
@@ -409,7 +407,7 @@ def test_a_store_that_lost_its_data_gets_back_what_people_had_set(
     }
 
 
-def test_an_end_names_the_message_in_which_its_beginning_was_told(make_process: Make) -> None:
+def test_a_resolved_message_refers_to_its_firing_message(make_process: Make) -> None:
     ops = Recorder()
     process = make_process("one", ops)
     process.tick(deep(50, 60))  # told in one message
@@ -434,7 +432,7 @@ def test_a_deleted_rule_resolves_what_it_had_firing(make_process: Make) -> None:
     assert "rule deleted" in str(ops.arrived[-1].lines[0].since_text)
 
 
-def test_messages_that_nobody_takes_are_given_up_after_a_day(make_process: Make, any_redis: redis.Redis) -> None:
+def test_messages_that_no_process_delivers_expire_after_a_day(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process("one", Recorder("gone"))
     process.tick(deep(50))
     process.tick(deep(0))
@@ -447,7 +445,7 @@ def test_messages_that_nobody_takes_are_given_up_after_a_day(make_process: Make,
 
 
 @pytest.mark.parametrize(("age_s", "arrives"), [(86_400 - 600, True), (86_400 + 600, False)])
-def test_a_message_of_yesterday_is_given_up_and_told_elsewhere(
+def test_a_message_of_yesterday_expires_and_goes_to_the_fallback(
     make_process: Make, any_redis: redis.Redis, age_s: int, arrives: bool
 ) -> None:
     """A channel that comes back after days is not flooded with what is long over."""
@@ -462,7 +460,7 @@ def test_a_message_of_yesterday_is_given_up_and_told_elsewhere(
     assert process.alerts.read_tick_inputs().dead == ({} if arrives else {"ops": 1})
 
 
-def test_the_notifier_delivers_by_itself_and_a_hanging_channel_holds_up_no_other(make_process: Make) -> None:
+def test_a_hanging_channel_delays_no_other(make_process: Make) -> None:
     slow, quick = Recorder("slow"), Recorder("quick")
     slow.gate = threading.Event()
     process = make_process("one", slow, quick)

@@ -107,7 +107,7 @@ def test_what_http_did_not_take_is_sent_again_under_its_id(
 
 @newest_in_gate
 @pytest.mark.parametrize("code", [301, 302, 307, 400, 401, 404, 410])
-def test_what_http_refuses_for_good_is_given_up_and_told_elsewhere(
+def test_a_permanent_http_refusal_goes_to_the_fallback(
     make_process: Make,
     sink: HttpSink,  # noqa: F811
     any_redis: redis.Redis,
@@ -140,7 +140,7 @@ def test_what_mail_did_not_take_is_sent_again_under_its_id(
 
 
 @newest_in_gate
-def test_what_mail_refuses_for_good_is_given_up_and_told_elsewhere(
+def test_a_permanent_mail_refusal_goes_to_the_fallback(
     make_process: Make,
     smtp_sink: Callable[..., SmtpSink],  # noqa: F811
     any_redis: redis.Redis,

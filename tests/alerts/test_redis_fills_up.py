@@ -56,7 +56,7 @@ def fill_to(client: redis.Redis, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", [NEWEST, *(pytest.param(name, marks=pytest.mark.soak) for name in OLDER)])
-def test_it_is_foretold_while_there_is_room_and_told_when_there_is_none(begin: Callable[..., Night], name: str) -> None:
+def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(begin: Callable[..., Night], name: str) -> None:
     night = begin(name, "--maxmemory", str(LIMIT), "--maxmemory-policy", "noeviction")
     mail = SmtpSink()
     night.stack.callback(mail.close)

@@ -67,7 +67,7 @@ def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -
     return alert_service.previews.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
 
 
-def test_the_leader_stores_the_hour_and_another_one_goes_on_with_it(
+def test_the_leader_stores_the_last_hour_and_another_one_continues_it(
     make_process: Make, any_redis: redis.Redis, clock: Clock
 ) -> None:
     off = {**DEEP, "id": "off", "enabled": False}

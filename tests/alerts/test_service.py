@@ -50,7 +50,7 @@ def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     assert desk_of(process).alerts.list_alerts().worst is None
 
 
-def test_the_history_tells_begin_and_end_of_an_episode(make_process: Make) -> None:
+def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> None:
     process = make_process()
     process.tick(deep(50))
     process.tick(deep(70))
@@ -63,7 +63,7 @@ def test_the_history_tells_begin_and_end_of_an_episode(make_process: Make) -> No
     assert (oldest.ended.peak, oldest.ended.labels.queue) == (70, "q0")
 
 
-def test_an_acknowledged_episode_makes_no_reminders_and_the_next_one_is_told(make_process: Make) -> None:
+def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "repeat_every_s": 0.001}])
     alert_service = desk_of(process)
     ops = process.channels["ops"]
@@ -226,7 +226,7 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
         alert_service.notifications.resend_failed("nothing:firing:1:ops")
 
 
-def test_no_secret_of_a_channel_is_told(make_process: Make) -> None:
+def test_secrets_of_channels_are_hidden(make_process: Make) -> None:
     alert_service = desk_of(make_process())
     told = json.dumps(alert_service.channels)
     assert "hooks.example.com" in told
@@ -271,7 +271,7 @@ def test_check_answers_in_the_way_of_nagios(
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
 
 
-def test_check_tells_the_worst_severity_of_a_place_only(make_process: Make, any_server: EmbeddedRedis) -> None:
+def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, any_server: EmbeddedRedis) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.tick(deep(50))
     stored = {

@@ -314,7 +314,7 @@ def test_a_job_that_runs_for_too_long(scene: Scene) -> None:
 
 
 @proves("queue-stalled")
-def test_an_active_job_whose_worker_is_gone(scene: Scene) -> None:
+def test_an_active_job_whose_worker_no_longer_exists(scene: Scene) -> None:
     with bullmq(scene.server.url, "video", jobs=1):
         scene.passes(80)
         (job,) = scene.redis.lrange("bull:video:active", 0, -1)
@@ -327,7 +327,7 @@ def test_an_active_job_whose_worker_is_gone(scene: Scene) -> None:
 
 
 @proves("queue-overdue")
-def test_a_scheduled_job_that_nobody_starts(scene: Scene) -> None:
+def test_a_scheduled_job_that_no_worker_starts(scene: Scene) -> None:
     job = scene.queue.enqueue_at(datetime.now(UTC) - timedelta(seconds=400), "os.getpid")
     scene.fires("queue-overdue", 80)
     scene.queue.scheduled_job_registry.remove(job)

@@ -122,7 +122,7 @@ def test_a_user_who_may_not_write_is_no_outage_unless_it_could_before(host: Host
     assert "may not do that" in ops.arrived[0].lines[0].label
 
 
-def test_an_outage_is_told_once_and_its_end_too_and_both_are_recorded(host: Host) -> None:
+def test_an_outage_and_its_end_are_notified_once_and_recorded(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     fail_until_told(local)
@@ -164,7 +164,7 @@ def test_a_channel_that_hangs_holds_up_no_other(host: Host) -> None:
     wait_until(lambda: slow.kinds == ["firing", "resolved"], what="both on the slow one")
 
 
-def test_a_short_outage_is_told_to_nobody(host: Host) -> None:
+def test_a_short_outage_is_not_notified(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     for _ in range(3):
@@ -207,7 +207,7 @@ def test_who_did_not_lead_waits_for_the_last_leader(host: Host, monkeypatch: pyt
     assert local.is_notifying
 
 
-def test_two_hosts_tell_it_under_the_same_id(tmp_path: Path) -> None:
+def test_two_hosts_notify_under_the_same_id(tmp_path: Path) -> None:
     ops = Recorder()
     hosts = [Host(tmp_path / name) for name in ("a", "b")]
     for host in hosts:
@@ -219,7 +219,7 @@ def test_two_hosts_tell_it_under_the_same_id(tmp_path: Path) -> None:
         host.made[0].stop()
 
 
-def test_what_could_not_be_told_before_it_ended_is_told_in_one(host: Host) -> None:
+def test_an_outage_that_ended_before_delivery_is_one_message(host: Host) -> None:
     ops = Recorder(answers=[LATER])
     ops.gate = threading.Event()
     local = host.process(ops)
@@ -230,7 +230,7 @@ def test_what_could_not_be_told_before_it_ended_is_told_in_one(host: Host) -> No
     wait_until(lambda: ops.kinds == ["both"], what="one message of both")
 
 
-def test_a_process_that_is_started_anew_goes_on_with_it(host: Host) -> None:
+def test_a_restarted_process_continues_the_outage(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     fail_until_told(local)
@@ -242,7 +242,7 @@ def test_a_process_that_is_started_anew_goes_on_with_it(host: Host) -> None:
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
 
 
-def test_an_end_nobody_told_is_told_by_the_next_process(host: Host) -> None:
+def test_an_unnotified_end_is_notified_by_the_next_process(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     fail_until_told(local)
@@ -276,7 +276,7 @@ def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path)
         (Forbidden("may not"), REFUSED),
     ],
 )
-def test_a_server_that_refuses_is_told_apart_from_one_that_is_silent(problem: QueuedeckError, metric: str) -> None:
+def test_a_refusing_server_is_distinguished_from_a_silent_one(problem: QueuedeckError, metric: str) -> None:
     assert metric_from_problem(problem) == metric
 
 
@@ -382,7 +382,7 @@ def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.M
     assert ahead == []
 
 
-def test_a_server_that_is_killed_is_told_as_unreachable(host: Host, make_source: Callable[[str], Source]) -> None:
+def test_a_killed_server_is_reported_as_unreachable(host: Host, make_source: Callable[[str], Source]) -> None:
     server: EmbeddedRedis = start_server("redis-7")
     source = make_source(server.url)
     ops = Recorder()

@@ -59,9 +59,7 @@ def stats(server: EmbeddedRedis, rq: Backend, redis_client: redis.Redis) -> list
     return queues_of({"rq": rq})
 
 
-def test_the_three_most_frequent_errors_are_told_without_their_particulars(
-    rq: Backend, stats: list[QueueStats]
-) -> None:
+def test_the_three_most_frequent_errors_are_listed_without_variable_parts(rq: Backend, stats: list[QueueStats]) -> None:
     top = TopErrors(lambda _source, _name: rq, budget_s=CEILING_S)
     texts = top.top_errors_of("main", "rq", "mail", stats)
     mail = "ConnectionError: cannot send order <n> to <email>: timed out after <n> s"
@@ -124,7 +122,7 @@ def fields(queue: QueueStats) -> dict[str, Any]:
     return {name: getattr(queue, name) for name in queue.__struct_fields__}
 
 
-def test_of_dead_letters_of_all_queues_only_those_of_the_queue_are_told(
+def test_only_errors_of_the_queue_are_listed_from_a_shared_list(
     server: EmbeddedRedis, source: Source, source_settings: SourceSettings, redis_client: redis.Redis
 ) -> None:
     SidekiqLibrary().run_jobs(server.url, "mails", good=0, bad=2)

@@ -32,7 +32,7 @@ from dashboard.actions.bulk.operation import ENDED, BulkPhase, BulkRequest, JobL
 from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.actions.service import ActionService
-from dashboard.actions.trash import Trash
+from dashboard.actions.undo_bin import UndoBin
 from dashboard.backends import registry
 from dashboard.backends.actions import Action
 from dashboard.backends.base import Backend
@@ -294,7 +294,7 @@ class Parts:
         self.backend: Backend = registry.load_backend(name)(self._source, SourceSettings(name="main", url=url))
         self.backend.own_source = self._source
         store = Store(self._source)
-        self.actions = ActionService(lambda _s, _n: self.backend, Trash(store, 1 << 30), AuditLog(self._source))
+        self.actions = ActionService(lambda _s, _n: self.backend, UndoBin(store, 1 << 30), AuditLog(self._source))
         self.works = BulkStore(store)
         self._runners: dict[str, BulkRunner] = {}
 

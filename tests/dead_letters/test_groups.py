@@ -358,14 +358,14 @@ def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, ba
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
     triage = service_of(source, backends, keep_s=60)
     first = triage.current_groups()
-    assert first.remarks.problem is None
+    assert first.annotations.problem is None
     assert first.cost.commands > 0
     with measure_cost() as meter:
         assert all(triage.current_groups() is first for _ in range(50))
     assert meter.commands == 0
     fingerprint = first.grouped.groups[0].kind.id
     assert triage.update_annotation(fingerprint, {"owner": "anna"})
-    assert triage.current_groups().remarks.of(fingerprint).owner == "anna"
+    assert triage.current_groups().annotations.of(fingerprint).owner == "anna"
     assert triage.current_groups().grouped is first.grouped
     triage.invalidate()
     assert triage.current_groups().grouped is not first.grouped
@@ -380,5 +380,5 @@ def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
     redis_client.delete(GROUPS, SEEN)
     assert triage.update_annotation(fingerprint, {"owner": "anna"})
     assert triage.book.read_annotation(fingerprint).owner == "anna"
-    assert triage.current_groups().remarks.of(fingerprint).owner == "anna"
+    assert triage.current_groups().annotations.of(fingerprint).owner == "anna"
     assert not triage.update_annotation("0" * len(fingerprint), {"owner": "anna"})

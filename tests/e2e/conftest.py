@@ -74,7 +74,7 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; each gets a profile of its own."""
+    """One browser for all tests; each gets its own profile."""
     # As root, as in containers, Chromium starts only without its sandbox. One process renders all tabs: to start
     # one for each, and one more in reserve, costs more than most tests.
     arguments = ["--disable-gpu", "--renderer-process-limit=1", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
@@ -172,7 +172,7 @@ def serve() -> Serve:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedRedis]:
-    """A Redis of the module's own: what a dashboard shows of it is nobody else's."""
+    """A Redis server for this module alone, so that its dashboard shows no data of other tests."""
     instance = start_server("redis-7")
     yield instance
     instance.close()
@@ -180,7 +180,7 @@ def server() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture(scope="module")
 def base(server: EmbeddedRedis) -> Iterator[str]:
-    """URL of a dashboard that knows QUEUES already, on the Redis of the module; each test has queues of its own."""
+    """URL of a dashboard that has already found QUEUES, on the Redis of the module; each test has its own queues."""
     with redis.Redis.from_url(server.url) as client:
         client.sadd("rq:queues", *(f"rq:queue:{name}" for name in QUEUES))
     with dashboard(server.url) as url:

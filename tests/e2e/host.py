@@ -14,7 +14,7 @@ app = Flask(__name__)
 
 
 def identify(environ: Mapping[str, Any]) -> Identity | None:
-    """Who asks: somebody whom the shop knows."""
+    """The identity of a user whom the shop knows."""
     return Identity(name="ann", role=Role.OPERATOR) if "shop=ann" in environ.get("HTTP_COOKIE", "") else None
 
 

@@ -36,7 +36,7 @@ class Night(abc.ABC):
     @contextmanager
     @abc.abstractmethod
     def dying(self, url: str, count: int) -> Iterator[None]:
-        """`count` jobs have died, and nobody runs any within; after it all of the library is ended."""
+        """`count` jobs are dead and no worker runs inside the block; then all processes of the library are stopped."""
 
     @abc.abstractmethod
     def working(self, url: str) -> Iterator[object]:

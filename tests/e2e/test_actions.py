@@ -31,7 +31,7 @@ RAIL_BELOW_BAR = """() => {
 
 @dataclass
 class Mails:
-    """A BullMQ queue of one test, in which DEAD jobs have failed for good."""
+    """A BullMQ queue of one test, with DEAD permanently failed jobs."""
 
     queue: str
     redis: redis.Redis
@@ -48,7 +48,7 @@ class Mails:
         return f"/bulk/new?source=main&backend=bullmq&queue={self.queue}&state=dead&action={action}"
 
     def count(self) -> int:
-        """How many jobs stand among the failed ones."""
+        """The number of failed jobs."""
         return int(self.redis.zcard(self.failed_key))
 
 
@@ -107,7 +107,7 @@ def worker(server: EmbeddedRedis, mails: Mails) -> Iterator[Callable[..., None]]
 Worker = Callable[..., None]
 
 
-def test_ticked_jobs_are_retried_and_the_real_worker_finishes_them(
+def test_selected_jobs_are_retried_and_finished_by_a_real_worker(
     visit: Any, url: str, mails: Mails, worker: Worker
 ) -> None:
     worker()
@@ -129,7 +129,7 @@ def test_ticked_jobs_are_retried_and_the_real_worker_finishes_them(
     expect(page.locator(f"th a:text-is('{ids[0]}')")).to_have_count(0)
 
 
-def test_jobs_that_were_ticked_by_mouse_are_deleted_by_key(visit: Any, url: str, mails: Mails) -> None:
+def test_jobs_selected_by_mouse_are_deleted_by_keyboard(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     page.locator("[data-tick]").nth(0).click()
     page.locator("[data-tick]").nth(1).click()
@@ -139,7 +139,7 @@ def test_jobs_that_were_ticked_by_mouse_are_deleted_by_key(visit: Any, url: str,
     assert mails.count() == DEAD - 2
 
 
-def test_ticks_stay_with_their_jobs_while_the_list_moves(visit: Any, url: str, mails: Mails) -> None:
+def test_the_selection_follows_its_jobs_when_the_list_changes(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     job_id = page.locator("table.jobs tbody th a").nth(4).inner_text()
     page.locator("[data-tick]").nth(4).check()
@@ -150,7 +150,7 @@ def test_ticks_stay_with_their_jobs_while_the_list_moves(visit: Any, url: str, m
     expect(page.locator("tr:has([data-tick]:checked) th a")).to_have_text(job_id)
 
 
-def test_a_deleted_job_comes_back(visit: Any, url: str, mails: Mails) -> None:
+def test_a_deleted_job_is_restored(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     page.locator("table.jobs tbody th a").first.click()
     page.get_by_role("button", name="Delete").click()
@@ -161,7 +161,9 @@ def test_a_deleted_job_comes_back(visit: Any, url: str, mails: Mails) -> None:
     assert mails.count() == DEAD
 
 
-def test_work_whose_canary_fails_stops_and_can_be_aborted(visit: Any, url: str, mails: Mails, worker: Worker) -> None:
+def test_a_bulk_operation_stops_after_a_failed_canary_and_can_be_aborted(
+    visit: Any, url: str, mails: Mails, worker: Worker
+) -> None:
     worker(failing=True)
     page = visit(url + mails.bulk_path("retry")).page
     page.get_by_label("Canary size").fill("5")
@@ -186,7 +188,7 @@ def test_a_bulk_delete_is_undone(visit: Any, url: str, mails: Mails) -> None:
     wait_until(lambda: mails.count() == DEAD, what="all jobs to be back")
 
 
-def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, mails: Mails) -> None:
+def test_a_large_bulk_delete_is_undone_by_a_bulk_operation(visit: Any, url: str, mails: Mails) -> None:
     many = 1_200  # too many to come back at once
     with mails.redis.pipeline(transaction=False) as pipe:
         for n in range(1_000, 1_000 + many - DEAD):
@@ -208,7 +210,7 @@ def test_a_large_bulk_delete_is_undone_by_bulk_work(visit: Any, url: str, mails:
     assert mails.redis.zrange(mails.failed_key, 0, -1, withscores=True) == before
 
 
-def test_a_queue_is_removed_only_by_its_name(visit: Any, url: str, mails: Mails) -> None:
+def test_a_queue_is_deleted_only_with_its_name(visit: Any, url: str, mails: Mails) -> None:
     page = visit(f"{url}/queues/main/bullmq/{mails.queue}", outage=True).page  # Chromium tells each 409 in the console
     page.get_by_role("link", name="Delete queue…").click()
     page.get_by_label("Type the queue name").fill("mail")

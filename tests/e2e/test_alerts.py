@@ -76,7 +76,7 @@ def fill(connection: redis.Redis, name: str) -> None:
         Queue(name, connection=connection).enqueue("os.getpid")
 
 
-def test_the_tab_tells_what_fires_until_somebody_sees_to_it(visit: Visit, url: str, connection: redis.Redis) -> None:
+def test_the_tab_shows_a_firing_alert_until_it_is_acknowledged(visit: Visit, url: str, connection: redis.Redis) -> None:
     page = visit(f"{url}/workers").page
     banner, icon = page.locator("#firing"), page.locator("link[rel=icon]")
     expect(banner).to_be_hidden()
@@ -98,9 +98,7 @@ def test_the_tab_tells_what_fires_until_somebody_sees_to_it(visit: Visit, url: s
     expect(banner).to_be_hidden()
 
 
-def test_a_browser_is_told_of_new_incidents_once_it_was_asked_to(
-    visit: Visit, url: str, connection: redis.Redis
-) -> None:
+def test_a_browser_is_notified_of_new_alerts_once_enabled(visit: Visit, url: str, connection: redis.Redis) -> None:
     fill(connection, "mail")
     wait_until(lambda: get_json(f"{url}/api/v1/alerts")["alerts"], what="the alert")
     page = visit("about:blank").page
@@ -122,7 +120,7 @@ def test_a_browser_is_told_of_new_incidents_once_it_was_asked_to(
     expect(button).to_have_text("Enable browser notifications")
 
 
-def test_a_rule_is_made_and_seen_to_fire(visit: Visit, url: str, connection: redis.Redis) -> None:
+def test_a_new_rule_fires(visit: Visit, url: str, connection: redis.Redis) -> None:
     # The browser notes the 422 of a wrong form, and a poll of the rule that was just removed.
     page = visit(f"{url}/alerts/rules", outage=True).page
     page.get_by_role("link", name="New rule").click()

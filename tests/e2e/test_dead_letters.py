@@ -58,7 +58,7 @@ def test_from_the_rail_to_a_job_by_keyboard(visit: Visit, url: str, connection: 
     expect(page.locator("#job")).to_contain_text("ConnectionError")
 
 
-def test_the_other_keys_lead_where_they_led(visit: Visit, url: str) -> None:
+def test_other_shortcuts_keep_working(visit: Visit, url: str) -> None:
     page = visit(f"{url}/dead").page
     for key, path in (("w", "/workers"), ("s", "/schedules"), ("f", "/search"), ("a", "/alerts"), ("o", "/")):
         press(page, "g", key)
@@ -74,7 +74,9 @@ def test_the_other_keys_lead_where_they_led(visit: Visit, url: str) -> None:
     expect(page).to_have_url(f"{url}/")
 
 
-def test_the_list_follows_what_dies(visit: Visit, url: str, server: EmbeddedRedis, connection: redis.Redis) -> None:
+def test_new_dead_letters_appear_in_the_list(
+    visit: Visit, url: str, server: EmbeddedRedis, connection: redis.Redis
+) -> None:
     page = visit(f"{url}/dead?queue=mails").page
     count = page.locator("table.groups td[data-label=jobs]")
     expect(count).to_have_text("3")
@@ -138,7 +140,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Visit, url: str, con
     expect(page.get_by_role("button", name="Acknowledge", exact=True)).to_be_visible()
 
 
-def test_without_script_everything_can_be_said(visit: Visit, url: str, connection: redis.Redis) -> None:
+def test_groups_can_be_annotated_without_scripts(visit: Visit, url: str, connection: redis.Redis) -> None:
     page = visit(f"{url}/dead", java_script_enabled=False).page
     page.locator("table.groups tbody th a").first.click()
     page.get_by_role("button", name="Acknowledge", exact=True).click()
@@ -155,7 +157,7 @@ def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> No
         expect(visit(f"{found}/dead", outage=True).page.get_by_role("heading", name="No dead letters")).to_be_visible()
 
 
-def test_samples_stay_as_the_operator_left_them(visit: Visit, url: str, server: EmbeddedRedis) -> None:
+def test_samples_stay_open_or_closed(visit: Visit, url: str, server: EmbeddedRedis) -> None:
     first = fail_rq(server, "slow", *((failing_jobs.say, "too slow for us") for _ in range(2)))
 
     def both() -> bool:

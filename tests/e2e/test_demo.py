@@ -1,4 +1,4 @@
-"""The demo as people start it: queues of two libraries move, and nothing is left of it when it ends."""
+"""The demo as users start it: queues of two libraries change, and no process or file remains when it stops."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Demo:
         return self.wait()
 
     def wait(self) -> tuple[int, str, str]:
-        """Its exit status once it ends by itself, all that it printed and its errors."""
+        """Its exit status once it stops on its own, with its output and errors."""
         status = self.process.process.wait(CEILING_S)
         assert self.process.process.stdout is not None
         rest = self.process.process.stdout.read().decode()
@@ -106,7 +106,7 @@ def are_moving(queues: dict[tuple[str, str], Any]) -> bool:
 
 
 def wait_for_nothing_left(demo: Demo) -> None:
-    """Return once no process of a demo that has ended is left; what it killed may take a moment to be gone."""
+    """Return once no process of a stopped demo remains; killed children can take a moment to disappear."""
     wait_until(lambda: not demo.alive(), what="the end of all processes of the demo")
 
 
@@ -114,7 +114,7 @@ def finished(queues: dict[tuple[str, str], Any]) -> int:
     return sum((queue["counts"]["completed"] or 0) + (queue["counts"]["dead"] or 0) for queue in queues.values())
 
 
-def test_queues_of_both_libraries_move_and_ctrl_c_leaves_nothing(demo: Callable[..., Demo]) -> None:
+def test_queues_of_both_libraries_change_and_ctrl_c_stops_everything(demo: Callable[..., Demo]) -> None:
     running = demo(*DEMO, "--port", "0")
     url = running.announced_url()
     before = wait_until(
@@ -138,7 +138,7 @@ def test_queues_of_both_libraries_move_and_ctrl_c_leaves_nothing(demo: Callable[
     wait_for_nothing_left(running)
 
 
-def test_children_end_with_a_demo_that_is_killed(demo: Callable[..., Demo]) -> None:
+def test_child_processes_stop_when_the_demo_is_killed(demo: Callable[..., Demo]) -> None:
     running = demo(*DEMO, "--port", "0", "--no-auth")
     url = running.announced_url()
     wait_until(lambda: are_moving(running.queues(url)), what="six queues of both libraries moving")
@@ -146,7 +146,7 @@ def test_children_end_with_a_demo_that_is_killed(demo: Callable[..., Demo]) -> N
     wait_for_nothing_left(running)
 
 
-def test_a_port_that_was_asked_for_and_is_taken_is_one_line(demo: Callable[..., Demo]) -> None:
+def test_a_requested_port_in_use_is_reported_in_one_line(demo: Callable[..., Demo]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = demo(*DEMO, "--port", str(port))
@@ -156,7 +156,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_one_line(demo: Callable[..., 
     wait_for_nothing_left(running)
 
 
-def test_the_default_port_gives_way_and_says_so(demo: Callable[..., Demo]) -> None:
+def test_another_port_is_used_if_the_default_is_in_use(demo: Callable[..., Demo]) -> None:
     assert runner.DEFAULT_PORT == 9181
     with socket.create_server(("127.0.0.1", 0)) as taken:  # in place of the default, which is anybody's
         port = taken.getsockname()[1]

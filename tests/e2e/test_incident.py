@@ -1,4 +1,4 @@
-"""One incident from its beginning to its end: a worker stops, people are told, somebody sees to it, it is over."""
+"""One incident from start to end: a worker stops, users are notified, one acknowledges, it resolves."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def add_job(redis_url: str, *, age_s: float = 0) -> None:
     BullMQLibrary().drive("add", redis_url, "mails", name="mail", opts={"timestamp": timestamp})
 
 
-def test_a_worker_stops_and_comes_back(visit: Visit, tmp_path: Path) -> None:
+def test_a_worker_stops_and_restarts(visit: Visit, tmp_path: Path) -> None:
     with ExitStack() as stack:
         slack, mails = HttpSink(), SmtpSink()
         stack.callback(slack.close)

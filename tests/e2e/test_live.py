@@ -23,7 +23,7 @@ def waiting(page: Page, queue: str, count: str) -> None:
     expect(page.locator(f'table.queues tr:has(a:text-is("{queue}")) td.wait')).to_have_text(count)
 
 
-def test_figures_move_without_a_reload(base: str, connection: redis.Redis, visit: Visit) -> None:
+def test_figures_update_without_a_reload(base: str, connection: redis.Redis, visit: Visit) -> None:
     queue = Queue("moving", connection=connection)
     queue.enqueue("app.run")
     page = visit(f"{base}/?q=moving").page
@@ -38,9 +38,7 @@ def test_figures_move_without_a_reload(base: str, connection: redis.Redis, visit
     expect(page.locator("[data-live-word]")).to_have_text(re.compile("^live · [0-2] s$"))
 
 
-def test_a_refresh_leaves_focus_open_parts_and_typed_text_alone(
-    base: str, connection: redis.Redis, visit: Visit
-) -> None:
+def test_a_refresh_keeps_focus_open_parts_and_typed_text(base: str, connection: redis.Redis, visit: Visit) -> None:
     queue = Queue("keeping", connection=connection)
     job = queue.enqueue("app.run", {"a": {"b": {"c": "deep"}}}, meta={"outer": {"inner": {"leaf": 1}}})
     page = visit(f"{base}/queues/main/rq/keeping/jobs/{job.id}").page
@@ -81,7 +79,7 @@ def test_an_unchanged_view_costs_no_body(base: str, connection: redis.Redis, vis
     expect(page.locator("#queue")).to_contain_text("still")
 
 
-def test_a_hidden_tab_asks_for_nothing(base: str, visit: Visit) -> None:
+def test_a_hidden_tab_does_not_poll(base: str, visit: Visit) -> None:
     page = visit("about:blank").page
     page.clock.install()
     page.goto(base)
@@ -97,7 +95,7 @@ def test_a_hidden_tab_asks_for_nothing(base: str, visit: Visit) -> None:
     assert len(asked) == 1, asked  # this one; whatever was asked for before would stand before it
 
 
-def test_a_page_whose_scripts_come_late_is_live_all_the_same(base: str, connection: redis.Redis, visit: Visit) -> None:
+def test_a_page_becomes_live_when_its_scripts_load_late(base: str, connection: redis.Redis, visit: Visit) -> None:
     queue = Queue("late", connection=connection)
     queue.enqueue("app.run")
     page = visit("about:blank").page
@@ -129,7 +127,7 @@ def test_pausing_stops_and_resuming_catches_up(base: str, connection: redis.Redi
     waiting(page, "pausing", "2")
 
 
-def test_redis_goes_and_comes_back(serve: Serve, visit: Visit) -> None:
+def test_the_page_recovers_after_redis_was_down(serve: Serve, visit: Visit) -> None:
     server = start_server("redis-7")
     try:
         connection = redis.Redis.from_url(server.url)
@@ -157,7 +155,7 @@ def test_redis_goes_and_comes_back(serve: Serve, visit: Visit) -> None:
         server.close()
 
 
-def test_the_server_goes_and_comes_back(
+def test_the_page_recovers_after_the_server_was_down(
     server: EmbeddedRedis, connection: redis.Redis, serve: Serve, visit: Visit
 ) -> None:
     queue = Queue("restarted", connection=connection)

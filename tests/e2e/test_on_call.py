@@ -21,12 +21,12 @@ from tests.serving import serving
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
-# As many as a page lists, nearly: bulk work at PACE_PER_S is not over before somebody aborts it.
+# Almost as many as a page lists: a bulk operation at PACE_PER_S does not finish before it is aborted.
 DEAD = 45
 PACE_PER_S = "0.5"
 PEOPLE = {"otto": "operator", "vera": "viewer", "ada": "admin"}
-# The steps are the same for each library, and so is what the pages do: one goes through them in each run, the one whose
-# dead jobs stand in a list of all queues. The acts of each library and what a viewer may are tested without a browser.
+# Steps and pages are the same for each library, so each run tests one of them: the one whose dead jobs are in a list
+# shared by all queues. The actions of each library and the role viewer are tested without a browser.
 NIGHTS = [
     pytest.param(night, id=night.name, marks=() if night.name == "sidekiq" else pytest.mark.soak) for night in LIBRARIES
 ]
@@ -41,7 +41,7 @@ def server() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def url(server: EmbeddedRedis, tmp_path: Path) -> Iterator[str]:
-    """A dashboard for people with names that watches all libraries. Requested before `visit`, it outlives the tabs."""
+    """A dashboard with sign-in that monitors all libraries. Requested before `visit`, it outlives the tabs."""
     lines = [f'secret_key = "{"k" * 40}"', f'[[sources]]\nname = "main"\nurl = {json.dumps(server.url)}']
     for name, role in PEOPLE.items():
         digest = generate_password_hash(f"password of {name}", "scrypt:1024:8:1")
@@ -78,7 +78,7 @@ def open_group(page: Page, url: str, night: Night) -> None:
 
 
 @pytest.mark.parametrize("night", NIGHTS)
-def test_a_night(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Redis, night: Night) -> None:
+def test_a_night_on_call(url: str, visit: Visit, server: EmbeddedRedis, client: redis.Redis, night: Night) -> None:
     with night.dying(server.url, DEAD):
         page = signed_in(visit, url, "otto").page
         open_group(page, url, night)

@@ -27,7 +27,7 @@ def fill(connection: redis.Redis, sizes: dict[str, int]) -> None:
             queue.enqueue("app.run")
 
 
-def test_sorting_stands_in_the_url_and_back_undoes_it(base: str, connection: redis.Redis, visit: Visit) -> None:
+def test_sorting_is_in_the_url_and_back_reverts_it(base: str, connection: redis.Redis, visit: Visit) -> None:
     fill(connection, {"sort-b": 1, "sort-a": 3, "sort-c": 2})
     page = visit(f"{base}/?q=sort-&sort=name").page
     rows = page.locator("table.queues tbody th a")
@@ -46,7 +46,7 @@ def test_sorting_stands_in_the_url_and_back_undoes_it(base: str, connection: red
     assert page.evaluate("window.stayed")
 
 
-def test_the_filter_stands_in_the_url(base: str, connection: redis.Redis, visit: Visit) -> None:
+def test_the_filter_is_in_the_url(base: str, connection: redis.Redis, visit: Visit) -> None:
     fill(connection, {"filter-x1": 1, "filter-x2": 1, "filter-y": 1})
     page = visit(f"{base}/?sort=name").page
     rows = page.locator("table.queues tbody th a")
@@ -81,7 +81,7 @@ def test_text_typed_before_the_scripts_are_loaded_filters(base: str, connection:
 
 @pytest.fixture
 def crowded(server: EmbeddedRedis) -> Iterator[str]:
-    """URL of a dashboard of its own, on a thousand queues in a database of their own."""
+    """URL of a separate dashboard with a thousand queues in their own database."""
     url = server.url.removesuffix("/0") + "/1"
     with redis.Redis.from_url(url) as client:
         client.sadd("rq:queues", *(f"rq:queue:page-{number:04}" for number in range(1000)))
@@ -107,7 +107,7 @@ def test_a_thousand_queues_are_paged(crowded: str, visit: Visit) -> None:
     expect(page.locator("table.queues tbody tr")).to_have_count(50)
 
 
-def test_a_link_to_a_job_of_a_hostile_name_leads_there(base: str, connection: redis.Redis, visit: Visit) -> None:
+def test_a_link_to_a_job_with_a_hostile_name_works(base: str, connection: redis.Redis, visit: Visit) -> None:
     job = Queue(HOSTILE, connection=connection).enqueue(
         "app.run", HOSTILE, description=HOSTILE, meta={HOSTILE: "<b hx-get='/x' hx-trigger='load'>"}
     )
@@ -195,14 +195,12 @@ def test_a_job_on_a_phone_names_each_figure(base: str, connection: redis.Redis, 
     expect(cells.first).to_be_visible()
     label = "(cell) => getComputedStyle(cell, '::before').content"
     shown = [cell for cell in cells.all() if cell.is_visible()]
-    assert [cell.evaluate(label) for cell in shown][:3] == ['"enqueued "', '"failed "', '"ran "']
+    assert [cell.evaluate(label) for cell in shown][:3] == ['"enqueued "', '"failed "', '"duration "']
     assert all(cell.evaluate("(cell) => cell.scrollWidth <= cell.clientWidth") for cell in shown)
     assert all(cell.bounding_box()["width"] > 100 for cell in shown)  # not below the tick box
 
 
-def test_the_chosen_tab_and_the_queues_of_a_worker_are_in_sight(
-    base: str, connection: redis.Redis, visit: Visit
-) -> None:
+def test_the_selected_tab_and_queues_of_a_worker_are_visible(base: str, connection: redis.Redis, visit: Visit) -> None:
     Queue("tabs", connection=connection).enqueue("app.run")
     worker = SimpleWorker(["tabs"], connection=connection)
     worker.register_birth()
@@ -219,7 +217,7 @@ def test_the_chosen_tab_and_the_queues_of_a_worker_are_in_sight(
         worker.register_death()
 
 
-def test_what_is_not_there_is_told_in_words(base: str, visit: Visit) -> None:
+def test_a_missing_page_is_explained(base: str, visit: Visit) -> None:
     page = visit(f"{base}/queues/main/rq/no-such-queue", outage=True).page
     expect(page.get_by_role("heading", name="Queue not found.")).to_be_visible()
     page.get_by_role("link", name="Go to the overview").click()

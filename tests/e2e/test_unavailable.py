@@ -1,4 +1,4 @@
-"""A page whose job or bulk work vanishes says so, without an error, and is live again when that is back."""
+"""A page whose job or bulk operation disappears says so, without an error, and becomes live again when it is back."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def check_that_it_goes_and_comes_back(page: Page, said: str, take_away: Callable
     assert set(seen[-1:]) <= {200, 304}
 
 
-def test_a_job(visit: Any, url: str, mails: redis.Redis) -> None:
+def test_a_deleted_job_is_reported_until_it_is_back(visit: Any, url: str, mails: redis.Redis) -> None:
     page = visit(url + JOB).page
     check_that_it_goes_and_comes_back(page, "job", lambda: forget_job(mails), lambda: fill(mails))
 
@@ -86,7 +86,7 @@ def forget_job(client: redis.Redis) -> None:
     client.delete("bull:mails:1", "bull:mails:failed")
 
 
-def test_bulk_work(visit: Any, url: str, mails: redis.Redis) -> None:
+def test_a_removed_bulk_operation_is_reported_until_it_is_back(visit: Any, url: str, mails: redis.Redis) -> None:
     form = f"{url}/bulk/new?source=main&backend=bullmq&queue=mails&state=dead&action=retry"
     page = visit(form).page
     page.get_by_role("button", name="Retry 1 job").click()
@@ -98,7 +98,7 @@ def test_bulk_work(visit: Any, url: str, mails: redis.Redis) -> None:
     )
 
 
-def test_a_page_that_is_gone_asks_rarely(visit: Any, url: str, mails: redis.Redis) -> None:
+def test_a_page_without_its_job_polls_rarely(visit: Any, url: str, mails: redis.Redis) -> None:
     page = visit(f"{url}/queues/main/bullmq/mails").page
     now_ms = page.evaluate("Date.now()")
     page.clock.install(time=now_ms / 1000)

@@ -114,6 +114,6 @@ TOKENS = (
         ("", None),
     ],
 )
-def test_a_token_tells_who_asks(header: str, expected: tuple[str, Role] | None) -> None:
+def test_a_token_identifies_its_user(header: str, expected: tuple[str, Role] | None) -> None:
     identity = token_identity({"HTTP_AUTHORIZATION": header}, TOKENS)
     assert (identity and (identity.name, identity.role)) == expected

@@ -71,7 +71,7 @@ def test_head_takes_the_first_line(server: EmbeddedRedis) -> None:
     assert ended.stderr == ""
 
 
-def test_a_dashboard_whose_banner_nobody_reads_serves(server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_an_unread_banner_does_not_block_the_dashboard(server: EmbeddedRedis, tmp_path: Path) -> None:
     starts = tmp_path / "starts.py"
     starts.write_text(
         "import os, sys\n"

@@ -80,7 +80,7 @@ def add_jobs(url: str) -> None:
         rq.Queue("mails", connection=client).enqueue("shop.send", "anna@example.com")
 
 
-def test_a_healthy_server_is_told_to_be_fine(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_server_is_reported_healthy(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     add_jobs(server.url)
     code, output = doctor(capsys, server.url)
@@ -105,13 +105,13 @@ def test_the_doctor_writes_nothing(own_server: Any, capsys: pytest.CaptureFixtur
         assert client.info("persistence")["rdb_changes_since_last_save"] == writes
 
 
-def test_an_empty_server_is_no_fault_but_is_told(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_server_is_reported_but_is_not_an_error(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     code, output = doctor(capsys, own_server(*HEALTHY).url)
     assert code == 0
     assert line_with("No queues found", output).startswith("note")
 
 
-def test_versions_are_told(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_versions_are_reported(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:
         client.hset("bull:a:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
@@ -121,9 +121,7 @@ def test_versions_are_told(own_server: Any, capsys: pytest.CaptureFixture[str]) 
     assert "5.81.5" in line
 
 
-def test_a_colon_that_may_belong_to_the_name_of_a_queue_is_told(
-    own_server: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_ambiguous_colon_in_a_queue_name_is_reported(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:
         client.set("shop:mail:new:id", 3)
@@ -160,7 +158,7 @@ def test_a_name_cannot_play_with_the_terminal(own_server: Any, capsys: pytest.Ca
         (HEALTHY, {"maxmemory": "1mb"}, 2, "of maxmemory (1 MiB) is used"),
     ],
 )
-def test_what_is_risky_is_told(
+def test_risky_settings_are_reported(
     own_server: Any,
     capsys: pytest.CaptureFixture[str],
     options: tuple[str, ...],
@@ -177,7 +175,7 @@ def test_what_is_risky_is_told(
     line_with(said, output)
 
 
-def test_a_replica_and_its_broken_link_are_told(
+def test_a_replica_and_its_broken_link_are_reported(
     own_server: Any, capsys: pytest.CaptureFixture[str], kept_port: int
 ) -> None:
     server = own_server(*HEALTHY, "--replicaof", "127.0.0.1", str(kept_port))
@@ -215,7 +213,7 @@ def test_a_queue_that_cannot_be_read_is_named(own_server: Any, capsys: pytest.Ca
 # One clear line each for a server that cannot be asked.
 
 
-def test_queues_that_cannot_be_found_are_told(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_queues_that_cannot_be_found_are_reported(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:
         client.set("rq:queues", "x")
@@ -298,7 +296,7 @@ def test_a_server_that_wants_tls(tls_port: int, capsys: pytest.CaptureFixture[st
     assert "use rediss://" in only_line(output)
 
 
-def test_a_certificate_that_nobody_signed(tls_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_self_signed_certificate(tls_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, output = doctor(capsys, f"rediss://127.0.0.1:{tls_port}/0")
     assert code == 2
     assert "TLS failed" in only_line(output)
@@ -418,7 +416,7 @@ def test_a_refused_command_is_named_with_what_it_is_for(own_server: Any, capsys:
     line_with("cannot run EVAL_RO: ", output)
 
 
-def test_a_user_who_sees_some_keys_only_is_told_so(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_redis_user_limited_to_some_keys_is_reported(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     add_jobs(server.url)
     set_user(server, f"ACL SETUSER queuedeck on >{PASSWORD} ~rq:* -@all +@read +info +client|list +eval_ro")

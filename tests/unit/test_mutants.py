@@ -26,14 +26,14 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_mutant_changes_its_file_and_tells_what_was_there(checkout: Path) -> None:
+def test_a_mutant_changes_its_file_and_returns_the_original(checkout: Path) -> None:
     assert faults(GUARD, checkout) == []
     before = GUARD.apply(checkout)
     assert (checkout / "a.py").read_text() == "if True:\n    pass\n"
     assert before == "if locked:\n    pass\n"
 
 
-def test_a_text_that_stands_twice_is_refused(checkout: Path) -> None:
+def test_a_text_that_occurs_twice_is_rejected(checkout: Path) -> None:
     (checkout / "a.py").write_text("if locked:\n    pass\n" * 2)
     assert "2 times" in faults(GUARD, checkout)[0]
     with pytest.raises(ValueError, match="2 times"):

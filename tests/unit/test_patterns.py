@@ -149,7 +149,7 @@ def _methods(tree: ast.Module, name: str) -> set[str]:
     }
 
 
-def test_every_pattern_stands_at_the_head_of_a_module() -> None:
+def test_every_pattern_is_compiled_at_module_level() -> None:
     wrong = []
     for module, tree in _trees().items():
         head = {id(call) for call in _at_the_head(tree)}

@@ -97,7 +97,7 @@ def test_the_quarantine_of_this_checkout_can_be_read_and_names_tests_that_exist(
         assert f"def {name.partition('[')[0].rpartition('::')[2]}(" in (ROOT / path).read_text()
 
 
-def test_an_entry_tells_its_age_and_means_all_parameters() -> None:
+def test_an_entry_has_an_age_and_covers_all_parameters() -> None:
     (entry,) = load_quarantine(ENTRY)
     assert entry == Quarantined(test="test_it.py::test_broken", issue=7, since=datetime.date(2026, 1, 1))
     assert entry.age_days(datetime.date(2026, 1, 31)) == 30

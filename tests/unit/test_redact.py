@@ -153,7 +153,7 @@ def test_a_count_is_no_secret(name: str, value: object, hidden: bool) -> None:
         ("(b'token', b'x',)", f"(b'token', b'{MASK}',)"),
     ],
 )
-def test_what_stands_behind_a_name_or_has_the_shape(text: str, shown: str) -> None:
+def test_secrets_are_masked_by_name_or_shape(text: str, shown: str) -> None:
     assert mask_text(text) == shown
     assert mask_text(shown) == shown
 
@@ -181,7 +181,7 @@ def test_what_stands_behind_a_name_or_has_the_shape(text: str, shown: str) -> No
         *("<title>x</title>", "--author ann", "[('Accept', '*/*')]", "highlight_me key-value sk-learn $2 off"),
     ],
 )
-def test_what_people_need_is_shown(text: str) -> None:
+def test_harmless_values_are_shown(text: str) -> None:
     assert mask_text(text) == text
 
 

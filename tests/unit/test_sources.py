@@ -101,7 +101,7 @@ def test_tls_to_a_plain_port_and_a_database_that_is_not_there(server: EmbeddedRe
     assert reason_of(f"redis://127.0.0.1:{server.port}/4711").reason == "protocol"
 
 
-def test_a_host_name_that_nobody_knows() -> None:
+def test_an_unknown_host_name() -> None:
     assert reason_of("redis://no-such-host.invalid:6379/0").reason == "refused"
 
 
@@ -139,7 +139,7 @@ def test_a_refused_command_is_forbidden_and_no_outage(source: Source, redis_clie
     redis_client.acl_deluser("narrow")
 
 
-def test_a_source_recovers_by_itself_after_a_restart() -> None:
+def test_a_source_recovers_automatically_after_a_restart() -> None:
     with start_server("redis-7") as server:
         source = Source("main", server.url)
         assert source.execute("PING") == b"PONG"
@@ -151,7 +151,7 @@ def test_a_source_recovers_by_itself_after_a_restart() -> None:
         source.close()
 
 
-def test_health_tells_memory_against_its_limit(source: Source, redis_client: redis.Redis) -> None:
+def test_health_has_memory_relative_to_its_limit(source: Source, redis_client: redis.Redis) -> None:
     redis_client.config_set("maxmemory", "100mb")
     health = source.read_health()
     redis_client.config_set("maxmemory", "0")
@@ -193,7 +193,7 @@ def test_a_server_is_reached_by_its_socket(tmp_path: Path, query: str) -> None:
         assert source.execute("GET", "a") == b"1"
 
 
-def test_a_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_socket_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="No such file"):
         Source("main", f"unix://{tmp_path}/none.sock").execute("PING")
 
@@ -261,7 +261,7 @@ def test_a_replica_that_lost_its_primary_is_left_too(failed_over: tuple[MovingAd
         assert source.execute("GET", "a") is None
 
 
-def test_what_a_script_may_not_run_is_told_as_such(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_a_command_refused_inside_a_script_is_reported(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     """Redis 6 and 7 word it differently."""
     any_redis.execute_command("ACL", "SETUSER", "few", "on", "nopass", "~*", "-@all", "+eval", "+time")
     with closing(Source("main", any_server.url.replace("redis://", "redis://few:x@"))) as source:

@@ -37,7 +37,7 @@ def test_commands_and_replies_pass_unchanged(client: redis.Redis) -> None:
         assert pipeline.execute() == [1, 2, value]
 
 
-def test_the_act_runs_before_each_command_in_turn(
+def test_the_action_runs_before_each_command_in_turn(
     proxy: StepProxy, client: redis.Redis, redis_client: redis.Redis
 ) -> None:
     read = []
@@ -66,7 +66,7 @@ def test_counting_starts_at_a_command_of_ones_choice(
     assert str(steps[0][0]) == "step 0, before GET n"
 
 
-def test_what_the_act_raises_reaches_the_test(proxy: StepProxy, client: redis.Redis) -> None:
+def test_errors_of_the_action_reach_the_test(proxy: StepProxy, client: redis.Redis) -> None:
     step = next(proxy.steps())
     with pytest.raises(ZeroDivisionError), step.before(lambda: 1 // 0):
         client.incr("n")

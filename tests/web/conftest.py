@@ -58,9 +58,9 @@ Rule._compile_builder = _compiled_once  # type: ignore[method-assign]
 
 @pytest.fixture
 def make_app(server: EmbeddedRedis, tmp_path: Path) -> Iterator[MakeApp]:
-    """Makes apps on `server` that sample by themselves; all are stopped at the end. Their spool files are their own.
+    """Creates apps on `server` that run their own sampler, each with its own spool file; all are stopped at the end.
 
-    They let in whoever sits at this machine, unless another way in is asked for.
+    Local users have full access, unless `settings` say otherwise.
     """
     made: list[tuple[Flask, list[str]]] = []
 

@@ -1,4 +1,4 @@
-"""The page of alerts, and what people do there."""
+"""The Alerts pages and their actions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_api_marks_a_warning_that_its_critical_mutes(make_app: MakeApp, jobs
     assert [(alert["severity"], alert["muted"]) for alert in firing(client)] == [("critical", False), ("warning", True)]
 
 
-def test_whoever_sees_to_one_alert_of_a_group_can_see_to_all_of_them(app: Flask, redis_client: redis.Redis) -> None:
+def test_one_form_can_acknowledge_all_alerts_of_a_rule(app: Flask, redis_client: redis.Redis) -> None:
     for name in ("second [x]", "third"):
         redis_client.sadd("rq:queues", f"rq:queue:{name}")
         redis_client.rpush(f"rq:queue:{name}", "a", "b", "c")
@@ -97,7 +97,7 @@ def test_whoever_sees_to_one_alert_of_a_group_can_see_to_all_of_them(app: Flask,
     assert (event["action"], len(event["ids"])) == ("acknowledge", 2)
 
 
-def test_the_silence_beside_an_alert_can_be_stored_as_it_is_filled_in(app: Flask, redis_client: redis.Redis) -> None:
+def test_the_silence_prefilled_for_an_alert_is_valid(app: Flask, redis_client: redis.Redis) -> None:
     name = "second [x] " + "y" * 80
     redis_client.sadd("rq:queues", f"rq:queue:{name}")
     redis_client.rpush(f"rq:queue:{name}", "a", "b", "c")
@@ -117,22 +117,22 @@ def test_the_silence_beside_an_alert_can_be_stored_as_it_is_filled_in(app: Flask
     ("form", "status"),
     [({"hours": "x", "rule": "a"}, 422), ({"hours": "-1", "rule": "a"}, 422), ({"hours": "1"}, 409)],
 )
-def test_a_silence_that_makes_no_sense_is_refused(client: FlaskClient, form: dict[str, str], status: int) -> None:
+def test_an_invalid_silence_is_rejected(client: FlaskClient, form: dict[str, str], status: int) -> None:
     assert client.post("/silences", data=form, headers=SAME).status_code == status
 
 
-def test_the_rules_that_ship_are_listed_and_on(client: FlaskClient) -> None:
+def test_built_in_rules_are_listed_and_enabled(client: FlaskClient) -> None:
     rules = {rule["id"]: rule for rule in client.get("/api/v1/rules").get_json()["rules"]}
     assert sum(rule["enabled"] for rule in rules.values()) > 10
     assert all(rule["origin"] == "shipped" for rule in rules.values())
 
 
-def test_nobody_watching_is_said(client: FlaskClient) -> None:
+def test_the_page_says_when_alerting_is_not_running(client: FlaskClient) -> None:
     assert "Alerting is not running." in client.get("/alerts").text
     assert client.get("/healthz/checker").status_code == 503
 
 
-def test_probes_of_strangers_cost_redis_next_to_nothing(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_anonymous_health_checks_cost_redis_almost_nothing(client: FlaskClient, redis_client: redis.Redis) -> None:
     client.get("/alerts")
     here = client.application.extensions[EXTENSION]
     here.caches._health.keep_s = here.services.snapshots._readings.keep_s = float("inf")  # no time passes
@@ -146,7 +146,7 @@ def test_probes_of_strangers_cost_redis_next_to_nothing(client: FlaskClient, red
     assert asked() - before < 10
 
 
-def test_every_page_tells_what_fires_and_who_sees_to_it(app: Flask) -> None:
+def test_every_page_shows_firing_and_acknowledged_alerts(app: Flask) -> None:
     client = app.test_client()
     (alert,) = wait_until(lambda: firing(client), what="the alert")
 
@@ -169,12 +169,12 @@ def test_every_page_tells_what_fires_and_who_sees_to_it(app: Flask) -> None:
     assert 'href="/static/img/mark.' in client.get("/").text
 
 
-def test_nothing_fires_no_banner(client: FlaskClient) -> None:
+def test_there_is_no_banner_without_firing_alerts(client: FlaskClient) -> None:
     assert re.search(r'<div id="firing"[^>]* hidden>', client.get("/").text)
     assert client.get("/_overview").headers["Queuedeck-Firing"] == "none 0 0 -"
 
 
-def test_a_stranger_is_not_told_what_fires(make_app: MakeApp, redis_client: redis.Redis) -> None:
+def test_firing_alerts_are_hidden_from_anonymous_users(make_app: MakeApp, redis_client: redis.Redis) -> None:
     stranger = make_app(api_tokens=["ci:viewer:" + "0" * 64]).test_client()
     answer = stranger.get("/", headers={"Host": "evil.example"})
     assert answer.status_code == 403
@@ -182,7 +182,7 @@ def test_a_stranger_is_not_told_what_fires(make_app: MakeApp, redis_client: redi
     assert "Queuedeck-Firing" not in answer.headers
 
 
-def test_pages_ask_the_store_once_for_what_fires(once_told: None, app: Flask) -> None:
+def test_pages_share_one_read_of_firing_alerts(once_told: None, app: Flask) -> None:
     client = app.test_client()
     wait_until(lambda: firing(client), what="the alert")
     client.get("/")
@@ -198,7 +198,7 @@ def posted(client: FlaskClient, **form: Any) -> Any:
     return client.post("/silences", data=form, headers=SAME)
 
 
-def test_a_silence_tells_what_it_would_match_before_it_is_made(app: Flask) -> None:
+def test_a_preview_shows_what_a_silence_would_match(app: Flask) -> None:
     client = app.test_client()
     wait_until(lambda: firing(client), what="the alert")
     answer = posted(client, rule="de*", queue="ma?l", hours="1", do="preview")
@@ -208,11 +208,11 @@ def test_a_silence_tells_what_it_would_match_before_it_is_made(app: Flask) -> No
     )
     answer = posted(client, rule="deep", queue="nothing", hours="1", do="preview")
     assert "0 of 1 queues, no alerts match now." in " ".join(answer.text.split())
-    assert "No queue has this name right now." in answer.text
+    assert "No queue matches right now." in answer.text
     assert client.get("/api/v1/silences").get_json()["silences"] == []
 
 
-def test_a_maintenance_window_comes_back_every_week(app: Flask) -> None:
+def test_a_maintenance_window_repeats_every_week(app: Flask) -> None:
     client = app.test_client()
     wait_until(lambda: firing(client), what="the alert")
     now = datetime.now(UTC)
@@ -236,7 +236,7 @@ def test_a_maintenance_window_comes_back_every_week(app: Flask) -> None:
     assert f'silenced until <time datetime="{until:%Y-%m-%dT%H:%M}' in client.get("/alerts").text
 
 
-def test_a_window_to_come_is_silent_from_then_on(app: Flask) -> None:
+def test_a_scheduled_window_silences_from_its_start(app: Flask) -> None:
     client = app.test_client()
     begin = (datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M")
     assert posted(client, queue="mail", when="later", starts=begin, hours="2").status_code == 303
@@ -258,7 +258,7 @@ def test_a_window_to_come_is_silent_from_then_on(app: Flask) -> None:
         ({"when": "weekly", "from": "02:00", "days": "1", "weeks": "99"}, "weeks", "at most 52"),
     ],
 )
-def test_what_is_wrong_with_a_silence_is_told_at_its_field(
+def test_errors_of_a_silence_are_shown_at_their_fields(
     client: FlaskClient, form: dict[str, str], field: str, told: str
 ) -> None:
     answer = posted(client, **{"rule": "deep", "hours": "1", "weeks": "4"} | form)
@@ -269,7 +269,7 @@ def test_what_is_wrong_with_a_silence_is_told_at_its_field(
     assert client.get("/api/v1/silences").get_json()["silences"] == []
 
 
-def test_an_operator_is_silent_for_a_day_at_most(make_app: MakeApp, redis_client: redis.Redis) -> None:
+def test_an_operator_can_silence_for_at_most_a_day(make_app: MakeApp, redis_client: redis.Redis) -> None:
     digest = hashlib.sha256(b"right").hexdigest()
     client = make_app(api_tokens=[f"ci:operator:{digest}"]).test_client()
     bearer = {"Authorization": "Bearer right"}
@@ -282,7 +282,7 @@ def test_an_operator_is_silent_for_a_day_at_most(make_app: MakeApp, redis_client
         assert answer.status_code == status
 
 
-def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, jobs: list[str]) -> None:
+def test_an_undelivered_notification_can_be_resent_or_dismissed(make_app: MakeApp, jobs: list[str]) -> None:
     # A webhook into the own network is not permitted: no retry mends that.
     hook = {"id": "ops", "kind": "webhook", "url": "https://localhost:9/x"}
     app = make_app(checker="auto", rules=ALONE, channels=[hook], sample_interval_s=0.5)
@@ -306,10 +306,10 @@ def test_a_message_that_was_given_up_is_sent_again_or_noted(make_app: MakeApp, j
     assert acts == ["dismiss notification", "resend notification"]
 
 
-def test_that_nobody_watches_is_told_everywhere_with_the_reason(
+def test_every_page_and_the_api_say_why_alerting_is_not_running(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    """A user who may only read: nothing that fires is no good news."""
+    """A Redis user without write access: an empty list of alerts must not look like good news."""
     redis_client.execute_command(
         "ACL",
         "SETUSER",
@@ -339,7 +339,7 @@ def test_that_nobody_watches_is_told_everywhere_with_the_reason(
     ("settings", "why"),
     [({"alerts": "off"}, "Alerts are turned off. Set alerts"), ({"checker": "off"}, "in this dashboard, and no other")],
 )
-def test_that_nobody_is_meant_to_watch_is_told_with_what_to_set(
+def test_a_disabled_checker_is_reported_with_the_setting_to_change(
     make_app: MakeApp, settings: dict[str, str], why: str
 ) -> None:
     client = make_app(**{"checker": "auto", **settings}).test_client()
@@ -350,7 +350,7 @@ def test_that_nobody_is_meant_to_watch_is_told_with_what_to_set(
     assert client.get("/healthz/checker").status_code == 503
 
 
-def test_a_message_for_a_channel_that_is_gone_is_not_sent_again(
+def test_a_notification_for_a_removed_channel_is_not_resent(
     make_app: MakeApp, redis_client: redis.Redis, jobs: list[str]
 ) -> None:
     client = make_app(checker="auto").test_client()
@@ -359,9 +359,7 @@ def test_a_message_for_a_channel_that_is_gone_is_not_sent_again(
     assert "Channel 'gone' no longer exists. Dismiss" in unescape(answer.text)
 
 
-def test_a_figure_that_cannot_be_read_any_more_is_not_shown_as_what_it_was(
-    app: Flask, redis_client: redis.Redis
-) -> None:
+def test_a_value_that_can_no_longer_be_read_is_shown_as_unknown(app: Flask, redis_client: redis.Redis) -> None:
     client = app.test_client()
     (alert,) = wait_until(lambda: firing(client), what="the alert")
     assert (alert["value"], alert["last_value"], alert["unknown_s"]) == (3, 3, 0)

@@ -116,7 +116,7 @@ def test_a_raw_colon_works_like_an_encoded_one(client: FlaskClient, redis_client
     assert client.get("/api/v1/queues/main/rq/a%3Ab").get_json()["name"] == "a:b"
 
 
-def test_a_redis_that_is_gone_is_told_and_answers_503_for_jobs(make_app: MakeApp) -> None:
+def test_an_unreachable_redis_is_reported_and_jobs_return_503(make_app: MakeApp) -> None:
     client = make_app(redis_url="redis://:secret@127.0.0.1:1/0").test_client()
     answer = client.get("/api/v1/overview")
     (source,) = answer.get_json()["sources"]
@@ -126,11 +126,11 @@ def test_a_redis_that_is_gone_is_told_and_answers_503_for_jobs(make_app: MakeApp
     assert client.get("/readyz").status_code == 503
 
 
-def test_ready_when_the_store_answers(client: FlaskClient) -> None:
+def test_readyz_is_ok_while_the_store_responds(client: FlaskClient) -> None:
     assert client.get("/readyz").get_json() == {"status": "ok"}
 
 
-def test_ready_though_a_watched_server_is_down_but_not_without_the_store(
+def test_readyz_depends_on_the_store_and_not_on_watched_servers(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     gone = "redis://127.0.0.1:1/0"
@@ -161,7 +161,7 @@ def test_the_last_hour_of_a_queue(make_app: MakeApp, jobs: list[str]) -> None:
 
 
 @pytest.mark.parametrize("query", ["metric=mood", "from=yesterday", "to=nan", "step_s=-1"])
-def test_a_history_that_cannot_be_told(client: FlaskClient, jobs: list[str], query: str) -> None:
+def test_an_invalid_request_for_history_is_an_error(client: FlaskClient, jobs: list[str], query: str) -> None:
     answer = client.get(f"/api/v1/queues/main/rq/mail/history?{query}")
     assert answer.status_code == 422
     assert query.partition("=")[2] in answer.get_json()["error"]["message"]
@@ -175,7 +175,7 @@ def test_the_servers_and_their_memory(client: FlaskClient, jobs: list[str]) -> N
 
 
 @pytest.mark.parametrize("body", [{}, {"confirm": ""}, {"confirm": "Mail"}, {"confirm": True}, {"confirm": ["mail"]}])
-def test_a_queue_is_not_removed_without_its_name(
+def test_a_queue_is_not_deleted_without_its_name(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, body: dict[str, object]
 ) -> None:
     answer = client.post("/api/v1/queues/main/rq/mail/obliterate", json=body, headers=SAME)
@@ -186,7 +186,7 @@ def test_a_queue_is_not_removed_without_its_name(
     assert redis_client.xlen("{queuedeck}:audit") == 0
 
 
-def test_a_queue_is_removed_by_its_name(client: FlaskClient, jobs: list[str], redis_client: redis.Redis) -> None:
+def test_a_queue_is_deleted_with_its_name(client: FlaskClient, jobs: list[str], redis_client: redis.Redis) -> None:
     answer = client.post("/api/v1/queues/main/rq/mail/obliterate", json={"confirm": "mail"}, headers=SAME)
     assert (answer.status_code, answer.get_json()["outcome"]) == (200, "done")
     assert redis_client.exists("rq:queue:mail", *(f"rq:job:{job}" for job in jobs)) == 0

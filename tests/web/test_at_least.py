@@ -1,4 +1,4 @@
-"""Counts that are lower bounds, as pages, the API, bulk work and Prometheus tell them."""
+"""Lower bounds on pages, in the API, in bulk operations and in Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.web.conftest import MakeApp
 QUEUE = "/queues/main/celery/*"
 
 
-def test_more_than_is_counted_is_told_everywhere(
+def test_a_lower_bound_is_marked_everywhere(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(index.KEPT, State.DEAD, 10)
@@ -102,7 +102,7 @@ def test_totals_without_queues_that_cannot_be_read_are_lower_bounds(
     assert "All 12 dead letters were read" not in client.get("/dead").text
 
 
-def test_totals_of_queues_of_which_nothing_is_known() -> None:
+def test_totals_of_queues_with_unknown_figures_are_unknown() -> None:
     broken = QueueStats(source="main", backend="rq", name="a", key="a", error="the Redis is gone")
     shared = QueueStats(source="main", backend="rq", name="*", key="*", shared=True)
     assert states_at_least([broken]) == (State.WAITING, State.ACTIVE, State.DEAD)

@@ -44,11 +44,13 @@ def written(app: Flask) -> list[tuple[str, str]]:
 
 
 def events(redis_client: redis.Redis) -> int:
-    """How many acts the audit has."""
+    """The number of actions in the audit log."""
     return int(redis_client.xlen("{queuedeck}:audit"))
 
 
-def test_no_route_takes_what_it_does_not_know(client: FlaskClient, dead: list[str], redis_client: redis.Redis) -> None:
+def test_unknown_fields_are_rejected_by_every_route(
+    client: FlaskClient, dead: list[str], redis_client: redis.Redis
+) -> None:
     app = client.application
     routes = written(app)
     assert len(routes) > 25
@@ -95,7 +97,7 @@ def test_no_route_takes_what_it_does_not_know(client: FlaskClient, dead: list[st
     ],
     ids=str,
 )
-def test_bulk_work_is_refused_before_it_deletes(
+def test_an_invalid_bulk_operation_is_rejected_before_it_deletes(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, body: dict[str, Any], name: str
 ) -> None:
     answer = client.post("/api/v1/bulk", json={"action": "delete", **LIST, **body}, headers=SAME)
@@ -117,7 +119,7 @@ def test_bulk_work_is_refused_before_it_deletes(
         ("delete", {"payload": "{}"}),
     ],
 )
-def test_a_field_of_another_verb_is_refused(
+def test_a_field_of_another_action_is_rejected(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, path: str, body: dict[str, Any]
 ) -> None:
     answer = client.post(f"{QUEUE}/jobs/{jobs[0]}/{path}", json=body, headers=SAME)
@@ -141,7 +143,7 @@ def test_a_field_of_another_verb_is_refused(
     ],
     ids=str,
 )
-def test_the_form_of_bulk_work_is_refused_alike(
+def test_the_form_of_a_bulk_operation_is_rejected_in_the_same_way(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, form: dict[str, Any]
 ) -> None:
     answer = client.post("/bulk", data={"action": "delete", **LIST, **form}, headers=SAME)
@@ -150,7 +152,7 @@ def test_the_form_of_bulk_work_is_refused_alike(
     assert events(redis_client) == 0
 
 
-def test_words_of_forms_that_would_change_the_meaning(client: FlaskClient) -> None:
+def test_misspelled_values_in_forms_are_rejected(client: FlaskClient) -> None:
     rule = {"id": "mine", "metric": "queue.depth", "op": "gt", "warning": "7"}
     for path, form in (
         ("/alerts/rules", rule | {"do": "previw"}),
@@ -167,7 +169,7 @@ def test_words_of_forms_that_would_change_the_meaning(client: FlaskClient) -> No
     assert client.get("/api/v1/silences").get_json()["silences"] == []
 
 
-def test_nothing_is_started_where_no_job_matches(
+def test_no_bulk_operation_starts_if_no_job_matches(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis
 ) -> None:
     wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
@@ -197,7 +199,7 @@ def deleted(client: FlaskClient, job_id: str, **body: Any) -> str:
     return str(answer.get_json()["undo"])
 
 
-def test_an_undo_that_puts_nothing_back_is_no_success(
+def test_an_undo_that_restores_nothing_is_not_a_success(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis
 ) -> None:
     batch = deleted(client, jobs[0])
@@ -215,9 +217,7 @@ def test_an_undo_that_puts_nothing_back_is_no_success(
     assert (answer.status_code, answer.get_json()["restored"], answer.get_json()["refused"]) == (200, 1, [])
 
 
-def test_an_undo_tells_what_it_did_not_put_back(
-    client: FlaskClient, dead: list[str], redis_client: redis.Redis
-) -> None:
+def test_an_undo_lists_what_it_did_not_restore(client: FlaskClient, dead: list[str], redis_client: redis.Redis) -> None:
     body = {"action": "delete", **LIST, "state": "dead", "pace_per_s": 0}
     wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
     work_id = client.post("/api/v1/bulk", json=body, headers=SAME).get_json()["bulk_id"]
@@ -230,7 +230,7 @@ def test_an_undo_tells_what_it_did_not_put_back(
     assert client.post(f"/bulk/{work_id}/undo", headers=SAME).status_code == 409
 
 
-def test_an_undo_needs_the_reason_that_acts_need(
+def test_an_undo_requires_a_reason_like_other_actions(
     make_app: MakeApp, jobs: list[str], dead: list[str], redis_client: redis.Redis
 ) -> None:
     client = make_app(require_reason=True).test_client()
@@ -259,7 +259,7 @@ def test_an_undo_needs_the_reason_that_acts_need(
     assert redis_client.zcard("rq:failed:mail") > dead_before
 
 
-def test_a_delete_whose_answer_is_lost_can_be_found_and_undone(
+def test_a_delete_whose_response_is_lost_can_be_found_and_undone(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delete = RQ.delete_jobs
@@ -319,7 +319,7 @@ class Forms(HTMLParser):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_each_form_of_an_act_asks_for_the_reason_that_it_needs(
+def test_every_action_form_has_the_reason_field_when_required(
     make_app: MakeApp, jobs: list[str], dead: list[str], redis_client: redis.Redis, wanted: bool
 ) -> None:
     client = make_app(require_reason=wanted).test_client()
@@ -388,7 +388,7 @@ def test_the_fields_of_our_own_forms_are_known(client: FlaskClient, jobs: list[s
 
 
 def raw_request(url: str, head: str, *parts: bytes) -> tuple[int, bytes]:
-    """(status, body) of the answer to a request as it stands."""
+    """(status, body) of the response to a request sent byte for byte."""
     place = urlsplit(url)
     assert place.hostname
     assert place.port

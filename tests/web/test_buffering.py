@@ -1,4 +1,4 @@
-"""Slow clients: whoever sends or takes a byte now and then keeps nobody else waiting."""
+"""Slow clients: a client that sends or reads a byte now and then delays no other client."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_parser_gets_a_body_of_a_known_length(received: bytes, handed_over: 
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 9000,
     ],
 )
-def test_a_body_whose_end_is_not_told_in_one_way_is_refused(request_: bytes) -> None:
+def test_a_body_of_ambiguous_length_is_rejected(request_: bytes) -> None:
     with pytest.raises(RequestRefused) as caught:
         IncomingRequest().add(request_)
     assert caught.value.status == HTTPStatus.BAD_REQUEST
@@ -127,7 +127,7 @@ def test_a_request_over_the_limits_is_not_read_to_its_end(request_: bytes, statu
     assert caught.value.status == status
 
 
-def test_who_cannot_be_told_to_go_on_is_not() -> None:
+def test_an_http_1_0_client_gets_no_100_continue() -> None:
     incoming = IncomingRequest()
     incoming.add(HEAD.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n")
     assert not incoming.expects_continue
@@ -165,14 +165,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         HEAD + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n",
     ],
 )
-def test_who_sends_no_more_keeps_nobody_waiting(served: Served, beginning: bytes) -> None:
+def test_a_stalled_request_blocks_no_other_client(served: Served, beginning: bytes) -> None:
     with ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(connected(served)).sendall(beginning)
         assert get_json(f"{served.url}/healthz") == {"status": "ok"}
 
 
-def test_more_connections_than_there_may_be_cost_the_oldest(served: Served) -> None:
+def test_the_oldest_connection_is_closed_at_the_limit(served: Served) -> None:
     with ExitStack() as stack:
         crowd = [stack.enter_context(connected(served)) for _ in range(CONNECTIONS + 20)]
         assert get_json(f"{served.url}/healthz") == {"status": "ok"}
@@ -181,14 +181,14 @@ def test_more_connections_than_there_may_be_cost_the_oldest(served: Served) -> N
         assert crowd[-1].recv(12) == b"HTTP/1.1 200"
 
 
-def test_requests_of_one_connection_are_answered_in_their_order(served: Served) -> None:
+def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     with connected(served) as sock:
         sock.sendall(GET + GET.replace(b"/healthz", b"/no-such-page"))
         sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         assert re.findall(rb"HTTP/1\.1 (\d{3}) ", answer(sock)) == [b"200", b"404", b"200"]
 
 
-def test_who_waits_for_a_word_before_the_body_gets_it(served: Served) -> None:
+def test_a_client_that_expects_100_continue_gets_it(served: Served) -> None:
     body = b'{"a": 1}'
     with connected(served) as sock:
         sock.sendall(
@@ -200,13 +200,13 @@ def test_who_waits_for_a_word_before_the_body_gets_it(served: Served) -> None:
         assert b"HTTP/1.1 403" in answer(sock)
 
 
-def test_a_request_over_the_limits_is_answered(served: Served) -> None:
+def test_a_request_over_the_limits_gets_an_error_response(served: Served) -> None:
     with connected(served) as sock:
         sock.sendall(HEAD + b"Content-Length: 99999999\r\n\r\n" + b"a" * 100_000)
         assert answer(sock).startswith(b"HTTP/1.1 413 ")
 
 
-def test_who_is_too_slow_is_told_so(server: EmbeddedRedis) -> None:
+def test_a_slow_client_gets_a_timeout_response(server: EmbeddedRedis) -> None:
     command = ["-c", patched(RECEIVE_S=0.2, LEAVE_S=0.2), "serve", "--redis", server.url, "--port", "0"]
     with running(command) as served:
         for beginning in (b"", b"G", HEAD + b"Content-Length: 1000\r\n\r\nn"):
@@ -225,7 +225,7 @@ def test_who_is_too_slow_is_told_so(server: EmbeddedRedis) -> None:
         b"\r\n\r\n",
     ],
 )
-def test_no_thread_waits_for_what_gunicorn_would_go_on_to_read(served: Served, framing: bytes) -> None:
+def test_an_incomplete_request_occupies_no_thread(served: Served, framing: bytes) -> None:
     with ExitStack() as stack:
         for _ in range(20):
             sock = stack.enter_context(connected(served))
@@ -252,7 +252,7 @@ def slow_reader(served: Served) -> socket.socket:
     return sock
 
 
-def test_who_asks_on_and_takes_no_answer_keeps_no_thread_waiting(server: EmbeddedRedis) -> None:
+def test_a_client_that_reads_no_responses_occupies_no_thread(server: EmbeddedRedis) -> None:
     command = ["-c", patched(SEND_S=10 * CEILING_S), "serve", "--redis", server.url, "--port", "0", "--threads", "2"]
     with running(command) as served, ExitStack() as stack:
         for _ in range(4):
@@ -261,7 +261,7 @@ def test_who_asks_on_and_takes_no_answer_keeps_no_thread_waiting(server: Embedde
             assert get_json(f"{served.url}/healthz") == {"status": "ok"}
 
 
-def test_who_takes_no_answer_loses_it(server: EmbeddedRedis) -> None:
+def test_the_response_to_a_client_that_does_not_read_is_dropped(server: EmbeddedRedis) -> None:
     """The log has no traceback."""
     program = patched(SEND_S=0.2)
     with running(["-c", program, "serve", "--redis", server.url, "--port", "0", "--threads", "2"]) as served:
@@ -282,7 +282,7 @@ def _is_closed(sock: socket.socket) -> bool:
     return True
 
 
-def test_more_connections_than_files_end_no_process(server: EmbeddedRedis) -> None:
+def test_running_out_of_file_descriptors_ends_no_process(server: EmbeddedRedis) -> None:
     program = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160)); " + patched(OTHER_FILES=0)
     with running(["-c", program, "serve", "--redis", server.url, "--port", "0"]) as served, ExitStack() as stack:
         for _ in range(400):
@@ -291,7 +291,7 @@ def test_more_connections_than_files_end_no_process(server: EmbeddedRedis) -> No
         assert "worker" not in served.process.read_log()
 
 
-def test_it_ends_at_once_beside_connections_that_say_nothing(server: EmbeddedRedis) -> None:
+def test_idle_connections_do_not_delay_the_shutdown(server: EmbeddedRedis) -> None:
     with serving("--redis", server.url) as served, connected(served):
         assert get_json(f"{served.url}/healthz") == {"status": "ok"}
         served.process.process.terminate()
@@ -299,7 +299,7 @@ def test_it_ends_at_once_beside_connections_that_say_nothing(server: EmbeddedRed
         assert served.process.process.returncode == 0
 
 
-def test_tls_of_ones_own_gunicorn_works(server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_tls_of_a_separate_gunicorn_works(server: EmbeddedRedis, tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     kind = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     made = f"req -x509 {kind} -keyout {key} -out {certificate} -days 1 -subj /CN=localhost"

@@ -1,4 +1,4 @@
-"""What the audit says of bulk work when the process that runs it is quicker than the request."""
+"""The audit log of bulk operations whose runner is faster than the request that started them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bulk_of(client: FlaskClient) -> Any:
 
 
 def start(client: FlaskClient, **form: str) -> str:
-    """The address of new bulk work on the dead jobs of the queue `mail`."""
+    """The URL of a new bulk operation on the dead jobs of the queue `mail`."""
     answer = wait_until(
         lambda: (answer := client.post("/bulk", data=FORM | form, headers=SAME)).status_code == 303 and answer,
         what="the queue being known",
@@ -45,7 +45,7 @@ def then(method: Callable[..., Any], act: Callable[[Any], object]) -> Callable[.
     return slow
 
 
-def test_an_abort_stands_before_its_result(
+def test_an_abort_is_recorded_before_its_result(
     client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = start(client, action="retry", pace="0.1")
@@ -59,7 +59,7 @@ def test_an_abort_stands_before_its_result(
     assert told(client) == ["start bulk operation", "abort bulk operation", "retry"]
 
 
-def test_a_start_stands_before_its_result(
+def test_a_start_is_recorded_before_its_result(
     client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bulk = bulk_of(client)
@@ -70,7 +70,9 @@ def test_a_start_stands_before_its_result(
     assert told(client) == ["start bulk operation", "retry"]
 
 
-def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_delete_is_recorded_before_its_undo(
+    client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bulk = bulk_of(client)
     urls: list[str] = []
 
@@ -86,11 +88,11 @@ def test_a_delete_stands_before_its_undo(client: FlaskClient, dead: list[str], m
     assert told(client) == ["start bulk operation", "delete", "undo"]
 
 
-def test_who_asks_for_an_undo_that_runs_already_starts_none(
+def test_a_second_request_for_a_running_undo_starts_none(
     client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two people press the button at once; both had looked before the other one's undo began."""
-    monkeypatch.setattr("dashboard.actions.trash.AT_ONCE_JOBS", 1)
+    """Two users press the button at the same time; neither had seen the other's undo."""
+    monkeypatch.setattr("dashboard.actions.undo_bin.AT_ONCE_JOBS", 1)
     url = start(client, action="delete", pace="0")
     work_id = url.rpartition("/")[2]
     bulk = bulk_of(client)

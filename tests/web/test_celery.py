@@ -20,7 +20,7 @@ def shop(client: FlaskClient, server: EmbeddedRedis) -> Iterator[Shop]:
     shop.close()
 
 
-def test_a_job_in_line_that_is_not_due_yet_says_so(client: FlaskClient, shop: Shop) -> None:
+def test_a_queued_job_that_is_not_due_yet_says_so(client: FlaskClient, shop: Shop) -> None:
     later, now = shop.send("later", countdown=3590), shop.send("now")
     page = client.get("/queues/main/celery/alpha?state=waiting").text
     rows = {task: row for row in page.split("<tr ")[1:] for task in (later, now) if task in row}
@@ -33,7 +33,7 @@ def test_a_job_in_line_that_is_not_due_yet_says_so(client: FlaskClient, shop: Sh
     assert "It is not to start" not in client.get(f"/queues/main/celery/alpha/jobs/{now}").text
 
 
-def test_a_revoked_job_in_line_says_so_wherever_it_is_listed(client: FlaskClient, shop: Shop) -> None:
+def test_a_revoked_queued_job_says_so_wherever_it_is_listed(client: FlaskClient, shop: Shop) -> None:
     revoked, other = shop.send("revoked"), shop.send("other")
     shop.marks.set(f"celery-task-meta-{revoked}", f'{{"status": "REVOKED", "result": null, "task_id": "{revoked}"}}')
     page = client.get("/queues/main/celery/alpha?state=waiting").text

@@ -90,7 +90,7 @@ def config(server: EmbeddedRedis, tmp_path: Path) -> Path:
     return file
 
 
-def test_living_workers_live_and_no_job_is_older_than_it_is(
+def test_skewed_clocks_change_neither_worker_states_nor_ages(
     busy: Busy, config: Path, tmp_path: Path, redis_client: redis.Redis
 ) -> None:
     sampling = tmp_path / "sampling.toml"

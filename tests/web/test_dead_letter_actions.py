@@ -1,4 +1,4 @@
-"""Acting on an error group: its buttons, its ticked jobs, and bulk work on all of it, over several libraries."""
+"""Actions on an error group: its buttons, selected jobs, and bulk operations on all of it, across libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rq import Queue
 from rq.job import JobStatus
 
 from dashboard import Identity, Role
-from dashboard.actions import trash as binning
+from dashboard.actions import undo_bin as binning
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
@@ -79,7 +79,7 @@ def done(client: FlaskClient, bulk_id: str) -> dict[str, Any]:
     return dict(wait_until(ended, what=f"the end of bulk work {bulk_id}"))
 
 
-def test_the_page_offers_what_can_be_done_to_how_many(client: FlaskClient, dead: list[str]) -> None:
+def test_the_page_offers_actions_with_the_number_of_jobs(client: FlaskClient, dead: list[str]) -> None:
     fingerprint = the_group(client, 5)
     text = client.get(f"/dead/{fingerprint}").text
     assert buttons(text) == ["Retry all 5", "Delete all 5"]
@@ -92,7 +92,9 @@ def test_the_page_offers_what_can_be_done_to_how_many(client: FlaskClient, dead:
         assert "RQ: " in page
 
 
-def test_who_may_not_act_sees_no_buttons(make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_users_without_the_role_see_no_buttons(
+    make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
     viewer = {"identify": lambda _: Identity(name="vera", role=Role.VIEWER)}
     for settings, status in ((viewer, 403), ({"read_only": True}, 404)):
@@ -135,7 +137,7 @@ def test_a_viewer_of_each_library_sees_no_buttons_and_changes_nothing(
 
 
 @pytest.mark.parametrize("action", ["retry", "delete"])
-def test_ticked_jobs_of_two_libraries_are_gone_from_the_page_at_once(
+def test_selected_jobs_of_two_libraries_disappear_immediately(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, action: str
 ) -> None:
     both(server, redis_client)
@@ -166,7 +168,7 @@ def test_ticked_jobs_of_two_libraries_are_gone_from_the_page_at_once(
     assert (redis_client.zcard("bull:mails:failed"), redis_client.zcard("dead")) == (4, 4)
 
 
-def test_what_was_ticked_and_is_gone_or_nothing_of_ours_is_told(
+def test_selected_jobs_that_no_longer_exist_are_reported(
     client: FlaskClient, redis_client: redis.Redis, dead: list[str]
 ) -> None:
     fingerprint = the_group(client, 5)
@@ -263,7 +265,7 @@ def test_a_long_group_asks_redis_for_nothing_to_list_a_page(
         assert meter.commands == 0, path
 
 
-def test_other_acts_take_dead_letters_from_the_board_too(
+def test_other_actions_remove_dead_letters_from_the_groups_too(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, dead: list[str]
 ) -> None:
     the_group(client, 5)
@@ -287,7 +289,7 @@ def test_other_acts_take_dead_letters_from_the_board_too(
     ("path", "status", "outcome"),
     [("jobs/nobody/retry", 404, "gone"), ("jobs/nobody/explode", 422, "unsupported"), ("pause", 200, "done")],
 )
-def test_an_act_by_the_api_tells_its_outcome_whatever_it_is(
+def test_an_action_by_the_api_returns_every_kind_of_outcome(
     client: FlaskClient, dead: list[str], path: str, status: int, outcome: str
 ) -> None:
     the_group(client, 5)
@@ -298,7 +300,7 @@ def test_an_act_by_the_api_tells_its_outcome_whatever_it_is(
 
 
 def redrivable(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
-    """Copies of failed jobs in dead-letter queues of BullMQ, RQ and Sidekiq, all of which tell where they came from."""
+    """Copies of failed jobs in dead-letter queues of BullMQ, RQ and Sidekiq, all of which record their origin queue."""
     library = BullMQLibrary()
     for queue in ("mails", "news"):
         library.drive("counts", server.url, queue)
@@ -314,7 +316,7 @@ def redrivable(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
 
 
 def spots(client: FlaskClient) -> dict[str, str]:
-    """The groups by the first queue in which they stand, once those of three queues are there."""
+    """The groups by their first queue, once those of three queues are listed."""
 
     def found() -> Any:
         here = {group["queues"][0]: group["fingerprint"] for group in groups(client)}
@@ -323,7 +325,7 @@ def spots(client: FlaskClient) -> dict[str, str]:
     return dict(wait_until(found, what="the dead-letter queues"))
 
 
-def test_jobs_in_dead_letter_queues_go_back_to_where_each_came_from(
+def test_jobs_in_dead_letter_queues_return_to_their_origin_queues(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     redrivable(server, redis_client)
@@ -365,7 +367,7 @@ def test_jobs_in_dead_letter_queues_go_back_to_where_each_came_from(
     }
 
 
-def test_the_page_of_a_dead_letter_queue_redrives_all_or_the_ticked(
+def test_the_page_of_a_dead_letter_queue_redrives_all_or_selected_jobs(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     redrivable(server, redis_client)
@@ -397,7 +399,7 @@ def test_the_page_of_a_dead_letter_queue_redrives_all_or_the_ticked(
     assert redis_client.llen("bull:news:wait") >= 1
 
 
-def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
+def test_jobs_without_an_origin_queue_stay_until_one_is_chosen(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     library = BullMQLibrary()
@@ -409,7 +411,7 @@ def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
     query = {"fingerprint": fingerprint, "action": "move"}
     page = " ".join(client.get("/bulk/new", query_string=query).text.split())
     assert "Redrive 1 job<" in page
-    assert "2 have no recorded origin and will be left unless you choose a queue." in page
+    assert "2 have no recorded origin and stay where they are unless you choose a queue." in page
     work = client.post("/api/v1/bulk", json=query | {"pace_per_s": 0}, headers=SAME).get_json()
     assert done(client, work["bulk_id"])["outcomes"] == {"done": 1}
     assert redis_client.llen("bull:mails-dlq:wait") == 2
@@ -427,7 +429,7 @@ def test_what_tells_no_home_is_asked_for_it_and_stays_meanwhile(
     assert redis_client.llen("bull:mails:wait") == 3
 
 
-def test_the_page_of_a_bulk_delete_tells_what_is_back(
+def test_the_page_of_a_bulk_delete_shows_what_was_restored(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     both(server, redis_client)
@@ -454,7 +456,7 @@ def test_the_page_of_a_bulk_delete_tells_what_is_back(
     assert "/undo" not in text
 
 
-def test_the_audit_tells_a_bulk_from_its_start_to_its_undo(
+def test_the_audit_log_has_a_bulk_operation_from_start_to_undo(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     both(server, redis_client)
@@ -485,7 +487,7 @@ def test_the_audit_tells_a_bulk_from_its_start_to_its_undo(
     assert html.escape(ids["delete"][0]) in shown
 
 
-def test_many_more_jobs_than_were_seen_are_not_touched(
+def test_many_more_jobs_than_previewed_are_not_changed(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     redis_client.sadd("queues", "work")
@@ -506,7 +508,7 @@ def test_many_more_jobs_than_were_seen_are_not_touched(
     assert client.post("/bulk", data=form | {"seen": "990"}, headers=SAME).status_code == 303
 
 
-def test_the_preview_says_that_there_are_more_than_it_may_touch(
+def test_the_preview_says_when_the_bulk_limit_is_exceeded(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     client = make_app(sample_interval_s=0.5, bulk_max_jobs=50).test_client()
@@ -522,7 +524,7 @@ def test_the_preview_says_that_there_are_more_than_it_may_touch(
     assert "50 now" not in page
 
 
-def test_the_page_says_when_no_process_can_work_on_it(
+def test_the_page_says_when_no_process_can_run_it(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "ALONE_S", 0.0)
@@ -557,7 +559,7 @@ def test_the_page_says_when_no_process_can_work_on_it(
     assert alone not in client.get(url).text
 
 
-def test_a_large_undo_is_bulk_work_of_its_own(
+def test_a_large_undo_is_a_separate_bulk_operation(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both(server, redis_client)
@@ -606,7 +608,7 @@ def test_a_large_undo_is_bulk_work_of_its_own(
     assert events[-1]["outcomes"] == {"done": 8}
 
 
-def test_a_large_undo_of_ticked_jobs_is_bulk_work(
+def test_a_large_undo_of_selected_jobs_is_a_bulk_operation(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both(server, redis_client)

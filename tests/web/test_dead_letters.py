@@ -71,7 +71,7 @@ def test_groups_are_listed_worst_first_with_their_window(client: FlaskClient, de
     assert 'aria-current="page"' in link[0]
 
 
-def test_the_api_tells_groups_as_documented(client: FlaskClient, dead: list[str]) -> None:
+def test_the_api_lists_groups_as_documented(client: FlaskClient, dead: list[str]) -> None:
     answer = client.get("/api/v1/dead?group_by=error").get_json()
     first, second = answer["groups"]
     assert set(first) >= GROUP_FIELDS
@@ -100,7 +100,7 @@ def test_the_api_tells_groups_as_documented(client: FlaskClient, dead: list[str]
         ({"q": "nowhere"}, 0),
     ],
 )
-def test_groups_are_narrowed(client: FlaskClient, dead: list[str], query: dict[str, str], count: int) -> None:
+def test_groups_are_filtered(client: FlaskClient, dead: list[str], query: dict[str, str], count: int) -> None:
     assert len(groups(client, **query)) == count
     page = {("library" if name == "backend" else name): value for name, value in query.items()}
     text = client.get("/dead", query_string=page).text
@@ -126,9 +126,7 @@ def test_a_group_shows_its_jobs_message_and_stack(client: FlaskClient, dead: lis
     assert "Traceback" in text
 
 
-def test_viewers_that_poll_share_one_reading_and_its_samples(
-    make_app: MakeApp, dead: list[str], once_told: None
-) -> None:
+def test_polling_viewers_share_one_read_and_its_samples(make_app: MakeApp, dead: list[str], once_told: None) -> None:
     client = make_app(sample_interval_s=60).test_client()
     fingerprint = groups(client)[0]["fingerprint"]
     client.application.extensions[EXTENSION].services.dead_letter_service._next_look = float("inf")
@@ -144,7 +142,7 @@ def test_viewers_that_poll_share_one_reading_and_its_samples(
         assert again.status_code == 304
 
 
-def test_what_is_no_group_is_told_in_words(client: FlaskClient, dead: list[str]) -> None:
+def test_an_unknown_group_is_a_readable_error(client: FlaskClient, dead: list[str]) -> None:
     for path in ("/dead/x", "/dead/0123456789abcdef", "/dead/%3Cscript%3E", "/dead/0123456789ABCDEF", "/dead/a%2Fb"):
         response = client.get(path)
         assert response.status_code == 404
@@ -170,7 +168,7 @@ def test_hostile_errors_are_text_on_every_page(
         assert "<b>" not in re.sub(r"<td[^>]*><b>", "", answer.text)  # the name of the queue
 
 
-def test_failed_jobs_of_bullmq_stand_beside_those_of_rq(
+def test_failed_jobs_of_bullmq_and_rq_are_listed_together(
     client: FlaskClient, server: EmbeddedRedis, dead: list[str]
 ) -> None:
     BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=6)
@@ -180,7 +178,9 @@ def test_failed_jobs_of_bullmq_stand_beside_those_of_rq(
     assert "drive.mjs" in client.get(f"/dead/{first['fingerprint']}").text
 
 
-def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis, dead: list[str]) -> None:
+def test_a_key_of_the_wrong_type_is_one_error_line(
+    client: FlaskClient, redis_client: redis.Redis, dead: list[str]
+) -> None:
     redis_client.delete(f"rq:job:{dead[0]}")
     redis_client.set(f"rq:job:{dead[0]}", "x")
     client.get("/")
@@ -202,7 +202,7 @@ def test_wrong_types_cost_a_line(client: FlaskClient, redis_client: redis.Redis,
     assert "not included" in client.get("/dead").text
 
 
-def test_people_acknowledge_ignore_resolve_and_note(client: FlaskClient, dead: list[str]) -> None:
+def test_groups_are_acknowledged_ignored_resolved_and_noted(client: FlaskClient, dead: list[str]) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
 
     def now() -> dict[str, Any]:
@@ -249,19 +249,19 @@ REFUSED: list[tuple[str, dict[str, str], int]] = [
 ]
 
 
-def test_what_makes_no_sense_is_refused(client: FlaskClient, dead: list[str]) -> None:
+def test_invalid_annotations_are_rejected(client: FlaskClient, dead: list[str]) -> None:
     found = groups(client)[0]
     for word, form, status in REFUSED:
         assert say(client, found["fingerprint"], word, **form).status_code == status, (word, form)
     assert groups(client)[0]["marks"] == ["new"]
 
 
-def test_nothing_is_said_of_a_group_that_is_not_there(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_an_unknown_group_cannot_be_annotated(client: FlaskClient, redis_client: redis.Redis) -> None:
     assert say(client, "0" * 16, "acknowledge").status_code == 404
     assert redis_client.exists(annotations.GROUPS) == 0
 
 
-def test_a_group_comes_back_when_its_jobs_were_retried_in_vain(
+def test_a_group_regresses_when_its_retried_jobs_fail_again(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, dead: list[str]
 ) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
@@ -270,10 +270,10 @@ def test_a_group_comes_back_when_its_jobs_were_retried_in_vain(
     Job.fetch(dead[0], connection=redis_client).requeue()
     fail_rq(server, "mail")
     found = group_when(client, lambda each: each["fingerprint"] == fingerprint and each["count"] == 1)
-    assert found["marks"] == ["came back"]
+    assert found["marks"] == ["regressed"]
 
 
-def test_a_group_without_jobs_keeps_what_people_said(
+def test_a_group_without_jobs_keeps_its_annotation(
     client: FlaskClient, redis_client: redis.Redis, dead: list[str]
 ) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
@@ -285,7 +285,7 @@ def test_a_group_without_jobs_keeps_what_people_said(
     assert "the mail server moves" in text
 
 
-def test_a_viewer_looks_and_changes_nothing(
+def test_a_viewer_cannot_change_annotations(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
@@ -298,14 +298,14 @@ def test_a_viewer_looks_and_changes_nothing(
     assert groups(client)[0]["marks"] == ["new"]
 
 
-def test_another_site_changes_nothing(client: FlaskClient, dead: list[str]) -> None:
+def test_a_request_from_another_site_changes_nothing(client: FlaskClient, dead: list[str]) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
     response = client.post(f"/dead/{fingerprint}/acknowledge", headers={"Sec-Fetch-Site": "cross-site"})
     assert response.status_code == 403
     assert groups(client)[0]["marks"] == ["new"]
 
 
-def test_in_read_only_mode_nothing_can_be_said(
+def test_annotations_cannot_be_changed_in_read_only_mode(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
@@ -315,7 +315,7 @@ def test_in_read_only_mode_nothing_can_be_said(
     assert say(client, fingerprint, "acknowledge").status_code in (404, 405)
 
 
-def test_a_redis_user_that_may_not_write_leaves_the_marks_unknown(
+def test_statuses_are_unknown_to_a_redis_user_without_write_access(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
@@ -332,7 +332,7 @@ def test_a_redis_user_that_may_not_write_leaves_the_marks_unknown(
         redis_client.acl_deluser("looker")
 
 
-def test_what_waits_in_a_dead_letter_queue_stands_there_too(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_jobs_waiting_in_a_dead_letter_queue_are_listed(client: FlaskClient, redis_client: redis.Redis) -> None:
     for n in range(3):
         Queue("mail-dlq", connection=redis_client).enqueue("shop.send", n)
     (found,) = groups(client)
@@ -340,7 +340,7 @@ def test_what_waits_in_a_dead_letter_queue_stands_there_too(client: FlaskClient,
     assert "dead-letter queue</span>" in " ".join(client.get("/dead").text.split())
 
 
-def test_the_members_of_a_group_for_bulk_work(client: FlaskClient, dead: list[str]) -> None:
+def test_the_jobs_of_a_group_for_a_bulk_operation(client: FlaskClient, dead: list[str]) -> None:
     fingerprint = groups(client)[0]["fingerprint"]
     found = list(client.application.extensions[EXTENSION].services.dead_letter_jobs.members_of(fingerprint, (), 100))
     assert sorted(job_ref.id for _, job_ref in found) == sorted(dead)

@@ -1,4 +1,4 @@
-"""Edit and re-run: what the form shows of a job and what becomes of what comes back, in each library that offers it."""
+"""Edit and re-run: what the form shows of a job and what submitting it does, in each library that offers it."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def same(made: str, wanted: str = DATA) -> bool:
     return bool(decoded(made) == decoded(wanted))
 
 
-def test_a_form_that_is_sent_unchanged_makes_the_same_job(form: Form, case: Case, redis_client: redis.Redis) -> None:
+def test_an_unchanged_form_creates_the_same_job(form: Form, case: Case, redis_client: redis.Redis) -> None:
     assert form.text.count(MASK) == 4
     assert not re.search("opensesame|hunter2|token of", form.page)
     assert all(char.isprintable() or char == "\n" for char in form.text)
@@ -174,7 +174,7 @@ def test_a_change_stays_and_the_rest_keeps_its_secrets(form: Form, case: Case, r
         ('"password"', '"passwort"', ".passwort: "),
     ],
 )
-def test_a_mask_that_stands_for_nothing_is_refused(
+def test_a_mask_in_the_wrong_place_is_rejected(
     form: Form, case: Case, redis_client: redis.Redis, old: str, new: str, place: str
 ) -> None:
     text = form.text.replace(old, new)
@@ -197,7 +197,7 @@ def test_the_json_api_keeps_values_too(form: Form, case: Case, redis_client: red
     assert same(made, '{"password": "opensesame", "n": 1}')
 
 
-def test_what_is_no_json_is_refused(form: Form, case: Case, redis_client: redis.Redis) -> None:
+def test_invalid_json_is_rejected(form: Form, case: Case, redis_client: redis.Redis) -> None:
     answer = form.post("{broken")
     assert answer.status_code == 422
     assert "is not valid JSON" in answer.text
@@ -205,7 +205,7 @@ def test_what_is_no_json_is_refused(form: Form, case: Case, redis_client: redis.
     assert case.made(redis_client) == []
 
 
-def test_a_payload_that_is_cut_is_not_put_into_the_form(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_a_truncated_payload_is_not_in_the_form(client: FlaskClient, redis_client: redis.Redis) -> None:
     fill_bullmq(redis_client)
     redis_client.hset("bull:mails:j7", "data", json.dumps({"password": "x", "long": "y" * 300_000}))
     form = Form(client, CASES[0])
@@ -218,9 +218,7 @@ def test_a_payload_that_is_cut_is_not_put_into_the_form(client: FlaskClient, red
     assert made_by_bullmq(redis_client) == ['{"password": "new"}']
 
 
-def test_a_secret_that_changed_meanwhile_is_the_one_that_is_used(
-    client: FlaskClient, redis_client: redis.Redis
-) -> None:
+def test_the_current_value_of_a_changed_secret_is_used(client: FlaskClient, redis_client: redis.Redis) -> None:
     fill_bullmq(redis_client)
     form = Form(client, CASES[0])
     redis_client.hset("bull:mails:j7", "data", DATA.replace("opensesame", "another"))

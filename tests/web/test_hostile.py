@@ -1,4 +1,4 @@
-"""Jobs with any bytes in their ids, names, errors and queues, through the pages on which people act on them."""
+"""Jobs with any bytes in their ids, names, errors and queues, on all pages with actions."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def get(client: FlaskClient, url: str) -> str:
     return text
 
 
-def test_every_page_on_which_people_act(client: FlaskClient) -> None:
+def test_every_page_with_actions_shows_hostile_jobs(client: FlaskClient) -> None:
     queues = client.get("/api/v1/queues").get_json()["queues"]
     assert len(queues) > 3 * len(EVIL)
     seen: set[str] = set()
@@ -169,7 +169,7 @@ def picture(client: redis.Redis) -> dict[bytes, Any]:
     return {key: read.get(client.type(key), client.dump)(key) for key in names}
 
 
-def test_ticked_jobs_are_deleted_and_come_back_as_they_were(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_selected_jobs_are_deleted_and_restored_unchanged(client: FlaskClient, redis_client: redis.Redis) -> None:
     before = picture(redis_client)
     deleted = 0
     for queue in client.get("/api/v1/queues").get_json()["queues"]:

@@ -28,13 +28,13 @@ def host(server: EmbeddedRedis, redis_client: redis.Redis) -> FlaskClient:
     return app.test_client()
 
 
-def test_the_host_keeps_everything_else(host: FlaskClient) -> None:
+def test_other_paths_are_served_by_the_host_application(host: FlaskClient) -> None:
     assert host.get("/").text == "the host"
     assert host.get("/ops/queues-of-mine").text == "a near miss"
     assert host.get("/nothing").status_code == 404
 
 
-def test_the_bare_path_leads_to_the_overview(host: FlaskClient) -> None:
+def test_the_bare_path_redirects_to_the_overview(host: FlaskClient) -> None:
     response = host.get("/ops/queues?q=mail")
     assert response.status_code == 308
     assert response.headers["Location"] == "/ops/queues/?q=mail"
@@ -57,25 +57,27 @@ def test_every_link_asset_and_poll_stays_under_the_path(host: FlaskClient, jobs:
             assert host.get(target.replace("&amp;", "&")).status_code == 200, target
 
 
-def test_below_a_prefix_of_the_host_itself(host: FlaskClient, jobs: list[str]) -> None:
+def test_mounting_below_a_prefix_of_the_host_application(host: FlaskClient, jobs: list[str]) -> None:
     environ: dict[str, Any] = {"SCRIPT_NAME": "/outer"}
     response = host.get("/ops/queues/", environ_overrides=environ)
     assert 'href="/outer/ops/queues/queues/main/rq/mail' in response.text
 
 
 @pytest.mark.parametrize("path", ["queues", "/queues/", "/", "", "/a//b"])
-def test_a_path_that_cannot_be_is_refused(path: str) -> None:
+def test_an_invalid_mount_path_is_rejected(path: str) -> None:
     with pytest.raises(ConfigurationError, match="mount path"):
         mount(lambda environ, start: [b""], path, checker="off")
 
 
-def test_the_hosts_cookies_are_left_alone(host: FlaskClient) -> None:
+def test_cookies_of_the_host_application_are_not_changed(host: FlaskClient) -> None:
     response = host.get("/ops/queues/")
     assert "Set-Cookie" not in response.headers
 
 
-def test_sampling_begins_with_a_page_of_the_host(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
-    """Alerts must not wait for somebody to look at the dashboard."""
+def test_sampling_starts_with_any_page_of_the_host_application(
+    server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    """Alerts must not wait until a user opens the dashboard."""
     app = Flask("host")
     app.add_url_rule("/", "home", lambda: "the host")
     mounted = mount(app.wsgi_app, "/queues", redis_url=server.url, auth="none")
@@ -88,7 +90,7 @@ def test_sampling_begins_with_a_page_of_the_host(server: EmbeddedRedis, redis_cl
         _stop(mounted)
 
 
-def test_a_checker_that_cannot_begin_harms_no_page_of_the_host(server: EmbeddedRedis) -> None:
+def test_a_checker_that_fails_to_start_breaks_no_page_of_the_host_application(server: EmbeddedRedis) -> None:
     app = Flask("host")
     app.add_url_rule("/", "home", lambda: "the host")
     mounted = mount(app.wsgi_app, "/queues", redis_url="redis://127.0.0.1:1/0", auth="none")

@@ -1,4 +1,4 @@
-"""Odd numbers, ids, cursors and dates in the address of every page and answer: told as wrong, never as a failure."""
+"""Odd numbers, ids, cursors and dates in URLs of all pages and API routes: a client error, never a server error."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Noting(ImmutableMultiDict[str, str]):
 
 @pytest.fixture
 def browser(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
-    """A browser on a dashboard that has seen jobs of all libraries and some acts."""
+    """A browser on a dashboard with jobs of all libraries and some recorded actions."""
     fill(redis_client)
     event = '{"at": 1, "who": "a", "role": "admin", "address": null, "action": "delete"}'
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_no_parameter_of_an_address_makes_a_page_fail(browser: FlaskClient, odd_
             }
             path = address(app, rule, values)
             base = BASE | {"source": "main", "backend": backend, "queue": queue}
-            if rule.endpoint.startswith(("people", "rules", "overview")):
+            if rule.endpoint.startswith(("workers", "schedules", "rules", "overview")):
                 base = {}
             known = QUERIES.get(rule.endpoint, {})
             if rule.endpoint.startswith("api"):  # refuses all others

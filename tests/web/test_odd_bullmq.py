@@ -1,4 +1,4 @@
-"""Odd queues of BullMQ and Bull on pages and in the API: what is offered, what is told, what an act answers."""
+"""Odd queues of BullMQ and Bull on pages and in the API: offered actions, texts, results of actions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
 
 
 def seen(client: FlaskClient, name: str = "alpha") -> dict[str, Any]:
-    """The queue as the API tells it, once it was sampled."""
+    """The queue as the API returns it, once it was sampled."""
     path = f"/api/v1/queues/main/bullmq/{name}"
     wait_until(lambda: client.get(path).status_code == 200, what=f"the queue {name}")
     found: dict[str, Any] = client.get(path).get_json()
@@ -40,7 +40,7 @@ def post(client: FlaskClient, path: str, **body: Any) -> tuple[int, dict[str, An
     return answer.status_code, found
 
 
-def test_nothing_is_offered_for_a_queue_of_a_library_that_is_not_known(
+def test_no_actions_are_offered_for_a_queue_of_an_unknown_release(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     library = BullMQLibrary("bullmq5")
@@ -90,7 +90,7 @@ def test_nothing_is_offered_for_a_queue_of_a_library_that_is_not_known(
     assert redis_client.zcard("bull:alpha:failed") == 2
 
 
-def test_the_queues_of_pro_keep_all_their_jobs(
+def test_no_action_changes_a_queue_of_bullmq_pro(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     library = BullMQLibrary("bullmq5")
@@ -110,7 +110,7 @@ def test_the_queues_of_pro_keep_all_their_jobs(
     assert library.own_counts(server.url, "orders")["wait"] == 8
 
 
-def test_a_job_left_behind_is_deleted_and_put_back(
+def test_an_orphaned_job_is_deleted_and_restored(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     BullMQLibrary().drive("add", server.url, "alpha")
@@ -141,7 +141,7 @@ def test_a_job_left_behind_is_deleted_and_put_back(
     assert client.get("/api/v1/audit").get_json()["events"][0]["state"] is None
 
 
-def test_an_active_job_that_nobody_runs_is_offered_what_helps(
+def test_an_active_job_without_a_worker_offers_matching_actions(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     BullMQLibrary().fill(server.url)
@@ -167,7 +167,7 @@ def test_an_active_job_that_nobody_runs_is_offered_what_helps(
 
 
 @pytest.mark.parametrize("state", ["waiting", "scheduled", "dead", "completed", "blocked"])
-def test_an_id_whose_job_is_gone_is_deleted_singly_and_in_bulk(
+def test_an_id_without_a_job_is_deleted_alone_and_in_bulk(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis, state: str
 ) -> None:
     filled = BullMQLibrary().fill(server.url)
@@ -186,7 +186,7 @@ def test_an_id_whose_job_is_gone_is_deleted_singly_and_in_bulk(
     assert not set(ids) & {job["id"] for job in left}
 
 
-def test_the_next_run_of_a_schedule_of_bullmq_4_is_deleted_in_no_way(
+def test_the_next_run_of_a_bullmq_4_schedule_cannot_be_deleted(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     BullMQLibrary("bullmq4").drive("schedule", server.url, "alpha")
@@ -224,7 +224,7 @@ def test_a_schedule_that_will_not_run_again_says_so(
     assert "Remove the schedule" in page
 
 
-def test_links_lead_to_the_queue_and_id_whatever_colons_they_hold(
+def test_links_work_for_queues_and_ids_with_colons(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     # BullMQ 4 allows colons in ids; 5 and 6 write the same keys for the runs of a schedule.
@@ -252,7 +252,7 @@ def test_links_lead_to_the_queue_and_id_whatever_colons_they_hold(
     assert (told["id"], told["queue"], told["source"]) == (own, "pc", "main")
 
 
-def test_a_waiting_job_says_that_a_limit_of_its_workers_counts(
+def test_a_waiting_job_names_the_rate_limit_of_its_workers(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     job_id = BullMQLibrary().drive("add", server.url, "alpha")["id"]

@@ -75,7 +75,7 @@ def test_a_malformed_entry_is_deleted_by_api_and_by_page(client: FlaskClient, re
     assert redis_client.llen("queue:work") == before - 2
 
 
-def test_a_lost_job_of_rq_is_told_and_put_back_from_its_page(
+def test_a_lost_rq_job_is_reported_and_requeued_from_its_page(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     with connected(server.url) as connection:
@@ -102,7 +102,7 @@ def test_a_lost_job_of_rq_is_told_and_put_back_from_its_page(
         assert not redis_client.exists(f"rq:job:{lost.id}")
 
 
-def test_a_failed_job_of_rq_that_is_tried_again_is_retrying_everywhere(
+def test_a_failed_rq_job_with_retries_left_is_retrying_everywhere(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     with connected(server.url) as connection:

@@ -92,7 +92,7 @@ def fill(client: redis.Redis) -> None:
 
 
 def beat(client: redis.Redis) -> int:
-    """Heartbeats of Celery workers, one of them right, each with a name of its own; how many."""
+    """Send heartbeats of Celery workers with different names, one of them valid; return their number."""
     beats = [json.dumps({**BEAT, "hostname": "good@h"})]
     beats += [f'{each[:-1]}, "hostname": "w{n}@h"}}' for n, each in enumerate(odd(BEAT))]
     for each in beats:
@@ -110,7 +110,7 @@ def rows(client: FlaskClient, kind: str, library: str) -> dict[str, dict[str, An
     return {each["id"]: each for each in found[kind]}
 
 
-def test_each_odd_entry_costs_its_own_row(
+def test_each_odd_entry_affects_only_its_own_row(
     make_app: MakeApp, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(redis_client)
@@ -171,7 +171,7 @@ BROKEN: dict[tuple[str, str], tuple[Any, str, str]] = {
 }
 
 
-def test_an_entry_that_nobody_foresaw_is_shown_with_its_id(
+def test_an_unexpected_entry_is_shown_with_its_id(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(redis_client)
@@ -204,7 +204,7 @@ def test_an_entry_that_nobody_foresaw_is_shown_with_its_id(
         assert len(told) == 1, (kind, library)
 
 
-def test_a_running_job_that_nobody_foresaw_hides_no_worker(
+def test_an_unexpected_running_job_hides_no_worker(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_bullmq(redis_client)

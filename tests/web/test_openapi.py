@@ -73,14 +73,16 @@ def described(client: FlaskClient) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ANSWERED)
-def test_answers_are_as_described(client: FlaskClient, described: dict[str, Any], jobs: list[str], path: str) -> None:
+def test_responses_match_the_description(
+    client: FlaskClient, described: dict[str, Any], jobs: list[str], path: str
+) -> None:
     schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     answer = client.get("/api/v1" + ANSWERED[path].format(job=jobs[0]))
     assert answer.status_code == 200
     _fits(answer.get_json(), schema, described, path)
 
 
-def test_errors_are_as_described(client: FlaskClient, described: dict[str, Any]) -> None:
+def test_errors_match_the_description(client: FlaskClient, described: dict[str, Any]) -> None:
     answer = client.get("/api/v1/queues/main/rq/none")
     assert answer.status_code == 404
     _fits(answer.get_json(), {"$ref": "#/components/schemas/Error"}, described, "error")
@@ -98,7 +100,7 @@ def test_every_route_is_described(make_app: MakeApp) -> None:
     assert set(described["paths"][act]) == {"post"}
 
 
-def test_every_body_is_described_as_it_is_read(client: FlaskClient, described: dict[str, Any]) -> None:
+def test_every_request_body_is_described_as_it_is_read(client: FlaskClient, described: dict[str, Any]) -> None:
     schemas = described["components"]["schemas"]
     posts = [operations["post"] for operations in described["paths"].values() if "post" in operations]
     assert len(posts) >= 8
@@ -136,11 +138,11 @@ def test_what_a_response_always_has_is_required(described: dict[str, Any]) -> No
     assert set(schemas["Jobs"]["properties"]) - set(schemas["Jobs"]["required"]) == {"cursor"}
 
 
-def test_read_only_describes_no_acts(make_app: MakeApp) -> None:
+def test_read_only_mode_describes_no_actions(make_app: MakeApp) -> None:
     described = make_app(read_only=True).test_client().get("/api/v1/openapi.json").get_json()
     assert not [path for path, methods in described["paths"].items() if "post" in methods]
 
 
-def test_it_is_told_where_it_is_mounted(client: FlaskClient) -> None:
+def test_the_description_names_the_mount_path(client: FlaskClient) -> None:
     answer = client.get("/api/v1/openapi.json", environ_overrides={"SCRIPT_NAME": "/queues"})
     assert answer.get_json()["servers"] == [{"url": "/queues/api/v1"}]

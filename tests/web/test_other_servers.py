@@ -1,5 +1,5 @@
-"""Servers that are not one whole Redis are told in one clear message, on every page; what works without a command that
-was renamed works."""
+"""Servers that are not a complete single Redis are named in one clear message on every page; without a renamed command,
+everything else works."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ SERVERS = {
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_each_page_says_what_the_server_is(
+def test_each_page_names_the_kind_of_server(
     kind: str, make_app: MakeApp, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make, message = SERVERS[kind]
@@ -121,7 +121,7 @@ def test_each_page_says_what_the_server_is(
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-def test_the_doctor_says_that_it_is_a_sentinel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_recognizes_a_sentinel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with sentinel(tmp_path) as url:
         doctor(load(environ={}, keywords={"redis_url": url}))
     out = capsys.readouterr().out
@@ -130,10 +130,10 @@ def test_the_doctor_says_that_it_is_a_sentinel(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("name", ["SET", "XADD", "TYPE", "TIME"])
-def test_a_command_that_scripts_need_and_that_was_renamed(
+def test_a_renamed_command_that_scripts_need_is_reported(
     name: str, make_app: MakeApp, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says so in words, once; the queues are read all the same."""
+    """It is reported once, in words; the queues are read anyway."""
     with start_server("redis-7", "--rename-command", name, "") as server:
         with redis.Redis.from_url(server.url) as own:
             own.hset("bull:orders:meta", mapping={"version": "bullmq:5.1.0"})
@@ -162,7 +162,7 @@ def without_scripts() -> Iterator[EmbeddedRedis]:
         yield server
 
 
-def test_without_the_commands_for_scripts_reading_works(
+def test_reading_works_without_script_commands(
     without_scripts: EmbeddedRedis, make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = redis.Redis.from_url(without_scripts.url)

@@ -1,4 +1,4 @@
-"""Garbage in our own keys: every page goes on, the checker and acts too, and the key is well again with one line."""
+"""Garbage in Queuedeck's own keys: pages, checker and actions keep working; the key is repaired with one log line."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def stage(
 
 
 def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
-    """One key of each kind at least; the id of bulk work that is under way."""
+    """Write at least one key of each kind; return the id of a running bulk operation."""
     recorder = process.channels["ops"]
     recorder.answers = [DeliveryResult(ok=False, status="410", permanent=True), DeliveryResult(ok=False, status="503")]
     process.tick(deep(100))
@@ -223,7 +223,7 @@ def one_of_each(stage: Stage) -> list[tuple[bytes, str]]:
     )
 
 
-def test_the_table_names_every_key_that_there_is(stage: Stage) -> None:
+def test_the_table_lists_every_key(stage: Stage) -> None:
     """And each kind of key is there, so that what follows is about all of them."""
     names = all_keys(stage)
     assert {name: key_types.type_of(name) for name in names} == names
@@ -236,7 +236,9 @@ def test_the_table_names_every_key_that_there_is(stage: Stage) -> None:
 # order of their names. In the soak each is damaged by itself.
 @pytest.mark.parametrize("together", [6, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("damage", [wrong_type, garbage])
-def test_garbage_in_a_key_heals(stage: Stage, damage: Damage, together: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_garbage_in_a_key_is_repaired(
+    stage: Stage, damage: Damage, together: int, caplog: pytest.LogCaptureFixture
+) -> None:
     keys = sorted(one_of_each(stage))
     rounds = -(-len(keys) // together)
     for begin in range(rounds):
@@ -267,7 +269,7 @@ def heals(stage: Stage, client: FlaskClient, keys: list[tuple[bytes, str]], capl
     assert errors == []
 
 
-def test_garbage_in_all_keys_at_once_heals(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_garbage_in_all_keys_is_repaired(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     for damage in KINDS.values():
         client = stage.reset()
         caplog.clear()

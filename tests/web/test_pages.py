@@ -47,7 +47,7 @@ def queue_path(name: str) -> str:
     return f"/queues/main/rq/{quote(name, safe='')}"
 
 
-def test_an_empty_redis_tells_what_to_do_next(client: FlaskClient, server: EmbeddedRedis) -> None:
+def test_an_empty_redis_shows_what_to_do_next(client: FlaskClient, server: EmbeddedRedis) -> None:
     text = client.get("/").text
     assert "No queues yet" in text
     assert f"redis://127.0.0.1:{server.port}/0" in text
@@ -63,7 +63,7 @@ def test_an_empty_redis_tells_what_to_do_next(client: FlaskClient, server: Embed
         ("redis://127.0.0.1:{port}/99", "database"),
     ],
 )
-def test_a_redis_that_cannot_be_read_is_told_in_one_line(
+def test_an_unreadable_redis_is_reported_in_one_line(
     make_app: MakeApp, server: EmbeddedRedis, url: str, told: str
 ) -> None:
     client = make_app(redis_url=url.format(port=server.port)).test_client()
@@ -119,7 +119,7 @@ def test_a_job_id_of_any_kind_leads_to_its_page_or_to_404(client: FlaskClient, r
         "/queues/main/none/mail",
     ],
 )
-def test_what_is_not_there_is_a_page_that_says_so(client: FlaskClient, jobs: list[str], path: str) -> None:
+def test_a_missing_queue_or_job_is_a_readable_404_page(client: FlaskClient, jobs: list[str], path: str) -> None:
     response = client.get(path)
     assert response.status_code == 404
     assert "Go to the overview" in response.text
@@ -132,7 +132,7 @@ def test_what_is_not_there_is_a_page_that_says_so(client: FlaskClient, jobs: lis
     assert "<" not in told.text
 
 
-def test_a_list_of_another_type_costs_its_row_only(
+def test_a_list_of_the_wrong_type_affects_only_its_row(
     client: FlaskClient, jobs: list[str], redis_client: redis.Redis
 ) -> None:
     redis_client.sadd("rq:queues", "rq:queue:broken")
@@ -146,7 +146,7 @@ def test_a_list_of_another_type_costs_its_row_only(
 @pytest.mark.parametrize(
     "path", ["/_overview", queue_path("mail") + "/_queue", queue_path("mail") + "/jobs/{job}/_job"]
 )
-def test_a_fragment_is_sent_once_and_then_only_confirmed(client: FlaskClient, jobs: list[str], path: str) -> None:
+def test_an_unchanged_fragment_returns_304(client: FlaskClient, jobs: list[str], path: str) -> None:
     path = path.format(job=jobs[0])
 
     def confirmed() -> bool:
@@ -161,7 +161,7 @@ def test_a_fragment_is_sent_once_and_then_only_confirmed(client: FlaskClient, jo
     wait_until(confirmed, what="an unchanged view")
 
 
-def test_a_fragment_holds_neither_nonce_nor_htmx_and_is_compressed(client: FlaskClient, jobs: list[str]) -> None:
+def test_a_fragment_has_neither_nonce_nor_htmx_and_is_compressed(client: FlaskClient, jobs: list[str]) -> None:
     response = client.get("/_overview", headers={**ASKED_BY_HTMX, "Accept-Encoding": "gzip"})
     assert response.headers["Content-Encoding"] == "gzip"
     text = gzip.decompress(response.data).decode()
@@ -198,7 +198,7 @@ def test_the_page_works_without_scripts(client: FlaskClient, jobs: list[str]) ->
     assert ">Waiting</a>" in text
 
 
-def test_an_id_too_long_for_an_address_is_shown_without_one(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_an_id_too_long_for_a_url_is_shown_without_a_link(client: FlaskClient, redis_client: redis.Redis) -> None:
     queue = Queue("mail", connection=redis_client)
     short, long = queue.enqueue("f"), "x" * 10_000
     redis_client.rpush("rq:queue:mail", long)
@@ -208,17 +208,13 @@ def test_an_id_too_long_for_an_address_is_shown_without_one(client: FlaskClient,
     assert "x" * 1000 not in text
 
 
-def test_the_entry_for_all_queues_offers_nothing_that_would_seem_to_mean_each(
-    client: FlaskClient, redis_client: redis.Redis
-) -> None:
+def test_the_shared_entry_offers_no_queue_actions(client: FlaskClient, redis_client: redis.Redis) -> None:
     enqueue(redis_client, payload())
     assert "Delete queue" in client.get("/queues/main/sidekiq/mails").text
     assert "Delete queue" not in client.get("/queues/main/sidekiq/*").text
 
 
-def test_the_open_tab_counts_what_its_list_holds_now(
-    client: FlaskClient, redis_client: redis.Redis, jobs: list[str]
-) -> None:
+def test_the_open_tab_counts_its_current_list(client: FlaskClient, redis_client: redis.Redis, jobs: list[str]) -> None:
     def tab(state: str) -> str:
         (count,) = re.findall(rf">{state} <b>(?:<[^>]*>)?([^<]*)", re.sub(r" <em>[^<]*</em>", "", page()))
         return str(count)
@@ -231,3 +227,17 @@ def test_the_open_tab_counts_what_its_list_holds_now(
     Queue("mail", connection=redis_client).enqueue("app.mail.send")
     assert tab("waiting") == "4"
     assert tab("active") == "0"
+
+
+def test_a_finished_job_without_a_finish_time_shows_no_other_time_there(
+    client: FlaskClient, redis_client: redis.Redis
+) -> None:
+    redis_client.hset("bull:orders:meta", "version", "bullmq:5.0.0")
+    redis_client.zadd("bull:orders:completed", {"1": 1_700_000_000_000})
+    redis_client.hset(
+        "bull:orders:1", mapping={"name": "pay", "data": "{}", "opts": "{}", "processedOn": 1_700_000_000_000}
+    )
+    page = client.get("/queues/main/bullmq/orders?state=completed").text
+    assert '<td data-label="finished"><abbr title="not reported">–</abbr></td>' in page
+    (job,) = client.get("/api/v1/queues/main/bullmq/orders/jobs?state=completed").get_json()["jobs"]
+    assert (job["started_at"] is None, job["finished_at"]) == (False, None)

@@ -33,7 +33,7 @@ def test_the_figures_of_queues_and_redis(client: FlaskClient, jobs: list[str]) -
     assert samples["queuedeck_alerting_up", frozenset()] == 0
 
 
-def test_what_fires_is_told_while_somebody_watches(make_app: MakeApp, jobs: list[str]) -> None:
+def test_firing_alerts_are_exported_while_alerting_runs(make_app: MakeApp, jobs: list[str]) -> None:
     client = make_app(checker="auto").test_client()
 
     def up() -> dict[tuple[str, frozenset[tuple[str, str]]], float] | None:
@@ -44,14 +44,14 @@ def test_what_fires_is_told_while_somebody_watches(make_app: MakeApp, jobs: list
     assert samples["queuedeck_alerts_firing", frozenset({"severity": "critical"}.items())] == 0
 
 
-def test_what_is_unknown_has_no_sample(client: FlaskClient, jobs: list[str]) -> None:
+def test_an_unknown_figure_has_no_sample(client: FlaskClient, jobs: list[str]) -> None:
     samples = _samples(client.get("/metrics").get_data(as_text=True))
     assert ("queuedeck_queue_jobs", frozenset({**QUEUE, "state": "retrying"}.items())) not in samples
     assert ("queuedeck_redis_maxmemory_bytes", frozenset({"source": "main"}.items())) not in samples
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a{b}", "ü", "\ufffe"])
-def test_a_name_of_any_kind_costs_no_other_line(client: FlaskClient, redis_client: redis.Redis, name: str) -> None:
+def test_a_hostile_name_breaks_no_other_line(client: FlaskClient, redis_client: redis.Redis, name: str) -> None:
     Queue(name, connection=redis_client).enqueue("app.send")
     Queue("plain", connection=redis_client).enqueue("app.send")
     samples = _samples(client.get("/metrics").get_data(as_text=True))
@@ -59,7 +59,7 @@ def test_a_name_of_any_kind_costs_no_other_line(client: FlaskClient, redis_clien
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\\", "a\\nb", '\\"', "a\\\\b", "a{b}", "ü"])
-def test_a_name_is_read_back_as_it_is(client: FlaskClient, redis_client: redis.Redis, name: str) -> None:
+def test_names_survive_a_round_trip(client: FlaskClient, redis_client: redis.Redis, name: str) -> None:
     """Backslashes too: one that is not escaped makes Prometheus refuse the whole answer, or read another name."""
     Queue(name, connection=redis_client).enqueue("app.send")
     samples = _samples(client.get("/metrics").get_data(as_text=True))
@@ -86,7 +86,7 @@ def test_the_format_is_text_whatever_is_asked_for(client: FlaskClient) -> None:
         assert (answer.status_code, answer.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
 
 
-def test_the_figures_need_a_token_wherever_one_comes_from(make_app: MakeApp, jobs: list[str]) -> None:
+def test_metrics_require_a_token_from_every_address(make_app: MakeApp, jobs: list[str]) -> None:
     digest = hashlib.sha256(b"let me in").hexdigest()
     client = make_app(api_tokens=[f"prometheus:viewer:{digest}"], auth="auto").test_client()
     for far in ({"REMOTE_ADDR": "192.0.2.7"}, {}):
@@ -98,7 +98,7 @@ def test_the_figures_need_a_token_wherever_one_comes_from(make_app: MakeApp, job
         assert let_in.status_code == 200
 
 
-def test_the_figures_can_be_public(make_app: MakeApp, jobs: list[str]) -> None:
+def test_metrics_can_be_public(make_app: MakeApp, jobs: list[str]) -> None:
     client = make_app(auth="auto", metrics_public=True).test_client()
     assert client.get("/metrics", environ_overrides={"REMOTE_ADDR": "192.0.2.7"}).status_code == 200
     assert client.get("/").status_code == 403

@@ -51,7 +51,7 @@ def seen(peer: str, headers: dict[str, str], **trusted: Any) -> dict[str, Any]:
         ("1," * 100_000 + "198.51.100.7", "198.51.100.7"),
     ],
 )
-def test_by_networks_the_nearest_stranger_is_who_asks(forwarded: str, address: str) -> None:
+def test_with_networks_the_nearest_untrusted_address_is_the_client(forwarded: str, address: str) -> None:
     networks = parse_networks(["10.0.0.0/8"])
     assert seen("10.0.0.1", {"X-Forwarded-For": forwarded}, networks=networks)["REMOTE_ADDR"] == address
 
@@ -66,7 +66,7 @@ def test_by_networks_the_nearest_stranger_is_who_asks(forwarded: str, address: s
         (1, "garbage", "192.0.2.9"),
     ],
 )
-def test_by_number_as_many_hops_are_believed(count: int, forwarded: str, address: str) -> None:
+def test_with_a_number_that_many_hops_are_trusted(count: int, forwarded: str, address: str) -> None:
     assert seen("192.0.2.9", {"X-Forwarded-For": forwarded}, count=count)["REMOTE_ADDR"] == address
 
 
@@ -78,18 +78,18 @@ def test_scheme_and_host_are_those_of_the_nearest_proxy() -> None:
     assert (found["wsgi.url_scheme"], found["HTTP_HOST"]) == ("http", "inner:9181")
 
 
-def test_who_comes_by_a_socket_of_the_file_system_is_a_proxy() -> None:
+def test_a_peer_on_a_unix_socket_is_a_proxy() -> None:
     found = seen("", {"X-Forwarded-For": "6.6.6.6, 198.51.100.7"}, networks=parse_networks(["10.0.0.0/8"]))
     assert found["REMOTE_ADDR"] == "198.51.100.7"
 
 
-def test_nobody_else_is_believed() -> None:
+def test_headers_of_other_peers_are_ignored() -> None:
     headers = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
     found = seen("192.0.2.9", headers, networks=parse_networks(["10.0.0.0/8", "127.0.0.1"]))
     assert (found["REMOTE_ADDR"], found["wsgi.url_scheme"], found["HTTP_HOST"]) == ("192.0.2.9", "http", "inner:9181")
 
 
-def test_the_audit_and_the_limits_see_the_real_address(make_app: MakeApp, redis_client: redis.Redis) -> None:
+def test_the_audit_log_and_limits_use_the_real_address(make_app: MakeApp, redis_client: redis.Redis) -> None:
     app = make_app(users=[ADA], secret_key="k" * 40, trusted_proxies=["127.0.0.1"])
     form = {"name": "ada", "password": "wrong"}
     for _ in range(6):
@@ -107,7 +107,7 @@ def test_the_audit_and_the_limits_see_the_real_address(make_app: MakeApp, redis_
         ] * 6
 
 
-def test_without_the_setting_no_header_is_believed(make_app: MakeApp, redis_client: redis.Redis) -> None:
+def test_without_the_setting_headers_are_ignored(make_app: MakeApp, redis_client: redis.Redis) -> None:
     app = make_app(users=[ADA], secret_key="k" * 40)
     form = {"name": "ada", "password": "wrong"}
     for number in range(6):
@@ -116,7 +116,7 @@ def test_without_the_setting_no_header_is_believed(make_app: MakeApp, redis_clie
 
 
 @pytest.mark.parametrize("given", [-1, 9, ["10.0.0.0/33"], ["proxy.example.com"], ["10.0.0.1/8"], "x", 1.5, True])
-def test_what_is_no_proxy_is_refused(given: object) -> None:
+def test_an_invalid_proxy_setting_is_rejected(given: object) -> None:
     with pytest.raises(ConfigurationError, match="trusted_proxies"):
         load(environ={}, keywords={"trusted_proxies": given})
 

@@ -1,4 +1,4 @@
-"""Behind the plainest reverse proxy there is: everybody comes from 127.0.0.1, with its name, and no header tells."""
+"""Behind the simplest reverse proxy: all requests come from 127.0.0.1 with its host name, and no header reveals it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CHANGES = ("/api/v1/queues/main/rq/mail/pause", "/api/v1/bulk", "/alerts/rules")
 
 @pytest.fixture
 def mail(server: EmbeddedRedis, redis_client: redis.Redis) -> str:
-    """URL of a Redis with a job that nobody else shall see."""
+    """URL of a Redis with a job that strangers must not see."""
     Queue("mail", connection=redis_client).enqueue("app.send", "user@example.com")
     return server.url
 
@@ -98,14 +98,14 @@ def let_in(url: str, opener: urllib.request.OpenerDirector | None = None) -> set
 
 
 @pytest.mark.parametrize("auth", ["auto", "none"])
-def test_nobody_is_let_in_through_a_proxy(mail: str, nginx: tuple[str, InFrontOf], auth: str) -> None:
+def test_requests_through_a_proxy_are_rejected(mail: str, nginx: tuple[str, InFrontOf], auth: str) -> None:
     url, in_front_of = nginx
     with serving("--redis", mail, QUEUEDECK_AUTH=auth) as served, in_front_of(served):
         wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
         assert let_in(url) == set()
 
 
-def test_who_has_the_address_that_was_printed_is_let_in(mail: str, nginx: tuple[str, InFrontOf]) -> None:
+def test_the_printed_url_gives_access(mail: str, nginx: tuple[str, InFrontOf]) -> None:
     url, in_front_of = nginx
     with serving("--redis", mail, QUEUEDECK_AUTH="auto") as served, in_front_of(served):
         wait_until(lambda: status(f"{url}/healthz") == 200, what="nginx")
@@ -120,7 +120,7 @@ def test_who_has_the_address_that_was_printed_is_let_in(mail: str, nginx: tuple[
         assert status(f"{url}/?token={token[1][:-1]}", opener=urllib.request.build_opener()) == 403
 
 
-def test_users_and_tokens_are_let_in_and_nobody_else(mail: str, nginx: tuple[str, InFrontOf], tmp_path: Path) -> None:
+def test_only_users_and_tokens_have_access(mail: str, nginx: tuple[str, InFrontOf], tmp_path: Path) -> None:
     url, in_front_of = nginx
     config = tmp_path / "queuedeck.toml"
     digest = hashlib.sha256(b"let me in").hexdigest()
@@ -151,7 +151,7 @@ role = "admin"
             assert status(f"{url}/metrics", headers={"Authorization": f"Bearer {token}"}) == answer
 
 
-def test_the_application_in_which_it_is_mounted_says_who_is_let_in(mail: str, nginx: tuple[str, InFrontOf]) -> None:
+def test_the_host_application_decides_who_has_access(mail: str, nginx: tuple[str, InFrontOf]) -> None:
     url, in_front_of = nginx
     command = ["-m", "gunicorn", "tests.e2e.host:app", "--threads", "4", "--bind", "127.0.0.1:0"]
     with running([*command, "--no-control-socket"], HOST_REDIS_URL=mail) as served, in_front_of(served):
@@ -163,8 +163,8 @@ def test_the_application_in_which_it_is_mounted_says_who_is_let_in(mail: str, ng
         assert status(f"{url}/ops/queues/audit", opener=browser) == 403  # an operator
 
 
-def test_no_header_of_a_request_says_where_the_dashboard_is(mail: str) -> None:
-    """gunicorn believes SCRIPT_NAME from this machine, unless it is told not to."""
+def test_request_headers_do_not_set_the_mount_path(mail: str) -> None:
+    """gunicorn trusts SCRIPT_NAME from this machine, unless configured otherwise."""
     with serving("--redis", mail, QUEUEDECK_AUTH="none") as served:
         assert status(f"{served.url}/workers") == 200
         assert status(f"{served.url}/evil/workers", headers={"SCRIPT_NAME": "/evil"}) == 404

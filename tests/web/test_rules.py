@@ -51,7 +51,7 @@ def audit(client: FlaskClient) -> list[tuple[str, str | None]]:
     return [(event["action"], event["detail"]) for event in events]
 
 
-def test_all_rules_are_listed_with_what_they_see_now(client: FlaskClient) -> None:
+def test_all_rules_are_listed_with_their_current_values(client: FlaskClient) -> None:
     page = client.get("/alerts/rules").text
     assert "From &lt;the&gt; file" in page
     rows = {
@@ -65,7 +65,7 @@ def test_all_rules_are_listed_with_what_they_see_now(client: FlaskClient) -> Non
     assert re.search(r"\bdisabled\b", rows["queue-depth"])
 
 
-def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_a_rule_shows_whether_it_is_breached_now(client: FlaskClient, redis_client: redis.Redis) -> None:
     before = sorted(redis_client.keys())
     page = text(client.get("/alerts/rule/from-file").text)
     assert "Breaching: 1 of 1. Fires once a breach lasts 1 m." in page
@@ -79,9 +79,9 @@ def test_a_rule_tells_whether_it_would_fire_now(client: FlaskClient, redis_clien
     page = text(client.get("/alerts/rule/queue-latency").text)
     # Not one sentence: "Redis is not responding" and "OK" are two.
     assert "<h1>Redis is not responding</h1>" in client.get("/alerts/rule/redis-unreachable").text
-    assert re.search(r"OK\. The worst of 1 is [\d.]+ (m?s|min) at mail", page)
+    assert re.search(r"OK\. Worst of 1: [\d.]+ (m?s|min) \( ?mail", page)
     assert "No data for the last hour yet: the checker records it from its next evaluation on." in page
-    assert "Not known" in text(client.get("/alerts/rule/redis-evictions").text)
+    assert "Unknown: its value is unknown right now" in text(client.get("/alerts/rule/redis-evictions").text)
 
 
 def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: list[str]) -> None:
@@ -99,7 +99,7 @@ def test_the_last_hour_is_drawn_against_the_thresholds(make_app: MakeApp, jobs: 
     assert re.search(r'class="trace" d="M640 \d+h0"', picture)  # one point so far, at the right edge
 
 
-def test_a_rule_is_made_changed_switched_and_removed(client: FlaskClient) -> None:
+def test_a_rule_is_created_edited_disabled_and_deleted(client: FlaskClient) -> None:
     assert client.get("/alerts/rules/new").status_code == 200
     made = post(client, "/alerts/rules", **FORM, queues="mail\nvideo-*", critical="12,000", channels="ops")
     assert (made.status_code, made.location) == (303, "/alerts/rule/mine?said=made")
@@ -121,7 +121,7 @@ def test_a_rule_is_made_changed_switched_and_removed(client: FlaskClient) -> Non
     assert "warning: 2.0 → 20.0" in (acts[2][1] or "")
 
 
-def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
+def test_a_conflicting_edit_names_the_user_and_the_changes(client: FlaskClient) -> None:
     post(client, "/alerts/rules", **FORM)
     assert post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "20"}, version="1").status_code == 303
     late = post(client, "/alerts/rule/mine/edit", **FORM | {"warning": "30"}, version="1")
@@ -162,7 +162,7 @@ def test_a_lost_update_is_told_with_who_and_what(client: FlaskClient) -> None:
         ({"name": "x" * 121}, "name", "120"),
     ],
 )
-def test_what_is_wrong_is_told_at_its_field(client: FlaskClient, wrong: dict[str, str], field: str, told: str) -> None:
+def test_errors_are_shown_at_their_fields(client: FlaskClient, wrong: dict[str, str], field: str, told: str) -> None:
     answer = post(client, "/alerts/rules", **FORM | wrong)
     assert answer.status_code == 422
     said = re.search(rf'<em class="wrong" id="wrong-{field}">(.*?)</em>', answer.text)
@@ -172,7 +172,7 @@ def test_what_is_wrong_is_told_at_its_field(client: FlaskClient, wrong: dict[str
     assert all(each["id"] != "mine" for each in client.get("/api/v1/rules").get_json()["rules"])
 
 
-def test_a_form_shows_what_it_would_see_before_it_is_stored(client: FlaskClient) -> None:
+def test_a_form_is_previewed_before_it_is_saved(client: FlaskClient) -> None:
     answer = post(client, "/alerts/rules", **FORM | {"do": "preview", "critical": "3"})
     assert answer.status_code == 200
     assert "Breaching: 1 of 1." in text(answer.text)
@@ -180,7 +180,7 @@ def test_a_form_shows_what_it_would_see_before_it_is_stored(client: FlaskClient)
     assert client.get("/api/v1/rules/mine").status_code == 404
 
 
-def test_a_shipped_rule_is_switched_and_copied_not_changed(client: FlaskClient) -> None:
+def test_a_built_in_rule_is_disabled_and_duplicated_but_not_edited(client: FlaskClient) -> None:
     assert client.get("/alerts/rule/queue-dead/edit").status_code == 422
     assert post(client, "/alerts/rule/queue-dead/edit", **FORM, version="1").status_code == 422
     page = client.get("/alerts/rules/new?from=queue-dead").text
@@ -195,7 +195,7 @@ def test_a_shipped_rule_is_switched_and_copied_not_changed(client: FlaskClient) 
     assert (rule(client, "queue-dead")["enabled"], rule(client, "queue-dead")["origin"]) == (True, "shipped")
 
 
-def test_a_rule_of_the_file_is_copied_only(client: FlaskClient) -> None:
+def test_a_rule_of_the_settings_file_is_only_duplicated(client: FlaskClient) -> None:
     for path in ("edit", "switch", "remove"):
         answer = post(client, f"/alerts/rule/from-file/{path}", **FORM, version="1", on="0")
         assert answer.status_code == 422
@@ -204,7 +204,7 @@ def test_a_rule_of_the_file_is_copied_only(client: FlaskClient) -> None:
     assert "/alerts/rules/new?from=from-file" in page
 
 
-def test_the_api_stores_rules_too(client: FlaskClient) -> None:
+def test_the_api_saves_rules_too(client: FlaskClient) -> None:
     path = "/api/v1/rules"
     body = {"id": "api", "metric": "queue.depth", "warning": 7}
     made = client.post(path, json=body, headers=SAME)
@@ -230,7 +230,7 @@ def test_the_api_stores_rules_too(client: FlaskClient) -> None:
     assert client.get(f"{path}/api").status_code == 404
 
 
-def test_a_rule_can_be_switched_off_though_one_that_mutes_it_was_removed(client: FlaskClient) -> None:
+def test_a_rule_can_be_disabled_after_its_inhibiting_rule_was_deleted(client: FlaskClient) -> None:
     path = "/api/v1/rules"
     for rule in ({"id": "cause"}, {"id": "effect", "inhibited_by": ["cause"]}):
         made = client.post(path, json={"metric": "queue.depth", "warning": 7, **rule}, headers=SAME)
@@ -259,7 +259,7 @@ def test_who_sees_which_button(app_with_roles: Flask, role: str) -> None:
     assert client.get("/alerts/rules/new").status_code == (200 if role == "admin" else 403)
 
 
-def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
+def test_each_rule_shows_the_values_evaluated_in_the_last_hour(
     make_app: MakeApp, jobs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rule_history, "STEP_S", 1.0)
@@ -309,9 +309,9 @@ def test_each_rule_shows_what_the_checker_judged_in_the_last_hour(
     assert since[1] in later
 
 
-def test_a_draft_says_where_its_figure_has_no_history(client: FlaskClient) -> None:
+def test_a_draft_says_when_its_metric_has_no_history(client: FlaskClient) -> None:
     draft = FORM | {"do": "preview", "warning": "2 h", "metric": "queue.latency_s"}
     page = text(post(client, "/alerts/rules", **draft).text)
     assert "History of this metric starts when a rule that evaluates it for the same queues is saved." in page
     page = text(post(client, "/alerts/rules", **draft | {"reducer": "max", "window_s": "5 min"}).text)
-    assert "Not known until the rule is saved: it evaluates the maximum over the last 5 m" in page
+    assert "Unknown until the rule is saved: it evaluates the maximum over the last 5 m" in page

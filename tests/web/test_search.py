@@ -1,4 +1,4 @@
-"""While the first search for queues goes on, pages and the API say so, and how far it has come."""
+"""During the first scan for queues, pages and the API show its progress."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def searching(make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.
     return make_app(sample_interval_s=300).test_client()
 
 
-def test_the_overview_says_how_far_the_search_has_come(searching: FlaskClient) -> None:
+def test_the_overview_shows_the_progress_of_the_scan(searching: FlaskClient) -> None:
     text = html.unescape(searching.get("/").text).replace("\u202f", " ")
     assert "still scanning, 10%" in text  # 1 of 8 for BullMQ and Celery, 1 of 16 for Sidekiq, about
     assert "mail" in text
 
 
-def test_the_api_does_too(searching: FlaskClient) -> None:
+def test_the_api_shows_the_progress_of_the_scan(searching: FlaskClient) -> None:
     (source,) = searching.get("/api/v1/overview").get_json()["sources"]
     assert source["discovered"] is False
     assert source["search_progress"] == pytest.approx(0.1, abs=0.01)
 
 
-def test_a_queue_that_was_not_found_yet_may_be_there(searching: FlaskClient) -> None:
+def test_a_missing_queue_is_reported_as_possibly_not_found_yet(searching: FlaskClient) -> None:
     answer = searching.get("/api/v1/queues/main/bullmq/orders")
     assert answer.status_code == 404
     assert answer.get_json()["error"]["hint"].replace("\u202f", " ") == (
@@ -43,6 +43,6 @@ def test_a_queue_that_was_not_found_yet_may_be_there(searching: FlaskClient) -> 
     )
 
 
-def test_nothing_is_said_once_all_was_seen(client: FlaskClient) -> None:
+def test_progress_is_hidden_after_the_scan(client: FlaskClient) -> None:
     assert "searching" not in client.get("/").text
     assert client.get("/api/v1/overview").get_json()["sources"][0]["search_progress"] is None

@@ -1,4 +1,4 @@
-"""Secrets in payloads, arguments, errors, stacks, logs and results of each library: none is in what people get."""
+"""Secrets in payloads, arguments, errors, stacks, logs and results of each library: none is shown or sent to users."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def pages(client: FlaskClient) -> Iterator[str]:
     yield from ("/workers", "/schedules", "/alerts", "/metrics", "/api/v1/overview")
 
 
-def test_no_page_and_no_answer_shows_a_seed(app: Flask, seeds: Seeds, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_page_or_response_shows_a_secret(app: Flask, seeds: Seeds, caplog: pytest.LogCaptureFixture) -> None:
     client = app.test_client()
     caplog.set_level(logging.DEBUG)
     found: dict[str, list[str]] = {}
@@ -297,14 +297,14 @@ def test_no_page_and_no_answer_shows_a_seed(app: Flask, seeds: Seeds, caplog: py
     assert leaked(caplog.text, seeds) == []
 
 
-def test_no_search_finds_a_seed(app: Flask, seeds: Seeds) -> None:
+def test_no_search_finds_a_secret(app: Flask, seeds: Seeds) -> None:
     client = app.test_client()
     assert len(client.get(f"/api/v1/search?q={SEEN}").get_json()["jobs"]) >= 4
     for seed in seeds.made[::60]:
         assert client.get(f"/api/v1/search?q={seed}").get_json()["jobs"] == []
 
 
-def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
+def test_no_notification_contains_a_secret(app: Flask, seeds: Seeds) -> None:
     here = app.extensions[EXTENSION]
     messages = []
     for library, queue in (("bullmq", "mails"), ("rq", "cash"), ("celery", "*"), ("sidekiq", "*")):
@@ -323,7 +323,7 @@ def test_no_message_of_an_alert_holds_a_seed(app: Flask, seeds: Seeds) -> None:
         assert leaked(repr(message), seeds) == []
 
 
-def test_every_kind_of_channel_is_searched_for_seeds() -> None:
+def test_every_kind_of_channel_is_checked_for_secrets() -> None:
     assert set(SENT) == set(KINDS)
 
 

@@ -33,7 +33,7 @@ PAGES = ["/", "/_overview", "/api/v1/overview", "/queues/main/rq/mail"]
         {"SERVER_PROTOCOL": "HTTP/1.0"},
     ],
 )
-def test_without_a_sign_in_a_stranger_gets_403_and_the_line_to_configure(
+def test_without_sign_in_a_remote_client_gets_403_and_the_setting_to_add(
     client: FlaskClient, jobs: list[str], path: str, environ: dict[str, Any]
 ) -> None:
     response = client.get(path, environ_overrides=environ)
@@ -48,20 +48,20 @@ TOKEN = "a token of this start, which nobody can guess"
 
 @pytest.mark.parametrize("path", [*PAGES, "/audit", "/workers", "/api/v1/openapi.json"])
 @pytest.mark.parametrize("settings", [{}, {"start_token": TOKEN}, {"api_tokens": [CI]}, {"read_only": True}])
-def test_nobody_is_let_in_by_where_they_come_from(make_app: MakeApp, path: str, settings: dict[str, Any]) -> None:
+def test_no_address_grants_access(make_app: MakeApp, path: str, settings: dict[str, Any]) -> None:
     """Behind the plainest reverse proxy, everybody comes from this machine."""
     response = make_app(**{"auth": "auto"} | settings).test_client().get(path)
     assert response.status_code == 403
     assert "token" in response.text
 
 
-def test_no_change_is_made_for_somebody_who_is_only_here(make_app: MakeApp, jobs: list[str]) -> None:
+def test_being_local_is_not_enough_to_change_anything(make_app: MakeApp, jobs: list[str]) -> None:
     client = make_app(auth="auto").test_client()
     for path in ("/api/v1/queues/main/rq/mail/pause", f"/api/v1/queues/main/rq/mail/jobs/{jobs[0]}/delete"):
         assert client.post(path, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 403
 
 
-def test_the_address_that_was_printed_lets_a_browser_in(make_app: MakeApp, jobs: list[str]) -> None:
+def test_the_printed_url_gives_a_browser_access(make_app: MakeApp, jobs: list[str]) -> None:
     client = make_app(start_token=TOKEN).test_client()
     page = client.get("/workers?q=a%26b&token=" + quote(TOKEN))
     assert (page.status_code, page.headers["Location"]) == (303, "/workers?q=a%26b")
@@ -75,7 +75,7 @@ def test_the_address_that_was_printed_lets_a_browser_in(make_app: MakeApp, jobs:
     assert client.post("/api/v1/queues/main/rq/mail/pause", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
-def test_a_wrong_token_and_the_session_of_another_start_let_nobody_in(make_app: MakeApp) -> None:
+def test_wrong_tokens_and_sessions_of_earlier_starts_are_rejected(make_app: MakeApp) -> None:
     before, now = make_app(start_token=TOKEN), make_app(start_token=TOKEN + "2")
     client = before.test_client()
     assert client.get("/?token=" + quote(TOKEN)).status_code == 303
@@ -89,7 +89,7 @@ def test_a_wrong_token_and_the_session_of_another_start_let_nobody_in(make_app: 
     assert other.post("/login?token=" + quote(TOKEN + "2")).status_code == 403
 
 
-def test_the_address_stays_as_it_was_but_for_the_token(make_app: MakeApp) -> None:
+def test_only_the_token_is_removed_from_the_url(make_app: MakeApp) -> None:
     client = make_app(start_token=TOKEN).test_client()
     for path, query in (("/queues/main/rq/a%2Fb", "state=dead&q=%2B"), ("/search", ""), ("//evil.example/", "")):
         page = client.get(f"{path}?{query}&token={quote(TOKEN)}")
@@ -99,11 +99,11 @@ def test_the_address_stays_as_it_was_but_for_the_token(make_app: MakeApp) -> Non
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/static/css/base.css"])
-def test_a_wrong_token_shuts_nothing_that_is_open_to_all(make_app: MakeApp, path: str) -> None:
+def test_public_routes_ignore_a_wrong_token(make_app: MakeApp, path: str) -> None:
     assert make_app(start_token=TOKEN).test_client().get(f"{path}?token=wrong").status_code == 200
 
 
-def test_two_dashboards_of_one_host_keep_their_sessions(make_app: MakeApp) -> None:
+def test_two_dashboards_on_one_host_have_separate_sessions(make_app: MakeApp) -> None:
     """Cookies do not know ports."""
     client = make_app(start_token=TOKEN).test_client()
     set_by = [
@@ -114,7 +114,7 @@ def test_two_dashboards_of_one_host_keep_their_sessions(make_app: MakeApp) -> No
 
 
 @pytest.mark.parametrize("settings", [{"identify": lambda _environ: None}, {"users": [ADA], "secret_key": "k" * 40}])
-def test_where_people_sign_in_the_token_of_the_start_is_none(make_app: MakeApp, settings: dict[str, Any]) -> None:
+def test_there_is_no_start_token_with_users(make_app: MakeApp, settings: dict[str, Any]) -> None:
     client = make_app(start_token=TOKEN, **settings).test_client()
     client.get("/?token=" + quote(TOKEN))
     assert client.get("/api/v1/overview").status_code in (401, 403)
@@ -135,27 +135,27 @@ def test_what_identify_answers_must_be_an_identity(make_app: MakeApp, answer: ob
     assert f"identify returned a {type(answer).__name__}: expected an Identity or None" in response.text
 
 
-def test_a_host_name_alone_lets_nobody_in(make_app: MakeApp) -> None:
+def test_a_host_name_grants_no_access(make_app: MakeApp) -> None:
     with pytest.raises(ConfigurationError, match="trusted_hosts: expected users or identify beside it"):
         make_app(trusted_hosts=["queues.example.com"])
     with pytest.raises(ConfigurationError, match="identify: expected a callable"):
         make_app(identify=5)
 
 
-def test_with_trusted_hosts_no_other_name_is_answered(make_app: MakeApp) -> None:
+def test_with_trusted_hosts_other_names_are_rejected(make_app: MakeApp) -> None:
     app = make_app(trusted_hosts=["Queues.Example.com"], identify=lambda _environ: Identity(name="ada"))
     for host, status in (("Queues.example.COM:80", 200), ("localhost:9181", 200), ("evil.example", 403)):
         assert app.test_client().get("/", headers={"Host": host}).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_probes_answer_anybody(client: FlaskClient, path: str) -> None:
+def test_health_checks_are_public(client: FlaskClient, path: str) -> None:
     response = client.get(path, environ_overrides={"REMOTE_ADDR": "10.1.2.3"})
     assert response.status_code == 200
     assert response.get_json() == {"status": "ok"}
 
 
-def test_a_token_opens_the_api_from_elsewhere_and_a_wrong_one_not_even_here(make_app: MakeApp) -> None:
+def test_an_api_token_works_remotely_and_a_wrong_one_not_even_locally(make_app: MakeApp) -> None:
     token = "ci:viewer:" + hashlib.sha256(b"right").hexdigest()
     client = make_app(api_tokens=[token]).test_client()
     elsewhere = {"REMOTE_ADDR": "10.1.2.3"}
@@ -167,7 +167,7 @@ def test_a_token_opens_the_api_from_elsewhere_and_a_wrong_one_not_even_here(make
         assert refused.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_a_host_application_tells_who_asks(make_app: MakeApp) -> None:
+def test_a_host_application_identifies_the_user(make_app: MakeApp) -> None:
     def identify(environ: Any) -> Identity | None:
         name = environ.get("HTTP_X_TEST_USER")
         return Identity(name=name, role=Role.VIEWER) if name else None
@@ -194,7 +194,7 @@ def test_a_host_application_tells_who_asks(make_app: MakeApp) -> None:
         ({"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"}, False),
     ],
 )
-def test_a_change_must_be_asked_for_by_a_page_of_ours(
+def test_changes_must_come_from_a_page_of_the_dashboard(
     make_app: MakeApp, headers: dict[str, str], allowed: bool
 ) -> None:
     app = make_app()
@@ -211,7 +211,7 @@ def test_a_route_without_a_role_stops_the_start(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/healthz", "/nothing", "/static/nothing.css"])
-def test_every_answer_carries_the_headers(client: FlaskClient, jobs: list[str], path: str) -> None:
+def test_every_response_has_the_security_headers(client: FlaskClient, jobs: list[str], path: str) -> None:
     headers = client.get(path).headers
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'nonce-")
@@ -238,7 +238,7 @@ def test_each_page_has_a_nonce_of_its_own_and_uses_it(client: FlaskClient) -> No
     assert len(seen) == 3
 
 
-def test_an_error_nobody_foresaw_shows_no_stack(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_shows_no_stack_trace(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     app = make_app()
 
     def broken() -> str:

@@ -24,7 +24,7 @@ from tests.waiting import CEILING_S, wait_until
 PER_SAMPLE = 2  # LLEN of a sample of one queue, at most
 
 
-def test_serve_watches_the_redis_it_is_given_and_ends_cleanly(
+def test_serve_monitors_the_given_redis_and_stops_cleanly(
     server: EmbeddedRedis, redis_client: redis.Redis, jobs: list[str]
 ) -> None:
     with serving("--redis", server.url, port=0) as served:
@@ -115,7 +115,7 @@ def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
         assert len(said.strip().splitlines()) == 1, arguments
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(server: EmbeddedRedis) -> None:
+def test_a_port_in_use_is_reported_in_one_line(server: EmbeddedRedis) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "dashboard.cli", "serve", "--port", str(server.port)],
         cwd=ROOT,
@@ -128,7 +128,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(server: EmbeddedRedis) -> None
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_with_redis_down_at_the_start_the_server_starts_says_so_and_recovers(server: EmbeddedRedis) -> None:
+def test_the_server_starts_without_redis_says_so_and_recovers(server: EmbeddedRedis) -> None:
     with EmbeddedRedis(server.binary) as own:
         own.stop()
         with serving("--redis", own.url) as served:

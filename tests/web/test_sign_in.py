@@ -1,4 +1,4 @@
-"""Local users: sign-in, sessions that end, five tries, and what each role may do."""
+"""Local users: sign-in, the end of sessions, five attempts, and what each role can do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sign_in(client: FlaskClient, name: str, password: str | None = None, **form:
     return client.post("/login", data=form, headers=SAME)
 
 
-def test_a_page_leads_to_the_form_and_back(app: Flask) -> None:
+def test_a_page_redirects_to_the_form_and_back(app: Flask) -> None:
     client = app.test_client()
     response = client.get("/workers?q=a")
     assert response.status_code == 303
@@ -85,7 +85,7 @@ def test_the_cookie_is_for_the_path_of_the_dashboard_and_secure_on_https(app: Fl
 
 
 @pytest.mark.parametrize("path", ["/api/v1/overview", "/_overview"])
-def test_a_script_or_a_fragment_is_told_so_instead(app: Flask, path: str) -> None:
+def test_scripts_and_fragments_get_an_error_instead_of_the_form(app: Flask, path: str) -> None:
     headers = {"HX-Request": "true"} if path.startswith("/_") else {}
     response = app.test_client().get(path, headers=headers)
     assert response.status_code == 401
@@ -95,20 +95,20 @@ def test_a_script_or_a_fragment_is_told_so_instead(app: Flask, path: str) -> Non
 @pytest.mark.parametrize(
     "target", ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil", "/a\nb", "", "javascript:x"]
 )
-def test_next_leads_nowhere_else(app: Flask, target: str) -> None:
+def test_next_never_redirects_to_another_site(app: Flask, target: str) -> None:
     response = sign_in(app.test_client(), "vera", next=target)
     assert response.headers["Location"] == "/"
 
 
 @pytest.mark.parametrize(("name", "password"), [("vera", "wrong"), ("nobody", "password of vera"), ("", "")])
-def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nothing(app: Flask, name: str, password: str) -> None:
+def test_a_wrong_name_and_a_wrong_password_look_the_same(app: Flask, name: str, password: str) -> None:
     response = app.test_client().post("/login", data={"name": name, "password": password}, headers=SAME)
     assert response.status_code == 403
     assert sign_in_page.WRONG in response.text
     assert "Set-Cookie" not in response.headers
 
 
-def test_after_five_slips_even_the_right_password_waits(app: Flask, redis_client: redis.Redis) -> None:
+def test_after_five_failures_even_the_right_password_is_rejected(app: Flask, redis_client: redis.Redis) -> None:
     client = app.test_client()
     for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
         assert sign_in(client, "vera", "wrong").status_code == 403
@@ -121,7 +121,7 @@ def test_after_five_slips_even_the_right_password_waits(app: Flask, redis_client
     assert all(0 < redis_client.ttl(key) <= sign_in_limits.WINDOW_S for key in keys)
 
 
-def test_slips_are_counted_without_redis_and_lock_nobody_out(make_app: MakeApp) -> None:
+def test_failures_are_counted_without_redis_and_lock_no_one_out(make_app: MakeApp) -> None:
     app = make_app(users=users(), secret_key=SECRET, redis_url="redis://127.0.0.1:1/0")
     client = app.test_client()
     assert sign_in(client, "otto").status_code == 303
@@ -131,7 +131,7 @@ def test_slips_are_counted_without_redis_and_lock_nobody_out(make_app: MakeApp) 
     assert sign_in(client, "vera").status_code == 429
 
 
-def test_a_stranger_locks_nobody_out_of_a_browser_that_is_known(app: Flask) -> None:
+def test_an_attacker_cannot_lock_out_a_known_browser(app: Flask) -> None:
     """Behind a proxy that is not trusted everybody has one address."""
     vera, stranger = app.test_client(), app.test_client()
     assert sign_in(vera, "vera").status_code == 303
@@ -143,7 +143,7 @@ def test_a_stranger_locks_nobody_out_of_a_browser_that_is_known(app: Flask) -> N
     assert sign_in(vera, "vera").status_code == 303
 
 
-def test_a_known_browser_has_five_attempts_too_and_for_its_own_name_alone(app: Flask) -> None:
+def test_a_known_browser_has_five_attempts_for_its_own_user(app: Flask) -> None:
     client = app.test_client()
     sign_in(client, "vera")
     for _ in range(sign_in_limits.PER_BROWSER):
@@ -154,7 +154,7 @@ def test_a_known_browser_has_five_attempts_too_and_for_its_own_name_alone(app: F
     assert sign_in(client, "ada").status_code == 429
 
 
-def test_a_forged_mark_of_a_browser_is_none(app: Flask) -> None:
+def test_a_forged_browser_cookie_is_ignored(app: Flask) -> None:
     client = app.test_client()
     for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
         sign_in(client, "vera", "guess")
@@ -163,9 +163,7 @@ def test_a_forged_mark_of_a_browser_is_none(app: Flask) -> None:
         assert sign_in(client, "vera").status_code == 429
 
 
-def test_random_names_cost_an_address_its_attempts_before_they_cost_the_processor(
-    app: Flask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_address_limit_applies_before_passwords_are_hashed(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
     monkeypatch.setattr(sessions, "check_password", lambda _settings, name, _password: checked.append(name))
     client = app.test_client()
@@ -188,7 +186,7 @@ def test_random_names_cost_an_address_its_attempts_before_they_cost_the_processo
         ("::ffff:192.0.2.7", "192.0.2.7", True),
     ],
 )
-def test_one_guesser_has_one_count(address: str, other: str, together: bool) -> None:
+def test_addresses_of_one_client_share_a_count(address: str, other: str, together: bool) -> None:
     counts = sign_in_limits.AttemptCounter()
     for _ in range(sign_in_limits.PER_NAME_AND_ADDRESS):
         assert counts.count_attempt(None, sign_in_limits.SignInAttempt(name="ada", address=address)).is_allowed
@@ -209,7 +207,7 @@ def test_one_name_cannot_be_guessed_from_everywhere(source: Source, redis_client
 
 
 @pytest.mark.parametrize("in_redis", [True, False])
-def test_one_address_fills_no_limit_but_its_own(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
+def test_one_address_uses_up_only_its_own_limit(source: Source, redis_client: redis.Redis, in_redis: bool) -> None:
     counts, store = sign_in_limits.AttemptCounter(), Store(source) if in_redis else None
     for _ in range(3 * sign_in_limits.PER_NAME):
         counts.count_attempt(store, sign_in_limits.SignInAttempt(name="ada", address="192.0.2.1"))
@@ -222,7 +220,7 @@ def test_one_address_fills_no_limit_but_its_own(source: Source, redis_client: re
     assert redis_client.dbsize() == before
 
 
-def test_a_garbled_count_locks_nobody_out(source: Source, redis_client: redis.Redis) -> None:
+def test_an_invalid_count_locks_no_one_out(source: Source, redis_client: redis.Redis) -> None:
     attempt = sign_in_limits.SignInAttempt(name="ada", address="192.0.2.1")
     for key in attempt.keys:
         redis_client.hset(key, "a", "b")
@@ -242,13 +240,13 @@ def test_a_flood_of_strangers_keeps_no_known_browser_waiting(app: Flask, monkeyp
     assert sign_in(app.test_client(), "vera").status_code == 303
 
 
-def test_who_signs_in_uses_up_nobodys_attempts(app: Flask) -> None:
-    """Many people of one office, behind one address."""
+def test_successful_sign_ins_use_up_no_attempts(app: Flask) -> None:
+    """Many users of one office, behind one address."""
     for _ in range(sign_in_limits.PER_ADDRESS + 5):
         assert sign_in(app.test_client(), "otto").status_code == 303
 
 
-def test_two_passwords_are_checked_at_once_and_a_flood_is_told_to_wait(
+def test_two_passwords_are_checked_concurrently_and_a_flood_gets_429(
     app: Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sign_in_limits, "WAIT_S", 0)
@@ -261,7 +259,7 @@ def test_two_passwords_are_checked_at_once_and_a_flood_is_told_to_wait(
     assert sign_in(app.test_client(), "vera").status_code == 303
 
 
-def test_a_few_wait_and_the_others_are_sent_away_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_requests_wait_and_others_are_rejected_immediately(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sign_in_limits, "WAIT_S", CEILING_S)
     checks = sign_in_limits.PasswordChecks()
     turns: list[bool] = []
@@ -290,7 +288,9 @@ def events(app: Flask) -> list[tuple[str, str, str, dict[str, int] | None, str |
     return [(each.who, each.role, each.action, each.outcomes, each.detail) for each in reversed(found)]
 
 
-def test_who_signs_in_and_out_stands_in_the_audit_and_in_the_log(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_sign_ins_and_sign_outs_are_in_the_audit_log_and_the_server_log(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO", logger="queuedeck.audit")
     client, stranger = app.test_client(), app.test_client()
     sign_in(client, "otto")
@@ -313,7 +313,9 @@ def test_who_signs_in_and_out_stands_in_the_audit_and_in_the_log(app: Flask, cap
     assert "<b>sign in</b>" in client.get("/audit").text
 
 
-def test_a_flood_of_slips_does_not_push_the_acts_out_of_the_audit(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_failures_does_not_displace_actions_in_the_audit_log(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sign_in_limits, "RECORDED", 3)
     for number in range(10):
         form = {"name": "vera", "password": "x"}
@@ -323,7 +325,7 @@ def test_a_flood_of_slips_does_not_push_the_acts_out_of_the_audit(app: Flask, mo
 
 
 @pytest.mark.parametrize("change", ["password", "role", "gone", "key"])
-def test_a_session_ends_when_what_it_stands_on_changes(make_app: MakeApp, app: Flask, change: str) -> None:
+def test_a_session_ends_when_its_user_or_the_secret_key_changes(make_app: MakeApp, app: Flask, change: str) -> None:
     client = app.test_client()
     sign_in(client, "otto")
     assert client.get("/workers").status_code == 200
@@ -392,7 +394,7 @@ def test_signing_out_without_redis_ends_the_session_here(make_app: MakeApp) -> N
     assert copy.get("/workers").status_code == 303
 
 
-def test_a_session_of_the_printed_address_ends_when_one_signs_out(make_app: MakeApp) -> None:
+def test_signing_out_ends_a_session_from_the_printed_url(make_app: MakeApp) -> None:
     app = make_app(start_token="t" * 43)
     client = app.test_client()
     client.get("/?token=" + "t" * 43)
@@ -403,7 +405,7 @@ def test_a_session_of_the_printed_address_ends_when_one_signs_out(make_app: Make
 
 
 @pytest.mark.parametrize(("ahead_s", "status"), [(2, 200), (200, 200), (sessions.CLOCKS_S + 60, 303)])
-def test_hosts_whose_clocks_differ_know_each_others_sessions(
+def test_servers_with_different_clocks_accept_each_others_sessions(
     app: Flask, monkeypatch: pytest.MonkeyPatch, ahead_s: int, status: int
 ) -> None:
     """Signed in by a host whose clock is ahead, then asked of one that is right."""
@@ -416,7 +418,7 @@ def test_hosts_whose_clocks_differ_know_each_others_sessions(
     assert client.get("/workers").status_code == status
 
 
-def test_nothing_is_changed_for_another_site(app: Flask) -> None:
+def test_requests_from_another_site_change_nothing(app: Flask) -> None:
     client = app.test_client()
     sign_in(client, "ada")
     for path in ("/login", "/logout", "/undo", "/bulk"):
@@ -483,7 +485,7 @@ def test_every_write_is_listed_above(app: Flask) -> None:
         ), f"{rule} is not tried as a viewer"
 
 
-def test_only_an_admin_reads_the_audit(app: Flask) -> None:
+def test_only_an_admin_reads_the_audit_log(app: Flask) -> None:
     for name, status in (("vera", 403), ("otto", 403), ("ada", 200)):
         client = app.test_client()
         sign_in(client, name)
@@ -492,7 +494,7 @@ def test_only_an_admin_reads_the_audit(app: Flask) -> None:
         assert ("/audit" in client.get("/workers").text) == (status == 200)
 
 
-def test_in_read_only_mode_the_routes_are_not_there(make_app: MakeApp, jobs: list[str]) -> None:
+def test_write_routes_do_not_exist_in_read_only_mode(make_app: MakeApp, jobs: list[str]) -> None:
     client = make_app(read_only=True).test_client()
     for path in WRITES:
         assert client.post(path, data={}, headers=SAME).status_code in (404, 405), path
@@ -510,7 +512,7 @@ def test_a_token_acts_by_its_role_without_a_page(make_app: MakeApp, jobs: list[s
         assert (response.status_code != 403 or "role for this" not in response.text) == allowed
 
 
-def test_users_need_a_key_and_a_hash_of_ours() -> None:
+def test_users_need_a_secret_key_and_a_valid_hash() -> None:
     with pytest.raises(ConfigurationError, match="secret_key is required"):
         load(environ={}, keywords={"users": users()})
     with pytest.raises(ConfigurationError, match="password_hash: expected what"):
@@ -530,13 +532,13 @@ DIGEST = "0" * 128
         *("scrypt:1024:8:1$$" + DIGEST, "pbkdf2:sha256:1$salt$" + DIGEST, "scrypt:1024:8:99$salt$" + DIGEST),
     ],
 )
-def test_a_hash_that_no_password_can_be_checked_against_stops_the_start(wrong: str) -> None:
-    """Signing in would fail, and tell which names there are."""
+def test_an_unusable_password_hash_prevents_the_start(wrong: str) -> None:
+    """Signing in would fail, and reveal which names exist."""
     with pytest.raises(ConfigurationError, match="password_hash: expected what"):
         load(environ={}, keywords={"users": users(vera=wrong), "secret_key": SECRET})
 
 
-def test_the_command_prints_a_hash_that_fits(
+def test_the_command_prints_a_usable_hash(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, make_app: MakeApp
 ) -> None:
     monkeypatch.setattr("sys.stdin", open_text("correct horse battery\n"))

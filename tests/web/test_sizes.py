@@ -38,7 +38,7 @@ def fill(client: redis.Redis) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("library", ["sidekiq", "bullmq", "rq", "celery"])
-def test_pages_answer_whatever_jobs_hold(client: FlaskClient, redis_client: redis.Redis, library: str) -> None:
+def test_pages_handle_jobs_of_any_size(client: FlaskClient, redis_client: redis.Redis, library: str) -> None:
     queue = fill(redis_client)[library]
     path = f"main/{library}/{queue}"
     pages = [

@@ -66,7 +66,7 @@ def test_a_fragment_is_plain_markup(path: Path) -> None:
         assert word not in text
 
 
-def test_what_holds_text_from_redis_is_ignored_by_htmx() -> None:
+def test_elements_with_text_from_redis_are_ignored_by_htmx() -> None:
     for page in ("overview/index", "queues/show", "jobs/show", "dead_letters/index", "dead_letters/show"):
         assert re.search(r'<div id="view" hx-ignore ', (ROOT / "templates" / f"{page}.html").read_text())
 

@@ -119,7 +119,7 @@ def test_other_sources_on_one_store(
 def test_a_rolling_deploy_that_adds_a_source(
     make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    """The new replica shows both sources at once, and the old ones go on with theirs when the new one leads."""
+    """The new replica shows both sources immediately, and the old ones keep theirs when the new one leads."""
     before = [{"name": "alpha", "url": server.url}]
     after = [*before, {"name": "beta", "url": server.url.replace("/0", "/2")}]
     Queue("mail", connection=redis_client).enqueue("app.send")
@@ -148,7 +148,7 @@ def test_processes_of_the_same_settings_share_their_sample(
     assert all(reading.other for reading in readings)
 
 
-def test_with_a_prefix_each_nobody_is_in_the_way(
+def test_dashboards_with_different_prefixes_do_not_interfere(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     Queue("mail", connection=redis_client).enqueue("app.send")
@@ -175,7 +175,7 @@ def test_with_a_prefix_each_nobody_is_in_the_way(
     assert set(redis_client.scan_iter("{queuedeck}:*")) == set()
 
 
-def test_alerts_of_the_other_are_not_shown_as_ours(
+def test_alerts_of_the_other_dashboard_are_not_shown(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nor can they be changed; what is left behind when the other has stopped is not ours either."""
@@ -267,7 +267,7 @@ def by_rule(client: Any, rule_id: str) -> list[dict[str, Any]]:
     return [alert for alert in client.get("/api/v1/alerts").get_json()["alerts"] if alert["rule"] == rule_id]
 
 
-def test_bulk_work_of_the_other_is_left_to_it(
+def test_bulk_operations_of_the_other_dashboard_are_not_run(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     services = make_app(sources=[{"name": "beta", "url": server.url}]).extensions[EXTENSION].services
@@ -283,7 +283,7 @@ def test_bulk_work_of_the_other_is_left_to_it(
     assert caplog.messages.count(f"bulk operation {work_id} left to other processes: alpha is not watched here") == 1
 
 
-def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_published(
+def test_a_replica_with_other_settings_starts_from_the_published_queues(
     make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a rolling deploy that adds a source."""
@@ -304,7 +304,7 @@ def test_a_replica_of_other_settings_begins_with_the_queues_that_the_leader_publ
     assert client.get("/queues/alpha/bullmq/b59").status_code == 200
 
 
-def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
+def test_a_bulk_operation_for_another_server_of_the_same_name_is_not_run(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Both call their one source `main`, as it is called by default: the same ids are other jobs there."""
@@ -352,7 +352,7 @@ def test_what_was_asked_of_another_server_of_the_same_name_is_not_done_here(
         assert elsewhere.llen("bull:orders:wait") == 1
 
 
-def test_a_process_without_a_leader_begins_with_the_queues_of_the_last_sample(
+def test_a_process_without_a_leader_starts_from_the_last_sample(
     make_app: MakeApp, lead: Lead, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(60):
@@ -389,7 +389,7 @@ WANTED = {
 
 
 @pytest.mark.parametrize("setting", NARROWER)
-def test_narrower_settings_adopt_what_they_name(
+def test_narrower_settings_keep_the_queues_they_name(
     make_app: MakeApp,
     lead: Lead,
     server: EmbeddedRedis,
@@ -426,7 +426,7 @@ def test_narrower_settings_adopt_what_they_name(
         watched.close()
 
 
-def test_a_queue_that_bears_its_prefix_is_adopted(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_a_queue_named_with_its_prefix_is_kept(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     """By the name that the settings know it by, whatever it was called beside another one of that name."""
     bull(redis_client, "mail")
     redis_client.hset("shop:mail:meta", "version", "bullmq:5.0.0")
@@ -448,12 +448,12 @@ def test_a_queue_that_bears_its_prefix_is_adopted(server: EmbeddedRedis, redis_c
 
 
 @pytest.mark.parametrize("prefix", ["", "queuedeck", "{}", "{a}{b}", "a b{c}", "{a*}", "x" * 200 + "{a}", "{a", "a}"])
-def test_a_prefix_without_one_hash_tag_is_refused(prefix: str) -> None:
+def test_a_prefix_without_one_hash_tag_is_rejected(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match=r'STORE_PREFIX: .*as "\{[a-zA-Z0-9._-]+\}"'):
         load(environ={"QUEUEDECK_STORE_PREFIX": prefix})
 
 
-def test_a_fingerprint_is_of_what_is_watched_and_of_no_secret() -> None:
+def test_the_fingerprint_covers_what_is_monitored_and_no_secrets() -> None:
     def of(**keywords: Any) -> str:
         return fingerprint_of(load(environ={}, keywords=keywords))
 

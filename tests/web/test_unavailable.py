@@ -1,4 +1,4 @@
-"""A page that polls for what is gone gets an answer that it can show, and no error; the page itself is a 404."""
+"""Polling something that no longer exists returns a response to show, not an error; the page itself is a 404."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def job_id(client: FlaskClient, redis_client: redis.Redis) -> str:
 
 
 @pytest.mark.parametrize(("address", "fragment", "said"), GONE.values(), ids=GONE)
-def test_a_poll_for_what_is_gone_is_no_error(
+def test_polling_a_missing_job_or_queue_is_not_an_error(
     client: FlaskClient, redis_client: redis.Redis, job_id: str, address: str, fragment: str, said: str
 ) -> None:
     address = address.format(job=job_id)
@@ -49,7 +49,7 @@ def test_a_poll_for_what_is_gone_is_no_error(
     assert said in html.unescape(page.text).lower()
 
 
-def test_what_is_there_again_is_shown_again(client: FlaskClient, redis_client: redis.Redis, job_id: str) -> None:
+def test_a_restored_job_is_shown_again(client: FlaskClient, redis_client: redis.Redis, job_id: str) -> None:
     address = f"/queues/main/rq/mail/jobs/{job_id}/_job"
     kept = {key: redis_client.dump(key) for key in (f"rq:job:{job_id}", "rq:queue:mail")}
     redis_client.delete(*kept)
@@ -62,7 +62,7 @@ def test_what_is_there_again_is_shown_again(client: FlaskClient, redis_client: r
 
 
 @pytest.mark.parametrize("name", ["naïve", "a\r\nSet-Cookie: x=1", "%0d%0aX: y", "\u202e", "<b>"])
-def test_no_name_gets_into_the_headers(client: FlaskClient, job_id: str, name: str) -> None:
+def test_names_are_not_copied_into_headers(client: FlaskClient, job_id: str, name: str) -> None:
     answer = client.get(f"/alerts/rule/{quote(name, safe='')}/_one", headers=HTMX)
     assert answer.status_code == 204
     header = answer.headers["Queuedeck-Gone"]
@@ -72,7 +72,7 @@ def test_no_name_gets_into_the_headers(client: FlaskClient, job_id: str, name: s
     assert "X" not in answer.headers
 
 
-def test_only_polls_are_answered_so(client: FlaskClient, job_id: str) -> None:
+def test_other_requests_for_missing_items_get_404(client: FlaskClient, job_id: str) -> None:
     assert client.get("/api/v1/queues/main/rq/mail/jobs/none", headers=HTMX).status_code == 404
     assert client.get("/no/such/page", headers=HTMX).status_code == 404
     assert client.get("/queues/main/rq/mail/jobs/none/_job").status_code == 404

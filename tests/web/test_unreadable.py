@@ -32,11 +32,11 @@ BROKEN = {"bullmq": BullMQ, "rq": RQ, "sidekiq": Sidekiq, "celery": Celery}
 
 
 class Odd(Exception):
-    """What nobody foresaw."""
+    """An unexpected error."""
 
 
 @pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
-def test_half_an_emoji_in_a_stack_hides_nothing(
+def test_half_an_emoji_in_a_stack_trace_hides_nothing(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     library = BullMQLibrary(alias)
@@ -64,7 +64,7 @@ def test_half_an_emoji_in_a_stack_hides_nothing(
     assert (acted.status_code, acted.get_json()["outcome"]) == (200, "done")
 
 
-def test_half_an_emoji_in_the_options_of_a_repeatable(
+def test_half_an_emoji_in_the_options_of_a_schedule(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     library = BullMQLibrary("bullmq4")
@@ -113,7 +113,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, library: type[Backend], *methods: s
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_queue_that_cannot_be_read_is_named_beside_what_all_others_tell(
+def test_an_unreadable_queue_is_listed_with_the_others(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fill(redis_client)
@@ -151,7 +151,7 @@ def test_a_queue_that_cannot_be_read_is_named_beside_what_all_others_tell(
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_queue_without_figures_is_sampled_beside_all_others(
+def test_a_queue_without_figures_is_sampled_with_the_others(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fill(redis_client)
@@ -179,7 +179,7 @@ DECODING = {
 
 
 @pytest.mark.parametrize("name", DECODING)
-def test_a_job_that_cannot_be_decoded_costs_one_row(
+def test_an_undecodable_job_affects_one_row(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     fill(redis_client)
@@ -208,10 +208,10 @@ def test_a_job_that_cannot_be_decoded_costs_one_row(
     assert not found["problems"]
 
 
-def test_half_an_emoji_in_an_id_that_json_spells(
+def test_half_an_emoji_in_an_id_inside_json(
     client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    """Ids and names of queues that are not keys of Redis themselves, but stand in JSON."""
+    """Ids and queue names that are not Redis keys themselves but part of JSON."""
     rq_job = Queue("mail", connection=redis_client).enqueue("app.mail.send")
     redis_client.hset(f"rq:job:{rq_job.id}", "dependency_ids", json.dumps([HALF, "other"]))
     call = {"id": "held", "task": "app.send", "retries": 0, "eta": None, "argsrepr": "()", "kwargsrepr": "{}"}
@@ -238,7 +238,7 @@ def test_half_an_emoji_in_an_id_that_json_spells(
             assert "could not be read" not in answer.text
 
 
-def test_what_one_process_of_sidekiq_says_hides_no_queue(client: FlaskClient, redis_client: redis.Redis) -> None:
+def test_odd_data_of_one_sidekiq_process_hides_no_queue(client: FlaskClient, redis_client: redis.Redis) -> None:
     redis_client.sadd("queues", "mail", "later")
     redis_client.set("stat:processed", 1)
     redis_client.lpush("queue:mail", json.dumps({"class": "Send", "jid": "a" * 24, "args": [], "queue": "mail"}))
@@ -267,7 +267,7 @@ def test_what_one_process_of_sidekiq_says_hides_no_queue(client: FlaskClient, re
     assert len(client.get("/api/v1/workers").get_json()["workers"]) == 5
 
 
-def test_bulk_work_on_a_group_names_what_it_could_not_read(
+def test_a_bulk_operation_on_a_group_names_unreadable_lists(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(redis_client)

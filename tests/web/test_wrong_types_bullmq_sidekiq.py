@@ -82,7 +82,7 @@ def read_all(client: FlaskClient, library: str, queues: list[str]) -> dict[str, 
 
 
 @pytest.mark.parametrize("library", FILLS)
-def test_a_key_of_a_wrong_type_costs_one_line(
+def test_a_key_of_the_wrong_type_is_one_error_line(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, library: str
 ) -> None:
     FILLS[library](server, redis_client)
@@ -126,7 +126,7 @@ def test_a_key_of_a_wrong_type_costs_one_line(
             redis_client.restore(other, 0, value, replace=True)
 
 
-def test_waiting_jobs_behind_a_key_of_a_wrong_type_are_unknown(make_app: MakeApp, redis_client: redis.Redis) -> None:
+def test_waiting_jobs_in_a_key_of_the_wrong_type_are_unknown(make_app: MakeApp, redis_client: redis.Redis) -> None:
     for queue in ("alpha", "beta"):
         redis_client.hset(f"bull:{queue}:meta", "version", "bullmq:5.81.0")
     redis_client.set("bull:alpha:wait", "another type")
@@ -148,7 +148,7 @@ def job_ids(client: FlaskClient, library: str, state: str) -> tuple[str, str]:
     return queue, job["id"]
 
 
-def test_of_several_lists_those_that_can_be_read_are_shown(make_app: MakeApp, redis_client: redis.Redis) -> None:
+def test_readable_lists_are_shown_beside_unreadable_ones(make_app: MakeApp, redis_client: redis.Redis) -> None:
     redis_client.hset("bull:alpha:meta", "version", "bullmq:5.81.0")
     redis_client.set("bull:alpha:wait", "another type")
     redis_client.hset("bull:alpha:7", mapping={"name": "urgent", "timestamp": 1_700_000_000_000, "data": "{}"})

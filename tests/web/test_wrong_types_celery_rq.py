@@ -58,7 +58,7 @@ def told(client: FlaskClient, library: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_each_key_may_be_of_another_type(
+def test_each_key_can_have_the_wrong_type(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, library: str
 ) -> None:
     LIBRARIES[library].fill(server.url)
@@ -94,7 +94,7 @@ def test_each_key_may_be_of_another_type(
     )
 
 
-def test_queues_that_cannot_be_found_are_unknown_not_none(make_app: MakeApp, redis_client: redis.Redis) -> None:
+def test_queues_that_cannot_be_found_are_reported_as_unknown(make_app: MakeApp, redis_client: redis.Redis) -> None:
     redis_client.set("rq:queues", "x")
     redis_client.rpush("rq:queue:alpha", "1")
     client = make_app(sample_interval_s=0.5).test_client()
@@ -110,9 +110,7 @@ def test_queues_that_cannot_be_found_are_unknown_not_none(make_app: MakeApp, red
     assert why in missing.text
 
 
-def test_of_several_lists_of_celery_those_that_can_be_read_are_shown(
-    make_app: MakeApp, redis_client: redis.Redis
-) -> None:
+def test_readable_celery_lists_are_shown_beside_unreadable_ones(make_app: MakeApp, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     redis_client.lpush("mails", message("t1"))
     redis_client.set("mails\x06\x163", "another type")

@@ -96,7 +96,7 @@ class JobCollector:
 
     def _list_selected(self, spec: BulkRequest) -> Iterator[selection.SelectedJob]:
         if spec.action is Action.UNDO:
-            return deleted_jobs(spec, self._store, self._actions.trash)
+            return deleted_jobs(spec, self._store, self._actions.undo_bin)
         return selection.select_jobs(spec, self._backend_of, self._members_of, self._most + 1)
 
     def _store_some(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:

@@ -11,7 +11,7 @@ from ...backends.actions import MAX_BATCH, Action, JobRef
 from ...clock import now_s
 from ...errors import NotFound
 from ..audit_log import Actor
-from ..trash import Trash
+from ..undo_bin import UndoBin
 from .operation import BulkOperation, BulkRequest, JobListRef
 from .selection import SelectedJob
 from .store import BulkStore
@@ -44,9 +44,9 @@ def undo_of(operation: BulkOperation, actor: Actor, reason: str | None = None) -
     )
 
 
-def undo_of_batches(batches: Sequence[str], trash: Trash, actor: Actor, reason: str | None) -> BulkRequest:
+def undo_of_batches(batches: Sequence[str], undo_bin: UndoBin, actor: Actor, reason: str | None) -> BulkRequest:
     """The request that restores the jobs of batches. Raises NotFound for a batch that no longer exists."""
-    deleted = [trash.describe_batch(batch)[0] for batch in batches]
+    deleted = [undo_bin.describe_batch(batch)[0] for batch in batches]
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
@@ -59,7 +59,7 @@ def undo_of_batches(batches: Sequence[str], trash: Trash, actor: Actor, reason: 
     )
 
 
-def deleted_jobs(spec: BulkRequest, store: BulkStore, trash: Trash) -> Iterator[SelectedJob]:
+def deleted_jobs(spec: BulkRequest, store: BulkStore, undo_bin: UndoBin) -> Iterator[SelectedJob]:
     """The jobs to restore that the undo bin still holds, each once, with the number of rows scanned so far.
 
     For a bulk operation batch by batch, the last batch first, in order within each: the position of a job in its list
@@ -70,16 +70,16 @@ def deleted_jobs(spec: BulkRequest, store: BulkStore, trash: Trash) -> Iterator[
         origin = store.get(spec.undoes) if spec.undoes is not None else None
     except NotFound:
         origin = None
-    return _all_in(spec, trash) if origin is None else _newest_first(spec, origin, store, trash)
+    return _all_in(spec, undo_bin) if origin is None else _newest_first(spec, origin, store, undo_bin)
 
 
-def _all_in(spec: BulkRequest, trash: Trash) -> Iterator[SelectedJob]:
+def _all_in(spec: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
     scanned = 0
     for place, batch in zip(spec.places, spec.batches, strict=True):
         seen: set[str] = set()
         cursor = -1
         while cursor:
-            backups, cursor = trash.read_page(batch, max(cursor, 0))
+            backups, cursor = undo_bin.read_page(batch, max(cursor, 0))
             for job in backups:
                 scanned += 1
                 if job.id not in seen:
@@ -87,7 +87,9 @@ def _all_in(spec: BulkRequest, trash: Trash) -> Iterator[SelectedJob]:
                     yield SelectedJob(place, JobRef(id=job.id), scanned)
 
 
-def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, trash: Trash) -> Iterator[SelectedJob]:
+def _newest_first(
+    spec: BulkRequest, origin: BulkOperation, store: BulkStore, undo_bin: UndoBin
+) -> Iterator[SelectedJob]:
     # If its process died during a batch, more jobs are deleted than recorded.
     starts = sorted({0, *store.job_lists.list_rounds(origin.id), origin.at})
     ends = [*starts[1:], origin.at + MAX_BATCH]
@@ -99,16 +101,16 @@ def _newest_first(spec: BulkRequest, origin: BulkOperation, store: BulkStore, tr
         if start < window_at:
             window_at = max(0, min(start, end - MAX_BATCH))
             window = store.job_lists.list_job_refs(origin.id, window_at, end - window_at)
-            held = _held_jobs(spec, trash, window)
+            held = _held_jobs(spec, undo_bin, window)
         for number, job_ref in window[start - window_at : end - window_at]:
             scanned += 1
             if job_ref.id in held.get(number, ()):
                 yield SelectedJob(spec.places[number], JobRef(id=job_ref.id, version=str(start)), scanned)
 
 
-def _held_jobs(spec: BulkRequest, trash: Trash, job_refs: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
+def _held_jobs(spec: BulkRequest, undo_bin: UndoBin, job_refs: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
     numbers = {number for number, _ in job_refs if 0 <= number < len(spec.batches)}
     return {
-        number: trash.held_ids(spec.batches[number], [job_ref.id for at, job_ref in job_refs if at == number])
+        number: undo_bin.held_ids(spec.batches[number], [job_ref.id for at, job_ref in job_refs if at == number])
         for number in sorted(numbers)
     }

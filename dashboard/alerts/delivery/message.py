@@ -135,8 +135,10 @@ def glob_of(name: str) -> str:
 def describe_labels(labels: AlertLabels) -> str:
     """The subject of an alert as text; "" if it has none, as an alert about all queues or about the checker."""
     if labels.queue is not None:
-        queue = "all queues" if labels.queue == "*" else labels.queue  # the entry for figures over all queues
-        return f"{clean_text(queue)} ({clean_text(labels.backend or '')}, {clean_text(labels.source or '')})"
+        library, source = clean_text(labels.backend or ""), clean_text(labels.source or "")
+        if labels.queue == "*":  # the entry for figures over all queues
+            return f"all {library} queues ({source})"
+        return f"{clean_text(labels.queue)} ({library}, {source})"
     if labels.backend is not None:
         return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
     if labels.source is not None:

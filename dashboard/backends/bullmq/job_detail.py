@@ -346,4 +346,4 @@ def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[
     if deferred := fields.text("defa", 500):
         yield "Will fail with", deferred
     if tries_kept > 1:
-        yield "Stack traces kept", f"{tries_kept}, showing the last"
+        yield "Stack traces", f"{tries_kept} stored, showing the last"

@@ -123,7 +123,7 @@ def dead() -> ErrorGroupsJson:
         at_least=grouped.at_least,
         truncated=grouped.truncated,
         read_at=iso(instant(grouped.read_at)),
-        marks_unknown=group_list.remarks.problem,
+        marks_unknown=group_list.annotations.problem,
         problems=[
             UnreadQueueJson(source=source, backend=name, queue=queue, message=why)
             for source, name, queue, why in grouped.problems
@@ -153,7 +153,7 @@ def group(fingerprint: str) -> ErrorGroupJobsJson:
 
 
 def _json_group(row: GroupRow) -> ErrorGroupJson:
-    found, remark = row.group, row.remark
+    found, annotation = row.group, row.annotation
     samples = [_json_job(member) for member in found.jobs[:SAMPLES]]
     return ErrorGroupJson(
         fingerprint=found.kind.id,
@@ -169,11 +169,11 @@ def _json_group(row: GroupRow) -> ErrorGroupJson:
         sample_ids=[job.id for job in samples],
         samples=samples,
         marks=row.marks,
-        owner=remark.owner,
-        note=remark.note,
-        acknowledged_by=remark.ack_by if "acknowledged" in row.marks else None,
-        ignored_until=iso(instant(remark.ignored_until)) if "ignored" in row.marks else None,
-        ignored_above=remark.ignored_above if "ignored" in row.marks else None,
+        owner=annotation.owner,
+        note=annotation.note,
+        acknowledged_by=annotation.ack_by if "acknowledged" in row.marks else None,
+        ignored_until=iso(instant(annotation.ignored_until)) if "ignored" in row.marks else None,
+        ignored_above=annotation.ignored_above if "ignored" in row.marks else None,
     )
 
 

@@ -66,6 +66,7 @@ def index() -> str:
         "bulk/index.html",
         **layout.page_context(app_services().snapshots.current(), price),
         operations=operations,
+        titles=app_services().sources.titles,
         past=PAST,
     )
 
@@ -73,7 +74,7 @@ def index() -> str:
 @bp.get("/<segment:work_id>")
 def show(work_id: str) -> str:
     """One bulk operation. 404 when it is no longer stored."""
-    variables = _operation_context(work_id) | {"did": ActionFlash.read(request.args)}
+    variables = _operation_context(work_id) | {"flash": ActionFlash.read(request.args)}
     return render_template(
         "bulk/show.html", **layout.page_context(app_services().snapshots.current(), variables["price"]) | variables
     )
@@ -91,7 +92,7 @@ def _operation_context(work_id: str) -> dict[str, Any]:
         quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
         undoing = undo_under_way(work_id) if operation.undoable else None
         left = (
-            sum(app_services().action_service.trash.count_left(batches_of(operation)).values())
+            sum(app_services().action_service.undo_bin.count_left(batches_of(operation)).values())
             if quiet and undoing is None
             else 0
         )
@@ -130,7 +131,7 @@ def new() -> str:
         most=most,
         libraries=libraries,
         titles=app_services().sources.titles,
-        room_bytes=app_services().action_service.trash.room_bytes() if spec.action is Action.DELETE else None,
+        room_bytes=app_services().action_service.undo_bin.room_bytes() if spec.action is Action.DELETE else None,
         verb="Redrive" if homing else VERBS[spec.action],
         targets=_target_queues(places) if spec.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",

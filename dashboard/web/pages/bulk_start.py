@@ -78,7 +78,7 @@ def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | Bul
     under_way = undo_under_way(work_id) if batches else None
     if under_way is not None:
         return under_way
-    if batches and not app_services().action_service.trash.is_small(batches):
+    if batches and not app_services().action_service.undo_bin.is_small(batches):
         return _start_undo(undo_of(operation, current_actor(), reason))
     back: list[ActionResult] = []
     for batch in batches:
@@ -100,12 +100,12 @@ def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | 
 
     Raises NotFound for a batch that no longer exists.
     """
-    if app_services().action_service.trash.is_small(batches):
+    if app_services().action_service.undo_bin.is_small(batches):
         return None
-    left = app_services().action_service.trash.count_left(batches)
+    left = app_services().action_service.undo_bin.count_left(batches)
     return _start_undo(
         undo_of_batches(
-            [each for each in batches if each in left], app_services().action_service.trash, current_actor(), reason
+            [each for each in batches if each in left], app_services().action_service.undo_bin, current_actor(), reason
         )
     )
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import JobListRef
-from ...actions.trash import check_batch
+from ...actions.undo_bin import check_batch
 from ...backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
@@ -32,7 +32,7 @@ from . import layout
 from .bulk_start import not_restored, undo_batches
 from .queues import find_queue
 
-bp = Blueprint("acts", __name__)
+bp = Blueprint("job_actions", __name__)
 
 _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 MAX_TEXT = 512 * 1024
@@ -51,9 +51,9 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     if not job_refs:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     results, batch = run_action(queue.ref, state, action, job_refs, parse_options(), parse_reason())
-    did = ActionFlash.of(action, results, batch)
+    flash = ActionFlash.of(action, results, batch)
     native = request.form.get("native") or None
-    return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **did.query))
+    return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **flash.query))
 
 
 def run_action(
@@ -101,15 +101,15 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
         text = request.form.get("payload", "")
         job = app_services().job_reader.read_job(queue, job_id)
         return _edit_page(current, queue, job, text, wrong=result.detail), 422
-    did = ActionFlash.of(action, [result], batch)
+    flash = ActionFlash.of(action, [result], batch)
     shown = result.new_id or job_id
     # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
     if result.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
-        return redirect_to(queue_url(queue, state=state.value if state else None, **did.query))
+        return redirect_to(queue_url(queue, state=state.value if state else None, **flash.query))
     url = job_url(queue, shown)
     if url:
-        return redirect_to(_with_query(url, did.query))
-    return redirect_to(queue_url(queue, state=state.value if state else None, **did.query))
+        return redirect_to(_with_query(url, flash.query))
+    return redirect_to(queue_url(queue, state=state.value if state else None, **flash.query))
 
 
 @bp.get(f"{_QUEUE}/jobs/<segment:job_id>/edit")
@@ -159,10 +159,10 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     if action is Action.OBLITERATE:
         check_confirmed(queue)
     result = app_services().action_service.on_queue(current_actor(), queue, action, reason=parse_reason())
-    did = ActionFlash.of(action, [result])
+    flash = ActionFlash.of(action, [result])
     if action is Action.OBLITERATE and result.outcome is Outcome.DONE:
-        return redirect_to(_with_query(url_for("overview.index"), did.query))
-    return redirect_to(queue_url(queue, **did.query))
+        return redirect_to(_with_query(url_for("overview.index"), flash.query))
+    return redirect_to(queue_url(queue, **flash.query))
 
 
 @bp.get(f"{_QUEUE}/obliterate")
@@ -180,7 +180,7 @@ def on_schedule() -> ResponseReturnValue:
     found = _single_row(app_services().schedules.current_rows().rows)
     result = app_services().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
     app_services().forget_live_rows()
-    return redirect_to(url_for("people.schedules", **ActionFlash.of(wanted_action(), [result]).query))
+    return redirect_to(url_for("schedules.index", **ActionFlash.of(wanted_action(), [result]).query))
 
 
 @bp.post("/workers/act")
@@ -190,7 +190,7 @@ def on_worker() -> ResponseReturnValue:
     found = _single_row(app_services().workers.current_rows().rows)
     result = app_services().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
     app_services().forget_live_rows()
-    return redirect_to(url_for("people.workers", **ActionFlash.of(wanted_action(), [result]).query))
+    return redirect_to(url_for("workers.index", **ActionFlash.of(wanted_action(), [result]).query))
 
 
 @bp.post("/undo")
@@ -210,7 +210,7 @@ def undo() -> ResponseReturnValue:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
     for batch in batches:
         try:
-            about = services.action_service.trash.describe_batch(batch)[0]
+            about = services.action_service.undo_bin.describe_batch(batch)[0]
             results += services.action_service.undo_batch(current_actor(), batch, reason=why).results
         except NotFound:
             if batch == batches[-1] and about is None:
@@ -218,14 +218,14 @@ def undo() -> ResponseReturnValue:
     assert about is not None
     if (refused := not_restored(results)) is not None:
         raise refused
-    did = ActionFlash.of("undo", results)
+    flash = ActionFlash.of("undo", results)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
-        return redirect_to(url_for("dead.show", fingerprint=fingerprint, **did.query))
+        return redirect_to(url_for("dead.show", fingerprint=fingerprint, **flash.query))
     ref = about.ref
     state = about.state.value if about.state else None
     url = url_for("queues.show", source=ref.source, backend=ref.backend, name=ref.name, state=state)
-    return redirect_to(_with_query(url, did.query))
+    return redirect_to(_with_query(url, flash.query))
 
 
 def wanted_action() -> Action:

@@ -68,7 +68,7 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
             )
             if value is not None and (value.kind != "missing" or key == "payload")
         ),
-        "did": ActionFlash.read(request.args),
+        "flash": ActionFlash.read(request.args),
         "offered": job_verbs(library, queue, job) if has_role(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
         "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),

@@ -6,8 +6,8 @@ from typing import Any
 
 from ...model import QueueStats
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ..context import app_context
-from ..formatting import one_line
+from ..context import app_services
+from ..formatting import queue_title
 
 PRICE = "Queuedeck-Price"
 
@@ -33,4 +33,4 @@ def format_cost(commands: int, round_trips: int, cost_ms: float) -> str:
 
 def name_to_type(queue: QueueStats) -> str:
     """What the user types to confirm an action on this queue: its name as the pages show it."""
-    return one_line("all queues" if queue.shared else queue.name)
+    return queue_title(queue, app_services().sources.titles[queue.backend], 200)

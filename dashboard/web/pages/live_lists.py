@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Response, render_template, request
 
 from ...auth import Role
 from ...backends.actions import Action
@@ -17,8 +17,6 @@ from ..access.security import has_role
 from ..context import app_services
 from ..views.flash import ActionFlash
 from . import layout
-
-bp = Blueprint("people", __name__)
 
 MAX_ROWS = 500
 
@@ -61,7 +59,7 @@ def list_context(
     titles = app_services().sources.titles
     return {
         "rows": rows[:MAX_ROWS],
-        "did": ActionFlash.read(request.args),
+        "flash": ActionFlash.read(request.args),
         "offered": {
             name: offered
             for source, name in (there if has_role(Role.OPERATOR) else ())

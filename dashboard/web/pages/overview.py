@@ -156,7 +156,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
         ),
         OverviewFigure(
             "Dead letters", _count_text(sums["dead"], State.DEAD in more),
-            _figure_title(sums["dead"], "jobs that need manual action to run again"),
+            _figure_title(sums["dead"], "failed jobs that will not be retried"),
             _sparkline_path(past.dead), _change_note(past.dead, sums["dead"], step_s),
             ProblemLevel.WARNING if growing else ProblemLevel.OK,
         ),

@@ -136,7 +136,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "listing": listing,
         "classes": classes,
         "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
-        "did": ActionFlash.read(request.args),
+        "flash": ActionFlash.read(request.args),
         "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),
         "redrives": redrives,

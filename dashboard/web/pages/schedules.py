@@ -6,28 +6,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response
+from flask import Blueprint, Response
 
 from ...model import Capability, Schedule
 from ..context import app_services
-from . import live_lists
 from .live_lists import list_context, matches_filter, render_list, render_page
 
-bp = live_lists.bp
+bp = Blueprint("schedules", __name__, url_prefix="/schedules")
 
 LIST = "schedules/_list.html"
 # A schedule later than this is marked as late: workers check for due jobs every few seconds.
 LATE_S = 60.0
 
 
-@bp.get("/schedules")
-def schedules() -> str:
+@bp.get("")
+def index() -> str:
     """The page of schedules."""
     return render_page("schedules/index.html", _context())
 
 
-@bp.get("/schedules/_schedules")
-def schedules_fragment() -> Response:
+@bp.get("/_schedules")
+def fragment() -> Response:
     """The part of the page that polls."""
     return render_list(LIST, _context())
 

@@ -13,7 +13,7 @@ from ...sources.metering import measure_cost
 from ..context import app_services
 from . import layout
 
-bp = Blueprint("searching", __name__)
+bp = Blueprint("search", __name__)
 
 EXAMPLES = (
     ("state:dead timeout", "dead jobs with “timeout” in their name, payload or error"),

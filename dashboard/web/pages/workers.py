@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Blueprint, Response
 
 from ...model import Capability, WorkerState
 from ..context import app_services
-from . import live_lists
 from .live_lists import list_context, matches_filter, render_list, render_page
 
-bp = live_lists.bp
+bp = Blueprint("workers", __name__, url_prefix="/workers")
 
 LIST = "workers/_list.html"
 # Worst first: workers that need attention are at the top.
@@ -21,14 +20,14 @@ STATES = (
 )
 
 
-@bp.get("/workers")
-def workers() -> str:
+@bp.get("")
+def index() -> str:
     """The page of workers."""
     return render_page("workers/index.html", _context())
 
 
-@bp.get("/workers/_workers")
-def workers_fragment() -> Response:
+@bp.get("/_workers")
+def fragment() -> Response:
     """The part of the page that polls."""
     return render_list(LIST, _context())
 

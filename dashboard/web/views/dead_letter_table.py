@@ -31,13 +31,13 @@ class GroupRow:
     """One group with its annotation. Times in seconds since 1970."""
 
     group: ErrorGroup
-    remark: Annotation
+    annotation: Annotation
     marks: tuple[str, ...]
 
     @property
     def first_at(self) -> float | None:
         """The earliest known death: of a job that still exists, or when the group was first seen."""
-        known = [at for at in (self.group.first_at, self.remark.first_at) if at is not None]
+        known = [at for at in (self.group.first_at, self.annotation.first_at) if at is not None]
         return min(known) if known else None
 
     @property
@@ -58,7 +58,7 @@ class GroupRow:
 
 def _urgency(row: GroupRow) -> tuple[float, ...]:
     """Sort key: acknowledged groups after the others, then by number of jobs, then by recent deaths."""
-    return ("acknowledged" in row.marks and "came back" not in row.marks, -row.group.count, -row.group.recent)
+    return ("acknowledged" in row.marks and "regressed" not in row.marks, -row.group.count, -row.group.recent)
 
 
 _KEYS: dict[str, Callable[[GroupRow], tuple[float | str, ...]]] = {
@@ -125,8 +125,8 @@ class GroupQuery:
             and (not self.source or spot.ref.source == self.source)
             and (not self.queue or spot.queue == self.queue)
         ]
-        kind, remark = row.group.kind, row.remark
-        texts = (kind.error_class, kind.message, kind.id, remark.owner, remark.note, *kind.frames)
+        kind, annotation = row.group.kind, row.annotation
+        texts = (kind.error_class, kind.message, kind.id, annotation.owner, annotation.note, *kind.frames)
         wanted = self.q.casefold()
         return bool(spots) and (not wanted or any(wanted in text.casefold() for text in texts if text))
 
@@ -193,8 +193,8 @@ def rows_of(group_list: GroupList, now: float) -> list[GroupRow]:
 
 def row_of(group: ErrorGroup, group_list: GroupList, now: float) -> GroupRow:
     """The row of one group, with its annotation from `group_list`."""
-    remark = group_list.remarks.of(group.kind.id)
-    return GroupRow(group, remark, remark.marks(group, now))
+    annotation = group_list.annotations.of(group.kind.id)
+    return GroupRow(group, annotation, annotation.marks(group, now))
 
 
 def build_table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:

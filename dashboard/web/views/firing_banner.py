@@ -30,7 +30,7 @@ class FiringSummary:
     text: str = ""
 
     @property
-    def words(self) -> str:
+    def banner_text(self) -> str:
         """The text of the banner; static/js/alerts.js builds the same one."""
         if self.level == "handled":
             return f"{self.count} {'alert' if self.count == 1 else 'alerts'} firing, all acknowledged or silenced"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...actions.trash import is_batch
+from ...actions.undo_bin import is_batch
 from ...backends.actions import Action, ActionResult, Outcome
 
 PAST = {

@@ -45,21 +45,21 @@ class ProblemLevel(IntEnum):
 class Problem(Value, frozen=True, kw_only=True, gc=False):
     """One problem. `state` is its label in the table; `rank` sorts the worst first, then by weight.
 
-    Only the few problems on the page need a text, out of thousands: `say` builds it from `figure`.
+    Only the few problems on the page need a text, out of thousands: `describe` builds it from `figure`.
     """
 
     level: ProblemLevel
     rank: tuple[int, float]
     state: str
-    say: Callable[[Any], str]
+    describe: Callable[[Any], str]
     figure: Any
     queue: QueueStats | None = None
     source: str | None = None
 
     @property
     def text(self) -> str:
-        """The problem as a phrase that follows the name of the queue or source."""
-        return self.say(self.figure)
+        """The details, as a phrase to show next to `state` and the name of the queue or source."""
+        return self.describe(self.figure)
 
 
 def of_snapshot(snapshot: Snapshot, history: History) -> list[Problem]:
@@ -83,7 +83,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
 
     def add(level: ProblemLevel, weight: float, state: str, text: str) -> None:
         rank = (-level, -weight)
-        found.append(Problem(level=level, rank=rank, state=state, say=str, figure=text, source=source.name))
+        found.append(Problem(level=level, rank=rank, state=state, describe=str, figure=text, source=source.name))
 
     if not source.reachable:
         since = source.unreachable_since
@@ -98,7 +98,7 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
     health = source.health
     if health.memory_ratio is not None and health.memory_ratio >= MEMORY_WARNING_RATIO:
         level = ProblemLevel.CRITICAL if health.memory_ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
-        add(level, health.memory_ratio * 1e6, "memory", f"Redis memory is {format_percent(health.memory_ratio)} full")
+        add(level, health.memory_ratio * 1e6, "memory", f"{format_percent(health.memory_ratio)} of maxmemory used")
     if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
         add(ProblemLevel.WARNING, 1e5, "eviction", f"Redis can evict jobs: its policy is {health.eviction_policy}")
     if health.persistence_ok is False:
@@ -120,11 +120,11 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
     found: list[Problem] = []
     waiting, latency_s, paused = queue.depth, queue.latency_s, queue.paused
     if queue.error is not None:
-        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e6, "unreadable", _unreadable_text, queue.error))
+        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e6, "unreadable", str, queue.error))
     if waiting and queue.workers == 0 and not paused:
-        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e5 + waiting, "no worker", _no_worker, waiting))
+        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e5 + waiting, "no worker", _waiting_text, waiting))
     elif waiting and paused:
-        found.append(_build_problem(queue, ProblemLevel.WARNING, 1e5 + waiting, "paused", _paused_text, waiting))
+        found.append(_build_problem(queue, ProblemLevel.WARNING, 1e5 + waiting, "paused", _waiting_text, waiting))
     elif latency_s is not None and latency_s >= LATENCY_WARNING_S:
         level = ProblemLevel.CRITICAL if latency_s >= LATENCY_CRITICAL_S else ProblemLevel.WARNING
         found.append(_build_problem(queue, level, latency_s, "late", _late_text, latency_s))
@@ -146,21 +146,13 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
 
 
 def _build_problem(
-    queue: QueueStats, level: ProblemLevel, weight: float, state: str, say: Callable[[Any], str], figure: Any
+    queue: QueueStats, level: ProblemLevel, weight: float, state: str, describe: Callable[[Any], str], figure: Any
 ) -> Problem:
-    return Problem(level=level, rank=(-level, -weight), state=state, say=say, figure=figure, queue=queue)
+    return Problem(level=level, rank=(-level, -weight), state=state, describe=describe, figure=figure, queue=queue)
 
 
-def _unreadable_text(error: str) -> str:
-    return f"cannot be read: {error}"
-
-
-def _no_worker(waiting: int) -> str:
-    return f"no workers, {_jobs_text(waiting)} waiting"
-
-
-def _paused_text(waiting: int) -> str:
-    return f"paused, {_jobs_text(waiting)} waiting"
+def _waiting_text(waiting: int) -> str:
+    return "1 job waiting" if waiting == 1 else f"{format_number(waiting)} jobs waiting"
 
 
 def _late_text(latency_s: float) -> str:
@@ -172,12 +164,11 @@ def _overdue_text(overdue_s: float) -> str:
 
 
 def _failing_text(error_ratio: float) -> str:
-    return f"{format_percent(error_ratio)} of jobs failing"
+    return f"{format_percent(error_ratio)} of finished jobs"
 
 
 def _growing_text(dead_more: int) -> str:
-    letters = "dead letter" if dead_more == 1 else "dead letters"
-    return f"+{format_number(dead_more)} {letters} in {duration(GROWTH_WINDOW_S)}"
+    return f"+{format_number(dead_more)} in {GROWTH_WINDOW_S // 60} min"
 
 
 def dead_growth(queue: QueueStats, history: History) -> int:
@@ -197,7 +188,3 @@ def _growth_of(points: Sequence[Point], now: int) -> int:
 
 def _rank_of(problem: Problem) -> tuple[int, float]:
     return problem.rank
-
-
-def _jobs_text(count: int) -> str:
-    return "1 job" if count == 1 else f"{format_number(count)} jobs"

@@ -111,7 +111,7 @@ def test_an_answer_to_the_mail_means_later_or_never(smtp_sink: Start, answer: st
     assert delivered.answer == answer[4:]
 
 
-def test_when_nobody_may_be_reached_the_mildest_refusal_counts(smtp_sink: Start) -> None:
+def test_if_all_recipients_are_refused_the_mildest_refusal_counts(smtp_sink: Start) -> None:
     server = smtp_sink(recipients={"a@example.com": "550 unknown", "b@example.com": "450 greylisted"})
     delivered = mailer(server).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "450")
@@ -176,7 +176,7 @@ def test_a_server_that_floods_is_left_early(flood_port: int) -> None:
     assert delivered.status in ("reset", "protocol")
 
 
-def test_nobody_listens(kept_port: int) -> None:
+def test_connection_refused(kept_port: int) -> None:
     delivered = mailer(kept_port).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "refused")
 

@@ -65,7 +65,7 @@ def test_slack_shows_state_line_graph_errors_and_buttons(sink: HttpSink) -> None
 
 
 @pytest.mark.parametrize("name", ["slack", "slack-bot"])
-def test_slack_pings_nobody_and_keeps_its_limits(sink: HttpSink, name: str) -> None:
+def test_slack_payloads_mention_no_one_and_respect_the_limits(sink: HttpSink, name: str) -> None:
     document = sent(name, sink, hostile())
     assert all("<!" not in found and "<b>" not in found for found in texts(document))
     assert any("&lt;!channel&gt;" in found for found in texts(document))
@@ -174,7 +174,7 @@ def test_the_200_of_teams_is_not_believed(sink: HttpSink, status: str, permanent
     assert (delivered.ok, delivered.permanent) == (False, permanent)
 
 
-def test_discord_gets_an_embed_and_may_mention_nobody(sink: HttpSink) -> None:
+def test_discord_gets_an_embed_without_mentions(sink: HttpSink) -> None:
     document = sent("discord", sink, message())
     assert document["allowed_mentions"] == {"parse": []}
     assert "content" not in document

@@ -157,7 +157,7 @@ class Faulty(Channel):
         raise ValueError(TOKEN)
 
 
-def test_a_fault_of_ours_is_told_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_reported_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
     delivered = Faulty(ChannelSettings(id="ops", kind="faulty")).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "error")
     assert "ValueError" in delivered.answer
@@ -165,7 +165,7 @@ def test_a_fault_of_ours_is_told_without_its_text(caplog: pytest.LogCaptureFixtu
     assert "ValueError in attempt" in caplog.text
 
 
-def test_a_secret_shows_itself_to_nobody() -> None:
+def test_a_secret_is_never_shown() -> None:
     secret = Secret(TOKEN)
     assert TOKEN not in f"{secret} {secret!r} {[secret]}"
     assert secret.reveal() == TOKEN

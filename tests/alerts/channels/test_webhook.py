@@ -107,7 +107,7 @@ def test_a_handshake_that_never_ends_is_left_at_the_deadline(silent_port: int) -
     assert (delivered.permanent, delivered.status) == (False, "timeout")
 
 
-def test_a_refusal_stands_though_its_text_never_ends(sink: HttpSink) -> None:
+def test_a_refusal_with_an_endless_body_is_still_a_refusal(sink: HttpSink) -> None:
     sink.answers = [fake_providers.drip_refusal]
     delivered = hook(sink).send(message(), 3)  # within which the status must arrive
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "404")
@@ -131,7 +131,7 @@ def test_a_broken_connection_is_tried_again(sink: HttpSink, answer: Callable[[An
     assert len({request.headers["Idempotency-Key"] for request in sink.requests}) == 1
 
 
-def test_nobody_listens(kept_port: int) -> None:
+def test_connection_refused(kept_port: int) -> None:
     channel = build_channel(
         {"id": "ops", "kind": "webhook", "url": f"http://127.0.0.1:{kept_port}/"}, allow_private=True
     )

@@ -93,7 +93,7 @@ def test_a_rule_may_look_at_all_queues_together(scope: str, fires: bool) -> None
     assert bool(watch.firing)  # of a sum with an unknown part nothing is known, so it goes on
 
 
-def test_a_source_that_is_gone_freezes_its_rules_and_mutes_them() -> None:
+def test_an_unreachable_source_freezes_and_mutes_its_alerts() -> None:
     unreachable = next(each for each in default_rules() if each.id == "redis-unreachable")
     watch = Watch(replace(unreachable, critical=6.0), rule(for_s=10, new_instance_grace_s=0))
     watch.see(sample([queue("a", 50)]), times=3)
@@ -129,7 +129,7 @@ def seen_from(*, reachable: bool, bad: bool) -> Snapshot:
 @pytest.mark.parametrize("kind", FROZEN)
 @pytest.mark.parametrize("no_data", ["keep", "ok", "breach"])
 @pytest.mark.parametrize("bad", [True, False])
-def test_of_a_source_that_is_gone_nothing_is_judged_whatever_no_data_means(kind: str, no_data: str, bad: bool) -> None:
+def test_an_unreachable_source_is_not_evaluated_whatever_no_data_is(kind: str, no_data: str, bad: bool) -> None:
     """`no_data` is about figures that a Redis that answers does not have; what fires goes on, what is well stays so."""
     watch = Watch(replace(FROZEN[kind], no_data=no_data))
     watch.see(seen_from(reachable=True, bad=bad), times=3)
@@ -141,7 +141,7 @@ def test_of_a_source_that_is_gone_nothing_is_judged_whatever_no_data_means(kind:
 
 
 @pytest.mark.parametrize("kind", FROZEN)
-def test_a_figure_left_over_from_a_source_that_is_gone_is_not_judged(kind: str) -> None:
+def test_old_values_of_an_unreachable_source_are_not_evaluated(kind: str) -> None:
     """Whoever made the sample: an old figure beside "unreachable" neither fires nor resolves."""
     for bad in (True, False):
         watch = Watch(FROZEN[kind])
@@ -215,7 +215,7 @@ def test_a_narrowed_rule_resolves_what_it_had_firing(change: dict[str, Any]) -> 
     assert watch.told[-1] == ("deep", "resolved", "a")
 
 
-def test_of_a_channel_in_trouble_the_others_are_told() -> None:
+def test_a_failing_channel_is_reported_on_the_others() -> None:
     dead = next(each for each in default_rules() if each.id == "notify-dead")
     watch = Watch(dead)
     (turn,) = watch.see(sample(), dead_messages={"ops": 1})
@@ -257,7 +257,7 @@ def test_a_queue_is_stuck_only_while_jobs_wait_and_none_finishes() -> None:
     assert not watch.firing
 
 
-def test_a_queue_without_rates_is_stuck_only_where_its_progress_can_be_told() -> None:
+def test_a_queue_without_rates_is_stuck_only_if_its_progress_is_known() -> None:
     stuck = rule(id="s", metric="queue.no_progress_s", critical=20, **AT_ONCE)
     watch = Watch(stuck)
     hidden = queue("a", 300, throughput_per_min=None)
@@ -296,7 +296,7 @@ def test_a_queue_that_is_worked_off_without_a_record_is_not_stuck_until_it_stand
     assert watch.firing == {("s", "critical", "a")}
 
 
-def test_a_paused_queue_is_not_stuck_and_begins_anew_when_it_goes_on() -> None:
+def test_a_paused_queue_is_not_stuck_and_restarts_when_resumed() -> None:
     stuck = rule(id="s", metric="queue.no_progress_s", critical=20, **AT_ONCE)
     watch = Watch(stuck)
     waits = queue("a", 3, throughput_per_min=0.0, latency_s=900.0)
@@ -351,7 +351,7 @@ def full_rate(count: int) -> list[Snapshot]:
     ]
 
 
-def test_a_redis_that_fills_is_told_before_it_is_full() -> None:
+def test_a_redis_that_fills_up_is_reported_before_it_is_full() -> None:
     full = next(each for each in default_rules() if each.id == "redis-memory-full")
     watch = Watch(replace(full, for_s=10.0))
     for snapshot in full_rate(60):
@@ -450,7 +450,7 @@ def says_of(turns: Sequence[Transition]) -> list[tuple[str, str, int, tuple[str,
     return [(say.kind, say.episode, say.number, say.to) for turn in turns for say in turn.says]
 
 
-def test_a_channel_of_another_name_is_told_of_what_goes_on_and_of_its_end() -> None:
+def test_a_renamed_channel_is_notified_of_ongoing_incidents_and_their_end() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops",))
     ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
     watch.channels = ("ops-new",)
@@ -460,7 +460,7 @@ def test_a_channel_of_another_name_is_told_of_what_goes_on_and_of_its_end() -> N
     assert (kind, ended, to) == ("resolved", episode, ("ops", "ops-new"))
 
 
-def test_a_channel_that_is_new_is_told_of_what_goes_on() -> None:
+def test_a_new_channel_is_notified_of_ongoing_incidents() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops", "chief"))
     ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
     watch.channels = ("chief", "boss")
@@ -469,7 +469,7 @@ def test_a_channel_that_is_new_is_told_of_what_goes_on() -> None:
     assert (kind, to) == ("resolved", ("ops", "chief", "boss"))
 
 
-def test_a_rule_that_names_another_channel_tells_it_of_what_goes_on_and_both_of_the_end() -> None:
+def test_a_rule_with_a_new_channel_notifies_it_now_and_both_at_the_end() -> None:
     watch = Watch(rule(channels=["ops"], **AT_ONCE))
     watch.see(sample([queue("a", 50)]))
     watch.rules = (replace(watch.rules[0], channels=("chief",)),)
@@ -477,7 +477,7 @@ def test_a_rule_that_names_another_channel_tells_it_of_what_goes_on_and_both_of_
     assert [say[3] for say in says_of(watch.see(sample([queue("a", 1)])))] == [("ops", "chief")]
 
 
-def test_a_leader_without_the_channel_that_was_told_ends_what_it_was_told() -> None:
+def test_a_leader_without_a_notified_channel_still_resolves_for_it() -> None:
     """A process without channels may lead while another one has them, and delivers."""
     watch = Watch(rule(**AT_ONCE), channels=("ops",))
     watch.see(sample([queue("a", 50)]))
@@ -486,7 +486,7 @@ def test_a_leader_without_the_channel_that_was_told_ends_what_it_was_told() -> N
     assert [(say[0], say[3]) for say in says_of(watch.see(sample([queue("a", 1)])))] == [("resolved", ("ops",))]
 
 
-def test_a_rule_that_looks_at_another_figure_ends_what_fired_and_begins_anew() -> None:
+def test_a_rule_with_another_metric_resolves_its_alerts_and_restarts() -> None:
     watch = Watch(rule(**AT_ONCE))
     watch.see(sample([queue("a", 50, latency_s=90.0)]))
     watch.rules = (rule(metric="queue.latency_s", **AT_ONCE),)
@@ -498,7 +498,7 @@ def test_a_rule_that_looks_at_another_figure_ends_what_fired_and_begins_anew() -
     assert (turn.after.metric, turn.after.value) == ("queue.latency_s", 90.0)
 
 
-def test_what_waits_to_fire_begins_anew_when_the_rule_looks_at_another_figure() -> None:
+def test_a_pending_alert_restarts_when_the_metric_of_its_rule_changes() -> None:
     watch = Watch(rule(for_s=60, new_instance_grace_s=0))
     watch.see(sample([queue("a", 50, latency_s=90.0)]), times=25)
     watch.rules = (rule(metric="queue.latency_s", for_s=60, new_instance_grace_s=0),)
@@ -556,7 +556,7 @@ def test_a_figure_that_became_unknown_neither_fires_nor_ends_by_what_was_before(
     assert watch.firing
 
 
-def test_an_alert_whose_figure_is_not_known_any_more_goes_on_and_shows_no_old_figure() -> None:
+def test_an_alert_with_an_unknown_value_keeps_firing_without_an_old_value() -> None:
     watch = Watch(rule(repeat_every_s=100, **AT_ONCE))
     watch.see(sample([queue("a", 50)]))
     watch.see(sample([queue("a", None)]), times=30)
@@ -583,7 +583,7 @@ def test_a_rule_is_muted_by_one_that_is_muted_itself(names: tuple[str, str, str]
     assert watch.told == [(cause, "firing", "mail")]
 
 
-def test_of_two_rules_that_mute_each_other_one_is_told() -> None:
+def test_one_of_two_rules_that_inhibit_each_other_notifies() -> None:
     watch = Watch(rule(id="a", inhibited_by=["b"], **AT_ONCE), rule(id="b", inhibited_by=["a"], **AT_ONCE))
     watch.see(sample([queue("mail", 50)]), times=3)
     assert len(watch.told) == 1

@@ -89,7 +89,7 @@ def test_an_alert_without_a_subject_is_named_by_its_rule_alone() -> None:
     assert "- Sent by anna at 1970-01-01 00:16:40 UTC\n" in wording.format_plain_text(tried)
 
 
-def test_a_message_of_several_tells_the_earliest_begin_the_latest_end_and_no_source_of_only_some() -> None:
+def test_a_grouped_message_has_the_earliest_start_and_the_latest_end() -> None:
     here, there = note("a", started_at=900.0), note("b", labels=AlertLabels(source="other", backend="rq", queue="b"))
     message = build_message("m", "firing", [there, here], LINKS, "ops")
     assert message.title == "Jobs are waiting too long (2 queues)"
@@ -143,7 +143,7 @@ def test_no_name_is_too_long_for_links_that_work() -> None:
     assert not re.search("x{300}", wording.format_plain_text(message))
 
 
-def test_what_was_told_without_the_store_has_no_link_to_acknowledge_it() -> None:
+def test_a_notification_sent_without_the_store_has_no_acknowledge_link() -> None:
     message = build_message("m", "firing", [note(episode=f"{LOCAL}1", labels=AlertLabels(source="main"))], LINKS, "ops")
     assert [label for label, _ in wording.action_links(message)] == ["Silence", "Open"]
 
@@ -153,7 +153,7 @@ def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
     assert wording.action_links(message) == [("Runbook", "https://runbook.example/1")]
 
 
-def test_a_rule_of_yes_or_no_tells_no_figure() -> None:
+def test_a_flag_rule_shows_no_value() -> None:
     refused = note(
         metric="redis.writes_refused", labels=AlertLabels(source="main"), threshold=1.0, value=1.0, detail="OOM"
     )
@@ -170,7 +170,7 @@ def test_a_message_of_flapping_says_that_silence_follows() -> None:
 
 
 @pytest.mark.parametrize("count", [20, 21, 30, 55, 250])
-def test_of_many_at_once_it_is_told_how_many_are_not_shown(count: int) -> None:
+def test_a_long_message_counts_the_hidden_lines(count: int) -> None:
     notes = [note(f"q{number}", value=2400.0 + number) for number in range(count)]
     message = build_message("m", "firing", notes, LINKS, "ops")
     assert message.title == f"Jobs are waiting too long ({count} queues)"

@@ -92,7 +92,7 @@ def test_ticks_minutes_apart_leave_no_gaps() -> None:
 
 
 @pytest.mark.parametrize("step", [-3600.0, 2 * 3600.0])
-def test_a_stepped_clock_begins_anew(step: float) -> None:
+def test_a_stepped_clock_restarts_the_history(step: float) -> None:
     keeper = RuleHistoryRecorder(30)
     for minute in range(5):
         see(keeper, 60 * minute, {A: 1})
@@ -117,7 +117,7 @@ def test_what_goes_and_comes_back_has_a_gap_and_is_forgotten_after_an_hour() -> 
     assert line(keeper, B) is None
 
 
-def test_a_rule_begins_anew_when_its_figures_become_others_only() -> None:
+def test_history_restarts_only_when_the_values_of_a_rule_change_meaning() -> None:
     keeper = RuleHistoryRecorder(30)
     see(keeper, 0, {A: 1})
     see(keeper, 60, {A: 1}, rule(name="Renamed", critical=99, version=2))
@@ -127,7 +127,7 @@ def test_a_rule_begins_anew_when_its_figures_become_others_only() -> None:
     assert line(keeper, A) is None
 
 
-def test_a_rule_that_is_gone_is_forgotten() -> None:
+def test_the_history_of_a_deleted_rule_is_dropped() -> None:
     keeper = RuleHistoryRecorder(30)
     see(keeper, 0, {A: 1})
     keeper.record_figures(rule(id="other"), [A], [1])
@@ -165,7 +165,7 @@ def test_what_is_kept_and_stored_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert MAX_LINES == 40_000
 
 
-def test_another_leader_goes_on_with_the_worst_few_and_gaps() -> None:
+def test_another_leader_continues_with_the_worst_few_and_gaps() -> None:
     keeper = RuleHistoryRecorder(30)
     for minute in range(4):
         see(keeper, 60 * minute, {A: minute + 0.125, B: minute, AlertLabels(queue="\udcff"): 7})
@@ -194,7 +194,7 @@ def test_what_is_stored_of_another_rule_or_time_is_not_taken() -> None:
     assert line(keeper, A) == (1, 1, 1)
 
 
-def test_marks_tell_figures_apart_not_names() -> None:
+def test_marks_distinguish_values_and_not_names() -> None:
     assert figures_mark(rule(critical=11, for_s=5, name="x", enabled=False)) == figures_mark(DEEP)
     others: list[dict[str, Any]] = [
         *({"queues": ["a"]}, {"queues_not": ["a"]}, {"source": "a"}, {"backend": "a"}, {"scope": "max"}),

@@ -140,7 +140,7 @@ def test_a_window_that_comes_back_ends_with_this_time(
         ("2026-03-29", 60, 90, "01:00+01:00", "03:30+02:00"),
     ],
 )
-def test_a_window_is_one_stretch_where_the_clock_is_put_back_or_forward(
+def test_a_window_is_continuous_across_clock_changes(
     day: str, from_min: int, minutes: int, begin: str, end: str
 ) -> None:
     weekly = WeeklyWindow(days=(6,), from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
@@ -198,8 +198,8 @@ def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
     assert rule(op="lt", critical=5, critical_recover=8).recover_threshold(Severity.CRITICAL) == 8
 
 
-def test_what_an_alert_looks_at_is_told_in_words() -> None:
+def test_the_subject_of_an_alert_as_text() -> None:
     assert describe_labels(AlertLabels(source="main", backend="celery", queue="mails")) == "mails (celery, main)"
-    assert describe_labels(AlertLabels(source="main", backend="celery", queue="*")) == "all queues (celery, main)"
+    assert describe_labels(AlertLabels(source="main", backend="celery", queue="*")) == "all celery queues (main)"
     assert describe_labels(AlertLabels(source="main", backend="rq")) == "rq on main"
     assert describe_labels(AlertLabels(source="main")) == "Redis main"

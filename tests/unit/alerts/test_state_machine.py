@@ -184,7 +184,7 @@ def test_the_unknown_freezes_state_and_timers() -> None:
     assert life.kinds == ["firing"]
 
 
-def test_a_reminder_comes_while_it_fires_unless_it_was_seen_to() -> None:
+def test_reminders_are_sent_until_the_alert_is_acknowledged() -> None:
     life = Life(rule(for_s=0, min_samples=1, repeat_every_s=100))
     for _ in range(110):
         life.feed(B)
@@ -219,7 +219,7 @@ def test_a_mute_holds_the_message_back_until_it_ends() -> None:
     assert life.kinds == ["firing"]
 
 
-def test_what_began_and_ended_while_muted_is_told_to_nobody() -> None:
+def test_an_incident_that_is_muted_throughout_is_not_notified() -> None:
     life = Life(rule(for_s=0, min_samples=1, recover_for_s=0))
     life.muted = True
     life.feed(B)
@@ -230,7 +230,7 @@ def test_what_began_and_ended_while_muted_is_told_to_nobody() -> None:
     assert [change.kind for change in life.changes] == ["firing", "resolved"]
 
 
-def test_who_was_told_of_the_beginning_is_told_of_the_end_even_while_muted() -> None:
+def test_channels_notified_of_the_start_are_notified_of_the_end_even_while_muted() -> None:
     life = Life(rule(for_s=0, min_samples=1, recover_for_s=0))
     life.feed(B)
     life.muted = True
@@ -242,7 +242,7 @@ def absent_once(life: Life) -> AlertPhase:
     return life.absent()
 
 
-def test_a_queue_that_is_gone_is_resolved_after_ten_minutes() -> None:
+def test_an_alert_of_a_missing_queue_resolves_after_ten_minutes() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     life.feed(B)
     count = 1 + sum(
@@ -278,7 +278,7 @@ def test_a_square_wave_of_two_minutes_makes_six_messages_a_day() -> None:
 
 
 @pytest.mark.parametrize(("health", "end"), [(H, "resolved"), (B, "firing")])
-def test_after_the_flapping_one_message_tells_the_true_state(health: FigureHealth, end: str) -> None:
+def test_one_notification_reports_the_state_after_flapping(health: FigureHealth, end: str) -> None:
     life = Life(rule(for_s=10, recover_for_s=10, repeat_every_s=0))
     square(life, 3600)
     before = len(life.says)
@@ -390,7 +390,7 @@ def test_counts_that_are_lower_bounds_are_figures_that_may_be_larger() -> None:
     assert take(queue(), QueueFacts(), 0) is None
 
 
-def test_flapping_is_told_when_the_mute_is_over() -> None:
+def test_flapping_is_notified_when_the_mute_ends() -> None:
     life = Life(rule(for_s=0, min_samples=1, recover_for_s=0, repeat_every_s=0))
     life.feed(B)
     life.muted = True

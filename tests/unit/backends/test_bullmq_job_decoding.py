@@ -29,7 +29,7 @@ PYTHON = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nshop.
         ("NoneType: None", None),
     ],
 )
-def test_the_class_of_an_error_stands_in_its_stack(stack: str, class_name: str | None) -> None:
+def test_the_class_of_an_error_is_read_from_its_stack(stack: str, class_name: str | None) -> None:
     found = parse_error("why", stack)
     assert found is not None
     assert (found.class_name, found.message, found.stack) == (class_name, "why", stack)
@@ -40,7 +40,7 @@ def test_no_error_without_a_trace_of_one() -> None:
     assert parse_error("", None) is None
 
 
-def test_a_field_that_is_not_as_it_should_be_is_unknown_and_told() -> None:
+def test_an_invalid_field_is_unknown_and_reported() -> None:
     fields = JobFields({"timestamp": b"soon", "priority": b"high", "name": [70_000], "opts": b"[1]", "atm": b"1e999"})
     assert fields.instant("timestamp") is None
     assert fields.integer("priority") is None
@@ -65,7 +65,7 @@ def test_attempts_count_from_nothing_and_try_at_least_once() -> None:
     assert max_attempts({"attempts": None}) == 1
 
 
-def test_attempts_of_which_nothing_tells_are_unknown() -> None:
+def test_attempts_that_are_not_recorded_are_unknown() -> None:
     assert JobFields({}).attempts is None
     # What a worker writes of a job that was removed while it ran.
     assert JobFields({"progress": b"50", "processedOn": b"1700000000000", "pb": b"w"}).attempts is None
@@ -90,7 +90,7 @@ def test_stacks_are_texts_oldest_first() -> None:
     assert parse_stacks(None) == ()
 
 
-def test_a_hash_that_is_gone_or_none_is_told() -> None:
+def test_a_missing_or_wrong_hash_is_reported() -> None:
     assert is_missing([None, None])
     assert find_problem([None]) == "its data no longer exists, only its id is left"
     assert find_problem([b"x"]) is None

@@ -117,7 +117,7 @@ def test_more_than_may_wait_is_looked_for_in_the_records(
 
 
 @pytest.mark.parametrize("name", ["completed", "dead", "workers", "queues"])
-def test_a_key_of_another_type_is_filled_anew_with_one_line(
+def test_a_key_of_another_type_is_rebuilt_with_one_log_line(
     keeper: ResultIndex, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     ends(redis_client, "a")

@@ -95,7 +95,7 @@ def test_a_compressed_record_is_read(method: str, serializer: str) -> None:
     assert not decode_record(as_raw_record(bomb)).whole
 
 
-def test_what_stands_in_arguments_is_no_field_of_the_record() -> None:
+def test_text_inside_arguments_is_not_a_field_of_the_record() -> None:
     inner = {"queue": "evil", "status": "SUCCESS", "date_done": "2000-01-01T00:00:00", "x": LONG}
     for fields in ({"result": inner}, {"kwargs": inner}, {"args": [inner]}):
         raw = cut(written("json", **fields))
@@ -122,13 +122,13 @@ def test_nothing_in_a_record_is_run(tmp_path: Any) -> None:
         b"(" * 60_000, b"status", pickle.dumps(["status", "FAILURE"]), json.dumps(["status"]).encode(),
     ],
 )  # fmt: skip
-def test_of_what_celery_did_not_write_no_status_is_told(raw: bytes) -> None:
+def test_foreign_records_have_no_status(raw: bytes) -> None:
     for record in (as_raw_record(raw), RawRecord(raw, raw, len(raw) + 5)):
         assert decode_record(record).status is None
         assert outline_record(record).status is None
 
 
-def test_json_that_others_refuse_still_tells_its_status() -> None:
+def test_lenient_json_still_has_its_status() -> None:
     raw = b'{"status": "SUCCESS", "result": NaN, "date_done": "2026-11-24T03:00:00", "queue": "mails"}'
     assert decode_record(as_raw_record(raw)).fields["queue"] == "mails"
     assert decode_record(as_raw_record(b'{"status": "FAILURE", "name": "\xff"}')).status == "FAILURE"
@@ -145,7 +145,7 @@ def test_json_that_others_refuse_still_tells_its_status() -> None:
         ({}, None),
     ],
 )
-def test_a_failure_that_the_app_set_tells_its_result(result: Any, message: str | None) -> None:
+def test_a_failure_set_by_the_app_shows_its_result(result: Any, message: str | None) -> None:
     found = decode_record(as_raw_record(written("json", result=result)))
     error = record_error(found.fields)
     assert error is not None

@@ -77,7 +77,7 @@ def test_lists_may_grow_and_shrink_at_their_ends_where_it_is_clear_what_is_meant
         (lambda it: it.update({f"http://{MASK}@h/": 1}), f'data["http://{MASK}@h/"]', "no such key"),
     ],
 )
-def test_a_mask_that_stands_for_nothing_clear_is_refused(change: Any, path: str, why: str) -> None:
+def test_an_ambiguous_mask_is_rejected(change: Any, path: str, why: str) -> None:
     edited = shown()
     change(edited)
     with pytest.raises(InvalidPayload) as caught:
@@ -97,7 +97,7 @@ def test_what_is_stored_now_counts() -> None:
 @pytest.mark.parametrize(
     "stored", [b"{broken", b'{"password": NaN}', json.dumps({"a": [[]] * 30_000, "password": "x"}).encode()]
 )
-def test_nothing_is_put_back_into_what_cannot_be_shown_whole(stored: bytes) -> None:
+def test_nothing_is_restored_into_a_truncated_payload(stored: bytes) -> None:
     with pytest.raises(InvalidPayload, match=r"data\.password: .* too large to show in full, or not JSON"):
         run({"password": MASK}, stored)
     assert run({"password": "new"}, stored) == {"password": "new"}

@@ -89,7 +89,7 @@ def test_plain_values_come_back(value: Any, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_tuples_and_sets_are_told_as_lists(protocol: int) -> None:
+def test_tuples_and_sets_are_shown_as_lists(protocol: int) -> None:
     assert shown(((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)), protocol) == [[], [1], [1, 2], [1, 2, 3], [1, 2, 3, 4]]
     if protocol >= 4:
         assert sorted(shown({1, 2, 3}, protocol)) == [1, 2, 3]
@@ -98,14 +98,14 @@ def test_tuples_and_sets_are_told_as_lists(protocol: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_bytes_are_told_as_python_writes_them(protocol: int) -> None:
+def test_bytes_are_shown_as_in_python(protocol: int) -> None:
     assert shown([b"", b"\x00\xff", b"x" * 300], protocol) == ["b''", "b'\\x00\\xff'", repr(b"x" * 300)]
     if protocol == 5:
         assert shown(bytearray(b"ab"), protocol) == "b'ab'"
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_objects_are_told_by_name(protocol: int) -> None:
+def test_objects_are_shown_by_name(protocol: int) -> None:
     here = __name__
     assert shown(Order(5), protocol) == {f"{here}.Order()": {"number": 5, "lines": ["a", "b"]}}
     assert shown(Colour(), protocol) == f"{here}.Colour(1)"
@@ -116,7 +116,7 @@ def test_objects_are_told_by_name(protocol: int) -> None:
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
-def test_times_and_uuids_are_told_as_people_write_them(protocol: int) -> None:
+def test_times_and_uuids_are_shown_in_their_usual_form(protocol: int) -> None:
     moment = datetime.datetime(2031, 12, 30, 23, 59, 58, 7, tzinfo=datetime.UTC)
     assert shown(moment, protocol) == "2031-12-30 23:59:58.000007+00:00"
     east = moment.astimezone(datetime.timezone(datetime.timedelta(hours=5, minutes=30)))
@@ -209,7 +209,7 @@ def test_random_bytes_never_fail_otherwise() -> None:
             continue
 
 
-def test_a_huge_number_is_told_by_its_size() -> None:
+def test_a_huge_number_is_shown_by_its_size() -> None:
     assert shown(2**100_000) == "a number of 100001 bits"
     assert shown(float("nan")) == "nan"
 

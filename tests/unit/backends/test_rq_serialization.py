@@ -93,7 +93,7 @@ def test_a_shortened_secret_is_masked_too() -> None:
     assert call_parts("f(token='abcdef...)") == ("f", "token='••••••")
 
 
-def test_the_last_error_of_a_traceback_is_told() -> None:
+def test_the_last_error_of_a_traceback_is_shown() -> None:
     error = parse_failure(packed(TRACEBACK))
     assert error is not None
     assert error.class_name == "shop.errors.OutOfStock"
@@ -171,7 +171,7 @@ def test_a_call_that_cannot_be_shown_shows_its_description() -> None:
     assert call_payload(None, None, "f()")[1].kind == "missing"
 
 
-def test_unknown_serializers_are_told_as_text_or_binary() -> None:
+def test_unknown_serializers_are_shown_as_text_or_binary() -> None:
     assert serialized_payload(b"Unserializable return value").kind == "text"
     assert serialized_payload(b"could not be read.").kind == "text"
     assert serialized_payload(bytes(range(32)) * 10).kind == "binary"

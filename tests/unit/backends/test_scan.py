@@ -92,7 +92,7 @@ def test_who_may_not_ask_for_the_time_searches_all_the_same(source: Source, redi
     assert (len(found), cursor) == (3, 0)
 
 
-def test_who_may_not_scan_is_told_so(source: Source, redis_client: redis.Redis) -> None:
+def test_a_refused_scan_is_reported(source: Source, redis_client: redis.Redis) -> None:
     redis_client.execute_command("ACL", "SETUSER", "default", "-scan")
     with pytest.raises(Forbidden, match="scan"):
         scan_step(source, 0, patient(5), match="key:*")

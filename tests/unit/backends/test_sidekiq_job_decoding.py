@@ -34,11 +34,11 @@ def test_tries_count_from_the_first_failure() -> None:
         ),
     ],
 )
-def test_tries_that_are_not_told_are_unknown(fields: dict[str, Any]) -> None:
+def test_attempts_that_are_not_recorded_are_unknown(fields: dict[str, Any]) -> None:
     assert job(**fields).attempts is None
 
 
-def test_of_what_is_no_job_nothing_is_told() -> None:
+def test_an_entry_that_is_not_a_job_has_no_fields() -> None:
     raw = b'{"jid": "j"}'
     assert job_row(REF, State.DEAD, "dead", raw, len(raw), b"7").attempts is None
 

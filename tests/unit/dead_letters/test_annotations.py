@@ -42,12 +42,12 @@ def group(
 
 
 def marks(book: AnnotationStore, found: ErrorGroup) -> tuple[str, ...]:
-    remarks = book.sync_groups([found])
-    assert remarks.problem is None
-    return remarks.of(found.kind.id).marks(found, now_s())
+    annotations = book.sync_groups([found])
+    assert annotations.problem is None
+    return annotations.of(found.kind.id).marks(found, now_s())
 
 
-def test_a_group_nobody_saw_before_is_new_until_somebody_answers(book: AnnotationStore) -> None:
+def test_an_unseen_group_is_new_until_it_is_acknowledged_or_resolved(book: AnnotationStore) -> None:
     now = now_s()
     found = group(first=now - 90_000, last=now - 5)
     assert marks(book, found) == ("new",)
@@ -68,12 +68,12 @@ def test_a_group_that_was_quiet_comes_back_and_that_ends_the_acknowledgement(boo
     marks(book, group(first=now - 9000, last=now - 2 * QUIET_S, whole=False))
     book.update_annotation(group().kind.id, keys.acknowledgement_fields("anna", book.now_s()))
     again = group(first=now - 9000, last=now, whole=False)
-    assert marks(book, again) == ("came back",)
+    assert marks(book, again) == ("regressed",)
     book.update_annotation(again.kind.id, keys.acknowledgement_fields("ben", book.now_s()))
     assert marks(book, again) == ("acknowledged",)
 
 
-def test_a_group_that_goes_on_does_not_come_back(book: AnnotationStore) -> None:
+def test_a_continuing_group_does_not_regress(book: AnnotationStore) -> None:
     now = now_s()
     marks(book, group(first=now - 9000, last=now - 600))
     assert marks(book, group(first=now - 9000, last=now)) == ("new",)
@@ -84,7 +84,7 @@ def test_a_group_that_goes_on_does_not_come_back(book: AnnotationStore) -> None:
 def test_a_group_whose_jobs_were_all_retried_comes_back_with_the_next_death(book: AnnotationStore) -> None:
     now = now_s()
     marks(book, group(first=now - 60, last=now - 50))
-    assert marks(book, group(first=now - 5, last=now - 5)) == ("came back",)
+    assert marks(book, group(first=now - 5, last=now - 5)) == ("regressed",)
 
 
 def test_a_resolved_group_comes_back_with_the_next_death(book: AnnotationStore) -> None:
@@ -93,7 +93,7 @@ def test_a_resolved_group_comes_back_with_the_next_death(book: AnnotationStore) 
     marks(book, found)
     book.update_annotation(found.kind.id, {"resolved_by": "anna", "resolved_at": now})
     assert marks(book, found) == ("resolved",)
-    assert marks(book, group(first=now - 60, last=now + 1)) == ("came back",)
+    assert marks(book, group(first=now - 60, last=now + 1)) == ("regressed",)
 
 
 def test_a_group_is_ignored_until_a_time_or_a_count(book: AnnotationStore) -> None:
@@ -102,11 +102,11 @@ def test_a_group_is_ignored_until_a_time_or_a_count(book: AnnotationStore) -> No
     marks(book, found)
     book.update_annotation(found.kind.id, {"ignored_by": "anna", "ignored_until": now + 60})
     assert "ignored" in marks(book, found)
-    remark = book.read_annotation(found.kind.id)
-    assert not remark.is_ignored(1, now + 61)
+    annotation = book.read_annotation(found.kind.id)
+    assert not annotation.is_ignored(1, now + 61)
     book.update_annotation(found.kind.id, {"ignored_until": None, "ignored_above": 10})
-    remark = book.read_annotation(found.kind.id)
-    assert (remark.is_ignored(10, now), remark.is_ignored(11, now)) == (True, False)
+    annotation = book.read_annotation(found.kind.id)
+    assert (annotation.is_ignored(10, now), annotation.is_ignored(11, now)) == (True, False)
     book.update_annotation(found.kind.id, {"ignored_above": None})
     assert "ignored" not in marks(book, found)
 
@@ -116,11 +116,11 @@ def test_words_are_kept_as_they_were_said_whatever_they_are(book: AnnotationStor
     marks(book, found)
     text = "<script>alert(1)</script>\0\udcff:note '\"{queuedeck}\n日本" + "x" * 5000
     book.update_annotation(found.kind.id, {"owner": text, "note": text})
-    remark = book.read_annotation(found.kind.id)
-    assert remark.note is not None
-    assert remark.owner is not None
-    assert remark.note.startswith("<script>alert(1)</script>\0?:note '\"{queuedeck}\n日本x")
-    assert (len(remark.owner), len(remark.note)) == (keys.MAX_NAME, keys.MAX_NOTE)
+    annotation = book.read_annotation(found.kind.id)
+    assert annotation.note is not None
+    assert annotation.owner is not None
+    assert annotation.note.startswith("<script>alert(1)</script>\0?:note '\"{queuedeck}\n日本x")
+    assert (len(annotation.owner), len(annotation.note)) == (keys.MAX_NAME, keys.MAX_NOTE)
 
 
 def test_nothing_is_said_of_a_group_that_is_not_known(book: AnnotationStore, any_redis: redis.Redis) -> None:
@@ -146,20 +146,18 @@ def test_the_least_recently_seen_are_dropped(
 
 
 @pytest.mark.parametrize("value", [b"", b"nan", b"inf", b"-1", b"1e999", b"\xff\xfe", b"x" * 100_000, b"0x10", b"null"])
-def test_values_of_somebody_else_count_as_not_there(
-    book: AnnotationStore, any_redis: redis.Redis, value: bytes
-) -> None:
+def test_foreign_values_count_as_missing(book: AnnotationStore, any_redis: redis.Redis, value: bytes) -> None:
     found = group(last=now_s())
     book.sync_groups([found])
     for word in keys.WORDS:
         any_redis.hset(keys.GROUPS, f"{found.kind.id}:{word}", value)
-    remarks = book.sync_groups([found])
-    assert remarks.problem is None
-    remark = remarks.of(found.kind.id)
-    assert remark.ack_at is None
-    assert remark.ignored_until is None
-    assert len(remark.note or "") <= keys.MAX_NOTE
-    assert isinstance(remark.marks(found, now_s()), tuple)
+    annotations = book.sync_groups([found])
+    assert annotations.problem is None
+    annotation = annotations.of(found.kind.id)
+    assert annotation.ack_at is None
+    assert annotation.ignored_until is None
+    assert len(annotation.note or "") <= keys.MAX_NOTE
+    assert isinstance(annotation.marks(found, now_s()), tuple)
 
 
 @pytest.mark.parametrize("key", [keys.GROUPS, keys.SEEN])
@@ -168,22 +166,22 @@ def test_keys_of_the_wrong_type_are_moved_aside(
 ) -> None:
     any_redis.set(key, "something else")
     found = group(last=1.0)
-    remarks = book.sync_groups([found])
-    assert remarks.problem is None
-    assert remarks.of("0" * 16) == Annotation()
-    assert remarks.of(found.kind.id).first_at is not None
+    annotations = book.sync_groups([found])
+    assert annotations.problem is None
+    assert annotations.of("0" * 16) == Annotation()
+    assert annotations.of(found.kind.id).first_at is not None
     assert [line.partition(":aside:")[2] for line in caplog.messages] == [key.partition(":")[2]]
 
 
-def test_a_user_that_may_not_write_is_told_so(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_a_redis_user_without_write_access_is_reported(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     any_redis.acl_setuser("looker", enabled=True, nopass=True, keys=["*"], commands=["+@read", "+@connection", "+eval"])
     for rights in ("+eval", "-eval"):
         any_redis.execute_command("ACL", "SETUSER", "looker", rights)
         source = Source("main", any_server.url.replace("redis://", "redis://looker:x@"))
-        remarks = AnnotationStore(Store(source)).sync_groups([group(last=1.0)])
+        annotations = AnnotationStore(Store(source)).sync_groups([group(last=1.0)])
         source.close()
-        assert remarks.problem is not None
-        assert "is not allowed to write" in remarks.problem, remarks.problem
+        assert annotations.problem is not None
+        assert "is not allowed to write" in annotations.problem, annotations.problem
     any_redis.acl_deluser("looker")
 
 

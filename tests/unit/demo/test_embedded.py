@@ -11,7 +11,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError
 
 
-def test_nobody_else_gets_its_port_before_the_start_or_while_it_is_stopped() -> None:
+def test_its_port_is_reserved_before_the_start_and_while_it_is_stopped() -> None:
     def taken() -> None:
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
@@ -32,7 +32,7 @@ def test_another_redis_at_its_port_is_not_taken_for_it() -> None:
         EmbeddedRedis(port=first.port).start()
 
 
-def test_a_port_that_another_program_took_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

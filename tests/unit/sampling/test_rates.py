@@ -203,7 +203,7 @@ def test_progress_is_seen_by_whatever_tells_where_ends_leave_no_trace(
     assert rates.progress_known is (seen is not None)
 
 
-def test_a_queue_that_tells_its_ends_makes_progress_only_by_them() -> None:
+def test_a_queue_that_counts_finished_jobs_makes_progress_only_by_them() -> None:
     window = FlowWindow()
     window.add(1000.0, flow(0), row(10, 5.0))
     window.add(1002.0, flow(0), row(9, 1.0))  # taken, and maybe given back
@@ -302,7 +302,7 @@ def test_what_ended_in_fifteen_minutes_costs_the_same_however_many_minutes_were_
     assert (after.finished_15min, after.failed_15min) == (7, 2)
 
 
-def test_that_nobody_works_is_not_believed_while_jobs_end() -> None:
+def test_zero_workers_is_unknown_while_jobs_finish() -> None:
     nobody = QueueStats(source="main", backend="rq", name="a", key="q", depth=5, latency_s=9.0, workers=0)
     window = FlowWindow()
     window.add(1000.0, flow(5, span_s=300.0), nobody)  # they may have ended long before

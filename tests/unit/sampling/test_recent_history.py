@@ -90,7 +90,7 @@ def test_the_ratio_of_nothing_is_zero_only_where_all_is_known() -> None:
         assert history.totals.error_ratio == (ratio,)
 
 
-def test_a_queue_that_is_gone_leaves_the_history() -> None:
+def test_a_removed_queue_leaves_the_history() -> None:
     keeper = HistoryKeeper()
     keeper.add_snapshot(snapshot(1000.0, queue("a", 1), queue("b", 1)))
     history = keeper.add_snapshot(snapshot(1015.0, queue("a", 1)))

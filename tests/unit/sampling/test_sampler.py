@@ -23,7 +23,7 @@ def fill(client: redis.Redis, **lengths: int) -> None:
         client.rpush(name, *range(length))
 
 
-def test_a_sample_tells_every_queue_sorted(source: Source, redis_client: redis.Redis) -> None:
+def test_a_sample_has_every_queue_sorted(source: Source, redis_client: redis.Redis) -> None:
     fill(redis_client, mail=3, images=1)
     snapshot = Sampler(watch_of(source), 2, "me").sample(epoch=9)
     assert [(queue.name, queue.depth) for queue in snapshot.queues] == [("images", 1), ("mail", 3)]
@@ -84,7 +84,7 @@ def test_rates_come_with_the_second_look(source: Source, redis_client: redis.Red
     assert sampler.sample().queues[0].throughput_per_min == pytest.approx(10 * 60 / 2)  # ten in two looks of a second
 
 
-def test_who_looks_again_at_once_makes_no_rate_of_it(source: Source, redis_client: redis.Redis) -> None:
+def test_two_samples_in_a_row_yield_no_rate(source: Source, redis_client: redis.Redis) -> None:
     fill(redis_client, mail=1)
     redis_client.set("done:mail", 1000)
     sampler = Sampler(watch_of(source), 2, "me", least_rate_s=3.0)
@@ -93,7 +93,7 @@ def test_who_looks_again_at_once_makes_no_rate_of_it(source: Source, redis_clien
         assert known == (looks >= 3)
 
 
-def test_a_source_that_is_gone_is_told_and_its_queues_lose_their_figures() -> None:
+def test_an_unreachable_source_is_reported_and_its_queues_become_unknown() -> None:
     with start_server("redis-7") as server:
         client = redis.Redis.from_url(server.url)
         fill(client, mail=3)
@@ -193,7 +193,7 @@ def test_queues_stay_while_their_directory_cannot_be_read(
     assert (after.problems, after.discovered) == ((), True)
 
 
-def test_a_queue_that_is_gone_leaves_with_the_next_search(
+def test_a_removed_queue_disappears_with_the_next_discovery(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dashboard.sampling.queue_search.SEARCH_PAUSE_S", 0.0)
@@ -204,7 +204,7 @@ def test_a_queue_that_is_gone_leaves_with_the_next_search(
     assert [queue.name for queue in sampler.sample().queues] == ["images"]
 
 
-def test_another_samplers_history_is_gone_on_with(source: Source, redis_client: redis.Redis) -> None:
+def test_the_history_of_another_sampler_is_continued(source: Source, redis_client: redis.Redis) -> None:
     fill(redis_client, mail=3)
     first = Sampler(watch_of(source), 2, "one", clock=lambda: 1000.0)
     first.sample()
@@ -227,7 +227,7 @@ class Slow(Lists):
         return super().discover_queues(None, budget)
 
 
-def test_queues_that_another_sampler_found_are_there_at_once(source: Source, redis_client: redis.Redis) -> None:
+def test_queues_found_by_another_sampler_are_available_immediately(source: Source, redis_client: redis.Redis) -> None:
     """After a restart, and where a web process goes on for a leader that is late."""
     fill(redis_client, mail=3, images=1)
     former = Sampler(watch_of(source), 2, "one").sample()

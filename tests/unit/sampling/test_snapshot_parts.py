@@ -196,7 +196,7 @@ def test_parts_that_are_no_longer_listed_live_on_for_a_moment(store: SnapshotSto
 
 
 @pytest.mark.parametrize("loss", ["gone", "all gone", "garbage", "another part", "a list"])
-def test_a_lost_part_is_no_snapshot_until_it_is_sent_anew(
+def test_a_snapshot_with_a_lost_part_is_unavailable_until_it_is_sent_again(
     store: SnapshotStore, reader: SnapshotStore, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     epoch = lead(store)

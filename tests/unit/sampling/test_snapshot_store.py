@@ -210,7 +210,7 @@ def test_a_leader_that_cannot_ask_leads_until_its_lease_is_over(
     assert leadership.renew_lease() is None
 
 
-def test_a_released_lead_is_free_at_once_and_only_for_its_holder(store: SnapshotStore) -> None:
+def test_only_its_holder_releases_a_lease_and_it_is_free_immediately(store: SnapshotStore) -> None:
     one, two = Leadership(store, "one"), Leadership(store, "two")
     assert one.renew_lease() is not None
     assert two.renew_lease() is None

@@ -114,7 +114,7 @@ def test_an_exact_id_ends_the_look_until_more_is_asked(look: Any) -> None:
     assert ids(look("dead-5", found.cursor))[:2] == ["dead-5", "dead-50"]
 
 
-def test_an_id_that_not_all_queues_could_be_asked_for_is_told(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_by_id_reports_queues_it_could_not_read(look: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "ID_SECONDS", -1.0)
     assert "only 0 of 1 queues were checked for this id" in look("dead-5").problems[0]
 
@@ -203,7 +203,7 @@ def test_what_cannot_be_sifted_is_looked_at_in_windows(sieve: Any) -> None:
     assert (backend.asked, found.searched, found.cursor) == ([], 10_000, "1.0.0")
 
 
-def test_a_sift_stops_when_time_is_up_and_goes_on_there(sieve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_stops_at_its_time_limit_and_continues_from_there(sieve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr(engine, "monotonic_s", lambda: float(next(clock)))
     monkeypatch.setattr(engine, "SECONDS", 8.0)

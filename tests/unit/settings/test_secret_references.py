@@ -36,7 +36,7 @@ def test_texts_of_the_file_are_filled_in_wherever_they_stand(tmp_path: Path) -> 
     assert settings.channels[0]["url"] == "https://hooks.example/T0/B0"
 
 
-def test_two_dollars_stand_for_the_characters_themselves(tmp_path: Path) -> None:
+def test_two_dollar_signs_are_an_escape(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text('dlq_queues = ["$${dead}", "$$", "${"]')
     assert load(config=tmp_path / "q.toml", environ={}).dlq_queues == ("${dead}", "$$", "${")
 
@@ -81,7 +81,7 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, body: bytes, exp
         load(environ={"QUEUEDECK_SECRET_KEY_FILE": f"{tmp_path}/key"})
 
 
-def test_a_setting_and_its_file_at_once_are_refused(tmp_path: Path) -> None:
+def test_a_setting_together_with_its_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY)
     environ = {"QUEUEDECK_SECRET_KEY": KEY, "QUEUEDECK_SECRET_KEY_FILE": f"{tmp_path}/key"}
     with pytest.raises(ConfigurationError, match="expected either this or QUEUEDECK_SECRET_KEY, not both"):

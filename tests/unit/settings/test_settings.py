@@ -127,14 +127,16 @@ def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
         ({"QUEUEDECK_SOURCES": "a,b"}, {}, "QUEUEDECK_SOURCES: expected a JSON array"),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line(environ: dict[str, str], keywords: dict[str, Any], expected: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(
+    environ: dict[str, str], keywords: dict[str, Any], expected: str
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(environ=environ, keywords=keywords)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_or_broken_file_is_told_with_its_path(tmp_path: Path) -> None:
+def test_a_missing_or_broken_file_is_reported_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         load(config=tmp_path / "none.toml", environ={})
     broken = tmp_path / "broken.toml"

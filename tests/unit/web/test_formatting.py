@@ -16,7 +16,7 @@ def test_a_unit_stays_on_the_line_of_its_number() -> None:
     assert duration(None) == size(None) == UNKNOWN
 
 
-def test_an_instant_is_told_in_utc() -> None:
+def test_an_instant_is_shown_in_utc() -> None:
     there = datetime(2026, 1, 2, 1, 30, tzinfo=timezone(timedelta(hours=2)))
     assert stamp(there) == "2026-01-01 23:30:00"
     assert stamp(datetime(2026, 1, 2, tzinfo=UTC)) == "2026-01-02 00:00:00"
@@ -41,14 +41,14 @@ def test_nothing_stays_invisible(text: str, shown: str) -> None:
     printable(text).encode()
 
 
-def test_text_is_cut_where_it_is_told_to() -> None:
+def test_text_is_truncated_at_the_limit() -> None:
     assert printable("abcdef", 3) == "abc…"
     assert printable("abc", 3) == "abc"
     assert one_line("  a \n\n b\t c ", 10) == "a b c"
     assert one_line("word " * 10_000_000, 20) == "word word word word …"
 
 
-def test_anchors_tell_names_apart_and_are_plain() -> None:
+def test_anchors_are_plain_and_unique_per_name() -> None:
     names = [("main", "rq", "a"), ("main", "rqa", ""), ("main", "r", "qa"), ("main", "rq", "\udcff"), ("x" * 10_000,)]
     anchors = {anchor(*name) for name in names}
     assert len(anchors) == len(names)

@@ -78,7 +78,7 @@ def test_servers(health: dict[str, Any], expected: list[tuple[ProblemLevel, str]
     assert told(of_source(source(health=RedisHealth(**health)), 0.0)) == expected
 
 
-def test_a_server_that_is_gone_speaks_for_its_queues() -> None:
+def test_an_unreachable_server_hides_the_problems_of_its_queues() -> None:
     gone = source(reachable=False, error="Connection refused", unreachable_since=940.0)
     (problem,) = of_snapshot(snapshot(queue(depth=5, workers=0), sources=(gone,)), History())
     assert (problem.level, problem.state, problem.source) == (CRITICAL, "unreachable", "main")
@@ -126,7 +126,8 @@ def test_dead_letters_grow_against_a_quarter_of_an_hour_ago(
     assert told(of_queue(one, growth)) == ([(WARNING, "dead letters rising")] if growth else [])
 
 
-@pytest.mark.parametrize(("growth", "words"), [(1, "+1 dead letter in"), (2, "+2 dead letters in")])
-def test_one_dead_letter_is_told_as_one(growth: int, words: str) -> None:
-    (found,) = of_queue(queue(counts=Counts(dead=9)), growth)
-    assert found.text.startswith(words)
+def test_a_text_does_not_repeat_the_state_next_to_it() -> None:
+    (rising,) = of_queue(queue(counts=Counts(dead=9)), 2)
+    (paused,) = of_queue(queue(depth=15, paused=True))
+    assert (rising.state, rising.text) == ("dead letters rising", "+2 in 15 min")
+    assert (paused.state, paused.text) == ("paused", "15 jobs waiting")

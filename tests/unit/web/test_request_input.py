@@ -75,7 +75,7 @@ def test_a_body_is_read() -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_no_such_body_is_told_by_its_field(raw: str | bytes, message: str) -> None:
+def test_an_invalid_body_names_the_field(raw: str | bytes, message: str) -> None:
     with pytest.raises(Unsupported) as caught:
         decode_object(raw if isinstance(raw, bytes) else raw.encode(), Shape)
     assert caught.value.message.startswith(message)

@@ -20,7 +20,7 @@ def job(*events: tuple[float, str], **fields: Any) -> Job:
     return Job(id="1", source="main", backend="rq", queue="mail", timeline=timeline, **fields)
 
 
-def test_bars_share_one_axis_and_tell_waiting_from_running() -> None:
+def test_bars_share_one_axis_and_distinguish_waiting_from_running() -> None:
     told = story(job((0, "enqueued"), (60, "started"), (70, "attempt failed"), (90, "started"), (100, "completed")))
     assert [(step.kind, step.x, step.width) for step in told.steps] == [
         ("", 0, 0),
@@ -44,13 +44,13 @@ def test_a_short_step_can_be_seen_and_stays_on_the_axis() -> None:
     assert last.x + last.width <= AXIS
 
 
-def test_a_job_without_a_timeline_tells_its_times() -> None:
+def test_a_job_without_a_timeline_shows_its_timestamps() -> None:
     told = story(job(state=State.DEAD, enqueued_at=at(0), started_at=at(2), finished_at=at(5)))
     assert [step.event.event for step in told.steps] == ["enqueued", "started", "failed"]
     assert (told.waited_s, told.ran_s) == (2, 3)
 
 
-def test_what_is_not_known_is_not_told() -> None:
+def test_unknown_times_are_not_shown() -> None:
     assert story(job()).steps == ()
     assert story(job()).total_s is None
     backwards = story(job(started_at=at(5), finished_at=at(2)))

@@ -61,7 +61,7 @@ def test_unknown_workers_are_no_missing_workers() -> None:
     assert told(job(State.WAITING), queue(workers=None)) == ["The number of workers is unknown."]
 
 
-def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
+def test_a_scheduled_job_says_when_and_an_overdue_one_how_late() -> None:
     soon, late = instant(NOW + 90), instant(NOW - 90)
     assert told(job(State.SCHEDULED, scheduled_for=soon), queue()) == ["It is due in 1\u202fm 30\u202fs."]
     (reason,) = explain_not_running(job(State.SCHEDULED, scheduled_for=late), queue(), NOW)
@@ -70,14 +70,14 @@ def test_a_scheduled_job_tells_when_and_a_late_one_how_late() -> None:
     assert told(job(State.RETRYING, scheduled_for=soon), queue()) == ["It will be retried in 1\u202fm 30\u202fs."]
 
 
-def test_a_job_in_line_that_is_not_due_yet_tells_when() -> None:
+def test_a_queued_job_that_is_not_due_yet_says_when() -> None:
     in_line = {"facts": (("Position", "next"),)}
     reasons = told(job(State.WAITING, scheduled_for=instant(NOW + 90), **in_line), queue())
     assert reasons == ["It is scheduled to start in 1\u202fm 30\u202fs.", "It is next in the queue."]
     assert told(job(State.WAITING, scheduled_for=instant(NOW - 90), **in_line), queue()) == ["It is next in the queue."]
 
 
-def test_a_parent_tells_how_many_children_are_left_and_whether_they_failed() -> None:
+def test_a_parent_counts_unfinished_and_failed_children() -> None:
     children = tuple(
         JobLink(id=str(n), queue="q", state=state) for n, state in enumerate([State.COMPLETED, None, State.DEAD])
     )
@@ -86,7 +86,7 @@ def test_a_parent_tells_how_many_children_are_left_and_whether_they_failed() -> 
     assert told(job(State.BLOCKED), queue()) == ["It is waiting for other jobs."]
 
 
-def test_limits_and_clocks_are_told() -> None:
+def test_limits_and_clock_differences_are_named() -> None:
     at = instant(NOW)
     assert at is not None
     skewed = job(State.WAITING, enqueued_at=at + timedelta(seconds=30))

@@ -64,12 +64,12 @@ def _json_forms(ids: Iterable[str]) -> set[bytes]:
 
 
 class _MessageSearch:
-    """The picks still to be found, by what identifies them."""
+    """The jobs still to be found, by what identifies them."""
 
     def __init__(self, job_refs: Sequence[JobRef]) -> None:
         self._by_stamp: dict[str, deque[int]] = defaultdict(deque)
         self._by_id: dict[bytes, deque[int]] = defaultdict(deque)
-        self._picks = job_refs
+        self._job_refs = job_refs
         self._ids: set[bytes] = set()
         self.found: dict[int, LocatedMessage] = {}
         for n, job_ref in enumerate(job_refs):
@@ -81,7 +81,7 @@ class _MessageSearch:
     @property
     def is_done(self) -> bool:
         """Whether all were found."""
-        return len(self.found) == len(self._picks)
+        return len(self.found) == len(self._job_refs)
 
     @property
     def written_ids(self) -> list[bytes]:
@@ -90,7 +90,7 @@ class _MessageSearch:
         A fragment begins with a zero byte. For many ids without a stamp, every body is a candidate: searching each
         message for each id would take Redis too long.
         """
-        left = [job_ref for n, job_ref in enumerate(self._picks) if n not in self.found]
+        left = [job_ref for n, job_ref in enumerate(self._job_refs) if n not in self.found]
         plain = {job_ref.id for job_ref in left if job_ref.version is None}
         pieces = {b""} if plain else set()
         if len(plain) <= FEW_IDS:
@@ -100,12 +100,12 @@ class _MessageSearch:
     @property
     def wanted_versions(self) -> list[str]:
         """The stamps of the messages still to be found."""
-        left = [job_ref for n, job_ref in enumerate(self._picks) if n not in self.found]
+        left = [job_ref for n, job_ref in enumerate(self._job_refs) if n not in self.found]
         marks = {mark for job_ref in left for mark in (job_ref.version, job_ref.id) if mark is not None}
         return sorted(mark.removeprefix(NAMELESS) for mark in marks if mark.startswith(NAMELESS))
 
     def consider_message(self, message: RawMessage, step: int, before: int, tag: bytes = b"") -> None:
-        """Check one message against the picks still to be found."""
+        """Check one message against the jobs still to be found."""
         raw, mark = message.raw, message.mark
         short = raw if raw is not None and message.size <= DECODE_LIMIT_BYTES else b""
         own = _ID.search(short)
@@ -123,13 +123,13 @@ class _MessageSearch:
         if waiting:
             n = waiting.popleft()
             sent = raw if raw is not None else STAMPED + mark.removeprefix(NAMELESS).encode()
-            self.found[n] = LocatedMessage(self._picks[n], sent, message.size, step, before, tag)
+            self.found[n] = LocatedMessage(self._job_refs[n], sent, message.size, step, before, tag)
 
     def list_results(self, *, whole: bool, gone: str) -> list[LocatedMessage | ActionResult]:
-        """Return a LocatedMessage per pick, or why there is none."""
+        """Return a LocatedMessage per job reference, or why there is none."""
         return [
             self.found.get(n) or self._missing_result(job_ref, whole=whole, gone=gone)
-            for n, job_ref in enumerate(self._picks)
+            for n, job_ref in enumerate(self._job_refs)
         ]
 
     def _missing_result(self, job_ref: JobRef, *, whole: bool, gone: str) -> ActionResult:

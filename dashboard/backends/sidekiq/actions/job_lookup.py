@@ -43,7 +43,7 @@ class LocatedEntry(NamedTuple):
     at: bytes | int
 
 
-# Where a pick was found, or the result to report instead; None: the reply was full, ask again.
+# Where a job was found, or the result to report instead; None: the reply was full, ask again.
 Located = LocatedEntry | ActionResult | None
 
 
@@ -52,7 +52,7 @@ def locate_jobs(
 ) -> list[Located]:
     """Locate each of `job_refs`, in order.
 
-    Cost: usually 1 round trip. In a queue where some picks are not among the next jobs to run, 1 more for each 500
+    Cost: usually 1 round trip. In a queue where some jobs are not among the next jobs to run, 1 more for each 500
     entries scanned: Redis runs commands that are sent together before it serves another client.
     """
     if place.queue is not None:
@@ -61,13 +61,13 @@ def locate_jobs(
 
 
 def no_room(job_ref: JobRef) -> ActionResult:
-    """The result for a pick that never fits into the reply because of long entries, any of which might be it."""
+    """The result for a job that never fits into the reply because of long entries, any of which might be it."""
     detail = "could not be located: too many large or unreadable entries around it"
     return refused_result(job_ref.id, detail)
 
 
 def _in_set(scripts: Scripts, key: str, job_refs: Sequence[JobRef], longest_bytes: int) -> list[Located]:
-    wanted: dict[str, dict[str, list[int]]] = {}  # score -> jid -> which picks
+    wanted: dict[str, dict[str, list[int]]] = {}  # score -> jid -> which references
     for n, job_ref in enumerate(job_refs):
         if match := SCORED.match(job_ref.id):
             wanted.setdefault(match[1], {}).setdefault(match[2], []).append(n)
@@ -181,10 +181,10 @@ def _run_calls(
 
 
 class _LookupProgress:
-    """What is known so far of each pick."""
+    """What is known so far of each job reference."""
 
     def __init__(self, job_refs: Sequence[JobRef]) -> None:
-        self._picks = job_refs
+        self._job_refs = job_refs
         self._spots: dict[int, LocatedEntry] = {}
         self._changed: set[int] = set()
         self._full: set[int] = set()
@@ -192,13 +192,13 @@ class _LookupProgress:
         self.unsearched: str | None = None
 
     def is_open(self, n: int) -> bool:
-        """Whether a pick still has to be found."""
+        """Whether a job still has to be found."""
         return n not in self._spots and n not in self._full
 
     def add_entry(
         self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int
     ) -> None:
-        """Record an entry that may be among `wanted`, the picks by jid."""
+        """Record an entry that may be among `wanted`, the references by jid."""
         if size < 0 and not cut:
             # None of it was read for lack of room: it may be any of them.
             version, names = "", list(wanted)
@@ -211,7 +211,7 @@ class _LookupProgress:
             names = [name for name, ns in wanted.items() if len(wanted) == 1 or self._is_expected(ns, version)]
         for name in names:
             for n in wanted[name]:
-                expected = self._picks[n].version
+                expected = self._job_refs[n].version
                 if expected is not None and version and expected != version:
                     self._changed.add(n)
                 elif size < 0:
@@ -222,21 +222,21 @@ class _LookupProgress:
     def _matching_refs(self, wanted: Mapping[str, Sequence[int]], raw: bytes, version: str) -> list[str]:
         """Which of `wanted` this entry is; without a matching name, by its bytes: parsers read odd JSON differently."""
         named = [name for name in {job_id(jid_of(raw), version, None), f"raw{version}"} if name in wanted]
-        return named or [name for name, ns in wanted.items() if any(self._picks[n].version == version for n in ns)]
+        return named or [name for name, ns in wanted.items() if any(self._job_refs[n].version == version for n in ns)]
 
     def _is_expected(self, ns: Sequence[int], version: str) -> bool:
-        return any(self._picks[n].version in (None, version) for n in ns)
+        return any(self._job_refs[n].version in (None, version) for n in ns)
 
     def located_entries(self) -> list[Located]:
-        """The result for each pick, in order."""
-        return [self._located_entry(n) for n in range(len(self._picks))]
+        """The result for each job reference, in order."""
+        return [self._located_entry(n) for n in range(len(self._job_refs))]
 
     def _located_entry(self, n: int) -> Located:
         if n in self._spots:
             return self._spots[n]
         if n in self._full:
             return None
-        job_ref = self._picks[n]
+        job_ref = self._job_refs[n]
         if self.refused:
             return refused_result(job_ref.id, self.refused)
         if n in self._changed:

@@ -15,7 +15,7 @@ from ...views.dead_letter_table import ACTIONS
 from ...views.flash import MAX_BATCHES, ActionFlash
 from ..job_actions import ACTION, parse_options, parse_reason, redirect_to, run_action, wanted_action
 
-bp = Blueprint("dead_acts", __name__, url_prefix="/dead")
+bp = Blueprint("dead_letter_actions", __name__, url_prefix="/dead")
 
 
 @bp.post("/<segment:fingerprint>/act")

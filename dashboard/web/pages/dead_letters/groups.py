@@ -104,7 +104,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
         raise NotFound("This error group does not exist.")
     group_list = app_services().dead_letter_service.current_groups()
     group = group_list.grouped.find(fingerprint)
-    annotation = group_list.remarks.of(fingerprint)
+    annotation = group_list.annotations.of(fingerprint)
     if group is None:
         annotation = app_services().dead_letter_service.book.read_annotation(fingerprint)
         if annotation == NOTHING_KNOWN:
@@ -128,7 +128,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "samples": samples,
         "members": member_page(group, page_number(request.args.get("page", ""))) if group else None,
         "offered": offered,
-        "did": ActionFlash.read(request.args),
+        "flash": ActionFlash.read(request.args),
         "fingerprint": fingerprint,
         "row": row,
         "annotation": annotation,

@@ -15,7 +15,7 @@ from ...access.security import current_actor
 from ...context import app_services
 from ...forms.request_input import check_form, form_fields
 
-bp = Blueprint("dead_edit", __name__, url_prefix="/dead")
+bp = Blueprint("notes", __name__, url_prefix="/dead")
 
 Words = Mapping[str, str | float | None]
 MAX_HOURS = 90 * 24
@@ -24,7 +24,7 @@ MAX_MORE = 1_000_000
 
 @bp.post("/<segment:fingerprint>/<word>")
 @form_fields("hours", "more", "owner", "note")
-def say(fingerprint: str, word: str) -> ResponseReturnValue:
+def update(fingerprint: str, word: str) -> ResponseReturnValue:
     """Acknowledge, ignore or resolve a group, revert that, or set its owner and note."""
     words_of = _WORDS.get(word)
     if words_of is None or not is_fingerprint(fingerprint):

@@ -99,7 +99,7 @@ class DeletedBatch(Value, frozen=True, kw_only=True):
         return self.state or State.ACTIVE
 
 
-class Trash:
+class UndoBin:
     """The undo bin of one store, thread-safe."""
 
     def __init__(self, store: Store, cap_bytes: int) -> None:
