@@ -6,7 +6,7 @@ from typing import Any
 
 from ...model import QueueStats
 from ...sampling.snapshot_reader import CurrentSnapshot
-from ..context import app_services
+from ..context import app_context, app_services
 from ..formatting import queue_title
 
 PRICE = "Queuedeck-Price"
