@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.rates import _has_progressed
+from dashboard.backends.celery.keys import SEPARATOR, QueueLocation
+from dashboard.backends.celery.rates import FeedSample
 from dashboard.backends.celery.results import run_balance
-from dashboard.backends.celery.results.ended_tasks import EndedTasks
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueRef
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
@@ -109,19 +110,21 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
 def test_progress_is_what_workers_begin_where_only_one_queue_is_there(backend: Celery, queues: tuple[str, ...]) -> None:
     keeper = backend._keeper
     assert keeper is not None
-    shown = {("", queue) for queue in queues}
+    keys = {queue: QueueLocation("", queue, SEPARATOR).key for queue in queues}
+    refs = [QueueRef(source="main", backend="celery", name=queue, key=key) for queue, key in keys.items()]
+
+    def progress(now: float, started: int = 0) -> bool | None:
+        keeper.tally.ended.started[""] = started
+        return FeedSample(refs, keeper, now, 2.0).has_progressed(("", "alpha"))
+
     keeper.tally.traces.workers = {"": 1}
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1000.0) is False
-    begun = EndedTasks()
-    begun.started[""] = 5
+    assert progress(1000.0) is False
     keeper.tally.traces.started_at[""] = 1000.0
-    assert _has_progressed(("", "alpha"), {}, begun, keeper.tally.traces, shown, 1000.0) is (
-        True if len(queues) == 1 else None
-    )
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1010.0) is None
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1040.0) is False
+    assert progress(1000.0, started=5) is (True if len(queues) == 1 else None)
+    assert progress(1010.0) is None
+    assert progress(1040.0) is False
     keeper.tally.traces.workers = {"": None}
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1040.0) is None
+    assert progress(1040.0) is None
 
 
 def test_rates_are_unknown_until_each_worker_has_told_twice(

@@ -44,7 +44,7 @@ from .actions.queue_actions import QueueActions
 from .actions.worker_control import REPLIES
 from .job_detail import JobFinder
 from .job_servers import JobServers
-from .jobs import JobReader
+from .jobs import TaskPages
 from .protocol import channel
 from .results.index import ResultIndex
 from .results.record_jobs import record_text, stack_of
@@ -342,8 +342,8 @@ class Celery(Backend):
     def _acting(self) -> JobActions:
         return JobActions(self.broker, self._scripts, self.results, self.own_source, self._own_name, self._names)
 
-    def _pages(self) -> JobReader:
-        return JobReader(self._servers())
+    def _pages(self) -> TaskPages:
+        return TaskPages(self._servers())
 
     def _servers(self) -> JobServers:
         return JobServers(self.broker, self.results, self.own_source, self._own_name, self._scripts, self._names)

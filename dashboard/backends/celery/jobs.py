@@ -27,7 +27,7 @@ from .results.record import ResultsLocation
 from .results.record_jobs import record_row
 
 
-class JobReader:
+class TaskPages:
     """Reads pages of jobs of one source."""
 
     def __init__(self, servers: JobServers) -> None:
