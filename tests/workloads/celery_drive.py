@@ -122,9 +122,11 @@ def fill() -> dict[str, Any]:
     held = [str(hold.apply_async(queue="alpha").id)]
     for task in (*completed, *dead, *canceled):
         wait_until(lambda task=task: app.AsyncResult(task).state in ("SUCCESS", "FAILURE", "REVOKED"))
-    wait_until(lambda: redis.hlen("unacked") == len(eta) + len(retry) + len(held))
     wait_until(lambda: app.AsyncResult(retry[0]).state == "RETRY")
     wait_until(lambda: app.AsyncResult(held[0]).state == "STARTED")
+    # Last, because the message of the first attempt counts too until it is acknowledged; a worker killed between
+    # BRPOP and HSET loses the message of the retry.
+    wait_until(lambda: redis.hlen("unacked") == len(eta) + len(retry) + len(held))
     os.killpg(running, signal.SIGKILL)
     os.waitpid(running, 0)
     # A message sent before the server has seen the end of a worker's BRPOP would go to the dead.

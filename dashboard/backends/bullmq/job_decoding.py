@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from ...clock import instant
 from ...model import JobError
 from ...sources.source import Reply
-from ..payloads.decoding import bounded, loads, loads_dict, of_decoded, printable
+from ..payloads.decoding import loads, loads_dict, mask_payload, of_decoded, printable
 from . import keys
 
 # The fields shown in lists; `data`, `returnvalue` and `stacktrace` have no size limit, only the job page shows them.
@@ -93,7 +93,7 @@ class JobFields:
         if not value or value == b"0":
             return None
         try:
-            return bounded(loads(value))[0]
+            return mask_payload(loads(value))[0]
         except ValueError:
             return printable(value, 200)
 

@@ -23,7 +23,7 @@ from ..actions import Action, ActionResult, Outcome, refused_result
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, count_of, finite, loads_dict, text
+from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, finite, loads_dict, mask_payload, text
 from ..unreadable_data import schedule_row
 from . import keys, protocol
 from .actions.destination_queues import DestinationQueues
@@ -89,7 +89,7 @@ def _build_schedule(
     meta = loads_dict(record[1])
     queue = queue_of(definition)
     runs, enabled = meta.get("total_run_count"), definition.get("enabled")
-    shown, cut = bounded({"args": definition.get("args"), "kwargs": definition.get("kwargs")})
+    shown, cut = mask_payload({"args": definition.get("args"), "kwargs": definition.get("kwargs")})
     due = float(score)
     return Schedule(
         **common,

@@ -159,7 +159,7 @@ def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
 
     `size_bytes` None = the length of that text.
     """
-    exact, cut = bounded(value, exact=True)
+    exact, cut = mask_payload(value, exact=True)
     text = written(exact, indent=2)
     return Payload(
         kind="json",
@@ -171,58 +171,69 @@ def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
     )
 
 
-def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
+def mask_payload(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
     """Return (`value` with secrets masked and depth and size bounded, whether anything was cut).
 
     With `exact` nothing else changes; without, the result can be displayed: it has no JSONNumber, infinity or lone
     surrogate.
     """
-    budget = [MAX_NODES]
-    cut = False
-    words: Callable[[str], str] = str if exact else _plain
+    masked = _MaskedCopy(exact=exact)
+    return masked.copy_value(value, 0), masked.cut
 
-    def walk(item: Any, depth: int) -> Any:
-        nonlocal cut
-        budget[0] -= 1
+
+class _MaskedCopy:
+    """Copies one value, with at most MAX_NODES parts in MAX_DEPTH levels."""
+
+    def __init__(self, *, exact: bool) -> None:
+        self.cut = False
+        self._exact = exact
+        self._left = MAX_NODES
+        self._readable: Callable[[str], str] = str if exact else _plain
+
+    def copy_value(self, item: Any, depth: int) -> Any:
+        """Return the copy of a value that is `depth` levels down."""
+        self._left -= 1
         if isinstance(item, dict | list):
-            if depth >= MAX_DEPTH or budget[0] <= 0:
-                cut = True
+            if depth >= MAX_DEPTH or self._left <= 0:
+                self.cut = True
                 return CUT
-            return _list(item, depth + 1) if isinstance(item, list) else _dict(item, depth + 1)
-        if exact and isinstance(item, JSONNumber):
+            return self._copy_list(item, depth + 1) if isinstance(item, list) else self._copy_dict(item, depth + 1)
+        if self._exact and isinstance(item, JSONNumber):
             return item
         if isinstance(item, str) and not isinstance(item, JSONNumber):
-            return mask_text(words(item))
+            return mask_text(self._readable(item))
         return _shown(item)
 
-    def _dict(item: dict[str, Any], depth: int) -> dict[str, Any]:
-        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if exact else item)
+    def _copy_dict(self, item: dict[str, Any], depth: int) -> dict[str, Any]:
+        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if self._exact else item)
         found: dict[str, Any] = {}
-        for key, child in _first(item.items()):
-            name = _masked_name(words(key))
+        for key, child in self._first_of(item.items()):
+            name = _masked_name(self._readable(key))
             number = 2
             while name in found:  # two keys that differ only in their masked part
-                name, number = f"{_masked_name(words(key))} {number}", number + 1
-            found[name] = MASK if key in hidden else walk(child, depth)
+                name, number = f"{_masked_name(self._readable(key))} {number}", number + 1
+            found[name] = MASK if key in hidden else self.copy_value(child, depth)
         return found
 
-    def _list(items: list[Any], depth: int) -> list[Any]:
+    def _copy_list(self, items: list[Any], depth: int) -> list[Any]:
         if not is_list_of_pairs(items):
-            return [walk(child, depth) for child in _first(items)]
+            return [self.copy_value(child, depth) for child in self._first_of(items)]
         return [
-            [mask_text(words(name)), MASK if is_hidden(name, _number(child)) else walk(child, depth + 1)]
-            for name, child in _first(items)
+            [
+                mask_text(self._readable(name)),
+                MASK if is_hidden(name, _number(child)) else self.copy_value(child, depth + 1),
+            ]
+            for name, child in self._first_of(items)
         ]
 
-    def _first(children: Iterable[Any]) -> list[Any]:
-        nonlocal cut
-        kept = list(islice(children, max(0, budget[0]) + 1))
-        if len(kept) > max(0, budget[0]):
-            cut = True
+    def _first_of(self, children: Iterable[Any]) -> list[Any]:
+        """Return as many of `children` as there is room for."""
+        room = max(0, self._left)
+        kept = list(islice(children, room + 1))
+        if len(kept) > room:
+            self.cut = True
             kept.pop()
         return kept
-
-    return walk(value, 0), cut
 
 
 def written(value: Any, indent: int | None = None, *, compact: bool = False) -> str:

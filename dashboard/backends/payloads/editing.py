@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 from ...redact import MASK, mask_text
-from .decoding import CUT, bounded, loads, written
+from .decoding import CUT, loads, mask_payload, written
 
 LIMIT_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 200
@@ -47,7 +47,7 @@ def with_originals(edited: Any, original: bytes | Any, name: str) -> Any:
     except ValueError:
         stored, shown, cut = _NOWHERE, _NOWHERE, True
     else:
-        shown, cut = bounded(stored, exact=True)
+        shown, cut = mask_payload(stored, exact=True)
     return _Merge(edited, shown, cut=cut).value(edited, shown, stored, name)
 
 

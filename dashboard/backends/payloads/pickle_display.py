@@ -18,7 +18,7 @@ _SCALARS = (str, bytes, int, float, type(None))
 def describe(value: Any) -> Any:
     """Return a value of `pickle_reader` as None, bool, int, float, str, list and dict, at most MAX_NODES of them.
 
-    Secrets are not masked: pass the result to `decoding.bounded`.
+    Secrets are not masked: pass the result to `decoding.mask_payload`.
     """
     return described(value)[0]
 

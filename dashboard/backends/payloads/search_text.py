@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from ...redact import mask_text
-from .decoding import CUT, bounded, loads, printable
+from .decoding import CUT, loads, mask_payload, printable
 
 # For the payload and the error each; the rest of a longer text is not searched.
 LIMIT = 8 * 1024
@@ -24,7 +24,7 @@ def of_json(raw: bytes | None, *, cut: bool = False) -> str:
     # If nothing is escaped, keys and values are masked in place: much faster than decoding them.
     if b"\\" in raw and not cut:
         try:
-            return of_value(bounded(loads(raw))[0])
+            return of_value(mask_payload(loads(raw))[0])
         except ValueError:
             pass  # anything that is not JSON is searched as it is
     return printable(raw, LIMIT)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...model import JobError, Payload
-from ..payloads.decoding import DECODE_LIMIT_BYTES, bounded, json_payload, loads, printable, text
+from ..payloads.decoding import DECODE_LIMIT_BYTES, json_payload, loads, mask_payload, printable, text
 from ..payloads.pickle_display import described
 from ..payloads.pickle_reader import NotAPickle, may_be_pickle, read
 
@@ -164,7 +164,7 @@ def json_text(raw: str | None) -> Any:
 
 
 def _plain_payload(value: Any, size: int, *, cut: bool) -> Payload:
-    value, more = bounded(value)
+    value, more = mask_payload(value)
     cut = cut or more
     return Payload(
         kind="json",

@@ -16,7 +16,7 @@ from ...units import format_duration
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import bounded, count_of, finite, loads, printable, text
+from ..payloads.decoding import count_of, finite, loads, mask_payload, printable, text
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
 from .job_hashes import FieldSelection, JobHash, JobHashReader
@@ -226,7 +226,7 @@ def _build_schedule(
     queue = job.get("queue_name")
     ref = refs.get(f"{prefix}:queue:{queue}") if isinstance(queue, str) else None
     every, cron = finite(job.get("interval")), job.get("cron")
-    value, _ = bounded({name: _decode_arguments(job.get(name)) for name in ("args", "kwargs")})
+    value, _ = mask_payload({name: _decode_arguments(job.get(name)) for name in ("args", "kwargs")})
     return Schedule(
         id=f"{scheduler}#{n}",
         source=source,

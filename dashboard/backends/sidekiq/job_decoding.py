@@ -16,11 +16,11 @@ from ...model import Job, JobError, Payload, QueueRef, State, TimelineEvent
 from ..bounded_reads import stamp_of
 from ..payloads.decoding import (
     DECODE_LIMIT_BYTES,
-    bounded,
     decoded_payload,
     finite,
     json_payload,
     loads,
+    mask_payload,
     printable,
     text,
 )
@@ -182,7 +182,7 @@ def arguments_text(payload: Mapping[str, Any], limit: int = 300) -> str | None:
     found = arguments_of(payload)
     if found is None:
         return None
-    shown, _ = bounded(found)
+    shown, _ = mask_payload(found)
     return printable(json.dumps(shown, ensure_ascii=False)[1:-1].encode("utf-8", "replace"), limit) or None
 
 
@@ -209,7 +209,7 @@ def searched_text(raw: bytes) -> str:
     payload = decode_payload(raw) if b'"encrypt"' in raw else None
     if payload is None or not is_encrypted(payload):
         return of_json(raw)
-    return of_value(bounded({**payload, "args": arguments_of(payload)})[0])
+    return of_value(mask_payload({**payload, "args": arguments_of(payload)})[0])
 
 
 def envelope_of(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -321,7 +321,7 @@ def _progress_facts(payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 def _brief_text(value: Any) -> str:
     """A value of the payload in one line, masked."""
-    shown, _ = bounded(value)
+    shown, _ = mask_payload(value)
     line = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
     return printable(line.encode("utf-8", "replace"), 200)
 

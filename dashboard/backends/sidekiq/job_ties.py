@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import iso
 from ...sources.source import Command, Reply, Source
 from ...units import format_duration
-from ..payloads.decoding import bounded, finite, loads, printable, text
+from ..payloads.decoding import finite, loads, mask_payload, printable, text
 from .job_decoding import parse_time, text_or_none
 
 LONGEST_DIGEST = 300
@@ -85,7 +85,7 @@ def _decode_value(raw: Reply) -> Any:
 def _shown_value(value: Any, raw: Reply) -> str:
     if value is None and raw == b"null":
         return "none yet"
-    shown, _ = bounded(text(raw) if value is None and isinstance(raw, bytes) else value)
+    shown, _ = mask_payload(text(raw) if value is None and isinstance(raw, bytes) else value)
     line = shown if isinstance(shown, str) else json.dumps(shown, ensure_ascii=False)
     return printable(line.encode("utf-8", "replace"), 200)
 

@@ -13,10 +13,10 @@ import pytest
 from dashboard.backends.payloads.decoding import (
     DECODE_LIMIT_BYTES,
     MAX_DEPTH,
-    bounded,
     finite,
     json_payload,
     loads,
+    mask_payload,
     printable,
     text,
 )
@@ -80,7 +80,7 @@ def test_depth_and_size_are_bounded() -> None:
     deep: object = "bottom"
     for _ in range(MAX_DEPTH + 10):
         deep = [deep]
-    value, cut = bounded({"deep": deep, "wide": list(range(100_000))})
+    value, cut = mask_payload({"deep": deep, "wide": list(range(100_000))})
     assert cut
     assert "bottom" not in json.dumps(value)
     assert len(json.dumps(value)) < 500_000
@@ -115,7 +115,7 @@ def test_more_nodes_than_a_page_can_hold_are_cut() -> None:
 )
 def test_a_secret_is_known_by_its_name(name: str) -> None:
     assert is_secret_name(name)
-    assert bounded({"a": [{name: "hunter2"}]})[0] == {"a": [{name: MASK}]}
+    assert mask_payload({"a": [{name: "hunter2"}]})[0] == {"a": [{name: MASK}]}
 
 
 def test_pairs_and_names_are_masked_and_counts_are_not() -> None:
@@ -133,13 +133,13 @@ def test_pairs_and_names_are_masked_and_counts_are_not() -> None:
         f"redis://{MASK}@h": 1,
         f"redis://{MASK}@h 2": 2,
     }
-    assert bounded(stored)[0] == shown
+    assert mask_payload(stored)[0] == shown
     assert json_payload(json.dumps(stored).encode()).value == shown
 
 
 @pytest.mark.parametrize("name", ["name", "to", "subject", "discard", "cardinality", "pass_count", "key", "author"])
 def test_an_ordinary_field_is_shown(name: str) -> None:
-    assert bounded({name: "value"})[0] == {name: "value"}
+    assert mask_payload({name: "value"})[0] == {name: "value"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ....model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
-from ...payloads.decoding import bounded, decoded_payload, loads, printable
+from ...payloads.decoding import decoded_payload, loads, mask_payload, printable
 from ...payloads.search_text import of_json, of_value
 from ...unreadable_data import decode_or
 from ..job_decoding import parse_count, parse_time, text_or_none, too_large, with_decoded_body
@@ -101,7 +101,9 @@ def _as_words(value: Any, limit: int) -> str | None:
     """Return a value as displayable text, with secrets masked; None for None and for empty values."""
     if value is None or isinstance(value, str):
         return text_or_none(value, limit)
-    return text_or_none(json.dumps(bounded(value)[0], ensure_ascii=False), limit) if value not in ({}, []) else None
+    if value in ({}, []):
+        return None
+    return text_or_none(json.dumps(mask_payload(value)[0], ensure_ascii=False), limit)
 
 
 def stack_of(raw: bytes) -> str | None:
@@ -114,7 +116,7 @@ def record_text(raw: bytes) -> str:
     if not raw or raw[:1] == b"{":
         return of_json(with_decoded_body(raw))
     fields = decode_record(as_raw_record(raw)).fields
-    return of_value(bounded(dict(fields))[0]) if fields else of_json(raw)
+    return of_value(mask_payload(dict(fields))[0]) if fields else of_json(raw)
 
 
 def arguments_of(raw: RawRecord) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def record_in_full(ref: QueueRef, task_id: str, state: State | None, raw: RawRec
         job,
         payload=decoded_payload(extended) if extended else missing,
         result=decoded_payload(result) if shows and "result" in record else None,
-        progress=None if decoded.status in OWN_STATUSES else bounded(result)[0],
+        progress=None if decoded.status in OWN_STATUSES else mask_payload(result)[0],
         error=record_error(record, with_stack=True),
         children=tuple(links),
         children_total=len(children) if isinstance(children, list) and children else None,
