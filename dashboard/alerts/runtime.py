@@ -112,7 +112,7 @@ class AlertRuntime:
     def on_sample(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """Evaluate a sample; False when another process leads now."""
         self._was_leader = True
-        leads = self._engine.lead_tick(epoch, snapshot, history)
+        leads = self._engine.evaluate_as_leader(epoch, snapshot, history)
         if leads and self._dead_mans_switch is not None and self._is_delivering():
             self._dead_mans_switch.ping_if_due()
         return leads

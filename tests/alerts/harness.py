@@ -104,7 +104,7 @@ class Process:
     def tick(self, snapshot: Snapshot, epoch: int | None = None, history: History | None = None) -> bool:
         epoch = epoch or self.lease()
         assert epoch is not None
-        return self.engine.lead_tick(epoch, snapshot, history or History())
+        return self.engine.evaluate_as_leader(epoch, snapshot, history or History())
 
     def deliver(self) -> int:
         """Send all that is due; how many messages were handled."""

@@ -391,7 +391,7 @@ def test_a_killed_server_is_reported_as_unreachable(host: Host, make_source: Cal
 
     def speaks() -> bool:
         with pytest.raises(QueuedeckError) as caught:
-            AlertStore(SnapshotStore(source)).read_tick_inputs()
+            AlertStore(SnapshotStore(source)).read_inputs()
         local.record_failure(caught.value, rules(), NO_MUTES, led=True, epoch=7)
         return local.is_notifying
 

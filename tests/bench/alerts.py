@@ -87,7 +87,7 @@ def minute(count: int) -> tuple[float, int]:
         now += STEP_S
         figures: list[Figure] = [(number * 7 + tick * 13) % 1009 / 7 for number in range(count)]
         began = time.process_time()
-        keeper.begin_tick(now)
+        keeper.begin_evaluation(now)
         for rule in wanted:
             keeper.record_figures(rule, labels, figures)
         size = len(pack(keeper.export_histories()))

@@ -72,7 +72,7 @@ PURE = {
     "dashboard.alerts.silences": {"msgspec"},
     "dashboard.alerts.evaluation.reducers": set(),
     "dashboard.alerts.evaluation.evaluator": {"msgspec"},
-    "dashboard.alerts.evaluation.tick_run": {"msgspec"},
+    "dashboard.alerts.evaluation.evaluation_run": {"msgspec"},
     "dashboard.alerts.evaluation.subjects": {"msgspec"},
     "dashboard.alerts.evaluation.queue_index": {"msgspec"},
     "dashboard.alerts.evaluation.inhibition": {"msgspec"},

@@ -42,7 +42,7 @@ class FigureHealth(StrEnum):
     UNKNOWN = "unknown"
 
 
-# In a large incident there are tens of thousands of labels and states, created on each tick and never part of a
+# In a large incident there are tens of thousands of labels and states, created on each evaluation and never part of a
 # reference cycle: the garbage collector need not traverse them (gc=False).
 class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True, gc=False):
     """The subject of an alert; a label is None when the alert is not limited to it."""
@@ -244,6 +244,7 @@ def _from_pending(
 
 
 def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertState, StateChange | None]:
+    """The firing state once the breach has lasted `for_s` over `min_samples`, as a new episode; else `state` itself."""
     if state.held_s < rule.for_s or state.seen < rule.min_samples:
         return state, None
     episode = f"{state.fp}-{int(now * 1000):x}"
@@ -261,6 +262,7 @@ def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertStat
 
 
 def _end_episode(state: AlertState, now: float, reason: str | None) -> tuple[AlertState, StateChange]:
+    """The state after its episode ended, and the change for the history; `reason` None = the figure recovered."""
     change = StateChange(
         "resolved",
         state.episode,
@@ -355,6 +357,7 @@ def notifications_due(
 
 
 def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
+    """The state with its episode announced to `channels`: they get the reminders and the resolved notification."""
     return replace(
         state,
         announced=state.episode,
