@@ -13,9 +13,10 @@ from ..store.redis_store import Store
 from .delivery.channels.base import Channel, build_channel
 from .delivery.dead_mans_switch import DeadMansSwitch
 from .delivery.message import PageLinks
+from .delivery.outage_spool import spool_folder
 from .delivery.outbox import Outbox
 from .delivery.sender import NotificationSender
-from .delivery.store_outage import StoreOutageNotifier, spool_folder
+from .delivery.store_outage import StoreOutageNotifier
 from .engine import AlertEngine
 from .notification_builder import ErrorsOf, no_errors
 from .rules.ruleset import Ruleset
