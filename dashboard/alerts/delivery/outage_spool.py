@@ -71,7 +71,7 @@ class OutageRecord(Value, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, ended=None)
 
     def give_up(self, channel: str) -> OutageRecord:
-        """The outage after a channel has rejected a notification for good."""
+        """The outage after a channel has permanently rejected a notification."""
         return msgspec.structs.replace(self, given_up=(*self.given_up, channel))
 
     def confirm(self, channel: str, *, resolved: bool) -> OutageRecord:
