@@ -15,6 +15,7 @@ from .delivery.dead_mans_switch import DeadMansSwitch
 from .delivery.message import PageLinks
 from .delivery.outage_spool import spool_folder
 from .delivery.outbox import Outbox
+from .delivery.outbox_claims import OutboxClaims
 from .delivery.sender import NotificationSender
 from .delivery.store_outage import StoreOutageNotifier
 from .engine import AlertEngine
@@ -68,8 +69,7 @@ class AlertRuntime:
         channels = build_channels(settings)
         alerts = AlertStore(store)
         self.ruleset = build_ruleset(settings)
-        outbox = Outbox(store)
-        self.notification_sender = NotificationSender(outbox, channels, links)
+        self.notification_sender = NotificationSender(OutboxClaims(store), channels, links)
         self._engine = AlertEngine(
             alerts,
             self.ruleset,
@@ -79,7 +79,7 @@ class AlertRuntime:
             errors_of=errors_of,
             wake=self.notification_sender.wake,
             delivers=self._is_delivering,
-            tidy=outbox.maintain,
+            tidy=Outbox(store).maintain,
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,

@@ -119,7 +119,7 @@ def test_a_group_that_is_tried_again_is_the_same_message(make_process: Make, any
 def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     process.tick(deep(50))
-    lost = process.outbox.claim_next("ops", "killed", groups=True, spacing_s=0)
+    lost = process.claims.claim_next("ops", "killed", groups=True, spacing_s=0)
     assert lost is not None
     assert process.deliver() == 0
     hurry(any_redis, by_ms=61_000)
@@ -208,7 +208,7 @@ def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Mak
     hurry(any_redis, by_ms=60_000)
     assert process.deliver() == 0
     hurry(any_redis, by_ms=60_000)
-    claim = process.outbox.claim_next("ops", "t", groups=True, spacing_s=0)
+    claim = process.claims.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 1
 
@@ -222,7 +222,7 @@ def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process
     hurry(any_redis, by_ms=2100)
     process.deliver()
     hurry(any_redis, by_ms=600_000)
-    claim = process.outbox.claim_next("ops", "t", groups=True, spacing_s=0)
+    claim = process.claims.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 3
 
@@ -273,7 +273,7 @@ def test_what_is_being_sent_is_sent_again_a_minute_after_the_clock_was_set_back(
     ops = Recorder()
     process = make_process("one", ops)
     process.tick(deep(50))
-    assert process.outbox.claim_next("ops", "somebody who died", groups=True, spacing_s=0) is not None
+    assert process.claims.claim_next("ops", "somebody who died", groups=True, spacing_s=0) is not None
     set_back(any_redis)
     process.tick(deep(50))
     assert process.deliver() == 0  # whoever claimed it may still send it
