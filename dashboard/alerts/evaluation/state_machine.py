@@ -330,11 +330,7 @@ def notifications_due(
     if flapping != was_flapping or len(events) != len(state.events):
         state = replace(state, events=events, flapping=flapping)
     if flapping:
-        if state.announced:
-            return (state, ()) if was_flapping else _build_notification(state, "flapping", state.announced_to)
-        if state.phase is not AlertPhase.FIRING or quiet or not channels:
-            return state, ()
-        return _build_notification(_begin_notifying(state, channels), "flapping", tuple(channels))
+        return _notify_flapping(state, channels, was_flapping=was_flapping, quiet=quiet)
     if not state.is_active:
         return _notify_end(state, rule)
     if state.phase is not AlertPhase.FIRING or quiet or not channels:
@@ -354,6 +350,17 @@ def notifications_due(
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
         return _build_notification(state, "reminder", state.announced_to)
     return state, ()
+
+
+def _notify_flapping(
+    state: AlertState, channels: Sequence[str], *, was_flapping: bool, quiet: bool
+) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+    """As `notifications_due`, while the alert is flapping: only one notification, when that begins."""
+    if state.announced:
+        return (state, ()) if was_flapping else _build_notification(state, "flapping", state.announced_to)
+    if state.phase is not AlertPhase.FIRING or quiet or not channels:
+        return state, ()
+    return _build_notification(_begin_notifying(state, channels), "flapping", tuple(channels))
 
 
 def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
