@@ -66,6 +66,7 @@ PURE = {
     "dashboard.sampling.total_rates": set(),
     "dashboard.sampling.recent_history": {"msgspec"},
     "dashboard.alerts.rules.rule": {"msgspec"},
+    "dashboard.alerts.rules.default_rules": {"msgspec"},
     "dashboard.alerts.rules.metrics": {"msgspec"},
     "dashboard.alerts.evaluation.durations": {"msgspec"},
     "dashboard.alerts.evaluation.state_machine": {"msgspec"},
