@@ -20,7 +20,7 @@ from .alerts.rules.rule import Rule, Severity
 from .alerts.rules.ruleset import Ruleset
 from .alerts.runtime import build_ruleset, check_settings, store_source_name
 from .alerts.store import AlertStore
-from .alerts.stored_values import TickInputs
+from .alerts.stored_values import EvaluationInputs
 from .backends.monitored_sources import MonitoredSources, open_sources
 from .console import say
 from .errors import BackendUnavailable, QueuedeckError
@@ -36,7 +36,7 @@ SEARCH_S = 5.0
 # During the search, samples follow each other immediately: rates over less time than this are meaningless.
 LEAST_RATE_S = 10.0
 
-# How long stored alerts count after the last completed tick, so that a restart of the checker is not a recovery.
+# How long stored alerts count after the last completed evaluation, so that a restart of the checker is not a recovery.
 MAX_STATE_AGE_S = 300.0
 
 
@@ -148,12 +148,12 @@ def _fill_stored_alerts(stored: StoredAlerts, settings: Settings, sources: Monit
     assert sources.own is not None
     own_store = SnapshotStore(sources.own)
     store = AlertStore(own_store)
-    tick_inputs = store.read_tick_inputs()
-    beat = tick_inputs.beat
+    inputs = store.read_inputs()
+    beat = inputs.beat
     elsewhere = beat is not None and has_other_settings(beat.holder, sources.fingerprint)
     if not elsewhere:
-        stored.rules = ruleset.list_rules(tick_inputs.rules)
-    elif health_from_beat(tick_inputs.now, beat, settings.sample_interval_s).ok:
+        stored.rules = ruleset.list_rules(inputs.rules)
+    elif health_from_beat(inputs.now, beat, settings.sample_interval_s).ok:
         conflict = build_ownership_conflict()
         stored.problems.append(f"stored alerts: {conflict.message} {conflict.hint}")
     if not elsewhere or _are_same_sources(own_store, sources):
@@ -161,9 +161,9 @@ def _fill_stored_alerts(stored: StoredAlerts, settings: Settings, sources: Monit
     if elsewhere:
         return
     active = [state for state in store.load_states().states.values() if state.is_active]
-    if active and (late := _lateness_problem(tick_inputs, settings.sample_interval_s)):
+    if active and (late := _lateness_problem(inputs, settings.sample_interval_s)):
         stored.problems.append(late)
-    if not _is_outdated(tick_inputs):
+    if not _is_outdated(inputs):
         by_id = {rule.id: rule for rule in stored.rules}
         stored.breaches += [
             Breached(by_id[state.rule_id], state.severity, state.labels, state.value_now, "fires")
@@ -172,19 +172,17 @@ def _fill_stored_alerts(stored: StoredAlerts, settings: Settings, sources: Monit
         ]
 
 
-def _is_outdated(tick_inputs: TickInputs) -> bool:
+def _is_outdated(inputs: EvaluationInputs) -> bool:
     """Whether the stored alerts are left over from a checker that stopped, so that nothing would ever resolve them."""
-    return tick_inputs.beat is None or tick_inputs.now - tick_inputs.beat.at > MAX_STATE_AGE_S
+    return inputs.beat is None or inputs.now - inputs.beat.at > MAX_STATE_AGE_S
 
 
-def _lateness_problem(tick_inputs: TickInputs, interval_s: float) -> str | None:
+def _lateness_problem(inputs: EvaluationInputs, interval_s: float) -> str | None:
     """The problem to report if no checker is evaluating the stored alerts; None while one is."""
-    if health_from_beat(tick_inputs.now, tick_inputs.beat, interval_s).ok:
+    if health_from_beat(inputs.now, inputs.beat, interval_s).ok:
         return None
-    since = (
-        "within a day" if tick_inputs.beat is None else f"for {format_duration(tick_inputs.now - tick_inputs.beat.at)}"
-    )
-    left_out = "; alerts that were firing then are left out" if _is_outdated(tick_inputs) else ""
+    since = "within a day" if inputs.beat is None else f"for {format_duration(inputs.now - inputs.beat.at)}"
+    left_out = "; alerts that were firing then are left out" if _is_outdated(inputs) else ""
     return f"stored alerts: the checker has not completed a cycle {since}{left_out}. Start queuedeck checker."
 
 

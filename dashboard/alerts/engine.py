@@ -21,7 +21,7 @@ from .rules.rule import Rule
 from .rules.ruleset import Ruleset
 from .silences import ActiveSilences
 from .store import AlertStore, DataGone, LostLead, StaleRevision
-from .stored_values import TickInputs
+from .stored_values import EvaluationInputs
 
 log = masked_logger(__name__)
 
@@ -87,23 +87,23 @@ class AlertEngine:
         grace_s = max((rule.new_instance_grace_s for rule in self.rules), default=0.0)
         self._evaluator.settle_queues(former, grace_s)
 
-    def lead_tick(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
-        """Run one tick as the leader; False when another process leads and nothing was written.
+    def evaluate_as_leader(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
+        """Evaluate one sample as the leader; False when another process leads and nothing was written.
 
         Raises BackendUnavailable, Forbidden. Cost: 3 round trips, plus one per 200 alerts that change, plus one every
         FOLLOW_EVERY_S. The rule histories that pages show are written with the third, once a minute.
         """
         lead = f"{self._holder}:{epoch}"
         self.last_epoch = max(self.last_epoch, epoch)
-        tick_inputs = self._store.read_tick_inputs()
+        inputs = self._store.read_inputs()
         try:
             if epoch != self._epoch:
-                self._take_over(lead, tick_inputs)
+                self._take_over(lead, inputs)
                 self._epoch = epoch
-            if self._sync_states(lead, tick_inputs):
-                tick_inputs = self._store.read_tick_inputs()
+            if self._sync_states(lead, inputs):
+                inputs = self._store.read_inputs()
             self._sync_channels()
-            if not self._evaluate_tick(lead, tick_inputs, snapshot, history):
+            if not self._evaluate_sample(lead, inputs, snapshot, history):
                 return False
         except LostLead:
             self._epoch = None
@@ -121,19 +121,17 @@ class AlertEngine:
         self._epoch = None
         if monotonic_s() - self._followed_at < FOLLOW_EVERY_S:
             return
-        tick_inputs = self._store.read_tick_inputs()
+        inputs = self._store.read_inputs()
         self._followed_at = monotonic_s()
         self._sync_channels()
         # Otherwise the store has lost rules, silences and acknowledgements.
-        if tick_inputs.born or not self._known.stored:
-            self._update_settings(tick_inputs)
-        if tick_inputs.beat is not None:
-            self.last_epoch = max(self.last_epoch, tick_inputs.beat.epoch)
+        if inputs.born or not self._known.stored:
+            self._update_settings(inputs)
+        if inputs.beat is not None:
+            self.last_epoch = max(self.last_epoch, inputs.beat.epoch)
         known = self._known.stored
-        self._changes = max(self._changes, tick_inputs.changes) if known and tick_inputs.born == known.born else 0
-        if tick_inputs.born and (
-            known is None or (known.born, known.changes) != (tick_inputs.born, tick_inputs.changes)
-        ):
+        self._changes = max(self._changes, inputs.changes) if known and inputs.born == known.born else 0
+        if inputs.born and (known is None or (known.born, known.changes) != (inputs.born, inputs.changes)):
             self._known.stored = self._store.load_states()
         self._fresh = False
 
@@ -149,41 +147,41 @@ class AlertEngine:
             return
         self._channels = (*self._own_channels, *(name for name in met if name not in self._own_channels))
 
-    def _take_over(self, lead: str, tick_inputs: TickInputs) -> None:
+    def _take_over(self, lead: str, inputs: EvaluationInputs) -> None:
         durations, _ = self._store.load_last_evaluation()
         if durations is not None:
             self._evaluator.durations.restore_durations(durations)
         histories = self._store.load_histories()
         if histories is not None:
             self._evaluator.history_recorder.restore_histories(
-                histories, self._ruleset.list_rules(tick_inputs.rules), tick_inputs.now
+                histories, self._ruleset.list_rules(inputs.rules), inputs.now
             )
         self._fresh = False
         log.info("evaluating alerts as %s; %d stored alerts", lead, len(self.states))
 
-    def _update_settings(self, tick_inputs: TickInputs) -> None:
+    def _update_settings(self, inputs: EvaluationInputs) -> None:
         self.rules, self.active_silences, self._stored_rules = (
-            self._ruleset.list_rules(tick_inputs.rules),
-            tick_inputs.mutes,
-            tick_inputs.rules,
+            self._ruleset.list_rules(inputs.rules),
+            inputs.mutes,
+            inputs.rules,
         )
 
-    def _sync_states(self, lead: str, tick_inputs: TickInputs) -> bool:
+    def _sync_states(self, lead: str, inputs: EvaluationInputs) -> bool:
         """Make the known states match the store, and restore what it has lost; whether it had lost anything."""
-        lost = not tick_inputs.born
-        back = tick_inputs.changes < self._changes
+        lost = not inputs.born
+        back = inputs.changes < self._changes
         former = self._known.stored
-        if self._fresh and not lost and not back and former is not None and tick_inputs.born == former.born:
-            self._changes = tick_inputs.changes
-            self._known.forget_confirmed(tick_inputs)
+        if self._fresh and not lost and not back and former is not None and inputs.born == former.born:
+            self._changes = inputs.changes
+            self._known.forget_confirmed(inputs)
             return False
         known = self._store.load_states()
         same = former is not None and former.born == known.born
         if not known.born:
-            self._store.restore_settings(lead, self._stored_rules, self._unexpired_silences(tick_inputs.now))
-            self._restore_states(lead, secrets.token_hex(8), tick_inputs.now)
+            self._store.restore_settings(lead, self._stored_rules, self._unexpired_silences(inputs.now))
+            self._restore_states(lead, secrets.token_hex(8), inputs.now)
         elif same and known.changes < self._changes:  # an older copy of the data was restored
-            self._restore_states(lead, known.born, tick_inputs.now)
+            self._restore_states(lead, known.born, inputs.now)
         else:
             if not same:
                 self._known.unconfirmed.clear()
@@ -225,14 +223,14 @@ class AlertEngine:
         say = PendingNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
         return queue_notifications(build_notification(state, say, rule, now), say, rule)
 
-    def _evaluate_tick(self, lead: str, tick_inputs: TickInputs, snapshot: Snapshot, history: History) -> bool:
-        self._update_settings(tick_inputs)
+    def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
+        self._update_settings(inputs)
         situation = CheckerContext(
-            now=tick_inputs.now,
-            mutes=tick_inputs.mutes,
-            heartbeat_age_s=max(0.0, tick_inputs.now - tick_inputs.beat.at) if tick_inputs.beat else None,
-            undelivered_s=tick_inputs.undelivered,
-            dead_messages=tick_inputs.dead,
+            now=inputs.now,
+            mutes=inputs.mutes,
+            heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
+            undelivered_s=inputs.undelivered,
+            dead_messages=inputs.dead,
             channels=self._channels,
         )
         turns = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, situation)
@@ -245,15 +243,15 @@ class AlertEngine:
             return True
         now = monotonic_s()
         # The store's clock was set back since: its messages are scheduled far in the future.
-        set_back = tick_inputs.beat is not None and tick_inputs.beat.at > tick_inputs.now + CLOCK_STEP_S
+        set_back = inputs.beat is not None and inputs.beat.at > inputs.now + CLOCK_STEP_S
         if set_back or now - self._maintained_at >= MAINTAIN_EVERY_S:
             self._maintained_at = now
-            self._maintain(tick_inputs.now)
+            self._maintain(inputs.now)
         kept, sights = None, None
         if now - self._persisted_at >= PERSIST_EVERY_S:
             kept, sights = (
                 self._evaluator.durations.export_durations(),
-                build_observations(self._evaluator, self.rules, tick_inputs.now),
+                build_observations(self._evaluator, self.rules, inputs.now),
             )
         ended = self._evaluator.history_recorder.at
         histories = self._evaluator.history_recorder.export_histories() if ended != self._histories_sent else None

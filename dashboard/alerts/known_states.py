@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..clock import monotonic_s
 from ..redact import masked_logger
+from .evaluation.evaluation_run import Transition
 from .evaluation.state_machine import AlertState
-from .evaluation.tick_run import Transition
 from .notification import QueuedNotification, build_history_entry
 from .store import AlertStore
-from .stored_values import StoredStates, TickInputs
+from .stored_values import EvaluationInputs, StoredStates
 
 log = masked_logger(__name__)
 
@@ -38,15 +38,13 @@ class KnownStates:
         """Write every state again at its next evaluation."""
         self._written.clear()
 
-    def forget_confirmed(self, tick_inputs: TickInputs) -> None:
+    def forget_confirmed(self, inputs: EvaluationInputs) -> None:
         """Drop messages that are no longer unsent: they were delivered or given up."""
-        if self.unconfirmed and len(tick_inputs.unsent) < 1000:
-            self.unconfirmed = {
-                name: message for name, message in self.unconfirmed.items() if name in tick_inputs.unsent
-            }
+        if self.unconfirmed and len(inputs.unsent) < 1000:
+            self.unconfirmed = {name: message for name, message in self.unconfirmed.items() if name in inputs.unsent}
 
     def write_transitions(self, lead: str, turns: Sequence[Transition], messages: Sequence[QueuedNotification]) -> None:
-        """Write what the transitions of a tick changed, and their notifications.
+        """Write what the transitions of an evaluation changed, and their notifications.
 
         Raises StaleRevision, DataGone, LostLead. Cost: 1 round trip per 200 alerts that change, none without changes.
         """

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from ..model import Snapshot
 from ..sampling.recent_history import History, Series
+from .evaluation.evaluation_run import Transition
 from .evaluation.rule_history import RuleHistoryRecorder
 from .evaluation.state_machine import AlertLabels, AlertState
-from .evaluation.tick_run import Transition
 from .notification import QueuedNotification, build_notification, queue_notifications
 from .rules.metrics import METRICS
 

@@ -13,9 +13,11 @@ from ..store.redis_store import Store
 from .delivery.channels.base import Channel, build_channel
 from .delivery.dead_mans_switch import DeadMansSwitch
 from .delivery.message import PageLinks
+from .delivery.outage_spool import spool_folder
 from .delivery.outbox import Outbox
+from .delivery.outbox_claims import OutboxClaims
 from .delivery.sender import NotificationSender
-from .delivery.store_outage import StoreOutageNotifier, spool_folder
+from .delivery.store_outage import StoreOutageNotifier
 from .engine import AlertEngine
 from .notification_builder import ErrorsOf, no_errors
 from .rules.ruleset import Ruleset
@@ -67,8 +69,7 @@ class AlertRuntime:
         channels = build_channels(settings)
         alerts = AlertStore(store)
         self.ruleset = build_ruleset(settings)
-        outbox = Outbox(store)
-        self.notification_sender = NotificationSender(outbox, channels, links)
+        self.notification_sender = NotificationSender(OutboxClaims(store), channels, links)
         self._engine = AlertEngine(
             alerts,
             self.ruleset,
@@ -78,7 +79,7 @@ class AlertRuntime:
             errors_of=errors_of,
             wake=self.notification_sender.wake,
             delivers=self._is_delivering,
-            tidy=outbox.maintain,
+            tidy=Outbox(store).maintain,
         )
         self._outage_notifier = StoreOutageNotifier(
             store.source.address,
@@ -112,7 +113,7 @@ class AlertRuntime:
     def on_sample(self, epoch: int, snapshot: Snapshot, history: History) -> bool:
         """Evaluate a sample; False when another process leads now."""
         self._was_leader = True
-        leads = self._engine.lead_tick(epoch, snapshot, history)
+        leads = self._engine.evaluate_as_leader(epoch, snapshot, history)
         if leads and self._dead_mans_switch is not None and self._is_delivering():
             self._dead_mans_switch.ping_if_due()
         return leads

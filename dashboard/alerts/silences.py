@@ -46,7 +46,7 @@ class WeeklyWindow(Value, frozen=True, kw_only=True):
         return _end_of_stretch(self, minute) or float(minute)
 
 
-@lru_cache(maxsize=1024)  # a tick and a page call it for each of their alerts
+@lru_cache(maxsize=1024)  # an evaluation and a page call it for each of their alerts
 def _end_of_stretch(weekly: WeeklyWindow, now: int) -> float | None:
     """The end of the window that contains the minute `now`; None outside of one."""
     zone = ZoneInfo(weekly.timezone)
@@ -152,7 +152,7 @@ class Acknowledgement(Value, frozen=True, kw_only=True):
 
 
 class ActiveSilences(Value, frozen=True, kw_only=True):
-    """All silences and acknowledgements, as of one tick."""
+    """All silences and acknowledgements, as of one read."""
 
     silences: tuple[Silence, ...] = ()
     acks: dict[str, Acknowledgement] = msgspec.field(default_factory=dict)  # by fingerprint

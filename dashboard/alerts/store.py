@@ -24,8 +24,8 @@ from .notification import HistoryEntry, QueuedNotification
 from .silences import ActiveSilences, Silence
 from .stored_values import (
     CheckerBeat,
+    EvaluationInputs,
     StoredStates,
-    TickInputs,
     decode_text,
     parse_acknowledgements,
     parse_beat,
@@ -179,8 +179,8 @@ class AlertStore:
         self.store = store
         self.source = store.source
 
-    def read_tick_inputs(self) -> TickInputs:
-        """The inputs of a tick. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
+    def read_inputs(self) -> EvaluationInputs:
+        """The inputs of an evaluation. Raises BackendUnavailable, Forbidden. Cost: 1 round trip of 9 commands."""
         time_, born, changes, rules, silences, acks, beat, unsent, dead = self.store.read_keys(
             ("TIME",),
             ("GET", keys.BORN),
@@ -205,7 +205,7 @@ class AlertStore:
             _, colon, channel = decode_text(name).rpartition(":")
             if colon:
                 given_up[channel] = given_up.get(channel, 0) + 1
-        return TickInputs(
+        return EvaluationInputs(
             now=now,
             born=decode_text(born or b""),
             changes=parse_count(changes),

@@ -35,8 +35,8 @@ class CheckerBeat:
 
 
 @dataclass(frozen=True, slots=True)
-class TickInputs:
-    """All that a tick reads besides the sample. `now` by the store's clock."""
+class EvaluationInputs:
+    """All that an evaluation reads besides the sample. `now` by the store's clock."""
 
     now: float
     born: str

@@ -9,6 +9,7 @@ from typing import Any
 from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, Message
 from dashboard.alerts.delivery.message import PageLinks
 from dashboard.alerts.delivery.outbox import Outbox
+from dashboard.alerts.delivery.outbox_claims import OutboxClaims
 from dashboard.alerts.delivery.sender import NotificationSender
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.engine import AlertEngine
@@ -86,8 +87,9 @@ class Process:
         self.holder = holder
         self.channels = {channel.id: channel for channel in channels}
         self.outbox = Outbox(self.store)
+        self.claims = OutboxClaims(self.store)
         self.alerts = AlertStore(self.store)
-        self.notifier = NotificationSender(self.outbox, self.channels, PageLinks("https://queues.example"))
+        self.notifier = NotificationSender(self.claims, self.channels, PageLinks("https://queues.example"))
         own = {rule["id"] for rule in rules}
         book = Ruleset([*(rule for rule in SHIPPED_OFF if rule["id"] not in own), *rules], INTERVAL_S)
         self.rulebook = book
@@ -104,7 +106,7 @@ class Process:
     def tick(self, snapshot: Snapshot, epoch: int | None = None, history: History | None = None) -> bool:
         epoch = epoch or self.lease()
         assert epoch is not None
-        return self.engine.lead_tick(epoch, snapshot, history or History())
+        return self.engine.evaluate_as_leader(epoch, snapshot, history or History())
 
     def deliver(self) -> int:
         """Send all that is due; how many messages were handled."""

@@ -6,7 +6,9 @@ import pytest
 import redis
 
 from dashboard.alerts import keys
-from dashboard.alerts.delivery.outbox import DeliveryAttempt, NotificationClaim, Outbox
+from dashboard.alerts.delivery.notification_claim import DeliveryAttempt, NotificationClaim
+from dashboard.alerts.delivery.outbox import Outbox
+from dashboard.alerts.delivery.outbox_claims import OutboxClaims
 from dashboard.alerts.notification import Notification, QueuedNotification
 from dashboard.alerts.rules.rule import Severity
 from dashboard.alerts.store import AlertStore
@@ -19,6 +21,11 @@ LEADER, BORN = "here:1", "data-1"
 @pytest.fixture
 def outbox(source: Source) -> Outbox:
     return Outbox(Store(source))
+
+
+@pytest.fixture
+def claims(source: Source) -> OutboxClaims:
+    return OutboxClaims(Store(source))
 
 
 def queued(kind: str = "firing", number: int = 1) -> QueuedNotification:
@@ -49,8 +56,8 @@ def attempt(claim: NotificationClaim, outcome: str) -> DeliveryAttempt:
     )
 
 
-def claim(outbox: Outbox, token: str) -> NotificationClaim:
-    found = outbox.claim_next("ops", token, groups=False, spacing_s=0)
+def claim(claims: OutboxClaims, token: str) -> NotificationClaim:
+    found = claims.claim_next("ops", token, groups=False, spacing_s=0)
     assert found is not None
     return found
 
@@ -61,36 +68,38 @@ def message(client: redis.Redis, name: str) -> dict[bytes, bytes]:
 
 @pytest.mark.parametrize("outcome", ["dead", "skipped"])
 def test_who_lost_the_claim_does_not_give_the_message_up(
-    outbox: Outbox, redis_client: redis.Redis, outcome: str
+    outbox: Outbox, claims: OutboxClaims, redis_client: redis.Redis, outcome: str
 ) -> None:
     assert outbox.enqueue(queued())
-    slow = claim(outbox, "slow")
+    slow = claim(claims, "slow")
     redis_client.zadd(keys.due_key("ops"), {slow.id: 0})  # its time is over
-    quick = claim(outbox, "quick")
+    quick = claim(claims, "quick")
     assert quick.id == slow.id
     before = message(redis_client, slow.id)
-    assert not outbox.close_claim(slow, outcome, attempt(slow, outcome))
+    assert not claims.close_claim(slow, outcome, attempt(slow, outcome))
     assert message(redis_client, slow.id) == before
     assert before[b"state"] == b"sending"
     assert redis_client.zcard(keys.DEAD) == 0
     assert redis_client.zcard(keys.UNSENT) == 1
-    assert outbox.close_claim(quick, "sent", attempt(quick, "sent"))
+    assert claims.close_claim(quick, "sent", attempt(quick, "sent"))
     assert message(redis_client, quick.id)[b"state"] == b"sent"
 
 
-def test_who_lost_the_claim_and_sent_it_all_the_same_closes_it(outbox: Outbox, redis_client: redis.Redis) -> None:
+def test_who_lost_the_claim_and_sent_it_all_the_same_closes_it(
+    outbox: Outbox, claims: OutboxClaims, redis_client: redis.Redis
+) -> None:
     assert outbox.enqueue(queued())
-    slow = claim(outbox, "slow")
+    slow = claim(claims, "slow")
     redis_client.zadd(keys.due_key("ops"), {slow.id: 0})
-    quick = claim(outbox, "quick")
-    assert outbox.close_claim(slow, "sent", attempt(slow, "sent"))
-    assert not outbox.close_claim(quick, "dead", attempt(quick, "dead"))
+    quick = claim(claims, "quick")
+    assert claims.close_claim(slow, "sent", attempt(slow, "sent"))
+    assert not claims.close_claim(quick, "dead", attempt(quick, "dead"))
     assert message(redis_client, slow.id)[b"state"] == b"sent"
 
 
 @pytest.mark.parametrize("state", ["queued", "sending", "sent", "dead"])
 def test_a_message_with_a_known_id_is_not_queued_again(
-    outbox: Outbox, source: Source, redis_client: redis.Redis, state: str
+    claims: OutboxClaims, source: Source, redis_client: redis.Redis, state: str
 ) -> None:
     """A leader that does not know whether its commit arrived commits again; another one may decide the same."""
     store = AlertStore(Store(source))
@@ -98,9 +107,9 @@ def test_a_message_with_a_known_id_is_not_queued_again(
     redis_client.set(keys.BORN, BORN)
     store.commit_states(LEADER, BORN, {}, [], [queued()])
     if state != "queued":
-        taken = claim(outbox, "here")
+        taken = claim(claims, "here")
         if state != "sending":
-            assert outbox.close_claim(taken, state, attempt(taken, state))
+            assert claims.close_claim(taken, state, attempt(taken, state))
     every = sorted(key for key in redis_client.scan_iter(f"{PREFIX}:*"))
     before = {key: redis_client.dump(key) for key in every}
     store.commit_states(LEADER, BORN, {}, [], [queued()])

@@ -47,7 +47,7 @@ class Moody(Channel):
 
 def die_within_a_send(process: Process, channel: Moody) -> None:
     """As a process that is killed after the provider took the message, before it could say so."""
-    claim = process.outbox.claim_next("ops", "dead", groups=channel.can_group, spacing_s=0)
+    claim = process.claims.claim_next("ops", "dead", groups=channel.can_group, spacing_s=0)
     if claim is not None and channel.dice.random() < 0.5:
         from dashboard.alerts.delivery.message import PageLinks, build_message
 

@@ -119,7 +119,7 @@ def test_a_group_that_is_tried_again_is_the_same_message(make_process: Make, any
 def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     process.tick(deep(50))
-    lost = process.outbox.claim_next("ops", "killed", groups=True, spacing_s=0)
+    lost = process.claims.claim_next("ops", "killed", groups=True, spacing_s=0)
     assert lost is not None
     assert process.deliver() == 0
     hurry(any_redis, by_ms=61_000)
@@ -178,13 +178,13 @@ def test_a_permanent_refusal_goes_to_the_fallback_and_can_be_resent(make_process
     process.tick(deep(0))
     process.deliver()
     assert (ops.kinds, chief.kinds) == ([], ["firing", "resolved"])  # the end goes to those who know the beginning
-    assert process.alerts.read_tick_inputs().dead == {"ops": 1}
+    assert process.alerts.read_inputs().dead == {"ops": 1}
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
     fp = any_redis.hget(keys.message_key(name.decode()), "fp").decode()
     assert process.outbox.requeue_failed(name.decode(), fp)
     process.deliver()
     assert ops.kinds == ["firing"]
-    assert process.alerts.read_tick_inputs().dead == {}
+    assert process.alerts.read_inputs().dead == {}
     assert not process.outbox.requeue_failed(name.decode(), fp)
 
 
@@ -208,7 +208,7 @@ def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Mak
     hurry(any_redis, by_ms=60_000)
     assert process.deliver() == 0
     hurry(any_redis, by_ms=60_000)
-    claim = process.outbox.claim_next("ops", "t", groups=True, spacing_s=0)
+    claim = process.claims.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 1
 
@@ -222,7 +222,7 @@ def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process
     hurry(any_redis, by_ms=2100)
     process.deliver()
     hurry(any_redis, by_ms=600_000)
-    claim = process.outbox.claim_next("ops", "t", groups=True, spacing_s=0)
+    claim = process.claims.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 3
 
@@ -253,7 +253,7 @@ def test_a_clock_of_redis_that_is_set_back_holds_no_message_up(
     process.tick(deep(50, 60))
     process.deliver()
     assert [(message.kind, len(message.lines)) for message in ops.arrived] == [("firing", 2)]
-    assert process.alerts.read_tick_inputs().undelivered == {}
+    assert process.alerts.read_inputs().undelivered == {}
 
 
 def test_what_waits_for_its_next_attempt_does_not_wait_an_hour_more(make_process: Make, any_redis: redis.Redis) -> None:
@@ -273,7 +273,7 @@ def test_what_is_being_sent_is_sent_again_a_minute_after_the_clock_was_set_back(
     ops = Recorder()
     process = make_process("one", ops)
     process.tick(deep(50))
-    assert process.outbox.claim_next("ops", "somebody who died", groups=True, spacing_s=0) is not None
+    assert process.claims.claim_next("ops", "somebody who died", groups=True, spacing_s=0) is not None
     set_back(any_redis)
     process.tick(deep(50))
     assert process.deliver() == 0  # whoever claimed it may still send it
@@ -436,12 +436,12 @@ def test_messages_that_no_process_delivers_expire_after_a_day(make_process: Make
     process = make_process("one", Recorder("gone"))
     process.tick(deep(50))
     process.tick(deep(0))
-    now = process.alerts.read_tick_inputs().now
+    now = process.alerts.read_inputs().now
     assert process.outbox.fail_expired(now) == 0
     assert process.outbox.fail_expired(now + 86_400 + 120) == 2
     assert any_redis.zcard(keys.UNSENT) == 0
     assert not any_redis.keys(f"{PREFIX}:chain:*")
-    assert process.alerts.read_tick_inputs().dead == {"gone": 2}
+    assert process.alerts.read_inputs().dead == {"gone": 2}
 
 
 @pytest.mark.parametrize(("age_s", "arrives"), [(86_400 - 600, True), (86_400 + 600, False)])
@@ -457,7 +457,7 @@ def test_a_message_of_yesterday_expires_and_goes_to_the_fallback(
     process.deliver()
     assert process.channels["ops"].kinds == (["firing"] if arrives else [])
     assert process.channels["chief"].kinds == ([] if arrives else ["firing"])
-    assert process.alerts.read_tick_inputs().dead == ({} if arrives else {"ops": 1})
+    assert process.alerts.read_inputs().dead == ({} if arrives else {"ops": 1})
 
 
 def test_a_hanging_channel_delays_no_other(make_process: Make) -> None:

@@ -55,13 +55,13 @@ def end_when_it_arrived(server: HttpSink | SmtpSink, begun: list[Deadline]) -> N
 
 def tried_again_and_ended(process: Process, chief: Recorder, client: redis.Redis) -> None:
     """The provider came to its senses, and then the breach ended."""
-    assert process.alerts.read_tick_inputs().unsent
+    assert process.alerts.read_inputs().unsent
     hurry(client)
     process.deliver()
     process.tick(deep(0))
     process.deliver()
-    assert not process.alerts.read_tick_inputs().unsent
-    assert process.alerts.read_tick_inputs().dead == {}
+    assert not process.alerts.read_inputs().unsent
+    assert process.alerts.read_inputs().dead == {}
     assert chief.given == []
 
 
@@ -115,7 +115,7 @@ def test_a_permanent_http_refusal_goes_to_the_fallback(
 ) -> None:
     sink.answers = [status(code, Location=sink.url)]
     process, chief = begins(make_process, hook(sink), sink)
-    assert process.alerts.read_tick_inputs().dead == {"ops": 1}
+    assert process.alerts.read_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
     hurry(any_redis)
     process.deliver()
@@ -147,7 +147,7 @@ def test_a_permanent_mail_refusal_goes_to_the_fallback(
 ) -> None:
     server = smtp_sink(data="550 no such thing")
     process, chief = begins(make_process, post(server), server)
-    assert process.alerts.read_tick_inputs().dead == {"ops": 1}
+    assert process.alerts.read_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
     hurry(any_redis)
     process.deliver()

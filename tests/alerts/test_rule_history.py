@@ -45,8 +45,8 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    tick_inputs = AlertStore.read_tick_inputs
-    monkeypatch.setattr(AlertStore, "read_tick_inputs", lambda store: replace(tick_inputs(store), now=clock.now))
+    inputs = AlertStore.read_inputs
+    monkeypatch.setattr(AlertStore, "read_inputs", lambda store: replace(inputs(store), now=clock.now))
     return clock
 
 
@@ -189,7 +189,7 @@ def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis)
     process = make_process()
     process.tick(deep(50))
     alert_service = desk_of(process)
-    first = alert_service.previews.rule_histories(process.alerts.read_tick_inputs().now)
+    first = alert_service.previews.rule_histories(process.alerts.read_inputs().now)
     assert first is not None
     with measure_cost() as meter:
         assert alert_service.previews.rule_histories(first.at + 0.5) is first

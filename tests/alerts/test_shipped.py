@@ -29,8 +29,8 @@ from dashboard.alerts.evaluation.checker_context import CheckerContext
 from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.state_machine import AlertState
 from dashboard.alerts.rules import metrics
+from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.alerts.rules.metrics import METRICS
-from dashboard.alerts.rules.rule import default_rules
 from dashboard.backends.celery import workers
 from dashboard.backends.celery.results import run_balance
 from dashboard.backends.monitored_sources import open_sources

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 import threading
 import time
@@ -12,17 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dashboard.alerts.delivery import store_outage as local_mode
+from dashboard.alerts.delivery import outage_spool
 from dashboard.alerts.delivery.channels.base import DeliveryResult, Message
 from dashboard.alerts.delivery.message import PageLinks
+from dashboard.alerts.delivery.outage_spool import OutageRecord
 from dashboard.alerts.delivery.store_outage import (
     FOLLOWER_WAIT_S,
     REFUSED,
     UNREACHABLE,
-    OutageRecord,
     StoreOutageNotifier,
     metric_from_problem,
-    spool_folder,
 )
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.alerts.notification import HistoryEntry
@@ -59,7 +57,8 @@ class Ahead:
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ahead, "s", 0.0)
-    monkeypatch.setattr("dashboard.alerts.delivery.store_outage.monotonic_s", lambda: time.monotonic() + Ahead.s)
+    for module in ("store_outage", "outage_sender"):
+        monkeypatch.setattr(f"dashboard.alerts.delivery.{module}.monotonic_s", lambda: time.monotonic() + Ahead.s)
 
 
 class Host:
@@ -280,25 +279,14 @@ def test_a_refusing_server_is_distinguished_from_a_silent_one(problem: Queuedeck
     assert metric_from_problem(problem) == metric
 
 
-def test_the_spool_is_for_this_user_only(tmp_path: Path) -> None:
-    folder = spool_folder(str(tmp_path / "spool"))
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    folder.chmod(0o777)
-    with pytest.raises(PermissionError):
-        spool_folder(str(folder))
-    (tmp_path / "link").symlink_to(tmp_path / "spool")
-    with pytest.raises(PermissionError):
-        spool_folder(str(tmp_path / "link"))
-
-
 def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
-    local._file.write_bytes(b"\xff" * 100)
+    local._spool.file.write_bytes(b"\xff" * 100)
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     wait_until(
-        lambda: msgspec.json.decode(local._file.read_bytes(), type=OutageRecord).notified == ("ops",),
+        lambda: msgspec.json.decode(local._spool.file.read_bytes(), type=OutageRecord).notified == ("ops",),
         what="the note of it",
     )
 
@@ -342,7 +330,7 @@ from tests.alerts.test_store_outage import GONE, NO_MUTES, rules
 from tests.alerts.harness import Recorder
 folder = Path(sys.argv[1])
 local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, PageLinks(None), folder, print)
-while not local.is_notifying or local._outage is None or not local._outage.notified:
+while not local.is_notifying or local._spool.outage is None or not local._spool.outage.notified:
     local.record_failure(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)
 print("told", flush=True)
@@ -368,13 +356,13 @@ def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.M
     local = host.process(ops)
     ahead: list[OutageRecord] = []
 
-    def write(file: Path, spool: OutageRecord) -> None:
-        if local._outage == spool:
-            ahead.append(spool)
-        to_disk(file, spool)
+    def write(file: Path, outage: OutageRecord) -> None:
+        if local._spool.outage == outage:
+            ahead.append(outage)
+        to_disk(file, outage)
 
-    to_disk = local_mode._write_outage
-    monkeypatch.setattr(local_mode, "_write_outage", write)
+    to_disk = outage_spool._write_outage
+    monkeypatch.setattr(outage_spool, "_write_outage", write)
     fail_until_told(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.record_success()
@@ -391,7 +379,7 @@ def test_a_killed_server_is_reported_as_unreachable(host: Host, make_source: Cal
 
     def speaks() -> bool:
         with pytest.raises(QueuedeckError) as caught:
-            AlertStore(SnapshotStore(source)).read_tick_inputs()
+            AlertStore(SnapshotStore(source)).read_inputs()
         local.record_failure(caught.value, rules(), NO_MUTES, led=True, epoch=7)
         return local.is_notifying
 

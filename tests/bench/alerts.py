@@ -9,8 +9,9 @@ from dashboard.alerts.evaluation.checker_context import CheckerContext
 from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.rule_history import POINTS, STEP_S, RuleHistoryRecorder
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
+from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.alerts.rules.metrics import METRICS, Figure
-from dashboard.alerts.rules.rule import Rule, default_rules, parse_rule
+from dashboard.alerts.rules.rule import Rule, parse_rule
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History
 from dashboard.store.packing import pack
@@ -87,7 +88,7 @@ def minute(count: int) -> tuple[float, int]:
         now += STEP_S
         figures: list[Figure] = [(number * 7 + tick * 13) % 1009 / 7 for number in range(count)]
         began = time.process_time()
-        keeper.begin_tick(now)
+        keeper.begin_evaluation(now)
         for rule in wanted:
             keeper.record_figures(rule, labels, figures)
         size = len(pack(keeper.export_histories()))

@@ -15,7 +15,8 @@ from ...errors import BackendUnavailable, QueuedeckError
 from ...redact import masked_logger
 from .channels.base import Channel, DeliveryResult, Message
 from .message import PageLinks, build_message
-from .outbox import MAX_AGE_MS, MAX_PAUSE_MS, DeliveryAttempt, NotificationClaim, Outbox
+from .notification_claim import DeliveryAttempt, NotificationClaim
+from .outbox_claims import MAX_AGE_MS, MAX_PAUSE_MS, OutboxClaims
 
 log = masked_logger(__name__)
 
@@ -38,8 +39,8 @@ def back_off_s(attempts: int, dice: random.Random) -> float:
 class NotificationSender:
     """Delivers the messages of the outbox, from `start` to `stop`."""
 
-    def __init__(self, outbox: Outbox, channels: Mapping[str, Channel], links: PageLinks) -> None:
-        self._outbox = outbox
+    def __init__(self, claims: OutboxClaims, channels: Mapping[str, Channel], links: PageLinks) -> None:
+        self._claims = claims
         self._channels = channels
         self._links = links
         self._stop = threading.Event()
@@ -99,7 +100,7 @@ class NotificationSender:
         """Send the next due message of a channel; False when nothing is due. Raises BackendUnavailable."""
         self._record_result(channel.id)
         token = secrets.token_hex(8)
-        claim = self._outbox.claim_next(
+        claim = self._claims.claim_next(
             channel.id, token, groups=channel.can_group, spacing_s=channel.spacing_s, names=channel.max_lines
         )
         self._last_polled[channel.id] = monotonic_s()
@@ -158,7 +159,7 @@ class NotificationSender:
             if asked is not None:
                 wait_s = min(max(asked, 1.0), LONGEST_RETRY_AFTER_S)
             attempt = _build_attempt(claim, "retry", delivered, next_in_s=round(wait_s, 1))
-            self._outbox.schedule_retry(claim, wait_s, attempt, counts=asked is None)
+            self._claims.schedule_retry(claim, wait_s, attempt, counts=asked is None)
 
     def _close_claim(
         self,
@@ -170,7 +171,7 @@ class NotificationSender:
         named: Mapping[str, bool] | None = None,
     ) -> None:
         fallback = claim.fallback_channel if divert and claim.fallback_channel in self._channels else None
-        self._outbox.close_claim(
+        self._claims.close_claim(
             claim, outcome, _build_attempt(claim, outcome, delivered), fallback=fallback, named=named
         )
         if fallback is not None:

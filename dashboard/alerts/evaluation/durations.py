@@ -1,7 +1,7 @@
 """Tracks across samples how long a condition has lasted. Pure.
 
-Durations are accumulated from tick to tick, never computed from two readings of a clock, so that a clock step, a pause
-or a change of leader can neither create nor lose one.
+Durations are accumulated from sample to sample, never computed from two readings of a clock, so that a clock step, a
+pause or a change of leader can neither create nor lose one.
 """
 
 from __future__ import annotations

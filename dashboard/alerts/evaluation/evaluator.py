@@ -15,13 +15,13 @@ from ..rules.rule import Rule, Severity
 from . import state_machine
 from .checker_context import CheckerContext
 from .durations import DurationTracker
+from .evaluation_run import EvaluationRun, Transition
 from .inhibition import Inhibitions, order_rules
 from .queue_index import QueueIndex
 from .reducers import FigureReducers
 from .rule_history import RuleHistoryRecorder
 from .state_machine import AlertLabels, AlertState, FigureHealth
 from .subjects import SubjectFinder
-from .tick_run import TickRun, Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,13 @@ class Evaluator:
         states: Mapping[str, AlertState],
         situation: CheckerContext,
     ) -> list[Transition]:
-        """Evaluate a tick and return one Transition for each alert that is not simply healthy.
+        """Evaluate one sample and return one Transition for each alert that is not simply healthy.
 
         `states` are all stored ones by fingerprint; those whose rule is deleted or disabled are resolved here.
         """
         live = _group_states(states.values())
         ordered = order_rules(rules)
-        run = self._start_tick(snapshot, history, situation, Inhibitions(ordered))
+        run = self._start_run(snapshot, history, situation, Inhibitions(ordered))
         for rule in ordered:
             run.evaluate_rule(rule, live.pop(rule.id, {}))
         for leftovers in live.values():
@@ -87,18 +87,18 @@ class Evaluator:
         self._reducers_off.drop_unused()
         return run.transitions
 
-    def _start_tick(
+    def _start_run(
         self, snapshot: Snapshot, history: History, situation: CheckerContext, inhibitions: Inhibitions
-    ) -> TickRun:
+    ) -> EvaluationRun:
         now = situation.now
         passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
         self._last_now = now
         self.durations.observe_sample(snapshot, history, now, passed)
         self._queues.load_queues(snapshot.queues, self.durations, passed)
-        self.history_recorder.begin_tick(now)
+        self.history_recorder.begin_evaluation(now)
         finder = SubjectFinder(snapshot, situation, self._queues, self.durations)
         recorder, reduce_figure = self.history_recorder, self._reduce_figure
-        return TickRun(finder, situation, self._queues, recorder, reduce_figure, inhibitions, self.interval_s)
+        return EvaluationRun(finder, situation, self._queues, recorder, reduce_figure, inhibitions, self.interval_s)
 
     def find_breaches(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Breach]:
         """The breaches that one sample alone shows, by rule, with only the worst severity of each subject.
@@ -136,7 +136,7 @@ class Evaluator:
             )
 
     def last_observations(self, rule: Rule) -> list[Observation]:
-        """What a rule, enabled or disabled, found in the last tick, after its reducer."""
+        """What a rule, enabled or disabled, found in the last evaluation, after its reducer."""
         return [observe_figure(rule, labels, figure) for labels, figure in self.history_recorder.last_figures(rule)]
 
     def _reduce_figure(self, rule: Rule, labels: AlertLabels, figure: Figure, now: float) -> Figure:

@@ -1,4 +1,4 @@
-"""Which firing alerts suppress the notifications of others within one tick."""
+"""Which firing alerts suppress the notifications of others within one evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .subjects import UNREACHABLE
 
 
 def order_rules(rules: Iterable[Rule]) -> list[Rule]:
-    """The enabled rules, each after those that inhibit it, so that one tick does not notify about both.
+    """The enabled rules, each after those that inhibit it, so that one evaluation does not notify about both.
 
     Of rules that inhibit each other, the first one notifies.
     """
@@ -31,7 +31,7 @@ def order_rules(rules: Iterable[Rule]) -> list[Rule]:
 
 
 class Inhibitions:
-    """What the alerts that fire in one tick suppress; `rules` are its rules, evaluated in the order of order_rules."""
+    """What the alerts that fire in one evaluation suppress; `rules` in the order of order_rules."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self._inhibiting_rules = {name for rule in rules for name in rule.inhibited_by}
@@ -46,7 +46,7 @@ class Inhibitions:
             self._silenced_sources.add(state.labels.source)
 
     def is_inhibited(self, rule: Rule, state: AlertState) -> bool:
-        """Whether an alert that fires in this tick suppresses this one."""
+        """Whether an alert that fires in this evaluation suppresses this one."""
         if rule.metric != UNREACHABLE and state.labels.source in self._silenced_sources:
             return True
         for name in rule.inhibited_by:

@@ -29,7 +29,7 @@ from .rule_history import MAX_RULES, POINTS, RuleHistories, figures_mark
 from .state_machine import AlertLabels, AlertState
 
 MAX_MATCHES = 20
-# How long the leader's observations are valid, and for at least three ticks; they are stored every ten seconds.
+# How long the leader's observations are valid, and for at least three intervals; they are stored every ten seconds.
 OBSERVATIONS_TTL_S = 30.0
 HOUR_S = 3600.0
 _NO_LABELS = AlertLabels()
@@ -106,7 +106,7 @@ class RuleObservations(Value, frozen=True, kw_only=True):
 
 
 def build_observations(evaluator: Evaluator, rules: Iterable[Rule], now: float) -> RuleObservations:
-    """The findings of the leader's last tick for the rules that need several samples."""
+    """The findings of the leader's last evaluation for the rules that need several samples."""
     told = [rule for rule in rules if rule.reducer != "last" or METRICS[rule.metric].several][:MAX_RULES]
     return RuleObservations(
         at=now,

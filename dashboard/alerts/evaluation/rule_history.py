@@ -86,7 +86,7 @@ class _Track:
     worst: array[float]
     lines: dict[AlertLabels, array[float]] = field(default_factory=dict)
     labels: Sequence[AlertLabels] = ()
-    figures: Sequence[Figure] = ()  # of the last tick
+    figures: Sequence[Figure] = ()  # of the last evaluation
     peaks: list[float | None] = field(default_factory=list)  # of this minute, as `labels`
     gone: dict[AlertLabels, float | None] = field(
         default_factory=dict
@@ -95,17 +95,17 @@ class _Track:
 
 
 class RuleHistoryRecorder:
-    """Records the figures of the ticks in order. Not thread-safe."""
+    """Records the figures of evaluations in order. Not thread-safe."""
 
     def __init__(self, interval_s: float) -> None:
-        """`interval_s` = between ticks: a figure stays valid until the next tick is two intervals away."""
+        """`interval_s` = between evaluations: a figure stays valid until the next one is two intervals away."""
         self._interval_s = interval_s
         self._tracks: dict[str, _Track] = {}
         self._now = 0.0
         self.at = 0.0  # the end of the last full minute; a new value = there is more to store
 
-    def begin_tick(self, now: float) -> None:
-        """Start a tick. Call it before the `record_figures` of that tick."""
+    def begin_evaluation(self, now: float) -> None:
+        """Start an evaluation. Call it before its `record_figures`."""
         stands = now - self._now <= 2 * self._interval_s
         self._now = now
         began = now // STEP_S * STEP_S
@@ -120,7 +120,7 @@ class RuleHistoryRecorder:
     def record_figures(self, rule: Rule, labels: Sequence[AlertLabels], figures: Sequence[Figure]) -> None:
         """Record the figure of each subject of a rule; None where it is unknown.
 
-        Cheap while `labels` is the same list object as in the last tick. Neither list must be changed afterwards.
+        Cheap while `labels` is the same list object as in the last evaluation. Neither list must be changed afterwards.
         """
         track = self._ensure_track(rule)
         if track is None:
@@ -133,7 +133,7 @@ class RuleHistoryRecorder:
         track.peaks = _merge_peaks(track.peaks, figures, upwards=upwards)
 
     def last_figures(self, rule: Rule) -> Iterator[tuple[AlertLabels, Figure]]:
-        """The figures of the rule in the last tick."""
+        """The figures of the rule in the last evaluation."""
         track = self._tracks.get(rule.id)
         if track is not None and track.rule is rule:
             yield from zip(track.labels, track.figures, strict=True)

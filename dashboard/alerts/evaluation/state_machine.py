@@ -42,7 +42,7 @@ class FigureHealth(StrEnum):
     UNKNOWN = "unknown"
 
 
-# In a large incident there are tens of thousands of labels and states, created on each tick and never part of a
+# In a large incident there are tens of thousands of labels and states, created on each evaluation and never part of a
 # reference cycle: the garbage collector need not traverse them (gc=False).
 class AlertLabels(Value, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True, gc=False):
     """The subject of an alert; a label is None when the alert is not limited to it."""
@@ -244,6 +244,7 @@ def _from_pending(
 
 
 def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertState, StateChange | None]:
+    """The firing state once the breach has lasted `for_s` over `min_samples`, as a new episode; else `state` itself."""
     if state.held_s < rule.for_s or state.seen < rule.min_samples:
         return state, None
     episode = f"{state.fp}-{int(now * 1000):x}"
@@ -261,6 +262,7 @@ def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertStat
 
 
 def _end_episode(state: AlertState, now: float, reason: str | None) -> tuple[AlertState, StateChange]:
+    """The state after its episode ended, and the change for the history; `reason` None = the figure recovered."""
     change = StateChange(
         "resolved",
         state.episode,
@@ -328,11 +330,7 @@ def notifications_due(
     if flapping != was_flapping or len(events) != len(state.events):
         state = replace(state, events=events, flapping=flapping)
     if flapping:
-        if state.announced:
-            return (state, ()) if was_flapping else _build_notification(state, "flapping", state.announced_to)
-        if state.phase is not AlertPhase.FIRING or quiet or not channels:
-            return state, ()
-        return _build_notification(_begin_notifying(state, channels), "flapping", tuple(channels))
+        return _notify_flapping(state, channels, was_flapping=was_flapping, quiet=quiet)
     if not state.is_active:
         return _notify_end(state, rule)
     if state.phase is not AlertPhase.FIRING or quiet or not channels:
@@ -354,7 +352,19 @@ def notifications_due(
     return state, ()
 
 
+def _notify_flapping(
+    state: AlertState, channels: Sequence[str], *, was_flapping: bool, quiet: bool
+) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+    """As `notifications_due`, while the alert is flapping: only one notification, when that begins."""
+    if state.announced:
+        return (state, ()) if was_flapping else _build_notification(state, "flapping", state.announced_to)
+    if state.phase is not AlertPhase.FIRING or quiet or not channels:
+        return state, ()
+    return _build_notification(_begin_notifying(state, channels), "flapping", tuple(channels))
+
+
 def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
+    """The state with its episode announced to `channels`: they get the reminders and the resolved notification."""
     return replace(
         state,
         announced=state.episode,

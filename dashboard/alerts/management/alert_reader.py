@@ -14,7 +14,7 @@ from ..notification import HistoryEntry
 from ..rules.rule import Severity
 from ..silences import Acknowledgement, ActiveSilences, Silence
 from ..store import AlertStore
-from ..stored_values import TickInputs, stream_values
+from ..stored_values import EvaluationInputs, stream_values
 from .ownership import AlertOwnership
 
 MAX_INCIDENTS = 500
@@ -91,22 +91,22 @@ class AlertReader:
         since the last call."""
         if self._ownership.conflict is not None:
             return AlertList(self._store.now_s(), (), ())
-        tick_inputs = self._alert_store.read_tick_inputs()
-        if self._ownership.is_foreign(tick_inputs.beat):
-            return AlertList(tick_inputs.now, (), ())
-        rows = self._sorted_states(tick_inputs)
-        alerts = [_build_alert(state, tick_inputs.mutes, tick_inputs.now) for state in rows]
+        inputs = self._alert_store.read_inputs()
+        if self._ownership.is_foreign(inputs.beat):
+            return AlertList(inputs.now, (), ())
+        rows = self._sorted_states(inputs)
+        alerts = [_build_alert(state, inputs.mutes, inputs.now) for state in rows]
         return AlertList(
-            tick_inputs.now,
+            inputs.now,
             tuple(alert for alert in alerts if alert.state.is_active),
             tuple(alert for alert in alerts if alert.state.phase is AlertPhase.PENDING),
         )
 
-    def _sorted_states(self, tick_inputs: TickInputs) -> Sequence[AlertState]:
+    def _sorted_states(self, inputs: EvaluationInputs) -> Sequence[AlertState]:
         """All stored states, worst first; cached until the store counts another change."""
-        version = (tick_inputs.born, tick_inputs.changes)
+        version = (inputs.born, inputs.changes)
         last = self._sorted_cache
-        if not tick_inputs.born or last is None or last[0] != version:
+        if not inputs.born or last is None or last[0] != version:
             last = (version, sorted(self._alert_store.load_states().states.values(), key=_worst_first))
             self._sorted_cache = last
         return last[1]

@@ -11,7 +11,8 @@ import msgspec
 from ...errors import Forbidden, NotFound
 from ...store.packing import unpack
 from .. import keys
-from ..delivery.outbox import DeliveryAttempt, Outbox
+from ..delivery.notification_claim import DeliveryAttempt
+from ..delivery.outbox import Outbox
 from ..evaluation.state_machine import AlertLabels
 from ..notification import Notification, QueuedNotification
 from ..rules.rule import Severity

@@ -49,16 +49,16 @@ class RulePreviews:
             rules = self._ruleset.list_rules() if rules is None else rules
             found = preview_rules(snapshot, history, rules, alone, None, self._sample_interval_s, None)
             return {rule.id: preview for rule, preview in found}
-        tick_inputs = self._alert_store.read_tick_inputs()
+        inputs = self._alert_store.read_inputs()
         durations, sights = self._alert_store.load_last_evaluation()
         situation = CheckerContext(
-            now=tick_inputs.now,
-            heartbeat_age_s=max(0.0, tick_inputs.now - tick_inputs.beat.at) if tick_inputs.beat else None,
-            undelivered_s=tick_inputs.undelivered,
-            dead_messages=tick_inputs.dead,
+            now=inputs.now,
+            heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
+            undelivered_s=inputs.undelivered,
+            dead_messages=inputs.dead,
             channels=self._channels,
         )
-        rules = self._ruleset.list_rules(tick_inputs.rules) if rules is None else rules
+        rules = self._ruleset.list_rules(inputs.rules) if rules is None else rules
         found = preview_rules(snapshot, history, rules, situation, durations, self._sample_interval_s, sights)
         return {rule.id: preview for rule, preview in found}
 

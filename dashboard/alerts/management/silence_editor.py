@@ -44,8 +44,8 @@ class SilenceEditor:
         """All silences and maintenance windows that have not ended, earliest end first. Cost: 1 round trip."""
         if self._ownership.conflict is not None:
             return ()
-        tick_inputs = self._alert_store.read_tick_inputs()
-        return tuple(silence for silence in tick_inputs.mutes.silences if silence.until > tick_inputs.now)
+        inputs = self._alert_store.read_inputs()
+        return tuple(silence for silence in inputs.mutes.silences if silence.until > inputs.now)
 
     def save_silence(self, silence: Silence) -> None:
         """Store a drafted silence. Raises Unsupported when the limit is reached, Conflict. Cost: 1 round trip."""
@@ -91,10 +91,10 @@ class SilenceEditor:
     def expire_silence(self, silence_id: str) -> Silence:
         """End a silence now. Raises NotFound, Conflict. Cost: 2 round trips."""
         self._ownership.check()
-        tick_inputs = self._alert_store.read_tick_inputs()
-        for silence in tick_inputs.mutes.silences:
-            if silence.id == silence_id and silence.until > tick_inputs.now:
-                ended = msgspec.structs.replace(silence, until=tick_inputs.now)
+        inputs = self._alert_store.read_inputs()
+        for silence in inputs.mutes.silences:
+            if silence.id == silence_id and silence.until > inputs.now:
+                ended = msgspec.structs.replace(silence, until=inputs.now)
                 if self._store_silence(ended, replace=True):
                     return ended
         raise NotFound("This silence has already ended.")

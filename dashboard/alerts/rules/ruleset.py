@@ -13,7 +13,8 @@ import msgspec
 from ...errors import ConfigurationError
 from ...model import Value
 from ...redact import masked_logger
-from .rule import Origin, Rule, default_rules, parse_rule
+from .default_rules import default_rules
+from .rule import Origin, Rule, parse_rule
 
 log = masked_logger(__name__)
 

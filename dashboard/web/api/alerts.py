@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 from msgspec.structs import asdict
 
-from ...alerts.delivery.outbox import DeliveryAttempt
+from ...alerts.delivery.notification_claim import DeliveryAttempt
 from ...alerts.evaluation.state_machine import AlertPhase
 from ...alerts.management.alert_reader import Alert, AlertList
 from ...alerts.rules.rule import Severity

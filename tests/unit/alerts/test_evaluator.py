@@ -9,12 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from dashboard.alerts.evaluation.checker_context import CheckerContext
+from dashboard.alerts.evaluation.evaluation_run import Transition
 from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
-from dashboard.alerts.evaluation.tick_run import Transition
 from dashboard.alerts.notification_builder import last_hour_series
+from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.alerts.rules.metrics import METRICS
-from dashboard.alerts.rules.rule import Rule, Severity, alert_fingerprint, default_rules
+from dashboard.alerts.rules.rule import Rule, Severity, alert_fingerprint
 from dashboard.alerts.silences import ActiveSilences, Silence
 from dashboard.model import Counts, Quality, QueueFlow, QueueStats, Snapshot
 from dashboard.model import State as JobState

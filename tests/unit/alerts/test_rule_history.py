@@ -31,7 +31,7 @@ A, B = AlertLabels(queue="a"), AlertLabels(queue="b")
 
 
 def see(keeper: RuleHistoryRecorder, at: float, figures: dict[AlertLabels, Figure], what: Rule = DEEP) -> None:
-    keeper.begin_tick(BEGIN + at)
+    keeper.begin_evaluation(BEGIN + at)
     keeper.record_figures(what, list(figures), list(figures.values()))
 
 
@@ -154,7 +154,7 @@ def test_what_is_kept_and_stored_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     keeper, rules = RuleHistoryRecorder(30), [rule(id=f"r{n}") for n in range(30)]
     figures: dict[AlertLabels, Figure] = {AlertLabels(queue=f"q{n}"): n for n in range(50)}
     for minute in range(3):
-        keeper.begin_tick(BEGIN + 60 * minute)
+        keeper.begin_evaluation(BEGIN + 60 * minute)
         for each in rules:
             keeper.record_figures(each, list(figures), list(figures.values()))
     stored = keeper.export_histories()

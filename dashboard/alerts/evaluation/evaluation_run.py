@@ -1,4 +1,4 @@
-"""One tick of the evaluation: every subject of every rule moves its alerts, stored or new, by one step."""
+"""One evaluation: every subject of every rule moves its alerts, stored or new, by one step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
-    """What one tick did to one alert; `before` None = it is new."""
+    """What one evaluation did to one alert; `before` None = it is new."""
 
     before: AlertState | None
     after: AlertState
@@ -54,8 +54,8 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class TickRun:
-    """The evaluation of one tick; `reduce_figure` applies the reducer of a rule."""
+class EvaluationRun:
+    """The evaluation of one sample; `reduce_figure` applies the reducer of a rule."""
 
     def __init__(
         self,

@@ -1,0 +1,115 @@
+"""The record of a store outage, and the spool that the processes of one host share."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from dashboard.alerts.delivery.outage_spool import OutageRecord, OutageSpool, spool_folder
+from dashboard.alerts.evaluation.state_machine import AlertLabels
+from dashboard.alerts.notification import Notification
+from dashboard.alerts.rules.rule import Severity
+
+BEGUN = OutageRecord(
+    note=Notification(
+        kind="firing",
+        number=1,
+        episode="local-1",
+        fp="local-1",
+        rule_id="redis-unreachable",
+        rule_name="Redis is not responding",
+        metric="redis.unreachable_s",
+        severity=Severity.CRITICAL,
+        at=100.0,
+        labels=AlertLabels(source="main"),
+        started_at=70.0,
+    ),
+    channels=("ops", "mail"),
+)
+
+
+def kinds(outage: OutageRecord, channel: str) -> list[str]:
+    return [note.kind for note in outage.pending_notifications(channel)]
+
+
+def test_a_channel_gets_the_notifications_that_it_has_not_got() -> None:
+    told = BEGUN.confirm("ops", resolved=False)
+    assert (kinds(BEGUN, "ops"), kinds(told, "ops")) == (["firing"], [])
+    ended = told.end(160.0)
+    assert (kinds(ended, "ops"), kinds(ended, "mail")) == (["resolved"], ["firing", "resolved"])
+    assert kinds(ended.give_up("mail"), "mail") == []
+
+
+def test_an_outage_is_finished_when_no_channel_is_left() -> None:
+    ended = BEGUN.end(160.0).confirm("ops", resolved=True)
+    assert not ended.is_finished
+    assert ended.confirm("mail", resolved=True).is_finished
+    assert ended.give_up("mail").is_finished
+    assert not BEGUN.give_up("ops").give_up("mail").is_finished
+
+
+def test_an_outage_ends_once() -> None:
+    ended = BEGUN.end(160.0)
+    assert ended.end(170.0) is ended
+    assert ended.ended is not None
+    assert ended.ended.ended_at == 160.0
+
+
+def test_an_end_that_a_channel_got_is_not_taken_back() -> None:
+    ended = BEGUN.end(160.0)
+    assert ended.reopen() == BEGUN
+    assert BEGUN.reopen() is BEGUN
+    heard = ended.confirm("ops", resolved=True)
+    assert heard.reopen() is heard
+
+
+def test_a_channel_that_got_an_end_too_early_gets_the_outage_again() -> None:
+    reopened = BEGUN.confirm("ops", resolved=False).end(160.0).reopen()
+    assert kinds(reopened.confirm("ops", resolved=True), "ops") == ["firing"]
+
+
+def test_one_process_holds_the_lock_and_the_next_one_continues_its_outage(tmp_path: Path) -> None:
+    first, second = (OutageSpool(tmp_path, "redis://h:1/0") for _ in range(2))
+    assert first.try_lock()
+    assert first.try_lock()
+    assert not second.try_lock()
+    first.begin_outage(BEGUN)
+    assert first.update_outage(lambda outage: outage.confirm("ops", resolved=False))
+    first.unlock()
+    assert second.try_lock()
+    assert second.load_outage({"ops"})
+    assert second.outage is not None
+    assert (second.outage.channels, second.outage.notified) == (("ops",), ("ops",))
+    second.finish_outage()
+    assert not second.is_locked
+    assert not second.file.exists()
+    assert not first.load_outage({"ops"})
+
+
+def test_an_unchanged_outage_is_not_saved(tmp_path: Path) -> None:
+    spool = OutageSpool(tmp_path, "redis://h:1/0")
+    assert not spool.update_outage(lambda outage: outage.end(160.0))
+    spool.begin_outage(BEGUN)
+    spool.file.unlink()
+    assert not spool.update_outage(OutageRecord.reopen)
+    assert not spool.file.exists()
+
+
+def test_a_finished_outage_is_deleted_instead_of_continued(tmp_path: Path) -> None:
+    spool = OutageSpool(tmp_path, "redis://h:1/0")
+    spool.begin_outage(BEGUN.end(160.0).give_up("ops").give_up("mail"))
+    assert not OutageSpool(tmp_path, "redis://h:1/0").load_outage({"ops"})
+    assert not spool.file.exists()
+
+
+def test_the_spool_is_for_this_user_only(tmp_path: Path) -> None:
+    folder = spool_folder(str(tmp_path / "spool"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    with pytest.raises(PermissionError):
+        spool_folder(str(folder))
+    (tmp_path / "link").symlink_to(tmp_path / "spool")
+    with pytest.raises(PermissionError):
+        spool_folder(str(tmp_path / "link"))
