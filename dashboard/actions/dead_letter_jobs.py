@@ -28,27 +28,27 @@ class DeadLetterJobs:
         self._rows_per_list = rows_per_list
 
     def members_of(
-        self, fingerprint: str | None, lists: tuple[JobListRef, ...], most: int
+        self, fingerprint: str | None, job_lists: tuple[JobListRef, ...], most: int
     ) -> Iterable[tuple[JobListRef, JobRef] | UnreadList]:
         """The current jobs, at most `most`, and the lists that could not be read.
 
         See DeadLetterService.list_group_jobs for the cost.
         """
         homes = RestoreQueues(self._current_queues())
-        only = {(place.ref, place.state) for place in lists} if fingerprint is None else None
+        only = {(job_list.ref, job_list.state) for job_list in job_lists} if fingerprint is None else None
         for found in self._service.list_group_jobs(fingerprint, most, self._rows_per_list, only):
             if isinstance(found, UnreadList):
                 yield found
                 continue
             ref, state = found.place.at
-            place = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin))
-            yield place, JobRef(id=found.mark[0], version=found.mark[1])
+            job_list = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin))
+            yield job_list, JobRef(id=found.mark[0], version=found.mark[1])
 
-    def known_of(self, fingerprint: str | None, lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
+    def known_of(self, fingerprint: str | None, job_lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """Those jobs as of the last reading of dead letters, newest first."""
         grouped = self._service.current_groups().grouped
         homes = RestoreQueues(self._current_queues())
-        only = {(place.ref, place.state) for place in lists}
+        only = {(job_list.ref, job_list.state) for job_list in job_lists}
         groups = [group for group in grouped.groups if fingerprint in (None, group.kind.id)]
         members = [
             (

@@ -82,7 +82,7 @@ class Bench:
         return JobListRef(ref=self.ref(name), state=State.DEAD)
 
     def spec(self, action: Action = Action.RETRY, **fields: Any) -> BulkRequest:
-        fields.setdefault("places", (self.place(),))
+        fields.setdefault("job_lists", (self.place(),))
         fields.setdefault("pace_per_s", 0)
         return BulkRequest(action=action, actor=ACTOR, **fields)
 

@@ -81,7 +81,7 @@ def test_ticked_jobs(bench: Bench) -> None:
 def test_several_places(bench: Bench) -> None:
     bury(bench.client, "mail", 30)
     bury(bench.client, "news", 30)
-    operation = bench.run(bench.spec(Action.DELETE, places=(bench.place("mail"), bench.place("news"))))
+    operation = bench.run(bench.spec(Action.DELETE, job_lists=(bench.place("mail"), bench.place("news"))))
     assert operation.outcomes == {"done": 60}
     assert bench.dead("mail") + bench.dead("news") == []
 
@@ -191,7 +191,7 @@ def test_a_delete_is_undone(bench: Bench) -> None:
     operation = bench.run(bench.spec(Action.DELETE))
     assert bench.dead() == []
     assert operation.undoable
-    batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
+    batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
     assert len(bench.actions.undo_batch(operation.spec.actor, batch).results) == 1_200
     assert len(bench.dead()) == 1_200
 
@@ -201,7 +201,9 @@ def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None
     operation = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
     assert operation.phase is BulkPhase.FAILED
     assert "The undo bin has no room" in (operation.note or "")
-    kept = bench.client.hlen("{queuedeck}:bin:" + batch_of(operation.id, operation.spec.places[0], operation.spec)) - 1
+    kept = (
+        bench.client.hlen("{queuedeck}:bin:" + batch_of(operation.id, operation.spec.job_lists[0], operation.spec)) - 1
+    )
     assert len(bench.dead()) + kept == 30
 
 
@@ -333,7 +335,7 @@ def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -
         assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
         assert bench.dead() == []
     else:
-        batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
+        batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
         assert operation.done == 3_000
         bench.actions.undo_bin._cap_bytes = 64 << 20
         assert len(bench.actions.undo_batch(operation.spec.actor, batch).results) == 3_000
@@ -370,7 +372,7 @@ def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
     bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
     runner.run_turn()
     assert len(bench.dead()) == 500 - at
-    assert not bench.bulk.job_lists.push_picks(work_id, "here", [(0, JobRef(id="x"))])
+    assert not bench.bulk.job_lists.push_job_refs(work_id, "here", [(0, JobRef(id="x"))])
 
 
 def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +397,7 @@ def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkey
 def test_the_audit_names_the_first_jobs_of_a_bulk_and_of_its_undo(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 150)
     operation = bench.run(bench.spec(Action.DELETE))
-    batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
+    batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
     bench.actions.undo_batch(operation.spec.actor, batch, bulk_id=operation.id)
     undone, deleted = bench.actions.audit_log.list_events()
     assert deleted.ids == tuple(ids[:100])

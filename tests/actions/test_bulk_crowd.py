@@ -84,7 +84,7 @@ def dead_of(backend: Backend, night: Night) -> JobListRef:
 def asked(who: str, place: JobListRef) -> BulkRequest:
     """What that person wants done to all of them."""
     actor = Actor(name=who, role="operator", address="127.0.0.1")
-    return BulkRequest(action=PEOPLE[who], actor=actor, places=(place,), pace_per_s=200)
+    return BulkRequest(action=PEOPLE[who], actor=actor, job_lists=(place,), pace_per_s=200)
 
 
 def sum_of(works: Sequence[BulkOperation], action: Action) -> int:

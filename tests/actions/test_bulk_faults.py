@@ -90,7 +90,7 @@ def test_a_replica_is_waited_for(
             assert 0 < operation.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.run_batch(
-                    *(parts.backend, operation.spec.places[0].ref, operation.spec.places[0].state, action),
+                    *(parts.backend, operation.spec.job_lists[0].ref, operation.spec.job_lists[0].state, action),
                     *(
                         [job_ref for _, job_ref in works.job_lists.list_job_refs(work_id, JOBS - 1, 1)],
                         operation.spec.options,
@@ -111,7 +111,7 @@ def test_a_replica_is_waited_for(
             assert len(waiting) == len(set(waiting)) == JOBS
             assert library not in DEAD or client.zcard(DEAD[library]) == 0
         else:
-            batch = batch_of(operation.id, operation.spec.places[0], operation.spec)
+            batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.undo_batch(operation.spec.actor, batch, bulk_id=operation.id)

@@ -81,7 +81,7 @@ def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: 
     bench.client.hset("bull:mail:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10_000})
     bench.client.set("bull:mail:failed", "something else")
     ref = QueueRef(source="main", backend="bullmq", name="mail", key="bull:mail")
-    spec = bench.spec(q="boom", places=(JobListRef(ref=ref, state=State.DEAD),))
+    spec = bench.spec(q="boom", job_lists=(JobListRef(ref=ref, state=State.DEAD),))
     runner = BulkRunner(
         bench.bulk, bench.actions, lambda _s, _n: bullmq, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100
     )

@@ -112,7 +112,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_is_killed(
         assert operation.outcomes == {"done": JOBS}
         assert len(picture(client)) < 10
         back = parts.actions.undo_batch(
-            operation.spec.actor, batch_of(operation.id, operation.spec.places[0], operation.spec)
+            operation.spec.actor, batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
         )
         assert back.count(Outcome.DONE) == JOBS
         assert picture(client) == before

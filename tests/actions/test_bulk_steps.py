@@ -102,7 +102,9 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                 return bool(reached)
             assert operation.outcomes == {"done": JOBS}, step
             if deleted is None:
-                back = other.actions.undo_batch(ACTOR, batch_of(operation.id, operation.spec.places[0], operation.spec))
+                back = other.actions.undo_batch(
+                    ACTOR, batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
+                )
                 assert back.count(Outcome.DONE) == JOBS, step
             assert picture(client) == before, step
             assert client.zcard("{queuedeck}:bin") == 0

@@ -38,7 +38,7 @@ def is_over(bench: Bench, runner: BulkRunner, work_id: str) -> bool:
 
 def check_that_new_work_runs(bench: Bench, runner: BulkRunner) -> None:
     bury(bench.client, "news", JOBS)
-    work_id = bench.bulk.create(bench.spec(places=(bench.place("news"),)))
+    work_id = bench.bulk.create(bench.spec(job_lists=(bench.place("news"),)))
     turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the new work's end")
     assert bench.bulk.get(work_id).outcomes == {"done": JOBS}
 
@@ -232,5 +232,5 @@ def test_a_runner_goes_on_after_a_flush(bench: Bench) -> None:
     wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     bench.client.flushall()
     bury(bench.client, "news", JOBS)
-    later = bench.bulk.create(bench.spec(places=(bench.place("news"),)))
+    later = bench.bulk.create(bench.spec(job_lists=(bench.place("news"),)))
     wait_until(lambda: bench.bulk.get(later).phase is BulkPhase.DONE, what="the new work's end")

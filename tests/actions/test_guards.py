@@ -66,7 +66,7 @@ def test_work_takes_as_many_jobs_as_it_may(
 
 def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench) -> None:
     members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
-    work_id = bench.bulk.create(bench.spec(places=(), fingerprint="0" * 16))
+    work_id = bench.bulk.create(bench.spec(job_lists=(), fingerprint="0" * 16))
     runner = bench.make_runner("here", most=5)
     runner._collector._members_of = lambda _fingerprint, _places, most: members[:most]
     while bench.bulk.get(work_id).phase not in ENDED:
@@ -79,7 +79,7 @@ def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 3)
     work_id = bench.bulk.create(bench.spec())
     assert bench.bulk.take_lease(work_id, "died")
-    assert bench.bulk.job_lists.push_picks(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
+    assert bench.bulk.job_lists.push_job_refs(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
     expire_lease(bench.client, work_id)
     runner = bench.make_runner("here")
     while bench.bulk.get(work_id).phase not in ENDED:

@@ -50,10 +50,10 @@ def roomy(bench: Bench) -> Bench:
 def test_all_of_it_comes_back_and_is_recorded_once(roomy: Bench) -> None:
     ids = bury(roomy.client, "mail", 1_100)
     bury(roomy.client, "news", 100)
-    deleted = roomy.run(roomy.spec(Action.DELETE, places=(roomy.place("mail"), roomy.place("news"))))
+    deleted = roomy.run(roomy.spec(Action.DELETE, job_lists=(roomy.place("mail"), roomy.place("news"))))
     assert roomy.dead() + roomy.dead("news") == []
     assert not roomy.actions.undo_bin.is_small(
-        [batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.places]
+        [batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.job_lists]
     )
     bert = replace(ACTOR, name="bert")
     operation = roomy.run(undo_of(deleted, bert))
@@ -105,7 +105,7 @@ def test_an_id_in_use_again_stays_in_the_bin(roomy: Bench) -> None:
     deleted = roomy.run(roomy.spec(Action.DELETE))
     bury(roomy.client, "mail", 1, start=7)
     assert roomy.run(undo_of(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
-    batch = batch_of(deleted.id, deleted.spec.places[0], deleted.spec)
+    batch = batch_of(deleted.id, deleted.spec.job_lists[0], deleted.spec)
     assert roomy.actions.undo_bin.count_left([batch]) == {batch: 1}
 
 
@@ -168,7 +168,7 @@ def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
     with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:
         WAIT[library](client, FEW)
         ids = WAITING[library](client)
-        deleted = ran(parts, replace(parts.spec(Action.DELETE), places=(waiting(parts),)))
+        deleted = ran(parts, replace(parts.spec(Action.DELETE), job_lists=(waiting(parts),)))
         assert (deleted.outcomes, WAITING[library](client)) == ({"done": FEW}, [])
         work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_000))
         killed = parts.runner("killed")
@@ -217,7 +217,7 @@ def test_thousands_of_waiting_jobs_stand_in_their_order_again(
         ids = WAITING[library](client)
         for n, job_id in enumerate(ids if library == "rq" else ()):
             client.hset(f"rq:job:{job_id}", "enqueued_at", f"2026-01-01T00:00:00.{n:06}Z")
-        deleted = ran(parts, replace(parts.spec(Action.DELETE), places=(waiting(parts),)))
+        deleted = ran(parts, replace(parts.spec(Action.DELETE), job_lists=(waiting(parts),)))
         assert (deleted.outcomes, WAITING[library](client)) == ({"done": many}, [])
         operation = ran(parts, undo_of(deleted, ACTOR))
         assert operation.outcomes == {"done": many}

@@ -310,7 +310,7 @@ class Parts:
         refs = {ref.name: ref for ref in search(self.backend)}
         place = JobListRef(ref=refs.get("*") or refs[QUEUE], state=State.DEAD)
         actor = Actor(name="bench", role="operator", address="127.0.0.1")
-        return BulkRequest(action=action, actor=actor, places=(place,), pace_per_s=pace_per_s)
+        return BulkRequest(action=action, actor=actor, job_lists=(place,), pace_per_s=pace_per_s)
 
     def runner(self, holder: str) -> BulkRunner:
         """The runner of that name."""
@@ -340,7 +340,7 @@ def scattered(client: redis.Redis, url: str, name: str) -> float:
             :: LINE // PICKED
         ]
         spec = replace(
-            parts.spec(Action.DELETE), places=(JobListRef(ref=ref, state=State.WAITING),), job_refs=tuple(job_refs)
+            parts.spec(Action.DELETE), job_lists=(JobListRef(ref=ref, state=State.WAITING),), job_refs=tuple(job_refs)
         )
         return _run(parts, spec, PICKED)
 

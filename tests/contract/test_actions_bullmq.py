@@ -527,7 +527,7 @@ def test_a_page_that_holds_a_marker_ends_no_list(backend: BullMQ, redis_client: 
     spec = BulkRequest(
         action=Action.DELETE,
         actor=Actor(name="anna", role="operator", address="127.0.0.1"),
-        places=(JobListRef(ref=REF, state=State.WAITING),),
+        job_lists=(JobListRef(ref=REF, state=State.WAITING),),
     )
     listing = select_jobs(spec, lambda _s, _n: backend, lambda _f, _m: (), 3_000)
     found = [one.job_ref.id for one in listing if one.job_ref]

@@ -214,7 +214,7 @@ def test_more_records_than_are_listed_are_at_least_so_many(
         if known is not None and not page.at_least:
             break
         place = JobListRef(ref=shared, state=State.DEAD)
-        spec = BulkRequest(action=Action.DELETE, places=(place,), actor=Actor(name="anna", role="admin"))
+        spec = BulkRequest(action=Action.DELETE, job_lists=(place,), actor=Actor(name="anna", role="admin"))
         assert not preview_jobs(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
         backups = [
             one

@@ -273,7 +273,7 @@ def test_bulk_operations_of_the_other_dashboard_are_not_run(
     services = make_app(sources=[{"name": "beta", "url": server.url}]).extensions[EXTENSION].services
     ref = QueueRef(source="alpha", backend="rq", name="mail", key="rq:queue:mail")
     spec = BulkRequest(
-        action=Action.DELETE, actor=Actor(name="a", role="admin"), places=(JobListRef(ref=ref, state=State.DEAD),)
+        action=Action.DELETE, actor=Actor(name="a", role="admin"), job_lists=(JobListRef(ref=ref, state=State.DEAD),)
     )
     work_id = services.bulk_store.create(spec)
     for _ in range(3):
@@ -320,7 +320,7 @@ def test_a_bulk_operation_for_another_server_of_the_same_name_is_not_run(
         ref = QueueRef(source="main", backend="bullmq", name="orders", key="bull:orders")
         place = JobListRef(ref=ref, state=State.WAITING)
         work_id = theirs.bulk_store.create(
-            BulkRequest(action=Action.DELETE, actor=ACTOR, places=(place,), pace_per_s=0)
+            BulkRequest(action=Action.DELETE, actor=ACTOR, job_lists=(place,), pace_per_s=0)
         )
         for _ in range(3):
             ours.bulk_runner.run_turn()

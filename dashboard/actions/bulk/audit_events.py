@@ -13,9 +13,9 @@ from .operation import BulkOperation
 def event_of(operation: BulkOperation, count: int) -> audit_log.AuditEvent:
     """The audit event of an operation."""
     spec = operation.spec
-    refs = {place.ref for place in spec.places}
+    refs = {job_list.ref for job_list in spec.job_lists}
     one = next(iter(refs)) if len(refs) == 1 else None
-    states = {place.state.value for place in spec.places}
+    states = {job_list.state.value for job_list in spec.job_lists}
     return audit_log.build_event(
         spec.actor,
         spec.action.value,

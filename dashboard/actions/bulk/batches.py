@@ -1,4 +1,4 @@
-"""The batches of a bulk operation: the jobs of one place, on which the action is run at once and then recorded."""
+"""The batches of a bulk operation: the jobs of one list, on which the action is run at once and then recorded."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ class BatchRunner:
         if not job_refs:
             note = "The list of its jobs no longer exists in Redis."
             return self._progress.end_operation(operation, BulkPhase.FAILED, note), []
-        place = operation.spec.places[number]
+        job_list = operation.spec.job_lists[number]
         with measure_cost() as meter:
-            results = self._run_action(operation, place, job_refs, repeated=operation.at < slot.repeats_to)
+            results = self._run_action(operation, job_list, job_refs, repeated=operation.at < slot.repeats_to)
         slot.batch = next_batch_size(slot.batch, len(job_refs), meter)
         if operation.phase is BulkPhase.CANARY:
-            slot.canary += [(place, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
+            slot.canary += [(job_list, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
         pace = operation.spec.pace_per_s
         slot.due = started + (len(job_refs) / pace if pace > 0 else 0.0)
         return self._record_batch(operation, operation.at + len(job_refs), results), results
 
     def _next_batch(self, operation: BulkOperation, slot: RunningOperation, size: int) -> tuple[int, list[JobRef]]:
-        """(number of a place, the next jobs that are in it), at most `size`; no jobs if the list is lost."""
-        # An unreadable entry of the list has no place: it counts as a missing job of the last place.
-        last = len(operation.spec.places) - 1
+        """(number of a job list, the next jobs of it), at most `size`; no jobs if the list of the operation is lost."""
+        # An unreadable entry of the list has no number: it counts as a missing job of the last list.
+        last = len(operation.spec.job_lists) - 1
         job_refs = [
-            (place if place <= last else -1, job_ref)
-            for place, job_ref in slot.next_jobs(self._job_lists, operation, size)
+            (number if number <= last else -1, job_ref)
+            for number, job_ref in slot.next_jobs(self._job_lists, operation, size)
         ]
         if not job_refs:
             return -1, []
@@ -89,21 +89,21 @@ class BatchRunner:
         return job_refs[0][0], [job_ref for _, job_ref in takewhile(together, job_refs)]
 
     def _run_action(
-        self, operation: BulkOperation, place: JobListRef, job_refs: list[JobRef], *, repeated: bool
+        self, operation: BulkOperation, job_list: JobListRef, job_refs: list[JobRef], *, repeated: bool
     ) -> list[ActionResult]:
         spec = operation.spec
-        backend = self._backend_of(place.ref.source, place.ref.backend)
+        backend = self._backend_of(job_list.ref.source, job_list.ref.backend)
         if spec.action is Action.UNDO:
-            batch, ids = spec.batches[spec.places.index(place)], [job_ref.id for job_ref in job_refs]
-            return self._actions.step_back(backend, place.ref, place.state, batch, ids, repeated=repeated)
+            batch, ids = spec.batches[spec.job_lists.index(job_list)], [job_ref.id for job_ref in job_refs]
+            return self._actions.step_back(backend, job_list.ref, job_list.state, batch, ids, repeated=repeated)
         return self._actions.run_batch(
             backend,
-            place.ref,
-            place.state,
+            job_list.ref,
+            job_list.state,
             spec.action,
             job_refs,
-            replace(spec.options, target=place.origin) if spec.to_origin else spec.options,
-            batch_of(operation.id, place, spec) if spec.action is Action.DELETE else None,
+            replace(spec.options, target=job_list.origin) if spec.to_origin else spec.options,
+            batch_of(operation.id, job_list, spec) if spec.action is Action.DELETE else None,
             spec.actor.name,
             for_good=spec.for_good,
         )
@@ -142,7 +142,7 @@ def _next_phase(operation: BulkOperation, at: int) -> BulkPhase | None:
 
 
 def _fit_together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:
-    """Whether both can be in one batch: they have the same place, and in an undo were deleted in one batch."""
+    """Whether both can be in one batch: they are in the same list, and in an undo were deleted in one batch."""
     return one[0] == first[0] and (action is not Action.UNDO or one[1].version == first[1].version)
 
 

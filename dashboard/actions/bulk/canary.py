@@ -68,8 +68,8 @@ class CanaryWatch:
     def _read_canary(self, operation: BulkOperation) -> list[tuple[JobListRef, JobRef, ActionResult]]:
         """All first jobs, whatever the result of the action: the process that acted on them has died."""
         return [
-            (operation.spec.places[place], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
-            for place, job_ref in self._job_lists.list_job_refs(operation.id, 0, operation.spec.canary)
+            (operation.spec.job_lists[number], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
+            for number, job_ref in self._job_lists.list_job_refs(operation.id, 0, operation.spec.canary)
         ]
 
 
@@ -83,11 +83,11 @@ def judge_canary(
     Cost: that of `Backend.read_job` for each job, more for lists that a library shares between all queues.
     """
     failed = undecided = 0
-    for place, job_ref, result in jobs:
+    for job_list, job_ref, result in jobs:
         if result.outcome is not Outcome.DONE:
             continue
-        backend = backend_of(place.ref.source, place.ref.backend)
-        found = _find_job(backend, place, result.new_id or job_ref.id, queues_of)
+        backend = backend_of(job_list.ref.source, job_list.ref.backend)
+        found = _find_job(backend, job_list, result.new_id or job_ref.id, queues_of)
         if found is None or found.state in (State.COMPLETED, None):
             continue
         if found.state in _ENDED_BADLY and (found.version is None or found.version != job_ref.version):
@@ -98,11 +98,11 @@ def judge_canary(
 
 
 def _find_job(
-    backend: Backend, place: JobListRef, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
+    backend: Backend, job_list: JobListRef, job_id: str, queues_of: Callable[[str, str], Sequence[QueueRef]]
 ) -> Job | None:
-    refs = [place.ref]
-    if place.ref.shared:
-        refs += [ref for ref in queues_of(place.ref.source, place.ref.backend) if not ref.shared][:MAX_QUEUES]
+    refs = [job_list.ref]
+    if job_list.ref.shared:
+        refs += [ref for ref in queues_of(job_list.ref.source, job_list.ref.backend) if not ref.shared][:MAX_QUEUES]
     for ref in refs:
         try:
             return backend.read_job(ref, job_id)

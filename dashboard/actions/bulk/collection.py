@@ -25,9 +25,9 @@ TELL_EVERY_S = 2.0
 
 @dataclass(slots=True)
 class _CollectedJobs:
-    """What was found so far. The jobs are numbered by place in `places`."""
+    """What was found so far. The jobs carry the number of their list in `job_lists`."""
 
-    places: dict[JobListRef, int]
+    job_lists: dict[JobListRef, int]
     pending: list[tuple[int, JobRef]] = field(default_factory=list)  # not stored yet
     first: list[str] = field(default_factory=list)  # ids for the audit log
     matched: int = 0
@@ -40,14 +40,14 @@ class _CollectedJobs:
         self.scanned = found.scanned
         if found.unread is not None:
             self.unread[found.unread] = None
-        if found.job_ref is not None and found.place is not None:
+        if found.job_ref is not None and found.job_list is not None:
             self.matched += 1
-            self.pending.append((self.places.setdefault(found.place, len(self.places)), found.job_ref))
+            self.pending.append((self.job_lists.setdefault(found.job_list, len(self.job_lists)), found.job_ref))
             if len(self.first) < audit_log.MAX_IDS:
                 self.first.append(found.job_ref.id)
 
     def take_pending(self) -> list[tuple[int, JobRef]]:
-        """The jobs to store, by place, since a batch has one place; otherwise in their order."""
+        """The jobs to store, by list, since a batch is of one list; otherwise in their order."""
         pending, self.pending = self.pending, []
         return sorted(pending, key=lambda job_ref: job_ref[0])
 
@@ -77,7 +77,7 @@ class JobCollector:
         """List all jobs of the operation and go to its next phase."""
         spec = operation.spec
         self._store.job_lists.clear_picks(operation.id)  # left by a process that died while collecting
-        collected = _CollectedJobs({place: n for n, place in enumerate(spec.places)})
+        collected = _CollectedJobs({job_list: n for n, job_list in enumerate(spec.job_lists)})
         told = monotonic_s()
         for found in self._list_selected(spec):
             if found.job_ref is not None and collected.matched >= self._most:
@@ -105,7 +105,7 @@ class JobCollector:
         return self._progress.write(operation, matched=collected.matched, scanned=collected.scanned)
 
     def _push_pending(self, operation: BulkOperation, collected: _CollectedJobs) -> bool:
-        return self._store.job_lists.push_picks(operation.id, self._holder, collected.take_pending())
+        return self._store.job_lists.push_job_refs(operation.id, self._holder, collected.take_pending())
 
     def _finish_collection(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:
         spec, matched, unread = operation.spec, collected.matched, collected.unread
@@ -122,5 +122,5 @@ class JobCollector:
             scanned=collected.scanned,
             truncated=int(collected.truncated),
             **told,
-            spec=pack(replace(spec, places=tuple(collected.places))),
+            spec=pack(replace(spec, job_lists=tuple(collected.job_lists))),
         )

@@ -21,10 +21,10 @@ class BulkJobLists:
         """Delete the list of jobs."""
         self._store.source.execute("DEL", job_refs_key(work_id))
 
-    def push_picks(self, work_id: str, holder: str, job_refs: Sequence[tuple[int, JobRef]]) -> bool:
-        """Append jobs, each with the number of its place; False if the lease is lost. Cost: 1 round trip per 1,000."""
+    def push_job_refs(self, work_id: str, holder: str, job_refs: Sequence[tuple[int, JobRef]]) -> bool:
+        """Append jobs, each with the number of its list; False if the lease is lost. Cost: 1 round trip per 1,000."""
         for start in range(0, len(job_refs), 1000):
-            values = [pack([place, job_ref.id, job_ref.version]) for place, job_ref in job_refs[start : start + 1000]]
+            values = [pack([number, job_ref.id, job_ref.version]) for number, job_ref in job_refs[start : start + 1000]]
             if not self._store.run_script(
                 scripts.PUSH, (job_refs_key(work_id), lease_key(work_id)), holder, KEEP_S, *values
             ):
@@ -48,6 +48,6 @@ class BulkJobLists:
         found = []
         (listed,) = self._store.read_keys(("LRANGE", job_refs_key(work_id), at, at + count - 1))
         for raw in listed or ():
-            place, job_id, version = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
-            found.append((place, JobRef(id=job_id, version=version)))
+            number, job_id, version = unpack(raw, tuple[int, str, str | None]) or (-1, "", None)
+            found.append((number, JobRef(id=job_id, version=version)))
         return found

@@ -43,12 +43,12 @@ class JobListRef(Value, frozen=True, kw_only=True):
 
 
 class BulkRequest(Value, frozen=True, kw_only=True):
-    """The request. Its jobs: `job_refs` as of creation, all of `places`, those that match `q`, or an error group's."""
+    """A request. Its jobs: `job_refs` as of creation, all of `job_lists`, those that match `q`, or an error group's."""
 
     action: Action
     actor: Actor
-    places: tuple[JobListRef, ...] = ()
-    job_refs: tuple[JobRef, ...] = ()  # at most MAX_BATCH, of the first place
+    job_lists: tuple[JobListRef, ...] = ()
+    job_refs: tuple[JobRef, ...] = ()  # at most MAX_BATCH, of the first list
     q: str | None = None
     fingerprint: str | None = None  # of an error group
     options: ActionOptions = ActionOptions()
@@ -57,7 +57,7 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     canary_wait_s: float = DEFAULT_CANARY_WAIT_S
     canary_max_ratio: float = 0.0  # the fraction of them that may fail again
     for_good: bool = False  # delete permanently, without the undo bin
-    batches: tuple[str, ...] = ()  # UNDO: the batch in the undo bin for each place
+    batches: tuple[str, ...] = ()  # UNDO: the batch in the undo bin for each list
     undoes: str | None = None  # UNDO: the bulk operation that deleted the jobs, if any
     reason: str | None = None
     created_at: float = 0.0

@@ -204,7 +204,9 @@ class BulkRunner:
 
     def _not_watched(self, operation: BulkOperation) -> str | None:
         """A source of the operation that this process does not watch; another process may watch it."""
-        for source, backend in dict.fromkeys((place.ref.source, place.ref.backend) for place in operation.spec.places):
+        for source, backend in dict.fromkeys(
+            (job_list.ref.source, job_list.ref.backend) for job_list in operation.spec.job_lists
+        ):
             try:
                 here = self._backend_of(source, backend).source.address
             except NotFound:

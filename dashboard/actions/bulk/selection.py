@@ -45,7 +45,7 @@ class BulkPreview:
     scanned: int
     total: int | None
     samples: tuple[Job, ...]
-    places: tuple[JobListRef, ...] = ()  # their lists, most jobs first; only for an error group
+    job_lists: tuple[JobListRef, ...] = ()  # their lists, most jobs first; only for an error group
     origins: Mapping[str, int] = field(default_factory=dict)
     without_origin: int = 0
     unread: tuple[str, ...] = ()  # queues that could not be read, and why: their jobs may be missing
@@ -71,26 +71,28 @@ KnownOf = Callable[[str | None, tuple[JobListRef, ...]], KnownDeadLetters]
 
 
 def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
-    """A preview of the jobs, without listing all. Raises as the backends do. Scans at most PREVIEW_ROWS per place."""
+    """A preview of the jobs, without listing all. Raises as the backends do. Scans at most PREVIEW_ROWS per list."""
     if spec.fingerprint is not None or spec.to_origin:
-        return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.places), most)
+        return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.job_lists), most)
     if spec.job_refs:
         return BulkPreview(len(spec.job_refs), exact=True, scanned=len(spec.job_refs), total=None, samples=())
     matched, scanned, total, exact = 0, 0, 0, True
     samples: list[Job] = []
     unread: list[str] = []
-    for place in spec.places:
-        backend = backend_of(place.ref.source, place.ref.backend)
-        with data_errors_foreseen(_jobs_of(place)):
-            page = backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=SAMPLES))
+    for job_list in spec.job_lists:
+        backend = backend_of(job_list.ref.source, job_list.ref.backend)
+        with data_errors_foreseen(_jobs_of(job_list)):
+            page = backend.list_jobs(
+                job_list.ref, JobQuery(state=job_list.state, native=job_list.native, per_page=SAMPLES)
+            )
         total += page.total or 0
         exact = exact and page.total is not None and not page.at_least
-        unread += _unread_parts(place, page)
+        unread += _unread_parts(job_list, page)
         if spec.q is None:
             matched += page.total or 0
             samples += page.jobs
             continue
-        for job, looked in _list_matches(spec, place, backend, PREVIEW_ROWS):
+        for job, looked in _list_matches(spec, job_list, backend, PREVIEW_ROWS):
             scanned = looked
             if job is not None:
                 matched += 1
@@ -100,17 +102,18 @@ def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, mo
     return BulkPreview(min(matched, most), exact, scanned, total, shown, unread=tuple(unread), beyond=matched > most)
 
 
-def _unread_parts(place: JobListRef, page: JobPage) -> list[str]:
-    """The parts of a place that cannot be read, one line each."""
-    return [unread_line(place.ref.source, place.ref.backend, place.ref.name, why) for why in page.problems]
+def _unread_parts(job_list: JobListRef, page: JobPage) -> list[str]:
+    """The parts of a list that cannot be read, one line each."""
+    return [unread_line(job_list.ref.source, job_list.ref.backend, job_list.ref.name, why) for why in page.problems]
 
 
-def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
-    """Ask the backend which parts of a place cannot be read. Cost: that of a page with one job."""
+def _unread_of(job_list: JobListRef, backend: Backend) -> list[str]:
+    """Ask the backend which parts of a list cannot be read. Cost: that of a page with one job."""
     try:
-        with data_errors_foreseen(_jobs_of(place)):
+        with data_errors_foreseen(_jobs_of(job_list)):
             return _unread_parts(
-                place, backend.list_jobs(place.ref, JobQuery(state=place.state, native=place.native, per_page=1))
+                job_list,
+                backend.list_jobs(job_list.ref, JobQuery(state=job_list.state, native=job_list.native, per_page=1)),
             )
     except NotFound:
         return []
@@ -118,22 +121,22 @@ def _unread_of(place: JobListRef, backend: Backend) -> list[str]:
 
 def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters, most: int) -> BulkPreview:
     offered = _ActionSupport(spec, backend_of)
-    jobs = [(place, job) for place, job in known.jobs if offered.is_supported(place)]
+    jobs = [(job_list, job) for job_list, job in known.jobs if offered.is_supported(job_list)]
     homes: Counter[str] = Counter()
     homeless = 0
     if spec.action is Action.MOVE:
-        homes.update(place.origin for place, _ in jobs if place.origin is not None)
+        homes.update(job_list.origin for job_list, _ in jobs if job_list.origin is not None)
         homeless = len(jobs) - homes.total()
     if spec.to_origin and homes:
-        jobs = [(place, job) for place, job in jobs if place.origin is not None]
-    places = Counter(replace(place, origin=None) for place, _ in jobs)
+        jobs = [(job_list, job) for job_list, job in jobs if job_list.origin is not None]
+    job_lists = Counter(replace(job_list, origin=None) for job_list, _ in jobs)
     return BulkPreview(
         matched=min(len(jobs), most),
         exact=known.whole and not known.unread and len(jobs) <= most,
         scanned=known.scanned,
         total=known.total,
         samples=tuple(job for _, job in jobs[:SAMPLES]),
-        places=tuple(place for place, _ in places.most_common()),
+        job_lists=tuple(job_list for job_list, _ in job_lists.most_common()),
         origins=dict(homes.most_common()),
         without_origin=homeless,
         unread=known.unread,
@@ -149,12 +152,12 @@ class _ActionSupport:
         self._backend_of = backend_of
         self._answers: dict[tuple[str, str, State, bool], bool] = {}
 
-    def is_supported(self, place: JobListRef) -> bool:
-        source, name = place.ref.source, place.ref.backend
-        key = (source, name, place.state, place.ref.shared)
+    def is_supported(self, job_list: JobListRef) -> bool:
+        source, name = job_list.ref.source, job_list.ref.backend
+        key = (source, name, job_list.state, job_list.ref.shared)
         if key not in self._answers:
             offered = self._backend_of(source, name).offered_actions(
-                place.state, shared=place.ref.shared, abandoned=True
+                job_list.state, shared=job_list.ref.shared, abandoned=True
             )
             self._answers[key] = self._action in offered
         return self._answers[key]
@@ -167,7 +170,7 @@ class SelectedJob:
     `unread` = in place of a job, a queue that could not be read, and why.
     """
 
-    place: JobListRef | None
+    job_list: JobListRef | None
     job_ref: JobRef | None
     scanned: int
     unread: str | None = None
@@ -181,51 +184,51 @@ def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf,
     """
     if spec.fingerprint is not None or spec.to_origin:
         offered = _ActionSupport(spec, backend_of)
-        for n, found in enumerate(members_of(spec.fingerprint, spec.places, most), 1):
+        for n, found in enumerate(members_of(spec.fingerprint, spec.job_lists, most), 1):
             if isinstance(found, UnreadList):
                 yield SelectedJob(None, None, n, found.line)
                 continue
-            place, job_ref = found
-            if not offered.is_supported(place) or (spec.to_origin and place.origin is None):
-                yield SelectedJob(place, None, n)
+            job_list, job_ref = found
+            if not offered.is_supported(job_list) or (spec.to_origin and job_list.origin is None):
+                yield SelectedJob(job_list, None, n)
                 continue
-            yield SelectedJob(place if spec.to_origin else replace(place, origin=None), job_ref, n)
+            yield SelectedJob(job_list if spec.to_origin else replace(job_list, origin=None), job_ref, n)
         return
     if spec.job_refs:
-        yield from (SelectedJob(spec.places[0], job_ref, n) for n, job_ref in enumerate(spec.job_refs, 1))
+        yield from (SelectedJob(spec.job_lists[0], job_ref, n) for n, job_ref in enumerate(spec.job_refs, 1))
         return
     scanned = 0
-    for place in spec.places:
-        backend = backend_of(place.ref.source, place.ref.backend)
+    for job_list in spec.job_lists:
+        backend = backend_of(job_list.ref.source, job_list.ref.backend)
         seen: set[str] = set()
         if spec.q is not None:
-            for match, looked in _list_matches(spec, place, backend, most):
+            for match, looked in _list_matches(spec, job_list, backend, most):
                 fits = None if match is None or match.id in seen else JobRef(id=match.id, version=match.version)
                 if fits is not None:
                     seen.add(fits.id)
-                yield SelectedJob(place, fits, scanned + looked)
-            yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(place, backend))
+                yield SelectedJob(job_list, fits, scanned + looked)
+            yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(job_list, backend))
             continue
-        for job_refs in _list_pages(place, backend):
+        for job_refs in _list_pages(job_list, backend):
             for each in job_refs:
                 scanned += 1
                 # A list that grows at its head during the scan returns some jobs twice.
                 if each.id not in seen:
                     seen.add(each.id)
-                    yield SelectedJob(place, each, scanned)
+                    yield SelectedJob(job_list, each, scanned)
             if len(seen) >= most:
                 break
-        yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(place, backend))
+        yield from (SelectedJob(None, None, scanned, line) for line in _unread_of(job_list, backend))
 
 
-def _list_pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
+def _list_pages(job_list: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
     """The jobs of a place, page by page. A page can be shorter than requested; an empty page ends the list."""
     at, size = 0, FIRST_PAGE
     while True:
-        query = JobQuery(state=place.state, native=place.native, page=at // size + 1, per_page=size)
+        query = JobQuery(state=job_list.state, native=job_list.native, page=at // size + 1, per_page=size)
         try:
-            with measure_cost() as meter, data_errors_foreseen(_jobs_of(place)):
-                job_refs = backend.list_job_refs(place.ref, query)
+            with measure_cost() as meter, data_errors_foreseen(_jobs_of(job_list)):
+                job_refs = backend.list_job_refs(job_list.ref, query)
         except NotFound:
             if at == 0:
                 raise
@@ -240,13 +243,13 @@ def _list_pages(place: JobListRef, backend: Backend) -> Iterator[list[JobRef]]:
             size = min(MOST_PAGE, 2 * size)
 
 
-def _jobs_of(place: JobListRef) -> str:
-    return f"The {place.state.value} jobs of {place.ref.name!r}"
+def _jobs_of(job_list: JobListRef) -> str:
+    return f"The {job_list.state.value} jobs of {job_list.ref.name!r}"
 
 
 def _list_matches(
-    spec: BulkRequest, place: JobListRef, backend: Backend, rows: int
+    spec: BulkRequest, job_list: JobListRef, backend: Backend, rows: int
 ) -> Iterator[tuple[Job | None, int]]:
-    ref = place.ref
+    ref = job_list.ref
     queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared)
-    return matching_rows(parse_query(spec.q or ""), queue, place.state, backend, rows)
+    return matching_rows(parse_query(spec.q or ""), queue, job_list.state, backend, rows)

@@ -68,7 +68,7 @@ class BulkStore:
         return made_id
 
     def _with_address(self, spec: BulkRequest) -> BulkRequest:
-        names = {place.ref.source for place in spec.places} - spec.servers.keys()
+        names = {job_list.ref.source for job_list in spec.job_lists} - spec.servers.keys()
         found = {name: address for name in names if (address := self._address_of(name)) is not None}
         return replace(spec, servers={**found, **spec.servers})
 

@@ -17,15 +17,17 @@ from .selection import SelectedJob
 from .store import BulkStore
 
 
-def batch_of(work_id: str, place: JobListRef, spec: BulkRequest) -> str:
+def batch_of(work_id: str, job_list: JobListRef, spec: BulkRequest) -> str:
     """The name of the batch in the undo bin for the jobs that an operation deletes in one place."""
-    return f"{work_id}x{spec.places.index(place)}"
+    return f"{work_id}x{spec.job_lists.index(job_list)}"
 
 
 def batches_of(operation: BulkOperation) -> list[str]:
     """The batches in the undo bin with the jobs that `operation` deleted; none if it deleted nothing restorable."""
     return (
-        [batch_of(operation.id, place, operation.spec) for place in operation.spec.places] if operation.undoable else []
+        [batch_of(operation.id, job_list, operation.spec) for job_list in operation.spec.job_lists]
+        if operation.undoable
+        else []
     )
 
 
@@ -34,7 +36,7 @@ def undo_of(operation: BulkOperation, actor: Actor, reason: str | None = None) -
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
-        places=operation.spec.places,
+        job_lists=operation.spec.job_lists,
         batches=tuple(batches_of(operation)),
         undoes=operation.id,
         servers=operation.spec.servers,
@@ -50,7 +52,7 @@ def undo_of_batches(batches: Sequence[str], undo_bin: UndoBin, actor: Actor, rea
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
-        places=tuple(JobListRef(ref=about.ref, state=about.place) for about in deleted),
+        job_lists=tuple(JobListRef(ref=about.ref, state=about.place) for about in deleted),
         batches=tuple(batches),
         servers={about.ref.source: about.server for about in deleted if about.server},
         pace_per_s=0,
@@ -75,7 +77,7 @@ def deleted_jobs(spec: BulkRequest, store: BulkStore, undo_bin: UndoBin) -> Iter
 
 def _all_in(spec: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
     scanned = 0
-    for place, batch in zip(spec.places, spec.batches, strict=True):
+    for job_list, batch in zip(spec.job_lists, spec.batches, strict=True):
         seen: set[str] = set()
         cursor = -1
         while cursor:
@@ -84,7 +86,7 @@ def _all_in(spec: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
                 scanned += 1
                 if job.id not in seen:
                     seen.add(job.id)
-                    yield SelectedJob(place, JobRef(id=job.id), scanned)
+                    yield SelectedJob(job_list, JobRef(id=job.id), scanned)
 
 
 def _newest_first(
@@ -105,7 +107,7 @@ def _newest_first(
         for number, job_ref in window[start - window_at : end - window_at]:
             scanned += 1
             if job_ref.id in held.get(number, ()):
-                yield SelectedJob(spec.places[number], JobRef(id=job_ref.id, version=str(start)), scanned)
+                yield SelectedJob(spec.job_lists[number], JobRef(id=job_ref.id, version=str(start)), scanned)
 
 
 def _held_jobs(spec: BulkRequest, undo_bin: UndoBin, job_refs: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:

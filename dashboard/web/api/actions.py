@@ -191,12 +191,12 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
     action = _parse_action(verb)
     _check_applies(body, action)
     if action is Action.PURGE:
-        place = bulk.place_of(queue, State.WAITING.value, None)
-        bulk.check_bulk(Action.DELETE, (place,))
+        job_list = bulk.job_list_of(queue, State.WAITING.value, None)
+        bulk.check_bulk(Action.DELETE, (job_list,))
         spec = BulkRequest(
             action=Action.DELETE,
             actor=current_actor(),
-            places=(place,),
+            job_lists=(job_list,),
             pace_per_s=0,
             for_good=body.for_good,
             reason=_checked_reason(body.reason),
@@ -229,15 +229,15 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
     """
     _check_applies(body, body.action)
     _check_target_list(body)
-    places: tuple[Any, ...] = ()
+    job_lists: tuple[Any, ...] = ()
     if body.fingerprint is None:
         found = app_context().find_queue_stats(body.source or "", body.backend or "", body.queue or "")
-        places = (bulk.place_of(found, (body.state or State.WAITING).value, body.native),)
-    bulk.check_bulk(body.action, places)
+        job_lists = (bulk.job_list_of(found, (body.state or State.WAITING).value, body.native),)
+    bulk.check_bulk(body.action, job_lists)
     spec = BulkRequest(
         action=body.action,
         actor=current_actor(),
-        places=places,
+        job_lists=job_lists,
         job_refs=tuple(JobRef(id=each) for each in body.ids or ()),
         q=body.q,
         fingerprint=body.fingerprint,

@@ -117,11 +117,12 @@ def new() -> str:
     with measure_cost() as meter:
         preview = preview_operation(spec)
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    places = spec.places or preview.places
+    job_lists = spec.job_lists or preview.job_lists
     libraries = {
-        place.ref.backend: app_services().sources.backend(place.ref.source, place.ref.backend) for place in places
+        job_list.ref.backend: app_services().sources.backend(job_list.ref.source, job_list.ref.backend)
+        for job_list in job_lists
     }
-    homing = spec.action is Action.MOVE and all(place.state is State.WAITING for place in places)
+    homing = spec.action is Action.MOVE and all(job_list.state is State.WAITING for job_list in job_lists)
     return render_template(
         "bulk/new.html",
         **layout.page_context(app_services().snapshots.current(), price),
@@ -133,7 +134,7 @@ def new() -> str:
         titles=app_services().sources.titles,
         room_bytes=app_services().action_service.undo_bin.room_bytes() if spec.action is Action.DELETE else None,
         verb="Redrive" if homing else VERBS[spec.action],
-        targets=_target_queues(places) if spec.action is Action.MOVE else (),
+        targets=_target_queues(job_lists) if spec.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
         past=PAST,
     )
@@ -223,8 +224,8 @@ def check_target(spec: BulkRequest) -> None:
     if not spec.to_origin:
         raise Conflict("Choose a destination queue. Nothing was started.")
     if all(
-        place.origin is None
-        for place, _ in app_services().dead_letter_jobs.known_of(spec.fingerprint, spec.places).jobs
+        job_list.origin is None
+        for job_list, _ in app_services().dead_letter_jobs.known_of(spec.fingerprint, spec.job_lists).jobs
     ):
         raise Conflict(
             "The origin queue of these jobs is unknown. Nothing was started.",
@@ -232,11 +233,11 @@ def check_target(spec: BulkRequest) -> None:
         )
 
 
-def _target_queues(places: Sequence[JobListRef]) -> list[str]:
+def _target_queues(job_lists: Sequence[JobListRef]) -> list[str]:
     """The queues that jobs of these lists can move to."""
     snapshot = app_services().snapshots.current().snapshot
-    libraries = {(place.ref.source, place.ref.backend) for place in places}
-    own = {place.ref.name for place in places}
+    libraries = {(job_list.ref.source, job_list.ref.backend) for job_list in job_lists}
+    own = {job_list.ref.name for job_list in job_lists}
     found = {
         queue.name
         for queue in (snapshot.queues if snapshot else ())
@@ -261,15 +262,15 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     if fingerprint is not None and (q is not None or any(form.get(name) for name in ("queue", "state", "native"))):
         raise Unsupported("fingerprint: selects all jobs of an error group; do not send a list or a filter with it.")
     queue = None
-    places: tuple[JobListRef, ...] = ()
+    job_lists: tuple[JobListRef, ...] = ()
     if fingerprint is None:
         _, queue = find_queue(form.get("source", ""), form.get("backend", ""), read_segment(form.get("queue", "")))
-        places = (place_of(queue, form.get("state", ""), form.get("native") or None),)
-    check_bulk(action, places)
+        job_lists = (job_list_of(queue, form.get("state", ""), form.get("native") or None),)
+    check_bulk(action, job_lists)
     return queue, BulkRequest(
         action=action,
         actor=current_actor(),
-        places=places,
+        job_lists=job_lists,
         q=q,
         fingerprint=fingerprint,
         options=parse_options(),
@@ -283,7 +284,7 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     )
 
 
-def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
+def job_list_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
     """The list of that queue. Raises Unsupported for a state that its library does not have."""
     backend = app_services().sources.backend(queue.source, queue.backend)
     try:
@@ -295,18 +296,18 @@ def place_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
     return JobListRef(ref=queue.ref, state=state, native=native)
 
 
-def check_bulk(action: Action, places: tuple[JobListRef, ...]) -> None:
+def check_bulk(action: Action, job_lists: tuple[JobListRef, ...]) -> None:
     """Raise Unsupported for an action that is not available in bulk, or not for the jobs of these lists."""
     if action not in BULK_ACTIONS:
         raise Unsupported(f"{action.value} is not available for bulk operations.")
-    for place in places:
-        why = read_only(app_services().snapshots.current().snapshot, place.ref)
+    for job_list in job_lists:
+        why = read_only(app_services().snapshots.current().snapshot, job_list.ref)
         if why is not None:
             raise Unsupported(why)
-        backend = app_services().sources.backend(place.ref.source, place.ref.backend)
-        if action not in backend.offered_actions(place.state, shared=place.ref.shared, abandoned=True):
+        backend = app_services().sources.backend(job_list.ref.source, job_list.ref.backend)
+        if action not in backend.offered_actions(job_list.state, shared=job_list.ref.shared, abandoned=True):
             why = backend.unsupported_reasons.get(action)
-            raise Unsupported(why or f"{backend.title} does not support this for {place.state.value} jobs.")
+            raise Unsupported(why or f"{backend.title} does not support this for {job_list.state.value} jobs.")
 
 
 def _parse_number(form: Any, name: str, default: float, least: float, most: float) -> float:
