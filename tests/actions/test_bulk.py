@@ -241,7 +241,7 @@ def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
         (20, 20, 50.0, LEAST_BATCH),
     ],
 )
-def test_the_next_batch_is_of_a_size_that_holds_nobody_up(
+def test_the_batch_size_adapts_so_that_redis_is_not_blocked(
     allowed: int, used: int, held_ms: float, expected: int
 ) -> None:
     cost = Meter()
@@ -312,7 +312,7 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
-def test_work_goes_on_when_its_process_is_killed(bench: Bench, action: Action) -> None:
+def test_an_operation_continues_when_its_process_is_killed(bench: Bench, action: Action) -> None:
     bury(bench.client, "mail", 3_000)
     work_id = bench.bulk.create(bench.spec(action, pace_per_s=2_000))
     url = f"redis://127.0.0.1:{bench.client.get_connection_kwargs()['port']}/0"

@@ -32,7 +32,7 @@ def test_work_runs_after_a_list_of_all_work_was_lost(bench: Bench, lost: str, as
     assert [operation.id for operation in bench.bulk.list_newest()] == [work_id]
 
 
-def test_a_lease_without_an_end_is_nobodys(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lease_without_an_expiry_belongs_to_no_process(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     bench.client.set(f"{record(work_id)}:lease", "copied with the database")
@@ -55,7 +55,7 @@ def test_one_bad_field_costs_that_field(bench: Bench, field: str, value: bytes) 
         assert bench.dead() == []
 
 
-def test_a_record_that_nobody_can_read_does_not_stay_for_ever(bench: Bench) -> None:
+def test_an_unreadable_record_is_removed_eventually(bench: Bench) -> None:
     work_id = bench.bulk.create(bench.spec())
     bench.client.hset(record(work_id), "spec", b"\x00 of a later version")
     bench.client.persist(record(work_id))

@@ -159,7 +159,7 @@ def test_open_work_without_a_record_blocks_no_work_behind_it(bench: Bench, lost_
     assert not bench.client.exists(f"{record('000000000000')}:lease")
 
 
-def test_an_undo_goes_on_without_the_record_of_what_it_undoes(bench: Bench) -> None:
+def test_an_undo_continues_without_the_record_of_its_operation(bench: Bench) -> None:
     ids = bury(bench.client, "mail", JOBS)
     deleted = bench.run(bench.spec(Action.DELETE))
     undo = bench.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=40))
@@ -224,7 +224,7 @@ def test_the_list_of_bulk_work_keeps_what_is_open(bench: Bench) -> None:
     assert bench.client.zscore(ALL, ended) is None
 
 
-def test_a_runner_goes_on_after_a_flush(bench: Bench) -> None:
+def test_a_runner_continues_after_a_flush(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(pace_per_s=4))
     runner = bench.make_runner("here")

@@ -75,7 +75,7 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
     assert (operation.matched, operation.truncated, operation.outcomes) == (5, True, {"done": 5})
 
 
-def test_a_list_that_a_dead_process_began_is_begun_anew(bench: Bench) -> None:
+def test_a_list_that_a_dead_process_began_is_collected_again(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 3)
     work_id = bench.bulk.create(bench.spec())
     assert bench.bulk.take_lease(work_id, "died")
@@ -138,7 +138,7 @@ def test_a_failed_act_is_recorded(
     assert (event.who, event.outcomes, event.detail, event.reason) == ("anna", {}, str(error), "old")
 
 
-def test_what_is_put_back_of_a_batch_makes_room_in_the_bin(bench: Bench) -> None:
+def test_restored_jobs_free_space_in_the_undo_bin(bench: Bench) -> None:
     undo_bin = bench.actions.undo_bin
     jobs = [
         JobBackup(id=f"job-{n}", version="1", blob=b"x" * size, size_bytes=size)

@@ -22,7 +22,7 @@ def picks(*ids: str) -> list[JobRef]:
     return [JobRef(id=job_id) for job_id in ids]
 
 
-def test_retry_tells_each_outcome_in_order(bench: Bench) -> None:
+def test_retry_returns_outcomes_in_the_order_of_the_jobs(bench: Bench) -> None:
     bury(bench.client, "mail", 3)
     asked = [
         JobRef(id="job-1"),
@@ -129,7 +129,7 @@ def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, sourc
     assert small.room_bytes() == 0
 
 
-def test_a_delete_that_died_half_way_is_told_as_done(bench: Bench) -> None:
+def test_a_delete_interrupted_half_way_is_reported_as_done(bench: Bench) -> None:
     bury(bench.client, "mail", 1)
     step = bench.actions.run_batch
     args = (bench.backend, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))

@@ -121,7 +121,7 @@ def test_batches_of_no_bulk_come_back_too(roomy: Bench) -> None:
     assert (event.action, event.reason, event.bulk_id) == ("undo", "too soon", operation.id)
 
 
-def test_what_is_much_or_heavy_is_not_put_back_within_a_request(roomy: Bench) -> None:
+def test_large_batches_are_not_restored_within_a_request(roomy: Bench) -> None:
     about = DeletedBatch(ref=roomy.ref(), state=State.DEAD, who="anna", at=0.0)
 
     def put(batch: str, count: int, size: int) -> None:
@@ -161,7 +161,7 @@ def test_nothing_is_lost_or_doubled_when_the_process_is_killed(server: EmbeddedR
 
 @pytest.mark.parametrize("dropped", [False, True], ids=["before the bin forgot", "after"])
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_batch_that_was_put_back_and_ran_does_not_come_back_again(
+def test_a_restored_batch_that_ran_is_not_restored_again(
     server: EmbeddedRedis, library: str, dropped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process dies when the jobs stand in their line again and before it says so; a worker takes all of them."""

@@ -185,7 +185,7 @@ def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Ho
     wait_until(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
 
 
-def test_one_process_of_a_host_speaks(host: Host) -> None:
+def test_one_process_per_host_sends(host: Host) -> None:
     ops = Recorder()
     first, second = host.process(ops), host.process(ops)
     fail_until_told(first)

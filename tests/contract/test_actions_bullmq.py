@@ -226,7 +226,7 @@ def test_a_job_too_large_for_the_bin_is_not_read(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_pausing_and_resuming_loses_nothing_whoever_does_it(
+def test_pausing_and_resuming_by_anyone_loses_no_job(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     drive(alias, server.url, "add")
@@ -396,7 +396,9 @@ def test_hostile_jobs_cost_an_outcome_each(backend: BullMQ, server: EmbeddedRedi
     assert redis_client.zcard("bull:alpha:failed") == 0
 
 
-def test_a_user_who_may_not_write_is_told_so(backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_a_user_without_write_permission_gets_an_error(
+    backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
     (job_id,) = drive("bullmq", server.url, "many", count=1, dead=True)["ids"]
     redis_client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "%R~*", "+@read", "+eval_ro", "+client")
     source = Source("main", f"redis://reader:secret@127.0.0.1:{server.port}/0")
@@ -824,7 +826,7 @@ def test_a_worker_that_got_hold_of_a_job_since_it_was_taken_keeps_it(
     assert keyspace(redis_client) == before
 
 
-def test_what_became_the_next_run_of_a_schedule_since_it_was_taken_stays(
+def test_a_job_that_became_the_next_run_of_a_schedule_is_not_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     """Taking refuses such a run, too: here it was none yet."""

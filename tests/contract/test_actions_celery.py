@@ -320,7 +320,7 @@ def test_keys_of_the_wrong_type_and_odd_ids_cost_one_outcome(backend: Celery, an
     assert any_redis.hgetall("celery-task-meta-hash") == {b"a": b"b"}
 
 
-def test_a_record_does_not_tell_of_which_prefix_its_queue_was(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_record_does_not_name_the_prefix_of_its_queue(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     bind(any_redis, "alpha", prefix="shop:")
     record(any_redis, "t1", **ALPHA)
@@ -866,7 +866,7 @@ def test_celery_itself_is_not_needed() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_user_without_permission_is_told_so(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_a_user_without_permission_gets_an_error(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", message("t1"))
     record(any_redis, "t2", **ALPHA)

@@ -151,7 +151,7 @@ def test_records_of_a_prefix_come_back_where_they_were(
     assert [job_ref.id for job_ref in picked(backend, State.DEAD)] == ["t1"]
 
 
-def test_only_the_record_of_the_job_is_put_back(backend: Celery, any_redis: redis.Redis) -> None:
+def test_only_the_record_of_the_job_is_restored(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     before = picture(any_redis)
     blob = pack_backup(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
@@ -171,7 +171,7 @@ def test_the_first_record_that_is_as_it_was_seen_counts(backend: Celery, any_red
     assert any_redis.get("shop:celery-task-meta-t1") == before
 
 
-def test_a_moved_job_of_a_priority_stands_in_a_list_that_workers_read(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_moved_job_with_a_priority_is_in_a_list_that_workers_read(backend: Celery, any_redis: redis.Redis) -> None:
     for queue in ("alpha", "beta"):
         any_redis.sadd(f"_kombu.binding.{queue}", f"{queue}::::{queue}")
     any_redis.lpush("alpha::3", message("t1"), message("t2"))

@@ -428,7 +428,7 @@ def test_no_script_holds_the_server_for_long(backend: Sidekiq, any_redis: redis.
 
 @pytest.mark.parametrize("state", [State.WAITING, *SETS])
 @pytest.mark.parametrize("which", [slice(None), slice(3, 9), slice(0, 12, 3)], ids=["all", "a run", "some"])
-def test_what_is_deleted_and_put_back_is_as_it_was(
+def test_a_deleted_and_restored_job_is_unchanged(
     backend: Sidekiq, any_redis: redis.Redis, state: State, which: slice
 ) -> None:
     fill(any_redis, state, *(failed(f"job {n}", args=[n, "é" * n, 1.0]) for n in range(12)))
@@ -546,7 +546,7 @@ def test_what_was_kept_is_read_strictly(backend: Sidekiq, any_redis: redis.Redis
 # What has changed, is hostile, or is not permitted.
 
 
-def test_the_stamp_tells_a_job_from_what_it_became(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_the_version_distinguishes_a_job_from_its_later_state(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, payload())
     (job_ref,) = seen(backend, State.WAITING)
     any_redis.delete("queue:work")
@@ -564,7 +564,7 @@ def test_the_stamp_tells_a_job_from_what_it_became(backend: Sidekiq, any_redis: 
     assert any_redis.zrange("retry", 0, -1) == [failed_member]
 
 
-def test_jobs_of_one_score_are_told_apart_by_their_bytes(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_jobs_with_the_same_score_are_distinguished_by_their_bytes(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.SCHEDULED, *(payload(f"job {n}") for n in range(3000)), at=time.time() + 99)
     job_refs = backend.list_job_refs(shared(), JobQuery(state=State.SCHEDULED, page=2, per_page=1000))
     assert len(job_refs) == 1000
@@ -591,7 +591,7 @@ JUNK = (
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
-def test_a_delete_tells_of_the_batch_and_the_lock_that_it_leaves(
+def test_a_delete_reports_the_batch_and_lock_that_remain(
     backend: Sidekiq, any_redis: redis.Redis, state: State
 ) -> None:
     tied = {"bid": "b-17", "lock_digest": "uniquejobs:0a1b"}
@@ -819,7 +819,7 @@ def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
     assert meter.round_trips <= 3
 
 
-def test_a_search_for_namespaces_of_cron_that_has_not_ended_is_told(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_an_unfinished_search_for_cron_namespaces_is_reported(backend: Sidekiq, any_redis: redis.Redis) -> None:
     for name in ("default", "billing"):
         any_redis.sadd(f"cron_jobs:{name}", f"cron_job:{name}:nightly")
         any_redis.hset(f"cron_job:{name}:nightly", mapping={"klass": "Mark", "cron": "0 3 * * *"})

@@ -182,7 +182,7 @@ def test_a_user_without_scripts_sees_the_same(
     assert (counted.quality, counted.reason) == (Quality.ESTIMATED, reasons.NO_SCRIPTS)
 
 
-def test_a_job_with_a_priority_stands_behind_all_without(
+def test_jobs_with_a_priority_come_after_jobs_without(
     backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
 ) -> None:
     library.fill(any_server.url)
@@ -220,7 +220,7 @@ def test_a_job_that_runs_over_several_looks_is_timed(backend: BullMQ, any_redis:
     assert look(backend, cursor)[0].runtimes_s == ()
 
 
-def test_a_trimmed_stream_is_told_and_not_taken_for_silence(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_a_trimmed_stream_is_reported_and_not_counted_as_idle(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 3})
     any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": "0"})
     _, found = look(backend)
@@ -356,7 +356,7 @@ def test_the_oldest_of_a_queue_that_serves_the_newest_first_is_seen(backend: Bul
     assert stats(backend).latency_s == pytest.approx(5_000, abs=90)
 
 
-def test_a_delayed_job_that_nobody_promotes_is_overdue(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_a_delayed_job_that_is_not_promoted_is_overdue(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     assert stats(backend).overdue_s == 0
     any_redis.zadd("bull:alpha:delayed", {"1": (int(time.time() * 1000) - 4_200_000) * 4096 + 3})
@@ -371,7 +371,7 @@ def test_figures_are_read_by_scripts_on_every_server(backend: BullMQ, any_redis:
     assert {"cmdstat_eval", "cmdstat_eval_ro"} & any_redis.info("commandstats").keys()
 
 
-def test_limits_are_told(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_limits_are_reported(backend: BullMQ, any_redis: redis.Redis) -> None:
     meta = {"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000, "concurrency": 5, "max": 10, "duration": 60000}
     any_redis.hset("bull:alpha:meta", mapping=meta)
     assert stats(backend).notes == ("global concurrency 5", "at most 10 jobs per 60 s")
@@ -379,7 +379,7 @@ def test_limits_are_told(backend: BullMQ, any_redis: redis.Redis) -> None:
     assert stats(backend).notes[-1].startswith("rate limited for ")
 
 
-def test_an_active_job_without_a_lock_is_told(
+def test_an_active_job_without_a_lock_is_reported(
     backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     library.fill(any_server.url)
@@ -465,7 +465,7 @@ def test_a_list_of_another_type_costs_one_figure(
     }
 
 
-def test_what_was_paused_stands_before_jobs_with_a_priority(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_paused_jobs_come_before_jobs_with_a_priority(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:5.1.0", "paused": 1})
     any_redis.lpush("bull:alpha:paused", "a", "b")
     any_redis.zadd("bull:alpha:prioritized", {"urgent": 1})

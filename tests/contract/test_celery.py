@@ -210,7 +210,7 @@ def test_records_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redi
         assert backend.read_job(ref, row.id).id == row.id
 
 
-def test_a_status_of_the_tasks_own_tells_its_progress(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_custom_status_shows_its_progress(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     ref = discover(backend)["*"]
     told = {"done": 3, "of": 10, "password": "hunter2"}
@@ -223,7 +223,7 @@ def test_a_status_of_the_tasks_own_tells_its_progress(backend: Celery, any_redis
     assert backend.read_job(ref, "t2").progress is None
 
 
-def test_what_ends_is_heard_indexed_and_forgotten(backend: Celery, any_redis: redis.Redis) -> None:
+def test_finished_tasks_are_received_indexed_and_expired(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     record(any_redis, "before", queue="mails")  # nobody listened: the first look through the records finds it
     ref = discover(backend)["*"]
@@ -264,7 +264,7 @@ def test_the_index_is_bounded(backend: Celery, any_redis: redis.Redis, monkeypat
     assert any("newest 10" in note for note in stats(backend, "*").notes)
 
 
-def test_a_feed_that_broke_comes_back_and_tells_its_gap(backend: Celery, any_redis: redis.Redis) -> None:
+def test_an_interrupted_feed_reconnects_and_reports_the_gap(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     ref = discover(backend)["*"]
     library = CeleryLibrary()
@@ -281,7 +281,7 @@ def test_a_feed_that_broke_comes_back_and_tells_its_gap(backend: Celery, any_red
     assert backend.read_flow([ref], cursor)[0].queues[0].quality is Quality.EXACT
 
 
-def test_a_result_that_was_not_heard_is_found_by_looking_again(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_missed_result_is_found_by_the_next_scan(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     ref = discover(backend)["*"]
     library = CeleryLibrary()
@@ -342,7 +342,7 @@ def test_results_of_several_prefixes_stay_apart(backend: Celery, any_redis: redi
     assert [ended[refs[name].key] for name in ("mails", "shop:mails", "blogmails")] == [0, 1, 0]
 
 
-def test_a_separator_of_the_apps_own_is_told_by_its_bindings(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_custom_separator_is_recognized_from_bindings(backend: Celery, any_redis: redis.Redis) -> None:
     any_redis.sadd("_kombu.binding.mails", "mails::::mails")
     any_redis.sadd("_kombu.binding.odd", "no binding at all")
     any_redis.lpush("mails", message("a"))
@@ -382,7 +382,7 @@ def test_tasks_that_run_are_counted_though_no_list_has_them(
     assert [worker.id for worker in backend.list_workers([ref])] == ["a@h"]
 
 
-def test_that_no_worker_is_there_is_told_once_it_is_known(
+def test_zero_workers_is_reported_once_it_is_certain(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bind(any_redis, "mails")
@@ -396,7 +396,7 @@ def test_that_no_worker_is_there_is_told_once_it_is_known(
     assert [found.workers for found in backend.read_stats([refs["mails"], refs["*"]])] == [None, None]
 
 
-def test_that_all_workers_were_killed_is_told_though_they_leave_their_mailboxes(
+def test_killed_workers_are_noticed_although_their_mailboxes_remain(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bind(any_redis, "mails")
@@ -476,7 +476,7 @@ def test_a_real_worker_that_ends_is_missed(
         shop.close()
 
 
-def test_run_times_are_told_by_workers_that_send_events(backend: Celery, any_redis: redis.Redis) -> None:
+def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     refs = [discover(backend)[name] for name in ("mails", "*")]
     library = CeleryLibrary()
@@ -571,7 +571,7 @@ def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedR
         source.close()
 
 
-def test_workers_are_heard_where_the_broker_is(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_worker_events_are_received_from_the_broker(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"

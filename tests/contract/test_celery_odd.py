@@ -26,7 +26,7 @@ from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.sampling_looks import Looks, told
+from tests.contract.sample_series import SampleSeries, rates_of
 from tests.contract.test_celery import SEP, bind, discover, message, record, stats, tell
 from tests.waiting import wait_until
 
@@ -123,8 +123,8 @@ def test_results_of_any_size_and_serializer_are_in_the_rates(backend: Celery, re
     bind(redis_client, "mails")
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
-    looks = Looks(backend, lambda: library.settle(backend, redis_client))
-    looks.look()
+    series = SampleSeries(backend, lambda: library.settle(backend, redis_client))
+    series.take_sample()
     record(redis_client, "small", "SUCCESS", queue="mails")
     record(redis_client, "long", "SUCCESS", result="x" * 300_000, queue="mails")
     for name, size in (("tall", 100_000), ("huge", 300_000)):
@@ -134,8 +134,8 @@ def test_results_of_any_size_and_serializer_are_in_the_rates(backend: Celery, re
         packed = pickle.dumps({"status": status, "result": None, "queue": "mails", "task_id": f"packed-{status}"})
         redis_client.set(f"celery-task-meta-packed-{status}", packed)
         redis_client.publish(f"celery-task-meta-packed-{status}", packed)
-    rows = looks.look()
-    assert told(rows["mails"]) == (6, 3, 0.5)
+    rows = series.take_sample()
+    assert rates_of(rows["mails"]) == (6, 3, 0.5)
     assert (rows["*"].counts.completed, rows["*"].counts.dead) == (3, 3)
 
 

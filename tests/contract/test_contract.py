@@ -59,7 +59,7 @@ def test_states_that_the_library_has_not_are_unknown(stage: Stage) -> None:
 
 
 @newest_in_gate
-def test_stats_tell_how_long_the_oldest_job_waits(stage: Stage) -> None:
+def test_stats_contain_the_wait_of_the_oldest_job(stage: Stage) -> None:
     stats = stage.backend.read_stats([stage.ref()])[0]
     if not stage.library.keeps_ages:
         assert stats.latency_s is None
@@ -106,7 +106,7 @@ def test_pages_follow_each_other_without_gap_or_repetition(stage: Stage) -> None
             assert beyond.total in (None, len(whole))
 
 
-def test_a_job_tells_its_story_in_every_state(stage: Stage) -> None:
+def test_a_job_has_its_state_and_timeline_in_every_state(stage: Stage) -> None:
     refs = stage.discover()
     places = ["alpha", *(["*"] if stage.library.shared else [])]
     told = {state: (refs[name], ids[0]) for name in places for state, ids in stage.filled.ids[name].items() if ids}

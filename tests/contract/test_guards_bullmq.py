@@ -52,7 +52,7 @@ def test_few_of_many_active_jobs_are_looked_at(backend: BullMQ, redis_client: re
     [(Action.RETRY, State.DEAD, "failed"), (Action.PROMOTE, State.SCHEDULED, "delayed")],
     ids=["retry", "promote"],
 )
-def test_a_job_that_came_anew_since_it_was_seen_stays(
+def test_a_job_added_again_since_it_was_seen_is_kept(
     backend: BullMQ, redis_client: redis.Redis, action: Action, state: State, name: str
 ) -> None:
     redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
@@ -71,7 +71,7 @@ def test_a_job_that_came_anew_since_it_was_seen_stays(
 @pytest.mark.parametrize(
     ("version", "stands_in"), [("bullmq:6.0.0", "wait"), ("bullmq:5.81.0", "paused"), ("bullmq:4.18.0", "paused")]
 )
-def test_a_job_for_a_paused_queue_stands_where_its_release_keeps_them(
+def test_a_job_for_a_paused_queue_is_where_its_version_keeps_them(
     backend: BullMQ, redis_client: redis.Redis, version: str, stands_in: str
 ) -> None:
     redis_client.hset("bull:alpha:meta", mapping={"version": version, "paused": 1})

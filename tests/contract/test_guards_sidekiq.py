@@ -34,7 +34,7 @@ def test_a_page_without_scripts_reads_only_its_rows(server: EmbeddedRedis, redis
 @pytest.mark.parametrize(
     ("state", "name"), [(State.SCHEDULED, "schedule"), (State.RETRYING, "retry"), (State.DEAD, "dead")]
 )
-def test_a_job_that_was_put_back_and_left_its_set_does_not_come_back_again(
+def test_a_restored_job_that_left_its_set_is_not_restored_again(
     server: EmbeddedRedis, redis_client: redis.Redis, state: State, name: str
 ) -> None:
     source = Source("main", server.url)

@@ -17,7 +17,7 @@ from dashboard.model import QueueStats
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, _script
-from tests.contract.sampling_looks import Looks, told
+from tests.contract.sample_series import SampleSeries, rates_of
 from tests.processes import Child, child
 
 GOOD, BAD = 9, 3
@@ -49,25 +49,25 @@ def lists(row: QueueStats) -> tuple[int | None, int | None]:
 
 
 @pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
-def test_events_tell_what_is_removed_at_once(
+def test_events_count_jobs_that_are_removed_immediately(
     server: EmbeddedRedis, redis_client: redis.Redis, alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library, backend = BullMQLibrary(alias), opened(server)
     for settings in ALL:
-        # The second time, more happens between two looks than is read at once.
+        # The second time, more happens between two samples than is read at once.
         for events in (5000, 20):
             monkeypatch.setattr(rates, "EVENTS_PER_LOOK", events)
             redis_client.flushall()
-            looks = Looks(backend)
+            series = SampleSeries(backend)
             library.drive("run", server.url, "alpha", good=1, bad=1)
-            looks.look()
+            series.take_sample()
             library.drive("run", server.url, "alpha", good=GOOD, bad=BAD, **settings)
-            row = looks.look()["alpha"]
+            row = series.take_sample()["alpha"]
             if settings != KEEP and events == 20:  # the ids tell how many, but maybe too few events which
-                assert told(row) in [(14, None, None), (14, 4, round(4 / 14, 4))]
+                assert rates_of(row) in [(14, None, None), (14, 4, round(4 / 14, 4))]
                 assert settings != NEITHER or row.flow_reason == reasons.UNSPLIT
             else:
-                assert told(row) == (14, 4, round(4 / 14, 4)), (settings, events)
+                assert rates_of(row) == (14, 4, round(4 / 14, 4)), (settings, events)
             if events == 5000:
                 assert lists(row) == (
                     1 if "removeOnComplete" in settings else 1 + GOOD,
@@ -84,18 +84,18 @@ def test_a_burst_counts_whole_where_the_events_stream_is_short(
     for settings in ALL:
         redis_client.flushall()
         redis_client.hset("bull:alpha:meta", "opts.maxLenEvents", most)
-        looks = Looks(backend)
+        series = SampleSeries(backend)
         library.drive("run", server.url, "alpha", good=1, bad=1)
-        looks.look()
+        series.take_sample()
         for _ in range(2):
-            row = looks.look()["alpha"]
+            row = series.take_sample()["alpha"]
         before = row.finished_15min or 0
         # BullMQ itself trims whole blocks of a hundred events.
         library.drive("run", server.url, "alpha", good=GOOD * 20, bad=BAD * 20, **settings)
         redis_client.xtrim("bull:alpha:events", maxlen=most, approximate=False)
         for _ in range(2):
-            row = looks.look()["alpha"]
-            finished, failed, ratio = told(row)
+            row = series.take_sample()["alpha"]
+            finished, failed, ratio = rates_of(row)
             assert finished in (None, before + 240), settings
             assert failed in (None, 60, 61), settings
             assert ratio is None or abs(ratio - 0.25) < 0.01
@@ -110,13 +110,15 @@ def test_without_events_and_scripts_what_is_removed_is_unknown(
     library = BullMQLibrary()
     for settings in ALL:
         redis_client.delete(*redis_client.scan_iter("bull:*"), "none")
-        looks = Looks(opened(server, plain))
+        series = SampleSeries(opened(server, plain))
         library.drive("run", server.url, "alpha", good=1, bad=0)
-        looks.look()
+        series.take_sample()
         library.drive("run", server.url, "alpha", good=GOOD, bad=BAD, **settings)
-        row = looks.look()["alpha"]
-        assert told(row) == ((13, 3, round(3 / 13, 4)) if settings == KEEP else NOTHING)
-        assert looks.look()["alpha"].flow_reason == (reasons.NO_SCRIPTS if settings == KEEP else reasons.UNTRACED)
+        row = series.take_sample()["alpha"]
+        assert rates_of(row) == ((13, 3, round(3 / 13, 4)) if settings == KEEP else NOTHING)
+        assert series.take_sample()["alpha"].flow_reason == (
+            reasons.NO_SCRIPTS if settings == KEEP else reasons.UNTRACED
+        )
 
 
 @pytest.fixture
@@ -137,14 +139,14 @@ def test_bull_publishes_no_events_to_count_by(server: EmbeddedRedis, bull: Child
         ((KEEP, TRUTH), (NO_GOOD, (None, BAD, None)), (NO_BAD, NOTHING), (NEITHER, NOTHING))
     ):
         name = f"old{number}"
-        looks, others = Looks(opened(server)), Looks(opened(server, plain))
+        series, others = SampleSeries(opened(server)), SampleSeries(opened(server, plain))
         ask(bull, queue=name, good=GOOD, bad=BAD, settings=settings)
-        for each in (looks, others):
-            assert told(each.look()[name])[2] is None
+        for each in (series, others):
+            assert rates_of(each.take_sample()[name])[2] is None
         ask(bull, queue=name, run=True)
-        row = looks.look()[name]
-        assert told(row) == shown, settings
-        assert told(others.look()[name]) == (TRUTH if settings == KEEP else NOTHING)
+        row = series.take_sample()[name]
+        assert rates_of(row) == shown, settings
+        assert rates_of(others.take_sample()[name]) == (TRUTH if settings == KEEP else NOTHING)
         good = None if "removeOnComplete" in settings else GOOD
         bad = None if "removeOnFail" in settings else BAD
         assert lists(row) == (good, bad)
@@ -152,13 +154,13 @@ def test_bull_publishes_no_events_to_count_by(server: EmbeddedRedis, bull: Child
             continue
         assert "leave no trace" in (row.flow_reason or "")
         # A queue in which nothing happens any more shows no jobs that nobody saw.
-        assert told(looks.look()[name]) == shown
+        assert rates_of(series.take_sample()[name]) == shown
 
 
 def test_a_quiet_queue_of_bull_that_keeps_nothing_finished_nothing(server: EmbeddedRedis, bull: Child) -> None:
     ask(bull, queue="quiet", good=1, settings=NEITHER)
     ask(bull, queue="quiet", run=True)
-    looks = Looks(opened(server))
-    looks.look()
-    looks.look()
-    assert told(looks.look()["quiet"])[:2] == (0, 0)
+    series = SampleSeries(opened(server))
+    series.take_sample()
+    series.take_sample()
+    assert rates_of(series.take_sample()["quiet"])[:2] == (0, 0)

@@ -20,7 +20,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.sampling_looks import Looks, told
+from tests.contract.sample_series import SampleSeries, rates_of
 from tests.contract.test_celery import SEP, tell
 from tests.waiting import wait_until
 
@@ -60,7 +60,7 @@ def run(backend: Celery, shop: Shop, worker: str, queue: str, **options: Any) ->
 
 def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     library = CeleryLibrary()
-    looks = Looks(backend, lambda: library.settle(backend, redis_client))
+    series = SampleSeries(backend, lambda: library.settle(backend, redis_client))
     shop, mute = Shop(server.url), Shop(server.url, options={"global_keyprefix": "mute:"})
     nowhere = {"result_backend": "disabled://"}
     with contextlib.ExitStack() as stack:
@@ -71,17 +71,17 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         keeper = backend._keeper
         assert keeper is not None
         wait_until(lambda: {"one@shop", "two@shop"} <= keeper.workers.heartbeats.keys(), what="both workers")
-        looks.look()
-        assert told(looks.look()["alpha"]) == NOTHING  # nothing was ever heard of results here
+        series.take_sample()
+        assert rates_of(series.take_sample()["alpha"]) == NOTHING  # nothing was ever heard of results here
 
         run(backend, shop, "one@shop", "alpha")
         run(backend, mute, "two@shop", "alpha")
-        rows = looks.look()
-        assert told(rows["alpha"]) == TRUTH
-        assert told(rows["beta"])[:2] == (0, 0)
+        rows = series.take_sample()
+        assert rates_of(rows["alpha"]) == TRUTH
+        assert rates_of(rows["beta"])[:2] == (0, 0)
         assert (rows["*"].counts.completed, rows["*"].counts.dead) == (GOOD, BAD)
-        assert told(rows["mute:alpha"]) == NOTHING
-        assert told(rows["mute:*"]) == (12, None, None)
+        assert rates_of(rows["mute:alpha"]) == NOTHING
+        assert rates_of(rows["mute:*"]) == (12, None, None)
         assert (rows["mute:*"].counts.completed, rows["mute:*"].counts.dead) == (None, None)
         assert "ignore_result" in (rows["mute:*"].flow_reason or "")
         assert rows["mute:alpha"].progress_known or rows["mute:alpha"].depth == 0
@@ -89,20 +89,20 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         # The worker of the other queue begins tasks all the time, and this one stands; more and more wait in it.
         for _ in range(2):
             mute.app.send_task("shop.send", ("anna", False), queue="beta")
-            looks.look()
+            series.take_sample()
             run(backend, mute, "two@shop", "alpha")
-            standing = looks.look()["mute:beta"]
+            standing = series.take_sample()["mute:beta"]
             assert (standing.progress_known, standing.finished_ago_s) == (True, None)
         mute.marks.rpop("mute:beta")
         mute.app.send_task("shop.send", ("anna", False), queue="beta")
-        assert looks.look()["mute:beta"].finished_ago_s == 0  # as many wait, and the next one is another
+        assert series.take_sample()["mute:beta"].finished_ago_s == 0  # as many wait, and the next one is another
 
         # From here on some are stored and some not; of the other queue's tasks only errors.
         run(backend, shop, "one@shop", "beta", ignore_result=True)
-        rows = looks.look()
-        assert told(rows["alpha"]) == NOTHING
-        assert told(rows["beta"]) == (None, BAD, None)
-        assert told(rows["*"]) == (12, None, None)
+        rows = series.take_sample()
+        assert rates_of(rows["alpha"]) == NOTHING
+        assert rates_of(rows["beta"]) == (None, BAD, None)
+        assert rates_of(rows["*"]) == (12, None, None)
         assert rows["*"].counts.dead == 2 * BAD  # these can be opened
 
 
@@ -127,13 +127,13 @@ def test_progress_is_what_workers_begin_where_only_one_queue_is_there(backend: C
     assert progress(1040.0) is None
 
 
-def test_rates_are_unknown_until_each_worker_has_told_twice(
+def test_rates_are_unknown_until_each_worker_has_reported_twice(
     backend: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before that, tasks that leave no record would be missed, and the visible part would pass for all."""
     monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 3600.0)
     library = CeleryLibrary()
-    looks = Looks(backend, lambda: library.settle(backend, redis_client))
+    series = SampleSeries(backend, lambda: library.settle(backend, redis_client))
     redis_client.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"a@h.celery.pidbox")
     record = json.dumps({"status": "SUCCESS", "queue": "alpha", "task_id": "seen"})
 
@@ -145,17 +145,17 @@ def test_rates_are_unknown_until_each_worker_has_told_twice(
         redis_client.set("celery-task-meta-seen", record, ex=3600)
         wait_until(lambda: redis_client.publish("celery-task-meta-seen", record), what="a listener")
 
-    looks.look()
+    series.take_sample()
     for number in range(2):
         end_one()
-        row = looks.look()["alpha"]
-        assert told(row) == NOTHING
+        row = series.take_sample()["alpha"]
+        assert rates_of(row) == NOTHING
         assert "Just subscribed" in (row.flow_reason or "")
         beat(number, 100)  # the first of them: the look after it still knows nothing of what came between
     end_one()
     beat(2, 101)
-    assert told(looks.look()["alpha"])[0] == 1
+    assert rates_of(series.take_sample()["alpha"])[0] == 1
     for number in range(3, 6):
         beat(number, 101 + 10 * number)
-        looks.look()
-    assert told(looks.look()["alpha"]) == NOTHING  # tasks ended that left no record
+        series.take_sample()
+    assert rates_of(series.take_sample()["alpha"]) == NOTHING  # tasks ended that left no record

@@ -1,4 +1,4 @@
-"""Rates of RQ where it was told to keep nothing of what ended: the truth by what tells, or unknown."""
+"""Rates of RQ whose finished jobs are not stored: right by other counters, or unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.rq_actions import working
 from tests.contract.rq_library import connected, drain
-from tests.contract.sampling_looks import Looks, told
+from tests.contract.sample_series import SampleSeries, rates_of
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
@@ -33,7 +33,10 @@ def workers(server: EmbeddedRedis) -> Iterator[redis.Redis]:
         with working(server.url, "simple", "alpha", "beta"), working(server.url, "simple", "alone"):
             wait_until(lambda: len(client.smembers("rq:workers")) == 2, what="both workers in Redis")
             for key in client.smembers("rq:workers"):
-                client.hset(key, "birth", LONG_AGO)  # they have run for longer than a first look looks back
+                client.hset(key, "birth", LONG_AGO)  # they have run for longer than a first sample looks back
+            for name in ("alpha", "beta", "alone"):  # a queue exists from its first job on
+                Queue(name, connection=client).enqueue(rq_jobs.add, 1)
+            wait_until(lambda: attempts(client) == 3, what="a job in each queue")
             yield client
 
 
@@ -68,10 +71,6 @@ def test_rates_are_the_truth_or_unknown(workers: redis.Redis, server: EmbeddedRe
     url = server.url.replace("redis://", f"redis://{user}")
     source = Source("main", url)
     backend = RQ(source, SourceSettings(name="main", url=url))
-    target = attempts(workers) + 3
-    for name in ("alpha", "beta", "alone"):
-        Queue(name, connection=workers).enqueue(rq_jobs.add, 1)
-    wait_until(lambda: attempts(workers) == target, what="a job in each queue")
     for options, shared, alone in (
         ({}, TRUTH, TRUTH),
         ({"result_ttl": 60, "failure_ttl": 60}, TRUTH, TRUTH),
@@ -83,17 +82,17 @@ def test_rates_are_the_truth_or_unknown(workers: redis.Redis, server: EmbeddedRe
         ({"tries": 3}, TRUTH, TRUTH),
     ):
         forget_ended(workers)
-        looks = Looks(backend)
-        looks.look()
-        looks.look()
+        series = SampleSeries(backend)
+        series.take_sample()
+        series.take_sample()
         run(workers, "alpha", **dict(options))
         run(workers, "alone", **dict(options))
-        rows = looks.look()
-        assert told(rows["alpha"]) == shared, options
-        assert told(rows["alone"]) == alone, options
-        assert looks.together == (None if shared == TRUTH else GOOD + BAD)
+        rows = series.take_sample()
+        assert rates_of(rows["alpha"]) == shared, options
+        assert rates_of(rows["alone"]) == alone, options
+        assert series.together == (None if shared == TRUTH else GOOD + BAD)
         # The other queue of that worker may be where the jobs were that left no trace.
-        assert told(rows["beta"])[0] == (0 if shared == TRUTH else None)
+        assert rates_of(rows["beta"])[0] == (0 if shared == TRUTH else None)
         for name in ("alpha", "beta"):
             if rows[name].throughput_per_min is None:
                 assert "result_ttl is 0" in (rows[name].flow_reason or "")
@@ -105,14 +104,14 @@ def test_a_worker_that_came_and_went_hides_what_it_did(workers: redis.Redis, ser
     source = Source("main", server.url)
     queue = Queue("night", connection=workers)
     for ttl, shown in ((500, (5, 0, 0.0)), (0, (None, 0, None))):
-        looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
+        series = SampleSeries(RQ(source, SourceSettings(name="main", url=server.url)))
         for number in range(5):
             queue.enqueue(rq_jobs.add, number, result_ttl=ttl)
-        looks.look()
+        series.take_sample()
         drain(queue)
-        looks.look()
-        row = looks.look()["night"]
-        assert told(row) == shown
+        series.take_sample()
+        row = series.take_sample()["night"]
+        assert rates_of(row) == shown
         workers.delete("rq:finished:night")
     assert (row.counts.completed, row.counts.dead) == (None, 0)
     source.close()
@@ -121,21 +120,21 @@ def test_a_worker_that_came_and_went_hides_what_it_did(workers: redis.Redis, ser
 def test_failures_that_were_dropped_are_not_taken_for_retries(workers: redis.Redis, server: EmbeddedRedis) -> None:
     source = Source("main", server.url)
     forget_ended(workers)
-    looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
-    looks.look()
-    looks.look()
+    series = SampleSeries(RQ(source, SourceSettings(name="main", url=server.url)))
+    series.take_sample()
+    series.take_sample()
     run(workers, "alone", failure_ttl=0)
     # As any dashboard does that asks for a count.
     wait_until(lambda: Queue("alone", connection=workers).failed_job_registry.count == 0, what="the registry's cleanup")
-    row = looks.look()["alone"]
-    assert told(row) == (None, None, None)
+    row = series.take_sample()["alone"]
+    assert rates_of(row) == (None, None, None)
     assert row.counts.dead is None
     assert "failure_ttl" in (row.flow_reason or "")
     source.close()
 
 
 @pytest.mark.parametrize("user", ["", "plain:secret@"], ids=["scripts", "no scripts"])
-def test_a_first_look_at_a_busy_queue_tells_the_truth_or_nothing(
+def test_the_first_sample_of_a_busy_queue_is_right_or_unknown(
     workers: redis.Redis, server: EmbeddedRedis, user: str
 ) -> None:
     workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
@@ -149,17 +148,17 @@ def test_a_first_look_at_a_busy_queue_tells_the_truth_or_nothing(
     ):
         forget_ended(workers)
         run(workers, "alone", **dict(options))
-        looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
-        row = looks.look()["alone"]
-        assert told(row) == first, (options, row.flow_reason)
+        series = SampleSeries(RQ(source, SourceSettings(name="main", url=url)))
+        row = series.take_sample()["alone"]
+        assert rates_of(row) == first, (options, row.flow_reason)
         assert first == TRUTH or "second sample" in (row.flow_reason or "")
         run(workers, "alone", **dict(options))
-        assert told(looks.look()["alone"]) == later, options
+        assert rates_of(series.take_sample()["alone"]) == later, options
     source.close()
 
 
 @pytest.mark.parametrize("workers_are", ["forgotten", "young"])
-def test_a_first_look_after_redis_was_emptied_tells_nothing(
+def test_the_first_sample_after_a_flush_is_unknown(
     workers: redis.Redis, server: EmbeddedRedis, workers_are: str
 ) -> None:
     """The records that are left are those of a part of the five minutes; which part, nothing tells."""
@@ -174,13 +173,13 @@ def test_a_first_look_after_redis_was_emptied_tells_nothing(
         queue = Queue("emptied", connection=workers)
         jobs = [queue.enqueue(rq_jobs.add, number) for number in range(GOOD)]
         wait_until(lambda: queue.finished_job_registry.count == len(jobs), what="all jobs")
-        looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
-        row = looks.look()["emptied"]
-        assert told(row) == NOTHING
+        series = SampleSeries(RQ(source, SourceSettings(name="main", url=server.url)))
+        row = series.take_sample()["emptied"]
+        assert rates_of(row) == NOTHING
         assert "second sample" in (row.flow_reason or "")
         queue.enqueue(rq_jobs.add, 1)
         wait_until(lambda: queue.finished_job_registry.count == len(jobs) + 1, what="one more")
-        assert told(looks.look()["emptied"])[0] == 1
+        assert rates_of(series.take_sample()["emptied"])[0] == 1
     source.close()
 
 
@@ -191,13 +190,13 @@ def test_what_the_first_look_saw_does_not_cover_up_jobs_without_a_record(
     forget_ended(workers)
     for name in ("alpha", "alone"):
         run(workers, name)
-    looks = Looks(RQ(source, SourceSettings(name="main", url=server.url)))
-    assert told(looks.look()["alpha"]) == TRUTH
+    series = SampleSeries(RQ(source, SourceSettings(name="main", url=server.url)))
+    assert rates_of(series.take_sample()["alpha"]) == TRUTH
     for name in ("alpha", "alone"):
         run(workers, name, result_ttl=0)
-    rows = looks.look()
-    assert told(rows["alpha"])[0] is None
-    assert told(rows["alone"]) == TRUTH  # the look back may have missed such jobs, so it counts no more
+    rows = series.take_sample()
+    assert rates_of(rows["alpha"])[0] is None
+    assert rates_of(rows["alone"]) == TRUTH  # the look back may have missed such jobs, so it counts no more
     source.close()
 
 
@@ -227,19 +226,19 @@ def test_workers_count_on_when_redis_was_emptied(workers: redis.Redis, server: E
             )
 
         run_both()
-        looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
-        looks.look()
+        series = SampleSeries(RQ(source, SourceSettings(name="main", url=url)))
+        series.take_sample()
         empty()
         run_both()
-        rows = looks.look()
-        assert told(rows["spare"]) == told(rows["one"]) == TRUTH
-        # Who looks only now knows nothing of these workers.
-        looks = Looks(RQ(source, SourceSettings(name="main", url=url)))
-        looks.look()
+        rows = series.take_sample()
+        assert rates_of(rows["spare"]) == rates_of(rows["one"]) == TRUTH
+        # Who series only now knows nothing of these workers.
+        series = SampleSeries(RQ(source, SourceSettings(name="main", url=url)))
+        series.take_sample()
         empty()
         run_both()
-        rows = looks.look()
-        assert told(rows["spare"])[::2] == told(rows["one"])[::2] == (None, None)
+        rows = series.take_sample()
+        assert rates_of(rows["spare"])[::2] == rates_of(rows["one"])[::2] == (None, None)
     source.close()
 
 
@@ -251,13 +250,13 @@ def test_jobs_of_a_queue_that_is_not_shown_are_not_those_of_another(
     source = Source("main", url := server.url.replace("redis://", f"redis://{user}"))
     forget_ended(workers)
     run(workers, "alpha")
-    looks = Looks(RQ(source, SourceSettings(name="main", url=url, queues=("alpha",))))
+    series = SampleSeries(RQ(source, SourceSettings(name="main", url=url, queues=("alpha",))))
     for _ in range(3):
-        looks.look()
+        series.take_sample()
     run(workers, "beta")
-    rows = looks.look()
+    rows = series.take_sample()
     assert rows.keys() == {"alpha"}
-    assert told(rows["alpha"]) == TRUTH
+    assert rates_of(rows["alpha"]) == TRUTH
     run(workers, "beta", result_ttl=0)
-    assert told(looks.look()["alpha"])[0] is None  # it may have been this one
+    assert rates_of(series.take_sample()["alpha"])[0] is None  # it may have been this one
     source.close()

@@ -8,24 +8,24 @@ from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.sampling_looks import Looks, told
+from tests.contract.sample_series import SampleSeries, rates_of
 from tests.contract.sidekiq_library import SidekiqLibrary
 
 GOOD, BAD = 9, 3
 
 
-def test_the_counters_tell_what_the_sets_do_not(
+def test_counters_reveal_jobs_that_left_the_sets(
     server: EmbeddedRedis, redis_client: redis.Redis, source: Source
 ) -> None:
-    library, looks = SidekiqLibrary(), Looks(Sidekiq(source, SourceSettings(name="main", url=server.url)))
+    library, series = SidekiqLibrary(), SampleSeries(Sidekiq(source, SourceSettings(name="main", url=server.url)))
     library.run_jobs(server.url, "mail", good=1, bad=0)
-    looks.look()
-    looks.look()
+    series.take_sample()
+    series.take_sample()
 
     library.drive("run", server.url, "mail", str(GOOD), str(BAD), "hidden")
-    rows = looks.look()
+    rows = series.take_sample()
 
-    assert told(rows["*"]) == (GOOD + BAD, BAD, 0.25)
+    assert rates_of(rows["*"]) == (GOOD + BAD, BAD, 0.25)
     assert rows["*"].counts.dead == 0
-    assert told(rows["mail"]) == (None, None, None)  # the counters are those of all queues together
+    assert rates_of(rows["mail"]) == (None, None, None)  # the counters are those of all queues together
     assert "all queues" in (rows["mail"].flow_reason or "")

@@ -279,7 +279,7 @@ def test_the_next_run_of_a_repeatable_of_bull_stays(
     assert kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])]))
 
 
-def test_a_schedule_of_bull_goes_on_and_is_removed_as_a_whole(
+def test_a_bull_schedule_continues_and_is_removed_completely(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
@@ -397,7 +397,7 @@ def test_a_parent_whose_id_holds_colons_is_set_free(
     assert redis_client.lindex("bull:alpha:wait", -1) == own
 
 
-def test_the_parent_of_a_job_is_linked_by_what_its_hash_tells(
+def test_the_parent_of_a_job_is_linked_from_its_hash(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     # BullMQ 4 allows colons in any id.
@@ -482,7 +482,7 @@ def test_what_found_a_list_or_a_worker_since_it_was_taken_stays(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_an_active_job_without_a_worker_is_put_back_or_deleted(
+def test_an_active_job_without_a_worker_is_retried_or_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     filled = BullMQLibrary(alias).fill(server.url)
@@ -513,7 +513,7 @@ def test_an_active_job_without_a_worker_is_put_back_or_deleted(
         wait_until(lambda: marks(redis_client).get("held") == 1, what="the worker running it")
 
 
-def test_an_active_id_without_a_job_is_deleted_and_not_put_back(
+def test_an_active_id_without_a_job_is_deleted_and_not_restored(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     drive("bullmq", server.url, "add")
@@ -544,7 +544,7 @@ def test_a_job_that_a_worker_of_bull_is_about_to_lock_stays(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_the_rate_limit_of_a_worker_is_told(
+def test_the_rate_limit_of_a_worker_is_reported(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     settings = {"limiter": {"max": 1, "duration": 3_600_000}}
@@ -577,7 +577,7 @@ def test_a_job_without_a_name_is_copied_under_the_librarys_own(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_attempts_that_start_anew_forget_stalls(
+def test_resetting_attempts_resets_the_stall_count(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     ids = drive(alias, server.url, "many", count=2, dead=True)["ids"]

@@ -89,7 +89,7 @@ def test_a_next_run_of_any_form_is_found_and_stays(
     assert len(refused) == len(SHAPES)
 
 
-def test_a_run_that_is_gone_is_told_and_one_that_may_be_among_many_is_not(
+def test_a_missing_next_run_is_reported_only_if_it_is_certain(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str]
 ) -> None:
     redis_client.delete("bull:alpha:delayed", *(f"bull:alpha:{run}" for run in runs.values()))
@@ -120,7 +120,7 @@ def test_a_schedule_runs_once_more_with_its_data_and_goes_with_its_next_run(
     assert redis_client.zcard("bull:alpha:repeat") == len(others)
 
 
-def test_without_its_next_run_nobody_knows_what_it_runs(
+def test_a_schedule_without_its_next_run_has_an_unknown_template(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str]
 ) -> None:
     redis_client.delete("bull:alpha:delayed", *(f"bull:alpha:{run}" for run in runs.values()))

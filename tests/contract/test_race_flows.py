@@ -208,7 +208,7 @@ def test_deduplicated_jobs_of_bullmq(
 
 
 @pytest.mark.soak
-def test_the_next_run_of_a_scheduler_is_refused_and_it_goes_on(
+def test_deleting_the_next_run_is_refused_and_the_scheduler_continues(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, seed: int
 ) -> None:
     """Its next run cannot be deleted at any time, so that no person ends a schedule by the way."""

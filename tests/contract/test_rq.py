@@ -97,7 +97,7 @@ def flow_of(delta: FlowDelta, name: str = "alpha") -> QueueFlow:
     return next(flow for flow in delta.queues if flow.key == f"rq:queue:{name}")
 
 
-def test_a_retry_with_an_interval_stands_in_the_schedule(queue: Queue, backend: RQ) -> None:
+def test_a_retry_with_an_interval_is_in_the_scheduled_list(queue: Queue, backend: RQ) -> None:
     job = queue.enqueue(rq_jobs.fail, retry=Retry(max=2, interval=600))
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.attempts, shown.max_attempts) == (0, 3)
@@ -112,7 +112,7 @@ def test_a_retry_with_an_interval_stands_in_the_schedule(queue: Queue, backend: 
     assert ("Retry intervals (s)", "[600]") in shown.facts
 
 
-def test_the_oldest_job_counts_wherever_it_stands(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+def test_the_oldest_job_counts_at_any_position(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     first = queue.enqueue(rq_jobs.add, 0)
     hashes = client.hgetall(f"rq:job:{first.id}")
     now = datetime.now(UTC)
@@ -189,7 +189,7 @@ def test_dependents_and_their_parents_are_linked(queue: Queue, backend: RQ, clie
     assert dict(blocked.facts)["Depends on"] == f"{first.id}, {second.id}"
 
 
-def test_many_dependents_are_told_by_their_number(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+def test_many_dependents_are_shown_as_a_count(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
     client.sadd(f"rq:job:{job.id}:dependents", *(f"child-{number}" for number in range(3000)))
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
@@ -223,9 +223,7 @@ def test_only_live_workers_are_counted(queue: Queue, backend: RQ, client: redis.
     assert backend.library_versions(list(refs_of(backend).values())) == (rq.VERSION,)
 
 
-def test_a_worker_of_two_queues_tells_what_it_runs_and_since_when(
-    queue: Queue, backend: RQ, client: redis.Redis
-) -> None:
+def test_a_worker_of_two_queues_shows_its_job_and_start_time(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     other = Queue("beta: ☃", connection=client)
     job = other.enqueue(rq_jobs.add, 1)
     queue.enqueue(rq_jobs.add, 2)
@@ -402,7 +400,7 @@ def test_a_queue_may_have_any_bytes_as_its_name(backend: RQ, client: redis.Redis
     assert delta.queues[0].key == ref.key
 
 
-def test_what_stands_in_the_directory_by_mistake_is_left_out(backend: RQ, client: redis.Redis) -> None:
+def test_invalid_entries_of_the_directory_are_left_out(backend: RQ, client: redis.Redis) -> None:
     client.sadd("rq:queues", "rq:queue:good", "nonsense", b"\xff")
     assert set(refs_of(backend)) == {"good"}
 
@@ -641,7 +639,7 @@ def test_a_long_queue_costs_no_more_than_a_short_one(backend: RQ, client: redis.
     assert long[3] < short[3] + 100  # bytes: only the length of the queue has more digits
 
 
-def test_a_scheduled_job_that_is_late_is_told(queue: Queue, backend: RQ) -> None:
+def test_a_late_scheduled_job_is_reported(queue: Queue, backend: RQ) -> None:
     queue.enqueue_in(timedelta(hours=-1), rq_jobs.add, 1)
     assert stats_of(backend).overdue_s == pytest.approx(3_600, abs=90)
 

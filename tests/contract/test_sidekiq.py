@@ -159,7 +159,7 @@ def test_a_time_that_cannot_be_read_is_unknown(backend: Sidekiq, any_redis: redi
     assert (row.enqueued_at, row.name) == (None, "Shop::Mailer")
 
 
-def test_the_oldest_job_counts_wherever_it_stands(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_the_oldest_job_counts_at_any_position(backend: Sidekiq, any_redis: redis.Redis) -> None:
     now = time.time()
     steady = [payload(jid=f"steady{n}", enqueued_at=now - 5000 + n) for n in range(3000)]
     enqueue(any_redis, *steady)
@@ -195,7 +195,7 @@ def test_an_encrypted_argument_is_not_shown(backend: Sidekiq, any_redis: redis.R
     assert not [row for row in found.rows if cipher in row.text]
 
 
-def test_a_batch_and_a_lock_are_told(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_batch_and_a_lock_are_shown(backend: Sidekiq, any_redis: redis.Redis) -> None:
     lock = {"lock": "until_executed", "lock_digest": "uniquejobs:0a1b"}
     enqueue(any_redis, payload(bid="b-17", **lock), payload(jid="none"), payload(jid="ent", unique_for=600))
     any_redis.hset("uniquejobs:0a1b:LOCKED", "0123456789abcdef01234567", 1)
@@ -216,7 +216,7 @@ def test_a_batch_and_a_lock_are_told(backend: Sidekiq, any_redis: redis.Redis) -
     assert facts("ent")["Unique for (s)"] == "600"
 
 
-def test_how_far_an_iterable_job_has_come_is_told(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_the_progress_of_an_iterable_job_is_shown(backend: Sidekiq, any_redis: redis.Redis) -> None:
     """Keys as `lib/sidekiq/job/iterable.rb` of Sidekiq 7.3 and 8 writes them."""
     jid = "0123456789abcdef01234567"
     any_redis.set("stat:processed", 1)
@@ -247,7 +247,7 @@ def test_how_far_an_iterable_job_has_come_is_told(backend: Sidekiq, any_redis: r
     assert named & set(facts()) == {"Iteration"}
 
 
-def test_active_job_is_told_by_the_class_behind_its_wrapper(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_active_job_is_named_by_the_wrapped_class(backend: Sidekiq, any_redis: redis.Redis) -> None:
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "WelcomeJob"}
     enqueue(any_redis, payload(**wrapper, args=[{"job_id": "x", "arguments": ["anna", 7]}]))
     ref = discover(backend)["mails"]
@@ -454,7 +454,7 @@ def test_what_is_not_sidekiq_is_not_taken_for_it(backend: Sidekiq, any_redis: re
     assert discover(backend) == {}
 
 
-def test_processes_are_told_with_what_they_run(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_processes_are_listed_with_their_jobs(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     process(any_redis, busy=1, concurrency=10)
     work = {"queue": "mails", "payload": payload(jid="running"), "run_at": int(time.time()) - 90}
@@ -562,7 +562,7 @@ def test_schedules_of_both_add_ons_are_read(backend: Sidekiq, any_redis: redis.R
     assert found["odd"].problem
 
 
-def test_the_next_run_of_a_cron_job_is_told_where_it_is_sure(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_the_next_run_of_a_cron_job_is_shown_if_certain(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     for name, cron in {"zoned": "0 3 * * * Asia/Tokyo", "local": "0 3 * * *", "words": "every day at noon"}.items():
         any_redis.sadd("cron_jobs", f"cron_job:{name}")

@@ -119,7 +119,7 @@ def test_what_is_odd_costs_itself_only(backend: Sidekiq, any_redis: redis.Redis)
     assert (found["Shop::Mailer"], found["Pdf"]) == (MAILER, PDF)
 
 
-def test_of_many_classes_those_that_took_most_time_are_told(
+def test_of_many_classes_the_slowest_are_listed(
     backend: Sidekiq, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue(any_redis, payload())

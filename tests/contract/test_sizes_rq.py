@@ -93,7 +93,7 @@ def test_a_cron_scheduler_of_any_size_or_depth_costs_one_row(backend: RQ, redis_
     assert sent_bytes(redis_client) - before < MIB
 
 
-def test_a_result_is_not_read_where_nothing_tells_its_size(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_a_result_of_unknown_size_is_not_read(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     add(redis_client, "1")
     redis_client.xadd("rq:results:1", {"type": "2", "exc_string": "x" * 5 * MIB})
     rights = "on >secret resetkeys ~* -@all +@read -@dangerous +ping +hello +auth +select +info +time +eval +eval_ro"

@@ -19,7 +19,7 @@ def test_no_library_with_actions_is_left_out_of_their_tests(library: Library) ->
 
 @pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
 @pytest.mark.parametrize("picture", ONE_EACH, ids=repr, indirect=True)
-def test_queues_are_read_and_dead_jobs_are_deleted_and_put_back(stage: Stage) -> None:
+def test_queues_are_read_and_dead_jobs_are_deleted_and_restored(stage: Stage) -> None:
     name = "*" if stage.library.shared else "alpha"
     ref = stage.ref(name)
     (stats,) = stage.backend.read_stats([ref])

@@ -57,7 +57,7 @@ def test_a_job_that_a_worker_is_starting_has_no_position(backend: RQ, queue: Que
 
 
 @pytest.mark.parametrize("where", ["nowhere", "intermediate"])
-def test_a_job_between_queue_and_worker_is_told_and_put_back(
+def test_a_job_lost_between_queue_and_worker_is_shown_and_restored(
     backend: RQ, queue: Queue, any_redis: redis.Redis, where: str
 ) -> None:
     lost, waits = lose(queue, any_redis, where)

@@ -91,7 +91,9 @@ def test_a_job_that_changed_since_it_was_taken_stays(backend: RQ, queue: Queue, 
     assert counts(queue)["failed"] == 4
 
 
-def test_who_waits_for_a_deleted_job_is_told_and_waits_again(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_dependents_of_a_deleted_job_are_reported_and_wait_again_after_undo(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
     taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
@@ -332,7 +334,7 @@ def test_a_running_job_is_stopped_by_its_worker(
     assert lost.get_status() == "started"
 
 
-def test_a_worker_finishes_its_job_and_ends_however_often_it_is_told(
+def test_a_worker_finishes_its_job_however_often_it_is_asked_to_stop(
     backend: RQ, queue: Queue, any_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     job = queue.enqueue(rq_jobs.linger_until, str(tmp_path / "began"), str(tmp_path / "until"))

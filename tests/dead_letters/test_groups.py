@@ -136,7 +136,7 @@ def test_jobs_that_failed_alike_are_one_group_whatever_their_particulars(
     assert now_s() - 60 < mail.first_at <= mail.last_at <= now_s() + 1
 
 
-def test_the_stacks_of_node_tell_class_and_place(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+def test_node_stack_traces_give_error_class_and_frame(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
     BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=4)
     (group,) = read(backends).groups
     assert (group.count, group.kind.error_class, group.kind.message) == (4, "TypeError", "cannot send to nobody")
@@ -250,7 +250,7 @@ def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
     assert one.jobs[0].row.id == ids[1]
 
 
-def test_a_look_that_had_no_time_goes_on_the_next_time(
+def test_a_read_that_ran_out_of_time_continues_with_the_next(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     backends: dict[str, Backend],

@@ -338,7 +338,7 @@ def add_celery(client: redis.Redis) -> None:
     client.sadd("_kombu.binding.mails", b"mails\x06\x16\x06\x16mails")
 
 
-def test_it_says_whether_celery_may_be_heard(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_reports_whether_celery_events_can_be_received(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:
         add_celery(client)
@@ -361,7 +361,7 @@ def test_it_says_whether_celery_may_be_heard(own_server: Any, capsys: pytest.Cap
     assert "+psubscribe &*celery-task-meta-*" in line_with("Celery: this user can", doctor(capsys, as_user(server))[1])
 
 
-def test_the_version_of_celery_is_what_a_worker_tells(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_celery_version_is_reported_by_a_worker(own_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     server = own_server(*HEALTHY)
     with redis.Redis.from_url(server.url) as client:
         add_celery(client)

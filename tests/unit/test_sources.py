@@ -105,7 +105,7 @@ def test_an_unknown_host_name() -> None:
     assert reason_of("redis://no-such-host.invalid:6379/0").reason == "refused"
 
 
-def test_a_port_that_speaks_something_else() -> None:
+def test_a_port_with_another_protocol_is_explained() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:

@@ -270,7 +270,7 @@ def test_a_queue_without_rates_is_stuck_only_if_its_progress_is_known() -> None:
     assert watch.firing == {("s", "critical", "a")}
 
 
-def test_a_queue_that_is_worked_off_without_a_record_is_not_stuck_until_it_stands() -> None:
+def test_a_queue_processed_without_records_is_not_stuck_while_it_shrinks() -> None:
     watch = Watch(rule(id="s", metric="queue.no_progress_s", critical=30, **AT_ONCE))
     window = FlowWindow()
     both = (JobState.COMPLETED, JobState.DEAD)

@@ -186,7 +186,7 @@ def test_a_long_message_counts_the_hidden_lines(count: int) -> None:
         assert shown + sum(map(int, hidden)) == count
 
 
-def test_who_heard_of_the_first_hundred_hears_of_their_end() -> None:
+def test_channels_notified_of_the_first_hundred_get_their_resolution() -> None:
     notes = [note(f"q{number}", value=2400.0 + number) for number in range(90)]
     begun = webhook.build_payload(build_message("m", "firing", notes, LINKS, "ops"))
     over = webhook.build_payload(build_message("m", "resolved", [ended(each, 2000.0) for each in notes], LINKS, "ops"))

@@ -151,7 +151,7 @@ def test_an_ordinary_field_is_shown(name: str) -> None:
         "ghp_" + "a" * 36,
     ],
 )
-def test_a_secret_is_known_by_its_shape_wherever_it_stands(secret: str) -> None:
+def test_a_secret_is_recognized_by_its_shape_anywhere(secret: str) -> None:
     assert secret not in json_payload(json.dumps({"note": f"use {secret} please"}).encode()).text
     assert secret not in printable(f"Error: use {secret} please")
 

@@ -10,7 +10,7 @@ from dashboard.backends.payloads.search_text import LIMIT, joined, of_json
 from dashboard.redact import MASK
 
 
-def test_plain_json_is_searched_as_it_stands() -> None:
+def test_plain_json_is_searched_unchanged() -> None:
     assert of_json(b'{"to":"a@example.com","n":3}') == '{"to":"a@example.com","n":3}'
     assert of_json(None) == of_json(b"") == ""
 

@@ -191,7 +191,7 @@ def row(depth: int, latency_s: float | None = None, **more: Any) -> QueueStats:
         (row(12), False, False),
     ],
 )
-def test_progress_is_seen_by_whatever_tells_where_ends_leave_no_trace(
+def test_progress_is_seen_although_finished_jobs_leave_no_trace(
     unseen: dict[str, Any], second: QueueStats, progressed: bool | None, seen: bool | None
 ) -> None:
     window = FlowWindow()

@@ -12,7 +12,7 @@ def row(**figures: Any) -> QueueStats:
     return QueueStats(source="s", backend="b", name="q", key="q", **figures)
 
 
-def test_the_total_ratio_is_that_of_queues_that_tell_both_parts() -> None:
+def test_the_total_ratio_covers_queues_with_both_parts_known() -> None:
     queues = [
         row(throughput_per_min=100.0, failed_per_min=10.0),
         row(throughput_per_min=None, failed_per_min=50.0),

@@ -119,7 +119,7 @@ def test_a_lookup_by_id_reports_queues_it_could_not_read(look: Any, monkeypatch:
     assert "only 0 of 1 queues were checked for this id" in look("dead-5").problems[0]
 
 
-def test_an_exact_id_is_found_wherever_it_stands(look: Any) -> None:
+def test_an_exact_id_is_found_at_any_position(look: Any) -> None:
     assert ids(look("waiting-99999", waiting=100_000))[0] == "waiting-99999"
     assert ids(look("id:dead-5"))[0] == "dead-5"
 

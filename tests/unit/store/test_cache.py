@@ -138,7 +138,7 @@ def test_while_a_value_is_refreshed_the_others_get_the_last_one(pool: ThreadPool
     assert cache.get("a", refuse) == 2
 
 
-def test_nobody_gets_a_value_that_expired_long_ago(
+def test_a_value_that_expired_long_ago_is_never_returned(
     pool: ThreadPoolExecutor, clock: type[Clock], waits: threading.Semaphore
 ) -> None:
     cache, load = SingleFlightCache[int](10.0, stale_s=5.0), Load(2)

@@ -1,4 +1,4 @@
-"""Looks at a real library's queues as the sampler takes them, by a clock of the test's own."""
+"""Samples of a real library's queues as the sampler takes them, by a clock of the test's own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dashboard.sampling.rates import FlowWindow
 from tests.search import search
 
 
-class Looks:
-    """The figures with their rates, from look to look; each look is two seconds after the one before."""
+class SampleSeries:
+    """Queue stats with their rates, sample by sample; each sample is two seconds after the one before."""
 
     def __init__(self, backend: Backend, settle: Callable[[], None] = lambda: None) -> None:
-        """`settle` is called before each look."""
+        """`settle` is called before each sample."""
         self._backend = backend
         self._settle = settle
         self._cursor: Any = None
@@ -24,7 +24,7 @@ class Looks:
         self._together: FlowWindow | None = None
         self._at = 1000.0
 
-    def look(self) -> dict[str, QueueStats]:
+    def take_sample(self) -> dict[str, QueueStats]:
         """All queues by name."""
         self._settle()
         refs = self._backend.disambiguate(search(self._backend))
@@ -41,12 +41,12 @@ class Looks:
 
     @property
     def together(self) -> float | None:
-        """How many jobs ended in the queues that cannot be told apart."""
+        """How many jobs finished in the queues that cannot be told apart."""
         return self._together.rates(self._at).finished_15min if self._together else None
 
 
-def told(row: QueueStats) -> tuple[float | None, float | None, float | None]:
-    """How many jobs finished and failed, and the ratio; None where no rate is shown."""
+def rates_of(row: QueueStats) -> tuple[float | None, float | None, float | None]:
+    """How many jobs finished and failed, and the error ratio; None where no rate is shown."""
     finished = None if row.throughput_per_min is None else row.finished_15min
     failed = None if row.failed_per_min is None else row.failed_15min
     return finished, failed, None if row.error_ratio is None else round(row.error_ratio, 4)
