@@ -1,4 +1,4 @@
-"""Acts on the shelf: the parts of one process, on an empty Redis."""
+"""The action service, bulk store and runners of one process on an empty Redis, with the fake backend `Shelf`."""
 
 from __future__ import annotations
 
@@ -29,28 +29,27 @@ ACTOR = Actor(name="anna", role="operator", address="127.0.0.1")
 
 
 @pytest.fixture(autouse=True)
-def shelf_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shelf is one of the libraries."""
+def register_shelf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Register `Shelf` as one of the libraries."""
     monkeypatch.setitem(registry._OURS, "shelf", "tests.actions.fake_backend:Shelf")
     registry.load_backend.cache_clear()
 
 
 def expire_lease(client: redis.Redis, work_id: str) -> None:
-    """End the lease of a dead process at once, as its expiry would."""
+    """Expire the lease of a dead process immediately."""
     client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")
 
 
-def turn_until(runner: BulkRunner, condition: Callable[[], Any], *, what: str) -> None:
-    """Turns of the runner in this thread, none of them after `condition` holds."""
+def run_turns_until(runner: BulkRunner, condition: Callable[[], Any], *, what: str) -> None:
+    """Run turns of the runner in this thread; none after `condition` holds."""
     wait_until(lambda: condition() or runner.run_turn() < 0, what=what)
 
 
 def before_exchange(source: Source, number: int, act: Callable[[], object], patch: pytest.MonkeyPatch) -> list[int]:
-    """Run `act` before the exchange of that number with Redis, or the piece of one; the list has an entry once that was
-    reached."""
+    """Run `act` before exchange `number` with Redis, or a piece of one. The list has an entry once that was reached."""
     run, seen, reached = source._run_pieces, 0, []
 
-    def stepped(pieces: list[PackedCommands]) -> list[Reply]:
+    def run_counted(pieces: list[PackedCommands]) -> list[Reply]:
         nonlocal seen
         replies = []
         for piece in pieces:
@@ -61,13 +60,13 @@ def before_exchange(source: Source, number: int, act: Callable[[], object], patc
             replies += run([piece])
         return replies
 
-    patch.setattr(source, "_run_pieces", stepped)
+    patch.setattr(source, "_run_pieces", run_counted)
     return reached
 
 
 @dataclass
 class Bench:
-    """All that acts need, and short ways to use it."""
+    """The parts that actions need, with shortcuts."""
 
     client: redis.Redis
     backend: Shelf
@@ -89,12 +88,12 @@ class Bench:
     def run(
         self, spec: BulkRequest, until: Callable[[BulkOperation], bool] = lambda operation: operation.phase in ENDED
     ) -> BulkOperation:
-        """The work once `until` holds, run by a runner of its own."""
+        """The operation once `until` holds, run by a new runner."""
         work_id = self.bulk.create(spec)
         runner = self.make_runner("here")
         runner.start()
         try:
-            wait_until(lambda: until(self.bulk.get(work_id)), what="the work coming that far")
+            wait_until(lambda: until(self.bulk.get(work_id)), what="the awaited state of the operation")
         finally:
             runner.stop()
         return self.bulk.get(work_id)
@@ -111,7 +110,7 @@ class Bench:
 
 @pytest.fixture
 def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
-    """The parts of one process on an empty Redis; its bin holds 1 MiB."""
+    """The parts of one process on an empty Redis; its undo bin holds 1 MiB."""
     backend = Shelf(source, SourceSettings(name="main", url="redis://127.0.0.1"))
     store = Store(source)
     actions = ActionService(lambda _source, _name: backend, UndoBin(store, 1024 * 1024), AuditLog(source))

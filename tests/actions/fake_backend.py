@@ -1,6 +1,6 @@
-"""The smallest library there can be, on a real Redis: what waits is a list, what died a sorted set, bodies are a hash.
+"""A minimal library on a real Redis: waiting jobs are a list, dead jobs a sorted set, bodies a hash.
 
-It lets the tests of bulk work, bin and audit drive every outcome at will; the real libraries have suites of their own.
+Tests of bulk operations, undo bin and audit log can force every outcome with it; the real libraries have other tests.
 """
 
 from __future__ import annotations
@@ -153,7 +153,9 @@ class Shelf(Backend):
         if action is not Action.RETRY:
             return super().act_on_jobs(ref, action, state, job_refs, options)
         arguments = [part for job_ref in job_refs for part in (job_ref.id, job_ref.version or "")]
-        return _acted(job_refs, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments))
+        return _results_of(
+            job_refs, self.source.execute("EVAL", _MOVE, 2, f"{ref.key}:dead", f"{ref.key}:list", *arguments)
+        )
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         replies = self.source.run_batch(
@@ -163,21 +165,21 @@ class Shelf(Backend):
                 for command in (("ZSCORE", f"{ref.key}:dead", job_ref.id), ("HGET", f"{ref.key}:bodies", job_ref.id))
             ]
         )
-        taken: list[JobBackup | ActionResult] = []
+        results: list[JobBackup | ActionResult] = []
         for n, job_ref in enumerate(job_refs):
             score, body = replies[2 * n], replies[2 * n + 1]
             if score is None:
-                taken.append(ActionResult(id=job_ref.id, outcome=Outcome.GONE))
+                results.append(ActionResult(id=job_ref.id, outcome=Outcome.GONE))
             elif job_ref.version is not None and job_ref.version != score.decode():
-                taken.append(ActionResult(id=job_ref.id, outcome=Outcome.CHANGED))
+                results.append(ActionResult(id=job_ref.id, outcome=Outcome.CHANGED))
             else:
                 blob = body if len(body) <= MAX_KEPT_BYTES else None
-                taken.append(JobBackup(id=job_ref.id, version=score.decode(), blob=blob, size_bytes=len(body)))
-        return taken
+                results.append(JobBackup(id=job_ref.id, version=score.decode(), blob=blob, size_bytes=len(body)))
+        return results
 
     def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         arguments = [part for job in backups for part in (job.id, job.version or "")]
-        return _acted(
+        return _results_of(
             backups, self.source.execute("EVAL", _DELETE, 2, f"{ref.key}:dead", f"{ref.key}:bodies", *arguments)
         )
 
@@ -188,7 +190,7 @@ class Shelf(Backend):
             )
             for job in backups
         ]
-        return _acted(backups, replies)
+        return _results_of(backups, replies)
 
     def act_on_queue(self, ref: QueueRef, action: Action) -> ActionResult:
         left = self.source.execute(
@@ -197,9 +199,9 @@ class Shelf(Backend):
         return ActionResult(id=ref.name, outcome=Outcome.DONE, more=left > 0)
 
 
-def _acted(things: Sequence[Any], replies: Sequence[bytes]) -> list[ActionResult]:
+def _results_of(items: Sequence[Any], replies: Sequence[bytes]) -> list[ActionResult]:
     return [
-        ActionResult(id=thing.id, outcome=Outcome(reply.decode())) for thing, reply in zip(things, replies, strict=True)
+        ActionResult(id=item.id, outcome=Outcome(reply.decode())) for item, reply in zip(items, replies, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The audit tells a cause before its effect, whichever process is slower."""
+"""The audit log lists a cause before its effect, whichever process is slower."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ JOBS = 60
 
 @pytest.fixture
 def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStore]:
-    """The bulk work of the same Redis, as another process sees it."""
+    """The bulk store of another process on the same Redis."""
     source = Source("main", server.url)
     yield BulkStore(Store(source))
     source.close()
 
 
-def ordered(word: str) -> Callable[[BulkOperation], AuditEvent]:
-    """The event of that order."""
+def event_of(word: str) -> Callable[[BulkOperation], AuditEvent]:
+    """The audit event of that command."""
     return lambda operation: audit_log.build_event(ACTOR, f"{word} bulk work", bulk_id=operation.id)
 
 
 @pytest.mark.parametrize("word", ["abort", "pause"])
-def test_an_order_at_every_step_of_the_process_that_runs_the_work(
+def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner(
     bench: Bench, source: Source, other: BulkStore, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
@@ -53,28 +53,28 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
         runner = bench.make_runner(f"runner {number}")
         refused: list[bool] = []
 
-        def give_order(work_id: str = work_id, refused: list[bool] = refused) -> None:
+        def change_phase(work_id: str = work_id, refused: list[bool] = refused) -> None:
             try:
-                other.change_phase(work_id, word, ordered(word))
+                other.change_phase(work_id, word, event_of(word))
             except Conflict:
                 refused.append(True)
 
         with monkeypatch.context() as patch:
-            reached = before_exchange(source, number, give_order, patch)
+            reached = before_exchange(source, number, change_phase, patch)
             while other.get(work_id).phase not in (BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.PAUSED):
                 runner.run_turn()
             runner.run_turn()
         if word == "pause" and other.get(work_id).phase is BulkPhase.PAUSED:
-            other.change_phase(work_id, "resume", ordered("resume"))
+            other.change_phase(work_id, "resume", event_of("resume"))
             wait_until(lambda: runner.run_turn() < 0 or other.get(work_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
-        told = tuple(event.action for event in reversed(bench.actions.audit_log.list_events()))
-        outcomes.add(told)
+        recorded = tuple(event.action for event in reversed(bench.actions.audit_log.list_events()))
+        outcomes.add(recorded)
         if refused or not reached:
-            assert told == ("retry",), number
+            assert recorded == ("retry",), number
         elif word == "pause":
-            assert told == ("pause bulk work", "resume bulk work", "retry"), number
-        else:  # work that nobody had taken yet has no end to record
-            assert told == (("abort bulk work", "retry") if number > 1 else ("abort bulk work",)), number
+            assert recorded == ("pause bulk work", "resume bulk work", "retry"), number
+        else:  # an operation without a runner has no end to record
+            assert recorded == (("abort bulk work", "retry") if number > 1 else ("abort bulk work",)), number
         assert len(bench.waiting()) == sum(
             (event.outcomes or {}).get("done", 0) for event in bench.actions.audit_log.list_events()
         )
@@ -82,71 +82,75 @@ def test_an_order_at_every_step_of_the_process_that_runs_the_work(
     assert ("retry",) in outcomes
 
 
-def test_no_order_is_recorded_that_changed_nothing(bench: Bench) -> None:
+def test_phase_changes_without_effect_are_not_recorded(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(pace_per_s=4))
-    bench.bulk.change_phase(work_id, "pause", ordered("pause"))
-    bench.bulk.change_phase(work_id, "pause", ordered("pause"))
-    bench.bulk.change_phase(work_id, "resume", ordered("resume"))
-    bench.bulk.change_phase(work_id, "resume", ordered("resume"))
-    bench.bulk.change_phase(work_id, "abort", ordered("abort"))
+    bench.bulk.change_phase(work_id, "pause", event_of("pause"))
+    bench.bulk.change_phase(work_id, "pause", event_of("pause"))
+    bench.bulk.change_phase(work_id, "resume", event_of("resume"))
+    bench.bulk.change_phase(work_id, "resume", event_of("resume"))
+    bench.bulk.change_phase(work_id, "abort", event_of("abort"))
     for word in ("pause", "resume"):
         with pytest.raises(Conflict):
-            bench.bulk.change_phase(work_id, word, ordered(word))
+            bench.bulk.change_phase(work_id, word, event_of(word))
     actions = [event.action for event in reversed(bench.actions.audit_log.list_events())]
     assert actions == ["pause bulk work", "resume bulk work", "abort bulk work"]
 
 
-def test_an_order_is_judged_when_it_arrives(bench: Bench, other: BulkStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The work ends after it was read for the order and before the order."""
+def test_pausing_an_operation_that_was_aborted_since_it_was_read_is_refused(
+    bench: Bench, other: BulkStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operation is aborted between the read for the pause and the pause itself."""
     work_id = bench.bulk.create(bench.spec())
     get = bench.bulk.get
 
-    def aborted_meanwhile(work_id: str) -> BulkOperation:
+    def get_then_abort(work_id: str) -> BulkOperation:
         found = get(work_id)
         other.change_phase(work_id, "abort")
         return found
 
-    monkeypatch.setattr(bench.bulk, "get", aborted_meanwhile)
+    monkeypatch.setattr(bench.bulk, "get", get_then_abort)
     with pytest.raises(Conflict):
-        bench.bulk.change_phase(work_id, "pause", ordered("pause"))
+        bench.bulk.change_phase(work_id, "pause", event_of("pause"))
     assert bench.actions.audit_log.list_events() == []
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_an_order_is_obeyed_and_recorded_where_memory_is_short(name: str) -> None:
+def test_an_abort_takes_effect_and_is_recorded_when_redis_is_out_of_memory(name: str) -> None:
     with start_server(name) as server, redis.Redis.from_url(server.url) as client:
         source = Source("main", server.url)
         bulk, record = BulkStore(Store(source)), audit_log.AuditLog(source)
         spec = Bench(client, None, None, bulk, None).spec()  # type: ignore[arg-type]
         work_id = bulk.create(spec)
         client.config_set("maxmemory", "1mb")
-        assert bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+        assert bulk.change_phase(work_id, "abort", event_of("abort")) is BulkPhase.ABORTED
         assert [event.action for event in record.list_events()] == ["abort bulk work"]
         source.close()
 
 
-def test_an_audit_that_cannot_be_written_stops_no_order(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_abort_takes_effect_when_the_audit_log_cannot_be_written(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     bench.client.execute_command("ACL", "SETUSER", "default", "-xadd")
     work_id = bench.bulk.create(
         bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
     )
-    assert bench.bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+    assert bench.bulk.change_phase(work_id, "abort", event_of("abort")) is BulkPhase.ABORTED
     assert caplog.messages.count("an action could not be stored in the audit stream: Redis refused it") == 2
 
 
-def test_an_audit_of_another_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_audit_key_of_the_wrong_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.set(AUDIT, "no stream")
     work_id = bench.bulk.create(
         bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
     )
-    assert bench.bulk.change_phase(work_id, "abort", ordered("abort")) is BulkPhase.ABORTED
+    assert bench.bulk.change_phase(work_id, "abort", event_of("abort")) is BulkPhase.ABORTED
     assert [event.action for event in bench.actions.audit_log.list_events()] == ["abort bulk work", "start bulk work"]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
 
 
-def test_acts_of_the_same_moment_stay_in_their_order(bench: Bench) -> None:
-    """All of them have one time, and many share a millisecond of Redis."""
+def test_events_of_the_same_millisecond_keep_their_order(bench: Bench) -> None:
+    """All events have the same time, and many share a millisecond of Redis."""
     first = audit_log.build_event(Actor(name="anna", role="operator"), "retry")
     events = [encode_event(replace(first, detail=str(n))) for n in range(250)]
     bench.bulk._store.run_script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)

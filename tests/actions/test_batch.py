@@ -1,4 +1,4 @@
-"""The most jobs of one act."""
+"""The largest number of jobs of one action."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dashboard.model import State
 from tests.actions.conftest import ACTOR, Bench
 
 
-def test_one_act_takes_a_bounded_number_of_jobs(bench: Bench) -> None:
+def test_one_action_on_too_many_jobs_is_refused(bench: Bench) -> None:
     job_refs = [JobRef(id=str(n)) for n in range(MAX_BATCH + 1)]
     results = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, job_refs[:-1]).results
     assert len(results) == MAX_BATCH

@@ -1,4 +1,4 @@
-"""Bulk work: paced, paused, aborted, watched by a canary, and carried on when its process is killed."""
+"""Bulk operations: pace, pause, abort, canary, and continuation after the process is killed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from dashboard.errors import Conflict
 from dashboard.model import JobQuery, QueueRef, State, Window
 from dashboard.sources.metering import READ_BYTES, Meter, measure_cost
 from dashboard.sources.source import Source
-from tests.actions.conftest import Bench, expire_lease, turn_until
+from tests.actions.conftest import Bench, expire_lease, run_turns_until
 from tests.actions.fake_backend import bury
 from tests.processes import ROOT
 from tests.waiting import wait_until
 
 
-def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
+def test_all_jobs_of_a_state_are_retried_and_recorded_once(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 2_500)
     operation = bench.run(bench.spec(reason="fixed"))
     assert (operation.phase, operation.matched, operation.at, operation.outcomes) == (
@@ -49,7 +49,7 @@ def test_a_whole_state_is_retried_and_recorded_once(bench: Bench) -> None:
     assert bench.bulk.open_ids() == []
 
 
-def test_jobs_that_come_later_are_not_touched(bench: Bench) -> None:
+def test_jobs_added_after_the_start_are_not_touched(bench: Bench) -> None:
     bury(bench.client, "mail", 40)
     work_id = bench.bulk.create(bench.spec(pace_per_s=100))
     runner = bench.make_runner("here")
@@ -60,7 +60,7 @@ def test_jobs_that_come_later_are_not_touched(bench: Bench) -> None:
     assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
 
 
-def test_what_matches_a_filter(bench: Bench) -> None:
+def test_only_jobs_that_match_the_filter_are_retried(bench: Bench) -> None:
     bury(bench.client, "mail", 700, body="timeout")
     bury(bench.client, "mail", 700, body="refused", start=700)
     spec = bench.spec(q="refused")
@@ -71,14 +71,14 @@ def test_what_matches_a_filter(bench: Bench) -> None:
     assert bench.dead()[-1] == "job-699"
 
 
-def test_ticked_jobs(bench: Bench) -> None:
+def test_selected_jobs_are_retried_if_their_version_matches(bench: Bench) -> None:
     bury(bench.client, "mail", 10)
     job_refs = (JobRef(id="job-2", version="3"), JobRef(id="job-3", version="77"), JobRef(id="absent"))
     operation = bench.run(bench.spec(job_refs=job_refs))
     assert operation.outcomes == {"done": 1, "changed": 1, "gone": 1}
 
 
-def test_several_places(bench: Bench) -> None:
+def test_jobs_of_several_queues_are_deleted(bench: Bench) -> None:
     bury(bench.client, "mail", 30)
     bury(bench.client, "news", 30)
     operation = bench.run(bench.spec(Action.DELETE, job_lists=(bench.place("mail"), bench.place("news"))))
@@ -87,13 +87,13 @@ def test_several_places(bench: Bench) -> None:
 
 
 def move_clock(monkeypatch: pytest.MonkeyPatch, clock: Callable[[], float]) -> None:
-    """Give all parts that run work the monotonic clock of the test."""
+    """Give all modules that run operations the monotonic clock of the test."""
     for module in (batches, canary, collection, running):
         monkeypatch.setattr(module, "monotonic_s", clock)
 
 
 def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that the test moves: 60 jobs at 50 per second, the first ones at once."""
+    """60 jobs at 50 per second, the first ones immediately, by a clock that the test moves."""
     bury(bench.client, "mail", 60)
     passed_s = 0.0
     move_clock(monkeypatch, lambda: passed_s)
@@ -119,29 +119,29 @@ def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that the test moves, so that every turn is due."""
+def test_an_operation_pauses_resumes_and_aborts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the test makes every turn due."""
     passed_s = 0.0
 
-    def later() -> float:
+    def next_time_s() -> float:
         nonlocal passed_s
         passed_s += 10.0
         return passed_s
 
-    move_clock(monkeypatch, later)
+    move_clock(monkeypatch, next_time_s)
     bury(bench.client, "mail", 2_000)
     work_id = bench.bulk.create(bench.spec(pace_per_s=200))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
     assert bench.bulk.change_phase(work_id, "pause") is BulkPhase.PAUSED
     at = bench.bulk.get(work_id).at
     for _ in range(5):
         runner.run_turn()
     assert bench.bulk.get(work_id).at == len(bench.waiting()) == at < 2_000
     assert bench.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
-    turn_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
     assert bench.bulk.change_phase(work_id, "abort") is BulkPhase.ABORTED
-    turn_until(runner, lambda: bench.actions.audit_log.list_events(), what="the record")
+    run_turns_until(runner, lambda: bench.actions.audit_log.list_events(), what="the record")
     operation = bench.bulk.get(work_id)
     assert len(bench.waiting()) == operation.done < 2_000
     assert len(bench.dead()) == 2_000 - operation.done
@@ -150,7 +150,7 @@ def test_pause_resume_and_abort(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(("failing", "phase"), [(0, BulkPhase.DONE), (1, BulkPhase.PAUSED)])
-def test_the_canary_decides(bench: Bench, failing: int, phase: BulkPhase) -> None:
+def test_failures_of_the_canary_pause_the_operation(bench: Bench, failing: int, phase: BulkPhase) -> None:
     bury(bench.client, "mail", 50)
     work_id = bench.bulk.create(bench.spec(canary=10))
     runner = bench.make_runner("here")
@@ -160,33 +160,35 @@ def test_the_canary_decides(bench: Bench, failing: int, phase: BulkPhase) -> Non
     worked = bench.waiting()
     if failing:
         bench.client.zadd("shelf:mail:dead", dict.fromkeys(worked[:failing], 1000))
-    bench.client.delete("shelf:mail:list")  # the worker took all of them
+    bench.client.delete("shelf:mail:list")  # the worker picked up all of them
     operation = bench.reach(work_id, phase)
     if phase is BulkPhase.PAUSED:
         assert operation.note == "1 of the first 10 failed again. The other jobs were not changed."
         assert (operation.canary_failed, operation.at) == (1, 10)
-        bench.bulk.change_phase(work_id, "resume")  # a person knows better
+        bench.bulk.change_phase(work_id, "resume")  # a user decides to continue
         bench.reach(work_id, BulkPhase.DONE)
     assert len(bench.waiting()) == 40
 
 
-def test_a_canary_that_does_not_end_waits_for_a_person(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_canary_that_does_not_finish_pauses_the_operation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 50)
     work_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched")
+    run_turns_until(
+        runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched"
+    )
     monkeypatch.setattr(canary, "WATCH_EVERY_S", 0.0)
     for _ in range(3):
         runner.run_turn()
     assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
     monkeypatch.setattr(canary, "now_s", lambda: time.time() + 3_601)
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
     operation = bench.bulk.get(work_id)
     assert operation.note == "5 of the first 5 have not finished yet. Resume to process the others."
     assert len(bench.waiting()) == 5
 
 
-def test_a_delete_is_undone(bench: Bench) -> None:
+def test_a_bulk_delete_can_be_undone(bench: Bench) -> None:
     bury(bench.client, "mail", 1_200)
     operation = bench.run(bench.spec(Action.DELETE))
     assert bench.dead() == []
@@ -196,7 +198,7 @@ def test_a_delete_is_undone(bench: Bench) -> None:
     assert len(bench.dead()) == 1_200
 
 
-def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None:
+def test_a_full_undo_bin_stops_a_delete_before_a_job_is_lost(bench: Bench) -> None:
     bury(bench.client, "mail", 30, body="x" * 100_000)
     operation = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
     assert operation.phase is BulkPhase.FAILED
@@ -207,7 +209,7 @@ def test_a_full_bin_stops_the_work_before_anything_is_lost(bench: Bench) -> None
     assert len(bench.dead()) + kept == 30
 
 
-def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
+def test_large_jobs_are_stored_in_the_undo_bin_all_or_none(bench: Bench) -> None:
     jobs = [JobBackup(id=f"job-{n}", version="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
     bench.actions.undo_bin._cap_bytes = 2_000_000
@@ -217,11 +219,11 @@ def test_large_jobs_are_kept_a_few_at_a_time_all_or_none(bench: Bench) -> None:
     bench.actions.undo_bin._cap_bytes = 4_000_000
     with measure_cost() as meter:
         assert bench.actions.undo_bin.store_batch("batch", about, jobs)
-    assert meter.round_trips == 6  # no two of them fit into a script
+    assert meter.round_trips == 6  # no two of them fit into one script call
     assert bench.actions.undo_bin.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
 
 
-def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
+def test_too_many_open_operations_are_refused(bench: Bench) -> None:
     for _ in range(MAX_OPEN):
         bench.bulk.create(bench.spec())
     with pytest.raises(Conflict, match="unfinished bulk operations"):
@@ -235,13 +237,13 @@ def test_no_more_than_a_few_pieces_of_work_at_once(bench: Bench) -> None:
         (100, 100, 1.6, 125),  # as many as are expected to fit
         (100, 100, 4.0, 50),
         (100, 100, 300.0, LEAST_BATCH),
-        (100, 5, 0.1, 100),  # a few jobs tell nothing
+        (100, 5, 0.1, 100),  # a few jobs are too few to learn from
         (100, 50, 4.0, 25),
         (900, 900, 0.1, MAX_BATCH),
         (20, 20, 50.0, LEAST_BATCH),
     ],
 )
-def test_the_batch_size_adapts_so_that_redis_is_not_blocked(
+def test_the_batch_size_follows_how_long_redis_was_blocked(
     allowed: int, used: int, held_ms: float, expected: int
 ) -> None:
     cost = Meter()
@@ -249,7 +251,7 @@ def test_the_batch_size_adapts_so_that_redis_is_not_blocked(
     assert pacing.next_batch_size(allowed, used, cost) == expected
 
 
-def test_a_batch_of_many_short_scripts_may_take_long_but_not_too_long() -> None:
+def test_a_batch_of_short_scripts_is_limited_by_its_total_time() -> None:
     cost = Meter()
     cost.add(40, 0.040, 40 * READ_BYTES)  # each a millisecond, and read by itself
     assert cost.held_s == pytest.approx(0.001)
@@ -257,27 +259,27 @@ def test_a_batch_of_many_short_scripts_may_take_long_but_not_too_long() -> None:
     cost.add(160, 0.160, 160 * READ_BYTES)
     assert pacing.next_batch_size(300, 300, cost) == 150
     several = Meter()
-    several.add(10, 0.010, READ_BYTES)  # all ten run before others have their turn
+    several.add(10, 0.010, READ_BYTES)  # all ten run before other clients are served
     assert several.held_s == pytest.approx(0.010)
 
 
-def test_a_long_way_to_redis_makes_no_batch_smaller(source: Source) -> None:
+def test_network_latency_does_not_make_batches_smaller(source: Source) -> None:
     cost = Meter()
     cost.add(1, 0.081, 1_000, 0.080)
     assert (cost.seconds, cost.held_s) == (0.081, pytest.approx(0.001))
     assert pacing.next_batch_size(100, 100, cost) > 190
     for _ in range(50):
-        source.execute("PING")  # the quickest of them tells the way
+        source.execute("PING")  # the fastest of them is the network latency
     with measure_cost() as near:
         source.execute("PING")
     assert near.held_s < near.seconds
-    with measure_cost() as slow:
+    with measure_cost() as search_slowly:
         source.execute("EVAL", "for n = 1, 5000000 do end", 0)
-    assert slow.seconds > 0.005
-    assert slow.seconds * 0.5 < slow.held_s == slow.busy_s
+    assert search_slowly.seconds > 0.005
+    assert search_slowly.seconds * 0.5 < search_slowly.held_s == search_slowly.busy_s
 
 
-def test_two_runners_do_no_job_twice(bench: Bench) -> None:
+def test_two_runners_process_each_job_once(bench: Bench) -> None:
     bury(bench.client, "mail", 3_000)
     work_id = bench.bulk.create(bench.spec())
     runners = [bench.make_runner(name) for name in ("one", "two")]
@@ -304,7 +306,7 @@ store = Store(source)
 actions = ActionService(lambda s, n: backend, UndoBin(store, 64 << 20), AuditLog(source))
 works = BulkStore(store)
 runner = BulkRunner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
-# It never comes to the end, however late it is killed.
+# It never reaches the end, however late it is killed.
 while works.get(sys.argv[2]).at < 1_500:
     time.sleep(runner.run_turn())
 time.sleep(600)
@@ -312,7 +314,7 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
-def test_an_operation_continues_when_its_process_is_killed(bench: Bench, action: Action) -> None:
+def test_another_process_finishes_an_operation_whose_process_is_killed(bench: Bench, action: Action) -> None:
     bury(bench.client, "mail", 3_000)
     work_id = bench.bulk.create(bench.spec(action, pace_per_s=2_000))
     url = f"redis://127.0.0.1:{bench.client.get_connection_kwargs()['port']}/0"
@@ -329,7 +331,7 @@ def test_an_operation_continues_when_its_process_is_killed(bench: Bench, action:
     runner.start()
     operation = bench.reach(work_id, BulkPhase.DONE)
     assert operation.at == 3_000
-    # At most the batch that was under way is told as done by somebody else.
+    # At most the batch in progress is reported as done by another process.
     assert 3_000 - operation.done <= 1_000
     if action is Action.RETRY:
         assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
@@ -342,27 +344,27 @@ def test_an_operation_continues_when_its_process_is_killed(bench: Bench, action:
         assert len(bench.dead()) == 3_000
 
 
-def test_looking_for_few_among_many_does_not_lose_the_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_search_for_few_jobs_keeps_the_lease(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 3_000)
     bury(bench.client, "mail", 3, body="needle", start=3_000)
-    window, looks, passed_s = bench.backend.search_page, 0, 0.0
+    window, searches, passed_s = bench.backend.search_page, 0, 0.0
     move_clock(monkeypatch, lambda: time.monotonic() + passed_s)
 
-    def slow(ref: QueueRef, query: JobQuery) -> Window:
-        """A look over a long line that takes half the time of a lease, by the clocks of both sides alone."""
-        nonlocal looks, passed_s
-        looks, passed_s = looks + 1, passed_s + LEASE_MS / 2000
+    def search_slowly(ref: QueueRef, query: JobQuery) -> Window:
+        """A page of the search that takes half the time of a lease, by the clocks of both sides only."""
+        nonlocal searches, passed_s
+        searches, passed_s = searches + 1, passed_s + LEASE_MS / 2000
         (lease,) = bench.client.scan_iter("{queuedeck}:bulk:*:lease", count=1000)
         bench.client.pexpire(lease, bench.client.pttl(lease) - LEASE_MS // 2)
         return window(ref, query)
 
-    monkeypatch.setattr(bench.backend, "search_page", slow)
+    monkeypatch.setattr(bench.backend, "search_page", search_slowly)
     operation = bench.run(bench.spec(q="needle"))
     assert (operation.matched, operation.outcomes) == (3, {"done": 3})
-    assert looks > 3  # more than one lease would last
+    assert searches > 3  # more than one lease would last
 
 
-def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
+def test_a_runner_that_lost_the_lease_changes_nothing(bench: Bench) -> None:
     bury(bench.client, "mail", 500)
     work_id = bench.bulk.create(bench.spec(Action.DELETE))
     runner = bench.make_runner("here")
@@ -375,26 +377,26 @@ def test_who_lost_the_lease_touches_nothing(bench: Bench) -> None:
     assert not bench.bulk.job_lists.push_job_refs(work_id, "here", [(0, JobRef(id="x"))])
 
 
-def test_a_pause_in_the_last_batch_does_not_record_it_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_during_the_last_batch_records_one_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 10)
     work_id = bench.bulk.create(bench.spec())
     runner = bench.make_runner("here")
     step = bench.actions.run_batch
 
-    def paused_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
+    def pause_then_run(*arguments: Any, **more: Any) -> list[ActionResult]:
         bench.bulk.change_phase(work_id, "pause")
         return step(*arguments, **more)
 
-    monkeypatch.setattr(bench.actions, "run_batch", paused_meanwhile)
-    turn_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
+    monkeypatch.setattr(bench.actions, "run_batch", pause_then_run)
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
     assert bench.bulk.get(work_id).phase is BulkPhase.PAUSED
     bench.bulk.change_phase(work_id, "resume")
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
     (event,) = bench.actions.audit_log.list_events()
     assert event.outcomes == {"done": 10}
 
 
-def test_the_audit_names_the_first_jobs_of_a_bulk_and_of_its_undo(bench: Bench) -> None:
+def test_the_audit_log_names_the_first_jobs_of_an_operation_and_its_undo(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 150)
     operation = bench.run(bench.spec(Action.DELETE))
     batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)

@@ -1,6 +1,6 @@
-"""Several people act on the same dead jobs at once while a real worker runs: each job is dealt with once.
+"""Several users act on the same dead jobs while a real worker runs: each job is processed once.
 
-By luck and at scale; test_bulk_steps.py does it step by step.
+At scale and at random moments; test_bulk_steps.py does it step by step.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tests.search import search
 from tests.waiting import wait_until
 
 JOBS = 300
-PEOPLE = {"anna": Action.RETRY, "bert": Action.DELETE, "carl": Action.RETRY, "dora": Action.DELETE}
+USERS = {"anna": Action.RETRY, "bert": Action.DELETE, "carl": Action.RETRY, "dora": Action.DELETE}
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("night", LIBRARIES, ids=repr)
-def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
+def test_each_job_is_either_retried_or_deleted_when_four_users_act_on_it(night: Night) -> None:
     with (
         EmbeddedRedis() as server,
         redis.Redis.from_url(server.url) as client,
@@ -36,8 +36,8 @@ def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
         Parts(server.url, night.name) as here,
         Parts(server.url, night.name) as there,
     ):
-        place = dead_of(here.backend, night)
-        ids = {who: here.works.create(asked(who, place)) for who in PEOPLE}
+        place = find_dead_jobs(here.backend, night)
+        ids = {who: here.works.create(build_request(who, place)) for who in USERS}
         runners = [here.runner("here"), there.runner("there")]
         with night.working(server.url):
             for runner in runners:
@@ -48,7 +48,7 @@ def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
                 for runner in runners:
                     runner.stop()
             works = [here.works.get(each) for each in ids.values()]
-            retried, deleted = (sum_of(works, action) for action in (Action.RETRY, Action.DELETE))
+            retried, deleted = (count_done(works, action) for action in (Action.RETRY, Action.DELETE))
             assert retried + deleted == JOBS, [(operation.spec.action, operation.outcomes) for operation in works]
             wait_until(lambda: len(night.ran(client)) >= retried, what="the worker finishing what was retried")
             assert list(night.ran(client)) == [1] * retried
@@ -64,10 +64,10 @@ def test_two_retry_and_two_delete_the_same_jobs(night: Night) -> None:
         assert list(night.ran(client)) == [1] * retried
 
 
-def dead_of(backend: Backend, night: Night) -> JobListRef:
-    """The list in which all of the dead jobs stand, once they are known."""
+def find_dead_jobs(backend: Backend, night: Night) -> JobListRef:
+    """The list that holds all dead jobs, once all of them are known."""
 
-    def found() -> JobListRef | None:
+    def find_list() -> JobListRef | None:
         backend.maintain()
         refs = {ref.name: ref for ref in search(backend)}
         ref = refs.get("*") or refs.get(night.queue)
@@ -76,17 +76,17 @@ def dead_of(backend: Backend, night: Night) -> JobListRef:
         whole = len(backend.list_job_refs(ref, JobQuery(state=State.DEAD, per_page=JOBS + 1))) == JOBS
         return JobListRef(ref=ref, state=State.DEAD) if whole else None
 
-    place = wait_until(found, what="all of the dead jobs")
+    place = wait_until(find_list, what="all of the dead jobs")
     assert isinstance(place, JobListRef)
     return place
 
 
-def asked(who: str, place: JobListRef) -> BulkRequest:
-    """What that person wants done to all of them."""
+def build_request(who: str, place: JobListRef) -> BulkRequest:
+    """The bulk request of that user."""
     actor = Actor(name=who, role="operator", address="127.0.0.1")
-    return BulkRequest(action=PEOPLE[who], actor=actor, job_lists=(place,), pace_per_s=200)
+    return BulkRequest(action=USERS[who], actor=actor, job_lists=(place,), pace_per_s=200)
 
 
-def sum_of(works: Sequence[BulkOperation], action: Action) -> int:
-    """On how many jobs it was done."""
+def count_done(works: Sequence[BulkOperation], action: Action) -> int:
+    """The number of jobs on which `action` was done."""
     return sum(operation.done for operation in works if operation.spec.action is action)

@@ -1,4 +1,4 @@
-"""A Redis that takes no writes in the middle of bulk work: that waits, says so, and goes on; nothing is lost."""
+"""Redis refuses writes during a bulk operation: it waits, shows why, and continues; no job is lost."""
 
 from __future__ import annotations
 
@@ -21,58 +21,58 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
-from tests.actions.test_bulk_libraries import DEAD, WAITING, picture
+from tests.actions.test_bulk_libraries import DEAD, WAITING, read_library_keys
 from tests.bench.bulk import LIBRARIES, Parts
 from tests.conftest import NEWEST, SERVERS, start_server
 from tests.waiting import wait_until
 
 JOBS = 600
-BATCHES = 3  # go well, before Redis takes no more
+BATCHES = 3  # succeed before Redis refuses writes
 
 
-# What a replica says is the same in each version, and no library has a part in it.
+# The error of a replica is the same in each version and does not depend on the library.
 OLDER_IN_SOAK = [name if name == NEWEST else pytest.param(name, marks=pytest.mark.soak) for name in SERVERS]
 
 
 @pytest.fixture(params=OLDER_IN_SOAK)
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedRedis]:
-    """Where the jobs are."""
+    """The Redis with the jobs."""
     with start_server(request.param) as found:
         yield found
 
 
 @pytest.fixture
 def own() -> Iterator[Source]:
-    """Where Queuedeck keeps its own data."""
+    """The Redis with Queuedeck's own data."""
     with start_server("redis-7") as found:
         source = Source("own", found.url)
         yield source
         source.close()
 
 
-def after_some(actions: ActionService, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have `what` happen between two batches, by the thread that does them: by another one it might be too late."""
+def run_between_batches(actions: ActionService, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `what` between two batches, in the thread of the runner: another thread might be too late."""
     step, done = actions.run_batch, 0
 
-    def counted(*arguments: Any, **more: Any) -> list[ActionResult]:
+    def run_counted(*arguments: Any, **more: Any) -> list[ActionResult]:
         nonlocal done
         if done == BATCHES:
             what()
         done += 1
         return step(*arguments, **more)
 
-    monkeypatch.setattr(actions, "run_batch", counted)
+    monkeypatch.setattr(actions, "run_batch", run_counted)
 
 
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_replica_is_waited_for(
+def test_an_operation_waits_until_a_replica_is_writable_again(
     server: EmbeddedRedis, own: Source, library: str, action: Action, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "WAIT_FOR_REDIS_S", 0.2)
     with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:
         LIBRARIES[library][0](client, JOBS)
-        before = picture(client)
+        before = read_library_keys(client)
         store = Store(own)
         actions = ActionService(lambda _s, _n: parts.backend, UndoBin(store, 1 << 30), AuditLog(own))
         works = BulkStore(store)
@@ -80,10 +80,10 @@ def test_a_replica_is_waited_for(
             works, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
         )
         work_id = works.create(parts.spec(action, pace_per_s=1_000))
-        after_some(actions, lambda: client.replicaof("127.0.0.1", "1"), monkeypatch)
+        run_between_batches(actions, lambda: client.replicaof("127.0.0.1", "1"), monkeypatch)
         runner.start()
         try:
-            note = wait_until(lambda: works.get(work_id).note, what="the page saying so")
+            note = wait_until(lambda: works.get(work_id).note, what="the note of the operation")
             assert "read-only replica" in note
             operation = works.get(work_id)
             assert (operation.phase, operation.outcomes) == (BulkPhase.RUNNING, {"done": operation.at})
@@ -99,7 +99,7 @@ def test_a_replica_is_waited_for(
                     ),
                 )
             client.replicaof("NO", "ONE")
-            wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="going on")
+            wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="the end of the operation")
         finally:
             runner.stop()
         operation = works.get(work_id)
@@ -115,17 +115,17 @@ def test_a_replica_is_waited_for(
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.undo_batch(operation.spec.actor, batch, bulk_id=operation.id)
-            told = actions.audit_log.list_events()[0]
-            assert (told.action, told.bulk_id, told.outcomes) == ("undo", operation.id, {})
-            assert "read-only" in (told.detail or "")
+            event = actions.audit_log.list_events()[0]
+            assert (event.action, event.bulk_id, event.outcomes) == ("undo", operation.id, {})
+            assert "read-only" in (event.detail or "")
             client.replicaof("NO", "ONE")
             assert actions.undo_batch(operation.spec.actor, batch).count(Outcome.DONE) == JOBS
-            assert picture(client) == before
+            assert read_library_keys(client) == before
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queuedeck's own data lie there too. Scripts that free memory first may do their work; the others wait."""
+def test_running_out_of_memory_loses_no_job_and_no_audit_event(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queuedeck's own data are on the same server. Scripts that free memory first may succeed; the others wait."""
     monkeypatch.setattr(running, "WAIT_FOR_REDIS_S", 0.2)
     with (
         start_server("redis-7") as server,
@@ -141,18 +141,18 @@ def test_a_server_out_of_memory_costs_no_job_and_no_record(library: str, monkeyp
             client.config_set("maxmemory", "1mb")
             full.append(True)
 
-        after_some(parts.actions, fill_up, monkeypatch)
+        run_between_batches(parts.actions, fill_up, monkeypatch)
         runner.start()
         try:
             wait_until(lambda: full, what="the first batches")
 
-            def decided() -> bool:
+            def is_waiting_or_recorded() -> bool:
                 operation = parts.works.get(work_id)
                 return "out of memory" in (operation.note or "") or bool(parts.actions.audit_log.list_events())
 
-            wait_until(decided, what="waiting, or doing it all the same and recording it")
+            wait_until(is_waiting_or_recorded, what="a note about the memory, or the recorded end")
             client.config_set("maxmemory", "0")
-            wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="going on")
+            wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="the end of the operation")
         finally:
             runner.stop()
         assert parts.works.get(work_id).outcomes == {"done": JOBS}

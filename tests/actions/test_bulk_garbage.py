@@ -1,4 +1,4 @@
-"""Bulk work goes on past garbage in its own keys, and a lease or a list that was lost stops none of it."""
+"""Bulk operations survive garbage in their own keys, and the loss of a lease or of a list of operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dashboard.backends.bullmq.backend import BullMQ
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.actions.conftest import Bench, turn_until
+from tests.actions.conftest import Bench, run_turns_until
 from tests.actions.fake_backend import bury
 from tests.actions.test_bulk_vanished import record
 
@@ -21,22 +21,22 @@ JOBS = 40
 
 @pytest.mark.parametrize("lost", [ALL, OPEN])
 @pytest.mark.parametrize("as_type", [None, "string"])
-def test_work_runs_after_a_list_of_all_work_was_lost(bench: Bench, lost: str, as_type: str | None) -> None:
+def test_an_operation_runs_after_a_list_of_operations_was_lost(bench: Bench, lost: str, as_type: str | None) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     bench.client.delete(lost)
     if as_type:
         bench.client.set(lost, "garbage")
-    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    run_turns_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     assert bench.bulk.open_ids() == []
     assert [operation.id for operation in bench.bulk.list_newest()] == [work_id]
 
 
-def test_a_lease_without_an_expiry_belongs_to_no_process(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lease_without_expiry_is_removed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     bench.client.set(f"{record(work_id)}:lease", "copied with the database")
-    turn_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    run_turns_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
     assert [line for line in caplog.messages if line.startswith("own key")] == [
         f"own key {record(work_id)}:lease did not expire in time: removed"
     ]
@@ -44,18 +44,18 @@ def test_a_lease_without_an_expiry_belongs_to_no_process(bench: Bench, caplog: p
 
 @pytest.mark.parametrize("field", ["at", "matched", "outcomes:done", "scanned", "restored", "ended_at", "watch_until"])
 @pytest.mark.parametrize("value", [b"nan", b"9" * 400])
-def test_one_bad_field_costs_that_field(bench: Bench, field: str, value: bytes) -> None:
+def test_an_operation_ends_despite_one_bad_field(bench: Bench, field: str, value: bytes) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(Action.DELETE))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     bench.client.hset(record(work_id), field, value)
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
-    if field != "matched":  # nobody knows then how many there were
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    if field != "matched":  # without it the number of jobs is unknown
         assert bench.dead() == []
 
 
-def test_an_unreadable_record_is_removed_eventually(bench: Bench) -> None:
+def test_an_unreadable_record_expires(bench: Bench) -> None:
     work_id = bench.bulk.create(bench.spec())
     bench.client.hset(record(work_id), "spec", b"\x00 of a later version")
     bench.client.persist(record(work_id))
@@ -63,19 +63,19 @@ def test_an_unreadable_record_is_removed_eventually(bench: Bench) -> None:
     assert 0 < bench.client.ttl(record(work_id)) <= KEEP_S
 
 
-def test_a_jobs_entry_that_is_garbage_costs_that_job_alone(bench: Bench) -> None:
+def test_a_garbage_entry_of_the_job_list_costs_only_that_job(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.RUNNING, what="the list")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.RUNNING, what="the list")
     bench.client.lset(f"{record(work_id)}:picks", 20, b"\xff garbage")
-    bench.client.lset(f"{record(work_id)}:picks", 30, b"\x93\xcd\x03\xe8\xc4\x01x\xc0")  # of place 1000
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is not BulkPhase.RUNNING, what="its end")
+    bench.client.lset(f"{record(work_id)}:picks", 30, b"\x93\xcd\x03\xe8\xc4\x01x\xc0")  # of list 1000
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is not BulkPhase.RUNNING, what="its end")
     operation = bench.bulk.get(work_id)
     assert (operation.phase, operation.done) == (BulkPhase.DONE, JOBS - 2)
 
 
-def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: Source) -> None:
+def test_an_operation_on_a_key_of_the_wrong_type_fails_with_the_reason(bench: Bench, source: Source) -> None:
     settings = SourceSettings(name="main", url="redis://127.0.0.1")
     bullmq = BullMQ(source, settings)
     bench.client.hset("bull:mail:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10_000})
@@ -86,7 +86,7 @@ def test_work_on_a_list_of_a_wrong_type_ends_and_says_why(bench: Bench, source: 
         bench.bulk, bench.actions, lambda _s, _n: bullmq, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100
     )
     work_id = bench.bulk.create(spec)
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase in ENDED, what="its end")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase in ENDED, what="its end")
     operation = bench.bulk.get(work_id)
     assert operation.phase is BulkPhase.FAILED
     assert "its key has the wrong type" in (operation.note or "")

@@ -1,4 +1,4 @@
-"""Bulk work at every one of its steps: the process dies there, or somebody else acts on the same jobs there.
+"""Bulk operations at every step: the process dies there, or another user acts on the same jobs there.
 
 A step is one exchange of the runner with Redis. Nothing else of it can be seen by others, so these are all the moments
 at which a kill or a race can make a difference.
@@ -19,7 +19,7 @@ from dashboard.actions.bulk.undo import batch_of, undo_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.actions.conftest import ACTOR, before_exchange, expire_lease
-from tests.actions.test_bulk_libraries import DEAD, WAITING, picture
+from tests.actions.test_bulk_libraries import DEAD, WAITING, read_library_keys
 from tests.bench.bulk import LIBRARIES, Parts
 
 BATCH = 3
@@ -28,12 +28,12 @@ library_by_name = pytest.mark.parametrize("library", LIBRARIES)
 
 
 class Killed(BaseException):
-    """What no handler of the product holds, as none holds SIGKILL."""
+    """Not caught by any handler of the product, like SIGKILL."""
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[EmbeddedRedis]:
-    """A Redis of its own: the tests here empty it."""
+    """A separate Redis: these tests empty it."""
     with EmbeddedRedis() as found:
         yield found
 
@@ -45,15 +45,15 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "LEAST_BATCH", BATCH)
 
 
-def to_its_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:
+def run_to_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:
     runner = parts.runner(holder)
     while (operation := parts.works.get(work_id)).phase not in ENDED:
         runner.run_turn()
     return operation
 
 
-def each_step(run: Callable[[int], bool]) -> int:
-    """Run with 0, 1, 2 … as the step at which it happens, until that step is not reached; how many there are."""
+def count_steps(run: Callable[[int], bool]) -> int:
+    """Call `run` with step 0, 1, 2 … until a step is not reached. Return the number of steps."""
     step = 0
     while run(step):
         step += 1
@@ -62,10 +62,10 @@ def each_step(run: Callable[[int], bool]) -> int:
 
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE, Action.UNDO])
 @library_by_name
-def test_nothing_is_lost_or_done_twice_when_the_process_dies(
+def test_no_job_is_lost_or_processed_twice_when_the_process_dies(
     server: EmbeddedRedis, library: str, action: Action, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies_at(step: int) -> bool:
+    def die_at(step: int) -> bool:
         with (
             redis.Redis.from_url(server.url) as client,
             Parts(server.url, library) as parts,
@@ -73,12 +73,12 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
         ):
             client.flushall()
             LIBRARIES[library][0](client, JOBS)
-            before = picture(client)
+            before = read_library_keys(client)
             spec: BulkRequest = parts.spec(Action.RETRY if action is Action.RETRY else Action.DELETE)
             work_id = parts.works.create(spec)
             deleted = None
             if action is Action.UNDO:
-                deleted = to_its_end(parts, work_id, "deletes")
+                deleted = run_to_end(parts, work_id, "deletes")
                 work_id = parts.works.create(undo_of(deleted, ACTOR))
 
             def die() -> None:
@@ -93,7 +93,7 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                 except Killed:
                     pass
             expire_lease(client, work_id)
-            operation = to_its_end(other, work_id, "continues")
+            operation = run_to_end(other, work_id, "continues")
             assert (operation.phase, operation.at) == (BulkPhase.DONE, JOBS), step
             if action is Action.RETRY:
                 waiting = WAITING[library](client)
@@ -106,22 +106,22 @@ def test_nothing_is_lost_or_done_twice_when_the_process_dies(
                     ACTOR, batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
                 )
                 assert back.count(Outcome.DONE) == JOBS, step
-            assert picture(client) == before, step
+            assert read_library_keys(client) == before, step
             assert client.zcard("{queuedeck}:bin") == 0
             return bool(reached)
 
-    assert each_step(dies_at) > 15
+    assert count_steps(die_at) > 15
 
 
 @pytest.mark.parametrize("first", [Action.RETRY, Action.DELETE])
 @library_by_name
-def test_two_people_act_on_the_same_jobs(
+def test_each_job_is_processed_once_when_two_users_act_on_it(
     server: EmbeddedRedis, library: str, first: Action, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One retries all of them while the other one deletes all of them: each job is dealt with by one of the two."""
+    """One user retries all jobs while another deletes them: each job is processed by one of the two."""
     second = Action.DELETE if first is Action.RETRY else Action.RETRY
 
-    def other_acts_at(step: int) -> bool:
+    def act_at(step: int) -> bool:
         with (
             redis.Redis.from_url(server.url) as client,
             Parts(server.url, library) as parts,
@@ -132,18 +132,18 @@ def test_two_people_act_on_the_same_jobs(
             work_id = parts.works.create(parts.spec(first))
             later: list[BulkOperation] = []
 
-            def act() -> None:
+            def act_on_same_jobs() -> None:
                 other_id = other.works.create(other.spec(second))
                 runner = other.runner("other")
-                # Not its turn of the work that the other process holds, or would take.
+                # This runner must not pick up the operation of the other process.
                 monkeypatch.setattr(other.works, "open_ids", lambda: [other_id])
                 while (operation := other.works.get(other_id)).phase not in ENDED:
                     runner.run_turn()
                 later.append(operation)
 
             with monkeypatch.context() as patch:
-                reached = before_exchange(parts._source, step, act, patch)
-                operation = to_its_end(parts, work_id, "first")
+                reached = before_exchange(parts._source, step, act_on_same_jobs, patch)
+                operation = run_to_end(parts, work_id, "first")
             if not later:
                 return bool(reached)
             done = {operation.spec.action: operation.done for operation in (operation, *later)}
@@ -153,4 +153,4 @@ def test_two_people_act_on_the_same_jobs(
             assert len(waiting) == len(set(waiting)) == done[Action.RETRY], step
             return bool(reached)
 
-    assert each_step(other_acts_at) > 15
+    assert count_steps(act_at) > 15

@@ -1,4 +1,4 @@
-"""Bulk work whose record is gone from Redis ends there, and no other work waits for it."""
+"""A bulk operation whose record is gone from Redis ends, and no other operation waits for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import MAX_WORKS, BulkOperationNotFound
 from dashboard.actions.bulk.undo import undo_of
 from dashboard.backends.actions import Action, ActionResult
-from tests.actions.conftest import ACTOR, Bench, turn_until
+from tests.actions.conftest import ACTOR, Bench, run_turns_until
 from tests.actions.fake_backend import bury
 from tests.waiting import wait_until
 
@@ -32,24 +32,26 @@ def record(work_id: str) -> str:
     return f"{{queuedeck}}:bulk:{work_id}"
 
 
-def is_over(bench: Bench, runner: BulkRunner, work_id: str) -> bool:
+def is_dropped(bench: Bench, runner: BulkRunner, work_id: str) -> bool:
     return work_id not in bench.bulk.open_ids() and work_id not in runner._slots
 
 
-def check_that_new_work_runs(bench: Bench, runner: BulkRunner) -> None:
+def check_that_a_new_operation_runs(bench: Bench, runner: BulkRunner) -> None:
     bury(bench.client, "news", JOBS)
     work_id = bench.bulk.create(bench.spec(job_lists=(bench.place("news"),)))
-    turn_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the new work's end")
+    run_turns_until(
+        runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end of the new operation"
+    )
     assert bench.bulk.get(work_id).outcomes == {"done": JOBS}
 
 
-def check_that_it_left_nothing(bench: Bench, work_id: str) -> None:
+def check_that_no_key_is_left(bench: Bench, work_id: str) -> None:
     assert not bench.client.exists(record(work_id), f"{record(work_id)}:lease")
 
 
 @lost_by
 @pytest.mark.parametrize("phase", [BulkPhase.COLLECTING, BulkPhase.RUNNING, BulkPhase.WATCHING, BulkPhase.PAUSED])
-def test_work_that_vanishes_between_two_turns(
+def test_an_operation_that_vanishes_between_turns_is_dropped(
     bench: Bench, phase: BulkPhase, lose: Callable[[Bench, str], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     bury(bench.client, "mail", JOBS)
@@ -59,27 +61,27 @@ def test_work_that_vanishes_between_two_turns(
     if phase is BulkPhase.COLLECTING:
         bench.bulk.take_lease(work_id, "here")
     else:
-        turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+        run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     if phase is BulkPhase.WATCHING:
-        turn_until(runner, lambda: bench.bulk.get(work_id).phase is phase, what="the canary")
+        run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is phase, what="the canary")
     if phase is BulkPhase.PAUSED:
         bench.bulk.change_phase(work_id, "pause")
     caplog.set_level(logging.WARNING, "dashboard.actions.bulk.runner")
     lose(bench, work_id)
     if phase is BulkPhase.COLLECTING:
         bench.client.delete(f"{record(work_id)}:lease")
-    turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
-    check_that_it_left_nothing(bench, work_id)
-    check_that_new_work_runs(bench, runner)
-    flushed_before_it_was_taken = phase is BulkPhase.COLLECTING and lose is LOST["everything flushed"]
+    run_turns_until(runner, lambda: is_dropped(bench, runner, work_id), what="the operation being dropped")
+    check_that_no_key_is_left(bench, work_id)
+    check_that_a_new_operation_runs(bench, runner)
+    flushed_before_pickup = phase is BulkPhase.COLLECTING and lose is LOST["everything flushed"]
     assert caplog.messages.count(f"bulk operation {work_id} dropped: its record no longer exists in Redis") == (
-        0 if flushed_before_it_was_taken else 1
+        0 if flushed_before_pickup else 1
     )
 
 
 @lost_by
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
-def test_work_that_vanishes_within_a_batch(
+def test_an_operation_that_vanishes_during_a_batch_is_dropped(
     bench: Bench, action: Action, lose: Callable[[Bench, str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bury(bench.client, "mail", JOBS)
@@ -87,63 +89,67 @@ def test_work_that_vanishes_within_a_batch(
     runner = bench.make_runner("here")
     step = bench.actions.run_batch
 
-    def vanished_meanwhile(*arguments: Any, **more: Any) -> list[ActionResult]:
+    def lose_record_first(*arguments: Any, **more: Any) -> list[ActionResult]:
         lose(bench, work_id)
         return step(*arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.actions, "run_batch", vanished_meanwhile)
-        turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
-    check_that_it_left_nothing(bench, work_id)
-    check_that_new_work_runs(bench, runner)
+        patch.setattr(bench.actions, "run_batch", lose_record_first)
+        run_turns_until(runner, lambda: is_dropped(bench, runner, work_id), what="the operation being dropped")
+    check_that_no_key_is_left(bench, work_id)
+    check_that_a_new_operation_runs(bench, runner)
 
 
-def test_work_that_vanishes_while_its_jobs_are_listed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operation_that_vanishes_while_its_jobs_are_listed_changes_no_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec())
     runner = bench.make_runner("here")
     window = bench.backend.search_page
 
-    def vanished_meanwhile(*arguments: Any) -> Any:
+    def lose_record_first(*arguments: Any) -> Any:
         bench.client.delete(record(work_id))
         return window(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.backend, "search_page", vanished_meanwhile)
-        turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
-    check_that_it_left_nothing(bench, work_id)
+        patch.setattr(bench.backend, "search_page", lose_record_first)
+        run_turns_until(runner, lambda: is_dropped(bench, runner, work_id), what="the operation being dropped")
+    check_that_no_key_is_left(bench, work_id)
     assert len(bench.dead()) == JOBS
-    check_that_new_work_runs(bench, runner)
+    check_that_a_new_operation_runs(bench, runner)
 
 
-def test_work_that_vanishes_as_a_person_aborts_it(bench: Bench) -> None:
+def test_an_operation_that_vanishes_after_its_abort_is_dropped(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(pace_per_s=4))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     bench.bulk.change_phase(work_id, "abort")
     bench.client.delete(record(work_id))
-    turn_until(runner, lambda: is_over(bench, runner, work_id), what="the work being given up")
-    check_that_new_work_runs(bench, runner)
+    run_turns_until(runner, lambda: is_dropped(bench, runner, work_id), what="the operation being dropped")
+    check_that_a_new_operation_runs(bench, runner)
 
 
-def test_an_order_about_work_that_vanishes_meanwhile_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aborting_an_operation_that_vanished_since_it_was_read_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work_id = bench.bulk.create(bench.spec())
     get = bench.bulk.get
 
-    def then_gone(work_id: str) -> Any:
+    def get_then_delete(work_id: str) -> Any:
         found = get(work_id)
         bench.client.delete(record(work_id))
         return found
 
-    monkeypatch.setattr(bench.bulk, "get", then_gone)
+    monkeypatch.setattr(bench.bulk, "get", get_then_delete)
     with pytest.raises(BulkOperationNotFound):
         bench.bulk.change_phase(work_id, "abort")
     assert not bench.client.exists(record(work_id))
 
 
 @pytest.mark.parametrize("lost_before", ["the start", "a restart"])
-def test_open_work_without_a_record_blocks_no_work_behind_it(bench: Bench, lost_before: str) -> None:
+def test_an_open_operation_without_a_record_does_not_block_the_next(bench: Bench, lost_before: str) -> None:
     bury(bench.client, "mail", JOBS)
     behind = bench.bulk.create(bench.spec())
     if lost_before == "a restart":
@@ -154,24 +160,24 @@ def test_open_work_without_a_record_blocks_no_work_behind_it(bench: Bench, lost_
     bench.client.sadd(OPEN, "000000000000")
     assert bench.bulk.open_ids() == ["000000000000", behind]
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(behind).phase is BulkPhase.DONE, what="the work's end")
+    run_turns_until(runner, lambda: bench.bulk.get(behind).phase is BulkPhase.DONE, what="the end of the operation")
     assert bench.bulk.open_ids() == []
     assert not bench.client.exists(f"{record('000000000000')}:lease")
 
 
-def test_an_undo_continues_without_the_record_of_its_operation(bench: Bench) -> None:
+def test_an_undo_continues_without_the_record_of_its_delete(bench: Bench) -> None:
     ids = bury(bench.client, "mail", JOBS)
     deleted = bench.run(bench.spec(Action.DELETE))
     undo = bench.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=40))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(undo).at > 0, what="the first jobs being back")
+    run_turns_until(runner, lambda: bench.bulk.get(undo).at > 0, what="the first restored jobs")
     bench.client.delete(record(deleted.id))
-    turn_until(runner, lambda: bench.bulk.get(undo).phase is BulkPhase.DONE, what="the undo's end")
+    run_turns_until(runner, lambda: bench.bulk.get(undo).phase is BulkPhase.DONE, what="the undo's end")
     assert bench.dead() == ids
     assert not bench.client.exists(record(deleted.id))
 
 
-def test_an_undo_that_vanished_is_no_undo_under_way(bench: Bench) -> None:
+def test_a_delete_can_be_undone_again_after_its_undo_vanished(bench: Bench) -> None:
     ids = bury(bench.client, "mail", JOBS)
     deleted = bench.run(bench.spec(Action.DELETE))
     first = bench.bulk.create(undo_of(deleted, ACTOR))
@@ -179,11 +185,11 @@ def test_an_undo_that_vanished_is_no_undo_under_way(bench: Bench) -> None:
     second = bench.bulk.create(undo_of(deleted, ACTOR))
     assert second != first
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(second).phase is BulkPhase.DONE, what="the undo's end")
+    run_turns_until(runner, lambda: bench.bulk.get(second).phase is BulkPhase.DONE, what="the undo's end")
     assert (bench.dead(), bench.bulk.open_ids()) == (ids, [])
 
 
-def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_of_another_version_is_left_to_other_processes(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bury(bench.client, "mail", JOBS)
     spec = bench.client.hget(record(other := bench.bulk.create(bench.spec())), "spec")
     bench.client.hset(record(other), "spec", b"\x00 of a later version")
@@ -193,28 +199,30 @@ def test_a_record_of_another_version_is_left_to_that_version(bench: Bench, caplo
     assert bench.bulk.open_ids() == [other]
     assert not bench.client.exists(f"{record(other)}:lease")
     assert caplog.messages == [f"bulk operation {other} left to other processes: its record cannot be read"]
-    check_that_new_work_runs(bench, runner)
+    check_that_a_new_operation_runs(bench, runner)
     assert spec is not None
     bench.client.hset(record(other), "spec", spec)
-    turn_until(bench.make_runner("later"), lambda: bench.bulk.get(other).phase is BulkPhase.DONE, what="its end")
+    run_turns_until(bench.make_runner("later"), lambda: bench.bulk.get(other).phase is BulkPhase.DONE, what="its end")
 
 
 @pytest.mark.parametrize("phase", [BulkPhase.RUNNING, BulkPhase.PAUSED])
-def test_what_is_kept_of_open_work_does_not_expire(bench: Bench, phase: BulkPhase) -> None:
+def test_keys_of_an_open_operation_do_not_expire(bench: Bench, phase: BulkPhase) -> None:
     bury(bench.client, "mail", JOBS)
     work_id = bench.bulk.create(bench.spec(Action.DELETE, pace_per_s=4))
     runner = bench.make_runner("here")
-    turn_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
     if phase is BulkPhase.PAUSED:
         bench.bulk.change_phase(work_id, "pause")
     keys = [record(work_id), f"{record(work_id)}:picks", f"{record(work_id)}:rounds"]
     for key in keys:
         assert bench.client.expire(key, 3600)
-    turn_until(runner, lambda: all(bench.client.ttl(key) > 3600 for key in keys), what="the keys living longer")
+    run_turns_until(
+        runner, lambda: all(bench.client.ttl(key) > 3600 for key in keys), what="the later expiry of the keys"
+    )
     assert all(bench.client.ttl(key) <= KEEP_S for key in keys)
 
 
-def test_the_list_of_bulk_work_keeps_what_is_open(bench: Bench) -> None:
+def test_the_list_of_operations_keeps_open_ones_when_it_is_full(bench: Bench) -> None:
     old, ended = bench.bulk.create(bench.spec()), bench.bulk.create(bench.spec())
     bench.bulk.change_phase(ended, "abort")
     bench.client.zadd(ALL, {old: 1, ended: 1})  # long ago
@@ -233,4 +241,4 @@ def test_a_runner_continues_after_a_flush(bench: Bench) -> None:
     bench.client.flushall()
     bury(bench.client, "news", JOBS)
     later = bench.bulk.create(bench.spec(job_lists=(bench.place("news"),)))
-    wait_until(lambda: bench.bulk.get(later).phase is BulkPhase.DONE, what="the new work's end")
+    wait_until(lambda: bench.bulk.get(later).phase is BulkPhase.DONE, what="the end of the new operation")

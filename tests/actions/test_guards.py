@@ -1,4 +1,4 @@
-"""Guards of bulk work, bin and audit, each with the one test that fails when it is taken away."""
+"""Guards of bulk operations, undo bin and audit log, each with the one test that fails without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.actions.fake_backend import bury
 CAP_BYTES = 1024 * 1024
 
 
-def test_looking_at_held_work_renews_its_lease(bench: Bench) -> None:
+def test_holding_an_operation_renews_its_lease(bench: Bench) -> None:
     work_id = bench.bulk.create(bench.spec())
     assert bench.bulk.take_lease(work_id, "here")
     bench.client.pexpire(f"{{queuedeck}}:bulk:{work_id}:lease", 1_000)
@@ -51,7 +51,7 @@ def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost
 
 @pytest.mark.parametrize(("jobs", "matched", "truncated"), [(4, 4, False), (5, 5, False), (6, 5, True), (9, 5, True)])
 @pytest.mark.parametrize("q", [None, "body"])
-def test_work_takes_as_many_jobs_as_it_may(
+def test_an_operation_processes_at_most_the_allowed_number_of_jobs(
     bench: Bench, jobs: int, matched: int, truncated: bool, q: str | None
 ) -> None:
     bury(bench.client, "mail", jobs)
@@ -64,7 +64,7 @@ def test_work_takes_as_many_jobs_as_it_may(
     assert len(bench.dead()) == jobs - matched
 
 
-def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench) -> None:
+def test_an_error_group_with_too_many_jobs_is_marked_truncated(bench: Bench) -> None:
     members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
     work_id = bench.bulk.create(bench.spec(job_lists=(), fingerprint="0" * 16))
     runner = bench.make_runner("here", most=5)
@@ -75,7 +75,7 @@ def test_a_group_of_more_jobs_than_work_may_take_is_known_to_be_cut(bench: Bench
     assert (operation.matched, operation.truncated, operation.outcomes) == (5, True, {"done": 5})
 
 
-def test_a_list_that_a_dead_process_began_is_collected_again(bench: Bench) -> None:
+def test_a_job_list_started_by_a_dead_process_is_built_again(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 3)
     work_id = bench.bulk.create(bench.spec())
     assert bench.bulk.take_lease(work_id, "died")
@@ -87,17 +87,17 @@ def test_a_list_that_a_dead_process_began_is_collected_again(bench: Bench) -> No
     assert bench.bulk.get(work_id).outcomes == {"done": 3}
 
 
-def on_queue(bench: Bench) -> ActionResult:
+def obliterate_queue(bench: Bench) -> ActionResult:
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     return bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE, reason="old")
 
 
-def on_schedule(bench: Bench) -> ActionResult:
+def remove_schedule(bench: Bench) -> ActionResult:
     schedule = Schedule(id="nightly", source="main", backend="shelf", kind="cron", queue="mail")
     return bench.actions.on_schedule(ACTOR, schedule, Action.REMOVE_SCHEDULE, reason="old")
 
 
-def on_worker(bench: Bench) -> ActionResult:
+def stop_worker(bench: Bench) -> ActionResult:
     worker = Worker(id="w1", source="main", backend="shelf", state=WorkerState.BUSY)
     return bench.actions.on_worker(ACTOR, worker, Action.STOP_WORKER, reason="old")
 
@@ -105,9 +105,9 @@ def on_worker(bench: Bench) -> ActionResult:
 @pytest.mark.parametrize(
     ("act", "method", "expected"),
     [
-        (on_queue, "act_on_queue", ("obliterate", "mail", ())),
-        (on_schedule, "act_on_schedule", ("remove_schedule", "mail", ("nightly",))),
-        (on_worker, "act_on_worker", ("stop_worker", None, ("w1",))),
+        (obliterate_queue, "act_on_queue", ("obliterate", "mail", ())),
+        (remove_schedule, "act_on_schedule", ("remove_schedule", "mail", ("nightly",))),
+        (stop_worker, "act_on_worker", ("stop_worker", None, ("w1",))),
     ],
     ids=["queue", "schedule", "worker"],
 )
@@ -116,7 +116,7 @@ def on_worker(bench: Bench) -> ActionResult:
     [Conflict("It has active jobs."), BackendUnavailable("Redis main does not answer.", source="main", reason="lost")],
     ids=["refused", "unreachable"],
 )
-def test_a_failed_act_is_recorded(
+def test_a_failed_action_is_recorded(
     bench: Bench,
     act: Callable[[Bench], ActionResult],
     method: str,
@@ -127,10 +127,10 @@ def test_a_failed_act_is_recorded(
     monkeypatch.setattr(type(bench.backend), "schedule_actions", (Action.REMOVE_SCHEDULE,))
     monkeypatch.setattr(type(bench.backend), "worker_actions", (Action.STOP_WORKER,))
 
-    def fails(*_: object) -> ActionResult:
+    def fail(*_: object) -> ActionResult:
         raise error
 
-    monkeypatch.setattr(bench.backend, method, fails)
+    monkeypatch.setattr(bench.backend, method, fail)
     with pytest.raises(type(error)):
         act(bench)
     (event,) = bench.actions.audit_log.list_events()
@@ -138,7 +138,7 @@ def test_a_failed_act_is_recorded(
     assert (event.who, event.outcomes, event.detail, event.reason) == ("anna", {}, str(error), "old")
 
 
-def test_restored_jobs_free_space_in_the_undo_bin(bench: Bench) -> None:
+def test_restored_jobs_free_their_room_in_the_undo_bin(bench: Bench) -> None:
     undo_bin = bench.actions.undo_bin
     jobs = [
         JobBackup(id=f"job-{n}", version="1", blob=b"x" * size, size_bytes=size)
@@ -152,7 +152,7 @@ def test_restored_jobs_free_space_in_the_undo_bin(bench: Bench) -> None:
     assert room[0] == CAP_BYTES > room[1] > room[2] > room[3]
     undo_bin.drop_jobs("batch", [jobs[2]])
     assert undo_bin.room_bytes() == room[2]
-    undo_bin.drop_jobs("batch", [jobs[2]])  # what is not there gives no room
+    undo_bin.drop_jobs("batch", [jobs[2]])  # an absent job frees no room
     assert undo_bin.room_bytes() == room[2]
     undo_bin.drop_jobs("batch", [jobs[0]])
     assert undo_bin.room_bytes() == room[0] - (room[1] - room[2])

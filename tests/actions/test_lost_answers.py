@@ -1,4 +1,4 @@
-"""A delete whose answer is lost is found again in all libraries: the audit names the batch, and its undo works."""
+"""A delete whose reply is lost can be undone in all libraries: the audit log names its batch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.connection import Connections
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
-from tests.actions.test_own_prefix import FILL, JOBS, the_queue
+from tests.actions.test_own_prefix import FILL, JOBS, find_queue
 
 
 @pytest.mark.parametrize("library", FILL)
-def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
+def test_the_audit_log_names_the_batch_of_a_delete_without_a_reply(
     library: str, server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FILL[library](redis_client, JOBS)
@@ -35,23 +35,23 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
     actor = Actor(name="anna", role="admin")
     delete, read = backend.delete_jobs, Connections._read_replies
     try:
-        ref = the_queue(backend)
+        ref = find_queue(backend)
         before = redis_client.dbsize()
         job_refs = backend.list_job_refs(ref, JobQuery(state=State.WAITING))
         assert len(job_refs) == JOBS
 
-        def cut(*arguments: Any) -> Any:
-            """The commands arrive, and no reply comes back."""
+        def delete_without_reply(*arguments: Any) -> Any:
+            """The commands arrive and no reply is received."""
 
-            def lost(self: Connections, connection: Any, replies: list[Any]) -> None:
+            def drop_replies(self: Connections, connection: Any, replies: list[Any]) -> None:
                 read(self, connection, replies)
                 raise ConnectionResetError("connection reset by peer")
 
             with monkeypatch.context() as patched:
-                patched.setattr(Connections, "_read_replies", lost)
+                patched.setattr(Connections, "_read_replies", drop_replies)
                 return delete(*arguments)
 
-        monkeypatch.setattr(backend, "delete_jobs", cut)
+        monkeypatch.setattr(backend, "delete_jobs", delete_without_reply)
         with pytest.raises(OutcomeUnknown) as raised:
             actions.on_jobs(actor, ref, State.WAITING, Action.DELETE, job_refs)
         monkeypatch.setattr(backend, "delete_jobs", delete)
@@ -69,7 +69,7 @@ def test_the_audit_names_the_batch_of_a_delete_that_was_cut_off(
         own.close()
 
 
-def test_deletes_of_one_second_are_listed_newest_first(
+def test_deletes_of_the_same_second_are_listed_newest_first(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dashboard.actions.undo_bin.now_s", lambda: 1_000_000.5)

@@ -1,4 +1,4 @@
-"""With a `store_prefix` of its own no act of any library writes a key of ours under the default one."""
+"""With another `store_prefix` no action of any library writes an own key under the default prefix."""
 
 from __future__ import annotations
 
@@ -28,32 +28,34 @@ FILL: dict[str, Callable[[redis.Redis, int], None]] = {
     "rq": bulk.wait_rq,
     "sidekiq": bulk.wait_sidekiq,
 }
-# What must be there after a deletion and its undoing, where a library forgets jobs that ran.
+# Own keys that must exist after a delete and its undo, where a library forgets finished jobs.
 KEPT = {"bullmq": {b"back"}, "celery": set(), "rq": {b"back"}, "sidekiq": set()}
 
 
 @pytest.mark.parametrize("library", FILL)
-def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_actions_write_own_keys_only_under_the_prefix(
+    library: str, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
     FILL[library](redis_client, JOBS)
     source = Source("main", server.url, PREFIX)
     (kind,) = registry.load_backends((library,))
     backend: Any = kind(source, SourceSettings(name="main", url=server.url))
     backend.own = source
     try:
-        ref = the_queue(backend)
+        ref = find_queue(backend)
         job_refs = [
             JobRef(id=job.id, version=job.version) for job in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
         ]
         assert len(job_refs) == JOBS
-        taken = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]
-        assert {one.outcome for one in backend.delete_jobs(ref, State.WAITING, taken)} == {Outcome.DONE}
+        backups = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]
+        assert {one.outcome for one in backend.delete_jobs(ref, State.WAITING, backups)} == {Outcome.DONE}
         assert own_keys(redis_client, DEFAULT_STORE_PREFIX) == set()
-        noted = own_keys(redis_client, PREFIX)
-        assert bool(noted) == (library not in ("bullmq",)), noted
-        assert {one.outcome for one in backend.restore_jobs(ref, State.WAITING, taken)} == {Outcome.DONE}
+        written = own_keys(redis_client, PREFIX)
+        assert bool(written) == (library not in ("bullmq",)), written
+        assert {one.outcome for one in backend.restore_jobs(ref, State.WAITING, backups)} == {Outcome.DONE}
         assert KEPT[library] <= own_keys(redis_client, PREFIX)
-        # What was put back by this dashboard is known to it: a second undo brings no job twice.
-        again = backend.restore_jobs(ref, State.WAITING, taken)
+        # This dashboard knows which jobs it restored: a second undo restores none of them again.
+        again = backend.restore_jobs(ref, State.WAITING, backups)
         assert Outcome.DONE not in {one.outcome for one in again}
         for action in backend.offered_actions(State.WAITING):
             backend.act_on_jobs(ref, action, State.WAITING, job_refs[:1], ActionOptions())
@@ -67,12 +69,12 @@ def test_acts_write_under_the_prefix_alone(library: str, server: EmbeddedRedis, 
 
 
 def own_keys(client: redis.Redis, prefix: str) -> set[bytes]:
-    """Our own keys there, without the prefix."""
+    """The own keys under `prefix`, without it."""
     return {key.removeprefix(f"{prefix}:".encode()) for key in client.scan_iter(f"{prefix}:*", count=1000)}
 
 
-def the_queue(backend: Any) -> QueueRef:
-    """The one queue there is."""
+def find_queue(backend: Any) -> QueueRef:
+    """The only queue."""
 
     cursor, found = None, {}
     while True:
@@ -84,8 +86,8 @@ def the_queue(backend: Any) -> QueueRef:
         cursor = step.cursor
 
 
-def test_no_script_names_a_key_of_ours() -> None:
-    """Of scripts no key is renamed: they get it as a key or argument, those of RQ by `calls.text_of`."""
+def test_no_script_but_one_names_an_own_key() -> None:
+    """Keys in scripts are not renamed: scripts get them as KEYS or ARGV, those of RQ through `calls.text_of`."""
     root = Path(dashboard.__file__).parent
     named = {path.relative_to(root).as_posix() for path in root.rglob("*.lua") if "{queuedeck}" in path.read_text()}
     assert named == {"backends/rq/lua/acting.lua"}

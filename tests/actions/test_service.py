@@ -1,4 +1,4 @@
-"""One act: what comes of it, what the bin keeps, and what the record says."""
+"""One action: its outcomes, its backups in the undo bin, and its audit event."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.actions.conftest import ACTOR, Bench
 from tests.actions.fake_backend import bury
 
 
-def picks(*ids: str) -> list[JobRef]:
+def job_refs_of(*ids: str) -> list[JobRef]:
     return [JobRef(id=job_id) for job_id in ids]
 
 
-def test_retry_returns_outcomes_in_the_order_of_the_jobs(bench: Bench) -> None:
+def test_a_retry_returns_the_outcomes_in_order(bench: Bench) -> None:
     bury(bench.client, "mail", 3)
     asked = [
         JobRef(id="job-1"),
@@ -36,10 +36,12 @@ def test_retry_returns_outcomes_in_the_order_of_the_jobs(bench: Bench) -> None:
     assert result.batch is None
 
 
-def test_the_record_says_who_did_what_and_holds_no_payload(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_audit_event_names_user_and_action_and_holds_no_payload(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     ids = bury(bench.client, "mail", 150, body="secret-payload")
     with caplog.at_level(logging.INFO, "queuedeck.audit"):
-        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, picks(*ids, "gone"), reason="x" * 900)
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, job_refs_of(*ids, "gone"), reason="x" * 900)
     (event,) = bench.actions.audit_log.list_events()
     assert (event.who, event.role, event.address) == ("anna", "operator", "127.0.0.1")
     assert (event.action, event.source, event.backend, event.queue, event.state) == (
@@ -55,20 +57,22 @@ def test_the_record_says_who_did_what_and_holds_no_payload(bench: Bench, caplog:
     assert "secret-payload" not in caplog.text + str(bench.client.xrange("{queuedeck}:audit"))
 
 
-def test_what_is_not_offered_is_refused_with_the_reason(bench: Bench) -> None:
+def test_an_action_that_is_not_offered_is_refused_with_the_reason(bench: Bench) -> None:
     bury(bench.client, "mail", 1)
     with pytest.raises(Unsupported, match="does not support promote for dead jobs"):
-        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.PROMOTE, picks("job-0"))
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.PROMOTE, job_refs_of("job-0"))
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     with pytest.raises(Unsupported, match="Shelf never rests"):
         bench.actions.on_queue(ACTOR, queue, Action.PAUSE)
     assert bench.actions.audit_log.list_events() == []
 
 
-def test_deleted_jobs_come_back_as_they_were(bench: Bench) -> None:
+def test_undo_restores_deleted_jobs_unchanged(bench: Bench) -> None:
     bury(bench.client, "mail", 5)
     before = {key: bench.client.dump(key) for key in bench.client.scan_iter("shelf:*")}
-    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-3", "absent"))
+    result = bench.actions.on_jobs(
+        ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-1", "job-3", "absent")
+    )
     assert [each.outcome.value for each in result.results] == ["done", "done", "gone"]
     assert bench.dead() == ["job-0", "job-2", "job-4"]
     assert result.batch is not None
@@ -83,64 +87,64 @@ def test_deleted_jobs_come_back_as_they_were(bench: Bench) -> None:
     assert bench.client.exists(BIN, SIZES) == 0
 
 
-def test_undo_never_makes_two_of_one(bench: Bench) -> None:
+def test_undo_does_not_restore_a_job_whose_id_is_in_use_again(bench: Bench) -> None:
     bury(bench.client, "mail", 2)
-    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1"))
     bury(bench.client, "mail", 1, body="another")  # the id is in use again
     assert result.batch is not None
     back = bench.actions.undo_batch(ACTOR, result.batch)
     assert sorted(each.outcome.value for each in back.results) == ["changed", "done"]
     assert bench.client.hget("shelf:mail:bodies", "job-0") == b"another of job-0"
-    assert bench.actions.undo_bin.describe_batch(result.batch)[1] == 1  # what could not be put back is kept
+    assert bench.actions.undo_bin.describe_batch(result.batch)[1] == 1  # a job that could not be restored stays
 
 
-def test_jobs_that_do_not_fit_into_the_bin_are_not_deleted_unless_for_good(bench: Bench) -> None:
+def test_jobs_too_many_for_the_undo_bin_are_only_deleted_permanently(bench: Bench) -> None:
     bury(bench.client, "mail", 3, body="x" * 500_000)
     assert 1_000_000 < bench.actions.undo_bin.room_bytes() <= 1024 * 1024
     with pytest.raises(Conflict, match="no room"):
-        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1", "job-2"))
+        bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1", "job-2"))
     assert len(bench.dead()) == 3
-    bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))
+    bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0"))
     assert bench.actions.undo_bin.room_bytes() < 600_000
     result = bench.actions.on_jobs(
-        ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-1", "job-2"), for_good=True
+        ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-1", "job-2"), for_good=True
     )
     assert result.batch is None
     assert bench.dead() == []
 
 
-def test_a_job_too_large_for_the_bin_stays(bench: Bench) -> None:
+def test_a_job_too_large_for_the_undo_bin_is_not_deleted(bench: Bench) -> None:
     bury(bench.client, "mail", 1, body="x" * 1_100_000)
     bury(bench.client, "mail", 1, start=1)
-    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1"))
     assert [each.outcome.value for each in result.results] == ["refused", "done"]
     assert "Too large for the undo bin" in (result.results[0].detail or "")
 
 
-def test_the_bin_forgets_after_a_day_and_gives_its_room_back(bench: Bench, source: Source) -> None:
+def test_expired_batches_free_their_room_in_the_undo_bin(bench: Bench, source: Source) -> None:
     bury(bench.client, "mail", 4, body="x" * 200_000)
-    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-0", "job-1"))
+    result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1"))
     full = bench.actions.undo_bin.room_bytes()
     bench.client.zadd(BIN, {str(result.batch): 1.0})  # a day later
     assert bench.actions.undo_bin.room_bytes() > full + 400_000
-    bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, picks("job-2"))
+    bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-2"))
     assert bench.client.hexists(SIZES, str(result.batch)) is False
     small = UndoBin(Store(source), 0)
     assert small.room_bytes() == 0
 
 
-def test_a_delete_interrupted_half_way_is_reported_as_done(bench: Bench) -> None:
+def test_repeating_an_interrupted_delete_reports_done(bench: Bench) -> None:
     bury(bench.client, "mail", 1)
     step = bench.actions.run_batch
-    args = (bench.backend, bench.ref(), State.DEAD, Action.DELETE, picks("job-0"))
+    args = (bench.backend, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0"))
     from dashboard.backends.base import NO_WISHES
 
     assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE
-    assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE  # done again by the next process
+    assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE  # repeated by the next process
     assert bench.actions.undo_batch(ACTOR, "b1").count(Outcome.DONE) == 1
 
 
-def test_a_queue_is_removed_in_steps(bench: Bench) -> None:
+def test_a_queue_is_obliterated_in_steps(bench: Bench) -> None:
     bury(bench.client, "mail", 95)
     queue = QueueStats(source="main", backend="shelf", name="mail", key="shelf:mail")
     assert bench.actions.on_queue(ACTOR, queue, Action.OBLITERATE).outcome is Outcome.DONE
