@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from dashboard.backends.celery.backend import Celery
-from dashboard.backends.celery.rates import _has_progressed
+from dashboard.backends.celery.rates import FlowFacts
 from dashboard.backends.celery.results import run_balance
 from dashboard.backends.celery.results.ended_tasks import EndedTasks
 from dashboard.demo.embedded import EmbeddedRedis
@@ -111,17 +111,20 @@ def test_progress_is_what_workers_begin_where_only_one_queue_is_there(backend: C
     assert keeper is not None
     shown = {("", queue) for queue in queues}
     keeper.tally.traces.workers = {"": 1}
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1000.0) is False
+
+    def progressed(ended: EndedTasks, now: float) -> bool | None:
+        facts = FlowFacts(keeper, ended, 2.0, now, {}, shown, shown, hiding=(), nameless=False)
+        return facts.has_progressed(("", "alpha"))
+
+    assert progressed(EndedTasks(), 1000.0) is False
     begun = EndedTasks()
     begun.started[""] = 5
     keeper.tally.traces.started_at[""] = 1000.0
-    assert _has_progressed(("", "alpha"), {}, begun, keeper.tally.traces, shown, 1000.0) is (
-        True if len(queues) == 1 else None
-    )
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1010.0) is None
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1040.0) is False
+    assert progressed(begun, 1000.0) is (True if len(queues) == 1 else None)
+    assert progressed(EndedTasks(), 1010.0) is None
+    assert progressed(EndedTasks(), 1040.0) is False
     keeper.tally.traces.workers = {"": None}
-    assert _has_progressed(("", "alpha"), {}, EndedTasks(), keeper.tally.traces, shown, 1040.0) is None
+    assert progressed(EndedTasks(), 1040.0) is None
 
 
 def test_rates_are_unknown_until_each_worker_has_told_twice(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,34 @@ BOTH = (State.COMPLETED, State.DEAD)
 NO_QUEUE = "results do not name their queue: set result_extended = True in the app; see the entry for all Celery queues"
 
 
+class FlowFacts(NamedTuple):
+    """What finished since the last call, and what is known about the queues."""
+
+    keeper: ResultIndex
+    ended: EndedTasks
+    span_s: float
+    now: float
+    moved: Mapping[tuple[str, str], bool]  # whether the next message of a queue changed
+    shown: Collection[tuple[str, str]]  # (prefix, queue); empty if only shared entries are shown
+    known: Collection[tuple[str, str | None]]  # these and, if they matter, queues that the settings hide
+    hiding: Collection[str]  # the prefixes of which not all results are stored
+    nameless: bool  # results do not name their queue
+
+    def has_progressed(self, where: tuple[str, str]) -> bool | None:
+        """Whether a queue made progress: its next message changed or, failing that, workers report started tasks.
+
+        Workers report the latter for all queues of the prefix together.
+        """
+        if where in self.moved:
+            return self.moved[where]
+        prefix = where[0]
+        if self.ended.started[prefix]:
+            return True if sum(each[0] == prefix for each in self.known) == 1 else None
+        traces = self.keeper.tally.traces
+        idle = self.now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
+        return False if idle and traces.workers.get(prefix) is not None else None
+
+
 def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: float | None) -> tuple[FlowDelta, float]:
     """Return what finished since the last call, from the live feed. Cost: none."""
     now = monotonic_s()
@@ -46,7 +75,7 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
     if hiding or nameless:
         # Workers may also consume queues that the settings hide.
         known = {*shown, *((place.prefix, place.queue) for place in map(keys.place_of_key, keeper.queues))}
-    moved = traces.moved_queues()
+    facts = FlowFacts(keeper, ended, span_s, now, traces.moved_queues(), shown, known, hiding, nameless)
     flows = []
     for ref in refs:
         prefix, queue = places[ref.key].prefix, places[ref.key].queue
@@ -55,38 +84,43 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
         elif not keeper.runs.knows_all_runs(prefix):
             flows.append(_unknown_flow(ref.key, JUST_BEGUN))
         elif queue is None:
-            everything = {**ended.completed, **ended.dead}
-            alone = not any(place.queue is not None for place in places.values())
-            rest = [where for where in everything if where[0] == prefix]
-            if prefix in hiding:
-                flows.append(_by_runs(ref.key, prefix, ended, traces, now, span_s, nameless=nameless or alone))
-                continue
-            if not nameless:
-                rest = [where for where in rest if where not in shown]
-            if nameless or rest or alone:
-                flows.append(_unknown_if_silent(_build_flow(ref.key, ended, rest, span_s), prefix, keeper))
-            else:
-                flows.append(_unknown_flow(ref.key, EACH))
-        elif nameless:
-            flow = _unknown_flow(ref.key, NO_QUEUE)
-            progress = _has_progressed((prefix, queue), moved, ended, traces, known, now)
-            flows.append(msgspec.structs.replace(flow, progressed=progress))
-        elif prefix in hiding:
-            errors = traces.errors_alone((prefix, queue), now)
-            flows.append(
-                msgspec.structs.replace(
-                    _build_flow(ref.key, ended, [(prefix, queue)], span_s),
-                    hidden=(State.COMPLETED,) if errors else BOTH,
-                    reason=ERRORS_ALONE if errors else HIDDEN,
-                    progressed=_has_progressed((prefix, queue), moved, ended, traces, known, now),
-                )
-            )
+            flows.append(_flow_of_shared(ref.key, prefix, facts))
         else:
-            flow = _unknown_if_silent(_build_flow(ref.key, ended, [(prefix, queue)], span_s), prefix, keeper)
-            if flow.quality is Quality.UNKNOWN:
-                flow = msgspec.structs.replace(flow, progressed=moved.get((prefix, queue)))
-            flows.append(flow)
+            flows.append(_flow_of_queue(ref.key, (prefix, queue), facts))
     return FlowDelta(queues=tuple(flows)), now
+
+
+def _flow_of_shared(key: str, prefix: str, facts: FlowFacts) -> QueueFlow:
+    """The flow of the entry for all queues of a prefix: of those without a rate of their own."""
+    ended, nameless = facts.ended, facts.nameless
+    if prefix in facts.hiding:
+        traces = facts.keeper.tally.traces
+        return _by_runs(key, prefix, ended, traces, facts.now, facts.span_s, nameless=nameless or not facts.shown)
+    rest = [where for where in {**ended.completed, **ended.dead} if where[0] == prefix]
+    if not nameless:
+        rest = [where for where in rest if where not in facts.shown]
+    if nameless or rest or not facts.shown:
+        return _unknown_if_silent(_build_flow(key, ended, rest, facts.span_s), prefix, facts.keeper)
+    return _unknown_flow(key, EACH)
+
+
+def _flow_of_queue(key: str, where: tuple[str, str], facts: FlowFacts) -> QueueFlow:
+    prefix = where[0]
+    if facts.nameless:
+        return msgspec.structs.replace(_unknown_flow(key, NO_QUEUE), progressed=facts.has_progressed(where))
+    flow = _build_flow(key, facts.ended, [where], facts.span_s)
+    if prefix in facts.hiding:
+        errors = facts.keeper.tally.traces.errors_alone(where, facts.now)
+        return msgspec.structs.replace(
+            flow,
+            hidden=(State.COMPLETED,) if errors else BOTH,
+            reason=ERRORS_ALONE if errors else HIDDEN,
+            progressed=facts.has_progressed(where),
+        )
+    flow = _unknown_if_silent(flow, prefix, facts.keeper)
+    if flow.quality is Quality.UNKNOWN:
+        flow = msgspec.structs.replace(flow, progressed=facts.moved.get(where))
+    return flow
 
 
 def _by_runs(
@@ -117,27 +151,6 @@ def _unknown_if_silent(flow: QueueFlow, prefix: str, keeper: ResultIndex) -> Que
     if prefix in traces.recorded or (keeper.runs.is_settled and traces.workers.get(prefix) is not None):
         return flow
     return _unknown_flow(flow.key, SILENT)
-
-
-def _has_progressed(
-    where: tuple[str, str],
-    moved: Mapping[tuple[str, str], bool],
-    ended: EndedTasks,
-    traces: ResultTraces,
-    known: Collection[tuple[str, str | None]],
-    now: float,
-) -> bool | None:
-    """Whether a queue made progress: its next message changed or, failing that, workers report that they started tasks.
-
-    Workers report the latter for all queues of the prefix together.
-    """
-    if where in moved:
-        return moved[where]
-    prefix = where[0]
-    if ended.started[prefix]:
-        return True if sum(each[0] == prefix for each in known) == 1 else None
-    idle = now - traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
-    return False if idle and traces.workers.get(prefix) is not None else None
 
 
 def _unknown_flow(key: str, reason: str) -> QueueFlow:

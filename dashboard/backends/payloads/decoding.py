@@ -177,52 +177,63 @@ def bounded(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
     With `exact` nothing else changes; without, the result can be displayed: it has no JSONNumber, infinity or lone
     surrogate.
     """
-    budget = [MAX_NODES]
-    cut = False
-    words: Callable[[str], str] = str if exact else _plain
+    bounds = _Bounds(exact=exact)
+    return bounds.bound_item(value, 0), bounds.cut
 
-    def walk(item: Any, depth: int) -> Any:
-        nonlocal cut
-        budget[0] -= 1
+
+class _Bounds:
+    """What is left of the size of one value, and whether any part of it was cut; see `bounded`."""
+
+    def __init__(self, *, exact: bool) -> None:
+        self.cut = False
+        self._exact = exact
+        self._left = MAX_NODES
+        self._words: Callable[[str], str] = str if exact else _plain
+
+    def bound_item(self, item: Any, depth: int) -> Any:
+        """`item` with secrets masked, without what is too deep or exceeds the size."""
+        self._left -= 1
         if isinstance(item, dict | list):
-            if depth >= MAX_DEPTH or budget[0] <= 0:
-                cut = True
+            if depth >= MAX_DEPTH or self._left <= 0:
+                self.cut = True
                 return CUT
-            return _list(item, depth + 1) if isinstance(item, list) else _dict(item, depth + 1)
-        if exact and isinstance(item, JSONNumber):
+            return self._bound_list(item, depth + 1) if isinstance(item, list) else self._bound_dict(item, depth + 1)
+        if self._exact and isinstance(item, JSONNumber):
             return item
         if isinstance(item, str) and not isinstance(item, JSONNumber):
-            return mask_text(words(item))
+            return mask_text(self._words(item))
         return _shown(item)
 
-    def _dict(item: dict[str, Any], depth: int) -> dict[str, Any]:
-        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if exact else item)
+    def _bound_dict(self, item: dict[str, Any], depth: int) -> dict[str, Any]:
+        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if self._exact else item)
         found: dict[str, Any] = {}
-        for key, child in _first(item.items()):
-            name = _masked_name(words(key))
+        for key, child in self._first(item.items()):
+            name = _masked_name(self._words(key))
             number = 2
             while name in found:  # two keys that differ only in their masked part
-                name, number = f"{_masked_name(words(key))} {number}", number + 1
-            found[name] = MASK if key in hidden else walk(child, depth)
+                name, number = f"{_masked_name(self._words(key))} {number}", number + 1
+            found[name] = MASK if key in hidden else self.bound_item(child, depth)
         return found
 
-    def _list(items: list[Any], depth: int) -> list[Any]:
+    def _bound_list(self, items: list[Any], depth: int) -> list[Any]:
         if not is_list_of_pairs(items):
-            return [walk(child, depth) for child in _first(items)]
+            return [self.bound_item(child, depth) for child in self._first(items)]
         return [
-            [mask_text(words(name)), MASK if is_hidden(name, _number(child)) else walk(child, depth + 1)]
-            for name, child in _first(items)
+            [
+                mask_text(self._words(name)),
+                MASK if is_hidden(name, _number(child)) else self.bound_item(child, depth + 1),
+            ]
+            for name, child in self._first(items)
         ]
 
-    def _first(children: Iterable[Any]) -> list[Any]:
-        nonlocal cut
-        kept = list(islice(children, max(0, budget[0]) + 1))
-        if len(kept) > max(0, budget[0]):
-            cut = True
+    def _first(self, children: Iterable[Any]) -> list[Any]:
+        """As many of `children` as the size allows."""
+        most = max(0, self._left)
+        kept = list(islice(children, most + 1))
+        if len(kept) > most:
+            self.cut = True
             kept.pop()
         return kept
-
-    return walk(value, 0), cut
 
 
 def written(value: Any, indent: int | None = None, *, compact: bool = False) -> str:
