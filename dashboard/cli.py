@@ -8,7 +8,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
 
 from . import __version__
 from .console import hush, say
@@ -125,10 +124,10 @@ def _add_no_auth(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
-    keywords: dict[str, Any] = {"redis_url": arguments.redis} if arguments.redis else {}
+    options = {"redis_url": ("--redis", arguments.redis)} if arguments.redis else {}
     if getattr(arguments, "no_auth", False):
-        keywords["auth"] = "none"
-    return load(config=arguments.config, keywords=keywords)
+        options["auth"] = ("--no-auth", "none")
+    return load(config=arguments.config, options=options)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

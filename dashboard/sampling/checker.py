@@ -76,7 +76,7 @@ class Checker:
         self._led_epoch: int | None = None
         self._history_sent = -1
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        self._keeper = threading.Thread(target=self._keep, name="queuedeck-lease", daemon=True)
+        self._keeper = threading.Thread(target=self._keep_lease, name="queuedeck-lease", daemon=True)
 
     @property
     def problem(self) -> QueuedeckError | None:
@@ -165,7 +165,7 @@ class Checker:
             self._listener.on_takeover(former)
         self._led_epoch, self._history_sent = epoch, -1
 
-    def _keep(self) -> None:
+    def _keep_lease(self) -> None:
         """Renew the lease while ticks finish; wake a scheduler that overslept because the system clock was set back."""
         while not self._stop.wait(min(RENEW_EVERY_S, self._interval_s * OVERDUE_INTERVALS)):
             late_s = monotonic_s() - self._finished

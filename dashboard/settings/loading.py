@@ -33,10 +33,12 @@ def load(
     config: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
     keywords: Mapping[str, Any] | None = None,
+    options: Mapping[str, tuple[str, Any]] | None = None,
 ) -> Settings:
     """Load the settings of this process. `config`: the path of a TOML file; default `QUEUEDECK_CONFIG`, else no file.
 
-    Raises ConfigurationError with one line.
+    `options`: settings of the command line, each with the option that messages name. They win over `keywords`, these
+    over the environment, and that over the file. Raises ConfigurationError with one line.
     """
     env = os.environ if environ is None else environ
     path = config or env.get(f"{ENV_PREFIX}CONFIG")
@@ -49,6 +51,8 @@ def load(
         layers.append((written, lambda name: f"{path}: {name}"))
     layers.append((_read_environment(env), lambda name: f"environment: {ENV_PREFIX}{name.upper()}"))
     layers.append((keywords or {}, lambda name: f"keyword {name}"))
+    given = options or {}
+    layers.append(({name: value for name, (_, value) in given.items()}, lambda name: given[name][0]))
     for layer, where in layers:
         for name, value in layer.items():
             if name not in Settings.__struct_fields__:

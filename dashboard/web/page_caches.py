@@ -9,8 +9,9 @@ from ..sampling.snapshot_reader import CurrentSnapshot
 from ..services import Services
 from ..store.cache import SingleFlightCache
 from .rendered_fragment import RenderedFragment
+from .views import firing_banner
 from .views.error_samples import ErrorSample, read_samples
-from .views.firing_banner import KEEP_S, STALE_S, FiringSummary, read_summary
+from .views.firing_banner import FiringSummary, read_summary
 from .views.rule_overview import RuleOverview, preview_all
 from .views.totals import Totals
 
@@ -28,7 +29,9 @@ class PageCaches:
         self._services = services
         self._totals: SingleFlightCache[Totals] = SingleFlightCache()
         self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)
-        self._firing: SingleFlightCache[FiringSummary | None] = SingleFlightCache(KEEP_S, stale_s=STALE_S)
+        self._firing: SingleFlightCache[FiringSummary | None] = SingleFlightCache(
+            firing_banner.KEEP_S, stale_s=firing_banner.STALE_S
+        )
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
 

@@ -248,16 +248,16 @@ def test_the_batch_size_follows_how_long_redis_was_blocked(
 ) -> None:
     cost = Meter()
     cost.add(1, held_ms / 1000, 1_000)
-    assert pacing.next_batch_size(allowed, used, cost) == expected
+    assert pacing.adapt_batch_limit(allowed, used, cost) == expected
 
 
 def test_a_batch_of_short_scripts_is_limited_by_its_total_time() -> None:
     cost = Meter()
     cost.add(40, 0.040, 40 * READ_BYTES)  # each a millisecond, and read by itself
     assert cost.held_s == pytest.approx(0.001)
-    assert pacing.next_batch_size(300, 300, cost) == 600
+    assert pacing.adapt_batch_limit(300, 300, cost) == 600
     cost.add(160, 0.160, 160 * READ_BYTES)
-    assert pacing.next_batch_size(300, 300, cost) == 150
+    assert pacing.adapt_batch_limit(300, 300, cost) == 150
     several = Meter()
     several.add(10, 0.010, READ_BYTES)  # all ten run before other clients are served
     assert several.held_s == pytest.approx(0.010)
@@ -267,7 +267,7 @@ def test_network_latency_does_not_make_batches_smaller(source: Source) -> None:
     cost = Meter()
     cost.add(1, 0.081, 1_000, 0.080)
     assert (cost.seconds, cost.held_s) == (0.081, pytest.approx(0.001))
-    assert pacing.next_batch_size(100, 100, cost) > 190
+    assert pacing.adapt_batch_limit(100, 100, cost) > 190
     for _ in range(50):
         source.execute("PING")  # the fastest of them is the network latency
     with measure_cost() as near:

@@ -72,7 +72,7 @@ def test_two_workers_share_one_leader(
 
 
 WRONG: list[tuple[list[str], str]] = [
-    (["--redis", "http://127.0.0.1:1"], "queuedeck: keyword redis_url: expected redis://"),
+    (["--redis", "http://127.0.0.1:1"], "queuedeck: --redis: expected redis://"),
     (["--config", "/nowhere/queuedeck.toml"], "/nowhere/queuedeck.toml: cannot be read"),
     (["--port", "99999999"], "cannot listen on 127.0.0.1:99999999"),
     (["--redis", "redis+sentinel://127.0.0.1:1/0"], "Redis Sentinel is not supported yet"),

@@ -16,7 +16,7 @@ from ..service import ActionService
 from . import selection
 from .job_lists import BulkJobLists
 from .operation import BulkOperation, BulkPhase, JobListRef
-from .pacing import batch_size, next_batch_size
+from .pacing import adapt_batch_limit, batch_size
 from .progress import ProgressWriter
 from .running_operation import RunningOperation
 from .undo import batch_of
@@ -68,7 +68,7 @@ class BatchRunner:
         job_list = operation.spec.job_lists[number]
         with measure_cost() as meter:
             results = self._run_action(operation, job_list, job_refs, repeated=operation.at < slot.repeats_to)
-        slot.batch = next_batch_size(slot.batch, len(job_refs), meter)
+        slot.batch = adapt_batch_limit(slot.batch, len(job_refs), meter)
         if operation.phase is BulkPhase.CANARY:
             slot.canary += [(job_list, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
         pace = operation.spec.pace_per_s

@@ -102,11 +102,6 @@ class BulkOperation(Value, frozen=True, kw_only=True):
         return self.outcomes.get(Outcome.DONE.value, 0)
 
     @property
-    def not_done(self) -> int:
-        """The number of jobs with any other outcome, such as `gone`, `changed` or `refused`."""
-        return sum(self.outcomes.values()) - self.done
-
-    @property
     def undoable(self) -> bool:
         """Whether the undo bin may still hold jobs that it deleted."""
         return self.spec.action is Action.DELETE and not self.spec.for_good and self.done > 0

@@ -24,7 +24,7 @@ def batch_size(operation: BulkOperation, allowed: int) -> int:
     return min(size, max(1, round(pace * SECONDS_PER_STEP))) if pace > 0 else size
 
 
-def next_batch_size(allowed: int, used: int, cost: Meter) -> int:
+def adapt_batch_limit(allowed: int, used: int, cost: Meter) -> int:
     """The maximum number of jobs of the next batch, after one of `used` jobs had this cost.
 
     Fewer immediately if Redis was blocked for too long, up to twice as many if it was not: apart from its fixed part,

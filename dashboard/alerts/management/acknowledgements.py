@@ -20,8 +20,6 @@ if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
-# KEYS acks. ARGV fp.
-_WITHDRAW = "return redis.call('HDEL', KEYS[1], ARGV[1])"
 
 
 class Acknowledgements:
@@ -66,8 +64,3 @@ class Acknowledgements:
                 ):
                     noted.append(state.fp)
         return tuple(noted)
-
-    def withdraw_acknowledgement(self, fingerprint: str) -> None:
-        """Withdraw an acknowledgement. Raises Conflict. Cost: 1 round trip."""
-        self._ownership.check()
-        self._store.run_script(_WITHDRAW, (keys.ACKS,), fingerprint)

@@ -261,12 +261,6 @@ def in_a_chord(message: Mapping[str, Any]) -> bool:
     return following is not None and bool(following.get("chord"))
 
 
-def priority_of(message: Mapping[str, Any]) -> int:
-    """Return the priority of a message, 0 to 9; 0 if it has none."""
-    priority = _properties(message).get("priority")
-    return min(9, max(0, priority)) if isinstance(priority, int) else 0
-
-
 def _properties(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return _mapping(message.get("properties"))
 

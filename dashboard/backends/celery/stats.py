@@ -30,6 +30,8 @@ NO_RESULTS = (
 )
 
 
+# (prefix, separator), and its queues: (index in `refs`, name).
+QueueGroup: TypeAlias = tuple[tuple[str, str], list[tuple[int, str]]]
 # What is cached for one queue until the next sample: the inputs, and the stats computed from them.
 Seen: TypeAlias = tuple[tuple[QueueRef, Reply, int | None], QueueStats]
 
@@ -67,21 +69,13 @@ def read_stats(
     groups = list(_queue_groups(refs))
     # Unacknowledged messages are read once for all queues of a prefix, together with the first group.
     firsts = {prefix: n for n, ((prefix, _), _) in reversed(list(enumerate(groups)))}
-    calls: list[tuple[str | int, ...]] = [
-        (
-            *(prefix, LOOK_INTO, separator, unacked.entries if firsts[prefix] == n else ""),
-            "1" if keeper is not None and keeper.tally.wants_marks(prefix) else "",
-            *(name for _, name in queues),
-        )
-        for n, ((prefix, separator), queues) in enumerate(groups)
+    calls = [
+        _script_call(group, unacked.entries if firsts[group[0][0]] == n else "", keeper)
+        for n, group in enumerate(groups)
     ]
     prefixes = list(dict.fromkeys(prefix for (prefix, _), _ in groups))
     boxes: list[Command] = [("SCARD", f"{prefix}{keys.MAILBOX}") for prefix in prefixes]
-    kept: list[Command] = [
-        *(("HGETALL", key) for key in (keys.workers_key(name), keys.results_key(name))),
-        ("EXISTS", keys.filled_key(name)),
-    ]
-    kept += [("ZCARD", keys.index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED]
+    kept = _index_commands(name, prefixes)
     together = own is broker
     answered = scripts.run(keys.load_script("stats"), calls, also=[*boxes, *kept] if together else boxes)
     replies = answered[0] if answered is not None else _read_without_lua(broker, groups, unacked)
@@ -91,9 +85,7 @@ def read_stats(
     separators = {separator for (_, separator), _ in groups}
     told = _gather_facts(broker, prefixes, separators, beside, len(kept), keeper)
     if keeper is not None:
-        keeper.tally.traces.workers = {prefix: each.workers for prefix, each in told.items()}
-        found_boxes = zip(prefixes, beside[: len(prefixes)], strict=False)
-        keeper.tally.traces.mailboxes = {prefix: box for prefix, box in found_boxes if isinstance(box, int)}
+        _note_workers(keeper, told, dict(zip(prefixes, beside, strict=False)))
     running = keeper.statuses.running_ids if keeper is not None else frozenset[str]()
     revoked = keeper.statuses.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
@@ -112,6 +104,28 @@ def read_stats(
     if keeper is not None:
         keeper.tally.traces.next_marks = marks
     return [found[n] for n in range(len(refs))]
+
+
+def _script_call(group: QueueGroup, unacked: str, keeper: ResultIndex | None) -> tuple[str | int, ...]:
+    """The call of stats.lua for one group; `unacked`: the key of the unacknowledged messages, "" to leave them out."""
+    (prefix, separator), queues = group
+    marks = "1" if keeper is not None and keeper.tally.wants_marks(prefix) else ""
+    return (prefix, LOOK_INTO, separator, unacked, marks, *(name for _, name in queues))
+
+
+def _index_commands(name: str, prefixes: Sequence[str]) -> list[Command]:
+    """The commands for what Queuedeck stores about a source: heartbeats, results, whether and what is indexed."""
+    return [
+        *(("HGETALL", key) for key in (keys.workers_key(name), keys.results_key(name))),
+        ("EXISTS", keys.filled_key(name)),
+        *(("ZCARD", keys.index_key(name, state, prefix)) for prefix in prefixes for state in keys.ENDED),
+    ]
+
+
+def _note_workers(keeper: ResultIndex, told: Mapping[str, KnownFacts], boxes: Mapping[str, Reply]) -> None:
+    """Pass on to the rates how many workers and mailboxes each prefix has."""
+    keeper.tally.traces.workers = {prefix: each.workers for prefix, each in told.items()}
+    keeper.tally.traces.mailboxes = {prefix: box for prefix, box in boxes.items() if isinstance(box, int)}
 
 
 def _gather_facts(
@@ -173,7 +187,7 @@ def _silent_alone(
     return {prefix for prefix, names in found.items() if names is not None and names <= dead[prefix]}
 
 
-def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], list[tuple[int, str]]]]:
+def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[QueueGroup]:
     """Yield ((prefix, separator), their queues with their index in `refs`), in batches that one script call reads."""
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for n, ref in enumerate(refs):
@@ -186,9 +200,7 @@ def _queue_groups(refs: Sequence[QueueRef]) -> Iterable[tuple[tuple[str, str], l
             yield where, queues[start : start + QUEUES_PER_CALL]
 
 
-def _read_without_lua(
-    broker: Source, groups: Sequence[tuple[tuple[str, str], list[tuple[int, str]]]], names: keys.UnackedKeys
-) -> list[Reply]:
+def _read_without_lua(broker: Source, groups: Sequence[QueueGroup], names: keys.UnackedKeys) -> list[Reply]:
     """Return the script's replies, read by plain commands; the messages in `unacked` are counted, not classified."""
     answers: list[Reply] = []
     for (prefix, separator), queues in groups:
@@ -303,15 +315,7 @@ def _ended_counts(told: KnownFacts) -> tuple[dict[State, int | None], tuple[Stat
     return counts, tuple(state for state in more if counts[state] is not None)
 
 
-def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> QueueStats:
-    ended, more = _ended_counts(told)
-    counted: dict[State, int | None] = {
-        State.WAITING: taken.reserved,
-        State.ACTIVE: taken.active,
-        State.SCHEDULED: taken.scheduled,
-        State.RETRYING: taken.retrying,
-        **ended,
-    }
+def _notes_of_shared(unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> list[str]:
     notes = [f"{unacked:,} unacknowledged message{'' if unacked == 1 else 's'}"] if isinstance(unacked, int) else []
     if State.WAITING in taken.at_least:
         notes.append("to see which of these are running, start workers with -E or set task_track_started = True")
@@ -331,6 +335,18 @@ def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: 
         notes.append(NO_RESULTS)
     elif not told.whole:
         notes.append("still scanning for results: more jobs may have finished than shown")
+    return notes
+
+
+def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> QueueStats:
+    ended, more = _ended_counts(told)
+    counted: dict[State, int | None] = {
+        State.WAITING: taken.reserved,
+        State.ACTIVE: taken.active,
+        State.SCHEDULED: taken.scheduled,
+        State.RETRYING: taken.retrying,
+        **ended,
+    }
     native = {**keys.NATIVE, State.WAITING: keys.RESERVED}
     return QueueStats(
         source=ref.source,
@@ -344,7 +360,7 @@ def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: 
         depth=taken.reserved,
         workers=told.workers,
         at_least=(*taken.at_least, *more),
-        notes=tuple(notes),
+        notes=tuple(_notes_of_shared(unacked, taken, told)),
         error=_error_line(unacked) if isinstance(unacked, ResponseError) else None,
     )
 

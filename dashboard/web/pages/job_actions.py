@@ -292,7 +292,7 @@ def _single_row(rows: Sequence[Any]) -> Any:
         same = row.source == form.get("source") and row.backend == form.get("backend")
         if same and row.id == read_segment(form.get("id", "")) and (isinstance(row, Worker) or _queue_fits(row)):
             return row
-    raise NotFound("It no longer exists.")
+    raise NotFound("This worker or schedule no longer exists. Reload the page.")
 
 
 def _queue_fits(row: Schedule) -> bool:

@@ -164,7 +164,7 @@ def test_a_flag_rule_shows_no_value() -> None:
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
     message = build_message("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
     assert (
-        "Flapping: changed state six times in the last hour; notifications are paused until it settles"
+        "Flapping: changed state at least six times in the last hour; notifications are paused until it settles"
         in wording.format_plain_text(message)
     )
 

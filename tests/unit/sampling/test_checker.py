@@ -248,7 +248,7 @@ def keep(source: Source, late_s: float, *, rounds: int = 1) -> tuple[bool, int]:
     source.execute("PEXPIRE", redis_store.LEAD, 600_000)  # renewed, it has 15 s again
     checker._stop = Rounds(rounds)
     checker._finished -= late_s
-    checker._keep()
+    checker._keep_lease()
     return source.execute("PTTL", redis_store.LEAD) <= 15_000, len(hung)
 
 

@@ -25,7 +25,7 @@ _STATE_WORDS = {
     "test": "TEST",
     "both": "FIRED AND RESOLVED",
 }
-FLAPPING = "changed state six times in the last hour; notifications are paused until it settles"
+FLAPPING = "changed state at least six times in the last hour; notifications are paused until it settles"
 MARKS = {"critical": "🔴", "warning": "🟠", "over": "🟢", "test": "🔵"}
 COLOURS = {"critical": "#d92d20", "warning": "#dc9a06", "over": "#2e9e5b", "test": "#2f6fde"}
 

@@ -36,7 +36,7 @@ GROUPS, GROUP = "dead_letters/_groups.html", "dead_letters/_group.html"
 CONFIRMATIONS = {
     "acknowledge": "Group acknowledged. The status is cleared if the error recurs.",
     "unacknowledge": "Group unacknowledged.",
-    "ignore": "Group ignored. Until then, find it under Ignored or resolved.",
+    "ignore": "Group ignored. It is now listed under Ignored or resolved.",
     "notice": "Group no longer ignored.",
     "resolve": "Group resolved. It reopens with the next job that fails with this error.",
     "reopen": "Group reopened.",
