@@ -28,7 +28,7 @@ def test_building_opens_no_connection_and_starts_no_thread(tmp_path: Path, check
     with measure_cost() as meter:
         services = services_of(tmp_path, checks=checks)
     assert meter.commands == 0
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= set(before)  # those of earlier tests may end meanwhile
     assert (services.checker is not None) == checks
     services.stop()
 
