@@ -107,7 +107,7 @@ class OutageSender:
         if not outage.is_finished or outage.ended is None:
             return False
         try:
-            for note in (outage.note, outage.ended) if not outage.recorded else ():
+            for note in (outage.note, outage.ended):
                 self._record_history(_build_history_entry(note))
         except QueuedeckError as exc:
             log.info("could not write the outage to the alert history yet: %s", exc.message)

@@ -35,7 +35,6 @@ class OutageRecord(Value, frozen=True, kw_only=True):
     given_up: tuple[str, ...] = ()
     ended: Notification | None = None
     resolved_notified: tuple[str, ...] = ()
-    recorded: bool = False
 
     @property
     def is_finished(self) -> bool:
