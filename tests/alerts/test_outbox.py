@@ -273,7 +273,7 @@ def test_what_is_being_sent_is_sent_again_a_minute_after_the_clock_was_set_back(
     ops = Recorder()
     process = make_process("one", ops)
     process.tick(deep(50))
-    assert process.claims.claim_next("ops", "somebody who died", groups=True, spacing_s=0) is not None
+    assert process.claims.claim_next("ops", "a killed process", groups=True, spacing_s=0) is not None
     set_back(any_redis)
     process.tick(deep(50))
     assert process.deliver() == 0  # whoever claimed it may still send it

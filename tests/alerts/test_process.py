@@ -137,7 +137,7 @@ def test_a_sink_that_hangs_delays_no_tick(begin: Callable[..., Any], sink: HttpS
 
     wait_until(lambda: beaten() >= 5, what="more ticks")
     wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
-    assert desk.notifications.list_deliveries() == ()  # nobody knows yet what became of it
+    assert desk.notifications.list_deliveries() == ()  # its result is still unknown
     assert redis_client.zcard(keys.UNSENT) == 1
     sink.over.set()
 

@@ -297,8 +297,8 @@ def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_proces
 
 def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> None:
     rule = parse_rule(
-        {"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "Nobody works"}, "test"
+        {"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "No workers"}, "test"
     )
     labels = AlertLabels(source="main", backend="rq", queue="a|time=1\nOK")
     words = describe_breach(Breached(rule, Severity.CRITICAL, labels, 0.0, "now"))
-    assert words == "Nobody works: a¦time=1�OK (rq, main): 0 (fires below 1)"
+    assert words == "No workers: a¦time=1�OK (rq, main): 0 (fires below 1)"

@@ -93,7 +93,7 @@ def test_a_worker_stops_and_restarts(visit: Visit, tmp_path: Path) -> None:
             figures = f"{url}/api/v1/queues/main/bullmq/mails"
             wait_until(lambda: get_json(figures)["counts"]["completed"] == 1, what="the first job to be completed")
             expect(banner).to_be_hidden()
-        # Nobody works any more, and a job waits.
+        # No worker is left, and a job is waiting.
         add_job(redis.url, age_s=3600)
         expect(banner).to_contain_text("critical: Mail waits: mails (bullmq, main)")
         expect(page).to_have_title(re.compile(r"^\(1\) "))

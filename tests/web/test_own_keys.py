@@ -179,7 +179,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     alert = services.alert_service.alerts.list_alerts().firing[0]
     services.alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="anna")
     services.alert_service.silences.save_silence(
-        services.alert_service.silences.draft_silence(for_s=3600, by="anna", queue="nobody")
+        services.alert_service.silences.draft_silence(for_s=3600, by="anna", queue="unused")
     )
     services.alert_service.notifications.send_test("ops", by="anna")
     services.alert_service.rules.save_rule({**DEEP, "id": "deeper", "critical": 1000}, by="anna", version=None)
