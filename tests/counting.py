@@ -1,4 +1,4 @@
-"""What something costs, in figures that do not depend on how fast the machine is or what else it does."""
+"""Cost of a function, in units that do not depend on the speed or load of the machine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 
 
 def calls_of(function: Callable[[], object]) -> int:
-    """How many functions are called while it runs, those of C included."""
+    """The number of function calls while it runs, including functions in C."""
     count = 0
 
-    def note(_frame: FrameType, event: str, _argument: Any) -> None:
+    def count_call(_frame: FrameType, event: str, _argument: Any) -> None:
         nonlocal count
         count += event in ("call", "c_call")
 
     former = sys.getprofile()
-    # What earlier tests left behind must not be cleared away while it is counted: that calls functions, too.
+    # Garbage of earlier tests must not be collected while calls are counted: that calls functions as well.
     gc.collect()
     gc.disable()
-    sys.setprofile(note)
+    sys.setprofile(count_call)
     try:
         function()
     finally:
@@ -34,7 +34,7 @@ def calls_of(function: Callable[[], object]) -> int:
 
 
 def peak_bytes_of(function: Callable[[], object]) -> int:
-    """How much memory of Python it holds at most while it runs."""
+    """The peak of Python's memory while it runs, in bytes."""
     tracemalloc.start()
     try:
         function()

@@ -17,7 +17,7 @@ _SKIPPED = pytest.StashKey[list[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SKIPPED] = []
-    config.pluginmanager.register(_Listener(config.stash[_SKIPPED]), "queuedeck-skips")
+    config.pluginmanager.register(_SkipRecorder(config.stash[_SKIPPED]), "queuedeck-skips")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,8 +35,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-class _Listener:
-    """Notes what is skipped; the hooks for reports get no config."""
+class _SkipRecorder:
+    """Records skipped tests; the hooks for reports get no config."""
 
     def __init__(self, skipped: list[str]) -> None:
         self._skipped = skipped

@@ -1,7 +1,7 @@
-"""What a run of the tests says beyond passed and failed.
+"""Additions to the summary of a test run.
 
 A failure shows the logs of the processes that ran during it. With `--rerun-alone` each failed test runs once more by
-itself, only to say whether it then passes: the run fails all the same. The summary lists the ten slowest tests, and the
+itself, only to report whether it then passes: the run still fails. The summary lists the ten slowest tests, and the
 interleavings that the stepping tests drove.
 """
 
@@ -52,7 +52,7 @@ _STARTED_BEFORE = pytest.StashKey[int]()
 
 
 class Reporting:
-    """Collects what the summary says; in a run of several processes, in the one that leads."""
+    """Collects data for the summary; with several processes, in the controlling one."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config

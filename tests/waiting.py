@@ -1,4 +1,4 @@
-"""The one way in which tests wait: for a condition, never for a time, with one ceiling that no slow machine reaches."""
+"""Waiting for a condition, never for a time, with a ceiling that no slow machine reaches."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-# No test is about how long something takes. A wait that comes to this ceiling is a fault, not a slow machine.
+# No test measures time. A wait that reaches this ceiling is a fault, not a slow machine.
 CEILING_S = 120.0
-# A condition is asked for more rarely the longer it takes: asking costs the machine on which it shall come true.
+# The longer a wait takes, the more rarely it checks: each check costs time of the same machine.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, PAUSE_SHARE = 0.01, 0.2, 0.05
 
 T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], *, what: str) -> T:
-    """The first true answer of `condition`, asked again and again; a refused connection counts as not yet.
+    """Call `condition` until its result is true, and return it; an OSError counts as not yet true.
 
-    Fails after CEILING_S, with `what` was waited for and the last answer.
+    Fails after CEILING_S with `what` and the last result.
     """
     began = time.monotonic()
     while True:
-        answer: object
+        result: object
         try:
-            answer = condition()
+            result = condition()
         except OSError as exc:
-            answer = exc
+            result = exc
         else:
-            if answer:
-                return answer
+            if result:
+                return result
         waited = time.monotonic() - began
-        assert waited < CEILING_S, f"waited {CEILING_S:.0f} s for {what}; the last answer: {answer!r}"
+        assert waited < CEILING_S, f"waited {CEILING_S:.0f} s for {what}; the last answer: {result!r}"
         time.sleep(min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, waited * PAUSE_SHARE)))

@@ -32,7 +32,7 @@ def working(url: str, kind: str, *queues: str) -> Iterator[str]:
         yield name
 
 
-def bury(queue: Queue, count: int) -> list[str]:
+def add_dead_jobs(queue: Queue, count: int) -> list[str]:
     """The ids of jobs that have failed, oldest first."""
     ids = [queue.enqueue(rq_jobs.fail, f"number {n}").id for n in range(count)]
     drain(queue)
@@ -40,7 +40,7 @@ def bury(queue: Queue, count: int) -> list[str]:
     return ids
 
 
-def picks(backend: RQ, state: State, ref: QueueRef = REF) -> list[JobRef]:
+def job_refs_of(backend: RQ, state: State, ref: QueueRef = REF) -> list[JobRef]:
     """The first thousand jobs of a state."""
     return backend.list_job_refs(ref, JobQuery(state=state, per_page=1000))
 
@@ -50,13 +50,13 @@ def outcomes(results: Sequence[ActionResult | JobBackup]) -> list[str]:
     return [each.outcome.value if isinstance(each, ActionResult) else "kept" for each in results]
 
 
-def kept(taken: Sequence[JobBackup | ActionResult]) -> list[JobBackup]:
+def backups_of(taken: Sequence[JobBackup | ActionResult]) -> list[JobBackup]:
     """`taken`, of which none was refused."""
     assert all(isinstance(each, JobBackup) for each in taken), taken
     return [each for each in taken if isinstance(each, JobBackup)]
 
 
-def keyspace(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:
+def read_keyspace(client: redis.Redis) -> dict[bytes, tuple[Any, bool]]:
     """What each key of RQ holds, and whether it expires: as DUMP tells it, but for sets and hashes, unordered ones."""
     read: dict[bytes, Any] = {b"set": client.smembers, b"hash": client.hgetall}
     keys = [key for key in client.scan_iter(count=1000) if not key.startswith(b"{queuedeck}")]

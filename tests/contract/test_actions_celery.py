@@ -1,4 +1,4 @@
-"""What may be done with Celery's jobs, each held against a real worker, and what must not happen meanwhile."""
+"""Actions on jobs of Celery, checked with real workers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
 
 @pytest.fixture
 def live(server: EmbeddedRedis, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
-    """The backend of a process that samples, beside `shop`; it has patience with workers on a busy machine."""
+    """The backend for `shop`, as in the process that samples; it waits long for workers on a busy machine."""
     monkeypatch.setattr(worker_control, "ANSWER_S", 30.0)
     yield from _backend(server.url, shop)
 
@@ -68,8 +68,8 @@ def stores(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: 
 
 
 @pytest.fixture
-def near(server: EmbeddedRedis, stores: Shop) -> Iterator[Celery]:
-    """The backend beside `stores`."""
+def stores_backend(server: EmbeddedRedis, stores: Shop) -> Iterator[Celery]:
+    """The backend for `stores`."""
     yield from _backend(server.url, stores)
 
 
@@ -84,7 +84,7 @@ def _backend(url: str, shop: Shop) -> Iterator[Celery]:
 
 
 def outcomes(answers: list[ActionResult]) -> list[Outcome]:
-    """Only what came of each."""
+    """The outcome of each result."""
     return [answer.outcome for answer in answers]
 
 
@@ -96,28 +96,30 @@ def act(
     on: str | None = None,
     options: ActionOptions = NO_WISHES,
 ) -> list[ActionResult]:
-    """What came of an action; on the entry of all queues, but for waiting jobs."""
+    """The results of an action on a queue; by default on the shared queue, for waiting jobs on `alpha`."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
     return backend.act_on_jobs(ref, action, state, job_refs, options)
 
 
 @pytest.mark.parametrize("name", ["Rechnung-ä-7", 'say "hi"', "back\\slash", "a/b", "\U0001f600", "plain"])
-def test_an_id_that_json_escapes_is_found_without_a_stamp(backend: Celery, any_redis: redis.Redis, name: str) -> None:
-    """As the API acts on one job that it was only told the id of."""
+def test_a_waiting_job_whose_id_json_escapes_is_deleted_by_id(
+    backend: Celery, any_redis: redis.Redis, name: str
+) -> None:
+    """The API acts on one job by its id only."""
     bind(any_redis, "alpha")
     for other in ("before", name, "after"):
         any_redis.lpush("alpha", message(other))
     ref = discover(backend)["alpha"]
-    shown = picked(backend, State.WAITING)[1].id
+    shown = job_refs_of(backend, State.WAITING)[1].id
     (found,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id=shown)])
     assert isinstance(found, JobBackup), found
     assert outcomes(backend.delete_jobs(ref, State.WAITING, [found])) == [Outcome.DONE]
-    assert [each["headers"]["id"] for each in waiting(any_redis)] == ["before", "after"]
+    assert [each["headers"]["id"] for each in waiting_messages(any_redis)] == ["before", "after"]
 
 
 @pytest.mark.parametrize("name", ["Rechnung-ä-7", 'say "hi"', "back\\slash"])
-def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redis.Redis, name: str) -> None:
-    """In line and with a worker, by the id alone; in line also many at a time, as in bulk work."""
+def test_each_action_finds_an_id_that_json_escapes(backend: Celery, any_redis: redis.Redis, name: str) -> None:
+    """Waiting and held by a worker, by the id only; waiting jobs also many at a time, as in bulk operations."""
     edited = ActionOptions(payload='{"args": ["edited"], "kwargs": {}}')
     for escaped in (True, False):
         raw = json.dumps(json.loads(message(name)), ensure_ascii=escaped)
@@ -132,11 +134,11 @@ def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redi
             backend, Action.MOVE, State.WAITING, job_ref, JobRef(id="after"), options=ActionOptions(target="beta")
         )
         assert outcomes(moved) == [Outcome.DONE] * 2
-        assert {each["headers"]["id"] for each in waiting(any_redis, "beta")} == {name, "after"}
+        assert {each["headers"]["id"] for each in waiting_messages(any_redis, "beta")} == {name, "after"}
         held = json.dumps([json.loads(raw), "", "alpha"], ensure_ascii=escaped)
         any_redis.hset("unacked", "tag", held)
         any_redis.zadd("unacked_index", {"tag": 1})
-        # A second copy of one job is not made while it is known which one is the first.
+        # While the first copy of a job is known no second one is made.
         any_redis.delete(*any_redis.scan_iter("{queuedeck}:*"))
         job = backend.read_job(discover(backend)["*"], name)
         assert job.id == name
@@ -144,7 +146,7 @@ def test_each_act_finds_an_id_that_json_escapes(backend: Celery, any_redis: redi
         assert copied.outcome is Outcome.DONE, copied
 
 
-def picked(backend: Celery, state: State, on: str | None = None) -> list[JobRef]:
+def job_refs_of(backend: Celery, state: State, on: str | None = None) -> list[JobRef]:
     """All jobs of a state."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
     query = JobQuery(state=state, per_page=1000)
@@ -153,65 +155,65 @@ def picked(backend: Celery, state: State, on: str | None = None) -> list[JobRef]
     return job_refs
 
 
-def indexed(backend: Celery, shop: Shop) -> None:
-    """Make the backend know what has ended."""
+def update_index(backend: Celery, shop: Shop) -> None:
+    """Bring the backend's index of finished jobs up to date."""
     with redis.Redis.from_url(shop.url) as client:
         CeleryLibrary().prepare(backend, client)
 
 
-def waiting(client: redis.Redis, queue: str = "alpha") -> list[dict[str, Any]]:
+def waiting_messages(client: redis.Redis, queue: str = "alpha") -> list[dict[str, Any]]:
     """The messages of a queue, next to run first."""
     return [json.loads(raw) for raw in reversed(client.lrange(queue, 0, -1))]
 
 
-def picture(client: redis.Redis) -> dict[bytes, bytes]:
-    """All keys but our own, as DUMP tells them."""
+def dump_keys(client: redis.Redis) -> dict[bytes, bytes]:
+    """The dumps of all keys except our own."""
     return {key: client.dump(key) or b"" for key in client.scan_iter(count=1000) if not key.startswith(b"{queuedeck}")}
 
 
-def failed(shop: Shop, backend: Celery, *names: str) -> dict[str, str]:
-    """Jobs that a real worker has failed, by key -> id; the index knows them."""
+def fail_jobs(shop: Shop, backend: Celery, *names: str) -> dict[str, str]:
+    """Run jobs that fail in a real worker. Return their ids by name; the index contains them."""
     shop.marks.set("broken", 1)
     ids = {name: shop.send(name, 1.5, [None, 'ü " \\']) for name in names}
     for task_id in ids.values():
         shop.await_status(task_id, "FAILURE")
     shop.marks.delete("broken")
-    indexed(backend, shop)
+    update_index(backend, shop)
     return ids
 
 
-# What has ended.
+# Finished jobs.
 
 
-def test_a_failed_job_runs_again_and_only_once(stores: Shop, near: Celery) -> None:
+def test_a_retried_job_runs_once_under_its_id(stores: Shop, stores_backend: Celery) -> None:
     with stores.worker():
-        ids = failed(stores, near, "one", "two")
+        ids = fail_jobs(stores, stores_backend, "one", "two")
         given = stores.marks.hget("given", "one")
-        old = picked(near, State.DEAD)
+        old = job_refs_of(stores_backend, State.DEAD)
         assert {job_ref.id for job_ref in old} == set(ids.values())
-        first = act(near, Action.RETRY, State.DEAD, *old)
+        first = act(stores_backend, Action.RETRY, State.DEAD, *old)
         assert outcomes(first) == [Outcome.DONE] * 2
         assert [answer.new_id for answer in first] == [None, None]
-        assert outcomes(act(near, Action.RETRY, State.DEAD, *old)) == [Outcome.CHANGED] * 2
-        assert picked(near, State.DEAD) == []
+        assert outcomes(act(stores_backend, Action.RETRY, State.DEAD, *old)) == [Outcome.CHANGED] * 2
+        assert job_refs_of(stores_backend, State.DEAD) == []
         for task_id in ids.values():
             stores.await_status(task_id, "SUCCESS")
         assert stores.noted("ran") == {"one": 1, "two": 1}
         assert stores.noted("failed") == {"one": 1, "two": 1}
         assert stores.marks.hget("given", "one") == given
-        # Failed anew it may run again, but not by what was seen before.
+        # After the next failure it may be retried, but not with the version seen before.
         stores.marks.set("broken", 1)
         again = stores.send("three")
         stores.await_status(again, "FAILURE")
-        indexed(near, stores)
-        (before,) = picked(near, State.DEAD)
-        act(near, Action.RETRY, State.DEAD, before)
+        update_index(stores_backend, stores)
+        (before,) = job_refs_of(stores_backend, State.DEAD)
+        act(stores_backend, Action.RETRY, State.DEAD, before)
         wait_until(lambda: stores.noted("failed").get("three") == 2, what="the second failure")
         stores.await_status(again, "FAILURE")
-        assert outcomes(act(near, Action.RETRY, State.DEAD, before)) == [Outcome.CHANGED]
+        assert outcomes(act(stores_backend, Action.RETRY, State.DEAD, before)) == [Outcome.CHANGED]
 
 
-def test_a_crash_between_two_servers_sends_nothing_twice(
+def test_a_retry_repeated_after_a_crash_sends_the_job_once(
     server: EmbeddedRedis, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = Shop(server.url, server.url.removesuffix("/0") + "/4")
@@ -228,22 +230,22 @@ def test_a_crash_between_two_servers_sends_nothing_twice(
         patched.setattr(result_retry.ResultRetry, "_confirm_sent", die)
         with pytest.raises(BackendUnavailable):
             act(backend, Action.RETRY, State.DEAD, job_ref)
-    assert len(waiting(redis_client)) == 1
-    assert shop.status("t1") == "FAILURE"  # sent, and still shown as open
+    assert len(waiting_messages(redis_client)) == 1
+    assert shop.status("t1") == "FAILURE"  # sent, and still recorded as failed
     assert outcomes(act(backend, Action.RETRY, State.DEAD, job_ref)) == [Outcome.DONE]
-    assert len(waiting(redis_client)) == 1
+    assert len(waiting_messages(redis_client)) == 1
     assert shop.status("t1") == "RETRY"
     assert outcomes(act(backend, Action.RETRY, State.DEAD, job_ref)) == [Outcome.CHANGED]
     shop.close()
     backend.close()
 
 
-def test_a_revoked_job_runs_again_under_a_new_id(shop: Shop, live: Celery) -> None:
+def test_a_retried_revoked_job_gets_a_new_id(shop: Shop, live: Celery) -> None:
     with shop.worker():
         task_id = shop.send("one", expires=-5)
         shop.await_status(task_id, "REVOKED")
-        indexed(live, shop)
-        (job_ref,) = picked(live, State.CANCELED)
+        update_index(live, shop)
+        (job_ref,) = job_refs_of(live, State.CANCELED)
         (answer,) = act(live, Action.RETRY, State.CANCELED, job_ref)
         assert (answer.outcome, answer.new_id == task_id) == (Outcome.DONE, False)
         assert answer.new_id
@@ -253,14 +255,14 @@ def test_a_revoked_job_runs_again_under_a_new_id(shop: Shop, live: Celery) -> No
         assert shop.noted("ran") == {"one": 1}
 
 
-def test_the_attempts_made_count_unless_they_shall_not(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_retry_keeps_the_attempts_unless_they_are_reset(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     for task_id in ("t1", "t2"):
         record(any_redis, task_id, **ALPHA)
     act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
     act(backend, Action.RETRY, State.DEAD, JobRef(id="t2"), options=ActionOptions(reset_attempts=True))
-    assert [found["headers"]["retries"] for found in waiting(any_redis)] == [2, 0]
-    assert base64.b64decode(waiting(any_redis)[0]["body"]) == (
+    assert [found["headers"]["retries"] for found in waiting_messages(any_redis)] == [2, 0]
+    assert base64.b64decode(waiting_messages(any_redis)[0]["body"]) == (
         b'[["k", 1.5], {"pin": "\\u00fc"}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
     )
     assert any_redis.ttl("celery-task-meta-t1") > 3000
@@ -287,7 +289,7 @@ def test_the_attempts_made_count_unless_they_shall_not(backend: Celery, any_redi
         (b'{"status": "FAILURE", "x": "' + b"y" * 1_100_000 + b'"}', Outcome.REFUSED, "larger"),
     ],
 )  # fmt: skip
-def test_what_cannot_run_again_costs_one_outcome(
+def test_a_record_that_cannot_be_retried_does_not_affect_others(
     backend: Celery, any_redis: redis.Redis, raw: bytes | None, outcome: Outcome, words: str
 ) -> None:
     bind(any_redis, "alpha", "odd")
@@ -295,18 +297,18 @@ def test_what_cannot_run_again_costs_one_outcome(
     record(any_redis, "sound", **ALPHA)
     if raw is not None:
         any_redis.set("celery-task-meta-bad", raw)
-    before = picture(any_redis)
+    before = dump_keys(any_redis)
     bad = JobRef(id="bad", version="1.0" if raw else None)
     answer, sound = act(backend, Action.RETRY, State.DEAD, bad, JobRef(id="sound"))
     assert (answer.outcome, sound.outcome) == (outcome, Outcome.DONE)
     assert words in (answer.detail or "")
-    after = picture(any_redis)
+    after = dump_keys(any_redis)
     assert after.get(b"celery-task-meta-bad") == before.get(b"celery-task-meta-bad")
-    assert [found["headers"]["id"] for found in waiting(any_redis)] == ["sound"]
+    assert [found["headers"]["id"] for found in waiting_messages(any_redis)] == ["sound"]
     assert any_redis.get("odd") == b"no list"
 
 
-def test_keys_of_the_wrong_type_and_odd_ids_cost_one_outcome(backend: Celery, any_redis: redis.Redis) -> None:
+def test_keys_of_the_wrong_type_and_odd_ids_are_gone(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     any_redis.hset("celery-task-meta-hash", "a", "b")
     job_refs = [JobRef(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
@@ -331,40 +333,40 @@ def test_a_record_does_not_name_the_prefix_of_its_queue(backend: Celery, any_red
 
 
 @pytest.mark.parametrize("state", [State.DEAD, State.COMPLETED, State.CANCELED])
-def test_deleted_records_come_back_as_they_were(backend: Celery, any_redis: redis.Redis, state: State) -> None:
+def test_undo_restores_deleted_records_unchanged(backend: Celery, any_redis: redis.Redis, state: State) -> None:
     bind(any_redis, "alpha")
     for n in range(5):
         record(any_redis, f"t{n}", keys.NATIVE[state], **ALPHA)
     any_redis.persist("celery-task-meta-t4")
     CeleryLibrary().prepare(backend, any_redis)
-    ref, before = discover(backend)["*"], picture(any_redis)
-    job_refs = picked(backend, state)
-    taken = backend.backup_jobs(ref, state, [*job_refs, JobRef(id="t0", version="1.0")])
-    assert isinstance(taken.pop(), ActionResult)
-    backups = [one for one in taken if isinstance(one, JobBackup)]
+    ref, before = discover(backend)["*"], dump_keys(any_redis)
+    job_refs = job_refs_of(backend, state)
+    results = backend.backup_jobs(ref, state, [*job_refs, JobRef(id="t0", version="1.0")])
+    assert isinstance(results.pop(), ActionResult)
+    backups = [one for one in results if isinstance(one, JobBackup)]
     assert (len(backups), backups[0].name) == (5, "shop.mark")
-    assert picture(any_redis) == before
-    any_redis.append("celery-task-meta-t3", " ")  # written anew meanwhile
+    assert dump_keys(any_redis) == before
+    any_redis.append("celery-task-meta-t3", " ")  # written again in between
     answers = {answer.id: answer.outcome for answer in backend.delete_jobs(ref, state, backups)}
     assert answers.pop("t3") is Outcome.CHANGED
     assert set(answers.values()) == {Outcome.DONE}
-    assert [job_ref.id for job_ref in picked(backend, state)] in ([], ["t3"])
-    any_redis.set("celery-task-meta-t2", "somebody else")
+    assert [job_ref.id for job_ref in job_refs_of(backend, state)] in ([], ["t3"])
+    any_redis.set("celery-task-meta-t2", "another app")
     back = {answer.id: answer.outcome for answer in backend.restore_jobs(ref, state, backups)}
     assert (back.pop("t2"), back.pop("t3"), set(back.values())) == (Outcome.CHANGED, Outcome.CHANGED, {Outcome.DONE})
     assert {answer.outcome for answer in backend.restore_jobs(ref, state, backups) if answer.id in back} == {
         Outcome.DONE
     }
-    after = picture(any_redis)
+    after = dump_keys(any_redis)
     assert {key: after[key] for key in before if key[-2:] not in (b"t2", b"t3")} == {
         key: dump for key, dump in before.items() if key[-2:] not in (b"t2", b"t3")
     }
     assert any_redis.ttl("celery-task-meta-t4") == -1
     assert 3500 < any_redis.ttl("celery-task-meta-t0") <= 3600
-    assert {job_ref.id for job_ref in picked(backend, state)} >= {"t0", "t1", "t4"}
+    assert {job_ref.id for job_ref in job_refs_of(backend, state)} >= {"t0", "t1", "t4"}
 
 
-def test_a_huge_record_is_deleted_without_being_kept(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_huge_record_is_deleted_without_a_backup(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     record(any_redis, "huge", **(ALPHA | {"args": ["x" * 1_200_000]}))
     ref = discover(backend)["*"]
@@ -377,35 +379,35 @@ def test_a_huge_record_is_deleted_without_being_kept(backend: Celery, any_redis:
     assert outcomes(backend.delete_jobs(ref, State.DEAD, [backup])) == [Outcome.GONE]
 
 
-# What waits.
+# Waiting jobs.
 
 
-def test_deleted_messages_come_back_to_their_places_once(backend: Celery, any_redis: redis.Redis) -> None:
+def test_undo_restores_deleted_messages_to_their_positions_once(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(8)), b"\xff no message", message("t9"))
     any_redis.lpush(b"alpha" + SEP + b"3", message("p1"), message("p2"))
-    before, ref = picture(any_redis), discover(backend)["alpha"]
-    job_refs = picked(backend, State.WAITING)
+    before, ref = dump_keys(any_redis), discover(backend)["alpha"]
+    job_refs = job_refs_of(backend, State.WAITING)
     chosen = [job_refs[n] for n in (0, 1, 4, 8, 11)]
     kept = backend.backup_jobs(ref, State.WAITING, [*chosen, JobRef(id="none"), JobRef(id="t5", version="rawother")])
     assert [type(one) for one in kept] == [JobBackup] * 5 + [ActionResult] * 2
     assert outcomes(kept[5:]) == [Outcome.GONE, Outcome.CHANGED]  # type: ignore[arg-type]
     found = [one for one in kept if isinstance(one, JobBackup)]
-    assert picture(any_redis) == before
-    assert outcomes(backend.restore_jobs(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5  # it was never deleted
+    assert dump_keys(any_redis) == before
+    assert outcomes(backend.restore_jobs(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5  # none was deleted
     assert outcomes(backend.delete_jobs(ref, State.WAITING, found)) == [Outcome.DONE] * 5
     assert outcomes(backend.delete_jobs(ref, State.WAITING, found)) == [Outcome.DONE] * 5  # the repeat after a crash
-    assert len(picked(backend, State.WAITING)) == 7
+    assert len(job_refs_of(backend, State.WAITING)) == 7
     assert outcomes(backend.restore_jobs(ref, State.WAITING, found)) == [Outcome.DONE] * 5
     assert outcomes(backend.restore_jobs(ref, State.WAITING, found)) == [Outcome.CHANGED] * 5
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
     assert any_redis.exists(keys.notes_key("main")) == 0
-    any_redis.rpop("alpha", 8)  # workers took them
+    any_redis.rpop("alpha", 8)  # workers picked them up
     assert outcomes(backend.delete_jobs(ref, State.WAITING, found))[:3] == [Outcome.GONE] * 3
     assert outcomes(backend.restore_jobs(ref, State.WAITING, found))[:3] == [Outcome.CHANGED] * 3
 
 
-def test_one_of_many_is_found_and_what_is_too_deep_is_said(
+def test_a_message_too_deep_in_its_queue_is_refused(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bind(any_redis, "alpha")
@@ -419,13 +421,12 @@ def test_one_of_many_is_found_and_what_is_too_deep_is_said(
     assert (deep.outcome, "1,000" in (deep.detail or "")) == (Outcome.REFUSED, True)
 
 
-def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
+def test_messages_of_a_long_queue_are_deleted_and_moved_while_it_changes(
     backend: Celery, any_redis: redis.Redis
 ) -> None:
-    """No script holds the server for long meanwhile: measured in processor time of the server, as a mean, so that other
-    work on the machine does not count."""
+    """The mean processor time of the server per script is bounded; other load on the machine does not count."""
 
-    def spent() -> tuple[float, int]:
+    def read_usage() -> tuple[float, int]:
         cpu, commands = any_redis.info("cpu"), any_redis.info("commandstats")
         calls = sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "eval_ro", "evalsha"))
         return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls
@@ -445,20 +446,20 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
         if isinstance(one, JobBackup)
     ]
     assert len(backups) == 600
-    # A worker takes more than is looked around for, and the app sends others.
+    # A worker picks up more than the search around the old position covers, and the app sends others.
     any_redis.rpop("alpha", 250)
     any_redis.lpush("alpha", *(message(f"new{n}") for n in range(50)))
-    before_s, before = spent()
+    before_s, before = read_usage()
     assert outcomes(backend.delete_jobs(refs["alpha"], State.WAITING, backups)) == [
         *[Outcome.GONE] * 25,
         *[Outcome.DONE] * 575,
     ]
-    after_s, after = spent()
+    after_s, after = read_usage()
     assert (after_s - before_s) / (after - before) < 0.003
     left = [name for n, name in enumerate(names) if n >= 250 and n % 10] + [f"new{n}" for n in range(50)]
-    assert [entry["headers"]["id"] for entry in waiting(any_redis)] == left
+    assert [entry["headers"]["id"] for entry in waiting_messages(any_redis)] == left
     moved = left[1::9]
-    before_s, before = spent()
+    before_s, before = read_usage()
     results = backend.act_on_jobs(
         refs["alpha"],
         Action.MOVE,
@@ -466,15 +467,17 @@ def test_messages_all_over_a_long_queue_are_taken_out_whatever_moves_meanwhile(
         [JobRef(id=each) for each in reversed(moved)],
         ActionOptions(target="beta"),
     )
-    after_s, after = spent()
+    after_s, after = read_usage()
     assert (after_s - before_s) / (after - before) < 0.003
     assert outcomes(results) == [Outcome.DONE] * len(moved)
     gone = set(moved)
-    assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [each for each in left if each not in gone]
-    assert [entry["headers"]["id"] for entry in waiting(any_redis, "beta")] == moved
+    assert [entry["headers"]["id"] for entry in waiting_messages(any_redis)] == [
+        each for each in left if each not in gone
+    ]
+    assert [entry["headers"]["id"] for entry in waiting_messages(any_redis, "beta")] == moved
 
 
-def test_many_timed_messages_run_now_in_their_order(backend: Celery, any_redis: redis.Redis) -> None:
+def test_promoted_messages_keep_their_order_at_the_front(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     names = [f"t{n}" for n in range(700)]
     eta = "2099-01-01T00:00:00+00:00"
@@ -482,11 +485,11 @@ def test_many_timed_messages_run_now_in_their_order(backend: Celery, any_redis: 
     job_refs = [JobRef(id=name) for name in names[1::2]]
     results = backend.act_on_jobs(discover(backend)["alpha"], Action.PROMOTE, State.WAITING, job_refs)
     assert outcomes(results) == [Outcome.DONE] * 350
-    assert [entry["headers"]["id"] for entry in waiting(any_redis)] == [*names[1::2], *names[::2]]
+    assert [entry["headers"]["id"] for entry in waiting_messages(any_redis)] == [*names[1::2], *names[::2]]
 
 
 @pytest.mark.parametrize("command", ["lset", "lrem", "lpush", "zadd"])
-def test_what_the_user_may_not_do_takes_nothing_out(
+def test_an_action_without_a_needed_permission_removes_no_message(
     backend: Celery, any_server: EmbeddedRedis, any_redis: redis.Redis, command: str
 ) -> None:
     bind(any_redis, "alpha")
@@ -494,7 +497,7 @@ def test_what_the_user_may_not_do_takes_nothing_out(
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(5)))
     ref, job_refs = discover(backend)["alpha"], [JobRef(id="t1"), JobRef(id="t3")]
     backups = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]
-    before = picture(any_redis)
+    before = dump_keys(any_redis)
     any_redis.execute_command("ACL", "SETUSER", "half", "on", ">secret", "~*", "&*", "+@all", f"-{command}")  # type: ignore[no-untyped-call]
     source = Source("main", f"redis://half:secret@127.0.0.1:{any_server.port}/0")
     half = Celery(source, SourceSettings(name="main", url=any_server.url))
@@ -506,7 +509,7 @@ def test_what_the_user_may_not_do_takes_nothing_out(
         answers += half.act_on_jobs(ref, Action.MOVE, State.WAITING, job_refs, ActionOptions(target="beta"))
     assert answers
     assert set(outcomes(answers)) == {Outcome.REFUSED}
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
     source.close()
     any_redis.execute_command("ACL", "DELUSER", "half")  # type: ignore[no-untyped-call]
 
@@ -520,12 +523,12 @@ def test_what_the_user_may_not_do_takes_nothing_out(
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("action", [Action.MOVE, Action.PROMOTE, Action.DUPLICATE, Action.EDIT, Action.CANCEL])
-def test_messages_of_any_kind_cost_one_outcome(
+def test_odd_messages_get_one_result_each_and_can_be_deleted(
     backend: Celery, any_redis: redis.Redis, raw: bytes, action: Action
 ) -> None:
     bind(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", raw, message("sound"))
-    job_refs = picked(backend, State.WAITING)
+    job_refs = job_refs_of(backend, State.WAITING)
     options = ActionOptions(target="beta", payload='{"args": [1]}')
     answers = act(backend, action, State.WAITING, *job_refs, options=options)
     assert len(answers) == 2
@@ -534,13 +537,17 @@ def test_messages_of_any_kind_cost_one_outcome(
     assert all(one is Outcome.DONE for one in outcomes(backend.delete_jobs(ref, State.WAITING, backups)))
 
 
-def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+def test_a_moved_job_is_unchanged_and_runs_in_the_other_queue(
+    shop: Shop, live: Celery, redis_client: redis.Redis
+) -> None:
     bind(redis_client, "beta")
     ids = [shop.send(f"k{n}", 1.50, "ü", priority=n % 2 * 9) for n in range(4)]
     before = {
-        found["headers"]["id"]: found for queue in ("alpha", "alpha\x06\x169") for found in waiting(redis_client, queue)
+        found["headers"]["id"]: found
+        for queue in ("alpha", "alpha\x06\x169")
+        for found in waiting_messages(redis_client, queue)
     }
-    job_refs = picked(live, State.WAITING)
+    job_refs = job_refs_of(live, State.WAITING)
     assert (
         outcomes(act(live, Action.MOVE, State.WAITING, *job_refs, options=ActionOptions(target="gone")))
         == [Outcome.REFUSED] * 4
@@ -557,7 +564,7 @@ def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celer
         outcomes(act(live, Action.MOVE, State.WAITING, *job_refs, options=ActionOptions(target="beta")))
         == [Outcome.GONE] * 4
     )
-    moved = [*waiting(redis_client, "beta"), *waiting(redis_client, "beta\x06\x169")]
+    moved = [*waiting_messages(redis_client, "beta"), *waiting_messages(redis_client, "beta\x06\x169")]
     assert [found["headers"]["id"] for found in moved] == [ids[0], ids[2], ids[1], ids[3]]
     for found in moved:
         old = before[found["headers"]["id"]]
@@ -570,22 +577,22 @@ def test_a_moved_job_runs_from_the_other_queue_as_it_was(shop: Shop, live: Celer
     assert shop.noted("ran") == {f"k{n}": 1 for n in range(4)}
 
 
-def test_a_timed_message_in_the_queue_runs_now(shop: Shop, live: Celery) -> None:
+def test_a_promoted_message_goes_to_the_front_without_its_eta(shop: Shop, live: Celery) -> None:
     plain, timed = shop.send("plain"), shop.send("timed", countdown=3600)
-    answers = act(live, Action.PROMOTE, State.WAITING, *picked(live, State.WAITING))
+    answers = act(live, Action.PROMOTE, State.WAITING, *job_refs_of(live, State.WAITING))
     assert outcomes(answers) == [Outcome.REFUSED, Outcome.DONE]
-    assert [found["headers"]["id"] for found in waiting(shop.marks)] == [timed, plain]
+    assert [found["headers"]["id"] for found in waiting_messages(shop.marks)] == [timed, plain]
     with shop.worker():
         shop.await_status(timed, "SUCCESS")
 
 
-def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Celery) -> None:
+def test_repeating_a_copy_makes_no_second_job(shop: Shop, live: Celery) -> None:
     old = shop.send("one", "ü", queue="alpha")
-    (job_ref,) = picked(live, State.WAITING)
+    (job_ref,) = job_refs_of(live, State.WAITING)
     (copy,) = act(live, Action.DUPLICATE, State.WAITING, job_ref)
     (repeat,) = act(live, Action.DUPLICATE, State.WAITING, job_ref)
     assert (copy.outcome, repeat.outcome, repeat.new_id) == (Outcome.DONE, Outcome.CHANGED, copy.new_id)
-    first, second = waiting(shop.marks)
+    first, second = waiting_messages(shop.marks)
     assert first["body"] == second["body"]
     options = ActionOptions(payload='{"args": ["edited"], "kwargs": {"pin": 2}}')
     (edit,) = act(live, Action.EDIT, State.WAITING, job_ref, options=options)
@@ -595,8 +602,8 @@ def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Cele
     with shop.worker():
         for task_id in (old, copy.new_id, edit.new_id):
             shop.await_status(str(task_id), "SUCCESS")
-        indexed(live, shop)
-        done = next(found for found in picked(live, State.COMPLETED) if found.id == old)
+        update_index(live, shop)
+        done = next(found for found in job_refs_of(live, State.COMPLETED) if found.id == old)
         (again,) = act(live, Action.DUPLICATE, State.COMPLETED, done)
         (other,) = act(live, Action.EDIT, State.COMPLETED, done, options=options)
         shop.await_status(str(again.new_id), "SUCCESS")
@@ -606,13 +613,13 @@ def test_a_copy_is_a_new_job_and_a_repeat_makes_no_second(shop: Shop, live: Cele
 
 
 @pytest.mark.parametrize("protocol", [1, 2])
-def test_a_copy_begins_without_attempts_and_without_a_passed_expiry(
+def test_a_copy_has_no_attempts_and_no_past_expiry(
     server: EmbeddedRedis, redis_client: redis.Redis, live: Celery, protocol: int
 ) -> None:
     shop = Shop(server.url, conf={"task_protocol": protocol})
     shop.send("late", queue="alpha", expires=-60, retries=2)
     shop.send("soon", queue="alpha", expires=86_400, retries=2)
-    job_refs = picked(live, State.WAITING)
+    job_refs = job_refs_of(live, State.WAITING)
     copies = act(live, Action.DUPLICATE, State.WAITING, *job_refs)
     options = ActionOptions(payload='{"args": ["edited"], "kwargs": {}}')
     late = next(
@@ -624,7 +631,8 @@ def test_a_copy_begins_without_attempts_and_without_a_passed_expiry(
     assert outcomes([*copies, edit]) == [Outcome.DONE] * 3
     new = {str(each.new_id) for each in (*copies, edit)}
     found = [
-        one["headers"] if protocol == 2 else json.loads(base64.b64decode(one["body"])) for one in waiting(redis_client)
+        one["headers"] if protocol == 2 else json.loads(base64.b64decode(one["body"]))
+        for one in waiting_messages(redis_client)
     ]
     made = [one for one in found if one["id"] in new]
     assert [one["retries"] for one in made] == [0] * 3
@@ -639,21 +647,21 @@ def test_members_of_a_chord_are_not_copied(backend: Celery, any_redis: redis.Red
     bind(any_redis, "alpha")
     body = base64.b64encode(json.dumps([[], {}, {"chord": {"task": "x"}}]).encode()).decode()
     any_redis.lpush("alpha", message("t1", group="g"), message("t2", body=body))
-    answers = act(backend, Action.DUPLICATE, State.WAITING, *picked(backend, State.WAITING))
+    answers = act(backend, Action.DUPLICATE, State.WAITING, *job_refs_of(backend, State.WAITING))
     assert outcomes(answers) == [Outcome.REFUSED] * 2
 
 
-# What workers hold.
+# Jobs held by workers.
 
 
-def test_a_job_held_until_its_time_runs_now_or_never(
+def test_a_held_job_can_be_promoted_or_canceled(
     shop: Shop, live: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with shop.worker():
         now, never = shop.send("now", "ü", countdown=3600), shop.send("never", countdown=3600)
         soon = shop.send("soon", countdown=3600)
-        wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker taking them")
-        job_refs = {job_ref.id: job_ref for job_ref in picked(live, State.SCHEDULED)}
+        wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker picking them up")
+        job_refs = {job_ref.id: job_ref for job_ref in job_refs_of(live, State.SCHEDULED)}
         (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, job_refs[now])
         assert promoted.outcome is Outcome.DONE
         assert promoted.new_id not in (None, now)
@@ -669,39 +677,39 @@ def test_a_job_held_until_its_time_runs_now_or_never(
         shop.await_status(never, "REVOKED")
         shop.await_status(str(untouched.new_id), "SUCCESS")
         assert shop.noted("ran") == {"now": 1, "soon": 1}
-    # A worker that stops puts back what it holds; what was withdrawn is not among it.
+    # A worker that stops returns the messages it holds; revoked ones are not among them.
     assert (redis_client.hlen("unacked"), redis_client.llen("alpha")) == (0, 0)
 
 
-def test_without_a_worker_nothing_is_withdrawn(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_held_job_is_not_changed_without_a_worker(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
     eta = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     entry = json.dumps([json.loads(message("t1", eta=eta)), "", "alpha"])
     any_redis.hset("unacked", "tag", entry)
     any_redis.zadd("unacked_index", {"tag": 1})
-    before = picture(any_redis)
-    (job_ref,) = picked(backend, State.SCHEDULED)
+    before = dump_keys(any_redis)
+    (job_ref,) = job_refs_of(backend, State.SCHEDULED)
     for action in (Action.PROMOTE, Action.CANCEL):
         (answer,) = act(backend, action, State.SCHEDULED, job_ref)
         assert (answer.outcome, "no worker" in (answer.detail or "")) == (Outcome.REFUSED, True)
     assert outcomes(act(backend, Action.CANCEL, State.RETRYING, job_ref)) == [Outcome.CHANGED]
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
 
 
-def test_a_waiting_job_is_revoked_when_its_turn_comes(shop: Shop, live: Celery) -> None:
+def test_a_canceled_waiting_job_is_revoked_and_its_message_stays(shop: Shop, live: Celery) -> None:
     with shop.worker("beta", name="other@shop"):
         task_id = shop.send("never")
-        (job_ref,) = picked(live, State.WAITING)
+        (job_ref,) = job_refs_of(live, State.WAITING)
         assert outcomes(act(live, Action.CANCEL, State.WAITING, job_ref)) == [Outcome.DONE]
         shop.await_status(task_id, "REVOKED")
-    assert len(waiting(shop.marks)) == 1  # the message itself stays, as the preview says
+    assert len(waiting_messages(shop.marks)) == 1  # the message itself stays, as the preview says
 
 
-def test_a_running_job_is_stopped(shop: Shop, live: Celery) -> None:
+def test_a_running_job_can_be_stopped(shop: Shop, live: Celery) -> None:
     with shop.worker(pool="prefork", size=1):
         task_id = str(shop.app.send_task("shop.busy", ("one",), queue="alpha").id)
         wait_until(lambda: shop.marks.hget("began", "one"), what="the start")
-        (job_ref,) = picked(live, State.WAITING, on="*")
+        (job_ref,) = job_refs_of(live, State.WAITING, on="*")
         assert outcomes(act(live, Action.STOP, State.WAITING, job_ref, on="*")) == [Outcome.DONE]
         shop.await_status(task_id, "REVOKED")
 
@@ -709,12 +717,12 @@ def test_a_running_job_is_stopped(shop: Shop, live: Celery) -> None:
 # Queues, workers, schedules.
 
 
-def test_a_queue_is_paused_for_those_who_took_from_it(shop: Shop, live: Celery) -> None:
+def test_resume_restores_only_the_workers_that_consumed_the_queue(shop: Shop, live: Celery) -> None:
     with shop.worker("alpha", name="one@shop"), shop.worker("beta", name="two@shop"):
         refs = discover(live)
         assert live.act_on_queue(refs["alpha"], Action.RESUME).outcome is Outcome.REFUSED
         assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.DONE
-        # Asked by their names, both are waited for as long as it takes, and no longer.
+        # Named workers are waited for until both have answered, and no longer.
         inspect = shop.app.control.inspect(["one@shop", "two@shop"], timeout=20)
 
         def read() -> dict[str, list[str]]:
@@ -726,24 +734,28 @@ def test_a_queue_is_paused_for_those_who_took_from_it(shop: Shop, live: Celery) 
         assert live.act_on_queue(refs["alpha"], Action.PAUSE).outcome is Outcome.REFUSED
         assert live.act_on_queue(refs["alpha"], Action.RESUME).outcome is Outcome.DONE
         shop.await_status(task_id, "SUCCESS")
-        wait_until(lambda: read() == {"one@shop": ["alpha"], "two@shop": ["beta"]}, what="the old order")
+        wait_until(lambda: read() == {"one@shop": ["alpha"], "two@shop": ["beta"]}, what="the queues before the pause")
         assert not [key for key in shop.marks.scan_iter() if b"reply.celery.pidbox" in key and b"binding" not in key]
 
 
-def test_a_worker_is_shut_down_and_a_dead_one_is_not(shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_worker_is_shut_down_and_a_dead_one_refused(
+    shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bind(shop.marks, "alpha")
     shop.marks.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"dead@h.celery.pidbox")
     with shop.worker(name="one@shop") as process:
         workers = {worker.id: worker for worker in live.list_workers(list(discover(live).values()))}
         with monkeypatch.context() as impatient:
-            impatient.setattr(worker_control, "ANSWER_S", 0.0)  # nobody answers in its place, however long that takes
+            impatient.setattr(
+                worker_control, "ANSWER_S", 0.0
+            )  # no worker answers in its place, however long that takes
             assert live.act_on_worker(workers["dead@h"], Action.STOP_WORKER).outcome is Outcome.REFUSED
         assert live.act_on_worker(workers["one@shop"], Action.QUIET).outcome is Outcome.UNSUPPORTED
         assert live.act_on_worker(workers["one@shop"], Action.STOP_WORKER).outcome is Outcome.DONE
         assert process.process.wait(CEILING_S) == 0
 
 
-def test_a_queue_is_removed_with_its_messages_and_nothing_else(backend: Celery, any_redis: redis.Redis) -> None:
+def test_obliterate_deletes_a_queue_and_only_its_messages(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha", "beta")
     any_redis.sadd("_kombu.binding.alpha", b"alpha" + SEP + SEP + b"other")
     any_redis.lpush("alpha", message("t1"))
@@ -777,7 +789,9 @@ META = (
 )
 
 
-def test_schedules_of_redbeat_are_read_and_obey(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+def test_schedules_of_redbeat_are_listed_paused_triggered_and_removed(
+    shop: Shop, live: Celery, redis_client: redis.Redis
+) -> None:
     bind(redis_client, "alpha")
     for name, definition, due in (("nightly", NIGHTLY, 1795575600), ("often", OFTEN, 1795567941)):
         redis_client.hset(f"redbeat:{name}", mapping={"definition": definition, "meta": META})
@@ -815,11 +829,11 @@ def test_schedules_of_redbeat_are_read_and_obey(shop: Shop, live: Celery, redis_
     assert not redis_client.exists("redbeat:nightly")
 
 
-# The wire, permissions, and everything at once.
+# The wire format, permissions, and races.
 
 
-def test_broadcasts_and_messages_are_written_as_the_library_does(shop: Shop, redis_client: redis.Redis) -> None:
-    def opened(raw: Any) -> dict[str, Any]:
+def test_broadcasts_and_messages_equal_those_of_the_library(shop: Shop, redis_client: redis.Redis) -> None:
+    def decode_message(raw: Any) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(raw)
         found["body"] = json.loads(base64.b64decode(found["body"]))
         found["properties"].pop("delivery_tag")
@@ -842,17 +856,17 @@ def test_broadcasts_and_messages_are_written_as_the_library_does(shop: Shop, red
         ),
         (lambda: sent_by.shutdown(["w@h"]), ("shutdown", {}, ["w@h"])),
     ]
-    for theirs, ours in calls:
-        theirs()
+    for call_library, arguments in calls:
+        call_library()
         published = wait_until(lambda: feed.get_message(timeout=0.2), what="the broadcast")
         assert published["channel"].decode() == protocol.channel("shop:", 0)
-        written, sent = opened(protocol.broadcast(*ours)), opened(published["data"])
+        written, sent = decode_message(protocol.broadcast(*arguments)), decode_message(published["data"])
         assert {**written, "headers": None} == {**sent, "headers": None}
         assert set(written["headers"]) == set(sent["headers"])
     feed.close()
     shop.app.send_task("shop.mark", (1,), {"a": "ü"}, queue="alpha", task_id="t1")
-    sent = opened(redis_client.rpop("shop:alpha"))
-    written = opened(protocol.call("shop.mark", "t1", "alpha", b"[1]", json.dumps({"a": "ü"}).encode()))
+    sent = decode_message(redis_client.rpop("shop:alpha"))
+    written = decode_message(protocol.call("shop.mark", "t1", "alpha", b"[1]", json.dumps({"a": "ü"}).encode()))
     for found in (sent, written):
         for name in ("origin", "argsrepr", "kwargsrepr"):
             assert isinstance(found["headers"].pop(name), str)
@@ -860,7 +874,7 @@ def test_broadcasts_and_messages_are_written_as_the_library_does(shop: Shop, red
     assert written == sent
 
 
-def test_celery_itself_is_not_needed() -> None:
+def test_the_backend_does_not_import_celery() -> None:
     code = "import sys, dashboard.backends.celery.backend; print([m for m in ('celery', 'kombu') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.strip() == "[]"
@@ -870,13 +884,13 @@ def test_a_user_without_permission_gets_an_error(any_server: EmbeddedRedis, any_
     bind(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", message("t1"))
     record(any_redis, "t2", **ALPHA)
-    before = picture(any_redis)
+    before = dump_keys(any_redis)
     for more in ("", "+eval"):
         any_redis.execute_command("ACL", "SETUSER", "watcher", *WRITER.split(), *more.split())  # type: ignore[no-untyped-call]
         url = f"redis://watcher:secret@127.0.0.1:{any_server.port}/0"
         source = Source("main", url)
         backend = Celery(source, SourceSettings(name="main", url=url))
-        (job_ref,) = picked(backend, State.WAITING)
+        (job_ref,) = job_refs_of(backend, State.WAITING)
         ref = discover(backend)["alpha"]
         backups = [one for one in backend.backup_jobs(ref, State.WAITING, [job_ref]) if isinstance(one, JobBackup)]
         records = [
@@ -896,13 +910,13 @@ def test_a_user_without_permission_gets_an_error(any_server: EmbeddedRedis, any_
         ]
         assert outcomes(answers) == [Outcome.REFUSED] * 8
         assert all("not permitted" in (answer.detail or "") for answer in answers), answers
-        assert picture(any_redis) == before
+        assert dump_keys(any_redis) == before
         source.close()
     any_redis.execute_command("ACL", "DELUSER", "watcher")  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.soak
-def test_actions_and_a_worker_at_once_lose_and_double_nothing(
+def test_actions_beside_a_live_worker_neither_lose_nor_duplicate_jobs(
     shop: Shop, live: Celery, redis_client: redis.Redis
 ) -> None:
     dead, more = 1000, 2000
@@ -916,8 +930,8 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
             what="records",
         )
         redis_client.delete("broken")
-        indexed(live, shop)
-        job_refs, ref = picked(live, State.DEAD), discover(live)
+        update_index(live, shop)
+        job_refs, ref = job_refs_of(live, State.DEAD), discover(live)
         problems: list[BaseException] = []
         retried: list[ActionResult] = []
         deleted: set[str] = set()
@@ -950,18 +964,18 @@ def test_actions_and_a_worker_at_once_lose_and_double_nothing(
                 names[sender.send(f"more{n}")] = f"more{n}"
             sender.close()
 
-        def guarded(work: Any) -> Any:
+        def collect_errors(work: Any) -> Any:
             def run() -> None:
                 try:
                     work()
-                except BaseException as exc:  # told by the thread of the test
+                except BaseException as exc:  # reported by the thread of the test
                     problems.append(exc)
 
             return run
 
         bind(redis_client, "beta")
-        sending = threading.Thread(target=guarded(send))
-        threads = [sending, *(threading.Thread(target=guarded(work)) for work in (retry, retry, delete, move))]
+        sending = threading.Thread(target=collect_errors(send))
+        threads = [sending, *(threading.Thread(target=collect_errors(work)) for work in (retry, retry, delete, move))]
         for thread in threads:
             thread.start()
         for thread in threads:

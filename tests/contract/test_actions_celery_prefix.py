@@ -1,4 +1,4 @@
-"""Celery's actions where apps share a server by key prefixes, or divide names by a separator of their own."""
+"""Actions on jobs of Celery where apps share a server by key prefixes, or use another separator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.test_actions_celery import ALPHA, act, failed, indexed, live, outcomes, picked, picture, waiting
+from tests.contract.test_actions_celery import (
+    ALPHA,
+    act,
+    dump_keys,
+    fail_jobs,
+    job_refs_of,
+    live,
+    outcomes,
+    update_index,
+    waiting_messages,
+)
 from tests.contract.test_bullmq import READER
 from tests.contract.test_celery import SEP, backend, bind, discover, message
 from tests.waiting import CEILING_S, wait_until
@@ -28,41 +38,41 @@ FAILED = {"status": "FAILURE", "result": None, "date_done": "2026-11-24T03:00:00
 
 @pytest.fixture
 def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
-    """An app with a key prefix and a separator of its own."""
+    """An app with a key prefix and another separator."""
     assert redis_client.dbsize() == 0
     shop = Shop(server.url, options={"global_keyprefix": "shop:", "sep": "::"})
     yield shop
     shop.close()
 
 
-def fail(client: redis.Redis, key: str, **fields: object) -> None:
-    """A record of a failure under a key of any prefix."""
+def store_failure(client: redis.Redis, key: str, **fields: object) -> None:
+    """Store the record of a failure under `key`."""
     client.set(key, json.dumps({**FAILED, **fields}), ex=3600)
 
 
-def test_a_failed_job_of_a_prefix_runs_again_under_it(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "alpha")  # another app's, of the same name
+def test_a_retried_job_of_a_prefix_runs_under_that_prefix(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
+    bind(redis_client, "alpha")  # of another app, with the same name
     with shop.worker("alpha"):
-        ids = failed(shop, live, "one")
-        old = picked(live, State.DEAD, on="shop:*")
+        ids = fail_jobs(shop, live, "one")
+        old = job_refs_of(live, State.DEAD, on="shop:*")
         assert [job_ref.id for job_ref in old] == [ids["one"]]
         assert outcomes(act(live, Action.RETRY, State.DEAD, *old)) == [Outcome.GONE]
         assert outcomes(act(live, Action.RETRY, State.DEAD, *old, on="shop:*")) == [Outcome.DONE]
         assert outcomes(act(live, Action.RETRY, State.DEAD, *old, on="shop:*")) == [Outcome.CHANGED]
-        assert picked(live, State.DEAD, on="shop:*") == []
+        assert job_refs_of(live, State.DEAD, on="shop:*") == []
         shop.await_status(ids["one"], "SUCCESS")
         assert (shop.noted("ran"), shop.noted("failed")) == ({"one": 1}, {"one": 1})
-        indexed(live, shop)
-        assert [job_ref.id for job_ref in picked(live, State.COMPLETED, on="shop:*")] == [ids["one"]]
+        update_index(live, shop)
+        assert [job_ref.id for job_ref in job_refs_of(live, State.COMPLETED, on="shop:*")] == [ids["one"]]
     assert redis_client.exists("alpha") == 0
 
 
-def test_a_queue_of_another_separator_is_paused_and_its_worker_stopped(
+def test_a_queue_with_another_separator_can_be_paused_and_obliterated(
     shop: Shop, live: Celery, redis_client: redis.Redis
 ) -> None:
     with shop.worker("alpha", name="one@shop") as process:
         ref = discover(live)["alpha"]
-        indexed(live, shop)
+        update_index(live, shop)
         assert live.act_on_queue(ref, Action.PAUSE).outcome is Outcome.DONE
         inspect = shop.app.control.inspect(["one@shop"], timeout=20)
         wait_until(lambda: (inspect.active_queues() or {}) == {"one@shop": []}, what="the pause")
@@ -79,7 +89,7 @@ NAMES = {"unacked_key": "shop.held", "unacked_index_key": "shop.held.since", "un
 
 
 @pytest.mark.parametrize("prefix", ["", "shop:"])
-def test_what_workers_hold_under_names_of_the_apps_own(
+def test_held_jobs_under_custom_key_names_are_listed_and_changed(
     server: EmbeddedRedis, redis_client: redis.Redis, prefix: str
 ) -> None:
     shop = Shop(server.url, options={**NAMES, **({"global_keyprefix": prefix} if prefix else {})})
@@ -93,13 +103,13 @@ def test_what_workers_hold_under_names_of_the_apps_own(
             shop.send("never", countdown=3600),
             shop.send("held", queue="beta", countdown=3600),
         )
-        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, what="the worker taking them")
+        wait_until(lambda: redis_client.hlen(f"{prefix}shop.held") == 3, what="the worker picking them up")
         assert not redis_client.exists(f"{prefix}unacked", f"{prefix}unacked_index")
         refs = discover(live)
         shared = refs["*"]
         assert live.read_stats([shared])[0].counts.scheduled == 3
         assert live.read_job(refs["beta"], held).state is State.SCHEDULED
-        job_refs = {job_ref.id: job_ref for job_ref in picked(live, State.SCHEDULED)}
+        job_refs = {job_ref.id: job_ref for job_ref in job_refs_of(live, State.SCHEDULED)}
         assert set(job_refs) == {now, never, held}
         (promoted,) = act(live, Action.PROMOTE, State.SCHEDULED, job_refs[now])
         assert promoted.outcome is Outcome.DONE
@@ -114,7 +124,9 @@ def test_what_workers_hold_under_names_of_the_apps_own(
     shop.close()
 
 
-def test_names_of_the_apps_own_are_counted_without_scripts(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_held_jobs_under_custom_key_names_are_counted_without_scripts(
+    any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
     any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
     entry = json.dumps([json.loads(message("t1")), "", "alpha"])
     bind(any_redis, "alpha")
@@ -126,48 +138,48 @@ def test_names_of_the_apps_own_are_counted_without_scripts(any_server: EmbeddedR
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
 
-# A broker's prefix, and what stands before the records of its app.
+# The prefix of a broker, and the text before the records of its app.
 @pytest.mark.parametrize(("prefix", "before"), [("shop:", "shop:"), ("blog", "blog_"), ("shop:", "")])
-def test_records_of_a_prefix_come_back_where_they_were(
+def test_undo_restores_records_of_a_prefix_to_their_keys(
     backend: Celery, any_redis: redis.Redis, prefix: str, before: str
 ) -> None:
     bind(any_redis, "alpha", prefix=prefix)
-    fail(any_redis, f"{before}celery-task-meta-t1")
-    fail(any_redis, f"{before}celery-task-meta-huge", args=["x" * 1_200_000])
+    store_failure(any_redis, f"{before}celery-task-meta-t1")
+    store_failure(any_redis, f"{before}celery-task-meta-huge", args=["x" * 1_200_000])
     CeleryLibrary().prepare(backend, any_redis)
-    ref, old = discover(backend)["*"], picture(any_redis)
+    ref, old = discover(backend)["*"], dump_keys(any_redis)
     backups = [
         one
         for one in backend.backup_jobs(ref, State.DEAD, [JobRef(id="t1"), JobRef(id="huge")])
         if isinstance(one, JobBackup)
     ]
     assert outcomes(backend.delete_jobs(ref, State.DEAD, backups)) == [Outcome.DONE] * 2
-    assert set(old) - set(picture(any_redis)) == {
+    assert set(old) - set(dump_keys(any_redis)) == {
         f"{before}celery-task-meta-{name}".encode() for name in ("t1", "huge")
     }
-    assert picked(backend, State.DEAD) == []
+    assert job_refs_of(backend, State.DEAD) == []
     assert outcomes(backend.restore_jobs(ref, State.DEAD, backups)) == [Outcome.DONE, Outcome.REFUSED]
-    assert picture(any_redis) == {key: dump for key, dump in old.items() if not key.endswith(b"huge")}
-    assert [job_ref.id for job_ref in picked(backend, State.DEAD)] == ["t1"]
+    assert dump_keys(any_redis) == {key: dump for key, dump in old.items() if not key.endswith(b"huge")}
+    assert [job_ref.id for job_ref in job_refs_of(backend, State.DEAD)] == ["t1"]
 
 
 def test_only_the_record_of_the_job_is_restored(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha")
-    before = picture(any_redis)
+    before = dump_keys(any_redis)
     blob = pack_backup(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
     lie = JobBackup(id="t1", version=None, blob=blob, size_bytes=2)
     assert outcomes(backend.restore_jobs(discover(backend)["*"], State.DEAD, [lie])) == [Outcome.REFUSED]
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
 
 
-def test_the_first_record_that_is_as_it_was_seen_counts(backend: Celery, any_redis: redis.Redis) -> None:
+def test_the_record_in_the_requested_state_is_retried(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "alpha", prefix="shop:")
-    fail(any_redis, "shop:celery-task-meta-t1", status="SUCCESS")
-    fail(any_redis, "celery-task-meta-t1")
+    store_failure(any_redis, "shop:celery-task-meta-t1", status="SUCCESS")
+    store_failure(any_redis, "celery-task-meta-t1")
     before = any_redis.get("shop:celery-task-meta-t1")
     assert outcomes(act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))) == [Outcome.DONE]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))) == [Outcome.CHANGED]
-    assert [found["headers"]["id"] for found in waiting(any_redis, "shop:alpha")] == ["t1"]
+    assert [found["headers"]["id"] for found in waiting_messages(any_redis, "shop:alpha")] == ["t1"]
     assert any_redis.get("shop:celery-task-meta-t1") == before
 
 
@@ -176,7 +188,7 @@ def test_a_moved_job_with_a_priority_is_in_a_list_that_workers_read(backend: Cel
         any_redis.sadd(f"_kombu.binding.{queue}", f"{queue}::::{queue}")
     any_redis.lpush("alpha::3", message("t1"), message("t2"))
     CeleryLibrary().prepare(backend, any_redis)
-    first, second = picked(backend, State.WAITING)
+    first, second = job_refs_of(backend, State.WAITING)
     answers = act(backend, Action.MOVE, State.WAITING, first, options=ActionOptions(target="beta"))
     answers += act(backend, Action.DUPLICATE, State.WAITING, second)
     assert outcomes(answers) == [Outcome.DONE] * 2

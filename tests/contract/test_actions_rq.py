@@ -1,4 +1,4 @@
-"""Acting on RQ's jobs: the real RQ made them, and its real worker takes them."""
+"""Actions on jobs of the real RQ, which its real worker runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.rq_actions import BETA, REF, bury, kept, outcomes, picks
+from tests.contract.rq_actions import BETA, REF, add_dead_jobs, backups_of, job_refs_of, outcomes
 from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
 from tests.search import search
 from tests.workloads import rq_jobs
@@ -41,19 +41,19 @@ def queue(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Queue]:
         yield Queue("alpha", connection=client)
 
 
-def real(queue: Queue, job_id: str) -> RealJob:
+def fetch_job(queue: Queue, job_id: str) -> RealJob:
     return RealJob.fetch(job_id, connection=queue.connection)
 
 
-def runs(queue: Queue, job_id: str) -> int:
-    return len(real(queue, job_id).results())
+def count_runs(queue: Queue, job_id: str) -> int:
+    return len(fetch_job(queue, job_id).results())
 
 
 def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
-    ids = bury(queue, 60)
+    ids = add_dead_jobs(queue, 60)
     before = {job_id: any_redis.hmget(f"rq:job:{job_id}", "data", "meta") for job_id in ids}
-    any_redis.expire(f"rq:job:{ids[0]}", 600)  # a short failure_ttl must not take a job that waits
-    found = picks(backend, State.DEAD)
+    any_redis.expire(f"rq:job:{ids[0]}", 600)  # a short failure_ttl must not expire a waiting job
+    found = job_refs_of(backend, State.DEAD)
     assert {job_ref.id for job_ref in found} == set(ids)
     with measure_cost() as meter:
         asked = [*found, JobRef(id="absent"), JobRef(id=ids[0], version="2020-01-01T00:00:00.000000Z")]
@@ -64,21 +64,21 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
     for job_id in ids:
         assert any_redis.ttl(f"rq:job:{job_id}") == -1
         assert any_redis.hmget(f"rq:job:{job_id}", "data", "meta") == before[job_id]
-    job = real(queue, ids[0])
+    job = fetch_job(queue, ids[0])
     assert (job.get_status(), job.started_at, job.ended_at, job.origin) == ("queued", None, None, "alpha")
     drain(queue)
     assert counts(queue)["failed"] == 60
-    assert {runs(queue, job_id) for job_id in ids} == {2}
-    # They failed again meanwhile: what was seen before is no longer meant.
+    assert {count_runs(queue, job_id) for job_id in ids} == {2}
+    # They have failed again since: the versions seen before are outdated.
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, found)) == ["changed"] * 60
 
 
-def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_job_refs_equal_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     filled = fill_queue(queue)
-    picks(backend, State.WAITING)  # the first call asks for the time, and Redis 6 for its commands
+    job_refs_of(backend, State.WAITING)  # the first call also reads the time, and the commands of Redis 6
     for state in filled:
         with measure_cost() as meter:
-            found = picks(backend, state)
+            found = job_refs_of(backend, state)
         assert meter.round_trips == 1
         rows = backend.list_jobs(REF, JobQuery(state=state, per_page=100)).jobs
         assert [(job_ref.id, job_ref.version) for job_ref in found] == [(job.id, job.version) for job in rows]
@@ -86,12 +86,12 @@ def test_picks_are_the_rows_of_the_pages(backend: RQ, queue: Queue, any_redis: r
         detail = backend.read_job(REF, found[0].id)
         assert (detail.state, detail.version) == (state, found[0].version)
     with measure_cost() as meter:
-        picks(backend, State.DEAD)
+        job_refs_of(backend, State.DEAD)
     assert meter.round_trips == 1
     assert any_redis.zcard("rq:failed:alpha") == 3
 
 
-def test_picks_leave_out_what_has_expired_as_the_pages_do(backend: RQ, any_redis: redis.Redis) -> None:
+def test_job_refs_leave_out_expired_jobs_like_the_pages(backend: RQ, any_redis: redis.Redis) -> None:
     any_redis.sadd("rq:queues", "rq:queue:alpha")
     scores = {f"live-{n}": 4e9 + n for n in range(150)} | {f"over-{n}": 1 + n for n in range(80)}
     scores |= {f"ever-{n}": -1 for n in range(120)}
@@ -104,18 +104,18 @@ def test_picks_leave_out_what_has_expired_as_the_pages_do(backend: RQ, any_redis
             ]
 
 
-def test_attempts_that_rq_counts_are_forgotten_on_wish(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_a_retry_can_reset_the_attempts(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.again, 1)
     drain(queue)
     assert any_redis.hget(f"rq:job:{job.id}", "number_of_retries") == b"1"
-    backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD), ActionOptions(reset_attempts=True))
+    backend.act_on_jobs(
+        REF, Action.RETRY, State.DEAD, job_refs_of(backend, State.DEAD), ActionOptions(reset_attempts=True)
+    )
     drain(queue)
-    assert runs(queue, job.id) == 4
+    assert count_runs(queue, job.id) == 4
 
 
-def test_a_stopped_job_and_one_with_a_time_to_live_are_retried(
-    backend: RQ, queue: Queue, any_redis: redis.Redis
-) -> None:
+def test_a_retried_stopped_job_keeps_its_time_to_live(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.fail, ttl=300)
     drain(queue)
     any_redis.hset(f"rq:job:{job.id}", "status", "stopped")
@@ -124,46 +124,46 @@ def test_a_stopped_job_and_one_with_a_time_to_live_are_retried(
 
 
 @pytest.mark.parametrize("state", [State.SCHEDULED, State.BLOCKED])
-def test_a_job_that_waits_runs_now_and_only_once(backend: RQ, queue: Queue, state: State) -> None:
+def test_a_promoted_job_runs_once(backend: RQ, queue: Queue, state: State) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     job = (
         queue.enqueue_in(timedelta(hours=1), rq_jobs.add, 2)
         if state is State.SCHEDULED
         else queue.enqueue(rq_jobs.add, 2, depends_on=parent)
     )
-    seen = picks(backend, state)
+    seen = job_refs_of(backend, state)
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, state, seen)) == ["done"]
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, state, seen)) == ["changed"]
     drain(queue)
-    assert runs(queue, job.id) == 1
+    assert count_runs(queue, job.id) == 1
 
 
-def test_a_retry_that_was_promoted_and_failed_is_another_one(backend: RQ, queue: Queue) -> None:
+def test_a_promoted_retry_that_failed_again_has_another_version(backend: RQ, queue: Queue) -> None:
     job = queue.enqueue(rq_jobs.fail, retry=Retry(max=3, interval=600))
     drain(queue)
-    seen = picks(backend, State.SCHEDULED)
+    seen = job_refs_of(backend, State.SCHEDULED)
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["done"]
     drain(queue)
     assert counts(queue)["scheduled"] == 1
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["changed"]
-    assert runs(queue, job.id) == 0  # RQ keeps no result of attempts that are retried
+    assert count_runs(queue, job.id) == 0  # RQ keeps no result of attempts that are retried
 
 
-def test_what_is_due_is_left_to_a_scheduler_that_lives(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_due_jobs_are_left_to_a_live_scheduler(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     queue.enqueue_in(timedelta(seconds=-5), rq_jobs.add, 2)
     any_redis.set("rq:scheduler-lock:alpha", "me", ex=60)
     for action in (Action.PROMOTE, Action.CANCEL):
-        (result,) = backend.act_on_jobs(REF, action, State.SCHEDULED, picks(backend, State.SCHEDULED))
+        (result,) = backend.act_on_jobs(REF, action, State.SCHEDULED, job_refs_of(backend, State.SCHEDULED))
         assert (result.outcome, "due" in (result.detail or "")) == (Outcome.REFUSED, True)
-    assert outcomes(backend.backup_jobs(REF, State.SCHEDULED, picks(backend, State.SCHEDULED))) == ["refused"]
+    assert outcomes(backend.backup_jobs(REF, State.SCHEDULED, job_refs_of(backend, State.SCHEDULED))) == ["refused"]
     any_redis.delete("rq:scheduler-lock:alpha")
-    assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, picks(backend, State.SCHEDULED))) == [
-        "done"
-    ]
+    assert outcomes(
+        backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, job_refs_of(backend, State.SCHEDULED))
+    ) == ["done"]
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.SCHEDULED, State.BLOCKED])
-def test_a_canceled_job_does_not_run_and_can_be_put_in_line_again(
+def test_a_canceled_job_does_not_run_until_it_is_retried(
     backend: RQ, queue: Queue, any_redis: redis.Redis, state: State
 ) -> None:
     filled = fill_queue(queue)
@@ -172,58 +172,63 @@ def test_a_canceled_job_does_not_run_and_can_be_put_in_line_again(
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["done"]
     native = {State.WAITING: "queued", State.SCHEDULED: "scheduled", State.BLOCKED: "deferred"}[state]
     assert counts(queue) == {**own, native: own[native] - 1, "canceled": own["canceled"] + 1}
-    assert real(queue, job_id).is_canceled
+    assert fetch_job(queue, job_id).is_canceled
     drain(queue)
-    assert runs(queue, job_id) == 0
+    assert count_runs(queue, job_id) == 0
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["changed"]
-    seen = [job_ref for job_ref in picks(backend, State.CANCELED) if job_ref.id == job_id]
+    seen = [job_ref for job_ref in job_refs_of(backend, State.CANCELED) if job_ref.id == job_id]
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, seen)) == ["done"]
     drain(queue)
-    assert runs(queue, job_id) == 1
+    assert count_runs(queue, job_id) == 1
     assert others
 
 
-def test_a_copy_is_a_job_of_its_own_and_is_made_once(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_repeating_a_copy_makes_no_second_job(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.fail, "once", meta={"tag": "x"}, failure_ttl=77, retry=Retry(max=1))
     drain(queue)
-    (seen,) = picks(backend, State.DEAD)
+    (seen,) = job_refs_of(backend, State.DEAD)
     (copy,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [seen])
     (again,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [seen])  # as after a crash
     assert copy.new_id not in (None, job.id)
     assert (again.outcome, again.new_id, again.detail is None) == (Outcome.DONE, copy.new_id, False)
     assert queue.job_ids == [copy.new_id]
-    made = real(queue, str(copy.new_id))
-    assert (made.args, made.origin, made.get_status(), made.failure_ttl) == (("once",), "alpha", "queued", 77)
-    assert (made.meta, made.started_at, made.worker_name) == ({"tag": "x"}, None, None)
-    assert any_redis.hget(f"rq:job:{made.id}", "data") == any_redis.hget(f"rq:job:{job.id}", "data")
+    copied_job = fetch_job(queue, str(copy.new_id))
+    assert (copied_job.args, copied_job.origin, copied_job.get_status(), copied_job.failure_ttl) == (
+        ("once",),
+        "alpha",
+        "queued",
+        77,
+    )
+    assert (copied_job.meta, copied_job.started_at, copied_job.worker_name) == ({"tag": "x"}, None, None)
+    assert any_redis.hget(f"rq:job:{copied_job.id}", "data") == any_redis.hget(f"rq:job:{job.id}", "data")
     drain(queue)
     assert counts(queue)["failed"] == 2
-    assert runs(queue, job.id) == 1
+    assert count_runs(queue, job.id) == 1
     (free,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=job.id)])
     assert free.new_id not in (None, copy.new_id)
 
 
-def test_copies_of_every_state_run(backend: RQ, queue: Queue) -> None:
+def test_copies_of_jobs_in_every_state_run(backend: RQ, queue: Queue) -> None:
     filled = fill_queue(queue)
     for state, actions in backend.job_actions.items():
         if Action.DUPLICATE in actions and state in filled:
-            results = backend.act_on_jobs(REF, Action.DUPLICATE, state, picks(backend, state))
+            results = backend.act_on_jobs(REF, Action.DUPLICATE, state, job_refs_of(backend, state))
             assert outcomes(results) == ["done"] * len(filled[state])
     drain(queue)
     assert counts(queue)["queued"] == 0
     assert counts(queue)["failed"] == 6
 
 
-def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_moved_jobs_keep_their_order(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(130)]
     before = any_redis.hget(f"rq:job:{ids[0]}", "data")
-    for target, why in ((None, "no destination queue"), ("alpha", "already"), ("a\nb", "not a valid queue name")):
+    for target, reason in ((None, "no destination queue"), ("alpha", "already"), ("a\nb", "not a valid queue name")):
         (refused,) = backend.act_on_jobs(
             REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target=target)
         )
         assert refused.outcome is Outcome.REFUSED
-        assert why in (refused.detail or "")
-    seen = picks(backend, State.WAITING)
+        assert reason in (refused.detail or "")
+    seen = job_refs_of(backend, State.WAITING)
     moved = [job_ref for n, job_ref in enumerate(seen) if n % 2]
     results = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, list(reversed(moved)), ActionOptions(target="beta"))
     assert outcomes(results) == ["done"] * 65
@@ -232,24 +237,26 @@ def test_jobs_are_moved_in_their_order(backend: RQ, queue: Queue, any_redis: red
     assert (queue.job_ids, beta.job_ids) == (ids[::2], ids[1::2])
     assert any_redis.hget(f"rq:job:{ids[1]}", "origin") == b"beta"
     assert any_redis.hget(f"rq:job:{ids[0]}", "data") == before
-    # Asked again after a crash it moves nothing, wherever the job is by now.
+    # Repeated after a crash, it moves nothing.
     again = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, moved, ActionOptions(target="beta"))
     assert outcomes(again) == ["changed"] * 65
     drain(queue, beta)
     assert (counts(queue)["finished"], counts(beta)["finished"]) == (65, 65)
 
 
-def test_a_dead_job_is_moved_and_runs_there(backend: RQ, queue: Queue) -> None:
-    (job_id,) = bury(queue, 1)
+def test_a_moved_dead_job_runs_in_the_other_queue(backend: RQ, queue: Queue) -> None:
+    (job_id,) = add_dead_jobs(queue, 1)
     assert outcomes(
-        backend.act_on_jobs(REF, Action.MOVE, State.DEAD, picks(backend, State.DEAD), ActionOptions(target="beta"))
+        backend.act_on_jobs(
+            REF, Action.MOVE, State.DEAD, job_refs_of(backend, State.DEAD), ActionOptions(target="beta")
+        )
     ) == ["done"]
     beta = Queue("beta", connection=queue.connection)
     drain(beta)
-    assert (counts(queue)["failed"], counts(beta)["failed"], runs(queue, job_id)) == (0, 1, 2)
+    assert (counts(queue)["failed"], counts(beta)["failed"], count_runs(queue, job_id)) == (0, 1, 2)
 
 
-def test_jobs_deep_in_a_long_line_are_found(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_jobs_deep_in_a_long_queue_are_canceled(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     ids = [queue.enqueue(rq_jobs.add, n).id for n in range(60)]
     any_redis.lpush(queue.key, *(f"ahead-{n}" for n in range(9_000)))
     any_redis.rpush(queue.key, *(f"behind-{n}" for n in range(9_000)))
@@ -263,39 +270,42 @@ def test_jobs_deep_in_a_long_line_are_found(backend: RQ, queue: Queue, any_redis
     assert any_redis.zcard("rq:canceled:alpha") == 60
 
 
-def test_a_job_that_holds_a_slot_of_its_rate_limit_gives_it_back(
+def test_a_canceled_or_deleted_job_releases_its_rate_limit_slot(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     limit = RateLimit(key="api", concurrency=1)
     first, second, third, fourth = (queue.enqueue(rq_jobs.fail, str(n), rate_limit=limit) for n in range(4))
     registry = RateLimitRegistry("api", queue.connection)
     assert (queue.job_ids, registry.get_rate_limited_job_count()) == ([first.id], 3)
-    # RQ orders them by the second in which they came.
+    # RQ orders them by the second in which they were added.
     any_redis.zadd("rq:rl:api:rate_limited", {job.id: n for n, job in enumerate((second, third, fourth))})
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, [JobRef(id=first.id)])) == ["done"]
-    assert queue.job_ids == [second.id]  # whose turn it is then
+    assert queue.job_ids == [second.id]  # which is next
     (refused,) = backend.act_on_jobs(REF, Action.PROMOTE, State.BLOCKED, [JobRef(id=third.id)])
     assert (refused.outcome, "rate limit" in (refused.detail or "")) == (Outcome.REFUSED, True)
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.BLOCKED, [JobRef(id=third.id)])) == ["done"]
-    taken = kept(backend.backup_jobs(REF, State.WAITING, picks(backend, State.WAITING)))
-    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
+    backups = backups_of(backend.backup_jobs(REF, State.WAITING, job_refs_of(backend, State.WAITING)))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, backups)) == ["done"]
     assert queue.job_ids == [fourth.id]
-    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, backups)) == ["done"]
     assert (queue.job_ids, registry.get_rate_limited_job_ids()) == ([fourth.id], [second.id])
     drain(queue)
     assert counts(queue)["failed"] == 2
-    # Retried at once they wait for each other.
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD))) == ["done", "done"]
+    # Retried together they wait for each other.
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs_of(backend, State.DEAD))) == [
+        "done",
+        "done",
+    ]
     assert (queue.count, registry.get_rate_limited_job_count(), registry.get_allowed_job_count()) == (1, 1, 1)
     drain(queue)
-    assert {runs(queue, job.id) for job in (second, fourth)} == {2}
+    assert {count_runs(queue, job.id) for job in (second, fourth)} == {2}
     assert registry.get_allowed_job_count() == 0
 
 
-def test_a_job_that_a_worker_still_runs_is_left_alone(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_a_canceled_job_that_still_runs_is_not_changed(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
     start_one(queue)
-    job.cancel()  # RQ lets that happen, and the job runs on
+    job.cancel()  # RQ allows this, and the job continues
     any_redis.hset(f"rq:job:{job.id}", "status", "canceled")
     any_redis.zadd("rq:wip:alpha", {f"{job.id}:{'0' * 32}": 4e9})
     any_redis.zadd(f"rq:executions:{job.id}", {"0" * 32: 4e9})
@@ -303,29 +313,29 @@ def test_a_job_that_a_worker_still_runs_is_left_alone(backend: RQ, queue: Queue,
     assert (result.outcome, result.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
     assert outcomes(backend.backup_jobs(REF, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
     any_redis.delete("rq:wip:alpha")
-    any_redis.zadd("rq:wip:alpha", {job.id: 4e9})  # as RQ 1 has it
+    any_redis.zadd("rq:wip:alpha", {job.id: 4e9})  # the layout of RQ 1
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, [JobRef(id=job.id)])) == ["refused"]
 
 
 @pytest.mark.parametrize("execution", ["0" * 32, None], ids=["RQ 2", "RQ 1"])
-def test_a_job_that_a_worker_began_since_it_was_taken_is_not_deleted(
+def test_a_job_that_a_worker_started_since_its_backup_is_not_deleted(
     backend: RQ, queue: Queue, any_redis: redis.Redis, execution: str | None
 ) -> None:
-    (job_id,) = bury(queue, 1)
-    taken = kept(backend.backup_jobs(REF, State.DEAD, [JobRef(id=job_id)]))
+    (job_id,) = add_dead_jobs(queue, 1)
+    backups = backups_of(backend.backup_jobs(REF, State.DEAD, [JobRef(id=job_id)]))
     member = job_id if execution is None else f"{job_id}:{execution}"
     any_redis.zadd("rq:wip:alpha", {member: 4e9})
     if execution is not None:
         any_redis.zadd(f"rq:executions:{job_id}", {execution: 4e9})
-    (result,) = backend.delete_jobs(REF, State.DEAD, taken)
+    (result,) = backend.delete_jobs(REF, State.DEAD, backups)
     assert (result.outcome, result.detail) == (Outcome.REFUSED, "a worker is still running it, or is just finishing it")
     assert any_redis.exists(f"rq:job:{job_id}")
     any_redis.delete("rq:wip:alpha")
-    assert outcomes(backend.delete_jobs(REF, State.DEAD, taken)) == ["done"]
+    assert outcomes(backend.delete_jobs(REF, State.DEAD, backups)) == ["done"]
 
 
-def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis: Any) -> None:
-    (job_id,) = bury(queue, 1)
+def test_hostile_jobs_do_not_affect_the_outcome_of_others(backend: RQ, queue: Queue, any_redis: Any) -> None:
+    (job_id,) = add_dead_jobs(queue, 1)
     odd = "odd\udcff:<script>"
     raw = odd.encode("utf-8", "surrogateescape")
     fields: dict[Any, Any] = {"status": "failed", "data": b"\xff\x00"}
@@ -349,9 +359,9 @@ def test_hostile_jobs_cost_an_outcome_each(backend: RQ, queue: Queue, any_redis:
     assert outcomes(copied) == ["gone", "refused", "changed", "refused", "refused"]
 
 
-def test_keys_of_another_type_refuse_all_and_change_nothing(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
-    ids = bury(queue, 2)
-    seen = picks(backend, State.DEAD)
+def test_keys_of_the_wrong_type_refuse_all_actions(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    ids = add_dead_jobs(queue, 2)
+    seen = job_refs_of(backend, State.DEAD)
     any_redis.set("rq:queue:alpha", "mine")
     for action in (Action.RETRY, Action.DUPLICATE):
         results = backend.act_on_jobs(REF, action, State.DEAD, seen)
@@ -359,22 +369,22 @@ def test_keys_of_another_type_refuse_all_and_change_nothing(backend: RQ, queue: 
         assert "has the wrong type" in (results[0].detail or "")
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, seen)) == ["refused", "refused"]
     assert any_redis.zcard("rq:failed:alpha") == 2
-    assert {real(queue, job_id).get_status() for job_id in ids} == {"failed"}
+    assert {fetch_job(queue, job_id).get_status() for job_id in ids} == {"failed"}
     assert len(set(any_redis.scan_iter("rq:job:*"))) == 2
     any_redis.delete("rq:failed:alpha")
     any_redis.set("rq:failed:alpha", "mine")
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)) == ["refused", "refused"]
     assert outcomes(backend.backup_jobs(REF, State.DEAD, seen)) == ["refused", "refused"]
     with pytest.raises(BackendUnavailable, match="has the wrong type"):
-        picks(backend, State.DEAD)
+        job_refs_of(backend, State.DEAD)
 
 
 @pytest.mark.parametrize("withheld", ["-eval", "-hset", "-rpush", "-zrem"])
-def test_what_the_user_may_not_do_is_refused_before_anything_is_touched(
+def test_a_retry_without_a_needed_permission_changes_nothing(
     backend: RQ, queue: Queue, any_server: EmbeddedRedis, any_redis: Any, withheld: str
 ) -> None:
-    ids = bury(queue, 3)
-    seen = picks(backend, State.DEAD)
+    ids = add_dead_jobs(queue, 3)
+    seen = job_refs_of(backend, State.DEAD)
     before = {key: any_redis.dump(key) for key in any_redis.scan_iter("rq:[jf]*")}
     any_redis.execute_command("ACL", "SETUSER", "clerk", "on", ">secret", "~*", "&*", "+@all", withheld)
     source = Source("main", any_server.url.replace("redis://", "redis://clerk:secret@"))
@@ -392,9 +402,11 @@ def test_what_the_user_may_not_do_is_refused_before_anything_is_touched(
     assert len(ids) == 3
 
 
-def test_a_full_server_refuses_and_keeps_all(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
-    bury(queue, 2)
-    seen = picks(backend, State.DEAD)
+def test_a_retry_on_a_full_server_is_refused_and_loses_no_job(
+    backend: RQ, queue: Queue, any_redis: redis.Redis
+) -> None:
+    add_dead_jobs(queue, 2)
+    seen = job_refs_of(backend, State.DEAD)
     any_redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(BackendUnavailable, match="is out of memory and refuses writes"):
@@ -404,28 +416,28 @@ def test_a_full_server_refuses_and_keeps_all(backend: RQ, queue: Queue, any_redi
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, seen)) == ["done", "done"]
 
 
-def test_json_and_pickles_that_do_harm_are_moved_unread(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+def test_harmful_pickles_are_moved_without_being_loaded(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     class Harm:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return eval, ("1/0",)
 
-    (job_id,) = bury(queue, 1)
+    (job_id,) = add_dead_jobs(queue, 1)
     harm = pickle.dumps(Harm())
     any_redis.hset(f"rq:job:{job_id}", mapping={"data": harm, "meta": harm})
     other = Queue("alpha", connection=queue.connection, serializer=JSONSerializer)
     other.enqueue(rq_jobs.add, 1, second=2)
-    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, picks(backend, State.DEAD))) == ["done"]
+    assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs_of(backend, State.DEAD))) == ["done"]
     assert any_redis.hmget(f"rq:job:{job_id}", "data", "meta") == [harm, harm]
     assert outcomes(
         backend.act_on_jobs(
-            REF, Action.MOVE, State.WAITING, picks(backend, State.WAITING), ActionOptions(target="beta")
+            REF, Action.MOVE, State.WAITING, job_refs_of(backend, State.WAITING), ActionOptions(target="beta")
         )
     )
-    assert len(picks(backend, State.WAITING, BETA)) == 2
+    assert len(job_refs_of(backend, State.WAITING, BETA)) == 2
 
 
-def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    (job_id,) = bury(queue, 1)
+def test_jobs_of_another_prefix_can_be_moved(queue: Queue, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+    (job_id,) = add_dead_jobs(queue, 1)
     for key in set(any_redis.scan_iter("rq:*")):
         any_redis.rename(key, b"app:" + key.removeprefix(b"rq:"))
     any_redis.delete("app:queues")
@@ -435,15 +447,15 @@ def test_jobs_of_another_prefix_are_acted_on(queue: Queue, any_server: EmbeddedR
     (ref,) = search(backend)
     assert ref.name == "app:alpha"
     results = backend.act_on_jobs(
-        ref, Action.MOVE, State.DEAD, picks(backend, State.DEAD, ref), ActionOptions(target="app:beta")
+        ref, Action.MOVE, State.DEAD, job_refs_of(backend, State.DEAD, ref), ActionOptions(target="app:beta")
     )
     assert outcomes(results) == ["done"]
     assert any_redis.lrange("app:queue:beta", 0, -1) == [job_id.encode()]
     source.close()
 
 
-def test_what_is_not_offered_says_why(backend: RQ, queue: Queue) -> None:
-    (job_id,) = bury(queue, 1)
+def test_actions_that_are_not_offered_have_a_reason(backend: RQ, queue: Queue) -> None:
+    (job_id,) = add_dead_jobs(queue, 1)
     (result,) = backend.act_on_jobs(REF, Action.EDIT, State.DEAD, [JobRef(id=job_id)])
     assert (result.outcome, result.detail) == (Outcome.UNSUPPORTED, backend.unsupported_reasons[Action.EDIT])
     assert outcomes(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id=job_id)])) == ["refused"]

@@ -1,4 +1,4 @@
-"""Acting on Sidekiq: with its real process where jobs must run, byte for byte where they must only move."""
+"""Actions on jobs of Sidekiq: with its real process where jobs must run, byte for byte where they only move."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DONE, GONE, CHANGED, REFUSED = Outcome.DONE, Outcome.GONE, Outcome.CHANGED, Outc
 
 
 def shared(prefix: str = "") -> QueueRef:
-    """The entry of the sets of all queues."""
+    """The shared queue: the sets of all queues."""
     return QueueRef(source="main", backend="sidekiq", name="*", key=f"{prefix}*", shared=True)
 
 
@@ -39,7 +39,7 @@ def queue(name: str = "work", prefix: str = "") -> QueueRef:
 
 
 def place(state: State) -> QueueRef:
-    """Where jobs of a state are found."""
+    """The queue that lists jobs of a state."""
     return queue() if state is State.WAITING else shared()
 
 
@@ -51,12 +51,12 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Sidek
     source.close()
 
 
-def seen(backend: Sidekiq, state: State, per_page: int = 1000, ref: QueueRef | None = None) -> list[JobRef]:
-    """The jobs of a state as a person has seen them."""
+def job_refs_of(backend: Sidekiq, state: State, per_page: int = 1000, ref: QueueRef | None = None) -> list[JobRef]:
+    """References to the jobs of a state, as a page shows them."""
     return backend.list_job_refs(ref or place(state), JobQuery(state=state, per_page=per_page))
 
 
-def paged(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
+def read_page(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
     """One page of a thousand jobs."""
     return backend.list_job_refs(place(state), JobQuery(state=state, page=page, per_page=1000))
 
@@ -64,31 +64,31 @@ def paged(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
 def act(
     backend: Sidekiq, action: Action, state: State, job_refs: list[JobRef], options: ActionOptions = NO_WISHES
 ) -> list[ActionResult]:
-    """The answers, one per pick."""
+    """The results of an action, one per job."""
     results = backend.act_on_jobs(place(state), action, state, job_refs, options)
     assert [one.id for one in results] == [job_ref.id for job_ref in job_refs]
     return results
 
 
 def outcomes(results: list[ActionResult]) -> list[Outcome]:
-    """What came of each."""
+    """The outcome of each result."""
     return [one.outcome for one in results]
 
 
-def taken(backend: Sidekiq, state: State, job_refs: list[JobRef] | None = None) -> list[JobBackup]:
-    """All that is kept of jobs that may be deleted."""
-    kept = backend.backup_jobs(place(state), state, seen(backend, state) if job_refs is None else job_refs)
+def backups_of(backend: Sidekiq, state: State, job_refs: list[JobRef] | None = None) -> list[JobBackup]:
+    """The backups of jobs that may be deleted."""
+    kept = backend.backup_jobs(place(state), state, job_refs_of(backend, state) if job_refs is None else job_refs)
     assert all(isinstance(one, JobBackup) for one in kept), kept
     return [one for one in kept if isinstance(one, JobBackup)]
 
 
-def picture(client: redis.Redis) -> dict[bytes, bytes | None]:
-    """All keys with what they hold."""
+def dump_keys(client: redis.Redis) -> dict[bytes, bytes | None]:
+    """The dumps of all keys."""
     return {key: client.dump(key) for key in sorted(client.scan_iter(count=1000))}
 
 
 def fill(client: redis.Redis, state: State, *members: str | bytes, at: float | None = None) -> None:
-    """Put entries where jobs of a state stand, the first one first."""
+    """Add entries to the list or set of a state, in order."""
     start = time.time() + (3600 if state in (State.SCHEDULED, State.RETRYING) else -3600) if at is None else at
     client.sadd("queues", "work")
     if state is State.WAITING:
@@ -98,7 +98,7 @@ def fill(client: redis.Redis, state: State, *members: str | bytes, at: float | N
         client.zadd(SETS[state], {member: start + n * step for n, member in enumerate(members)})
 
 
-# What a real process runs.
+# Jobs that a real process runs.
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def fill(client: redis.Redis, state: State, *members: str | bytes, at: float | N
         (State.SCHEDULED, Action.PROMOTE),
     ],
 )
-def test_what_is_sent_to_its_queue_runs_once(
+def test_retried_and_promoted_jobs_run_once(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State, action: Action
 ) -> None:
     names = [f"job {n}" for n in range(30)]
     make = payload if state is State.SCHEDULED else failed
     fill(any_redis, state, *(make(name) for name in names))
-    job_refs = seen(backend, state)
+    job_refs = job_refs_of(backend, state)
     assert outcomes(act(backend, action, state, job_refs)) == [DONE] * 30
     assert outcomes(act(backend, action, state, job_refs)) == [GONE] * 30
     counts = {json.loads(raw).get("retry_count") for raw in any_redis.lrange("queue:work", 0, -1)}
@@ -127,16 +127,18 @@ def test_what_is_sent_to_its_queue_runs_once(
     assert set(any_redis.hvals("runs")) == {b"1"}
 
 
-def test_the_other_ways_into_a_queue_run_too(
-    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
-) -> None:
+def test_moved_copied_and_edited_jobs_run(backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed("dead"))
     fill(any_redis, State.WAITING, payload("twice"), payload("moved"))
-    waiting = {job_ref.id: job_ref for job_ref in seen(backend, State.WAITING)}
+    waiting = {job_ref.id: job_ref for job_ref in job_refs_of(backend, State.WAITING)}
     moved = act(backend, Action.MOVE, State.WAITING, [waiting[jid("moved")]], ActionOptions(target="other"))
     (copy,) = act(backend, Action.DUPLICATE, State.WAITING, [waiting[jid("twice")]])
     (edit,) = act(
-        backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload='["edited", null, 1.50]')
+        backend,
+        Action.EDIT,
+        State.DEAD,
+        job_refs_of(backend, State.DEAD),
+        ActionOptions(payload='["edited", null, 1.50]'),
     )
     assert outcomes([*moved, copy, edit]) == [DONE] * 3
     assert copy.new_id not in (None, jid("twice"))
@@ -149,24 +151,26 @@ def test_the_other_ways_into_a_queue_run_too(
     assert any_redis.hgetall("runs") == {b"twice": b"2", b"moved": b"1", b"edited": b"1"}
 
 
-def test_a_job_that_fails_again_is_another_one(
+def test_a_job_that_failed_again_is_not_the_one_seen_before(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     for name in ("always", "fresh"):
         fill(any_redis, State.DEAD, failed(name, args=[name, "fail"], retry_count=25))
-    by_jid = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in seen(backend, State.DEAD)}
+    by_jid = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in job_refs_of(backend, State.DEAD)}
     always, fresh = by_jid[jid("always")], by_jid[jid("fresh")]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [always])) == [DONE]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [fresh], ActionOptions(reset_attempts=True))) == [DONE]
     with worker(any_server.url):
         wait_until(lambda: any_redis.zcard("dead") == 1 and any_redis.zcard("retry") == 1, what="both failures")
-    # The try by hand was not counted; where attempts were set back, the next failure is the first.
+    # The manual retry does not count; where attempts were reset, the next failure is the first.
     assert json.loads(any_redis.zrange("dead", 0, -1)[0])["retry_count"] == 25
     assert json.loads(any_redis.zrange("retry", 0, -1)[0])["retry_count"] == 0
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [always, fresh])) == [GONE, GONE]
 
 
-def test_processes_are_quieted_and_stopped(backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_processes_can_be_quieted_and_stopped(
+    backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
     with worker(any_server.url) as process:
         wait_until(lambda: any_redis.scard("processes") == 1, what="the first beat")
         wait_until(lambda: backend.list_workers([shared()])[0].heartbeat_at, what="the first beat")
@@ -176,22 +180,22 @@ def test_processes_are_quieted_and_stopped(backend: Sidekiq, any_server: Embedde
         assert backend.act_on_worker(found, Action.STOP_WORKER).outcome is DONE
         wait_until(lambda: not process.is_alive, what="the end of the process")
         assert process.process.returncode == 0
-    # A beat of Sidekiq may come after the process has taken itself off the list: its record then lasts a minute more.
+    # A heartbeat may follow the removal of the process from the list: its record then lasts a minute longer.
     any_redis.delete(found.id)
     assert backend.act_on_worker(found, Action.QUIET).outcome is GONE
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
-def test_racing_a_live_process_each_job_ends_once(
+def test_actions_beside_a_live_process_neither_lose_nor_duplicate_jobs(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State
 ) -> None:
-    """Deleted, deleted and put back, moved or retried, killed; and run by the process all the while."""
+    """Jobs are deleted, restored, moved or retried while the process runs them."""
     total = 3000
     names = [f"job {n}" for n in range(total)]
     run_in = {jid(name): name for name in names}
-    # Due jobs of the retry set are taken by the poller at the same time. In a queue the process is held up at jobs 200
-    # to 204, all of its threads, until the race may begin: it has taken some by then, and not all, however quick it is.
+    # The poller picks up due jobs of the retry set at the same time. In a queue the process is blocked at jobs 200
+    # to 204, all of its threads, until the race begins: it has run some jobs by then, and never all of them.
     if state is State.WAITING:
         held = range(200, 205)
         fill(
@@ -205,14 +209,16 @@ def test_racing_a_live_process_each_job_ends_once(
     deleted: set[str] = set()
     answers: Counter[Outcome] = Counter()
     lists = (State.WAITING,) if state is State.WAITING else (State.RETRYING, State.DEAD)
-    # As a person saw them before the process came: some will be gone.
-    all_seen = {where: [job_ref for page in range(1, 4) for job_ref in paged(backend, where, page)] for where in lists}
+    # As a user saw them before the process started: some will be gone.
+    all_seen = {
+        where: [job_ref for page in range(1, 4) for job_ref in read_page(backend, where, page)] for where in lists
+    }
     with worker(any_server.url):
         wait_until(lambda: any_redis.hlen("runs") >= (205 if state is State.WAITING else 1), what="the race to begin")
         for where in lists:
             job_refs, first = all_seen[where], True
             while job_refs:
-                # From the far end of a queue first: its threads come from the other one, and may be quicker than this.
+                # From the far end of a queue first: the process works from the other end and may be faster.
                 starts = list(range(0, len(job_refs), 50))
                 for turn, n in enumerate(
                     [*starts[::-2], *starts[len(starts) % 2 :: 2]] if where is State.WAITING else starts
@@ -237,7 +243,7 @@ def test_racing_a_live_process_each_job_ends_once(
                         answers.update(outcomes(act(backend, Action.MOVE, where, part, ActionOptions(target="other"))))
                     else:
                         answers.update(outcomes(act(backend, Action.RETRY, where, part)))
-                job_refs, first = [] if where is State.WAITING else seen(backend, where), False
+                job_refs, first = [] if where is State.WAITING else job_refs_of(backend, where), False
         expected = {name for one, name in run_in.items() if one not in deleted}
         wait_until(lambda: any_redis.hlen("runs") >= len(expected), what="all runs")
         wait_until(
@@ -246,40 +252,40 @@ def test_racing_a_live_process_each_job_ends_once(
     runs = {name.decode(): int(times) for name, times in any_redis.hgetall("runs").items()}
     assert runs == dict.fromkeys(expected, 1)
     assert answers[DONE] > 100
-    if state is State.WAITING:  # its poller comes when it likes, its threads take jobs all the time
+    if state is State.WAITING:  # the poller runs at random times, the threads pick up jobs all the time
         assert answers[GONE] > 0
     assert not any_redis.exists("dead", "retry")
 
 
-# What must only move.
+# Jobs that only move.
 
 
 @pytest.mark.parametrize("state", [State.RETRYING, State.SCHEDULED])
-def test_the_killed_are_unchanged_and_the_dead_set_keeps_its_bound(
+def test_killed_jobs_are_unchanged_and_the_dead_set_stays_bounded(
     backend: Sidekiq, any_redis: redis.Redis, state: State
 ) -> None:
     raw = '{"args":[12345678901234567890, 1e400,"\\u00e9é"],"jid":"a","x":[],"class":"Mark"}'
     fill(any_redis, state, raw, payload("two"))
     any_redis.zadd("dead", {f"old {n}": n + 1 for n in range(9999)})
     began = time.time()
-    results = act(backend, Action.KILL, state, seen(backend, state))
+    results = act(backend, Action.KILL, state, job_refs_of(backend, state))
     assert outcomes(results) == [DONE, DONE]
     assert "dropped" in str(results[0].detail)
     assert any_redis.zcard("dead") == 9999
     assert began <= any_redis.zscore("dead", raw) <= time.time()
     assert not any_redis.exists(SETS[state])
-    # An app with a larger limit of its own loses nothing by it.
+    # An app with a larger limit loses no jobs.
     any_redis.zadd("dead", {f"older {n}": n + 1 for n in range(5000)})
     fill(any_redis, state, payload("three"))
-    assert outcomes(act(backend, Action.KILL, state, seen(backend, state))) == [DONE]
+    assert outcomes(act(backend, Action.KILL, state, job_refs_of(backend, state))) == [DONE]
     assert any_redis.zcard("dead") == 15000
 
 
-def test_only_what_a_retry_is_about_changes(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_retry_changes_only_the_retry_fields(backend: Sidekiq, any_redis: redis.Redis) -> None:
     head = '{"args":[12345678901234567890,1.10,1e400,"\\u00e9é",{"b":[],"a":{}}],"unknown":{"z": 1},"retry_count":'
     fill(any_redis, State.DEAD, head + '0,"class":"Mark","jid":"abc","queue":"ü","created_at":1795565996499}')
     began = time.time()
-    assert outcomes(act(backend, Action.RETRY, State.DEAD, seen(backend, State.DEAD))) == [DONE]
+    assert outcomes(act(backend, Action.RETRY, State.DEAD, job_refs_of(backend, State.DEAD))) == [DONE]
     (pushed,) = any_redis.lrange("queue:ü", 0, -1)
     start = head + '-1,"class":"Mark","jid":"abc","queue":"ü","created_at":1795565996499,"enqueued_at":'
     assert pushed.decode().startswith(start)
@@ -289,14 +295,14 @@ def test_only_what_a_retry_is_about_changes(backend: Sidekiq, any_redis: redis.R
 
 
 @pytest.mark.parametrize(("created_at", "kind"), [(1795565996499, int), (1795565996.25, float)], ids=["8", "6 and 7"])
-def test_stamps_are_written_as_the_version_does(
+def test_timestamps_have_the_format_of_the_sidekiq_version(
     backend: Sidekiq, any_redis: redis.Redis, created_at: float, kind: type
 ) -> None:
     fill(any_redis, State.SCHEDULED, payload(created_at=created_at, enqueued_at=None))
     scale = 1000 if kind is int else 1
     began = time.time()
-    assert outcomes(act(backend, Action.DUPLICATE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
-    assert outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, seen(backend, State.SCHEDULED))) == [DONE]
+    assert outcomes(act(backend, Action.DUPLICATE, State.SCHEDULED, job_refs_of(backend, State.SCHEDULED))) == [DONE]
+    assert outcomes(act(backend, Action.PROMOTE, State.SCHEDULED, job_refs_of(backend, State.SCHEDULED))) == [DONE]
     promoted, copy = (json.loads(raw) for raw in any_redis.lrange("queue:work", 0, -1))
     for version in (promoted["enqueued_at"], copy["enqueued_at"], copy["created_at"]):
         assert type(version) is kind
@@ -304,7 +310,7 @@ def test_stamps_are_written_as_the_version_does(
     assert promoted["created_at"] == created_at
 
 
-def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_an_edited_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redis: redis.Redis) -> None:
     began = time.time()
     envelope = {"job_class": "Welcome", "job_id": "old", "arguments": ["anna"], "executions": 3, "locale": "en"}
     envelope |= {"provider_job_id": "c" * 24, "enqueued_at": "2020-01-01T00:00:00.123456789Z"}
@@ -312,7 +318,7 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "Welcome", "args": [envelope], "bid": "b1"}
     fill(any_redis, State.DEAD, failed(**wrapper))
     results = act(
-        backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload='["berta", {"a": 1}]')
+        backend, Action.EDIT, State.DEAD, job_refs_of(backend, State.DEAD), ActionOptions(payload='["berta", {"a": 1}]')
     )
     assert outcomes(results) == [DONE]
     job = json.loads(any_redis.lindex("queue:work", 0))
@@ -320,7 +326,7 @@ def test_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq, any_redi
     assert (made["arguments"], made["executions"], made["locale"]) == (["berta", {"a": 1}], 0, "en")
     assert len(made["job_id"]) == 36
     assert "bid" not in job
-    # As one that Active Job itself enqueues: after a retry of its own the envelope tells of the run before.
+    # Like a job that Active Job enqueues: after its own retry the envelope describes the run before.
     assert made["provider_job_id"] is None
     assert made["exception_executions"] == {}
     assert datetime.fromisoformat(made["enqueued_at"]).timestamp() >= began - 1
@@ -336,12 +342,12 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize("action", [Action.DUPLICATE, Action.EDIT])
-def test_a_new_job_of_active_job_begins_at_its_first_step(
+def test_a_copy_of_an_active_job_starts_at_the_first_step(
     backend: Sidekiq, any_redis: redis.Redis, action: Action
 ) -> None:
     envelope = {"job_class": "Import", "job_id": "old", "arguments": [17], "executions": 3, **INTERRUPTED}
     fill(any_redis, State.DEAD, failed(**{"class": "Wrapper", "wrapped": "Import", "args": [envelope]}))
-    job_refs = seen(backend, State.DEAD)
+    job_refs = job_refs_of(backend, State.DEAD)
     facts = dict(backend.read_job(shared(), job_refs[0].id).facts)
     assert facts["Completed steps"] == "validate, process_records"
     assert facts["Current step"] == "finalize, cursor 900"
@@ -355,7 +361,7 @@ def test_a_new_job_of_active_job_begins_at_its_first_step(
     assert again == envelope
 
 
-def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_an_edited_job_has_no_lock_batch_or_expiry_of_the_old_job(backend: Sidekiq, any_redis: redis.Redis) -> None:
     options = {"lock": "until_executed", "lock_ttl": 60, "unique_for": 600, "unique_until": "success"}
     own = {
         "bid": "b1",
@@ -370,7 +376,7 @@ def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq
         "overrated": 7,
     }
     fill(any_redis, State.DEAD, failed(**options, **own))
-    job_refs = seen(backend, State.DEAD)
+    job_refs = job_refs_of(backend, State.DEAD)
     assert outcomes(act(backend, Action.EDIT, State.DEAD, job_refs, ActionOptions(payload="[2]"))) == [DONE]
     made = json.loads(any_redis.lindex("queue:work", 0))
     assert {name: made[name] for name in options} == options
@@ -380,29 +386,32 @@ def test_a_new_job_takes_no_lock_batch_or_expiry_of_the_old_one(backend: Sidekiq
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1", '["••••••"]', "[NaN]"])
-def test_arguments_that_cannot_be_meant_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
+def test_invalid_arguments_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
     fill(any_redis, State.DEAD, failed())
-    before = picture(any_redis)
-    results = act(backend, Action.EDIT, State.DEAD, seen(backend, State.DEAD), ActionOptions(payload=text))
+    before = dump_keys(any_redis)
+    results = act(backend, Action.EDIT, State.DEAD, job_refs_of(backend, State.DEAD), ActionOptions(payload=text))
     assert outcomes(results) == [Outcome.INVALID]
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
 
 
 @pytest.mark.parametrize("target", [None, "", "*", "work", "\udcff"])
 def test_a_job_moves_only_to_another_queue(backend: Sidekiq, any_redis: redis.Redis, target: str | None) -> None:
     fill(any_redis, State.WAITING, payload())
-    before = picture(any_redis)
-    results = act(backend, Action.MOVE, State.WAITING, seen(backend, State.WAITING), ActionOptions(target=target))
+    before = dump_keys(any_redis)
+    results = act(
+        backend, Action.MOVE, State.WAITING, job_refs_of(backend, State.WAITING), ActionOptions(target=target)
+    )
     assert outcomes(results) == [REFUSED]
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
 
 
-def test_no_script_holds_the_server_for_long(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    """Measured in processor time of the server, as a mean, so that other work on the machine does not count."""
+def test_no_script_blocks_the_server_for_long(backend: Sidekiq, any_redis: redis.Redis) -> None:
+    """By the mean processor time of the server, so that other load on the machine does not count."""
     fill(any_redis, State.DEAD, *(failed(f"job {n}") for n in range(3000)))
+    job_refs_of(backend, State.DEAD, 1)  # the first call asks Redis 6 for its commands
     scripts = [f"cmdstat_{name}" for name in ("eval", "eval_ro")]
 
-    def spent() -> tuple[float, int]:
+    def read_usage() -> tuple[float, int]:
         cpu, stats = any_redis.info("cpu"), any_redis.info("commandstats")
         calls = sum(stats[name]["calls"] for name in scripts if name in stats)
         return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls
@@ -410,20 +419,20 @@ def test_no_script_holds_the_server_for_long(backend: Sidekiq, any_redis: redis.
     for step in (Action.RETRY, Action.DELETE):
         state = State.DEAD if step is Action.RETRY else State.WAITING
         for _ in range(3):
-            before_s, before = spent()
+            before_s, before = read_usage()
             with measure_cost() as meter:
-                job_refs = seen(backend, state)
+                job_refs = job_refs_of(backend, state)
                 if step is Action.RETRY:
                     answers = act(backend, step, state, job_refs)
                 else:
-                    answers = backend.delete_jobs(place(state), state, taken(backend, state, job_refs))
-            after_s, after = spent()
+                    answers = backend.delete_jobs(place(state), state, backups_of(backend, state, job_refs))
+            after_s, after = read_usage()
             assert outcomes(answers) == [DONE] * 1000
             assert meter.round_trips <= 4
             assert (after_s - before_s) / (after - before) < 0.005
 
 
-# Deleting, and putting back.
+# Delete and restore.
 
 
 @pytest.mark.parametrize("state", [State.WAITING, *SETS])
@@ -432,26 +441,26 @@ def test_a_deleted_and_restored_job_is_unchanged(
     backend: Sidekiq, any_redis: redis.Redis, state: State, which: slice
 ) -> None:
     fill(any_redis, state, *(failed(f"job {n}", args=[n, "é" * n, 1.0]) for n in range(12)))
-    before = picture(any_redis)
-    backups = taken(backend, state)[which]
-    assert picture(any_redis) == before
+    before = dump_keys(any_redis)
+    backups = backups_of(backend, state)[which]
+    assert dump_keys(any_redis) == before
     assert outcomes(backend.restore_jobs(place(state), state, backups)) == [CHANGED] * len(backups)
     assert outcomes(backend.delete_jobs(place(state), state, backups)) == [DONE] * len(backups)
     assert outcomes(backend.delete_jobs(place(state), state, backups)) == [GONE] * len(backups)
-    assert len(seen(backend, state)) == 12 - len(backups)
+    assert len(job_refs_of(backend, state)) == 12 - len(backups)
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(backups), type=list[JobBackup])
     assert outcomes(backend.restore_jobs(place(state), state, stored[::-1])) == [DONE] * len(backups)
     assert outcomes(backend.restore_jobs(place(state), state, backups)) == [CHANGED] * len(backups)
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
 
 
-def test_pages_of_a_long_queue_come_back_in_their_order(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_undo_restores_the_order_of_a_long_queue(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(2900)))
     before = any_redis.lrange("queue:work", 0, -1)
     pages = []
     for start in (0, 3, 7):
         job_refs = backend.list_job_refs(queue(), JobQuery(state=State.WAITING, page=start + 1, per_page=300))
-        pages.append(taken(backend, State.WAITING, job_refs[start % 2 :: 2]))
+        pages.append(backups_of(backend, State.WAITING, job_refs[start % 2 :: 2]))
         assert set(outcomes(backend.delete_jobs(queue(), State.WAITING, pages[-1]))) == {DONE}
     for kept in reversed(pages):
         assert set(outcomes(backend.restore_jobs(queue(), State.WAITING, kept))) == {DONE}
@@ -460,29 +469,29 @@ def test_pages_of_a_long_queue_come_back_in_their_order(backend: Sidekiq, any_re
 
 
 @pytest.mark.parametrize("state", [State.WAITING, *SETS])
-def test_what_is_too_long_to_keep_is_deleted_without_being_read(
+def test_a_job_too_large_for_the_undo_bin_is_deleted_without_reading_it(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State
 ) -> None:
     fill(any_redis, state, payload(args=["x" * 3 * MAX_KEPT_BYTES]), payload("two", args=["y" * 80_000]))
-    (long,) = (job_ref for job_ref in seen(backend, state) if jid("one") in job_ref.id)
+    (long,) = (job_ref for job_ref in job_refs_of(backend, state) if jid("one") in job_ref.id)
     sent = any_redis.info("stats")["total_net_output_bytes"]
-    (backup,) = taken(backend, state, [long])
+    (backup,) = backups_of(backend, state, [long])
     assert (backup.blob, backup.size_bytes > 3 * MAX_KEPT_BYTES) == (None, True)
     assert outcomes(backend.delete_jobs(place(state), state, [backup])) == [DONE]
     assert any_redis.info("stats")["total_net_output_bytes"] - sent < 100_000
     assert outcomes(backend.restore_jobs(place(state), state, [backup])) == [REFUSED]
-    backup = taken(backend, state)[0]
+    backup = backups_of(backend, state)[0]
     assert backup.blob is not None
     assert outcomes(backend.delete_jobs(place(state), state, [backup])) == [DONE]
-    assert seen(backend, state) == []
+    assert job_refs_of(backend, state) == []
 
 
-def test_a_queue_that_moves_on_meanwhile(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_delete_finds_its_jobs_in_a_queue_that_changed(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(3000)))
     line = any_redis.lrange("queue:work", 0, -1)[::-1]
-    job_refs = [job_ref for page in (1, 2, 3) for job_ref in paged(backend, State.WAITING, page)]
-    backups = taken(backend, State.WAITING, job_refs[:2000:7])
-    # Workers take from one end and clients push at the other; a process that is stopped puts some back.
+    job_refs = [job_ref for page in (1, 2, 3) for job_ref in read_page(backend, State.WAITING, page)]
+    backups = backups_of(backend, State.WAITING, job_refs[:2000:7])
+    # Workers pop at one end and clients push at the other; a process that stops pushes some back.
     any_redis.rpop("queue:work", 300)
     any_redis.lpush("queue:work", *(payload(f"new {n}") for n in range(500)))
     any_redis.rpush("queue:work", payload("put back"))
@@ -493,19 +502,23 @@ def test_a_queue_that_moves_on_meanwhile(backend: Sidekiq, any_redis: redis.Redi
     assert left == [raw for n, raw in enumerate(line) if n >= 300 and not (n < 2000 and n % 7 == 0)]
 
 
-def test_jobs_that_were_seen_at_one_place_all_come_back(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_undo_restores_jobs_backed_up_at_the_same_position(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(10)))
-    job_refs = seen(backend, State.WAITING)
-    first = taken(backend, State.WAITING, job_refs[5:6])
+    job_refs = job_refs_of(backend, State.WAITING)
+    first = backups_of(backend, State.WAITING, job_refs[5:6])
     any_redis.rpop("queue:work")
-    backups = [*first, *taken(backend, State.WAITING, job_refs[6:7]), *taken(backend, State.WAITING, job_refs[8:9])]
+    backups = [
+        *first,
+        *backups_of(backend, State.WAITING, job_refs[6:7]),
+        *backups_of(backend, State.WAITING, job_refs[8:9]),
+    ]
     assert outcomes(backend.delete_jobs(place(State.WAITING), State.WAITING, backups)) == [DONE] * 3
     assert any_redis.llen("queue:work") == 6
     assert outcomes(backend.restore_jobs(place(State.WAITING), State.WAITING, backups)) == [DONE] * 3
-    assert {job_ref.id for job_ref in seen(backend, State.WAITING)} == {job_ref.id for job_ref in job_refs[1:]}
+    assert {job_ref.id for job_ref in job_refs_of(backend, State.WAITING)} == {job_ref.id for job_ref in job_refs[1:]}
 
 
-def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_jobs_near_both_ends_of_a_very_long_queue_can_be_deleted(backend: Sidekiq, any_redis: redis.Redis) -> None:
     for start in range(0, 45_000, 9000):
         fill(
             any_redis,
@@ -522,7 +535,7 @@ def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis:
     assert any_redis.llen("queue:work") == 44_994
     back = backend.restore_jobs(queue(), State.WAITING, backups)
     assert outcomes(back) == [DONE] * 6
-    # What stood deep in the middle comes nearer to its turn, and is told so; nothing else moves.
+    # Jobs from deep in the middle are restored nearer to the front, with a note; no other job moves.
     assert [one.id for one in back if one.detail] == ["j19999", "j25001"]
     after = any_redis.lrange("queue:work", 0, -1)
     assert sorted(after) == sorted(before)
@@ -530,25 +543,25 @@ def test_both_ends_of_a_very_long_queue_are_reached(backend: Sidekiq, any_redis:
     assert [raw for raw in after if raw not in moved] == [raw for raw in before if raw not in moved]
 
 
-def test_what_was_kept_is_read_strictly(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_malformed_backups_are_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed())
-    (backup,) = taken(backend, State.DEAD)
-    before = picture(any_redis)
+    (backup,) = backups_of(backend, State.DEAD)
+    before = dump_keys(any_redis)
     entry = msgspec.msgpack.decode(backup.blob or b"")
     for other in (b"", b"\xff", msgspec.msgpack.encode([*entry, 1]), msgspec.msgpack.encode(["queue:x", *entry[1:]])):
         spoilt = msgspec.structs.replace(backup, blob=other)
         assert outcomes(backend.delete_jobs(shared(), State.DEAD, [spoilt])) == [REFUSED]
         assert outcomes(backend.restore_jobs(shared(), State.DEAD, [spoilt])) == [REFUSED]
     assert outcomes(backend.restore_jobs(shared(), State.RETRYING, [backup])) == [REFUSED]
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
 
 
-# What has changed, is hostile, or is not permitted.
+# Jobs that changed, hostile entries, permissions.
 
 
 def test_the_version_distinguishes_a_job_from_its_later_state(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, payload())
-    (job_ref,) = seen(backend, State.WAITING)
+    (job_ref,) = job_refs_of(backend, State.WAITING)
     any_redis.delete("queue:work")
     fill(any_redis, State.WAITING, payload(enqueued_at=time.time()))
     for action in (Action.MOVE, Action.DUPLICATE):
@@ -557,7 +570,7 @@ def test_the_version_distinguishes_a_job_from_its_later_state(backend: Sidekiq, 
     assert changed.outcome is CHANGED
     assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [JobRef(id=job_ref.id)])) == [DONE]
     fill(any_redis, State.RETRYING, failed())
-    (job_ref,) = seen(backend, State.RETRYING)
+    (job_ref,) = job_refs_of(backend, State.RETRYING)
     (failed_member,) = any_redis.zrange("retry", 0, 0)
     any_redis.zincrby("retry", 1, failed_member)
     assert outcomes(act(backend, Action.KILL, State.RETRYING, [job_ref])) == [GONE]
@@ -596,7 +609,7 @@ def test_a_delete_reports_the_batch_and_lock_that_remain(
 ) -> None:
     tied = {"bid": "b-17", "lock_digest": "uniquejobs:0a1b"}
     fill(any_redis, state, payload("free"), payload("tied", **tied), payload("named", args=['"bid"']))
-    results = backend.delete_jobs(place(state), state, taken(backend, state))
+    results = backend.delete_jobs(place(state), state, backups_of(backend, state))
     details = {one.id.rpartition("-")[2]: one.detail for one in results}
     assert details[jid("free")] is None
     assert details[jid("named")] is None
@@ -605,7 +618,7 @@ def test_a_delete_reports_the_batch_and_lock_that_remain(
     assert "batch" in backend.action_help[Action.DELETE]
 
 
-# No JSON, though it holds what looks like a jid; the last is JSON for some decoders.
+# Not JSON, but with text like a jid; the last one is JSON for some decoders.
 MALFORMED = (
     '{"class":"A","args":[1],"queue":"work","enqueued_at":1446506041.608039.0000455,"jid":"010b032f72dbaac5a3a52832"}',
     '{"class":"A","args":[{"jid":"inner"}],"jid":"010b032f72dbaac5a3a52832"',
@@ -614,37 +627,37 @@ MALFORMED = (
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.SCHEDULED, State.RETRYING, State.DEAD])
-def test_a_malformed_entry_that_seems_to_hold_a_jid_is_deleted(
+def test_a_malformed_entry_with_a_jid_can_be_deleted_and_restored(
     backend: Sidekiq, any_redis: redis.Redis, state: State
 ) -> None:
-    # All at one score: alone there, an entry is told by that.
+    # All at one score: an entry alone at its score would be identified by it.
     fill(any_redis, state, payload("before"), *MALFORMED, payload("after"), at=time.time())
     rows = [job for job in backend.list_jobs(place(state), JobQuery(state=state)).jobs if job.problem]
     assert len(rows) == len(MALFORMED)
     assert all("raw" in row.id for row in rows)
     assert [backend.read_job(place(state), row.id).version for row in rows] == [row.version for row in rows]
-    before = picture(any_redis)
-    ids = {job_ref.version: job_ref for job_ref in seen(backend, state)}
+    before = dump_keys(any_redis)
+    ids = {job_ref.version: job_ref for job_ref in job_refs_of(backend, state)}
     for job_refs in (
         [JobRef(id=row.id, version=row.version) for row in rows],
         [ids[row.version or ""] for row in rows],
     ):
-        backups = taken(backend, state, job_refs)
+        backups = backups_of(backend, state, job_refs)
         assert outcomes(backend.delete_jobs(place(state), state, backups)) == [DONE] * len(MALFORMED)
-        assert len(seen(backend, state)) == 2
+        assert len(job_refs_of(backend, state)) == 2
         assert outcomes(backend.restore_jobs(place(state), state, backups)) == [DONE] * len(MALFORMED)
-    assert {key: value for key, value in picture(any_redis).items() if b"queuedeck" not in key} == before
+    assert {key: value for key, value in dump_keys(any_redis).items() if b"queuedeck" not in key} == before
     one = [JobRef(id=rows[0].id, version=rows[0].version)]
-    assert outcomes(backend.delete_jobs(place(state), state, taken(backend, state, one))) == [DONE]
-    assert len(seen(backend, state)) == len(MALFORMED) + 1
+    assert outcomes(backend.delete_jobs(place(state), state, backups_of(backend, state, one))) == [DONE]
+    assert len(job_refs_of(backend, state)) == len(MALFORMED) + 1
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
 def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.Redis, state: State) -> None:
     fill(any_redis, state, *JUNK, failed())
-    before = picture(any_redis)
+    before = dump_keys(any_redis)
     rows = backend.list_jobs(place(state), JobQuery(state=state)).jobs
-    job_refs = seen(backend, state)
+    job_refs = job_refs_of(backend, state)
     assert [(job_ref.id, job_ref.version) for job_ref in job_refs] == [(row.id, row.version) for row in rows]
     good = next(job_ref for job_ref in job_refs if jid("one") in job_ref.id)
     bad = [job_ref for job_ref in job_refs if job_ref is not good]
@@ -652,46 +665,46 @@ def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.
     action = Action.MOVE if state is State.WAITING else Action.RETRY
     options = ActionOptions(target="other")
     assert outcomes(act(backend, action, state, [*bad, *wrong], options)) == [REFUSED] * len(bad) + [GONE] * len(wrong)
-    assert picture(any_redis) == before
-    backups = taken(backend, state)
+    assert dump_keys(any_redis) == before
+    backups = backups_of(backend, state)
     assert set(outcomes(backend.delete_jobs(place(state), state, backups))) == {DONE}
     assert set(outcomes(backend.restore_jobs(place(state), state, backups))) == {DONE}
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
     assert outcomes(act(backend, action, state, [*bad, good], options)) == [REFUSED] * len(bad) + [DONE]
 
 
-def test_keys_of_a_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_keys_of_the_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed(), failed("two", queue="fine"))
     fill(any_redis, State.WAITING, payload(queue="fine"))
     any_redis.set("queue:string", "x")
     any_redis.rename("queue:work", "queue:fine")
     any_redis.set("queue:work", "x")
-    job_refs = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in seen(backend, State.DEAD)}
+    job_refs = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in job_refs_of(backend, State.DEAD)}
     results = act(backend, Action.RETRY, State.DEAD, [job_refs[jid("one")], job_refs[jid("two")]])
     assert outcomes(results) == [REFUSED, DONE]
     assert "wrong type" in str(results[0].detail)
-    waiting = seen(backend, State.WAITING, ref=queue("fine"))
+    waiting = job_refs_of(backend, State.WAITING, ref=queue("fine"))
     moved = backend.act_on_jobs(queue("fine"), Action.MOVE, State.WAITING, waiting, ActionOptions(target="string"))
     assert set(outcomes(moved)) == {REFUSED}
     assert any_redis.llen("queue:fine") == 2
     assert any_redis.zcard("dead") == 1
-    any_redis.set("{queuedeck}:deleted", "x")  # a key of our own heals
-    assert outcomes(backend.delete_jobs(shared(), State.DEAD, taken(backend, State.DEAD))) == [DONE]
+    any_redis.set("{queuedeck}:deleted", "x")  # an own key of the wrong type is replaced
+    assert outcomes(backend.delete_jobs(shared(), State.DEAD, backups_of(backend, State.DEAD))) == [DONE]
     assert (any_redis.zcard("dead"), any_redis.type("{queuedeck}:deleted")) == (0, b"zset")
 
 
 @pytest.mark.parametrize(
     "rules", ["-eval -eval_ro", "-lpush", "-zrem -lrem", "-sadd -lpush -zadd", "-@all +ping"], ids=repr
 )
-def test_a_user_who_may_not_write_moves_nothing(
+def test_actions_without_write_permission_move_no_job(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, rules: str
 ) -> None:
     if any_redis.info("server")["redis_version"].startswith("6"):
         rules = rules.replace(" -eval_ro", "")
     fill(any_redis, State.DEAD, failed())
     fill(any_redis, State.WAITING, payload())
-    dead, waiting = seen(backend, State.DEAD), seen(backend, State.WAITING)
-    before = picture(any_redis)
+    dead, waiting = job_refs_of(backend, State.DEAD), job_refs_of(backend, State.WAITING)
+    before = dump_keys(any_redis)
     any_redis.execute_command("ACL", "SETUSER", "clerk", "on", ">secret", "~*", "&*", "+@all", *rules.split())
     source = Source("main", f"redis://clerk:secret@127.0.0.1:{any_server.port}/0")
     clerk = Sidekiq(source, SourceSettings(name="main", url=any_server.url))
@@ -701,7 +714,7 @@ def test_a_user_who_may_not_write_moves_nothing(
     ):
         (result,) = act(clerk, action, state, job_refs, ActionOptions(target="other"))
         assert (result.outcome, "not permitted" in str(result.detail)) == (REFUSED, True), result
-    after = picture(any_redis)
+    after = dump_keys(any_redis)
     assert {key: after[key] for key in before if key != b"queues"} == {
         key: value for key, value in before.items() if key != b"queues"
     }
@@ -709,18 +722,18 @@ def test_a_user_who_may_not_write_moves_nothing(
     any_redis.execute_command("ACL", "DELUSER", "clerk")
 
 
-def test_a_namespace_keeps_to_itself(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_retry_in_a_namespace_writes_only_there(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed())
     any_redis.rename("dead", "app:prod:dead")
     any_redis.delete("queues")
-    job_refs = seen(backend, State.DEAD, ref=shared("app:prod:"))
+    job_refs = job_refs_of(backend, State.DEAD, ref=shared("app:prod:"))
     assert outcomes(backend.act_on_jobs(shared("app:prod:"), Action.RETRY, State.DEAD, job_refs)) == [DONE]
     assert set(any_redis.keys()) == {b"app:prod:queue:work", b"app:prod:queues"}
 
 
-def test_a_state_in_the_wrong_place_is_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_state_that_the_queue_does_not_hold_is_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.DEAD, failed())
-    (job_ref,) = seen(backend, State.DEAD)
+    (job_ref,) = job_refs_of(backend, State.DEAD)
     assert outcomes(backend.act_on_jobs(queue(), Action.RETRY, State.DEAD, [job_ref])) == [REFUSED]
     assert outcomes(backend.act_on_jobs(shared(), Action.RETRY, State.WAITING, [job_ref])) == [Outcome.UNSUPPORTED]
     for ref, state in ((queue(), State.DEAD), (shared(), State.WAITING), (queue(), State.ACTIVE)):
@@ -736,12 +749,12 @@ def test_a_state_in_the_wrong_place_is_refused(backend: Sidekiq, any_redis: redi
 # Queues, schedules, running jobs.
 
 
-def test_a_queue_is_removed_with_what_waits_in_it(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_obliterate_deletes_a_queue_with_its_waiting_jobs(backend: Sidekiq, any_redis: redis.Redis) -> None:
     fill(any_redis, State.WAITING, *(payload(f"job {n}") for n in range(100)))
     any_redis.sadd("queues", "other")
     result = backend.act_on_queue(queue(), Action.OBLITERATE)
     assert (result.outcome, result.more, result.detail) == (DONE, False, "deleted with 100 waiting jobs")
-    assert picture(any_redis).keys() == {b"queues"}
+    assert dump_keys(any_redis).keys() == {b"queues"}
     assert any_redis.smembers("queues") == {b"other"}
     assert backend.act_on_queue(queue(), Action.OBLITERATE).outcome is GONE
     assert backend.act_on_queue(shared(), Action.OBLITERATE).outcome is REFUSED
@@ -751,7 +764,7 @@ def test_a_queue_is_removed_with_what_waits_in_it(backend: Sidekiq, any_redis: r
     assert any_redis.get("queue:work") == b"x"
 
 
-def test_schedules_of_cron_are_disabled_enabled_and_run(
+def test_schedules_of_sidekiq_cron_are_disabled_enabled_and_triggered(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     message = {"retry": 3, "queue": "work", "class": "Mark", "args": ["nightly"]}
@@ -771,11 +784,11 @@ def test_schedules_of_cron_are_disabled_enabled_and_run(
     assert {entry.id: entry.paused for entry in backend.list_schedules([shared()])}["nightly report"] is True
     assert backend.act_on_schedule(nightly, Action.RESUME_SCHEDULE).outcome is DONE
     assert any_redis.hget("cron_job:nightly report", "status") == b"enabled"
-    before = picture(any_redis)
+    before = dump_keys(any_redis)
     for name in ("wrapped", "unknown", "odd"):
         assert backend.act_on_schedule(found[name], Action.TRIGGER).outcome is REFUSED
     assert backend.act_on_schedule(nightly, Action.REMOVE_SCHEDULE).outcome is Outcome.UNSUPPORTED
-    assert picture(any_redis) == before
+    assert dump_keys(any_redis) == before
     fired = backend.act_on_schedule(nightly, Action.TRIGGER)
     assert (fired.outcome, len(fired.new_id or "")) == (DONE, 24)
     with worker(any_server.url):
@@ -786,10 +799,10 @@ def test_schedules_of_cron_are_disabled_enabled_and_run(
 
 
 @pytest.mark.parametrize("prefix", ["", "app:"])
-def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
+def test_schedules_of_each_sidekiq_cron_namespace_are_listed_and_changed(
     backend: Sidekiq, any_redis: redis.Redis, prefix: str
 ) -> None:
-    # Keys and fields as sidekiq-cron 2 writes them.
+    # Keys and fields of sidekiq-cron 2.
     message = json.dumps({"retry": 3, "queue": "work", "class": "Mark", "args": ["nightly"]})
     for space in ("default", "billing", "odd:name"):
         key = f"cron_job:{space}:nightly"
@@ -813,7 +826,7 @@ def test_schedules_of_each_namespace_of_cron_are_read_and_acted_on(
     assert any_redis.hget(f"{prefix}cron_job:default:nightly", "status") == b"enabled"
     assert backend.act_on_schedule(billing, Action.TRIGGER).outcome is DONE
     assert any_redis.llen(f"{prefix}queue:work") == 1
-    # Found once, they are not looked for at each look.
+    # Once found, they are not searched for on each call.
     with measure_cost() as meter:
         backend.list_schedules([shared(prefix)])
     assert meter.round_trips <= 3
@@ -835,7 +848,7 @@ def test_an_unfinished_search_for_cron_namespaces_is_reported(backend: Sidekiq, 
 
 
 @pytest.mark.parametrize("prefix", ["", "app:"])
-def test_schedules_of_scheduler_are_disabled_by_their_state(
+def test_schedules_of_sidekiq_scheduler_are_disabled_by_their_state(
     backend: Sidekiq, any_redis: redis.Redis, prefix: str
 ) -> None:
     any_redis.hset(f"{prefix}schedules", "ping", json.dumps({"class": "Ping", "every": "5m"}))
@@ -850,7 +863,7 @@ def test_schedules_of_scheduler_are_disabled_by_their_state(
     assert backend.act_on_schedule(ping, Action.PAUSE_SCHEDULE).outcome is GONE
 
 
-def test_embedded_and_dead_processes_take_no_signals(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_embedded_and_dead_processes_are_not_signaled(backend: Sidekiq, any_redis: redis.Redis) -> None:
     any_redis.sadd("app:processes", "web:1:aaaaaaaaaaaa", "web:2:bbbbbbbbbbbb", "web:3:cccccccccccc")
     for identity, info in (("web:1:aaaaaaaaaaaa", {"embedded": True}), ("web:2:bbbbbbbbbbbb", {"embedded": False})):
         any_redis.hset(f"app:{identity}", mapping={"info": json.dumps(info), "beat": time.time(), "busy": 0})
@@ -866,7 +879,7 @@ def test_embedded_and_dead_processes_take_no_signals(backend: Sidekiq, any_redis
     assert len(list(any_redis.scan_iter("*-signals"))) == 1
 
 
-def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_only_running_iterable_jobs_can_be_stopped(backend: Sidekiq, any_redis: redis.Redis) -> None:
     any_redis.sadd("processes", "web:1:aaaaaaaaaaaa")
     any_redis.hset("web:1:aaaaaaaaaaaa", mapping={"info": "{}", "beat": time.time(), "busy": 2})
     for name in ("walks", "plain"):
@@ -887,8 +900,10 @@ def test_only_iterable_jobs_that_run_are_stopped(backend: Sidekiq, any_redis: re
 
 
 @pytest.mark.parametrize("active_job", [False, True])
-def test_a_job_with_half_an_emoji_is_acted_on(backend: Sidekiq, any_redis: redis.Redis, active_job: bool) -> None:
-    """As JSON of Node may spell it; Ruby reads it."""
+def test_a_job_with_half_an_emoji_can_be_retried_copied_and_deleted(
+    backend: Sidekiq, any_redis: redis.Redis, active_job: bool
+) -> None:
+    """Node may write such JSON, and Ruby reads it."""
     argument = '{"text":"Party \\ud83c","exact":1.50}'
     arguments, wrapped = argument, ""
     if active_job:
@@ -918,17 +933,15 @@ def test_a_job_with_half_an_emoji_is_acted_on(backend: Sidekiq, any_redis: redis
     assert b'"continuation"' not in copy
 
 
-def test_how_far_an_iterable_job_has_come_stays_with_it_and_with_no_copy(
-    backend: Sidekiq, any_redis: redis.Redis
-) -> None:
+def test_copies_of_an_iterable_job_do_not_get_its_progress(backend: Sidekiq, any_redis: redis.Redis) -> None:
     any_redis.zadd("retry", {payload(jid="iterable"): 7})
     any_redis.hset("it-iterable", mapping={"ex": 2, "rt": "3.5", "c": "900"})
-    (job_ref,) = seen(backend, State.RETRYING)
+    (job_ref,) = job_refs_of(backend, State.RETRYING)
     for action, options in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, ActionOptions(payload="[1]"))):
         (copied,) = act(backend, action, State.RETRYING, [job_ref], options)
         assert copied.outcome is DONE
         assert copied.new_id != "iterable"
-    backups = taken(backend, State.RETRYING)
+    backups = backups_of(backend, State.RETRYING)
     assert outcomes(backend.delete_jobs(shared(), State.RETRYING, backups)) == [DONE]
     assert set(any_redis.scan_iter("it-*")) == {b"it-iterable"}  # Sidekiq's own delete leaves it, too
     assert any_redis.hgetall("it-iterable") == {b"ex": b"2", b"rt": b"3.5", b"c": b"900"}

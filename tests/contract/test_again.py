@@ -1,4 +1,4 @@
-"""Who asks the queues of RQ, Sidekiq and Celery again and again is told the same as who asks for the first time."""
+"""Refreshed figures of RQ, Sidekiq and Celery equal figures that are read for the first time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BACKENDS: dict[str, type[Backend]] = {"rq": RQ, "sidekiq": Sidekiq, "celery": Ce
 QUEUES = 100
 OLD = 1_700_000_000
 JOB = json.dumps({"class": "Send", "args": [], "jid": "a" * 24, "enqueued_at": OLD, "created_at": OLD})
-# What changes in the first queue between two looks, one after the other.
+# Changes of the first queue, one between two samples.
 CHANGES: dict[str, tuple[tuple[Any, ...], ...]] = {
     "sidekiq": (
         ("RPUSH", "queue:queue-0000", JOB),
@@ -93,35 +93,37 @@ CHANGES: dict[str, tuple[tuple[Any, ...], ...]] = {
 
 @pytest.fixture(params=["scripts", "plain"])
 def source(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Source]:
-    """The server as a user with and as one without scripts."""
+    """The server for a user with and for one without scripts."""
     source = Source("main", address_of_user(server, redis_client, READER, scripts=request.param == "scripts"))
     yield source
     source.close()
 
 
 def queues_of(source: Source, client: redis.Redis, name: str, queues: int) -> tuple[Backend, list[QueueRef]]:
-    """The backend, and its queues after they were filled."""
+    """The backend and its filled queues."""
     LIBRARIES[name].fill(client, queues)
     backend = BACKENDS[name](source, SourceSettings(name="main", url="redis://unused"))
     return backend, list(discover(backend).values())
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_figures_are_those_of_now_whatever_changed(source: Source, redis_client: redis.Redis, name: str) -> None:
+def test_refreshed_figures_equal_fresh_ones_after_each_change(
+    source: Source, redis_client: redis.Redis, name: str
+) -> None:
     backend, refs = queues_of(source, redis_client, name, 3)
-    seen: dict[str, Any] = {}
-    backend.refresh_stats(refs, seen)
-    told: set[str] = {repr([split(queue)[0] for queue in backend.read_stats(refs)])}
+    cache: dict[str, Any] = {}
+    backend.refresh_stats(refs, cache)
+    seen_states: set[str] = {repr([split(queue)[0] for queue in backend.read_stats(refs)])}
     for change in CHANGES[name]:
         redis_client.execute_command(*change)
         for _ in range(2):  # the second time nothing changed
-            again, anew = backend.refresh_stats(refs, seen), backend.read_stats(refs)
-            for one, other in zip(again, anew, strict=True):
+            refreshed, fresh = backend.refresh_stats(refs, cache), backend.read_stats(refs)
+            for one, other in zip(refreshed, fresh, strict=True):
                 (figures, ages), (true, true_ages) = split(one), split(other)
                 assert figures == true, change
                 assert ages == pytest.approx(true_ages, abs=5), change
-        told.add(repr([(split(queue)[0], queue.latency_s and queue.latency_s > 1000) for queue in again]))
-    assert len(told) > len(CHANGES[name]) / 2
+        seen_states.add(repr([(split(queue)[0], queue.latency_s and queue.latency_s > 1000) for queue in refreshed]))
+    assert len(seen_states) > len(CHANGES[name]) / 2
 
 
 @pytest.mark.parametrize("name", ["rq", "sidekiq"])
@@ -131,11 +133,11 @@ def test_ages_grow_while_nothing_changes(
     backend, refs = queues_of(source, redis_client, name, 1)
     for key in ("rq:scheduled:queue-0000", "retry"):
         redis_client.zadd(key, {"queue-0000-6": OLD})
-    seen: dict[str, Any] = {}
-    first = backend.refresh_stats(refs, seen)
+    cache: dict[str, Any] = {}
+    first = backend.refresh_stats(refs, cache)
     now = source.now_s()
     monkeypatch.setattr(source, "now_s", lambda: now + 100)
-    second = backend.refresh_stats(refs, seen)
+    second = backend.refresh_stats(refs, cache)
     grown = [
         getattr(other, age) - getattr(one, age)
         for one, other in zip(first, second, strict=True)
@@ -146,66 +148,66 @@ def test_ages_grow_while_nothing_changes(
 
 
 @pytest.mark.parametrize(("name", "most"), [("sidekiq", 27), ("celery", 25)])
-def test_queues_that_did_not_change_cost_little_work(
+def test_refreshing_unchanged_queues_needs_few_calls(
     server: EmbeddedRedis, redis_client: redis.Redis, name: str, most: int
 ) -> None:
     source = Source("main", server.url)
     backend, refs = queues_of(source, redis_client, name, QUEUES)
-    if name == "sidekiq":  # where none waits, nothing hangs on the clock
+    if name == "sidekiq":  # without waiting jobs no figure depends on the clock
         redis_client.delete(*(f"queue:{ref.name}" for ref in refs))
-    seen: dict[str, Any] = {}
-    first = calls_of(lambda: backend.refresh_stats(refs, seen))
-    again = calls_of(lambda: backend.refresh_stats(refs, seen))
-    assert again < most * QUEUES, (first, again)
-    assert again < first * 0.85
+    cache: dict[str, Any] = {}
+    first = calls_of(lambda: backend.refresh_stats(refs, cache))
+    refreshed = calls_of(lambda: backend.refresh_stats(refs, cache))
+    assert refreshed < most * QUEUES, (first, refreshed)
+    assert refreshed < first * 0.85
     source.close()
 
 
-def ran(backend: Backend, refs: list[QueueRef], client: redis.Redis) -> dict[str, int]:
-    """How often each command ran for one look at the figures."""
-    seen: dict[str, Any] = {}
-    backend.refresh_stats(refs, seen)
+def commands_of_refresh(backend: Backend, refs: list[QueueRef], client: redis.Redis) -> dict[str, int]:
+    """How often each command ran for one refresh of the figures."""
+    cache: dict[str, Any] = {}
+    backend.refresh_stats(refs, cache)
     client.config_resetstat()
-    backend.refresh_stats(refs, seen)
+    backend.refresh_stats(refs, cache)
     return commands_of(client)
 
 
-def test_what_sidekiq_queues_have_in_common_is_read_once(source: Source, redis_client: redis.Redis) -> None:
+def test_data_shared_by_sidekiq_queues_is_read_once(source: Source, redis_client: redis.Redis) -> None:
     backend, refs = queues_of(source, redis_client, "sidekiq", QUEUES)
-    commands = ran(backend, refs, redis_client)
+    commands = commands_of_refresh(backend, refs, redis_client)
     # Processes and paused; schedule, retry and dead.
     assert (commands.get("sscan", 0) + commands.get("smembers", 0), commands["zcard"]) == (2, 3)
 
 
-def test_what_celery_workers_took_is_read_once(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_messages_held_by_celery_workers_are_read_once(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     source = Source("main", server.url)
     backend, refs = queues_of(source, redis_client, "celery", QUEUES)
-    commands = ran(backend, refs, redis_client)
+    commands = commands_of_refresh(backend, refs, redis_client)
     assert commands["hkeys"] == 1
-    # One command tells that no message has a priority.
+    # One command shows that no message has a priority.
     assert (commands["llen"], commands["exists"]) == (QUEUES, QUEUES)
     source.close()
 
 
-def test_rq_queues_at_rest_are_asked_for_little(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_idle_rq_queues_need_few_commands(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     source = Source("main", server.url)
     backend, refs = queues_of(source, redis_client, "rq", QUEUES)
     rest(redis_client, QUEUES, LIBRARIES["rq"])
-    commands = ran(backend, refs, redis_client)
-    # Those that failed and their workers; of failed ones how many expired, of finished ones how many have not.
+    commands = commands_of_refresh(backend, refs, redis_client)
+    # Failed jobs and workers; how many failed jobs expired and how many finished ones have not.
     assert [commands.get(name, 0) for name in ("exists", "zcard", "scard", "zcount", "llen")] == [
-        *(QUEUES + 1, QUEUES, QUEUES + 1, 2 * QUEUES, 0),  # and once what all have in common
+        *(QUEUES + 1, QUEUES, QUEUES + 1, 2 * QUEUES, 0),  # and once for all queues
     ]
     redis_client.delete(*(f"rq:finished:{ref.name}" for ref in refs))
     _, cursor = backend.read_flow(refs, None)
     redis_client.config_resetstat()
     backend.read_flow(refs, cursor)
-    # Where none is above the lowest bound, the higher ones are not counted.
+    # If no score is above the lowest bound, the higher bounds are not counted.
     assert commands_of(redis_client)["zcount"] == 5 * QUEUES
     source.close()
 
 
-def test_the_next_job_of_rq_is_looked_at_once(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_the_next_job_of_an_rq_queue_is_read_once(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     source = Source("main", server.url)
     backend, refs = queues_of(source, redis_client, "rq", QUEUES)
     redis_client.delete("rq:workers")

@@ -1,4 +1,4 @@
-"""Who asks BullMQ's queues again and again is told the same as who asks for the first time, at a lower price."""
+"""Refreshed figures of BullMQ equal figures that are read for the first time, at a lower cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.counting import calls_of
 QUEUES = 50
 BASE = "bull:queue-0000:"
 OLD = {"timestamp": 1_700_000_000_000, "opts": "{}", "data": "{}"}
-# What changes in a queue between two looks, one after the other; nothing of it leaves an event.
+# Changes of a queue, one between two samples; none of them leaves an event.
 CHANGES: tuple[tuple[Any, ...], ...] = (
     ("HSET", "oldest", "timestamp", "1700000000000", "opts", '{"delay":5000,"attempts":3}'),
     ("RPUSH", "wait", "oldest"),
@@ -82,47 +82,47 @@ def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client:
 
 
 def split(queue: QueueStats) -> tuple[QueueStats, tuple[float | None, ...]]:
-    """A queue without its ages, and these."""
+    """A queue without its ages, and its ages."""
     return msgspec.structs.replace(queue, **dict.fromkeys(AGES)), tuple(getattr(queue, name) for name in AGES)
 
 
-def test_figures_are_those_of_now_whatever_changed(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_refreshed_figures_equal_fresh_ones_after_each_change(backend: BullMQ, redis_client: redis.Redis) -> None:
     fill(redis_client, 3)
-    seen: dict[str, Any] = {}
-    backend.refresh_stats(refs(3), seen)
-    told = []
+    cache: dict[str, Any] = {}
+    backend.refresh_stats(refs(3), cache)
+    states = []
     for command, key, *arguments in CHANGES:
         keys = (key, *arguments) if command == "DEL" else (key,)
         redis_client.execute_command(command, *(BASE + each for each in keys), *(() if command == "DEL" else arguments))
         for _ in range(2):  # the second time nothing changed
-            again, anew = backend.refresh_stats(refs(3), seen), backend.read_stats(refs(3))
-            for one, other in zip(again, anew, strict=True):
+            refreshed, fresh = backend.refresh_stats(refs(3), cache), backend.read_stats(refs(3))
+            for one, other in zip(refreshed, fresh, strict=True):
                 (figures, ages), (true, true_ages) = split(one), split(other)
                 assert figures == true, command
                 assert ages == pytest.approx(true_ages, abs=5), (command, key)
-        told.append(split(again[0]))
-    assert sum(one != other for one, other in pairwise(told)) > 25
+        states.append(split(refreshed[0]))
+    assert sum(one != other for one, other in pairwise(states)) > 25
 
 
 def test_ages_grow_while_nothing_changes(backend: BullMQ, redis_client: redis.Redis) -> None:
     fill(redis_client, 1)
     redis_client.hset(BASE + "5", "processedOn", 1_700_000_000_000)
     redis_client.zadd(BASE + "delayed", {"6": (time.time() * 1000 - 60_000) * 4096})
-    seen: dict[str, Any] = {}
-    (first,) = backend.refresh_stats(refs(1), seen)
+    cache: dict[str, Any] = {}
+    (first,) = backend.refresh_stats(refs(1), cache)
     backend.source.now_s = lambda: time.time() + 100  # type: ignore[method-assign]
-    (second,) = backend.refresh_stats(refs(1), seen)
+    (second,) = backend.refresh_stats(refs(1), cache)
     grown = [getattr(second, name) - getattr(first, name) for name in AGES if getattr(first, name) is not None]
     assert grown == pytest.approx([100] * len(grown), abs=30)
     assert len(grown) >= 2
 
 
-def test_a_name_that_changed_is_the_new_one(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_a_refresh_returns_the_new_name_of_a_queue(backend: BullMQ, redis_client: redis.Redis) -> None:
     fill(redis_client, 1)
-    seen: dict[str, Any] = {}
-    backend.refresh_stats(refs(1), seen)
+    cache: dict[str, Any] = {}
+    backend.refresh_stats(refs(1), cache)
     renamed = [msgspec.structs.replace(ref, name=ref.key) for ref in refs(1)]
-    assert [queue.name for queue in backend.refresh_stats(renamed, seen)] == ["bull:queue-0000"]
+    assert [queue.name for queue in backend.refresh_stats(renamed, cache)] == ["bull:queue-0000"]
 
 
 def commands_of(client: redis.Redis) -> dict[str, int]:
@@ -131,57 +131,55 @@ def commands_of(client: redis.Redis) -> dict[str, int]:
     return {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items()}
 
 
-def test_queues_at_rest_cost_few_commands_and_little_work(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_refreshing_idle_queues_needs_few_commands_and_calls(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     fill(redis_client, QUEUES)
     for name in ("wait", "active", "delayed"):
         redis_client.delete(*(f"{ref.key}:{name}" for ref in refs()))
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
-    seen: dict[str, Any] = {}
-    first = calls_of(lambda: backend.refresh_stats(refs(), seen))
+    cache: dict[str, Any] = {}
+    first = calls_of(lambda: backend.refresh_stats(refs(), cache))
     redis_client.config_resetstat()
-    again = calls_of(lambda: backend.refresh_stats(refs(), seen))
-    ran = commands_of(redis_client)
-    # What was missing is asked for together: 4 commands instead of 12.
-    assert {name: ran.get(name, 0) for name in ("hmget", "exists", "zcard", "llen", "pttl")} == {
+    refreshed = calls_of(lambda: backend.refresh_stats(refs(), cache))
+    counts = commands_of(redis_client)
+    # Keys that did not exist are checked together: 4 commands instead of 12.
+    assert {name: counts.get(name, 0) for name in ("hmget", "exists", "zcard", "llen", "pttl")} == {
         "hmget": QUEUES,
         "exists": QUEUES,
         "zcard": 2 * QUEUES,
         "llen": 0,
         "pttl": 0,
     }
-    assert again < first / 3
+    assert refreshed < first / 3
     source.close()
 
 
-def test_a_queue_with_the_same_jobs_is_asked_for_their_fields_at_once(
+def test_fields_of_unchanged_jobs_are_read_without_checking_their_size(
     server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     fill(redis_client, QUEUES)
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
-    seen: dict[str, Any] = {}
-    backend.refresh_stats(refs(), seen)
+    cache: dict[str, Any] = {}
+    backend.refresh_stats(refs(), cache)
     redis_client.config_resetstat()
-    backend.refresh_stats(refs(), seen)
-    ran = commands_of(redis_client)
-    assert "hstrlen" not in ran
-    assert ran["hmget"] == 2 * QUEUES  # meta, and the next job
-    assert ran["hget"] == 2 * QUEUES  # of the newest one, and of the one that runs
+    backend.refresh_stats(refs(), cache)
+    counts = commands_of(redis_client)
+    assert "hstrlen" not in counts
+    assert counts["hmget"] == 2 * QUEUES  # meta, and the next job
+    assert counts["hget"] == 2 * QUEUES  # of the newest one, and of the one that runs
     source.close()
 
 
-def test_rates_of_queues_that_never_had_a_job_cost_few_commands(
-    server: EmbeddedRedis, redis_client: redis.Redis
-) -> None:
+def test_rates_of_queues_without_jobs_need_few_commands(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     for ref in refs():
         redis_client.hset(f"{ref.key}:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     redis_client.config_resetstat()
     delta, _ = backend.read_flow(refs(), None)
-    ran = commands_of(redis_client)
-    assert {name: ran.get(name, 0) for name in ("xrevrange", "xlen", "llen", "zcount", "zcard")} == {
+    counts = commands_of(redis_client)
+    assert {name: counts.get(name, 0) for name in ("xrevrange", "xlen", "llen", "zcount", "zcard")} == {
         "xrevrange": QUEUES,
         "xlen": QUEUES,
         "llen": 0,
@@ -192,36 +190,34 @@ def test_rates_of_queues_that_never_had_a_job_cost_few_commands(
     source.close()
 
 
-def test_rates_of_queues_whose_events_are_all_old_cost_few_commands(
-    server: EmbeddedRedis, redis_client: redis.Redis
-) -> None:
+def test_rates_of_queues_with_old_events_need_few_commands(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     fill(redis_client, QUEUES)  # its events are an hour old
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     first, cursor = backend.read_flow(refs(), None)
     redis_client.config_resetstat()
-    again, cursor = backend.read_flow(refs(), cursor)
-    ran = commands_of(redis_client)
+    refreshed, cursor = backend.read_flow(refs(), cursor)
+    counts = commands_of(redis_client)
     names = ("xrevrange", "xlen", "exists", "get", "hget", "llen", "zcard", "lindex")
-    assert {name: ran.get(name, 0) for name in names} == {
+    assert {name: counts.get(name, 0) for name in names} == {
         **dict.fromkeys(names, 0),
         "xrevrange": QUEUES,
         "xlen": QUEUES,
     }
-    assert {(flow.completed, flow.dead, flow.quality) for flow in (*first.queues, *again.queues)} == {
+    assert {(flow.completed, flow.dead, flow.quality) for flow in (*first.queues, *refreshed.queues)} == {
         (0, 0, Quality.EXACT)
     }
     for event in ("active", "completed", "failed"):
         redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
     redis_client.config_resetstat()
     ended = backend.read_flow(refs(), cursor)[0].queues
-    # Whether the newest jobs of both ends are there; jobs wait, so that nobody need ask whether the queue is empty.
+    # Whether the newest jobs of both ends exist; jobs wait, so there is no check for an empty queue.
     assert commands_of(redis_client)["exists"] == 2
     assert [(flow.completed, flow.dead) for flow in ended] == [(1, 1), *[(0, 0)] * (QUEUES - 1)]
     source.close()
 
 
-def test_events_of_a_stream_that_was_removed_between_looks_are_not_taken_for_older_ones(
+def test_events_of_a_stream_recreated_between_samples_are_counted(
     server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     fill(redis_client, 1)

@@ -1,4 +1,4 @@
-"""What only BullMQ has: versions, prefixes, events streams, locks, flows; with the real library on real servers."""
+"""Features that only BullMQ has: versions, prefixes, events streams, locks, flows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def stats(backend: BullMQ, name: str = "alpha") -> QueueStats:
     return backend.read_stats([discover(backend)[name]])[0]
 
 
-def look(backend: BullMQ, cursor: object = None) -> tuple[QueueFlow, object]:
+def read_flow(backend: BullMQ, cursor: object = None) -> tuple[QueueFlow, object]:
     """The flow of `alpha`, and the next cursor."""
     delta, following = backend.read_flow([discover(backend)["alpha"]], cursor)
     return delta.queues[0], following
@@ -82,7 +82,7 @@ def page(backend: BullMQ, state: State, **query: int) -> list[str]:
     return [job.id for job in found.jobs]
 
 
-def test_bull_is_read_as_far_as_its_layout_allows(backend: BullMQ, any_server: EmbeddedRedis) -> None:
+def test_queues_of_bull_are_read_with_estimated_rates(backend: BullMQ, any_server: EmbeddedRedis) -> None:
     made = node("bull.mjs", any_server.url, "old:mails")
     assert set(discover(backend)) == {"old:mails"}
     found = stats(backend, "old:mails")
@@ -117,7 +117,9 @@ def test_a_paused_bull_queue_is_paused(backend: BullMQ, any_server: EmbeddedRedi
 
 
 @pytest.mark.parametrize("prefix", ["{bull}", "app:jobs", "ünï*code?[x]"])
-def test_any_prefix_is_found(backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, prefix: str) -> None:
+def test_queues_of_any_prefix_are_found(
+    backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, prefix: str
+) -> None:
     library.drive("run", any_server.url, "alpha", good=1, bad=0, prefix=prefix)
     found = stats(backend)
     assert (found.prefix, found.counts.completed) == (prefix, 1)
@@ -141,7 +143,7 @@ def test_queues_of_one_name_never_collide(backend: BullMQ, library: BullMQLibrar
     }
 
 
-def test_keys_that_only_look_like_a_queue_are_none(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_keys_that_resemble_a_queue_are_ignored(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"name": "a job whose id is meta"})
     any_redis.set("session:id", "abc")
     any_redis.set("session:active", "yes")
@@ -151,7 +153,7 @@ def test_keys_that_only_look_like_a_queue_are_none(backend: BullMQ, any_redis: r
     assert discover(backend) == {}
 
 
-def test_a_user_without_scripts_sees_the_same(
+def test_a_user_without_scripts_reads_the_same(
     backend: BullMQ, reader: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
 ) -> None:
     filled = library.fill(any_server.url)
@@ -196,54 +198,54 @@ def test_jobs_with_a_priority_come_after_jobs_without(
     assert places == ["next", *(f"{n} ahead" for n in range(1, waiting))]
 
 
-def test_rates_hold_where_the_app_keeps_no_finished_jobs(
+def test_rates_are_exact_when_the_app_keeps_no_completed_jobs(
     backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis
 ) -> None:
     library.run_jobs(any_server.url, "alpha", good=1, bad=0)
-    _, cursor = look(backend)
+    _, cursor = read_flow(backend)
     library.drive("run", any_server.url, "alpha", good=12, bad=0, removeOnComplete=True, ms=30)
-    flow, _ = look(backend, cursor)
+    flow, _ = read_flow(backend, cursor)
     assert (flow.completed, flow.dead, flow.quality, flow.reason) == (12, 0, Quality.EXACT, None)
     assert len(flow.runtimes_s) == 12
     assert all(0.02 < runtime < CEILING_S for runtime in flow.runtimes_s)
 
 
-def test_a_job_that_runs_over_several_looks_is_timed(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_a_job_that_runs_over_several_samples_is_timed(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     started = int(time.time() * 1000) - 60_000
     any_redis.xadd("bull:alpha:events", {"event": "active", "jobId": "7", "prev": "waiting"}, id=f"{started}-0")
-    _, cursor = look(backend)
-    _, cursor = look(backend, cursor)
+    _, cursor = read_flow(backend)
+    _, cursor = read_flow(backend, cursor)
     any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": "7"}, id=f"{started + 61_500}-0")
-    flow, cursor = look(backend, cursor)
+    flow, cursor = read_flow(backend, cursor)
     assert flow.runtimes_s == (61.5,)
-    assert look(backend, cursor)[0].runtimes_s == ()
+    assert read_flow(backend, cursor)[0].runtimes_s == ()
 
 
 def test_a_trimmed_stream_is_reported_and_not_counted_as_idle(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 3})
     any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": "0"})
-    _, found = look(backend)
+    _, found = read_flow(backend)
     assert isinstance(found, dict)
-    # As if that look had been an hour ago.
+    # As if that sample had been taken an hour ago.
     cursor = {key: before._replace(at_ms=before.at_ms - 3_600_000) for key, before in found.items()}
     for job in range(1, 10):
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
-    flow, after = look(backend, cursor)
+    flow, after = read_flow(backend, cursor)
     assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
-    assert look(backend, after)[0].hidden == ENDS  # as long as rates look back
+    assert read_flow(backend, after)[0].hidden == ENDS  # as long as rates look back
     # With the ids that were given out it is known how many ended.
     cursor = {key: before._replace(left=0) for key, before in cursor.items()}
     any_redis.set("bull:alpha:id", 9)
-    flow, after = look(backend, cursor)
+    flow, after = read_flow(backend, cursor)
     assert (flow.hidden, flow.ended, flow.reason) == ((State.DEAD,), 9, reasons.UNSPLIT)
-    flow, _ = look(backend, after)
+    flow, _ = read_flow(backend, after)
     assert (flow.hidden, flow.ended) == ((State.DEAD,), 0)
     # Not where ids were given out for nothing.
     any_redis.xadd("bull:alpha:events", {"event": "duplicated", "jobId": "9"})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
-    flow, _ = look(backend, cursor)
+    flow, _ = read_flow(backend, cursor)
     assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
 
 
@@ -251,21 +253,21 @@ def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: Bull
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     any_redis.zadd("bull:alpha:completed", {"early": (time.time() - 2 * FLOW_WINDOW_S) * 1000})
     any_redis.xadd("bull:alpha:events", {"event": "drained"})
-    _, cursor = look(backend)
+    _, cursor = read_flow(backend)
     with any_redis.pipeline(transaction=False) as pipe:
         for job in range(3000):
             pipe.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
             pipe.zadd("bull:alpha:completed", {job: int(time.time() * 1000) + 1})
         pipe.execute()
-    flow, following = look(backend, cursor)
+    flow, following = read_flow(backend, cursor)
     assert (flow.completed, flow.quality, flow.reason) == (3000, Quality.ESTIMATED, reasons.CUT_KEPT)
     any_redis.delete("bull:alpha:completed")
-    flow, _ = look(backend, cursor)
+    flow, _ = read_flow(backend, cursor)
     assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
-    assert look(backend, following)[0].completed == 0
+    assert read_flow(backend, following)[0].completed == 0
 
 
-def test_return_values_stay_on_the_server(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_return_values_in_events_are_not_fetched(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     for job in range(20):
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job, "returnvalue": "x" * 500_000})
@@ -285,7 +287,7 @@ def test_return_values_stay_on_the_server(backend: BullMQ, any_redis: redis.Redi
     assert delta.queues[0].completed == 20
 
 
-def test_a_queue_whose_events_are_all_old_has_rates_at_the_first_look(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_a_queue_with_only_old_events_has_rates_in_the_first_sample(backend: BullMQ, any_redis: redis.Redis) -> None:
     """And the other queues have theirs."""
     an_hour_ago = int(time.time() * 1000) - 3_600_000
     for name, at in (("alpha", an_hour_ago), ("beta", "*")):
@@ -324,7 +326,7 @@ def test_an_idle_queue_with_signs_of_a_worker_has_an_unknown_number(
     assert stats(backend).workers is None
 
 
-def test_the_wait_of_a_job_begins_when_it_may_run(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_latency_counts_from_when_a_job_could_run(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     now = int(time.time() * 1000)
     any_redis.lpush("bull:alpha:wait", "1")
@@ -347,7 +349,7 @@ def test_the_wait_of_a_job_begins_when_it_may_run(backend: BullMQ, any_redis: re
     assert stats(backend).latency_s == 0
 
 
-def test_the_oldest_of_a_queue_that_serves_the_newest_first_is_seen(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_latency_is_that_of_the_oldest_job_in_a_lifo_queue(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     now = int(time.time() * 1000)
     for job, age_s in (("old", 5_000), ("new", 1)):
@@ -423,7 +425,7 @@ def test_a_flow_links_parent_and_children(backend: BullMQ, library: BullMQLibrar
     assert {child.state for child in parent.children} == {State.COMPLETED}
 
 
-def test_the_next_run_of_a_scheduler_is_a_job_like_others(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_the_next_run_of_a_scheduler_can_be_opened(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     due = int(time.time() * 1000) + 60_000
     job_id = f"repeat:nightly:a/b:{due}"
@@ -435,7 +437,7 @@ def test_the_next_run_of_a_scheduler_is_a_job_like_others(backend: BullMQ, any_r
 
 
 @pytest.mark.parametrize("key", ["meta", "id", "events", "wait", "completed", "metrics:completed"])
-def test_keys_of_the_queue_itself_are_no_jobs(
+def test_keys_of_the_queue_itself_cannot_be_opened_as_jobs(
     backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, key: str
 ) -> None:
     library.fill(any_server.url)
@@ -444,7 +446,7 @@ def test_keys_of_the_queue_itself_are_no_jobs(
 
 
 @pytest.mark.parametrize("key", ["wait", "active", "delayed", "failed", "events", "limiter", "stalled-check"])
-def test_a_list_of_another_type_costs_one_figure(
+def test_a_key_of_the_wrong_type_makes_only_its_figure_unknown(
     backend: BullMQ, library: BullMQLibrary, any_server: EmbeddedRedis, any_redis: redis.Redis, key: str
 ) -> None:
     library.fill(any_server.url)
@@ -479,7 +481,7 @@ def test_paused_jobs_come_before_jobs_with_a_priority(backend: BullMQ, any_redis
     ]
 
 
-def test_long_lists_and_bytes_of_any_kind_page_alike(backend: BullMQ, any_redis: redis.Redis) -> None:
+def test_long_lists_with_ids_of_any_bytes_are_paged(backend: BullMQ, any_redis: redis.Redis) -> None:
     any_redis.hset("bull:alpha:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10000})
     with any_redis.pipeline(transaction=False) as pipe:
         for start in range(0, 100_000, 1000):

@@ -82,16 +82,16 @@ def record(client: redis.Redis, task_id: str, status: str = "FAILURE", **fields:
     client.publish(f"celery-task-meta-{task_id}", value)
 
 
-def tell(client: redis.Redis, channel: str, told: Any) -> int:
-    """What a worker sends to the event exchange; how many hear it."""
+def publish_event(client: redis.Redis, channel: str, told: Any) -> int:
+    """Publish an event as a worker does. Return the number of subscribers."""
     body = base64.b64encode(json.dumps(told).encode()).decode()
     heard: int = client.publish(channel, json.dumps({"body": body, "content-type": "application/json"}))
     return heard
 
 
 @contextlib.contextmanager
-def deaf(client: redis.Redis, backend: Celery) -> Iterator[None]:
-    """The feed breaks, and does not come back before the end of the block."""
+def disconnected_feed(client: redis.Redis, backend: Celery) -> Iterator[None]:
+    """Disconnect the feed until the end of the block."""
     keeper = backend._keeper
     assert keeper is not None
     client.execute_command("ACL", "SETUSER", "default", "-psubscribe")
@@ -169,7 +169,7 @@ def test_mailboxes_and_events_are_no_queues(backend: Celery, any_redis: redis.Re
         message(args="x" * 300_000),
     ],
 )  # fmt: skip
-def test_messages_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redis, raw: bytes) -> None:
+def test_an_odd_message_does_not_affect_other_rows(backend: Celery, any_redis: redis.Redis, raw: bytes) -> None:
     bind(any_redis, "mails")
     any_redis.lpush("mails", raw, message("sound"))
     any_redis.hset("unacked", mapping={"a": raw, "b": json.dumps([json.loads(message("taken")), "", "mails"])})
@@ -185,7 +185,7 @@ def test_messages_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Red
     assert stats(backend, "*").error is None
 
 
-def test_a_pickled_body_stays_closed(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_pickled_body_is_not_decoded(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     body = base64.b64encode(b"cos\nsystem\n(S'touch /tmp/never'\ntR.").decode()
     any_redis.lpush("mails", message(body=body, content_type="application/x-python-serialize"))
@@ -194,7 +194,7 @@ def test_a_pickled_body_stays_closed(backend: Celery, any_redis: redis.Redis) ->
     assert (payload.kind, payload.text) == ("opaque", "('anna',)")
 
 
-def test_records_of_any_kind_cost_one_row(backend: Celery, any_redis: redis.Redis) -> None:
+def test_an_odd_record_does_not_affect_other_rows(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     discover(backend)
     kinds = [b"\x80\x05pickle", b"[]", b"{", b'{"status": 5}', b'{"status": "FAILURE", "result": [1], "children": 7}']
@@ -225,7 +225,7 @@ def test_a_custom_status_shows_its_progress(backend: Celery, any_redis: redis.Re
 
 def test_finished_tasks_are_received_indexed_and_expired(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
-    record(any_redis, "before", queue="mails")  # nobody listened: the first look through the records finds it
+    record(any_redis, "before", queue="mails")  # no process was subscribed: the first scan of the records finds it
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
@@ -272,7 +272,7 @@ def test_an_interrupted_feed_reconnects_and_reports_the_gap(backend: Celery, any
     record(any_redis, "one")  # silence tells where results are known to be stored
     library.settle(backend, any_redis)
     _, cursor = backend.read_flow([ref], None)
-    with deaf(any_redis, backend):
+    with disconnected_feed(any_redis, backend):
         pass
     library.settle(backend, any_redis)  # waits for the feed to be back
     delta, cursor = backend.read_flow([ref], cursor)
@@ -286,7 +286,7 @@ def test_a_missed_result_is_found_by_the_next_scan(backend: Celery, any_redis: r
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
-    with deaf(any_redis, backend):
+    with disconnected_feed(any_redis, backend):
         record(any_redis, "missed", queue="mails")
         assert backend.list_jobs(ref, JobQuery(state=State.DEAD)).total == 0
         backend.maintain()
@@ -297,7 +297,7 @@ def test_a_missed_result_is_found_by_the_next_scan(backend: Celery, any_redis: r
     assert not any("more jobs may have finished" in note for note in stats(backend, "*").notes)
 
 
-def test_what_waits_to_be_taken_in_is_bounded(
+def test_records_that_wait_to_be_indexed_are_bounded(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "MAX_WAITING_BYTES", 200_000)
@@ -353,7 +353,7 @@ def test_a_custom_separator_is_recognized_from_bindings(backend: Celery, any_red
     assert [row.id for row in backend.list_jobs(refs["mails"], JobQuery(state=State.WAITING)).jobs] == ["a", "b"]
 
 
-def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_job_far_back_in_its_queue_is_found_by_its_id(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     any_redis.lpush("mails" + SEP.decode() + "3", message("low"))
     for start in range(0, 24_000, 1000):
@@ -365,7 +365,7 @@ def test_a_job_far_back_in_line_is_found_by_its_id(backend: Celery, any_redis: r
         backend.read_job(ref, "job-99999")
 
 
-def test_tasks_that_run_are_counted_though_no_list_has_them(
+def test_running_tasks_are_counted_from_heartbeats(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 3600.0)
@@ -373,8 +373,8 @@ def test_tasks_that_run_are_counted_though_no_list_has_them(
     ref = discover(backend)["*"]
     CeleryLibrary().prepare(backend, any_redis)
     assert (stats(backend, "*").counts.active, stats(backend, "*").workers) == (None, None)
-    tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 3})
-    tell(any_redis, "/7.celeryev/worker.heartbeat", {"hostname": "of-another-database@h", "active": 5})
+    publish_event(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 3})
+    publish_event(any_redis, "/7.celeryev/worker.heartbeat", {"hostname": "of-another-database@h", "active": 5})
     CeleryLibrary().settle(backend, any_redis)
     shared = backend.read_stats([ref])[0]
     assert (shared.counts.active, shared.workers) == (3, 1)
@@ -407,11 +407,11 @@ def test_killed_workers_are_noticed_although_their_mailboxes_remain(
     any_redis.sadd(box, SEP + SEP + b"a@h.celery.pidbox", SEP + SEP + b"b@h.celery.pidbox")
     assert [found.workers for found in backend.read_stats(refs)] == [None, None]  # none of them was heard
     for name in ("a@h", "b@h"):
-        tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 1})
+        publish_event(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 1})
     CeleryLibrary().settle(backend, any_redis)
     assert [found.workers for found in backend.read_stats(refs)] == [None, 2]
     for name in ("SUSPECT_AFTER_S", "DEAD_AFTER_S"):
-        monkeypatch.setattr(workers, name, -3600.0)  # and then they fell silent
+        monkeypatch.setattr(workers, name, -3600.0)  # and then their heartbeats stop
     with measure_cost() as meter:
         assert [found.workers for found in backend.read_stats(refs)] == [0, 0]
     assert meter.round_trips == 2
@@ -422,7 +422,7 @@ def test_killed_workers_are_noticed_although_their_mailboxes_remain(
     assert [found.workers for found in backend.read_stats(refs)] == [None, None]
 
 
-def test_a_worker_that_said_goodbye_is_not_listed_as_dead(
+def test_a_worker_that_removed_its_mailbox_is_not_listed_as_dead(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bind(any_redis, "mails")
@@ -431,7 +431,7 @@ def test_a_worker_that_said_goodbye_is_not_listed_as_dead(
     box = "_kombu.binding.celery.pidbox"
     any_redis.sadd(box, SEP + SEP + b"killed@h.celery.pidbox", SEP + SEP + b"ended@h.celery.pidbox")
     for name in ("killed@h", "ended@h", "without-mailbox@h"):
-        tell(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 0})
+        publish_event(any_redis, "/0.celeryev/worker.heartbeat", {"hostname": name, "active": 0})
     CeleryLibrary().settle(backend, any_redis)
     any_redis.srem(box, SEP + SEP + b"ended@h.celery.pidbox")
     assert [worker.id for worker in backend.list_workers(refs)] == ["ended@h", "killed@h", "without-mailbox@h"]
@@ -444,7 +444,7 @@ def test_a_worker_that_said_goodbye_is_not_listed_as_dead(
 
 @newest_in_gate
 @pytest.mark.parametrize(("number", "listed"), [(signal.SIGKILL, ["one@shop"]), (signal.SIGTERM, [])])
-def test_a_real_worker_that_ends_is_missed(
+def test_a_real_worker_that_ended_is_not_counted(
     any_server: EmbeddedRedis,
     backend: Celery,
     any_redis: redis.Redis,
@@ -469,7 +469,7 @@ def test_a_real_worker_that_ends_is_missed(
             worker.process.wait(CEILING_S)
         monkeypatch.setattr(workers, "SUSPECT_AFTER_S", 1.0)
         monkeypatch.setattr(workers, "DEAD_AFTER_S", 1.0)
-        wait_until(lambda: seen() == 0, what="that nobody works")
+        wait_until(lambda: seen() == 0, what="no live worker")
         assert [found.workers for found in backend.read_stats([refs["alpha"], refs["*"]])] == [0, 0]
         assert [worker.id for worker in backend.list_workers(list(refs.values()))] == listed
     finally:
@@ -485,8 +485,8 @@ def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis
     for task in ("one", "two"):
         record(any_redis, task, "SUCCESS", queue="mails")
     events: list[Any] = [{"type": "task-succeeded", "uuid": "one", "runtime": 0.5}, {"type": "task-succeeded"}, 5]
-    tell(any_redis, "/0.celeryev/task.multi", events)
-    tell(any_redis, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": "two", "runtime": 1.5})
+    publish_event(any_redis, "/0.celeryev/task.multi", events)
+    publish_event(any_redis, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": "two", "runtime": 1.5})
     any_redis.publish("/0.celeryev/task.multi", b"\xff")
     library.settle(backend, any_redis)
     delta, _ = backend.read_flow(refs, cursor)
@@ -494,20 +494,20 @@ def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis
     assert delta.queues[1].quality is Quality.UNKNOWN  # all that ended is told by its queue
 
 
-def ends(client: redis.Redis, keeper: index.ResultIndex, task: str, runtime: float) -> None:
-    """A task ends as a worker with -E ends it: the record, then the event. Both have arrived at the end."""
+def end_task(client: redis.Redis, keeper: index.ResultIndex, task: str, runtime: float) -> None:
+    """End a task as a worker with -E does: the record, then the event. Return when both have arrived."""
     received, heard = keeper.listener.received, keeper.workers.heard
     record(client, task, "SUCCESS", queue="mails")
-    tell(client, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": task, "runtime": runtime})
+    publish_event(client, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": task, "runtime": runtime})
     wait_until(lambda: keeper.listener.received > received, what="the record")
     wait_until(lambda: keeper.workers.heard > heard, what="the event")
 
 
 @pytest.mark.parametrize("moment", ["the run times are taken", "the records are drained", "the records are checked"])
-def test_a_run_time_survives_at_every_moment_of_a_look(
+def test_a_run_time_is_kept_at_every_step_of_a_sample(
     backend: Celery, any_redis: redis.Redis, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record and the event of a task arrive just before, between or after the steps of one look."""
+    """The record and the event of a task arrive before, between or after the steps of one sample."""
     bind(any_redis, "mails")
     refs = [discover(backend)[name] for name in ("mails", "*")]
     CeleryLibrary().prepare(backend, any_redis)
@@ -521,19 +521,19 @@ def test_a_run_time_survives_at_every_moment_of_a_look(
     }[moment]
     original = getattr(owner, step)
 
-    def after_a_task_ended(*arguments: Any) -> Any:
+    def run_after_a_task_ended(*arguments: Any) -> Any:
         monkeypatch.undo()
-        ends(any_redis, keeper, "one", 1.5)
+        end_task(any_redis, keeper, "one", 1.5)
         return original(*arguments)
 
-    monkeypatch.setattr(owner, step, after_a_task_ended)
+    monkeypatch.setattr(owner, step, run_after_a_task_ended)
     for _ in range(3):
         backend.maintain()
     delta, _ = backend.read_flow(refs, cursor)
     assert (delta.queues[0].completed, delta.queues[0].runtimes_s) == (1, (1.5,))
 
 
-def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_a_run_time_that_arrives_before_its_record_is_kept(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     """Records and events come over two connections where results are kept elsewhere."""
     bind(any_redis, "mails")
     source = Source("main", any_server.url)
@@ -547,12 +547,12 @@ def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedR
             keeper = backend._keeper
             assert keeper is not None
             ping = {"type": "task-started"}
-            wait_until(lambda: tell(any_redis, "/0.celeryev/task.succeeded", ping), what="the feed of workers")
+            wait_until(lambda: publish_event(any_redis, "/0.celeryev/task.succeeded", ping), what="the feed of workers")
             wait_until(lambda: keeper.workers.heard == 1, what="that event")
             _, cursor = backend.read_flow(refs, None)
             received = keeper.listener.received
             event = {"type": "task-succeeded", "uuid": "one", "runtime": 1.5}
-            tell(any_redis, "/0.celeryev/task.succeeded", event)
+            publish_event(any_redis, "/0.celeryev/task.succeeded", event)
             wait_until(lambda: keeper.workers.heard == 2, what="the event")
             backend.maintain()
             record(results, "one", "SUCCESS", queue="mails")
@@ -560,7 +560,7 @@ def test_a_run_time_that_overtakes_its_record_waits_for_it(any_server: EmbeddedR
             backend.maintain()
             delta, _ = backend.read_flow(refs, cursor)
             assert delta.queues[0].runtimes_s == (1.5,)
-            tell(any_redis, "/0.celeryev/task.succeeded", {**event, "uuid": "of a task without a record"})
+            publish_event(any_redis, "/0.celeryev/task.succeeded", {**event, "uuid": "of a task without a record"})
             wait_until(lambda: keeper.workers.heard == 3, what="the event")
             backend.maintain()
             assert keeper.tally.has_unassigned
@@ -583,7 +583,7 @@ def test_worker_events_are_received_from_the_broker(any_server: EmbeddedRedis, a
         keeper = backend._keeper
         assert keeper is not None
         beat = {"hostname": "a@h", "active": 3}
-        wait_until(lambda: tell(any_redis, "/0.celeryev/worker.heartbeat", beat), what="the feed of workers")
+        wait_until(lambda: publish_event(any_redis, "/0.celeryev/worker.heartbeat", beat), what="the feed of workers")
         wait_until(lambda: "a@h" in keeper.workers.heartbeats, what="the heartbeat")
         backend.maintain()
         assert [worker.state for worker in backend.list_workers([ref])] == [WorkerState.BUSY]
@@ -592,14 +592,14 @@ def test_worker_events_are_received_from_the_broker(any_server: EmbeddedRedis, a
         source.close()
 
 
-def test_a_server_without_celery_is_not_listened_to(backend: Celery, any_redis: redis.Redis) -> None:
+def test_no_feed_is_opened_on_a_server_without_celery(backend: Celery, any_redis: redis.Redis) -> None:
     backend.discover_queues(None, Budget(commands=50, seconds=5))
     backend.maintain()
     assert backend._keeper is None
     assert not set(any_redis.scan_iter("{queuedeck}*"))
 
 
-def test_workers_are_known_by_heartbeat_and_mailbox(backend: Celery, any_redis: redis.Redis) -> None:
+def test_workers_are_found_by_heartbeat_and_mailbox(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"silent@h.celery.pidbox")
     refs = list(discover(backend).values())
@@ -618,7 +618,7 @@ def test_workers_are_known_by_heartbeat_and_mailbox(backend: Celery, any_redis: 
     assert found["silent@h"].reason
 
 
-def test_results_may_be_kept_elsewhere(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_results_are_read_from_another_database(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"
@@ -648,8 +648,8 @@ def test_a_user_without_scripts_sees_waiting_jobs(any_server: EmbeddedRedis, any
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
 
-def sifted(backend: Celery, name: str, word: str) -> tuple[list[str], int]:
-    """(ids that a sift brings to the end of a queue, in how many steps)."""
+def find_matches(backend: Celery, name: str, word: str) -> tuple[list[str], int]:
+    """(ids that a search finds up to the end of a queue, number of steps)."""
     ref, offset, steps, found = discover(backend)[name], 0, 0, []
     while True:
         part = backend.scan_matches(ref, State.WAITING, word, offset)
@@ -662,29 +662,29 @@ def sifted(backend: Celery, name: str, word: str) -> tuple[list[str], int]:
         offset = part.reached
 
 
-def test_waiting_messages_are_sifted_in_their_order(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_search_returns_waiting_messages_in_order(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     any_redis.lpush("mails", *(message(f"a-{n}", argsrepr=f"('user{n % 1000}',)") for n in range(4000)))
     any_redis.lpush(b"mails" + SEP + b"3", message("Late-A-39x"), b'{"headers": {"id": "l\\u0061te"}}', b"\xffnone")
-    assert sifted(backend, "mails", "USER999")[0] == [*(f"a-{n}" for n in (999, 1999, 2999, 3999)), "late"]
-    found, steps = sifted(backend, "mails", "a-39")
+    assert find_matches(backend, "mails", "USER999")[0] == [*(f"a-{n}" for n in (999, 1999, 2999, 3999)), "late"]
+    found, steps = find_matches(backend, "mails", "a-39")
     assert found == ["a-39", *(f"a-{n}" for n in (*range(390, 400), *range(3900, 4000))), "Late-A-39x", "late"]
     assert 3 < steps < 100
-    assert sifted(backend, "mails", "nowhere")[0] == ["late"]
+    assert find_matches(backend, "mails", "nowhere")[0] == ["late"]
     any_redis.delete("mails", b"mails" + SEP + b"3")
-    assert sifted(backend, "mails", "user") == ([], 1)
+    assert find_matches(backend, "mails", "user") == ([], 1)
 
 
-def test_long_messages_are_sifted_in_small_steps(backend: Celery, any_redis: redis.Redis) -> None:
+def test_a_search_of_long_messages_runs_in_small_steps(backend: Celery, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     any_redis.lpush("mails", *(message(f"big-{n}", argsrepr="x" * 200_000) for n in range(60)))
-    found, steps = sifted(backend, "mails", "big-5")
+    found, steps = find_matches(backend, "mails", "big-5")
     assert found == ["big-5", *(f"big-{n}" for n in range(50, 60))]
     assert steps >= 10
     assert backend.read_job(discover(backend)["mails"], "big-59").id == "big-59"
 
 
-def test_a_sift_without_scripts_is_none(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_a_search_by_scripts_is_unavailable_without_scripts(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     bind(any_redis, "mails")
     any_redis.lpush("mails", message("t1"))
     any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())

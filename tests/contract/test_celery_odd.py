@@ -1,4 +1,4 @@
-"""Records, messages and key names that are not Celery's usual ones, written by real workers and producers."""
+"""Unusual records, messages and key names of Celery, written by real workers and producers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.sample_series import SampleSeries, rates_of
-from tests.contract.test_celery import SEP, bind, discover, message, record, stats, tell
+from tests.contract.test_celery import SEP, bind, discover, message, publish_event, record, stats
 from tests.waiting import wait_until
 
 OWN_PREFIX = {"result_backend_transport_options": {"global_keyprefix": "my_prefix_"}}
@@ -46,13 +46,13 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery
     source.close()
 
 
-def listed(backend: Celery, ref: QueueRef, state: State) -> list[str]:
+def ids_of(backend: Celery, ref: QueueRef, state: State) -> list[str]:
     """The ids of a list."""
     return [job.id for job in backend.list_jobs(ref, JobQuery(state=state, per_page=100)).jobs]
 
 
 @pytest.mark.parametrize("serializer", ["json", "pickle"])
-def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
+def test_records_of_any_size_and_serializer_under_a_prefix_are_read_retried_and_deleted(
     server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis, serializer: str
 ) -> None:
     conf = {**OWN_PREFIX, "result_serializer": serializer, "result_accept_content": ["json", "pickle"]}
@@ -74,8 +74,8 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
             shared = refs["*"]
             figures = stats(backend, "*")
             assert (figures.counts.dead, figures.counts.completed, figures.at_least) == (3, 1, ())
-            assert set(listed(backend, shared, State.DEAD)) == {small, large, refused}
-            assert listed(backend, shared, State.COMPLETED) == [result]
+            assert set(ids_of(backend, shared, State.DEAD)) == {small, large, refused}
+            assert ids_of(backend, shared, State.COMPLETED) == [result]
             for task, native in ((small, "FAILURE"), (large, "FAILURE"), (refused, "FAILURE"), (result, "SUCCESS")):
                 job = backend.read_job(shared, task)
                 assert (job.native_state, job.state) == (native, State.DEAD if native == "FAILURE" else State.COMPLETED)
@@ -103,7 +103,7 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
             else:
                 assert [answer.outcome for answer in answers] == [Outcome.REFUSED, Outcome.REFUSED]
                 assert "encoded as pickle" in (answers[0].detail or "")
-        # Deleted and put back, one and many, by the key that the index knows.
+        # Delete and restore by the key in the index.
         query = JobQuery(state=State.COMPLETED if serializer == "json" else State.DEAD, per_page=100)
         job_refs = backend.list_job_refs(shared, query)
         assert len(job_refs) == 3
@@ -119,7 +119,7 @@ def test_records_of_any_size_and_serializer_under_a_prefix_of_their_own(
         shop.close()
 
 
-def test_results_of_any_size_and_serializer_are_in_the_rates(backend: Celery, redis_client: redis.Redis) -> None:
+def test_results_of_any_size_and_serializer_count_in_the_rates(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
@@ -139,7 +139,7 @@ def test_results_of_any_size_and_serializer_are_in_the_rates(backend: Celery, re
     assert (rows["*"].counts.completed, rows["*"].counts.dead) == (3, 3)
 
 
-def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_client: redis.Redis) -> None:
+def test_a_huge_record_is_not_fetched_and_can_be_deleted(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     raw = b'{"status": "FAILURE", "result": {"exc_type": "Boom", "exc_message": ["' + b"x" * 60_000_000
     raw += (
@@ -153,7 +153,7 @@ def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_cl
     assert (job.state, job.native_state, job.queue) == (State.DEAD, "FAILURE", "mails")
     assert job.error is not None
     assert job.error.class_name == "Boom"
-    assert listed(backend, shared, State.DEAD) == ["t"]
+    assert ids_of(backend, shared, State.DEAD) == ["t"]
     job_refs = backend.list_job_refs(shared, JobQuery(state=State.DEAD))
     (answer,) = backend.act_on_jobs(shared, Action.RETRY, State.DEAD, job_refs)
     assert (answer.outcome, "larger than" in (answer.detail or "")) == (Outcome.REFUSED, True)
@@ -164,13 +164,13 @@ def test_a_huge_record_costs_little_and_can_be_deleted(backend: Celery, redis_cl
     assert redis_client.info("stats")["total_net_output_bytes"] - sent < 5_000_000
 
 
-def test_results_that_go_elsewhere_are_unknown(backend: Celery, redis_client: redis.Redis) -> None:
+def test_counts_are_unknown_while_results_are_stored_elsewhere(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     discover(backend)
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
     assert (stats(backend, "*").counts.dead, stats(backend, "*").counts.completed) == (0, 0)
-    tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0, "processed": 7})
+    publish_event(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0, "processed": 7})
     library.settle(backend, redis_client)
     figures = stats(backend, "*")
     assert (figures.counts.dead, figures.counts.completed) == (None, None)
@@ -180,9 +180,7 @@ def test_results_that_go_elsewhere_are_unknown(backend: Celery, redis_client: re
     assert (stats(backend, "*").counts.dead, stats(backend, "*").counts.completed) == (1, 0)
 
 
-def test_a_result_whose_status_cannot_be_read_makes_the_counts_lower_bounds(
-    backend: Celery, redis_client: redis.Redis
-) -> None:
+def test_an_unreadable_result_makes_the_counts_lower_bounds(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     redis_client.set("celery-task-meta-signed", "c2lnbmVkIGJ5IHRoZSBhcHA=")
     record(redis_client, "t1", queue="mails")
@@ -195,7 +193,7 @@ def test_a_result_whose_status_cannot_be_read_makes_the_counts_lower_bounds(
     assert "unknown format" in (job.problem or "")
 
 
-def test_more_records_than_are_listed_are_at_least_so_many(
+def test_counts_are_lower_bounds_while_the_index_is_full(
     backend: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(index.KEPT, State.DEAD, 10)
@@ -226,13 +224,15 @@ def test_more_records_than_are_listed_are_at_least_so_many(
         backend.delete_jobs(shared, State.DEAD, backups)
         after = stats(backend, "*")
         assert (after.counts.dead, after.at_least) == (None, ())  # not 0: more are there
-        # The look for more begins with the next sample, not after a while.
+        # The search for more begins with the next sample.
         for _ in range(3):
             backend.maintain()
     assert seen == [(10, True, True), (10, True, True), (5, False, False)]
 
 
-def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis) -> None:
+def test_messages_of_protocol_1_are_read_and_changed(
+    server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis
+) -> None:
     shop = Shop(server.url, conf={"task_protocol": 1})
     try:
         for n in range(3):
@@ -249,9 +249,9 @@ def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_cl
         job = backend.read_job(alpha, "proto-1")
         assert job.payload is not None
         assert job.payload.value == {"args": ["key-1", 1], "kwargs": {}}
-        sifted = backend.scan_matches(alpha, State.WAITING, "key-2", 0)
-        assert sifted is not None
-        assert any("key-2" in found.text for found in sifted.rows)
+        matches = backend.scan_matches(alpha, State.WAITING, "key-2", 0)
+        assert matches is not None
+        assert any("key-2" in found.text for found in matches.rows)
 
         def act(action: Action, name: str, **options: Any) -> Outcome:
             return backend.act_on_jobs(alpha, action, State.WAITING, [JobRef(id=name)], ActionOptions(**options))[
@@ -273,7 +273,9 @@ def test_messages_of_protocol_1(server: EmbeddedRedis, backend: Celery, redis_cl
         shop.close()
 
 
-def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis) -> None:
+def test_running_and_reserved_tasks_are_distinguished_by_events(
+    server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis
+) -> None:
     shop = Shop(server.url)
     library = CeleryLibrary()
     try:
@@ -286,26 +288,26 @@ def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Cel
             wait_until(lambda: redis_client.hlen("unacked") == 6, what="what the worker holds")
             shared = discover(backend)["*"]
 
-            def counted() -> tuple[Any, ...]:
+            def read_figures() -> tuple[Any, ...]:
                 backend.maintain()
                 found = backend.read_stats([shared])[0]
                 counts = found.counts
                 return counts.active, counts.waiting, found.depth, counts.scheduled, found.at_least
 
-            wait_until(lambda: counted() == (2, 3, 3, 1, ()), what="two that run, three that wait")
+            wait_until(lambda: read_figures() == (2, 3, 3, 1, ()), what="two that run, three that wait")
             running = {tasks[int(n)] for n in redis_client.hkeys("began")}
-            assert set(listed(backend, shared, State.ACTIVE)) == running
-            assert set(listed(backend, shared, State.WAITING)) == set(tasks) - running
+            assert set(ids_of(backend, shared, State.ACTIVE)) == running
+            assert set(ids_of(backend, shared, State.WAITING)) == set(tasks) - running
             held = backend.read_job(shared, next(iter(set(tasks) - running)))
             assert (held.state, held.native_state) == (State.WAITING, "reserved")
             assert backend.read_job(shared, next(iter(running))).native_state == "running"
 
-            # Revoked while the worker holds it until its time: its message stays, and will not run.
+            # Revoked while the worker holds it until its ETA: the message stays and will not run.
             shop.app.control.revoke(later)
             shop.await_status(later, "REVOKED")
-            wait_until(lambda: counted() == (2, 3, 3, 0, ()), what="the revoked one to be counted no more")
+            wait_until(lambda: read_figures() == (2, 3, 3, 0, ()), what="the revoked one to be counted no more")
             assert redis_client.hlen("unacked") == 6
-            assert listed(backend, shared, State.SCHEDULED) == []
+            assert ids_of(backend, shared, State.SCHEDULED) == []
             job = backend.read_job(shared, later)
             assert (job.state, job.native_state) == (State.CANCELED, "REVOKED")
             assert "a worker still holds it" in dict(job.facts)["Message"]
@@ -318,14 +320,14 @@ def test_what_workers_run_and_what_they_hold(server: EmbeddedRedis, backend: Cel
     [((), (2, 3, (State.WAITING,))), (("--without-heartbeat",), (None, None, ()))],
     ids=["heartbeats", "nothing"],
 )
-def test_nothing_is_said_to_be_reserved_that_a_silent_worker_may_run(
+def test_tasks_that_a_worker_without_events_may_run_are_not_called_reserved(
     server: EmbeddedRedis,
     backend: Celery,
     redis_client: redis.Redis,
     flags: tuple[str, ...],
     figures: tuple[int | None, int | None, tuple[State, ...]],
 ) -> None:
-    """With `acks_late` and without -E: heartbeats at most tell how many run."""
+    """With `acks_late` and without -E: heartbeats give at most the number of running tasks."""
     shop = Shop(server.url)
     library = CeleryLibrary()
     try:
@@ -337,20 +339,20 @@ def test_nothing_is_said_to_be_reserved_that_a_silent_worker_may_run(
             wait_until(lambda: redis_client.hlen("unacked") == 5, what="what the worker holds")
             shared = discover(backend)["*"]
 
-            def counted() -> tuple[Any, ...]:
+            def read_figures() -> tuple[Any, ...]:
                 backend.maintain()
                 found = backend.read_stats([shared])[0]
                 return found.counts.active, found.counts.waiting, found.at_least
 
-            wait_until(lambda: counted() == figures, what="the figures")
+            wait_until(lambda: read_figures() == figures, what="the figures")
             page = backend.list_jobs(shared, JobQuery(state=State.WAITING))
             assert {job.id: job.native_state for job in page.jobs} == dict.fromkeys(tasks, "reserved or running")
-            assert (page.total, listed(backend, shared, State.ACTIVE)) == (None, [])
+            assert (page.total, ids_of(backend, shared, State.ACTIVE)) == (None, [])
     finally:
         shop.close()
 
 
-def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_client: redis.Redis) -> None:
+def test_which_held_tasks_run_is_unknown_without_events(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     for n in range(8):
         redis_client.hset("unacked", f"tag{n}", json.dumps([json.loads(message(f"t{n}")), "", "mails"]))
@@ -374,17 +376,17 @@ def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_
         return found
 
     assert words() == ["reserved or running"] * 8
-    tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 2})
+    publish_event(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 2})
     library.settle(backend, redis_client)
     figures = backend.read_stats([shared])[0]
     assert words() == ["reserved or running"] * 8
     assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (2, 6, (State.WAITING,))
-    tell(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0})
+    publish_event(redis_client, "/0.celeryev/worker.heartbeat", {"hostname": "a@h", "active": 0})
     library.settle(backend, redis_client)
     figures = backend.read_stats([shared])[0]
     assert (figures.counts.active, figures.counts.waiting, figures.at_least) == (0, 8, ())
     assert words() == ["reserved"] * 8
-    # A mailbox of a worker that was never heard may be that of one that runs something.
+    # A mailbox of a worker without a heartbeat may belong to one that runs tasks.
     redis_client.sadd(
         "_kombu.binding.celery.pidbox", *(SEP + SEP + name + b".celery.pidbox" for name in (b"a@h", b"b@h"))
     )
@@ -392,7 +394,7 @@ def test_which_of_the_held_run_is_unknown_without_events(backend: Celery, redis_
     assert words() == ["reserved or running"] * 8
 
 
-def test_a_job_whose_time_has_come_runs(backend: Celery, redis_client: redis.Redis) -> None:
+def test_a_held_job_that_has_started_is_active(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     for n, more in enumerate(
         ({"eta": "2026-01-01T00:00:00+00:00"}, {"eta": "2026-01-01T00:00:00+00:00", "retries": 1})
@@ -410,12 +412,12 @@ def test_a_job_whose_time_has_come_runs(backend: Celery, redis_client: redis.Red
     library.settle(backend, redis_client)
     counts = backend.read_stats([shared])[0].counts
     assert (counts.active, counts.scheduled, counts.retrying) == (2, 0, 0)
-    assert listed(backend, shared, State.SCHEDULED) == listed(backend, shared, State.RETRYING) == []
-    assert set(listed(backend, shared, State.ACTIVE)) == {"t0", "t1"}
+    assert ids_of(backend, shared, State.SCHEDULED) == ids_of(backend, shared, State.RETRYING) == []
+    assert set(ids_of(backend, shared, State.ACTIVE)) == {"t0", "t1"}
     assert backend.read_job(shared, "t0").state is State.ACTIVE
 
 
-def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.Redis) -> None:
+def test_a_revoked_waiting_message_is_marked_revoked(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     redis_client.lpush("mails", message("t1"))
     record(redis_client, "t1", "REVOKED")
@@ -432,16 +434,18 @@ def test_a_revoked_message_in_line_says_so(backend: Celery, redis_client: redis.
     with measure_cost() as meter:
         backend.list_jobs(ref, query)
     assert meter.round_trips == 3
-    sifted = backend.scan_matches(ref, State.WAITING, "shop", 0)
-    assert sifted is not None
-    assert {row.job.native_state for row in sifted.rows if row.job.id == "t1"} == {"queued, revoked"}
+    matches = backend.scan_matches(ref, State.WAITING, "shop", 0)
+    assert matches is not None
+    assert {row.job.native_state for row in matches.rows if row.job.id == "t1"} == {"queued, revoked"}
     with measure_cost() as meter:
         assert len(backend.list_job_refs(ref, query)) == 50
     assert meter.round_trips == 2
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_messages_of_protocol_1_in_every_pickle(backend: Celery, redis_client: redis.Redis, protocol: int) -> None:
+def test_messages_of_protocol_1_are_read_in_every_pickle_protocol(
+    backend: Celery, redis_client: redis.Redis, protocol: int
+) -> None:
     bind(redis_client, "mails")
     call = {"task": "shop.send", "id": "t1", "args": [1], "kwargs": {"password": "hunter2"}, "retries": 0}
     one = {**json.loads(message("t1")), "headers": {}, "content-type": "application/x-python-serialize"}
@@ -453,16 +457,16 @@ def test_messages_of_protocol_1_in_every_pickle(backend: Celery, redis_client: r
     assert "hunter2" not in str(job)
 
 
-def test_a_binding_of_another_type_hides_no_messages(backend: Celery, redis_client: redis.Redis) -> None:
+def test_a_binding_of_the_wrong_type_hides_no_messages(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "mails")
     redis_client.set("_kombu.binding.cash", "x")
     redis_client.lpush("_kombu.binding.celery.pidbox", "x")
-    redis_client.set("shop-_kombu.binding.none", "x")  # nothing of Celery's beside it
+    redis_client.set("shop-_kombu.binding.none", "x")  # without other keys of Celery
     redis_client.lpush("cash", message("t1"))
     found = discover(backend)
     assert found.keys() == {"*", "mails", "cash"}
     assert backend.read_stats([found["cash"]])[0].depth == 1
-    assert listed(backend, found["cash"], State.WAITING) == ["t1"]
+    assert ids_of(backend, found["cash"], State.WAITING) == ["t1"]
 
 
 @pytest.mark.parametrize("prefix", ["myapp:redbeat:", "shop", "redbeat:"])
@@ -492,10 +496,10 @@ def test_schedules_of_redbeat_are_found_under_any_prefix(
 
 
 @pytest.mark.parametrize("escape", [False, True], ids=["plain", "slashes escaped"])
-def test_messages_of_protocol_1_with_another_correlation_id(
+def test_messages_of_protocol_1_with_another_correlation_id_are_found_by_task_id(
     server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis, escape: bool
 ) -> None:
-    """As gocelery writes them: no headers, and a correlation id that is not the task's."""
+    """The format of gocelery: no headers, and a correlation id that is not the task's id."""
     bind(redis_client, "alpha")
     ids = ["7", "-5", "abc", *(f"{'?' * (n % 3)}{uuid.UUID(int=n)}" for n in range(9))]
     for n, task_id in enumerate(ids):
@@ -514,13 +518,13 @@ def test_messages_of_protocol_1_with_another_correlation_id(
     refs = discover(backend)
     alpha = refs["alpha"]
     waiting, held = ids[:11], ids[11]
-    assert sorted(listed(backend, alpha, State.WAITING)) == sorted(waiting)
+    assert sorted(ids_of(backend, alpha, State.WAITING)) == sorted(waiting)
     for task_id in ids:
         assert backend.read_job(alpha, task_id).id == task_id
     with pytest.raises(NotFound):
         backend.read_job(alpha, ids[4][1:])
     job_refs = [JobRef(id=task_id) for task_id in waiting]
-    for some in (job_refs[:1], job_refs):  # few are looked for in another way than many
+    for some in (job_refs[:1], job_refs):  # few jobs are searched for in another way than many
         kept = backend.backup_jobs(alpha, State.WAITING, some)
         assert [each.id for each in kept if isinstance(each, JobBackup)] == [job_ref.id for job_ref in some]
     deleted = backend.delete_jobs(alpha, State.WAITING, [each for each in kept if isinstance(each, JobBackup)])
@@ -528,12 +532,12 @@ def test_messages_of_protocol_1_with_another_correlation_id(
     assert redis_client.llen("alpha") == 0
     (result,) = backend.act_on_jobs(refs["*"], Action.DUPLICATE, State.WAITING, [JobRef(id=held)], ActionOptions())
     assert result.outcome is Outcome.DONE, result
-    assert listed(backend, alpha, State.WAITING) == [result.new_id]
+    assert ids_of(backend, alpha, State.WAITING) == [result.new_id]
 
 
 @pytest.mark.parametrize("name", ["a\u200bb", "a\x00b", "\ud83c", "a\xa0b"])
 @pytest.mark.parametrize("ascii_", [True, False])
-def test_an_id_that_no_page_can_show_is_acted_on_by_its_stamp(
+def test_a_job_whose_id_cannot_be_shown_is_deleted_by_a_substitute_id(
     backend: Celery, redis_client: redis.Redis, name: str, ascii_: bool
 ) -> None:
     bind(redis_client, "alpha")
@@ -547,4 +551,4 @@ def test_an_id_that_no_page_can_show_is_acted_on_by_its_stamp(
         (backup,) = backend.backup_jobs(alpha, State.WAITING, [job_ref])
         assert isinstance(backup, JobBackup), backup
     assert [each.outcome for each in backend.delete_jobs(alpha, State.WAITING, [backup])] == [Outcome.DONE]
-    assert listed(backend, alpha, State.WAITING) == ["before", "after"]
+    assert ids_of(backend, alpha, State.WAITING) == ["before", "after"]

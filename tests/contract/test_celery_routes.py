@@ -1,4 +1,4 @@
-"""Queues of Celery whose routing key is not their name, as `task_queues` of many apps have it."""
+"""Queues of Celery whose routing key is not their name, configured by `task_queues`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery
     source.close()
 
 
-def test_what_a_worker_took_by_a_routing_key_goes_back_to_its_queue(
+def test_a_held_message_with_a_routing_key_is_sent_to_its_queue(
     server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis
 ) -> None:
     shop = Shop(server.url, conf=ROUTES)
@@ -53,7 +53,7 @@ def test_what_a_worker_took_by_a_routing_key_goes_back_to_its_queue(
             media = {"queue": None, "exchange": "media", "routing_key": "media.alpha", "countdown": 3600}
             now, kept = (shop.send(key, **media) for key in ("now", "kept"))
             topic = shop.send("topic", queue="beta", routing_key="beta.eu.high", countdown=3600)
-            wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker to take them")
+            wait_until(lambda: redis_client.hlen("unacked") == 3, what="the worker picking them up")
             shared = discover(backend)["*"]
             rows = backend.list_jobs(shared, JobQuery(state=State.SCHEDULED, per_page=10)).jobs
             assert {job.id: job.queue for job in rows} == {now: "alpha", kept: "alpha", topic: "beta"}
@@ -67,7 +67,7 @@ def test_what_a_worker_took_by_a_routing_key_goes_back_to_its_queue(
         shop.close()
 
 
-def test_what_leads_to_several_queues_or_none_is_not_sent(backend: Celery, redis_client: redis.Redis) -> None:
+def test_a_message_that_routes_to_several_queues_or_none_is_refused(backend: Celery, redis_client: redis.Redis) -> None:
     for exchange, queues in (("fan", ("alpha", "beta")), ("nowhere", ())):
         for queue in queues:
             redis_client.sadd(f"_kombu.binding.{exchange}", SEP.join(("key", "", queue)))
@@ -103,7 +103,7 @@ def test_what_leads_to_several_queues_or_none_is_not_sent(backend: Celery, redis
         ("beta.eu", "beta", False),
     ],
 )
-def test_a_topic_leads_as_kombu_has_it(
+def test_topic_patterns_match_as_in_kombu(
     backend: Celery, redis_client: redis.Redis, pattern: str, key: str, fits: bool
 ) -> None:
     exchange = TopicExchange(None)

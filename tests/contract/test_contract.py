@@ -1,4 +1,4 @@
-"""What every backend keeps to, held against the real library on real servers."""
+"""The contract of every backend, checked with the real library on real servers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_counts_equal_those_of_the_library(stage: Stage) -> None:
 
 
 @newest_in_gate
-def test_states_that_the_library_has_not_are_unknown(stage: Stage) -> None:
+def test_states_that_the_library_lacks_are_unknown(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         stats = stage.backend.read_stats([ref])[0]
         for state in set(State) - set(stage.library.states(name)):
@@ -71,14 +71,14 @@ def test_stats_contain_the_wait_of_the_oldest_job(stage: Stage) -> None:
 
 
 @newest_in_gate
-def test_stats_come_in_the_order_asked_for(stage: Stage) -> None:
+def test_stats_have_the_requested_order(stage: Stage) -> None:
     refs = stage.discover()
-    asked = [refs["beta"], refs["alpha"]]
-    assert [stats.name for stats in stage.backend.read_stats(asked)] == ["beta", "alpha"]
+    requested = [refs["beta"], refs["alpha"]]
+    assert [stats.name for stats in stage.backend.read_stats(requested)] == ["beta", "alpha"]
     assert stage.backend.read_stats([]) == []
 
 
-def test_each_list_holds_the_jobs_that_the_library_put_there(stage: Stage) -> None:
+def test_each_list_shows_the_jobs_of_the_library(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         for state in stage.library.states(name):
             page = stage.page(ref, state)
@@ -94,7 +94,7 @@ def test_each_list_holds_the_jobs_that_the_library_put_there(stage: Stage) -> No
 
 
 @newest_in_gate
-def test_pages_follow_each_other_without_gap_or_repetition(stage: Stage) -> None:
+def test_pages_have_no_gaps_or_repetitions(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         for state in stage.library.states(name):
             whole = [job.id for job in stage.page(ref, state).jobs]
@@ -109,9 +109,11 @@ def test_pages_follow_each_other_without_gap_or_repetition(stage: Stage) -> None
 def test_a_job_has_its_state_and_timeline_in_every_state(stage: Stage) -> None:
     refs = stage.discover()
     places = ["alpha", *(["*"] if stage.library.shared else [])]
-    told = {state: (refs[name], ids[0]) for name in places for state, ids in stage.filled.ids[name].items() if ids}
-    assert set(told) == set(stage.backend.states)
-    for state, (ref, job_id) in told.items():
+    first_jobs = {
+        state: (refs[name], ids[0]) for name in places for state, ids in stage.filled.ids[name].items() if ids
+    }
+    assert set(first_jobs) == set(stage.backend.states)
+    for state, (ref, job_id) in first_jobs.items():
         job = stage.backend.read_job(ref, job_id)
         assert (job.id, job.state, job.problem) == (job_id, state, None)
         assert (job.enqueued_at is not None) == stage.library.keeps_ages
@@ -126,17 +128,17 @@ def test_a_job_has_its_state_and_timeline_in_every_state(stage: Stage) -> None:
         if state in (State.DEAD, State.COMPLETED):
             assert job.finished_at is not None
             assert (job.started_at or job.enqueued_at or job.finished_at) <= job.finished_at
-    dead = stage.backend.read_job(*told[State.DEAD])
+    dead = stage.backend.read_job(*first_jobs[State.DEAD])
     assert dead.error is not None
     assert dead.error.message
     assert dead.error.stack
     if State.COMPLETED in stage.backend.states:
-        done = stage.backend.read_job(*told[State.COMPLETED])
+        done = stage.backend.read_job(*first_jobs[State.COMPLETED])
         assert done.result is not None
         assert done.result.kind == "json"
 
 
-def test_what_is_not_there_is_not_found(stage: Stage) -> None:
+def test_absent_jobs_and_queues_are_not_found(stage: Stage) -> None:
     refs = stage.discover()
     with pytest.raises(NotFound):
         stage.backend.read_job(refs["alpha"], "never-there")
@@ -151,12 +153,12 @@ def test_what_is_not_there_is_not_found(stage: Stage) -> None:
         stage.backend.read_job(refs["alpha"], stage.filled.ids["alpha"][State.WAITING][0])
 
 
-def most_of_a_page(stage: Stage, state: State) -> int:
-    """How many round trips a page may cost; which of Celery's waiting jobs are revoked stands in their results."""
+def max_round_trips(stage: Stage, state: State) -> int:
+    """How many round trips a page may cost; for Celery's waiting jobs their results are read as well."""
     return 3 if stage.backend.name == "celery" and state is State.WAITING else 2
 
 
-def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
+def test_reads_need_no_more_round_trips_than_documented(stage: Stage) -> None:
     refs = list(stage.discover().values())
     stage.backend.read_stats(refs)  # Redis 6 is asked once whether it knows EVAL_RO
     with measure_cost() as meter:
@@ -172,7 +174,7 @@ def test_reading_costs_no_more_round_trips_than_promised(stage: Stage) -> None:
         for state in stage.library.states(ref.name):
             with measure_cost() as meter:
                 jobs = stage.page(ref, state).jobs
-            assert meter.round_trips <= most_of_a_page(stage, state)
+            assert meter.round_trips <= max_round_trips(stage, state)
             for job in jobs:
                 with measure_cost() as meter:
                     stage.backend.read_job(ref, job.id)
@@ -203,7 +205,7 @@ def test_reading_changes_nothing(stage: Stage) -> None:
     assert stage.changes() == before + 1
 
 
-def test_flow_counts_what_ended_between_two_looks(stage: Stage) -> None:
+def test_flow_counts_jobs_that_ended_between_two_samples(stage: Stage) -> None:
     refs = list(stage.discover().values())
     _, cursor = stage.flow(refs, None)
     stage.library.run_jobs(stage.url, "alpha", good=7, bad=2)
@@ -232,7 +234,7 @@ def test_flow_counts_what_ended_between_two_looks(stage: Stage) -> None:
 
 @newest_in_gate
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
-def test_flow_looks_back_for_a_queue_that_is_new(stage: Stage) -> None:
+def test_flow_of_a_new_queue_covers_the_last_minutes(stage: Stage) -> None:
     _, cursor = stage.flow(list(stage.discover().values()), None)
     stage.library.run_jobs(stage.url, "gamma", good=5, bad=3)
     refs = list(stage.discover().values())
@@ -269,7 +271,7 @@ def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
 
 @newest_in_gate
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
-def test_a_job_whose_data_is_gone_costs_one_row(stage: Stage) -> None:
+def test_a_job_without_data_does_not_affect_other_rows(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
     for state, (gone, *others) in ids.items():
         stage.client.delete(stage.library.job_key("alpha", gone))
@@ -281,7 +283,7 @@ def test_a_job_whose_data_is_gone_costs_one_row(stage: Stage) -> None:
 
 @newest_in_gate
 @pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
-def test_a_job_whose_key_is_of_another_type_costs_one_row(stage: Stage) -> None:
+def test_a_job_key_of_the_wrong_type_does_not_affect_other_rows(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
     for state, (wrong, *others) in ids.items():
         key = stage.library.job_key("alpha", wrong)
@@ -298,7 +300,7 @@ def test_a_job_whose_key_is_of_another_type_costs_one_row(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "junk", [b"\xff\xfe\x00{[", b"", b"9" * 5000, b'{"a":' * 5000, b"NaN", b"\x80\x05cos\nsystem\n"]
 )
-def test_a_job_of_junk_costs_one_row(stage: Stage, junk: bytes) -> None:
+def test_a_job_of_junk_does_not_affect_other_rows(stage: Stage, junk: bytes) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
     for state, (spoilt, *others) in ids.items():
         key = stage.library.job_key("alpha", spoilt)
@@ -332,7 +334,7 @@ def test_huge_values_are_not_fetched(stage: Stage) -> None:
 
 
 @newest_in_gate
-def test_a_server_that_is_gone_is_unavailable(stage: Stage) -> None:
+def test_an_unreachable_server_is_unavailable(stage: Stage) -> None:
     ref = stage.ref()
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # and nobody listens: no server of another test can come to be there
@@ -351,14 +353,14 @@ def test_a_server_that_is_gone_is_unavailable(stage: Stage) -> None:
             assert caught.value.source == "main"
 
 
-def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -> None:
+def test_a_search_page_has_the_rows_of_the_page_with_text(stage: Stage) -> None:
     for name, ref in stage.discover().items():
         for state in stage.library.states(name):
             query = JobQuery(state=state, per_page=WINDOW_ROWS)
             stage.backend.search_page(ref, query)  # Redis 6 is asked once whether it knows EVAL_RO
             with measure_cost() as meter:
                 window = stage.backend.search_page(ref, query)
-            assert meter.round_trips <= most_of_a_page(stage, state)
+            assert meter.round_trips <= max_round_trips(stage, state)
             page = stage.backend.list_jobs(ref, query)
             assert [row.job.id for row in window.rows] == [job.id for job in page.jobs]
             assert window.total == page.total
@@ -368,7 +370,7 @@ def test_a_window_holds_the_rows_of_the_page_with_text_to_search(stage: Stage) -
 
 
 @newest_in_gate
-def test_a_worker_that_lives_is_listed(stage: Stage) -> None:
+def test_listed_workers_have_a_source_an_id_and_a_reason(stage: Stage) -> None:
     refs = list(stage.discover().values())
     for worker in stage.backend.list_workers(refs):
         assert (worker.source, worker.backend) == ("main", stage.backend.name)

@@ -1,4 +1,4 @@
-"""Guards of BullMQ's scripts that no other test holds."""
+"""Guards of BullMQ's scripts that no other test covers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary
-from tests.contract.test_actions_bullmq import kept, outcomes
+from tests.contract.test_actions_bullmq import backups_of, outcomes
 
 REF = QueueRef(source="main", backend="bullmq", name="alpha", key="bull:alpha")
 
@@ -27,20 +27,20 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
     source.close()
 
 
-def test_a_child_that_comes_back_is_waited_for_again(
+def test_a_parent_waits_for_a_restored_child_again(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     filled = BullMQLibrary().fill(server.url)
     (parent,) = filled.ids["alpha"][State.BLOCKED]
     children = {b"bull:alpha:photo-1", b"bull:alpha:photo-2"}
-    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id="photo-1")]))
+    taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id="photo-1")]))
     assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.smembers(f"bull:alpha:{parent}:dependencies") == children - {b"bull:alpha:photo-1"}
     assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.smembers(f"bull:alpha:{parent}:dependencies") == children
 
 
-def test_few_of_many_active_jobs_are_looked_at(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_only_a_few_active_jobs_are_checked_for_locks(backend: BullMQ, redis_client: redis.Redis) -> None:
     redis_client.hset("bull:alpha:meta", "version", "bullmq:6.0.0")
     redis_client.rpush("bull:alpha:active", *(f"job-{n}" for n in range(500)))
     (stats,) = backend.read_stats([REF])
@@ -69,22 +69,22 @@ def test_a_job_added_again_since_it_was_seen_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("version", "stands_in"), [("bullmq:6.0.0", "wait"), ("bullmq:5.81.0", "paused"), ("bullmq:4.18.0", "paused")]
+    ("version", "list_name"), [("bullmq:6.0.0", "wait"), ("bullmq:5.81.0", "paused"), ("bullmq:4.18.0", "paused")]
 )
 def test_a_job_for_a_paused_queue_is_where_its_version_keeps_them(
-    backend: BullMQ, redis_client: redis.Redis, version: str, stands_in: str
+    backend: BullMQ, redis_client: redis.Redis, version: str, list_name: str
 ) -> None:
     redis_client.hset("bull:alpha:meta", mapping={"version": version, "paused": 1})
     redis_client.hset("bull:alpha:1", mapping={"name": "work", "data": "{}", "opts": "{}"})
     redis_client.zadd("bull:alpha:failed", {"1": 1})
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id="1")])) == ["done"]
     lists = {name for name in ("wait", "paused") if redis_client.exists(f"bull:alpha:{name}")}
-    assert lists == {stands_in}
+    assert lists == {list_name}
     assert not redis_client.exists("bull:alpha:marker")
 
 
 @pytest.mark.parametrize("action", [Action.DUPLICATE, Action.EDIT])
-def test_a_copy_keeps_the_options_that_tie_it_to_nothing(
+def test_a_copy_drops_options_that_identify_the_original(
     backend: BullMQ, redis_client: redis.Redis, action: Action
 ) -> None:
     own = {

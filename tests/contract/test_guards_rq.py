@@ -1,4 +1,4 @@
-"""Guards of RQ's scripts that no other test holds."""
+"""Guards of RQ's scripts that no other test covers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.rq_actions import REF, kept, outcomes
+from tests.contract.rq_actions import REF, backups_of, outcomes
 from tests.contract.rq_library import connected, drain
 from tests.workloads import rq_jobs
 
@@ -33,12 +33,12 @@ def queue(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Queue]:
         yield Queue("alpha", connection=client)
 
 
-def test_dependents_that_came_back_first_stay_tied_to_their_parent(backend: RQ, queue: Queue) -> None:
+def test_a_dependent_restored_before_its_parent_still_runs_after_it(backend: RQ, queue: Queue) -> None:
     parent = queue.enqueue(rq_jobs.add, 1)
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
-    below = kept(backend.backup_jobs(REF, State.BLOCKED, [JobRef(id=child.id)]))
+    below = backups_of(backend.backup_jobs(REF, State.BLOCKED, [JobRef(id=child.id)]))
     assert outcomes(backend.delete_jobs(REF, State.BLOCKED, below)) == ["done"]
-    above = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
+    above = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
     assert outcomes(backend.delete_jobs(REF, State.WAITING, above)) == ["done"]
     assert outcomes(backend.restore_jobs(REF, State.BLOCKED, below)) == ["done"]
     assert outcomes(backend.restore_jobs(REF, State.WAITING, above)) == ["done"]
@@ -47,7 +47,7 @@ def test_dependents_that_came_back_first_stay_tied_to_their_parent(backend: RQ, 
 
 
 @pytest.mark.parametrize("ttl", ["1.5", "0.5", "1e999", "9" * 30, "nan", "-1", "600"])
-def test_an_odd_time_to_live_leaves_a_retried_job_in_one_place(backend: RQ, queue: Queue, ttl: str) -> None:
+def test_a_retried_job_with_an_odd_time_to_live_is_in_one_list(backend: RQ, queue: Queue, ttl: str) -> None:
     job = queue.enqueue(rq_jobs.fail, "no")
     drain(queue)
     client = queue.connection

@@ -1,4 +1,4 @@
-"""Guards of Sidekiq's backend that no other test holds."""
+"""Guards of Sidekiq's backend that no other test covers."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def test_a_restored_job_that_left_its_set_is_not_restored_again(
     backend = Sidekiq(source, SourceSettings(name="main", url=server.url))
     ref = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
     redis_client.zadd(name, {failed(): 4e9})
-    taken = [
+    backups = [
         one
         for one in backend.backup_jobs(ref, state, backend.list_job_refs(ref, JobQuery(state=state)))
         if isinstance(one, JobBackup)
     ]
-    assert [one.outcome for one in backend.delete_jobs(ref, state, taken)] == [Outcome.DONE]
-    assert [one.outcome for one in backend.restore_jobs(ref, state, taken)] == [Outcome.DONE]
+    assert [one.outcome for one in backend.delete_jobs(ref, state, backups)] == [Outcome.DONE]
+    assert [one.outcome for one in backend.restore_jobs(ref, state, backups)] == [Outcome.DONE]
     redis_client.delete(name)
-    (again,) = backend.restore_jobs(ref, state, taken)
+    (again,) = backend.restore_jobs(ref, state, backups)
     assert (again.outcome, again.again) == (Outcome.CHANGED, True)
     assert not redis_client.exists(name)
     source.close()

@@ -21,7 +21,7 @@ from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.sample_series import SampleSeries, rates_of
-from tests.contract.test_celery import SEP, tell
+from tests.contract.test_celery import SEP, publish_event
 from tests.waiting import wait_until
 
 GOOD, BAD = 9, 3
@@ -139,7 +139,7 @@ def test_rates_are_unknown_until_each_worker_has_reported_twice(
 
     def beat(number: int, processed: int) -> None:
         told_by = {"hostname": "a@h", "pid": 1, "active": 0, "processed": processed, "timestamp": number}
-        wait_until(lambda: tell(redis_client, "/0.celeryev/worker.heartbeat", told_by), what="a listener")
+        wait_until(lambda: publish_event(redis_client, "/0.celeryev/worker.heartbeat", told_by), what="a listener")
 
     def end_one() -> None:
         redis_client.set("celery-task-meta-seen", record, ex=3600)

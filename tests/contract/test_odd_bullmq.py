@@ -19,7 +19,15 @@ from dashboard.model import JobQuery, QueueRef, Schedule, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.bullmq_library import BullMQLibrary, node
-from tests.contract.test_actions_bullmq import REF, consuming, drive, kept, keyspace, marks, outcomes
+from tests.contract.test_actions_bullmq import (
+    REF,
+    backups_of,
+    drive,
+    outcomes,
+    read_keyspace,
+    read_marks,
+    running_worker,
+)
 from tests.waiting import wait_until
 
 RELEASES = ("bullmq", "bullmq5", "bullmq4")
@@ -35,12 +43,12 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
 
 
 def call(alias: str, url: str, method: str, *arguments: Any, queue: str = "alpha") -> Any:
-    """What a method of the real queue returns."""
+    """Call a method of the real queue. Return its result."""
     return BullMQLibrary(alias).drive("call", url, queue, method=method, args=list(arguments))
 
 
 def bull(url: str, *calls: list[Any], queue: str = "alpha") -> list[Any]:
-    """What methods of a real queue of Bull 4 return."""
+    """Call methods of a real queue of Bull 4. Return their results."""
     answers: list[Any] = node("bull_call.mjs", url, queue, json.dumps(calls))
     return answers
 
@@ -55,7 +63,7 @@ def one(results: list[ActionResult] | list[JobBackup | ActionResult]) -> ActionR
 
 
 @pytest.mark.parametrize("version", ["bullmq-pro:7.39.3", "bullmq-pro:5.1.0", "bullmq:7.0.0", "other", "bullmq:0.9"])
-def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
+def test_a_queue_of_an_unknown_library_is_read_only(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, version: str
 ) -> None:
     filled = BullMQLibrary("bullmq5").fill(server.url)
@@ -70,7 +78,7 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
     redis_client.hset("bull:lost:meta", "version", "bullmq:5.81.5")
     redis_client.hset("bull:alpha:left", mapping={"name": "left", "data": "{}"})
     redis_client.rpush("bull:alpha:active", ids[State.COMPLETED][0])
-    before = keyspace(redis_client), redis_client.xlen("bull:alpha:events")
+    before = read_keyspace(redis_client), redis_client.xlen("bull:alpha:events")
     why = READ_ONLY.format(version.replace(":", " ", 1))
     answers: list[ActionResult] = []
     for state, action in (
@@ -86,12 +94,12 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
         answers.append(one(backend.backup_jobs(REF, state, [JobRef(id=ids[state][0])])))
     answers.append(one(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
     for state, held in taken.items():
-        answers += backend.delete_jobs(REF, state, kept(held))
-        answers += backend.restore_jobs(REF, state, kept(held))
+        answers += backend.delete_jobs(REF, state, backups_of(held))
+        answers += backend.restore_jobs(REF, state, backups_of(held))
     answers += [backend.act_on_queue(REF, action) for action in (Action.PAUSE, Action.RESUME, Action.OBLITERATE)]
     answers += [backend.act_on_schedule(schedule, action) for action in (Action.TRIGGER, Action.REMOVE_SCHEDULE)]
     assert {(each.outcome, each.detail) for each in answers} == {(Outcome.UNSUPPORTED, why)}
-    assert (keyspace(redis_client), redis_client.xlen("bull:alpha:events")) == before
+    assert (read_keyspace(redis_client), redis_client.xlen("bull:alpha:events")) == before
     (stats,) = backend.read_stats([REF])
     assert (
         stats.read_only
@@ -102,7 +110,7 @@ def test_a_queue_of_a_library_that_is_not_known_is_read_and_never_written(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_a_release_that_is_known_by_its_name_is_written_to(
+def test_a_queue_of_a_known_release_is_writable(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     BullMQLibrary(alias).fill(server.url)
@@ -112,20 +120,20 @@ def test_a_release_that_is_known_by_its_name_is_written_to(
     assert backend.act_on_queue(REF, Action.PAUSE).outcome is Outcome.DONE
 
 
-def test_nothing_is_moved_into_a_queue_of_a_library_that_is_not_known(
+def test_no_job_is_moved_into_a_queue_of_an_unknown_library(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     ids = drive("bullmq", server.url, "many", count=1)["ids"]
     redis_client.hset("bull:beta:meta", mapping={"version": "bullmq-pro:7.39.3", "opts.maxLenEvents": 10000})
-    before = keyspace(redis_client)
+    before = read_keyspace(redis_client)
     moved = one(backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta")))
     assert moved.outcome is Outcome.UNSUPPORTED
     assert moved.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the other queue")
-    assert keyspace(redis_client) == before
+    assert read_keyspace(redis_client) == before
 
 
 @pytest.mark.parametrize("act", ["delete", "retry"])
-def test_a_parent_in_a_queue_of_a_library_that_is_not_known_is_left_alone(
+def test_an_action_that_changes_a_parent_of_an_unknown_library_is_refused(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, act: str
 ) -> None:
     drive("bullmq5", server.url, "flows", count=1, children=1, child_queue="beta", opts={"jobId": "p0"})
@@ -134,21 +142,21 @@ def test_a_parent_in_a_queue_of_a_library_that_is_not_known_is_left_alone(
         redis_client.lrem("bull:beta:wait", 0, "p0c0")
         redis_client.zadd("bull:beta:failed", {"p0c0": 1_700_000_000_000})
     redis_client.hset("bull:alpha:meta", "version", "bullmq-pro:7.39.3")
-    before = keyspace(redis_client)
+    before = read_keyspace(redis_client)
     if act == "delete":
         answer = one(backend.backup_jobs(child, State.WAITING, [JobRef(id="p0c0")]))
     else:
         answer = one(backend.act_on_jobs(child, Action.RETRY, State.DEAD, [JobRef(id="p0c0")]))
     assert answer.outcome is Outcome.UNSUPPORTED
     assert answer.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the queue of its parent")
-    assert keyspace(redis_client) == before
+    assert read_keyspace(redis_client) == before
 
 
 # Deduplication
 
 
 @pytest.mark.parametrize("alias", ["bullmq", "bullmq5"])
-def test_a_removed_queue_bars_no_job_that_is_added_later(
+def test_obliterate_removes_deduplication_keys(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     for opts in ({}, {"delay": 3_600_000}, {"priority": 3}):
@@ -164,40 +172,40 @@ def test_a_removed_queue_bars_no_job_that_is_added_later(
 
 
 @pytest.mark.parametrize("alias", ["bullmq", "bullmq5"])
-def test_a_deleted_job_bars_none_and_comes_back_with_what_it_held(
+def test_undo_restores_the_deduplication_keys_of_a_deleted_job(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     job_id = drive(alias, server.url, "add", opts={"deduplication": {"id": "X"}})["id"]
     redis_client.hset("bull:alpha:dn:X", mapping={"name": "next", "data": "{}"})
-    before = keyspace(redis_client)
-    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
+    before = read_keyspace(redis_client)
+    taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
     assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert list(redis_client.scan_iter("bull:alpha:d[en]:*")) == []
     assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
-    assert keyspace(redis_client) == before
+    assert read_keyspace(redis_client) == before
     # As much as the library's own remove takes away.
     call(alias, server.url, "remove", job_id)
     assert list(redis_client.scan_iter("bull:alpha:d[en]:*")) == []
 
 
-def test_a_job_too_large_for_the_bin_bars_none_either(
+def test_deleting_a_job_too_large_for_the_undo_bin_removes_its_deduplication_key(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     opts = {"deduplication": {"id": "X"}}
     job_id = drive("bullmq", server.url, "add", data={"text": "x" * 1_200_000}, opts=opts)["id"]
-    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
+    taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=job_id)]))
     assert taken[0].blob is None
     assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert list(redis_client.scan_iter("bull:alpha:de:*")) == []
 
 
-def test_a_queue_of_bull_and_its_jobs_bar_none(
+def test_deleting_jobs_of_bull_removes_their_deduplication_keys(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     opts = {"debounce": {"id": "X", "ttl": 3_600_000}}
     (first,) = bull(server.url, ["add", {}, opts])
     assert redis_client.get("bull:alpha:de:X") == first.encode()
-    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=first)]))
+    taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=first)]))
     assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.get("bull:alpha:de:X") is None
     bull(server.url, ["add", {}, opts])
@@ -206,7 +214,7 @@ def test_a_queue_of_bull_and_its_jobs_bar_none(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_a_parent_in_another_queue_does_not_wait_for_a_removed_one(
+def test_a_parent_does_not_wait_for_children_of_an_obliterated_queue(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     drive(alias, server.url, "flows", count=1, children=2, child_queue="beta")
@@ -215,8 +223,8 @@ def test_a_parent_in_another_queue_does_not_wait_for_a_removed_one(
     assert backend.act_on_queue(child, Action.OBLITERATE).outcome is Outcome.DONE
     assert redis_client.zcard("bull:alpha:waiting-children") == 0
     assert b"p0" in redis_client.lrange("bull:alpha:wait", 0, -1)
-    with consuming(alias, server.url):
-        wait_until(lambda: marks(redis_client) == {"p0": 1}, what="the parent running")
+    with running_worker(alias, server.url):
+        wait_until(lambda: read_marks(redis_client) == {"p0": 1}, what="the parent running")
 
 
 # Next runs of schedules
@@ -227,7 +235,7 @@ def next_runs(client: redis.Redis) -> list[str]:
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_the_next_run_of_a_schedule_stays(
+def test_the_next_run_of_a_schedule_cannot_be_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     drive(alias, server.url, "schedule", **({"legacy": True} if alias == "bullmq5" else {}))
@@ -246,7 +254,7 @@ def test_the_next_run_of_a_schedule_stays(
 
 
 @pytest.mark.parametrize("shape", ["4", "3"])
-def test_the_next_run_of_a_repeatable_of_bull_stays(
+def test_the_next_run_of_a_repeatable_of_bull_cannot_be_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, shape: str
 ) -> None:
     bull(
@@ -276,7 +284,7 @@ def test_the_next_run_of_a_repeatable_of_bull_stays(
     assert isinstance(one(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])])), ActionResult)
     # A run that is not the next one any more is a job like others.
     redis_client.zadd("bull:alpha:repeat", dict.fromkeys(redis_client.zrange("bull:alpha:repeat", 0, -1), 1))
-    assert kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])]))
+    assert backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])]))
 
 
 def test_a_bull_schedule_continues_and_is_removed_completely(
@@ -295,7 +303,7 @@ def test_a_bull_schedule_continues_and_is_removed_completely(
     assert redis_client.exists("bull:alpha:repeat") == 0
 
 
-def test_a_queue_of_bull_with_nothing_but_a_schedule_is_found(
+def test_a_queue_of_bull_with_only_a_schedule_is_found(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
@@ -318,7 +326,7 @@ def problems(schedules: list[Schedule]) -> dict[str, str | None]:
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_a_schedule_without_a_next_run_says_so(
+def test_a_schedule_without_a_next_run_has_a_problem(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     drive(alias, server.url, "schedule")
@@ -349,12 +357,12 @@ def test_a_schedule_without_a_next_run_says_so(
         redis_client.delete(f"bull:alpha:{place}")
 
 
-def test_a_schedule_that_came_to_its_end_has_no_problem(
+def test_a_schedule_that_reached_its_limit_has_no_problem(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    with consuming("bullmq", server.url):
+    with running_worker("bullmq", server.url):
         call("bullmq", server.url, "upsertJobScheduler", "twice", {"every": 30, "limit": 2}, {"name": "twice"})
-        wait_until(lambda: sum(marks(redis_client).values()) == 2, what="both runs")
+        wait_until(lambda: sum(read_marks(redis_client).values()) == 2, what="both runs")
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 2, what="their ends")
     (schedule,) = backend.list_schedules([REF])
     assert (schedule.problem, dict(schedule.facts).get("Ended")) == (None, "after 2 runs")
@@ -365,7 +373,7 @@ def test_a_schedule_that_came_to_its_end_has_no_problem(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_a_parent_whose_id_holds_colons_is_set_free(
+def test_a_parent_whose_id_has_colons_is_released(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     BullMQLibrary(alias).fill(server.url)
@@ -386,12 +394,12 @@ def test_a_parent_whose_id_holds_colons_is_set_free(
         link = backend.read_job(REF, child).parent
         assert link is not None
         assert (link.id, link.queue) == (own.decode(), "alpha")
-        taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=child)]))
+        taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=child)]))
         assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
         if child == "photo-1":
             assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
             assert redis_client.sismember(b"bull:alpha:" + own + b":dependencies", "bull:alpha:photo-1")
-            taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=child)]))
+            taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=child)]))
             assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.zscore("bull:alpha:waiting-children", own) is None
     assert redis_client.lindex("bull:alpha:wait", -1) == own
@@ -420,23 +428,23 @@ def test_the_parent_of_a_job_is_linked_from_its_hash(
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.SCHEDULED, State.DEAD, State.COMPLETED, State.BLOCKED])
-def test_an_id_whose_job_is_gone_is_deleted_and_comes_back(
+def test_an_id_without_a_job_can_be_deleted_and_restored(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, state: State
 ) -> None:
     filled = BullMQLibrary().fill(server.url)
     job_id = filled.ids["alpha"][state][-1]
     redis_client.delete(f"bull:alpha:{job_id}")
-    before = keyspace(redis_client)
-    taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
+    before = read_keyspace(redis_client)
+    taken = backups_of(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
     assert taken[0].blob is not None
     assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
     assert job_id not in {job_ref.id for job_ref in backend.list_job_refs(REF, JobQuery(state=state, per_page=100))}
     assert outcomes(backend.delete_jobs(REF, state, taken)) == ["gone"]
     assert outcomes(backend.restore_jobs(REF, state, taken)) == ["done"]
-    assert keyspace(redis_client) == before
+    assert read_keyspace(redis_client) == before
 
 
-def test_what_a_broken_add_left_behind_is_deleted(
+def test_a_job_in_no_list_can_be_deleted_and_restored(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     drive("bullmq", server.url, "add")
@@ -446,14 +454,14 @@ def test_what_a_broken_add_left_behind_is_deleted(
     job = backend.read_job(REF, "left")
     assert (job.state, job.abandoned) == (None, True)
     assert backend.offered_actions(job.state, abandoned=job.abandoned) == (Action.DELETE,)
-    before = keyspace(redis_client)
-    taken = kept(backend.backup_unlisted_jobs(REF, [JobRef(id="left")]))
+    before = read_keyspace(redis_client)
+    taken = backups_of(backend.backup_unlisted_jobs(REF, [JobRef(id="left")]))
     assert outcomes(backend.delete_unlisted_jobs(REF, taken)) == ["done"]
     assert redis_client.exists("bull:alpha:left") == 0
     assert outcomes(backend.restore_jobs(REF, State.ACTIVE, taken)) == ["done"]
-    assert keyspace(redis_client) == before
+    assert read_keyspace(redis_client) == before
     assert outcomes(
-        backend.delete_unlisted_jobs(REF, kept(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
+        backend.delete_unlisted_jobs(REF, backups_of(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
     ) == ["done"]
     drive("bullmq", server.url, "add", opts={"jobId": "left"})
     assert b"left" in redis_client.lrange("bull:alpha:wait", 0, -1)
@@ -462,12 +470,12 @@ def test_what_a_broken_add_left_behind_is_deleted(
 
 
 @pytest.mark.parametrize("place", ["wait", "active", "delayed", "failed", "lock", "changed"])
-def test_what_found_a_list_or_a_worker_since_it_was_taken_stays(
+def test_an_unlisted_job_that_was_listed_or_locked_since_its_backup_is_not_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, place: str
 ) -> None:
     drive("bullmq", server.url, "add")
     redis_client.hset("bull:alpha:left", mapping={"name": "left"})
-    taken = kept(backend.backup_unlisted_jobs(REF, [JobRef(id="left")]))
+    taken = backups_of(backend.backup_unlisted_jobs(REF, [JobRef(id="left")]))
     if place == "lock":
         redis_client.set("bull:alpha:left:lock", "token")
     elif place == "changed":
@@ -498,19 +506,19 @@ def test_an_active_job_without_a_worker_is_retried_or_deleted(
     job = backend.read_job(REF, "held")
     assert job.abandoned
     assert backend.offered_actions(job.state, abandoned=job.abandoned) == (Action.RETRY, Action.DELETE)
-    before = keyspace(redis_client)
-    taken = kept(backend.backup_jobs(REF, State.ACTIVE, [job_ref]))
+    before = read_keyspace(redis_client)
+    taken = backups_of(backend.backup_jobs(REF, State.ACTIVE, [job_ref]))
     redis_client.set("bull:alpha:held:lock", "token")  # a worker renewed it meanwhile
     assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["refused"]
     redis_client.delete("bull:alpha:held:lock")
     assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:active") == 0
     assert outcomes(backend.restore_jobs(REF, State.ACTIVE, taken)) == ["done"]
-    assert keyspace(redis_client) == before
+    assert read_keyspace(redis_client) == before
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])) == ["done"]
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])) == ["changed"]
-    with consuming(alias, server.url):
-        wait_until(lambda: marks(redis_client).get("held") == 1, what="the worker running it")
+    with running_worker(alias, server.url):
+        wait_until(lambda: read_marks(redis_client).get("held") == 1, what="the worker running it")
 
 
 def test_an_active_id_without_a_job_is_deleted_and_not_restored(
@@ -522,12 +530,12 @@ def test_an_active_id_without_a_job_is_deleted_and_not_restored(
     assert row.abandoned
     back = one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [JobRef(id="gone")]))
     assert (back.outcome, back.detail) == (Outcome.REFUSED, "its data no longer exists, only its id is left: delete it")
-    taken = kept(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id="gone")]))
+    taken = backups_of(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id="gone")]))
     assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["done"]
     assert redis_client.llen("bull:alpha:active") == 0
 
 
-def test_a_job_that_a_worker_of_bull_is_about_to_lock_stays(
+def test_a_job_that_a_worker_of_bull_is_about_to_lock_is_not_changed(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     (job_id,) = bull(server.url, ["add", {}])
@@ -548,10 +556,10 @@ def test_the_rate_limit_of_a_worker_is_reported(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     settings = {"limiter": {"max": 1, "duration": 3_600_000}}
-    with consuming(alias, server.url, settings=settings):
+    with running_worker(alias, server.url, settings=settings):
         for _ in range(4):
             drive(alias, server.url, "add")
-        wait_until(lambda: len(marks(redis_client)) == 1, what="the first job")
+        wait_until(lambda: len(read_marks(redis_client)) == 1, what="the first job")
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 1, what="its end")
     redis_client.pexpire("bull:alpha:limiter", 48_000)
     (stats,) = backend.read_stats([REF])
@@ -563,7 +571,7 @@ def test_the_rate_limit_of_a_worker_is_reported(
 
 
 @pytest.mark.parametrize("alias", RELEASES)
-def test_a_job_without_a_name_is_copied_under_the_librarys_own(
+def test_a_copy_of_a_job_without_a_name_gets_the_default_name(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     ids = drive(alias, server.url, "many", count=1)["ids"]

@@ -1,4 +1,4 @@
-"""Whatever stands in the keys of Sidekiq and RQ, each costs its own row: never a page, a search or a sample."""
+"""Odd data in keys of Sidekiq and RQ affects only its own row, never a page, a search or a sample."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def entry(field: str, value: str) -> bytes:
 
 
 def read_all(backend: Backend, known: list[QueueRef]) -> None:
-    """Ask for all there is; what is refused in words is fine."""
+    """Call every read; errors of our own types are fine."""
     cursor, refs = None, {ref.key: ref for ref in known}
     for _ in range(50):
         try:
@@ -77,12 +77,12 @@ def read_all(backend: Backend, known: list[QueueRef]) -> None:
         assert isinstance(found, list | tuple)
     for ref in queues:
         for state in backend.states:
-            asked(backend, ref, state)
+            read_list(backend, ref, state)
         if Capability.CLASSES in backend.capabilities:
             backend.read_class_stats(ref)
 
 
-def asked(backend: Backend, ref: QueueRef, state: State) -> None:
+def read_list(backend: Backend, ref: QueueRef, state: State) -> None:
     query = JobQuery(state=state, per_page=200)
     try:
         page = backend.list_jobs(ref, query)
@@ -136,7 +136,9 @@ def fill_sidekiq(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_field_of_a_payload_may_hold_anything(sidekiq: Sidekiq, any_redis: redis.Redis, field: str) -> None:
+def test_any_value_in_a_payload_field_affects_only_its_row(
+    sidekiq: Sidekiq, any_redis: redis.Redis, field: str
+) -> None:
     fill_sidekiq(any_redis)
     odd = [entry(field, value) for value in VALUES]
     any_redis.lpush("queue:work", *odd, payload("last"))
@@ -150,7 +152,7 @@ def test_a_field_of_a_payload_may_hold_anything(sidekiq: Sidekiq, any_redis: red
     assert sidekiq.list_jobs(SHARED, JobQuery(state=State.DEAD, per_page=200)).total == len(odd) + 1
 
 
-def test_each_key_of_sidekiq_may_hold_anything(sidekiq: Sidekiq, any_redis: redis.Redis) -> None:
+def test_sidekiq_is_read_with_a_key_of_any_type(sidekiq: Sidekiq, any_redis: redis.Redis) -> None:
     fill_sidekiq(any_redis)
     for key in sorted(any_redis.scan_iter()):
         for write in KINDS.values():
@@ -161,7 +163,7 @@ def test_each_key_of_sidekiq_may_hold_anything(sidekiq: Sidekiq, any_redis: redi
             read_all(sidekiq, [SHARED, WORK])
 
 
-def test_each_value_of_sidekiq_may_be_anything(sidekiq: Sidekiq, any_redis: redis.Redis) -> None:
+def test_sidekiq_is_read_with_any_value_in_any_field(sidekiq: Sidekiq, any_redis: redis.Redis) -> None:
     fill_sidekiq(any_redis)
     hashes = list(any_redis.scan_iter(_type="hash"))
     values = [*RAW, *(value.encode() for value in VALUES)]
@@ -184,7 +186,7 @@ def test_each_value_of_sidekiq_may_be_anything(sidekiq: Sidekiq, any_redis: redi
 REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
 
 
-def test_each_key_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_rq_is_read_with_a_key_of_any_type(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     with connected(any_server.url) as client:
         fill_queue(Queue("alpha", connection=client))
     keys = sorted(any_redis.scan_iter(), key=lambda key: (key.startswith((b"rq:job:", b"rq:results:")), key))
@@ -199,7 +201,9 @@ def test_each_key_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any
             any_redis.restore(key, 0, dumps[key])
 
 
-def test_each_field_of_a_job_of_rq_may_hold_anything(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
+def test_jobs_of_rq_are_listed_with_any_value_in_any_field(
+    rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis
+) -> None:
     with connected(any_server.url) as client:
         ids = fill_queue(Queue("alpha", connection=client))
     for state, members in ids.items():
@@ -207,16 +211,16 @@ def test_each_field_of_a_job_of_rq_may_hold_anything(rq: RQ, any_server: Embedde
         was = any_redis.hgetall(key)
         for odd in (*RAW, *(text.encode() for text in VALUES)):
             any_redis.hset(key, mapping=dict.fromkeys(was, odd))
-            asked_once(rq, state, members[0])
+            read_once(rq, state, members[0])
             any_redis.hset(key, "status", was[b"status"])
-            asked_once(rq, state, members[0])
+            read_once(rq, state, members[0])
         for name in was:
             for odd in RAW[:5]:
                 any_redis.hset(key, mapping=was | {name: odd})
-                asked_once(rq, state, members[0])
+                read_once(rq, state, members[0])
 
 
-def asked_once(backend: RQ, state: State, job_id: str) -> None:
+def read_once(backend: RQ, state: State, job_id: str) -> None:
     rows = backend.list_jobs(REF, JobQuery(state=state)).jobs
     assert job_id in {row.id for row in rows}
     backend.search_page(REF, JobQuery(state=state))

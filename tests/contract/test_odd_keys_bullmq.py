@@ -1,4 +1,4 @@
-"""Acts on queues of BullMQ in which keys have wrong types, ids stand twice, or options hold what JSON.parse refuses."""
+"""Actions on queues of BullMQ with keys of wrong types, duplicate ids, or options that JSON.parse refuses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.test_actions_bullmq import REF, consuming, drive, kept, marks, outcomes
+from tests.contract.test_actions_bullmq import REF, backups_of, drive, outcomes, read_marks, running_worker
 from tests.waiting import wait_until
 
 VERSIONS = ("bullmq:6.7.0", "bullmq:5.81.5", "bullmq:4.18.3", None)
@@ -45,7 +45,7 @@ def fill(client: redis.Redis, version: str | None) -> None:
         client.hset(f"bull:alpha:{job_id}", mapping=job | ({"processedOn": 2} if job_id == "lost" else {}))
 
 
-def places(client: redis.Redis, job_id: str) -> list[str]:
+def lists_with(client: redis.Redis, job_id: str) -> list[str]:
     """The lists and sets in which an id stands, each as often as it does."""
     found = [name for name in SETS if client.type(f"bull:alpha:{name}") == b"zset"]
     found = [name for name in found if client.zscore(f"bull:alpha:{name}", job_id) is not None]
@@ -64,7 +64,7 @@ def spoil(client: redis.Redis, name: str) -> None:
         client.hset(key, "a", 1)
 
 
-def acts(backend: BullMQ) -> list[tuple[str, ActionResult]]:
+def run_all_actions(backend: BullMQ) -> list[tuple[str, ActionResult]]:
     found = [
         ("dead", *backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id="dead")])),
         ("later", *backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id="later")])),
@@ -81,23 +81,23 @@ def acts(backend: BullMQ) -> list[tuple[str, ActionResult]]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_key_of_a_wrong_type_loses_no_job(backend: BullMQ, redis_client: redis.Redis, version: str | None) -> None:
+def test_a_key_of_the_wrong_type_loses_no_job(backend: BullMQ, redis_client: redis.Redis, version: str | None) -> None:
     for name in WRONG:
         fill(redis_client, version)
         spoil(redis_client, name)
-        before = {job_id: places(redis_client, job_id) for job_id in ("dead", "later", "lost", "next")}
+        before = {job_id: lists_with(redis_client, job_id) for job_id in ("dead", "later", "lost", "next")}
         dump = {key: redis_client.dump(key) for key in redis_client.scan_iter("*")}
-        for job_id, result in acts(backend):
+        for job_id, result in run_all_actions(backend):
             if job_id != "alpha" and not before[job_id]:
                 continue  # the list it stood in is the one that is spoilt
             assert result.outcome is Outcome.REFUSED, (name, job_id, result)
             assert f'the key "{name}" of this queue is' in (result.detail or ""), result
             assert "nothing was changed" in (result.detail or ""), result
-        assert {job_id: places(redis_client, job_id) for job_id in before} == before, name
+        assert {job_id: lists_with(redis_client, job_id) for job_id in before} == before, name
         assert {key: redis_client.dump(key) for key in redis_client.scan_iter("*")} == dump, name
 
 
-def test_a_queue_with_keys_of_wrong_types_is_removed_whole(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_a_queue_with_keys_of_wrong_types_can_be_obliterated(backend: BullMQ, redis_client: redis.Redis) -> None:
     for name in (*WRONG, "repeat", "limiter"):
         fill(redis_client, VERSIONS[0])
         redis_client.delete("bull:alpha:active", "bull:alpha:lost")
@@ -110,7 +110,7 @@ def test_a_queue_with_keys_of_wrong_types_is_removed_whole(backend: BullMQ, redi
         assert set(redis_client.scan_iter("*")) == ({f"bull:alpha:{listed_in}".encode()} if listed_in else set()), name
 
 
-def test_a_key_of_a_wrong_type_of_the_parent_loses_no_child(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_a_parent_key_of_the_wrong_type_loses_no_child(backend: BullMQ, redis_client: redis.Redis) -> None:
     for part, spoilt in (("top", "string"), ("top:dependencies", "string"), ("waiting-children", "string")):
         fill(redis_client, VERSIONS[0])
         redis_client.hset("bull:other:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
@@ -126,11 +126,11 @@ def test_a_key_of_a_wrong_type_of_the_parent_loses_no_child(backend: BullMQ, red
             assert isinstance(result, ActionResult), part
             assert result.outcome is Outcome.REFUSED, (part, result)
             assert "of its parent" in (result.detail or ""), result
-        assert places(redis_client, "dead") == ["failed"], part
+        assert lists_with(redis_client, "dead") == ["failed"], part
 
 
 @pytest.mark.parametrize("limit", ["", "many", "-5", "1e9", "1" * 400])
-def test_an_odd_length_of_the_events_stream_stops_no_act(
+def test_an_odd_length_of_the_events_stream_does_not_stop_a_retry(
     backend: BullMQ, redis_client: redis.Redis, limit: str
 ) -> None:
     fill(redis_client, VERSIONS[0])
@@ -140,7 +140,7 @@ def test_an_odd_length_of_the_events_stream_stops_no_act(
 
 
 @pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
-def test_of_a_deleted_job_that_stood_twice_nothing_is_left_to_run(
+def test_a_deleted_job_that_was_listed_twice_does_not_run(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     ids = drive(alias, server.url, "many", count=4)["ids"]
@@ -148,16 +148,16 @@ def test_of_a_deleted_job_that_stood_twice_nothing_is_left_to_run(
     redis_client.rpush("bull:alpha:wait", twice)
     redis_client.zadd("bull:alpha:failed", {both: 1_700_000_000_000})
     for job_id, state in ((twice, State.WAITING), (both, State.DEAD)):
-        taken: list[JobBackup] = kept(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
+        taken: list[JobBackup] = backups_of(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
         assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
-        assert places(redis_client, job_id) == []
-    with consuming(alias, server.url):
+        assert lists_with(redis_client, job_id) == []
+    with running_worker(alias, server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == len(rest), what="the others")
-    assert marks(redis_client) == dict.fromkeys(rest, 1)
+    assert read_marks(redis_client) == dict.fromkeys(rest, 1)
 
 
 @pytest.mark.parametrize("alias", ["bullmq", "bullmq5", "bullmq4"])
-def test_the_options_of_a_copy_are_json_that_the_library_reads(
+def test_the_options_of_a_copy_are_json_that_bullmq_reads(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     (job_id,) = drive(alias, server.url, "many", count=1)["ids"]
@@ -172,11 +172,11 @@ def test_the_options_of_a_copy_are_json_that_the_library_reads(
     (result,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.WAITING, [JobRef(id=job_id)])
     assert (result.outcome, result.detail) == (Outcome.REFUSED, "its options cannot be read")
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
-    with consuming(alias, server.url):
+    with running_worker(alias, server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 3, what="all three")
 
 
-def test_what_a_key_of_a_wrong_type_hides_is_unknown(
+def test_figures_behind_a_key_of_the_wrong_type_are_unknown(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     drive("bullmq", server.url, "fill")

@@ -62,7 +62,7 @@ def listed(backend: BullMQ) -> dict[str, Schedule]:
     return {schedule.name or "": schedule for schedule in backend.list_schedules([REF])}
 
 
-def test_a_next_run_of_any_form_is_found_and_stays(
+def test_a_next_run_of_any_format_is_found_and_cannot_be_deleted(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str]
 ) -> None:
     for place in ("delayed", "wait", "active", "prioritized"):
@@ -98,13 +98,13 @@ def test_a_missing_next_run_is_reported_only_if_it_is_certain(
             missing = "it will not run again: the job of its next run no longer exists."
             assert (schedule.problem or "").startswith(missing), schedule
     redis_client.rpush("bull:alpha:wait", *range(500))
-    told = {schedule.id: schedule.problem for schedule in backend.list_schedules([REF])}
-    assert told["key::::3600000"] is None
-    assert told[SHAPES["hash"][0]] is not None  # whose runs have one form only
+    problems = {schedule.id: schedule.problem for schedule in backend.list_schedules([REF])}
+    assert problems["key::::3600000"] is None
+    assert problems[SHAPES["hash"][0]] is not None  # whose runs have one form only
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_schedule_runs_once_more_with_its_data_and_goes_with_its_next_run(
+def test_a_schedule_is_triggered_with_its_data_and_removed_with_its_next_run(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str], name: str
 ) -> None:
     schedule = listed(backend)[name]

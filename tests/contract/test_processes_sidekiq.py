@@ -1,4 +1,4 @@
-"""Many processes of Sidekiq, and records that cannot be read: unknown is not zero, and no call holds Redis long."""
+"""Many processes of Sidekiq, and unreadable records: unknown is not zero, and no call blocks Redis for long."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def figures(backend: Sidekiq) -> tuple[QueueStats, QueueStats]:
     return shared, work
 
 
-def test_many_processes_are_counted_and_no_call_reads_many(backend: Sidekiq, redis_client: redis.Redis) -> None:
+def test_many_processes_are_counted_in_small_script_calls(backend: Sidekiq, redis_client: redis.Redis) -> None:
     fill(redis_client, 700, 3)
     backend.read_stats([SHARED])  # asks the server once what it knows
     redis_client.config_resetstat()
@@ -65,7 +65,7 @@ def test_many_processes_are_counted_and_no_call_reads_many(backend: Sidekiq, red
     assert backend.list_jobs(WORK, ACTIVE).total == 2100
 
 
-def test_beyond_what_is_read_the_figures_are_at_least(
+def test_figures_are_lower_bounds_when_not_all_processes_are_read(
     backend: Sidekiq, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(redis_client, 2100, 1)
@@ -82,7 +82,7 @@ def test_beyond_what_is_read_the_figures_are_at_least(
     assert (page.at_least, page.problems) == (True, ("There are more processes than could be read.",))
 
 
-def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_client: redis.Redis) -> None:
+def test_figures_of_unreadable_processes_are_unknown(backend: Sidekiq, redis_client: redis.Redis) -> None:
     fill(redis_client, 2, 1)
     assert [row.problem for row in backend.list_workers([SHARED, WORK])] == [None, None]
     redis_client.delete("web:0:aa:work")
@@ -97,22 +97,22 @@ def test_what_cannot_be_read_of_processes_is_unknown(backend: Sidekiq, redis_cli
     told = {row.id: (row.state, row.problem) for row in backend.list_workers([SHARED, WORK])}
     assert told["web:0:aa"] == (WorkerState.UNKNOWN, "its record has the wrong type")
     page = backend.list_jobs(WORK, ACTIVE)
-    why = "The jobs of 1 process cannot be read: a key has the wrong type or is too large."
-    assert (page.at_least, page.problems) == (True, (why,))
+    problem = "The jobs of 1 process cannot be read: a key has the wrong type or is too large."
+    assert (page.at_least, page.problems) == (True, (problem,))
     redis_client.delete("processes", "paused")
     redis_client.mset({"processes": "x", "paused": "x"})
     shared, work = figures(backend)
-    why = 'the key "processes" has the wrong type'
-    assert (shared.workers, shared.error, shared.counts.dead) == (None, why, 0)
+    problem = 'the key "processes" has the wrong type'
+    assert (shared.workers, shared.error, shared.counts.dead) == (None, problem, 0)
     assert (work.workers, work.counts.active, work.counts.waiting, work.paused) == (None, None, 1, None)
-    assert [(row.state, row.problem) for row in backend.list_workers([SHARED, WORK])] == [(WorkerState.UNKNOWN, why)]
+    assert [(row.state, row.problem) for row in backend.list_workers([SHARED, WORK])] == [
+        (WorkerState.UNKNOWN, problem)
+    ]
     with pytest.raises(WrongType, match="processes"):
         backend.list_jobs(WORK, ACTIVE)
 
 
-def test_schedules_behind_a_key_of_a_wrong_type_are_not_hidden_silently(
-    backend: Sidekiq, redis_client: redis.Redis
-) -> None:
+def test_a_schedule_key_of_the_wrong_type_is_listed_with_a_problem(backend: Sidekiq, redis_client: redis.Redis) -> None:
     fill(redis_client, 1, 1)
     redis_client.mset({"cron_jobs:default": "x", "schedules": "x"})
     told = {each.id: each.problem for each in backend.list_schedules([SHARED, WORK])}

@@ -1,4 +1,4 @@
-"""Jobs that belong together are deleted and put back while a real worker runs: none is lost, none runs twice."""
+"""Related jobs are deleted and restored while a real worker runs: none is lost, none runs twice."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from dashboard.sources.source import Source
 from tests.contract.celery_live import Shop
 from tests.contract.rq_actions import working
 from tests.contract.rq_library import connected
-from tests.contract.test_actions_bullmq import RELEASES, consuming, drive, kept, marks, outcomes
+from tests.contract.test_actions_bullmq import RELEASES, backups_of, drive, outcomes, read_marks, running_worker
 from tests.contract.test_actions_celery import discover
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
 
-class Person:
-    """Deletes jobs of one list and puts most of them back a moment later, until told to stop; keeps count by id."""
+class DeletingUser:
+    """Deletes jobs of one list and restores most of them a moment later, until stopped; counts by id."""
 
     def __init__(self, backend: Backend, ref: QueueRef, state: State, seed: int, *, back: float = 1.0) -> None:
         self.backend, self.ref, self.state = backend, ref, state
@@ -47,11 +47,11 @@ class Person:
 
     @property
     def lost(self) -> set[str]:
-        """The jobs that were deleted for good."""
+        """The jobs that were deleted and not restored."""
         return {each for each, times in self.deleted.items() if times > self.restored.get(each, 0)}
 
     def act(self) -> None:
-        """Delete some; put back what was deleted a few rounds ago."""
+        """Delete some jobs; restore those deleted a few rounds ago."""
         try:
             found = self.backend.list_job_refs(self.ref, JobQuery(state=self.state, per_page=200))
         except NotFound:
@@ -75,7 +75,7 @@ class Person:
         self.held.append(gone)
 
     def undo(self, gone: Sequence[JobBackup]) -> None:
-        """Put back most of what was deleted, twice over, as a process that died and its follower do."""
+        """Restore most of the deleted jobs, twice, like a process that died and its successor."""
         back = [job for job in gone if self.dice.random() < self.back]
         for _ in range(2 if back else 0):
             for each in self.backend.restore_jobs(self.ref, self.state, back):
@@ -83,7 +83,7 @@ class Person:
                     self.restored[each.id] = self.restored.get(each.id, 0) + 1
 
     def end(self) -> None:
-        """Put back what is still away."""
+        """Restore the remaining jobs."""
         while self.held:
             self.undo(self.held.pop(0))
 
@@ -92,21 +92,21 @@ class Person:
 
 
 @contextmanager
-def acting(*people: Person) -> Iterator[None]:
-    """All of them act within, and put back all that they hold at its end."""
+def acting(*users: DeletingUser) -> Iterator[None]:
+    """Run all users during the block; at its end they restore the jobs they hold."""
     over = threading.Event()
     failures: list[BaseException] = []
 
-    def run(person: Person) -> None:
+    def run(user: DeletingUser) -> None:
         try:
             while not over.is_set():
-                person.act()
-                time.sleep(0.02)  # people are slower than this
-            person.end()
+                user.act()
+                time.sleep(0.02)  # users are slower than this
+            user.end()
         except BaseException as exc:
             failures.append(exc)
 
-    threads = [threading.Thread(target=run, args=(person,)) for person in people]
+    threads = [threading.Thread(target=run, args=(user,)) for user in users]
     for thread in threads:
         thread.start()
     try:
@@ -135,33 +135,36 @@ FAMILIES, CHILDREN = 200, 3
 @pytest.mark.soak
 @pytest.mark.parametrize("forgetful", [False, True], ids=["kept", "removeOnComplete"])
 @pytest.mark.parametrize("alias", RELEASES)
-def test_parents_and_children_of_bullmq(
+def test_parents_and_children_of_bullmq_run_once_in_order(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str, forgetful: bool, seed: int
 ) -> None:
-    """Children are taken away from parents and parents from children; in the end each has run once, in its order."""
+    """Children and parents are deleted and restored; in the end each has run once, in order."""
     opts = {"removeOnComplete": forgetful}
     drive(alias, server.url, "flows", count=FAMILIES, children=CHILDREN, child_queue="photos", opts=opts)
-    parents = Person(bullmq, bull("alpha"), State.BLOCKED, seed + 1)
-    children = Person(bullmq, bull("photos"), State.WAITING, seed + 2)
+    parents = DeletingUser(bullmq, bull("alpha"), State.BLOCKED, seed + 1)
+    children = DeletingUser(bullmq, bull("photos"), State.WAITING, seed + 2)
     with ExitStack() as stack:
         # Children take a while, so that they have parents to be away from.
-        stack.enter_context(consuming(alias, server.url, "photos", concurrency=2, order=True, ms=10, allowed="allowed"))
-        stack.enter_context(consuming(alias, server.url, "alpha", concurrency=2, order=True))
+        stack.enter_context(
+            running_worker(alias, server.url, "photos", concurrency=2, order=True, ms=10, allowed="allowed")
+        )
+        stack.enter_context(running_worker(alias, server.url, "alpha", concurrency=2, order=True))
         with acting(parents, children):
 
             def ran_out() -> bool:
-                undone = min(sum(person.restored.values()) for person in (parents, children))
+                undone = min(sum(user.restored.values()) for user in (parents, children))
                 # The worker keeps pace with those who act, however quick the machine makes it.
                 redis_client.set("allowed", 5 * undone)
                 return undone > 20 and redis_client.llen("bull:photos:wait") == 0
 
-            wait_until(ran_out, what="the end of the line")
+            wait_until(ran_out, what="an empty queue")
         redis_client.set("allowed", 10**6)
         everyone = FAMILIES * (CHILDREN + 1)
         wait_until(
-            lambda: len(marks(redis_client)) == everyone and redis_client.llen("order") == everyone, what="all families"
+            lambda: len(read_marks(redis_client)) == everyone and redis_client.llen("order") == everyone,
+            what="all families",
         )
-    assert set(marks(redis_client).values()) == {1}
+    assert set(read_marks(redis_client).values()) == {1}
     assert parents.lost == children.lost == set()
     assert sum(parents.restored.values()) > 20
     assert sum(children.restored.values()) > 20
@@ -183,25 +186,25 @@ def test_a_parent_whose_child_ended_since_it_was_read_is_not_deleted(
     drive("bullmq", server.url, "flows", count=1, children=2, child_queue="photos")
     parent = bullmq.backup_jobs(bull("alpha"), State.BLOCKED, [JobRef(id="p0")])
     child = bullmq.backup_jobs(bull("photos"), State.WAITING, [JobRef(id="p0c1")])
-    assert outcomes(bullmq.delete_jobs(bull("photos"), State.WAITING, kept(child))) == ["done"]
-    assert outcomes(bullmq.delete_jobs(bull("alpha"), State.BLOCKED, kept(parent))) == ["changed"]
+    assert outcomes(bullmq.delete_jobs(bull("photos"), State.WAITING, backups_of(child))) == ["done"]
+    assert outcomes(bullmq.delete_jobs(bull("alpha"), State.BLOCKED, backups_of(parent))) == ["changed"]
     assert redis_client.exists("bull:alpha:p0")
 
 
 @pytest.mark.soak
-def test_deduplicated_jobs_of_bullmq(
+def test_deduplicated_jobs_of_bullmq_run_once(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, seed: int
 ) -> None:
     """The app adds one under the same key all the time, and a new one only while none of that key is there."""
-    person = Person(bullmq, bull("alpha"), State.WAITING, seed + 3)
-    with consuming("bullmq", server.url, "alpha", concurrency=1, ms=15, every=2), acting(person):
-        wait_until(lambda: sum(person.restored.values()) > 200, what="deletes and undos")
-    ran = marks(redis_client)
+    user = DeletingUser(bullmq, bull("alpha"), State.WAITING, seed + 3)
+    with running_worker("bullmq", server.url, "alpha", concurrency=1, ms=15, every=2), acting(user):
+        wait_until(lambda: sum(user.restored.values()) > 200, what="deletes and undos")
+    ran = read_marks(redis_client)
     assert set(ran.values()) == {1}
-    assert person.lost == set()
+    assert user.lost == set()
     # A job that came back when another one had its key waits beside it, and the key stays that of the other one.
     standing = {raw.decode() for name in ("wait", "active") for raw in redis_client.lrange(f"bull:alpha:{name}", 0, -1)}
-    assert set(person.restored) <= set(ran) | standing
+    assert set(user.restored) <= set(ran) | standing
     keys = list(redis_client.scan_iter("bull:alpha:de:*", count=1000))
     assert keys
     assert {(redis_client.get(key) or b"").decode() for key in keys} <= standing
@@ -211,14 +214,14 @@ def test_deduplicated_jobs_of_bullmq(
 def test_deleting_the_next_run_is_refused_and_the_scheduler_continues(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, seed: int
 ) -> None:
-    """Its next run cannot be deleted at any time, so that no person ends a schedule by the way."""
-    person = Person(bullmq, bull("alpha"), State.SCHEDULED, seed + 4)
-    with consuming("bullmq", server.url, "alpha", schedulers=20, interval=150), acting(person):
-        wait_until(lambda: len(marks(redis_client)) > 300, what="the runs")
-        wait_until(lambda: person.refused, what="a refusal")
-    assert person.refused == {"it is the next run of a schedule; remove the schedule instead"}
-    assert set(marks(redis_client).values()) == {1}
-    assert person.lost == set()
+    """Its next run can never be deleted, so no user ends a schedule accidentally."""
+    user = DeletingUser(bullmq, bull("alpha"), State.SCHEDULED, seed + 4)
+    with running_worker("bullmq", server.url, "alpha", schedulers=20, interval=150), acting(user):
+        wait_until(lambda: len(read_marks(redis_client)) > 300, what="the runs")
+        wait_until(lambda: user.refused, what="a refusal")
+    assert user.refused == {"it is the next run of a schedule; remove the schedule instead"}
+    assert set(read_marks(redis_client).values()) == {1}
+    assert user.lost == set()
     assert redis_client.zcard("bull:alpha:repeat") == 20
     for member, at in redis_client.zrange("bull:alpha:repeat", 0, -1, withscores=True):
         assert redis_client.exists(f"bull:alpha:repeat:{member.decode()}:{int(at)}")
@@ -233,7 +236,9 @@ def rq(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[RQ]:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("result_ttl", [500, 0], ids=["kept", "forgotten"])
-def test_dependents_of_rq(rq: RQ, server: EmbeddedRedis, redis_client: redis.Redis, result_ttl: int, seed: int) -> None:
+def test_dependents_of_rq_run_once_in_order(
+    rq: RQ, server: EmbeddedRedis, redis_client: redis.Redis, result_ttl: int, seed: int
+) -> None:
     """Those that wait, and those they wait for, go to the bin and come back; in the end each has run once, in order."""
     pairs = 150
     with connected(server.url) as client:
@@ -241,23 +246,23 @@ def test_dependents_of_rq(rq: RQ, server: EmbeddedRedis, redis_client: redis.Red
         first = [queue.enqueue(rq_jobs.in_order, result_ttl=result_ttl) for _ in range(pairs)]
         after = {job.id: queue.enqueue(rq_jobs.in_order, depends_on=job, result_ttl=result_ttl).id for job in first}
         ref = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
-        waiting = Person(rq, ref, State.WAITING, seed + 5)
-        blocked = Person(rq, ref, State.BLOCKED, seed + 6)
+        waiting = DeletingUser(rq, ref, State.WAITING, seed + 5)
+        blocked = DeletingUser(rq, ref, State.BLOCKED, seed + 6)
         everyone = {*after, *after.values()}
         redis_client.set("allowed", 0)
         with working(server.url, "simple", "alpha"):
             with acting(waiting, blocked):
 
                 def raced() -> bool:
-                    undone = min(sum(person.restored.values()) for person in (waiting, blocked))
+                    undone = min(sum(user.restored.values()) for user in (waiting, blocked))
                     # The worker keeps pace with those who act, however quick the machine makes it.
                     redis_client.set("allowed", undone)
-                    return undone > 150 and len(marks(redis_client)) > pairs / 2
+                    return undone > 150 and len(read_marks(redis_client)) > pairs / 2
 
                 wait_until(raced, what="the race")
             redis_client.delete("allowed")
-            wait_until(lambda: len(marks(redis_client)) == len(everyone), what="the rest")
-    assert marks(redis_client) == dict.fromkeys(everyone, 1)
+            wait_until(lambda: len(read_marks(redis_client)) == len(everyone), what="the rest")
+    assert read_marks(redis_client) == dict.fromkeys(everyone, 1)
     assert waiting.lost == blocked.lost == set()
     assert sum(waiting.restored.values()) > 20
     assert sum(blocked.restored.values()) > 20
@@ -274,7 +279,7 @@ def shop(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Shop]:
 
 
 @pytest.mark.soak
-def test_chords_and_groups_of_celery(
+def test_chords_and_groups_of_celery_run_once(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     source: Source,
@@ -294,11 +299,11 @@ def test_chords_and_groups_of_celery(
     wanted = {f"m{n}.{k}" for n in range(chords) for k in range(members)}
     wanted |= {f"b{n}" for n in range(chords)} | {f"g{n}.{k}" for n in range(chords) for k in range(2)}
     ref = discover(backend)["alpha"]
-    person = Person(backend, ref, State.WAITING, seed + 7)
-    person.delete(backend.list_job_refs(ref, JobQuery(state=State.WAITING, per_page=100)))
+    user = DeletingUser(backend, ref, State.WAITING, seed + 7)
+    user.delete(backend.list_job_refs(ref, JobQuery(state=State.WAITING, per_page=100)))
     with shop.worker(size=2):
-        with acting(person, Person(backend, ref, State.WAITING, seed + 8)):
-            wait_until(lambda: redis_client.llen("alpha") == 0, what="the end of the line")
+        with acting(user, DeletingUser(backend, ref, State.WAITING, seed + 8)):
+            wait_until(lambda: redis_client.llen("alpha") == 0, what="an empty queue")
         wait_until(lambda: set(shop.noted("ran")) == wanted, what="all of them")
         # What workers have taken is not theirs to give back: no list offers its deletion.
         for state in (State.ACTIVE, State.SCHEDULED):
@@ -307,7 +312,7 @@ def test_chords_and_groups_of_celery(
                 *(Outcome.GONE, Outcome.REFUSED, Outcome.UNSUPPORTED),
             }
     assert set(shop.noted("ran").values()) == {1}
-    assert person.lost == set()
-    assert sum(person.restored.values()) >= 100
+    assert user.lost == set()
+    assert sum(user.restored.values()) >= 100
     backend.close()
     app.close()

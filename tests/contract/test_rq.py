@@ -1,4 +1,4 @@
-"""What only RQ has: retries, dependents, expiring registries, pickles, one switch for all workers."""
+"""Features that only RQ has: retries, dependents, expiring registries, pickles, one switch for all workers."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def ids_of(backend: RQ, state: State, **query: int) -> list[str]:
 
 
 def timeless(job: Job) -> tuple[Job, int]:
-    """The job without what grows less from one look to the next, and that: the seconds until its data expire."""
+    """The job without its remaining time to live, and that time in seconds."""
     facts = dict(job.facts)
     left_s = int(facts.pop("Data expires in (s)", 0))
     return replace(job, facts=tuple(facts.items())), left_s
@@ -117,21 +117,21 @@ def test_the_oldest_job_counts_at_any_position(queue: Queue, backend: RQ, client
     hashes = client.hgetall(f"rq:job:{first.id}")
     now = datetime.now(UTC)
 
-    def put(name: str, at: datetime) -> str:
+    def add_job(name: str, at: datetime) -> str:
         client.hset(f"rq:job:{name}", mapping={**hashes, "enqueued_at": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"})
         return name
 
-    steady = [put(f"steady{n}", now - timedelta(seconds=5000 - n)) for n in range(2000)]
+    steady = [add_job(f"steady{n}", now - timedelta(seconds=5000 - n)) for n in range(2000)]
     for ahead in (1, 2, 3, 7, 40, 700):
         client.delete("rq:queue:alpha")
         client.rpush("rq:queue:alpha", *steady)
         for n in range(ahead):
-            client.lpush("rq:queue:alpha", put(f"first{n}", now - timedelta(seconds=60 - n / 100)))
+            client.lpush("rq:queue:alpha", add_job(f"first{n}", now - timedelta(seconds=60 - n / 100)))
         client.lset("rq:queue:alpha", 0, "gone")  # what stands in line may have no data any more
         assert stats_of(backend).latency_s == pytest.approx(5000, abs=60), ahead
     for odd in (b"9999-99-99T00:00:00Z", b"\xff", b"x" * 2000, b"1e999"):
         client.delete("rq:queue:alpha")
-        client.rpush("rq:queue:alpha", put("odd", now), steady[0])
+        client.rpush("rq:queue:alpha", add_job("odd", now), steady[0])
         client.hset("rq:job:odd", "enqueued_at", odd)
         assert stats_of(backend).latency_s == pytest.approx(5000, abs=60), odd
     client.ltrim("rq:queue:alpha", 0, 0)
@@ -158,7 +158,7 @@ def test_a_job_that_asks_for_a_retry_shows_each_run(queue: Queue, backend: RQ) -
     assert (shown.state, shown.attempts) == (State.DEAD, 3)
 
 
-def test_results_of_rq_before_2_12_have_no_times_of_their_own(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+def test_results_of_rq_before_2_12_have_no_start_and_end_times(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
     drain(queue)
     key = f"rq:results:{job.id}"
@@ -421,7 +421,7 @@ def test_without_a_directory_the_queues_of_workers_are_found(backend: RQ, client
 
 
 @pytest.mark.parametrize("kind", ["queue", "wip", "scheduled", "deferred", "failed", "finished", "canceled", "workers"])
-def test_a_key_of_the_wrong_type_costs_one_row(backend: RQ, client: redis.Redis, kind: str) -> None:
+def test_a_key_of_the_wrong_type_affects_only_its_queue(backend: RQ, client: redis.Redis, kind: str) -> None:
     for name in ("alpha", "beta"):
         fill_queue(Queue(name, connection=client))
     client.delete(f"rq:{kind}:alpha")
@@ -453,7 +453,7 @@ def test_workers_of_the_wrong_type_leave_the_rest_readable(queue: Queue, backend
     assert stats.latency_s is not None
 
 
-def test_other_prefixes_are_read_beside_the_usual_one(
+def test_other_prefixes_are_read_beside_the_default_one(
     source: Source, server: EmbeddedRedis, queue: Queue, client: redis.Redis
 ) -> None:
     queue.enqueue(rq_jobs.add, 1)
@@ -472,7 +472,7 @@ def test_other_prefixes_are_read_beside_the_usual_one(
     assert [ref.key for ref in refs_of(RQ(source, named)).values()] == ["app:jobs:queue:x"]
 
 
-def test_completions_without_a_trace_are_counted_by_their_own_worker(
+def test_completions_that_are_not_kept_are_counted_by_their_worker(
     queue: Queue, backend: RQ, client: redis.Redis
 ) -> None:
     refs = list(refs_of(backend).values()) or [QueueRef(source="main", backend="rq", name="alpha", key=queue.key)]
@@ -490,7 +490,7 @@ def test_completions_without_a_trace_are_counted_by_their_own_worker(
     assert flow_of(delta).completed == 0
 
 
-def test_flow_counts_jobs_with_a_time_to_live_of_their_own(queue: Queue, backend: RQ) -> None:
+def test_flow_counts_jobs_with_their_own_time_to_live(queue: Queue, backend: RQ) -> None:
     queue.enqueue(rq_jobs.add, 0)
     ref = refs_of(backend)["alpha"]
     _, cursor = backend.read_flow([ref], None)
@@ -502,7 +502,7 @@ def test_flow_counts_jobs_with_a_time_to_live_of_their_own(queue: Queue, backend
     assert (flow_of(delta).completed, flow_of(delta).dead) == (5, 4)
 
 
-def test_flow_is_not_disturbed_by_clearing_old_failures(queue: Queue, backend: RQ, client: redis.Redis) -> None:
+def test_flow_is_unaffected_by_removing_old_failures(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     for _ in range(30):
         queue.enqueue(rq_jobs.fail)
     drain(queue)
@@ -568,7 +568,7 @@ def test_a_user_without_scripts_reads_the_same(
         redis_client.acl_deluser("reader")
 
 
-def test_each_of_many_busy_queues_has_its_turn_of_run_times(
+def test_run_times_of_many_busy_queues_are_sampled_in_turn(
     backend: RQ, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dashboard.backends.rq.flow.run_times.SAMPLE_TOTAL", 2)
@@ -665,7 +665,7 @@ def test_arguments_of_a_cron_job_are_shown_as_they_are(queue: Queue, backend: RQ
     assert [entry.pattern for entry in found] == ["every 3600 s", None, "every 60 s"]
 
 
-def test_what_is_cut_of_arguments_and_results_is_said(queue: Queue, backend: RQ) -> None:
+def test_shortened_arguments_are_marked_truncated(queue: Queue, backend: RQ) -> None:
     whole = queue.enqueue(rq_jobs.add, "x" * 100)
     long = queue.enqueue(rq_jobs.add, "x" * 50_000)
     key = queue.enqueue(rq_jobs.add, {"many": list(range(30_000))})

@@ -1,4 +1,4 @@
-"""What only Sidekiq has: shared sets, namespaces, malformed entries, processes; layouts of 6, 7 and 8."""
+"""Features that only Sidekiq has: shared sets, namespaces, malformed entries, processes; layouts of 6, 7 and 8."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def process(client: redis.Redis, identity: str = "web-1:42:abcdefabcdef", *, pre
     client.hset(f"{prefix}{identity}", mapping={**mapping, **fields})
 
 
-def test_a_user_without_scripts_sees_the_same(
+def test_a_user_without_scripts_reads_the_same(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     filled = SidekiqLibrary().fill(any_server.url)
@@ -229,16 +229,24 @@ def test_the_progress_of_an_iterable_job_is_shown(backend: Sidekiq, any_redis: r
     named = {"Runs started", "Total run time", "Cursor", "Asked to stop", "Iteration"}
     assert not named & set(facts())
     any_redis.hset(f"it-{jid}", mapping={"ex": 3, "rt": "12.5", "c": '{"id":900,"password":"hush"}'})
-    told = facts()
-    assert (told["Runs started"], told["Total run time"], "Asked to stop" in told) == ("3", "12 s", False)
-    assert told["Cursor"].startswith('{"id": 900, "password": ')
-    assert "hush" not in told["Cursor"]
+    shown_facts = facts()
+    assert (shown_facts["Runs started"], shown_facts["Total run time"], "Asked to stop" in shown_facts) == (
+        "3",
+        "12 s",
+        False,
+    )
+    assert shown_facts["Cursor"].startswith('{"id": 900, "password": ')
+    assert "hush" not in shown_facts["Cursor"]
     any_redis.hset(f"it-{jid}", mapping={"cancelled": 1_700_000_000, "c": "null"})
     assert (facts()["Cursor"], facts()["Asked to stop"]) == ("none yet", "2023-11-14T22:13:20.000Z")
     any_redis.hset(f"it-{jid}", mapping={"c": '"' + "x" * 100_000 + '"', "ex": "many", "rt": "", "cancelled": "no"})
-    told = facts()
-    assert told["Cursor"] == "100002 bytes: not read"
-    assert (told["Runs started"], told["Total run time"], "Asked to stop" in told) == ("unknown", "unknown", False)
+    shown_facts = facts()
+    assert shown_facts["Cursor"] == "100002 bytes: not read"
+    assert (shown_facts["Runs started"], shown_facts["Total run time"], "Asked to stop" in shown_facts) == (
+        "unknown",
+        "unknown",
+        False,
+    )
     for odd in ("not json", '"\\ud83c"', b"\xff\xfe", "[" * 50_000):
         any_redis.hset(f"it-{jid}", "c", odd)
         assert len(facts()["Cursor"]) <= 201
@@ -264,7 +272,7 @@ def test_active_job_is_named_by_the_wrapped_class(backend: Sidekiq, any_redis: r
     "jid",
     ["12345678-1234-4123-8123-123456789012", "2024-01-01T00:00:00", "7-x", 'say "hi"', "back\\slash", "a/b", "a\0b"],
 )
-def test_a_jid_of_the_apps_own_opens_its_job(
+def test_a_custom_jid_opens_its_job(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, jid: str, scripts: bool
 ) -> None:
     other = payload(jid="other", args=[jid])
@@ -355,7 +363,7 @@ def test_each_malformed_entry_of_a_queue_has_a_page(
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
 
-def test_a_huge_payload_stays_on_the_server(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_huge_payload_is_not_fetched(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload(args=["x" * 2_000_000]), payload(args=["y" * 6_000_000], jid="larger"))
     before = any_redis.info("stats")["total_net_output_bytes"]
     ref = discover(backend)["mails"]
@@ -409,7 +417,7 @@ def test_sidekiq_without_a_queue_is_found_by_the_jobs_of_its_sets(
 
 
 @pytest.mark.parametrize("prefix", ["", "app:prod:"])
-def test_sidekiq_is_found_by_a_process_that_is_gone_and_by_its_counter(
+def test_sidekiq_is_found_by_a_dead_process_or_its_counter(
     backend: Sidekiq, any_redis: redis.Redis, prefix: str
 ) -> None:
     any_redis.sadd(f"{prefix}processes", "web-1:42:abcdefabcdef")
@@ -421,7 +429,7 @@ def test_sidekiq_is_found_by_a_process_that_is_gone_and_by_its_counter(
 
 
 @pytest.mark.parametrize("prefix", ["", "shop:"])
-def test_keys_that_bear_the_names_of_its_sets_are_not_taken_for_sidekiq(
+def test_other_keys_with_the_names_of_its_sets_are_not_taken_for_sidekiq(
     backend: Sidekiq, any_redis: redis.Redis, prefix: str
 ) -> None:
     odd = ("job-1", '{"jid":"one"}', '{"jid":1,"class":"A","args":[]}', '{"class":"A","args":[]}', "[]", "\xff")
@@ -445,7 +453,7 @@ def test_many_keys_that_end_like_those_of_sidekiq_cost_little(backend: Sidekiq, 
 
 
 @pytest.mark.parametrize("kind", ["nothing", "resque", "strings"])
-def test_what_is_not_sidekiq_is_not_taken_for_it(backend: Sidekiq, any_redis: redis.Redis, kind: str) -> None:
+def test_keys_of_other_libraries_are_not_taken_for_sidekiq(backend: Sidekiq, any_redis: redis.Redis, kind: str) -> None:
     if kind == "resque":
         any_redis.sadd("queues", "mails")
         any_redis.lpush("queue:mails", json.dumps({"class": "Mailer", "args": []}))
@@ -480,7 +488,7 @@ def test_processes_are_listed_with_their_jobs(backend: Sidekiq, any_redis: redis
     assert stats(backend, "mails").counts.active == 1
 
 
-def test_rates_begin_with_the_second_look_and_survive_a_reset(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_rates_start_with_the_second_sample_and_survive_a_reset(backend: Sidekiq, any_redis: redis.Redis) -> None:
     process(any_redis)
     any_redis.mset({"stat:processed": 100, "stat:failed": 10})
     ref = discover(backend)["*"]
@@ -497,7 +505,7 @@ def test_rates_begin_with_the_second_look_and_survive_a_reset(backend: Sidekiq, 
     assert backend.read_flow([ref], cursor)[0].queues[0].completed == 0
 
 
-def test_a_job_that_others_name_in_their_arguments_is_found(
+def test_a_job_is_found_although_others_name_its_id_in_their_arguments(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     wanted, later = "a" * 24, "c" * 24
@@ -593,7 +601,7 @@ def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: re
     assert "hunter2" not in window.rows[0].text
 
 
-def test_a_job_far_back_in_line_or_far_ahead_is_found_by_its_id(
+def test_a_job_far_back_in_its_queue_or_set_is_found_by_its_id(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     any_redis.set("stat:processed", 1)
@@ -615,8 +623,8 @@ def test_a_job_far_back_in_line_or_far_ahead_is_found_by_its_id(
     any_redis.execute_command("ACL", "DELUSER", "reader")
 
 
-def sifted(backend: Sidekiq, name: str, state: State, word: str) -> list[str]:
-    """The ids that a sift brings to the end of a list."""
+def find_matches(backend: Sidekiq, name: str, state: State, word: str) -> list[str]:
+    """The ids that a search finds up to the end of a list."""
     ref, offset, found = discover(backend)[name], 0, []
     while True:
         part = backend.scan_matches(ref, state, word, offset)
@@ -628,7 +636,7 @@ def sifted(backend: Sidekiq, name: str, state: State, word: str) -> list[str]:
         offset = part.reached
 
 
-def test_lists_and_sets_are_sifted_in_their_order(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_search_returns_jobs_of_lists_and_sets_in_order(backend: Sidekiq, any_redis: redis.Redis) -> None:
     odd = payload(jid="odd").replace("anna", "\\u0061nna")
     enqueue(
         any_redis, *(payload(jid=f"JID{n}", args=[f"user{n % 500}@x"]) for n in range(2000)), odd, "no json user7@x"
@@ -638,22 +646,22 @@ def test_lists_and_sets_are_sifted_in_their_order(backend: Sidekiq, any_redis: r
     every = [(row.job.id, row.text) for row in backend.search_page(ref, query).rows]
     for word in ("user7@x", "jid19", "Shop::Mailer", "anna@"):
         expected = [name for name, text in every if word.lower() in f"{name} {text}".lower()]
-        found = sifted(backend, "mails", State.WAITING, word)
+        found = find_matches(backend, "mails", State.WAITING, word)
         assert [name for name in found if name in expected] == expected, word
         assert set(found) - set(expected) <= {"odd"}, word
     any_redis.zadd("dead", {payload(jid=f"d{n}"): 1_700_000_000.5 + n for n in range(300)})
     newest = [
         row.id for row in backend.list_jobs(discover(backend)["*"], JobQuery(state=State.DEAD, per_page=500)).jobs
     ]
-    assert sifted(backend, "*", State.DEAD, "d29") == [name for name in newest if "d29" in name]
-    assert sifted(backend, "*", State.DEAD, "170000029") == [name for name in newest if "170000029" in name]
-    assert sifted(backend, "*", State.DEAD, "07.5-d7") == ["1700000007.5-d7"]
+    assert find_matches(backend, "*", State.DEAD, "d29") == [name for name in newest if "d29" in name]
+    assert find_matches(backend, "*", State.DEAD, "170000029") == [name for name in newest if "170000029" in name]
+    assert find_matches(backend, "*", State.DEAD, "07.5-d7") == ["1700000007.5-d7"]
     assert backend.scan_matches(discover(backend)["*"], State.ACTIVE, "d29", 0) is None
 
 
-def test_long_entries_are_sifted_cut(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_search_returns_shortened_text_of_long_entries(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, *(payload(jid=f"big{n}", args=["x" * 300_000, "needle"]) for n in range(30)))
-    assert sifted(backend, "mails", State.WAITING, "needle") == [f"big{n}" for n in range(30)]
+    assert find_matches(backend, "mails", State.WAITING, "needle") == [f"big{n}" for n in range(30)]
     part = backend.scan_matches(discover(backend)["mails"], State.WAITING, "needle", 0)
     assert part is not None
     assert all(len(row.text) < 20_000 for row in part.rows)

@@ -40,13 +40,13 @@ PDF = ClassStats(name="Pdf", runs=3, failed=3)
 
 
 @pytest.fixture(autouse=True)
-def _at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock stands where the payloads do: seven minutes past midnight."""
+def fixed_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the clock to the time of the payloads: seven minutes past midnight."""
     at = datetime.fromisoformat("2026-11-05T00:07:30+00:00").timestamp()
     monkeypatch.setattr(Source, "now_s", lambda _: at)
 
 
-def put(client: redis.Redis, version: str, *, prefix: str = "") -> None:
+def store_metrics(client: redis.Redis, version: str, *, prefix: str = "") -> None:
     """Write the keys of a payload."""
     found: dict[str, Any] = json.loads((PAYLOADS / f"sidekiq-{version}-metrics.json").read_text())
     assert (found["version"], found["at"]) == (version, "2026-11-05T00:07:30Z")
@@ -56,8 +56,8 @@ def put(client: redis.Redis, version: str, *, prefix: str = "") -> None:
         client.set(prefix + key, bytes.fromhex(digits))
 
 
-def board(backend: Sidekiq, name: str = "*") -> ClassBoard:
-    """The figures, which are there."""
+def read_board(backend: Sidekiq, name: str = "*") -> ClassBoard:
+    """The class figures, which must exist."""
     found = backend.read_class_stats(discover(backend)[name])
     assert found is not None
     return found
@@ -66,53 +66,53 @@ def board(backend: Sidekiq, name: str = "*") -> ClassBoard:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_hour_of_a_version_is_added_up_by_class(backend: Sidekiq, any_redis: redis.Redis, version: str) -> None:
     enqueue(any_redis, payload())
-    put(any_redis, version)
+    store_metrics(any_redis, version)
     before = {key: any_redis.dump(key) for key in any_redis.scan_iter()}
-    found = board(backend)
+    found = read_board(backend)
     assert found.classes == (MAILER, ODD, PDF)
     assert (found.total, found.span_s, found.cut) == (3, 3600, False)
-    assert board(backend, "mails") == found
+    assert read_board(backend, "mails") == found
     assert {key: any_redis.dump(key) for key in any_redis.scan_iter()} == before
 
 
 def test_two_versions_at_once_are_added_up(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     for version in VERSIONS:
-        put(any_redis, version)
-    mailer = board(backend).classes[0]
+        store_metrics(any_redis, version)
+    mailer = read_board(backend).classes[0]
     assert (mailer.runs, mailer.failed, mailer.runtime_p50_below_s) == (28, 4, 0.1)
     assert mailer.runtime_mean_s == pytest.approx(MAILER.runtime_mean_s)
 
 
-def test_a_namespace_has_its_own(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_a_namespace_has_its_own_class_figures(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     enqueue(any_redis, payload(), prefix="app:")
-    put(any_redis, "7.3.9", prefix="app:")
+    store_metrics(any_redis, "7.3.9", prefix="app:")
     assert backend.read_class_stats(discover(backend)["*"]) is None
-    assert board(backend, "app:*").classes == (MAILER, ODD, PDF)
+    assert read_board(backend, "app:*").classes == (MAILER, ODD, PDF)
 
 
-def test_nothing_kept_is_unknown_at_one_round_trip(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_missing_class_figures_cost_one_round_trip(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
     ref = discover(backend)["*"]
     with measure_cost() as meter:
         assert backend.read_class_stats(ref) is None
     assert meter.round_trips == 1
-    put(any_redis, "8.1.7")
+    store_metrics(any_redis, "8.1.7")
     with measure_cost() as meter:
         backend.read_class_stats(ref)
     assert meter.round_trips == 2
 
 
-def test_what_is_odd_costs_itself_only(backend: Sidekiq, any_redis: redis.Redis) -> None:
+def test_odd_class_figures_do_not_affect_others(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
-    put(any_redis, "8.1.7")
+    store_metrics(any_redis, "8.1.7")
     any_redis.set("j|261105|0:06", "no hash")
     any_redis.hset("j|261105|0:05", mapping={"Bad|p": "x", "|p": "1", "alone": "2", b"\xff<b>|p": "1", "Pdf|z": "9"})
     any_redis.delete("h|Odd|Name-5-0:7")
     any_redis.hset("h|Odd|Name-5-0:7", "a", "b")
     any_redis.append("h|Shop::Mailer-5-0:7", b"\x01")
-    found = {each.name: each for each in board(backend).classes}
+    found = {each.name: each for each in read_board(backend).classes}
     assert found.pop("\udcff<b>").runs == 1
     assert found.pop("Bad").runs == 0
     assert found["Odd|Name"].runtime_p50_below_s is None
@@ -125,10 +125,10 @@ def test_of_many_classes_the_slowest_are_listed(
     enqueue(any_redis, payload())
     fields = {f"C{n}|{what}": n for n in range(1, 3001) for what in ("p", "ms")}
     any_redis.hset("j|261105|0:07", mapping=fields)
-    found = board(backend)
+    found = read_board(backend)
     assert (len(found.classes), found.cut) == (50, True)
     assert found.total < 3000
     monkeypatch.setattr(job_class_metrics, "FIELDS", 10_000)
-    found = board(backend)
+    found = read_board(backend)
     assert [each.name for each in found.classes[:2]] == ["C3000", "C2999"]
     assert (found.total, found.cut) == (3000, False)

@@ -1,4 +1,4 @@
-"""What a producer or worker of BullMQ may write: of any size and depth; each costs a row, never the page."""
+"""Data of any size and depth from producers and workers of BullMQ affects one row, never the page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def add(client: redis.Redis, job_id: str, **fields: str) -> None:
         *("atm", "attemptsMade", "priority", "delay", "pb", "rjk", "deid", "parentKey"),
     ],
 )
-def test_a_field_of_any_size_or_depth_costs_one_row(backend: BullMQ, redis_client: redis.Redis, name: str) -> None:
+def test_a_field_of_any_size_or_depth_does_not_affect_other_rows(
+    backend: BullMQ, redis_client: redis.Redis, name: str
+) -> None:
     add(redis_client, "1")
     add(redis_client, "2", **{name: DEEP})
     add(redis_client, "3", **{name: "x" * 5 * MIB})
@@ -75,7 +77,7 @@ def test_logs_of_any_size_are_read_within_bounds(backend: BullMQ, redis_client: 
     assert sent_bytes(redis_client) - before < 13 * MIB
 
 
-def test_a_lock_and_a_limiter_of_any_size_stay_there(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_large_locks_and_limiters_are_not_fetched(backend: BullMQ, redis_client: redis.Redis) -> None:
     add(redis_client, "1")
     redis_client.lpush("bull:alpha:active", "1")
     redis_client.set("bull:alpha:1:lock", "x" * 9 * MIB)
@@ -88,7 +90,7 @@ def test_a_lock_and_a_limiter_of_any_size_stay_there(backend: BullMQ, redis_clie
     assert sent_bytes(redis_client) - before < (10 * MIB if backend._scripts.are_refused else MIB)
 
 
-def test_an_older_job_is_found_behind_a_time_that_is_none(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_latency_ignores_an_invalid_timestamp(backend: BullMQ, redis_client: redis.Redis) -> None:
     add(redis_client, "1", timestamp=str(int(time.time() * 1000) - 60_000))
     add(redis_client, "2", timestamp="x" * MIB)
     ref = discover(backend)["alpha"]
@@ -98,7 +100,7 @@ def test_an_older_job_is_found_behind_a_time_that_is_none(backend: BullMQ, redis
 
 
 @pytest.mark.parametrize("field", ["paused", "version", "concurrency", "max", "duration", "opts.maxLenEvents"])
-def test_meta_of_any_size_stays_there(backend: BullMQ, redis_client: redis.Redis, field: str) -> None:
+def test_large_meta_fields_are_not_fetched(backend: BullMQ, redis_client: redis.Redis, field: str) -> None:
     add(redis_client, "1")
     redis_client.hset("bull:alpha:meta", field, "9" * 9 * MIB)
     before = sent_bytes(redis_client)
@@ -112,7 +114,7 @@ def test_meta_of_any_size_stays_there(backend: BullMQ, redis_client: redis.Redis
     assert sent_bytes(redis_client) - before < MIB
 
 
-def test_ids_of_any_size_cost_one_row_each(backend: BullMQ, redis_client: redis.Redis) -> None:
+def test_a_huge_id_does_not_affect_other_rows(backend: BullMQ, redis_client: redis.Redis) -> None:
     for job_id in ("1", "2", "3"):
         add(redis_client, job_id)
     long = "x" * 9 * MIB

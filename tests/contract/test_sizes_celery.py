@@ -1,4 +1,4 @@
-"""What a producer of Celery messages may write: of any size, depth and number; each costs a row, never the page."""
+"""Celery messages of any size, depth and number affect one row each, never the page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def deep_body(opening: str, closing: str, depth: int) -> bytes:
     return message("deep", body=base64.b64encode(body.encode()).decode())
 
 
-def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_client: redis.Redis) -> None:
+def test_huge_messages_do_not_affect_other_rows(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "alpha")
     redis_client.lpush("alpha", message("first"))
     long = [long_message(f"long{n}", 9 * MIB) for n in range(4)]
@@ -89,7 +89,7 @@ def test_messages_of_sixty_megabytes_are_a_row_each(backend: Celery, redis_clien
         message("deep", body="x")[:-1] + b',"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
-def test_deep_messages_are_a_row_each(backend: Celery, redis_client: redis.Redis, raw: bytes) -> None:
+def test_deep_messages_do_not_affect_other_rows(backend: Celery, redis_client: redis.Redis, raw: bytes) -> None:
     bind(redis_client, "alpha")
     redis_client.lpush("alpha", message("first"), raw, message("last"))
     redis_client.hset("unacked", mapping={"t1": json.dumps([json.loads(message("held")), "", "alpha"])})
@@ -106,7 +106,9 @@ def test_deep_messages_are_a_row_each(backend: Celery, redis_client: redis.Redis
 
 
 @pytest.mark.parametrize("status", ["FAILURE", "SUCCESS"])
-def test_records_of_any_size_and_depth_are_a_row_each(backend: Celery, redis_client: redis.Redis, status: str) -> None:
+def test_records_of_any_size_and_depth_do_not_affect_other_rows(
+    backend: Celery, redis_client: redis.Redis, status: str
+) -> None:
     bind(redis_client, "alpha")
     refs = discover(backend)
     state = State.DEAD if status == "FAILURE" else State.COMPLETED
@@ -141,7 +143,7 @@ def keys_of(state: State) -> str:
     return found if isinstance(found, str) else found.decode()
 
 
-def test_what_workers_hold_is_read_within_bounds(backend: Celery, redis_client: redis.Redis) -> None:
+def test_held_messages_are_read_within_bounds(backend: Celery, redis_client: redis.Redis) -> None:
     bind(redis_client, "alpha")
     for n in range(40):
         size = 9 * MIB if n == 7 else 150_000
@@ -158,27 +160,29 @@ def test_what_workers_hold_is_read_within_bounds(backend: Celery, redis_client: 
     assert (stats["*"].counts.active, stats["*"].counts.waiting) == (None, None)
 
 
-def asked(client: redis.Redis, script: str, *arguments: Any) -> Any:
+def eval_script(client: redis.Redis, script: str, *arguments: Any) -> Any:
     return client.eval(keys.load_script(script), 0, *arguments)
 
 
 @pytest.mark.parametrize("script", ["page", "find", "seek"])
-def test_a_script_call_reads_its_room_and_what_it_reads_at_once(redis_client: redis.Redis, script: str) -> None:
+def test_a_script_call_reads_at_most_one_batch_beyond_its_limit(redis_client: redis.Redis, script: str) -> None:
     long = long_message("t", 3 * MIB)
     for _ in range(20):
         redis_client.lpush("alpha", long)
     once = 8 if script == "seek" else 1
     if script == "page":
-        size, _, reached, read = asked(redis_client, "page", "alpha", 0, 500, CALL_BYTES)
+        size, _, reached, read = eval_script(redis_client, "page", "alpha", 0, 500, CALL_BYTES)
     elif script == "find":
-        size, reached, read, *_ = asked(redis_client, "find", "alpha", 0, 5000, CALL_BYTES, "folded", "nowhere")
+        size, reached, read, *_ = eval_script(redis_client, "find", "alpha", 0, 5000, CALL_BYTES, "folded", "nowhere")
     else:
-        size, _, reached, read = asked(redis_client, "seek", "alpha", 0, 500, CALL_BYTES, MIB, 1, "nowhere")
+        size, _, reached, read = eval_script(redis_client, "seek", "alpha", 0, 500, CALL_BYTES, MIB, 1, "nowhere")
     assert (size, reached) == (20, once)
     assert read == once * len(long)
 
 
-def test_very_long_messages_are_deleted_by_their_stamp(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_very_long_messages_can_be_deleted_without_reading_them(
+    server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
     source = Source("main", server.url)
     backend = Celery(source, SourceSettings(name="main", url=server.url))
     backend.own_source = source

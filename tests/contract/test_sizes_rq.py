@@ -1,4 +1,4 @@
-"""What a producer or worker of RQ may write: of any size and depth; each costs a row, never the page."""
+"""Data of any size and depth from producers and workers of RQ affects one row, never the page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def add(client: redis.Redis, job_id: str, **fields: str) -> None:
         *("origin", "status", "timeout", "dependency_id", "dependency_ids", "worker_name", "retries_left"),
     ],
 )
-def test_a_field_of_any_size_or_depth_costs_one_row(backend: RQ, redis_client: redis.Redis, name: str) -> None:
+def test_a_field_of_any_size_or_depth_does_not_affect_other_rows(
+    backend: RQ, redis_client: redis.Redis, name: str
+) -> None:
     add(redis_client, "1")
     add(redis_client, "2", **{name: DEEP})
     add(redis_client, "3", **{name: "x" * 5 * MIB})
@@ -63,7 +65,7 @@ def test_a_field_of_any_size_or_depth_costs_one_row(backend: RQ, redis_client: r
 
 
 @pytest.mark.parametrize("name", ["queues", "current_job", "hostname", "birth", "last_heartbeat", "total_working_time"])
-def test_a_worker_of_any_size_costs_one_row(backend: RQ, redis_client: redis.Redis, name: str) -> None:
+def test_a_worker_of_any_size_does_not_affect_other_rows(backend: RQ, redis_client: redis.Redis, name: str) -> None:
     add(redis_client, "1")
     for worker, value in (("plain", "1"), ("long", "x" * 5 * MIB), ("deep", DEEP)):
         key = f"rq:worker:{worker}"
@@ -76,7 +78,7 @@ def test_a_worker_of_any_size_costs_one_row(backend: RQ, redis_client: redis.Red
     assert sent_bytes(redis_client) - before < MIB
 
 
-def test_a_cron_scheduler_of_any_size_or_depth_costs_one_row(backend: RQ, redis_client: redis.Redis) -> None:
+def test_a_cron_scheduler_of_any_size_or_depth_does_not_affect_others(backend: RQ, redis_client: redis.Redis) -> None:
     add(redis_client, "1")
     entries = {
         "deep": DEEP,

@@ -1,4 +1,4 @@
-"""What a producer of Sidekiq jobs may write: of any size, depth and number; each costs a row, never the page."""
+"""Sidekiq jobs of any size, depth and number affect one row each, never the page."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def long_entries() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
-def test_one_odd_entry_costs_one_row(backend: Sidekiq, redis_client: redis.Redis, state: State) -> None:
+def test_an_odd_entry_does_not_affect_other_rows(backend: Sidekiq, redis_client: redis.Redis, state: State) -> None:
     odd = long_entries()
     enqueue(redis_client, payload(jid="first"), *odd.values(), payload(jid="last"))
     redis_client.zadd(
@@ -68,45 +68,47 @@ def test_one_odd_entry_costs_one_row(backend: Sidekiq, redis_client: redis.Redis
         assert backend.scan_matches(ref, state, "shop::mailer", 0) is not None
 
 
-def test_a_page_states_what_it_reads(backend: Sidekiq, redis_client: redis.Redis) -> None:
+def test_a_page_of_large_jobs_is_bounded_and_reports_unread_rows(backend: Sidekiq, redis_client: redis.Redis) -> None:
     big = [payload(jid=f"big{n}", args=["x" * 9 * MIB]) for n in range(4)]
     enqueue(redis_client, payload(jid="first"), *big, payload(jid="last"))
     ref = discover(backend)["mails"]
     before = redis_client.info("stats")["total_net_output_bytes"]
     page = backend.list_jobs(ref, JobQuery(state=State.WAITING))
-    travelled = redis_client.info("stats")["total_net_output_bytes"] - before
+    sent_bytes = redis_client.info("stats")["total_net_output_bytes"] - before
     assert page.jobs[0].id == "first"
     assert page.total == len(page.jobs) == 6
     if backend._scripts.are_refused:
         # One member more than the bound came; what stands behind it has a row that says so.
-        assert travelled < 12 * MIB
+        assert sent_bytes < 12 * MIB
         assert page.truncated
         assert [job.id for job in page.jobs[2:]] == [f"unread-{n}" for n in range(2, 6)]
     else:
-        assert travelled < MIB
+        assert sent_bytes < MIB
         assert page.jobs[-1].id == "last"
         assert all(f"{len(raw)} bytes" in (job.problem or "") for raw, job in zip(big, page.jobs[1:5], strict=True))
     assert sum(len(job.summary or "") for job in page.jobs) < PAGE_BYTES
 
 
-def asked(redis_client: redis.Redis, script: str, *arguments: Any) -> Any:
+def eval_script(redis_client: redis.Redis, script: str, *arguments: Any) -> Any:
     return redis_client.eval(keys.load_script(script), 0, *arguments)
 
 
 @pytest.mark.parametrize("kind", ["list", "zset"])
 @pytest.mark.parametrize("script", ["page", "picks", "sift", "find"])
-def test_a_script_call_reads_its_room_and_one_member(redis_client: redis.Redis, kind: str, script: str) -> None:
+def test_a_script_call_reads_at_most_one_member_beyond_its_limit(
+    redis_client: redis.Redis, kind: str, script: str
+) -> None:
     entries = [payload(jid=f"j{n}", args=["x" * 3 * MIB]) for n in range(6)]
     enqueue(redis_client, *entries)
     redis_client.zadd("dead", {raw: n for n, raw in enumerate(entries)})
     key = "queue:mails" if kind == "list" else "dead"
     if script == "sift":
-        size, reached, _, read = asked(redis_client, "sift", key, kind, "0", 0, 5000, CALL_BYTES, "nowhere")
+        size, reached, _, read = eval_script(redis_client, "sift", key, kind, "0", 0, 5000, CALL_BYTES, "nowhere")
     elif script == "find":
         queue, sets = ("mails", "0") if kind == "list" else ("", "1")
-        _, size, reached, read = asked(redis_client, "find", "", queue, "nowhere", "", 2000, 0, sets, CALL_BYTES)
+        _, size, reached, read = eval_script(redis_client, "find", "", queue, "nowhere", "", 2000, 0, sets, CALL_BYTES)
     else:
-        size, _, reached, read = asked(redis_client, script, key, kind, 0, 500, "0", CALL_BYTES)
+        size, _, reached, read = eval_script(redis_client, script, key, kind, 0, 500, "0", CALL_BYTES)
     assert (size, reached) == (6, 1)
     assert CALL_BYTES <= read <= CALL_BYTES + len(entries[0])
 
@@ -116,13 +118,15 @@ def test_short_members_are_read_many_at_a_time(redis_client: redis.Redis, place:
     head, tail = payload(jid="HERE").split("HERE")
     redis_client.lpush("queue:mails", *(f"{head}j{n}{tail}" for n in range(24_000)))
     for start in (place,):
-        size, found, reached, read = asked(redis_client, "page", "queue:mails", "list", start, 500, "0", CALL_BYTES)
+        size, found, reached, read = eval_script(
+            redis_client, "page", "queue:mails", "list", start, 500, "0", CALL_BYTES
+        )
         assert (size, reached, len(found) // 4) == (24_000, start + 500, 500)
         assert [json.loads(raw)["jid"] for raw in found[::4]] == [f"j{n}" for n in range(start, start + 500)]
         assert read == sum(map(len, found[::4]))
 
 
-def test_the_age_of_a_queue_is_known_behind_a_very_long_job(backend: Sidekiq, redis_client: redis.Redis) -> None:
+def test_a_very_long_job_does_not_hide_the_latency_of_other_queues(backend: Sidekiq, redis_client: redis.Redis) -> None:
     enqueue(redis_client, payload(queue="alpha", args=["x" * 5 * MIB]), queue="alpha")
     enqueue(redis_client, payload(queue="beta"), queue="beta")
     refs = discover(backend)
@@ -143,7 +147,7 @@ def test_a_long_running_job_is_not_read(backend: Sidekiq, redis_client: redis.Re
     assert redis_client.info("stats")["total_net_output_bytes"] - before < MIB
 
 
-def test_jobs_are_acted_on_behind_very_long_ones(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+def test_jobs_behind_very_long_ones_can_be_deleted(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     source = Source("main", server.url)
     backend = Sidekiq(source, SourceSettings(name="main", url=server.url))
     long = [payload(jid=f"long{n}", args=["x" * 5 * MIB]) for n in range(3)]

@@ -13,7 +13,7 @@ ONE_EACH = tuple({library.backend.name: library for library in reversed(ACTING)}
 
 
 @pytest.mark.parametrize("library", LIBRARIES, ids=repr)
-def test_no_library_with_actions_is_left_out_of_their_tests(library: Library) -> None:
+def test_every_library_with_actions_is_tested_for_them(library: Library) -> None:
     assert library.acts == bool(library.backend.job_actions)
 
 

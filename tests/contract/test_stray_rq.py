@@ -1,4 +1,4 @@
-"""Jobs of RQ that stand in no list, ids without a job, and failed jobs that wait for their next try."""
+"""Jobs of RQ that are in no list, ids without a job, and failed jobs that wait for a retry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dashboard.model import Job, JobQuery, Searched, State
 from dashboard.search.query import parse_query
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.rq_actions import REF, kept, outcomes, picks
+from tests.contract.rq_actions import REF, backups_of, job_refs_of, outcomes
 from tests.contract.rq_library import Worker, connected, drain, fill_queue
 from tests.workloads import rq_jobs
 
@@ -38,7 +38,7 @@ def queue(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Queue]:
         yield Queue("alpha", connection=client)
 
 
-def lose(queue: Queue, client: redis.Redis, where: str) -> tuple[RealJob, RealJob]:
+def lose_job(queue: Queue, client: redis.Redis, where: str) -> tuple[RealJob, RealJob]:
     """A job that is lost, and one that waits."""
     jobs = queue.enqueue(rq_jobs.add, 1), queue.enqueue(rq_jobs.add, 2)
     assert client.lrem("rq:queue:alpha", 0, jobs[0].id) == 1
@@ -60,11 +60,11 @@ def test_a_job_that_a_worker_is_starting_has_no_position(backend: RQ, queue: Que
 def test_a_job_lost_between_queue_and_worker_is_shown_and_restored(
     backend: RQ, queue: Queue, any_redis: redis.Redis, where: str
 ) -> None:
-    lost, waits = lose(queue, any_redis, where)
+    lost, waits = lose_job(queue, any_redis, where)
     job = backend.read_job(REF, lost.id)
     assert (job.state, job.native_state, job.abandoned) == (State.WAITING, "queued", True)
-    told = {"nowhere": "any list: lost between queue and worker", "intermediate": "list: a worker picked it up"}
-    assert told[where] in (job.problem or "")
+    problems = {"nowhere": "any list: lost between queue and worker", "intermediate": "list: a worker picked it up"}
+    assert problems[where] in (job.problem or "")
     assert "Position" not in dict(job.facts)
     assert Action.RETRY in backend.offered_actions(job.state, abandoned=job.abandoned)
     assert Action.RETRY not in backend.offered_actions(job.state)
@@ -88,24 +88,24 @@ def test_a_job_lost_between_queue_and_worker_is_shown_and_restored(
 
 
 @pytest.mark.parametrize("where", ["nowhere", "intermediate"])
-def test_a_lost_job_is_deleted_and_comes_back_as_it_was(
+def test_undo_restores_a_deleted_lost_job_unchanged(
     backend: RQ, queue: Queue, any_redis: redis.Redis, where: str
 ) -> None:
-    lost, waits = lose(queue, any_redis, where)
+    lost, waits = lose_job(queue, any_redis, where)
     before = any_redis.hgetall(f"rq:job:{lost.id}")
-    taken = kept(backend.backup_jobs(REF, State.WAITING, [JobRef(id=lost.id)]))
-    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
+    backups = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=lost.id)]))
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, backups)) == ["done"]
     assert (any_redis.exists(f"rq:job:{lost.id}", INTERMEDIATE), queue.job_ids) == (0, [waits.id])
-    assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, State.WAITING, backups)) == ["done"]
     assert (any_redis.hgetall(f"rq:job:{lost.id}"), queue.job_ids) == (before, [waits.id])
     assert backend.read_job(REF, lost.id).abandoned
 
 
 @pytest.mark.parametrize("where", ["nowhere", "intermediate"])
-def test_a_worker_that_may_be_taking_the_job_is_heeded(
+def test_a_lost_job_is_not_changed_while_a_worker_may_be_picking_it_up(
     backend: RQ, queue: Queue, any_redis: redis.Redis, where: str
 ) -> None:
-    lost, _ = lose(queue, any_redis, where)
+    lost, _ = lose_job(queue, any_redis, where)
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
     job_ref = [JobRef(id=lost.id)]
@@ -117,11 +117,11 @@ def test_a_worker_that_may_be_taking_the_job_is_heeded(
         assert isinstance(kept_back, ActionResult)
         assert (kept_back.outcome, kept_back.detail) == (Outcome.CHANGED, refused.detail)
     ((note, at),) = any_redis.zrange("{queuedeck}:missing", 0, -1, withscores=True)
-    # A note of long ago tells nothing of now; the next look makes it anew.
+    # An old note is outdated; the next read writes a new one.
     any_redis.zadd("{queuedeck}:missing", {note: at - 4000})
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["refused"]
     any_redis.zadd("{queuedeck}:missing", {note: at - 70})
-    assert len(kept(backend.backup_jobs(REF, State.WAITING, job_ref))) == 1
+    assert len(backups_of(backend.backup_jobs(REF, State.WAITING, job_ref))) == 1
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["done"]
     assert any_redis.exists("{queuedeck}:missing") == 0
     if where == "intermediate":
@@ -135,18 +135,16 @@ def test_a_worker_that_may_be_taking_the_job_is_heeded(
         assert any_redis.exists(f"{INTERMEDIATE}:first_seen:{lost.id}") == 0
 
 
-def test_a_job_that_a_worker_started_since_it_was_missing_is_left_alone(
-    backend: RQ, queue: Queue, any_redis: redis.Redis
-) -> None:
-    lost, _ = lose(queue, any_redis, "nowhere")
+def test_a_lost_job_that_a_worker_has_started_is_not_changed(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
+    lost, _ = lose_job(queue, any_redis, "nowhere")
     job_ref = [JobRef(id=lost.id)]
-    taken = kept(backend.backup_jobs(REF, State.WAITING, job_ref))
+    backups = backups_of(backend.backup_jobs(REF, State.WAITING, job_ref))
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
     worker.prepare_execution(lost)
     worker.prepare_job_execution(lost)
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["changed"]
-    assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["changed"]
+    assert outcomes(backend.delete_jobs(REF, State.WAITING, backups)) == ["changed"]
     assert lost.id not in queue.job_ids
     assert any_redis.exists(f"rq:job:{lost.id}")
 
@@ -162,20 +160,18 @@ def test_a_job_of_any_status_in_no_list_can_be_deleted(
     job = backend.read_job(REF, ids[0])
     assert (job.state, job.abandoned) == (state, True)
     assert "Not in any RQ list" in (job.problem or "")
-    taken = kept(backend.backup_jobs(REF, state, [JobRef(id=job.id, version=job.version)]))
-    assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
+    backups = backups_of(backend.backup_jobs(REF, state, [JobRef(id=job.id, version=job.version)]))
+    assert outcomes(backend.delete_jobs(REF, state, backups)) == ["done"]
     with pytest.raises(NotFound):
         backend.read_job(REF, job.id)
-    assert outcomes(backend.restore_jobs(REF, state, taken)) == ["done"]
+    assert outcomes(backend.restore_jobs(REF, state, backups)) == ["done"]
     assert backend.read_job(REF, job.id).abandoned
     if Action.RETRY in backend.abandoned_actions.get(state, ()):
         assert outcomes(backend.act_on_jobs(REF, Action.RETRY, state, [JobRef(id=job.id)])) == ["done"]
         assert queue.job_ids[-1] == job.id
 
 
-def test_ids_without_a_job_are_shown_and_deleted_in_every_list(
-    backend: RQ, queue: Queue, any_redis: redis.Redis
-) -> None:
+def test_ids_without_a_job_are_listed_and_can_be_deleted(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     again = dict.fromkeys((State.SCHEDULED, State.BLOCKED), Action.PROMOTE)
     again |= {State.WAITING: Action.CANCEL, State.COMPLETED: Action.DUPLICATE}
     again |= {State.DEAD: Action.RETRY, State.CANCELED: Action.RETRY}
@@ -188,9 +184,9 @@ def test_ids_without_a_job_are_shown_and_deleted_in_every_list(
         if state is State.ACTIVE:
             continue
         assert outcomes(backend.act_on_jobs(REF, again[state], state, [JobRef(id=ids[0])])) == ["gone"]
-        one = kept(backend.backup_jobs(REF, state, [JobRef(id=ids[0])]))
+        one = backups_of(backend.backup_jobs(REF, state, [JobRef(id=ids[0])]))
         assert outcomes(backend.delete_jobs(REF, state, one)) == ["done"]
-        rest = kept(backend.backup_jobs(REF, state, picks(backend, state)))
+        rest = backups_of(backend.backup_jobs(REF, state, job_refs_of(backend, state)))
         assert len(rest) == len(ids) - 1
         assert set(outcomes(backend.delete_jobs(REF, state, rest))) <= {"done"}
         assert backend.list_jobs(REF, JobQuery(state=state)).total == 0
@@ -203,7 +199,7 @@ def retrying(queue: Queue) -> tuple[RealJob, RealJob]:
     return job, queue.enqueue_in(timedelta(hours=1), rq_jobs.add, 1, retry=Retry(max=2, interval=600))
 
 
-def test_a_failed_job_that_waits_for_its_next_try_is_retrying(backend: RQ, queue: Queue) -> None:
+def test_a_failed_job_that_waits_for_a_retry_is_retrying(backend: RQ, queue: Queue) -> None:
     failed, fresh = retrying(queue)
     rows = {row.id: row for row in backend.list_jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
     assert (rows[failed.id].state, rows[failed.id].native_state) == (State.RETRYING, "scheduled")
@@ -221,16 +217,16 @@ def test_a_failed_job_that_waits_for_its_next_try_is_retrying(backend: RQ, queue
     assert stats.notes == ("1 of the scheduled jobs failed and is waiting for a retry",)
     assert backend.offered_actions(State.RETRYING) == backend.offered_actions(State.SCHEDULED)
     job_ref = JobRef(id=job.id, version=job.version)
-    taken = backend.backup_jobs(REF, State.RETRYING, [job_ref])
-    assert outcomes(backend.delete_jobs(REF, State.RETRYING, kept(taken))) == ["done"]
+    backups = backend.backup_jobs(REF, State.RETRYING, [job_ref])
+    assert outcomes(backend.delete_jobs(REF, State.RETRYING, backups_of(backups))) == ["done"]
     assert outcomes(
-        backend.restore_jobs(REF, State.RETRYING, [one for one in taken if isinstance(one, JobBackup)])
+        backend.restore_jobs(REF, State.RETRYING, [one for one in backups if isinstance(one, JobBackup)])
     ) == ["done"]
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.RETRYING, [job_ref])) == ["done"]
     assert queue.job_ids == [failed.id]
 
 
-def test_a_job_that_repeats_or_asks_for_a_retry(backend: RQ, queue: Queue) -> None:
+def test_a_repeating_job_is_scheduled_and_one_that_requests_a_retry_is_retrying(backend: RQ, queue: Queue) -> None:
     repeats = queue.enqueue(rq_jobs.add, 1, repeat=Repeat(times=2, interval=600), retry=Retry(max=2, interval=600))
     asks = queue.enqueue(rq_jobs.again, 2, 600)
     drain(queue)
@@ -245,7 +241,7 @@ def test_a_job_that_repeats_or_asks_for_a_retry(backend: RQ, queue: Queue) -> No
     ("text", "found"),
     [("state:retrying", "r"), ("state:scheduled", "rs"), ("-state:retrying", "s"), ("state:dead", "")],
 )
-def test_a_search_by_state_asks_each_job(text: str, found: str) -> None:
+def test_a_search_by_state_checks_each_job(text: str, found: str) -> None:
     common = {"source": "main", "backend": "rq", "queue": "alpha", "native_state": "scheduled"}
     rows = [
         Searched(job=Job(id="r", state=State.RETRYING, **common), text=""),

@@ -114,9 +114,7 @@ def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
     assert meter.commands == 0
 
 
-def test_jobs_that_failed_alike_are_one_group_whatever_their_particulars(
-    server: EmbeddedRedis, backends: dict[str, Backend]
-) -> None:
+def test_jobs_with_the_same_error_are_one_group(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, f"user{n}@example.com", n) for n in range(7)))
     fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(3)))
     grouped = read(backends)
@@ -160,9 +158,7 @@ def test_lists_for_all_queues_are_read_with_the_queue_of_each_job(
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "x" * 100_000, "\0", "\x1b[31m", "{{ 7*7 }}", "", "a\n" * 5000, "‮turned"])
-def test_hostile_messages_are_a_group_like_others(
-    server: EmbeddedRedis, backends: dict[str, Backend], text: str
-) -> None:
+def test_hostile_messages_form_a_group(server: EmbeddedRedis, backends: dict[str, Backend], text: str) -> None:
     fail_rq(server, "odd", (failing_jobs.say, text), (failing_jobs.say, text))
     (group,) = read(backends).groups
     assert group.count == 2
@@ -190,7 +186,7 @@ def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
     assert grouped.total == 4
 
 
-def test_what_waits_in_a_queue_named_for_dead_letters_takes_part(
+def test_waiting_jobs_of_a_dead_letter_queue_are_grouped(
     server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend]
 ) -> None:
     for queue in ("mail-dlq", "mail"):
@@ -225,7 +221,7 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     assert (hurried.scanned, hurried.total, hurried.truncated) == (0, 1201, True)
 
 
-def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
+def test_known_jobs_are_not_read_again_and_removed_ones_are_dropped(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     backends: dict[str, Backend],
@@ -240,7 +236,7 @@ def test_what_is_known_is_not_read_again_and_what_is_gone_is_forgotten(
         lists, _ = known.read_lists(queues)
     assert meter.round_trips <= 2
     assert {row.id for listed in lists for row in listed.rows.values()} == {ids[n] for n in (1, 2, 4, 5)}
-    # A job that dies anew, of something else, is read anew.
+    # A job that fails again with another error is read again.
     monkeypatch.setattr(failing_jobs, "mood", ["second"])
     with connected(server.url) as client:
         Job.fetch(ids[1], connection=client).requeue()
@@ -309,7 +305,9 @@ def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backend
     assert sorted(row[1] for row in found("ConnectionError", grouped=known)) == sorted([*ids, *more])
 
 
-def test_what_an_act_took_out_leaves_the_reading_at_once(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+def test_jobs_removed_by_an_action_leave_the_groups_immediately(
+    server: EmbeddedRedis, backends: dict[str, Backend]
+) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
     other = fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(2)))
     grouped = read(backends)
@@ -325,7 +323,7 @@ def test_what_an_act_took_out_leaves_the_reading_at_once(server: EmbeddedRedis, 
     assert [group.count for group in groups.without_jobs(left, {(ref, State.DEAD): set(ids)}).groups] == [2]
 
 
-def test_a_look_under_way_does_not_bring_back_what_was_acted_on(
+def test_a_read_in_progress_does_not_bring_back_removed_jobs(
     server: EmbeddedRedis, source: Source, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
@@ -371,7 +369,7 @@ def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, ba
     assert triage.current_groups().grouped is not first.grouped
 
 
-def test_a_group_that_is_shown_can_be_spoken_of_when_the_store_lost_it(
+def test_a_shown_group_can_be_annotated_after_the_store_lost_it(
     redis_client: redis.Redis, server: EmbeddedRedis, source: Source, backends: dict[str, Backend]
 ) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
