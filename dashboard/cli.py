@@ -113,7 +113,7 @@ def _add_demo_options(demo: argparse.ArgumentParser) -> None:
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--redis", metavar="URL", help="Redis to monitor, such as redis://127.0.0.1:6379/0")
+    parser.add_argument("--redis", metavar="URL", help="Redis to watch, such as redis://127.0.0.1:6379/0")
     parser.add_argument("--config", metavar="FILE", help="TOML settings file")
 
 

@@ -106,7 +106,7 @@ class Services:
         if self.checker is not None and self.checker.loop.problem is not None:
             return self.checker.loop.problem
         if self.settings.alerts == "off":
-            return Unsupported("Alerts are turned off", hint='Set alerts = "on" to evaluate the rules.')
+            return Unsupported("Alerts are disabled", hint='Set alerts = "on" to evaluate the rules.')
         if self.settings.checker == "off":
             hint = 'Run queuedeck checker, or a dashboard with checker = "auto".'
             return Unsupported('checker = "off" in this dashboard, and no other checker is running', hint=hint)

@@ -1,11 +1,10 @@
-"""Facts about jobs that every library words the same way; pages look for them by their label."""
+"""Facts about jobs that every library words the same way."""
 
 from __future__ import annotations
 
 POSITION = "Position"
-NEXT = "next"
 
 
 def position_fact(ahead: int) -> tuple[str, str]:
     """The position of a waiting job that starts after `ahead` others."""
-    return POSITION, f"{ahead:,} ahead" if ahead else NEXT
+    return POSITION, f"{ahead:,} ahead" if ahead else "next"

@@ -16,7 +16,16 @@ from .base import Capability, State, Value
 from .job_classes import ClassBoard, ClassStats
 from .jobs import Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
 from .queue_flow import FlowDelta, Quality, QueueFlow
-from .queues import Counts, NativeCount, QueueRef, QueueStats, states_at_least, uncounted_states, with_shared_entry
+from .queues import (
+    Counts,
+    NativeCount,
+    QueueRef,
+    QueueStats,
+    RateLimit,
+    states_at_least,
+    uncounted_states,
+    with_shared_entry,
+)
 from .schedules import Schedule
 from .searched_jobs import Searched, Sifted, Window
 from .snapshot import Snapshot
@@ -40,6 +49,7 @@ __all__ = [
     "QueueFlow",
     "QueueRef",
     "QueueStats",
+    "RateLimit",
     "RedisHealth",
     "Schedule",
     "Searched",

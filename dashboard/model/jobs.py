@@ -85,6 +85,7 @@ class Job(Value, frozen=True, kw_only=True):
     children_total: int | None = None
     logs: tuple[str, ...] = ()
     logs_total: int | None = None
+    jobs_ahead: int | None = None  # waiting jobs that start before this one
     facts: tuple[tuple[str, str], ...] = ()  # details specific to this library: (label, text)
     problem: str | None = None
     abandoned: bool = False  # not in any list, or active without a worker: it will not continue

@@ -44,6 +44,14 @@ class NativeCount(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     count: int | None
 
 
+class RateLimit(Value, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A limit on how many jobs of a queue may start in a period, as counted now."""
+
+    started: int  # jobs started in the current period
+    resets_in_s: float
+    exhausted: bool  # no job starts until then; False: the limit itself is unknown
+
+
 class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     """The figures of one queue at one moment. If `error` says what could not be read, some of the figures are None."""
 
@@ -77,6 +85,7 @@ class QueueStats(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     unlisted_reason: str | None = None  # why a list of finished jobs is empty: the library is set not to keep them
     # States that may hold more jobs than their counts show; WAITING applies to `depth` too.
     at_least: tuple[State, ...] = ()
+    rate_limit: RateLimit | None = None  # the library's own limit, while it counts or holds jobs back
     notes: tuple[str, ...] = ()  # facts for the operator: "rate limited for 12 s", "global concurrency 5"
     read_only: str | None = None  # why this queue and its jobs cannot be changed; None if they can
     error: str | None = None

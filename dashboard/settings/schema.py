@@ -11,7 +11,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One Redis to monitor."""
+    """One Redis to watch."""
 
     name: str
     url: str

@@ -103,7 +103,7 @@ def serve(
         watched = ", ".join(f"{source.name} ({redact_url(source.url)})" for source in settings.effective_sources())
         say(f"Queuedeck watches {watched}\nOpen http://{shown}:{port}/{way_in(settings, start_token)}")
     if settings.auth == "none":
-        log.warning("sign-in is off (auth = none): anyone on this machine has full access")
+        log.warning("sign-in is disabled (auth = none): anyone on this machine has full access")
     options = {
         "bind": f"fd://{listener.detach()}",  # gunicorn closes it
         "workers": 1,

@@ -191,11 +191,10 @@ def test_jobs_with_a_priority_come_after_jobs_without(
     ref = discover(backend)["alpha"]
     waiting = backend.read_stats([ref])[0].counts.waiting
     assert waiting is not None
-    places = [
-        dict(backend.read_job(ref, row.id).facts)["Position"]
-        for row in backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
-    ]
-    assert places == ["next", *(f"{n} ahead" for n in range(1, waiting))]
+    rows = backend.list_jobs(ref, JobQuery(state=State.WAITING)).jobs
+    jobs = [backend.read_job(ref, row.id) for row in rows]
+    assert [job.jobs_ahead for job in jobs] == list(range(waiting))
+    assert [dict(job.facts)["Position"] for job in jobs] == ["next", *(f"{n} ahead" for n in range(1, waiting))]
 
 
 def test_rates_are_exact_when_the_app_keeps_no_completed_jobs(

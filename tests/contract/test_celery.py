@@ -133,7 +133,8 @@ def test_priorities_are_one_queue(backend: Celery, any_redis: redis.Redis) -> No
         6,
         6,
     ]
-    assert ("Position", "5 ahead") in backend.read_job(ref, rows[5].id).facts
+    last = backend.read_job(ref, rows[5].id)
+    assert (last.jobs_ahead, dict(last.facts)["Position"]) == (5, "5 ahead")
 
 
 def test_prefixes_are_found_and_never_collide(backend: Celery, any_redis: redis.Redis) -> None:

@@ -522,7 +522,7 @@ def test_a_job_is_found_although_others_name_its_id_in_their_arguments(
         assert (found.id, found.state) == (wanted, State.WAITING)
         assert found.payload is not None
         assert found.payload.value == ["me"]
-        assert ("Position", "3 ahead") in found.facts
+        assert (found.jobs_ahead, dict(found.facts)["Position"]) == (3, "3 ahead")
         assert each.read_job(refs["*"], later).state is State.RETRYING
     any_redis.execute_command("ACL", "DELUSER", "reader")
     source.close()

@@ -52,7 +52,7 @@ def test_a_job_that_a_worker_is_starting_has_no_position(backend: RQ, queue: Que
     any_redis.lrem(queue.key, 0, starting.id)
     any_redis.zadd(f"rq:wip:{queue.name}", {f"{starting.id}:{'0' * 32}": 4e9})  # its status follows
     job = backend.read_job(REF, starting.id)
-    assert (job.state, job.abandoned) == (State.WAITING, False)
+    assert (job.state, job.abandoned, job.jobs_ahead) == (State.WAITING, False, None)
     assert "Position" not in dict(job.facts)
 
 
@@ -72,7 +72,8 @@ def test_a_job_lost_between_queue_and_worker_is_shown_and_restored(
     notes = ("1 job picked up by a worker but not started yet",)
     assert (stats.depth, stats.notes) == (1, notes if where == "intermediate" else ())
     other = backend.read_job(REF, waits.id)
-    assert (other.abandoned, other.problem, dict(other.facts)["Position"]) == (False, None, "next")
+    assert (other.abandoned, other.problem, other.jobs_ahead) == (False, None, 0)
+    assert dict(other.facts)["Position"] == "next"
     job_ref = [JobRef(id=lost.id, version=job.version)]
     assert outcomes(
         backend.act_on_jobs(REF, Action.RETRY, State.WAITING, [JobRef(id=waits.id), JobRef(id="none")])

@@ -66,7 +66,7 @@ def test_a_wrong_setting_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keywords", "problem"),
     [
-        ({"alerts": "off"}, "Alerts are turned off"),
+        ({"alerts": "off"}, "Alerts are disabled"),
         ({"checker": "off"}, 'checker = "off" in this dashboard, and no other checker is running'),
         ({}, None),
     ],

@@ -337,7 +337,7 @@ def test_every_page_and_the_api_say_why_alerting_is_not_running(
 
 @pytest.mark.parametrize(
     ("settings", "why"),
-    [({"alerts": "off"}, "Alerts are turned off. Set alerts"), ({"checker": "off"}, "in this dashboard, and no other")],
+    [({"alerts": "off"}, "Alerts are disabled. Set alerts"), ({"checker": "off"}, "in this dashboard, and no other")],
 )
 def test_a_disabled_checker_is_reported_with_the_setting_to_change(
     make_app: MakeApp, settings: dict[str, str], why: str

@@ -122,10 +122,10 @@ def test_there_is_no_start_token_with_users(make_app: MakeApp, settings: dict[st
 
 def test_without_a_sign_in_every_page_says_so(make_app: MakeApp, client: FlaskClient) -> None:
     for path in ("/", "/workers", "/alerts"):
-        assert "Sign-in is off" in client.get(path).text
+        assert "Sign-in is disabled" in client.get(path).text
     other = make_app(start_token=TOKEN).test_client()
     other.get("/?token=" + quote(TOKEN))
-    assert "Sign-in is off" not in other.get("/").text
+    assert "Sign-in is disabled" not in other.get("/").text
 
 
 @pytest.mark.parametrize("answer", ["ada", 5, object()])
@@ -136,9 +136,9 @@ def test_what_identify_answers_must_be_an_identity(make_app: MakeApp, answer: ob
 
 
 def test_a_host_name_grants_no_access(make_app: MakeApp) -> None:
-    with pytest.raises(ConfigurationError, match="trusted_hosts: expected users or identify beside it"):
+    with pytest.raises(ConfigurationError, match="trusted_hosts requires users or identify"):
         make_app(trusted_hosts=["queues.example.com"])
-    with pytest.raises(ConfigurationError, match="identify: expected a callable"):
+    with pytest.raises(ConfigurationError, match="identify must be a callable"):
         make_app(identify=5)
 
 

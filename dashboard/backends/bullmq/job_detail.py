@@ -211,6 +211,7 @@ def _build_job(ref: QueueRef, job_id: str, found: JobData) -> Job:
         children_total=children_total,
         logs=tuple(printable(row, 4096) for row in found.logs[0]),
         logs_total=found.logs[1],
+        jobs_ahead=_count_jobs_ahead(found),
         facts=tuple(_list_facts(fields, found, len(traces))),
         problem="; ".join(dict.fromkeys((*_find_problems(found, state), *fields.troubles))) or None,
         abandoned=not found.locked and (state is None or state is State.ACTIVE),
@@ -334,9 +335,13 @@ def _link_to(ref: QueueRef, queue: keys.QueueKey, job_id: str, state: State | No
     )
 
 
+def _count_jobs_ahead(found: JobData) -> int | None:
+    return found.place[1] if found.place is not None and found.place[0] != b"active" else None
+
+
 def _list_facts(fields: JobFields, found: JobData, tries_kept: int) -> Iterable[tuple[str, str]]:
-    if found.place is not None and found.place[0] != b"active":
-        yield position_fact(found.place[1])
+    if (ahead := _count_jobs_ahead(found)) is not None:
+        yield position_fact(ahead)
     if (stalled := fields.integer("stc")) is not None and stalled:
         yield "Stalled", f"{stalled} times"
     if scheduler := fields.text("rjk", 300):

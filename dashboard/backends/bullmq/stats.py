@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from ...model import Counts, NativeCount, QueueRef, QueueStats, State
+from ...model import Counts, NativeCount, QueueRef, QueueStats, RateLimit, State
 from ...sources.source import Command, Reply, Source
 from ...units import format_duration
 from ..lua_reads import Scripts
@@ -211,6 +211,7 @@ def _queue_figures(ref: QueueRef, prefix: str, row: StatsReply, fields: dict[str
     native = _native_counts(row.sizes, row.tail, bull=bull)
     waiting = _sum_counts(entry.count for entry in native if entry.state is State.WAITING)
     active = _sum_counts(entry.count for entry in native if entry.state is State.ACTIVE)
+    limit = _read_rate_limit(fields, row.limit_ttl, row.limit)
     return QueueStats(
         source=ref.source,
         backend=ref.backend,
@@ -233,7 +234,8 @@ def _queue_figures(ref: QueueRef, prefix: str, row: StatsReply, fields: dict[str
         overdue_s=0.0 if row.due is None and _native_count(native, "delayed") is not None else None,
         active_age_s=0.0 if active == 0 else None,
         stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
-        notes=tuple(_list_notes(fields, row.limit_ttl, row.limit, bull=bull)),
+        rate_limit=limit,
+        notes=tuple(_list_notes(fields, limit, bull=bull)),
         read_only=keys.read_only(fields.get("version")),
         error=next((_error_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
@@ -314,7 +316,19 @@ def _count_workers(seen: RememberedStats, workers: ConnectionCounts | None) -> i
     return count if count or not seen.seems_alive else None
 
 
-def _list_notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull: bool) -> Iterable[str]:
+def _read_rate_limit(fields: dict[str, Any], ttl: Reply, counter: Reply) -> RateLimit | None:
+    most = keys.parse_integer(fields.get("max"))
+    started = keys.parse_integer(counter if isinstance(counter, bytes) else None)
+    if not isinstance(ttl, int) or ttl <= 0 or started is None:
+        return None
+    # A worker's limit is only in its code; the number of jobs it started is stored until the period is over.
+    exhausted = started >= (most or FULLY_LIMITED)
+    if most and not exhausted:
+        return None
+    return RateLimit(started=started, resets_in_s=ttl / 1000, exhausted=exhausted)
+
+
+def _list_notes(fields: dict[str, Any], limit: RateLimit | None, *, bull: bool) -> Iterable[str]:
     if bull:
         yield "Bull 4 or older"
     concurrency, most, span = (keys.parse_integer(fields.get(name)) for name in ("concurrency", "max", "duration"))
@@ -322,15 +336,13 @@ def _list_notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull:
         yield f"global concurrency {concurrency}"
     if most and span:
         yield f"at most {most} jobs per {span / 1000:g} s"
-    started = keys.parse_integer(limit if isinstance(limit, bytes) else None)
-    if not isinstance(limit_ttl, int) or limit_ttl <= 0 or started is None:
-        return
-    left = format_duration(max(1, round(limit_ttl / 1000)))
-    if started >= (most or FULLY_LIMITED):
-        yield f"rate limited for {left}"
-    elif not most:
-        # A worker's limit is only in its code; the number of jobs it started is stored here until the period is over.
-        yield f"a worker's rate limit is counting: {started} started, resets in {left}"
+    if limit is not None:
+        left = format_duration(max(1, round(limit.resets_in_s)))
+        yield (
+            f"rate limited for {left}"
+            if limit.exhausted
+            else f"a worker's rate limit is counting: {limit.started} started, resets in {left}"
+        )
 
 
 def _error_line(reply: Reply) -> str:

@@ -125,4 +125,4 @@ def _build_job(
     more = in_full(job, message)
     if position is not None:
         more["facts"] = (position_fact(position), *more["facts"])
-    return msgspec.structs.replace(job, **more, summary=None)
+    return msgspec.structs.replace(job, **more, jobs_ahead=position, summary=None)

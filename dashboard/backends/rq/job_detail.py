@@ -108,6 +108,7 @@ def read_job(reader: JobHashReader, ref: QueueRef, queue: QueueKeys, job_id: str
         parent=links[parents[0]] if parents else None,
         children=children,
         children_total=places.dependents_total,
+        jobs_ahead=places.position,
         facts=(*_list_facts(record), *_place_facts(places, state, parents, reader.now_s())),
         problem=job.problem or stray,
         abandoned=stray is not None,

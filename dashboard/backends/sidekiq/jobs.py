@@ -380,6 +380,7 @@ def _build_job(
         payload=payload_of(payload, raw, length),
         error=parse_error(payload, with_stack=True) if payload else None,
         timeline=build_timeline(payload, state, at) if payload else (),
+        jobs_ahead=position,
         facts=(
             *((position_fact(position),) if position is not None else ()),
             *(list_facts(payload) if payload else ()),

@@ -60,9 +60,9 @@ CLOSED = "Access is not configured."
 CLOSED_HINT = (
     "Add users ([[users]] and secret_key), pass identify=… where an application mounts this dashboard, or use "
     "api_tokens for scripts. `queuedeck serve` prints an address with a token. On your own machine, "
-    'auth = "none" (--no-auth) turns sign-in off.'
+    'auth = "none" (--no-auth) disables sign-in.'
 )
-NOT_LOCAL = "Sign-in is off (auth = none): only requests from this machine are accepted."
+NOT_LOCAL = "Sign-in is disabled (auth = none): only requests from this machine are accepted."
 NOT_LOCAL_HINT = (
     "Open http://127.0.0.1:PORT directly or through an SSH tunnel, not through a proxy. To give other users access, "
     "configure users, identify=… or api_tokens."
@@ -83,11 +83,9 @@ class Authenticator:
     def __init__(self, settings: Settings, identify: Identify | None, start_token: str | None) -> None:
         """Raises ConfigurationError for settings that exclude each other."""
         if identify is not None and not callable(identify):
-            raise ConfigurationError("keyword identify: expected a callable that takes a WSGI environ")
+            raise ConfigurationError("identify must be a callable that takes a WSGI environ")
         if settings.trusted_hosts and not (settings.users or identify):
-            raise ConfigurationError(
-                "trusted_hosts: expected users or identify beside it: a host name alone gives no access"
-            )
+            raise ConfigurationError("trusted_hosts requires users or identify: a host name alone grants no access")
         self.settings = settings
         self.identify = identify
         # The accepted host names; empty = all.

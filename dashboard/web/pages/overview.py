@@ -15,7 +15,7 @@ from ...units import format_duration, format_number, format_percent, shorten_num
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import duration, size
-from ..views.problems import Problem, ProblemLevel
+from ..views.problems import Problem, ProblemKind, ProblemLevel
 from ..views.queue_table import QueueTableQuery, build_table
 from ..views.sparkline import line
 from ..views.totals import Totals
@@ -128,8 +128,8 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     sums, more, history, problems = whole.totals, whole.at_least, whole.history, whole.problems
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
-    growing = any(problem.state == "dead letters rising" for problem in problems)
-    failing = max((problem.level for problem in problems if problem.state == "failing"), default=ProblemLevel.OK)
+    growing = any(problem.kind is ProblemKind.DEAD_LETTERS for problem in problems)
+    failing = _worst_level(problems, ProblemKind.FAILING)
     return (
         OverviewFigure(
             "Waiting", _count_text(sums["depth"], State.WAITING in more),
@@ -137,7 +137,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
             _sparkline_path(past.depth), _change_note(past.depth, sums["depth"], step_s),
         ),
         OverviewFigure(
-            "Finished / min", _count_text(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
+            "Finished/min", _count_text(sums["throughput_per_min"], bool(sums["throughput_unknown"])),
             _figure_title(sums["throughput_per_min"], "jobs finished per minute, 5-minute average")
             + _lacking_note(sums),
             _sparkline_path(past.finished_per_min),
@@ -164,6 +164,10 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
     )  # fmt: skip
 
 
+def _worst_level(problems: Sequence[Problem], kind: ProblemKind) -> ProblemLevel:
+    return max((problem.level for problem in problems if problem.kind is kind), default=ProblemLevel.OK)
+
+
 def _count_text(value: float | None, more: bool) -> str:
     return f"{format_number(value)}+" if more and value is not None else shorten_number(value)
 
@@ -183,7 +187,7 @@ def _memory_figure(snapshot: Snapshot, history: History, problems: Sequence[Prob
     longest = max((len(points) for points in series), default=0)
     padded = [(None,) * (longest - len(points)) + tuple(points) for points in series]
     points = tuple(known_sum(column) for column in zip(*padded, strict=True))
-    level = max((problem.level for problem in problems if problem.state == "memory"), default=ProblemLevel.OK)
+    level = _worst_level(problems, ProblemKind.MEMORY)
     change = _change_note(points, used, history.step_s, size)
     return OverviewFigure(
         "Redis memory",

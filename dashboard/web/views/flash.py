@@ -39,7 +39,7 @@ VERBS = {
     "retry": "Retry",
     "delete": "Delete",
     "promote": "Promote",
-    "kill": "Move to dead",
+    "kill": "Move to dead letters",
     "cancel": "Cancel",
     "stop": "Stop",
     "duplicate": "Duplicate",

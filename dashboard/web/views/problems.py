@@ -6,7 +6,7 @@ These checks need no configuration. None (unknown) is never a problem.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 from ...model import QueueStats, Snapshot, SourceStats, Value
@@ -42,15 +42,32 @@ class ProblemLevel(IntEnum):
         return self.name.lower()
 
 
+class ProblemKind(StrEnum):
+    """What kind of problem it is; the value is its label on pages."""
+
+    UNREACHABLE = "unreachable"
+    UNREADABLE = "unreadable"
+    MEMORY = "memory"
+    EVICTION = "eviction"
+    PERSISTENCE = "persistence"
+    CONNECTIONS = "connections"
+    NO_WORKER = "no worker"
+    PAUSED = "paused"
+    LATENCY = "high latency"
+    OVERDUE = "overdue"
+    FAILING = "failing"
+    DEAD_LETTERS = "dead letters rising"
+
+
 class Problem(Value, frozen=True, kw_only=True, gc=False):
-    """One problem. `state` is its label in the table; `rank` sorts the worst first, then by weight.
+    """One problem. `rank` sorts the worst first, then by weight.
 
     Only the few problems on the page need a text, out of thousands: `describe` builds it from `figure`.
     """
 
     level: ProblemLevel
     rank: tuple[int, float]
-    state: str
+    kind: ProblemKind
     describe: Callable[[Any], str]
     figure: Any
     queue: QueueStats | None = None
@@ -58,7 +75,7 @@ class Problem(Value, frozen=True, kw_only=True, gc=False):
 
     @property
     def text(self) -> str:
-        """The details, as a phrase to show next to `state` and the name of the queue or source."""
+        """The details, as a phrase to show next to the label of `kind` and the name of the queue or source."""
         return self.describe(self.figure)
 
 
@@ -81,9 +98,9 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
     """The problems of one Redis, worst first; `now` in seconds since 1970."""
     found: list[Problem] = []
 
-    def add(level: ProblemLevel, weight: float, state: str, text: str) -> None:
+    def add(level: ProblemLevel, weight: float, kind: ProblemKind, text: str) -> None:
         rank = (-level, -weight)
-        found.append(Problem(level=level, rank=rank, state=state, describe=str, figure=text, source=source.name))
+        found.append(Problem(level=level, rank=rank, kind=kind, describe=str, figure=text, source=source.name))
 
     if not source.reachable:
         since = source.unreachable_since
@@ -91,27 +108,37 @@ def of_source(source: SourceStats, now: float) -> list[Problem]:
         add(
             ProblemLevel.CRITICAL,
             1e9,
-            "unreachable",
+            ProblemKind.UNREACHABLE,
             f"Redis cannot be read{ago}: {source.error or 'not responding'}",
         )
         return found
     health = source.health
     if health.memory_ratio is not None and health.memory_ratio >= MEMORY_WARNING_RATIO:
         level = ProblemLevel.CRITICAL if health.memory_ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
-        add(level, health.memory_ratio * 1e6, "memory", f"{format_percent(health.memory_ratio)} of maxmemory used")
+        add(
+            level,
+            health.memory_ratio * 1e6,
+            ProblemKind.MEMORY,
+            f"{format_percent(health.memory_ratio)} of maxmemory used",
+        )
     if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
-        add(ProblemLevel.WARNING, 1e5, "eviction", f"Redis can evict jobs: its policy is {health.eviction_policy}")
+        add(
+            ProblemLevel.WARNING,
+            1e5,
+            ProblemKind.EVICTION,
+            f"Redis can evict jobs: its policy is {health.eviction_policy}",
+        )
     if health.persistence_ok is False:
-        add(ProblemLevel.WARNING, 2e5, "persistence", "Redis failed to save its data to disk")
+        add(ProblemLevel.WARNING, 2e5, ProblemKind.PERSISTENCE, "Redis failed to save its data to disk")
     if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
         add(
             ProblemLevel.WARNING,
             3e5,
-            "clients",
+            ProblemKind.CONNECTIONS,
             f"{format_number(health.clients)} of {format_number(health.max_clients)} connections in use",
         )
     for problem in source.problems:
-        add(ProblemLevel.WARNING, 4e5, "unreadable", problem)
+        add(ProblemLevel.WARNING, 4e5, ProblemKind.UNREADABLE, problem)
     return sorted(found, key=_rank_of)
 
 
@@ -120,47 +147,60 @@ def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:
     found: list[Problem] = []
     waiting, latency_s, paused = queue.depth, queue.latency_s, queue.paused
     if queue.error is not None:
-        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e6, "unreadable", str, queue.error))
+        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e6, ProblemKind.UNREADABLE, str, queue.error))
     if waiting and queue.workers == 0 and not paused:
-        found.append(_build_problem(queue, ProblemLevel.CRITICAL, 1e5 + waiting, "no worker", _waiting_text, waiting))
+        found.append(
+            _build_problem(queue, ProblemLevel.CRITICAL, 1e5 + waiting, ProblemKind.NO_WORKER, _waiting_text, waiting)
+        )
     elif waiting and paused:
-        found.append(_build_problem(queue, ProblemLevel.WARNING, 1e5 + waiting, "paused", _waiting_text, waiting))
+        found.append(
+            _build_problem(queue, ProblemLevel.WARNING, 1e5 + waiting, ProblemKind.PAUSED, _waiting_text, waiting)
+        )
     elif latency_s is not None and latency_s >= LATENCY_WARNING_S:
         level = ProblemLevel.CRITICAL if latency_s >= LATENCY_CRITICAL_S else ProblemLevel.WARNING
-        found.append(_build_problem(queue, level, latency_s, "late", _late_text, latency_s))
+        found.append(_build_problem(queue, level, latency_s, ProblemKind.LATENCY, _latency_text, latency_s))
     overdue_s, error_ratio = queue.overdue_s, queue.error_ratio
     if overdue_s is not None and overdue_s >= OVERDUE_WARNING_S and not paused:
-        found.append(_build_problem(queue, ProblemLevel.WARNING, overdue_s, "overdue", _overdue_text, overdue_s))
+        found.append(
+            _build_problem(queue, ProblemLevel.WARNING, overdue_s, ProblemKind.OVERDUE, _overdue_text, overdue_s)
+        )
     if error_ratio is not None and error_ratio >= ERROR_WARNING_RATIO:
         finished = (queue.throughput_per_min or 0.0) * 5
         if finished >= ERROR_MIN_JOBS:
             level = ProblemLevel.CRITICAL if error_ratio >= ERROR_CRITICAL_RATIO else ProblemLevel.WARNING
-            found.append(_build_problem(queue, level, error_ratio * 1e3, "failing", _failing_text, error_ratio))
+            found.append(
+                _build_problem(queue, level, error_ratio * 1e3, ProblemKind.FAILING, _failing_text, error_ratio)
+            )
     if dead_more > 0:
         found.append(
             _build_problem(
-                queue, ProblemLevel.WARNING, min(dead_more, 900), "dead letters rising", _growing_text, dead_more
+                queue, ProblemLevel.WARNING, min(dead_more, 900), ProblemKind.DEAD_LETTERS, _growing_text, dead_more
             )
         )
     return tuple(sorted(found, key=_rank_of) if len(found) > 1 else found)
 
 
 def _build_problem(
-    queue: QueueStats, level: ProblemLevel, weight: float, state: str, describe: Callable[[Any], str], figure: Any
+    queue: QueueStats,
+    level: ProblemLevel,
+    weight: float,
+    kind: ProblemKind,
+    describe: Callable[[Any], str],
+    figure: Any,
 ) -> Problem:
-    return Problem(level=level, rank=(-level, -weight), state=state, describe=describe, figure=figure, queue=queue)
+    return Problem(level=level, rank=(-level, -weight), kind=kind, describe=describe, figure=figure, queue=queue)
 
 
 def _waiting_text(waiting: int) -> str:
     return "1 job waiting" if waiting == 1 else f"{format_number(waiting)} jobs waiting"
 
 
-def _late_text(latency_s: float) -> str:
+def _latency_text(latency_s: float) -> str:
     return f"oldest job waiting {duration(latency_s)}"
 
 
 def _overdue_text(overdue_s: float) -> str:
-    return f"scheduled jobs starting {duration(overdue_s)} late"
+    return f"scheduled jobs are {duration(overdue_s)} overdue"
 
 
 def _failing_text(error_ratio: float) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...backends.job_facts import NEXT, POSITION
-from ...model import Job, QueueStats, State
+from ...model import Job, QueueStats, RateLimit, State
 from ...units import format_number
 from ..formatting import duration
 
@@ -44,21 +43,12 @@ def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[Waitin
     elif queue.workers is None and job.state is State.WAITING:
         found.append(WaitingReason("The number of workers is unknown.", "Check that your workers are running."))
     found += _explain_waiting(job, now)
-    found += [
-        WaitingReason(f"The queue is {note}.", "It continues automatically.")
-        for note in queue.notes
-        if "limited" in note
-    ]
-    found += [
-        WaitingReason(f"{note[:1].upper()}{note[1:]}.", "If the limit is reached, no job starts until then.")
-        for note in queue.notes
-        if "rate limit is counting" in note
-    ]
-    place = dict(job.facts).get(POSITION)
-    if job.state is State.WAITING and place:
+    if queue.rate_limit is not None:
+        found.append(_explain_rate_limit(queue.rate_limit))
+    if job.state is State.WAITING and job.jobs_ahead is not None:
         active = queue.counts.active
         busy = f"; {format_number(active)} {'is' if active == 1 else 'are'} running" if active else ""
-        found.append(WaitingReason(f"{_position_sentence(place)}{busy}.", "It starts when its turn comes."))
+        found.append(WaitingReason(f"{_describe_position(job.jobs_ahead)}{busy}.", "It starts when its turn comes."))
     added_s = now - job.enqueued_at.timestamp() if job.enqueued_at else 0.0
     if added_s < -SKEW_S:
         found.append(
@@ -67,15 +57,20 @@ def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[Waitin
     return tuple(sorted(found, key=lambda reason: not reason.blocks))
 
 
-def _position_sentence(place: str) -> str:
-    """The fact POSITION as a sentence without its full stop: "12 ahead" is "12 jobs are ahead of it"."""
-    if place == NEXT:
+def _explain_rate_limit(limit: RateLimit) -> WaitingReason:
+    left = duration(limit.resets_in_s)
+    if limit.exhausted:
+        return WaitingReason(f"The queue is rate limited for {left}.", "It continues automatically.")
+    return WaitingReason(
+        f"A worker's rate limit is counting: {format_number(limit.started)} started, resets in {left}.",
+        "If the limit is reached, no job starts until then.",
+    )
+
+
+def _describe_position(ahead: int) -> str:
+    if ahead == 0:
         return "It is next in the queue"
-    if place == "1 ahead":
-        return "1 job is ahead of it"
-    if place.endswith(" ahead"):
-        return f"{place.removesuffix(' ahead')} jobs are ahead of it"
-    return f"Its position is {place}"
+    return "1 job is ahead of it" if ahead == 1 else f"{format_number(ahead)} jobs are ahead of it"
 
 
 def _explain_waiting(job: Job, now: float) -> list[WaitingReason]:

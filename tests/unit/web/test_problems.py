@@ -27,8 +27,8 @@ def snapshot(*queues: QueueStats, sources: tuple[SourceStats, ...] = ()) -> Snap
     )
 
 
-def told(found: list[Any]) -> list[tuple[ProblemLevel, str]]:
-    return [(trouble.level, trouble.state) for trouble in found]
+def kinds_of(found: list[Any]) -> list[tuple[ProblemLevel, str]]:
+    return [(problem.level, problem.kind) for problem in found]
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def told(found: list[Any]) -> list[tuple[ProblemLevel, str]]:
         ({"depth": 5, "workers": 0}, [(CRITICAL, "no worker")]),
         ({"depth": 5, "workers": 0, "paused": True}, [(WARNING, "paused")]),
         ({"depth": 5, "latency_s": 59.9}, []),
-        ({"depth": 5, "latency_s": 60.0}, [(WARNING, "late")]),
-        ({"depth": 5, "latency_s": 900.0}, [(CRITICAL, "late")]),
+        ({"depth": 5, "latency_s": 60.0}, [(WARNING, "high latency")]),
+        ({"depth": 5, "latency_s": 900.0}, [(CRITICAL, "high latency")]),
         ({"depth": 5, "paused": True, "latency_s": 900.0}, [(WARNING, "paused")]),
         ({"overdue_s": 61.0}, [(WARNING, "overdue")]),
         ({"overdue_s": 61.0, "paused": True}, []),
@@ -54,7 +54,7 @@ def told(found: list[Any]) -> list[tuple[ProblemLevel, str]]:
     ],
 )
 def test_queues(fields: dict[str, Any], expected: list[tuple[ProblemLevel, str]]) -> None:
-    assert told(of_queue(queue(**fields))) == expected
+    assert kinds_of(of_queue(queue(**fields))) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ def test_queues(fields: dict[str, Any], expected: list[tuple[ProblemLevel, str]]
         ({"memory_limited": True, "eviction_policy": None}, []),
         ({"persistence_ok": False}, [(WARNING, "persistence")]),
         ({"persistence_ok": None}, []),
-        ({"clients": 90, "max_clients": 100}, [(WARNING, "clients")]),
+        ({"clients": 90, "max_clients": 100}, [(WARNING, "connections")]),
         ({"clients": 89, "max_clients": 100}, []),
     ],
 )
 def test_servers(health: dict[str, Any], expected: list[tuple[ProblemLevel, str]]) -> None:
-    assert told(of_source(source(health=RedisHealth(**health)), 0.0)) == expected
+    assert kinds_of(of_source(source(health=RedisHealth(**health)), 0.0)) == expected
 
 
 def test_an_unreachable_server_hides_the_problems_of_its_queues() -> None:
     gone = source(reachable=False, error="Connection refused", unreachable_since=940.0)
     (problem,) = of_snapshot(snapshot(queue(depth=5, workers=0), sources=(gone,)), History())
-    assert (problem.level, problem.state, problem.source) == (CRITICAL, "unreachable", "main")
+    assert (problem.level, problem.kind, problem.source) == (CRITICAL, "unreachable", "main")
     assert problem.text.replace("\u202f", " ") == "Redis cannot be read for 1 m: Connection refused"
 
 
@@ -123,11 +123,11 @@ def test_dead_letters_grow_against_a_quarter_of_an_hour_ago(
     one = queue(counts=Counts(dead=now))
     history = History(step_s=60, queues={key_of(one): QueueHistory(dead=past)})
     assert dead_growth(one, history) == growth
-    assert told(of_queue(one, growth)) == ([(WARNING, "dead letters rising")] if growth else [])
+    assert kinds_of(of_queue(one, growth)) == ([(WARNING, "dead letters rising")] if growth else [])
 
 
 def test_a_text_does_not_repeat_the_state_next_to_it() -> None:
     (rising,) = of_queue(queue(counts=Counts(dead=9)), 2)
     (paused,) = of_queue(queue(depth=15, paused=True))
-    assert (rising.state, rising.text) == ("dead letters rising", "+2 in 15 min")
-    assert (paused.state, paused.text) == ("paused", "15 jobs waiting")
+    assert (rising.kind, rising.text) == ("dead letters rising", "+2 in 15 min")
+    assert (paused.kind, paused.text) == ("paused", "15 jobs waiting")
