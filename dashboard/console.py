@@ -13,12 +13,12 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        if not hush():
+        if not discard_output():
             raise
 
 
-def hush() -> bool:
-    """Redirect remaining output to /dev/null, so that printing no longer fails. False if all output is still read."""
+def discard_output() -> bool:
+    """Send remaining output to /dev/null, so that printing no longer fails. False if all output is still read."""
     gone = [stream for stream in (sys.stdout, sys.stderr) if _is_gone(stream)]
     for stream in gone:
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -73,7 +73,7 @@ def _acl_lines(source: Source, backends: tuple[Backend, ...], settings: Settings
         refs, _ = libraries.find_queues(backend)
         if not refs:
             continue
-        listening = acl.listening_line(backend)
+        listening = acl.subscribe_grants(backend)
         if listening is not None:
             yield f"# Receive {backend.title} events."
             yield listening

@@ -116,7 +116,7 @@ def acting_line(backend: Backend, refs: Sequence[QueueRef], version: Version = (
     )
 
 
-def listening_line(backend: Backend) -> str | None:
+def subscribe_grants(backend: Backend) -> str | None:
     """Return the command that lets the user receive a library's events; None if there are none to receive."""
     hearing = backend.event_access()
     if hearing is None:

@@ -118,7 +118,7 @@ class Checker:
                 self._take_part()
         except QueuedeckError as exc:
             log.warning("sample not published: %s", exc.message)
-            self._tell_failed(exc)
+            self._report_failure(exc)
         except Exception:
             log.exception("sample failed")
         finally:
@@ -129,14 +129,14 @@ class Checker:
         if epoch is not None:
             self._lead(epoch)
         elif fault is not None:
-            self._tell_failed(fault)  # the lease itself is unavailable; its thread has logged that
+            self._report_failure(fault)  # the lease itself is unavailable; its thread has logged that
             return
         elif self._listener is not None:
             self._listener.on_follow()
         if self._listener is not None:
             self._listener.on_success()
 
-    def _tell_failed(self, problem: QueuedeckError) -> None:
+    def _report_failure(self, problem: QueuedeckError) -> None:
         if self._listener is not None:
             try:
                 self._listener.on_failure(problem)

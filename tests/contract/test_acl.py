@@ -48,7 +48,7 @@ def granted(stage: Stage, *, acts: bool = True) -> str:
     stage.client.acl_log_reset()
     version = acl.parse_version(str(stage.client.info("server")["redis_version"]))
     obey(stage.client, acl.publishing_line(version))
-    listening = acl.listening_line(stage.backend)
+    listening = acl.subscribe_grants(stage.backend)
     if listening:
         obey(stage.client, listening)
     if acts:

@@ -39,10 +39,10 @@ def _context() -> dict[str, Any]:
     snapshot = app_services().snapshots.current().snapshot
     fixed = {queue.ref for queue in snapshot.queues if queue.read_only} if snapshot else set()
     context = list_context(live_rows, rows, Capability.SCHEDULES, lambda backend: backend.schedule_actions)
-    return context | {"late": _late_ones(rows), "fixed": fixed}
+    return context | {"late": _overdue_schedules(rows), "fixed": fixed}
 
 
-def _late_ones(rows: Sequence[Schedule]) -> set[tuple[str, str, str, str | None]]:
+def _overdue_schedules(rows: Sequence[Schedule]) -> set[tuple[str, str, str, str | None]]:
     """Source, backend, id and queue of the schedules that should have run by now."""
     now = {source: app_services().sources.now_s(source) for source in {row.source for row in rows}}
     return {
