@@ -126,8 +126,8 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     snapshots = _build_reader(sources, store, holder, interval_s)
     queues = snapshots.current_queues
     job_reader = JobReader(sources, queues)
-    annotations = AnnotationStore(store)
-    dead_letter_service = DeadLetterService(sources.backend, settings.dlq_queues, annotations, queues, interval_s)
+    annotation_store = AnnotationStore(store)
+    dead_letter_service = DeadLetterService(sources.backend, settings.dlq_queues, annotation_store, queues, interval_s)
     dead_letter_jobs = DeadLetterJobs(dead_letter_service, queues, settings.bulk_max_jobs)
     action_service = _build_action_service(settings, sources, store, dead_letter_service)
     bulk_store = BulkStore(store, sources.address_of)

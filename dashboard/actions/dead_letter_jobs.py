@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ..backends.actions import JobRef
-from ..dead_letters.group_jobs import UnreadList, unread_line
 from ..dead_letters.groups import GroupMember
+from ..dead_letters.lists import UnreadList
 from ..dead_letters.service import DeadLetterService
 from ..model import Job, JobError, QueueRef, QueueStats
 from .bulk.operation import JobListRef
@@ -40,28 +40,30 @@ class DeadLetterJobs:
             if isinstance(found, UnreadList):
                 yield found
                 continue
-            ref, state = found.place.at
-            job_list = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin))
-            yield job_list, JobRef(id=found.mark[0], version=found.mark[1])
+            ref, state = found.job_list.list_ref
+            job_list = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin_queue))
+            yield job_list, found.job_ref
 
     def known_of(self, fingerprint: str | None, job_lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """Those jobs as of the last reading of dead letters, newest first."""
         grouped = self._service.current_groups().grouped
         homes = RestoreQueues(self._current_queues())
         only = {(job_list.ref, job_list.state) for job_list in job_lists}
-        groups = [group for group in grouped.groups if fingerprint in (None, group.kind.id)]
+        groups = [group for group in grouped.groups if fingerprint in (None, group.error.fingerprint)]
         members = [
             (
-                JobListRef(ref=each.ref, state=each.state, origin=homes.queue_for(each.ref, each.row.origin)),
+                JobListRef(
+                    ref=each.ref, state=each.state, origin=homes.queue_for(each.ref, each.dead_letter.origin_queue)
+                ),
                 listed_job(each),
             )
             for group in groups
-            for each in group.jobs
+            for each in group.members
             if fingerprint is not None or (each.ref, each.state) in only
         ]
         whole = all(group.whole for group in groups) and not grouped.truncated
-        asked = {(ref.source, ref.backend, ref.name) for ref, _ in only}
-        unread = tuple(unread_line(*each) for each in grouped.problems if fingerprint or each[:3] in asked)
+        asked = {ref for ref, _ in only}
+        unread = tuple(each.line for each in grouped.unread_lists if fingerprint or each.ref in asked)
         return KnownDeadLetters(tuple(members), whole, grouped.scanned, grouped.total, unread)
 
 
@@ -79,14 +81,14 @@ class RestoreQueues:
 
 def listed_job(member: GroupMember) -> Job:
     """The job with the fields that a list of dead letters has."""
-    ref, row = member.ref, member.row
+    ref, dead_letter = member.ref, member.dead_letter
     return Job(
-        id=row.id,
+        id=dead_letter.id,
         source=ref.source,
         backend=ref.backend,
-        queue=row.queue,
-        version=row.version,
+        queue=dead_letter.queue,
+        version=dead_letter.version,
         state=member.state,
-        name=row.name,
-        error=JobError(message=row.text) if row.text else None,
+        name=dead_letter.name,
+        error=JobError(message=dead_letter.text) if dead_letter.text else None,
     )

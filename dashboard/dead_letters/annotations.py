@@ -1,6 +1,6 @@
 """History and annotations of error groups, persisted in the store and shared by all processes.
 
-`{queuedeck}:groups` is one hash with a field `<fingerprint>:<word>` for each known value. `{queuedeck}:groups:seen` is
+`{queuedeck}:groups` is one hash with a field `<fingerprint>:<name>` for each known value. `{queuedeck}:groups:seen` is
 a sorted set of fingerprints by the time when they were last seen, which bounds the hash: beyond MAX_KEPT groups, the
 least recently seen are dropped. Values that Queuedeck did not write count as missing.
 """
@@ -24,20 +24,20 @@ SEEN = f"{PREFIX}:groups:seen"
 MAX_KEPT = 5000
 # After this long without a death, a group counts as quiet: its next death is a regression.
 QUIET_S = 3600.0
-# A mark without a reaction disappears after a day.
-MARK_S = 86_400.0
+# `new` and `regressed` without a reaction disappear after a day.
+STATUS_S = 86_400.0
 # A script blocks the server while it runs: this many groups take about a millisecond.
 GROUPS_PER_CALL = 100
 MAX_NAME = 60
 MAX_NOTE = 1000
 # Values recorded automatically, then those set by users; the scripts drop exactly these.
-WORDS = (
+FIELDS = (
     *("first", "newest", "back"),
     *("ack_by", "ack_at", "resolved_by", "resolved_at", "ignored_by", "ignored_until", "ignored_above"),
     *("owner", "note", "note_by", "note_at"),
 )
 
-# KEYS: groups, seen. ARGV: now, quiet s, maximum of groups, number of words, word..., then per group: fingerprint,
+# KEYS: groups, seen. ARGV: now, quiet s, maximum of groups, number of fields, field..., then per group: fingerprint,
 # newest death or '', earliest death of a completely read group or ''. Returns how many groups exceeded the maximum.
 # A group comes back with a death after a quiet time, or if all its deaths are later than the newest known one: the
 # earlier ones were retried or deleted. Numbers are stored as received, in decimal.
@@ -64,9 +64,9 @@ end
 return math.max(over, 0)
 """
 
-# KEYS: groups, seen. ARGV: fingerprint, now, then word and value; '' removes a word. Returns 1, or 0 for a group that
+# KEYS: groups, seen. ARGV: fingerprint, now, then field and value; '' removes a field. Returns 1, or 0 for a group that
 # is not or no longer known: only groups that were seen are annotated, so that the hash stays bounded.
-_SAY = """
+_UPDATE = """
 if not redis.call('ZSCORE', KEYS[2], ARGV[1]) then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 for n = 3, #ARGV, 2 do
@@ -95,7 +95,7 @@ class Annotation(Value, frozen=True, kw_only=True):
     note_by: str | None = None
     note_at: float | None = None
 
-    def marks(self, group: ErrorGroup | None, now: float) -> tuple[str, ...]:
+    def statuses(self, group: ErrorGroup | None, now: float) -> tuple[str, ...]:
         """Status labels, most urgent first: regressed, new, acknowledged, ignored, resolved.
 
         A regression ends an acknowledgement, and a death after a resolution ends it.
@@ -105,10 +105,10 @@ class Annotation(Value, frozen=True, kw_only=True):
         found = []
         answered = max(self.ack_at or 0.0, self.resolved_at or 0.0)
         reopened = self.resolved_at is not None and last > self.resolved_at
-        regressed = self.back_at is not None and self.back_at > answered and now - self.back_at < MARK_S
+        regressed = self.back_at is not None and self.back_at > answered and now - self.back_at < STATUS_S
         if regressed or (reopened and (self.ack_at or 0.0) < last):
             found.append("regressed")
-        elif self.first_at is not None and now - self.first_at < MARK_S and not answered:
+        elif self.first_at is not None and now - self.first_at < STATUS_S and not answered:
             found.append("new")
         if self.ack_at is not None and self.ack_at >= (self.back_at or 0.0):
             found.append("acknowledged")
@@ -132,12 +132,12 @@ NOTHING_KNOWN = Annotation()
 class Annotations:
     """Annotations of many groups, by fingerprint; `problem` = why they are unknown."""
 
-    by_id: Mapping[str, Annotation]
+    by_fingerprint: Mapping[str, Annotation]
     problem: str | None = None
 
     def of(self, fingerprint: str) -> Annotation:
         """The annotation of one group; an empty one if nothing is known."""
-        return self.by_id.get(fingerprint, NOTHING_KNOWN)
+        return self.by_fingerprint.get(fingerprint, NOTHING_KNOWN)
 
 
 class AnnotationStore:
@@ -162,41 +162,39 @@ class AnnotationStore:
                 self._store.run_script(
                     _SYNC, (GROUPS, SEEN), *_sync_arguments(groups[start : start + GROUPS_PER_CALL], now)
                 )
-            ids = [group.kind.id for group in groups]
-            replies = self._store.read_keys(*(("HMGET", GROUPS, *(f"{id_}:{word}" for word in WORDS)) for id_ in ids))
+            fingerprints = [group.error.fingerprint for group in groups]
+            replies = self._store.read_keys(*(_read_command(fingerprint) for fingerprint in fingerprints))
         except QueuedeckError as exc:
             return Annotations({}, _explain_error(exc))
-        return Annotations({id_: _decode_annotation(reply) for id_, reply in zip(ids, replies, strict=True)})
+        pairs = zip(fingerprints, replies, strict=True)
+        return Annotations({fingerprint: _decode_annotation(reply) for fingerprint, reply in pairs})
 
     def read_annotation(self, fingerprint: str) -> Annotation:
         """The annotation of one group. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
-        return _decode_annotation(
-            self._store.read_keys(("HMGET", GROUPS, *(f"{fingerprint}:{word}" for word in WORDS)))[0]
-        )
+        return _decode_annotation(self._store.read_keys(_read_command(fingerprint))[0])
 
-    def update_annotation(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
-        """Set values by their names in WORDS; None removes one. False if the group is not or no longer known.
+    def update_annotation(self, fingerprint: str, fields: Mapping[str, str | float | None]) -> bool:
+        """Set values by their names in FIELDS; None removes one. False if the group is not or no longer known.
 
         Raises BackendUnavailable, Forbidden. Cost: 1 round trip.
         """
         pairs: list[Argument] = []
-        for word, value in words.items():
-            assert word in WORDS
-            pairs += [word, "" if value is None else _plain_text(value)]
-        return bool(self._store.run_script(_SAY, (GROUPS, SEEN), fingerprint, _plain_text(self.now_s()), *pairs))
+        for field, value in fields.items():
+            assert field in FIELDS
+            pairs += [field, "" if value is None else _plain_text(value)]
+        return bool(self._store.run_script(_UPDATE, (GROUPS, SEEN), fingerprint, _plain_text(self.now_s()), *pairs))
 
 
-def acknowledgement_fields(by: str, at: float) -> dict[str, str | float | None]:
-    """The `words` for `update_annotation` that acknowledge a group."""
-    return {"ack_by": by, "ack_at": at}
+def _read_command(fingerprint: str) -> tuple[str, ...]:
+    return ("HMGET", GROUPS, *(f"{fingerprint}:{field}" for field in FIELDS))
 
 
 def _sync_arguments(groups: Iterable[ErrorGroup], now: float) -> Iterable[Argument]:
-    yield from (_plain_text(now), QUIET_S, MAX_KEPT, len(WORDS), *WORDS)
+    yield from (_plain_text(now), QUIET_S, MAX_KEPT, len(FIELDS), *FIELDS)
     for group in groups:
         # If a list was not read completely, older jobs may still exist: then only a quiet time shows a regression.
         earliest = group.first_at if group.whole else None
-        yield from (group.kind.id, _plain_text(group.last_at), _plain_text(earliest))
+        yield from (group.error.fingerprint, _plain_text(group.last_at), _plain_text(earliest))
 
 
 def _plain_text(value: str | float | None) -> str:
@@ -206,18 +204,18 @@ def _plain_text(value: str | float | None) -> str:
 
 
 def _decode_annotation(reply: Reply) -> Annotation:
-    values = dict(zip(WORDS, reply if isinstance(reply, list) else (), strict=False))
+    values = dict(zip(FIELDS, reply if isinstance(reply, list) else (), strict=False))
 
-    def number(word: str) -> float | None:
-        raw = values.get(word)
+    def number(field: str) -> float | None:
+        raw = values.get(field)
         try:
             value = float(raw) if isinstance(raw, bytes) and len(raw) < 40 else math.nan
         except ValueError:
             return None
         return value if math.isfinite(value) and 0 <= value < 1e11 else None
 
-    def text(word: str, limit: int = MAX_NAME) -> str | None:
-        raw = values.get(word)
+    def text(field: str, limit: int = MAX_NAME) -> str | None:
+        raw = values.get(field)
         return raw[: limit * 4].decode("utf-8", "replace")[:limit] or None if isinstance(raw, bytes) else None
 
     above = number("ignored_above")

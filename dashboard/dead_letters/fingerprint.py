@@ -24,35 +24,35 @@ _FINGERPRINT = re.compile(rf"[0-9a-f]{{{LENGTH}}}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """One kind of error. `id` is permanent; the other fields are for display."""
+class NormalizedError:
+    """An error without what varies from job to job. `fingerprint` is permanent; the other fields are for display."""
 
-    id: str
+    fingerprint: str
     error_class: str | None
     message: str
     frames: tuple[str, ...]
 
 
-def of_error(class_name: str | None, message: str | None, stack: str | None = None) -> Fingerprint:
-    """The fingerprint of any failure; secrets are masked first. Time: linear, over a bounded part of each text."""
-    kind = "".join(folded_word(part) for part in NON_WORDS.split((class_name or "")[:CLASS_LIMIT])).strip()
-    return _build_fingerprint(
-        kind or None,
+def normalize_error(class_name: str | None, message: str | None, stack: str | None = None) -> NormalizedError:
+    """The error of any failure; secrets are masked first. Time: linear, over a bounded part of each text."""
+    error_class = "".join(folded_word(part) for part in NON_WORDS.split((class_name or "")[:CLASS_LIMIT])).strip()
+    return _build_error(
+        error_class or None,
         normalize_message(mask_text((message or "")[: 2 * MESSAGE_LIMIT])),
         own_frames(stack) if stack else (),
     )
 
 
-def of_job(job: Job, stack: str | None) -> Fingerprint:
-    """The fingerprint of a job's failure: its error, else the problem with its record, else its name.
+def normalize_job_error(job: Job, stack: str | None) -> NormalizedError:
+    """The error of a dead job: the one recorded, else the problem with its record, else its name.
 
     A job that waits in a dead-letter queue has no recorded error; there, each job name is one group.
     """
     if job.error is not None and (job.error.class_name or job.error.message or stack):
-        return of_error(job.error.class_name, job.error.message, stack)
+        return normalize_error(job.error.class_name, job.error.message, stack)
     if job.problem is not None:
-        return _build_fingerprint(None, normalize_message(job.problem), ())
-    return _build_fingerprint(None, f"{NO_ERROR}: {normalize_message(job.name)}" if job.name else NO_ERROR, ())
+        return _build_error(None, normalize_message(job.problem), ())
+    return _build_error(None, f"{NO_ERROR}: {normalize_message(job.name)}" if job.name else NO_ERROR, ())
 
 
 def is_fingerprint(text: str) -> bool:
@@ -60,7 +60,7 @@ def is_fingerprint(text: str) -> bool:
     return _FINGERPRINT.match(text) is not None
 
 
-def _build_fingerprint(error_class: str | None, message: str, where: tuple[str, ...]) -> Fingerprint:
-    parts = "\x1f".join((VERSION, error_class or "", message, *where))
+def _build_error(error_class: str | None, message: str, frames: tuple[str, ...]) -> NormalizedError:
+    parts = "\x1f".join((VERSION, error_class or "", message, *frames))
     digest = hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
-    return Fingerprint(digest[:LENGTH], error_class, message, where)
+    return NormalizedError(digest[:LENGTH], error_class, message, frames)

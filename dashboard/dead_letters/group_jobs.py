@@ -1,50 +1,29 @@
-"""The current jobs of an error group, for actions on all of them. Known rows are not read again."""
+"""The current jobs of an error group, for actions on all of them. Known dead letters are not read again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..backends.actions import JobRef
 from ..backends.base import WINDOW_ROWS
-from ..model import QueueRef, State
-from .fingerprint import of_job
+from .fingerprint import normalize_job_error
 from .groups import GroupedDeadLetters
-from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, read_marks, read_window
-from .origin_queue import home_of
+from .index import DeadLetter
+from .lists import BackendOf, DeadLetterList, ListRef, ListUnreadable, UnreadList, read_job_refs, read_window
+from .origin_queue import find_origin_queue
 
 # A list that changes while it is read is scanned again for the jobs that were missed, at most this often.
 TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadList:
-    """A list that could not be read completely, so that jobs may be missing; `why` in one line."""
+class GroupJobRef:
+    """A job of a group to act on, the list that contains it, and its origin queue, if its data names one."""
 
-    queue: QueueRef
-    why: str
-
-    @property
-    def line(self) -> str:
-        """The queue and the reason, in one line."""
-        return unread_line(self.queue.source, self.queue.backend, self.queue.name, self.why)
-
-
-@dataclass(frozen=True, slots=True)
-class GroupJob:
-    """One job, the list that contains it, and its origin queue, if its data names one."""
-
-    place: DeadLetterList
-    mark: Mark
-    origin: str | None
-
-
-def unread_line(source: str, library: str, queue: str, why: str) -> str:
-    """A queue that could not be read, in one line; `*` names all queues of a library."""
-    return f"all {library} queues on {source}: {why}" if queue == "*" else f"{queue} ({library} on {source}): {why}"
-
-
-# What is known of a job: its fingerprint and its origin queue.
-_Known = tuple[str, str | None]
+    job_list: DeadLetterList
+    job_ref: JobRef
+    origin_queue: str | None
 
 
 def list_group_jobs(
@@ -54,55 +33,62 @@ def list_group_jobs(
     fingerprint: str | None,
     most: int,
     rows: int,
-) -> Iterator[GroupJob | UnreadList]:
+) -> Iterator[GroupJobRef | UnreadList]:
     """The jobs of a group, or of all groups with None: at most `most`, from the first `rows` of each list.
 
     `grouped` contains the fingerprints of most of them. A list that cannot be read yields an UnreadList in its place.
     Cost: at most 2 round trips for each MAX_BATCH jobs, and for each WINDOW_ROWS of them that include one unknown to
     `grouped`.
     """
-    known = _known_kinds(grouped)
+    known = _known_dead_letters(grouped)
     found = 0
-    for place in lists:
+    for job_list in lists:
         try:
-            for one in _in_list(place, backend_of, known.get(place.at, {}), fingerprint, rows):
+            for one in _in_list(job_list, backend_of, known.get(job_list.list_ref, {}), fingerprint, rows):
                 if found >= most:
                     return
                 found += 1
                 yield one
         except ListUnreadable as exc:
-            yield UnreadList(place.queue.ref, str(exc))
+            yield UnreadList(job_list.queue.ref, str(exc))
 
 
-def _known_kinds(grouped: GroupedDeadLetters) -> dict[tuple[QueueRef, State], dict[Mark, _Known]]:
-    known: dict[tuple[QueueRef, State], dict[Mark, _Known]] = {}
+def _known_dead_letters(grouped: GroupedDeadLetters) -> dict[ListRef, dict[JobRef, DeadLetter]]:
+    known: dict[ListRef, dict[JobRef, DeadLetter]] = {}
     for group in grouped.groups:
-        for member in group.jobs:
-            row = member.row
-            known.setdefault((member.ref, member.state), {})[row.id, row.version] = (group.kind.id, row.origin)
+        for member in group.members:
+            dead_letter = member.dead_letter
+            job_ref = JobRef(id=dead_letter.id, version=dead_letter.version)
+            known.setdefault((member.ref, member.state), {})[job_ref] = dead_letter
     return known
 
 
 def _in_list(
-    place: DeadLetterList, backend_of: BackendOf, known: Mapping[Mark, _Known], fingerprint: str | None, rows: int
-) -> Iterator[GroupJob]:
+    job_list: DeadLetterList,
+    backend_of: BackendOf,
+    known: Mapping[JobRef, DeadLetter],
+    fingerprint: str | None,
+    rows: int,
+) -> Iterator[GroupJobRef]:
     """The jobs of one list, in its order, except that those that had to be read come last."""
-    there = read_marks(place, backend_of, rows)
-    for mark in there:
-        kind, origin = known.get(mark, (None, None))
-        if kind is not None and fingerprint in (None, kind):
-            yield GroupJob(place, mark, origin)
-    unknown = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(there) if mark not in known}
+    job_refs = read_job_refs(job_list, backend_of, rows)
+    for job_ref in job_refs:
+        dead_letter = known.get(job_ref)
+        if dead_letter is not None and fingerprint in (None, dead_letter.error.fingerprint):
+            yield GroupJobRef(job_list, job_ref, dead_letter.origin_queue)
+    unknown = {job_ref: n // WINDOW_ROWS + 1 for n, job_ref in enumerate(job_refs) if job_ref not in known}
     for _ in range(TURNS):
         for page in sorted(set(unknown.values())):
-            for row in read_window(place, backend_of, page):
-                mark = (row.job.id, row.job.version)
-                if unknown.pop(mark, None) is None:
+            for row in read_window(job_list, backend_of, page):
+                job_ref = JobRef(id=row.job.id, version=row.job.version)
+                if unknown.pop(job_ref, None) is None:
                     continue
-                if fingerprint is None or of_job(row.job, row.stack).id == fingerprint:
-                    origin = home_of(row.job, row.text, place.queue.name) if place.is_dlq else None
-                    yield GroupJob(place, mark, origin)
+                if fingerprint is None or normalize_job_error(row.job, row.stack).fingerprint == fingerprint:
+                    origin_queue = (
+                        find_origin_queue(row.job, row.text, job_list.queue.name) if job_list.is_dlq else None
+                    )
+                    yield GroupJobRef(job_list, job_ref, origin_queue)
         if not unknown:
             return
-        again = {mark: n // WINDOW_ROWS + 1 for n, mark in enumerate(read_marks(place, backend_of, rows))}
-        unknown = {mark: again[mark] for mark in unknown if mark in again}
+        pages = {job_ref: n // WINDOW_ROWS + 1 for n, job_ref in enumerate(read_job_refs(job_list, backend_of, rows))}
+        unknown = {job_ref: pages[job_ref] for job_ref in unknown if job_ref in pages}

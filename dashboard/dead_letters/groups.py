@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..model import QueueRef, State
-from .fingerprint import Fingerprint
-from .index import DeadLetter, IndexedList, Problem
+from .fingerprint import NormalizedError
+from .index import DeadLetter, IndexedList
+from .lists import ListRef, UnreadList
 
 # Maximum number of groups, since hostile errors may all differ; the jobs of further groups are only counted.
 MAX_GROUPS = 1000
@@ -18,38 +20,38 @@ SLOT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class GroupQueue:
-    """One queue that has jobs of a group; `ref` is the queue whose list contains them."""
+    """The queue `name` with `count` jobs of a group, which are in the list of `ref` and `state`."""
 
     ref: QueueRef
-    queue: str
+    name: str
     state: State
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class GroupMember:
-    """One job of a group, and the list that contains it: queue and state."""
+    """One dead letter of a group, and the list that contains it: the queue whose list it is, and the state."""
 
     ref: QueueRef
     state: State
-    row: DeadLetter
+    dead_letter: DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorGroup:
     """Jobs that died of the same error; the figures cover the jobs that were read.
 
-    `trend` = deaths in SLOTS slots of SLOT_S, oldest first; `jobs` = all jobs, newest first. Times in seconds since
+    `trend` = deaths in SLOTS slots of SLOT_S, oldest first; `members` = all jobs, newest first. Times in seconds since
     1970, None if no job has one.
     """
 
-    kind: Fingerprint
+    error: NormalizedError
     count: int
     first_at: float | None
     last_at: float | None
     trend: tuple[int, ...]
-    spots: tuple[GroupQueue, ...]  # most jobs first
-    jobs: tuple[GroupMember, ...]
+    queues: tuple[GroupQueue, ...]  # most jobs first
+    members: tuple[GroupMember, ...]
     whole: bool  # all lists that contain jobs of it were read completely
 
     @property
@@ -60,7 +62,7 @@ class ErrorGroup:
     @property
     def is_dlq(self) -> bool:
         """Whether some of its jobs wait in a dead-letter queue."""
-        return any(spot.state is State.WAITING for spot in self.spots)
+        return any(queue.state is State.WAITING for queue in self.queues)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class GroupedDeadLetters:
     total: int
     read_at: float  # seconds since 1970
     beyond: int = 0
-    problems: tuple[Problem, ...] = ()
+    unread_lists: tuple[UnreadList, ...] = ()
     at_least: bool = False
 
     @property
@@ -85,100 +87,98 @@ class GroupedDeadLetters:
 
     def find(self, fingerprint: str) -> ErrorGroup | None:
         """The group with that fingerprint; None if no job that was read belongs to it."""
-        return next((group for group in self.groups if group.kind.id == fingerprint), None)
+        return next((group for group in self.groups if group.error.fingerprint == fingerprint), None)
 
 
-def group_dead_letters(lists: Sequence[IndexedList], problems: Sequence[Problem], now: float) -> GroupedDeadLetters:
-    """Group the known rows of `lists` by error. `now` in seconds since 1970. Pure."""
-    piles: dict[str, _GroupBuilder] = {}
+def group_dead_letters(
+    lists: Sequence[IndexedList], unread_lists: Sequence[UnreadList], now: float
+) -> GroupedDeadLetters:
+    """Group the known dead letters of `lists` by error. `now` in seconds since 1970. Pure."""
+    builders: dict[str, _GroupBuilder] = {}
     beyond = 0
-    for listed in lists:
-        ref, state, whole = listed.ref, listed.state, listed.whole and listed.next_page is None
-        for row in listed.rows.values():
-            pile = piles.get(row.kind.id)
-            if pile is None:
-                if len(piles) >= MAX_GROUPS:
+    for indexed in lists:
+        whole = indexed.whole and indexed.next_page is None
+        for dead_letter in indexed.dead_letters.values():
+            error = dead_letter.error
+            builder = builders.get(error.fingerprint)
+            if builder is None:
+                if len(builders) >= MAX_GROUPS:
                     beyond += 1
                     continue
-                pile = piles[row.kind.id] = _GroupBuilder(row.kind)
-            pile.whole = pile.whole and whole
-            pile.add(GroupMember(ref, state, row), now)
+                builder = builders[error.fingerprint] = _GroupBuilder(error)
+            builder.whole = builder.whole and whole
+            builder.add(GroupMember(indexed.ref, indexed.state, dead_letter), now)
     return GroupedDeadLetters(
-        groups=tuple(sorted((pile.build_group() for pile in piles.values()), key=lambda group: -group.count)),
-        scanned=sum(len(listed.rows) for listed in lists),
-        total=sum(listed.total for listed in lists),
+        groups=_most_jobs_first(builder.build_group() for builder in builders.values()),
+        scanned=sum(len(indexed.dead_letters) for indexed in lists),
+        total=sum(indexed.total for indexed in lists),
         read_at=now,
         beyond=beyond,
-        problems=tuple(problems),
-        at_least=bool(problems) or any(listed.place.at_least for listed in lists),
+        unread_lists=tuple(unread_lists),
+        at_least=bool(unread_lists) or any(indexed.job_list.at_least for indexed in lists),
     )
 
 
-def without_jobs(
-    grouped: GroupedDeadLetters, gone: Mapping[tuple[QueueRef, State], Collection[str]]
-) -> GroupedDeadLetters:
-    """The reading without the jobs of `gone`: ids by list. Pure."""
-
-    def left(member: GroupMember) -> bool:
-        return member.row.id in gone.get((member.ref, member.state), ())
-
+def without_jobs(grouped: GroupedDeadLetters, removed: Mapping[ListRef, Collection[str]]) -> GroupedDeadLetters:
+    """`grouped` without the jobs of `removed`: ids by list. Pure."""
     kept: list[ErrorGroup] = []
     lost = 0
     for group in grouped.groups:
-        touched = any((spot.ref, spot.state) in gone for spot in group.spots)
-        jobs = [member for member in group.jobs if not left(member)] if touched else group.jobs
-        if len(jobs) == len(group.jobs):
+        touched = any((queue.ref, queue.state) in removed for queue in group.queues)
+        members = [member for member in group.members if not _is_removed(member, removed)] if touched else group.members
+        if len(members) == len(group.members):
             kept.append(group)
             continue
-        lost += len(group.jobs) - len(jobs)
-        if jobs:
-            pile = _GroupBuilder(group.kind, group.whole)
-            for member in jobs:
-                pile.add(member, grouped.read_at)
-            kept.append(pile.build_group())
+        lost += len(group.members) - len(members)
+        if members:
+            builder = _GroupBuilder(group.error, group.whole)
+            for member in members:
+                builder.add(member, grouped.read_at)
+            kept.append(builder.build_group())
     if not lost:
         return grouped
-    return replace(
-        grouped,
-        groups=tuple(sorted(kept, key=lambda group: -group.count)),
-        scanned=grouped.scanned - lost,
-        total=grouped.total - lost,
-    )
+    return replace(grouped, groups=_most_jobs_first(kept), scanned=grouped.scanned - lost, total=grouped.total - lost)
+
+
+def _is_removed(member: GroupMember, removed: Mapping[ListRef, Collection[str]]) -> bool:
+    return member.dead_letter.id in removed.get((member.ref, member.state), ())
+
+
+def _most_jobs_first(groups: Iterable[ErrorGroup]) -> tuple[ErrorGroup, ...]:
+    return tuple(sorted(groups, key=lambda group: -group.count))
 
 
 @dataclass(slots=True)
 class _GroupBuilder:
     """Collects the jobs of one group."""
 
-    kind: Fingerprint
+    error: NormalizedError
     whole: bool = True
     first_at: float | None = None
     last_at: float | None = None
     trend: list[int] = field(default_factory=lambda: [0] * SLOTS)
-    spots: dict[tuple[QueueRef, State, str], int] = field(default_factory=dict)
-    jobs: list[GroupMember] = field(default_factory=list)
+    counts: Counter[tuple[QueueRef, str, State]] = field(default_factory=Counter)
+    members: list[GroupMember] = field(default_factory=list)
 
     def add(self, member: GroupMember, now: float) -> None:
-        row = member.row
-        spot = (member.ref, member.state, row.queue)
-        self.spots[spot] = self.spots.get(spot, 0) + 1
-        if row.at is not None:
-            self.first_at = row.at if self.first_at is None else min(self.first_at, row.at)
-            self.last_at = row.at if self.last_at is None else max(self.last_at, row.at)
-            slot = int((now - row.at) // SLOT_S)
+        at = member.dead_letter.at
+        self.counts[member.ref, member.dead_letter.queue, member.state] += 1
+        if at is not None:
+            self.first_at = at if self.first_at is None else min(self.first_at, at)
+            self.last_at = at if self.last_at is None else max(self.last_at, at)
+            slot = int((now - at) // SLOT_S)
             if slot < SLOTS:
                 self.trend[SLOTS - 1 - max(0, slot)] += 1
-        self.jobs.append(member)
+        self.members.append(member)
 
     def build_group(self) -> ErrorGroup:
-        spots = (GroupQueue(ref, queue, state, count) for (ref, state, queue), count in self.spots.items())
         return ErrorGroup(
-            kind=self.kind,
-            count=len(self.jobs),
+            error=self.error,
+            count=len(self.members),
             first_at=self.first_at,
             last_at=self.last_at,
             trend=tuple(self.trend),
-            spots=tuple(sorted(spots, key=lambda spot: -spot.count)),
-            jobs=tuple(sorted(self.jobs, key=lambda job: -(job.row.at or 0.0))),
+            queues=tuple(GroupQueue(*key, count) for key, count in self.counts.most_common()),
+            members=tuple(sorted(self.members, key=lambda member: -(member.dead_letter.at or 0.0))),
             whole=self.whole,
         )

@@ -1,7 +1,7 @@
-"""The known rows of all lists. Each row is read once, since a dead job with the same stamp does not change.
+"""The known dead letters of all lists. Each is read once, since a dead job with the same stamp does not change.
 
-Each read fetches the marks of the newest jobs of every list, which is cheap, drops jobs that no longer exist, and reads
-as many new rows as time allows; the next read continues from there.
+Each read fetches ids and stamps of the newest jobs of every list, which is cheap, drops jobs that no longer exist, and
+reads as many new jobs as time allows; the next read continues from there.
 """
 
 from __future__ import annotations
@@ -10,13 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from ..backends.actions import JobRef
 from ..backends.base import WINDOW_ROWS
 from ..backends.unreadable_data import decode_or
 from ..clock import monotonic_s
 from ..model import Job, QueueRef, QueueStats, Searched, State
-from .fingerprint import Fingerprint, of_job
-from .lists import BackendOf, DeadLetterList, ListUnreadable, Mark, find_lists, find_uncounted, read_marks, read_window
-from .origin_queue import home_of
+from .fingerprint import NormalizedError, normalize_job_error
+from .lists import (
+    BackendOf,
+    DeadLetterList,
+    ListUnreadable,
+    UnreadList,
+    find_lists,
+    find_uncounted,
+    read_job_refs,
+    read_window,
+)
+from .origin_queue import find_origin_queue
 
 ROWS_PER_LIST = 5000
 # Of all lists together; about 1 kB each.
@@ -30,10 +40,10 @@ KEPT_TEXT = 300
 class DeadLetter:
     """One dead letter. `at` = when it died, in seconds since 1970; None if the library records no time.
 
-    `origin` = the origin queue of a job in a dead-letter queue, if its data names one.
+    `origin_queue` = of a job in a dead-letter queue, if its data names one.
     """
 
-    kind: Fingerprint
+    error: NormalizedError
     id: str
     version: str | None
     queue: str
@@ -41,153 +51,145 @@ class DeadLetter:
     at: float | None
     attempts: int | None
     text: str | None
-    origin: str | None = None
+    origin_queue: str | None = None
 
 
 @dataclass(slots=True)
 class IndexedList:
-    """One list: the known rows of its newest jobs by mark. `whole` = the list has no other jobs."""
+    """One list with its known dead letters, of its newest jobs. `whole` = the list has no other jobs."""
 
-    place: DeadLetterList
-    rows: dict[Mark, DeadLetter] = field(default_factory=dict)
+    job_list: DeadLetterList
+    dead_letters: dict[JobRef, DeadLetter] = field(default_factory=dict)
     whole: bool = False
-    looked_at: float = 0.0  # monotonic
+    read_at: float = 0.0  # monotonic
     _pages: list[int] = field(default_factory=list)  # those with unknown jobs, newest first
 
-    def update_presence(self, found: Sequence[Mark]) -> None:
+    def update_presence(self, job_refs: Sequence[JobRef]) -> None:
         """Record which jobs are in the list now."""
-        self.rows = {mark: row for mark in found if (row := self.rows.get(mark)) is not None}
-        self.whole = len(found) < ROWS_PER_LIST and not self.place.at_least
-        self._pages = sorted({n // WINDOW_ROWS + 1 for n, mark in enumerate(found) if mark not in self.rows})
-        self.looked_at = monotonic_s()
+        known = self.dead_letters
+        self.dead_letters = {job_ref: known[job_ref] for job_ref in job_refs if job_ref in known}
+        self.whole = len(job_refs) < ROWS_PER_LIST and not self.job_list.at_least
+        self._pages = sorted({n // WINDOW_ROWS + 1 for n, job_ref in enumerate(job_refs) if job_ref not in known})
+        self.read_at = monotonic_s()
 
     def forget_all(self) -> None:
-        """Discard all rows, since the list cannot be read."""
+        """Discard all dead letters, since the list cannot be read."""
         self.update_presence(())
         self.whole = False
 
     @property
     def next_page(self) -> int | None:
-        """The page to read next; None if all rows are known."""
+        """The page to read next; None if all dead letters are known."""
         return self._pages[0] if self._pages else None
 
-    def learn_rows(self, rows: Sequence[Searched], kinds: dict[str, Fingerprint]) -> None:
-        """Add the rows of the next page; `kinds` stores one Fingerprint for all rows that share it."""
+    def add_page(self, rows: Sequence[Searched], errors: dict[str, NormalizedError]) -> None:
+        """Add the rows of the next page; `errors` stores one NormalizedError for all dead letters that share it."""
         del self._pages[0]
-        for found in rows:
-            job = found.job
-            mark = (job.id, job.version)
-            if mark not in self.rows:
-                self.rows[mark] = decode_or(
-                    partial(self._dead_letter_of, found, kinds), partial(self._unreadable_row, job, kinds)
+        for row in rows:
+            job_ref = JobRef(id=row.job.id, version=row.job.version)
+            if job_ref not in self.dead_letters:
+                self.dead_letters[job_ref] = decode_or(
+                    partial(self._decode_dead_letter, row, errors),
+                    partial(self._unreadable_dead_letter, row.job, errors),
                 )
 
-    def _dead_letter_of(self, found: Searched, kinds: dict[str, Fingerprint]) -> DeadLetter:
-        kind = of_job(found.job, found.stack)
-        origin = home_of(found.job, found.text, self.place.queue.name) if self.place.is_dlq else None
-        return _build_dead_letter(kinds.setdefault(kind.id, kind), found.job, origin)
+    def _decode_dead_letter(self, row: Searched, errors: dict[str, NormalizedError]) -> DeadLetter:
+        job_list, error = self.job_list, normalize_job_error(row.job, row.stack)
+        origin_queue = find_origin_queue(row.job, row.text, job_list.queue.name) if job_list.is_dlq else None
+        return _build_dead_letter(errors.setdefault(error.fingerprint, error), row.job, origin_queue)
 
-    def _unreadable_row(self, job: Job, kinds: dict[str, Fingerprint], why: str) -> DeadLetter:
+    def _unreadable_dead_letter(self, job: Job, errors: dict[str, NormalizedError], why: str) -> DeadLetter:
         bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, version=job.version, problem=why)
-        kind = of_job(bare, None)
-        return _build_dead_letter(kinds.setdefault(kind.id, kind), bare, None)
+        error = normalize_job_error(bare, None)
+        return _build_dead_letter(errors.setdefault(error.fingerprint, error), bare, None)
 
     @property
     def total(self) -> int:
         """The number of jobs in the list, as far as it is known."""
-        return len(self.rows) if self.whole and not self._pages else max(self.place.count, len(self.rows))
+        known = len(self.dead_letters)
+        return known if self.whole and not self._pages else max(self.job_list.count, known)
 
     @property
     def ref(self) -> QueueRef:
         """The queue whose list contains the jobs."""
-        return self.place.queue.ref
+        return self.job_list.queue.ref
 
     @property
     def state(self) -> State:
         """The state of all of them."""
-        return self.place.state
-
-
-Problem = tuple[str, str, str, str]  # source, library, queue, why it could not be read
+        return self.job_list.state
 
 
 class DeadLetterIndex:
-    """The known rows of one process. Not thread-safe."""
+    """The known dead letters of one process. Not thread-safe."""
 
     def __init__(self, backend_of: BackendOf, dlq_globs: Sequence[str]) -> None:
         self._backend_of = backend_of
         self._dlq_globs = tuple(dlq_globs)
         self._lists: dict[tuple[str, str, str, State], IndexedList] = {}
 
-    def read_lists(self, queues: Sequence[QueueStats]) -> tuple[list[IndexedList], list[Problem]]:
-        """The dead-letter lists of `queues` with their known rows, after reading for at most SECONDS.
+    def read_lists(self, queues: Sequence[QueueStats]) -> tuple[list[IndexedList], list[UnreadList]]:
+        """The lists of `queues` with their known dead letters, after reading for at most SECONDS; and those not read.
 
-        Never raises. Cost: at most 2 round trips for each MAX_BATCH marks, and for each WINDOW_ROWS new rows.
+        Never raises. Cost: at most 2 round trips for each MAX_BATCH ids, and for each WINDOW_ROWS new jobs.
         """
         ends = monotonic_s() + SECONDS
-        problems = [
-            (queue.source, queue.backend, queue.name, why)
-            for queue, why in find_uncounted(queues, self._backend_of, self._dlq_globs)
-        ]
+        unread_lists = find_uncounted(queues, self._backend_of, self._dlq_globs)
         current = find_lists(queues, self._backend_of, self._dlq_globs)
-        lists = {place.key: self._lists.get(place.key) or IndexedList(place) for place in current}
-        for place in current:
-            lists[place.key].place = place
+        lists = {job_list.key: self._lists.get(job_list.key) or IndexedList(job_list) for job_list in current}
+        for job_list in current:
+            lists[job_list.key].job_list = job_list
         self._lists = lists
-        # Lists that had to wait last time come first; a list that is not reached keeps its known rows.
-        waiting = sorted(lists.values(), key=lambda listed: listed.looked_at)
-        waiting = [listed for listed in waiting if self._read_marks(listed, ends, problems)]
-        self._read_unknown(waiting, ends, problems)
-        return list(lists.values()), problems
+        # Lists that had to wait last time come first; a list that is not reached keeps its known dead letters.
+        waiting = sorted(lists.values(), key=lambda indexed: indexed.read_at)
+        waiting = [indexed for indexed in waiting if self._read_presence(indexed, ends, unread_lists)]
+        self._read_unknown(waiting, ends, unread_lists)
+        return list(lists.values()), unread_lists
 
-    def _read_marks(self, listed: IndexedList, ends: float, problems: list[Problem]) -> bool:
+    def _read_presence(self, indexed: IndexedList, ends: float, unread_lists: list[UnreadList]) -> bool:
         if monotonic_s() > ends:
             return False
         try:
-            found = read_marks(listed.place, self._backend_of, ROWS_PER_LIST)
-            if not found:
-                read_window(listed.place, self._backend_of, 1)  # raises if the list cannot be read
-            listed.update_presence(found)
+            job_refs = read_job_refs(indexed.job_list, self._backend_of, ROWS_PER_LIST)
+            if not job_refs:
+                read_window(indexed.job_list, self._backend_of, 1)  # raises if the list cannot be read
+            indexed.update_presence(job_refs)
         except ListUnreadable as exc:
-            problems.append(_build_problem(listed, exc))
-            listed.forget_all()
+            unread_lists.append(UnreadList(indexed.ref, str(exc)))
+            indexed.forget_all()
             return False
         return True
 
-    def _read_unknown(self, waiting: list[IndexedList], ends: float, problems: list[Problem]) -> None:
-        """Read unknown rows, one page of each list in turn, so that a long list does not hide the others."""
-        kinds = {row.kind.id: row.kind for listed in self._lists.values() for row in listed.rows.values()}
-        known = sum(len(listed.rows) for listed in self._lists.values())
+    def _read_unknown(self, waiting: list[IndexedList], ends: float, unread_lists: list[UnreadList]) -> None:
+        """Read unknown jobs, one page of each list in turn, so that a long list does not hide the others."""
+        known = [dead_letter for indexed in self._lists.values() for dead_letter in indexed.dead_letters.values()]
+        errors = {dead_letter.error.fingerprint: dead_letter.error for dead_letter in known}
+        count = len(known)
         while waiting:
-            for listed in tuple(waiting):
-                page = listed.next_page
+            for indexed in tuple(waiting):
+                page = indexed.next_page
                 if page is None:
-                    waiting.remove(listed)
+                    waiting.remove(indexed)
                     continue
-                if monotonic_s() > ends or known >= MAX_ROWS:
+                if monotonic_s() > ends or count >= MAX_ROWS:
                     return
                 try:
-                    found = read_window(listed.place, self._backend_of, page)
+                    rows = read_window(indexed.job_list, self._backend_of, page)
                 except ListUnreadable as exc:
-                    problems.append(_build_problem(listed, exc))
-                    waiting.remove(listed)
+                    unread_lists.append(UnreadList(indexed.ref, str(exc)))
+                    waiting.remove(indexed)
                     continue
-                before = len(listed.rows)
-                listed.learn_rows(found, kinds)
-                known += len(listed.rows) - before
+                before = len(indexed.dead_letters)
+                indexed.add_page(rows, errors)
+                count += len(indexed.dead_letters) - before
 
 
-def _build_problem(listed: IndexedList, exc: ListUnreadable) -> Problem:
-    queue = listed.place.queue
-    return (queue.source, queue.backend, queue.name, str(exc))
-
-
-def _build_dead_letter(kind: Fingerprint, job: Job, origin: str | None) -> DeadLetter:
+def _build_dead_letter(error: NormalizedError, job: Job, origin_queue: str | None) -> DeadLetter:
     text = (job.error.message or job.error.class_name) if job.error else job.problem
     # A job that waits in a dead-letter queue died when it was added there.
     at = job.enqueued_at if job.state is State.WAITING else job.finished_at
     return DeadLetter(
-        kind=kind,
+        error=error,
         id=job.id,
         version=job.version,
         queue=job.queue,
@@ -195,5 +197,5 @@ def _build_dead_letter(kind: Fingerprint, job: Job, origin: str | None) -> DeadL
         at=at.timestamp() if at is not None else None,
         attempts=job.attempts,
         text=text[:KEPT_TEXT] if text else None,
-        origin=origin,
+        origin_queue=origin_queue,
     )

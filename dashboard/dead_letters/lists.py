@@ -14,11 +14,20 @@ from ..backends.base import WINDOW_ROWS, Backend
 from ..backends.unreadable_data import data_errors_foreseen
 from ..errors import QueuedeckError
 from ..globs import glob_matches
-from ..model import Capability, JobQuery, QueueRef, QueueStats, Searched, State
+from ..model import (
+    Capability,
+    JobQuery,
+    QueueRef,
+    QueueStats,
+    Searched,
+    State,
+    uncounted_states,
+    with_shared_entry,
+)
 
 BackendOf = Callable[[str, str], Backend]
-# A job by its id and the stamp with which it died; a row read for a mark stays valid.
-Mark = tuple[str, str | None]
+# A list as an action identifies it: the queue whose list it is, and the state of its jobs.
+ListRef = tuple[QueueRef, State]
 T = TypeVar("T")
 
 
@@ -36,7 +45,7 @@ class DeadLetterList:
         return (self.queue.source, self.queue.backend, self.queue.key, self.state)
 
     @property
-    def at(self) -> tuple[QueueRef, State]:
+    def list_ref(self) -> ListRef:
         """The list as an action identifies it."""
         return (self.queue.ref, self.state)
 
@@ -51,8 +60,26 @@ class DeadLetterList:
         return self.state is State.WAITING
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadList:
+    """A list that could not be read completely, so that jobs may be missing; `why` in one line."""
+
+    ref: QueueRef
+    why: str
+
+    @property
+    def line(self) -> str:
+        """The queue and the reason, in one line."""
+        return unread_line(self.ref.source, self.ref.backend, self.ref.name, self.why)
+
+
 class ListUnreadable(Exception):
     """A list could not be read; the message is the reason, in one line."""
+
+
+def unread_line(source: str, library: str, queue: str, why: str) -> str:
+    """A queue that could not be read, in one line; `*` names all queues of a library."""
+    return f"all {library} queues on {source}: {why}" if queue == "*" else f"{queue} ({library} on {source}): {why}"
 
 
 def is_dlq(queue: QueueStats, dlq_globs: Sequence[str]) -> bool:
@@ -67,21 +94,16 @@ def find_lists(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: S
         for queue, state in _wanted_lists(queues, backend_of, dlq_globs)
         if (count := queue.counts.of(state))
     ]
-    return sorted(found, key=lambda place: -place.count)
+    return sorted(found, key=lambda job_list: -job_list.count)
 
 
-def find_uncounted(
-    queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]
-) -> list[tuple[QueueStats, str]]:
+def find_uncounted(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[UnreadList]:
     """The queues for which it is unknown whether they have dead letters, and why."""
-    together = {(queue.source, queue.backend) for queue in queues if queue.shared}
+    together = with_shared_entry(queues)
     return [
-        (queue, queue.error)
+        UnreadList(queue.ref, queue.error)
         for queue, state in _wanted_lists(queues, backend_of, dlq_globs)
-        if queue.error is not None
-        and queue.counts.of(state) is None
-        # With such a library, the shared entry of all queues contains the dead jobs of each.
-        and not (state is State.DEAD and not queue.shared and (queue.source, queue.backend) in together)
+        if queue.error is not None and state in uncounted_states(queue, together)
     ]
 
 
@@ -96,51 +118,51 @@ def _wanted_lists(
             yield queue, State.WAITING
 
 
-def read_marks(place: DeadLetterList, backend_of: BackendOf, most: int) -> list[Mark]:
-    """The first `most` jobs of a list by id and stamp, without duplicates, in the order of the list.
+def read_job_refs(job_list: DeadLetterList, backend_of: BackendOf, most: int) -> list[JobRef]:
+    """The first `most` jobs of a list, without duplicates, in the order of the list.
 
     Raises ListUnreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
     """
-    found: dict[Mark, None] = {}
+    found: dict[JobRef, None] = {}
     for page in range(1, -(-most // MAX_BATCH) + 1):
-        query = JobQuery(state=place.state, page=page, per_page=min(most, MAX_BATCH))
-        job_refs = _ask_list(place, backend_of, partial(_read_job_refs, place, query))
-        found.update(((job_ref.id, job_ref.version), None) for job_ref in job_refs)
+        query = JobQuery(state=job_list.state, page=page, per_page=min(most, MAX_BATCH))
+        job_refs = _ask_list(job_list, backend_of, partial(_list_job_refs, job_list, query))
+        found.update(dict.fromkeys(job_refs))
         if len(job_refs) < query.per_page:
             break
     return list(found)
 
 
-def _read_job_refs(place: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
-    return backend.list_job_refs(place.queue.ref, query)
+def _list_job_refs(job_list: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
+    return backend.list_job_refs(job_list.queue.ref, query)
 
 
 def read_window(
-    place: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS
+    job_list: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS
 ) -> Sequence[Searched]:
-    """The rows of a page, newest first if the library's list is; each job gets the state of `place`.
+    """The rows of a page, newest first if the library's list is; each job gets the state of `job_list`.
 
     Raises ListUnreadable. Cost: at most 2 round trips.
     """
-    query = JobQuery(state=place.state, page=page, per_page=per_page)
+    query = JobQuery(state=job_list.state, page=page, per_page=per_page)
 
     def ask(backend: Backend) -> Sequence[Searched]:
         if Capability.SEARCH in backend.capabilities:
-            return backend.search_page(place.queue.ref, query).rows
-        return [Searched(job=job, text="") for job in backend.list_jobs(place.queue.ref, query).jobs]
+            return backend.search_page(job_list.queue.ref, query).rows
+        return [Searched(job=job, text="") for job in backend.list_jobs(job_list.queue.ref, query).jobs]
 
     return [
         row
-        if row.job.state is place.state
-        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=place.state))
-        for row in _ask_list(place, backend_of, ask)
+        if row.job.state is job_list.state
+        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=job_list.state))
+        for row in _ask_list(job_list, backend_of, ask)
     ]
 
 
-def _ask_list(place: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
-    queue = place.queue
+def _ask_list(job_list: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
+    queue = job_list.queue
     try:
-        with data_errors_foreseen(f"the {place.state.value} jobs", queue.name):
+        with data_errors_foreseen(f"the {job_list.state.value} jobs", queue.name):
             return ask(backend_of(queue.source, queue.backend))
     except QueuedeckError as exc:
         raise ListUnreadable(exc.message) from exc

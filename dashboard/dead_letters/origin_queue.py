@@ -22,8 +22,8 @@ _NOTED = re.compile(
 )
 
 
-def home_of(job: Job, text: str, queue: str) -> str | None:
-    """The name of the queue from which `job` came into `queue`; None if nothing names it.
+def find_origin_queue(job: Job, text: str, queue: str) -> str | None:
+    """The name of the queue from which `job` came into the dead-letter queue `queue`; None if nothing names it.
 
     `text` = its payload in the form used by search. Time: linear in its length.
     """

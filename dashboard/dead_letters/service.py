@@ -11,17 +11,15 @@ from ..model import QueueRef, QueueStats, State
 from ..sources.metering import Meter, measure_cost
 from . import groups
 from .annotations import Annotations, AnnotationStore
-from .group_jobs import GroupJob, UnreadList, list_group_jobs
+from .group_jobs import GroupJobRef, list_group_jobs
 from .groups import GroupedDeadLetters
 from .index import DeadLetterIndex
-from .lists import BackendOf, find_lists, find_uncounted, is_dlq
+from .lists import BackendOf, ListRef, UnreadList, find_lists, find_uncounted, is_dlq
 
 # Reading takes at most a sixth of the time: groups that took one second to read are cached for five.
 REST_FACTOR = 5
-# Jobs that actions removed from lists, remembered until the next read; about 100 bytes each.
-MAX_LEFT = 50_000
-
-Spot = tuple[QueueRef, State]
+# Jobs that actions removed from lists, kept until the next read; about 100 bytes each.
+MAX_REMOVED = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +39,25 @@ class DeadLetterService:
         self,
         backend_of: BackendOf,
         dlq_globs: Sequence[str],
-        book: AnnotationStore,
+        annotation_store: AnnotationStore,
         current_queues: Callable[[], Sequence[QueueStats]],
         keep_s: float,
     ) -> None:
         """`current_queues` returns the queues whose dead letters are grouped."""
-        self.book = book
+        self.annotation_store = annotation_store
         self._current_queues = current_queues
         self._backend_of = backend_of
         self._dlq_globs = tuple(dlq_globs)
         self._keep_s = keep_s
-        self._rows = DeadLetterIndex(backend_of, dlq_globs)
+        self._index = DeadLetterIndex(backend_of, dlq_globs)
         self._lock = threading.Lock()  # also guards the rows
-        self._board: GroupList | None = None
+        self._group_list: GroupList | None = None
         # Jobs that actions removed from lists since the last read began, which may still have seen them; the first
         # `_applied` entries are already removed from the cached groups.
-        self._left: list[tuple[float, Spot, frozenset[str]]] = []
+        self._removed: list[tuple[float, ListRef, frozenset[str]]] = []
         self._applied = 0
-        self._left_lock = threading.Lock()
-        self._next_look = 0.0  # monotonic
+        self._removed_lock = threading.Lock()
+        self._next_read = 0.0  # monotonic
 
     def current_groups(self) -> GroupList:
         """All groups, at most an interval old, or REST_FACTOR times as old as reading takes. Never raises.
@@ -67,65 +65,67 @@ class DeadLetterService:
         Cost: usually none; see DeadLetterIndex.read_lists and AnnotationStore.sync_groups.
         """
         queues = self._current_queues()
-        group_list = self._board
-        if group_list is not None and (monotonic_s() < self._next_look or not self._lock.acquire(blocking=False)):
-            return self._after_acts(group_list)
+        group_list = self._group_list
+        if group_list is not None and (monotonic_s() < self._next_read or not self._lock.acquire(blocking=False)):
+            return self._without_removed(group_list)
         if group_list is None:
             self._lock.acquire()
         try:
-            group_list = self._board
-            if group_list is None or monotonic_s() >= self._next_look:
+            group_list = self._group_list
+            if group_list is None or monotonic_s() >= self._next_read:
                 started = monotonic_s()
                 group_list = self._read_groups(queues)
-                with self._left_lock:
-                    self._board, self._applied = group_list, 0
-                    self._left = [each for each in self._left if each[0] >= started]
-                self._next_look = monotonic_s() + max(self._keep_s, REST_FACTOR * group_list.seconds)
-            return self._after_acts(group_list)
+                with self._removed_lock:
+                    self._group_list, self._applied = group_list, 0
+                    self._removed = [each for each in self._removed if each[0] >= started]
+                self._next_read = monotonic_s() + max(self._keep_s, REST_FACTOR * group_list.seconds)
+            return self._without_removed(group_list)
         finally:
             self._lock.release()
 
     def remove_jobs(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
         """Hide jobs that an action removed from a list from all viewers of this process immediately. Cost: none."""
-        with self._left_lock:
-            self._left.append((monotonic_s(), (ref, state), frozenset(ids)))
-            if sum(len(each[2]) for each in self._left) > MAX_LEFT:  # the next viewer waits for a new read
-                self._left, self._applied, self._board = [], 0, None
+        with self._removed_lock:
+            self._removed.append((monotonic_s(), (ref, state), frozenset(ids)))
+            if sum(len(each[2]) for each in self._removed) > MAX_REMOVED:  # the next viewer waits for a new read
+                self._removed, self._applied, self._group_list = [], 0, None
 
     def invalidate(self) -> None:
-        """Discard the cached groups after an action that did more than remove jobs from a list."""
-        with self._lock, self._left_lock:
-            self._board = None
+        """Discard the cached groups, after an undo that restored jobs, or after a queue was deleted with its jobs."""
+        with self._lock, self._removed_lock:
+            self._group_list = None
 
-    def _after_acts(self, group_list: GroupList) -> GroupList:
+    def _without_removed(self, group_list: GroupList) -> GroupList:
         """The newest groups without the jobs that were removed since they were read."""
-        with self._left_lock:
-            newest = self._board or group_list
-            if self._applied == len(self._left):
+        with self._removed_lock:
+            newest = self._group_list or group_list
+            if self._applied == len(self._removed):
                 return newest
-            gone: dict[Spot, set[str]] = {}
-            for _, spot, ids in self._left[self._applied :]:
-                gone.setdefault(spot, set()).update(ids)
-            shown = replace(newest, grouped=groups.without_jobs(newest.grouped, gone))
-            if self._board is not None:
-                self._board, self._applied = shown, len(self._left)
+            removed: dict[ListRef, set[str]] = {}
+            for _, list_ref, ids in self._removed[self._applied :]:
+                removed.setdefault(list_ref, set()).update(ids)
+            shown = replace(newest, grouped=groups.without_jobs(newest.grouped, removed))
+            if self._group_list is not None:
+                self._group_list, self._applied = shown, len(self._removed)
             return shown
 
-    def update_annotation(self, fingerprint: str, words: Mapping[str, str | float | None]) -> bool:
+    def update_annotation(self, fingerprint: str, fields: Mapping[str, str | float | None]) -> bool:
         """Store a user's annotation of a group; all viewers see it immediately. Cost: a few round trips.
 
         Returns and raises as AnnotationStore.update_annotation. A currently listed group is stored again if the store
         no longer has it (FLUSHALL, failover, MAX_KEPT).
         """
-        known = self.book.update_annotation(fingerprint, words)
-        group_list = self._board
+        known = self.annotation_store.update_annotation(fingerprint, fields)
+        group_list = self._group_list
         shown = group_list.grouped.find(fingerprint) if group_list is not None else None
         if not known and shown is not None:
-            self.book.sync_groups((shown,))
-            known = self.book.update_annotation(fingerprint, words)
-        with self._lock, self._left_lock:
-            if self._board is not None:
-                self._board = replace(self._board, annotations=self.book.sync_groups(self._board.grouped.groups))
+            self.annotation_store.sync_groups((shown,))
+            known = self.annotation_store.update_annotation(fingerprint, fields)
+        with self._lock, self._removed_lock:
+            if self._group_list is not None:
+                self._group_list = replace(
+                    self._group_list, annotations=self.annotation_store.sync_groups(self._group_list.grouped.groups)
+                )
         return known
 
     def list_group_jobs(
@@ -133,20 +133,20 @@ class DeadLetterService:
         fingerprint: str | None,
         most: int,
         rows_per_list: int,
-        only: Collection[tuple[QueueRef, State]] | None = None,
-    ) -> Iterator[GroupJob | UnreadList]:
+        only: Collection[ListRef] | None = None,
+    ) -> Iterator[GroupJobRef | UnreadList]:
         """The current jobs of a group, limited to the lists in `only` if given. Cost: see group_jobs.list_group_jobs.
 
         The queues for which it is unknown whether they have dead letters follow as UnreadList.
         """
         queues = self._current_queues()
         lists = find_lists(queues, self._backend_of, self._dlq_globs)
-        wanted = [place for place in lists if only is None or place.at in only]
+        wanted = [job_list for job_list in lists if only is None or job_list.list_ref in only]
         grouped = self.current_groups().grouped
         yield from list_group_jobs(wanted, self._backend_of, grouped, fingerprint, most, rows_per_list)
-        for queue, why in find_uncounted(queues, self._backend_of, self._dlq_globs):
-            if only is None or any(ref == queue.ref for ref, _ in only):
-                yield UnreadList(queue.ref, why)
+        for unread in find_uncounted(queues, self._backend_of, self._dlq_globs):
+            if only is None or any(ref == unread.ref for ref, _ in only):
+                yield unread
 
     def is_dlq(self, queue: QueueStats) -> bool:
         """Whether the settings define the queue as a dead-letter queue."""
@@ -155,7 +155,7 @@ class DeadLetterService:
     def _read_groups(self, queues: Sequence[QueueStats]) -> GroupList:
         started = monotonic_s()
         with measure_cost() as meter:
-            lists, problems = self._rows.read_lists(queues)
-            grouped = groups.group_dead_letters(lists, problems, self.book.now_s())
-            annotations = self.book.sync_groups(grouped.groups)
+            lists, unread_lists = self._index.read_lists(queues)
+            grouped = groups.group_dead_letters(lists, unread_lists, self.annotation_store.now_s())
+            annotations = self.annotation_store.sync_groups(grouped.groups)
         return GroupList(grouped, annotations, monotonic_s() - started, meter)

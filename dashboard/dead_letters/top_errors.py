@@ -12,7 +12,7 @@ from ..clock import monotonic_s
 from ..errors import QueuedeckError
 from ..model import QueueStats, Searched, State
 from ..redact import mask_text, masked_logger
-from .fingerprint import Fingerprint, of_job
+from .fingerprint import NormalizedError, normalize_job_error
 from .lists import BackendOf, DeadLetterList, ListUnreadable, read_window
 
 log = masked_logger(__name__)
@@ -34,7 +34,7 @@ _Key = tuple[str, str, str]
 @dataclass(slots=True)
 class _Task:
     key: _Key
-    place: DeadLetterList
+    job_list: DeadLetterList
     only: str | None  # the queue to include, if the list is shared by all queues
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -129,25 +129,20 @@ class TopErrors:
         self._kept[key] = (monotonic_s(), texts)
 
     def _read_errors(self, task: _Task) -> tuple[str, ...]:
-        rows = read_window(task.place, self._backend_of, 1, ROWS)
-        now = self._backend_of(task.place.queue.source, task.place.queue.backend).source.now_s()
+        rows = read_window(task.job_list, self._backend_of, 1, ROWS)
+        now = self._backend_of(task.job_list.queue.source, task.job_list.queue.backend).source.now_s()
         return texts_of([row for row in rows if task.only is None or row.job.queue == task.only], now)
 
 
 def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:
     """The most frequent errors of the last hour, or of all rows if no job died within it. Pure."""
     recent = [row for row in rows if row.job.finished_at and now - row.job.finished_at.timestamp() <= RECENT_S]
-    counted: Counter[str] = Counter()
-    kinds: dict[str, Fingerprint] = {}
-    for row in recent or rows:
-        kind = of_job(row.job, row.stack)
-        counted[kind.id] += 1
-        kinds[kind.id] = kind
-    whole = len(recent or rows)
-    among = f"the {whole} dead letters from the last hour" if recent else f"the newest {whole} dead letters"
-    return tuple(f"{_describe_kind(kinds[name])} ({count} of {among})" for name, count in counted.most_common(GROUPS))
+    shown = recent or rows
+    counted = Counter(normalize_job_error(row.job, row.stack) for row in shown)
+    among = f"the {len(shown)} dead letters from the last hour" if recent else f"the newest {len(shown)} dead letters"
+    return tuple(f"{_describe_error(error)} ({count} of {among})" for error, count in counted.most_common(GROUPS))
 
 
-def _describe_kind(kind: Fingerprint) -> str:
-    text = mask_text(": ".join(part for part in (kind.error_class, kind.message) if part))
+def _describe_error(error: NormalizedError) -> str:
+    text = mask_text(": ".join(part for part in (error.error_class, error.message) if part))
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

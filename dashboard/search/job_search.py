@@ -53,29 +53,29 @@ def search_jobs(
     cursor continues from there. Calls `seen` with all jobs that were searched.
     """
     started = monotonic_s()
-    look = _SearchRun(query, backend_of, started, seen)
+    run = _SearchRun(query, backend_of, started, seen)
     lists = list(_searched_lists(query, queues, backend_of))
     turn, at, offset = _parse_cursor(cursor)
     if cursor is None and query.bare_id:
-        look.by_id(query.bare_id, queues)
+        run.find_by_id(query.bare_id, queues)
     total = sum(count or 0 for *_, count in lists) if all(count is not None for *_, count in lists) else None
-    look.at_least = any(state in queue.at_least for queue, state, _ in lists)
-    if cursor is None and look.has_found:
-        return look.build_result(total, START)  # the cursor leads to further matches
+    run.at_least = any(state in queue.at_least for queue, state, _ in lists)
+    if cursor is None and run.has_found:
+        return run.build_result(total, START)  # the cursor leads to further matches
     while query.terms:
         while at < len(lists):
             offset = max(offset, turn * ROWS_PER_LIST)
-            following = look.search_list(*lists[at], offset, turn)
+            following = run.search_list(*lists[at], offset, turn)
             if following is not None:
-                return look.build_result(total, f"{turn}.{at}.{following}")
+                return run.build_result(total, f"{turn}.{at}.{following}")
             at, offset = at + 1, 0
         turn, at = turn + 1, 0
         if not any(
-            (count or 0) > turn * ROWS_PER_LIST and not look.can_scan(queue, state) for queue, state, count in lists
+            (count or 0) > turn * ROWS_PER_LIST and not run.can_scan(queue, state) for queue, state, count in lists
         ):
             break
-        return look.build_result(total, f"{turn}.0.0")
-    return look.build_result(total, None)
+        return run.build_result(total, f"{turn}.0.0")
+    return run.build_result(total, None)
 
 
 def matching_rows(
@@ -86,14 +86,14 @@ def matching_rows(
     Raises the errors of `Backend.search_page`, and UnreadableData. Cost: one `search_page` for each WINDOW_ROWS rows.
     """
     now = backend.source.now_s()
-    looked = 0
-    while looked < rows:
-        asked = JobQuery(state=state, page=looked // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
+    searched = 0
+    while searched < rows:
+        asked = JobQuery(state=state, page=searched // WINDOW_ROWS + 1, per_page=WINDOW_ROWS)
         with data_errors_foreseen(f"The {state.value} jobs of {queue.name!r}"):
             window = backend.search_page(queue.ref, asked)
         for row in window.rows:
-            looked += 1
-            yield (row.job if query.matches_row(row, now) else None), looked
+            searched += 1
+            yield (row.job if query.matches_row(row, now) else None), searched
         if len(window.rows) < WINDOW_ROWS:
             return
 
@@ -152,7 +152,7 @@ class _SearchRun:
         """The current time by the clock of the Redis that stores the jobs."""
         return self._backend_of(queue).source.now_s()
 
-    def by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
+    def find_by_id(self, job_id: str, queues: Sequence[QueueStats]) -> None:
         """Look up the job in each queue, for at most ID_SECONDS; queues that address jobs by id come first."""
         asked = [queue for queue in queues if self._query.chooses_queue(queue)]
         for n, queue in enumerate(sorted(asked, key=lambda queue: not self._backend_of(queue).keyed_by_id)):

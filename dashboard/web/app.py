@@ -123,7 +123,7 @@ def create_app(
     sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
-        pick_token=job_tokens.pick_token, member_token=job_tokens.member_token, verbs=flash.VERBS, danger=flash.DANGER
+        job_token=job_tokens.job_token, member_token=job_tokens.member_token, verbs=flash.VERBS, danger=flash.DANGER
     )
     formatting.install(app)
     app.after_request(_compress_response)  # runs after the headers below are set: Flask calls these in reverse order

@@ -65,6 +65,8 @@ class PageCaches:
 
         Cost: none, or at most 4 round trips each.
         """
-        members = group.jobs[:SAMPLES]
-        version = tuple((member.ref, member.row.id, member.row.at) for member in members)
-        return self._samples.get(group.kind.id, lambda: read_samples(members, self._services.sources.backend), version)
+        members = group.members[:SAMPLES]
+        version = tuple((member.ref, member.dead_letter.id, member.dead_letter.at) for member in members)
+        return self._samples.get(
+            group.error.fingerprint, lambda: read_samples(members, self._services.sources.backend), version
+        )

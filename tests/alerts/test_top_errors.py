@@ -51,10 +51,10 @@ def stats(server: EmbeddedRedis, rq: Backend, redis_client: redis.Redis) -> list
         server,
         "mail",
         *mails,
-        (failing_jobs.say, "x"),
-        (failing_jobs.say, "x"),
+        (failing_jobs.fail_with, "x"),
+        (failing_jobs.fail_with, "x"),
         (failing_jobs.charge, 1),
-        (failing_jobs.say, "y"),
+        (failing_jobs.fail_with, "y"),
     )
     return queues_of({"rq": rq})
 
@@ -143,7 +143,7 @@ def test_messages_carry_them_escaped(
 ) -> None:
     # A message that a busy machine does not give the time goes without them, which is not what is looked at here.
     monkeypatch.setattr("dashboard.services.TopErrors", partial(TopErrors, budget_s=CEILING_S))
-    fail_rq(server, "mail", *((failing_jobs.say, HOSTILE) for _ in range(3)))
+    fail_rq(server, "mail", *((failing_jobs.fail_with, HOSTILE) for _ in range(3)))
     with ExitStack() as stack:
         sink, mails = HttpSink(), SmtpSink()
         stack.callback(sink.close)

@@ -1,4 +1,4 @@
-"""Jobs that fail in all the ways that triage must tell apart; run by real RQ workers."""
+"""Jobs that fail in all the ways that grouping must distinguish; run by real RQ workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def mail(recipient: str, order: int) -> None:
 
 
 def charge(order: int) -> None:
-    """Fails with the same words in another place."""
+    """Fails with the same message at another place in the code."""
     _charge(order)
 
 
@@ -21,14 +21,14 @@ def _charge(order: int) -> None:
     raise ConnectionError(f"cannot send order {order} to x@example.com: timed out after {order}.5 s")
 
 
-mood = ["first"]
+changing_words = ["first"]
 
 
-def moody() -> None:
-    """Fails with the word of the day; the worker runs in the process of the test."""
-    raise OddError(f"the {mood[-1]} word")
+def fail_with_changing_word() -> None:
+    """Fails with the last of `changing_words`; the worker runs in the process of the test."""
+    raise OddError(f"the {changing_words[-1]} word")
 
 
-def say(text: str) -> None:
+def fail_with(text: str) -> None:
     """Fails with this text."""
     raise OddError(text)

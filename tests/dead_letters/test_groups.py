@@ -1,4 +1,4 @@
-"""Dead letters of the real libraries, grouped by what killed them, within bounds."""
+"""Dead letters of the real libraries, grouped by error, within bounds."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.dead_letters import failing_jobs
 from tests.waiting import CEILING_S
 
-KINDS = (RQ, BullMQ, Celery, Sidekiq)
-NO_DLQ = ("*dlq*",)
+BACKENDS = (RQ, BullMQ, Celery, Sidekiq)
+DLQ_GLOBS = ("*dlq*",)
 NOTHING_READ = GroupedDeadLetters(groups=(), scanned=0, total=0, read_at=0.0)
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -48,7 +48,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 @pytest.fixture
 def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[str, Backend]]:
     """One backend of each library on the empty Redis."""
-    made: dict[str, Backend] = {kind.name: kind(source, source_settings) for kind in KINDS}
+    made: dict[str, Backend] = {backend.name: backend(source, source_settings) for backend in BACKENDS}
     for backend in made.values():
         backend.own_source = source
     yield made
@@ -58,7 +58,7 @@ def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[s
 
 @pytest.fixture(scope="module")
 def long_list(server: EmbeddedRedis) -> Picture:
-    """A queue `long` of BullMQ with 1200 jobs that failed for good."""
+    """A queue `long` of BullMQ with 1200 jobs that failed permanently."""
     library = BullMQLibrary()
     with redis.Redis.from_url(server.url) as client:
         reset_server(client)
@@ -67,7 +67,7 @@ def long_list(server: EmbeddedRedis) -> Picture:
 
 
 def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
-    """The figures of all queues there are."""
+    """The figures of all queues that exist."""
     found: list[QueueStats] = []
     for backend in backends.values():
         refs: dict[str, QueueRef] = {}
@@ -82,24 +82,29 @@ def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
     return found
 
 
-def service_of(source: Source, backends: dict[str, Backend], keep_s: float) -> DeadLetterService:
-    """The service of a process that knows all queues there are now."""
+def build_service(source: Source, backends: dict[str, Backend], keep_s: float) -> DeadLetterService:
+    """The service of a process that knows all queues that exist now."""
     queues = queues_of(backends)
-    book = AnnotationStore(Store(source))
-    return DeadLetterService(lambda _source, name: backends[name], NO_DLQ, book, lambda: queues, keep_s)
+    annotation_store = AnnotationStore(Store(source))
+    return DeadLetterService(lambda _source, name: backends[name], DLQ_GLOBS, annotation_store, lambda: queues, keep_s)
 
 
-def rows_of(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> DeadLetterIndex:
+def build_index(backends: dict[str, Backend], dlq: Sequence[str] = DLQ_GLOBS) -> DeadLetterIndex:
     return DeadLetterIndex(lambda _source, name: backends[name], dlq)
 
 
-def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> GroupedDeadLetters:
-    """What a process knows after one look."""
-    return groups.group_dead_letters(*rows_of(backends, dlq).read_lists(queues_of(backends)), now_s())
+def read_groups(backends: dict[str, Backend], dlq: Sequence[str] = DLQ_GLOBS) -> GroupedDeadLetters:
+    """The groups that a process knows after one read."""
+    return groups.group_dead_letters(*build_index(backends, dlq).read_lists(queues_of(backends)), now_s())
+
+
+def count_known(dead_letter_index: DeadLetterIndex, queues: Sequence[QueueStats]) -> int:
+    """The number of dead letters that the index knows after one more read."""
+    return sum(len(indexed.dead_letters) for indexed in dead_letter_index.read_lists(queues)[0])
 
 
 def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> list[str]:
-    """Ids of jobs of the real RQ that failed for good, in order."""
+    """Run jobs with the real RQ that fail permanently. Their ids, in order."""
     with connected(server.url) as client:
         target = Queue(queue, connection=client)
         ids = [target.enqueue(*call).id for call in calls]
@@ -109,7 +114,7 @@ def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> li
 
 def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
     with measure_cost() as meter:
-        grouped = groups.group_dead_letters(*rows_of(backends).read_lists([]), now_s())
+        grouped = groups.group_dead_letters(*build_index(backends).read_lists([]), now_s())
     assert (grouped.groups, grouped.scanned, grouped.total, grouped.truncated) == ((), 0, 0, False)
     assert meter.commands == 0
 
@@ -117,15 +122,15 @@ def test_no_dead_letters_cost_nothing(backends: dict[str, Backend]) -> None:
 def test_jobs_with_the_same_error_are_one_group(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, f"user{n}@example.com", n) for n in range(7)))
     fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(3)))
-    grouped = read(backends)
+    grouped = read_groups(backends)
     mail, cash = grouped.groups
     assert (mail.count, cash.count, grouped.scanned, grouped.total) == (7, 3, 10, 10)
-    assert mail.kind.error_class == "ConnectionError"
-    assert mail.kind.message == cash.kind.message == "cannot send order <n> to <email>: timed out after <n> s"
-    assert mail.kind.frames == ("failing_jobs.py:mail",)
-    assert cash.kind.frames == ("failing_jobs.py:_charge", "failing_jobs.py:charge")
-    assert [(spot.queue, spot.state, spot.count) for spot in mail.spots] == [("mail", State.DEAD, 7)]
-    assert {job.row.id for job in mail.jobs} == set(ids)
+    assert mail.error.error_class == "ConnectionError"
+    assert mail.error.message == cash.error.message == "cannot send order <n> to <email>: timed out after <n> s"
+    assert mail.error.frames == ("failing_jobs.py:mail",)
+    assert cash.error.frames == ("failing_jobs.py:_charge", "failing_jobs.py:charge")
+    assert [(queue.name, queue.state, queue.count) for queue in mail.queues] == [("mail", State.DEAD, 7)]
+    assert {member.dead_letter.id for member in mail.members} == set(ids)
     assert mail.recent == 7
     assert mail.trend[-1] + mail.trend[-2] == 7
     assert mail.whole
@@ -136,9 +141,9 @@ def test_jobs_with_the_same_error_are_one_group(server: EmbeddedRedis, backends:
 
 def test_node_stack_traces_give_error_class_and_frame(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
     BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=4)
-    (group,) = read(backends).groups
-    assert (group.count, group.kind.error_class, group.kind.message) == (4, "TypeError", "cannot send to nobody")
-    assert group.kind.frames[0].startswith("drive.mjs")
+    (group,) = read_groups(backends).groups
+    assert (group.count, group.error.error_class, group.error.message) == (4, "TypeError", "cannot send to nobody")
+    assert group.error.frames[0].startswith("drive.mjs")
 
 
 @pytest.mark.parametrize("library", [SidekiqLibrary(), CeleryLibrary()], ids=repr)
@@ -149,24 +154,24 @@ def test_lists_for_all_queues_are_read_with_the_queue_of_each_job(
     backend = backends[library.backend.name]
     library.prepare(backend, redis_client)
     library.settle(backend, redis_client)
-    found = [group for group in read(backends).groups if group.count == 3]
+    found = [group for group in read_groups(backends).groups if group.count == 3]
     (group,) = found
-    assert group.kind.error_class is not None
-    assert group.kind.frames, "the library keeps the stack"
-    assert {spot.queue for spot in group.spots} == {"alpha"}
-    assert all(spot.ref.shared for spot in group.spots)
+    assert group.error.error_class is not None
+    assert group.error.frames, "the library keeps the stack"
+    assert {queue.name for queue in group.queues} == {"alpha"}
+    assert all(queue.ref.shared for queue in group.queues)
 
 
 @pytest.mark.parametrize("text", [HOSTILE, "x" * 100_000, "\0", "\x1b[31m", "{{ 7*7 }}", "", "a\n" * 5000, "‮turned"])
 def test_hostile_messages_form_a_group(server: EmbeddedRedis, backends: dict[str, Backend], text: str) -> None:
-    fail_rq(server, "odd", (failing_jobs.say, text), (failing_jobs.say, text))
-    (group,) = read(backends).groups
+    fail_rq(server, "odd", (failing_jobs.fail_with, text), (failing_jobs.fail_with, text))
+    (group,) = read_groups(backends).groups
     assert group.count == 2
-    assert len(group.kind.message) <= 501
-    assert all(len(job.row.text or "") <= index.KEPT_TEXT for job in group.jobs)
+    assert len(group.error.message) <= 501
+    assert all(len(member.dead_letter.text or "") <= index.KEPT_TEXT for member in group.members)
 
 
-def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
+def test_missing_job_data_is_a_group_and_a_list_of_the_wrong_type_is_reported(
     server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend]
 ) -> None:
     gone, wrong, _ = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(3)))
@@ -177,12 +182,12 @@ def test_jobs_whose_data_is_gone_and_lists_of_the_wrong_type_cost_one_row(
     queues = queues_of(backends)
     redis_client.delete("rq:failed:other")
     redis_client.set("rq:failed:other", "x")
-    grouped = groups.group_dead_letters(*rows_of(backends).read_lists(queues), now_s())
+    grouped = groups.group_dead_letters(*build_index(backends).read_lists(queues), now_s())
     assert sorted(group.count for group in grouped.groups) == [1, 1, 1]
-    assert any("no longer exists" in group.kind.message for group in grouped.groups)
-    ((source, library, queue, why),) = grouped.problems
-    assert (source, library, queue) == ("main", "rq", "other")
-    assert "wrong type" in why
+    assert any("no longer exists" in group.error.message for group in grouped.groups)
+    (unread,) = grouped.unread_lists
+    assert (unread.ref.source, unread.ref.backend, unread.ref.name) == ("main", "rq", "other")
+    assert "wrong type" in unread.why
     assert grouped.total == 4
 
 
@@ -192,13 +197,13 @@ def test_waiting_jobs_of_a_dead_letter_queue_are_grouped(
     for queue in ("mail-dlq", "mail"):
         for n in range(4):
             Queue(queue, connection=redis_client).enqueue("shop.send", n)
-    (group,) = read(backends).groups
-    assert (group.count, group.is_dlq, group.kind.message) == (4, True, "No error is kept with these jobs: shop.send")
-    assert [(spot.queue, spot.state) for spot in group.spots] == [("mail-dlq", State.WAITING)]
-    assert read(backends, ()).groups == ()
+    (group,) = read_groups(backends).groups
+    assert (group.count, group.is_dlq, group.error.message) == (4, True, "No error is kept with these jobs: shop.send")
+    assert [(queue.name, queue.state) for queue in group.queues] == [("mail-dlq", State.WAITING)]
+    assert read_groups(backends, ()).groups == ()
 
 
-def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
+def test_of_a_long_list_the_newest_jobs_are_read_and_the_result_says_so(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     backends: dict[str, Backend],
@@ -210,15 +215,15 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     long_list.restore(redis_client)
     fail_rq(server, "short", (failing_jobs.charge, 1))
     with measure_cost() as meter:
-        grouped = read(backends)
+        grouped = read_groups(backends)
     assert (grouped.scanned, grouped.total, grouped.truncated) == (501, 1201, True)
     assert [group.count for group in grouped.groups] == [500, 1]
     assert not grouped.groups[0].whole
-    assert len(grouped.groups[0].jobs) == 500
+    assert len(grouped.groups[0].members) == 500
     assert meter.round_trips < 60
     monkeypatch.setattr(index, "SECONDS", -1.0)
-    hurried = read(backends)
-    assert (hurried.scanned, hurried.total, hurried.truncated) == (0, 1201, True)
+    nothing_read = read_groups(backends)
+    assert (nothing_read.scanned, nothing_read.total, nothing_read.truncated) == (0, 1201, True)
 
 
 def test_known_jobs_are_not_read_again_and_removed_ones_are_dropped(
@@ -227,23 +232,23 @@ def test_known_jobs_are_not_read_again_and_removed_ones_are_dropped(
     backends: dict[str, Backend],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ids = fail_rq(server, "mail", *[(failing_jobs.moody,)] * 6)
-    known = rows_of(backends)
-    known.read_lists(queues_of(backends))
+    ids = fail_rq(server, "mail", *[(failing_jobs.fail_with_changing_word,)] * 6)
+    dead_letter_index = build_index(backends)
+    dead_letter_index.read_lists(queues_of(backends))
     redis_client.zrem("rq:failed:mail", ids[0], ids[3])
     queues = queues_of(backends)
     with measure_cost() as meter:
-        lists, _ = known.read_lists(queues)
+        lists, _ = dead_letter_index.read_lists(queues)
     assert meter.round_trips <= 2
-    assert {row.id for listed in lists for row in listed.rows.values()} == {ids[n] for n in (1, 2, 4, 5)}
+    assert {each.id for indexed in lists for each in indexed.dead_letters.values()} == {ids[n] for n in (1, 2, 4, 5)}
     # A job that fails again with another error is read again.
-    monkeypatch.setattr(failing_jobs, "mood", ["second"])
+    monkeypatch.setattr(failing_jobs, "changing_words", ["second"])
     with connected(server.url) as client:
         Job.fetch(ids[1], connection=client).requeue()
         drain(Queue("mail", connection=client))
-    many, one = groups.group_dead_letters(*known.read_lists(queues_of(backends)), now_s()).groups
-    assert (many.count, one.count, one.kind.message) == (3, 1, "the second word")
-    assert one.jobs[0].row.id == ids[1]
+    many, one = groups.group_dead_letters(*dead_letter_index.read_lists(queues_of(backends)), now_s()).groups
+    assert (many.count, one.count, one.error.message) == (3, 1, "the second word")
+    assert one.members[0].dead_letter.id == ids[1]
 
 
 def test_a_read_that_ran_out_of_time_continues_with_the_next(
@@ -255,52 +260,55 @@ def test_a_read_that_ran_out_of_time_continues_with_the_next(
 ) -> None:
     long_list.restore(redis_client)
     fail_rq(server, "short", (failing_jobs.charge, 1))
-    queues, known = queues_of(backends), rows_of(backends)
+    queues, dead_letter_index = queues_of(backends), build_index(backends)
     clock = iter(range(10_000))
     monkeypatch.setattr(index, "monotonic_s", lambda: next(clock))
     monkeypatch.setattr(index, "SECONDS", 6.0)
-    looks = [sum(len(listed.rows) for listed in known.read_lists(queues)[0]) for _ in range(6)]
-    assert looks == sorted(looks)
-    assert 0 < looks[0] < 1201
-    assert looks[-1] == 1201
+    counts = [count_known(dead_letter_index, queues) for _ in range(6)]
+    assert counts == sorted(counts)
+    assert 0 < counts[0] < 1201
+    assert counts[-1] == 1201
     monkeypatch.setattr(index, "MAX_ROWS", 600)
-    fresh = rows_of(backends)
-    assert sum(len(listed.rows) for _ in range(4) for listed in fresh.read_lists(queues)[0]) / 4 < 1100
+    other_index = build_index(backends)
+    assert sum(count_known(other_index, queues) for _ in range(4)) / 4 < 1100
 
 
 def test_errors_that_all_differ_are_bounded(
     server: EmbeddedRedis, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(groups, "MAX_GROUPS", 5)
-    fail_rq(server, "odd", *((failing_jobs.say, letter * 3) for letter in "abcdefgh"))
-    grouped = read(backends)
+    fail_rq(server, "odd", *((failing_jobs.fail_with, letter * 3) for letter in "abcdefgh"))
+    grouped = read_groups(backends)
     assert (len(grouped.groups), grouped.beyond, grouped.scanned, grouped.truncated) == (5, 3, 8, True)
 
 
-def test_the_members_of_a_group_with_their_stamps(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
+def test_the_current_jobs_of_a_group_have_their_version(server: EmbeddedRedis, backends: dict[str, Backend]) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
     fail_rq(server, "cash", (failing_jobs.charge, 1))
     BullMQLibrary().run_jobs(server.url, "mails", good=0, bad=2)
     queues = queues_of(backends)
-    by_class = {group.kind.error_class: group for group in read(backends).groups if group.count > 1}
+    by_class = {group.error.error_class: group for group in read_groups(backends).groups if group.count > 1}
 
     def found(
         error_class: str, most: int = 100, grouped: GroupedDeadLetters = NOTHING_READ
     ) -> list[tuple[str, str, State, bool]]:
-        lists = find_lists(queues, lambda _s, name: backends[name], NO_DLQ)
-        kind = by_class[error_class].kind.id
-        jobs = list_group_jobs(lists, lambda _s, name: backends[name], grouped, kind, most, rows=10_000)
-        return [(each.place.queue.name, each.mark[0], each.place.state, each.mark[1] is not None) for each in jobs]
+        lists = find_lists(queues, lambda _s, name: backends[name], DLQ_GLOBS)
+        fingerprint = by_class[error_class].error.fingerprint
+        jobs = list_group_jobs(lists, lambda _s, name: backends[name], grouped, fingerprint, most, rows=10_000)
+        return [
+            (each.job_list.queue.name, each.job_ref.id, each.job_list.state, each.job_ref.version is not None)
+            for each in jobs
+        ]
 
     assert sorted(found("ConnectionError")) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
     assert len(found("ConnectionError", most=2)) == 2
     assert [row[0] for row in found("TypeError")] == ["mails", "mails"]
-    # What is known is not read again; what came since is found all the same.
-    known = read(backends)
+    # Known jobs are not read again; jobs that died since are found as well.
+    known = read_groups(backends)
     with measure_cost() as meter:
         again = found("ConnectionError", grouped=known)
     assert sorted(again) == sorted(("mail", job_id, State.DEAD, True) for job_id in ids)
-    assert meter.round_trips == 3  # the marks of each list
+    assert meter.round_trips == 3  # the ids and stamps of each list
     more = fail_rq(server, "mail", (failing_jobs.mail, "b@example.com", 9))
     assert sorted(row[1] for row in found("ConnectionError", grouped=known)) == sorted([*ids, *more])
 
@@ -310,15 +318,15 @@ def test_jobs_removed_by_an_action_leave_the_groups_immediately(
 ) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
     other = fail_rq(server, "cash", *((failing_jobs.charge, n) for n in range(2)))
-    grouped = read(backends)
-    ref = grouped.groups[0].spots[0].ref
+    grouped = read_groups(backends)
+    ref = grouped.groups[0].queues[0].ref
     left = groups.without_jobs(grouped, {(ref, State.DEAD): {*ids[:4], *other}})
-    assert [(group.count, group.kind.frames[0]) for group in left.groups] == [
+    assert [(group.count, group.error.frames[0]) for group in left.groups] == [
         (2, "failing_jobs.py:_charge"),
         (1, "failing_jobs.py:mail"),
     ]
     assert (left.scanned, left.total) == (3, 3)
-    assert [member.row.id for member in left.groups[1].jobs] == [ids[4]]
+    assert [member.dead_letter.id for member in left.groups[1].members] == [ids[4]]
     assert groups.without_jobs(grouped, {(ref, State.WAITING): set(ids)}) is grouped
     assert [group.count for group in groups.without_jobs(left, {(ref, State.DEAD): set(ids)}).groups] == [2]
 
@@ -327,56 +335,56 @@ def test_a_read_in_progress_does_not_bring_back_removed_jobs(
     server: EmbeddedRedis, source: Source, backends: dict[str, Backend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = fail_rq(server, "mail", *((failing_jobs.mail, "a@example.com", n) for n in range(5)))
-    triage = service_of(source, backends, keep_s=0)
-    first = triage.current_groups()
-    ref = first.grouped.groups[0].spots[0].ref
-    triage._next_look = float("inf")
-    triage.remove_jobs(ref, State.DEAD, ids[:2])
-    assert triage.current_groups().grouped.groups[0].count == 3
-    look = triage._rows.read_lists
+    dead_letter_service = build_service(source, backends, keep_s=0)
+    first = dead_letter_service.current_groups()
+    ref = first.grouped.groups[0].queues[0].ref
+    dead_letter_service._next_read = float("inf")
+    dead_letter_service.remove_jobs(ref, State.DEAD, ids[:2])
+    assert dead_letter_service.current_groups().grouped.groups[0].count == 3
+    read_lists = dead_letter_service._index.read_lists
 
-    def acted_on_meanwhile(queues: list[QueueStats]) -> Any:
-        found = look(queues)
-        triage.remove_jobs(ref, State.DEAD, ids[2:4])
+    def read_while_jobs_are_removed(queues: list[QueueStats]) -> Any:
+        found = read_lists(queues)
+        dead_letter_service.remove_jobs(ref, State.DEAD, ids[2:4])
         return found
 
-    monkeypatch.setattr(triage._rows, "read_lists", acted_on_meanwhile)
-    triage._next_look = 0.0
-    # The first two are in the list still, in truth: only what left during the look is held back.
-    assert triage.current_groups().grouped.groups[0].count == 3
-    monkeypatch.setattr(service, "MAX_LEFT", 3)
-    triage._next_look = float("inf")
-    triage.remove_jobs(ref, State.DEAD, ids[:4])
-    triage.remove_jobs(ref, State.DEAD, ids[4:])
-    monkeypatch.setattr(triage._rows, "read_lists", look)
-    assert triage.current_groups().grouped.groups[0].count == 5
+    monkeypatch.setattr(dead_letter_service._index, "read_lists", read_while_jobs_are_removed)
+    dead_letter_service._next_read = 0.0
+    # The first two are still in the list, since no action ran: only jobs removed during the read are hidden.
+    assert dead_letter_service.current_groups().grouped.groups[0].count == 3
+    monkeypatch.setattr(service, "MAX_REMOVED", 3)
+    dead_letter_service._next_read = float("inf")
+    dead_letter_service.remove_jobs(ref, State.DEAD, ids[:4])
+    dead_letter_service.remove_jobs(ref, State.DEAD, ids[4:])
+    monkeypatch.setattr(dead_letter_service._index, "read_lists", read_lists)
+    assert dead_letter_service.current_groups().grouped.groups[0].count == 5
 
 
-def test_all_viewers_share_one_reading(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:
+def test_all_viewers_share_one_read(server: EmbeddedRedis, source: Source, backends: dict[str, Backend]) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
-    triage = service_of(source, backends, keep_s=60)
-    first = triage.current_groups()
+    dead_letter_service = build_service(source, backends, keep_s=60)
+    first = dead_letter_service.current_groups()
     assert first.annotations.problem is None
     assert first.cost.commands > 0
     with measure_cost() as meter:
-        assert all(triage.current_groups() is first for _ in range(50))
+        assert all(dead_letter_service.current_groups() is first for _ in range(50))
     assert meter.commands == 0
-    fingerprint = first.grouped.groups[0].kind.id
-    assert triage.update_annotation(fingerprint, {"owner": "anna"})
-    assert triage.current_groups().annotations.of(fingerprint).owner == "anna"
-    assert triage.current_groups().grouped is first.grouped
-    triage.invalidate()
-    assert triage.current_groups().grouped is not first.grouped
+    fingerprint = first.grouped.groups[0].error.fingerprint
+    assert dead_letter_service.update_annotation(fingerprint, {"owner": "anna"})
+    assert dead_letter_service.current_groups().annotations.of(fingerprint).owner == "anna"
+    assert dead_letter_service.current_groups().grouped is first.grouped
+    dead_letter_service.invalidate()
+    assert dead_letter_service.current_groups().grouped is not first.grouped
 
 
 def test_a_shown_group_can_be_annotated_after_the_store_lost_it(
     redis_client: redis.Redis, server: EmbeddedRedis, source: Source, backends: dict[str, Backend]
 ) -> None:
     fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 1))
-    triage = service_of(source, backends, keep_s=60)
-    fingerprint = triage.current_groups().grouped.groups[0].kind.id
+    dead_letter_service = build_service(source, backends, keep_s=60)
+    fingerprint = dead_letter_service.current_groups().grouped.groups[0].error.fingerprint
     redis_client.delete(GROUPS, SEEN)
-    assert triage.update_annotation(fingerprint, {"owner": "anna"})
-    assert triage.book.read_annotation(fingerprint).owner == "anna"
-    assert triage.current_groups().annotations.of(fingerprint).owner == "anna"
-    assert not triage.update_annotation("0" * len(fingerprint), {"owner": "anna"})
+    assert dead_letter_service.update_annotation(fingerprint, {"owner": "anna"})
+    assert dead_letter_service.annotation_store.read_annotation(fingerprint).owner == "anna"
+    assert dead_letter_service.current_groups().annotations.of(fingerprint).owner == "anna"
+    assert not dead_letter_service.update_annotation("0" * len(fingerprint), {"owner": "anna"})

@@ -28,7 +28,12 @@ DEAD = 8
 def url(server: EmbeddedRedis) -> Iterator[str]:
     """A dashboard on jobs of RQ and BullMQ that died of four kinds of errors."""
     fail_rq(server, "mail", *((failing_jobs.mail, f"user{n}@example.com", n) for n in range(DEAD)))
-    fail_rq(server, "odd", (failing_jobs.say, HOSTILE), (failing_jobs.say, "<b hx-get='/x' hx-trigger='load'>" * 500))
+    fail_rq(
+        server,
+        "odd",
+        (failing_jobs.fail_with, HOSTILE),
+        (failing_jobs.fail_with, "<b hx-get='/x' hx-trigger='load'>" * 500),
+    )
     BullMQLibrary().run_jobs(server.url, "mails", good=1, bad=3)
     with dashboard(server.url) as found:
         wait_until(lambda: get_json(f"{found}/api/v1/dead")["total"] >= DEAD + 5, what="finding the dead letters")
@@ -158,7 +163,7 @@ def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> No
 
 
 def test_samples_stay_open_or_closed(visit: Visit, url: str, server: EmbeddedRedis) -> None:
-    first = fail_rq(server, "slow", *((failing_jobs.say, "too slow for us") for _ in range(2)))
+    first = fail_rq(server, "slow", *((failing_jobs.fail_with, "too slow for us") for _ in range(2)))
 
     def both() -> bool:
         groups = get_json(f"{url}/api/v1/dead")["groups"]
@@ -182,7 +187,7 @@ def test_samples_stay_open_or_closed(visit: Visit, url: str, server: EmbeddedRed
     assert standing() == [(first[1], False), (first[0], True)]
     later: list[str] = []
     for turn in range(4):
-        later[:0] = fail_rq(server, "slow", (failing_jobs.say, "too slow for us"))
+        later[:0] = fail_rq(server, "slow", (failing_jobs.fail_with, "too slow for us"))
         expect(page.locator("table.members tbody tr")).to_have_count(3 + turn)
         newest = [*later, *reversed(first)][:3]
         expected = [(job, job == first[0]) for job in newest]
@@ -190,6 +195,6 @@ def test_samples_stay_open_or_closed(visit: Visit, url: str, server: EmbeddedRed
         wait_until(lambda expected=expected: standing() == expected, what=f"{expected}")
     assert read.evaluate("sample => sample.isConnected")
     page.locator("#samples > .sample > summary").nth(3).click(position={"x": 5, "y": 5})
-    fail_rq(server, "slow", (failing_jobs.say, "too slow for us"))
+    fail_rq(server, "slow", (failing_jobs.fail_with, "too slow for us"))
     expect(page.locator("#samples > .sample")).to_have_count(3)
     assert not [job for job, is_open in standing() if is_open]

@@ -60,7 +60,7 @@ def the_group(client: FlaskClient, count: int) -> str:
 
 def frozen(client: FlaskClient) -> None:
     """From now on no look at Redis brings what changed: what is shown follows the acts of this process alone."""
-    client.application.extensions[EXTENSION].services.dead_letter_service._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.dead_letter_service._next_read = float("inf")
 
 
 def buttons(text: str) -> list[str]:

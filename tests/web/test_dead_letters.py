@@ -129,7 +129,7 @@ def test_a_group_shows_its_jobs_message_and_stack(client: FlaskClient, dead: lis
 def test_polling_viewers_share_one_read_and_its_samples(make_app: MakeApp, dead: list[str], once_told: None) -> None:
     client = make_app(sample_interval_s=60).test_client()
     fingerprint = groups(client)[0]["fingerprint"]
-    client.application.extensions[EXTENSION].services.dead_letter_service._next_look = float("inf")
+    client.application.extensions[EXTENSION].services.dead_letter_service._next_read = float("inf")
     for path in ("/dead/_groups", f"/dead/{fingerprint}/_group"):
         first = client.get(path, headers={"HX-Request": "true"})
         assert first.status_code == 200
@@ -154,10 +154,10 @@ def test_an_unknown_group_is_a_readable_error(client: FlaskClient, dead: list[st
 def test_hostile_errors_are_text_on_every_page(
     client: FlaskClient, server: EmbeddedRedis, dead: list[str], text: str
 ) -> None:
-    fail_rq(server, "odd <b>", (failing_jobs.say, "plain"))
+    fail_rq(server, "odd <b>", (failing_jobs.fail_with, "plain"))
     plain = groups(client)[0]["fingerprint"]
     known = {path: markup(client.get(path).text) for path in ("/dead", f"/dead/{plain}")}
-    fail_rq(server, "odd <b>", (failing_jobs.say, text))
+    fail_rq(server, "odd <b>", (failing_jobs.fail_with, text))
     found = group_when(client, lambda each: "OddError" in str(each["error_class"]) and each["message"] != "plain")
     for path, other in (("/dead", "/dead"), (f"/dead/{found['fingerprint']}", f"/dead/{plain}")):
         answer = client.get(path)

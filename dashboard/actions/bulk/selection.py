@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ...backends.actions import Action, JobRef
 from ...backends.base import Backend
 from ...backends.unreadable_data import data_errors_foreseen
-from ...dead_letters.group_jobs import UnreadList, unread_line
+from ...dead_letters.lists import UnreadList, unread_line
 from ...errors import NotFound
 from ...model import Job, JobPage, JobQuery, QueueStats, State
 from ...search.job_search import matching_rows

@@ -125,8 +125,8 @@ def dead() -> ErrorGroupsJson:
         read_at=iso(instant(grouped.read_at)),
         marks_unknown=group_list.annotations.problem,
         problems=[
-            UnreadQueueJson(source=source, backend=name, queue=queue, message=why)
-            for source, name, queue, why in grouped.problems
+            UnreadQueueJson(source=each.ref.source, backend=each.ref.backend, queue=each.ref.name, message=each.why)
+            for each in grouped.unread_lists
         ],
     )
 
@@ -146,7 +146,7 @@ def group(fingerprint: str) -> ErrorGroupJobsJson:
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
     return ErrorGroupJobsJson(
         **asdict(_json_group(row_of(found, group_list, app_services().sources.now_s()))),
-        jobs=[_json_job(member) for member in page.jobs],
+        jobs=[_json_job(member) for member in page.members],
         page=page.page,
         per_page=per_page,
     )
@@ -154,47 +154,51 @@ def group(fingerprint: str) -> ErrorGroupJobsJson:
 
 def _json_group(row: GroupRow) -> ErrorGroupJson:
     found, annotation = row.group, row.annotation
-    samples = [_json_job(member) for member in found.jobs[:SAMPLES]]
+    samples = [_json_job(member) for member in found.members[:SAMPLES]]
     return ErrorGroupJson(
-        fingerprint=found.kind.id,
-        error_class=found.kind.error_class,
-        message=found.kind.message,
-        frames=found.kind.frames,
+        fingerprint=found.error.fingerprint,
+        error_class=found.error.error_class,
+        message=found.error.message,
+        frames=found.error.frames,
         count=found.count,
         first_seen=iso(instant(row.first_at)),
         last_seen=iso(instant(found.last_at)),
         trend=TrendJson(step_s=SLOT_S, counts=found.trend),
-        queues=list(dict.fromkeys(spot.queue for spot in found.spots)),
-        places=[_json_place(spot) for spot in found.spots],
+        queues=list(dict.fromkeys(queue.name for queue in found.queues)),
+        places=[_json_place(queue) for queue in found.queues],
         sample_ids=[job.id for job in samples],
         samples=samples,
-        marks=row.marks,
+        marks=row.statuses,
         owner=annotation.owner,
         note=annotation.note,
-        acknowledged_by=annotation.ack_by if "acknowledged" in row.marks else None,
-        ignored_until=iso(instant(annotation.ignored_until)) if "ignored" in row.marks else None,
-        ignored_above=annotation.ignored_above if "ignored" in row.marks else None,
+        acknowledged_by=annotation.ack_by if "acknowledged" in row.statuses else None,
+        ignored_until=iso(instant(annotation.ignored_until)) if "ignored" in row.statuses else None,
+        ignored_above=annotation.ignored_above if "ignored" in row.statuses else None,
     )
 
 
-def _json_place(spot: GroupQueue) -> ErrorGroupPlaceJson:
-    ref = spot.ref
+def _json_place(queue: GroupQueue) -> ErrorGroupPlaceJson:
     return ErrorGroupPlaceJson(
-        source=ref.source, backend=ref.backend, queue=spot.queue, found_in=ref.name, state=spot.state, count=spot.count
+        source=queue.ref.source,
+        backend=queue.ref.backend,
+        queue=queue.name,
+        found_in=queue.ref.name,
+        state=queue.state,
+        count=queue.count,
     )
 
 
 def _json_job(member: GroupMember) -> DeadLetterJson:
-    ref, row = member.ref, member.row
+    ref, dead_letter = member.ref, member.dead_letter
     return DeadLetterJson(
-        id=row.id,
+        id=dead_letter.id,
         source=ref.source,
         backend=ref.backend,
         found_in=ref.name,
-        queue=row.queue,
-        name=row.name,
-        died_at=iso(instant(row.at)),
-        attempts=row.attempts,
+        queue=dead_letter.queue,
+        name=dead_letter.name,
+        died_at=iso(instant(dead_letter.at)),
+        attempts=dead_letter.attempts,
         state=member.state,
-        came_from=row.origin,
+        came_from=dead_letter.origin_queue,
     )

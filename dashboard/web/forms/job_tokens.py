@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ...backends.actions import JobRef
 from ...dead_letters.groups import GroupMember
@@ -16,15 +16,23 @@ from ...model import Job, State
 from ...store.packing import pack, unpack
 
 T = TypeVar("T")
-Spot = tuple[str, str, str, State]  # source, library, queue, state
 
 
-def pick_token(job: Job) -> str:
+class SelectedList(NamedTuple):
+    """The list that contains a selected dead letter, as the page names it."""
+
+    source: str
+    backend: str
+    queue: str
+    state: State
+
+
+def job_token(job: Job) -> str:
     """The value of a job's checkbox."""
     return _encode_token([job.id, job.version])
 
 
-def read_pick(token: str) -> JobRef:
+def read_job_token(token: str) -> JobRef:
     """Decode the value of a job's checkbox. Raises Conflict for an invalid value."""
     job_id, version = _decode_token(token, tuple[str, str | None])
     return JobRef(id=job_id, version=version)
@@ -32,14 +40,14 @@ def read_pick(token: str) -> JobRef:
 
 def member_token(member: GroupMember) -> str:
     """The value of a dead letter's checkbox."""
-    ref, row = member.ref, member.row
-    return _encode_token([ref.source, ref.backend, ref.name, member.state, row.id, row.version])
+    ref, dead_letter = member.ref, member.dead_letter
+    return _encode_token([ref.source, ref.backend, ref.name, member.state, dead_letter.id, dead_letter.version])
 
 
-def read_member(token: str) -> tuple[Spot, JobRef]:
+def read_member_token(token: str) -> tuple[SelectedList, JobRef]:
     """The list and the job of a dead letter's checkbox. Raises Conflict for an invalid value."""
     source, backend, queue, state, job_id, version = _decode_token(token, tuple[str, str, str, State, str, str | None])
-    return (source, backend, queue, state), JobRef(id=job_id, version=version)
+    return SelectedList(source, backend, queue, state), JobRef(id=job_id, version=version)
 
 
 def _encode_token(parts: list[str | None]) -> str:

@@ -23,7 +23,7 @@ from ...units import format_size
 from ..access.security import current_actor
 from ..context import app_context, app_services
 from ..formatting import job_url, printable, queue_url
-from ..forms.job_tokens import read_pick
+from ..forms.job_tokens import read_job_token
 from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
 from ..views.flash import MAX_BATCHES, ActionFlash
@@ -47,7 +47,7 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     """Apply an action to the selected jobs of a list."""
     _, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state()
-    job_refs = [read_pick(token) for token in request.form.getlist("pick")]
+    job_refs = [read_job_token(token) for token in request.form.getlist("pick")]
     if not job_refs:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     results, batch = run_action(queue.ref, state, action, job_refs, parse_options(), parse_reason())

@@ -9,7 +9,6 @@ from flask import Blueprint, Response, render_template, request
 from ...auth import Role
 from ...model import Capability
 from ...sources.metering import measure_cost
-from .. import fragments
 from ..access.security import has_role
 from ..context import app_services
 from ..views.flash import ActionFlash
@@ -38,10 +37,7 @@ def show(source: str, backend: str, name: str, job_id: str) -> str:
 @bp.get("/<segment:job_id>/_job")
 def fragment(source: str, backend: str, name: str, job_id: str) -> Response:
     """The part of the page that polls."""
-    variables = job_context(source, backend, name, job_id)
-    response = fragments.render_live(TEMPLATE, variables)
-    response.headers[layout.PRICE] = variables["price"]
-    return response
+    return layout.render_polled(TEMPLATE, job_context(source, backend, name, job_id))
 
 
 def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, Any]:

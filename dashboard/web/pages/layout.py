@@ -1,15 +1,30 @@
-"""What all pages share: the variables of the layout, and the line with the cost of a page."""
+"""What all pages share: rendering a page and its polled part, the variables of the layout, the cost as text."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from flask import Response, render_template
+
 from ...model import QueueStats
 from ...sampling.snapshot_reader import CurrentSnapshot
+from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import queue_title
 
 PRICE = "Queuedeck-Price"
+
+
+def render_page(template: str, context: dict[str, Any]) -> str:
+    """A page of the newest sample; `context["price"]` is its cost."""
+    return render_template(template, **page_context(app_services().snapshots.current(), context["price"]) | context)
+
+
+def render_polled(template: str, context: dict[str, Any]) -> Response:
+    """The polled part of a page, rendered for this request only, with its cost `context["price"]` in a header."""
+    response = fragments.render_live(template, context)
+    response.headers[PRICE] = context["price"]
+    return response
 
 
 def page_context(current: CurrentSnapshot, price_text: str) -> dict[str, Any]:

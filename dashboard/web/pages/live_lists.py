@@ -5,34 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask import Response, render_template, request
+from flask import request
 
 from ...auth import Role
 from ...backends.actions import Action
 from ...backends.base import Backend
 from ...model import Capability, Schedule, Worker
 from ...sampling.live_lists import LiveRows
-from .. import fragments
 from ..access.security import has_role
 from ..context import app_services
 from ..views.flash import ActionFlash
 from . import layout
 
 MAX_ROWS = 500
-
-
-def render_page(template: str, context: dict[str, Any]) -> str:
-    """The page with its list."""
-    return render_template(
-        template, **layout.page_context(app_services().snapshots.current(), context["price"]) | context
-    )
-
-
-def render_list(template: str, context: dict[str, Any]) -> Response:
-    """The list alone, for pages that poll, with its cost in a header."""
-    response = fragments.render_live(template, context)
-    response.headers[layout.PRICE] = context["price"]
-    return response
 
 
 def matches_filter(*parts: str | Sequence[str] | None) -> bool:

@@ -15,7 +15,6 @@ from ...model import JobPage, JobQuery, QueueStats, State
 from ...sampling.recent_history import Point
 from ...sampling.snapshot_reader import CurrentSnapshot
 from ...sources.metering import measure_cost
-from .. import fragments
 from ..access.security import has_role
 from ..context import app_context, app_services
 from ..forms.job_query import job_query
@@ -84,11 +83,7 @@ def show(source: str, backend: str, name: str) -> str:
 @bp.get("/_queue")
 def fragment(source: str, backend: str, name: str) -> Response:
     """The part of the page that polls."""
-    variables = queue_context(*find_queue(source, backend, name))
-    price = variables.pop("price")
-    response = fragments.render_live(TEMPLATE, variables)
-    response.headers[layout.PRICE] = price
-    return response
+    return layout.render_polled(TEMPLATE, queue_context(*find_queue(source, backend, name)))
 
 
 def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, QueueStats]:

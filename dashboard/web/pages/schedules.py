@@ -10,7 +10,8 @@ from flask import Blueprint, Response
 
 from ...model import Capability, Schedule
 from ..context import app_services
-from .live_lists import list_context, matches_filter, render_list, render_page
+from . import layout
+from .live_lists import list_context, matches_filter
 
 bp = Blueprint("schedules", __name__, url_prefix="/schedules")
 
@@ -22,13 +23,13 @@ LATE_S = 60.0
 @bp.get("")
 def index() -> str:
     """The page of schedules."""
-    return render_page("schedules/index.html", _context())
+    return layout.render_page("schedules/index.html", _context())
 
 
 @bp.get("/_schedules")
 def fragment() -> Response:
     """The part of the page that polls."""
-    return render_list(LIST, _context())
+    return layout.render_polled(LIST, _context())
 
 
 def _context() -> dict[str, Any]:

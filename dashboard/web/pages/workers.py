@@ -8,7 +8,8 @@ from flask import Blueprint, Response
 
 from ...model import Capability, WorkerState
 from ..context import app_services
-from .live_lists import list_context, matches_filter, render_list, render_page
+from . import layout
+from .live_lists import list_context, matches_filter
 
 bp = Blueprint("workers", __name__, url_prefix="/workers")
 
@@ -23,13 +24,13 @@ STATES = (
 @bp.get("")
 def index() -> str:
     """The page of workers."""
-    return render_page("workers/index.html", _context())
+    return layout.render_page("workers/index.html", _context())
 
 
 @bp.get("/_workers")
 def fragment() -> Response:
     """The part of the page that polls."""
-    return render_list(LIST, _context())
+    return layout.render_polled(LIST, _context())
 
 
 def _context() -> dict[str, Any]:

@@ -18,7 +18,7 @@ PER_PAGE = 50
 MAX_TEXT = 200
 MAX_PAGE = 1000
 SPARK_SIZE = (72, 20)
-# Groups with these marks are listed on a tab of their own.
+# Groups with these statuses are listed on a tab of their own.
 QUIET = frozenset({"ignored", "resolved"})
 SHOWN = ("open", "quiet")
 # Actions on the jobs of a group, in button order. Dead jobs are retried or deleted; jobs in a dead-letter queue are
@@ -32,7 +32,7 @@ class GroupRow:
 
     group: ErrorGroup
     annotation: Annotation
-    marks: tuple[str, ...]
+    statuses: tuple[str, ...]
 
     @property
     def first_at(self) -> float | None:
@@ -43,7 +43,7 @@ class GroupRow:
     @property
     def quiet(self) -> bool:
         """Whether the group is ignored or resolved."""
-        return bool(QUIET & set(self.marks))
+        return bool(QUIET & set(self.statuses))
 
     @property
     def path(self) -> str:
@@ -53,12 +53,12 @@ class GroupRow:
     @property
     def libraries(self) -> tuple[str, ...]:
         """The libraries whose jobs are in the group, most jobs first."""
-        return tuple(dict.fromkeys(spot.ref.backend for spot in self.group.spots))
+        return tuple(dict.fromkeys(queue.ref.backend for queue in self.group.queues))
 
 
 def _urgency(row: GroupRow) -> tuple[float, ...]:
     """Sort key: acknowledged groups after the others, then by number of jobs, then by recent deaths."""
-    return ("acknowledged" in row.marks and "regressed" not in row.marks, -row.group.count, -row.group.recent)
+    return ("acknowledged" in row.statuses and "regressed" not in row.statuses, -row.group.count, -row.group.recent)
 
 
 _KEYS: dict[str, Callable[[GroupRow], tuple[float | str, ...]]] = {
@@ -67,7 +67,7 @@ _KEYS: dict[str, Callable[[GroupRow], tuple[float | str, ...]]] = {
     "recent": lambda row: (-row.group.recent, -row.group.count),
     "last": lambda row: (-(row.group.last_at or 0.0),),
     "first": lambda row: (-(row.first_at or 0.0),),
-    "error": lambda row: ((row.group.kind.error_class or row.group.kind.message).casefold(),),
+    "error": lambda row: ((row.group.error.error_class or row.group.error.message).casefold(),),
 }
 
 
@@ -118,24 +118,24 @@ class GroupQuery:
 
     def fits(self, row: GroupRow) -> bool:
         """Whether the group matches the filters, whatever its status."""
-        spots = [
-            spot
-            for spot in row.group.spots
-            if (not self.library or spot.ref.backend == self.library)
-            and (not self.source or spot.ref.source == self.source)
-            and (not self.queue or spot.queue == self.queue)
+        queues = [
+            queue
+            for queue in row.group.queues
+            if (not self.library or queue.ref.backend == self.library)
+            and (not self.source or queue.ref.source == self.source)
+            and (not self.queue or queue.name == self.queue)
         ]
-        kind, annotation = row.group.kind, row.annotation
-        texts = (kind.error_class, kind.message, kind.id, annotation.owner, annotation.note, *kind.frames)
+        error, annotation = row.group.error, row.annotation
+        texts = (error.error_class, error.message, error.fingerprint, annotation.owner, annotation.note, *error.frames)
         wanted = self.q.casefold()
-        return bool(spots) and (not wanted or any(wanted in text.casefold() for text in texts if text))
+        return bool(queues) and (not wanted or any(wanted in text.casefold() for text in texts if text))
 
 
 @dataclass(frozen=True, slots=True)
 class MemberPage:
     """One page of the jobs of a group, newest first."""
 
-    jobs: tuple[GroupMember, ...]
+    members: tuple[GroupMember, ...]
     page: int
     pages: int
     first: int
@@ -144,11 +144,11 @@ class MemberPage:
 
 def member_page(group: ErrorGroup, page: int, per_page: int = PER_PAGE) -> MemberPage:
     """Page `page`, from 1, of the jobs of a group; the last page for any beyond it."""
-    pages = max(1, -(-len(group.jobs) // per_page))
+    pages = max(1, -(-len(group.members) // per_page))
     page = min(max(1, page), pages)
     start = (page - 1) * per_page
-    jobs = group.jobs[start : start + per_page]
-    return MemberPage(jobs, page, pages, start + 1, start + len(jobs))
+    members = group.members[start : start + per_page]
+    return MemberPage(members, page, pages, start + 1, start + len(members))
 
 
 def page_number(text: str) -> int:
@@ -162,12 +162,12 @@ def count_offered(group: ErrorGroup, backend_of: BackendOf, snapshot: Snapshot |
     Only jobs in a dead-letter queue are moved: a dead job of a library is retried where it is.
     """
     counts = dict.fromkeys(ACTIONS, 0)
-    for spot in group.spots:
-        writable = read_only(snapshot, spot.ref) is None
-        offered = backend_of(spot.ref.source, spot.ref.backend).offered_actions(spot.state, shared=spot.ref.shared)
+    for queue in group.queues:
+        writable = read_only(snapshot, queue.ref) is None
+        offered = backend_of(queue.ref.source, queue.ref.backend).offered_actions(queue.state, shared=queue.ref.shared)
         for action in offered if writable else ():
-            if action in counts and (action is not Action.MOVE or spot.state is State.WAITING):
-                counts[action] += spot.count
+            if action in counts and (action is not Action.MOVE or queue.state is State.WAITING):
+                counts[action] += queue.count
     return {action: count for action, count in counts.items() if count}
 
 
@@ -193,8 +193,8 @@ def rows_of(group_list: GroupList, now: float) -> list[GroupRow]:
 
 def row_of(group: ErrorGroup, group_list: GroupList, now: float) -> GroupRow:
     """The row of one group, with its annotation from `group_list`."""
-    annotation = group_list.annotations.of(group.kind.id)
-    return GroupRow(group, annotation, annotation.marks(group, now))
+    annotation = group_list.annotations.of(group.error.fingerprint)
+    return GroupRow(group, annotation, annotation.statuses(group, now))
 
 
 def build_table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:

@@ -29,7 +29,7 @@ def read_samples(members: Iterable[GroupMember], backend_of: Callable[[str, str]
 def _read_sample(member: GroupMember, backend_of: Callable[[str, str], Backend]) -> ErrorSample | None:
     ref = member.ref
     try:
-        job = backend_of(ref.source, ref.backend).read_job(ref, member.row.id)
+        job = backend_of(ref.source, ref.backend).read_job(ref, member.dead_letter.id)
     except QueuedeckError:
         return None  # retried or deleted since the group was read
     return ErrorSample(ref, job, frames(job.error.stack) if job.error and job.error.stack else ())

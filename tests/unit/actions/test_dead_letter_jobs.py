@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dashboard.actions.dead_letter_jobs import RestoreQueues, listed_job
-from dashboard.dead_letters.fingerprint import Fingerprint
+from dashboard.dead_letters.fingerprint import NormalizedError
 from dashboard.dead_letters.groups import GroupMember
 from dashboard.dead_letters.index import DeadLetter
 from dashboard.model import JobError, QueueRef, QueueStats, State
@@ -30,7 +30,7 @@ def test_a_job_returns_only_to_another_queue_of_its_library(origin: str | None, 
 
 @pytest.mark.parametrize(("text", "error"), [("boom", JobError(message="boom")), (None, None)])
 def test_a_listed_job_has_its_stamp_and_its_error(text: str | None, error: JobError | None) -> None:
-    row = DeadLetter(Fingerprint("f", "E", "boom", ()), "1", "v", "mail", "send", None, None, text)
+    row = DeadLetter(NormalizedError("f", "E", "boom", ()), "1", "v", "mail", "send", None, None, text)
     job = listed_job(GroupMember(REF, State.DEAD, row))
     assert (job.id, job.version, job.state, job.name, job.queue, job.error) == (
         *("1", "v", State.DEAD, "send", "mail"),

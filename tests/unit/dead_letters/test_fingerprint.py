@@ -1,4 +1,4 @@
-"""What makes two failures the same error: what is folded, what is not, and that no text can hold it up."""
+"""What makes two failures the same error: what is normalized, what is not, and that no text takes long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from dashboard.dead_letters.fingerprint import NO_ERROR, is_fingerprint, of_error, of_job
+from dashboard.dead_letters.fingerprint import NO_ERROR, is_fingerprint, normalize_error, normalize_job_error
 from dashboard.dead_letters.normalize import FOLDED_LIMIT, normalize_message
 from dashboard.dead_letters.stack_frames import FRAMES, own_frames
 from dashboard.model import Job, JobError
@@ -42,13 +42,13 @@ FOLDED = {
 
 
 @pytest.mark.parametrize("message", FOLDED, ids=range(len(FOLDED)))
-def test_what_differs_from_job_to_job_is_folded(message: str) -> None:
+def test_what_varies_from_job_to_job_is_normalized(message: str) -> None:
     assert normalize_message(message) == FOLDED[message]
 
 
-def test_failures_that_differ_in_particulars_are_the_same_error() -> None:
+def test_failures_that_differ_in_variable_parts_are_the_same_error() -> None:
     dice = random.Random(1)  # always the same
-    kinds = set()
+    errors = set()
     for _ in range(300):
         message = (
             f"order {dice.randrange(10**9)} of user{dice.randrange(99)}@shop{dice.randrange(9)}.example: "
@@ -56,22 +56,22 @@ def test_failures_that_differ_in_particulars_are_the_same_error() -> None:
             f"{dice.randrange(256)}.{dice.randrange(256)}.0.1:{dice.randrange(65536)} said 'no {dice.random()}' "
             f"after {dice.randrange(100)}.{dice.randrange(10)} s, see /tmp/{dice.getrandbits(64):x}/{dice.random()}.log"
         )
-        kinds.add(of_error("shop.PaymentError", message))
-    assert len({kind.id for kind in kinds}) == 1, {kind.message for kind in kinds}
+        errors.add(normalize_error("shop.PaymentError", message))
+    assert len({error.fingerprint for error in errors}) == 1, {error.message for error in errors}
 
 
-def test_failures_that_differ_in_words_class_or_place_are_not() -> None:
+def test_failures_with_different_words_class_or_frames_are_different_errors() -> None:
     stack = 'Traceback (most recent call last):\n  File "/app/mail.py", line 3, in send\nE: x'
-    kinds = [
-        of_error("ValueError", "user not found"),
-        of_error("KeyError", "user not found"),
-        of_error("ValueError", "order not found"),
-        of_error(None, "user not found"),
-        of_error("ValueError", "user not found", stack),
-        of_error("ValueError", "user not found", stack.replace("send", "receive")),
-        of_error("ValueError", "user not found", stack.replace("mail.py", "post.py")),
+    errors = [
+        normalize_error("ValueError", "user not found"),
+        normalize_error("KeyError", "user not found"),
+        normalize_error("ValueError", "order not found"),
+        normalize_error(None, "user not found"),
+        normalize_error("ValueError", "user not found", stack),
+        normalize_error("ValueError", "user not found", stack.replace("send", "receive")),
+        normalize_error("ValueError", "user not found", stack.replace("mail.py", "post.py")),
     ]
-    assert len({kind.id for kind in kinds}) == len(kinds)
+    assert len({error.fingerprint for error in errors}) == len(errors)
 
 
 @pytest.mark.parametrize(
@@ -84,21 +84,22 @@ def test_failures_that_differ_in_words_class_or_place_are_not() -> None:
         ("sqlalchemy.exc.IntegrityError", "sqlalchemy.exc.IntegrityError"),
     ],
 )
-def test_an_error_class_is_folded_as_messages_are(class_name: str, shown: str) -> None:
-    """A class that is made at run time has an id in its name, which must not make a group of each failure."""
-    kind = of_error(class_name, "no")
-    assert kind.error_class == shown
+def test_an_error_class_is_normalized_as_messages_are(class_name: str, shown: str) -> None:
+    """A class that is made at run time has an id in its name; its failures must not be a group each."""
+    error = normalize_error(class_name, "no")
+    assert error.error_class == shown
     other = class_name.translate(str.maketrans("123456789", "234567891"))
-    assert of_error(other, "no") == kind
+    assert normalize_error(other, "no") == error
 
 
-def test_a_fingerprint_stays_what_it_is() -> None:
-    """People's words are kept under it: a change here loses them, and must change VERSION."""
-    kind = of_error("TypeError", "cannot send to 4711", "Error\n    at send (/app/mail.js:3:4)")
-    assert (kind.id, kind.frames) == ("7431340d68e25671", ("mail.js:send",))
-    assert is_fingerprint(kind.id)
+def test_the_fingerprint_of_an_error_is_stable() -> None:
+    """Annotations are stored under it: a change here loses them, and must change VERSION."""
+    error = normalize_error("TypeError", "cannot send to 4711", "Error\n    at send (/app/mail.js:3:4)")
+    assert (error.fingerprint, error.frames) == ("7431340d68e25671", ("mail.js:send",))
+    assert is_fingerprint(error.fingerprint)
     assert not any(
-        is_fingerprint(text) for text in ("", "x" * 16, kind.id + "0", kind.id.upper() + "G", kind.id + "\n")
+        is_fingerprint(text)
+        for text in ("", "x" * 16, error.fingerprint + "0", error.fingerprint.upper() + "G", error.fingerprint + "\n")
     )
 
 
@@ -138,7 +139,7 @@ def test_the_innermost_frames_of_the_users_code(case: str) -> None:
     assert own_frames(stack) == expected
 
 
-def test_lines_and_columns_do_not_count_and_few_frames_do() -> None:
+def test_lines_and_columns_are_ignored_and_few_frames_are_used() -> None:
     stack = "".join(f"    at f{letter} (/app/{letter}.js:1:1)\n" for letter in "abcdef")
     assert own_frames(stack) == own_frames(stack.replace(":1:1", ":77:8"))
     assert len(own_frames(stack)) == FRAMES
@@ -171,17 +172,17 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("piece", HOSTILE, ids=range(len(HOSTILE)))
-def test_no_text_holds_it_up(piece: str) -> None:
+def test_no_hostile_text_takes_long(piece: str) -> None:
     text = piece * (100_000 // len(piece))
     lines = ((piece * 500)[:480] + "\n") * 400
 
-    def fold_all() -> None:
+    def normalize_all() -> None:
         for stack in (text, lines, f"Traceback (most recent call last)\n{lines}"):
-            kind = of_error(text, text, stack)
-            assert is_fingerprint(kind.id)
-            assert len(kind.message) <= FOLDED_LIMIT + 1
+            error = normalize_error(text, text, stack)
+            assert is_fingerprint(error.fingerprint)
+            assert len(error.message) <= FOLDED_LIMIT + 1
 
-    assert units_of(fold_all, enough=30) <= 30
+    assert units_of(normalize_all, enough=30) <= 30
 
 
 def test_time_grows_no_faster_than_the_text() -> None:
@@ -192,18 +193,18 @@ def test_time_grows_no_faster_than_the_text() -> None:
     assert cost(1_000_000) < 3 * cost(10_000) + 1  # both are longer than what is read
 
 
-def test_what_stopped_a_job() -> None:
+def test_the_error_of_a_job_is_the_recorded_one_or_its_problem_or_its_name() -> None:
     plain = Job(id="1", source="main", backend="x", queue="q", name="send")
     failed = Job(id="1", source="main", backend="x", queue="q", error=JobError(class_name="A", message="b 1"))
     broken = Job(id="1", source="main", backend="x", queue="q", problem="its data is gone", error=JobError())
-    assert of_job(failed, None) == of_error("A", "b 2")
-    assert of_job(broken, None).message == "its data is gone"
-    assert of_job(plain, None).message == f"{NO_ERROR}: send"
+    assert normalize_job_error(failed, None) == normalize_error("A", "b 2")
+    assert normalize_job_error(broken, None).message == "its data is gone"
+    assert normalize_job_error(plain, None).message == f"{NO_ERROR}: send"
 
 
-def test_secrets_neither_split_nor_merge_nor_show() -> None:
-    one, two = (of_error("E", f"login with password={word} failed") for word in ("opensesame", "x1y2z3"))
+def test_secrets_are_masked_and_do_not_change_the_fingerprint() -> None:
+    one, two = (normalize_error("E", f"login with password={word} failed") for word in ("opensesame", "x1y2z3"))
     assert one == two
     assert "opensesame" not in one.message
-    assert of_error("E", "login with password=opensesame refused").id != one.id
-    assert of_error("E", "token expired").id != of_error("E", "token revoked").id
+    assert normalize_error("E", "login with password=opensesame refused").fingerprint != one.fingerprint
+    assert normalize_error("E", "token expired").fingerprint != normalize_error("E", "token revoked").fingerprint

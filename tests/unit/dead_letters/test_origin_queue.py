@@ -1,10 +1,10 @@
-"""Where a job in a dead-letter queue came from, out of what handlers of failures note."""
+"""The origin queue of a job in a dead-letter queue, from what failure handlers write into its data."""
 
 from __future__ import annotations
 
 import pytest
 
-from dashboard.dead_letters.origin_queue import home_of
+from dashboard.dead_letters.origin_queue import find_origin_queue
 from dashboard.model import Job
 from tests.counting import units_of
 
@@ -14,7 +14,7 @@ def job(queue: str = "mails-dlq") -> Job:
 
 
 @pytest.mark.parametrize(
-    ("text", "home"),
+    ("text", "origin_queue"),
     [
         ('{"originalQueue":"mails","data":{"to":"x"}}', "mails"),
         ('{"original_queue": "mails"}', "mails"),
@@ -33,17 +33,17 @@ def job(queue: str = "mails-dlq") -> Job:
         ("", None),
     ],
 )
-def test_the_words_in_use(text: str, home: str | None) -> None:
-    assert home_of(job(), text, "mails-dlq") == home
+def test_the_names_in_common_use_are_found(text: str, origin_queue: str | None) -> None:
+    assert find_origin_queue(job(), text, "mails-dlq") == origin_queue
 
 
-def test_a_job_that_was_put_there_as_it_was_says_so_itself() -> None:
-    assert home_of(job("mails"), "", "mails-dlq") == "mails"
+def test_a_job_that_was_moved_unchanged_names_its_own_queue() -> None:
+    assert find_origin_queue(job("mails"), "", "mails-dlq") == "mails"
 
 
-def test_hostile_text_costs_no_more_than_its_length() -> None:
-    def look_at_all() -> None:
+def test_hostile_text_takes_no_longer_than_its_length() -> None:
+    def find_in_all() -> None:
         for text in ('"queueName":"' * 600, '"queueName":"' + "\\" * 8000, "queueName" * 900, '"' * 8000, " " * 8000):
-            home_of(job(), text, "mails-dlq")
+            find_origin_queue(job(), text, "mails-dlq")
 
-    assert units_of(look_at_all, enough=10) <= 10
+    assert units_of(find_in_all, enough=10) <= 10

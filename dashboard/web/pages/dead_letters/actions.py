@@ -9,7 +9,7 @@ from ....backends.actions import MAX_BATCH, ActionResult, JobRef, Outcome
 from ....dead_letters.fingerprint import is_fingerprint
 from ....errors import Conflict, NotFound, Unsupported
 from ...context import app_context, app_services
-from ...forms.job_tokens import Spot, read_member
+from ...forms.job_tokens import SelectedList, read_member_token
 from ...forms.request_input import form_fields
 from ...views.dead_letter_table import ACTIONS
 from ...views.flash import MAX_BATCHES, ActionFlash
@@ -27,14 +27,17 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     action, wish, why = wanted_action(), parse_options(), parse_reason()
     if action not in ACTIONS:
         raise Unsupported("This action is not available for error groups.")
-    places = _places(request.form.getlist("pick"))
+    selected = _selected_jobs(request.form.getlist("pick"))
     backend_of = app_services().sources.backend
     # Of all lists, before any job changes.
-    refs = {spot: app_context().find_queue_stats(*spot[:3]).ref for spot in places}
+    refs = {
+        job_list: app_context().find_queue_stats(job_list.source, job_list.backend, job_list.queue).ref
+        for job_list in selected
+    }
     results: list[ActionResult] = []
     batches: list[str | None] = []
-    for spot, job_refs in places.items():
-        ref, state = refs[spot], spot[3]
+    for job_list, job_refs in selected.items():
+        ref, state = refs[job_list], job_list.state
         if action not in backend_of(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
             results += [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED) for job_ref in job_refs]
             continue
@@ -48,14 +51,14 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     return redirect_to(url_for("dead.show", fingerprint=fingerprint, **query))
 
 
-def _places(tokens: list[str]) -> dict[Spot, list[JobRef]]:
+def _selected_jobs(tokens: list[str]) -> dict[SelectedList, list[JobRef]]:
     """The selected jobs by list. Raises Conflict for none, or too many."""
-    places: dict[Spot, list[JobRef]] = {}
+    selected: dict[SelectedList, list[JobRef]] = {}
     for token in tokens:
-        spot, job_ref = read_member(token)
-        places.setdefault(spot, []).append(job_ref)
-    if not places:
+        job_list, job_ref = read_member_token(token)
+        selected.setdefault(job_list, []).append(job_ref)
+    if not selected:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
-    if len(tokens) > MAX_BATCH or len(places) > MAX_BATCHES:
+    if len(tokens) > MAX_BATCH or len(selected) > MAX_BATCHES:
         raise Conflict("Too many jobs selected.", hint="Select fewer, or act on the whole group.")
-    return places
+    return selected

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, request
 
 from ....auth import Role
 from ....dead_letters.annotations import NOTHING_KNOWN
 from ....dead_letters.fingerprint import is_fingerprint
-from ....dead_letters.groups import SLOT_S, SLOTS
+from ....dead_letters.index import ROWS_PER_LIST
 from ....dead_letters.service import GroupList
 from ....errors import NotFound
 from ....sources.metering import measure_cost
-from ... import fragments
 from ...access.security import has_role
 from ...context import app_context, app_services
 from ...views.dead_letter_table import (
@@ -43,58 +42,45 @@ CONFIRMATIONS = {
     "note": "Owner and note saved.",
 }
 MAX_CHOICES = 200
+MAX_UNREAD = 5
 
 
 @bp.get("")
 def index() -> str:
     """The list of groups, worst first."""
-    context = _list()
-    return render_template(
-        "dead_letters/index.html", **layout.page_context(app_services().snapshots.current(), context["price"]) | context
-    )
+    return layout.render_page("dead_letters/index.html", _list())
 
 
 @bp.get("/_groups")
 def groups_fragment() -> Response:
     """The polled part of the list."""
-    return _polled(GROUPS, _list())
+    return layout.render_polled(GROUPS, _list())
 
 
 @bp.get("/<segment:fingerprint>")
 def show(fingerprint: str) -> str:
     """One group. 404 for one that has neither jobs nor a stored annotation."""
-    context = _one(fingerprint)
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
-    return render_template(
-        "dead_letters/show.html",
-        **layout.page_context(app_services().snapshots.current(), context["price"]) | context,
-        confirmation=confirmation,
-    )
+    return layout.render_page("dead_letters/show.html", _one(fingerprint) | {"confirmation": confirmation})
 
 
 @bp.get("/<segment:fingerprint>/_group")
 def group_fragment(fingerprint: str) -> Response:
     """The polled part of the page."""
-    return _polled(GROUP, _one(fingerprint))
-
-
-def _polled(template: str, context: dict[str, Any]) -> Response:
-    response = fragments.render_live(template, context)
-    response.headers[layout.PRICE] = context["price"]
-    return response
+    return layout.render_polled(GROUP, _one(fingerprint))
 
 
 def _list() -> dict[str, Any]:
     group_list = app_services().dead_letter_service.current_groups()
     wanted = GroupQuery.of(request.args)
     rows = rows_of(group_list, app_services().sources.now_s())
-    spots = [spot for row in rows for spot in row.group.spots]
+    queues = [queue for row in rows for queue in row.group.queues]
     return _common(group_list) | {
         "wanted": wanted,
         "table": build_table(rows, wanted),
-        "libraries": sorted({spot.ref.backend for spot in spots}),
-        "source_names": sorted({spot.ref.source for spot in spots}),
-        "queue_names": sorted({spot.queue for spot in spots if spot.queue.isprintable()})[:MAX_CHOICES],
+        "libraries": sorted({queue.ref.backend for queue in queues}),
+        "source_names": sorted({queue.ref.source for queue in queues}),
+        "queue_names": sorted({queue.name for queue in queues if queue.name.isprintable()})[:MAX_CHOICES],
     }
 
 
@@ -106,11 +92,12 @@ def _one(fingerprint: str) -> dict[str, Any]:
     group = group_list.grouped.find(fingerprint)
     annotation = group_list.annotations.of(fingerprint)
     if group is None:
-        annotation = app_services().dead_letter_service.book.read_annotation(fingerprint)
+        annotation = app_services().dead_letter_service.annotation_store.read_annotation(fingerprint)
         if annotation == NOTHING_KNOWN:
             raise NotFound(
                 "This error group has no jobs, or no longer exists.",
-                hint="Its jobs were retried or deleted, or are older than the dead letters that are read.",
+                hint=f"Its jobs were retried or deleted, or are older than the newest {ROWS_PER_LIST:,} in their list, "
+                "which is as far as Queuedeck reads.",
             )
     with measure_cost() as meter:
         samples = app_context().caches.error_samples(group) if group else ()
@@ -126,13 +113,13 @@ def _one(fingerprint: str) -> dict[str, Any]:
     )
     return common | {
         "samples": samples,
-        "members": member_page(group, page_number(request.args.get("page", ""))) if group else None,
+        "member_page": member_page(group, page_number(request.args.get("page", ""))) if group else None,
         "offered": offered,
         "flash": ActionFlash.read(request.args),
         "fingerprint": fingerprint,
         "row": row,
         "annotation": annotation,
-        "marks_known": row.marks if row else annotation.marks(None, app_services().sources.now_s()),
+        "statuses": row.statuses if row else annotation.statuses(None, app_services().sources.now_s()),
     }
 
 
@@ -142,14 +129,14 @@ def _common(group_list: GroupList) -> dict[str, Any]:
     titles = app_services().sources.titles
     return {
         "group_list": group_list,
-        "reading": group_list.grouped,
-        "slots": (SLOTS, SLOT_S),
-        "now": app_services().sources.now_s(),
+        "grouped": group_list.grouped,
+        "rows_per_list": ROWS_PER_LIST,
         "titles": titles,
         "snapshot": snapshot,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
         "problems": [
-            (source, titles.get(name, name), queue, why) for source, name, queue, why in group_list.grouped.problems[:5]
+            (unread.ref.source, titles.get(unread.ref.backend, unread.ref.backend), unread.ref.name, unread.why)
+            for unread in group_list.grouped.unread_lists[:MAX_UNREAD]
         ],
         "price": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
     }

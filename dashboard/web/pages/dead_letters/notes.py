@@ -17,7 +17,7 @@ from ...forms.request_input import check_form, form_fields
 
 bp = Blueprint("notes", __name__, url_prefix="/dead")
 
-Words = Mapping[str, str | float | None]
+Fields = Mapping[str, str | float | None]
 MAX_HOURS = 90 * 24
 MAX_MORE = 1_000_000
 
@@ -25,13 +25,13 @@ MAX_MORE = 1_000_000
 @bp.post("/<segment:fingerprint>/<word>")
 @form_fields("hours", "more", "owner", "note")
 def update(fingerprint: str, word: str) -> ResponseReturnValue:
-    """Acknowledge, ignore or resolve a group, revert that, or set its owner and note."""
-    words_of = _WORDS.get(word)
-    if words_of is None or not is_fingerprint(fingerprint):
+    """Acknowledge, ignore or resolve a group, undo any of these, or set its owner and note."""
+    fields_of = _UPDATES.get(word)
+    if fields_of is None or not is_fingerprint(fingerprint):
         raise NotFound("Unknown action.")
-    check_form(*_FIELDS.get(word, ()))
+    check_form(*_FORM_FIELDS.get(word, ()))
     if not app_services().dead_letter_service.update_annotation(
-        fingerprint, words_of(fingerprint, current_actor().name[:MAX_NAME])
+        fingerprint, fields_of(fingerprint, current_actor().name[:MAX_NAME])
     ):
         raise NotFound(
             "This error group is unknown, or no longer exists. Nothing was saved.",
@@ -45,15 +45,15 @@ def update(fingerprint: str, word: str) -> ResponseReturnValue:
     return redirect(url_for("dead.show", fingerprint=fingerprint, said=word), code=303)
 
 
-def _acknowledge(_fingerprint: str, who: str) -> Words:
+def _acknowledge(_fingerprint: str, who: str) -> Fields:
     return {"ack_by": who, "ack_at": app_services().sources.now_s()}
 
 
-def _unacknowledge(_fingerprint: str, _who: str) -> Words:
+def _unacknowledge(_fingerprint: str, _who: str) -> Fields:
     return {"ack_by": None, "ack_at": None}
 
 
-def _ignore(fingerprint: str, who: str) -> Words:
+def _ignore(fingerprint: str, who: str) -> Fields:
     """For `hours`, or until there are `more` jobs than now. Raises Unsupported for an invalid number."""
     if more := request.form.get("more", "").strip():
         group = app_services().dead_letter_service.current_groups().grouped.find(fingerprint)
@@ -63,19 +63,19 @@ def _ignore(fingerprint: str, who: str) -> Words:
     return {"ignored_by": who, "ignored_until": app_services().sources.now_s() + hours * 3600, "ignored_above": None}
 
 
-def _notice(_fingerprint: str, _who: str) -> Words:
+def _notice(_fingerprint: str, _who: str) -> Fields:
     return {"ignored_by": None, "ignored_until": None, "ignored_above": None}
 
 
-def _resolve(_fingerprint: str, who: str) -> Words:
+def _resolve(_fingerprint: str, who: str) -> Fields:
     return {"resolved_by": who, "resolved_at": app_services().sources.now_s()}
 
 
-def _reopen(_fingerprint: str, _who: str) -> Words:
+def _reopen(_fingerprint: str, _who: str) -> Fields:
     return {"resolved_by": None, "resolved_at": None}
 
 
-def _note(_fingerprint: str, who: str) -> Words:
+def _note(_fingerprint: str, who: str) -> Fields:
     owner, note = (request.form.get(name, "").replace("\r\n", "\n").strip() for name in ("owner", "note"))
     if len(owner) > MAX_NAME or len(note) > MAX_NOTE:
         raise Unsupported(f"The owner can have at most {MAX_NAME} characters, the note {MAX_NOTE}.")
@@ -89,8 +89,8 @@ def _whole(name: str, text: str, most: int) -> int:
     return number
 
 
-_FIELDS = {"ignore": ("hours", "more"), "note": ("owner", "note")}
-_WORDS: dict[str, Callable[[str, str], Words]] = {
+_FORM_FIELDS = {"ignore": ("hours", "more"), "note": ("owner", "note")}
+_UPDATES: dict[str, Callable[[str, str], Fields]] = {
     "acknowledge": _acknowledge,
     "unacknowledge": _unacknowledge,
     "ignore": _ignore,
