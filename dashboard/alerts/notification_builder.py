@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ..model import Snapshot
 from ..sampling.recent_history import History, Series
 from .evaluation.evaluation_run import Transition
+from .evaluation.preview import failure_ratios
 from .evaluation.rule_history import RuleHistoryRecorder
 from .evaluation.state_machine import AlertLabels, AlertState
 from .notification import QueuedNotification, build_notification, queue_notifications
@@ -92,5 +93,6 @@ def last_hour_series(state: AlertState, history: History, judged: Series) -> Ser
     if state.metric == "queue.dead":
         return tuple(series.dead)
     if state.metric == "queue.error_ratio":
-        return tuple(series.failed_per_min)
+        ratios = failure_ratios(series)
+        return ratios if any(ratio is not None for ratio in ratios) else judged
     return tuple(series.depth)

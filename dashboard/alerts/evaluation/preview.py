@@ -306,7 +306,8 @@ def has_history(metric: str) -> bool:
     return metric in _QUEUE_SERIES or metric == "redis.memory_ratio"
 
 
-def _failure_ratio(series: QueueHistory) -> Series:
+def failure_ratios(series: QueueHistory) -> Series:
+    """The share of finished jobs that failed, per point; None where no job finished or it is unknown."""
     return tuple(
         None if failed is None or not finished else min(1.0, failed / finished)
         for finished, failed in zip(series.finished_per_min, series.failed_per_min, strict=False)
@@ -317,7 +318,7 @@ _QUEUE_SERIES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = 
     "queue.depth": (lambda series: series.depth, None),
     "queue.dead": (lambda series: series.dead, None),
     "queue.throughput_per_min": (lambda series: series.finished_per_min, None),
-    "queue.error_ratio": (_failure_ratio, "each point covers 5 minutes; the rule evaluates 15"),
+    "queue.error_ratio": (failure_ratios, "each point covers 5 minutes; the rule evaluates 15"),
 }
 _EXACT_METRICS = {*(name for name, (_, note) in _QUEUE_SERIES.items() if note is None), "redis.memory_ratio"}
 

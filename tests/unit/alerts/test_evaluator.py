@@ -421,7 +421,7 @@ def test_a_rule_that_fires_costs_fifty_calls_for_a_queue() -> None:
     [
         ("queue.depth", (1, 2)),
         ("queue.dead", (5,)),
-        ("queue.error_ratio", (0.5,)),
+        ("queue.error_ratio", (0.25, None, None, None, 1.0)),
         ("queue.latency_s", (30.0, 40.0)),
         ("queue.dead_growth_per_h", (30.0, 40.0)),
         ("redis.memory_full_in_s", (7, 8)),
@@ -432,12 +432,30 @@ def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, poi
     labels = (
         AlertLabels(source="main") if metric.startswith("redis") else AlertLabels(source="main", backend="b", queue="q")
     )
-    kept = QueueHistory(depth=(1, 2), dead=(5,), failed_per_min=(0.5,))
+    kept = QueueHistory(
+        depth=(1, 2), dead=(5,), finished_per_min=(2, 0, None, 4, 0.5), failed_per_min=(0.5, 0, 1, None, 0.6)
+    )
     history = History(queues={"main\0b\0q": kept}, memory={"main": (7, 8)})
     state = AlertState(
         fp="f", rule_id="r", rule_name="R", metric=metric, severity=Severity.WARNING, threshold=1.0, labels=labels
     )
     assert last_hour_series(state, history, (30.0, 40.0)) == points
+
+
+def test_an_error_ratio_unknown_to_the_history_is_shown_as_the_rule_evaluated_it() -> None:
+    labels = AlertLabels(source="main", backend="b", queue="q")
+    state = AlertState(
+        fp="f",
+        rule_id="r",
+        rule_name="R",
+        metric="queue.error_ratio",
+        severity=Severity.WARNING,
+        threshold=0.1,
+        labels=labels,
+    )
+    failures_alone = QueueHistory(finished_per_min=(None, None), failed_per_min=(3, 3))
+    history = History(queues={"main\0b\0q": failures_alone})
+    assert last_hour_series(state, history, (0.1, 0.12)) == (0.1, 0.12)
 
 
 @pytest.mark.parametrize(("wasted_mib", "fires"), [(255, False), (256, True)])
