@@ -282,7 +282,7 @@ def test_an_operator_can_silence_for_at_most_a_day(make_app: MakeApp, redis_clie
         assert answer.status_code == status
 
 
-def test_an_undelivered_notification_can_be_resent_or_dismissed(make_app: MakeApp, jobs: list[str]) -> None:
+def test_a_failed_notification_can_be_resent_or_dismissed(make_app: MakeApp, jobs: list[str]) -> None:
     # A webhook into the own network is not permitted: no retry mends that.
     hook = {"id": "ops", "kind": "webhook", "url": "https://localhost:9/x"}
     app = make_app(checker="auto", rules=ALONE, channels=[hook], sample_interval_s=0.5)

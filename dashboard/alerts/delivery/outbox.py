@@ -152,7 +152,7 @@ class Outbox:
         return bool(self._store.run_script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
 
     def requeue_failed(self, message_id: str, fingerprint: str) -> bool:
-        """Queue an undelivered message again; False when it is not given up."""
+        """Queue a failed message again; False when it is not given up."""
         channel = message_id.rpartition(":")[2]
         return bool(
             self._store.run_script(

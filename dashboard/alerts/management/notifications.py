@@ -1,4 +1,4 @@
-"""Notifications: deliveries, undelivered ones to resend or dismiss, and test notifications."""
+"""Notifications: deliveries, failed ones to resend or dismiss, and test notifications."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ begin(KEYS[1], ARGV[1] * 1000)
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end
 return 0
 """
-# KEYS undelivered (given-up) messages. ARGV id. Returns 1; 0 when it is not among them.
+# KEYS failed (given-up) messages. ARGV id. Returns 1; 0 when it is not among them.
 _DISMISS = "return redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 @dataclass(frozen=True, slots=True)
 class FailedNotification:
-    """An undelivered notification that can be resent."""
+    """A failed notification that can be resent."""
 
     id: str
     channel: str
@@ -68,7 +68,7 @@ class NotificationLog:
         return tuple(found)
 
     def list_failed_notifications(self) -> tuple[FailedNotification, ...]:
-        """Undelivered notifications, newest first. Cost: 2 round trips."""
+        """Failed notifications, newest first. Cost: 2 round trips."""
         if self._ownership.conflict is not None:
             return ()
         (names,) = self._store.read_keys(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
@@ -86,7 +86,7 @@ class NotificationLog:
         return tuple(found)
 
     def resend_failed(self, message_id: str) -> None:
-        """Resend an undelivered notification under its old id. Raises NotFound, also when its channel no longer
+        """Resend a failed notification under its old id. Raises NotFound, also when its channel no longer
         exists, Conflict. Cost: 2 round trips."""
         self._ownership.check()
         channel = message_id.rpartition(":")[2]
@@ -94,16 +94,16 @@ class NotificationLog:
             raise NotFound(f"Channel {channel!r} no longer exists. Dismiss the notification instead.")
         (fingerprint,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fp"))
         if not isinstance(fingerprint, bytes) or not self._outbox.requeue_failed(message_id, decode_text(fingerprint)):
-            raise NotFound("No undelivered notification has this id; it may have expired.")
+            raise NotFound("No failed notification has this id; it may have expired.")
 
     def dismiss_failed(self, message_id: str) -> None:
-        """Dismiss an undelivered notification, so that it no longer counts. Raises NotFound, Conflict.
+        """Dismiss a failed notification, so that it no longer counts. Raises NotFound, Conflict.
 
         Cost: 1 round trip.
         """
         self._ownership.check()
         if not self._store.run_script(_DISMISS, (keys.DEAD,), message_id):
-            raise NotFound("No undelivered notification has this id.")
+            raise NotFound("No failed notification has this id.")
 
     def send_test(self, channel: str, *, by: str) -> str:
         """Queue a test notification in the outbox, regardless of silences, and return its id.
