@@ -15,7 +15,7 @@ from .alerts.evaluation.evaluator import Evaluator
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.management.checker_health import health_from_beat
 from .alerts.management.ownership import build_ownership_conflict
-from .alerts.rules.metrics import METRICS
+from .alerts.rules.metrics import METRICS, describe_value
 from .alerts.rules.rule import Rule, Severity
 from .alerts.rules.ruleset import Ruleset
 from .alerts.runtime import build_ruleset, check_settings, store_source_name
@@ -183,7 +183,7 @@ def _lateness_problem(inputs: EvaluationInputs, interval_s: float) -> str | None
         return None
     since = "within a day" if inputs.beat is None else f"for {format_duration(inputs.now - inputs.beat.at)}"
     left_out = "; alerts that were firing then are left out" if _is_outdated(inputs) else ""
-    return f"stored alerts: the checker has not completed a cycle {since}{left_out}. Start queuedeck checker."
+    return f"stored alerts: the checker has not evaluated the rules {since}{left_out}. Start queuedeck checker."
 
 
 def _are_same_sources(store: SnapshotStore, sources: MonitoredSources) -> bool:
@@ -274,13 +274,9 @@ def _status_line(code: ExitStatus, breaches: list[Breached], problems: list[str]
 
 def describe_breach(breach: Breached) -> str:
     """An alert in one line: rule, labels, value, when it fires, and what the sample found."""
-    unit = METRICS[breach.rule.metric].unit
-    threshold = format_figure(breach.rule.threshold(breach.severity), unit)
-    figure = (
-        f": {format_figure(breach.value, unit)} (fires {OPERATOR_WORDS[breach.rule.op]} {threshold})"
-        if breach.value is not None and unit != "flag"
-        else ""
-    )
+    value = describe_value(breach.rule.metric, breach.value, breach.rule.reducer)
+    threshold = format_figure(breach.rule.threshold(breach.severity), METRICS[breach.rule.metric].unit)
+    figure = f": {value} (fires {OPERATOR_WORDS[breach.rule.op]} {threshold})" if value is not None else ""
     # Nagios reads what follows a bar as performance data, and queue names can contain one.
     detail = f": {breach.detail}" if breach.detail else ""
     return f"{alert_title(breach.rule.title, breach.labels)}{figure}{detail}".replace("|", "¦")

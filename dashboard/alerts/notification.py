@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..model import Value
 from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification, StateChange
-from .rules.rule import Rule, Severity
+from .rules.rule import Reducer, Rule, Severity
 
 # Prefix of the episodes that were announced without the store.
 LOCAL = "local-"
@@ -27,6 +27,7 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     labels: AlertLabels = AlertLabels()
     op: str = "gt"
     threshold: float | None = None
+    reducer: Reducer = "last"
     value: float | None = None
     peak: float | None = None
     started_at: float | None = None
@@ -127,6 +128,7 @@ def build_notification(
         labels=state.labels,
         op=rule.op if rule else "gt",
         threshold=state.threshold,
+        reducer=state.reducer,
         value=state.value_now,
         peak=state.peak,
         started_at=say.started_at,

@@ -50,7 +50,7 @@ def test_a_breach_makes_one_message_and_its_end_another(make_process: Make, any_
     assert last.references == first.id
     assert first.lines[0].url == "https://queues.example/queues/main/lists/q0"
     assert first.ack_url is not None
-    assert first.lines[0].value_text == "50"
+    assert first.lines[0].value_text == "50 waiting jobs"
     assert not any_redis.keys(f"{PREFIX}:chain:*")
     assert any_redis.zcard(keys.UNSENT) == 0
 
@@ -88,7 +88,7 @@ def test_siblings_become_one_message_worst_first(make_process: Make) -> None:
     process.tick(deep(*range(11, 61)))
     process.deliver()
     (message,) = process.channels["ops"].arrived
-    assert [line.value_text for line in message.lines] == [str(depth) for depth in range(60, 10, -1)]
+    assert [line.value_text for line in message.lines] == [f"{depth} waiting jobs" for depth in range(60, 10, -1)]
     assert wording.hidden_lines_text(message) == "and 30 more"
     process.tick(deep(*[0] * 50))
     process.deliver()

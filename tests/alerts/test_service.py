@@ -265,7 +265,7 @@ def test_check_answers_in_the_way_of_nagios(
     assert check(settings(any_server.url, rules=[{**deep_rule, "critical": 15}]), as_json=False) == 2
     told = capsys.readouterr().out
     assert told.startswith("QUEUEDECK CRITICAL - ")
-    assert "mail (rq, main): 20 (fires above 15)" in told
+    assert "mail (rq, main): 20 waiting jobs (fires above 15)" in told
     off = [{"id": "redis-unreachable", "enabled": False}]
     assert check(settings("redis://127.0.0.1:1/0", rules=off), as_json=False) == 3
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
@@ -301,4 +301,4 @@ def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> N
     )
     labels = AlertLabels(source="main", backend="rq", queue="a|time=1\nOK")
     words = describe_breach(Breached(rule, Severity.CRITICAL, labels, 0.0, "now"))
-    assert words == "No workers: a¦time=1�OK (rq, main): 0 (fires below 1)"
+    assert words == "No workers: a¦time=1�OK (rq, main): 0 workers (fires below 1)"

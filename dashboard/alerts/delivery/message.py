@@ -16,7 +16,7 @@ from ...redact import mask_text
 from ...units import format_duration, format_figure
 from ..evaluation.state_machine import AlertLabels
 from ..notification import LOCAL, Notification
-from ..rules.metrics import METRICS
+from ..rules.metrics import METRICS, describe_value
 from .channels.base import Message, MessageLine
 
 MAX_LABEL = 200
@@ -147,7 +147,10 @@ def describe_labels(labels: AlertLabels) -> str:
 
 
 def alert_title(rule_name: str, labels: AlertLabels) -> str:
-    """The name of the rule and, if it has one, the subject of the alert."""
+    """The name of the rule and, if it has one, the subject of the alert. "Redis" is not said twice."""
+    is_source = labels.source is not None and labels.backend is None and labels.queue is None
+    if is_source and rule_name.startswith("Redis "):
+        return f"{rule_name}: {clean_text(labels.source or '')}"
     subject = describe_labels(labels)
     return f"{rule_name}: {subject}" if subject else rule_name
 
@@ -169,16 +172,11 @@ def _worst_first(note: Notification) -> tuple[bool, float]:
 
 
 def _build_line(note: Notification, end: Notification | None, links: PageLinks) -> MessageLine:
-    metric = METRICS.get(note.metric)
-    unit = metric.unit if metric else "count"
     worst_shown = note.kind == "resolved" or end is not None
     figure = (note if end is None else end).peak if worst_shown else note.value
-    value = threshold = None
-    if unit != "flag":  # the rule's name is enough; "yes, threshold yes" adds nothing
-        value = None if figure is None else format_figure(figure, unit)
-        threshold = None if note.threshold is None else format_figure(note.threshold, unit)
+    value = describe_value(note.metric, figure, note.reducer)
     if value is not None and worst_shown:
-        value = f"{'peak' if note.op in ('gt', 'ge') else 'lowest'} {value}"
+        value = f"{value} at its worst"
     label = describe_labels(note.labels)
     if note.detail:
         detail = mask_text(note.detail)[:MAX_DETAIL]
@@ -186,11 +184,19 @@ def _build_line(note: Notification, end: Notification | None, links: PageLinks) 
     return MessageLine(
         label=label or note.rule_name,
         value_text=value,
-        threshold_text=f"{OPERATOR_WORDS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
+        threshold_text=_threshold_text(note),
         since_text=_since_text(note, end),
         url=links.subject_url(note.labels),
         episode=note.episode,
     )
+
+
+def _threshold_text(note: Notification) -> str | None:
+    metric = METRICS.get(note.metric)
+    unit = metric.unit if metric else "count"
+    if note.threshold is None or unit == "flag":
+        return None
+    return f"{OPERATOR_WORDS.get(note.op, 'beyond')} {format_figure(note.threshold, unit)}"
 
 
 def _since_text(note: Notification, end: Notification | None) -> str | None:

@@ -14,8 +14,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from ...model import Value
-from ..rules.metrics import IDLE, AtLeast, Figure
-from ..rules.rule import Rule, Severity, alert_fingerprint
+from ..rules.metrics import IDLE, AtLeast, Figure, describe_value
+from ..rules.rule import Reducer, Rule, Severity, alert_fingerprint
 
 GONE_S = 600.0
 FLAP_WINDOW_S = 3600.0
@@ -79,6 +79,7 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     metric: str
     severity: Severity
     threshold: float
+    reducer: Reducer = "last"
     labels: AlertLabels = AlertLabels()
     phase: AlertPhase = AlertPhase.OK
     evaluated_at: float = 0.0
@@ -104,6 +105,11 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     def value_now(self) -> float | None:
         """The figure of the last evaluation; None when it is unknown."""
         return None if self.unknown_s else self.value
+
+    @property
+    def value_text(self) -> str | None:
+        """`value_now` with the words of its metric; None when it is unknown or a flag."""
+        return describe_value(self.metric, self.value_now, self.reducer)
 
     @property
     def is_active(self) -> bool:
@@ -150,6 +156,7 @@ def create_state(rule: Rule, severity: Severity, labels: AlertLabels, now: float
         metric=rule.metric,
         severity=severity,
         threshold=rule.threshold(severity),
+        reducer=rule.reducer,
         labels=labels,
         evaluated_at=now,
     )
@@ -221,6 +228,7 @@ def _record_value(rule: Rule, state: AlertState, value: float | None, now: float
         unknown_s=0.0,
         value=value,
         threshold=rule.threshold(state.severity),
+        reducer=rule.reducer,
         rule_name=rule.title,
         lasted_s=state.lasted_s + passed if going_on else state.lasted_s,
         quiet_s=state.quiet_s + passed if going_on else state.quiet_s,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from dashboard.alerts.delivery.channels import discord, slack, teams, webhook, wording
 from dashboard.alerts.delivery.channels.base import KINDS, Message
-from dashboard.alerts.delivery.message import PageLinks, build_message, glob_of
+from dashboard.alerts.delivery.message import PageLinks, alert_title, build_message, glob_of
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.notification import LOCAL, Notification
 from dashboard.alerts.rules.rule import Severity
@@ -59,7 +59,7 @@ def test_every_kind_that_posts_a_document_has_its_builder_here() -> None:
 
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
     message = build_message("m", "firing", [note()], LINKS, "ops")
-    line = "mail (rq, main): 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
+    line = "mail (rq, main): oldest waiting job 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
     assert f"- {line}\n" in wording.format_plain_text(message)
     shown = [build(message) for build in BUILDERS.values()]
     assert not [words for words in map(str, shown) if "since since" in words]
@@ -67,7 +67,9 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = build_message("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
-    line = "peak 40 m (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
+    line = (
+        "oldest waiting job 40 m at its worst (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
+    )
     assert line in wording.format_plain_text(message)
     assert ("Duration", "15 s") in wording.incident_facts(message)
 
@@ -75,14 +77,17 @@ def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
 def test_the_worst_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
     begun = note(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
     message = build_message("m", "resolved", [ended(begun, 1014.6)], LINKS, "ops")
-    assert "mail (rq, main): lowest 0.2 per minute (fires below 5 per minute)" in wording.format_plain_text(message)
+    line = "mail (rq, main): 0.2 jobs finished per minute at its worst (fires below 5 per minute)"
+    assert line in wording.format_plain_text(message)
 
 
 def test_an_alert_without_a_subject_is_named_by_its_rule_alone() -> None:
-    late = note(labels=AlertLabels(), rule_name="Alert checker is late", metric="checker.heartbeat_age_s")
+    late = note(labels=AlertLabels(), rule_name="Alert evaluation is late", metric="checker.heartbeat_age_s")
     message = build_message("m", "firing", [late], LINKS, "ops")
-    assert wording.format_plain_text(message).startswith("[FIRING critical] Alert checker is late\n")
-    assert "- Alert checker is late: 40 m (fires above 30 m)" in wording.format_plain_text(message)
+    assert wording.format_plain_text(message).startswith("[FIRING critical] Alert evaluation is late\n")
+    assert "- Alert evaluation is late: 40 m since the last evaluation (fires above 30 m)" in wording.format_plain_text(
+        message
+    )
     tried = build_message(
         "m", "test", [replace(late, kind="test", value=None, threshold=None, detail="Sent by anna")], LINKS, "ops"
     )
@@ -159,6 +164,26 @@ def test_a_flag_rule_shows_no_value() -> None:
     )
     message = build_message("m", "firing", [refused], LINKS, "ops")
     assert wording.line_text(message, message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
+
+
+def test_the_change_of_a_figure_is_not_shown_as_the_figure() -> None:
+    growing = note(metric="queue.depth", reducer="rate", threshold=10.0, value=80.0)
+    message = build_message("m", "firing", [growing], LINKS, "ops")
+    assert message.lines[0].value_text == "change of 80 per minute"
+
+
+def test_a_title_says_redis_once() -> None:
+    labels = AlertLabels(source="main")
+    assert alert_title("Redis is not responding", labels) == "Redis is not responding: main"
+    assert alert_title("Replica is lagging", labels) == "Replica is lagging: Redis main"
+    queue = AlertLabels(source="main", backend="rq", queue="mail")
+    assert alert_title("Redis queue is deep", queue) == "Redis queue is deep: mail (rq, main)"
+
+
+def test_a_message_of_flapping_says_when_the_alert_first_fired() -> None:
+    message = build_message("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
+    assert wording.line_text(message, message.lines[0]).endswith("), first fired 1970-01-01 00:16:40 UTC")
+    assert "First fired: 1970-01-01 00:16:40 UTC\n" in wording.format_plain_text(message)
 
 
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
