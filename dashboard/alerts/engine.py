@@ -13,7 +13,7 @@ from ..sampling.recent_history import History
 from .evaluation.checker_context import CheckerContext
 from .evaluation.evaluator import Evaluator
 from .evaluation.preview import build_observations
-from .evaluation.state_machine import AlertState, PendingNotification
+from .evaluation.state_machine import AlertState, DueNotification
 from .known_states import KnownStates
 from .notification import QueuedNotification, build_notification, queue_notifications
 from .notification_builder import ErrorsOf, NotificationBuilder, no_errors
@@ -220,8 +220,8 @@ class AlertEngine:
         if not state.announced or not young:
             return ()
         rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
-        say = PendingNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
-        return queue_notifications(build_notification(state, say, rule, now), say, rule)
+        due = DueNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
+        return queue_notifications(build_notification(state, due, rule, now), due, rule)
 
     def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
         self._update_settings(inputs)
@@ -233,10 +233,14 @@ class AlertEngine:
             dead_messages=inputs.dead,
             channels=self._channels,
         )
-        turns = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, situation)
-        messages = [each for turn in turns for each in self._builder.build_notifications(turn, history, snapshot)]
+        transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, situation)
+        messages = [
+            each
+            for transition in transitions
+            for each in self._builder.build_notifications(transition, history, snapshot)
+        ]
         try:
-            self._known.write_transitions(lead, turns, messages)
+            self._known.write_transitions(lead, transitions, messages)
         except (StaleRevision, DataGone) as exc:
             log.info("alert states in the store differ from those of this leader (%s); reading them again", exc)
             self._fresh = False

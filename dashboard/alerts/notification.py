@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Value
-from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification, StateChange
+from .evaluation.state_machine import AlertLabels, AlertState, DueNotification, StateChange
 from .rules.rule import Reducer, Rule, Severity
 
 # Prefix of the episodes that were announced without the store.
@@ -105,7 +105,7 @@ def build_history_entry(state: AlertState, change: StateChange) -> HistoryEntry:
 
 def build_notification(
     state: AlertState,
-    say: PendingNotification,
+    due: DueNotification,
     rule: Rule | None,
     now: float,
     *,
@@ -114,11 +114,11 @@ def build_notification(
     spark: Sequence[float | None] = (),
     top_errors: Sequence[str] = (),
 ) -> Notification:
-    """The notification for `say` about a state."""
+    """The notification that is `due` about a state."""
     return Notification(
-        kind=say.kind,
-        number=say.number,
-        episode=say.episode,
+        kind=due.kind,
+        number=due.number,
+        episode=due.episode,
         fp=state.fp,
         rule_id=state.rule_id,
         rule_name=state.rule_name,
@@ -131,8 +131,8 @@ def build_notification(
         reducer=state.reducer,
         value=state.value_now,
         peak=state.peak,
-        started_at=say.started_at,
-        ended_at=now if say.kind == "resolved" else None,
+        started_at=due.started_at,
+        ended_at=now if due.kind == "resolved" else None,
         reason=reason,
         detail=detail,
         runbook_url=rule.runbook_url if rule else None,
@@ -142,9 +142,7 @@ def build_notification(
     )
 
 
-def queue_notifications(
-    note: Notification, say: PendingNotification, rule: Rule | None
-) -> tuple[QueuedNotification, ...]:
+def queue_notifications(note: Notification, due: DueNotification, rule: Rule | None) -> tuple[QueuedNotification, ...]:
     """The notification queued for each of its channels, due after the rule's group wait."""
     wait_s = rule.severity_wait_s(note.severity) if rule else 0.0
-    return tuple(QueuedNotification(note=note, channel=channel, due_at=note.at + wait_s) for channel in say.to)
+    return tuple(QueuedNotification(note=note, channel=channel, due_at=note.at + wait_s) for channel in due.to)

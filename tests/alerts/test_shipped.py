@@ -110,17 +110,17 @@ class Scene:
         for _ in range(times):
             self._now += INTERVAL_S
             situation = CheckerContext(now=self._now, channels=("ops",))
-            for turn in self._evaluator.evaluate_rules(
+            for transition in self._evaluator.evaluate_rules(
                 snapshot, self._sampler.history, self.rules, self._states, situation
             ):
-                after = turn.after
+                after = transition.after
                 if after.is_worth_storing:
                     self._states[after.fp] = after
                 else:
                     self._states.pop(after.fp, None)
                 place = "/".join(after.labels.as_dict().values())
-                for say in turn.says:
-                    self.told.setdefault((after.rule_id, after.severity.value, place), []).append(say.kind)
+                for due in transition.due_notifications:
+                    self.told.setdefault((after.rule_id, after.severity.value, place), []).append(due.kind)
 
     def passes(self, seconds: float) -> None:
         """So much time in which nobody does anything; a sample every 20 s."""

@@ -16,7 +16,7 @@ from .checker_context import CheckerContext
 from .inhibition import Inhibitions
 from .queue_index import QueueIndex, is_in_scope
 from .rule_history import RuleHistoryRecorder
-from .state_machine import AlertLabels, AlertPhase, AlertState, FigureHealth, PendingNotification, StateChange
+from .state_machine import AlertLabels, AlertPhase, AlertState, DueNotification, FigureHealth, StateChange
 from .subjects import Subject, SubjectFinder
 
 # (rule, labels, figure, now) -> the figure after the rule's reducer
@@ -36,7 +36,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     after: AlertState
     rule: Rule | None
     changes: tuple[StateChange, ...]
-    says: tuple[PendingNotification, ...]
+    due_notifications: tuple[DueNotification, ...]
 
     @property
     def is_significant(self) -> bool:
@@ -45,7 +45,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
         return bool(
             before is None
             or self.changes
-            or self.says
+            or self.due_notifications
             or before.phase is not after.phase
             or after.phase is AlertPhase.PENDING
             or before.flapping != after.flapping
@@ -228,7 +228,7 @@ class EvaluationRun:
         if rule is not None and after.is_active:
             self._inhibitions.add_firing(rule, after)
         muted = inhibited or (rule is not None and self._is_muted(rule, after))
-        after, says = state_machine.notifications_due(
+        after, due_notifications = state_machine.notifications_due(
             after,
             situation.now,
             rule=rule,
@@ -236,7 +236,7 @@ class EvaluationRun:
             acked=situation.mutes.is_acknowledged(after),
             channels=self._select_channels(rule, after) if rule else (),
         )
-        self.transitions.append(Transition(before, after, rule, (change,) if change else (), says))
+        self.transitions.append(Transition(before, after, rule, (change,) if change else (), due_notifications))
 
     def _select_channels(self, rule: Rule, state: AlertState) -> tuple[str, ...]:
         if state.labels.channel is not None:

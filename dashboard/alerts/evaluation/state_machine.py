@@ -137,7 +137,7 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingNotification:
+class DueNotification:
     """A notification that is due: message `number` of the episode, to these channels."""
 
     kind: Kind
@@ -320,7 +320,7 @@ def notifications_due(
     muted: bool,
     acked: bool,
     channels: Sequence[str],
-) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+) -> tuple[AlertState, tuple[DueNotification, ...]]:
     """The state with the due notifications recorded, and these notifications. `rule` None: it was deleted.
 
     A resolved notification is sent even while muted, but only to the channels that received the firing one. A channel
@@ -351,10 +351,10 @@ def notifications_due(
     if channels != state.announced_to and (
         untold := tuple(each for each in channels if each not in state.announced_to)
     ):
-        say = PendingNotification("firing", state.announced, 1, untold, state.announced_started_at)
+        due = DueNotification("firing", state.announced, 1, untold, state.announced_started_at)
         return replace(
             state, announced_to=(*state.announced_to, *untold), announced_count=max(state.announced_count, 1)
-        ), (say,)
+        ), (due,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
         return _build_notification(state, "reminder", state.announced_to)
     return state, ()
@@ -362,7 +362,7 @@ def notifications_due(
 
 def _notify_flapping(
     state: AlertState, channels: Sequence[str], *, was_flapping: bool, quiet: bool
-) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+) -> tuple[AlertState, tuple[DueNotification, ...]]:
     """As `notifications_due`, while the alert is flapping: only one notification, when that begins."""
     if state.announced:
         return (state, ()) if was_flapping else _build_notification(state, "flapping", state.announced_to)
@@ -382,21 +382,23 @@ def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
     )
 
 
-def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[DueNotification, ...]]:
     if not state.announced:
         return state, ()
-    told: tuple[PendingNotification, ...] = ()
+    due_notifications: tuple[DueNotification, ...] = ()
     if rule is None or rule.notify_resolved:
-        state, told = _build_notification(state, "resolved", state.announced_to)
-    return replace(state, announced="", announced_to=(), announced_started_at=None, announced_count=0), told
+        state, due_notifications = _build_notification(state, "resolved", state.announced_to)
+    return replace(
+        state, announced="", announced_to=(), announced_started_at=None, announced_count=0
+    ), due_notifications
 
 
 def _build_notification(
     state: AlertState, kind: Kind, to: tuple[str, ...]
-) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+) -> tuple[AlertState, tuple[DueNotification, ...]]:
     number = state.announced_count + 1
-    say = PendingNotification(kind, state.announced, number, to, state.announced_started_at)
-    return replace(state, announced_count=number, quiet_s=0.0), (say,)
+    due = DueNotification(kind, state.announced, number, to, state.announced_started_at)
+    return replace(state, announced_count=number, quiet_s=0.0), (due,)
 
 
 def _worse_value(rule: Rule, peak: float | None, value: float | None) -> float | None:

@@ -45,20 +45,23 @@ class Watch:
     ) -> list[Transition]:
         for _ in range(times):
             self.now += INTERVAL_S
-            turns = self.evaluator.evaluate_rules(
+            transitions = self.evaluator.evaluate_rules(
                 snapshot,
                 history or History(),
                 self.rules,
                 self.states,
                 CheckerContext(now=self.now, channels=self.channels, **situation),
             )
-            for turn in turns:
-                if turn.after.is_worth_storing:
-                    self.states[turn.after.fp] = turn.after
+            for transition in transitions:
+                if transition.after.is_worth_storing:
+                    self.states[transition.after.fp] = transition.after
                 else:
-                    self.states.pop(turn.after.fp, None)
-                self.told += [(turn.after.rule_id, say.kind, turn.after.labels.queue) for say in turn.says]
-        return turns
+                    self.states.pop(transition.after.fp, None)
+                self.told += [
+                    (transition.after.rule_id, due.kind, transition.after.labels.queue)
+                    for due in transition.due_notifications
+                ]
+        return transitions
 
     @property
     def firing(self) -> set[tuple[str, str, str | None]]:
@@ -219,8 +222,8 @@ def test_a_narrowed_rule_resolves_what_it_had_firing(change: dict[str, Any]) -> 
 def test_a_failing_channel_is_reported_on_the_others() -> None:
     dead = next(each for each in default_rules() if each.id == "notify-dead")
     watch = Watch(dead)
-    (turn,) = watch.see(sample(), dead_messages={"ops": 1})
-    assert [say.to for say in turn.says] == [("chief",)]
+    (transition,) = watch.see(sample(), dead_messages={"ops": 1})
+    assert [due.to for due in transition.due_notifications] == [("chief",)]
 
 
 def test_few_finished_jobs_are_no_ratio() -> None:
@@ -465,26 +468,30 @@ def test_fragmentation_counts_where_it_wastes_much(wasted_mib: int, fires: bool)
     assert bool(watch.firing) is fires
 
 
-def says_of(turns: Sequence[Transition]) -> list[tuple[str, str, int, tuple[str, ...]]]:
-    return [(say.kind, say.episode, say.number, say.to) for turn in turns for say in turn.says]
+def due_of(transitions: Sequence[Transition]) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    return [
+        (due.kind, due.episode, due.number, due.to)
+        for transition in transitions
+        for due in transition.due_notifications
+    ]
 
 
 def test_a_renamed_channel_is_notified_of_ongoing_incidents_and_their_end() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops",))
-    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    ((_, episode, _, _),) = due_of(watch.see(sample([queue("a", 50)])))
     watch.channels = ("ops-new",)
-    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("ops-new",))]
-    assert says_of(watch.see(sample([queue("a", 50)]), times=3)) == []
-    ((kind, ended, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert due_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("ops-new",))]
+    assert due_of(watch.see(sample([queue("a", 50)]), times=3)) == []
+    ((kind, ended, _, to),) = due_of(watch.see(sample([queue("a", 1)])))
     assert (kind, ended, to) == ("resolved", episode, ("ops", "ops-new"))
 
 
 def test_a_new_channel_is_notified_of_ongoing_incidents() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops", "chief"))
-    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    ((_, episode, _, _),) = due_of(watch.see(sample([queue("a", 50)])))
     watch.channels = ("chief", "boss")
-    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("boss",))]
-    ((kind, _, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert due_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("boss",))]
+    ((kind, _, _, to),) = due_of(watch.see(sample([queue("a", 1)])))
     assert (kind, to) == ("resolved", ("ops", "chief", "boss"))
 
 
@@ -492,8 +499,8 @@ def test_a_rule_with_a_new_channel_notifies_it_now_and_both_at_the_end() -> None
     watch = Watch(rule(channels=["ops"], **AT_ONCE))
     watch.see(sample([queue("a", 50)]))
     watch.rules = (replace(watch.rules[0], channels=("chief",)),)
-    assert [say[3] for say in says_of(watch.see(sample([queue("a", 50)])))] == [("chief",)]
-    assert [say[3] for say in says_of(watch.see(sample([queue("a", 1)])))] == [("ops", "chief")]
+    assert [due[3] for due in due_of(watch.see(sample([queue("a", 50)])))] == [("chief",)]
+    assert [due[3] for due in due_of(watch.see(sample([queue("a", 1)])))] == [("ops", "chief")]
 
 
 def test_a_leader_without_a_notified_channel_still_resolves_for_it() -> None:
@@ -501,20 +508,20 @@ def test_a_leader_without_a_notified_channel_still_resolves_for_it() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops",))
     watch.see(sample([queue("a", 50)]))
     watch.channels = ()
-    assert says_of(watch.see(sample([queue("a", 50)]), times=3)) == []
-    assert [(say[0], say[3]) for say in says_of(watch.see(sample([queue("a", 1)])))] == [("resolved", ("ops",))]
+    assert due_of(watch.see(sample([queue("a", 50)]), times=3)) == []
+    assert [(due[0], due[3]) for due in due_of(watch.see(sample([queue("a", 1)])))] == [("resolved", ("ops",))]
 
 
 def test_a_rule_with_another_metric_resolves_its_alerts_and_restarts() -> None:
     watch = Watch(rule(**AT_ONCE))
     watch.see(sample([queue("a", 50, latency_s=90.0)]))
     watch.rules = (rule(metric="queue.latency_s", **AT_ONCE),)
-    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
-    assert [(change.kind, change.reason) for change in turn.changes] == [("resolved", "rule changed")]
-    assert turn.after.metric == "queue.depth"
-    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
-    assert [say.kind for say in turn.says] == ["firing"]
-    assert (turn.after.metric, turn.after.value) == ("queue.latency_s", 90.0)
+    (transition,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [(change.kind, change.reason) for change in transition.changes] == [("resolved", "rule changed")]
+    assert transition.after.metric == "queue.depth"
+    (transition,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [due.kind for due in transition.due_notifications] == ["firing"]
+    assert (transition.after.metric, transition.after.value) == ("queue.latency_s", 90.0)
 
 
 def test_a_pending_alert_restarts_when_the_metric_of_its_rule_changes() -> None:
