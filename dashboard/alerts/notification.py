@@ -52,14 +52,14 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
 class QueuedNotification(Value, frozen=True, kw_only=True):
     """A notification for one channel, due at an instant of the store's clock."""
 
-    note: Notification
+    notification: Notification
     channel: str
     due_at: float
 
     @property
     def id(self) -> str:
         """The id of the message."""
-        return self.note.channel_message_id(self.channel)
+        return self.notification.channel_message_id(self.channel)
 
 
 class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -142,7 +142,12 @@ def build_notification(
     )
 
 
-def queue_notifications(note: Notification, due: DueNotification, rule: Rule | None) -> tuple[QueuedNotification, ...]:
+def queue_notifications(
+    notification: Notification, due: DueNotification, rule: Rule | None
+) -> tuple[QueuedNotification, ...]:
     """The notification queued for each of its channels, due after the rule's group wait."""
-    wait_s = rule.severity_wait_s(note.severity) if rule else 0.0
-    return tuple(QueuedNotification(note=note, channel=channel, due_at=note.at + wait_s) for channel in due.to)
+    wait_s = rule.severity_wait_s(notification.severity) if rule else 0.0
+    return tuple(
+        QueuedNotification(notification=notification, channel=channel, due_at=notification.at + wait_s)
+        for channel in due.to
+    )

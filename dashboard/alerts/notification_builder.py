@@ -42,7 +42,7 @@ class NotificationBuilder:
             errors = tuple(self._errors_of(transition.after.labels, snapshot))
         made: list[QueuedNotification] = []
         for due in transition.due_notifications:
-            note = build_notification(
+            notification = build_notification(
                 transition.after,
                 due,
                 transition.rule,
@@ -56,7 +56,7 @@ class NotificationBuilder:
                 ),
                 top_errors=errors,
             )
-            made += queue_notifications(note, due, transition.rule)
+            made += queue_notifications(notification, due, transition.rule)
         return made
 
 

@@ -265,7 +265,7 @@ class AlertStore:
         """
         by_fp: dict[str, list[QueuedNotification]] = {}
         for message in messages:
-            by_fp.setdefault(message.note.fp, []).append(message)
+            by_fp.setdefault(message.notification.fp, []).append(message)
         entries: dict[str, list[HistoryEntry]] = {}
         for entry in episodes:
             entries.setdefault(entry.fp, []).append(entry)
@@ -363,14 +363,21 @@ class AlertStore:
 
 def message_keys(message: QueuedNotification) -> list[str]:
     """KEYS of one message, for scripts that create it."""
-    fingerprint, channel = message.note.fp, message.channel
+    fingerprint, channel = message.notification.fp, message.channel
     return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fingerprint)]
 
 
 def message_fields(message: QueuedNotification) -> list[Argument]:
     """ARGV of one message, for scripts that create it."""
-    note = message.note
+    notification = message.notification
     return [
-        *(message.id, pack(note), int(message.due_at * 1000), int(note.at * 1000), message.channel, note.fp),
-        *(note.episode, note.kind, note.group_key, note.fallback or ""),
+        *(
+            message.id,
+            pack(notification),
+            int(message.due_at * 1000),
+            int(notification.at * 1000),
+            message.channel,
+            notification.fp,
+        ),
+        *(notification.episode, notification.kind, notification.group_key, notification.fallback or ""),
     ]

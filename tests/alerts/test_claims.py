@@ -29,7 +29,7 @@ def claims(source: Source) -> OutboxClaims:
 
 
 def queued(kind: str = "firing", number: int = 1) -> QueuedNotification:
-    note = Notification(
+    notification = Notification(
         kind=kind,
         number=number,
         episode="e1",
@@ -40,7 +40,7 @@ def queued(kind: str = "firing", number: int = 1) -> QueuedNotification:
         severity=Severity.CRITICAL,
         at=1.0,
     )
-    return QueuedNotification(note=note, channel="ops", due_at=1.0)
+    return QueuedNotification(notification=notification, channel="ops", due_at=1.0)
 
 
 def attempt(claim: NotificationClaim, outcome: str) -> DeliveryAttempt:

@@ -215,7 +215,7 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
     process.tick(deep(50))
     process.deliver()
     (dead,) = alert_service.notifications.list_failed_notifications()
-    assert (dead.channel, dead.note.labels.queue) == ("ops", "q0")
+    assert (dead.channel, dead.notification.labels.queue) == ("ops", "q0")
     assert alert_service.notifications.list_deliveries()[0].answer == "no such hook"
     alert_service.notifications.resend_failed(dead.id)
     assert alert_service.notifications.list_failed_notifications() == ()

@@ -287,7 +287,7 @@ def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> N
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     wait_until(
         lambda: msgspec.json.decode(local._spool.file.read_bytes(), type=OutageRecord).notified == ("ops",),
-        what="the note of it",
+        what="the notification about it",
     )
 
 

@@ -253,11 +253,13 @@ class OutboxClaims:
         members: list[ClaimedNotification] = []
         kind = ""
         for name, body, merged, orphan, thread, unnamed in rows:
-            note = unpack(body, Notification)
+            notification = unpack(body, Notification)
             kind = merged.decode("ascii", "replace")
-            if note is not None:
+            if notification is not None:
                 members.append(
-                    ClaimedNotification(decode_text(name), note, orphan == b"1", decode_text(thread), unnamed == b"1")
+                    ClaimedNotification(
+                        decode_text(name), notification, orphan == b"1", decode_text(thread), unnamed == b"1"
+                    )
                 )
         age_s = max(0.0, (parse_count(now_ms) - (parse_count(made_ms) or parse_count(now_ms))) / 1000)
         return NotificationClaim(decode_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))

@@ -118,7 +118,7 @@ class StoreOutageNotifier:
         severity = rule.severities[0]
         names = tuple(name for name in rule.severity_channels(severity) or self._channels if name in self._channels)
         episode = LOCAL + hashlib.sha256(f"{self._source}|{rule.metric}|{epoch}".encode()).hexdigest()[:16]
-        note = Notification(
+        notification = Notification(
             kind="firing",
             number=1,
             episode=episode,
@@ -137,7 +137,7 @@ class StoreOutageNotifier:
             runbook_url=rule.runbook_url,
         )
         log.error("the store is unavailable; sending the alert directly from this process: %s", problem.message)
-        self._spool.begin_outage(OutageRecord(note=note, channels=names))
+        self._spool.begin_outage(OutageRecord(notification=notification, channels=names))
         self._sender.start()
 
     def _resume_outage(self) -> None:

@@ -40,7 +40,7 @@ class FailedNotification:
 
     id: str
     channel: str
-    note: Notification
+    notification: Notification
     at: float
 
 
@@ -76,11 +76,11 @@ class NotificationLog:
         rows = self._store.read_keys(*(("HGET", keys.message_key(decode_text(name)), "body") for name, _ in pairs))
         found = []
         for (name, score), body in zip(pairs, rows, strict=True):
-            note = unpack(body, Notification)
-            if note is not None:
+            notification = unpack(body, Notification)
+            if notification is not None:
                 found.append(
                     FailedNotification(
-                        decode_text(name), decode_text(name).rpartition(":")[2], note, float(score) / 1000
+                        decode_text(name), decode_text(name).rpartition(":")[2], notification, float(score) / 1000
                     )
                 )
         return tuple(found)
@@ -118,7 +118,7 @@ class NotificationLog:
             raise Forbidden(f"A test notification was just sent to this channel. Try again in {TEST_EVERY_S} s.")
         now = self._alert_store.read_time()
         name = secrets.token_hex(6)
-        note = Notification(
+        notification = Notification(
             kind="test",
             number=1,
             episode=f"test:{name}",
@@ -132,6 +132,6 @@ class NotificationLog:
             detail=f"Sent by {by[:100]}",
             started_at=now,
         )
-        message = QueuedNotification(note=note, channel=channel, due_at=now)
+        message = QueuedNotification(notification=notification, channel=channel, due_at=now)
         self._outbox.enqueue(message)
         return message.id

@@ -13,7 +13,7 @@ from dashboard.alerts.notification import Notification
 from dashboard.alerts.rules.rule import Severity
 
 BEGUN = OutageRecord(
-    note=Notification(
+    notification=Notification(
         kind="firing",
         number=1,
         episode="local-1",
@@ -31,7 +31,7 @@ BEGUN = OutageRecord(
 
 
 def kinds(outage: OutageRecord, channel: str) -> list[str]:
-    return [note.kind for note in outage.pending_notifications(channel)]
+    return [notification.kind for notification in outage.pending_notifications(channel)]
 
 
 def test_a_channel_gets_the_notifications_that_it_has_not_got() -> None:
