@@ -25,7 +25,7 @@ class KnownStates:
     def __init__(self, store: AlertStore, wake: Callable[[], None]) -> None:
         self._store = store
         self._wake = wake
-        self._written: dict[str, float] = {}  # monotonic, by fp
+        self._written: dict[str, float] = {}  # monotonic, by fingerprint
         self.stored: StoredStates | None = None
         self.unconfirmed: dict[str, QueuedNotification] = {}
 
@@ -56,7 +56,7 @@ class KnownStates:
         states: dict[str, tuple[AlertState | None, int]] = {}
         episodes = []
         for transition in transitions:
-            fingerprint = transition.after.fp
+            fingerprint = transition.after.fingerprint
             episodes += [build_history_entry(transition.after, change) for change in transition.changes]
             if (
                 transition.is_significant
@@ -87,11 +87,11 @@ class KnownStates:
         assert known is not None
         for transition in transitions:
             if transition.after.is_worth_storing:
-                known.states[transition.after.fp] = transition.after
+                known.states[transition.after.fingerprint] = transition.after
             else:
-                known.states.pop(transition.after.fp, None)
-                known.revisions.pop(transition.after.fp, None)
-                self._written.pop(transition.after.fp, None)
+                known.states.pop(transition.after.fingerprint, None)
+                known.revisions.pop(transition.after.fingerprint, None)
+                self._written.pop(transition.after.fingerprint, None)
         for fingerprint, (state, revision) in written.items():
             if state is not None:
                 known.revisions[fingerprint] = revision + 1

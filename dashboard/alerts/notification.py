@@ -18,7 +18,7 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     kind: str  # firing, resolved, reminder, flapping, test
     number: int
     episode: str
-    fp: str
+    fingerprint: str
     rule_id: str
     rule_name: str
     metric: str
@@ -79,7 +79,7 @@ class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
     started_at: float | None = None
     lasted_s: float = 0.0
     reason: str | None = None
-    fp: str = ""
+    fingerprint: str = ""
 
 
 def build_history_entry(state: AlertState, change: StateChange) -> HistoryEntry:
@@ -99,7 +99,7 @@ def build_history_entry(state: AlertState, change: StateChange) -> HistoryEntry:
         started_at=change.started_at,
         lasted_s=round(change.lasted_s, 3),
         reason=change.reason,
-        fp=state.fp,
+        fingerprint=state.fingerprint,
     )
 
 
@@ -119,7 +119,7 @@ def build_notification(
         kind=due.kind,
         number=due.number,
         episode=due.episode,
-        fp=state.fp,
+        fingerprint=state.fingerprint,
         rule_id=state.rule_id,
         rule_name=state.rule_name,
         metric=state.metric,

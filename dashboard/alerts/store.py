@@ -59,10 +59,10 @@ end
 # KEYS lead, born, changes, live, episodes, unsent, acks, then per alert its hash, then per message: its hash, the due
 # set and the chain of its channel.
 # ARGV lead value, born value, "1" to ignore the revisions, TTL of an alert in ms, maximum history entries, numbers of
-# alerts, history entries and messages, then per alert: fp, revision it was read at, body or "" to remove it; per
-# history entry: body; per message: id, body, due ms, made ms, channel, fp, episode, kind, group, fallback or "".
-# Returns "ok"; "lead" when another process leads; "data" when the data is not what the leader knows; or the fp of an
-# alert that has another revision. In these cases nothing is written.
+# alerts, history entries and messages, then per alert: fingerprint, revision it was read at, body or "" to remove it;
+# per history entry: body; per message: id, body, due ms, made ms, channel, fingerprint, episode, kind, group, fallback
+# or "". Returns "ok"; "lead" when another process leads; "data" when the data is not what the leader knows; or the
+# fingerprint of an alert that has another revision. In these cases nothing is written.
 _COMMIT = (
     f"""{ENQUEUE}"""
     + """
@@ -84,15 +84,15 @@ for i = 1, instances do
   revisions[i] = math.max(tonumber(revision) or 0, tonumber(ARGV[at + 3 * i - 1]))
 end
 for i = 1, instances do
-  local fp, body = ARGV[at + 3 * i - 2], ARGV[at + 3 * i]
+  local fingerprint, body = ARGV[at + 3 * i - 2], ARGV[at + 3 * i]
   if body == '' then
     redis.call('DEL', KEYS[7 + i])
-    redis.call('SREM', KEYS[4], fp)
-    redis.call('HDEL', KEYS[7], fp)
+    redis.call('SREM', KEYS[4], fingerprint)
+    redis.call('HDEL', KEYS[7], fingerprint)
   else
     redis.call('HSET', KEYS[7 + i], 'rev', string.format('%.0f', revisions[i] + 1), 'body', body)
     redis.call('PEXPIRE', KEYS[7 + i], ARGV[4])
-    redis.call('SADD', KEYS[4], fp)
+    redis.call('SADD', KEYS[4], fingerprint)
   end
 end
 at = at + 3 * instances
@@ -103,8 +103,8 @@ for i = 1, messages do
   local id = ARGV[at + 1]
   if redis.call('EXISTS', KEYS[k + 1]) == 0 then
     redis.call('HSET', KEYS[k + 1], 'state', 'queued', 'attempts', '0', 'body', ARGV[at + 2], 'due', ARGV[at + 3],
-      'made', ARGV[at + 4], 'channel', ARGV[at + 5], 'fp', ARGV[at + 6], 'episode', ARGV[at + 7], 'kind', ARGV[at + 8],
-      'group', ARGV[at + 9], 'fallback', ARGV[at + 10])
+      'made', ARGV[at + 4], 'channel', ARGV[at + 5], 'fingerprint', ARGV[at + 6], 'episode', ARGV[at + 7],
+      'kind', ARGV[at + 8], 'group', ARGV[at + 9], 'fallback', ARGV[at + 10])
     redis.call('ZADD', KEYS[6], ARGV[at + 4], id)
     enqueue(KEYS[k + 3], KEYS[k + 2], ARGV[at + 3], id)
   end
@@ -228,7 +228,7 @@ class AlertStore:
         for fingerprint, row in zip(names, rows, strict=True):
             revision, body = row if isinstance(row, list) else (None, None)
             state = unpack(body, AlertState)
-            if state is not None and state.fp == fingerprint:
+            if state is not None and state.fingerprint == fingerprint:
                 known.states[fingerprint] = state
                 known.revisions[fingerprint] = parse_count(revision)
             else:
@@ -258,25 +258,26 @@ class AlertStore:
         *,
         force: bool = False,
     ) -> None:
-        """Write states (fp -> state or None to remove it, the revision it was read at), their history and messages.
+        """Write states (by fingerprint: the state or None to remove it, the revision it was read at), their history and
+        messages.
 
         Raises LostLead, StaleRevision, DataGone. If one of these is raised, or the connection fails, earlier chunks of
         CHUNK alerts may already be written: read the states again. Cost: 1 round trip per chunk.
         """
-        by_fp: dict[str, list[QueuedNotification]] = {}
+        by_fingerprint: dict[str, list[QueuedNotification]] = {}
         for message in messages:
-            by_fp.setdefault(message.notification.fp, []).append(message)
+            by_fingerprint.setdefault(message.notification.fingerprint, []).append(message)
         entries: dict[str, list[HistoryEntry]] = {}
         for entry in episodes:
-            entries.setdefault(entry.fp, []).append(entry)
-        fps = list(dict.fromkeys([*states, *by_fp, *entries]))
-        for start in range(0, max(len(fps), 1), CHUNK):
-            chunk = fps[start : start + CHUNK]
+            entries.setdefault(entry.fingerprint, []).append(entry)
+        fingerprints = list(dict.fromkeys([*states, *by_fingerprint, *entries]))
+        for start in range(0, max(len(fingerprints), 1), CHUNK):
+            chunk = fingerprints[start : start + CHUNK]
             self._commit_chunk(
                 (lead, born, force),
                 {fingerprint: states[fingerprint] for fingerprint in chunk if fingerprint in states},
                 [entry for fingerprint in chunk for entry in entries.get(fingerprint, ())],
-                [message for fingerprint in chunk for message in by_fp.get(fingerprint, ())],
+                [message for fingerprint in chunk for message in by_fingerprint.get(fingerprint, ())],
             )
 
     def _commit_chunk(
@@ -363,7 +364,7 @@ class AlertStore:
 
 def message_keys(message: QueuedNotification) -> list[str]:
     """KEYS of one message, for scripts that create it."""
-    fingerprint, channel = message.notification.fp, message.channel
+    fingerprint, channel = message.notification.fingerprint, message.channel
     return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fingerprint)]
 
 
@@ -377,7 +378,7 @@ def message_fields(message: QueuedNotification) -> list[Argument]:
             int(message.due_at * 1000),
             int(notification.at * 1000),
             message.channel,
-            notification.fp,
+            notification.fingerprint,
         ),
         *(notification.episode, notification.kind, notification.group_key, notification.fallback or ""),
     ]

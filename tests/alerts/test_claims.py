@@ -33,7 +33,7 @@ def queued(kind: str = "firing", number: int = 1) -> QueuedNotification:
         kind=kind,
         number=number,
         episode="e1",
-        fp="fp1",
+        fingerprint="fp1",
         rule_id="deep",
         rule_name="Deep",
         metric="queue.depth",

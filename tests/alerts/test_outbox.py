@@ -180,12 +180,12 @@ def test_a_permanent_refusal_goes_to_the_fallback_and_can_be_resent(make_process
     assert (ops.kinds, chief.kinds) == ([], ["firing", "resolved"])  # the end goes to those who know the beginning
     assert process.alerts.read_inputs().dead == {"ops": 1}
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
-    fp = any_redis.hget(keys.message_key(name.decode()), "fp").decode()
-    assert process.outbox.requeue_failed(name.decode(), fp)
+    fingerprint = any_redis.hget(keys.message_key(name.decode()), "fingerprint").decode()
+    assert process.outbox.requeue_failed(name.decode(), fingerprint)
     process.deliver()
     assert ops.kinds == ["firing"]
     assert process.alerts.read_inputs().dead == {}
-    assert not process.outbox.requeue_failed(name.decode(), fp)
+    assert not process.outbox.requeue_failed(name.decode(), fingerprint)
 
 
 def test_a_given_up_message_fires_on_the_other_channels(make_process: Make) -> None:
@@ -388,7 +388,7 @@ def test_a_store_that_lost_its_data_gets_its_settings_back(
     leader.tick(deep(50))
     leader.deliver()
     (seen,) = (state for state in leader.engine.states.values() if state.rule_id == "deep")
-    alert_service.acknowledgements.acknowledge_alert(seen.fp, episode=seen.episode, by="ann")
+    alert_service.acknowledgements.acknowledge_alert(seen.fingerprint, episode=seen.episode, by="ann")
     leader.tick(deep(50))
     other.engine.follow_leader()
     any_redis.flushall()

@@ -70,11 +70,11 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
     process.tick(deep(50))
     (alert,) = alert_service.alerts.list_alerts().firing
     with pytest.raises(Conflict):
-        alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode="another", by="ann")
-    assert (
-        alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="ann").ack
-        is not None
+        alert_service.acknowledgements.acknowledge_alert(alert.state.fingerprint, episode="another", by="ann")
+    acknowledged = alert_service.acknowledgements.acknowledge_alert(
+        alert.state.fingerprint, episode=alert.state.episode, by="ann"
     )
+    assert acknowledged.ack is not None
     for _ in range(3):
         process.tick(deep(50))
         process.deliver()

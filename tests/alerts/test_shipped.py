@@ -115,9 +115,9 @@ class Scene:
             ):
                 after = transition.after
                 if after.is_worth_storing:
-                    self._states[after.fp] = after
+                    self._states[after.fingerprint] = after
                 else:
-                    self._states.pop(after.fp, None)
+                    self._states.pop(after.fingerprint, None)
                 place = "/".join(after.labels.as_dict().values())
                 for due in transition.due_notifications:
                     self.told.setdefault((after.rule_id, after.severity.value, place), []).append(due.kind)
@@ -591,7 +591,9 @@ def test_a_message_that_a_provider_refuses_for_good(
     assert desk.chief.kinds == ["firing"]
     desk.sink.answers = [status(200)]
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
-    assert process.outbox.requeue_failed(name.decode(), any_redis.hget(keys.message_key(name.decode()), "fp").decode())
+    assert process.outbox.requeue_failed(
+        name.decode(), any_redis.hget(keys.message_key(name.decode()), "fingerprint").decode()
+    )
     for _ in range(2):
         process.deliver()
         process.tick(deep(50))

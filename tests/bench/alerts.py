@@ -76,7 +76,9 @@ def cpu_ms(count: int, *, deep: bool) -> float:
         if tick >= WARM:
             spent += time.process_time() - began
         states = {
-            transition.after.fp: transition.after for transition in transitions if transition.after.is_worth_storing
+            transition.after.fingerprint: transition.after
+            for transition in transitions
+            if transition.after.is_worth_storing
         }
     return spent / TICKS * 1000
 

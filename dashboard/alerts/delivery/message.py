@@ -56,7 +56,9 @@ class PageLinks:
         show."""
         if notification.episode.startswith(LOCAL):
             return None
-        return self._absolute_url(f"/alerts/{notification.fp}/ack?{urlencode({'episode': notification.episode})}")
+        return self._absolute_url(
+            f"/alerts/{notification.fingerprint}/ack?{urlencode({'episode': notification.episode})}"
+        )
 
     def silence_url(self, notification: Notification) -> str | None:
         """The silence form, prefilled for the subject of the notification."""
@@ -82,14 +84,14 @@ def build_message(
     `unnamed` = episodes, not all of them, that are only counted, because the channel never got their names.
     """
     begins = [each for each in notifications if each.kind != "resolved"] if kind == "both" else list(notifications)
-    ends = {each.fp: each for each in notifications if each.kind == "resolved"}
+    ends = {each.fingerprint: each for each in notifications if each.kind == "resolved"}
     ordered = sorted(begins, key=lambda each: (each.episode in unnamed, *_worst_first(each)))
     worst = ordered[0]
     one = len(ordered) == 1
     sources = {each.labels.source for each in ordered}
     first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
     # All of them: each channel shows as many as fit, and the number of the others.
-    lines = [_build_line(each, ends.get(each.fp) if kind == "both" else None, links) for each in ordered]
+    lines = [_build_line(each, ends.get(each.fingerprint) if kind == "both" else None, links) for each in ordered]
     going_on = kind in ("firing", "reminder", "flapping")
     return Message(
         id=message_id,
@@ -162,7 +164,7 @@ def _build_title(worst: Notification, count: int) -> str:
 
 
 def _ended_at(notification: Notification, ends: Mapping[str, Notification]) -> float | None:
-    return ends.get(notification.fp, notification).ended_at
+    return ends.get(notification.fingerprint, notification).ended_at
 
 
 def _worst_first(notification: Notification) -> tuple[bool, float]:

@@ -137,5 +137,5 @@ def _build_history_entry(notification: Notification) -> HistoryEntry:
         started_at=notification.started_at,
         lasted_s=lasted_s,
         reason="sent directly: the store was unavailable",
-        fp=notification.fp,
+        fingerprint=notification.fingerprint,
     )

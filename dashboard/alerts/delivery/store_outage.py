@@ -122,7 +122,7 @@ class StoreOutageNotifier:
             kind="firing",
             number=1,
             episode=episode,
-            fp=episode,
+            fingerprint=episode,
             rule_id=rule.id,
             rule_name=rule.title,
             metric=rule.metric,

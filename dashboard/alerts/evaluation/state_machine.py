@@ -73,7 +73,7 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """One alert as it is stored. Instants are seconds since 1970 by the store's clock and serve for order and display;
     durations are accumulated."""
 
-    fp: str
+    fingerprint: str
     rule_id: str
     rule_name: str
     metric: str
@@ -150,7 +150,7 @@ class DueNotification:
 def create_state(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> AlertState:
     """The state of a new alert."""
     return AlertState(
-        fp=alert_fingerprint(rule.id, severity, labels.as_dict()),
+        fingerprint=alert_fingerprint(rule.id, severity, labels.as_dict()),
         rule_id=rule.id,
         rule_name=rule.title,
         metric=rule.metric,
@@ -255,7 +255,7 @@ def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertStat
     """The firing state once the breach has lasted `for_s` over `min_samples`, as a new episode; else `state` itself."""
     if state.held_s < rule.for_s or state.seen < rule.min_samples:
         return state, None
-    episode = f"{state.fp}-{int(now * 1000):x}"
+    episode = f"{state.fingerprint}-{int(now * 1000):x}"
     fired = replace(
         state,
         phase=AlertPhase.FIRING,

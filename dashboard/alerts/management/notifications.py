@@ -92,7 +92,7 @@ class NotificationLog:
         channel = message_id.rpartition(":")[2]
         if channel not in self._channels:
             raise NotFound(f"Channel {channel!r} no longer exists. Dismiss the notification instead.")
-        (fingerprint,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fp"))
+        (fingerprint,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fingerprint"))
         if not isinstance(fingerprint, bytes) or not self._outbox.requeue_failed(message_id, decode_text(fingerprint)):
             raise NotFound("No failed notification has this id; it may have expired.")
 
@@ -122,7 +122,7 @@ class NotificationLog:
             kind="test",
             number=1,
             episode=f"test:{name}",
-            fp=f"test-{name}",
+            fingerprint=f"test-{name}",
             rule_id="test",
             rule_name="Test notification from Queuedeck",
             metric="queue.depth",

@@ -54,9 +54,9 @@ class Watch:
             )
             for transition in transitions:
                 if transition.after.is_worth_storing:
-                    self.states[transition.after.fp] = transition.after
+                    self.states[transition.after.fingerprint] = transition.after
                 else:
-                    self.states.pop(transition.after.fp, None)
+                    self.states.pop(transition.after.fingerprint, None)
                 self.told += [
                     (transition.after.rule_id, due.kind, transition.after.labels.queue)
                     for due in transition.due_notifications
@@ -105,7 +105,7 @@ def test_an_unreachable_source_freezes_and_mutes_its_alerts() -> None:
     lost = sample([queue("a", None, error="gone")], [source(reachable=False)])
     watch.see(lost, times=100)
     assert {name for name, _, _ in watch.firing} == {"redis-unreachable"}
-    assert watch.states[pending.fp].held_s == pytest.approx(pending.held_s)
+    assert watch.states[pending.fingerprint].held_s == pytest.approx(pending.held_s)
     assert watch.told == [("redis-unreachable", "firing", None)]
     watch.see(sample([queue("a", 50)]), times=20)
     assert ("deep", "firing", "a") in watch.told
@@ -440,7 +440,13 @@ def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, poi
     )
     history = History(queues={"main\0b\0q": kept}, memory={"main": (7, 8)})
     state = AlertState(
-        fp="f", rule_id="r", rule_name="R", metric=metric, severity=Severity.WARNING, threshold=1.0, labels=labels
+        fingerprint="f",
+        rule_id="r",
+        rule_name="R",
+        metric=metric,
+        severity=Severity.WARNING,
+        threshold=1.0,
+        labels=labels,
     )
     assert last_hour_series(state, history, (30.0, 40.0)) == points
 
@@ -448,7 +454,7 @@ def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, poi
 def test_an_error_ratio_unknown_to_the_history_is_shown_as_the_rule_evaluated_it() -> None:
     labels = AlertLabels(source="main", backend="b", queue="q")
     state = AlertState(
-        fp="f",
+        fingerprint="f",
         rule_id="r",
         rule_name="R",
         metric="queue.error_ratio",
