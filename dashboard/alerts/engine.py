@@ -41,7 +41,7 @@ class AlertEngine:
     def __init__(
         self,
         store: AlertStore,
-        rulebook: Ruleset,
+        ruleset: Ruleset,
         interval_s: float,
         holder: str,
         channels: Sequence[str],
@@ -53,7 +53,7 @@ class AlertEngine:
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time."""
         self._store = store
-        self._ruleset = rulebook
+        self._ruleset = ruleset
         self._interval_s = interval_s
         self._holder = holder
         self._own_channels = tuple(channels)
@@ -72,7 +72,7 @@ class AlertEngine:
         self._histories_sent = 0.0  # end of the newest stored minute
         self._followed_at = float("-inf")
         self._changes = 0  # the store's write count as last seen: it only falls when an older copy is restored
-        self.rules: tuple[Rule, ...] = rulebook.list_rules()  # as last read from the store
+        self.rules: tuple[Rule, ...] = ruleset.list_rules()  # as last read from the store
         self.active_silences = ActiveSilences()  # likewise
         self._stored_rules = b""  # likewise, in their stored form
         self.last_epoch = 0  # the highest leader epoch that this process has seen
@@ -162,7 +162,7 @@ class AlertEngine:
     def _update_settings(self, inputs: EvaluationInputs) -> None:
         self.rules, self.active_silences, self._stored_rules = (
             self._ruleset.list_rules(inputs.rules),
-            inputs.mutes,
+            inputs.active_silences,
             inputs.rules,
         )
 
@@ -225,15 +225,15 @@ class AlertEngine:
 
     def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
         self._update_settings(inputs)
-        situation = CheckerContext(
+        checker_context = CheckerContext(
             now=inputs.now,
-            mutes=inputs.mutes,
+            active_silences=inputs.active_silences,
             heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
             undelivered_s=inputs.undelivered,
             dead_messages=inputs.dead,
             channels=self._channels,
         )
-        transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, situation)
+        transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, checker_context)
         messages = [
             each
             for transition in transitions
@@ -251,19 +251,22 @@ class AlertEngine:
         if set_back or now - self._maintained_at >= MAINTAIN_EVERY_S:
             self._maintained_at = now
             self._maintain(inputs.now)
-        kept, sights = None, None
+        durations, observations = None, None
         if now - self._persisted_at >= PERSIST_EVERY_S:
-            kept, sights = (
-                self._evaluator.durations.export_durations(),
-                build_observations(self._evaluator, self.rules, inputs.now),
-            )
+            durations = self._evaluator.durations.export_durations()
+            observations = build_observations(self._evaluator, self.rules, inputs.now)
         ended = self._evaluator.history_recorder.at
         histories = self._evaluator.history_recorder.export_histories() if ended != self._histories_sent else None
         if not self._store.record_beat(
-            lead, self._holder, delivers=self._is_delivering(), durations=kept, sights=sights, hour=histories
+            lead,
+            self._holder,
+            delivers=self._is_delivering(),
+            durations=durations,
+            observations=observations,
+            hour=histories,
         ):
             return False
         self._histories_sent = ended
-        if kept is not None:
+        if durations is not None:
             self._persisted_at = now
         return True

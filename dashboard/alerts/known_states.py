@@ -54,22 +54,25 @@ class KnownStates:
         assert known is not None
         now = monotonic_s()
         states: dict[str, tuple[AlertState | None, int]] = {}
-        episodes = []
+        entries = []
         for transition in transitions:
             fingerprint = transition.after.fingerprint
-            episodes += [build_history_entry(transition.after, change) for change in transition.changes]
+            entries += [build_history_entry(transition.after, change) for change in transition.changes]
             if (
                 transition.is_significant
                 or not transition.after.is_worth_storing
                 or now - self._written.get(fingerprint, -1e9) >= WRITE_EVERY_S
             ):
-                kept = transition.after if transition.after.is_worth_storing else None
-                if kept is not None or fingerprint in known.revisions:
-                    states[fingerprint] = (kept, known.revisions.get(fingerprint, known.unreadable.get(fingerprint, 0)))
+                stored = transition.after if transition.after.is_worth_storing else None
+                if stored is not None or fingerprint in known.revisions:
+                    states[fingerprint] = (
+                        stored,
+                        known.revisions.get(fingerprint, known.unreadable.get(fingerprint, 0)),
+                    )
         for fingerprint, revision in known.unreadable.items():
             states.setdefault(fingerprint, (None, revision))
-        if states or messages or episodes:
-            self._store.commit_states(lead, known.born, states, episodes, messages)
+        if states or messages or entries:
+            self._store.commit_states(lead, known.born, states, entries, messages)
         if known.unreadable:
             names = sorted(known.unreadable)
             log.warning("reset %d unreadable alert states: %s", len(names), ", ".join(names[:10]))

@@ -210,7 +210,9 @@ class AlertStore:
             born=decode_text(born or b""),
             changes=parse_count(changes),
             rules=rules if isinstance(rules, bytes) else b"",
-            mutes=ActiveSilences(silences=tuple(parse_silences(silences, Silence)), acks=parse_acknowledgements(acks)),
+            active_silences=ActiveSilences(
+                silences=tuple(parse_silences(silences, Silence)), acks=parse_acknowledgements(acks)
+            ),
             beat=parse_beat(parse_pairs(beat)),
             undelivered=undelivered,
             dead=given_up,
@@ -238,9 +240,11 @@ class AlertStore:
     def load_last_evaluation(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
         """(the last leader's durations, its observations of rules that need several samples); None for one that has
         expired. Cost: 1 round trip."""
-        kept, sights = self.store.read_keys(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
-        seen = unpack(sights, RuleObservations)
-        return unpack(kept, PersistedDurations), seen if seen is not None and preview.is_valid(seen) else None
+        durations, raw_observations = self.store.read_keys(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
+        observations = unpack(raw_observations, RuleObservations)
+        if observations is not None and not preview.is_valid(observations):
+            observations = None
+        return unpack(durations, PersistedDurations), observations
 
     def load_histories(self) -> RuleHistories | None:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
@@ -253,7 +257,7 @@ class AlertStore:
         lead: str,
         born: str,
         states: Mapping[str, tuple[AlertState | None, int]],
-        episodes: Sequence[HistoryEntry],
+        entries: Sequence[HistoryEntry],
         messages: Sequence[QueuedNotification],
         *,
         force: bool = False,
@@ -264,37 +268,37 @@ class AlertStore:
         Raises LostLead, StaleRevision, DataGone. If one of these is raised, or the connection fails, earlier chunks of
         CHUNK alerts may already be written: read the states again. Cost: 1 round trip per chunk.
         """
-        by_fingerprint: dict[str, list[QueuedNotification]] = {}
+        fingerprint_messages: dict[str, list[QueuedNotification]] = {}
         for message in messages:
-            by_fingerprint.setdefault(message.notification.fingerprint, []).append(message)
-        entries: dict[str, list[HistoryEntry]] = {}
-        for entry in episodes:
-            entries.setdefault(entry.fingerprint, []).append(entry)
-        fingerprints = list(dict.fromkeys([*states, *by_fingerprint, *entries]))
+            fingerprint_messages.setdefault(message.notification.fingerprint, []).append(message)
+        fingerprint_entries: dict[str, list[HistoryEntry]] = {}
+        for entry in entries:
+            fingerprint_entries.setdefault(entry.fingerprint, []).append(entry)
+        fingerprints = list(dict.fromkeys([*states, *fingerprint_messages, *fingerprint_entries]))
         for start in range(0, max(len(fingerprints), 1), CHUNK):
             chunk = fingerprints[start : start + CHUNK]
             self._commit_chunk(
                 (lead, born, force),
                 {fingerprint: states[fingerprint] for fingerprint in chunk if fingerprint in states},
-                [entry for fingerprint in chunk for entry in entries.get(fingerprint, ())],
-                [message for fingerprint in chunk for message in by_fingerprint.get(fingerprint, ())],
+                [entry for fingerprint in chunk for entry in fingerprint_entries.get(fingerprint, ())],
+                [message for fingerprint in chunk for message in fingerprint_messages.get(fingerprint, ())],
             )
 
     def _commit_chunk(
         self,
         guard: tuple[str, str, bool],
         states: Mapping[str, tuple[AlertState | None, int]],
-        episodes: Sequence[HistoryEntry],
+        entries: Sequence[HistoryEntry],
         messages: Sequence[QueuedNotification],
     ) -> None:
         lead, born, force = guard
         names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
         names += [keys.instance_key(fingerprint) for fingerprint in states]
         arguments: list[Argument] = [lead, born, int(force), INSTANCE_TTL_MS, MAX_EPISODES]
-        arguments += [len(states), len(episodes), len(messages)]
+        arguments += [len(states), len(entries), len(messages)]
         for fingerprint, (state, revision) in states.items():
             arguments += [fingerprint, revision, pack(state) if state is not None else b""]
-        arguments += [pack(entry) for entry in episodes]
+        arguments += [pack(entry) for entry in entries]
         for message in messages:
             names += message_keys(message)
             arguments += message_fields(message)
@@ -313,7 +317,7 @@ class AlertStore:
         *,
         delivers: bool,
         durations: PersistedDurations | None = None,
-        sights: RuleObservations | None = None,
+        observations: RuleObservations | None = None,
         hour: RuleHistories | None = None,
     ) -> bool:
         """Record a completed evaluation and store what is given; False when another process leads.
@@ -322,7 +326,7 @@ class AlertStore:
         """
         names = [LEAD, keys.HEARTBEAT]
         arguments: list[Argument] = [lead, holder, int(delivers), HEARTBEAT_TTL_MS]
-        given = ((keys.DURATIONS, durations, DURATIONS_TTL_MS), (keys.OBSERVATIONS, sights, DURATIONS_TTL_MS))
+        given = ((keys.DURATIONS, durations, DURATIONS_TTL_MS), (keys.OBSERVATIONS, observations, DURATIONS_TTL_MS))
         for name, value, ttl_ms in (*given, (keys.RULE_HISTORIES, hour, HISTORIES_TTL_MS)):
             if value is not None:
                 names.append(name)
@@ -334,16 +338,16 @@ class AlertStore:
         found = self.store.run_script(_REGISTER_CHANNELS, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
         return tuple(sorted(map(decode_text, found)))
 
-    def restore_settings(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
+    def restore_settings(self, lead: str, rules: bytes, active_silences: ActiveSilences) -> None:
         """Restore rules, silences and acknowledgements after the store lost its data, without replacing newer ones.
 
         Raises LostLead. Cost: 1 round trip.
         """
         names = (LEAD, keys.RULES, keys.SILENCES, keys.ACKS)
-        arguments: list[Argument] = [lead, rules, len(mutes.silences)]
-        for silence in mutes.silences:
+        arguments: list[Argument] = [lead, rules, len(active_silences.silences)]
+        for silence in active_silences.silences:
             arguments += [silence.id, msgspec.json.encode(silence)]
-        for fingerprint, ack in mutes.acks.items():
+        for fingerprint, ack in active_silences.acks.items():
             arguments += [fingerprint, msgspec.json.encode(ack)]
         if not self.store.run_script(_RESTORE_SETTINGS, names, *arguments):
             raise LostLead

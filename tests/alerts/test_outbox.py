@@ -377,7 +377,7 @@ def test_a_store_that_lost_its_data_gets_its_settings_back(
     ops = Recorder()
     leader, other = make_process("one", ops), make_process("two", ops)
     alert_service = build_alert_service(
-        load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, ruleset=leader.rulebook
+        load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, ruleset=leader.ruleset
     )
     leader.tick(deep(50))
     made = alert_service.rules.save_rule({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)

@@ -109,9 +109,9 @@ class Scene:
         snapshot = self._sampler.sample(epoch=1)
         for _ in range(times):
             self._now += INTERVAL_S
-            situation = CheckerContext(now=self._now, channels=("ops",))
+            checker_context = CheckerContext(now=self._now, channels=("ops",))
             for transition in self._evaluator.evaluate_rules(
-                snapshot, self._sampler.history, self.rules, self._states, situation
+                snapshot, self._sampler.history, self.rules, self._states, checker_context
             ):
                 after = transition.after
                 if after.is_worth_storing:

@@ -95,7 +95,7 @@ class AlertReader:
         if self._ownership.is_foreign(inputs.beat):
             return AlertList(inputs.now, (), ())
         rows = self._sorted_states(inputs)
-        alerts = [_build_alert(state, inputs.mutes, inputs.now) for state in rows]
+        alerts = [_build_alert(state, inputs.active_silences, inputs.now) for state in rows]
         return AlertList(
             inputs.now,
             tuple(alert for alert in alerts if alert.state.is_active),
@@ -148,9 +148,9 @@ class AlertReader:
         return tuple(past for past in pasts if past.began or past.ended)[:most]
 
 
-def _build_alert(state: AlertState, mutes: ActiveSilences, now: float) -> Alert:
-    ack = mutes.acks.get(state.fingerprint) if mutes.is_acknowledged(state) else None
-    silence = mutes.find_silence(state.rule_id, state.severity, state.labels, now)
+def _build_alert(state: AlertState, active_silences: ActiveSilences, now: float) -> Alert:
+    ack = active_silences.acks.get(state.fingerprint) if active_silences.is_acknowledged(state) else None
+    silence = active_silences.find_silence(state.rule_id, state.severity, state.labels, now)
     return Alert(state, ack, silence, silence.ends_at(now) if silence else None)
 
 

@@ -41,7 +41,7 @@ class Watch:
         self.told: list[tuple[str, str, str | None]] = []  # rule, kind, queue
 
     def see(
-        self, snapshot: Snapshot, *, times: int = 1, history: History | None = None, **situation: Any
+        self, snapshot: Snapshot, *, times: int = 1, history: History | None = None, **checker_context: Any
     ) -> list[Transition]:
         for _ in range(times):
             self.now += INTERVAL_S
@@ -50,7 +50,7 @@ class Watch:
                 history or History(),
                 self.rules,
                 self.states,
-                CheckerContext(now=self.now, channels=self.channels, **situation),
+                CheckerContext(now=self.now, channels=self.channels, **checker_context),
             )
             for transition in transitions:
                 if transition.after.is_worth_storing:
@@ -186,12 +186,14 @@ def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
     watch = Watch(replace(unreachable, critical=2.0, **AT_ONCE), rule(**AT_ONCE))
     both = [queue("a", 50), queue("b", 50, source="other")]
     silence = Silence(id="s", until=NOW + 100, by="ann", rule="deep")
-    watch.see(sample(both, [source(), source("other")]), mutes=ActiveSilences(silences=(silence,)))
+    watch.see(sample(both, [source(), source("other")]), active_silences=ActiveSilences(silences=(silence,)))
     assert watch.told == []
     assert watch.firing == {("deep", "critical", "a"), ("deep", "critical", "b")}
     lost = [queue("a", None, error="gone"), both[1]]
     watch.see(
-        sample(lost, [source(reachable=False), source("other")]), times=5, mutes=ActiveSilences(silences=(silence,))
+        sample(lost, [source(reachable=False), source("other")]),
+        times=5,
+        active_silences=ActiveSilences(silences=(silence,)),
     )
     assert watch.told == [("redis-unreachable", "firing", None)]
     watch.see(sample(lost, [source(reachable=False), source("other")]), times=5)
@@ -203,7 +205,7 @@ def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
 def test_a_silence_mutes_what_it_matches_and_nothing_else() -> None:
     silence = Silence(id="s", until=NOW + 100, by="ann", queue="a*")
     watch = Watch(rule(**AT_ONCE))
-    watch.see(sample([queue("ab", 50), queue("b", 50)]), mutes=ActiveSilences(silences=(silence,)))
+    watch.see(sample([queue("ab", 50), queue("b", 50)]), active_silences=ActiveSilences(silences=(silence,)))
     assert watch.told == [("deep", "firing", "b")]
     watch.see(sample([queue("ab", 50), queue("b", 50)]))
     assert watch.told[1:] == [("deep", "firing", "ab")]

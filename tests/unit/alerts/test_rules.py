@@ -81,8 +81,8 @@ def test_settings_name_the_wrong_rule_and_channel() -> None:
 
 
 def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
-    book = Ruleset([{"id": "queue-latency", "critical": 900}], 2.0)
-    entry = next(entry for entry in book.rules_in_force() if entry.rule.id == "queue-latency")
+    ruleset = Ruleset([{"id": "queue-latency", "critical": 900}], 2.0)
+    entry = next(entry for entry in ruleset.rules_in_force() if entry.rule.id == "queue-latency")
     assert entry.origin is Origin.TOML
     assert (entry.rule.warning, entry.rule.critical, entry.rule.for_s) == (300, 900, 120)
 
