@@ -47,7 +47,7 @@ def build_channels(settings: Settings) -> dict[str, Channel]:
     return found
 
 
-def check_settings(settings: Settings) -> None:
+def check_alert_settings(settings: Settings) -> None:
     """Check rules, channels, ping URL and spool folder, which is created. Raises ConfigurationError.
 
     Opens no connection.

@@ -17,7 +17,7 @@ from dashboard.alerts.service import AlertService, build_alert_service
 from dashboard.alerts.silences import WeeklyWindow
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
-from dashboard.nagios_check import Breached, ExitStatus, describe_breach, evaluate_once
+from dashboard.nagios_check import ExitStatus, FiringAlert, describe_alert, evaluate_once
 from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from tests.alerts.harness import DEEP, Process, Recorder, deep
@@ -280,9 +280,9 @@ def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, 
         if state.is_active
     }
     assert stored >= {("deep", "critical"), ("deep", "warning")}
-    code, breaches, _ = evaluate_once(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
+    code, alerts, _ = evaluate_once(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
     assert code is ExitStatus.CRITICAL
-    assert [breach.severity.value for breach in breaches if breach.rule.id == "deep"] == ["critical"]
+    assert [alert.severity.value for alert in alerts if alert.rule.id == "deep"] == ["critical"]
 
 
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
@@ -300,5 +300,5 @@ def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> N
         {"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "No workers"}, "test"
     )
     labels = AlertLabels(source="main", backend="rq", queue="a|time=1\nOK")
-    words = describe_breach(Breached(rule, Severity.CRITICAL, labels, 0.0, "now"))
+    words = describe_alert(FiringAlert(rule, Severity.CRITICAL, labels, 0.0, "now"))
     assert words == "No workers: a¦time=1�OK (rq, main): 0 workers (fires below 1)"
