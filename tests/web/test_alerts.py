@@ -46,6 +46,7 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert [each["rule"] for each in client.get("/api/v1/overview").get_json()["alerts"]] == ["deep"]
     page = client.get("/alerts").text
     assert "Mail is &lt;deep&gt;" in page
+    assert "3 waiting jobs" in page
     assert "No notification channels configured" in page
     path = f"/alerts/{alert['fingerprint']}/ack"
     assert client.get(f"{path}?episode={alert['episode']}").status_code == 200
