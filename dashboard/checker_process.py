@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from .alerts.runtime import check_settings
+from .alerts.runtime import check_alert_settings
 from .errors import Forbidden, QueuedeckError
 from .redact import masked_logger
 from .sampling.snapshot_store import SnapshotStore
@@ -37,7 +37,7 @@ def run_checker(settings: Settings) -> int:
 
     Raises ConfigurationError. Waits for a Redis that does not respond.
     """
-    check_settings(settings)
+    check_alert_settings(settings)
     services = build_services(settings, checks=True, on_hung=lambda: os._exit(EXIT_HUNG))
     forbidden = _find_write_refusal(services.store)
     if forbidden is not None:

@@ -15,10 +15,10 @@ from .alerts.evaluation.evaluator import Evaluator
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.management.checker_health import health_from_beat
 from .alerts.management.ownership import build_ownership_conflict
-from .alerts.rules.metrics import METRICS
+from .alerts.rules.metrics import METRICS, describe_value
 from .alerts.rules.rule import Rule, Severity
 from .alerts.rules.ruleset import Ruleset
-from .alerts.runtime import build_ruleset, check_settings, store_source_name
+from .alerts.runtime import build_ruleset, check_alert_settings, store_source_name
 from .alerts.store import AlertStore
 from .alerts.stored_values import EvaluationInputs
 from .backends.monitored_sources import MonitoredSources, open_sources
@@ -50,7 +50,7 @@ class ExitStatus(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Breached:
+class FiringAlert:
     """One alert: a rule that is breached now, or that the checker stored as firing."""
 
     rule: Rule
@@ -72,25 +72,25 @@ class StoredAlerts:
 
     rules: tuple[Rule, ...]
     durations: PersistedDurations | None = None
-    breaches: list[Breached] = field(default_factory=list)
+    alerts: list[FiringAlert] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def main(settings: Settings, *, as_json: bool) -> int:
     """Print the alerts and return the exit status: 0 ok, 1 warning, 2 critical, 3 unknown."""
-    check_settings(settings)
-    code, breaches, problems = evaluate_once(settings)
+    check_alert_settings(settings)
+    code, alerts, problems = evaluate_once(settings)
     if as_json:
-        say(msgspec.json.encode(_build_document(code, breaches, problems)).decode("utf-8", "replace"))
+        say(msgspec.json.encode(_build_document(code, alerts, problems)).decode("utf-8", "replace"))
     else:
-        lines = [_status_line(code, breaches, problems)]
-        lines += [f"{breach.severity.value.upper()}: {describe_breach(breach)}" for breach in breaches]
+        lines = [_status_line(code, alerts, problems)]
+        lines += [f"{alert.severity.value.upper()}: {describe_alert(alert)}" for alert in alerts]
         lines += [f"UNKNOWN: {problem}" for problem in problems]
         say("\n".join(lines))
     return int(code)
 
 
-def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[str]]:
+def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[FiringAlert], list[str]]:
     """(status, alerts with the worst first, what could not be determined).
 
     A rule with a duration is evaluated by its threshold alone here, and by the stored state of a running checker. A
@@ -106,11 +106,11 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
     finally:
         sources.close()
     rules = stored.rules
-    breaches = {breach.key: breach for breach in stored.breaches}
-    found = _find_breaches(snapshot, rules, settings.sample_interval_s, stored.durations)
-    for breach in (*found, *_find_unreachable(snapshot, rules)):
-        breaches[breach.key] = replace(breaches.get(breach.key, breach), detail=breach.detail)
-    refused = {breach.labels.source for breach in breaches.values() if breach.rule.metric == REFUSED}
+    alerts = {alert.key: alert for alert in stored.alerts}
+    found = _find_sample_alerts(snapshot, rules, settings.sample_interval_s, stored.durations)
+    for alert in (*found, *_find_unreachable(snapshot, rules)):
+        alerts[alert.key] = replace(alerts.get(alert.key, alert), detail=alert.detail)
+    refused = {alert.labels.source for alert in alerts.values() if alert.rule.metric == REFUSED}
     # State about a Redis counts only if it is stored in another one: in its own, it may be the state of the primary
     # that this replica copies.
     known = stored.durations is not None
@@ -118,8 +118,8 @@ def evaluate_once(settings: Settings) -> tuple[ExitStatus, list[Breached], list[
     read_only = _find_read_only(snapshot, rules, refused | elsewhere)
     problems = list(dict.fromkeys((*_source_problems(snapshot), *stored.problems, *read_only)))
     # As everywhere: a critical alert mutes the warning of the same rule and labels.
-    muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in breaches if severity is Severity.CRITICAL}
-    ordered = sorted((breach for key, breach in breaches.items() if key not in muted), key=_worst_first)
+    muted = {(rule, Severity.WARNING, labels) for rule, severity, labels in alerts if severity is Severity.CRITICAL}
+    ordered = sorted((alert for key, alert in alerts.items() if key not in muted), key=_worst_first)
     return _exit_status(ordered, problems), ordered, problems
 
 
@@ -139,7 +139,7 @@ def _read_stored_alerts(settings: Settings, sources: MonitoredSources) -> Stored
         _fill_stored_alerts(stored, settings, sources, ruleset)
     except QueuedeckError as exc:
         stored.problems.append(f"stored alerts: {exc.message}")
-        stored.breaches += _find_store_outage(settings, sources, exc, stored.rules)
+        stored.alerts += _find_store_outage(settings, sources, exc, stored.rules)
     return stored
 
 
@@ -165,8 +165,8 @@ def _fill_stored_alerts(stored: StoredAlerts, settings: Settings, sources: Monit
         stored.problems.append(late)
     if not _is_outdated(inputs):
         by_id = {rule.id: rule for rule in stored.rules}
-        stored.breaches += [
-            Breached(by_id[state.rule_id], state.severity, state.labels, state.value_now, "fires")
+        stored.alerts += [
+            FiringAlert(by_id[state.rule_id], state.severity, state.labels, state.value_now, "fires")
             for state in active
             if state.rule_id in by_id
         ]
@@ -183,7 +183,7 @@ def _lateness_problem(inputs: EvaluationInputs, interval_s: float) -> str | None
         return None
     since = "within a day" if inputs.beat is None else f"for {format_duration(inputs.now - inputs.beat.at)}"
     left_out = "; alerts that were firing then are left out" if _is_outdated(inputs) else ""
-    return f"stored alerts: the checker has not completed a cycle {since}{left_out}. Start queuedeck checker."
+    return f"stored alerts: the checker has not evaluated the rules {since}{left_out}. Start queuedeck checker."
 
 
 def _are_same_sources(store: SnapshotStore, sources: MonitoredSources) -> bool:
@@ -201,10 +201,10 @@ def _take_sample(sampler: Sampler) -> Snapshot:
     return snapshot
 
 
-def _find_breaches(
+def _find_sample_alerts(
     snapshot: Snapshot, rules: tuple[Rule, ...], interval_s: float, durations: PersistedDurations | None
-) -> list[Breached]:
-    """The breaches of this sample; for each rule and subject only the worst severity.
+) -> list[FiringAlert]:
+    """What this sample alone breaches; for each rule and subject only the worst severity.
 
     Of the stored `durations`, only what distinguishes a Redis that stopped accepting writes from one that never did
     is used.
@@ -213,31 +213,31 @@ def _find_breaches(
     if durations is not None:
         memory.restore_durations(PersistedDurations(writable=durations.writable))
     return [
-        Breached(breach.rule, breach.severity, breach.labels, breach.value, "now")
+        FiringAlert(breach.rule, breach.severity, breach.labels, breach.value, "now")
         for breach in Evaluator(interval_s, memory).find_breaches(snapshot, rules)
     ]
 
 
-def _find_unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[Breached]:
+def _find_unreachable(snapshot: Snapshot, rules: tuple[Rule, ...]) -> list[FiringAlert]:
     """The sources that do not respond, with the worst severity of the rule about that; empty if the rule is off."""
     found = []
     for source in snapshot.sources:
         rule = None if source.reachable else find_rule(rules, UNREACHABLE, source.name)
         if rule is not None:
             labels = AlertLabels(source=source.name)
-            found.append(Breached(rule, rule.severities[0], labels, None, "now", source.error))
+            found.append(FiringAlert(rule, rule.severities[0], labels, None, "now", source.error))
     return found
 
 
 def _find_store_outage(
     settings: Settings, sources: MonitoredSources, problem: QueuedeckError, rules: tuple[Rule, ...]
-) -> list[Breached]:
+) -> list[FiringAlert]:
     """The alert that the store is unreachable, if it is not one of the sources: no rule can be evaluated then."""
     name = store_source_name(settings)
     rule = find_rule(rules, UNREACHABLE, name)
     if rule is None or name in sources.sources or not isinstance(problem, BackendUnavailable):
         return []
-    return [Breached(rule, rule.severities[0], AlertLabels(source=name), None, "now", problem.message)]
+    return [FiringAlert(rule, rule.severities[0], AlertLabels(source=name), None, "now", problem.message)]
 
 
 def _find_read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[str | None]) -> list[str]:
@@ -251,59 +251,55 @@ def _find_read_only(snapshot: Snapshot, rules: tuple[Rule, ...], settled: set[st
     ]
 
 
-def _worst_first(breach: Breached) -> tuple[bool, bool, str, str]:
+def _worst_first(alert: FiringAlert) -> tuple[bool, bool, str, str]:
     """Sort key: an unreachable Redis comes before the alerts that are unknown because of it."""
-    is_critical = breach.severity is Severity.CRITICAL
-    return not is_critical, breach.rule.metric != UNREACHABLE, breach.rule.id, str(breach.labels)
+    is_critical = alert.severity is Severity.CRITICAL
+    return not is_critical, alert.rule.metric != UNREACHABLE, alert.rule.id, str(alert.labels)
 
 
-def _exit_status(breaches: list[Breached], problems: list[str]) -> ExitStatus:
-    if any(breach.severity is Severity.CRITICAL for breach in breaches):
+def _exit_status(alerts: list[FiringAlert], problems: list[str]) -> ExitStatus:
+    if any(alert.severity is Severity.CRITICAL for alert in alerts):
         return ExitStatus.CRITICAL
-    if breaches:
+    if alerts:
         return ExitStatus.WARNING
     return ExitStatus.UNKNOWN if problems else ExitStatus.OK
 
 
-def _status_line(code: ExitStatus, breaches: list[Breached], problems: list[str]) -> str:
-    if breaches:
-        more = f" and {len(breaches) - 1} more" if len(breaches) > 1 else ""
-        return f"QUEUEDECK {code.name} - {describe_breach(breaches[0])}{more}"
+def _status_line(code: ExitStatus, alerts: list[FiringAlert], problems: list[str]) -> str:
+    if alerts:
+        more = f" and {len(alerts) - 1} more" if len(alerts) > 1 else ""
+        return f"QUEUEDECK {code.name} - {describe_alert(alerts[0])}{more}"
     return f"QUEUEDECK {code.name} - {problems[0] if problems else 'no alerts'}"
 
 
-def describe_breach(breach: Breached) -> str:
+def describe_alert(alert: FiringAlert) -> str:
     """An alert in one line: rule, labels, value, when it fires, and what the sample found."""
-    unit = METRICS[breach.rule.metric].unit
-    threshold = format_figure(breach.rule.threshold(breach.severity), unit)
-    figure = (
-        f": {format_figure(breach.value, unit)} (fires {OPERATOR_WORDS[breach.rule.op]} {threshold})"
-        if breach.value is not None and unit != "flag"
-        else ""
-    )
+    value = describe_value(alert.rule.metric, alert.value, alert.rule.reducer)
+    threshold = format_figure(alert.rule.threshold(alert.severity), METRICS[alert.rule.metric].unit)
+    figure = f": {value} (fires {OPERATOR_WORDS[alert.rule.op]} {threshold})" if value is not None else ""
     # Nagios reads what follows a bar as performance data, and queue names can contain one.
-    detail = f": {breach.detail}" if breach.detail else ""
-    return f"{alert_title(breach.rule.title, breach.labels)}{figure}{detail}".replace("|", "¦")
+    detail = f": {alert.detail}" if alert.detail else ""
+    return f"{alert_title(alert.rule.title, alert.labels)}{figure}{detail}".replace("|", "¦")
 
 
-def _build_document(code: ExitStatus, breaches: list[Breached], problems: list[str]) -> dict[str, object]:
+def _build_document(code: ExitStatus, alerts: list[FiringAlert], problems: list[str]) -> dict[str, object]:
     return {
         "status": code.name.lower(),
         "exit_code": int(code),
         "alerts": [
             {
-                "rule": breach.rule.id,
-                "severity": breach.severity.value,
-                "metric": breach.rule.metric,
-                "value": breach.value,
-                "threshold": breach.rule.threshold(breach.severity),
+                "rule": alert.rule.id,
+                "severity": alert.severity.value,
+                "metric": alert.rule.metric,
+                "value": alert.value,
+                "threshold": alert.rule.threshold(alert.severity),
                 "labels": {
-                    name: text.encode("utf-8", "replace").decode() for name, text in breach.labels.as_dict().items()
+                    name: text.encode("utf-8", "replace").decode() for name, text in alert.labels.as_dict().items()
                 },
-                "state": "firing" if breach.since == "fires" else "beyond",
-                "text": describe_breach(breach),
+                "state": "firing" if alert.since == "fires" else "beyond",
+                "text": describe_alert(alert),
             }
-            for breach in breaches
+            for alert in alerts
         ],
         "unknown": problems,
     }

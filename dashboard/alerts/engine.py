@@ -13,7 +13,7 @@ from ..sampling.recent_history import History
 from .evaluation.checker_context import CheckerContext
 from .evaluation.evaluator import Evaluator
 from .evaluation.preview import build_observations
-from .evaluation.state_machine import AlertState, PendingNotification
+from .evaluation.state_machine import AlertState, DueNotification
 from .known_states import KnownStates
 from .notification import QueuedNotification, build_notification, queue_notifications
 from .notification_builder import ErrorsOf, NotificationBuilder, no_errors
@@ -41,7 +41,7 @@ class AlertEngine:
     def __init__(
         self,
         store: AlertStore,
-        rulebook: Ruleset,
+        ruleset: Ruleset,
         interval_s: float,
         holder: str,
         channels: Sequence[str],
@@ -53,7 +53,7 @@ class AlertEngine:
     ) -> None:
         """`wake` is called when there is something to deliver, `tidy` every minute with the store's time."""
         self._store = store
-        self._ruleset = rulebook
+        self._ruleset = ruleset
         self._interval_s = interval_s
         self._holder = holder
         self._own_channels = tuple(channels)
@@ -72,7 +72,7 @@ class AlertEngine:
         self._histories_sent = 0.0  # end of the newest stored minute
         self._followed_at = float("-inf")
         self._changes = 0  # the store's write count as last seen: it only falls when an older copy is restored
-        self.rules: tuple[Rule, ...] = rulebook.list_rules()  # as last read from the store
+        self.rules: tuple[Rule, ...] = ruleset.list_rules()  # as last read from the store
         self.active_silences = ActiveSilences()  # likewise
         self._stored_rules = b""  # likewise, in their stored form
         self.last_epoch = 0  # the highest leader epoch that this process has seen
@@ -162,7 +162,7 @@ class AlertEngine:
     def _update_settings(self, inputs: EvaluationInputs) -> None:
         self.rules, self.active_silences, self._stored_rules = (
             self._ruleset.list_rules(inputs.rules),
-            inputs.mutes,
+            inputs.active_silences,
             inputs.rules,
         )
 
@@ -220,23 +220,27 @@ class AlertEngine:
         if not state.announced or not young:
             return ()
         rule = next((rule for rule in self.rules if rule.id == state.rule_id), None)
-        say = PendingNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
-        return queue_notifications(build_notification(state, say, rule, now), say, rule)
+        due = DueNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
+        return queue_notifications(build_notification(state, due, rule, now), due, rule)
 
     def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
         self._update_settings(inputs)
-        situation = CheckerContext(
+        checker_context = CheckerContext(
             now=inputs.now,
-            mutes=inputs.mutes,
+            active_silences=inputs.active_silences,
             heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
             undelivered_s=inputs.undelivered,
             dead_messages=inputs.dead,
             channels=self._channels,
         )
-        turns = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, situation)
-        messages = [each for turn in turns for each in self._builder.build_notifications(turn, history, snapshot)]
+        transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, checker_context)
+        messages = [
+            each
+            for transition in transitions
+            for each in self._builder.build_notifications(transition, history, snapshot)
+        ]
         try:
-            self._known.write_transitions(lead, turns, messages)
+            self._known.write_transitions(lead, transitions, messages)
         except (StaleRevision, DataGone) as exc:
             log.info("alert states in the store differ from those of this leader (%s); reading them again", exc)
             self._fresh = False
@@ -247,19 +251,22 @@ class AlertEngine:
         if set_back or now - self._maintained_at >= MAINTAIN_EVERY_S:
             self._maintained_at = now
             self._maintain(inputs.now)
-        kept, sights = None, None
+        durations, observations = None, None
         if now - self._persisted_at >= PERSIST_EVERY_S:
-            kept, sights = (
-                self._evaluator.durations.export_durations(),
-                build_observations(self._evaluator, self.rules, inputs.now),
-            )
+            durations = self._evaluator.durations.export_durations()
+            observations = build_observations(self._evaluator, self.rules, inputs.now)
         ended = self._evaluator.history_recorder.at
         histories = self._evaluator.history_recorder.export_histories() if ended != self._histories_sent else None
         if not self._store.record_beat(
-            lead, self._holder, delivers=self._is_delivering(), durations=kept, sights=sights, hour=histories
+            lead,
+            self._holder,
+            delivers=self._is_delivering(),
+            durations=durations,
+            observations=observations,
+            hour=histories,
         ):
             return False
         self._histories_sent = ended
-        if kept is not None:
+        if durations is not None:
             self._persisted_at = now
         return True

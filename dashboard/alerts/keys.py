@@ -16,7 +16,7 @@ RULES = f"{PREFIX}:rules"  # string, JSON of the rules created on the page; at m
 SILENCES = f"{PREFIX}:silences"  # hash id -> JSON; at most MAX_SILENCES
 ACKS = f"{PREFIX}:acks"  # hash fingerprint -> JSON; removed with the alert
 UNSENT = f"{PREFIX}:unsent"  # zset of message ids by creation time in ms; none is older than 24 h
-DEAD = f"{PREFIX}:dead"  # zset of ids of undelivered (given-up) messages by ms; at most MAX_DEAD
+DEAD = f"{PREFIX}:dead"  # zset of ids of failed (given-up) messages by ms; at most MAX_DEAD
 CHANNELS = f"{PREFIX}:channels"  # zset of channel ids by ms of the last registration by a process; TTL 30 s
 SENT = f"{PREFIX}:sent"  # stream, one entry per delivery attempt, about 10,000
 

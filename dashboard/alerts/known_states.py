@@ -25,7 +25,7 @@ class KnownStates:
     def __init__(self, store: AlertStore, wake: Callable[[], None]) -> None:
         self._store = store
         self._wake = wake
-        self._written: dict[str, float] = {}  # monotonic, by fp
+        self._written: dict[str, float] = {}  # monotonic, by fingerprint
         self.stored: StoredStates | None = None
         self.unconfirmed: dict[str, QueuedNotification] = {}
 
@@ -43,7 +43,9 @@ class KnownStates:
         if self.unconfirmed and len(inputs.unsent) < 1000:
             self.unconfirmed = {name: message for name, message in self.unconfirmed.items() if name in inputs.unsent}
 
-    def write_transitions(self, lead: str, turns: Sequence[Transition], messages: Sequence[QueuedNotification]) -> None:
+    def write_transitions(
+        self, lead: str, transitions: Sequence[Transition], messages: Sequence[QueuedNotification]
+    ) -> None:
         """Write what the transitions of an evaluation changed, and their notifications.
 
         Raises StaleRevision, DataGone, LostLead. Cost: 1 round trip per 200 alerts that change, none without changes.
@@ -52,44 +54,47 @@ class KnownStates:
         assert known is not None
         now = monotonic_s()
         states: dict[str, tuple[AlertState | None, int]] = {}
-        episodes = []
-        for turn in turns:
-            fingerprint = turn.after.fp
-            episodes += [build_history_entry(turn.after, change) for change in turn.changes]
+        entries = []
+        for transition in transitions:
+            fingerprint = transition.after.fingerprint
+            entries += [build_history_entry(transition.after, change) for change in transition.changes]
             if (
-                turn.is_significant
-                or not turn.after.is_worth_storing
+                transition.is_significant
+                or not transition.after.is_worth_storing
                 or now - self._written.get(fingerprint, -1e9) >= WRITE_EVERY_S
             ):
-                kept = turn.after if turn.after.is_worth_storing else None
-                if kept is not None or fingerprint in known.revisions:
-                    states[fingerprint] = (kept, known.revisions.get(fingerprint, known.unreadable.get(fingerprint, 0)))
+                stored = transition.after if transition.after.is_worth_storing else None
+                if stored is not None or fingerprint in known.revisions:
+                    states[fingerprint] = (
+                        stored,
+                        known.revisions.get(fingerprint, known.unreadable.get(fingerprint, 0)),
+                    )
         for fingerprint, revision in known.unreadable.items():
             states.setdefault(fingerprint, (None, revision))
-        if states or messages or episodes:
-            self._store.commit_states(lead, known.born, states, episodes, messages)
+        if states or messages or entries:
+            self._store.commit_states(lead, known.born, states, entries, messages)
         if known.unreadable:
             names = sorted(known.unreadable)
             log.warning("reset %d unreadable alert states: %s", len(names), ", ".join(names[:10]))
             known.unreadable.clear()
-        self._update_known(turns, states, messages, now)
+        self._update_known(transitions, states, messages, now)
 
     def _update_known(
         self,
-        turns: Sequence[Transition],
+        transitions: Sequence[Transition],
         written: Mapping[str, tuple[AlertState | None, int]],
         messages: Sequence[QueuedNotification],
         now: float,
     ) -> None:
         known = self.stored
         assert known is not None
-        for turn in turns:
-            if turn.after.is_worth_storing:
-                known.states[turn.after.fp] = turn.after
+        for transition in transitions:
+            if transition.after.is_worth_storing:
+                known.states[transition.after.fingerprint] = transition.after
             else:
-                known.states.pop(turn.after.fp, None)
-                known.revisions.pop(turn.after.fp, None)
-                self._written.pop(turn.after.fp, None)
+                known.states.pop(transition.after.fingerprint, None)
+                known.revisions.pop(transition.after.fingerprint, None)
+                self._written.pop(transition.after.fingerprint, None)
         for fingerprint, (state, revision) in written.items():
             if state is not None:
                 known.revisions[fingerprint] = revision + 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Value
-from .evaluation.state_machine import AlertLabels, AlertState, PendingNotification, StateChange
-from .rules.rule import Rule, Severity
+from .evaluation.state_machine import AlertLabels, AlertState, DueNotification, StateChange
+from .rules.rule import Reducer, Rule, Severity
 
 # Prefix of the episodes that were announced without the store.
 LOCAL = "local-"
@@ -18,7 +18,7 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     kind: str  # firing, resolved, reminder, flapping, test
     number: int
     episode: str
-    fp: str
+    fingerprint: str
     rule_id: str
     rule_name: str
     metric: str
@@ -27,6 +27,7 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
     labels: AlertLabels = AlertLabels()
     op: str = "gt"
     threshold: float | None = None
+    reducer: Reducer = "last"
     value: float | None = None
     peak: float | None = None
     started_at: float | None = None
@@ -51,14 +52,14 @@ class Notification(Value, frozen=True, kw_only=True, omit_defaults=True):
 class QueuedNotification(Value, frozen=True, kw_only=True):
     """A notification for one channel, due at an instant of the store's clock."""
 
-    note: Notification
+    notification: Notification
     channel: str
     due_at: float
 
     @property
     def id(self) -> str:
         """The id of the message."""
-        return self.note.channel_message_id(self.channel)
+        return self.notification.channel_message_id(self.channel)
 
 
 class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,7 +79,7 @@ class HistoryEntry(Value, frozen=True, kw_only=True, omit_defaults=True):
     started_at: float | None = None
     lasted_s: float = 0.0
     reason: str | None = None
-    fp: str = ""
+    fingerprint: str = ""
 
 
 def build_history_entry(state: AlertState, change: StateChange) -> HistoryEntry:
@@ -98,13 +99,13 @@ def build_history_entry(state: AlertState, change: StateChange) -> HistoryEntry:
         started_at=change.started_at,
         lasted_s=round(change.lasted_s, 3),
         reason=change.reason,
-        fp=state.fp,
+        fingerprint=state.fingerprint,
     )
 
 
 def build_notification(
     state: AlertState,
-    say: PendingNotification,
+    due: DueNotification,
     rule: Rule | None,
     now: float,
     *,
@@ -113,12 +114,12 @@ def build_notification(
     spark: Sequence[float | None] = (),
     top_errors: Sequence[str] = (),
 ) -> Notification:
-    """The notification for `say` about a state."""
+    """The notification that is `due` about a state."""
     return Notification(
-        kind=say.kind,
-        number=say.number,
-        episode=say.episode,
-        fp=state.fp,
+        kind=due.kind,
+        number=due.number,
+        episode=due.episode,
+        fingerprint=state.fingerprint,
         rule_id=state.rule_id,
         rule_name=state.rule_name,
         metric=state.metric,
@@ -127,10 +128,11 @@ def build_notification(
         labels=state.labels,
         op=rule.op if rule else "gt",
         threshold=state.threshold,
+        reducer=state.reducer,
         value=state.value_now,
         peak=state.peak,
-        started_at=say.started_at,
-        ended_at=now if say.kind == "resolved" else None,
+        started_at=due.started_at,
+        ended_at=now if due.kind == "resolved" else None,
         reason=reason,
         detail=detail,
         runbook_url=rule.runbook_url if rule else None,
@@ -141,8 +143,11 @@ def build_notification(
 
 
 def queue_notifications(
-    note: Notification, say: PendingNotification, rule: Rule | None
+    notification: Notification, due: DueNotification, rule: Rule | None
 ) -> tuple[QueuedNotification, ...]:
     """The notification queued for each of its channels, due after the rule's group wait."""
-    wait_s = rule.severity_wait_s(note.severity) if rule else 0.0
-    return tuple(QueuedNotification(note=note, channel=channel, due_at=note.at + wait_s) for channel in say.to)
+    wait_s = rule.severity_wait_s(notification.severity) if rule else 0.0
+    return tuple(
+        QueuedNotification(notification=notification, channel=channel, due_at=notification.at + wait_s)
+        for channel in due.to
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ..model import Snapshot
 from ..sampling.recent_history import History, Series
 from .evaluation.evaluation_run import Transition
+from .evaluation.preview import failure_ratios
 from .evaluation.rule_history import RuleHistoryRecorder
 from .evaluation.state_machine import AlertLabels, AlertState
 from .notification import QueuedNotification, build_notification, queue_notifications
@@ -28,32 +29,34 @@ class NotificationBuilder:
         self._recorder = recorder
         self._errors_of = errors_of
 
-    def build_notifications(self, turn: Transition, history: History, snapshot: Snapshot) -> list[QueuedNotification]:
+    def build_notifications(
+        self, transition: Transition, history: History, snapshot: Snapshot
+    ) -> list[QueuedNotification]:
         """The notifications of one transition, one per channel."""
-        if not turn.says:
+        if not transition.due_notifications:
             return []
-        reason = turn.changes[0].reason if turn.changes else None
-        detail = _source_detail(turn.after, snapshot)
+        reason = transition.changes[0].reason if transition.changes else None
+        detail = _source_detail(transition.after, snapshot)
         errors: tuple[str, ...] = ()
-        if turn.after.labels.queue is not None and turn.says[0].kind in ("firing", "reminder"):
-            errors = tuple(self._errors_of(turn.after.labels, snapshot))
+        if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
+            errors = tuple(self._errors_of(transition.after.labels, snapshot))
         made: list[QueuedNotification] = []
-        for say in turn.says:
-            note = build_notification(
-                turn.after,
-                say,
-                turn.rule,
-                turn.after.evaluated_at,
+        for due in transition.due_notifications:
+            notification = build_notification(
+                transition.after,
+                due,
+                transition.rule,
+                transition.after.evaluated_at,
                 reason=reason,
                 detail=detail,
                 spark=last_hour_series(
-                    turn.after,
+                    transition.after,
                     history,
-                    self._recorder.hour_points(turn.after.rule_id, turn.after.labels),
+                    self._recorder.hour_points(transition.after.rule_id, transition.after.labels),
                 ),
                 top_errors=errors,
             )
-            made += queue_notifications(note, say, turn.rule)
+            made += queue_notifications(notification, due, transition.rule)
         return made
 
 
@@ -92,5 +95,6 @@ def last_hour_series(state: AlertState, history: History, judged: Series) -> Ser
     if state.metric == "queue.dead":
         return tuple(series.dead)
     if state.metric == "queue.error_ratio":
-        return tuple(series.failed_per_min)
+        ratios = failure_ratios(series)
+        return ratios if any(ratio is not None for ratio in ratios) else judged
     return tuple(series.depth)

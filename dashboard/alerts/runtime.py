@@ -31,9 +31,9 @@ DELIVERS_WITHIN_S = 60.0
 
 def build_ruleset(settings: Settings) -> Ruleset:
     """The rules of the settings and the default ones. Raises ConfigurationError."""
-    book = Ruleset(settings.rules, settings.sample_interval_s)
-    book.check_names([str(channel.get("id")) for channel in settings.channels])
-    return book
+    ruleset = Ruleset(settings.rules, settings.sample_interval_s)
+    ruleset.check_names([str(channel.get("id")) for channel in settings.channels])
+    return ruleset
 
 
 def build_channels(settings: Settings) -> dict[str, Channel]:
@@ -47,7 +47,7 @@ def build_channels(settings: Settings) -> dict[str, Channel]:
     return found
 
 
-def check_settings(settings: Settings) -> None:
+def check_alert_settings(settings: Settings) -> None:
     """Check rules, channels, ping URL and spool folder, which is created. Raises ConfigurationError.
 
     Opens no connection.

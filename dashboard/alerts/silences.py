@@ -169,7 +169,7 @@ class ActiveSilences(Value, frozen=True, kw_only=True):
         """Whether the ongoing incident is acknowledged."""
         if not self.acks:
             return False
-        ack = self.acks.get(state.fp)
+        ack = self.acks.get(state.fingerprint)
         return ack is not None and ack.episode in (state.episode, state.announced) and state.is_active
 
 

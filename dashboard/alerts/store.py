@@ -59,10 +59,10 @@ end
 # KEYS lead, born, changes, live, episodes, unsent, acks, then per alert its hash, then per message: its hash, the due
 # set and the chain of its channel.
 # ARGV lead value, born value, "1" to ignore the revisions, TTL of an alert in ms, maximum history entries, numbers of
-# alerts, history entries and messages, then per alert: fp, revision it was read at, body or "" to remove it; per
-# history entry: body; per message: id, body, due ms, made ms, channel, fp, episode, kind, group, fallback or "".
-# Returns "ok"; "lead" when another process leads; "data" when the data is not what the leader knows; or the fp of an
-# alert that has another revision. In these cases nothing is written.
+# alerts, history entries and messages, then per alert: fingerprint, revision it was read at, body or "" to remove it;
+# per history entry: body; per message: id, body, due ms, made ms, channel, fingerprint, episode, kind, group, fallback
+# or "". Returns "ok"; "lead" when another process leads; "data" when the data is not what the leader knows; or the
+# fingerprint of an alert that has another revision. In these cases nothing is written.
 _COMMIT = (
     f"""{ENQUEUE}"""
     + """
@@ -84,15 +84,15 @@ for i = 1, instances do
   revisions[i] = math.max(tonumber(revision) or 0, tonumber(ARGV[at + 3 * i - 1]))
 end
 for i = 1, instances do
-  local fp, body = ARGV[at + 3 * i - 2], ARGV[at + 3 * i]
+  local fingerprint, body = ARGV[at + 3 * i - 2], ARGV[at + 3 * i]
   if body == '' then
     redis.call('DEL', KEYS[7 + i])
-    redis.call('SREM', KEYS[4], fp)
-    redis.call('HDEL', KEYS[7], fp)
+    redis.call('SREM', KEYS[4], fingerprint)
+    redis.call('HDEL', KEYS[7], fingerprint)
   else
     redis.call('HSET', KEYS[7 + i], 'rev', string.format('%.0f', revisions[i] + 1), 'body', body)
     redis.call('PEXPIRE', KEYS[7 + i], ARGV[4])
-    redis.call('SADD', KEYS[4], fp)
+    redis.call('SADD', KEYS[4], fingerprint)
   end
 end
 at = at + 3 * instances
@@ -103,8 +103,8 @@ for i = 1, messages do
   local id = ARGV[at + 1]
   if redis.call('EXISTS', KEYS[k + 1]) == 0 then
     redis.call('HSET', KEYS[k + 1], 'state', 'queued', 'attempts', '0', 'body', ARGV[at + 2], 'due', ARGV[at + 3],
-      'made', ARGV[at + 4], 'channel', ARGV[at + 5], 'fp', ARGV[at + 6], 'episode', ARGV[at + 7], 'kind', ARGV[at + 8],
-      'group', ARGV[at + 9], 'fallback', ARGV[at + 10])
+      'made', ARGV[at + 4], 'channel', ARGV[at + 5], 'fingerprint', ARGV[at + 6], 'episode', ARGV[at + 7],
+      'kind', ARGV[at + 8], 'group', ARGV[at + 9], 'fallback', ARGV[at + 10])
     redis.call('ZADD', KEYS[6], ARGV[at + 4], id)
     enqueue(KEYS[k + 3], KEYS[k + 2], ARGV[at + 3], id)
   end
@@ -210,7 +210,9 @@ class AlertStore:
             born=decode_text(born or b""),
             changes=parse_count(changes),
             rules=rules if isinstance(rules, bytes) else b"",
-            mutes=ActiveSilences(silences=tuple(parse_silences(silences, Silence)), acks=parse_acknowledgements(acks)),
+            active_silences=ActiveSilences(
+                silences=tuple(parse_silences(silences, Silence)), acks=parse_acknowledgements(acks)
+            ),
             beat=parse_beat(parse_pairs(beat)),
             undelivered=undelivered,
             dead=given_up,
@@ -228,7 +230,7 @@ class AlertStore:
         for fingerprint, row in zip(names, rows, strict=True):
             revision, body = row if isinstance(row, list) else (None, None)
             state = unpack(body, AlertState)
-            if state is not None and state.fp == fingerprint:
+            if state is not None and state.fingerprint == fingerprint:
                 known.states[fingerprint] = state
                 known.revisions[fingerprint] = parse_count(revision)
             else:
@@ -238,9 +240,11 @@ class AlertStore:
     def load_last_evaluation(self) -> tuple[PersistedDurations | None, RuleObservations | None]:
         """(the last leader's durations, its observations of rules that need several samples); None for one that has
         expired. Cost: 1 round trip."""
-        kept, sights = self.store.read_keys(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
-        seen = unpack(sights, RuleObservations)
-        return unpack(kept, PersistedDurations), seen if seen is not None and preview.is_valid(seen) else None
+        durations, raw_observations = self.store.read_keys(("GET", keys.DURATIONS), ("GET", keys.OBSERVATIONS))
+        observations = unpack(raw_observations, RuleObservations)
+        if observations is not None and not preview.is_valid(observations):
+            observations = None
+        return unpack(durations, PersistedDurations), observations
 
     def load_histories(self) -> RuleHistories | None:
         """The last hour of the rules; None when there is none. Cost: 1 round trip."""
@@ -253,47 +257,48 @@ class AlertStore:
         lead: str,
         born: str,
         states: Mapping[str, tuple[AlertState | None, int]],
-        episodes: Sequence[HistoryEntry],
+        entries: Sequence[HistoryEntry],
         messages: Sequence[QueuedNotification],
         *,
         force: bool = False,
     ) -> None:
-        """Write states (fp -> state or None to remove it, the revision it was read at), their history and messages.
+        """Write states (by fingerprint: the state or None to remove it, the revision it was read at), their history and
+        messages.
 
         Raises LostLead, StaleRevision, DataGone. If one of these is raised, or the connection fails, earlier chunks of
         CHUNK alerts may already be written: read the states again. Cost: 1 round trip per chunk.
         """
-        by_fp: dict[str, list[QueuedNotification]] = {}
+        fingerprint_messages: dict[str, list[QueuedNotification]] = {}
         for message in messages:
-            by_fp.setdefault(message.note.fp, []).append(message)
-        entries: dict[str, list[HistoryEntry]] = {}
-        for entry in episodes:
-            entries.setdefault(entry.fp, []).append(entry)
-        fps = list(dict.fromkeys([*states, *by_fp, *entries]))
-        for start in range(0, max(len(fps), 1), CHUNK):
-            chunk = fps[start : start + CHUNK]
+            fingerprint_messages.setdefault(message.notification.fingerprint, []).append(message)
+        fingerprint_entries: dict[str, list[HistoryEntry]] = {}
+        for entry in entries:
+            fingerprint_entries.setdefault(entry.fingerprint, []).append(entry)
+        fingerprints = list(dict.fromkeys([*states, *fingerprint_messages, *fingerprint_entries]))
+        for start in range(0, max(len(fingerprints), 1), CHUNK):
+            chunk = fingerprints[start : start + CHUNK]
             self._commit_chunk(
                 (lead, born, force),
                 {fingerprint: states[fingerprint] for fingerprint in chunk if fingerprint in states},
-                [entry for fingerprint in chunk for entry in entries.get(fingerprint, ())],
-                [message for fingerprint in chunk for message in by_fp.get(fingerprint, ())],
+                [entry for fingerprint in chunk for entry in fingerprint_entries.get(fingerprint, ())],
+                [message for fingerprint in chunk for message in fingerprint_messages.get(fingerprint, ())],
             )
 
     def _commit_chunk(
         self,
         guard: tuple[str, str, bool],
         states: Mapping[str, tuple[AlertState | None, int]],
-        episodes: Sequence[HistoryEntry],
+        entries: Sequence[HistoryEntry],
         messages: Sequence[QueuedNotification],
     ) -> None:
         lead, born, force = guard
         names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
         names += [keys.instance_key(fingerprint) for fingerprint in states]
         arguments: list[Argument] = [lead, born, int(force), INSTANCE_TTL_MS, MAX_EPISODES]
-        arguments += [len(states), len(episodes), len(messages)]
+        arguments += [len(states), len(entries), len(messages)]
         for fingerprint, (state, revision) in states.items():
             arguments += [fingerprint, revision, pack(state) if state is not None else b""]
-        arguments += [pack(entry) for entry in episodes]
+        arguments += [pack(entry) for entry in entries]
         for message in messages:
             names += message_keys(message)
             arguments += message_fields(message)
@@ -312,7 +317,7 @@ class AlertStore:
         *,
         delivers: bool,
         durations: PersistedDurations | None = None,
-        sights: RuleObservations | None = None,
+        observations: RuleObservations | None = None,
         hour: RuleHistories | None = None,
     ) -> bool:
         """Record a completed evaluation and store what is given; False when another process leads.
@@ -321,7 +326,7 @@ class AlertStore:
         """
         names = [LEAD, keys.HEARTBEAT]
         arguments: list[Argument] = [lead, holder, int(delivers), HEARTBEAT_TTL_MS]
-        given = ((keys.DURATIONS, durations, DURATIONS_TTL_MS), (keys.OBSERVATIONS, sights, DURATIONS_TTL_MS))
+        given = ((keys.DURATIONS, durations, DURATIONS_TTL_MS), (keys.OBSERVATIONS, observations, DURATIONS_TTL_MS))
         for name, value, ttl_ms in (*given, (keys.RULE_HISTORIES, hour, HISTORIES_TTL_MS)):
             if value is not None:
                 names.append(name)
@@ -333,16 +338,16 @@ class AlertStore:
         found = self.store.run_script(_REGISTER_CHANNELS, (keys.CHANNELS,), CHANNELS_TTL_MS, MAX_CHANNELS, *channels)
         return tuple(sorted(map(decode_text, found)))
 
-    def restore_settings(self, lead: str, rules: bytes, mutes: ActiveSilences) -> None:
+    def restore_settings(self, lead: str, rules: bytes, active_silences: ActiveSilences) -> None:
         """Restore rules, silences and acknowledgements after the store lost its data, without replacing newer ones.
 
         Raises LostLead. Cost: 1 round trip.
         """
         names = (LEAD, keys.RULES, keys.SILENCES, keys.ACKS)
-        arguments: list[Argument] = [lead, rules, len(mutes.silences)]
-        for silence in mutes.silences:
+        arguments: list[Argument] = [lead, rules, len(active_silences.silences)]
+        for silence in active_silences.silences:
             arguments += [silence.id, msgspec.json.encode(silence)]
-        for fingerprint, ack in mutes.acks.items():
+        for fingerprint, ack in active_silences.acks.items():
             arguments += [fingerprint, msgspec.json.encode(ack)]
         if not self.store.run_script(_RESTORE_SETTINGS, names, *arguments):
             raise LostLead
@@ -363,14 +368,21 @@ class AlertStore:
 
 def message_keys(message: QueuedNotification) -> list[str]:
     """KEYS of one message, for scripts that create it."""
-    fingerprint, channel = message.note.fp, message.channel
+    fingerprint, channel = message.notification.fingerprint, message.channel
     return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fingerprint)]
 
 
 def message_fields(message: QueuedNotification) -> list[Argument]:
     """ARGV of one message, for scripts that create it."""
-    note = message.note
+    notification = message.notification
     return [
-        *(message.id, pack(note), int(message.due_at * 1000), int(note.at * 1000), message.channel, note.fp),
-        *(note.episode, note.kind, note.group_key, note.fallback or ""),
+        *(
+            message.id,
+            pack(notification),
+            int(message.due_at * 1000),
+            int(notification.at * 1000),
+            message.channel,
+            notification.fingerprint,
+        ),
+        *(notification.episode, notification.kind, notification.group_key, notification.fallback or ""),
     ]

@@ -42,7 +42,7 @@ class EvaluationInputs:
     born: str
     changes: int
     rules: bytes
-    mutes: ActiveSilences
+    active_silences: ActiveSilences
     beat: CheckerBeat | None
     undelivered: dict[str, float]  # channel -> age of its oldest unsent message in seconds
     dead: dict[str, int]  # channel -> messages given up

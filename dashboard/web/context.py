@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from ..alerts.runtime import check_settings as check_alerts
+from ..alerts.runtime import check_alert_settings
 from ..backends.monitored_sources import open_sources
 from ..errors import NotFound, QueuedeckError
 from ..model import QueueStats, Snapshot
@@ -38,7 +38,7 @@ class AppContext:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         open_sources(settings)  # a wrong setting must fail at start, not at the first request
-        check_alerts(settings)
+        check_alert_settings(settings)
         self._lock = threading.Lock()
         self._process: _Process | None = None
         self._starting: int | None = None  # id of the process in which the start was begun

@@ -18,7 +18,7 @@ def healthz() -> ResponseReturnValue:
 
 @bp.get("/healthz/checker")
 def checker() -> ResponseReturnValue:
-    """200 while rules are evaluated, 503 when no checker has completed a cycle for three intervals."""
+    """200 while rules are evaluated, 503 when no checker has evaluated the rules for three intervals."""
     ok = app_context().caches.checker_health().ok
     return jsonify(status="ok" if ok else "not ok"), 200 if ok else 503
 

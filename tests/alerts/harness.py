@@ -91,14 +91,14 @@ class Process:
         self.alerts = AlertStore(self.store)
         self.notifier = NotificationSender(self.claims, self.channels, PageLinks("https://queues.example"))
         own = {rule["id"] for rule in rules}
-        book = Ruleset([*(rule for rule in SHIPPED_OFF if rule["id"] not in own), *rules], INTERVAL_S)
-        self.rulebook = book
+        ruleset = Ruleset([*(rule for rule in SHIPPED_OFF if rule["id"] not in own), *rules], INTERVAL_S)
+        self.ruleset = ruleset
         self.restart()
 
     def restart(self) -> None:
         """Forget all that this process knows."""
         channels, tidy = tuple(self.channels), self.outbox.maintain
-        self.engine = AlertEngine(self.alerts, self.rulebook, INTERVAL_S, self.holder, channels, tidy=tidy)
+        self.engine = AlertEngine(self.alerts, self.ruleset, INTERVAL_S, self.holder, channels, tidy=tidy)
 
     def lease(self, lease_s: float = 15.0) -> int | None:
         return self.store.take_lease(self.holder, lease_s).epoch

@@ -33,7 +33,7 @@ def test_a_redis_that_was_killed_is_critical(begin: Callable[..., Night], capsys
     night.server.stop(kill=True)
     assert check(settings(night.server.url), as_json=False) == 2
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first.startswith("QUEUEDECK CRITICAL - Redis is not responding: Redis main: ")
+    assert first.startswith("QUEUEDECK CRITICAL - Redis is not responding: main: ")
     assert str(night.server.port) in first
     assert check(settings(night.server.url), as_json=True) == 2
     answer = json.loads(capsys.readouterr().out)
@@ -61,9 +61,9 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
     night.redis.config_set("save", "1 1")
     night.redis.set("app", "1")
     wait_until(lambda: night.redis.info("persistence")["rdb_last_bgsave_status"] == "err", what="a failed save")
-    code, breaches, _ = evaluate_once(settings(night.server.url))
+    code, alerts, _ = evaluate_once(settings(night.server.url))
     assert code is ExitStatus.CRITICAL
-    assert "redis-writes-refused" in {breach.rule.id for breach in breaches}
+    assert "redis-writes-refused" in {alert.rule.id for alert in alerts}
     night.redis.config_set("save", "")  # else it would not end either
 
 
@@ -71,8 +71,8 @@ def test_a_replica_that_no_checker_has_seen_take_writes_is_unknown(begin: Callab
     night = begin()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
     link_off = {"id": "redis-replica-link", **OFF}
-    code, breaches, problems = evaluate_once(settings(night.server.url, rules=[link_off]))
-    assert (code, breaches) == (ExitStatus.UNKNOWN, [])
+    code, alerts, problems = evaluate_once(settings(night.server.url, rules=[link_off]))
+    assert (code, alerts) == (ExitStatus.UNKNOWN, [])
     assert "read-only replica" in problems[0]
     meant = [link_off, {"id": "redis-writes-refused", **OFF}]
     assert evaluate_once(settings(night.server.url, rules=meant))[::2] == (ExitStatus.OK, [])
@@ -86,9 +86,9 @@ def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_mo
     wait_until(lambda: _writable(night.redis), what="what the checker saw")
     checker.kill()
     night.redis.execute_command("REPLICAOF", "127.0.0.1", "1")
-    code, breaches, problems = evaluate_once(settings(night.server.url))
+    code, alerts, problems = evaluate_once(settings(night.server.url))
     assert code is ExitStatus.CRITICAL
-    assert [breach.rule.id for breach in breaches if breach.severity == "critical"] == ["redis-writes-refused"]
+    assert [alert.rule.id for alert in alerts if alert.severity == "critical"] == ["redis-writes-refused"]
     assert not any("read-only" in problem for problem in problems)
 
 
@@ -117,13 +117,13 @@ def test_alerts_left_by_a_stopped_checker_are_not_reported_as_current(begin: Cal
     night.drain()
 
     def found() -> tuple[ExitStatus, list[str], str]:
-        code, breaches, problems = evaluate_once(load(config=night.configure(), environ={}))
-        return code, [breach.rule.id for breach in breaches], "; ".join(problems)
+        code, alerts, problems = evaluate_once(load(config=night.configure(), environ={}))
+        return code, [alert.rule.id for alert in alerts], "; ".join(problems)
 
     night.redis.hincrby(keys.HEARTBEAT, "at", -60_000)
     code, rules, problems = found()  # it may be a restart
     assert (code, rules) == (ExitStatus.CRITICAL, ["deep"])
-    assert "not completed a cycle for 1 m" in problems
+    assert "not evaluated the rules for 1 m" in problems
     night.redis.hincrby(keys.HEARTBEAT, "at", -300_000)
     code, rules, problems = found()
     assert (code, rules) == (ExitStatus.UNKNOWN, [])
@@ -136,8 +136,8 @@ def test_a_store_that_is_down_is_critical_though_the_watched_redis_is_well(
     night = begin()
     night.server.stop(kill=True)
     wanted = settings(any_server.url, store_url=night.server.url)
-    code, (breach,), _ = evaluate_once(wanted)
-    assert (code, breach.rule.id, breach.labels.source) == (ExitStatus.CRITICAL, "redis-unreachable", "store")
+    code, (alert,), _ = evaluate_once(wanted)
+    assert (code, alert.rule.id, alert.labels.source) == (ExitStatus.CRITICAL, "redis-unreachable", "store")
     off = settings(any_server.url, store_url=night.server.url, rules=[{"id": "redis-unreachable", **OFF}])
     assert evaluate_once(off)[0] is ExitStatus.UNKNOWN
 
@@ -151,5 +151,5 @@ def test_a_redis_that_does_not_respond_is_listed_first(
     any_redis.rpush("rq:queue:mail", "a", "b")
     sources = [{"name": "main", "url": any_server.url}, {"name": "other", "url": night.server.url}]
     deep = {"id": "a-deep", "metric": "queue.depth", "critical": 1}
-    _, breaches, _ = evaluate_once(load(environ={}, keywords={"sources": sources, "rules": [deep]}))
-    assert [breach.rule.id for breach in breaches][:2] == ["redis-unreachable", "a-deep"]
+    _, alerts, _ = evaluate_once(load(environ={}, keywords={"sources": sources, "rules": [deep]}))
+    assert [alert.rule.id for alert in alerts][:2] == ["redis-unreachable", "a-deep"]

@@ -29,18 +29,18 @@ def claims(source: Source) -> OutboxClaims:
 
 
 def queued(kind: str = "firing", number: int = 1) -> QueuedNotification:
-    note = Notification(
+    notification = Notification(
         kind=kind,
         number=number,
         episode="e1",
-        fp="fp1",
+        fingerprint="fp1",
         rule_id="deep",
         rule_name="Deep",
         metric="queue.depth",
         severity=Severity.CRITICAL,
         at=1.0,
     )
-    return QueuedNotification(note=note, channel="ops", due_at=1.0)
+    return QueuedNotification(notification=notification, channel="ops", due_at=1.0)
 
 
 def attempt(claim: NotificationClaim, outcome: str) -> DeliveryAttempt:

@@ -51,8 +51,8 @@ def die_within_a_send(process: Process, channel: Moody) -> None:
     if claim is not None and channel.dice.random() < 0.5:
         from dashboard.alerts.delivery.message import PageLinks, build_message
 
-        notes = [member.note for member in claim.members]
-        channel.took.append(build_message(claim.id, claim.kind, notes, PageLinks(None), "ops"))
+        notifications = [member.notification for member in claim.members]
+        channel.took.append(build_message(claim.id, claim.kind, notifications, PageLinks(None), "ops"))
 
 
 @pytest.mark.parametrize("seed", range(6))

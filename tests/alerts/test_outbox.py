@@ -50,7 +50,7 @@ def test_a_breach_makes_one_message_and_its_end_another(make_process: Make, any_
     assert last.references == first.id
     assert first.lines[0].url == "https://queues.example/queues/main/lists/q0"
     assert first.ack_url is not None
-    assert first.lines[0].value_text == "50"
+    assert first.lines[0].value_text == "50 waiting jobs"
     assert not any_redis.keys(f"{PREFIX}:chain:*")
     assert any_redis.zcard(keys.UNSENT) == 0
 
@@ -88,7 +88,7 @@ def test_siblings_become_one_message_worst_first(make_process: Make) -> None:
     process.tick(deep(*range(11, 61)))
     process.deliver()
     (message,) = process.channels["ops"].arrived
-    assert [line.value_text for line in message.lines] == [str(depth) for depth in range(60, 10, -1)]
+    assert [line.value_text for line in message.lines] == [f"{depth} waiting jobs" for depth in range(60, 10, -1)]
     assert wording.hidden_lines_text(message) == "and 30 more"
     process.tick(deep(*[0] * 50))
     process.deliver()
@@ -180,12 +180,12 @@ def test_a_permanent_refusal_goes_to_the_fallback_and_can_be_resent(make_process
     assert (ops.kinds, chief.kinds) == ([], ["firing", "resolved"])  # the end goes to those who know the beginning
     assert process.alerts.read_inputs().dead == {"ops": 1}
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
-    fp = any_redis.hget(keys.message_key(name.decode()), "fp").decode()
-    assert process.outbox.requeue_failed(name.decode(), fp)
+    fingerprint = any_redis.hget(keys.message_key(name.decode()), "fingerprint").decode()
+    assert process.outbox.requeue_failed(name.decode(), fingerprint)
     process.deliver()
     assert ops.kinds == ["firing"]
     assert process.alerts.read_inputs().dead == {}
-    assert not process.outbox.requeue_failed(name.decode(), fp)
+    assert not process.outbox.requeue_failed(name.decode(), fingerprint)
 
 
 def test_a_given_up_message_fires_on_the_other_channels(make_process: Make) -> None:
@@ -377,7 +377,7 @@ def test_a_store_that_lost_its_data_gets_its_settings_back(
     ops = Recorder()
     leader, other = make_process("one", ops), make_process("two", ops)
     alert_service = build_alert_service(
-        load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, ruleset=leader.rulebook
+        load(environ={}, keywords={"redis_url": any_redis_url(any_redis)}), leader.store, ruleset=leader.ruleset
     )
     leader.tick(deep(50))
     made = alert_service.rules.save_rule({**DEEP, "id": "own", "critical": 40, "channels": []}, by="ann", version=None)
@@ -388,7 +388,7 @@ def test_a_store_that_lost_its_data_gets_its_settings_back(
     leader.tick(deep(50))
     leader.deliver()
     (seen,) = (state for state in leader.engine.states.values() if state.rule_id == "deep")
-    alert_service.acknowledgements.acknowledge_alert(seen.fp, episode=seen.episode, by="ann")
+    alert_service.acknowledgements.acknowledge_alert(seen.fingerprint, episode=seen.episode, by="ann")
     leader.tick(deep(50))
     other.engine.follow_leader()
     any_redis.flushall()

@@ -17,7 +17,7 @@ from dashboard.alerts.service import AlertService, build_alert_service
 from dashboard.alerts.silences import WeeklyWindow
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import ConfigurationError, Conflict, Forbidden, NotFound, Unsupported
-from dashboard.nagios_check import Breached, ExitStatus, describe_breach, evaluate_once
+from dashboard.nagios_check import ExitStatus, FiringAlert, describe_alert, evaluate_once
 from dashboard.nagios_check import main as check
 from dashboard.settings import Settings, load
 from tests.alerts.harness import DEEP, Process, Recorder, deep
@@ -70,11 +70,11 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
     process.tick(deep(50))
     (alert,) = alert_service.alerts.list_alerts().firing
     with pytest.raises(Conflict):
-        alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode="another", by="ann")
-    assert (
-        alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="ann").ack
-        is not None
+        alert_service.acknowledgements.acknowledge_alert(alert.state.fingerprint, episode="another", by="ann")
+    acknowledged = alert_service.acknowledgements.acknowledge_alert(
+        alert.state.fingerprint, episode=alert.state.episode, by="ann"
     )
+    assert acknowledged.ack is not None
     for _ in range(3):
         process.tick(deep(50))
         process.deliver()
@@ -215,7 +215,7 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
     process.tick(deep(50))
     process.deliver()
     (dead,) = alert_service.notifications.list_failed_notifications()
-    assert (dead.channel, dead.note.labels.queue) == ("ops", "q0")
+    assert (dead.channel, dead.notification.labels.queue) == ("ops", "q0")
     assert alert_service.notifications.list_deliveries()[0].answer == "no such hook"
     alert_service.notifications.resend_failed(dead.id)
     assert alert_service.notifications.list_failed_notifications() == ()
@@ -265,7 +265,7 @@ def test_check_answers_in_the_way_of_nagios(
     assert check(settings(any_server.url, rules=[{**deep_rule, "critical": 15}]), as_json=False) == 2
     told = capsys.readouterr().out
     assert told.startswith("QUEUEDECK CRITICAL - ")
-    assert "mail (rq, main): 20 (fires above 15)" in told
+    assert "mail (rq, main): 20 waiting jobs (fires above 15)" in told
     off = [{"id": "redis-unreachable", "enabled": False}]
     assert check(settings("redis://127.0.0.1:1/0", rules=off), as_json=False) == 3
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
@@ -280,9 +280,9 @@ def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, 
         if state.is_active
     }
     assert stored >= {("deep", "critical"), ("deep", "warning")}
-    code, breaches, _ = evaluate_once(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
+    code, alerts, _ = evaluate_once(settings(any_server.url, rules=[{**DEEP, "warning": 5}]))
     assert code is ExitStatus.CRITICAL
-    assert [breach.severity.value for breach in breaches if breach.rule.id == "deep"] == ["critical"]
+    assert [alert.severity.value for alert in alerts if alert.rule.id == "deep"] == ["critical"]
 
 
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
@@ -300,5 +300,5 @@ def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> N
         {"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "No workers"}, "test"
     )
     labels = AlertLabels(source="main", backend="rq", queue="a|time=1\nOK")
-    words = describe_breach(Breached(rule, Severity.CRITICAL, labels, 0.0, "now"))
-    assert words == "No workers: a¦time=1�OK (rq, main): 0 (fires below 1)"
+    words = describe_alert(FiringAlert(rule, Severity.CRITICAL, labels, 0.0, "now"))
+    assert words == "No workers: a¦time=1�OK (rq, main): 0 workers (fires below 1)"

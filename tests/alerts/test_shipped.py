@@ -109,18 +109,18 @@ class Scene:
         snapshot = self._sampler.sample(epoch=1)
         for _ in range(times):
             self._now += INTERVAL_S
-            situation = CheckerContext(now=self._now, channels=("ops",))
-            for turn in self._evaluator.evaluate_rules(
-                snapshot, self._sampler.history, self.rules, self._states, situation
+            checker_context = CheckerContext(now=self._now, channels=("ops",))
+            for transition in self._evaluator.evaluate_rules(
+                snapshot, self._sampler.history, self.rules, self._states, checker_context
             ):
-                after = turn.after
+                after = transition.after
                 if after.is_worth_storing:
-                    self._states[after.fp] = after
+                    self._states[after.fingerprint] = after
                 else:
-                    self._states.pop(after.fp, None)
+                    self._states.pop(after.fingerprint, None)
                 place = "/".join(after.labels.as_dict().values())
-                for say in turn.says:
-                    self.told.setdefault((after.rule_id, after.severity.value, place), []).append(say.kind)
+                for due in transition.due_notifications:
+                    self.told.setdefault((after.rule_id, after.severity.value, place), []).append(due.kind)
 
     def passes(self, seconds: float) -> None:
         """So much time in which nobody does anything; a sample every 20 s."""
@@ -591,7 +591,9 @@ def test_a_message_that_a_provider_refuses_for_good(
     assert desk.chief.kinds == ["firing"]
     desk.sink.answers = [status(200)]
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
-    assert process.outbox.requeue_failed(name.decode(), any_redis.hget(keys.message_key(name.decode()), "fp").decode())
+    assert process.outbox.requeue_failed(
+        name.decode(), any_redis.hget(keys.message_key(name.decode()), "fingerprint").decode()
+    )
     for _ in range(2):
         process.deliver()
         process.tick(deep(50))

@@ -92,19 +92,19 @@ def fail(
     times: int = 30,
     problem: QueuedeckError = GONE,
     led: bool = True,
-    mutes: ActiveSilences = NO_MUTES,
+    active_silences: ActiveSilences = NO_MUTES,
 ) -> None:
     """Ticks that fail, far longer than the rules let."""
     for _ in range(times):
-        local.record_failure(problem, rules(), mutes, led=led, epoch=7)
+        local.record_failure(problem, rules(), active_silences, led=led, epoch=7)
         Ahead.s += 0.1
 
 
-def fail_until_told(local: StoreOutageNotifier, *, mutes: ActiveSilences = NO_MUTES) -> None:
+def fail_until_told(local: StoreOutageNotifier, *, active_silences: ActiveSilences = NO_MUTES) -> None:
     """Ticks fail until this process speaks."""
 
     def speaks() -> bool:
-        fail(local, times=1, mutes=mutes)
+        fail(local, times=1, active_silences=active_silences)
         return local.is_notifying
 
     wait_until(speaks, what="the word")
@@ -178,10 +178,12 @@ def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Ho
     local = host.process(ops)
     daily = WeeklyWindow(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=1440)
     window = Silence(id="w", until=time.time() + 60, by="me", source="main", weekly=daily)
-    fail(local, mutes=ActiveSilences(silences=(window,)))
+    fail(local, active_silences=ActiveSilences(silences=(window,)))
     assert not local.is_notifying
     assert ops.given == []
-    fail_until_told(local, mutes=ActiveSilences(silences=(msgspec.structs.replace(window, until=time.time() - 1),)))
+    fail_until_told(
+        local, active_silences=ActiveSilences(silences=(msgspec.structs.replace(window, until=time.time() - 1),))
+    )
     wait_until(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
 
 
@@ -287,7 +289,7 @@ def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> N
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     wait_until(
         lambda: msgspec.json.decode(local._spool.file.read_bytes(), type=OutageRecord).notified == ("ops",),
-        what="the note of it",
+        what="the notification about it",
     )
 
 

@@ -70,12 +70,16 @@ def cpu_ms(count: int, *, deep: bool) -> float:
     for tick in range(WARM + TICKS):
         now += 2.0
         began = time.process_time()
-        turns = evaluator.evaluate_rules(
+        transitions = evaluator.evaluate_rules(
             snapshot, History(), wanted, states, CheckerContext(now=now, channels=("ops",))
         )
         if tick >= WARM:
             spent += time.process_time() - began
-        states = {turn.after.fp: turn.after for turn in turns if turn.after.is_worth_storing}
+        states = {
+            transition.after.fingerprint: transition.after
+            for transition in transitions
+            if transition.after.is_worth_storing
+        }
     return spent / TICKS * 1000
 
 

@@ -46,6 +46,7 @@ def test_an_alert_is_seen_acknowledged_and_silenced(app: Flask, redis_client: re
     assert [each["rule"] for each in client.get("/api/v1/overview").get_json()["alerts"]] == ["deep"]
     page = client.get("/alerts").text
     assert "Mail is &lt;deep&gt;" in page
+    assert "3 waiting jobs" in page
     assert "No notification channels configured" in page
     path = f"/alerts/{alert['fingerprint']}/ack"
     assert client.get(f"{path}?episode={alert['episode']}").status_code == 200
@@ -282,7 +283,7 @@ def test_an_operator_can_silence_for_at_most_a_day(make_app: MakeApp, redis_clie
         assert answer.status_code == status
 
 
-def test_an_undelivered_notification_can_be_resent_or_dismissed(make_app: MakeApp, jobs: list[str]) -> None:
+def test_a_failed_notification_can_be_resent_or_dismissed(make_app: MakeApp, jobs: list[str]) -> None:
     # A webhook into the own network is not permitted: no retry mends that.
     hook = {"id": "ops", "kind": "webhook", "url": "https://localhost:9/x"}
     app = make_app(checker="auto", rules=ALONE, channels=[hook], sample_interval_s=0.5)

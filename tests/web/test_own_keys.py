@@ -177,7 +177,9 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     store.share_snapshot("other settings", snapshot, sampler.history)
     services = client.application.extensions[EXTENSION].services
     alert = services.alert_service.alerts.list_alerts().firing[0]
-    services.alert_service.acknowledgements.acknowledge_alert(alert.state.fp, episode=alert.state.episode, by="anna")
+    services.alert_service.acknowledgements.acknowledge_alert(
+        alert.state.fingerprint, episode=alert.state.episode, by="anna"
+    )
     services.alert_service.silences.save_silence(
         services.alert_service.silences.draft_silence(for_s=3600, by="anna", queue="unused")
     )

@@ -234,8 +234,8 @@ def test_alerts_of_the_other_dashboard_are_not_shown(
     answer = client.post("/api/v1/rules", json=made | {"id": "mine"}, headers=SAME)
     assert (answer.status_code, answer.get_json()["error"]["message"]) == (409, ELSEWHERE)
     # `queuedeck check`: by its own settings, and it says that nobody evaluates them.
-    _, breaches, problems = evaluate_once(load(environ={}, keywords=ours))
-    assert {breach.rule.id for breach in breaches}.isdisjoint({DEEP["id"], "made-there"})
+    _, alerts, problems = evaluate_once(load(environ={}, keywords=ours))
+    assert {alert.rule.id for alert in alerts}.isdisjoint({DEEP["id"], "made-there"})
     assert any(ELSEWHERE in problem for problem in problems)
     doctor(load(environ={}, keywords=ours))
     assert "evaluates alerts" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from ...redact import mask_text
 from ...units import format_duration, format_figure
 from ..evaluation.state_machine import AlertLabels
 from ..notification import LOCAL, Notification
-from ..rules.metrics import METRICS
+from ..rules.metrics import METRICS, describe_value
 from .channels.base import Message, MessageLine
 
 MAX_LABEL = 200
@@ -51,17 +51,19 @@ class PageLinks:
                 return url
         return self._absolute_url("/alerts")
 
-    def acknowledge_url(self, note: Notification) -> str | None:
+    def acknowledge_url(self, notification: Notification) -> str | None:
         """The page that acknowledges an incident; None for one announced while the store was down, which no page can
         show."""
-        if note.episode.startswith(LOCAL):
+        if notification.episode.startswith(LOCAL):
             return None
-        return self._absolute_url(f"/alerts/{note.fp}/ack?{urlencode({'episode': note.episode})}")
+        return self._absolute_url(
+            f"/alerts/{notification.fingerprint}/ack?{urlencode({'episode': notification.episode})}"
+        )
 
-    def silence_url(self, note: Notification) -> str | None:
+    def silence_url(self, notification: Notification) -> str | None:
         """The silence form, prefilled for the subject of the notification."""
-        labels = {name: glob_of(value) for name, value in note.labels.as_dict().items()}
-        return self._absolute_url(f"/silences/new?{urlencode({'rule': note.rule_id, **labels})}")
+        labels = {name: glob_of(value) for name, value in notification.labels.as_dict().items()}
+        return self._absolute_url(f"/silences/new?{urlencode({'rule': notification.rule_id, **labels})}")
 
     def _absolute_url(self, path: str) -> str | None:
         return None if self._base is None else self._base + path
@@ -70,26 +72,26 @@ class PageLinks:
 def build_message(
     message_id: str,
     kind: str,
-    notes: Sequence[Notification],
+    notifications: Sequence[Notification],
     links: PageLinks,
     channel: str,
     threads: Mapping[str, str] | None = None,
     unnamed: Collection[str] = (),
 ) -> Message:
-    """One message for `notes` (at least one), in pairs of beginning and end for `both`.
+    """One message for `notifications` (at least one), in pairs of beginning and end for `both`.
 
     `threads` = by episode, the id of the message in which it was first sent here; default: the id of its own message.
     `unnamed` = episodes, not all of them, that are only counted, because the channel never got their names.
     """
-    begins = [note for note in notes if note.kind != "resolved"] if kind == "both" else list(notes)
-    ends = {note.fp: note for note in notes if note.kind == "resolved"}
-    ordered = sorted(begins, key=lambda note: (note.episode in unnamed, *_worst_first(note)))
+    begins = [each for each in notifications if each.kind != "resolved"] if kind == "both" else list(notifications)
+    ends = {each.fingerprint: each for each in notifications if each.kind == "resolved"}
+    ordered = sorted(begins, key=lambda each: (each.episode in unnamed, *_worst_first(each)))
     worst = ordered[0]
     one = len(ordered) == 1
-    sources = {note.labels.source for note in ordered}
+    sources = {each.labels.source for each in ordered}
     first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
     # All of them: each channel shows as many as fit, and the number of the others.
-    lines = [_build_line(note, ends.get(note.fp) if kind == "both" else None, links) for note in ordered]
+    lines = [_build_line(each, ends.get(each.fingerprint) if kind == "both" else None, links) for each in ordered]
     going_on = kind in ("firing", "reminder", "flapping")
     return Message(
         id=message_id,
@@ -105,11 +107,11 @@ def build_message(
         silence_url=links.silence_url(worst) if going_on else None,
         source=clean_text(worst.labels.source) if len(sources) == 1 and worst.labels.source is not None else None,
         queue=clean_text(worst.labels.queue) if one and worst.labels.queue is not None else None,
-        started_at=instant(min((note.started_at for note in ordered if note.started_at is not None), default=None)),
-        ended_at=instant(max((at for note in ordered if (at := _ended_at(note, ends)) is not None), default=None)),
+        started_at=instant(min((each.started_at for each in ordered if each.started_at is not None), default=None)),
+        ended_at=instant(max((at for each in ordered if (at := _ended_at(each, ends)) is not None), default=None)),
         spark=worst.spark if one else (),
         top_errors=tuple(clean_text(mask_text(text)) for text in worst.top_errors) if one else (),
-        most_named=sum(note.episode not in unnamed for note in ordered) if unnamed else None,
+        most_named=sum(each.episode not in unnamed for each in ordered) if unnamed else None,
         references=first if worst.number > 1 else None,
     )
 
@@ -147,7 +149,10 @@ def describe_labels(labels: AlertLabels) -> str:
 
 
 def alert_title(rule_name: str, labels: AlertLabels) -> str:
-    """The name of the rule and, if it has one, the subject of the alert."""
+    """The name of the rule and, if it has one, the subject of the alert. "Redis" is not said twice."""
+    is_source = labels.source is not None and labels.backend is None and labels.queue is None
+    if is_source and rule_name.startswith("Redis "):
+        return f"{rule_name}: {clean_text(labels.source or '')}"
     subject = describe_labels(labels)
     return f"{rule_name}: {subject}" if subject else rule_name
 
@@ -158,51 +163,54 @@ def _build_title(worst: Notification, count: int) -> str:
     return f"{worst.rule_name} ({count} {'queues' if worst.labels.queue is not None else 'alerts'})"
 
 
-def _ended_at(note: Notification, ends: Mapping[str, Notification]) -> float | None:
-    return ends.get(note.fp, note).ended_at
+def _ended_at(notification: Notification, ends: Mapping[str, Notification]) -> float | None:
+    return ends.get(notification.fingerprint, notification).ended_at
 
 
-def _worst_first(note: Notification) -> tuple[bool, float]:
-    upwards = note.op in ("gt", "ge")
-    value = 0.0 if note.value is None else note.value
-    return note.value is None, -value if upwards else value
+def _worst_first(notification: Notification) -> tuple[bool, float]:
+    upwards = notification.op in ("gt", "ge")
+    value = 0.0 if notification.value is None else notification.value
+    return notification.value is None, -value if upwards else value
 
 
-def _build_line(note: Notification, end: Notification | None, links: PageLinks) -> MessageLine:
-    metric = METRICS.get(note.metric)
-    unit = metric.unit if metric else "count"
-    worst_shown = note.kind == "resolved" or end is not None
-    figure = (note if end is None else end).peak if worst_shown else note.value
-    value = threshold = None
-    if unit != "flag":  # the rule's name is enough; "yes, threshold yes" adds nothing
-        value = None if figure is None else format_figure(figure, unit)
-        threshold = None if note.threshold is None else format_figure(note.threshold, unit)
+def _build_line(notification: Notification, end: Notification | None, links: PageLinks) -> MessageLine:
+    worst_shown = notification.kind == "resolved" or end is not None
+    figure = (notification if end is None else end).peak if worst_shown else notification.value
+    value = describe_value(notification.metric, figure, notification.reducer)
     if value is not None and worst_shown:
-        value = f"{'peak' if note.op in ('gt', 'ge') else 'lowest'} {value}"
-    label = describe_labels(note.labels)
-    if note.detail:
-        detail = mask_text(note.detail)[:MAX_DETAIL]
+        value = f"{value} at its worst"
+    label = describe_labels(notification.labels)
+    if notification.detail:
+        detail = mask_text(notification.detail)[:MAX_DETAIL]
         label = f"{label}: {detail}" if label else detail
     return MessageLine(
-        label=label or note.rule_name,
+        label=label or notification.rule_name,
         value_text=value,
-        threshold_text=f"{OPERATOR_WORDS.get(note.op, 'beyond')} {threshold}" if threshold is not None else None,
-        since_text=_since_text(note, end),
-        url=links.subject_url(note.labels),
-        episode=note.episode,
+        threshold_text=_threshold_text(notification),
+        since_text=_since_text(notification, end),
+        url=links.subject_url(notification.labels),
+        episode=notification.episode,
     )
 
 
-def _since_text(note: Notification, end: Notification | None) -> str | None:
-    began = instant(note.started_at)
-    if began is None or note.started_at is None:
+def _threshold_text(notification: Notification) -> str | None:
+    metric = METRICS.get(notification.metric)
+    unit = metric.unit if metric else "count"
+    if notification.threshold is None or unit == "flag":
         return None
-    ended_at = (end or note).ended_at
+    return f"{OPERATOR_WORDS.get(notification.op, 'beyond')} {format_figure(notification.threshold, unit)}"
+
+
+def _since_text(notification: Notification, end: Notification | None) -> str | None:
+    began = instant(notification.started_at)
+    if began is None or notification.started_at is None:
+        return None
+    ended_at = (end or notification).ended_at
     since = f"{began:%Y-%m-%d %H:%M:%S} UTC"
     if ended_at is None:
         return since
-    reason = (end or note).reason
-    return f"{since}, lasted {format_duration(ended_at - note.started_at)}" + (f" ({reason})" if reason else "")
+    reason = (end or notification).reason
+    return f"{since}, lasted {format_duration(ended_at - notification.started_at)}" + (f" ({reason})" if reason else "")
 
 
 def _quote_segment(text: str) -> str:

@@ -35,7 +35,7 @@ class ClaimedNotification:
     """
 
     id: str
-    note: Notification
+    notification: Notification
     orphan: bool
     thread: str
     unnamed: bool = False  # the channel got the episode only as part of a count, not by name
@@ -56,5 +56,5 @@ class NotificationClaim:
     @property
     def fallback_channel(self) -> str | None:
         """The channel to use when this one gives up."""
-        found = self.members[0].note.fallback if self.members else None
+        found = self.members[0].notification.fallback if self.members else None
         return found if found != self.channel else None

@@ -87,10 +87,10 @@ class OutageSender:
     def _send_pending(self, name: str, attempt: int, dice: random.Random) -> float:
         """Send one channel its pending notifications; returns the seconds to wait before the next attempt."""
         outage = self._spool.outage
-        if outage is None or not (notes := outage.pending_notifications(name)):
+        if outage is None or not (notifications := outage.pending_notifications(name)):
             return 0.0
-        kind = "both" if len(notes) == 2 else notes[0].kind
-        message = build_message(notes[0].channel_message_id(name), kind, notes, self._links, name)
+        kind = "both" if len(notifications) == 2 else notifications[0].kind
+        message = build_message(notifications[0].channel_message_id(name), kind, notifications, self._links, name)
         delivered = self._channels[name].send(message, DEADLINE_S)
         if delivered.ok:
             resolved = outage.ended is not None
@@ -107,8 +107,8 @@ class OutageSender:
         if not outage.is_finished or outage.ended is None:
             return False
         try:
-            for note in (outage.note, outage.ended):
-                self._record_history(_build_history_entry(note))
+            for notification in (outage.notification, outage.ended):
+                self._record_history(_build_history_entry(notification))
         except QueuedeckError as exc:
             log.info("could not write the outage to the alert history yet: %s", exc.message)
             self._stop.wait(1.0)
@@ -117,21 +117,25 @@ class OutageSender:
         return True
 
 
-def _build_history_entry(note: Notification) -> HistoryEntry:
-    lasted_s = max(0.0, note.ended_at - note.started_at) if note.ended_at and note.started_at else 0.0
+def _build_history_entry(notification: Notification) -> HistoryEntry:
+    lasted_s = (
+        max(0.0, notification.ended_at - notification.started_at)
+        if notification.ended_at and notification.started_at
+        else 0.0
+    )
     return HistoryEntry(
-        kind=note.kind,
-        episode=note.episode,
-        at=note.at,
-        rule_id=note.rule_id,
-        rule_name=note.rule_name,
-        metric=note.metric,
-        severity=Severity(note.severity),
-        labels=note.labels,
-        threshold=note.threshold,
-        value=note.value,
-        started_at=note.started_at,
+        kind=notification.kind,
+        episode=notification.episode,
+        at=notification.at,
+        rule_id=notification.rule_id,
+        rule_name=notification.rule_name,
+        metric=notification.metric,
+        severity=Severity(notification.severity),
+        labels=notification.labels,
+        threshold=notification.threshold,
+        value=notification.value,
+        started_at=notification.started_at,
         lasted_s=lasted_s,
         reason="sent directly: the store was unavailable",
-        fp=note.fp,
+        fingerprint=notification.fingerprint,
     )

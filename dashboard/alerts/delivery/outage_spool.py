@@ -29,7 +29,7 @@ class OutageRecord(Value, frozen=True, kw_only=True):
     `notified` = channels that got the firing notification, `resolved_notified` = those that also got the resolved one.
     """
 
-    note: Notification
+    notification: Notification
     channels: tuple[str, ...]
     notified: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
@@ -51,15 +51,15 @@ class OutageRecord(Value, frozen=True, kw_only=True):
         """What a channel still needs, oldest first."""
         if not self.is_waiting(channel):
             return []
-        notes = [] if channel in self.notified else [self.note]
-        return notes if self.ended is None else [*notes, self.ended]
+        notifications = [] if channel in self.notified else [self.notification]
+        return notifications if self.ended is None else [*notifications, self.ended]
 
     def end(self, now: float) -> OutageRecord:
         """The outage with its end; itself when it has ended already."""
         if self.ended is not None:
             return self
         ended = msgspec.structs.replace(
-            self.note, kind="resolved", number=2, at=now, ended_at=now, spark=(), detail=None
+            self.notification, kind="resolved", number=2, at=now, ended_at=now, spark=(), detail=None
         )
         return msgspec.structs.replace(self, ended=ended)
 

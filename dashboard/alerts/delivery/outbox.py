@@ -35,7 +35,8 @@ _ENQUEUE = (
     + """
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 redis.call('HSET', KEYS[2], 'state', 'queued', 'attempts', '0', 'body', ARGV[2], 'due', ARGV[3], 'made', ARGV[4],
-  'channel', ARGV[5], 'fp', ARGV[6], 'episode', ARGV[7], 'kind', ARGV[8], 'group', ARGV[9], 'fallback', ARGV[10])
+  'channel', ARGV[5], 'fingerprint', ARGV[6], 'episode', ARGV[7], 'kind', ARGV[8], 'group', ARGV[9],
+  'fallback', ARGV[10])
 redis.call('ZADD', KEYS[1], ARGV[4], ARGV[1])
 enqueue(KEYS[4], KEYS[3], ARGV[3], ARGV[1])
 return 1
@@ -67,7 +68,7 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, tonumber(ARGV[1]) - 1)) do
   if redis.call('EXISTS', msg(id)) == 0 then redis.call('ZREM', KEYS[2], id) end
 end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)) do
-  local m = redis.call('HMGET', msg(id), 'fp', 'channel', 'lead', 'made', 'state')
+  local m = redis.call('HMGET', msg(id), 'fingerprint', 'channel', 'lead', 'made', 'state')
   local at = m[1] and m[2] and wound_back(id, sound(prefix .. ':due:' .. m[2], 'z'), m[4], m[5])
   if at then
     redis.call('ZADD', prefix .. ':due:' .. m[2], at, id)
@@ -152,7 +153,7 @@ class Outbox:
         return bool(self._store.run_script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
 
     def requeue_failed(self, message_id: str, fingerprint: str) -> bool:
-        """Queue an undelivered message again; False when it is not given up."""
+        """Queue a failed message again; False when it is not given up."""
         channel = message_id.rpartition(":")[2]
         return bool(
             self._store.run_script(

@@ -46,10 +46,10 @@ if tonumber(ARGV[8]) > 0 and redis.call('EXISTS', KEYS[3]) == 1 then
   if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
 end
 local function msg(id) return sound(root .. ':msg:' .. id, 'h') end
-local function chain(fp) return sound(root .. ':chain:' .. channel .. ':' .. fp, 'l') end
+local function chain(fingerprint) return sound(root .. ':chain:' .. channel .. ':' .. fingerprint, 'l') end
 -- The kind of a message merged with the next one of its chain, and the id of that one.
 local function merged(id)
-  local m = redis.call('HMGET', msg(id), 'kind', 'fp', 'episode')
+  local m = redis.call('HMGET', msg(id), 'kind', 'fingerprint', 'episode')
   if m[1] == 'firing' then
     local follower = redis.call('LINDEX', chain(m[2]), 1)
     if follower then
@@ -154,22 +154,22 @@ if outcome ~= 'sent' and ARGV[4] ~= '' and head[2] ~= ARGV[4] then return 0 end
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local function divert(id)  -- the same message for the fallback channel
-  local m = redis.call('HMGET', msg(id), 'episode', 'kind', 'fp', 'body', 'group')
+  local m = redis.call('HMGET', msg(id), 'episode', 'kind', 'fingerprint', 'body', 'group')
   local other = string.sub(id, 1, #id - #channel) .. ARGV[11]
   if redis.call('EXISTS', msg(other)) == 1 then return end
   redis.call('HSET', msg(other), 'state', 'queued', 'attempts', '0', 'body', m[4], 'due', now, 'made', now,
-    'channel', ARGV[11], 'fp', m[3], 'episode', m[1], 'kind', m[2], 'group', m[5], 'fallback', '')
+    'channel', ARGV[11], 'fingerprint', m[3], 'episode', m[1], 'kind', m[2], 'group', m[5], 'fallback', '')
   redis.call('ZADD', KEYS[2], now, other)
   enqueue(sound(root .. ':chain:' .. ARGV[11] .. ':' .. m[3], 'l'), KEYS[5], now, other)
 end
 local function close(id, state)
-  local fp = redis.call('HGET', msg(id), 'fp')
+  local fingerprint = redis.call('HGET', msg(id), 'fingerprint')
   redis.call('ZREM', KEYS[1], id)
   redis.call('ZREM', KEYS[2], id)
-  if not fp then return end
+  if not fingerprint then return end
   redis.call('HSET', msg(id), 'state', state, 'done', now)
   redis.call('PEXPIRE', msg(id), state == 'sent' and ARGV[8] or ARGV[9])
-  local line = sound(root .. ':chain:' .. channel .. ':' .. fp, 'l')
+  local line = sound(root .. ':chain:' .. channel .. ':' .. fingerprint, 'l')
   redis.call('LREM', line, 1, id)
   local after = redis.call('LINDEX', line, 0)
   if after and not redis.call('ZSCORE', KEYS[1], after) then
@@ -186,7 +186,7 @@ if #ARGV >= 14 and redis.call('EXISTS', KEYS[6]) == 1 then
   redis.call('PEXPIRE', KEYS[6], ARGV[13])
 end
 for id in string.gmatch(head[3] or lead, '[^\\n]+') do
-  local m = redis.call('HMGET', msg(id), 'fp', 'episode', 'kind')
+  local m = redis.call('HMGET', msg(id), 'fingerprint', 'episode', 'kind')
   if outcome == 'dead' and m[1] then
     redis.call('ZADD', KEYS[3], now, id)
     if ARGV[11] ~= '' then divert(id) end
@@ -253,11 +253,13 @@ class OutboxClaims:
         members: list[ClaimedNotification] = []
         kind = ""
         for name, body, merged, orphan, thread, unnamed in rows:
-            note = unpack(body, Notification)
+            notification = unpack(body, Notification)
             kind = merged.decode("ascii", "replace")
-            if note is not None:
+            if notification is not None:
                 members.append(
-                    ClaimedNotification(decode_text(name), note, orphan == b"1", decode_text(thread), unnamed == b"1")
+                    ClaimedNotification(
+                        decode_text(name), notification, orphan == b"1", decode_text(thread), unnamed == b"1"
+                    )
                 )
         age_s = max(0.0, (parse_count(now_ms) - (parse_count(made_ms) or parse_count(now_ms))) / 1000)
         return NotificationClaim(decode_text(lead), channel, token, int(attempts), age_s, kind, tuple(members))

@@ -110,26 +110,26 @@ class NotificationSender:
             self._close_claim(claim, "skipped", DeliveryResult(ok=False, status="unreadable"))
             return True
         if all(member.orphan for member in claim.members):
-            note = DeliveryResult(
+            skipped = DeliveryResult(
                 ok=False, status="skipped", answer="the firing notification was never delivered to this channel"
             )
-            self._close_claim(claim, "skipped", note, divert=True)
+            self._close_claim(claim, "skipped", skipped, divert=True)
             return True
         if all(member.unnamed for member in claim.members):
-            note = DeliveryResult(
+            skipped = DeliveryResult(
                 ok=False, status="skipped", answer="earlier notifications to this channel did not name these alerts"
             )
-            self._close_claim(claim, "skipped", note)
+            self._close_claim(claim, "skipped", skipped)
             return True
         if claim.age_s * 1000 > MAX_AGE_MS:
             self._close_claim(
                 claim, "dead", DeliveryResult(ok=False, status="old", answer="not delivered within 24 h"), divert=True
             )
             return True
-        notes = [member.note for member in claim.members]
-        threads = {member.note.episode: member.thread for member in claim.members if member.thread}
-        unnamed = {member.note.episode for member in claim.members if member.unnamed}
-        message = build_message(claim.id, claim.kind, notes, self._links, channel.id, threads, unnamed)
+        notifications = [member.notification for member in claim.members]
+        threads = {member.notification.episode: member.thread for member in claim.members if member.thread}
+        unnamed = {member.notification.episode for member in claim.members if member.unnamed}
+        message = build_message(claim.id, claim.kind, notifications, self._links, channel.id, threads, unnamed)
         delivered = channel.send(message, DEADLINE_S)
         self._last_polled[channel.id] = monotonic_s()
         self._unrecorded[channel.id] = claim, delivered, _named_episodes(claim, message, channel.max_lines)
@@ -183,22 +183,23 @@ def _named_episodes(claim: NotificationClaim, message: Message, shows: int) -> d
     must be remembered as unnamed, else True."""
     shown = {line.episode for line in message.lines[:shows][: message.most_named]}
     if claim.kind in ("resolved", "both"):
-        return {member.note.episode: True for member in claim.members}
-    begins = [member.note for member in claim.members if member.note.number == 1 or member.note.episode in shown]
-    return {note.episode: note.episode in shown for note in begins if note.kind in ("firing", "flapping", "reminder")}
+        return {member.notification.episode: True for member in claim.members}
+    notifications = [member.notification for member in claim.members]
+    begins = [each for each in notifications if each.number == 1 or each.episode in shown]
+    return {each.episode: each.episode in shown for each in begins if each.kind in ("firing", "flapping", "reminder")}
 
 
 def _build_attempt(
     claim: NotificationClaim, outcome: str, delivered: DeliveryResult, next_in_s: float | None = None
 ) -> DeliveryAttempt:
-    note = claim.members[0].note if claim.members else None
+    notification = claim.members[0].notification if claim.members else None
     return DeliveryAttempt(
         id=claim.id,
         channel=claim.channel,
         kind=claim.kind,
-        rule_id=note.rule_id if note else "",
-        rule_name=note.rule_name if note else "",
-        severity=note.severity.value if note else "",
+        rule_id=notification.rule_id if notification else "",
+        rule_name=notification.rule_name if notification else "",
+        severity=notification.severity.value if notification else "",
         at=now_s(),
         outcome=outcome,
         status=delivered.status,

@@ -67,12 +67,19 @@ class StoreOutageNotifier:
         return self._spool.is_locked
 
     def record_failure(
-        self, problem: QueuedeckError, rules: tuple[Rule, ...], mutes: ActiveSilences, *, led: bool, epoch: int
+        self,
+        problem: QueuedeckError,
+        rules: tuple[Rule, ...],
+        active_silences: ActiveSilences,
+        *,
+        led: bool,
+        epoch: int,
     ) -> None:
         """Record a tick that could not use the store; `led` = this process was the last leader, `epoch` = its last
         known epoch.
 
-        `rules` and `mutes` as last read from the store: planned downtime within a maintenance window must not page.
+        `rules` and `active_silences` as last read from the store: planned downtime within a maintenance window must not
+        page.
         """
         if isinstance(problem, Forbidden) and not self._was_usable:
             return  # a read-only user is intentional: the pages and `queuedeck checker` list the missing permissions
@@ -92,7 +99,7 @@ class StoreOutageNotifier:
         if rule is not None and self._failing_s >= _minimum_outage_s(rule) + (0.0 if led else FOLLOWER_WAIT_S):
             labels = AlertLabels(source=self._source)
             # By the clock of this host, because the store's clock is unavailable.
-            if mutes.find_silence(rule.id, rule.severities[0], labels, now_s()) is None:
+            if active_silences.find_silence(rule.id, rule.severities[0], labels, now_s()) is None:
                 self._announce_outage(rule, problem, epoch)
 
     def record_success(self) -> None:
@@ -118,11 +125,11 @@ class StoreOutageNotifier:
         severity = rule.severities[0]
         names = tuple(name for name in rule.severity_channels(severity) or self._channels if name in self._channels)
         episode = LOCAL + hashlib.sha256(f"{self._source}|{rule.metric}|{epoch}".encode()).hexdigest()[:16]
-        note = Notification(
+        notification = Notification(
             kind="firing",
             number=1,
             episode=episode,
-            fp=episode,
+            fingerprint=episode,
             rule_id=rule.id,
             rule_name=rule.title,
             metric=rule.metric,
@@ -137,7 +144,7 @@ class StoreOutageNotifier:
             runbook_url=rule.runbook_url,
         )
         log.error("the store is unavailable; sending the alert directly from this process: %s", problem.message)
-        self._spool.begin_outage(OutageRecord(note=note, channels=names))
+        self._spool.begin_outage(OutageRecord(notification=notification, channels=names))
         self._sender.start()
 
     def _resume_outage(self) -> None:

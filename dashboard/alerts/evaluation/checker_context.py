@@ -16,7 +16,7 @@ class CheckerContext:
     """
 
     now: float  # by the store's clock
-    mutes: ActiveSilences = field(default_factory=ActiveSilences)
+    active_silences: ActiveSilences = field(default_factory=ActiveSilences)
     heartbeat_age_s: float | None = None
     undelivered_s: Mapping[str, float] = field(default_factory=dict)  # by channel
     dead_messages: Mapping[str, int] = field(default_factory=dict)  # by channel

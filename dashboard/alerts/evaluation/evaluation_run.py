@@ -16,7 +16,7 @@ from .checker_context import CheckerContext
 from .inhibition import Inhibitions
 from .queue_index import QueueIndex, is_in_scope
 from .rule_history import RuleHistoryRecorder
-from .state_machine import AlertLabels, AlertPhase, AlertState, FigureHealth, PendingNotification, StateChange
+from .state_machine import AlertLabels, AlertPhase, AlertState, DueNotification, FigureHealth, StateChange
 from .subjects import Subject, SubjectFinder
 
 # (rule, labels, figure, now) -> the figure after the rule's reducer
@@ -36,7 +36,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     after: AlertState
     rule: Rule | None
     changes: tuple[StateChange, ...]
-    says: tuple[PendingNotification, ...]
+    due_notifications: tuple[DueNotification, ...]
 
     @property
     def is_significant(self) -> bool:
@@ -45,7 +45,7 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
         return bool(
             before is None
             or self.changes
-            or self.says
+            or self.due_notifications
             or before.phase is not after.phase
             or after.phase is AlertPhase.PENDING
             or before.flapping != after.flapping
@@ -60,7 +60,7 @@ class EvaluationRun:
     def __init__(
         self,
         subjects: SubjectFinder,
-        situation: CheckerContext,
+        checker_context: CheckerContext,
         queues: QueueIndex,
         recorder: RuleHistoryRecorder,
         reduce_figure: ReduceFigure,
@@ -68,7 +68,7 @@ class EvaluationRun:
         interval_s: float,
     ) -> None:
         self._subjects = subjects
-        self._context = situation
+        self._checker_context = checker_context
         self._queues = queues
         self._recorder = recorder
         self._reduce_figure = reduce_figure
@@ -99,7 +99,7 @@ class EvaluationRun:
 
     def _reduce_subjects(self, rule: Rule) -> list[Subject]:
         """The subjects of a rule with the figures that it compares, recorded in its history."""
-        now = self._context.now
+        now = self._checker_context.now
         found = [
             Subject(each.labels, self._reduce_figure(rule, each.labels, each.figure, now), each.frozen)
             for each in self._subjects.find_subjects(rule)
@@ -110,7 +110,7 @@ class EvaluationRun:
 
     def _reduce_figures(self, rule: Rule) -> list[Figure]:
         """The figures that a rule compares, of every queue in scope, recorded in its history."""
-        now = self._context.now
+        now = self._checker_context.now
         indexes, labels = self._queues.match_queues(rule)
         figures = self._queues.queue_figures(rule)
         if rule.reducer != "last":
@@ -152,13 +152,10 @@ class EvaluationRun:
         if state.metric == rule.metric and (
             labels.source in self._subjects.unreachable_sources or labels.source in self._subjects.incomplete_sources
         ):
-            self._record_transition(
-                rule,
-                state,
-                state_machine.advance_state(
-                    rule, state, FigureHealth.UNKNOWN, None, self._context.now, self._interval_s
-                ),
+            after, change = state_machine.advance_state(
+                rule, state, FigureHealth.UNKNOWN, None, self._checker_context.now, self._interval_s
             )
+            self._record_transition(rule, state, after, change)
         elif (
             state.metric != rule.metric
             or state.severity not in rule.severities
@@ -166,8 +163,8 @@ class EvaluationRun:
         ):
             self.resolve_removed(state, "rule changed")
         else:
-            after = state_machine.advance_absent(state, self._context.now, self._interval_s)
-            self._record_transition(rule, state, after)
+            after, change = state_machine.advance_absent(state, self._checker_context.now, self._interval_s)
+            self._record_transition(rule, state, after, change)
 
     def _is_still_in_scope(self, rule: Rule, labels: AlertLabels) -> bool:
         metric = METRICS[rule.metric]
@@ -182,7 +179,8 @@ class EvaluationRun:
 
     def resolve_removed(self, state: AlertState, reason: str) -> None:
         """Resolve a state that no rule evaluates any longer."""
-        self._record_transition(None, state, state_machine.resolve_removed(state, self._context.now, reason))
+        after, change = state_machine.resolve_removed(state, self._checker_context.now, reason)
+        self._record_transition(None, state, after, change)
 
     def _evaluate_instance(
         self, rule: Rule, labels: AlertLabels, figure: Figure, known: list[AlertState], *, frozen: bool
@@ -207,10 +205,12 @@ class EvaluationRun:
             )
             if before is None and health is not FigureHealth.BREACH:
                 continue
-            state = before or state_machine.create_state(rule, severity, labels, self._context.now)
-            moved = state_machine.advance_state(rule, state, health, value, self._context.now, self._interval_s)
-            self._record_transition(rule, before, moved, inhibited=worse_fires)
-            worse_fires = worse_fires or moved[0].is_active
+            state = before or state_machine.create_state(rule, severity, labels, self._checker_context.now)
+            after, change = state_machine.advance_state(
+                rule, state, health, value, self._checker_context.now, self._interval_s
+            )
+            self._record_transition(rule, before, after, change, inhibited=worse_fires)
+            worse_fires = worse_fires or after.is_active
         for state in known:
             if state.severity not in severities:
                 self.resolve_removed(state, "rule changed")
@@ -219,38 +219,42 @@ class EvaluationRun:
         self,
         rule: Rule | None,
         before: AlertState | None,
-        moved: tuple[AlertState, StateChange | None],
+        after: AlertState,
+        change: StateChange | None,
         *,
         inhibited: bool = False,
     ) -> None:
-        after, change = moved
-        situation = self._context
+        checker_context = self._checker_context
         if rule is not None and after.is_active:
             self._inhibitions.add_firing(rule, after)
         muted = inhibited or (rule is not None and self._is_muted(rule, after))
-        after, says = state_machine.notifications_due(
+        after, due_notifications = state_machine.notifications_due(
             after,
-            situation.now,
+            checker_context.now,
             rule=rule,
             muted=muted,
-            acked=situation.mutes.is_acknowledged(after),
+            acked=checker_context.active_silences.is_acknowledged(after),
             channels=self._select_channels(rule, after) if rule else (),
         )
-        self.transitions.append(Transition(before, after, rule, (change,) if change else (), says))
+        self.transitions.append(Transition(before, after, rule, (change,) if change else (), due_notifications))
 
     def _select_channels(self, rule: Rule, state: AlertState) -> tuple[str, ...]:
         if state.labels.channel is not None:
-            return select_channels(rule, state, self._context.channels)
+            return select_channels(rule, state, self._checker_context.channels)
         key = (rule.id, state.severity)
         found = self._channels.get(key)
         if found is None:
-            found = self._channels[key] = select_channels(rule, state, self._context.channels)
+            found = self._channels[key] = select_channels(rule, state, self._checker_context.channels)
         return found
 
     def _is_muted(self, rule: Rule, state: AlertState) -> bool:
         if self._inhibitions.is_inhibited(rule, state):
             return True
-        return self._context.mutes.find_silence(rule.id, state.severity, state.labels, self._context.now) is not None
+        checker_context = self._checker_context
+        silence = checker_context.active_silences.find_silence(
+            rule.id, state.severity, state.labels, checker_context.now
+        )
+        return silence is not None
 
 
 def select_channels(rule: Rule, state: AlertState, existing: Sequence[str]) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ class Evaluator:
         history: History,
         rules: Sequence[Rule],
         states: Mapping[str, AlertState],
-        situation: CheckerContext,
+        checker_context: CheckerContext,
     ) -> list[Transition]:
         """Evaluate one sample and return one Transition for each alert that is not simply healthy.
 
@@ -73,7 +73,7 @@ class Evaluator:
         """
         live = _group_states(states.values())
         ordered = order_rules(rules)
-        run = self._start_run(snapshot, history, situation, Inhibitions(ordered))
+        run = self._start_run(snapshot, history, checker_context, Inhibitions(ordered))
         for rule in ordered:
             run.evaluate_rule(rule, live.pop(rule.id, {}))
         for leftovers in live.values():
@@ -88,17 +88,19 @@ class Evaluator:
         return run.transitions
 
     def _start_run(
-        self, snapshot: Snapshot, history: History, situation: CheckerContext, inhibitions: Inhibitions
+        self, snapshot: Snapshot, history: History, checker_context: CheckerContext, inhibitions: Inhibitions
     ) -> EvaluationRun:
-        now = situation.now
+        now = checker_context.now
         passed = 0.0 if self._last_now is None else min(max(now - self._last_now, 0.0), 2 * self.interval_s)
         self._last_now = now
         self.durations.observe_sample(snapshot, history, now, passed)
         self._queues.load_queues(snapshot.queues, self.durations, passed)
         self.history_recorder.begin_evaluation(now)
-        finder = SubjectFinder(snapshot, situation, self._queues, self.durations)
+        finder = SubjectFinder(snapshot, checker_context, self._queues, self.durations)
         recorder, reduce_figure = self.history_recorder, self._reduce_figure
-        return EvaluationRun(finder, situation, self._queues, recorder, reduce_figure, inhibitions, self.interval_s)
+        return EvaluationRun(
+            finder, checker_context, self._queues, recorder, reduce_figure, inhibitions, self.interval_s
+        )
 
     def find_breaches(self, snapshot: Snapshot, rules: Sequence[Rule]) -> list[Breach]:
         """The breaches that one sample alone shows, by rule, with only the worst severity of each subject.
@@ -116,16 +118,16 @@ class Evaluator:
         return found
 
     def observe_rules(
-        self, snapshot: Snapshot, history: History, rules: Sequence[Rule], situation: CheckerContext
+        self, snapshot: Snapshot, history: History, rules: Sequence[Rule], checker_context: CheckerContext
     ) -> Iterator[tuple[Rule, list[Observation]]]:
         """What each rule finds in one sample alone, regardless of how long it has lasted and without reducers."""
-        self.durations.observe_sample(snapshot, history, situation.now, 0.0)
+        self.durations.observe_sample(snapshot, history, checker_context.now, 0.0)
         if snapshot.history_version and not history.version:  # the page has the history from its next request on
             for facts in self.durations.queues.values():
                 facts.dead_growth_per_h = None
         self._queues.load_queues(snapshot.queues, self.durations, 0.0)
         self._queues.end_grace()
-        finder = SubjectFinder(snapshot, situation, self._queues, self.durations)
+        finder = SubjectFinder(snapshot, checker_context, self._queues, self.durations)
         for rule in rules:
             yield (
                 rule,

@@ -119,12 +119,12 @@ def build_observations(evaluator: Evaluator, rules: Iterable[Rule], now: float) 
     )
 
 
-def is_valid(sights: RuleObservations) -> bool:
+def is_valid(observations: RuleObservations) -> bool:
     """Whether every number is finite: the data comes from a Redis that others can write to."""
-    numbers = [sights.at]
-    for sight in sights.rules.values():
-        spots = (*sight.preview.beyond, *filter(None, (sight.preview.worst,)))
-        numbers += [spot.value for spot in spots if spot.value is not None]
+    numbers = [observations.at]
+    for observation in observations.rules.values():
+        matches = (*observation.preview.beyond, *filter(None, (observation.preview.worst,)))
+        numbers += [match.value for match in matches if match.value is not None]
     return all(math.isfinite(number) for number in numbers)
 
 
@@ -136,25 +136,25 @@ def preview_rules(
     snapshot: Snapshot,
     history: History,
     rules: Sequence[Rule],
-    situation: CheckerContext,
+    checker_context: CheckerContext,
     durations: PersistedDurations | None,
     interval_s: float,
-    sights: RuleObservations | None = None,
+    observations: RuleObservations | None = None,
 ) -> Iterator[tuple[Rule, RulePreview]]:
-    """What each rule finds, enabled or disabled. `kept` = the checker's durations, `sights` = its observations."""
+    """What each rule finds, enabled or disabled. `durations` and `observations` are the checker's."""
     evaluator = Evaluator(interval_s)
     if durations is not None:
         evaluator.durations.restore_durations(durations)
     fresh_s = max(OBSERVATIONS_TTL_S, 3 * interval_s)
-    fresh = sights.rules if sights is not None and situation.now - sights.at <= fresh_s else {}
-    for rule, things in evaluator.observe_rules(snapshot, history, rules, situation):
-        sight = fresh.get(rule.id)
-        if sight is not None and sight.mark == _rule_mark(rule):
-            yield rule, sight.preview
+    fresh = observations.rules if observations is not None and checker_context.now - observations.at <= fresh_s else {}
+    for rule, things in evaluator.observe_rules(snapshot, history, rules, checker_context):
+        observation = fresh.get(rule.id)
+        if observation is not None and observation.mark == _rule_mark(rule):
+            yield rule, observation.preview
         elif rule.reducer == "last":
             yield rule, _build_preview(rule, things, "sample")
         else:
-            reduced = _reduce_from_history(rule, things, snapshot, history, situation.now)
+            reduced = _reduce_from_history(rule, things, snapshot, history, checker_context.now)
             yield rule, _build_preview(rule, reduced or things, "history" if reduced else "sample")
 
 
@@ -306,7 +306,8 @@ def has_history(metric: str) -> bool:
     return metric in _QUEUE_SERIES or metric == "redis.memory_ratio"
 
 
-def _failure_ratio(series: QueueHistory) -> Series:
+def failure_ratios(series: QueueHistory) -> Series:
+    """The share of finished jobs that failed, per point; None where no job finished or it is unknown."""
     return tuple(
         None if failed is None or not finished else min(1.0, failed / finished)
         for finished, failed in zip(series.finished_per_min, series.failed_per_min, strict=False)
@@ -317,7 +318,7 @@ _QUEUE_SERIES: dict[str, tuple[Callable[[QueueHistory], Series], str | None]] = 
     "queue.depth": (lambda series: series.depth, None),
     "queue.dead": (lambda series: series.dead, None),
     "queue.throughput_per_min": (lambda series: series.finished_per_min, None),
-    "queue.error_ratio": (_failure_ratio, "each point covers 5 minutes; the rule evaluates 15"),
+    "queue.error_ratio": (failure_ratios, "each point covers 5 minutes; the rule evaluates 15"),
 }
 _EXACT_METRICS = {*(name for name, (_, note) in _QUEUE_SERIES.items() if note is None), "redis.memory_ratio"}
 

@@ -14,8 +14,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from ...model import Value
-from ..rules.metrics import IDLE, AtLeast, Figure
-from ..rules.rule import Rule, Severity, alert_fingerprint
+from ..rules.metrics import IDLE, AtLeast, Figure, describe_value
+from ..rules.rule import Reducer, Rule, Severity, alert_fingerprint
 
 GONE_S = 600.0
 FLAP_WINDOW_S = 3600.0
@@ -73,12 +73,13 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     """One alert as it is stored. Instants are seconds since 1970 by the store's clock and serve for order and display;
     durations are accumulated."""
 
-    fp: str
+    fingerprint: str
     rule_id: str
     rule_name: str
     metric: str
     severity: Severity
     threshold: float
+    reducer: Reducer = "last"
     labels: AlertLabels = AlertLabels()
     phase: AlertPhase = AlertPhase.OK
     evaluated_at: float = 0.0
@@ -106,6 +107,11 @@ class AlertState(Value, frozen=True, kw_only=True, omit_defaults=True, gc=False)
         return None if self.unknown_s else self.value
 
     @property
+    def value_text(self) -> str | None:
+        """`value_now` with the words of its metric; None when it is unknown or a flag."""
+        return describe_value(self.metric, self.value_now, self.reducer)
+
+    @property
     def is_active(self) -> bool:
         """Whether an incident is ongoing."""
         return self.phase in (AlertPhase.FIRING, AlertPhase.RECOVERING)
@@ -131,7 +137,7 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class PendingNotification:
+class DueNotification:
     """A notification that is due: message `number` of the episode, to these channels."""
 
     kind: Kind
@@ -144,12 +150,13 @@ class PendingNotification:
 def create_state(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> AlertState:
     """The state of a new alert."""
     return AlertState(
-        fp=alert_fingerprint(rule.id, severity, labels.as_dict()),
+        fingerprint=alert_fingerprint(rule.id, severity, labels.as_dict()),
         rule_id=rule.id,
         rule_name=rule.title,
         metric=rule.metric,
         severity=severity,
         threshold=rule.threshold(severity),
+        reducer=rule.reducer,
         labels=labels,
         evaluated_at=now,
     )
@@ -221,6 +228,7 @@ def _record_value(rule: Rule, state: AlertState, value: float | None, now: float
         unknown_s=0.0,
         value=value,
         threshold=rule.threshold(state.severity),
+        reducer=rule.reducer,
         rule_name=rule.title,
         lasted_s=state.lasted_s + passed if going_on else state.lasted_s,
         quiet_s=state.quiet_s + passed if going_on else state.quiet_s,
@@ -247,7 +255,7 @@ def _fire_when_due(rule: Rule, state: AlertState, now: float) -> tuple[AlertStat
     """The firing state once the breach has lasted `for_s` over `min_samples`, as a new episode; else `state` itself."""
     if state.held_s < rule.for_s or state.seen < rule.min_samples:
         return state, None
-    episode = f"{state.fp}-{int(now * 1000):x}"
+    episode = f"{state.fingerprint}-{int(now * 1000):x}"
     fired = replace(
         state,
         phase=AlertPhase.FIRING,
@@ -312,7 +320,7 @@ def notifications_due(
     muted: bool,
     acked: bool,
     channels: Sequence[str],
-) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+) -> tuple[AlertState, tuple[DueNotification, ...]]:
     """The state with the due notifications recorded, and these notifications. `rule` None: it was deleted.
 
     A resolved notification is sent even while muted, but only to the channels that received the firing one. A channel
@@ -343,10 +351,10 @@ def notifications_due(
     if channels != state.announced_to and (
         untold := tuple(each for each in channels if each not in state.announced_to)
     ):
-        say = PendingNotification("firing", state.announced, 1, untold, state.announced_started_at)
+        due = DueNotification("firing", state.announced, 1, untold, state.announced_started_at)
         return replace(
             state, announced_to=(*state.announced_to, *untold), announced_count=max(state.announced_count, 1)
-        ), (say,)
+        ), (due,)
     if rule is not None and 0 < rule.repeat_every_s <= state.quiet_s:
         return _build_notification(state, "reminder", state.announced_to)
     return state, ()
@@ -354,7 +362,7 @@ def notifications_due(
 
 def _notify_flapping(
     state: AlertState, channels: Sequence[str], *, was_flapping: bool, quiet: bool
-) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+) -> tuple[AlertState, tuple[DueNotification, ...]]:
     """As `notifications_due`, while the alert is flapping: only one notification, when that begins."""
     if state.announced:
         return (state, ()) if was_flapping else _build_notification(state, "flapping", state.announced_to)
@@ -374,21 +382,23 @@ def _begin_notifying(state: AlertState, channels: Sequence[str]) -> AlertState:
     )
 
 
-def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+def _notify_end(state: AlertState, rule: Rule | None) -> tuple[AlertState, tuple[DueNotification, ...]]:
     if not state.announced:
         return state, ()
-    told: tuple[PendingNotification, ...] = ()
+    due_notifications: tuple[DueNotification, ...] = ()
     if rule is None or rule.notify_resolved:
-        state, told = _build_notification(state, "resolved", state.announced_to)
-    return replace(state, announced="", announced_to=(), announced_started_at=None, announced_count=0), told
+        state, due_notifications = _build_notification(state, "resolved", state.announced_to)
+    return replace(
+        state, announced="", announced_to=(), announced_started_at=None, announced_count=0
+    ), due_notifications
 
 
 def _build_notification(
     state: AlertState, kind: Kind, to: tuple[str, ...]
-) -> tuple[AlertState, tuple[PendingNotification, ...]]:
+) -> tuple[AlertState, tuple[DueNotification, ...]]:
     number = state.announced_count + 1
-    say = PendingNotification(kind, state.announced, number, to, state.announced_started_at)
-    return replace(state, announced_count=number, quiet_s=0.0), (say,)
+    due = DueNotification(kind, state.announced, number, to, state.announced_started_at)
+    return replace(state, announced_count=number, quiet_s=0.0), (due,)
 
 
 def _worse_value(rule: Rule, peak: float | None, value: float | None) -> float | None:

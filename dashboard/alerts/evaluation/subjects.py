@@ -30,10 +30,10 @@ class SubjectFinder:
     """Finds the subjects of rules in one sample, and knows which of them cannot be read now."""
 
     def __init__(
-        self, snapshot: Snapshot, situation: CheckerContext, queues: QueueIndex, durations: DurationTracker
+        self, snapshot: Snapshot, checker_context: CheckerContext, queues: QueueIndex, durations: DurationTracker
     ) -> None:
         self._snapshot = snapshot
-        self._context = situation
+        self._checker_context = checker_context
         self._queues = queues
         self._durations = durations
         self.unreachable_sources = {source.name for source in snapshot.sources if not source.reachable}
@@ -45,7 +45,7 @@ class SubjectFinder:
 
     def find_subjects(self, rule: Rule) -> Iterator[Subject]:
         """All subjects of a rule, with the figure of each."""
-        metric, situation = METRICS[rule.metric], self._context
+        metric, checker_context = METRICS[rule.metric], self._checker_context
         if metric.subject == "queue":
             yield from self._queue_subjects(rule) if rule.scope == "each" else self._aggregate_subject(rule)
         elif metric.subject == "library":
@@ -60,12 +60,12 @@ class SubjectFinder:
                 yield Subject(AlertLabels(source=source.name), None if frozen else figure, frozen)
         elif metric.subject == "channel":
             told: Mapping[str, float] = (
-                situation.dead_messages if rule.metric == "notify.dead" else situation.undelivered_s
+                checker_context.dead_messages if rule.metric == "notify.dead" else checker_context.undelivered_s
             )
-            for channel in situation.channels:
+            for channel in checker_context.channels:
                 yield Subject(AlertLabels(channel=channel), told.get(channel, 0.0))
         else:
-            yield Subject(AlertLabels(), situation.heartbeat_age_s)
+            yield Subject(AlertLabels(), checker_context.heartbeat_age_s)
 
     def _queue_subjects(self, rule: Rule) -> Iterator[Subject]:
         indexes, labels = self._queues.match_queues(rule)

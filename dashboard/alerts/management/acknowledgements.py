@@ -14,7 +14,7 @@ from ..store import AlertStore
 from .alert_reader import MAX_TOGETHER, Alert, AlertReader
 from .ownership import AlertOwnership
 
-# KEYS acks, alert. ARGV fp, body. Returns 1; 0 when there is no such alert.
+# KEYS acks, alert. ARGV fingerprint, body. Returns 1; 0 when there is no such alert.
 _STORE_ACK = """
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
@@ -57,10 +57,13 @@ class Acknowledgements:
         alert_list, noted = self._alerts.list_alerts(), []
         for alert in alert_list.firing:
             state = alert.state
-            if state.fp in wanted and wanted[state.fp] == state.episode:
+            if state.fingerprint in wanted and wanted[state.fingerprint] == state.episode:
                 ack = Acknowledgement(episode=state.episode, by=by[:300], at=alert_list.at, comment=comment[:300])
                 if self._store.run_script(
-                    _STORE_ACK, (keys.ACKS, keys.instance_key(state.fp)), state.fp, msgspec.json.encode(ack)
+                    _STORE_ACK,
+                    (keys.ACKS, keys.instance_key(state.fingerprint)),
+                    state.fingerprint,
+                    msgspec.json.encode(ack),
                 ):
-                    noted.append(state.fp)
+                    noted.append(state.fingerprint)
         return tuple(noted)

@@ -95,7 +95,7 @@ class AlertReader:
         if self._ownership.is_foreign(inputs.beat):
             return AlertList(inputs.now, (), ())
         rows = self._sorted_states(inputs)
-        alerts = [_build_alert(state, inputs.mutes, inputs.now) for state in rows]
+        alerts = [_build_alert(state, inputs.active_silences, inputs.now) for state in rows]
         return AlertList(
             inputs.now,
             tuple(alert for alert in alerts if alert.state.is_active),
@@ -116,7 +116,7 @@ class AlertReader:
         self._ownership.check()
         alert_list = self.list_alerts()
         for alert in (*alert_list.firing, *alert_list.pending):
-            if alert.state.fp == fingerprint:
+            if alert.state.fingerprint == fingerprint:
                 return alert
         raise NotFound("This alert is no longer firing.")
 
@@ -130,7 +130,7 @@ class AlertReader:
             for other in self.list_alerts().firing
             if other.ack is None
             and (other.state.rule_id, other.state.severity) == (alert.state.rule_id, alert.state.severity)
-            and other.state.fp != alert.state.fp
+            and other.state.fingerprint != alert.state.fingerprint
         )
         return tuple(islice(found, MAX_TOGETHER))
 
@@ -148,12 +148,12 @@ class AlertReader:
         return tuple(past for past in pasts if past.began or past.ended)[:most]
 
 
-def _build_alert(state: AlertState, mutes: ActiveSilences, now: float) -> Alert:
-    ack = mutes.acks.get(state.fp) if mutes.is_acknowledged(state) else None
-    silence = mutes.find_silence(state.rule_id, state.severity, state.labels, now)
+def _build_alert(state: AlertState, active_silences: ActiveSilences, now: float) -> Alert:
+    ack = active_silences.acks.get(state.fingerprint) if active_silences.is_acknowledged(state) else None
+    silence = active_silences.find_silence(state.rule_id, state.severity, state.labels, now)
     return Alert(state, ack, silence, silence.ends_at(now) if silence else None)
 
 
 def _worst_first(state: AlertState) -> tuple[bool, float, str, str]:
     began = state.started_at or state.evaluated_at
-    return state.severity is not Severity.CRITICAL, began, state.labels.queue or "", state.fp
+    return state.severity is not Severity.CRITICAL, began, state.labels.queue or "", state.fingerprint

@@ -1,4 +1,4 @@
-"""Notifications: deliveries, undelivered ones to resend or dismiss, and test notifications."""
+"""Notifications: deliveries, failed ones to resend or dismiss, and test notifications."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ begin(KEYS[1], ARGV[1] * 1000)
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 1 end
 return 0
 """
-# KEYS undelivered (given-up) messages. ARGV id. Returns 1; 0 when it is not among them.
+# KEYS failed (given-up) messages. ARGV id. Returns 1; 0 when it is not among them.
 _DISMISS = "return redis.call('ZREM', KEYS[1], ARGV[1])"
 
 
 @dataclass(frozen=True, slots=True)
 class FailedNotification:
-    """An undelivered notification that can be resent."""
+    """A failed notification that can be resent."""
 
     id: str
     channel: str
-    note: Notification
+    notification: Notification
     at: float
 
 
@@ -68,7 +68,7 @@ class NotificationLog:
         return tuple(found)
 
     def list_failed_notifications(self) -> tuple[FailedNotification, ...]:
-        """Undelivered notifications, newest first. Cost: 2 round trips."""
+        """Failed notifications, newest first. Cost: 2 round trips."""
         if self._ownership.conflict is not None:
             return ()
         (names,) = self._store.read_keys(("ZREVRANGE", keys.DEAD, 0, MAX_ROWS - 1, "WITHSCORES"))
@@ -76,34 +76,34 @@ class NotificationLog:
         rows = self._store.read_keys(*(("HGET", keys.message_key(decode_text(name)), "body") for name, _ in pairs))
         found = []
         for (name, score), body in zip(pairs, rows, strict=True):
-            note = unpack(body, Notification)
-            if note is not None:
+            notification = unpack(body, Notification)
+            if notification is not None:
                 found.append(
                     FailedNotification(
-                        decode_text(name), decode_text(name).rpartition(":")[2], note, float(score) / 1000
+                        decode_text(name), decode_text(name).rpartition(":")[2], notification, float(score) / 1000
                     )
                 )
         return tuple(found)
 
     def resend_failed(self, message_id: str) -> None:
-        """Resend an undelivered notification under its old id. Raises NotFound, also when its channel no longer
+        """Resend a failed notification under its old id. Raises NotFound, also when its channel no longer
         exists, Conflict. Cost: 2 round trips."""
         self._ownership.check()
         channel = message_id.rpartition(":")[2]
         if channel not in self._channels:
             raise NotFound(f"Channel {channel!r} no longer exists. Dismiss the notification instead.")
-        (fingerprint,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fp"))
+        (fingerprint,) = self._store.read_keys(("HGET", keys.message_key(message_id), "fingerprint"))
         if not isinstance(fingerprint, bytes) or not self._outbox.requeue_failed(message_id, decode_text(fingerprint)):
-            raise NotFound("No undelivered notification has this id; it may have expired.")
+            raise NotFound("No failed notification has this id; it may have expired.")
 
     def dismiss_failed(self, message_id: str) -> None:
-        """Dismiss an undelivered notification, so that it no longer counts. Raises NotFound, Conflict.
+        """Dismiss a failed notification, so that it no longer counts. Raises NotFound, Conflict.
 
         Cost: 1 round trip.
         """
         self._ownership.check()
         if not self._store.run_script(_DISMISS, (keys.DEAD,), message_id):
-            raise NotFound("No undelivered notification has this id.")
+            raise NotFound("No failed notification has this id.")
 
     def send_test(self, channel: str, *, by: str) -> str:
         """Queue a test notification in the outbox, regardless of silences, and return its id.
@@ -118,11 +118,11 @@ class NotificationLog:
             raise Forbidden(f"A test notification was just sent to this channel. Try again in {TEST_EVERY_S} s.")
         now = self._alert_store.read_time()
         name = secrets.token_hex(6)
-        note = Notification(
+        notification = Notification(
             kind="test",
             number=1,
             episode=f"test:{name}",
-            fp=f"test-{name}",
+            fingerprint=f"test-{name}",
             rule_id="test",
             rule_name="Test notification from Queuedeck",
             metric="queue.depth",
@@ -132,6 +132,6 @@ class NotificationLog:
             detail=f"Sent by {by[:100]}",
             started_at=now,
         )
-        message = QueuedNotification(note=note, channel=channel, due_at=now)
+        message = QueuedNotification(notification=notification, channel=channel, due_at=now)
         self._outbox.enqueue(message)
         return message.id

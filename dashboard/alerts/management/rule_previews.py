@@ -50,8 +50,8 @@ class RulePreviews:
             found = preview_rules(snapshot, history, rules, alone, None, self._sample_interval_s, None)
             return {rule.id: preview for rule, preview in found}
         inputs = self._alert_store.read_inputs()
-        durations, sights = self._alert_store.load_last_evaluation()
-        situation = CheckerContext(
+        durations, observations = self._alert_store.load_last_evaluation()
+        checker_context = CheckerContext(
             now=inputs.now,
             heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
             undelivered_s=inputs.undelivered,
@@ -59,7 +59,9 @@ class RulePreviews:
             channels=self._channels,
         )
         rules = self._ruleset.list_rules(inputs.rules) if rules is None else rules
-        found = preview_rules(snapshot, history, rules, situation, durations, self._sample_interval_s, sights)
+        found = preview_rules(
+            snapshot, history, rules, checker_context, durations, self._sample_interval_s, observations
+        )
         return {rule.id: preview for rule, preview in found}
 
     def rule_histories(self, now: float) -> RuleHistories | None:

@@ -45,7 +45,7 @@ class SilenceEditor:
         if self._ownership.conflict is not None:
             return ()
         inputs = self._alert_store.read_inputs()
-        return tuple(silence for silence in inputs.mutes.silences if silence.until > inputs.now)
+        return tuple(silence for silence in inputs.active_silences.silences if silence.until > inputs.now)
 
     def save_silence(self, silence: Silence) -> None:
         """Store a drafted silence. Raises Unsupported when the limit is reached, Conflict. Cost: 1 round trip."""
@@ -92,7 +92,7 @@ class SilenceEditor:
         """End a silence now. Raises NotFound, Conflict. Cost: 2 round trips."""
         self._ownership.check()
         inputs = self._alert_store.read_inputs()
-        for silence in inputs.mutes.silences:
+        for silence in inputs.active_silences.silences:
             if silence.id == silence_id and silence.until > inputs.now:
                 ended = msgspec.structs.replace(silence, until=inputs.now)
                 if self._store_silence(ended, replace=True):

@@ -23,7 +23,7 @@ _RULES = (
     Rule(id="redis-eviction-policy", metric="redis.eviction_policy", name="Redis may evict jobs", op="ge",
          warning=1),
     Rule(id="redis-rejected", metric="redis.rejected_per_min", name="Redis is rejecting connections", critical=0),
-    Rule(id="redis-clients", metric="redis.clients_ratio", name="Redis is close to maxclients", op="ge",
+    Rule(id="redis-clients", metric="redis.clients_ratio", name="Redis is near its connection limit", op="ge",
          warning=0.8, critical=0.95),
     Rule(id="redis-fragmentation", metric="redis.fragmentation_ratio", name="Redis memory is fragmented", op="ge",
          warning=1.5, for_s=1800),
@@ -50,7 +50,7 @@ _RULES = (
          for_s=120),
     Rule(id="queue-overdue", metric="queue.overdue_s", name="Scheduled jobs are overdue", critical=300),
     Rule(id="queue-paused", metric="queue.paused_s", name="Queue is paused with jobs waiting", warning=3600),
-    Rule(id="checker-slow", metric="checker.heartbeat_age_s", name="Alert checker is late",
+    Rule(id="checker-slow", metric="checker.heartbeat_age_s", name="Alert evaluation is late",
          critical=6),  # LATE_INTERVALS of the actual length
     Rule(id="notify-undelivered", metric="notify.undelivered_s", name="Notifications are not being delivered",
          critical=600),

@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ...model import QueueStats, SourceStats, State
+from ...units import format_figure
 from ..evaluation.durations import QueueFacts, SourceFacts
 
 
@@ -46,12 +47,19 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     unit: Unit
     subject: Subject
     meaning: str
+    phrase: str  # a figure as messages show it: "{}" = the figure, "(s)" = plural; "" = a flag, which needs no figure
     bounded: bool = False  # a ratio that lies in 0..1
     several: bool = False  # it needs several samples, even if the last hour is known
     min_events: int = 0  # finished jobs that a figure needs, unless the rule sets another number
     unavailable: str | None = None  # why it is not available
     take_queue: TakeQueue | None = None
     take_source: TakeSource | None = None
+
+    def fill_phrase(self, value: float) -> str:
+        """A figure with the words of this metric: 80 dead letters per hour, 1 worker, full in 20 m; "" for a flag."""
+        # The phrase of a rate contains "per hour" itself.
+        figure = format_figure(value, "count" if self.unit in ("per_min", "per_h") else self.unit)
+        return self.phrase.replace("(s)", "" if figure == "1" else "s").format(figure)
 
 
 def _queue_depth(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
@@ -179,73 +187,105 @@ def _no_data(_source: SourceStats, facts: SourceFacts) -> Figure:
 
 
 def _queue_metric(
-    name: str, unit: Unit, meaning: str, take: TakeQueue, *, bounded: bool = False, events: int = 0
+    name: str, unit: Unit, meaning: str, phrase: str, take: TakeQueue, *, bounded: bool = False, events: int = 0
 ) -> Metric:
-    return Metric(
-        name=name, unit=unit, subject="queue", meaning=meaning, take_queue=take, bounded=bounded, min_events=events
-    )
-
-
-def _source_metric(
-    name: str, unit: Unit, meaning: str, take: TakeSource, *, bounded: bool = False, several: bool = False
-) -> Metric:
-    return Metric(
-        name=name, unit=unit, subject="source", meaning=meaning, take_source=take, bounded=bounded, several=several
-    )
-
-
-def _unavailable_metric(name: str, unit: Unit, meaning: str) -> Metric:
     return Metric(
         name=name,
         unit=unit,
         subject="queue",
         meaning=meaning,
+        phrase=phrase,
+        take_queue=take,
+        bounded=bounded,
+        min_events=events,
+    )
+
+
+def _source_metric(
+    name: str, unit: Unit, meaning: str, phrase: str, take: TakeSource, *, bounded: bool = False, several: bool = False
+) -> Metric:
+    return Metric(
+        name=name,
+        unit=unit,
+        subject="source",
+        meaning=meaning,
+        phrase=phrase,
+        take_source=take,
+        bounded=bounded,
+        several=several,
+    )
+
+
+def _unavailable_metric(name: str, unit: Unit, meaning: str, phrase: str) -> Metric:
+    return Metric(
+        name=name,
+        unit=unit,
+        subject="queue",
+        meaning=meaning,
+        phrase=phrase,
         unavailable="it needs several days of history, which is not stored yet",
     )
 
 
 _TABLE: tuple[Metric, ...] = (
-    _queue_metric("queue.depth", "count", "jobs waiting now, without scheduled and active jobs", _queue_depth),
-    _queue_metric("queue.latency_s", "s", "age of the oldest waiting job; 0 if none is waiting", _queue_latency),
+    _queue_metric(
+        *("queue.depth", "count", "jobs waiting now, without scheduled and active jobs", "{} waiting job(s)"),
+        _queue_depth,
+    ),
+    _queue_metric(
+        *("queue.latency_s", "s", "age of the oldest waiting job; 0 if none is waiting", "oldest waiting job {}"),
+        _queue_latency,
+    ),
     _queue_metric(
         *(
             "queue.no_progress_s",
             "s",
             "time since a job last finished (or started, if finished jobs leave no record), while jobs are waiting",
+            "no progress for {}",
         ),
         _no_progress,
     ),
     _queue_metric(
-        "queue.throughput_per_min", "per_min", "jobs finished per minute, averaged over 5 minutes", _queue_throughput
+        *("queue.throughput_per_min", "per_min", "jobs finished per minute, averaged over 5 minutes"),
+        "{} job(s) finished per minute",
+        _queue_throughput,
     ),
     _queue_metric(
         *("queue.error_ratio", "ratio", "share of finished jobs that failed permanently, over 15 minutes"),
+        "{} of jobs failing",
         _error_ratio,
         bounded=True,
         events=ERROR_MIN_EVENTS,
     ),
-    _queue_metric("queue.dead", "count", "jobs in the dead letters", _dead_letters),
+    _queue_metric("queue.dead", "count", "jobs in the dead letters", "{} dead letter(s)", _dead_letters),
     _queue_metric(
-        "queue.dead_growth_per_h",
-        "per_h",
-        "increase in dead letters over the last hour; 0 if they decrease",
+        *("queue.dead_growth_per_h", "per_h", "increase in dead letters over the last hour; 0 if they decrease"),
+        "{} dead letter(s) per hour",
         _dead_growth,
     ),
-    _queue_metric("queue.active_age_s", "s", "run time of the oldest active job", _active_age),
+    _queue_metric("queue.active_age_s", "s", "run time of the oldest active job", "a job running for {}", _active_age),
     _queue_metric(
-        "queue.stalled", "count", "active jobs whose lock expired or whose worker no longer exists", _stalled_jobs
+        *("queue.stalled", "count", "active jobs whose lock expired or whose worker no longer exists"),
+        "{} stalled job(s)",
+        _stalled_jobs,
     ),
     _queue_metric(
-        "queue.overdue_s",
-        "s",
-        "how overdue the earliest scheduled job is; unknown while the queue is paused",
+        *("queue.overdue_s", "s", "how overdue the earliest scheduled job is; unknown while the queue is paused"),
+        "a scheduled job overdue by {}",
         _overdue_s,
     ),
-    _queue_metric("queue.consumers", "count", "workers on this queue, while jobs are waiting", _consumer_count),
-    _queue_metric("queue.paused_s", "s", "how long the queue has been paused with jobs waiting", _paused_s),
-    _unavailable_metric("queue.enqueue_idle_s", "s", "time since a job was last enqueued"),
+    _queue_metric(
+        "queue.consumers", "count", "workers on this queue, while jobs are waiting", "{} worker(s)", _consumer_count
+    ),
+    _queue_metric(
+        "queue.paused_s", "s", "how long the queue has been paused with jobs waiting", "paused for {}", _paused_s
+    ),
+    _unavailable_metric("queue.enqueue_idle_s", "s", "time since a job was last enqueued", "no job enqueued for {}"),
     _unavailable_metric(
-        "queue.runtime_p95_ratio", "ratio", "p95 run time over 15 minutes, relative to the p95 of the last week"
+        "queue.runtime_p95_ratio",
+        "ratio",
+        "p95 run time over 15 minutes, relative to the p95 of the last week",
+        "p95 run time {} of last week's",
     ),
     Metric(
         name="workers.count",
@@ -253,57 +293,98 @@ _TABLE: tuple[Metric, ...] = (
         subject="library",
         meaning="running workers on this library's queues, while it has jobs; if workers are only known per queue, the "
         "highest number on one queue",
+        phrase="{} worker(s)",
     ),
-    _source_metric("redis.unreachable_s", "s", "time since the last successful reply", _unreachable_s),
-    _source_metric("redis.writes_refused", "flag", "1 if Redis refuses a write from Queuedeck", _writes_refused),
-    _source_metric("redis.memory_ratio", "ratio", "used memory as a share of maxmemory", _memory_ratio),
+    _source_metric(
+        "redis.unreachable_s", "s", "time since the last successful reply", "no reply for {}", _unreachable_s
+    ),
+    _source_metric("redis.writes_refused", "flag", "1 if Redis refuses a write from Queuedeck", "", _writes_refused),
+    _source_metric(
+        "redis.memory_ratio", "ratio", "used memory as a share of maxmemory", "memory {} used", _memory_ratio
+    ),
     _source_metric(
         *("redis.memory_full_in_s", "s", "time until maxmemory is reached, at the rate of the last 30 minutes"),
+        "full in {}",
         _memory_full_in,
         several=True,
     ),
-    _source_metric("redis.evicted_per_min", "per_min", "keys evicted per minute", _evicted_per_min, several=True),
     _source_metric(
-        "redis.eviction_policy",
-        "flag",
-        "1 if Redis may evict jobs of a library that forbids eviction",
+        *("redis.evicted_per_min", "per_min", "keys evicted per minute", "{} key(s) evicted per minute"),
+        _evicted_per_min,
+        several=True,
+    ),
+    _source_metric(
+        *("redis.eviction_policy", "flag", "1 if Redis may evict jobs of a library that forbids eviction", ""),
         _eviction_policy,
     ),
     _source_metric(
-        "redis.rejected_per_min", "per_min", "connections rejected per minute", _rejected_per_min, several=True
+        *("redis.rejected_per_min", "per_min", "connections rejected per minute"),
+        "{} connection(s) rejected per minute",
+        _rejected_per_min,
+        several=True,
     ),
     _source_metric(
-        "redis.clients_ratio", "ratio", "connected clients as a share of maxclients", _clients_ratio, bounded=True
+        *("redis.clients_ratio", "ratio", "connected clients as a share of maxclients", "{} of connections in use"),
+        _clients_ratio,
+        bounded=True,
     ),
     _source_metric(
-        "redis.fragmentation_ratio",
-        "ratio",
-        "allocator fragmentation, if it wastes 256 MiB or more",
+        *("redis.fragmentation_ratio", "ratio", "allocator fragmentation, if it wastes 256 MiB or more"),
+        "fragmentation {}",
         _fragmentation_ratio,
     ),
-    _source_metric("redis.replica_lag_bytes", "bytes", "how far behind the slowest replica is", _replica_lag),
     _source_metric(
-        "redis.replica_link_down_s", "s", "how long this replica has been disconnected from its primary", _replica_link
+        *("redis.replica_lag_bytes", "bytes", "how far behind the slowest replica is", "slowest replica {} behind"),
+        _replica_lag,
     ),
     _source_metric(
-        "redis.persistence_failed", "flag", "1 if the last RDB save or AOF write failed", _persistence_failed
+        *("redis.replica_link_down_s", "s", "how long this replica has been disconnected from its primary"),
+        "disconnected from the primary for {}",
+        _replica_link,
     ),
-    _source_metric("source.no_data_s", "s", "how long queues have been unreadable although Redis responds", _no_data),
+    _source_metric(
+        "redis.persistence_failed", "flag", "1 if the last RDB save or AOF write failed", "", _persistence_failed
+    ),
+    _source_metric(
+        *("source.no_data_s", "s", "how long queues have been unreadable although Redis responds", "no data for {}"),
+        _no_data,
+    ),
     Metric(
         name="checker.heartbeat_age_s",
         unit="s",
         subject="checker",
         meaning="time since the previous evaluation finished",
+        phrase="{} since the last evaluation",
     ),
-    Metric(name="notify.undelivered_s", unit="s", subject="channel", meaning="age of the oldest unsent notification"),
+    Metric(
+        name="notify.undelivered_s",
+        unit="s",
+        subject="channel",
+        meaning="age of the oldest undelivered notification",
+        phrase="oldest undelivered notification {}",
+    ),
     Metric(
         name="notify.dead",
         unit="count",
         subject="channel",
-        meaning="undelivered notifications not yet resent or dismissed",
+        meaning="failed notifications not yet resent or dismissed",
+        phrase="{} failed notification(s)",
     ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
+
+
+def describe_value(name: str, value: float | None, reducer: str = "last") -> str | None:
+    """The value of an alert with the words of its metric, after the reducer of its rule.
+
+    None if the value is unknown, or of a flag: there, the name of the rule says everything.
+    """
+    metric = METRICS.get(name)
+    if value is None or metric is None or not metric.phrase:
+        return None if value is None or metric else format_figure(value, "count")
+    if reducer == "rate":
+        return f"change of {format_figure(value, metric.unit)} per minute"
+    return metric.fill_phrase(value)
 
 
 def count_library_workers(queues: list[QueueStats]) -> Figure:

@@ -143,9 +143,9 @@ def deliveries() -> DeliveriesJson:
 
 def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
     """Firing alerts as the API returns them, worst first."""
-    notified = {alert.state.fp for alert in alert_list.incidents}
+    notified = {alert.state.fingerprint for alert in alert_list.incidents}
     return [
-        FiringAlertJson(**asdict(_json_alert(alert)), muted=alert.state.fp not in notified)
+        FiringAlertJson(**asdict(_json_alert(alert)), muted=alert.state.fingerprint not in notified)
         for alert in alert_list.firing
     ]
 
@@ -153,7 +153,7 @@ def json_firing(alert_list: AlertList) -> list[FiringAlertJson]:
 def _json_alert(alert: Alert) -> AlertJson:
     state = alert.state
     return AlertJson(
-        fingerprint=state.fp,
+        fingerprint=state.fingerprint,
         rule=state.rule_id,
         name=state.rule_name,
         metric=state.metric,

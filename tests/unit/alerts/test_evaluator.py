@@ -41,24 +41,27 @@ class Watch:
         self.told: list[tuple[str, str, str | None]] = []  # rule, kind, queue
 
     def see(
-        self, snapshot: Snapshot, *, times: int = 1, history: History | None = None, **situation: Any
+        self, snapshot: Snapshot, *, times: int = 1, history: History | None = None, **checker_context: Any
     ) -> list[Transition]:
         for _ in range(times):
             self.now += INTERVAL_S
-            turns = self.evaluator.evaluate_rules(
+            transitions = self.evaluator.evaluate_rules(
                 snapshot,
                 history or History(),
                 self.rules,
                 self.states,
-                CheckerContext(now=self.now, channels=self.channels, **situation),
+                CheckerContext(now=self.now, channels=self.channels, **checker_context),
             )
-            for turn in turns:
-                if turn.after.is_worth_storing:
-                    self.states[turn.after.fp] = turn.after
+            for transition in transitions:
+                if transition.after.is_worth_storing:
+                    self.states[transition.after.fingerprint] = transition.after
                 else:
-                    self.states.pop(turn.after.fp, None)
-                self.told += [(turn.after.rule_id, say.kind, turn.after.labels.queue) for say in turn.says]
-        return turns
+                    self.states.pop(transition.after.fingerprint, None)
+                self.told += [
+                    (transition.after.rule_id, due.kind, transition.after.labels.queue)
+                    for due in transition.due_notifications
+                ]
+        return transitions
 
     @property
     def firing(self) -> set[tuple[str, str, str | None]]:
@@ -102,7 +105,7 @@ def test_an_unreachable_source_freezes_and_mutes_its_alerts() -> None:
     lost = sample([queue("a", None, error="gone")], [source(reachable=False)])
     watch.see(lost, times=100)
     assert {name for name, _, _ in watch.firing} == {"redis-unreachable"}
-    assert watch.states[pending.fp].held_s == pytest.approx(pending.held_s)
+    assert watch.states[pending.fingerprint].held_s == pytest.approx(pending.held_s)
     assert watch.told == [("redis-unreachable", "firing", None)]
     watch.see(sample([queue("a", 50)]), times=20)
     assert ("deep", "firing", "a") in watch.told
@@ -183,12 +186,14 @@ def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
     watch = Watch(replace(unreachable, critical=2.0, **AT_ONCE), rule(**AT_ONCE))
     both = [queue("a", 50), queue("b", 50, source="other")]
     silence = Silence(id="s", until=NOW + 100, by="ann", rule="deep")
-    watch.see(sample(both, [source(), source("other")]), mutes=ActiveSilences(silences=(silence,)))
+    watch.see(sample(both, [source(), source("other")]), active_silences=ActiveSilences(silences=(silence,)))
     assert watch.told == []
     assert watch.firing == {("deep", "critical", "a"), ("deep", "critical", "b")}
     lost = [queue("a", None, error="gone"), both[1]]
     watch.see(
-        sample(lost, [source(reachable=False), source("other")]), times=5, mutes=ActiveSilences(silences=(silence,))
+        sample(lost, [source(reachable=False), source("other")]),
+        times=5,
+        active_silences=ActiveSilences(silences=(silence,)),
     )
     assert watch.told == [("redis-unreachable", "firing", None)]
     watch.see(sample(lost, [source(reachable=False), source("other")]), times=5)
@@ -200,7 +205,7 @@ def test_the_outage_of_a_source_mutes_what_fires_on_it() -> None:
 def test_a_silence_mutes_what_it_matches_and_nothing_else() -> None:
     silence = Silence(id="s", until=NOW + 100, by="ann", queue="a*")
     watch = Watch(rule(**AT_ONCE))
-    watch.see(sample([queue("ab", 50), queue("b", 50)]), mutes=ActiveSilences(silences=(silence,)))
+    watch.see(sample([queue("ab", 50), queue("b", 50)]), active_silences=ActiveSilences(silences=(silence,)))
     assert watch.told == [("deep", "firing", "b")]
     watch.see(sample([queue("ab", 50), queue("b", 50)]))
     assert watch.told[1:] == [("deep", "firing", "ab")]
@@ -219,8 +224,8 @@ def test_a_narrowed_rule_resolves_what_it_had_firing(change: dict[str, Any]) -> 
 def test_a_failing_channel_is_reported_on_the_others() -> None:
     dead = next(each for each in default_rules() if each.id == "notify-dead")
     watch = Watch(dead)
-    (turn,) = watch.see(sample(), dead_messages={"ops": 1})
-    assert [say.to for say in turn.says] == [("chief",)]
+    (transition,) = watch.see(sample(), dead_messages={"ops": 1})
+    assert [due.to for due in transition.due_notifications] == [("chief",)]
 
 
 def test_few_finished_jobs_are_no_ratio() -> None:
@@ -421,7 +426,7 @@ def test_a_rule_that_fires_costs_fifty_calls_for_a_queue() -> None:
     [
         ("queue.depth", (1, 2)),
         ("queue.dead", (5,)),
-        ("queue.error_ratio", (0.5,)),
+        ("queue.error_ratio", (0.25, None, None, None, 1.0)),
         ("queue.latency_s", (30.0, 40.0)),
         ("queue.dead_growth_per_h", (30.0, 40.0)),
         ("redis.memory_full_in_s", (7, 8)),
@@ -432,12 +437,36 @@ def test_a_message_shows_the_last_hour_of_the_figure_that_fired(metric: str, poi
     labels = (
         AlertLabels(source="main") if metric.startswith("redis") else AlertLabels(source="main", backend="b", queue="q")
     )
-    kept = QueueHistory(depth=(1, 2), dead=(5,), failed_per_min=(0.5,))
+    kept = QueueHistory(
+        depth=(1, 2), dead=(5,), finished_per_min=(2, 0, None, 4, 0.5), failed_per_min=(0.5, 0, 1, None, 0.6)
+    )
     history = History(queues={"main\0b\0q": kept}, memory={"main": (7, 8)})
     state = AlertState(
-        fp="f", rule_id="r", rule_name="R", metric=metric, severity=Severity.WARNING, threshold=1.0, labels=labels
+        fingerprint="f",
+        rule_id="r",
+        rule_name="R",
+        metric=metric,
+        severity=Severity.WARNING,
+        threshold=1.0,
+        labels=labels,
     )
     assert last_hour_series(state, history, (30.0, 40.0)) == points
+
+
+def test_an_error_ratio_unknown_to_the_history_is_shown_as_the_rule_evaluated_it() -> None:
+    labels = AlertLabels(source="main", backend="b", queue="q")
+    state = AlertState(
+        fingerprint="f",
+        rule_id="r",
+        rule_name="R",
+        metric="queue.error_ratio",
+        severity=Severity.WARNING,
+        threshold=0.1,
+        labels=labels,
+    )
+    failures_alone = QueueHistory(finished_per_min=(None, None), failed_per_min=(3, 3))
+    history = History(queues={"main\0b\0q": failures_alone})
+    assert last_hour_series(state, history, (0.1, 0.12)) == (0.1, 0.12)
 
 
 @pytest.mark.parametrize(("wasted_mib", "fires"), [(255, False), (256, True)])
@@ -447,26 +476,30 @@ def test_fragmentation_counts_where_it_wastes_much(wasted_mib: int, fires: bool)
     assert bool(watch.firing) is fires
 
 
-def says_of(turns: Sequence[Transition]) -> list[tuple[str, str, int, tuple[str, ...]]]:
-    return [(say.kind, say.episode, say.number, say.to) for turn in turns for say in turn.says]
+def due_of(transitions: Sequence[Transition]) -> list[tuple[str, str, int, tuple[str, ...]]]:
+    return [
+        (due.kind, due.episode, due.number, due.to)
+        for transition in transitions
+        for due in transition.due_notifications
+    ]
 
 
 def test_a_renamed_channel_is_notified_of_ongoing_incidents_and_their_end() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops",))
-    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    ((_, episode, _, _),) = due_of(watch.see(sample([queue("a", 50)])))
     watch.channels = ("ops-new",)
-    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("ops-new",))]
-    assert says_of(watch.see(sample([queue("a", 50)]), times=3)) == []
-    ((kind, ended, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert due_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("ops-new",))]
+    assert due_of(watch.see(sample([queue("a", 50)]), times=3)) == []
+    ((kind, ended, _, to),) = due_of(watch.see(sample([queue("a", 1)])))
     assert (kind, ended, to) == ("resolved", episode, ("ops", "ops-new"))
 
 
 def test_a_new_channel_is_notified_of_ongoing_incidents() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops", "chief"))
-    ((_, episode, _, _),) = says_of(watch.see(sample([queue("a", 50)])))
+    ((_, episode, _, _),) = due_of(watch.see(sample([queue("a", 50)])))
     watch.channels = ("chief", "boss")
-    assert says_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("boss",))]
-    ((kind, _, _, to),) = says_of(watch.see(sample([queue("a", 1)])))
+    assert due_of(watch.see(sample([queue("a", 50)]))) == [("firing", episode, 1, ("boss",))]
+    ((kind, _, _, to),) = due_of(watch.see(sample([queue("a", 1)])))
     assert (kind, to) == ("resolved", ("ops", "chief", "boss"))
 
 
@@ -474,8 +507,8 @@ def test_a_rule_with_a_new_channel_notifies_it_now_and_both_at_the_end() -> None
     watch = Watch(rule(channels=["ops"], **AT_ONCE))
     watch.see(sample([queue("a", 50)]))
     watch.rules = (replace(watch.rules[0], channels=("chief",)),)
-    assert [say[3] for say in says_of(watch.see(sample([queue("a", 50)])))] == [("chief",)]
-    assert [say[3] for say in says_of(watch.see(sample([queue("a", 1)])))] == [("ops", "chief")]
+    assert [due[3] for due in due_of(watch.see(sample([queue("a", 50)])))] == [("chief",)]
+    assert [due[3] for due in due_of(watch.see(sample([queue("a", 1)])))] == [("ops", "chief")]
 
 
 def test_a_leader_without_a_notified_channel_still_resolves_for_it() -> None:
@@ -483,20 +516,20 @@ def test_a_leader_without_a_notified_channel_still_resolves_for_it() -> None:
     watch = Watch(rule(**AT_ONCE), channels=("ops",))
     watch.see(sample([queue("a", 50)]))
     watch.channels = ()
-    assert says_of(watch.see(sample([queue("a", 50)]), times=3)) == []
-    assert [(say[0], say[3]) for say in says_of(watch.see(sample([queue("a", 1)])))] == [("resolved", ("ops",))]
+    assert due_of(watch.see(sample([queue("a", 50)]), times=3)) == []
+    assert [(due[0], due[3]) for due in due_of(watch.see(sample([queue("a", 1)])))] == [("resolved", ("ops",))]
 
 
 def test_a_rule_with_another_metric_resolves_its_alerts_and_restarts() -> None:
     watch = Watch(rule(**AT_ONCE))
     watch.see(sample([queue("a", 50, latency_s=90.0)]))
     watch.rules = (rule(metric="queue.latency_s", **AT_ONCE),)
-    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
-    assert [(change.kind, change.reason) for change in turn.changes] == [("resolved", "rule changed")]
-    assert turn.after.metric == "queue.depth"
-    (turn,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
-    assert [say.kind for say in turn.says] == ["firing"]
-    assert (turn.after.metric, turn.after.value) == ("queue.latency_s", 90.0)
+    (transition,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [(change.kind, change.reason) for change in transition.changes] == [("resolved", "rule changed")]
+    assert transition.after.metric == "queue.depth"
+    (transition,) = watch.see(sample([queue("a", 50, latency_s=90.0)]))
+    assert [due.kind for due in transition.due_notifications] == ["firing"]
+    assert (transition.after.metric, transition.after.value) == ("queue.latency_s", 90.0)
 
 
 def test_a_pending_alert_restarts_when_the_metric_of_its_rule_changes() -> None:

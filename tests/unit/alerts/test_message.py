@@ -1,4 +1,4 @@
-"""What people read in a message, from the notes of the outbox to the words of a channel."""
+"""What people read in a message, from the notifications of the outbox to the words of a channel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from dashboard.alerts.delivery.channels import discord, slack, teams, webhook, wording
 from dashboard.alerts.delivery.channels.base import KINDS, Message
-from dashboard.alerts.delivery.message import PageLinks, build_message, glob_of
+from dashboard.alerts.delivery.message import PageLinks, alert_title, build_message, glob_of
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.notification import LOCAL, Notification
 from dashboard.alerts.rules.rule import Severity
@@ -28,13 +28,13 @@ BUILDERS: dict[str, Callable[[Message], object]] = {
 LINKS = PageLinks("https://deck.example/queues")
 
 
-def note(queue: str = "mail", **changes: object) -> Notification:
+def notification(queue: str = "mail", **changes: object) -> Notification:
     labels = AlertLabels(source="main", backend="rq", queue=queue)
     plain = Notification(
         kind="firing",
         number=1,
         episode=f"ep-{queue[:20]}",
-        fp=f"fp-{queue[:20]}",
+        fingerprint=f"fingerprint-{queue[:20]}",
         rule_id="queue-latency",
         rule_name="Jobs are waiting too long",
         metric="queue.latency_s",
@@ -58,31 +58,36 @@ def test_every_kind_that_posts_a_document_has_its_builder_here() -> None:
 
 
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
-    message = build_message("m", "firing", [note()], LINKS, "ops")
-    line = "mail (rq, main): 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
+    message = build_message("m", "firing", [notification()], LINKS, "ops")
+    line = "mail (rq, main): oldest waiting job 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
     assert f"- {line}\n" in wording.format_plain_text(message)
     shown = [build(message) for build in BUILDERS.values()]
     assert not [words for words in map(str, shown) if "since since" in words]
 
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
-    message = build_message("m", "resolved", [ended(note(), 1014.6, "gone")], LINKS, "ops")
-    line = "peak 40 m (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
+    message = build_message("m", "resolved", [ended(notification(), 1014.6, "gone")], LINKS, "ops")
+    line = (
+        "oldest waiting job 40 m at its worst (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
+    )
     assert line in wording.format_plain_text(message)
     assert ("Duration", "15 s") in wording.incident_facts(message)
 
 
 def test_the_worst_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
-    begun = note(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
+    begun = notification(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
     message = build_message("m", "resolved", [ended(begun, 1014.6)], LINKS, "ops")
-    assert "mail (rq, main): lowest 0.2 per minute (fires below 5 per minute)" in wording.format_plain_text(message)
+    line = "mail (rq, main): 0.2 jobs finished per minute at its worst (fires below 5 per minute)"
+    assert line in wording.format_plain_text(message)
 
 
 def test_an_alert_without_a_subject_is_named_by_its_rule_alone() -> None:
-    late = note(labels=AlertLabels(), rule_name="Alert checker is late", metric="checker.heartbeat_age_s")
+    late = notification(labels=AlertLabels(), rule_name="Alert evaluation is late", metric="checker.heartbeat_age_s")
     message = build_message("m", "firing", [late], LINKS, "ops")
-    assert wording.format_plain_text(message).startswith("[FIRING critical] Alert checker is late\n")
-    assert "- Alert checker is late: 40 m (fires above 30 m)" in wording.format_plain_text(message)
+    assert wording.format_plain_text(message).startswith("[FIRING critical] Alert evaluation is late\n")
+    assert "- Alert evaluation is late: 40 m since the last evaluation (fires above 30 m)" in wording.format_plain_text(
+        message
+    )
     tried = build_message(
         "m", "test", [replace(late, kind="test", value=None, threshold=None, detail="Sent by anna")], LINKS, "ops"
     )
@@ -90,7 +95,10 @@ def test_an_alert_without_a_subject_is_named_by_its_rule_alone() -> None:
 
 
 def test_a_grouped_message_has_the_earliest_start_and_the_latest_end() -> None:
-    here, there = note("a", started_at=900.0), note("b", labels=AlertLabels(source="other", backend="rq", queue="b"))
+    here, there = (
+        notification("a", started_at=900.0),
+        notification("b", labels=AlertLabels(source="other", backend="rq", queue="b")),
+    )
     message = build_message("m", "firing", [there, here], LINKS, "ops")
     assert message.title == "Jobs are waiting too long (2 queues)"
     assert dict(wording.incident_facts(message)) == {
@@ -104,7 +112,7 @@ def test_a_grouped_message_has_the_earliest_start_and_the_latest_end() -> None:
 
 def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
     lines = webhook.build_payload(
-        build_message("m", "resolved", [ended(note("a"), 1.0), ended(note("b"), 1.0)], LINKS, "ops")
+        build_message("m", "resolved", [ended(notification("a"), 1.0), ended(notification("b"), 1.0)], LINKS, "ops")
     )["lines"]
     assert sorted(line["episode"] for line in lines) == ["ep-a", "ep-b"]
 
@@ -125,7 +133,7 @@ def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
     ],
 )
 def test_the_silence_of_a_link_can_be_stored_and_matches_its_queue(name: str) -> None:
-    url = urlsplit(LINKS.silence_url(note(name)) or "")
+    url = urlsplit(LINKS.silence_url(notification(name)) or "")
     given = {key: values[0] for key, values in parse_qs(url.query).items()}
     glob = given["queue"]
     assert glob == glob_of(name) == glob.strip()
@@ -133,36 +141,60 @@ def test_the_silence_of_a_link_can_be_stored_and_matches_its_queue(name: str) ->
     assert silence.find_problem() is None
     assert fnmatchcase(name, glob)
     assert not fnmatchcase("anything else", glob)
-    assert silence.mutes_alert("queue-latency", Severity.CRITICAL, note(name).labels, 1.0)
+    assert silence.mutes_alert("queue-latency", Severity.CRITICAL, notification(name).labels, 1.0)
 
 
 def test_no_name_is_too_long_for_links_that_work() -> None:
-    message = build_message("m", "firing", [note("x" * 10_000)], LINKS, "ops")
+    message = build_message("m", "firing", [notification("x" * 10_000)], LINKS, "ops")
     assert [label for label, _ in wording.action_links(message)] == ["Acknowledge", "Silence", "Open"]
     assert dict(wording.action_links(message))["Open"] == "https://deck.example/queues/alerts"
     assert not re.search("x{300}", wording.format_plain_text(message))
 
 
 def test_a_notification_sent_without_the_store_has_no_acknowledge_link() -> None:
-    message = build_message("m", "firing", [note(episode=f"{LOCAL}1", labels=AlertLabels(source="main"))], LINKS, "ops")
+    message = build_message(
+        "m", "firing", [notification(episode=f"{LOCAL}1", labels=AlertLabels(source="main"))], LINKS, "ops"
+    )
     assert [label for label, _ in wording.action_links(message)] == ["Silence", "Open"]
 
 
 def test_without_a_public_url_there_are_no_links_but_the_runbook() -> None:
-    message = build_message("m", "firing", [note(runbook_url="https://runbook.example/1")], PageLinks(None), "ops")
+    message = build_message(
+        "m", "firing", [notification(runbook_url="https://runbook.example/1")], PageLinks(None), "ops"
+    )
     assert wording.action_links(message) == [("Runbook", "https://runbook.example/1")]
 
 
 def test_a_flag_rule_shows_no_value() -> None:
-    refused = note(
+    refused = notification(
         metric="redis.writes_refused", labels=AlertLabels(source="main"), threshold=1.0, value=1.0, detail="OOM"
     )
     message = build_message("m", "firing", [refused], LINKS, "ops")
     assert wording.line_text(message, message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
 
 
+def test_the_change_of_a_figure_is_not_shown_as_the_figure() -> None:
+    growing = notification(metric="queue.depth", reducer="rate", threshold=10.0, value=80.0)
+    message = build_message("m", "firing", [growing], LINKS, "ops")
+    assert message.lines[0].value_text == "change of 80 per minute"
+
+
+def test_a_title_says_redis_once() -> None:
+    labels = AlertLabels(source="main")
+    assert alert_title("Redis is not responding", labels) == "Redis is not responding: main"
+    assert alert_title("Replica is lagging", labels) == "Replica is lagging: Redis main"
+    queue = AlertLabels(source="main", backend="rq", queue="mail")
+    assert alert_title("Redis queue is deep", queue) == "Redis queue is deep: mail (rq, main)"
+
+
+def test_a_message_of_flapping_says_when_the_alert_first_fired() -> None:
+    message = build_message("m", "flapping", [notification(kind="flapping", number=3)], LINKS, "ops")
+    assert wording.line_text(message, message.lines[0]).endswith("), first fired 1970-01-01 00:16:40 UTC")
+    assert "First fired: 1970-01-01 00:16:40 UTC\n" in wording.format_plain_text(message)
+
+
 def test_a_message_of_flapping_says_that_silence_follows() -> None:
-    message = build_message("m", "flapping", [note(kind="flapping", number=3)], LINKS, "ops")
+    message = build_message("m", "flapping", [notification(kind="flapping", number=3)], LINKS, "ops")
     assert (
         "Flapping: changed state at least six times in the last hour; notifications are paused until it settles"
         in wording.format_plain_text(message)
@@ -171,8 +203,8 @@ def test_a_message_of_flapping_says_that_silence_follows() -> None:
 
 @pytest.mark.parametrize("count", [20, 21, 30, 55, 250])
 def test_a_long_message_counts_the_hidden_lines(count: int) -> None:
-    notes = [note(f"q{number}", value=2400.0 + number) for number in range(count)]
-    message = build_message("m", "firing", notes, LINKS, "ops")
+    notifications = [notification(f"q{number}", value=2400.0 + number) for number in range(count)]
+    message = build_message("m", "firing", notifications, LINKS, "ops")
     assert message.title == f"Jobs are waiting too long ({count} queues)"
     assert wording.hidden_lines_text(message) == (f"and {count - 20} more" if count > 20 else "")
     document = webhook.build_payload(message)
@@ -187,7 +219,9 @@ def test_a_long_message_counts_the_hidden_lines(count: int) -> None:
 
 
 def test_channels_notified_of_the_first_hundred_get_their_resolution() -> None:
-    notes = [note(f"q{number}", value=2400.0 + number) for number in range(90)]
-    begun = webhook.build_payload(build_message("m", "firing", notes, LINKS, "ops"))
-    over = webhook.build_payload(build_message("m", "resolved", [ended(each, 2000.0) for each in notes], LINKS, "ops"))
+    notifications = [notification(f"q{number}", value=2400.0 + number) for number in range(90)]
+    begun = webhook.build_payload(build_message("m", "firing", notifications, LINKS, "ops"))
+    over = webhook.build_payload(
+        build_message("m", "resolved", [ended(each, 2000.0) for each in notifications], LINKS, "ops")
+    )
     assert {line["episode"] for line in begun["lines"]} == {line["episode"] for line in over["lines"]}

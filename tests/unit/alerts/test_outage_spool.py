@@ -13,11 +13,11 @@ from dashboard.alerts.notification import Notification
 from dashboard.alerts.rules.rule import Severity
 
 BEGUN = OutageRecord(
-    note=Notification(
+    notification=Notification(
         kind="firing",
         number=1,
         episode="local-1",
-        fp="local-1",
+        fingerprint="local-1",
         rule_id="redis-unreachable",
         rule_name="Redis is not responding",
         metric="redis.unreachable_s",
@@ -31,7 +31,7 @@ BEGUN = OutageRecord(
 
 
 def kinds(outage: OutageRecord, channel: str) -> list[str]:
-    return [note.kind for note in outage.pending_notifications(channel)]
+    return [notification.kind for notification in outage.pending_notifications(channel)]
 
 
 def test_a_channel_gets_the_notifications_that_it_has_not_got() -> None:

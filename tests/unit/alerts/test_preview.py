@@ -41,11 +41,11 @@ def queue(name: str, depth: int | None, **figures: Any) -> QueueStats:
 def see(
     snapshot: Snapshot,
     durations: PersistedDurations | None = None,
-    situation: CheckerContext | None = None,
+    checker_context: CheckerContext | None = None,
     **rule: Any,
 ) -> RulePreview:
     made = parse_rule({"id": "x", "metric": "queue.depth", **rule}, "test")
-    found = dict(preview_rules(snapshot, History(), [made], situation or CheckerContext(now=NOW), durations, 2.0))
+    found = dict(preview_rules(snapshot, History(), [made], checker_context or CheckerContext(now=NOW), durations, 2.0))
     return found[made]
 
 
@@ -132,10 +132,10 @@ def test_a_pace_is_shown_as_the_checker_has_it() -> None:
     for tick in range(3):
         snapshot = sample([], [source(run_id="1", evicted_keys=10 * tick)])
         evaluator.evaluate_rules(snapshot, History(), [made], {}, CheckerContext(now=NOW + 2 * tick))
-    situation = CheckerContext(now=NOW + 5)
-    assert dict(preview_rules(snapshot, History(), [made], situation, None, 2.0))[made].unknown == 1
+    checker_context = CheckerContext(now=NOW + 5)
+    assert dict(preview_rules(snapshot, History(), [made], checker_context, None, 2.0))[made].unknown == 1
     told = build_observations(evaluator, [made], NOW + 4)
-    seen = dict(preview_rules(snapshot, History(), [made], situation, None, 2.0, told))[made]
+    seen = dict(preview_rules(snapshot, History(), [made], checker_context, None, 2.0, told))[made]
     assert (seen.criticals, seen.unknown, seen.beyond[0].value) == (1, 0, 20.0)
 
 
@@ -157,8 +157,8 @@ def test_a_drafted_reducer_is_judged_by_the_history_of_its_figure() -> None:
 
 
 def test_channels_in_trouble_are_seen() -> None:
-    situation = CheckerContext(now=NOW, channels=("ops", "mail"), dead_messages={"ops": 2})
-    seen = see(sample([]), None, situation, metric="notify.dead", op="ge", warning=1)
+    checker_context = CheckerContext(now=NOW, channels=("ops", "mail"), dead_messages={"ops": 2})
+    seen = see(sample([]), None, checker_context, metric="notify.dead", op="ge", warning=1)
     assert [(spot.labels.channel, spot.value) for spot in seen.beyond] == [("ops", 2)]
 
 

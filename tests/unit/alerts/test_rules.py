@@ -13,7 +13,7 @@ from dashboard.alerts.evaluation import forecast
 from dashboard.alerts.evaluation.state_machine import AlertLabels
 from dashboard.alerts.rules.rule import Origin, Severity, parse_rule
 from dashboard.alerts.rules.ruleset import Ruleset
-from dashboard.alerts.runtime import check_settings
+from dashboard.alerts.runtime import check_alert_settings
 from dashboard.alerts.silences import Silence, WeeklyWindow
 from dashboard.errors import ConfigurationError
 from dashboard.settings import load
@@ -66,7 +66,7 @@ def test_a_wrong_rule_is_refused_in_one_line_that_names_the_field(wrong: dict[st
 def test_settings_name_the_wrong_rule_and_channel() -> None:
     def problem(**keywords: Any) -> str:
         with pytest.raises(ConfigurationError) as caught:
-            check_settings(load(environ={}, keywords=keywords))
+            check_alert_settings(load(environ={}, keywords=keywords))
         return caught.value.message
 
     assert "'r'" in problem(rules=[{**GOOD, "for_s": -1}])
@@ -77,12 +77,12 @@ def test_settings_name_the_wrong_rule_and_channel() -> None:
     assert "a unique id" in problem(channels=[hook, hook])
     assert "https" in problem(ping_url="http://example.com/secret-path")
     assert "secret-path" not in problem(ping_url="http://example.com/secret-path")
-    check_settings(load(environ={}, keywords={"channels": [hook], "rules": [{**GOOD, "channels": ["ops"]}]}))
+    check_alert_settings(load(environ={}, keywords={"channels": [hook], "rules": [{**GOOD, "channels": ["ops"]}]}))
 
 
 def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
-    book = Ruleset([{"id": "queue-latency", "critical": 900}], 2.0)
-    entry = next(entry for entry in book.rules_in_force() if entry.rule.id == "queue-latency")
+    ruleset = Ruleset([{"id": "queue-latency", "critical": 900}], 2.0)
+    entry = next(entry for entry in ruleset.rules_in_force() if entry.rule.id == "queue-latency")
     assert entry.origin is Origin.TOML
     assert (entry.rule.warning, entry.rule.critical, entry.rule.for_s) == (300, 900, 120)
 

@@ -14,8 +14,8 @@ from dashboard.alerts.evaluation.state_machine import (
     AlertLabels,
     AlertPhase,
     AlertState,
+    DueNotification,
     FigureHealth,
-    PendingNotification,
     StateChange,
 )
 from dashboard.alerts.rules.metrics import IDLE, METRICS, AtLeast
@@ -38,7 +38,7 @@ class Life:
         self.now = START
         self.state = state_machine.create_state(of, Severity.CRITICAL, AlertLabels(queue="mail"), self.now)
         self.changes: list[StateChange] = []
-        self.says: list[tuple[float, PendingNotification]] = []
+        self.due_notifications: list[tuple[float, DueNotification]] = []
         self.muted = self.acked = False
 
     def feed(self, health: FigureHealth, *, after_s: float = INTERVAL_S) -> AlertPhase:
@@ -51,10 +51,10 @@ class Life:
     def _note(self, change: StateChange | None) -> AlertPhase:
         if change:
             self.changes.append(change)
-        self.state, says = state_machine.notifications_due(
+        self.state, due_notifications = state_machine.notifications_due(
             self.state, self.now, rule=self.rule, muted=self.muted, acked=self.acked, channels=("ops",)
         )
-        self.says += [(self.now, say) for say in says]
+        self.due_notifications += [(self.now, due) for due in due_notifications]
         return self.state.phase
 
     def absent(self) -> AlertPhase:
@@ -70,7 +70,7 @@ class Life:
 
     @property
     def kinds(self) -> list[str]:
-        return [say.kind for _, say in self.says]
+        return [due.kind for _, due in self.due_notifications]
 
 
 def test_a_breach_fires_when_it_has_held_long_enough_and_not_before() -> None:
@@ -203,8 +203,8 @@ def test_each_message_of_an_episode_has_its_own_number() -> None:
     for _ in range(12):
         life.feed(B)
     life.until(AlertPhase.OK, H)
-    assert [say.number for _, say in life.says] == list(range(1, len(life.says) + 1))
-    assert len({say.episode for _, say in life.says}) == 1
+    assert [due.number for _, due in life.due_notifications] == list(range(1, len(life.due_notifications) + 1))
+    assert len({due.episode for _, due in life.due_notifications}) == 1
 
 
 def test_a_mute_holds_the_message_back_until_it_ends() -> None:
@@ -259,8 +259,10 @@ def test_a_removed_rule_resolves_what_it_had_firing() -> None:
     state, change = state_machine.resolve_removed(life.state, life.now, "rule deleted")
     assert change is not None
     assert (change.kind, change.reason) == ("resolved", "rule deleted")
-    _, says = state_machine.notifications_due(state, life.now, rule=None, muted=False, acked=False, channels=())
-    assert [(say.kind, say.to) for say in says] == [("resolved", ("ops",))]
+    _, due_notifications = state_machine.notifications_due(
+        state, life.now, rule=None, muted=False, acked=False, channels=()
+    )
+    assert [(due.kind, due.to) for due in due_notifications] == [("resolved", ("ops",))]
 
 
 def square(life: Life, seconds: float, half_s: float = 60.0) -> None:
@@ -281,7 +283,7 @@ def test_a_square_wave_of_two_minutes_makes_six_messages_a_day() -> None:
 def test_one_notification_reports_the_state_after_flapping(health: FigureHealth, end: str) -> None:
     life = Life(rule(for_s=10, recover_for_s=10, repeat_every_s=0))
     square(life, 3600)
-    before = len(life.says)
+    before = len(life.due_notifications)
     for _ in range(2000):
         life.feed(health)
     assert life.kinds[before:] == [end]
@@ -342,16 +344,18 @@ def test_whatever_comes_in_events_alternate_and_none_is_too_early(seed: int, ste
         if began.kind == "firing":
             assert began.episode == ended.episode
     open_thread = ""
-    for _, say in life.says:
-        if say.kind == "resolved":
-            assert say.episode == open_thread
+    for _, due in life.due_notifications:
+        if due.kind == "resolved":
+            assert due.episode == open_thread
             open_thread = ""
         elif open_thread:
-            assert say.episode == open_thread  # a reminder, or a word about the flapping
+            assert due.episode == open_thread  # a reminder, or a word about the flapping
         else:
-            assert say.kind in ("firing", "flapping")
-            open_thread = say.episode
-    assert len({(say.episode, say.kind, say.number) for _, say in life.says}) == len(life.says)
+            assert due.kind in ("firing", "flapping")
+            open_thread = due.episode
+    assert len({(due.episode, due.kind, due.number) for _, due in life.due_notifications}) == len(
+        life.due_notifications
+    )
 
 
 @pytest.mark.parametrize("hour", [3600.0, -3600.0])

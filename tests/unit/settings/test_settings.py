@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.alerts.runtime import check_settings as check_alerts
+from dashboard.alerts.runtime import check_alert_settings
 from dashboard.cli import main
 from dashboard.errors import ConfigurationError
 from dashboard.settings import Settings, SourceSettings, load
@@ -262,7 +262,7 @@ def test_a_file_of_wrong_settings_is_refused_in_one_line(what: str, tmp_path: Pa
     path = tmp_path / "queuedeck.toml"
     path.write_text(text)
     with pytest.raises(ConfigurationError) as raised:
-        check_alerts(load(config=path, environ={}))
+        check_alert_settings(load(config=path, environ={}))
     assert expected in raised.value.message
     assert "\n" not in raised.value.message
 

@@ -65,7 +65,7 @@ def incident_facts(message: Message) -> list[tuple[str, str]]:
         ("Where", where),
         ("Severity", message.severity),
         ("Rule", message.rule_name),
-        ("Started" if message.ended_at else "Since", format_instant(message.started_at)),
+        (_start_name(message), format_instant(message.started_at)),
         ("Ended", format_instant(message.ended_at)),
         ("Duration", elapsed_text(message.started_at, message.ended_at)),
         ("Flapping", FLAPPING if message.kind == "flapping" else ""),
@@ -73,10 +73,16 @@ def incident_facts(message: Message) -> list[tuple[str, str]]:
     return [(name, one_line(value, TITLE_LIMIT)) for name, value in known if value]
 
 
+def _start_name(message: Message) -> str:
+    if message.kind == "flapping":
+        return "First fired"
+    return "Started" if message.ended_at else "Since"
+
+
 def line_text(message: Message, line: MessageLine) -> str:
     """What is wrong, how bad, when the rule fires and since when.
 
-    Example: `mails (rq, main): 1,204 (fires above 1,000), since 2026-11-29 03:12:00 UTC`.
+    Example: `mails (rq, main): 1,204 waiting jobs (fires above 1,000), since 2026-11-29 03:12:00 UTC`.
     """
     text = line.label
     if line.value_text:
@@ -91,6 +97,8 @@ def line_text(message: Message, line: MessageLine) -> str:
 def _since_word(message: Message) -> str:
     if message.kind == "test":
         return " at"
+    if message.kind == "flapping":
+        return ", first fired"
     return ", started" if is_over(message) else ", since"
 
 

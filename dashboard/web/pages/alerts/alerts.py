@@ -115,7 +115,7 @@ def _beside(text: str) -> tuple[str, str]:
 @edit_bp.post("/deliveries/<any(again, dismiss):verb>")
 @form_fields("id")
 def given_up(verb: str) -> ResponseReturnValue:
-    """Resend or dismiss an undelivered notification: 303 to the deliveries."""
+    """Resend or dismiss a failed notification: 303 to the deliveries."""
     message_id = read_segment(request.form.get("id", ""))[:300]
     if verb == "again":
         app_services().alert_service.notifications.resend_failed(message_id)
