@@ -89,7 +89,7 @@ def test_problems_of_the_shared_entry_name_the_library(
     redis_client.set("stat:processed", 1)
     redis_client.zadd("retry", {'{"jid":"1","class":"A","args":[]}': 1000})
     text = client.get("/").text
-    assert "<strong>All Sidekiq queues</strong> scheduled jobs starting" in text
+    assert "<strong>All Sidekiq queues</strong> scheduled jobs are" in text
     assert "<strong>*</strong>" not in text
     assert "All Sidekiq queues</a>" in text
     assert "<span>Scheduled jobs starting" in client.get("/queues/main/sidekiq/*?state=retrying").text
