@@ -92,7 +92,7 @@ def test_problems_of_the_shared_entry_name_the_library(
     assert "<strong>All Sidekiq queues</strong> scheduled jobs are" in text
     assert "<strong>*</strong>" not in text
     assert "All Sidekiq queues</a>" in text
-    assert "<span>Scheduled jobs starting" in client.get("/queues/main/sidekiq/*?state=retrying").text
+    assert "<span>Scheduled jobs are" in client.get("/queues/main/sidekiq/*?state=retrying").text
     gone = client.get("/queues/main/sidekiq/*/jobs/gone")
     assert gone.status_code == 404
     assert "in any queue." in gone.text
