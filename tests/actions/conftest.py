@@ -35,9 +35,9 @@ def register_shelf(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.load_backend.cache_clear()
 
 
-def expire_lease(client: redis.Redis, work_id: str) -> None:
+def expire_lease(client: redis.Redis, bulk_id: str) -> None:
     """Expire the lease of a dead process immediately."""
-    client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")
+    client.delete(f"{{queuedeck}}:bulk:{bulk_id}:lease")
 
 
 def run_turns_until(runner: BulkRunner, condition: Callable[[], Any], *, what: str) -> None:
@@ -89,14 +89,14 @@ class Bench:
         self, spec: BulkRequest, until: Callable[[BulkOperation], bool] = lambda operation: operation.phase in ENDED
     ) -> BulkOperation:
         """The operation once `until` holds, run by a new runner."""
-        work_id = self.bulk.create(spec)
+        bulk_id = self.bulk.create(spec)
         runner = self.make_runner("here")
         runner.start()
         try:
-            wait_until(lambda: until(self.bulk.get(work_id)), what="the awaited state of the operation")
+            wait_until(lambda: until(self.bulk.get(bulk_id)), what="the awaited state of the operation")
         finally:
             runner.stop()
-        return self.bulk.get(work_id)
+        return self.bulk.get(bulk_id)
 
     def waiting(self, name: str = "mail") -> list[str]:
         return [raw.decode() for raw in self.client.lrange(f"shelf:{name}:list", 0, -1)]
@@ -104,8 +104,8 @@ class Bench:
     def dead(self, name: str = "mail") -> list[str]:
         return [raw.decode() for raw in self.client.zrange(f"shelf:{name}:dead", 0, -1)]
 
-    def reach(self, work_id: str, phase: BulkPhase) -> BulkOperation:
-        return wait_until(lambda: (operation := self.bulk.get(work_id)).phase is phase and operation, what=f"{phase}")
+    def reach(self, bulk_id: str, phase: BulkPhase) -> BulkOperation:
+        return wait_until(lambda: (operation := self.bulk.get(bulk_id)).phase is phase and operation, what=f"{phase}")
 
 
 @pytest.fixture

@@ -51,12 +51,12 @@ def test_all_jobs_of_a_state_are_retried_and_recorded_once(bench: Bench) -> None
 
 def test_jobs_added_after_the_start_are_not_touched(bench: Bench) -> None:
     bury(bench.client, "mail", 40)
-    work_id = bench.bulk.create(bench.spec(pace_per_s=100))
+    bulk_id = bench.bulk.create(bench.spec(pace_per_s=100))
     runner = bench.make_runner("here")
     runner.start()
-    wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
+    wait_until(lambda: bench.bulk.get(bulk_id).at > 0, what="the first jobs")
     bury(bench.client, "mail", 5, start=1_000)
-    bench.reach(work_id, BulkPhase.DONE)
+    bench.reach(bulk_id, BulkPhase.DONE)
     assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
 
 
@@ -97,14 +97,14 @@ def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 60)
     passed_s = 0.0
     move_clock(monkeypatch, lambda: passed_s)
-    work_id = bench.bulk.create(bench.spec(pace_per_s=50))
+    bulk_id = bench.bulk.create(bench.spec(pace_per_s=50))
     runner = bench.make_runner("here")
     runner.run_turn()  # lists the jobs
     done = []
-    while bench.bulk.get(work_id).phase is BulkPhase.RUNNING:
+    while bench.bulk.get(bulk_id).phase is BulkPhase.RUNNING:
         for _ in range(3):
             runner.run_turn()  # more turns are not more jobs
-        done.append((round(passed_s, 2), bench.bulk.get(work_id).at))
+        done.append((round(passed_s, 2), bench.bulk.get(bulk_id).at))
         passed_s += 0.12
     assert done == [
         (0, 12),
@@ -130,60 +130,60 @@ def test_an_operation_pauses_resumes_and_aborts(bench: Bench, monkeypatch: pytes
 
     move_clock(monkeypatch, next_time_s)
     bury(bench.client, "mail", 2_000)
-    work_id = bench.bulk.create(bench.spec(pace_per_s=200))
+    bulk_id = bench.bulk.create(bench.spec(pace_per_s=200))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
-    assert bench.bulk.change_phase(work_id, "pause") is BulkPhase.PAUSED
-    at = bench.bulk.get(work_id).at
+    run_turns_until(runner, lambda: bench.bulk.get(bulk_id).at > 0, what="the first jobs")
+    assert bench.bulk.change_phase(bulk_id, "pause") is BulkPhase.PAUSED
+    at = bench.bulk.get(bulk_id).at
     for _ in range(5):
         runner.run_turn()
-    assert bench.bulk.get(work_id).at == len(bench.waiting()) == at < 2_000
-    assert bench.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
-    assert bench.bulk.change_phase(work_id, "abort") is BulkPhase.ABORTED
+    assert bench.bulk.get(bulk_id).at == len(bench.waiting()) == at < 2_000
+    assert bench.bulk.change_phase(bulk_id, "resume") is BulkPhase.RUNNING
+    run_turns_until(runner, lambda: bench.bulk.get(bulk_id).at > at, what="more jobs")
+    assert bench.bulk.change_phase(bulk_id, "abort") is BulkPhase.ABORTED
     run_turns_until(runner, lambda: bench.actions.audit_log.list_events(), what="the record")
-    operation = bench.bulk.get(work_id)
+    operation = bench.bulk.get(bulk_id)
     assert len(bench.waiting()) == operation.done < 2_000
     assert len(bench.dead()) == 2_000 - operation.done
     with pytest.raises(Conflict, match="is aborted"):
-        bench.bulk.change_phase(work_id, "resume")
+        bench.bulk.change_phase(bulk_id, "resume")
 
 
 @pytest.mark.parametrize(("failing", "phase"), [(0, BulkPhase.DONE), (1, BulkPhase.PAUSED)])
 def test_failures_of_the_canary_pause_the_operation(bench: Bench, failing: int, phase: BulkPhase) -> None:
     bury(bench.client, "mail", 50)
-    work_id = bench.bulk.create(bench.spec(canary=10))
+    bulk_id = bench.bulk.create(bench.spec(canary=10))
     runner = bench.make_runner("here")
     runner.start()
-    bench.reach(work_id, BulkPhase.WATCHING)
+    bench.reach(bulk_id, BulkPhase.WATCHING)
     assert len(bench.waiting()) == 10
     worked = bench.waiting()
     if failing:
         bench.client.zadd("shelf:mail:dead", dict.fromkeys(worked[:failing], 1000))
     bench.client.delete("shelf:mail:list")  # the worker picked up all of them
-    operation = bench.reach(work_id, phase)
+    operation = bench.reach(bulk_id, phase)
     if phase is BulkPhase.PAUSED:
         assert operation.note == "1 of the first 10 failed again. The other jobs were not changed."
         assert (operation.canary_failed, operation.at) == (1, 10)
-        bench.bulk.change_phase(work_id, "resume")  # a user decides to continue
-        bench.reach(work_id, BulkPhase.DONE)
+        bench.bulk.change_phase(bulk_id, "resume")  # a user decides to continue
+        bench.reach(bulk_id, BulkPhase.DONE)
     assert len(bench.waiting()) == 40
 
 
 def test_a_canary_that_does_not_finish_pauses_the_operation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 50)
-    work_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
+    bulk_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
     runner = bench.make_runner("here")
     run_turns_until(
-        runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched"
+        runner, lambda: bench.bulk.get(bulk_id).phase is BulkPhase.WATCHING, what="the canary being watched"
     )
     monkeypatch.setattr(canary, "WATCH_EVERY_S", 0.0)
     for _ in range(3):
         runner.run_turn()
-    assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
+    assert bench.bulk.get(bulk_id).phase is BulkPhase.WATCHING
     monkeypatch.setattr(canary, "now_s", lambda: time.time() + 3_601)
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
-    operation = bench.bulk.get(work_id)
+    run_turns_until(runner, lambda: bench.bulk.get(bulk_id).phase is BulkPhase.PAUSED, what="the end of the watch")
+    operation = bench.bulk.get(bulk_id)
     assert operation.note == "5 of the first 5 have not finished yet. Resume to process the others."
     assert len(bench.waiting()) == 5
 
@@ -281,11 +281,11 @@ def test_network_latency_does_not_make_batches_smaller(source: Source) -> None:
 
 def test_two_runners_process_each_job_once(bench: Bench) -> None:
     bury(bench.client, "mail", 3_000)
-    work_id = bench.bulk.create(bench.spec())
+    bulk_id = bench.bulk.create(bench.spec())
     runners = [bench.make_runner(name) for name in ("one", "two")]
     for runner in runners:
         runner.start()
-    assert bench.reach(work_id, BulkPhase.DONE).outcomes == {"done": 3_000}
+    assert bench.reach(bulk_id, BulkPhase.DONE).outcomes == {"done": 3_000}
     assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
 
 
@@ -316,20 +316,20 @@ time.sleep(600)
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
 def test_another_process_finishes_an_operation_whose_process_is_killed(bench: Bench, action: Action) -> None:
     bury(bench.client, "mail", 3_000)
-    work_id = bench.bulk.create(bench.spec(action, pace_per_s=2_000))
+    bulk_id = bench.bulk.create(bench.spec(action, pace_per_s=2_000))
     url = f"redis://127.0.0.1:{bench.client.get_connection_kwargs()['port']}/0"
-    process = subprocess.Popen([sys.executable, "-c", RUNS, url, work_id], cwd=ROOT, preexec_fn=die_with_parent())
+    process = subprocess.Popen([sys.executable, "-c", RUNS, url, bulk_id], cwd=ROOT, preexec_fn=die_with_parent())
     try:
-        wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+        wait_until(lambda: bench.bulk.get(bulk_id).at > 0, what="the first batch")
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    at = bench.bulk.get(work_id).at
+    at = bench.bulk.get(bulk_id).at
     assert at < 3_000
-    expire_lease(bench.client, work_id)
+    expire_lease(bench.client, bulk_id)
     runner = bench.make_runner("here")
     runner.start()
-    operation = bench.reach(work_id, BulkPhase.DONE)
+    operation = bench.reach(bulk_id, BulkPhase.DONE)
     assert operation.at == 3_000
     # At most the batch in progress is reported as done by another process.
     assert 3_000 - operation.done <= 1_000
@@ -366,32 +366,32 @@ def test_a_long_search_for_few_jobs_keeps_the_lease(bench: Bench, monkeypatch: p
 
 def test_a_runner_that_lost_the_lease_changes_nothing(bench: Bench) -> None:
     bury(bench.client, "mail", 500)
-    work_id = bench.bulk.create(bench.spec(Action.DELETE))
+    bulk_id = bench.bulk.create(bench.spec(Action.DELETE))
     runner = bench.make_runner("here")
-    while bench.bulk.get(work_id).phase is BulkPhase.COLLECTING:
+    while bench.bulk.get(bulk_id).phase is BulkPhase.COLLECTING:
         runner.run_turn()
-    at = bench.bulk.get(work_id).at
-    bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
+    at = bench.bulk.get(bulk_id).at
+    bench.client.set(f"{{queuedeck}}:bulk:{bulk_id}:lease", "another")
     runner.run_turn()
     assert len(bench.dead()) == 500 - at
-    assert not bench.bulk.job_lists.push_job_refs(work_id, "here", [(0, JobRef(id="x"))])
+    assert not bench.bulk.job_lists.push_job_refs(bulk_id, "here", [(0, JobRef(id="x"))])
 
 
 def test_a_pause_during_the_last_batch_records_one_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 10)
-    work_id = bench.bulk.create(bench.spec())
+    bulk_id = bench.bulk.create(bench.spec())
     runner = bench.make_runner("here")
     step = bench.actions.run_batch
 
     def pause_then_run(*arguments: Any, **more: Any) -> list[ActionResult]:
-        bench.bulk.change_phase(work_id, "pause")
+        bench.bulk.change_phase(bulk_id, "pause")
         return step(*arguments, **more)
 
     monkeypatch.setattr(bench.actions, "run_batch", pause_then_run)
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
-    assert bench.bulk.get(work_id).phase is BulkPhase.PAUSED
-    bench.bulk.change_phase(work_id, "resume")
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
+    run_turns_until(runner, lambda: bench.bulk.get(bulk_id).at == 10, what="the last batch")
+    assert bench.bulk.get(bulk_id).phase is BulkPhase.PAUSED
+    bench.bulk.change_phase(bulk_id, "resume")
+    run_turns_until(runner, lambda: bench.bulk.get(bulk_id).phase is BulkPhase.DONE, what="the end")
     (event,) = bench.actions.audit_log.list_events()
     assert event.outcomes == {"done": 10}
 

@@ -79,30 +79,30 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
         runner = BulkRunner(
             works, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
         )
-        work_id = works.create(parts.spec(action, pace_per_s=1_000))
+        bulk_id = works.create(parts.spec(action, pace_per_s=1_000))
         run_between_batches(actions, lambda: client.replicaof("127.0.0.1", "1"), monkeypatch)
         runner.start()
         try:
-            note = wait_until(lambda: works.get(work_id).note, what="the note of the operation")
+            note = wait_until(lambda: works.get(bulk_id).note, what="the note of the operation")
             assert "read-only replica" in note
-            operation = works.get(work_id)
+            operation = works.get(bulk_id)
             assert (operation.phase, operation.outcomes) == (BulkPhase.RUNNING, {"done": operation.at})
             assert 0 < operation.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.run_batch(
                     *(parts.backend, operation.spec.job_lists[0].ref, operation.spec.job_lists[0].state, action),
                     *(
-                        [job_ref for _, job_ref in works.job_lists.list_job_refs(work_id, JOBS - 1, 1)],
+                        [job_ref for _, job_ref in works.job_lists.list_job_refs(bulk_id, JOBS - 1, 1)],
                         operation.spec.options,
                         "b",
                         "otto",
                     ),
                 )
             client.replicaof("NO", "ONE")
-            wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="the end of the operation")
+            wait_until(lambda: works.get(bulk_id).phase is BulkPhase.DONE, what="the end of the operation")
         finally:
             runner.stop()
-        operation = works.get(work_id)
+        operation = works.get(bulk_id)
         assert (operation.outcomes, operation.note) == ({"done": JOBS}, None)
         (event,) = actions.audit_log.list_events()
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")
@@ -133,7 +133,7 @@ def test_running_out_of_memory_loses_no_job_and_no_audit_event(library: str, mon
         Parts(server.url, library) as parts,
     ):
         LIBRARIES[library][0](client, JOBS)
-        work_id = parts.works.create(parts.spec(Action.RETRY, pace_per_s=1_000))
+        bulk_id = parts.works.create(parts.spec(Action.RETRY, pace_per_s=1_000))
         runner = parts.runner("here")
         full: list[bool] = []
 
@@ -147,15 +147,15 @@ def test_running_out_of_memory_loses_no_job_and_no_audit_event(library: str, mon
             wait_until(lambda: full, what="the first batches")
 
             def is_waiting_or_recorded() -> bool:
-                operation = parts.works.get(work_id)
+                operation = parts.works.get(bulk_id)
                 return "out of memory" in (operation.note or "") or bool(parts.actions.audit_log.list_events())
 
             wait_until(is_waiting_or_recorded, what="a note about the memory, or the recorded end")
             client.config_set("maxmemory", "0")
-            wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="the end of the operation")
+            wait_until(lambda: parts.works.get(bulk_id).phase is BulkPhase.DONE, what="the end of the operation")
         finally:
             runner.stop()
-        assert parts.works.get(work_id).outcomes == {"done": JOBS}
+        assert parts.works.get(bulk_id).outcomes == {"done": JOBS}
         waiting = WAITING[library](client)
         assert len(waiting) == len(set(waiting)) == JOBS
         (event,) = parts.actions.audit_log.list_events()

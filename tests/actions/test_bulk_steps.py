@@ -45,9 +45,9 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "LEAST_BATCH", BATCH)
 
 
-def run_to_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:
+def run_to_end(parts: Parts, bulk_id: str, holder: str) -> BulkOperation:
     runner = parts.runner(holder)
-    while (operation := parts.works.get(work_id)).phase not in ENDED:
+    while (operation := parts.works.get(bulk_id)).phase not in ENDED:
         runner.run_turn()
     return operation
 
@@ -75,11 +75,11 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_dies(
             LIBRARIES[library][0](client, JOBS)
             before = read_library_keys(client)
             spec: BulkRequest = parts.spec(Action.RETRY if action is Action.RETRY else Action.DELETE)
-            work_id = parts.works.create(spec)
+            bulk_id = parts.works.create(spec)
             deleted = None
             if action is Action.UNDO:
-                deleted = run_to_end(parts, work_id, "deletes")
-                work_id = parts.works.create(undo_of(deleted, ACTOR))
+                deleted = run_to_end(parts, bulk_id, "deletes")
+                bulk_id = parts.works.create(undo_of(deleted, ACTOR))
 
             def die() -> None:
                 raise Killed
@@ -88,12 +88,12 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_dies(
                 reached = before_exchange(parts._source, step, die, patch)
                 try:
                     runner = parts.runner("killed")
-                    while other.works.get(work_id).phase not in ENDED:
+                    while other.works.get(bulk_id).phase not in ENDED:
                         runner.run_turn()
                 except Killed:
                     pass
-            expire_lease(client, work_id)
-            operation = run_to_end(other, work_id, "continues")
+            expire_lease(client, bulk_id)
+            operation = run_to_end(other, bulk_id, "continues")
             assert (operation.phase, operation.at) == (BulkPhase.DONE, JOBS), step
             if action is Action.RETRY:
                 waiting = WAITING[library](client)
@@ -129,7 +129,7 @@ def test_each_job_is_processed_once_when_two_users_act_on_it(
         ):
             client.flushall()
             LIBRARIES[library][0](client, JOBS)
-            work_id = parts.works.create(parts.spec(first))
+            bulk_id = parts.works.create(parts.spec(first))
             later: list[BulkOperation] = []
 
             def act_on_same_jobs() -> None:
@@ -143,7 +143,7 @@ def test_each_job_is_processed_once_when_two_users_act_on_it(
 
             with monkeypatch.context() as patch:
                 reached = before_exchange(parts._source, step, act_on_same_jobs, patch)
-                operation = run_to_end(parts, work_id, "first")
+                operation = run_to_end(parts, bulk_id, "first")
             if not later:
                 return bool(reached)
             done = {operation.spec.action: operation.done for operation in (operation, *later)}

@@ -84,18 +84,18 @@ def test_a_delete_has_one_undo_at_a_time(bench_with_room: Bench) -> None:
 def test_the_next_undo_restores_what_an_aborted_undo_left(bench_with_room: Bench) -> None:
     bury(bench_with_room.client, "mail", 400)
     deleted = bench_with_room.run(bench_with_room.spec(Action.DELETE))
-    work_id = bench_with_room.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=200))
+    bulk_id = bench_with_room.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=200))
     runner = bench_with_room.make_runner("here")
-    run_turns_until(runner, lambda: bench_with_room.bulk.get(work_id).at > 0, what="the first jobs")
-    assert bench_with_room.bulk.change_phase(work_id, "pause") is BulkPhase.PAUSED
-    assert bench_with_room.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
-    at = bench_with_room.bulk.get(work_id).at
-    run_turns_until(runner, lambda: bench_with_room.bulk.get(work_id).at > at, what="more jobs")
-    bench_with_room.bulk.change_phase(work_id, "abort")
+    run_turns_until(runner, lambda: bench_with_room.bulk.get(bulk_id).at > 0, what="the first jobs")
+    assert bench_with_room.bulk.change_phase(bulk_id, "pause") is BulkPhase.PAUSED
+    assert bench_with_room.bulk.change_phase(bulk_id, "resume") is BulkPhase.RUNNING
+    at = bench_with_room.bulk.get(bulk_id).at
+    run_turns_until(runner, lambda: bench_with_room.bulk.get(bulk_id).at > at, what="more jobs")
+    bench_with_room.bulk.change_phase(bulk_id, "abort")
     run_turns_until(
         runner, lambda: bench_with_room.actions.audit_log.list_events()[0].action == "undo", what="the record"
     )
-    aborted = bench_with_room.bulk.get(work_id)
+    aborted = bench_with_room.bulk.get(bulk_id)
     assert 0 < aborted.done < 400
     assert len(bench_with_room.dead()) == aborted.done == bench_with_room.bulk.get(deleted.id).restored
     rest = bench_with_room.run(undo_of(deleted, ACTOR))
@@ -154,9 +154,9 @@ def test_an_undo_whose_process_is_killed_restores_each_job_once(server: Embedded
         before = read_library_keys(client)
         deleted = run_to_end(parts, parts.spec(Action.DELETE))
         assert deleted.outcomes == {"done": JOBS}
-        work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_500))
-        kill_and_finish(server.url, library, parts, work_id)
-        operation = parts.works.get(work_id)
+        bulk_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_500))
+        kill_and_finish(server.url, library, parts, bulk_id)
+        operation = parts.works.get(bulk_id)
         assert (operation.at, operation.outcomes) == (JOBS, {"done": JOBS})
         assert JOBS - 1_000 <= parts.works.get(deleted.id).restored <= JOBS
         assert read_library_keys(client) == before
@@ -174,7 +174,7 @@ def test_a_restored_batch_that_ran_is_not_restored_again(
         ids = WAITING[library](client)
         deleted = run_to_end(parts, replace(parts.spec(Action.DELETE), job_lists=(waiting_list_of(parts),)))
         assert (deleted.outcomes, WAITING[library](client)) == ({"done": FEW}, [])
-        work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_000))
+        bulk_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_000))
         killed = parts.runner("killed")
         dying: list[bool] = []
 
@@ -183,19 +183,19 @@ def test_a_restored_batch_that_ran_is_not_restored_again(
             raise KeyboardInterrupt  # no handler of the product catches it
 
         with monkeypatch.context() as patch:
-            while parts.works.get(work_id).at < 100:
+            while parts.works.get(bulk_id).at < 100:
                 killed.run_turn()
-            at = parts.works.get(work_id).at
+            at = parts.works.get(bulk_id).at
             patch.setattr(*((parts.works, "write_progress") if dropped else (parts.actions.undo_bin, "drop_jobs")), die)
             with pytest.raises(KeyboardInterrupt):
                 wait_until(lambda: killed.run_turn() < 0, what="the next batch")
         assert dying
-        assert parts.works.get(work_id).at == at
+        assert parts.works.get(bulk_id).at == at
         ran_by_worker = WAITING[library](client)
         assert len(ran_by_worker) > at
         remove_waiting_jobs(client, library)
-        expire_lease(client, work_id)
-        operation = run_to_end(parts, work_id)
+        expire_lease(client, bulk_id)
+        operation = run_to_end(parts, bulk_id)
         assert (operation.phase, operation.at, operation.outcomes) == (BulkPhase.DONE, FEW, {"done": FEW})
         rest = WAITING[library](client)
         assert sorted(ran_by_worker + rest) == sorted(ids)
@@ -239,14 +239,14 @@ def waiting_list_of(parts: Parts) -> JobListRef:
 
 def run_to_end(parts: Parts, what: BulkRequest | str) -> BulkOperation:
     """The operation after its end."""
-    work_id = what if isinstance(what, str) else parts.works.create(what)
-    runner = parts.runner(f"runs {work_id}")
+    bulk_id = what if isinstance(what, str) else parts.works.create(what)
+    runner = parts.runner(f"runs {bulk_id}")
     runner.start()
     try:
-        wait_until(lambda: parts.works.get(work_id).phase in ENDED, what="the end of the operation")
+        wait_until(lambda: parts.works.get(bulk_id).phase in ENDED, what="the end of the operation")
     finally:
         runner.stop()
-    return parts.works.get(work_id)
+    return parts.works.get(bulk_id)
 
 
 def remove_waiting_jobs(client: redis.Redis, library: str) -> None:

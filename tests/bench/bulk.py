@@ -354,11 +354,11 @@ def bulk(client: redis.Redis, url: str, name: str, action: Action) -> float:
 def _run(parts: Parts, spec: BulkRequest, jobs: int) -> float:
     runner = parts.runner("bench")
     started = time.perf_counter()
-    work_id = parts.works.create(spec)
-    while parts.works.get(work_id).phase not in ENDED:
+    bulk_id = parts.works.create(spec)
+    while parts.works.get(bulk_id).phase not in ENDED:
         runner.run_turn()
     seconds = time.perf_counter() - started
-    operation = parts.works.get(work_id)
+    operation = parts.works.get(bulk_id)
     assert (operation.phase, operation.outcomes) == (BulkPhase.DONE, {"done": jobs}), (
         operation.phase,
         operation.outcomes,

@@ -91,8 +91,8 @@ class BulkRunner:
                 wait = WAIT_FOR_REDIS_S
             if wait > 0 and not self._stopped:
                 self._wake.wait(wait)
-        for work_id in list(self._slots):
-            self._let_go(work_id)
+        for bulk_id in list(self._slots):
+            self._let_go(bulk_id)
 
     def run_turn(self) -> float:
         """Run a batch of each operation that is due. Returns the seconds until one can be due again."""
@@ -107,68 +107,68 @@ class BulkRunner:
                 self._drop_vanished(ended)
         wait = LOOK_EVERY_S
         self._unreadable.intersection_update(ids)
-        for work_id in ids:
+        for bulk_id in ids:
             if self._stopped:
                 break
-            if work_id in self._unreadable:
+            if bulk_id in self._unreadable:
                 continue
-            slot = self._slots.get(work_id)
+            slot = self._slots.get(bulk_id)
             if slot is None:
-                if not self._store.take_lease(work_id, self._holder):
+                if not self._store.take_lease(bulk_id, self._holder):
                     continue
-                slot = self._slots[work_id] = RunningOperation()
+                slot = self._slots[bulk_id] = RunningOperation()
             if monotonic_s() >= slot.due:
                 try:
-                    self._run_step(work_id, slot)
+                    self._run_step(bulk_id, slot)
                 except BulkOperationNotFound:
-                    self._drop_vanished(work_id)
+                    self._drop_vanished(bulk_id)
                     continue
             wait = min(wait, max(0.0, slot.due - monotonic_s()))
         return wait
 
-    def _drop_vanished(self, work_id: str) -> None:
+    def _drop_vanished(self, bulk_id: str) -> None:
         """Drop an operation without a record (flushed, evicted, lost in a failover), so that others do not wait."""
-        self._let_go(work_id)
-        if self._store.forget_missing(work_id):
-            log.warning("bulk operation %s dropped: its record no longer exists in Redis", work_id)
+        self._let_go(bulk_id)
+        if self._store.forget_missing(bulk_id):
+            log.warning("bulk operation %s dropped: its record no longer exists in Redis", bulk_id)
         else:
             # Another version of Queuedeck may have written it, and may be able to run it.
-            self._unreadable.add(work_id)
-            log.warning("bulk operation %s left to other processes: its record cannot be read", work_id)
+            self._unreadable.add(bulk_id)
+            log.warning("bulk operation %s left to other processes: its record cannot be read", bulk_id)
 
-    def _record_abort(self, work_id: str) -> None:
+    def _record_abort(self, bulk_id: str) -> None:
         """Record the progress of an operation that this process runs and a user aborted."""
-        operation = self._store.get(work_id)
+        operation = self._store.get(bulk_id)
         if operation.phase is BulkPhase.ABORTED:
             self._actions.audit_log.record_event(self._progress.event_at_end(operation))
-        self._let_go(work_id)
+        self._let_go(bulk_id)
 
-    def _let_go(self, work_id: str) -> None:
-        if self._slots.pop(work_id, None) is None:
+    def _let_go(self, bulk_id: str) -> None:
+        if self._slots.pop(bulk_id, None) is None:
             return
         try:
-            self._store.release_lease(work_id, self._holder)
+            self._store.release_lease(bulk_id, self._holder)
         except QueuedeckError as exc:
-            log.info("the lease of bulk operation %s could not be released: %s", work_id, exc.message)
+            log.info("the lease of bulk operation %s could not be released: %s", bulk_id, exc.message)
 
-    def _run_step(self, work_id: str, slot: RunningOperation) -> None:
-        operation = self._store.hold_lease(work_id, self._holder)
+    def _run_step(self, bulk_id: str, slot: RunningOperation) -> None:
+        operation = self._store.hold_lease(bulk_id, self._holder)
         if operation is None:
-            self._slots.pop(work_id, None)  # the lease expired: another process may run it
+            self._slots.pop(bulk_id, None)  # the lease expired: another process may run it
             return
         if (away := self._not_watched(operation)) is not None:
-            self._let_go(work_id)
-            self._unreadable.add(work_id)
-            log.warning("bulk operation %s left to other processes: %s is not watched here", work_id, away)
+            self._let_go(bulk_id)
+            self._unreadable.add(bulk_id)
+            log.warning("bulk operation %s left to other processes: %s is not watched here", bulk_id, away)
             return
         slot.expect_repeats(operation)
         phase = self._advance_operation(operation, slot)
         if phase is None:
-            self._slots.pop(work_id, None)  # another process runs it
+            self._slots.pop(bulk_id, None)  # another process runs it
         elif phase is BulkPhase.ABORTED:
-            self._record_abort(work_id)
+            self._record_abort(bulk_id)
         elif phase in ENDED:
-            self._let_go(work_id)
+            self._let_go(bulk_id)
 
     def _advance_operation(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
         """Run one step; one that fails ends the operation. Returns the phase after, None if the lease is lost."""

@@ -48,13 +48,13 @@ class BulkStore:
         process that runs the operation. Raises Conflict when too many operations are unfinished. Cost: 1 round trip.
         """
         spec = self._with_address(spec)
-        work_id = secrets.token_hex(6)
+        bulk_id = secrets.token_hex(6)
         undo = spec.action is Action.UNDO
-        event = event_of(work_id) if event_of else None
+        event = event_of(bulk_id) if event_of else None
         made = self._store.run_script(
             scripts.CREATE,
-            (ALL, OPEN, record_key(work_id), undo_key(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
-            *(work_id, now_s(), pack(spec), BulkPhase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
+            (ALL, OPEN, record_key(bulk_id), undo_key(spec.undoes or spec.batches[0] if undo else bulk_id), AUDIT),
+            *(bulk_id, now_s(), pack(spec), BulkPhase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
             *(encode_event(event) if event else "", self._store.source.own_key(record_key(""))),
         )
         if not made:
@@ -63,7 +63,7 @@ class BulkStore:
                 hint="Wait for one to finish, or abort one.",
             )
         made_id = str(made[0].decode("ascii", "replace"))
-        if event is not None and made_id == work_id:
+        if event is not None and made_id == bulk_id:
             log_recorded(event, kept=made[1] == 1)
         return made_id
 
@@ -85,24 +85,24 @@ class BulkStore:
         except NotFound:
             return None
 
-    def get(self, work_id: str) -> BulkOperation:
+    def get(self, bulk_id: str) -> BulkOperation:
         """One operation. Raises BulkOperationNotFound. Cost: 1 round trip."""
-        reply, held = self._store.read_keys(("HGETALL", record_key(work_id)), ("EXISTS", lease_key(work_id)))
-        operation = _decode_operation(work_id, reply)
+        reply, held = self._store.read_keys(("HGETALL", record_key(bulk_id)), ("EXISTS", lease_key(bulk_id)))
+        operation = _decode_operation(bulk_id, reply)
         if operation is None:
             raise BulkOperationNotFound
         return replace(operation, held=held == 1)
 
-    def hold_lease(self, work_id: str, holder: str) -> BulkOperation | None:
+    def hold_lease(self, bulk_id: str, holder: str) -> BulkOperation | None:
         """Renew the lease and return the operation; None if the lease is lost.
 
         Raises BulkOperationNotFound. Cost: 1 round trip.
         """
-        keys = (record_key(work_id), lease_key(work_id), ALL)
-        reply = self._store.run_script(scripts.HELD, keys, holder, LEASE_MS, work_id, now_s())
+        keys = (record_key(bulk_id), lease_key(bulk_id), ALL)
+        reply = self._store.run_script(scripts.HELD, keys, holder, LEASE_MS, bulk_id, now_s())
         if reply == 0:
             return None
-        operation = _decode_operation(work_id, reply)
+        operation = _decode_operation(bulk_id, reply)
         if operation is None:
             raise BulkOperationNotFound
         return operation
@@ -120,25 +120,25 @@ class BulkStore:
         (reply,) = self._store.read_keys(("SMEMBERS", OPEN))
         return sorted(raw.decode("ascii", "replace") for raw in reply or ())
 
-    def forget_missing(self, work_id: str) -> bool:
+    def forget_missing(self, bulk_id: str) -> bool:
         """Remove an operation without a record from the open ones; False if the record exists. Cost: 1 round trip."""
-        return bool(self._store.run_script(scripts.FORGET, (record_key(work_id), OPEN), work_id, KEEP_S))
+        return bool(self._store.run_script(scripts.FORGET, (record_key(bulk_id), OPEN), bulk_id, KEEP_S))
 
     def reopen_unfinished(self) -> None:
         """Add all unfinished operations to the open ones again, in case that set was lost. Cost: 1 round trip."""
         self._store.run_script(scripts.REOPEN, (ALL, OPEN), self._store.source.own_key(record_key("")))
 
-    def take_lease(self, work_id: str, holder: str) -> bool:
+    def take_lease(self, bulk_id: str, holder: str) -> bool:
         """Take the lease for LEASE_MS; False if another holder has it. Each write renews it. Cost: 1 round trip."""
-        return bool(self._store.run_script(scripts.LEASE, (lease_key(work_id),), holder, LEASE_MS))
+        return bool(self._store.run_script(scripts.LEASE, (lease_key(bulk_id),), holder, LEASE_MS))
 
-    def release_lease(self, work_id: str, holder: str) -> None:
+    def release_lease(self, bulk_id: str, holder: str) -> None:
         """Release the lease, so that another process can run the operation."""
-        self._store.run_script(scripts.RELEASE, (lease_key(work_id),), holder)
+        self._store.run_script(scripts.RELEASE, (lease_key(bulk_id),), holder)
 
     def write_progress(
         self,
-        work_id: str,
+        bulk_id: str,
         holder: str,
         *,
         expected: BulkPhase,
@@ -168,10 +168,10 @@ class BulkStore:
         reply = self._store.run_script(
             scripts.WRITE,
             (
-                *(record_key(work_id), lease_key(work_id), OPEN, record_key(restored[0] if restored else work_id)),
-                *(rounds_key(work_id), job_refs_key(work_id), AUDIT),
+                *(record_key(bulk_id), lease_key(bulk_id), OPEN, record_key(restored[0] if restored else bulk_id)),
+                *(rounds_key(bulk_id), job_refs_key(bulk_id), AUDIT),
             ),
-            *(holder, LEASE_MS, expected.value, to.value if to else "", work_id, restored[1] if restored else 0),
+            *(holder, LEASE_MS, expected.value, to.value if to else "", bulk_id, restored[1] if restored else 0),
             *("" if round_at is None else round_at, KEEP_S, encode_event(event) if event else ""),
             *arguments,
         )
@@ -185,7 +185,7 @@ class BulkStore:
         return BulkPhase(phase.decode())
 
     def change_phase(
-        self, work_id: str, word: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None
+        self, bulk_id: str, word: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None
     ) -> BulkPhase:
         """Pause, resume or abort for a user, as in `word`. Returns the phase after it.
 
@@ -193,7 +193,7 @@ class BulkStore:
         change, so before any event of the process that runs the operation, and not at all if the change is refused.
         Raises BulkOperationNotFound, Conflict. Cost: 2 round trips.
         """
-        operation = self.get(work_id)
+        operation = self.get(bulk_id)
         event = event_of(operation) if event_of else None
         under_way = (BulkPhase.COLLECTING, BulkPhase.CANARY, BulkPhase.WATCHING, BulkPhase.RUNNING)
         to, allowed = {
@@ -203,8 +203,8 @@ class BulkStore:
         }[word]
         reply = self._store.run_script(
             scripts.TELL,
-            (record_key(work_id), OPEN, AUDIT),
-            *(work_id, to, now_s(), encode_event(event) if event else ""),
+            (record_key(bulk_id), OPEN, AUDIT),
+            *(bulk_id, to, now_s(), encode_event(event) if event else ""),
             *(phase.value for phase in allowed),
         )
         if not reply:
@@ -216,9 +216,9 @@ class BulkStore:
             raise Conflict(f"This bulk operation is {phase.value}; you cannot {word} it.")
         return phase
 
-    def note_restored(self, work_id: str, count: int) -> None:
+    def note_restored(self, bulk_id: str, count: int) -> None:
         """Add to the number of deleted jobs of the operation that were restored. Cost: 1 round trip."""
-        self._store.run_script(scripts.RESTORED, (record_key(work_id),), count)
+        self._store.run_script(scripts.RESTORED, (record_key(bulk_id),), count)
 
 
 def _number_of(fields: Mapping[str, bytes], name: str) -> float | None:
@@ -233,7 +233,7 @@ def _count_of(fields: Mapping[str, bytes], name: str) -> int:
     return int(_number_of(fields, name) or 0)
 
 
-def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
+def _decode_operation(bulk_id: str, reply: Any) -> BulkOperation | None:
     if not isinstance(reply, list) or not reply:
         return None
     fields = {name.decode("ascii", "replace"): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
@@ -248,7 +248,7 @@ def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
         return None
     scanned = _number_of(fields, "scanned")
     return BulkOperation(
-        id=work_id,
+        id=bulk_id,
         spec=spec,
         phase=phase,
         matched=count("matched"),
@@ -264,5 +264,5 @@ def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
         unread_count=count("unread_count"),
         restored=count("restored"),
         ended_at=_number_of(fields, "ended_at"),
-        batch=work_id if spec.action.value == "delete" else None,
+        batch=bulk_id if spec.action.value == "delete" else None,
     )

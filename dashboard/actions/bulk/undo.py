@@ -17,9 +17,9 @@ from .selection import SelectedJob
 from .store import BulkStore
 
 
-def batch_of(work_id: str, job_list: JobListRef, spec: BulkRequest) -> str:
+def batch_of(bulk_id: str, job_list: JobListRef, spec: BulkRequest) -> str:
     """The name of the batch in the undo bin for the jobs that an operation deletes in one place."""
-    return f"{work_id}x{spec.job_lists.index(job_list)}"
+    return f"{bulk_id}x{spec.job_lists.index(job_list)}"
 
 
 def batches_of(operation: BulkOperation) -> list[str]:

@@ -86,11 +86,11 @@ def fragment(work_id: str) -> Response:
     return fragments.render_live(OPERATION, _operation_context(work_id))
 
 
-def _operation_context(work_id: str) -> dict[str, Any]:
+def _operation_context(bulk_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
-        operation = app_services().bulk_store.get(work_id)
+        operation = app_services().bulk_store.get(bulk_id)
         quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
-        undoing = undo_under_way(work_id) if operation.undoable else None
+        undoing = undo_under_way(bulk_id) if operation.undoable else None
         left = (
             sum(app_services().action_service.undo_bin.count_left(batches_of(operation)).values())
             if quiet and undoing is None
@@ -179,7 +179,7 @@ def change_phase(work_id: str, word: str) -> ResponseReturnValue:
     return redirect(url_for("bulk.show", work_id=work_id, **query), code=303)
 
 
-def change_operation(work_id: str, word: str, why: str | None) -> None:
+def change_operation(bulk_id: str, word: str, why: str | None) -> None:
     """Pause, resume or abort an operation, and record by whom and why. Raises NotFound, Conflict."""
     by = current_actor()
 
@@ -197,7 +197,7 @@ def change_operation(work_id: str, word: str, why: str | None) -> None:
             detail=f"{operation.done:,} of {operation.matched:,} {PAST[operation.spec.action]} so far",
         )
 
-    app_services().bulk_store.change_phase(work_id, word, event)
+    app_services().bulk_store.change_phase(bulk_id, word, event)
     app_services().bulk_runner.start()
 
 

@@ -34,13 +34,13 @@ def start_operation(spec: BulkRequest) -> str:
     """Store the operation, record who started it, and run it. Returns its id."""
     what = "undo of bulk operation" if spec.action is Action.UNDO else "bulk operation"
 
-    def event(work_id: str) -> AuditEvent:
-        operation = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
+    def event(bulk_id: str) -> AuditEvent:
+        operation = BulkOperation(id=bulk_id, spec=spec, phase=BulkPhase.COLLECTING)
         return replace(event_of(operation, 0), action=f"start {what}", detail=describe_request(spec))
 
-    work_id = app_services().bulk_store.create(spec, event)
+    bulk_id = app_services().bulk_store.create(spec, event)
     app_services().bulk_runner.start()
-    return work_id
+    return bulk_id
 
 
 def describe_request(spec: BulkRequest) -> str:
@@ -66,16 +66,16 @@ def check_matches(seen: BulkPreview) -> None:
         raise Conflict("No jobs match. Nothing was started.", hint="Check the list: its jobs may have changed state.")
 
 
-def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
+def undo_operation(bulk_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
     """Restore the jobs that the operation deleted: the results, or for many jobs the bulk operation that does it.
 
     Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """
-    operation = app_services().bulk_store.get(work_id)
+    operation = app_services().bulk_store.get(bulk_id)
     if operation.phase not in (*ENDED, BulkPhase.PAUSED):
         raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
     batches = batches_of(operation)
-    under_way = undo_under_way(work_id) if batches else None
+    under_way = undo_under_way(bulk_id) if batches else None
     if under_way is not None:
         return under_way
     if batches and not app_services().action_service.undo_bin.is_small(batches):
@@ -84,11 +84,11 @@ def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | Bul
     for batch in batches:
         try:
             results = (
-                app_services().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).results
+                app_services().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=bulk_id).results
             )
         except NotFound:
             continue  # nothing in this list was deleted, or it is restored already
-        app_services().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in results))
+        app_services().bulk_store.note_restored(bulk_id, sum(each.outcome is Outcome.DONE for each in results))
         back += results
     if not back:
         raise NotFound("There is nothing left to restore.", hint="Deleted jobs can be restored for 24 hours.")
