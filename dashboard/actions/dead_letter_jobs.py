@@ -41,7 +41,7 @@ class DeadLetterJobs:
                 yield found
                 continue
             ref, state = found.place.at
-            job_list = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin))
+            job_list = JobListRef(ref=ref, state=state, origin_queue=homes.queue_for(ref, found.origin))
             yield job_list, JobRef(id=found.mark[0], version=found.mark[1])
 
     def known_of(self, fingerprint: str | None, job_lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
@@ -52,7 +52,7 @@ class DeadLetterJobs:
         groups = [group for group in grouped.groups if fingerprint in (None, group.kind.id)]
         members = [
             (
-                JobListRef(ref=each.ref, state=each.state, origin=homes.queue_for(each.ref, each.row.origin)),
+                JobListRef(ref=each.ref, state=each.state, origin_queue=homes.queue_for(each.ref, each.row.origin)),
                 listed_job(each),
             )
             for group in groups

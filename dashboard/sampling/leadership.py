@@ -61,7 +61,7 @@ class Leadership:
         asked = monotonic_s()
         try:
             self._check_rights()
-            lease = self._store.take_lease(self.holder, LEASE_S)
+            lease = self._store.acquire_lease(self.holder, LEASE_S)
         except QueuedeckError as exc:
             if self.problem != exc.message:
                 log.warning("could not take or renew the lease: %s", exc.message)

@@ -49,7 +49,7 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
         number += 1
         bench.client.flushall()
         bury(bench.client, "mail", JOBS)
-        bulk_id = bench.bulk.create(bench.spec())
+        bulk_id = bench.bulk_store.create(bench.request())
         runner = bench.make_runner(f"runner {number}")
         refused: list[bool] = []
 
@@ -84,15 +84,15 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
 
 def test_phase_changes_without_effect_are_not_recorded(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
-    bulk_id = bench.bulk.create(bench.spec(pace_per_s=4))
-    bench.bulk.change_phase(bulk_id, "pause", event_of("pause"))
-    bench.bulk.change_phase(bulk_id, "pause", event_of("pause"))
-    bench.bulk.change_phase(bulk_id, "resume", event_of("resume"))
-    bench.bulk.change_phase(bulk_id, "resume", event_of("resume"))
-    bench.bulk.change_phase(bulk_id, "abort", event_of("abort"))
+    bulk_id = bench.bulk_store.create(bench.request(pace_per_s=4))
+    bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
+    bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
+    bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
+    bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
+    bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort"))
     for word in ("pause", "resume"):
         with pytest.raises(Conflict):
-            bench.bulk.change_phase(bulk_id, word, event_of(word))
+            bench.bulk_store.change_phase(bulk_id, word, event_of(word))
     actions = [event.action for event in reversed(bench.actions.audit_log.list_events())]
     assert actions == ["pause bulk work", "resume bulk work", "abort bulk work"]
 
@@ -101,17 +101,17 @@ def test_pausing_an_operation_that_was_aborted_since_it_was_read_is_refused(
     bench: Bench, other: BulkStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operation is aborted between the read for the pause and the pause itself."""
-    bulk_id = bench.bulk.create(bench.spec())
-    get = bench.bulk.get
+    bulk_id = bench.bulk_store.create(bench.request())
+    get = bench.bulk_store.get
 
     def get_then_abort(bulk_id: str) -> BulkOperation:
         found = get(bulk_id)
         other.change_phase(bulk_id, "abort")
         return found
 
-    monkeypatch.setattr(bench.bulk, "get", get_then_abort)
+    monkeypatch.setattr(bench.bulk_store, "get", get_then_abort)
     with pytest.raises(Conflict):
-        bench.bulk.change_phase(bulk_id, "pause", event_of("pause"))
+        bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
     assert bench.actions.audit_log.list_events() == []
 
 
@@ -120,8 +120,8 @@ def test_an_abort_takes_effect_and_is_recorded_when_redis_is_out_of_memory(name:
     with start_server(name) as server, redis.Redis.from_url(server.url) as client:
         source = Source("main", server.url)
         bulk, record = BulkStore(Store(source)), audit_log.AuditLog(source)
-        spec = Bench(client, None, None, bulk, None).spec()  # type: ignore[arg-type]
-        bulk_id = bulk.create(spec)
+        request = Bench(client, None, None, bulk, None).request()  # type: ignore[arg-type]
+        bulk_id = bulk.create(request)
         client.config_set("maxmemory", "1mb")
         assert bulk.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
         assert [event.action for event in record.list_events()] == ["abort bulk work"]
@@ -132,19 +132,19 @@ def test_an_abort_takes_effect_when_the_audit_log_cannot_be_written(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.client.execute_command("ACL", "SETUSER", "default", "-xadd")
-    bulk_id = bench.bulk.create(
-        bench.spec(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=bulk_id)
+    bulk_id = bench.bulk_store.create(
+        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=bulk_id)
     )
-    assert bench.bulk.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+    assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
     assert caplog.messages.count("an action could not be stored in the audit stream: Redis refused it") == 2
 
 
 def test_an_audit_key_of_the_wrong_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.set(AUDIT, "no stream")
-    bulk_id = bench.bulk.create(
-        bench.spec(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=bulk_id)
+    bulk_id = bench.bulk_store.create(
+        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=bulk_id)
     )
-    assert bench.bulk.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+    assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
     assert [event.action for event in bench.actions.audit_log.list_events()] == ["abort bulk work", "start bulk work"]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
 
@@ -153,7 +153,7 @@ def test_events_of_the_same_millisecond_keep_their_order(bench: Bench) -> None:
     """All events have the same time, and many share a millisecond of Redis."""
     first = audit_log.build_event(Actor(name="anna", role="operator"), "retry")
     events = [encode_event(replace(first, detail=str(n))) for n in range(250)]
-    bench.bulk._store.run_script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
+    bench.bulk_store._store.run_script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
     entries = bench.client.xrange(AUDIT)
     assert len({entry_id.partition(b"-")[0] for entry_id, _ in entries}) < len(entries)
     seen: list[str | None] = []

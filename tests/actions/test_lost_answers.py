@@ -57,10 +57,10 @@ def test_the_audit_log_names_the_batch_of_a_delete_without_a_reply(
         monkeypatch.setattr(backend, "delete_jobs", delete)
         assert backend.read_stats([ref])[0].depth == 0
         (event, *_) = actions.audit_log.list_events(count=5)
-        assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})
+        assert (event.batch, event.outcomes) == (raised.value.undo_batch, {"unknown": JOBS})
         ((batch, about, left, _),) = actions.undo_bin.list_batches(5)
         assert (batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
-        assert actions.undo_batch(actor, batch).count(Outcome.DONE) == JOBS
+        assert actions.restore_batch(actor, batch).count(Outcome.DONE) == JOBS
         assert backend.read_stats([ref])[0].depth == JOBS
         assert redis_client.dbsize() >= before
     finally:

@@ -548,8 +548,8 @@ def test_the_page_says_when_no_process_can_run_it(
     runner = client.application.extensions[EXTENSION].services.bulk_runner
 
     def ended_early() -> Any:
-        for slot in list(runner._slots.values()):
-            slot.due = 0.0  # as if the time between two jobs had passed
+        for running in list(runner._running.values()):
+            running.due = 0.0  # as if the time between two jobs had passed
         runner.start()
         return client.get(f"/api/v1{url}").get_json()["state"] in ("done", "failed")
 

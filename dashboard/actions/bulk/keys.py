@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...store.redis_store import PREFIX
 
-ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_WORKS, plus unfinished ones
+ALL = f"{PREFIX}:bulks"  # sorted set: id -> created, seconds since 1970; at most MAX_OPERATIONS, plus unfinished ones
 OPEN = f"{PREFIX}:bulks:open"  # set of ids of unfinished operations; at most MAX_OPEN
 KEEP_S = 7 * 86_400
 LEASE_MS = 10_000
@@ -20,7 +20,7 @@ def lease_key(bulk_id: str) -> str:
     return f"{PREFIX}:bulk:{bulk_id}:lease"  # string, expires after LEASE_MS
 
 
-def rounds_key(bulk_id: str) -> str:
+def batch_starts_key(bulk_id: str) -> str:
     """The key of the numbers of the first job of each batch of a delete."""
     return f"{PREFIX}:bulk:{bulk_id}:rounds"  # list of numbers, one per batch of a delete; expires with the record
 
