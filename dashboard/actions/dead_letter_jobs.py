@@ -34,25 +34,27 @@ class DeadLetterJobs:
 
         See DeadLetterService.list_group_jobs for the cost.
         """
-        homes = RestoreQueues(self._current_queues())
+        restore_queues = RestoreQueues(self._current_queues())
         only = {(job_list.ref, job_list.state) for job_list in job_lists} if fingerprint is None else None
         for found in self._service.list_group_jobs(fingerprint, most, self._rows_per_list, only):
             if isinstance(found, UnreadList):
                 yield found
                 continue
             ref, state = found.place.at
-            job_list = JobListRef(ref=ref, state=state, origin_queue=homes.queue_for(ref, found.origin))
+            job_list = JobListRef(ref=ref, state=state, origin_queue=restore_queues.queue_for(ref, found.origin))
             yield job_list, JobRef(id=found.mark[0], version=found.mark[1])
 
     def known_of(self, fingerprint: str | None, job_lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """Those jobs as of the last reading of dead letters, newest first."""
         grouped = self._service.current_groups().grouped
-        homes = RestoreQueues(self._current_queues())
+        restore_queues = RestoreQueues(self._current_queues())
         only = {(job_list.ref, job_list.state) for job_list in job_lists}
         groups = [group for group in grouped.groups if fingerprint in (None, group.kind.id)]
         members = [
             (
-                JobListRef(ref=each.ref, state=each.state, origin_queue=homes.queue_for(each.ref, each.row.origin)),
+                JobListRef(
+                    ref=each.ref, state=each.state, origin_queue=restore_queues.queue_for(each.ref, each.row.origin)
+                ),
                 listed_job(each),
             )
             for group in groups

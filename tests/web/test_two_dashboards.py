@@ -279,7 +279,7 @@ def test_bulk_operations_of_the_other_dashboard_are_not_run(
     for _ in range(3):
         services.bulk_runner.run_turn()
     work = services.bulk_store.get(bulk_id)
-    assert (work.phase.value, work.held) == ("collecting", False)
+    assert (work.phase.value, work.leased) == ("collecting", False)
     assert caplog.messages.count(f"bulk operation {bulk_id} left to other processes: alpha is not watched here") == 1
 
 
@@ -348,7 +348,7 @@ def test_a_bulk_operation_for_another_server_of_the_same_name_is_not_run(
         for _ in range(3):
             ours.bulk_runner.run_turn()
         assert theirs.bulk_store.get(undo_id).phase is BulkPhase.COLLECTING
-        assert theirs.action_service.undo_batch(ACTOR, batch).count(Outcome.DONE) == 1
+        assert theirs.action_service.restore_batch(ACTOR, batch).count(Outcome.DONE) == 1
         assert elsewhere.llen("bull:orders:wait") == 1
 
 

@@ -88,7 +88,7 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     unread_count: int = 0  # the number of all such queues
     ended_at: float | None = None
     restored: int = 0  # deleted jobs that were restored
-    held: bool | None = None  # whether a process runs it; None if not checked
+    leased: bool | None = None  # whether a process runs it; None if not checked
 
     @property
     def recorded_as(self) -> str:

@@ -93,11 +93,11 @@ class BulkStore:
 
     def get(self, bulk_id: str) -> BulkOperation:
         """One operation. Raises BulkOperationNotFound. Cost: 1 round trip."""
-        reply, held = self._store.read_keys(("HGETALL", record_key(bulk_id)), ("EXISTS", lease_key(bulk_id)))
+        reply, leased = self._store.read_keys(("HGETALL", record_key(bulk_id)), ("EXISTS", lease_key(bulk_id)))
         operation = _decode_operation(bulk_id, reply)
         if operation is None:
             raise BulkOperationNotFound
-        return replace(operation, held=held == 1)
+        return replace(operation, leased=leased == 1)
 
     def renew_lease(self, bulk_id: str, holder: str) -> BulkOperation | None:
         """Renew the lease and return the operation; None if the lease is lost.

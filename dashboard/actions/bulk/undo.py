@@ -69,10 +69,10 @@ def deleted_jobs(request: BulkRequest, store: BulkStore, undo_bin: UndoBin) -> I
     MAX_BATCH jobs.
     """
     try:
-        origin = store.get(request.undoes) if request.undoes is not None else None
+        deletion = store.get(request.undoes) if request.undoes is not None else None
     except NotFound:
-        origin = None
-    return _all_in(request, undo_bin) if origin is None else _newest_first(request, origin, store, undo_bin)
+        deletion = None
+    return _all_in(request, undo_bin) if deletion is None else _newest_first(request, deletion, store, undo_bin)
 
 
 def _all_in(request: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
@@ -90,11 +90,11 @@ def _all_in(request: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
 
 
 def _newest_first(
-    request: BulkRequest, origin: BulkOperation, store: BulkStore, undo_bin: UndoBin
+    request: BulkRequest, deletion: BulkOperation, store: BulkStore, undo_bin: UndoBin
 ) -> Iterator[SelectedJob]:
     # If its process died during a batch, more jobs are deleted than recorded.
-    starts = sorted({0, *store.job_lists.list_batch_starts(origin.id), origin.at})
-    ends = [*starts[1:], origin.at + MAX_BATCH]
+    starts = sorted({0, *store.job_lists.list_batch_starts(deletion.id), deletion.at})
+    ends = [*starts[1:], deletion.at + MAX_BATCH]
     window: list[tuple[int, JobRef]] = []
     held: dict[int, set[str]] = {}
     window_at = ends[-1]
@@ -102,7 +102,7 @@ def _newest_first(
     for start, end in zip(reversed(starts), reversed(ends), strict=True):
         if start < window_at:
             window_at = max(0, min(start, end - MAX_BATCH))
-            window = store.job_lists.list_job_refs(origin.id, window_at, end - window_at)
+            window = store.job_lists.list_job_refs(deletion.id, window_at, end - window_at)
             held = _held_jobs(request, undo_bin, window)
         for number, job_ref in window[start - window_at : end - window_at]:
             scanned += 1

@@ -273,10 +273,10 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
     return answer, 200 if body.preview else 201
 
 
-@bp.post("/bulk/<work_id>/<word>", endpoint="tell")
+@bp.post("/bulk/<work_id>/<word>")
 @json_body(ReasonBody)
 @json_response
-def change_operation(body: ReasonBody, work_id: str, word: str) -> tuple[BulkOperationJson | PutBackJson, int]:
+def tell(body: ReasonBody, work_id: str, word: str) -> tuple[BulkOperationJson | PutBackJson, int]:
     """Pause, resume, abort or undo a bulk operation.
 
     An undo returns the same as the undo of a batch.
