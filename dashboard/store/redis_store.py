@@ -137,7 +137,7 @@ class Store:
         return self.source.prefix
 
     def acquire_lease(self, holder: str, lease_s: float) -> Lease:
-        """Take or renew the lease for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+        """Acquire the lease or renew it, for `lease_s`. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
         epoch, leader, seconds, micros = self.run_script(_LEASE, (LEAD, EPOCH, *_OTHERS), holder, int(lease_s * 1000))
         self.note_clock(seconds, micros, asked)

@@ -33,14 +33,14 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
     source.close()
 
 
-def event_of(word: str) -> Callable[[BulkOperation], AuditEvent]:
+def event_of(command: str) -> Callable[[BulkOperation], AuditEvent]:
     """The audit event of that command."""
-    return lambda operation: audit_log.build_event(ACTOR, f"{word} bulk work", bulk_id=operation.id)
+    return lambda operation: audit_log.build_event(ACTOR, f"{command} bulk operation", bulk_id=operation.id)
 
 
-@pytest.mark.parametrize("word", ["abort", "pause"])
+@pytest.mark.parametrize("command", ["abort", "pause"])
 def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner(
-    bench: Bench, source: Source, other: BulkStore, word: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, source: Source, other: BulkStore, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
     outcomes: set[tuple[str, ...]] = set()
@@ -55,7 +55,7 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
 
         def change_phase(bulk_id: str = bulk_id, refused: list[bool] = refused) -> None:
             try:
-                other.change_phase(bulk_id, word, event_of(word))
+                other.change_phase(bulk_id, command, event_of(command))
             except Conflict:
                 refused.append(True)
 
@@ -64,17 +64,17 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
             while other.get(bulk_id).phase not in (BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.PAUSED):
                 runner.run_turn()
             runner.run_turn()
-        if word == "pause" and other.get(bulk_id).phase is BulkPhase.PAUSED:
+        if command == "pause" and other.get(bulk_id).phase is BulkPhase.PAUSED:
             other.change_phase(bulk_id, "resume", event_of("resume"))
             wait_until(lambda: runner.run_turn() < 0 or other.get(bulk_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
         recorded = tuple(event.action for event in reversed(bench.actions.audit_log.list_events()))
         outcomes.add(recorded)
         if refused or not reached:
             assert recorded == ("retry",), number
-        elif word == "pause":
-            assert recorded == ("pause bulk work", "resume bulk work", "retry"), number
+        elif command == "pause":
+            assert recorded == ("pause bulk operation", "resume bulk operation", "retry"), number
         else:  # an operation without a runner has no end to record
-            assert recorded == (("abort bulk work", "retry") if number > 1 else ("abort bulk work",)), number
+            assert recorded == (("abort bulk operation", "retry") if number > 1 else ("abort bulk operation",)), number
         assert len(bench.waiting()) == sum(
             (event.outcomes or {}).get("done", 0) for event in bench.actions.audit_log.list_events()
         )
@@ -90,11 +90,11 @@ def test_phase_changes_without_effect_are_not_recorded(bench: Bench) -> None:
     bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
     bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
     bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort"))
-    for word in ("pause", "resume"):
+    for command in ("pause", "resume"):
         with pytest.raises(Conflict):
-            bench.bulk_store.change_phase(bulk_id, word, event_of(word))
+            bench.bulk_store.change_phase(bulk_id, command, event_of(command))
     actions = [event.action for event in reversed(bench.actions.audit_log.list_events())]
-    assert actions == ["pause bulk work", "resume bulk work", "abort bulk work"]
+    assert actions == ["pause bulk operation", "resume bulk operation", "abort bulk operation"]
 
 
 def test_pausing_an_operation_that_was_aborted_since_it_was_read_is_refused(
@@ -124,7 +124,7 @@ def test_an_abort_takes_effect_and_is_recorded_when_redis_is_out_of_memory(name:
         bulk_id = bulk.create(request)
         client.config_set("maxmemory", "1mb")
         assert bulk.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
-        assert [event.action for event in record.list_events()] == ["abort bulk work"]
+        assert [event.action for event in record.list_events()] == ["abort bulk operation"]
         source.close()
 
 
@@ -133,7 +133,7 @@ def test_an_abort_takes_effect_when_the_audit_log_cannot_be_written(
 ) -> None:
     bench.client.execute_command("ACL", "SETUSER", "default", "-xadd")
     bulk_id = bench.bulk_store.create(
-        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=bulk_id)
+        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk operation", bulk_id=bulk_id)
     )
     assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
     assert caplog.messages.count("an action could not be stored in the audit stream: Redis refused it") == 2
@@ -142,10 +142,13 @@ def test_an_abort_takes_effect_when_the_audit_log_cannot_be_written(
 def test_an_audit_key_of_the_wrong_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.set(AUDIT, "no stream")
     bulk_id = bench.bulk_store.create(
-        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=bulk_id)
+        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk operation", bulk_id=bulk_id)
     )
     assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
-    assert [event.action for event in bench.actions.audit_log.list_events()] == ["abort bulk work", "start bulk work"]
+    assert [event.action for event in bench.actions.audit_log.list_events()] == [
+        "abort bulk operation",
+        "start bulk operation",
+    ]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
 
 

@@ -195,8 +195,8 @@ def test_a_bulk_delete_can_be_undone(bench: Bench) -> None:
     operation = bench.run(bench.request(Action.DELETE))
     assert bench.dead() == []
     assert operation.undoable
-    batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
-    assert len(bench.actions.restore_batch(operation.request.actor, batch).results) == 1_200
+    undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
+    assert len(bench.actions.restore_batch(operation.request.actor, undo_batch).results) == 1_200
     assert len(bench.dead()) == 1_200
 
 
@@ -236,7 +236,7 @@ def test_too_many_open_operations_are_refused(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "used", "held_ms", "expected"),
+    ("batch_limit", "size", "held_ms", "expected"),
     [
         (100, 100, 0.5, 200),  # at most twice as many
         (100, 100, 1.6, 125),  # as many as are expected to fit
@@ -249,11 +249,11 @@ def test_too_many_open_operations_are_refused(bench: Bench) -> None:
     ],
 )
 def test_the_batch_size_follows_how_long_redis_was_blocked(
-    allowed: int, used: int, held_ms: float, expected: int
+    batch_limit: int, size: int, held_ms: float, expected: int
 ) -> None:
     cost = Meter()
     cost.add(1, held_ms / 1000, 1_000)
-    assert pacing.adapt_batch_limit(allowed, used, cost) == expected
+    assert pacing.adapt_batch_limit(batch_limit, size, cost) == expected
 
 
 def test_a_batch_of_short_scripts_is_limited_by_its_total_time() -> None:
@@ -309,10 +309,10 @@ source = Source("main", sys.argv[1])
 backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
 store = Store(source)
 actions = ActionService(lambda s, n: backend, UndoBin(store, 64 << 20), AuditLog(source))
-works = BulkStore(store)
-runner = BulkRunner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
+bulk_store = BulkStore(store)
+runner = BulkRunner(bulk_store, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 # It never reaches the end, however late it is killed.
-while works.get(sys.argv[2]).at < 1_500:
+while bulk_store.get(sys.argv[2]).at < 1_500:
     time.sleep(runner.run_turn())
 time.sleep(600)
 """
@@ -342,10 +342,10 @@ def test_another_process_finishes_an_operation_whose_process_is_killed(bench: Be
         assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
         assert bench.dead() == []
     else:
-        batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
+        undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
         assert operation.done == 3_000
         bench.actions.undo_bin._cap_bytes = 64 << 20
-        assert len(bench.actions.restore_batch(operation.request.actor, batch).results) == 3_000
+        assert len(bench.actions.restore_batch(operation.request.actor, undo_batch).results) == 3_000
         assert len(bench.dead()) == 3_000
 
 
@@ -404,8 +404,8 @@ def test_a_pause_during_the_last_batch_records_one_event(bench: Bench, monkeypat
 def test_the_audit_log_names_the_first_jobs_of_an_operation_and_its_undo(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 150)
     operation = bench.run(bench.request(Action.DELETE))
-    batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
-    bench.actions.restore_batch(operation.request.actor, batch, bulk_id=operation.id)
+    undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
+    bench.actions.restore_batch(operation.request.actor, undo_batch, bulk_id=operation.id)
     undone, deleted = bench.actions.audit_log.list_events()
     assert deleted.ids == tuple(ids[:100])
     assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, operation.id, 100)

@@ -49,16 +49,18 @@ def test_each_job_is_either_retried_or_deleted_when_four_users_act_on_it(night: 
             finally:
                 for runner in runners:
                     runner.stop()
-            works = [here.bulk_store.get(each) for each in ids.values()]
-            retried, deleted = (count_done(works, action) for action in (Action.RETRY, Action.DELETE))
-            assert retried + deleted == JOBS, [(operation.request.action, operation.outcomes) for operation in works]
+            operations = [here.bulk_store.get(each) for each in ids.values()]
+            retried, deleted = (count_done(operations, action) for action in (Action.RETRY, Action.DELETE))
+            assert retried + deleted == JOBS, [
+                (operation.request.action, operation.outcomes) for operation in operations
+            ]
             wait_until(lambda: len(night.ran(client)) >= retried, what="the worker finishing what was retried")
             assert list(night.ran(client)) == [1] * retried
         back = sum(
             here.actions.restore_batch(
                 operation.request.actor, undo_batch_of(operation.id, place, operation.request)
             ).count(Outcome.DONE)
-            for operation in works
+            for operation in operations
             if operation.undoable
         )
         assert back == deleted
@@ -89,6 +91,6 @@ def build_request(who: str, place: JobListRef) -> BulkRequest:
     return BulkRequest(action=USERS[who], actor=actor, job_lists=(place,), pace_per_s=200)
 
 
-def count_done(works: Sequence[BulkOperation], action: Action) -> int:
+def count_done(operations: Sequence[BulkOperation], action: Action) -> int:
     """The number of jobs on which `action` was done."""
-    return sum(operation.done for operation in works if operation.request.action is action)
+    return sum(operation.done for operation in operations if operation.request.action is action)

@@ -75,34 +75,34 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
         before = read_library_keys(client)
         store = Store(own)
         actions = ActionService(lambda _s, _n: parts.backend, UndoBin(store, 1 << 30), AuditLog(own))
-        works = BulkStore(store)
+        bulk_store = BulkStore(store)
         runner = BulkRunner(
-            works, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
+            bulk_store, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
         )
-        bulk_id = works.create(parts.request(action, pace_per_s=1_000))
+        bulk_id = bulk_store.create(parts.request(action, pace_per_s=1_000))
         run_between_batches(actions, lambda: client.replicaof("127.0.0.1", "1"), monkeypatch)
         runner.start()
         try:
-            note = wait_until(lambda: works.get(bulk_id).note, what="the note of the operation")
+            note = wait_until(lambda: bulk_store.get(bulk_id).note, what="the note of the operation")
             assert "read-only replica" in note
-            operation = works.get(bulk_id)
+            operation = bulk_store.get(bulk_id)
             assert (operation.phase, operation.outcomes) == (BulkPhase.RUNNING, {"done": operation.at})
             assert 0 < operation.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.run_batch(
                     *(parts.backend, operation.request.job_lists[0].ref, operation.request.job_lists[0].state, action),
                     *(
-                        [job_ref for _, job_ref in works.job_lists.list_job_refs(bulk_id, JOBS - 1, 1)],
+                        [job_ref for _, job_ref in bulk_store.job_lists.list_job_refs(bulk_id, JOBS - 1, 1)],
                         operation.request.options,
                         "b",
                         "otto",
                     ),
                 )
             client.replicaof("NO", "ONE")
-            wait_until(lambda: works.get(bulk_id).phase is BulkPhase.DONE, what="the end of the operation")
+            wait_until(lambda: bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="the end of the operation")
         finally:
             runner.stop()
-        operation = works.get(bulk_id)
+        operation = bulk_store.get(bulk_id)
         assert (operation.outcomes, operation.note) == ({"done": JOBS}, None)
         (event,) = actions.audit_log.list_events()
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")
@@ -111,15 +111,15 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
             assert len(waiting) == len(set(waiting)) == JOBS
             assert library not in DEAD or client.zcard(DEAD[library]) == 0
         else:
-            batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
+            undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(BackendUnavailable, match="read-only"):
-                actions.restore_batch(operation.request.actor, batch, bulk_id=operation.id)
+                actions.restore_batch(operation.request.actor, undo_batch, bulk_id=operation.id)
             event = actions.audit_log.list_events()[0]
             assert (event.action, event.bulk_id, event.outcomes) == ("undo", operation.id, {})
             assert "read-only" in (event.detail or "")
             client.replicaof("NO", "ONE")
-            assert actions.restore_batch(operation.request.actor, batch).count(Outcome.DONE) == JOBS
+            assert actions.restore_batch(operation.request.actor, undo_batch).count(Outcome.DONE) == JOBS
             assert read_library_keys(client) == before
 
 

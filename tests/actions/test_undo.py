@@ -109,18 +109,20 @@ def test_a_job_whose_id_is_in_use_again_stays_in_the_undo_bin(bench_with_room: B
     deleted = bench_with_room.run(bench_with_room.request(Action.DELETE))
     bury(bench_with_room.client, "mail", 1, start=7)
     assert bench_with_room.run(build_undo(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
-    batch = undo_batch_of(deleted.id, deleted.request.job_lists[0], deleted.request)
-    assert bench_with_room.actions.undo_bin.count_left([batch]) == {batch: 1}
+    undo_batch = undo_batch_of(deleted.id, deleted.request.job_lists[0], deleted.request)
+    assert bench_with_room.actions.undo_bin.count_left([undo_batch]) == {undo_batch: 1}
 
 
 def test_an_undo_restores_batches_of_single_actions(bench_with_room: Bench) -> None:
     ids = bury(bench_with_room.client, "mail", 700)
     job_refs = [JobRef(id=each) for each in ids]
-    batch = bench_with_room.actions.on_jobs(
+    undo_batch = bench_with_room.actions.on_jobs(
         ACTOR, bench_with_room.ref(), State.DEAD, Action.DELETE, job_refs
     ).undo_batch
-    assert batch is not None
-    operation = bench_with_room.run(build_batches_undo([batch], bench_with_room.actions.undo_bin, ACTOR, "too soon"))
+    assert undo_batch is not None
+    operation = bench_with_room.run(
+        build_batches_undo([undo_batch], bench_with_room.actions.undo_bin, ACTOR, "too soon")
+    )
     assert (operation.matched, operation.outcomes) == (700, {"done": 700})
     assert bench_with_room.dead() == ids
     event = bench_with_room.actions.audit_log.list_events()[0]
@@ -130,9 +132,9 @@ def test_an_undo_restores_batches_of_single_actions(bench_with_room: Bench) -> N
 def test_many_or_large_jobs_are_not_small_enough_for_one_request(bench_with_room: Bench) -> None:
     about = DeletedBatch(ref=bench_with_room.ref(), state=State.DEAD, who="anna", at=0.0)
 
-    def store(batch: str, count: int, size: int) -> None:
-        jobs = [JobBackup(id=f"{batch}-{n}", version="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
-        assert bench_with_room.actions.undo_bin.store_batch(batch, about, jobs)
+    def store(undo_batch: str, count: int, size: int) -> None:
+        jobs = [JobBackup(id=f"{undo_batch}-{n}", version="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
+        assert bench_with_room.actions.undo_bin.store_batch(undo_batch, about, jobs)
 
     store("few", AT_ONCE_JOBS, 10)
     assert bench_with_room.actions.undo_bin.is_small(["few", "nothing"])
