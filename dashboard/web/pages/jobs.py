@@ -30,7 +30,9 @@ TEMPLATE = "jobs/_job.html"
 def show(source: str, backend: str, name: str, job_id: str) -> str:
     """The page. 404 when the job does not exist, or no longer does."""
     variables = job_context(source, backend, name, job_id)
-    return render_template("jobs/show.html", **variables | layout.page_context(variables["reading"], variables["cost"]))
+    return render_template(
+        "jobs/show.html", **variables | layout.page_context(variables["reading"], variables["price"])
+    )
 
 
 @bp.get("/<segment:job_id>/_job")
@@ -38,7 +40,7 @@ def fragment(source: str, backend: str, name: str, job_id: str) -> Response:
     """The part of the page that polls."""
     variables = job_context(source, backend, name, job_id)
     response = fragments.render_live(TEMPLATE, variables)
-    response.headers[layout.COST_HEADER] = variables["cost"]
+    response.headers[layout.PRICE] = variables["price"]
     return response
 
 
@@ -69,5 +71,5 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "flash": ActionFlash.read(request.args),
         "offered": job_verbs(library, queue, job) if has_role(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
-        "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

@@ -9,17 +9,17 @@ from ...sampling.snapshot_reader import CurrentSnapshot
 from ..context import app_context, app_services
 from ..formatting import queue_title
 
-COST_HEADER = "Queuedeck-Price"
+PRICE = "Queuedeck-Price"
 
 
-def page_context(current: CurrentSnapshot, cost: str) -> dict[str, Any]:
+def page_context(current: CurrentSnapshot, price_text: str) -> dict[str, Any]:
     """The variables of layout.html."""
     return {
         "interval_s": app_context().settings.sample_interval_s,
         "age_s": current.age_s,
         "other_settings": current.other,
         "sampled_at": current.snapshot.sampled_at if current.snapshot else None,
-        "cost": cost,
+        "price": price_text,
     }
 
 

@@ -24,14 +24,14 @@ MAX_ROWS = 500
 def render_page(template: str, context: dict[str, Any]) -> str:
     """The page with its list."""
     return render_template(
-        template, **layout.page_context(app_services().snapshots.current(), context["cost"]) | context
+        template, **layout.page_context(app_services().snapshots.current(), context["price"]) | context
     )
 
 
 def render_list(template: str, context: dict[str, Any]) -> Response:
     """The list alone, for pages that poll, with its cost in a header."""
     response = fragments.render_live(template, context)
-    response.headers[layout.COST_HEADER] = context["cost"]
+    response.headers[layout.PRICE] = context["price"]
     return response
 
 
@@ -72,6 +72,6 @@ def list_context(
         "silent": sorted(titles.get(name, name) for name in silent),
         "titles": titles,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
-        "cost": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
+        "price": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
         + ", shared by all viewers",
     }

@@ -78,16 +78,16 @@ def show(source: str, backend: str, name: str) -> str:
     """The page. 404 when the queue is not in the latest snapshot."""
     current, queue = find_queue(source, backend, name)
     variables = queue_context(current, queue)
-    return render_template("queues/show.html", **layout.page_context(current, variables.pop("cost")), **variables)
+    return render_template("queues/show.html", **layout.page_context(current, variables.pop("price")), **variables)
 
 
 @bp.get("/_queue")
 def fragment(source: str, backend: str, name: str) -> Response:
     """The part of the page that polls."""
     variables = queue_context(*find_queue(source, backend, name))
-    cost = variables.pop("cost")
+    price = variables.pop("price")
     response = fragments.render_live(TEMPLATE, variables)
-    response.headers[layout.COST_HEADER] = cost
+    response.headers[layout.PRICE] = price
     return response
 
 
@@ -135,7 +135,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "list_words": backend.list_words(),
         "listing": listing,
         "classes": classes,
-        "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
         "flash": ActionFlash.read(request.args),
         "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),

@@ -50,7 +50,7 @@ def index() -> str:
     """The list of groups, worst first."""
     context = _list()
     return render_template(
-        "dead_letters/index.html", **layout.page_context(app_services().snapshots.current(), context["cost"]) | context
+        "dead_letters/index.html", **layout.page_context(app_services().snapshots.current(), context["price"]) | context
     )
 
 
@@ -67,7 +67,7 @@ def show(fingerprint: str) -> str:
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "dead_letters/show.html",
-        **layout.page_context(app_services().snapshots.current(), context["cost"]) | context,
+        **layout.page_context(app_services().snapshots.current(), context["price"]) | context,
         confirmation=confirmation,
     )
 
@@ -80,7 +80,7 @@ def group_fragment(fingerprint: str) -> Response:
 
 def _polled(template: str, context: dict[str, Any]) -> Response:
     response = fragments.render_live(template, context)
-    response.headers[layout.COST_HEADER] = context["cost"]
+    response.headers[layout.PRICE] = context["price"]
     return response
 
 
@@ -117,8 +117,8 @@ def _one(fingerprint: str) -> dict[str, Any]:
     row: GroupRow | None = row_of(group, group_list, app_services().sources.now_s()) if group else None
     common = _common(group_list)
     if meter.commands:
-        samples_cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-        common["cost"] = f"samples: {samples_cost}; groups: {common['cost']}"
+        samples_price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+        common["price"] = f"samples: {samples_price}; groups: {common['price']}"
     offered = (
         count_offered(group, app_services().sources.backend, app_services().snapshots.current().snapshot)
         if group and has_role(Role.OPERATOR)
@@ -151,5 +151,5 @@ def _common(group_list: GroupList) -> dict[str, Any]:
         "problems": [
             (source, titles.get(name, name), queue, why) for source, name, queue, why in group_list.grouped.problems[:5]
         ],
-        "cost": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
+        "price": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
     }
