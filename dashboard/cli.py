@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from . import __version__
-from .console import discard_unread_output, say
+from .console import hush, say
 from .errors import ConfigurationError, QueuedeckError
 from .settings import Settings, load
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        if not discard_unread_output():
+        if not hush():
             raise
         return EXIT_NO_READER
 

@@ -13,11 +13,11 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        if not discard_unread_output():
+        if not hush():
             raise
 
 
-def discard_unread_output() -> bool:
+def hush() -> bool:
     """Redirect remaining output to /dev/null, so that printing no longer fails. False if all output is still read."""
     gone = [stream for stream in (sys.stdout, sys.stderr) if _is_gone(stream)]
     for stream in gone:

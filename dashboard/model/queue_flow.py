@@ -25,8 +25,8 @@ class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
     `ended`: the total number of finished jobs, if it is known in spite of that.
     `progressed`: whether jobs of the queue were processed, if these counts do not show it; None if unknown.
     `unlisted`: states whose lists stay empty because the library is set not to keep such jobs.
-    `first_sample_incomplete`: the first sample did not report all jobs that finished before it; its figures about that
-    time must be discarded.
+    `wrong_look_back`: the first sample did not report all jobs that finished before it; its figures about that time
+    must be discarded.
     """
 
     key: str
@@ -41,7 +41,7 @@ class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
     progressed: bool | None = None
     unlisted: tuple[State, ...] = ()
     unlisted_reason: str | None = None
-    first_sample_incomplete: bool = False
+    wrong_look_back: bool = False
 
 
 class FlowDelta(Value, frozen=True, kw_only=True):

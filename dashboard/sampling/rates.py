@@ -83,7 +83,7 @@ class FlowWindow:
             self._still = None
             ended = count_ended(flow)
             self._append_period(at, flow, ended)
-        if flow.first_sample_incomplete:
+        if flow.wrong_look_back:
             self._forget_first()
             self._still = None
         moved = self._has_moved(at, queue, blur_s)

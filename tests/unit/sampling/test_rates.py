@@ -59,7 +59,7 @@ def test_a_look_back_that_was_wrong_is_forgotten(quiet: bool) -> None:
     window.add(1000.0, flow(0 if quiet else 20, 0 if quiet else 20, span_s=300.0))
     window.add(1002.0, flow(0))
     for tick in range(2, 31):
-        window.add(1000.0 + 2 * tick, flow(3, 1, first_sample_incomplete=tick >= 5))
+        window.add(1000.0 + 2 * tick, flow(3, 1, wrong_look_back=tick >= 5))
     rates = window.rates(1060.0)
     assert rates.throughput_per_min == pytest.approx(4 * 29)
     assert rates.error_ratio == pytest.approx(0.25)
@@ -264,7 +264,7 @@ def test_sums_that_are_kept_are_those_of_all_pieces() -> None:
                 span_s=dice.choice((0.5, 2.0, 16.0, 40.0, 300.0)),
                 quality=dice.choice(list(Quality)),
                 reason=dice.choice((None, "one", "two")),
-                first_sample_incomplete=dice.random() < 0.05,
+                wrong_look_back=dice.random() < 0.05,
             )
             window.add(at, some)
             window.rates(at)

@@ -245,5 +245,5 @@ def _build_flow(
         hidden=hidden,
         unlisted=unlisted,
         unlisted_reason=reason if unlisted else None,
-        first_sample_incomplete=found.other_ttls or bool(unlisted),
+        wrong_look_back=found.other_ttls or bool(unlisted),
     )
