@@ -46,19 +46,19 @@ class WrongType(BackendUnavailable):
 
 
 class OutcomeUnknown(BackendUnavailable):
-    """The connection to Redis was lost during a deletion, so it is unknown which jobs were deleted. `batch` identifies
+    """The connection to Redis was lost during a deletion, so it is unknown which jobs were deleted. `undo_batch` holds
     the backups from which they can be restored.
     """
 
     code = "outcome_unknown"
 
-    def __init__(self, cause: BackendUnavailable, batch: str) -> None:
+    def __init__(self, cause: BackendUnavailable, undo_batch: str) -> None:
         hint = (
             "Outcome unknown: the jobs may have been deleted. Check the list. Deleted jobs can be restored for 24 "
-            f"hours with the batch {batch}: by Restore, or POST /api/v1/undo/{batch}."
+            f"hours with the batch {undo_batch}: by Restore, or POST /api/v1/undo/{undo_batch}."
         )
         super().__init__(cause.message, source=cause.source, reason=cause.reason, hint=hint)
-        self.batch = batch
+        self.undo_batch = undo_batch
 
 
 class UnreadableData(QueuedeckError):

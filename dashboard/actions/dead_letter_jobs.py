@@ -34,26 +34,28 @@ class DeadLetterJobs:
 
         See DeadLetterService.list_group_jobs for the cost.
         """
-        homes = RestoreQueues(self._current_queues())
+        restore_queues = RestoreQueues(self._current_queues())
         only = {(job_list.ref, job_list.state) for job_list in job_lists} if fingerprint is None else None
         for found in self._service.list_group_jobs(fingerprint, most, self._rows_per_list, only):
             if isinstance(found, UnreadList):
                 yield found
                 continue
             ref, state = found.job_list.list_ref
-            job_list = JobListRef(ref=ref, state=state, origin=homes.queue_for(ref, found.origin_queue))
+            job_list = JobListRef(ref=ref, state=state, origin_queue=restore_queues.queue_for(ref, found.origin_queue))
             yield job_list, found.job_ref
 
     def known_of(self, fingerprint: str | None, job_lists: tuple[JobListRef, ...]) -> KnownDeadLetters:
         """Those jobs as of the last reading of dead letters, newest first."""
         grouped = self._service.current_groups().grouped
-        homes = RestoreQueues(self._current_queues())
+        restore_queues = RestoreQueues(self._current_queues())
         only = {(job_list.ref, job_list.state) for job_list in job_lists}
         groups = [group for group in grouped.groups if fingerprint in (None, group.error.fingerprint)]
         members = [
             (
                 JobListRef(
-                    ref=each.ref, state=each.state, origin=homes.queue_for(each.ref, each.dead_letter.origin_queue)
+                    ref=each.ref,
+                    state=each.state,
+                    origin_queue=restore_queues.queue_for(each.ref, each.dead_letter.origin_queue),
                 ),
                 listed_job(each),
             )

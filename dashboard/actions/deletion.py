@@ -13,9 +13,9 @@ from ..model import QueueRef, State
 from .undo_bin import DeletedBatch, UndoBin
 
 # The job is in the undo bin: a process deleted it and was killed before it recorded the result.
-_DONE_BEFORE = "already deleted"
+_ALREADY_DELETED = "already deleted"
 # The same for a restored job.
-_BACK_BEFORE = "already restored"
+_ALREADY_RESTORED = "already restored"
 
 
 class JobDeletion:
@@ -30,12 +30,12 @@ class JobDeletion:
         ref: QueueRef,
         state: State | None,
         job_refs: Sequence[JobRef],
-        batch: str,
+        undo_batch: str,
         who: str,
         *,
         for_good: bool,
     ) -> list[ActionResult]:
-        """Delete jobs (state None: jobs in no list), with a backup in the batch unless `for_good`. One result per job.
+        """Delete jobs (state None: jobs in no list), backed up in `undo_batch` unless `for_good`. One result per job.
 
         Raises Conflict when the backups do not fit, OutcomeUnknown when the connection to Redis is lost.
         """
@@ -50,24 +50,24 @@ class JobDeletion:
                 ]
                 backups = [each for each in taken if isinstance(each, JobBackup)]
             about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
-            if not self._undo_bin.store_batch(batch, about, backups):
+            if not self._undo_bin.store_batch(undo_batch, about, backups):
                 raise Conflict(
                     "The undo bin has no room for these jobs, so they could not be restored.",
                     hint="Delete them permanently, or wait: the undo bin keeps jobs for 24 hours.",
                 )
         try:
-            return self._delete_taken(backend, ref, state, batch, taken, backups, for_good=for_good)
+            return self._delete_taken(backend, ref, state, undo_batch, taken, backups, for_good=for_good)
         except BackendUnavailable as exc:
             if for_good or not backups:
                 raise
-            raise OutcomeUnknown(exc, batch) from exc
+            raise OutcomeUnknown(exc, undo_batch) from exc
 
     def _delete_taken(
         self,
         backend: Backend,
         ref: QueueRef,
         state: State | None,
-        batch: str,
+        undo_batch: str,
         taken: list[JobBackup | ActionResult],
         backups: Sequence[JobBackup],
         *,
@@ -78,41 +78,45 @@ class JobDeletion:
         )
         deleted = {each.id: each for each in delete(backups)} if backups else {}
         if not for_good:
-            self._undo_bin.drop_jobs(batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE])
+            self._undo_bin.drop_jobs(
+                undo_batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE]
+            )
             gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
-            before = self._undo_bin.held_ids(batch, gone)
+            before = self._undo_bin.held_ids(undo_batch, gone)
             taken = [
-                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_DONE_BEFORE) if each.id in before else each
+                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_ALREADY_DELETED) if each.id in before else each
                 for each in taken
             ]
         return [deleted[each.id] if isinstance(each, JobBackup) else each for each in taken]
 
-    def restore_batch(self, backend: Backend, ref: QueueRef, state: State, batch: str) -> Iterator[list[ActionResult]]:
-        """Restore all jobs of a batch: the results of one portion after the other."""
+    def restore_batch(
+        self, backend: Backend, ref: QueueRef, state: State, undo_batch: str
+    ) -> Iterator[list[ActionResult]]:
+        """Restore all jobs of an undo batch: the results of one portion after the other."""
         cursor = 0
         while True:
-            backups, cursor = self._undo_bin.read_page(batch, cursor)
+            backups, cursor = self._undo_bin.read_page(undo_batch, cursor)
             if backups:
-                yield self._restore_backups(backend, ref, state, batch, backups)
+                yield self._restore_backups(backend, ref, state, undo_batch, backups)
             if cursor == 0:
                 return
 
     def restore_jobs(
-        self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
+        self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, ids: Sequence[str], *, repeated: bool
     ) -> list[ActionResult]:
-        """Restore jobs of a batch. One result per id, in order; `gone` = not in the undo bin.
+        """Restore jobs of an undo batch. One result per id, in order; `gone` = not in the undo bin.
 
         `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
         restored count as `done`.
         """
         results: list[ActionResult] = []
-        for portion in self._undo_bin.read_backups(batch, ids):
+        for portion in self._undo_bin.read_backups(undo_batch, ids):
             backups = [each for each in portion if isinstance(each, JobBackup)]
-            back = iter(self._restore_backups(backend, ref, state, batch, backups) if backups else ())
-            results += [next(back) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
+            restored = iter(self._restore_backups(backend, ref, state, undo_batch, backups) if backups else ())
+            results += [next(restored) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
         if repeated:
             return [
-                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_BACK_BEFORE)
+                ActionResult(id=each.id, outcome=Outcome.DONE, detail=_ALREADY_RESTORED)
                 if each.again or each.outcome is Outcome.GONE
                 else each
                 for each in results
@@ -120,11 +124,11 @@ class JobDeletion:
         return results
 
     def _restore_backups(
-        self, backend: Backend, ref: QueueRef, state: State, batch: str, backups: Sequence[JobBackup]
+        self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, backups: Sequence[JobBackup]
     ) -> list[ActionResult]:
         results = backend.restore_jobs(ref, state, backups)
-        back = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
-        self._undo_bin.drop_jobs(batch, [job for job in backups if job.id in back])
+        restored = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
+        self._undo_bin.drop_jobs(undo_batch, [job for job in backups if job.id in restored])
         return results
 
 

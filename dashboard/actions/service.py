@@ -21,7 +21,7 @@ from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
 from .deletion import JobDeletion
-from .undo_bin import UndoBin, new_batch
+from .undo_bin import UndoBin, new_undo_batch
 
 BackendOf = Callable[[str, str], Backend]
 # A queue is deleted in bounded steps; after this many, a deletion that does not finish is abandoned.
@@ -32,10 +32,10 @@ _STAYS = frozenset({Action.DUPLICATE, Action.EDIT, Action.STOP})
 
 @dataclass(frozen=True, slots=True)
 class ActionReport:
-    """The results of an action, one per target and in order; `batch` names the deleted jobs that can be restored."""
+    """The results of an action, one per target and in order; `undo_batch` holds the jobs that it deleted."""
 
     results: tuple[ActionResult, ...]
-    batch: str | None = None
+    undo_batch: str | None = None
 
     def count(self, outcome: Outcome) -> int:
         """The number of results with this outcome."""
@@ -102,7 +102,7 @@ class ActionService:
             raise Conflict(f"At most {MAX_BATCH:,} jobs per action.", hint="Use a bulk operation for more.")
         backend = self._backend_of(ref.source, ref.backend)
         check_offered(backend, ref, state, action)
-        batch = new_batch() if action is Action.DELETE else None
+        undo_batch = new_undo_batch() if action is Action.DELETE else None
         event = audit_log.build_event(
             actor,
             action.value,
@@ -112,12 +112,12 @@ class ActionService:
             queue=ref.name,
             state=state.value if state else None,
             reason=reason,
-            batch=None if for_good else batch,
+            batch=None if for_good else undo_batch,
         )
         self.audit_log.log_intent(event)
         try:
             results = self.run_batch(
-                backend, ref, state, action, job_refs, options, batch, actor.name, for_good=for_good
+                backend, ref, state, action, job_refs, options, undo_batch, actor.name, for_good=for_good
             )
         except OutcomeUnknown as exc:
             self.audit_log.record_event(_with_outcomes(event, {"unknown": len(job_refs)}, f"{exc.message} {exc.hint}"))
@@ -126,8 +126,8 @@ class ActionService:
             self.audit_log.record_event(_with_outcomes(event, {}, exc.message))
             raise
         self.audit_log.record_event(_with_outcomes(event, audit_log.count_outcomes(results), _first_detail(results)))
-        kept = batch if batch and not for_good and any(each.outcome is Outcome.DONE for each in results) else None
-        return ActionReport(tuple(results), kept)
+        restorable = not for_good and any(each.outcome is Outcome.DONE for each in results)
+        return ActionReport(tuple(results), undo_batch if restorable else None)
 
     def run_batch(
         self,
@@ -137,18 +137,18 @@ class ActionService:
         action: Action,
         job_refs: Sequence[JobRef],
         options: ActionOptions,
-        batch: str | None,
+        undo_batch: str | None,
         who: str,
         *,
         for_good: bool = False,
     ) -> list[ActionResult]:
-        """Run one batch and return one result per job reference, in order.
+        """Run one batch of jobs and return one result per job reference, in order.
 
         Not recorded in the audit log: a bulk operation is recorded as a whole.
         """
         if action is Action.DELETE:
-            assert batch is not None
-            results = self._deletion.delete_jobs(backend, ref, state, job_refs, batch, who, for_good=for_good)
+            assert undo_batch is not None
+            results = self._deletion.delete_jobs(backend, ref, state, job_refs, undo_batch, who, for_good=for_good)
         else:
             assert state is not None  # jobs in no list can only be deleted
             results = backend.act_on_jobs(ref, action, state, job_refs, options)
@@ -156,15 +156,15 @@ class ActionService:
             self._left(ref, state, [each.id for each in results if each.outcome in (Outcome.DONE, Outcome.GONE)])
         return results
 
-    def undo_batch(
-        self, actor: Actor, batch: str, *, reason: str | None = None, bulk_id: str | None = None
+    def restore_batch(
+        self, actor: Actor, undo_batch: str, *, reason: str | None = None, bulk_id: str | None = None
     ) -> ActionReport:
-        """Restore the jobs of a batch, and record it; `bulk_id` is the bulk operation that deleted them, if any.
+        """Restore the jobs of an undo batch, and record it; `bulk_id` is the bulk operation that deleted them, if any.
 
         Raises NotFound when no jobs are left, Conflict when this dashboard does not watch its source, or watches
         another server under that name. Bounded by the undo bin's cap.
         """
-        about, count = self.undo_bin.describe_batch(batch)
+        about, count = self.undo_bin.describe_batch(undo_batch)
         try:
             backend = self._backend_of(about.ref.source, about.ref.backend)
         except NotFound as exc:  # NotFound would mean that nothing is left to restore
@@ -180,13 +180,13 @@ class ActionService:
             count=count,
             reason=reason,
             bulk_id=bulk_id,
-            batch=batch,
+            batch=undo_batch,
         )
         self.audit_log.log_intent(event)
         results: list[ActionResult] = []
         detail: str | None = "Unexpected error; the log has the details."
         try:
-            for restored in self._deletion.restore_batch(backend, about.ref, about.place, batch):
+            for restored in self._deletion.restore_batch(backend, about.ref, about.place, undo_batch):
                 results += restored
             detail = _first_detail(results)
         except QueuedeckError as exc:
@@ -198,15 +198,15 @@ class ActionService:
             self.audit_log.record_event(_with_outcomes(event, audit_log.count_outcomes(results), detail))
         return ActionReport(tuple(results))
 
-    def step_back(
-        self, backend: Backend, ref: QueueRef, state: State, batch: str, ids: Sequence[str], *, repeated: bool
+    def restore_jobs(
+        self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, ids: Sequence[str], *, repeated: bool
     ) -> list[ActionResult]:
-        """Restore one batch of a bulk undo, not recorded. One result per id, in order; `gone` = not in the undo bin.
+        """Restore jobs of an undo batch, not recorded. One result per id, in order; `gone` = not in the undo bin.
 
         `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
         restored count as `done`.
         """
-        results = self._deletion.restore_jobs(backend, ref, state, batch, ids, repeated=repeated)
+        results = self._deletion.restore_jobs(backend, ref, state, undo_batch, ids, repeated=repeated)
         self._changed()
         return results
 
@@ -218,7 +218,7 @@ class ActionService:
                 backend.unsupported_reasons.get(action, f"{backend.title} does not support this action on queues.")
             )
 
-        def work() -> ActionResult:
+        def act_in_steps() -> ActionResult:
             for _ in range(MAX_STEPS):
                 result = backend.act_on_queue(queue.ref, action)
                 if not result.more:
@@ -227,7 +227,7 @@ class ActionService:
                     return result
             return ActionResult(id=queue.name, outcome=Outcome.REFUSED, detail="Did not finish; try again.")
 
-        return self._act_on_one(actor, action, work, queue.source, queue.backend, queue.name, reason)
+        return self._act_on_one(actor, action, act_in_steps, queue.source, queue.backend, queue.name, reason)
 
     def on_schedule(
         self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None
@@ -271,17 +271,17 @@ class ActionService:
         self,
         actor: Actor,
         action: Action,
-        work: Callable[[], ActionResult],
+        act: Callable[[], ActionResult],
         source: str,
         backend: str,
         queue: str | None,
         reason: str | None,
-        thing: str | None = None,
+        target_id: str | None = None,
     ) -> ActionResult:
         event = audit_log.build_event(
             actor,
             action.value,
-            ids=[thing] if thing else [],
+            ids=[target_id] if target_id else [],
             count=1,
             source=source,
             backend=backend,
@@ -290,7 +290,7 @@ class ActionService:
         )
         self.audit_log.log_intent(event)
         try:
-            result = work()
+            result = act()
         except QueuedeckError as exc:
             self.audit_log.record_event(_with_outcomes(event, {}, exc.message))
             raise

@@ -1,8 +1,8 @@
 """The undo bin: deleted jobs, stored for a day with everything needed to restore them, up to a cap in bytes.
 
-A batch holds the jobs of one delete. An entry is written before its job is deleted and removed if the delete did not
-happen, so that a process killed in between leaves an extra entry, never a missing one; `Backend.restore_jobs` refuses
-an entry whose job still exists.
+An undo batch holds the jobs of one delete. An entry is written before its job is deleted and removed if the delete did
+not happen, so that a process killed in between leaves an extra entry, never a missing one; `Backend.restore_jobs`
+refuses an entry whose job still exists.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ..model import QueueRef, State, Value
 from ..store.packing import pack, unpack
 from ..store.redis_store import PREFIX, Store
 
-BIN = f"{PREFIX}:bin"  # sorted set: batch -> when it expires, seconds since 1970; at most MAX_BATCHES
-SIZES = f"{PREFIX}:bin:sizes"  # hash: batch -> its bytes
+BIN = f"{PREFIX}:bin"  # sorted set: undo batch -> when it expires, seconds since 1970; at most MAX_BATCHES
+SIZES = f"{PREFIX}:bin:sizes"  # hash: undo batch -> its bytes
 KEEP_S = 86_400
 MAX_BATCHES = 2_000
 PAGE = 500
@@ -85,7 +85,7 @@ return math.max(left, 0)
 
 
 class DeletedBatch(Value, frozen=True, kw_only=True):
-    """The origin of a batch of deleted jobs; `state` None: they were in no list."""
+    """The origin of an undo batch of deleted jobs; `state` None: they were in no list."""
 
     ref: QueueRef
     state: State | None
@@ -111,11 +111,15 @@ class UndoBin:
         now = int(now_s())
         sizes, old = self._store.read_keys(("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now))
         sizes, gone = sizes or [], set(old or ())
-        used = sum(_parse_size(size) for batch, size in zip(sizes[::2], sizes[1::2], strict=True) if batch not in gone)
+        used = sum(
+            _parse_size(size)
+            for undo_batch, size in zip(sizes[::2], sizes[1::2], strict=True)
+            if undo_batch not in gone
+        )
         return max(0, self._cap_bytes - used)
 
-    def store_batch(self, batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
-        """Store jobs in a batch; False if they do not fit, then none is stored. Cost: 1 round trip per 1 MiB."""
+    def store_batch(self, undo_batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
+        """Store jobs in an undo batch; False if they do not fit, then none is stored. Cost: 1 round trip per 1 MiB."""
         portion: list[JobBackup] = []
         before: list[JobBackup] = []
         size = 0
@@ -123,44 +127,44 @@ class UndoBin:
             if job.blob is None:
                 continue
             if portion and size + len(job.blob) > PUT_BYTES:
-                if not self._store_batch(batch, about, portion):
-                    self.drop_jobs(batch, before)
+                if not self._store_batch(undo_batch, about, portion):
+                    self.drop_jobs(undo_batch, before)
                     return False
                 before += portion
                 portion, size = [], 0
             portion.append(job)
             size += len(job.blob)
-        if portion and not self._store_batch(batch, about, portion):
-            self.drop_jobs(batch, before)
+        if portion and not self._store_batch(undo_batch, about, portion):
+            self.drop_jobs(undo_batch, before)
             return False
         return True
 
-    def _store_batch(self, batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
+    def _store_batch(self, undo_batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
         arguments: list[str | bytes] = []
         size = 0
         for job in backups:
             value = msgspec.msgpack.encode(_encode_backup(job))
             arguments += [_field_of(job.id), value]
             size += len(value) + len(job.id) + ENTRY_BYTES
-        head = (int(now_s()), KEEP_S, self._cap_bytes, batch, pack(about), MAX_BATCHES, size)
-        return bool(self._store.run_script(_PUT, (BIN, SIZES, _batch_key(batch)), *head, *arguments))
+        head = (int(now_s()), KEEP_S, self._cap_bytes, undo_batch, pack(about), MAX_BATCHES, size)
+        return bool(self._store.run_script(_PUT, (BIN, SIZES, _batch_key(undo_batch)), *head, *arguments))
 
-    def drop_jobs(self, batch: str, backups: Iterable[JobBackup]) -> None:
+    def drop_jobs(self, undo_batch: str, backups: Iterable[JobBackup]) -> None:
         """Drop jobs that were not deleted or are restored. Cost: 1 round trip, none without jobs."""
         fields = [_field_of(job.id) for job in backups if job.blob is not None]
         if fields:
-            self._store.run_script(_DROP, (BIN, SIZES, _batch_key(batch)), batch, *fields)
+            self._store.run_script(_DROP, (BIN, SIZES, _batch_key(undo_batch)), undo_batch, *fields)
 
-    def held_ids(self, batch: str, ids: Sequence[str]) -> set[str]:
-        """The subset of `ids` that the batch holds. Cost: 1 round trip."""
+    def held_ids(self, undo_batch: str, ids: Sequence[str]) -> set[str]:
+        """The subset of `ids` that the undo batch holds. Cost: 1 round trip."""
         if not ids:
             return set()
-        replies = self._store.read_keys(*(("HEXISTS", _batch_key(batch), _field_of(each)) for each in ids))
+        replies = self._store.read_keys(*(("HEXISTS", _batch_key(undo_batch), _field_of(each)) for each in ids))
         return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
 
-    def describe_batch(self, batch: str) -> tuple[DeletedBatch, int]:
-        """(the origin of a batch, the number of jobs left in it). Raises NotFound. Cost: 1 round trip."""
-        meta, size = self._store.read_keys(("HGET", _batch_key(batch), ""), ("HLEN", _batch_key(batch)))
+    def describe_batch(self, undo_batch: str) -> tuple[DeletedBatch, int]:
+        """(the origin of an undo batch, the number of jobs left in it). Raises NotFound. Cost: 1 round trip."""
+        meta, size = self._store.read_keys(("HGET", _batch_key(undo_batch), ""), ("HLEN", _batch_key(undo_batch)))
         about = unpack(meta, DeletedBatch)
         if about is None or not isinstance(size, int):
             raise NotFound(
@@ -170,7 +174,7 @@ class UndoBin:
         return about, size - 1
 
     def list_batches(self, count: int) -> list[tuple[str, DeletedBatch, int, float]]:
-        """(batch, its origin, the number of jobs left, when it expires), the latest delete first.
+        """(undo batch, its origin, the number of jobs left, when it expires), the latest delete first.
 
         At most `count`. Raises BackendUnavailable. Cost: 2 round trips.
         """
@@ -185,56 +189,58 @@ class UndoBin:
             about = unpack(meta, DeletedBatch)
             if about is not None and isinstance(size, int) and size > 1:
                 found.append((name, about, size - 1, float(until)))
-        # Expiry times are whole seconds; several batches can have the same.
+        # Expiry times are whole seconds; several undo batches can have the same.
         return sorted(found, key=lambda each: (each[3], each[1].at), reverse=True)
 
-    def count_left(self, batches: Sequence[str]) -> dict[str, int]:
-        """The number of jobs left in each batch, without batches that no longer exist. Cost: 1 round trip."""
-        sizes = self._store.read_keys(*(("HLEN", _batch_key(batch)) for batch in batches))
+    def count_left(self, undo_batches: Sequence[str]) -> dict[str, int]:
+        """The number of jobs left in each undo batch, without those that no longer exist. Cost: 1 round trip."""
+        sizes = self._store.read_keys(*(("HLEN", _batch_key(undo_batch)) for undo_batch in undo_batches))
         return {
-            batch: size - 1 for batch, size in zip(batches, sizes, strict=True) if isinstance(size, int) and size > 1
+            undo_batch: size - 1
+            for undo_batch, size in zip(undo_batches, sizes, strict=True)
+            if isinstance(size, int) and size > 1
         }
 
-    def is_small(self, batches: Sequence[str]) -> bool:
-        """Whether the jobs left in the batches can be restored within one request. Cost: 1 round trip."""
+    def is_small(self, undo_batches: Sequence[str]) -> bool:
+        """Whether the jobs left in the undo batches can be restored within one request. Cost: 1 round trip."""
         counts_of, sizes_of = (
-            [("HLEN", _batch_key(batch)) for batch in batches],
-            [("HGET", SIZES, batch) for batch in batches],
+            [("HLEN", _batch_key(undo_batch)) for undo_batch in undo_batches],
+            [("HGET", SIZES, undo_batch) for undo_batch in undo_batches],
         )
         replies = self._store.read_keys(*counts_of, *sizes_of)
-        counts, sizes = replies[: len(batches)], replies[len(batches) :]
+        counts, sizes = replies[: len(undo_batches)], replies[len(undo_batches) :]
         jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
         return jobs <= AT_ONCE_JOBS and sum(_parse_size(size) for size in sizes) <= AT_ONCE_BYTES
 
-    def read_backups(self, batch: str, ids: Sequence[str]) -> Iterator[list[JobBackup | str]]:
-        """Jobs of a batch, only the id of a job that it does not hold; in order, in portions of PUT_BYTES.
+    def read_backups(self, undo_batch: str, ids: Sequence[str]) -> Iterator[list[JobBackup | str]]:
+        """Jobs of an undo batch, only the id of a job that it does not hold; in order, in portions of PUT_BYTES.
 
         Cost: 1 round trip, and 1 per portion.
         """
-        sizes = self._store.read_keys(*(("HSTRLEN", _batch_key(batch), _field_of(each)) for each in ids))
+        sizes = self._store.read_keys(*(("HSTRLEN", _batch_key(undo_batch), _field_of(each)) for each in ids))
         portion: list[str] = []
         size = 0
         for job_id, length in zip(ids, sizes, strict=True):
             more = length if isinstance(length, int) else 0
             if portion and size + more > PUT_BYTES:
-                yield self._read_backups(batch, portion)
+                yield self._read_backups(undo_batch, portion)
                 portion, size = [], 0
             portion.append(job_id)
             size += more
         if portion:
-            yield self._read_backups(batch, portion)
+            yield self._read_backups(undo_batch, portion)
 
-    def _read_backups(self, batch: str, ids: Sequence[str]) -> list[JobBackup | str]:
-        (values,) = self._store.read_keys(("HMGET", _batch_key(batch), *(_field_of(each) for each in ids)))
+    def _read_backups(self, undo_batch: str, ids: Sequence[str]) -> list[JobBackup | str]:
+        (values,) = self._store.read_keys(("HMGET", _batch_key(undo_batch), *(_field_of(each) for each in ids)))
         found: list[JobBackup | str] = []
         for job_id, value in zip(ids, values or [None] * len(ids), strict=True):
             backup = None if value is None else _decode_backup(_field_of(job_id), value)
             found.append(backup or job_id)
         return found
 
-    def read_page(self, batch: str, cursor: int) -> tuple[list[JobBackup], int]:
-        """A page of the jobs of a batch, and the next cursor, 0 at the end. Cost: 1 round trip."""
-        (reply,) = self._store.read_keys(("HSCAN", _batch_key(batch), cursor, "COUNT", PAGE))
+    def read_page(self, undo_batch: str, cursor: int) -> tuple[list[JobBackup], int]:
+        """A page of the jobs of an undo batch, and the next cursor, 0 at the end. Cost: 1 round trip."""
+        (reply,) = self._store.read_keys(("HSCAN", _batch_key(undo_batch), cursor, "COUNT", PAGE))
         following, flat = reply or (0, [])
         kept = []
         for field, value in zip(flat[::2], flat[1::2], strict=True):
@@ -243,25 +249,25 @@ class UndoBin:
         return [job for job in kept if job], int(following)
 
 
-def new_batch() -> str:
-    """A unique name for a batch."""
+def new_undo_batch() -> str:
+    """A unique name for an undo batch."""
     return secrets.token_hex(8)
 
 
-def check_batch(text: str) -> str:
-    """Return `text` if it can be the name of a batch. Raises Conflict."""
-    if not is_batch(text):
+def check_undo_batch(text: str) -> str:
+    """Return `text` if it can be the name of an undo batch. Raises Conflict."""
+    if not is_undo_batch(text):
         raise Conflict("Invalid batch of deleted jobs.")
     return text
 
 
-def is_batch(text: str) -> bool:
-    """Whether `text` has the form of a batch name."""
+def is_undo_batch(text: str) -> bool:
+    """Whether `text` has the form of an undo batch name."""
     return 1 <= len(text) <= 40 and text.isalnum()
 
 
-def _batch_key(batch: str) -> str:
-    return f"{BIN}:{batch}"
+def _batch_key(undo_batch: str) -> str:
+    return f"{BIN}:{undo_batch}"
 
 
 def _field_of(job_id: str) -> bytes:

@@ -176,9 +176,9 @@ class EmbeddedRedis:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2) as probe:
                 probe.settimeout(0.5)
                 probe.sendall(b"INFO server\r\n")
-                told = probe.recv(4096)
+                reply = probe.recv(4096)
                 # Another server has another process id. With a password, the reply is an error without a process id.
-                if told and (not told.startswith(b"$") or f"process_id:{self._process.pid}\r".encode() in told):
+                if reply and (not reply.startswith(b"$") or f"process_id:{self._process.pid}\r".encode() in reply):
                     return self._process.poll() is None
             time.sleep(0.01)
         return False

@@ -59,27 +59,27 @@ def _start_demo(port: int, signals: _Signals, *, no_auth: bool) -> int:
         Path(folder, TOKEN_FILE).write_text(token)
         if signals.stop_requested:
             return 0
-        crew.board.append(start_python("dashboard", "serve", redis.url, str(port), folder, folder=Path(folder)))
+        crew.dashboards.append(start_python("dashboard", "serve", redis.url, str(port), folder, folder=Path(folder)))
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
         return _run_demo(crew, redis, signals, port, token)
 
 
 def _run_demo(crew: _DemoProcesses, redis: EmbeddedRedis, signals: _Signals, port: int, token: str) -> int:
     url = f"http://{HOST}:{port}/"
-    board = crew.board[0]
-    if not _wait_until_ready(f"{url}healthz", board, signals):
-        return 0 if signals.stop_requested else _report_end(board)
+    dashboard = crew.dashboards[0]
+    if not _wait_until_ready(f"{url}healthz", dashboard, signals):
+        return 0 if signals.stop_requested else _report_end(dashboard)
     names = ", ".join(dict.fromkeys(_library_title(child.title) for child in crew.workloads))
     print(f"Queuedeck demo: private Redis on {HOST}:{redis.port}; jobs from {names}.")
     print(f"Open {url}{'?token=' if token else ''}{token}   (Ctrl-C to stop)", flush=True)
-    told: set[str] = set()
+    reported: set[str] = set()
     while not signals.stop_requested:
         for child in crew.workloads:
-            if child.has_ended and child.title not in told:
-                told.add(child.title)
+            if child.has_ended and child.title not in reported:
+                reported.add(child.title)
                 print(f"demo: {child.title} exited: {child.last_output()}; everything else keeps running", flush=True)
-        if board.has_ended:
-            return _report_end(board)
+        if dashboard.has_ended:
+            return _report_end(dashboard)
         if not redis.is_running:
             print("demo: the embedded Redis exited", flush=True)
             return EXIT_ENDED
@@ -101,14 +101,14 @@ def _report_end(child: DemoProcess) -> int:
 class _DemoProcesses:
     """The children; a context manager that stops them: the dashboard first, so that it never shows Redis going down."""
 
-    board: list[DemoProcess] = field(default_factory=list)
+    dashboards: list[DemoProcess] = field(default_factory=list)
     workloads: list[DemoProcess] = field(default_factory=list)
 
     def __enter__(self) -> _DemoProcesses:
         return self
 
     def __exit__(self, *_: object) -> None:
-        stop_processes(self.board, STOP_DASHBOARD_S)
+        stop_processes(self.dashboards, STOP_DASHBOARD_S)
         stop_processes(self.workloads, STOP_WORKLOADS_S)
 
 
@@ -133,9 +133,9 @@ class _Signals:
         self.stop_requested = True
 
 
-def _wait_until_ready(url: str, board: DemoProcess, signals: _Signals) -> bool:
+def _wait_until_ready(url: str, dashboard: DemoProcess, signals: _Signals) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and not signals.stop_requested and not board.has_ended:
+    while time.monotonic() < deadline and not signals.stop_requested and not dashboard.has_ended:
         try:
             with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own server
                 return True

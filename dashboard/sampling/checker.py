@@ -84,7 +84,7 @@ class Checker:
         return self._leadership.fault
 
     def start(self) -> None:
-        """Try to take the lease immediately, then tick once per interval."""
+        """Try to acquire the lease immediately, then tick once per interval."""
         # APScheduler warns each time a slow tick makes it skip one; the page already shows the age of the data.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._leadership.renew_lease()
@@ -174,11 +174,11 @@ class Checker:
                 if job is not None:
                     job.modify(next_run_time=datetime.now(UTC))
             if late_s > max(HUNG_S, self._interval_s * OVERDUE_INTERVALS * 2) and not self._hung:
-                self._tell_hung(late_s)
+                self._log_hung_tick(late_s)
             if late_s < max(RENEW_EVERY_S * 2, self._interval_s * OVERDUE_INTERVALS * 2):
                 self._leadership.renew_lease()
 
-    def _tell_hung(self, late_s: float) -> None:
+    def _log_hung_tick(self, late_s: float) -> None:
         """Log the stack of every thread; the lease is left to expire."""
         self._hung = True
         log.critical("no tick has finished for %.0f s; the stacks of all threads follow", late_s)

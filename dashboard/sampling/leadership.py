@@ -57,11 +57,11 @@ class Leadership:
         return self._epoch if monotonic_s() < self._until else None
 
     def renew_lease(self) -> int | None:
-        """Take or renew the lease; returns the epoch if we hold it. Never raises. Cost: 1 round trip."""
+        """Acquire or renew the lease; returns the epoch if we hold it. Never raises. Cost: 1 round trip."""
         asked = monotonic_s()
         try:
             self._check_rights()
-            lease = self._store.take_lease(self.holder, LEASE_S)
+            lease = self._store.acquire_lease(self.holder, LEASE_S)
         except QueuedeckError as exc:
             if self.problem != exc.message:
                 log.warning("could not take or renew the lease: %s", exc.message)
@@ -87,7 +87,7 @@ class Leadership:
         self._others_lead = others
 
     def _check_rights(self) -> None:
-        """Raise Forbidden for a Redis user who can take the lease, but lacks permission for some write of a leader.
+        """Raise Forbidden for a Redis user who can acquire the lease, but lacks permission for some write of a leader.
 
         Partial permissions would be worse than none: alerts would be stored and never sent. Cost: 1 round trip, once a
         minute while permissions are missing, otherwise only once.

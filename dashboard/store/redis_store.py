@@ -136,8 +136,8 @@ class Store:
         """The prefix of Queuedeck's own keys in this store; modules use PREFIX, and the source replaces it by this."""
         return self.source.prefix
 
-    def take_lease(self, holder: str, lease_s: float) -> Lease:
-        """Take or renew the lease for `lease_s` seconds. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
+    def acquire_lease(self, holder: str, lease_s: float) -> Lease:
+        """Acquire the lease or renew it, for `lease_s`. Raises BackendUnavailable, Forbidden. Cost: 1 round trip."""
         asked = monotonic_s()
         epoch, leader, seconds, micros = self.run_script(_LEASE, (LEAD, EPOCH, *_OTHERS), holder, int(lease_s * 1000))
         self.note_clock(seconds, micros, asked)

@@ -193,8 +193,8 @@ def _answer_errors(app: Flask) -> None:
         ):
             return fragments.gone_response(_error_line(exc.message, exc.hint))
         status = next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
-        batch = exc.batch if isinstance(exc, errors.OutcomeUnknown) else None
-        return _error_response(status, exc.code, exc.message, exc.hint, batch)
+        undo_batch = exc.undo_batch if isinstance(exc, errors.OutcomeUnknown) else None
+        return _error_response(status, exc.code, exc.message, exc.hint, undo_batch)
 
     @app.errorhandler(HTTPException)
     def http(exc: HTTPException) -> ResponseReturnValue:
@@ -212,18 +212,18 @@ def _answer_errors(app: Flask) -> None:
 
 
 def _error_response(
-    status: int, code: str, message: str, hint: str | None, batch: str | None = None
+    status: int, code: str, message: str, hint: str | None, undo_batch: str | None = None
 ) -> ResponseReturnValue:
-    """The response to an error. `batch`: what a delete with an unknown outcome can restore."""
+    """The response to an error. `undo_batch`: what a delete with an unknown outcome can restore."""
     message = mask_text(message)
     if _is_api():
-        error = ErrorDetailJson(code=code, message=formatting.printable(message), hint=hint, batch=batch or UNSET)
+        error = ErrorDetailJson(code=code, message=formatting.printable(message), hint=hint, batch=undo_batch or UNSET)
         return Response(encode_json(ErrorJson(error=error)), status, mimetype="application/json")
     if fragments.is_htmx_request():
         # A polling page keeps its content and shows this line in its banner.
         return Response(_error_line(message, hint), status, mimetype="text/plain")
     title = HTTPStatus(status).phrase
-    found = render_template("error.html", status=status, title=title, message=message, hint=hint, batch=batch)
+    found = render_template("error.html", status=status, title=title, message=message, hint=hint, undo_batch=undo_batch)
     return found, status
 
 

@@ -35,9 +35,9 @@ def register_shelf(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.load_backend.cache_clear()
 
 
-def expire_lease(client: redis.Redis, work_id: str) -> None:
+def expire_lease(client: redis.Redis, bulk_id: str) -> None:
     """Expire the lease of a dead process immediately."""
-    client.delete(f"{{queuedeck}}:bulk:{work_id}:lease")
+    client.delete(f"{{queuedeck}}:bulk:{bulk_id}:lease")
 
 
 def run_turns_until(runner: BulkRunner, condition: Callable[[], Any], *, what: str) -> None:
@@ -71,7 +71,7 @@ class Bench:
     client: redis.Redis
     backend: Shelf
     actions: ActionService
-    bulk: BulkStore
+    bulk_store: BulkStore
     make_runner: Callable[..., BulkRunner]
 
     def ref(self, name: str = "mail") -> QueueRef:
@@ -80,23 +80,23 @@ class Bench:
     def place(self, name: str = "mail") -> JobListRef:
         return JobListRef(ref=self.ref(name), state=State.DEAD)
 
-    def spec(self, action: Action = Action.RETRY, **fields: Any) -> BulkRequest:
+    def request(self, action: Action = Action.RETRY, **fields: Any) -> BulkRequest:
         fields.setdefault("job_lists", (self.place(),))
         fields.setdefault("pace_per_s", 0)
         return BulkRequest(action=action, actor=ACTOR, **fields)
 
     def run(
-        self, spec: BulkRequest, until: Callable[[BulkOperation], bool] = lambda operation: operation.phase in ENDED
+        self, request: BulkRequest, until: Callable[[BulkOperation], bool] = lambda operation: operation.phase in ENDED
     ) -> BulkOperation:
         """The operation once `until` holds, run by a new runner."""
-        work_id = self.bulk.create(spec)
+        bulk_id = self.bulk_store.create(request)
         runner = self.make_runner("here")
         runner.start()
         try:
-            wait_until(lambda: until(self.bulk.get(work_id)), what="the awaited state of the operation")
+            wait_until(lambda: until(self.bulk_store.get(bulk_id)), what="the awaited state of the operation")
         finally:
             runner.stop()
-        return self.bulk.get(work_id)
+        return self.bulk_store.get(bulk_id)
 
     def waiting(self, name: str = "mail") -> list[str]:
         return [raw.decode() for raw in self.client.lrange(f"shelf:{name}:list", 0, -1)]
@@ -104,8 +104,10 @@ class Bench:
     def dead(self, name: str = "mail") -> list[str]:
         return [raw.decode() for raw in self.client.zrange(f"shelf:{name}:dead", 0, -1)]
 
-    def reach(self, work_id: str, phase: BulkPhase) -> BulkOperation:
-        return wait_until(lambda: (operation := self.bulk.get(work_id)).phase is phase and operation, what=f"{phase}")
+    def reach(self, bulk_id: str, phase: BulkPhase) -> BulkOperation:
+        return wait_until(
+            lambda: (operation := self.bulk_store.get(bulk_id)).phase is phase and operation, what=f"{phase}"
+        )
 
 
 @pytest.fixture

@@ -33,14 +33,14 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
     source.close()
 
 
-def event_of(word: str) -> Callable[[BulkOperation], AuditEvent]:
+def event_of(command: str) -> Callable[[BulkOperation], AuditEvent]:
     """The audit event of that command."""
-    return lambda operation: audit_log.build_event(ACTOR, f"{word} bulk work", bulk_id=operation.id)
+    return lambda operation: audit_log.build_event(ACTOR, f"{command} bulk operation", bulk_id=operation.id)
 
 
-@pytest.mark.parametrize("word", ["abort", "pause"])
+@pytest.mark.parametrize("command", ["abort", "pause"])
 def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner(
-    bench: Bench, source: Source, other: BulkStore, word: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, source: Source, other: BulkStore, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running, "LOOK_EVERY_S", 0.0)
     outcomes: set[tuple[str, ...]] = set()
@@ -49,32 +49,32 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
         number += 1
         bench.client.flushall()
         bury(bench.client, "mail", JOBS)
-        work_id = bench.bulk.create(bench.spec())
+        bulk_id = bench.bulk_store.create(bench.request())
         runner = bench.make_runner(f"runner {number}")
         refused: list[bool] = []
 
-        def change_phase(work_id: str = work_id, refused: list[bool] = refused) -> None:
+        def change_phase(bulk_id: str = bulk_id, refused: list[bool] = refused) -> None:
             try:
-                other.change_phase(work_id, word, event_of(word))
+                other.change_phase(bulk_id, command, event_of(command))
             except Conflict:
                 refused.append(True)
 
         with monkeypatch.context() as patch:
             reached = before_exchange(source, number, change_phase, patch)
-            while other.get(work_id).phase not in (BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.PAUSED):
+            while other.get(bulk_id).phase not in (BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.PAUSED):
                 runner.run_turn()
             runner.run_turn()
-        if word == "pause" and other.get(work_id).phase is BulkPhase.PAUSED:
-            other.change_phase(work_id, "resume", event_of("resume"))
-            wait_until(lambda: runner.run_turn() < 0 or other.get(work_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
+        if command == "pause" and other.get(bulk_id).phase is BulkPhase.PAUSED:
+            other.change_phase(bulk_id, "resume", event_of("resume"))
+            wait_until(lambda: runner.run_turn() < 0 or other.get(bulk_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
         recorded = tuple(event.action for event in reversed(bench.actions.audit_log.list_events()))
         outcomes.add(recorded)
         if refused or not reached:
             assert recorded == ("retry",), number
-        elif word == "pause":
-            assert recorded == ("pause bulk work", "resume bulk work", "retry"), number
+        elif command == "pause":
+            assert recorded == ("pause bulk operation", "resume bulk operation", "retry"), number
         else:  # an operation without a runner has no end to record
-            assert recorded == (("abort bulk work", "retry") if number > 1 else ("abort bulk work",)), number
+            assert recorded == (("abort bulk operation", "retry") if number > 1 else ("abort bulk operation",)), number
         assert len(bench.waiting()) == sum(
             (event.outcomes or {}).get("done", 0) for event in bench.actions.audit_log.list_events()
         )
@@ -84,34 +84,34 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
 
 def test_phase_changes_without_effect_are_not_recorded(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
-    work_id = bench.bulk.create(bench.spec(pace_per_s=4))
-    bench.bulk.change_phase(work_id, "pause", event_of("pause"))
-    bench.bulk.change_phase(work_id, "pause", event_of("pause"))
-    bench.bulk.change_phase(work_id, "resume", event_of("resume"))
-    bench.bulk.change_phase(work_id, "resume", event_of("resume"))
-    bench.bulk.change_phase(work_id, "abort", event_of("abort"))
-    for word in ("pause", "resume"):
+    bulk_id = bench.bulk_store.create(bench.request(pace_per_s=4))
+    bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
+    bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
+    bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
+    bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
+    bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort"))
+    for command in ("pause", "resume"):
         with pytest.raises(Conflict):
-            bench.bulk.change_phase(work_id, word, event_of(word))
+            bench.bulk_store.change_phase(bulk_id, command, event_of(command))
     actions = [event.action for event in reversed(bench.actions.audit_log.list_events())]
-    assert actions == ["pause bulk work", "resume bulk work", "abort bulk work"]
+    assert actions == ["pause bulk operation", "resume bulk operation", "abort bulk operation"]
 
 
 def test_pausing_an_operation_that_was_aborted_since_it_was_read_is_refused(
     bench: Bench, other: BulkStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The operation is aborted between the read for the pause and the pause itself."""
-    work_id = bench.bulk.create(bench.spec())
-    get = bench.bulk.get
+    bulk_id = bench.bulk_store.create(bench.request())
+    get = bench.bulk_store.get
 
-    def get_then_abort(work_id: str) -> BulkOperation:
-        found = get(work_id)
-        other.change_phase(work_id, "abort")
+    def get_then_abort(bulk_id: str) -> BulkOperation:
+        found = get(bulk_id)
+        other.change_phase(bulk_id, "abort")
         return found
 
-    monkeypatch.setattr(bench.bulk, "get", get_then_abort)
+    monkeypatch.setattr(bench.bulk_store, "get", get_then_abort)
     with pytest.raises(Conflict):
-        bench.bulk.change_phase(work_id, "pause", event_of("pause"))
+        bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
     assert bench.actions.audit_log.list_events() == []
 
 
@@ -120,11 +120,11 @@ def test_an_abort_takes_effect_and_is_recorded_when_redis_is_out_of_memory(name:
     with start_server(name) as server, redis.Redis.from_url(server.url) as client:
         source = Source("main", server.url)
         bulk, record = BulkStore(Store(source)), audit_log.AuditLog(source)
-        spec = Bench(client, None, None, bulk, None).spec()  # type: ignore[arg-type]
-        work_id = bulk.create(spec)
+        request = Bench(client, None, None, bulk, None).request()  # type: ignore[arg-type]
+        bulk_id = bulk.create(request)
         client.config_set("maxmemory", "1mb")
-        assert bulk.change_phase(work_id, "abort", event_of("abort")) is BulkPhase.ABORTED
-        assert [event.action for event in record.list_events()] == ["abort bulk work"]
+        assert bulk.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+        assert [event.action for event in record.list_events()] == ["abort bulk operation"]
         source.close()
 
 
@@ -132,20 +132,23 @@ def test_an_abort_takes_effect_when_the_audit_log_cannot_be_written(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.client.execute_command("ACL", "SETUSER", "default", "-xadd")
-    work_id = bench.bulk.create(
-        bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
+    bulk_id = bench.bulk_store.create(
+        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk operation", bulk_id=bulk_id)
     )
-    assert bench.bulk.change_phase(work_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+    assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
     assert caplog.messages.count("an action could not be stored in the audit stream: Redis refused it") == 2
 
 
 def test_an_audit_key_of_the_wrong_type_is_moved_aside(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.client.set(AUDIT, "no stream")
-    work_id = bench.bulk.create(
-        bench.spec(), lambda work_id: audit_log.build_event(ACTOR, "start bulk work", bulk_id=work_id)
+    bulk_id = bench.bulk_store.create(
+        bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk operation", bulk_id=bulk_id)
     )
-    assert bench.bulk.change_phase(work_id, "abort", event_of("abort")) is BulkPhase.ABORTED
-    assert [event.action for event in bench.actions.audit_log.list_events()] == ["abort bulk work", "start bulk work"]
+    assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+    assert [event.action for event in bench.actions.audit_log.list_events()] == [
+        "abort bulk operation",
+        "start bulk operation",
+    ]
     assert caplog.messages == [f"own key {AUDIT} was a string, not a stream: moved to {{queuedeck}}:aside:audit"]
 
 
@@ -153,7 +156,7 @@ def test_events_of_the_same_millisecond_keep_their_order(bench: Bench) -> None:
     """All events have the same time, and many share a millisecond of Redis."""
     first = audit_log.build_event(Actor(name="anna", role="operator"), "retry")
     events = [encode_event(replace(first, detail=str(n))) for n in range(250)]
-    bench.bulk._store.run_script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
+    bench.bulk_store._store.run_script(f"{RECORD} for n = 1, #ARGV do record(KEYS[1], ARGV[n]) end", (AUDIT,), *events)
     entries = bench.client.xrange(AUDIT)
     assert len({entry_id.partition(b"-")[0] for entry_id, _ in entries}) < len(entries)
     seen: list[str | None] = []

@@ -19,7 +19,7 @@ from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.actions.bulk.pacing import LEAST_BATCH
 from dashboard.actions.bulk.selection import KnownDeadLetters, preview_jobs
 from dashboard.actions.bulk.store import MAX_OPEN
-from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.bulk.undo import undo_batch_of
 from dashboard.actions.undo_bin import DeletedBatch
 from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBackup, JobRef
 from dashboard.demo.embedded import die_with_parent
@@ -35,7 +35,7 @@ from tests.waiting import wait_until
 
 def test_all_jobs_of_a_state_are_retried_and_recorded_once(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 2_500)
-    operation = bench.run(bench.spec(reason="fixed"))
+    operation = bench.run(bench.request(reason="fixed"))
     assert (operation.phase, operation.matched, operation.at, operation.outcomes) == (
         BulkPhase.DONE,
         2_500,
@@ -46,42 +46,42 @@ def test_all_jobs_of_a_state_are_retried_and_recorded_once(bench: Bench) -> None
     (event,) = bench.actions.audit_log.list_events()
     assert (event.action, event.count, event.outcomes, event.bulk_id) == ("retry", 2_500, {"done": 2_500}, operation.id)
     assert event.reason == "fixed"
-    assert bench.bulk.open_ids() == []
+    assert bench.bulk_store.open_ids() == []
 
 
 def test_jobs_added_after_the_start_are_not_touched(bench: Bench) -> None:
     bury(bench.client, "mail", 40)
-    work_id = bench.bulk.create(bench.spec(pace_per_s=100))
+    bulk_id = bench.bulk_store.create(bench.request(pace_per_s=100))
     runner = bench.make_runner("here")
     runner.start()
-    wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
+    wait_until(lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first jobs")
     bury(bench.client, "mail", 5, start=1_000)
-    bench.reach(work_id, BulkPhase.DONE)
+    bench.reach(bulk_id, BulkPhase.DONE)
     assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
 
 
 def test_only_jobs_that_match_the_filter_are_retried(bench: Bench) -> None:
     bury(bench.client, "mail", 700, body="timeout")
     bury(bench.client, "mail", 700, body="refused", start=700)
-    spec = bench.spec(q="refused")
-    seen = preview_jobs(spec, lambda _s, _n: bench.backend, lambda _f, _p: KnownDeadLetters((), True, 0, 0), 100_000)
+    request = bench.request(q="refused")
+    seen = preview_jobs(request, lambda _s, _n: bench.backend, lambda _f, _p: KnownDeadLetters((), True, 0, 0), 100_000)
     assert (seen.matched, seen.exact, seen.total) == (700, True, 1_400)
     assert [job.id for job in seen.samples] == ["job-700", "job-701", "job-702"]
-    assert bench.run(spec).outcomes == {"done": 700}
+    assert bench.run(request).outcomes == {"done": 700}
     assert bench.dead()[-1] == "job-699"
 
 
 def test_selected_jobs_are_retried_if_their_version_matches(bench: Bench) -> None:
     bury(bench.client, "mail", 10)
     job_refs = (JobRef(id="job-2", version="3"), JobRef(id="job-3", version="77"), JobRef(id="absent"))
-    operation = bench.run(bench.spec(job_refs=job_refs))
+    operation = bench.run(bench.request(job_refs=job_refs))
     assert operation.outcomes == {"done": 1, "changed": 1, "gone": 1}
 
 
 def test_jobs_of_several_queues_are_deleted(bench: Bench) -> None:
     bury(bench.client, "mail", 30)
     bury(bench.client, "news", 30)
-    operation = bench.run(bench.spec(Action.DELETE, job_lists=(bench.place("mail"), bench.place("news"))))
+    operation = bench.run(bench.request(Action.DELETE, job_lists=(bench.place("mail"), bench.place("news"))))
     assert operation.outcomes == {"done": 60}
     assert bench.dead("mail") + bench.dead("news") == []
 
@@ -97,14 +97,14 @@ def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 60)
     passed_s = 0.0
     move_clock(monkeypatch, lambda: passed_s)
-    work_id = bench.bulk.create(bench.spec(pace_per_s=50))
+    bulk_id = bench.bulk_store.create(bench.request(pace_per_s=50))
     runner = bench.make_runner("here")
     runner.run_turn()  # lists the jobs
     done = []
-    while bench.bulk.get(work_id).phase is BulkPhase.RUNNING:
+    while bench.bulk_store.get(bulk_id).phase is BulkPhase.RUNNING:
         for _ in range(3):
             runner.run_turn()  # more turns are not more jobs
-        done.append((round(passed_s, 2), bench.bulk.get(work_id).at))
+        done.append((round(passed_s, 2), bench.bulk_store.get(bulk_id).at))
         passed_s += 0.12
     assert done == [
         (0, 12),
@@ -130,81 +130,86 @@ def test_an_operation_pauses_resumes_and_aborts(bench: Bench, monkeypatch: pytes
 
     move_clock(monkeypatch, next_time_s)
     bury(bench.client, "mail", 2_000)
-    work_id = bench.bulk.create(bench.spec(pace_per_s=200))
+    bulk_id = bench.bulk_store.create(bench.request(pace_per_s=200))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first jobs")
-    assert bench.bulk.change_phase(work_id, "pause") is BulkPhase.PAUSED
-    at = bench.bulk.get(work_id).at
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first jobs")
+    assert bench.bulk_store.change_phase(bulk_id, "pause") is BulkPhase.PAUSED
+    at = bench.bulk_store.get(bulk_id).at
     for _ in range(5):
         runner.run_turn()
-    assert bench.bulk.get(work_id).at == len(bench.waiting()) == at < 2_000
-    assert bench.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > at, what="more jobs")
-    assert bench.bulk.change_phase(work_id, "abort") is BulkPhase.ABORTED
+    assert bench.bulk_store.get(bulk_id).at == len(bench.waiting()) == at < 2_000
+    assert bench.bulk_store.change_phase(bulk_id, "resume") is BulkPhase.RUNNING
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > at, what="more jobs")
+    assert bench.bulk_store.change_phase(bulk_id, "abort") is BulkPhase.ABORTED
     run_turns_until(runner, lambda: bench.actions.audit_log.list_events(), what="the record")
-    operation = bench.bulk.get(work_id)
+    operation = bench.bulk_store.get(bulk_id)
     assert len(bench.waiting()) == operation.done < 2_000
     assert len(bench.dead()) == 2_000 - operation.done
     with pytest.raises(Conflict, match="is aborted"):
-        bench.bulk.change_phase(work_id, "resume")
+        bench.bulk_store.change_phase(bulk_id, "resume")
 
 
 @pytest.mark.parametrize(("failing", "phase"), [(0, BulkPhase.DONE), (1, BulkPhase.PAUSED)])
 def test_failures_of_the_canary_pause_the_operation(bench: Bench, failing: int, phase: BulkPhase) -> None:
     bury(bench.client, "mail", 50)
-    work_id = bench.bulk.create(bench.spec(canary=10))
+    bulk_id = bench.bulk_store.create(bench.request(canary=10))
     runner = bench.make_runner("here")
     runner.start()
-    bench.reach(work_id, BulkPhase.WATCHING)
+    bench.reach(bulk_id, BulkPhase.WATCHING)
     assert len(bench.waiting()) == 10
     worked = bench.waiting()
     if failing:
         bench.client.zadd("shelf:mail:dead", dict.fromkeys(worked[:failing], 1000))
     bench.client.delete("shelf:mail:list")  # the worker picked up all of them
-    operation = bench.reach(work_id, phase)
+    operation = bench.reach(bulk_id, phase)
     if phase is BulkPhase.PAUSED:
         assert operation.note == "1 of the first 10 failed again. The other jobs were not changed."
         assert (operation.canary_failed, operation.at) == (1, 10)
-        bench.bulk.change_phase(work_id, "resume")  # a user decides to continue
-        bench.reach(work_id, BulkPhase.DONE)
+        bench.bulk_store.change_phase(bulk_id, "resume")  # a user decides to continue
+        bench.reach(bulk_id, BulkPhase.DONE)
     assert len(bench.waiting()) == 40
 
 
 def test_a_canary_that_does_not_finish_pauses_the_operation(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 50)
-    work_id = bench.bulk.create(bench.spec(canary=5, canary_wait_s=3_600))
+    bulk_id = bench.bulk_store.create(bench.request(canary=5, canary_wait_s=3_600))
     runner = bench.make_runner("here")
     run_turns_until(
-        runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.WATCHING, what="the canary being watched"
+        runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.WATCHING, what="the canary being watched"
     )
     monkeypatch.setattr(canary, "WATCH_EVERY_S", 0.0)
     for _ in range(3):
         runner.run_turn()
-    assert bench.bulk.get(work_id).phase is BulkPhase.WATCHING
+    assert bench.bulk_store.get(bulk_id).phase is BulkPhase.WATCHING
     monkeypatch.setattr(canary, "now_s", lambda: time.time() + 3_601)
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.PAUSED, what="the end of the watch")
-    operation = bench.bulk.get(work_id)
+    run_turns_until(
+        runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.PAUSED, what="the end of the watch"
+    )
+    operation = bench.bulk_store.get(bulk_id)
     assert operation.note == "5 of the first 5 have not finished yet. Resume to process the others."
     assert len(bench.waiting()) == 5
 
 
 def test_a_bulk_delete_can_be_undone(bench: Bench) -> None:
     bury(bench.client, "mail", 1_200)
-    operation = bench.run(bench.spec(Action.DELETE))
+    operation = bench.run(bench.request(Action.DELETE))
     assert bench.dead() == []
     assert operation.undoable
-    batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
-    assert len(bench.actions.undo_batch(operation.spec.actor, batch).results) == 1_200
+    undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
+    assert len(bench.actions.restore_batch(operation.request.actor, undo_batch).results) == 1_200
     assert len(bench.dead()) == 1_200
 
 
 def test_a_full_undo_bin_stops_a_delete_before_a_job_is_lost(bench: Bench) -> None:
     bury(bench.client, "mail", 30, body="x" * 100_000)
-    operation = bench.run(bench.spec(Action.DELETE, pace_per_s=4))
+    operation = bench.run(bench.request(Action.DELETE, pace_per_s=4))
     assert operation.phase is BulkPhase.FAILED
     assert "The undo bin has no room" in (operation.note or "")
     kept = (
-        bench.client.hlen("{queuedeck}:bin:" + batch_of(operation.id, operation.spec.job_lists[0], operation.spec)) - 1
+        bench.client.hlen(
+            "{queuedeck}:bin:" + undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
+        )
+        - 1
     )
     assert len(bench.dead()) + kept == 30
 
@@ -225,13 +230,13 @@ def test_large_jobs_are_stored_in_the_undo_bin_all_or_none(bench: Bench) -> None
 
 def test_too_many_open_operations_are_refused(bench: Bench) -> None:
     for _ in range(MAX_OPEN):
-        bench.bulk.create(bench.spec())
+        bench.bulk_store.create(bench.request())
     with pytest.raises(Conflict, match="unfinished bulk operations"):
-        bench.bulk.create(bench.spec())
+        bench.bulk_store.create(bench.request())
 
 
 @pytest.mark.parametrize(
-    ("allowed", "used", "held_ms", "expected"),
+    ("batch_limit", "size", "held_ms", "expected"),
     [
         (100, 100, 0.5, 200),  # at most twice as many
         (100, 100, 1.6, 125),  # as many as are expected to fit
@@ -244,11 +249,11 @@ def test_too_many_open_operations_are_refused(bench: Bench) -> None:
     ],
 )
 def test_the_batch_size_follows_how_long_redis_was_blocked(
-    allowed: int, used: int, held_ms: float, expected: int
+    batch_limit: int, size: int, held_ms: float, expected: int
 ) -> None:
     cost = Meter()
     cost.add(1, held_ms / 1000, 1_000)
-    assert pacing.adapt_batch_limit(allowed, used, cost) == expected
+    assert pacing.adapt_batch_limit(batch_limit, size, cost) == expected
 
 
 def test_a_batch_of_short_scripts_is_limited_by_its_total_time() -> None:
@@ -281,11 +286,11 @@ def test_network_latency_does_not_make_batches_smaller(source: Source) -> None:
 
 def test_two_runners_process_each_job_once(bench: Bench) -> None:
     bury(bench.client, "mail", 3_000)
-    work_id = bench.bulk.create(bench.spec())
+    bulk_id = bench.bulk_store.create(bench.request())
     runners = [bench.make_runner(name) for name in ("one", "two")]
     for runner in runners:
         runner.start()
-    assert bench.reach(work_id, BulkPhase.DONE).outcomes == {"done": 3_000}
+    assert bench.reach(bulk_id, BulkPhase.DONE).outcomes == {"done": 3_000}
     assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
 
 
@@ -304,10 +309,10 @@ source = Source("main", sys.argv[1])
 backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
 store = Store(source)
 actions = ActionService(lambda s, n: backend, UndoBin(store, 64 << 20), AuditLog(source))
-works = BulkStore(store)
-runner = BulkRunner(works, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
+bulk_store = BulkStore(store)
+runner = BulkRunner(bulk_store, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 # It never reaches the end, however late it is killed.
-while works.get(sys.argv[2]).at < 1_500:
+while bulk_store.get(sys.argv[2]).at < 1_500:
     time.sleep(runner.run_turn())
 time.sleep(600)
 """
@@ -316,20 +321,20 @@ time.sleep(600)
 @pytest.mark.parametrize("action", [Action.RETRY, Action.DELETE])
 def test_another_process_finishes_an_operation_whose_process_is_killed(bench: Bench, action: Action) -> None:
     bury(bench.client, "mail", 3_000)
-    work_id = bench.bulk.create(bench.spec(action, pace_per_s=2_000))
+    bulk_id = bench.bulk_store.create(bench.request(action, pace_per_s=2_000))
     url = f"redis://127.0.0.1:{bench.client.get_connection_kwargs()['port']}/0"
-    process = subprocess.Popen([sys.executable, "-c", RUNS, url, work_id], cwd=ROOT, preexec_fn=die_with_parent())
+    process = subprocess.Popen([sys.executable, "-c", RUNS, url, bulk_id], cwd=ROOT, preexec_fn=die_with_parent())
     try:
-        wait_until(lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
+        wait_until(lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    at = bench.bulk.get(work_id).at
+    at = bench.bulk_store.get(bulk_id).at
     assert at < 3_000
-    expire_lease(bench.client, work_id)
+    expire_lease(bench.client, bulk_id)
     runner = bench.make_runner("here")
     runner.start()
-    operation = bench.reach(work_id, BulkPhase.DONE)
+    operation = bench.reach(bulk_id, BulkPhase.DONE)
     assert operation.at == 3_000
     # At most the batch in progress is reported as done by another process.
     assert 3_000 - operation.done <= 1_000
@@ -337,10 +342,10 @@ def test_another_process_finishes_an_operation_whose_process_is_killed(bench: Be
         assert len(bench.waiting()) == len(set(bench.waiting())) == 3_000
         assert bench.dead() == []
     else:
-        batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
+        undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
         assert operation.done == 3_000
         bench.actions.undo_bin._cap_bytes = 64 << 20
-        assert len(bench.actions.undo_batch(operation.spec.actor, batch).results) == 3_000
+        assert len(bench.actions.restore_batch(operation.request.actor, undo_batch).results) == 3_000
         assert len(bench.dead()) == 3_000
 
 
@@ -359,48 +364,48 @@ def test_a_long_search_for_few_jobs_keeps_the_lease(bench: Bench, monkeypatch: p
         return window(ref, query)
 
     monkeypatch.setattr(bench.backend, "search_page", search_slowly)
-    operation = bench.run(bench.spec(q="needle"))
+    operation = bench.run(bench.request(q="needle"))
     assert (operation.matched, operation.outcomes) == (3, {"done": 3})
     assert searches > 3  # more than one lease would last
 
 
 def test_a_runner_that_lost_the_lease_changes_nothing(bench: Bench) -> None:
     bury(bench.client, "mail", 500)
-    work_id = bench.bulk.create(bench.spec(Action.DELETE))
+    bulk_id = bench.bulk_store.create(bench.request(Action.DELETE))
     runner = bench.make_runner("here")
-    while bench.bulk.get(work_id).phase is BulkPhase.COLLECTING:
+    while bench.bulk_store.get(bulk_id).phase is BulkPhase.COLLECTING:
         runner.run_turn()
-    at = bench.bulk.get(work_id).at
-    bench.client.set(f"{{queuedeck}}:bulk:{work_id}:lease", "another")
+    at = bench.bulk_store.get(bulk_id).at
+    bench.client.set(f"{{queuedeck}}:bulk:{bulk_id}:lease", "another")
     runner.run_turn()
     assert len(bench.dead()) == 500 - at
-    assert not bench.bulk.job_lists.push_job_refs(work_id, "here", [(0, JobRef(id="x"))])
+    assert not bench.bulk_store.job_lists.store_job_refs(bulk_id, "here", [(0, JobRef(id="x"))])
 
 
 def test_a_pause_during_the_last_batch_records_one_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bury(bench.client, "mail", 10)
-    work_id = bench.bulk.create(bench.spec())
+    bulk_id = bench.bulk_store.create(bench.request())
     runner = bench.make_runner("here")
     step = bench.actions.run_batch
 
     def pause_then_run(*arguments: Any, **more: Any) -> list[ActionResult]:
-        bench.bulk.change_phase(work_id, "pause")
+        bench.bulk_store.change_phase(bulk_id, "pause")
         return step(*arguments, **more)
 
     monkeypatch.setattr(bench.actions, "run_batch", pause_then_run)
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).at == 10, what="the last batch")
-    assert bench.bulk.get(work_id).phase is BulkPhase.PAUSED
-    bench.bulk.change_phase(work_id, "resume")
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="the end")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at == 10, what="the last batch")
+    assert bench.bulk_store.get(bulk_id).phase is BulkPhase.PAUSED
+    bench.bulk_store.change_phase(bulk_id, "resume")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="the end")
     (event,) = bench.actions.audit_log.list_events()
     assert event.outcomes == {"done": 10}
 
 
 def test_the_audit_log_names_the_first_jobs_of_an_operation_and_its_undo(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 150)
-    operation = bench.run(bench.spec(Action.DELETE))
-    batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
-    bench.actions.undo_batch(operation.spec.actor, batch, bulk_id=operation.id)
+    operation = bench.run(bench.request(Action.DELETE))
+    undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
+    bench.actions.restore_batch(operation.request.actor, undo_batch, bulk_id=operation.id)
     undone, deleted = bench.actions.audit_log.list_events()
     assert deleted.ids == tuple(ids[:100])
     assert (undone.action, undone.count, undone.bulk_id, len(undone.ids)) == ("undo", 150, operation.id, 100)

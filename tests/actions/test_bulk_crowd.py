@@ -12,7 +12,7 @@ import redis
 
 from dashboard.actions.audit_log import Actor
 from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkRequest, JobListRef
-from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.bulk.undo import undo_batch_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Backend
 from dashboard.demo.embedded import EmbeddedRedis
@@ -37,26 +37,30 @@ def test_each_job_is_either_retried_or_deleted_when_four_users_act_on_it(night: 
         Parts(server.url, night.name) as there,
     ):
         place = find_dead_jobs(here.backend, night)
-        ids = {who: here.works.create(build_request(who, place)) for who in USERS}
+        ids = {who: here.bulk_store.create(build_request(who, place)) for who in USERS}
         runners = [here.runner("here"), there.runner("there")]
         with night.working(server.url):
             for runner in runners:
                 runner.start()
             try:
-                wait_until(lambda: all(here.works.get(each).phase in ENDED for each in ids.values()), what="the ends")
+                wait_until(
+                    lambda: all(here.bulk_store.get(each).phase in ENDED for each in ids.values()), what="the ends"
+                )
             finally:
                 for runner in runners:
                     runner.stop()
-            works = [here.works.get(each) for each in ids.values()]
-            retried, deleted = (count_done(works, action) for action in (Action.RETRY, Action.DELETE))
-            assert retried + deleted == JOBS, [(operation.spec.action, operation.outcomes) for operation in works]
+            operations = [here.bulk_store.get(each) for each in ids.values()]
+            retried, deleted = (count_done(operations, action) for action in (Action.RETRY, Action.DELETE))
+            assert retried + deleted == JOBS, [
+                (operation.request.action, operation.outcomes) for operation in operations
+            ]
             wait_until(lambda: len(night.ran(client)) >= retried, what="the worker finishing what was retried")
             assert list(night.ran(client)) == [1] * retried
         back = sum(
-            here.actions.undo_batch(operation.spec.actor, batch_of(operation.id, place, operation.spec)).count(
-                Outcome.DONE
-            )
-            for operation in works
+            here.actions.restore_batch(
+                operation.request.actor, undo_batch_of(operation.id, place, operation.request)
+            ).count(Outcome.DONE)
+            for operation in operations
             if operation.undoable
         )
         assert back == deleted
@@ -87,6 +91,6 @@ def build_request(who: str, place: JobListRef) -> BulkRequest:
     return BulkRequest(action=USERS[who], actor=actor, job_lists=(place,), pace_per_s=200)
 
 
-def count_done(works: Sequence[BulkOperation], action: Action) -> int:
+def count_done(operations: Sequence[BulkOperation], action: Action) -> int:
     """The number of jobs on which `action` was done."""
-    return sum(operation.done for operation in works if operation.spec.action is action)
+    return sum(operation.done for operation in operations if operation.request.action is action)

@@ -13,7 +13,7 @@ from dashboard.actions.bulk import runner as running
 from dashboard.actions.bulk.operation import BulkPhase
 from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
-from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.bulk.undo import undo_batch_of
 from dashboard.actions.service import ActionService
 from dashboard.actions.undo_bin import UndoBin
 from dashboard.backends.actions import Action, ActionResult, Outcome
@@ -75,34 +75,34 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
         before = read_library_keys(client)
         store = Store(own)
         actions = ActionService(lambda _s, _n: parts.backend, UndoBin(store, 1 << 30), AuditLog(own))
-        works = BulkStore(store)
+        bulk_store = BulkStore(store)
         runner = BulkRunner(
-            works, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
+            bulk_store, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000
         )
-        work_id = works.create(parts.spec(action, pace_per_s=1_000))
+        bulk_id = bulk_store.create(parts.request(action, pace_per_s=1_000))
         run_between_batches(actions, lambda: client.replicaof("127.0.0.1", "1"), monkeypatch)
         runner.start()
         try:
-            note = wait_until(lambda: works.get(work_id).note, what="the note of the operation")
+            note = wait_until(lambda: bulk_store.get(bulk_id).note, what="the note of the operation")
             assert "read-only replica" in note
-            operation = works.get(work_id)
+            operation = bulk_store.get(bulk_id)
             assert (operation.phase, operation.outcomes) == (BulkPhase.RUNNING, {"done": operation.at})
             assert 0 < operation.at < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.run_batch(
-                    *(parts.backend, operation.spec.job_lists[0].ref, operation.spec.job_lists[0].state, action),
+                    *(parts.backend, operation.request.job_lists[0].ref, operation.request.job_lists[0].state, action),
                     *(
-                        [job_ref for _, job_ref in works.job_lists.list_job_refs(work_id, JOBS - 1, 1)],
-                        operation.spec.options,
+                        [job_ref for _, job_ref in bulk_store.job_lists.list_job_refs(bulk_id, JOBS - 1, 1)],
+                        operation.request.options,
                         "b",
                         "otto",
                     ),
                 )
             client.replicaof("NO", "ONE")
-            wait_until(lambda: works.get(work_id).phase is BulkPhase.DONE, what="the end of the operation")
+            wait_until(lambda: bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="the end of the operation")
         finally:
             runner.stop()
-        operation = works.get(work_id)
+        operation = bulk_store.get(bulk_id)
         assert (operation.outcomes, operation.note) == ({"done": JOBS}, None)
         (event,) = actions.audit_log.list_events()
         assert (event.outcomes, event.detail) == ({"done": JOBS}, "done")
@@ -111,15 +111,15 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
             assert len(waiting) == len(set(waiting)) == JOBS
             assert library not in DEAD or client.zcard(DEAD[library]) == 0
         else:
-            batch = batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
+            undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
             client.replicaof("127.0.0.1", "1")
             with pytest.raises(BackendUnavailable, match="read-only"):
-                actions.undo_batch(operation.spec.actor, batch, bulk_id=operation.id)
+                actions.restore_batch(operation.request.actor, undo_batch, bulk_id=operation.id)
             event = actions.audit_log.list_events()[0]
             assert (event.action, event.bulk_id, event.outcomes) == ("undo", operation.id, {})
             assert "read-only" in (event.detail or "")
             client.replicaof("NO", "ONE")
-            assert actions.undo_batch(operation.spec.actor, batch).count(Outcome.DONE) == JOBS
+            assert actions.restore_batch(operation.request.actor, undo_batch).count(Outcome.DONE) == JOBS
             assert read_library_keys(client) == before
 
 
@@ -133,7 +133,7 @@ def test_running_out_of_memory_loses_no_job_and_no_audit_event(library: str, mon
         Parts(server.url, library) as parts,
     ):
         LIBRARIES[library][0](client, JOBS)
-        work_id = parts.works.create(parts.spec(Action.RETRY, pace_per_s=1_000))
+        bulk_id = parts.bulk_store.create(parts.request(Action.RETRY, pace_per_s=1_000))
         runner = parts.runner("here")
         full: list[bool] = []
 
@@ -147,15 +147,15 @@ def test_running_out_of_memory_loses_no_job_and_no_audit_event(library: str, mon
             wait_until(lambda: full, what="the first batches")
 
             def is_waiting_or_recorded() -> bool:
-                operation = parts.works.get(work_id)
+                operation = parts.bulk_store.get(bulk_id)
                 return "out of memory" in (operation.note or "") or bool(parts.actions.audit_log.list_events())
 
             wait_until(is_waiting_or_recorded, what="a note about the memory, or the recorded end")
             client.config_set("maxmemory", "0")
-            wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="the end of the operation")
+            wait_until(lambda: parts.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="the end of the operation")
         finally:
             runner.stop()
-        assert parts.works.get(work_id).outcomes == {"done": JOBS}
+        assert parts.bulk_store.get(bulk_id).outcomes == {"done": JOBS}
         waiting = WAITING[library](client)
         assert len(waiting) == len(set(waiting)) == JOBS
         (event,) = parts.actions.audit_log.list_events()

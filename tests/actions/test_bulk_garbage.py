@@ -23,22 +23,26 @@ JOBS = 40
 @pytest.mark.parametrize("as_type", [None, "string"])
 def test_an_operation_runs_after_a_list_of_operations_was_lost(bench: Bench, lost: str, as_type: str | None) -> None:
     bury(bench.client, "mail", JOBS)
-    work_id = bench.bulk.create(bench.spec())
+    bulk_id = bench.bulk_store.create(bench.request())
     bench.client.delete(lost)
     if as_type:
         bench.client.set(lost, "garbage")
-    run_turns_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
-    assert bench.bulk.open_ids() == []
-    assert [operation.id for operation in bench.bulk.list_newest()] == [work_id]
+    run_turns_until(
+        bench.make_runner("here"), lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="its end"
+    )
+    assert bench.bulk_store.open_ids() == []
+    assert [operation.id for operation in bench.bulk_store.list_newest()] == [bulk_id]
 
 
 def test_a_lease_without_expiry_is_removed(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bury(bench.client, "mail", JOBS)
-    work_id = bench.bulk.create(bench.spec())
-    bench.client.set(f"{record(work_id)}:lease", "copied with the database")
-    run_turns_until(bench.make_runner("here"), lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    bulk_id = bench.bulk_store.create(bench.request())
+    bench.client.set(f"{record(bulk_id)}:lease", "copied with the database")
+    run_turns_until(
+        bench.make_runner("here"), lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="its end"
+    )
     assert [line for line in caplog.messages if line.startswith("own key")] == [
-        f"own key {record(work_id)}:lease did not expire in time: removed"
+        f"own key {record(bulk_id)}:lease did not expire in time: removed"
     ]
 
 
@@ -46,32 +50,32 @@ def test_a_lease_without_expiry_is_removed(bench: Bench, caplog: pytest.LogCaptu
 @pytest.mark.parametrize("value", [b"nan", b"9" * 400])
 def test_an_operation_ends_despite_one_bad_field(bench: Bench, field: str, value: bytes) -> None:
     bury(bench.client, "mail", JOBS)
-    work_id = bench.bulk.create(bench.spec(Action.DELETE))
+    bulk_id = bench.bulk_store.create(bench.request(Action.DELETE))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).at > 0, what="the first batch")
-    bench.client.hset(record(work_id), field, value)
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.DONE, what="its end")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
+    bench.client.hset(record(bulk_id), field, value)
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="its end")
     if field != "matched":  # without it the number of jobs is unknown
         assert bench.dead() == []
 
 
 def test_an_unreadable_record_expires(bench: Bench) -> None:
-    work_id = bench.bulk.create(bench.spec())
-    bench.client.hset(record(work_id), "spec", b"\x00 of a later version")
-    bench.client.persist(record(work_id))
+    bulk_id = bench.bulk_store.create(bench.request())
+    bench.client.hset(record(bulk_id), "request", b"\x00 of a later version")
+    bench.client.persist(record(bulk_id))
     bench.make_runner("here").run_turn()
-    assert 0 < bench.client.ttl(record(work_id)) <= KEEP_S
+    assert 0 < bench.client.ttl(record(bulk_id)) <= KEEP_S
 
 
 def test_a_garbage_entry_of_the_job_list_costs_only_that_job(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
-    work_id = bench.bulk.create(bench.spec())
+    bulk_id = bench.bulk_store.create(bench.request())
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is BulkPhase.RUNNING, what="the list")
-    bench.client.lset(f"{record(work_id)}:picks", 20, b"\xff garbage")
-    bench.client.lset(f"{record(work_id)}:picks", 30, b"\x93\xcd\x03\xe8\xc4\x01x\xc0")  # of list 1000
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase is not BulkPhase.RUNNING, what="its end")
-    operation = bench.bulk.get(work_id)
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.RUNNING, what="the list")
+    bench.client.lset(f"{record(bulk_id)}:picks", 20, b"\xff garbage")
+    bench.client.lset(f"{record(bulk_id)}:picks", 30, b"\x93\xcd\x03\xe8\xc4\x01x\xc0")  # of list 1000
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is not BulkPhase.RUNNING, what="its end")
+    operation = bench.bulk_store.get(bulk_id)
     assert (operation.phase, operation.done) == (BulkPhase.DONE, JOBS - 2)
 
 
@@ -81,13 +85,13 @@ def test_an_operation_on_a_key_of_the_wrong_type_fails_with_the_reason(bench: Be
     bench.client.hset("bull:mail:meta", mapping={"version": "bullmq:6.7.0", "opts.maxLenEvents": 10_000})
     bench.client.set("bull:mail:failed", "something else")
     ref = QueueRef(source="main", backend="bullmq", name="mail", key="bull:mail")
-    spec = bench.spec(q="boom", job_lists=(JobListRef(ref=ref, state=State.DEAD),))
+    request = bench.request(q="boom", job_lists=(JobListRef(ref=ref, state=State.DEAD),))
     runner = BulkRunner(
-        bench.bulk, bench.actions, lambda _s, _n: bullmq, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100
+        bench.bulk_store, bench.actions, lambda _s, _n: bullmq, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100
     )
-    work_id = bench.bulk.create(spec)
-    run_turns_until(runner, lambda: bench.bulk.get(work_id).phase in ENDED, what="its end")
-    operation = bench.bulk.get(work_id)
+    bulk_id = bench.bulk_store.create(request)
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase in ENDED, what="its end")
+    operation = bench.bulk_store.get(bulk_id)
     assert operation.phase is BulkPhase.FAILED
     assert "its key has the wrong type" in (operation.note or "")
     runner.stop()

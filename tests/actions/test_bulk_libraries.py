@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from dashboard.actions.bulk.operation import BulkPhase
-from dashboard.actions.bulk.undo import batch_of
+from dashboard.actions.bulk.undo import undo_batch_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis, die_with_parent
 from tests.actions.conftest import expire_lease
@@ -33,7 +33,7 @@ from tests.actions.conftest import expire_lease
 from tests.bench.bulk import Parts
 with Parts(sys.argv[1], sys.argv[2]) as parts:
     # It never reaches the end, however late it is killed.
-    while parts.works.get(sys.argv[3]).at < 1_500:
+    while parts.bulk_store.get(sys.argv[3]).at < 1_500:
         time.sleep(parts.runner("killed").run_turn())
     time.sleep(600)
 """
@@ -67,23 +67,23 @@ def server() -> Iterator[EmbeddedRedis]:
         yield found
 
 
-def kill_and_finish(url: str, library: str, parts: Parts, work_id: str) -> None:
+def kill_and_finish(url: str, library: str, parts: Parts, bulk_id: str) -> None:
     """Start the operation in a process that is killed halfway; finish it in this process."""
     process = subprocess.Popen(
-        [sys.executable, "-c", RUNS, url, library, work_id], cwd=ROOT, preexec_fn=die_with_parent()
+        [sys.executable, "-c", RUNS, url, library, bulk_id], cwd=ROOT, preexec_fn=die_with_parent()
     )
     try:
-        wait_until(lambda: parts.works.get(work_id).at > 200, what="the first batches")
+        wait_until(lambda: parts.bulk_store.get(bulk_id).at > 200, what="the first batches")
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert parts.works.get(work_id).at < JOBS
+    assert parts.bulk_store.get(bulk_id).at < JOBS
     with redis.Redis.from_url(url) as client:
-        expire_lease(client, work_id)
+        expire_lease(client, bulk_id)
     runner = parts.runner("here")
     runner.start()
     try:
-        wait_until(lambda: parts.works.get(work_id).phase is BulkPhase.DONE, what="the other process's end of it")
+        wait_until(lambda: parts.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="the other process's end of it")
     finally:
         runner.stop()
 
@@ -97,9 +97,9 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_is_killed(
     with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:
         LIBRARIES[library][0](client, JOBS)
         before = read_library_keys(client)
-        work_id = parts.works.create(parts.spec(action, pace_per_s=2_500))
-        kill_and_finish(server.url, library, parts, work_id)
-        operation = parts.works.get(work_id)
+        bulk_id = parts.bulk_store.create(parts.request(action, pace_per_s=2_500))
+        kill_and_finish(server.url, library, parts, bulk_id)
+        operation = parts.bulk_store.get(bulk_id)
         assert operation.at == JOBS
         if action is Action.RETRY:
             # Jobs of the last batch that the killed process did not record are reported as done by another process.
@@ -111,8 +111,8 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_is_killed(
             return
         assert operation.outcomes == {"done": JOBS}
         assert len(read_library_keys(client)) < 10
-        back = parts.actions.undo_batch(
-            operation.spec.actor, batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
+        back = parts.actions.restore_batch(
+            operation.request.actor, undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
         )
         assert back.count(Outcome.DONE) == JOBS
         assert read_library_keys(client) == before

@@ -15,7 +15,7 @@ import redis
 from dashboard.actions.bulk import pacing
 from dashboard.actions.bulk import runner as bulk_runner
 from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
-from dashboard.actions.bulk.undo import batch_of, undo_of
+from dashboard.actions.bulk.undo import build_undo, undo_batch_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.actions.conftest import ACTOR, before_exchange, expire_lease
@@ -41,13 +41,13 @@ def server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of BATCH jobs: a step costs what its jobs cost, and more jobs make no more steps."""
-    monkeypatch.setattr(bulk_runner, "RunningOperation", partial(bulk_runner.RunningOperation, batch=BATCH))
+    monkeypatch.setattr(bulk_runner, "RunningOperation", partial(bulk_runner.RunningOperation, batch_limit=BATCH))
     monkeypatch.setattr(pacing, "LEAST_BATCH", BATCH)
 
 
-def run_to_end(parts: Parts, work_id: str, holder: str) -> BulkOperation:
+def run_to_end(parts: Parts, bulk_id: str, holder: str) -> BulkOperation:
     runner = parts.runner(holder)
-    while (operation := parts.works.get(work_id)).phase not in ENDED:
+    while (operation := parts.bulk_store.get(bulk_id)).phase not in ENDED:
         runner.run_turn()
     return operation
 
@@ -74,12 +74,12 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_dies(
             client.flushall()
             LIBRARIES[library][0](client, JOBS)
             before = read_library_keys(client)
-            spec: BulkRequest = parts.spec(Action.RETRY if action is Action.RETRY else Action.DELETE)
-            work_id = parts.works.create(spec)
+            request: BulkRequest = parts.request(Action.RETRY if action is Action.RETRY else Action.DELETE)
+            bulk_id = parts.bulk_store.create(request)
             deleted = None
             if action is Action.UNDO:
-                deleted = run_to_end(parts, work_id, "deletes")
-                work_id = parts.works.create(undo_of(deleted, ACTOR))
+                deleted = run_to_end(parts, bulk_id, "deletes")
+                bulk_id = parts.bulk_store.create(build_undo(deleted, ACTOR))
 
             def die() -> None:
                 raise Killed
@@ -88,12 +88,12 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_dies(
                 reached = before_exchange(parts._source, step, die, patch)
                 try:
                     runner = parts.runner("killed")
-                    while other.works.get(work_id).phase not in ENDED:
+                    while other.bulk_store.get(bulk_id).phase not in ENDED:
                         runner.run_turn()
                 except Killed:
                     pass
-            expire_lease(client, work_id)
-            operation = run_to_end(other, work_id, "continues")
+            expire_lease(client, bulk_id)
+            operation = run_to_end(other, bulk_id, "continues")
             assert (operation.phase, operation.at) == (BulkPhase.DONE, JOBS), step
             if action is Action.RETRY:
                 waiting = WAITING[library](client)
@@ -102,8 +102,8 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_dies(
                 return bool(reached)
             assert operation.outcomes == {"done": JOBS}, step
             if deleted is None:
-                back = other.actions.undo_batch(
-                    ACTOR, batch_of(operation.id, operation.spec.job_lists[0], operation.spec)
+                back = other.actions.restore_batch(
+                    ACTOR, undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
                 )
                 assert back.count(Outcome.DONE) == JOBS, step
             assert read_library_keys(client) == before, step
@@ -129,24 +129,24 @@ def test_each_job_is_processed_once_when_two_users_act_on_it(
         ):
             client.flushall()
             LIBRARIES[library][0](client, JOBS)
-            work_id = parts.works.create(parts.spec(first))
+            bulk_id = parts.bulk_store.create(parts.request(first))
             later: list[BulkOperation] = []
 
             def act_on_same_jobs() -> None:
-                other_id = other.works.create(other.spec(second))
+                other_id = other.bulk_store.create(other.request(second))
                 runner = other.runner("other")
                 # This runner must not pick up the operation of the other process.
-                monkeypatch.setattr(other.works, "open_ids", lambda: [other_id])
-                while (operation := other.works.get(other_id)).phase not in ENDED:
+                monkeypatch.setattr(other.bulk_store, "open_ids", lambda: [other_id])
+                while (operation := other.bulk_store.get(other_id)).phase not in ENDED:
                     runner.run_turn()
                 later.append(operation)
 
             with monkeypatch.context() as patch:
                 reached = before_exchange(parts._source, step, act_on_same_jobs, patch)
-                operation = run_to_end(parts, work_id, "first")
+                operation = run_to_end(parts, bulk_id, "first")
             if not later:
                 return bool(reached)
-            done = {operation.spec.action: operation.done for operation in (operation, *later)}
+            done = {operation.request.action: operation.done for operation in (operation, *later)}
             assert sum(done.values()) == JOBS, (step, done)
             assert all(each.phase is BulkPhase.DONE for each in (operation, *later))
             waiting = WAITING[library](client)

@@ -21,31 +21,32 @@ CAP_BYTES = 1024 * 1024
 
 
 def test_holding_an_operation_renews_its_lease(bench: Bench) -> None:
-    work_id = bench.bulk.create(bench.spec())
-    assert bench.bulk.take_lease(work_id, "here")
-    bench.client.pexpire(f"{{queuedeck}}:bulk:{work_id}:lease", 1_000)
-    assert bench.bulk.hold_lease(work_id, "here") is not None
-    assert 1_000 < bench.client.pttl(f"{{queuedeck}}:bulk:{work_id}:lease") <= LEASE_MS
+    bulk_id = bench.bulk_store.create(bench.request())
+    assert bench.bulk_store.acquire_lease(bulk_id, "here")
+    bench.client.pexpire(f"{{queuedeck}}:bulk:{bulk_id}:lease", 1_000)
+    assert bench.bulk_store.renew_lease(bulk_id, "here") is not None
+    assert 1_000 < bench.client.pttl(f"{{queuedeck}}:bulk:{bulk_id}:lease") <= LEASE_MS
 
 
 @pytest.mark.parametrize("lost", ["to another process", "to time"])
 def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost: str) -> None:
-    work_id = bench.bulk.create(bench.spec())
-    key = f"{{queuedeck}}:bulk:{work_id}"
-    assert bench.bulk.take_lease(work_id, "here")
+    bulk_id = bench.bulk_store.create(bench.request())
+    key = f"{{queuedeck}}:bulk:{bulk_id}"
+    assert bench.bulk_store.acquire_lease(bulk_id, "here")
     bench.client.delete(f"{key}:lease")
     if lost == "to another process":
-        assert bench.bulk.take_lease(work_id, "there")
+        assert bench.bulk_store.acquire_lease(bulk_id, "there")
     before = bench.client.hgetall(key), bench.client.get(f"{key}:lease")
-    assert bench.bulk.hold_lease(work_id, "here") is None
-    event = audit_log.build_event(ACTOR, "retry", bulk_id=work_id)
-    progress: dict[str, Any] = {"at": 7, "outcomes": {"done": 7}, "round_at": 0, "event": event}
+    assert bench.bulk_store.renew_lease(bulk_id, "here") is None
+    event = audit_log.build_event(ACTOR, "retry", bulk_id=bulk_id)
+    progress: dict[str, Any] = {"at": 7, "outcomes": {"done": 7}, "batch_start": 0, "event": event}
     assert (
-        bench.bulk.write_progress(work_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress) is None
+        bench.bulk_store.write_progress(bulk_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress)
+        is None
     )
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
-    assert bench.bulk.job_lists.list_rounds(work_id) == []
-    assert bench.bulk.open_ids() == [work_id]
+    assert bench.bulk_store.job_lists.list_batch_starts(bulk_id) == []
+    assert bench.bulk_store.open_ids() == [bulk_id]
     assert bench.actions.audit_log.list_events() == []
 
 
@@ -55,36 +56,38 @@ def test_an_operation_processes_at_most_the_allowed_number_of_jobs(
     bench: Bench, jobs: int, matched: int, truncated: bool, q: str | None
 ) -> None:
     bury(bench.client, "mail", jobs)
-    work_id = bench.bulk.create(bench.spec(q=q))
+    bulk_id = bench.bulk_store.create(bench.request(q=q))
     runner = bench.make_runner("here", most=5)
-    while bench.bulk.get(work_id).phase not in ENDED:
+    while bench.bulk_store.get(bulk_id).phase not in ENDED:
         runner.run_turn()
-    operation = bench.bulk.get(work_id)
+    operation = bench.bulk_store.get(bulk_id)
     assert (operation.matched, operation.truncated, operation.outcomes) == (matched, truncated, {"done": matched})
     assert len(bench.dead()) == jobs - matched
 
 
 def test_an_error_group_with_too_many_jobs_is_marked_truncated(bench: Bench) -> None:
     members = [(bench.place(), JobRef(id=job_id)) for job_id in bury(bench.client, "mail", 6)]
-    work_id = bench.bulk.create(bench.spec(job_lists=(), fingerprint="0" * 16))
+    bulk_id = bench.bulk_store.create(bench.request(job_lists=(), fingerprint="0" * 16))
     runner = bench.make_runner("here", most=5)
     runner._collector._members_of = lambda _fingerprint, _places, most: members[:most]
-    while bench.bulk.get(work_id).phase not in ENDED:
+    while bench.bulk_store.get(bulk_id).phase not in ENDED:
         runner.run_turn()
-    operation = bench.bulk.get(work_id)
+    operation = bench.bulk_store.get(bulk_id)
     assert (operation.matched, operation.truncated, operation.outcomes) == (5, True, {"done": 5})
 
 
 def test_a_job_list_started_by_a_dead_process_is_built_again(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 3)
-    work_id = bench.bulk.create(bench.spec())
-    assert bench.bulk.take_lease(work_id, "died")
-    assert bench.bulk.job_lists.push_job_refs(work_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
-    expire_lease(bench.client, work_id)
+    bulk_id = bench.bulk_store.create(bench.request())
+    assert bench.bulk_store.acquire_lease(bulk_id, "died")
+    assert bench.bulk_store.job_lists.store_job_refs(
+        bulk_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))]
+    )
+    expire_lease(bench.client, bulk_id)
     runner = bench.make_runner("here")
-    while bench.bulk.get(work_id).phase not in ENDED:
+    while bench.bulk_store.get(bulk_id).phase not in ENDED:
         runner.run_turn()
-    assert bench.bulk.get(work_id).outcomes == {"done": 3}
+    assert bench.bulk_store.get(bulk_id).outcomes == {"done": 3}
 
 
 def obliterate_queue(bench: Bench) -> ActionResult:

@@ -57,10 +57,10 @@ def test_the_audit_log_names_the_batch_of_a_delete_without_a_reply(
         monkeypatch.setattr(backend, "delete_jobs", delete)
         assert backend.read_stats([ref])[0].depth == 0
         (event, *_) = actions.audit_log.list_events(count=5)
-        assert (event.batch, event.outcomes) == (raised.value.batch, {"unknown": JOBS})
-        ((batch, about, left, _),) = actions.undo_bin.list_batches(5)
-        assert (batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
-        assert actions.undo_batch(actor, batch).count(Outcome.DONE) == JOBS
+        assert (event.batch, event.outcomes) == (raised.value.undo_batch, {"unknown": JOBS})
+        ((undo_batch, about, left, _),) = actions.undo_bin.list_batches(5)
+        assert (undo_batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
+        assert actions.restore_batch(actor, undo_batch).count(Outcome.DONE) == JOBS
         assert backend.read_stats([ref])[0].depth == JOBS
         assert redis_client.dbsize() >= before
     finally:
@@ -75,7 +75,7 @@ def test_deletes_of_the_same_second_are_listed_newest_first(
     monkeypatch.setattr("dashboard.actions.undo_bin.now_s", lambda: 1_000_000.5)
     kept = UndoBin(Store(source), 2**20)
     ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
-    for number, batch in enumerate(("b", "c", "a")):
+    for number, undo_batch in enumerate(("b", "c", "a")):
         about = DeletedBatch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)
-        assert kept.store_batch(batch, about, [JobBackup(id="1", version=None, blob=b"x", size_bytes=1)])
-    assert [batch for batch, *_ in kept.list_batches(5)] == ["a", "c", "b"]
+        assert kept.store_batch(undo_batch, about, [JobBackup(id="1", version=None, blob=b"x", size_bytes=1)])
+    assert [undo_batch for undo_batch, *_ in kept.list_batches(5)] == ["a", "c", "b"]

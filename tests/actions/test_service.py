@@ -33,7 +33,7 @@ def test_a_retry_returns_the_outcomes_in_order(bench: Bench) -> None:
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.RETRY, asked, reason="fixed")
     assert [each.outcome.value for each in result.results] == ["done", "gone", "changed", "done"]
     assert bench.waiting() == ["job-0", "job-1"]
-    assert result.batch is None
+    assert result.undo_batch is None
 
 
 def test_the_audit_event_names_user_and_action_and_holds_no_payload(
@@ -75,15 +75,15 @@ def test_undo_restores_deleted_jobs_unchanged(bench: Bench) -> None:
     )
     assert [each.outcome.value for each in result.results] == ["done", "done", "gone"]
     assert bench.dead() == ["job-0", "job-2", "job-4"]
-    assert result.batch is not None
-    assert 86_000 < bench.client.ttl(f"{BIN}:{result.batch}") <= KEEP_S
-    back = bench.actions.undo_batch(ACTOR, result.batch)
+    assert result.undo_batch is not None
+    assert 86_000 < bench.client.ttl(f"{BIN}:{result.undo_batch}") <= KEEP_S
+    back = bench.actions.restore_batch(ACTOR, result.undo_batch)
     assert back.count(Outcome.DONE) == 2
     assert bench.dead() == [f"job-{n}" for n in range(5)]
     assert bench.client.hgetall("shelf:mail:bodies")[b"job-3"] == b"body of job-3"
     assert before.keys() == set(bench.client.scan_iter("shelf:*"))
     with pytest.raises(NotFound):
-        bench.actions.undo_batch(ACTOR, result.batch)
+        bench.actions.restore_batch(ACTOR, result.undo_batch)
     assert bench.client.exists(BIN, SIZES) == 0
 
 
@@ -91,11 +91,11 @@ def test_undo_does_not_restore_a_job_whose_id_is_in_use_again(bench: Bench) -> N
     bury(bench.client, "mail", 2)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1"))
     bury(bench.client, "mail", 1, body="another")  # the id is in use again
-    assert result.batch is not None
-    back = bench.actions.undo_batch(ACTOR, result.batch)
+    assert result.undo_batch is not None
+    back = bench.actions.restore_batch(ACTOR, result.undo_batch)
     assert sorted(each.outcome.value for each in back.results) == ["changed", "done"]
     assert bench.client.hget("shelf:mail:bodies", "job-0") == b"another of job-0"
-    assert bench.actions.undo_bin.describe_batch(result.batch)[1] == 1  # a job that could not be restored stays
+    assert bench.actions.undo_bin.describe_batch(result.undo_batch)[1] == 1  # a job that could not be restored stays
 
 
 def test_jobs_too_many_for_the_undo_bin_are_only_deleted_permanently(bench: Bench) -> None:
@@ -109,7 +109,7 @@ def test_jobs_too_many_for_the_undo_bin_are_only_deleted_permanently(bench: Benc
     result = bench.actions.on_jobs(
         ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-1", "job-2"), for_good=True
     )
-    assert result.batch is None
+    assert result.undo_batch is None
     assert bench.dead() == []
 
 
@@ -125,10 +125,10 @@ def test_expired_batches_free_their_room_in_the_undo_bin(bench: Bench, source: S
     bury(bench.client, "mail", 4, body="x" * 200_000)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1"))
     full = bench.actions.undo_bin.room_bytes()
-    bench.client.zadd(BIN, {str(result.batch): 1.0})  # a day later
+    bench.client.zadd(BIN, {str(result.undo_batch): 1.0})  # a day later
     assert bench.actions.undo_bin.room_bytes() > full + 400_000
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-2"))
-    assert bench.client.hexists(SIZES, str(result.batch)) is False
+    assert bench.client.hexists(SIZES, str(result.undo_batch)) is False
     small = UndoBin(Store(source), 0)
     assert small.room_bytes() == 0
 
@@ -141,7 +141,7 @@ def test_repeating_an_interrupted_delete_reports_done(bench: Bench) -> None:
 
     assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE
     assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE  # repeated by the next process
-    assert bench.actions.undo_batch(ACTOR, "b1").count(Outcome.DONE) == 1
+    assert bench.actions.restore_batch(ACTOR, "b1").count(Outcome.DONE) == 1
 
 
 def test_a_queue_is_obliterated_in_steps(bench: Bench) -> None:

@@ -10,7 +10,7 @@ import redis
 from msgspec.structs import replace
 
 from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest, JobListRef
-from dashboard.actions.bulk.undo import batch_of, undo_of, undo_of_batches
+from dashboard.actions.bulk.undo import build_batches_undo, build_undo, undo_batch_of
 from dashboard.actions.undo_bin import AT_ONCE_JOBS, DeletedBatch
 from dashboard.backends.actions import Action, JobBackup, JobRef
 from dashboard.backends.base import Budget
@@ -51,18 +51,18 @@ def test_an_undo_restores_all_jobs_and_is_recorded_once(bench_with_room: Bench) 
     ids = bury(bench_with_room.client, "mail", 1_100)
     bury(bench_with_room.client, "news", 100)
     deleted = bench_with_room.run(
-        bench_with_room.spec(Action.DELETE, job_lists=(bench_with_room.place("mail"), bench_with_room.place("news")))
+        bench_with_room.request(Action.DELETE, job_lists=(bench_with_room.place("mail"), bench_with_room.place("news")))
     )
     assert bench_with_room.dead() + bench_with_room.dead("news") == []
     assert not bench_with_room.actions.undo_bin.is_small(
-        [batch_of(deleted.id, place, deleted.spec) for place in deleted.spec.job_lists]
+        [undo_batch_of(deleted.id, place, deleted.request) for place in deleted.request.job_lists]
     )
     bert = replace(ACTOR, name="bert")
-    operation = bench_with_room.run(undo_of(deleted, bert))
+    operation = bench_with_room.run(build_undo(deleted, bert))
     assert (operation.phase, operation.matched, operation.outcomes) == (BulkPhase.DONE, 1_200, {"done": 1_200})
     assert bench_with_room.dead() == ids
     assert len(bench_with_room.dead("news")) == 100
-    assert bench_with_room.bulk.get(deleted.id).restored == 1_200
+    assert bench_with_room.bulk_store.get(deleted.id).restored == 1_200
     assert bench_with_room.client.zcard("{queuedeck}:bin") == 0
     undone, _ = bench_with_room.actions.audit_log.list_events()
     assert (undone.action, undone.who, undone.count, undone.outcomes) == ("undo", "bert", 1_200, {"done": 1_200})
@@ -71,54 +71,58 @@ def test_an_undo_restores_all_jobs_and_is_recorded_once(bench_with_room: Bench) 
 
 def test_a_delete_has_one_undo_at_a_time(bench_with_room: Bench) -> None:
     bury(bench_with_room.client, "mail", 30)
-    deleted = bench_with_room.run(bench_with_room.spec(Action.DELETE))
-    first = bench_with_room.bulk.create(undo_of(deleted, ACTOR))
-    assert bench_with_room.bulk.create(undo_of(deleted, ACTOR)) == first
-    found = bench_with_room.bulk.undo_of(deleted.id)
+    deleted = bench_with_room.run(bench_with_room.request(Action.DELETE))
+    first = bench_with_room.bulk_store.create(build_undo(deleted, ACTOR))
+    assert bench_with_room.bulk_store.create(build_undo(deleted, ACTOR)) == first
+    found = bench_with_room.bulk_store.find_last_undo(deleted.id)
     assert found is not None
     assert (found.id, found.phase) == (first, BulkPhase.COLLECTING)
-    bench_with_room.bulk.change_phase(first, "abort")
-    assert bench_with_room.bulk.create(undo_of(deleted, ACTOR)) != first
+    bench_with_room.bulk_store.change_phase(first, "abort")
+    assert bench_with_room.bulk_store.create(build_undo(deleted, ACTOR)) != first
 
 
 def test_the_next_undo_restores_what_an_aborted_undo_left(bench_with_room: Bench) -> None:
     bury(bench_with_room.client, "mail", 400)
-    deleted = bench_with_room.run(bench_with_room.spec(Action.DELETE))
-    work_id = bench_with_room.bulk.create(replace(undo_of(deleted, ACTOR), pace_per_s=200))
+    deleted = bench_with_room.run(bench_with_room.request(Action.DELETE))
+    bulk_id = bench_with_room.bulk_store.create(replace(build_undo(deleted, ACTOR), pace_per_s=200))
     runner = bench_with_room.make_runner("here")
-    run_turns_until(runner, lambda: bench_with_room.bulk.get(work_id).at > 0, what="the first jobs")
-    assert bench_with_room.bulk.change_phase(work_id, "pause") is BulkPhase.PAUSED
-    assert bench_with_room.bulk.change_phase(work_id, "resume") is BulkPhase.RUNNING
-    at = bench_with_room.bulk.get(work_id).at
-    run_turns_until(runner, lambda: bench_with_room.bulk.get(work_id).at > at, what="more jobs")
-    bench_with_room.bulk.change_phase(work_id, "abort")
+    run_turns_until(runner, lambda: bench_with_room.bulk_store.get(bulk_id).at > 0, what="the first jobs")
+    assert bench_with_room.bulk_store.change_phase(bulk_id, "pause") is BulkPhase.PAUSED
+    assert bench_with_room.bulk_store.change_phase(bulk_id, "resume") is BulkPhase.RUNNING
+    at = bench_with_room.bulk_store.get(bulk_id).at
+    run_turns_until(runner, lambda: bench_with_room.bulk_store.get(bulk_id).at > at, what="more jobs")
+    bench_with_room.bulk_store.change_phase(bulk_id, "abort")
     run_turns_until(
         runner, lambda: bench_with_room.actions.audit_log.list_events()[0].action == "undo", what="the record"
     )
-    aborted = bench_with_room.bulk.get(work_id)
+    aborted = bench_with_room.bulk_store.get(bulk_id)
     assert 0 < aborted.done < 400
-    assert len(bench_with_room.dead()) == aborted.done == bench_with_room.bulk.get(deleted.id).restored
-    rest = bench_with_room.run(undo_of(deleted, ACTOR))
+    assert len(bench_with_room.dead()) == aborted.done == bench_with_room.bulk_store.get(deleted.id).restored
+    rest = bench_with_room.run(build_undo(deleted, ACTOR))
     assert (rest.matched, rest.outcomes) == (400 - aborted.done, {"done": 400 - aborted.done})
     assert len(bench_with_room.dead()) == 400
-    assert bench_with_room.bulk.get(deleted.id).restored == 400
+    assert bench_with_room.bulk_store.get(deleted.id).restored == 400
 
 
 def test_a_job_whose_id_is_in_use_again_stays_in_the_undo_bin(bench_with_room: Bench) -> None:
     bury(bench_with_room.client, "mail", 50)
-    deleted = bench_with_room.run(bench_with_room.spec(Action.DELETE))
+    deleted = bench_with_room.run(bench_with_room.request(Action.DELETE))
     bury(bench_with_room.client, "mail", 1, start=7)
-    assert bench_with_room.run(undo_of(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
-    batch = batch_of(deleted.id, deleted.spec.job_lists[0], deleted.spec)
-    assert bench_with_room.actions.undo_bin.count_left([batch]) == {batch: 1}
+    assert bench_with_room.run(build_undo(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
+    undo_batch = undo_batch_of(deleted.id, deleted.request.job_lists[0], deleted.request)
+    assert bench_with_room.actions.undo_bin.count_left([undo_batch]) == {undo_batch: 1}
 
 
 def test_an_undo_restores_batches_of_single_actions(bench_with_room: Bench) -> None:
     ids = bury(bench_with_room.client, "mail", 700)
     job_refs = [JobRef(id=each) for each in ids]
-    batch = bench_with_room.actions.on_jobs(ACTOR, bench_with_room.ref(), State.DEAD, Action.DELETE, job_refs).batch
-    assert batch is not None
-    operation = bench_with_room.run(undo_of_batches([batch], bench_with_room.actions.undo_bin, ACTOR, "too soon"))
+    undo_batch = bench_with_room.actions.on_jobs(
+        ACTOR, bench_with_room.ref(), State.DEAD, Action.DELETE, job_refs
+    ).undo_batch
+    assert undo_batch is not None
+    operation = bench_with_room.run(
+        build_batches_undo([undo_batch], bench_with_room.actions.undo_bin, ACTOR, "too soon")
+    )
     assert (operation.matched, operation.outcomes) == (700, {"done": 700})
     assert bench_with_room.dead() == ids
     event = bench_with_room.actions.audit_log.list_events()[0]
@@ -128,9 +132,9 @@ def test_an_undo_restores_batches_of_single_actions(bench_with_room: Bench) -> N
 def test_many_or_large_jobs_are_not_small_enough_for_one_request(bench_with_room: Bench) -> None:
     about = DeletedBatch(ref=bench_with_room.ref(), state=State.DEAD, who="anna", at=0.0)
 
-    def store(batch: str, count: int, size: int) -> None:
-        jobs = [JobBackup(id=f"{batch}-{n}", version="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
-        assert bench_with_room.actions.undo_bin.store_batch(batch, about, jobs)
+    def store(undo_batch: str, count: int, size: int) -> None:
+        jobs = [JobBackup(id=f"{undo_batch}-{n}", version="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
+        assert bench_with_room.actions.undo_bin.store_batch(undo_batch, about, jobs)
 
     store("few", AT_ONCE_JOBS, 10)
     assert bench_with_room.actions.undo_bin.is_small(["few", "nothing"])
@@ -152,13 +156,13 @@ def test_an_undo_whose_process_is_killed_restores_each_job_once(server: Embedded
     with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:
         LIBRARIES[library][0](client, JOBS)
         before = read_library_keys(client)
-        deleted = run_to_end(parts, parts.spec(Action.DELETE))
+        deleted = run_to_end(parts, parts.request(Action.DELETE))
         assert deleted.outcomes == {"done": JOBS}
-        work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_500))
-        kill_and_finish(server.url, library, parts, work_id)
-        operation = parts.works.get(work_id)
+        bulk_id = parts.bulk_store.create(replace(build_undo(deleted, ACTOR), pace_per_s=2_500))
+        kill_and_finish(server.url, library, parts, bulk_id)
+        operation = parts.bulk_store.get(bulk_id)
         assert (operation.at, operation.outcomes) == (JOBS, {"done": JOBS})
-        assert JOBS - 1_000 <= parts.works.get(deleted.id).restored <= JOBS
+        assert JOBS - 1_000 <= parts.bulk_store.get(deleted.id).restored <= JOBS
         assert read_library_keys(client) == before
         assert client.zcard("{queuedeck}:bin") == 0
 
@@ -172,9 +176,9 @@ def test_a_restored_batch_that_ran_is_not_restored_again(
     with redis.Redis.from_url(server.url) as client, Parts(server.url, library) as parts:
         WAIT[library](client, FEW)
         ids = WAITING[library](client)
-        deleted = run_to_end(parts, replace(parts.spec(Action.DELETE), job_lists=(waiting_list_of(parts),)))
+        deleted = run_to_end(parts, replace(parts.request(Action.DELETE), job_lists=(waiting_list_of(parts),)))
         assert (deleted.outcomes, WAITING[library](client)) == ({"done": FEW}, [])
-        work_id = parts.works.create(replace(undo_of(deleted, ACTOR), pace_per_s=2_000))
+        bulk_id = parts.bulk_store.create(replace(build_undo(deleted, ACTOR), pace_per_s=2_000))
         killed = parts.runner("killed")
         dying: list[bool] = []
 
@@ -183,19 +187,21 @@ def test_a_restored_batch_that_ran_is_not_restored_again(
             raise KeyboardInterrupt  # no handler of the product catches it
 
         with monkeypatch.context() as patch:
-            while parts.works.get(work_id).at < 100:
+            while parts.bulk_store.get(bulk_id).at < 100:
                 killed.run_turn()
-            at = parts.works.get(work_id).at
-            patch.setattr(*((parts.works, "write_progress") if dropped else (parts.actions.undo_bin, "drop_jobs")), die)
+            at = parts.bulk_store.get(bulk_id).at
+            patch.setattr(
+                *((parts.bulk_store, "write_progress") if dropped else (parts.actions.undo_bin, "drop_jobs")), die
+            )
             with pytest.raises(KeyboardInterrupt):
                 wait_until(lambda: killed.run_turn() < 0, what="the next batch")
         assert dying
-        assert parts.works.get(work_id).at == at
+        assert parts.bulk_store.get(bulk_id).at == at
         ran_by_worker = WAITING[library](client)
         assert len(ran_by_worker) > at
         remove_waiting_jobs(client, library)
-        expire_lease(client, work_id)
-        operation = run_to_end(parts, work_id)
+        expire_lease(client, bulk_id)
+        operation = run_to_end(parts, bulk_id)
         assert (operation.phase, operation.at, operation.outcomes) == (BulkPhase.DONE, FEW, {"done": FEW})
         rest = WAITING[library](client)
         assert sorted(ran_by_worker + rest) == sorted(ids)
@@ -219,16 +225,16 @@ def test_an_undo_restores_the_order_of_thousands_of_waiting_jobs(
         ids = WAITING[library](client)
         for n, job_id in enumerate(ids if library == "rq" else ()):
             client.hset(f"rq:job:{job_id}", "enqueued_at", f"2026-01-01T00:00:00.{n:06}Z")
-        deleted = run_to_end(parts, replace(parts.spec(Action.DELETE), job_lists=(waiting_list_of(parts),)))
+        deleted = run_to_end(parts, replace(parts.request(Action.DELETE), job_lists=(waiting_list_of(parts),)))
         assert (deleted.outcomes, WAITING[library](client)) == ({"done": many}, [])
-        operation = run_to_end(parts, undo_of(deleted, ACTOR))
+        operation = run_to_end(parts, build_undo(deleted, ACTOR))
         assert operation.outcomes == {"done": many}
         back = WAITING[library](client)
         if library == "celery":  # restores positions only in lists of up to PLACE_KEPT_UP_TO messages
             assert sorted(back) == sorted(ids)
         else:
             assert back == ids
-        assert parts.works.get(deleted.id).restored == many
+        assert parts.bulk_store.get(deleted.id).restored == many
 
 
 def waiting_list_of(parts: Parts) -> JobListRef:
@@ -239,14 +245,14 @@ def waiting_list_of(parts: Parts) -> JobListRef:
 
 def run_to_end(parts: Parts, what: BulkRequest | str) -> BulkOperation:
     """The operation after its end."""
-    work_id = what if isinstance(what, str) else parts.works.create(what)
-    runner = parts.runner(f"runs {work_id}")
+    bulk_id = what if isinstance(what, str) else parts.bulk_store.create(what)
+    runner = parts.runner(f"runs {bulk_id}")
     runner.start()
     try:
-        wait_until(lambda: parts.works.get(work_id).phase in ENDED, what="the end of the operation")
+        wait_until(lambda: parts.bulk_store.get(bulk_id).phase in ENDED, what="the end of the operation")
     finally:
         runner.stop()
-    return parts.works.get(work_id)
+    return parts.bulk_store.get(bulk_id)
 
 
 def remove_waiting_jobs(client: redis.Redis, library: str) -> None:

@@ -101,7 +101,7 @@ class Process:
         self.engine = AlertEngine(self.alerts, self.ruleset, INTERVAL_S, self.holder, channels, tidy=tidy)
 
     def lease(self, lease_s: float = 15.0) -> int | None:
-        return self.store.take_lease(self.holder, lease_s).epoch
+        return self.store.acquire_lease(self.holder, lease_s).epoch
 
     def tick(self, snapshot: Snapshot, epoch: int | None = None, history: History | None = None) -> bool:
         epoch = epoch or self.lease()

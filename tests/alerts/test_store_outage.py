@@ -298,7 +298,7 @@ def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_
     with start_server(name, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction") as server:
         source = Source("main", server.url)
         store = SnapshotStore(source)
-        epoch = store.take_lease("one", 15).epoch
+        epoch = store.acquire_lease("one", 15).epoch
         fill(source)
         source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
         refused: BackendUnavailable | None = None

@@ -295,7 +295,7 @@ class Parts:
         self.backend.own_source = self._source
         store = Store(self._source)
         self.actions = ActionService(lambda _s, _n: self.backend, UndoBin(store, 1 << 30), AuditLog(self._source))
-        self.works = BulkStore(store)
+        self.bulk_store = BulkStore(store)
         self._runners: dict[str, BulkRunner] = {}
 
     def __enter__(self) -> Self:
@@ -305,7 +305,7 @@ class Parts:
         self.backend.close()
         self._source.close()
 
-    def spec(self, action: Action, pace_per_s: float = 0) -> BulkRequest:
+    def request(self, action: Action, pace_per_s: float = 0) -> BulkRequest:
         """Work on all that is dead."""
         refs = {ref.name: ref for ref in search(self.backend)}
         place = JobListRef(ref=refs.get("*") or refs[QUEUE], state=State.DEAD)
@@ -316,7 +316,7 @@ class Parts:
         """The runner of that name."""
         if holder not in self._runners:
             self._runners[holder] = BulkRunner(
-                self.works,
+                self.bulk_store,
                 self.actions,
                 lambda _s, _n: self.backend,
                 lambda _f, _m: (),
@@ -339,26 +339,28 @@ def scattered(client: redis.Redis, url: str, name: str) -> float:
         job_refs = [job_ref for query in queries for job_ref in parts.backend.list_job_refs(ref, query)][
             :: LINE // PICKED
         ]
-        spec = replace(
-            parts.spec(Action.DELETE), job_lists=(JobListRef(ref=ref, state=State.WAITING),), job_refs=tuple(job_refs)
+        request = replace(
+            parts.request(Action.DELETE),
+            job_lists=(JobListRef(ref=ref, state=State.WAITING),),
+            job_refs=tuple(job_refs),
         )
-        return _run(parts, spec, PICKED)
+        return _run(parts, request, PICKED)
 
 
 def bulk(client: redis.Redis, url: str, name: str, action: Action) -> float:
     """Seconds from the asking until the work is done: listing its jobs, acting on them and recording it."""
     with Parts(url, name) as parts:
-        return _run(parts, parts.spec(action), JOBS)
+        return _run(parts, parts.request(action), JOBS)
 
 
-def _run(parts: Parts, spec: BulkRequest, jobs: int) -> float:
+def _run(parts: Parts, request: BulkRequest, jobs: int) -> float:
     runner = parts.runner("bench")
     started = time.perf_counter()
-    work_id = parts.works.create(spec)
-    while parts.works.get(work_id).phase not in ENDED:
+    bulk_id = parts.bulk_store.create(request)
+    while parts.bulk_store.get(bulk_id).phase not in ENDED:
         runner.run_turn()
     seconds = time.perf_counter() - started
-    operation = parts.works.get(work_id)
+    operation = parts.bulk_store.get(bulk_id)
     assert (operation.phase, operation.outcomes) == (BulkPhase.DONE, {"done": jobs}), (
         operation.phase,
         operation.outcomes,

@@ -76,7 +76,7 @@ def bench(server: EmbeddedRedis, client: redis.Redis, queues: int, work: Work, s
     sources = open_sources(Settings(redis_url=server.url))
     sampler = Sampler(sources, INTERVAL_S, "bench")
     store = SnapshotStore(sources.sources["main"])
-    epoch = store.take_lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0
+    epoch = store.acquire_lease("bench", SNAPSHOT_TTL_MS / 1000).epoch or 0
     while not sampler.sample().sources[0].discovered:
         clock.now_s += INTERVAL_S
     costs = Costs()

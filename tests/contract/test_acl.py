@@ -105,8 +105,8 @@ def outcome(actions: ActionService, ref: QueueRef, state: State, action: Action,
     options = ActionOptions(payload=job.payload.text if job.payload else None, target=target)
     done = actions.on_jobs(ACTOR, ref, state, action, [JobRef(id=job.id, version=job.version)], options)
     told = f"{done.results[0].outcome} {done.results[0].detail}"
-    if done.batch is not None:
-        (back,) = actions.undo_batch(ACTOR, done.batch).results
+    if done.undo_batch is not None:
+        (back,) = actions.restore_batch(ACTOR, done.undo_batch).results
         told += f", undone: {back.outcome} {back.detail}"
     return told
 

@@ -535,12 +535,12 @@ def test_a_marker_in_a_page_does_not_end_the_list(backend: BullMQ, redis_client:
     """BullMQ 4 keeps its marker in the waiting list; the jobs with a priority come after it."""
     redis_client.rpush("bull:alpha:wait", "0:0")
     redis_client.zadd("bull:alpha:prioritized", {str(n): n for n in range(1_700)})
-    spec = BulkRequest(
+    request = BulkRequest(
         action=Action.DELETE,
         actor=Actor(name="anna", role="operator", address="127.0.0.1"),
         job_lists=(JobListRef(ref=REF, state=State.WAITING),),
     )
-    listing = select_jobs(spec, lambda _s, _n: backend, lambda _f, _m: (), 3_000)
+    listing = select_jobs(request, lambda _s, _n: backend, lambda _f, _m: (), 3_000)
     found = [one.job_ref.id for one in listing if one.job_ref]
     assert found == [str(n) for n in range(1_700)]
 

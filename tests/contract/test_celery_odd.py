@@ -212,8 +212,8 @@ def test_counts_are_lower_bounds_while_the_index_is_full(
         if known is not None and not page.at_least:
             break
         place = JobListRef(ref=shared, state=State.DEAD)
-        spec = BulkRequest(action=Action.DELETE, job_lists=(place,), actor=Actor(name="anna", role="admin"))
-        assert not preview_jobs(spec, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
+        request = BulkRequest(action=Action.DELETE, job_lists=(place,), actor=Actor(name="anna", role="admin"))
+        assert not preview_jobs(request, lambda *_: backend, None, 100).exact  # type: ignore[arg-type]
         backups = [
             one
             for one in backend.backup_jobs(

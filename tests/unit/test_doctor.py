@@ -480,7 +480,7 @@ def test_the_users_of_the_readme_can_do_their_work(
     assert ("Snapshots can be published" in output) is publishes
     if publishes:
         store = SnapshotStore(open_sources(settings).sources["main"])
-        assert store.take_lease("test", 15).epoch
+        assert store.acquire_lease("test", 15).epoch
         store.source.close()
 
 

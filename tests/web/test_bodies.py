@@ -220,14 +220,14 @@ def test_an_undo_that_restores_nothing_is_not_a_success(
 def test_an_undo_lists_what_it_did_not_restore(client: FlaskClient, dead: list[str], redis_client: redis.Redis) -> None:
     body = {"action": "delete", **LIST, "state": "dead", "pace_per_s": 0}
     wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
-    work_id = client.post("/api/v1/bulk", json=body, headers=SAME).get_json()["bulk_id"]
-    wait_until(lambda: client.get(f"/api/v1/bulk/{work_id}").get_json()["state"] == "done", what="its end")
+    bulk_id = client.post("/api/v1/bulk", json=body, headers=SAME).get_json()["bulk_id"]
+    wait_until(lambda: client.get(f"/api/v1/bulk/{bulk_id}").get_json()["state"] == "done", what="its end")
     redis_client.hset(f"rq:job:{dead[0]}", "status", "queued")
-    answer = client.post(f"/api/v1/bulk/{work_id}/undo", headers=SAME)
+    answer = client.post(f"/api/v1/bulk/{bulk_id}/undo", headers=SAME)
     assert (answer.status_code, answer.get_json()["restored"]) == (200, 4)
     assert [each["id"] for each in answer.get_json()["refused"]] == [dead[0]]
-    assert client.post(f"/api/v1/bulk/{work_id}/undo", headers=SAME).status_code == 409
-    assert client.post(f"/bulk/{work_id}/undo", headers=SAME).status_code == 409
+    assert client.post(f"/api/v1/bulk/{bulk_id}/undo", headers=SAME).status_code == 409
+    assert client.post(f"/bulk/{bulk_id}/undo", headers=SAME).status_code == 409
 
 
 def test_an_undo_requires_a_reason_like_other_actions(
@@ -243,16 +243,16 @@ def test_an_undo_requires_a_reason_like_other_actions(
     batch = deleted(client, jobs[0], reason="  tidy ")
     body = {"action": "delete", **LIST, "state": "dead", "pace_per_s": 0}
     assert client.post("/api/v1/bulk", json=body | {"reason": " "}, headers=SAME).status_code == 409
-    work_id = client.post("/api/v1/bulk", json=body | {"reason": "why"}, headers=SAME).get_json()["bulk_id"]
-    wait_until(lambda: client.get(f"/api/v1/bulk/{work_id}").get_json()["state"] == "done", what="its end")
+    bulk_id = client.post("/api/v1/bulk", json=body | {"reason": "why"}, headers=SAME).get_json()["bulk_id"]
+    wait_until(lambda: client.get(f"/api/v1/bulk/{bulk_id}").get_json()["state"] == "done", what="its end")
     before, dead_before = events(redis_client), redis_client.zcard("rq:failed:mail")
-    for path, form in ((f"/undo/{batch}", {"batch": batch}), (f"/bulk/{work_id}/undo", {})):
+    for path, form in ((f"/undo/{batch}", {"batch": batch}), (f"/bulk/{bulk_id}/undo", {})):
         assert client.post(f"/api/v1{path}", json={"reason": "  "}, headers=SAME).status_code == 409
         page = path if not form else "/undo"
         assert client.post(page, data=form | {"reason": " "}, headers=SAME).status_code == 409
     assert events(redis_client) == before
     assert client.post(f"/api/v1/undo/{batch}", json={"reason": "my slip"}, headers=SAME).status_code == 200
-    assert client.post(f"/bulk/{work_id}/undo", data={"reason": "my slip too"}, headers=SAME).status_code == 303
+    assert client.post(f"/bulk/{bulk_id}/undo", data={"reason": "my slip too"}, headers=SAME).status_code == 303
     reasons = [event["reason"] for event in client.get("/api/v1/audit").get_json()["events"]]
     assert reasons[:2] == ["my slip too", "my slip"]
     assert "tidy" in reasons
@@ -328,8 +328,8 @@ def test_every_action_form_has_the_reason_field_when_required(
     fingerprint = groups(client)[0]["fingerprint"]
     batch = deleted(client, jobs[0], reason="x")
     body = {"action": "delete", **LIST, "state": "dead", "q": "user1", "reason": "x", "pace_per_s": 0}
-    work_id = client.post("/api/v1/bulk", json=body, headers=SAME).get_json()["bulk_id"]
-    wait_until(lambda: client.get(f"/api/v1/bulk/{work_id}").get_json()["state"] == "done", what="its end")
+    bulk_id = client.post("/api/v1/bulk", json=body, headers=SAME).get_json()["bulk_id"]
+    wait_until(lambda: client.get(f"/api/v1/bulk/{bulk_id}").get_json()["state"] == "done", what="its end")
     redis_client.zadd("rq:cron_schedulers", {"night": 1})
     worker = SimpleWorker([Queue("mail", connection=redis_client)], connection=redis_client, name="night-1")
     worker.register_birth()
@@ -337,7 +337,7 @@ def test_every_action_form_has_the_reason_field_when_required(
         f"/queues/main/rq/mail?state=waiting&did=delete&done=1&batch={batch}",
         f"/queues/main/rq/mail/jobs/{jobs[1]}",
         f"/dead/{fingerprint}",
-        f"/bulk/{work_id}",
+        f"/bulk/{bulk_id}",
         "/bulk/new?source=main&backend=rq&queue=mail&state=dead&action=delete",
         "/queues/main/rq/mail/obliterate",
         "/workers",

@@ -94,9 +94,9 @@ def test_a_second_request_for_a_running_undo_starts_none(
     """Two users press the button at the same time; neither had seen the other's undo."""
     monkeypatch.setattr("dashboard.actions.undo_bin.AT_ONCE_JOBS", 1)
     url = start(client, action="delete", pace="0")
-    work_id = url.rpartition("/")[2]
+    bulk_id = url.rpartition("/")[2]
     bulk = bulk_of(client)
-    wait_until(lambda: bulk.get(work_id).phase is BulkPhase.DONE, what="the delete")
+    wait_until(lambda: bulk.get(bulk_id).phase is BulkPhase.DONE, what="the delete")
     monkeypatch.setattr("dashboard.actions.bulk.runner.BulkRunner.run_turn", lambda _: 1.0)
     monkeypatch.setattr("dashboard.web.pages.bulk_start.undo_under_way", lambda _: None)
     answers = [client.post(f"{url}/undo", headers=SAME).headers["Location"] for _ in range(2)]

@@ -463,15 +463,15 @@ def test_the_audit_log_has_a_bulk_operation_from_start_to_undo(
     place = {"source": "main", "backend": "sidekiq", "queue": "*", "state": "dead", "q": "route", "pace": "0.01"}
     form = {"action": "delete", "reason": "hopeless", **place}
     url = wait_until(lambda: client.post("/bulk", data=form, headers=SAME).headers.get("Location"), what="the queue")
-    work_id = url.rpartition("/")[2]
-    wait_until(lambda: client.get(f"/api/v1/bulk/{work_id}").get_json()["done"], what="the first job")
+    bulk_id = url.rpartition("/")[2]
+    wait_until(lambda: client.get(f"/api/v1/bulk/{bulk_id}").get_json()["done"], what="the first job")
     client.post(f"{url}/abort", headers=SAME)
     wait_until(lambda: len(client.get("/api/v1/audit").get_json()["events"]) == 3, what="the record of the end")
     text = " ".join(client.get(url).text.split())
     assert re.search(r"The other [1-3] were not changed", text)
     client.post(f"{url}/undo", headers=SAME)
     events = client.get("/api/v1/audit").get_json()["events"][::-1]
-    assert [event["bulk_id"] for event in events] == [work_id] * 4
+    assert [event["bulk_id"] for event in events] == [bulk_id] * 4
     assert [event["action"] for event in events] == ["start bulk operation", "abort bulk operation", "delete", "undo"]
     start, abort, *_ = events
     assert (start["reason"], start["state"]) == ("hopeless", "dead")
@@ -479,7 +479,7 @@ def test_the_audit_log_has_a_bulk_operation_from_start_to_undo(
     assert re.fullmatch(r"[1-3] of 4 deleted so far", abort["detail"])
     assert {event["queue"] for event in events} == {"*"}
     shown = client.get("/audit").text
-    assert shown.count(f"/bulk/{work_id}") == 4
+    assert shown.count(f"/bulk/{bulk_id}") == 4
     ids = {event["action"]: event["ids"] for event in events}
     # Those that had their turn, not those that were spared.
     assert len(ids["delete"]) == events[-1]["count"] < 4
@@ -548,8 +548,8 @@ def test_the_page_says_when_no_process_can_run_it(
     runner = client.application.extensions[EXTENSION].services.bulk_runner
 
     def ended_early() -> Any:
-        for slot in list(runner._slots.values()):
-            slot.due = 0.0  # as if the time between two jobs had passed
+        for running in list(runner._running.values()):
+            running.due = 0.0  # as if the time between two jobs had passed
         runner.start()
         return client.get(f"/api/v1{url}").get_json()["state"] in ("done", "failed")
 
@@ -566,8 +566,8 @@ def test_a_large_undo_is_a_separate_bulk_operation(
     fingerprint = the_group(client, 8)
     form = {"action": "delete", "fingerprint": fingerprint, "pace": "0"}
     url = client.post("/bulk", data=form, headers=SAME).headers["Location"]
-    work_id = url.rpartition("/")[2]
-    done(client, work_id)
+    bulk_id = url.rpartition("/")[2]
+    done(client, bulk_id)
     monkeypatch.setattr(binning, "AT_ONCE_JOBS", 7)
     here = client.application.extensions[EXTENSION].services
     monkeypatch.setattr(here.bulk_runner, "run_turn", lambda: 0.05)  # it is kept from running for a while
@@ -583,10 +583,10 @@ def test_a_large_undo_is_a_separate_bulk_operation(
     assert "/undo" not in text
     # Whoever asks again is led to the same.
     assert client.post(f"{url}/undo", headers=SAME).headers["Location"] == undo_url
-    asked = client.post(f"/api/v1/bulk/{work_id}/undo", json={}, headers=SAME)
+    asked = client.post(f"/api/v1/bulk/{bulk_id}/undo", json={}, headers=SAME)
     told = asked.get_json()
     assert asked.status_code == 202
-    assert (told["bulk_id"], told["undoes"], told["state"]) == (undo_url.rpartition("/")[2], work_id, "collecting")
+    assert (told["bulk_id"], told["undoes"], told["state"]) == (undo_url.rpartition("/")[2], bulk_id, "collecting")
     assert (told["restored"], told["changed"], told["action"]) == (0, 0, "undo")
     assert client.post(f"{undo_url}/pause", headers=SAME).status_code == 303
     assert "Restore paused</a>: 0 of 0" in client.get(url).text
@@ -604,7 +604,7 @@ def test_a_large_undo_is_a_separate_bulk_operation(
         *("start bulk operation", "delete", "start undo of bulk operation"),
         *("pause undo of bulk operation", "resume undo of bulk operation", "undo"),
     ]
-    assert {event["bulk_id"] for event in events} == {work_id}
+    assert {event["bulk_id"] for event in events} == {bulk_id}
     assert events[-1]["outcomes"] == {"done": 8}
 
 

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dashboard.actions.bulk.operation import ENDED
-from dashboard.actions.bulk.undo import undo_of
+from dashboard.actions.bulk.undo import build_undo
 from dashboard.alerts.delivery.channels.base import DeliveryResult
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.demo.embedded import EmbeddedRedis
@@ -169,7 +169,7 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     process.deliver()
     store = SnapshotStore(process.source)
     sampler = Sampler(open_sources(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
-    epoch = store.take_lease("one", 15).epoch
+    epoch = store.acquire_lease("one", 15).epoch
     assert epoch is not None
     snapshot = sampler.sample(epoch)
     store.publish_snapshot("one", epoch, snapshot, sampler.history)
@@ -198,8 +198,8 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
         if len(works) == 1:
             wait_until(lambda: services.bulk_store.get(works[0]).phase in ENDED, what="the deletion")
             services.bulk_runner.stop()
-            services.bulk_store.create(undo_of(services.bulk_store.get(works[0]), ACTOR))
-    assert services.bulk_store.take_lease(works[1], "another process")
+            services.bulk_store.create(build_undo(services.bulk_store.get(works[0]), ACTOR))
+    assert services.bulk_store.acquire_lease(works[1], "another process")
     data.zadd(f"{PREFIX}:unnamed:ops", {"an episode": 1})
     data.zadd(f"{PREFIX}:deleted", {"of Sidekiq": 1})
     data.zadd(f"{PREFIX}:back", {"of an undo": 1})

@@ -14,7 +14,7 @@ from rq import Queue
 
 from dashboard.actions.audit_log import Actor
 from dashboard.actions.bulk.operation import BulkPhase, BulkRequest, JobListRef
-from dashboard.actions.bulk.undo import batch_of, undo_of
+from dashboard.actions.bulk.undo import build_undo, undo_batch_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Discovery
 from dashboard.backends.monitored_sources import fingerprint_of, open_sources
@@ -55,7 +55,7 @@ def lead() -> Iterator[Lead]:
         made.append(watched)
         store = SnapshotStore(watched.own)
         one = Sampler(watched, 2.0, "the-leader", clock=store.now_s)
-        epoch = store.take_lease("the-leader", 15).epoch
+        epoch = store.acquire_lease("the-leader", 15).epoch
         assert epoch is not None
         assert store.publish_snapshot("the-leader", epoch, one.sample(epoch), one.history)
         return one
@@ -272,15 +272,15 @@ def test_bulk_operations_of_the_other_dashboard_are_not_run(
 ) -> None:
     services = make_app(sources=[{"name": "beta", "url": server.url}]).extensions[EXTENSION].services
     ref = QueueRef(source="alpha", backend="rq", name="mail", key="rq:queue:mail")
-    spec = BulkRequest(
+    request = BulkRequest(
         action=Action.DELETE, actor=Actor(name="a", role="admin"), job_lists=(JobListRef(ref=ref, state=State.DEAD),)
     )
-    work_id = services.bulk_store.create(spec)
+    bulk_id = services.bulk_store.create(request)
     for _ in range(3):
         services.bulk_runner.run_turn()
-    work = services.bulk_store.get(work_id)
-    assert (work.phase.value, work.held) == ("collecting", False)
-    assert caplog.messages.count(f"bulk operation {work_id} left to other processes: alpha is not watched here") == 1
+    work = services.bulk_store.get(bulk_id)
+    assert (work.phase.value, work.leased) == ("collecting", False)
+    assert caplog.messages.count(f"bulk operation {bulk_id} left to other processes: alpha is not watched here") == 1
 
 
 def test_a_replica_with_other_settings_starts_from_the_published_queues(
@@ -294,7 +294,7 @@ def test_a_replica_with_other_settings_starts_from_the_published_queues(
     one = lead(sources=before)
     wait_until(lambda: len(one.sample().queues) == 60, what="all queues")
     store = SnapshotStore(one._watch.own)
-    epoch = store.take_lease("the-leader", 15).epoch
+    epoch = store.acquire_lease("the-leader", 15).epoch
     assert epoch is not None
     assert store.publish_snapshot("the-leader", epoch, one.sample(epoch), one.history)
     monkeypatch.setattr(queue_search, "FIRST_BUDGET", (1, 0.0))
@@ -319,36 +319,36 @@ def test_a_bulk_operation_for_another_server_of_the_same_name_is_not_run(
             one.hset("bull:orders:1", mapping={"name": "pay", "data": "{}", "opts": "{}", "timestamp": 1})
         ref = QueueRef(source="main", backend="bullmq", name="orders", key="bull:orders")
         place = JobListRef(ref=ref, state=State.WAITING)
-        work_id = theirs.bulk_store.create(
+        bulk_id = theirs.bulk_store.create(
             BulkRequest(action=Action.DELETE, actor=ACTOR, job_lists=(place,), pace_per_s=0)
         )
         for _ in range(3):
             ours.bulk_runner.run_turn()
         assert redis_client.llen("bull:orders:wait") == 1
-        left = f"bulk operation {work_id} left to other processes: main at {there} is not watched here"
+        left = f"bulk operation {bulk_id} left to other processes: main at {there} is not watched here"
         assert caplog.messages.count(left) == 1
         wait_until(
-            lambda: theirs.bulk_runner.run_turn() and theirs.bulk_store.get(work_id).phase is BulkPhase.DONE,
+            lambda: theirs.bulk_runner.run_turn() and theirs.bulk_store.get(bulk_id).phase is BulkPhase.DONE,
             what="the end",
         )
         assert elsewhere.llen("bull:orders:wait") == 0
         redis_client.delete("bull:orders:wait", "bull:orders:1")
-        batch = batch_of(work_id, place, theirs.bulk_store.get(work_id).spec)
+        batch = undo_batch_of(bulk_id, place, theirs.bulk_store.get(bulk_id).request)
         answer = client.post(f"/api/v1/undo/{batch}", json={}, headers=SAME)
         assert (answer.status_code, there in answer.get_json()["error"]["message"]) == (409, True)
-        answer = client.post(f"/api/v1/bulk/{work_id}/undo", json={}, headers=SAME)
+        answer = client.post(f"/api/v1/bulk/{bulk_id}/undo", json={}, headers=SAME)
         assert answer.status_code == 409
         assert not redis_client.exists("bull:orders:1")
         other = make_app(sources=[{"name": "x", "url": server.url}], store_url=store).test_client()
-        for path in (f"undo/{batch}", f"bulk/{work_id}/undo"):
+        for path in (f"undo/{batch}", f"bulk/{bulk_id}/undo"):
             answer = other.post(f"/api/v1/{path}", json={}, headers=SAME)
             told = answer.get_json()["error"]["message"]
             assert (answer.status_code, "no source 'main'" in told) == (409, True), path
-        undo_id = theirs.bulk_store.create(undo_of(theirs.bulk_store.get(work_id), ACTOR))
+        undo_id = theirs.bulk_store.create(build_undo(theirs.bulk_store.get(bulk_id), ACTOR))
         for _ in range(3):
             ours.bulk_runner.run_turn()
         assert theirs.bulk_store.get(undo_id).phase is BulkPhase.COLLECTING
-        assert theirs.action_service.undo_batch(ACTOR, batch).count(Outcome.DONE) == 1
+        assert theirs.action_service.restore_batch(ACTOR, batch).count(Outcome.DONE) == 1
         assert elsewhere.llen("bull:orders:wait") == 1
 
 
@@ -362,7 +362,7 @@ def test_a_process_without_a_leader_starts_from_the_last_sample(
     wait_until(lambda: len(one.sample().queues) == 120, what="all queues")
     redis_client.delete("{queuedeck}:lead")
     store = SnapshotStore(one._watch.own)
-    epoch = store.take_lease("the-leader", 15).epoch
+    epoch = store.acquire_lease("the-leader", 15).epoch
     assert epoch is not None
     former = one.sample(epoch)
     late = 4 * former.interval_s

@@ -12,19 +12,19 @@ from .operation import BulkOperation
 
 def event_of(operation: BulkOperation, count: int) -> audit_log.AuditEvent:
     """The audit event of an operation."""
-    spec = operation.spec
-    refs = {job_list.ref for job_list in spec.job_lists}
+    request = operation.request
+    refs = {job_list.ref for job_list in request.job_lists}
     one = next(iter(refs)) if len(refs) == 1 else None
-    states = {job_list.state.value for job_list in spec.job_lists}
+    states = {job_list.state.value for job_list in request.job_lists}
     return audit_log.build_event(
-        spec.actor,
-        spec.action.value,
+        request.actor,
+        request.action.value,
         count=count,
         source=one.source if one else None,
         backend=one.backend if one else None,
         queue=one.name if one else None,
         state=", ".join(sorted(states)) or None,
-        reason=spec.reason,
+        reason=request.reason,
         bulk_id=operation.recorded_as,
     )
 

@@ -19,10 +19,10 @@ from .operation import BulkOperation, BulkPhase, JobListRef
 from .pacing import adapt_batch_limit, batch_size
 from .progress import ProgressWriter
 from .running_operation import RunningOperation
-from .undo import batch_of
+from .undo import undo_batch_of
 
-# Then other operations have their turn.
-SECONDS_PER_TURN = 0.1
+# The part of a turn that one operation may use: then the others have theirs.
+TURN_SHARE_S = 0.1
 
 
 class BatchRunner:
@@ -40,12 +40,12 @@ class BatchRunner:
         self._progress = progress
         self._backend_of = backend_of
 
-    def act_a_while(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
-        """Run batches for SECONDS_PER_TURN, within the rate limit."""
-        until = monotonic_s() + SECONDS_PER_TURN
+    def run_batches(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
+        """Run batches for TURN_SHARE_S, within the rate limit."""
+        until = monotonic_s() + TURN_SHARE_S
         while True:
-            phase, results = self._act_on_batch(operation, slot)
-            if phase is not operation.phase or monotonic_s() >= until or slot.due > monotonic_s():
+            phase, results = self._run_batch(operation, running)
+            if phase is not operation.phase or monotonic_s() >= until or running.due > monotonic_s():
                 return phase
             operation = replace(
                 operation,
@@ -53,72 +53,73 @@ class BatchRunner:
                 outcomes=_add_outcomes(operation.outcomes, audit_log.count_outcomes(results)),
             )
 
-    def _act_on_batch(
-        self, operation: BulkOperation, slot: RunningOperation
+    def _run_batch(
+        self, operation: BulkOperation, running: RunningOperation
     ) -> tuple[BulkPhase | None, list[ActionResult]]:
         """Run one batch: (the phase after it, the results of its jobs)."""
-        size = batch_size(operation, slot.batch)
+        size = batch_size(operation, running.batch_limit)
         if size <= 0:
-            return self._finish_phase(operation, slot), []
+            return self._finish_phase(operation, running), []
         started = monotonic_s()
-        number, job_refs = self._next_batch(operation, slot, size)
+        number, job_refs = self._next_batch(operation, running, size)
         if not job_refs:
             note = "The list of its jobs no longer exists in Redis."
             return self._progress.end_operation(operation, BulkPhase.FAILED, note), []
-        job_list = operation.spec.job_lists[number]
+        job_list = operation.request.job_lists[number]
         with measure_cost() as meter:
-            results = self._run_action(operation, job_list, job_refs, repeated=operation.at < slot.repeats_to)
-        slot.batch = adapt_batch_limit(slot.batch, len(job_refs), meter)
+            results = self._run_action(operation, job_list, job_refs, repeated=operation.at < running.repeats_to)
+        running.batch_limit = adapt_batch_limit(running.batch_limit, len(job_refs), meter)
         if operation.phase is BulkPhase.CANARY:
-            slot.canary += [(job_list, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
-        pace = operation.spec.pace_per_s
-        slot.due = started + (len(job_refs) / pace if pace > 0 else 0.0)
+            running.canary += [(job_list, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
+        pace = operation.request.pace_per_s
+        running.due = started + (len(job_refs) / pace if pace > 0 else 0.0)
         return self._record_batch(operation, operation.at + len(job_refs), results), results
 
-    def _next_batch(self, operation: BulkOperation, slot: RunningOperation, size: int) -> tuple[int, list[JobRef]]:
+    def _next_batch(self, operation: BulkOperation, running: RunningOperation, size: int) -> tuple[int, list[JobRef]]:
         """(number of a job list, the next jobs of it), at most `size`; no jobs if the list of the operation is lost."""
         # An unreadable entry of the list has no number: it counts as a missing job of the last list.
-        last = len(operation.spec.job_lists) - 1
+        last = len(operation.request.job_lists) - 1
         job_refs = [
             (number if number <= last else -1, job_ref)
-            for number, job_ref in slot.next_jobs(self._job_lists, operation, size)
+            for number, job_ref in running.next_jobs(self._job_lists, operation, size)
         ]
         if not job_refs:
             return -1, []
-        together = partial(_fit_together, operation.spec.action, job_refs[0])
+        together = partial(_fit_together, operation.request.action, job_refs[0])
         return job_refs[0][0], [job_ref for _, job_ref in takewhile(together, job_refs)]
 
     def _run_action(
         self, operation: BulkOperation, job_list: JobListRef, job_refs: list[JobRef], *, repeated: bool
     ) -> list[ActionResult]:
-        spec = operation.spec
+        request = operation.request
         backend = self._backend_of(job_list.ref.source, job_list.ref.backend)
-        if spec.action is Action.UNDO:
-            batch, ids = spec.batches[spec.job_lists.index(job_list)], [job_ref.id for job_ref in job_refs]
-            return self._actions.step_back(backend, job_list.ref, job_list.state, batch, ids, repeated=repeated)
+        if request.action is Action.UNDO:
+            undo_batch = request.undo_batches[request.job_lists.index(job_list)]
+            ids = [job_ref.id for job_ref in job_refs]
+            return self._actions.restore_jobs(backend, job_list.ref, job_list.state, undo_batch, ids, repeated=repeated)
         return self._actions.run_batch(
             backend,
             job_list.ref,
             job_list.state,
-            spec.action,
+            request.action,
             job_refs,
-            replace(spec.options, target=job_list.origin) if spec.to_origin else spec.options,
-            batch_of(operation.id, job_list, spec) if spec.action is Action.DELETE else None,
-            spec.actor.name,
-            for_good=spec.for_good,
+            replace(request.options, target=job_list.origin_queue) if request.to_origin else request.options,
+            undo_batch_of(operation.id, job_list, request) if request.action is Action.DELETE else None,
+            request.actor.name,
+            for_good=request.for_good,
         )
 
     def _record_batch(self, operation: BulkOperation, at: int, results: list[ActionResult]) -> BulkPhase | None:
         """Record the results of a batch that ended before job number `at`."""
-        spec, outcomes = operation.spec, audit_log.count_outcomes(results)
+        request, outcomes = operation.request, audit_log.count_outcomes(results)
         to = _next_phase(operation, at)
         fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
         if to is BulkPhase.WATCHING:
-            fields["watch_until"] = now_s() + spec.canary_wait_s
-        if spec.action is Action.DELETE and not spec.for_good:
-            fields["round_at"] = operation.at
-        if spec.undoes is not None:
-            fields["restored"] = (spec.undoes, sum(each.outcome is Outcome.DONE for each in results))
+            fields["watch_until"] = now_s() + request.canary_wait_s
+        if request.action is Action.DELETE and not request.for_good:
+            fields["batch_start"] = operation.at
+        if request.undoes is not None:
+            fields["restored"] = (request.undoes, sum(each.outcome is Outcome.DONE for each in results))
         if to is BulkPhase.DONE:
             # If a user has just paused it, the event is recorded after it is resumed, not twice.
             total = _add_outcomes(operation.outcomes, outcomes)
@@ -126,19 +127,19 @@ class BatchRunner:
             fields["event"] = self._progress.event_at_end(ended)
         return self._progress.write(operation, to=to, at=at, outcomes=outcomes, **fields)
 
-    def _finish_phase(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
+    def _finish_phase(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
         """End a phase that has no jobs left: there were none, or a process that died had finished it."""
         if operation.at >= operation.matched:
             return self._progress.end_operation(operation, BulkPhase.DONE, None)
-        slot.canary = []
-        until = now_s() + operation.spec.canary_wait_s
+        running.canary = []
+        until = now_s() + operation.request.canary_wait_s
         return self._progress.write(operation, to=BulkPhase.WATCHING, watch_until=until)
 
 
 def _next_phase(operation: BulkOperation, at: int) -> BulkPhase | None:
     if at >= operation.matched:
         return BulkPhase.DONE
-    return BulkPhase.WATCHING if operation.phase is BulkPhase.CANARY and at >= operation.spec.canary else None
+    return BulkPhase.WATCHING if operation.phase is BulkPhase.CANARY and at >= operation.request.canary else None
 
 
 def _fit_together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:

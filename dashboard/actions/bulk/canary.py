@@ -45,31 +45,29 @@ class CanaryWatch:
         self._backend_of = backend_of
         self._queues_of = queues_of
 
-    def watch_canary(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
+    def watch_canary(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
         """Check the first jobs and continue, keep waiting or pause. Returns the phase after, None without lease."""
-        slot.due = monotonic_s() + WATCH_EVERY_S
-        if not slot.canary:
-            slot.canary = self._read_canary(operation)
-        verdict = judge_canary(slot.canary, self._backend_of, self._queues_of)
-        limit = operation.spec.canary_max_ratio * len(slot.canary)
-        told: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
-        if verdict.failed > limit:
-            note = f"{verdict.failed} of the first {len(slot.canary)} failed again. The other jobs were not changed."
+        running.due = monotonic_s() + WATCH_EVERY_S
+        if not running.canary:
+            running.canary = self._read_canary(operation)
+        verdict = judge_canary(running.canary, self._backend_of, self._queues_of)
+        size = len(running.canary)
+        counts: dict[str, Any] = {"canary_failed": verdict.failed, "canary_open": verdict.open}
+        if verdict.failed > operation.request.canary_max_ratio * size:
+            note = f"{verdict.failed} of the first {size} failed again. The other jobs were not changed."
         elif verdict.open and now_s() >= (operation.watch_until or 0):
-            note = (
-                f"{verdict.open} of the first {len(slot.canary)} have not finished yet. Resume to process the others."
-            )
+            note = f"{verdict.open} of the first {size} have not finished yet. Resume to process the others."
         elif verdict.open:
-            return self._progress.write(operation, **told)
+            return self._progress.write(operation, **counts)
         else:
-            return self._progress.write(operation, to=BulkPhase.RUNNING, **told)
-        return self._progress.write(operation, to=BulkPhase.PAUSED, note=note, before=BulkPhase.RUNNING.value, **told)
+            return self._progress.write(operation, to=BulkPhase.RUNNING, **counts)
+        return self._progress.write(operation, to=BulkPhase.PAUSED, note=note, before=BulkPhase.RUNNING.value, **counts)
 
     def _read_canary(self, operation: BulkOperation) -> list[tuple[JobListRef, JobRef, ActionResult]]:
         """All first jobs, whatever the result of the action: the process that acted on them has died."""
         return [
-            (operation.spec.job_lists[number], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
-            for number, job_ref in self._job_lists.list_job_refs(operation.id, 0, operation.spec.canary)
+            (operation.request.job_lists[number], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
+            for number, job_ref in self._job_lists.list_job_refs(operation.id, 0, operation.request.canary)
         ]
 
 

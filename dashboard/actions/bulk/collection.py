@@ -20,7 +20,7 @@ from .progress import ProgressWriter
 from .store import BulkStore
 from .undo import deleted_jobs
 
-TELL_EVERY_S = 2.0
+PROGRESS_EVERY_S = 2.0
 
 
 @dataclass(slots=True)
@@ -75,52 +75,52 @@ class JobCollector:
 
     def collect_jobs(self, operation: BulkOperation) -> BulkPhase | None:
         """List all jobs of the operation and go to its next phase."""
-        spec = operation.spec
-        self._store.job_lists.clear_picks(operation.id)  # left by a process that died while collecting
-        collected = _CollectedJobs({job_list: n for n, job_list in enumerate(spec.job_lists)})
-        told = monotonic_s()
-        for found in self._list_selected(spec):
+        request = operation.request
+        self._store.job_lists.clear_job_refs(operation.id)  # left by a process that died while collecting
+        collected = _CollectedJobs({job_list: n for n, job_list in enumerate(request.job_lists)})
+        written_at = monotonic_s()
+        for found in self._list_selected(request):
             if found.job_ref is not None and collected.matched >= self._most:
                 collected.truncated = True
                 break
             collected.add(found)
             # Also when few of many jobs match, so that the lease does not expire during the scan.
-            if len(collected.pending) >= MAX_BATCH or monotonic_s() - told > TELL_EVERY_S:
-                told = monotonic_s()
-                phase = self._store_some(operation, collected)
+            if len(collected.pending) >= MAX_BATCH or monotonic_s() - written_at > PROGRESS_EVERY_S:
+                written_at = monotonic_s()
+                phase = self._write_some(operation, collected)
                 if phase is not operation.phase:
                     return phase
-        if not self._push_pending(operation, collected):
+        if not self._store_pending(operation, collected):
             return None
         return self._finish_collection(operation, collected)
 
-    def _list_selected(self, spec: BulkRequest) -> Iterator[selection.SelectedJob]:
-        if spec.action is Action.UNDO:
-            return deleted_jobs(spec, self._store, self._actions.undo_bin)
-        return selection.select_jobs(spec, self._backend_of, self._members_of, self._most + 1)
+    def _list_selected(self, request: BulkRequest) -> Iterator[selection.SelectedJob]:
+        if request.action is Action.UNDO:
+            return deleted_jobs(request, self._store, self._actions.undo_bin)
+        return selection.select_jobs(request, self._backend_of, self._members_of, self._most + 1)
 
-    def _store_some(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:
-        if not self._push_pending(operation, collected):
+    def _write_some(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:
+        if not self._store_pending(operation, collected):
             return None
         return self._progress.write(operation, matched=collected.matched, scanned=collected.scanned)
 
-    def _push_pending(self, operation: BulkOperation, collected: _CollectedJobs) -> bool:
-        return self._store.job_lists.push_job_refs(operation.id, self._holder, collected.take_pending())
+    def _store_pending(self, operation: BulkOperation, collected: _CollectedJobs) -> bool:
+        return self._store.job_lists.store_job_refs(operation.id, self._holder, collected.take_pending())
 
     def _finish_collection(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:
-        spec, matched, unread = operation.spec, collected.matched, collected.unread
-        told: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
+        request, matched, unread = operation.request, collected.matched, collected.unread
+        unread_fields: dict[str, Any] = {"unread": pack(tuple(unread)[:MAX_UNREAD]), "unread_count": len(unread)}
         if unread and not matched:
             note = f"Could not be read: {next(iter(unread))}"
-            return self._progress.end_operation(operation, BulkPhase.FAILED, note, **told)
+            return self._progress.end_operation(operation, BulkPhase.FAILED, note, **unread_fields)
         self._actions.audit_log.log_intent(replace(event_of(operation, matched), ids=tuple(collected.first)))
-        following = BulkPhase.CANARY if 0 < spec.canary < matched else BulkPhase.RUNNING
+        following = BulkPhase.CANARY if 0 < request.canary < matched else BulkPhase.RUNNING
         return self._progress.write(
             operation,
             to=following,
             matched=matched,
             scanned=collected.scanned,
             truncated=int(collected.truncated),
-            **told,
-            spec=pack(replace(spec, job_lists=tuple(collected.job_lists))),
+            **unread_fields,
+            request=pack(replace(request, job_lists=tuple(collected.job_lists))),
         )

@@ -39,7 +39,7 @@ class JobListRef(Value, frozen=True, kw_only=True):
     ref: QueueRef
     state: State
     native: str | None = None
-    origin: str | None = None
+    origin_queue: str | None = None
 
 
 class BulkRequest(Value, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     canary_wait_s: float = DEFAULT_CANARY_WAIT_S
     canary_max_ratio: float = 0.0  # the fraction of them that may fail again
     for_good: bool = False  # delete permanently, without the undo bin
-    batches: tuple[str, ...] = ()  # UNDO: the batch in the undo bin for each list
+    undo_batches: tuple[str, ...] = ()  # UNDO: the undo batch of each list
     undoes: str | None = None  # UNDO: the bulk operation that deleted the jobs, if any
     reason: str | None = None
     created_at: float = 0.0
@@ -73,7 +73,7 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     """A bulk operation at one moment: `at` of `matched` jobs have been processed."""
 
     id: str
-    spec: BulkRequest
+    request: BulkRequest
     phase: BulkPhase
     matched: int = 0
     at: int = 0
@@ -88,13 +88,12 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     unread_count: int = 0  # the number of all such queues
     ended_at: float | None = None
     restored: int = 0  # deleted jobs that were restored
-    held: bool | None = None  # whether a process runs it; None if not checked
-    batch: str | None = None  # in the undo bin
+    leased: bool | None = None  # whether a process runs it; None if not checked
 
     @property
     def recorded_as(self) -> str:
         """The id for the audit log: an undo is recorded under the operation that it undoes."""
-        return self.spec.undoes or self.id
+        return self.request.undoes or self.id
 
     @property
     def done(self) -> int:
@@ -104,4 +103,4 @@ class BulkOperation(Value, frozen=True, kw_only=True):
     @property
     def undoable(self) -> bool:
         """Whether the undo bin may still hold jobs that it deleted."""
-        return self.spec.action is Action.DELETE and not self.spec.for_good and self.done > 0
+        return self.request.action is Action.DELETE and not self.request.for_good and self.done > 0

@@ -30,11 +30,11 @@ class ProgressWriter:
         return self._store.write_progress(operation.id, self._holder, expected=operation.phase, **fields)
 
     def end_operation(
-        self, operation: BulkOperation, phase: BulkPhase, note: str | None, **told: Any
+        self, operation: BulkOperation, phase: BulkPhase, note: str | None, **fields: Any
     ) -> BulkPhase | None:
         """Write that the operation ended in `phase`, with its audit event. Cost: 2 round trips."""
         event = self.event_at_end(replace(operation, phase=phase, note=note))
-        return self.write(operation, to=phase, event=event, ended_at=now_s(), note=note or "", **told)
+        return self.write(operation, to=phase, event=event, ended_at=now_s(), note=note or "", **fields)
 
     def event_at_end(self, operation: BulkOperation) -> audit_log.AuditEvent:
         """The audit event of an operation that has finished; of an aborted one, only the jobs that were processed."""

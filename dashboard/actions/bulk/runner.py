@@ -1,6 +1,6 @@
-"""Run bulk operations: a thread in each process leases operations and runs a batch of each in turn.
+"""Run bulk operations: a thread in each process leases operations and runs batches of each in turn.
 
-When a process dies, another one continues its operations after the lease expires. No job is acted on twice: each step
+When a process dies, another one continues its operations after the lease expires. No job is acted on twice: each batch
 names the stamp with which the job was listed, and the position in the list advances only after a batch. The batch that
 was running when the process died runs again; jobs that were already moved are then `gone` or `changed`, or in an undo
 `done`: each deletion is restored only once.
@@ -55,7 +55,7 @@ class BulkRunner:
         self._collector = JobCollector(store, actions, self._progress, backend_of, members_of, holder, most)
         self._batches = BatchRunner(store.job_lists, actions, self._progress, backend_of)
         self._canary = CanaryWatch(store.job_lists, self._progress, backend_of, queues_of)
-        self._slots: dict[str, RunningOperation] = {}
+        self._running: dict[str, RunningOperation] = {}
         self._unreadable: set[str] = set()  # ids of open operations that this version or these settings cannot run
         self._reopen_at = 0.0  # monotonic
         self._lock = threading.Lock()
@@ -91,95 +91,98 @@ class BulkRunner:
                 wait = WAIT_FOR_REDIS_S
             if wait > 0 and not self._stopped:
                 self._wake.wait(wait)
-        for work_id in list(self._slots):
-            self._let_go(work_id)
+        for bulk_id in list(self._running):
+            self._let_go(bulk_id)
 
     def run_turn(self) -> float:
-        """Run a batch of each operation that is due. Returns the seconds until one can be due again."""
+        """Run one turn: advance each operation that is due, in order. Batches of one operation stop after TURN_SHARE_S.
+
+        Returns the seconds until one can be due again.
+        """
         if monotonic_s() >= self._reopen_at:
             self._reopen_at = monotonic_s() + REOPEN_EVERY_S
             self._store.reopen_unfinished()
         ids = self._store.open_ids()
-        for ended in set(self._slots) - set(ids):
+        for ended in set(self._running) - set(ids):
             try:
                 self._record_abort(ended)
             except BulkOperationNotFound:
                 self._drop_vanished(ended)
         wait = LOOK_EVERY_S
         self._unreadable.intersection_update(ids)
-        for work_id in ids:
+        for bulk_id in ids:
             if self._stopped:
                 break
-            if work_id in self._unreadable:
+            if bulk_id in self._unreadable:
                 continue
-            slot = self._slots.get(work_id)
-            if slot is None:
-                if not self._store.take_lease(work_id, self._holder):
+            running = self._running.get(bulk_id)
+            if running is None:
+                if not self._store.acquire_lease(bulk_id, self._holder):
                     continue
-                slot = self._slots[work_id] = RunningOperation()
-            if monotonic_s() >= slot.due:
+                running = self._running[bulk_id] = RunningOperation()
+            if monotonic_s() >= running.due:
                 try:
-                    self._run_step(work_id, slot)
+                    self._run_operation(bulk_id, running)
                 except BulkOperationNotFound:
-                    self._drop_vanished(work_id)
+                    self._drop_vanished(bulk_id)
                     continue
-            wait = min(wait, max(0.0, slot.due - monotonic_s()))
+            wait = min(wait, max(0.0, running.due - monotonic_s()))
         return wait
 
-    def _drop_vanished(self, work_id: str) -> None:
+    def _drop_vanished(self, bulk_id: str) -> None:
         """Drop an operation without a record (flushed, evicted, lost in a failover), so that others do not wait."""
-        self._let_go(work_id)
-        if self._store.forget_missing(work_id):
-            log.warning("bulk operation %s dropped: its record no longer exists in Redis", work_id)
+        self._let_go(bulk_id)
+        if self._store.forget_missing(bulk_id):
+            log.warning("bulk operation %s dropped: its record no longer exists in Redis", bulk_id)
         else:
             # Another version of Queuedeck may have written it, and may be able to run it.
-            self._unreadable.add(work_id)
-            log.warning("bulk operation %s left to other processes: its record cannot be read", work_id)
+            self._unreadable.add(bulk_id)
+            log.warning("bulk operation %s left to other processes: its record cannot be read", bulk_id)
 
-    def _record_abort(self, work_id: str) -> None:
+    def _record_abort(self, bulk_id: str) -> None:
         """Record the progress of an operation that this process runs and a user aborted."""
-        operation = self._store.get(work_id)
+        operation = self._store.get(bulk_id)
         if operation.phase is BulkPhase.ABORTED:
             self._actions.audit_log.record_event(self._progress.event_at_end(operation))
-        self._let_go(work_id)
+        self._let_go(bulk_id)
 
-    def _let_go(self, work_id: str) -> None:
-        if self._slots.pop(work_id, None) is None:
+    def _let_go(self, bulk_id: str) -> None:
+        if self._running.pop(bulk_id, None) is None:
             return
         try:
-            self._store.release_lease(work_id, self._holder)
+            self._store.release_lease(bulk_id, self._holder)
         except QueuedeckError as exc:
-            log.info("the lease of bulk operation %s could not be released: %s", work_id, exc.message)
+            log.info("the lease of bulk operation %s could not be released: %s", bulk_id, exc.message)
 
-    def _run_step(self, work_id: str, slot: RunningOperation) -> None:
-        operation = self._store.hold_lease(work_id, self._holder)
+    def _run_operation(self, bulk_id: str, running: RunningOperation) -> None:
+        operation = self._store.renew_lease(bulk_id, self._holder)
         if operation is None:
-            self._slots.pop(work_id, None)  # the lease expired: another process may run it
+            self._running.pop(bulk_id, None)  # the lease expired: another process may run it
             return
         if (away := self._not_watched(operation)) is not None:
-            self._let_go(work_id)
-            self._unreadable.add(work_id)
-            log.warning("bulk operation %s left to other processes: %s is not watched here", work_id, away)
+            self._let_go(bulk_id)
+            self._unreadable.add(bulk_id)
+            log.warning("bulk operation %s left to other processes: %s is not watched here", bulk_id, away)
             return
-        slot.expect_repeats(operation)
-        phase = self._advance_operation(operation, slot)
+        running.expect_repeats(operation)
+        phase = self._advance_operation(operation, running)
         if phase is None:
-            self._slots.pop(work_id, None)  # another process runs it
+            self._running.pop(bulk_id, None)  # another process runs it
         elif phase is BulkPhase.ABORTED:
-            self._record_abort(work_id)
+            self._record_abort(bulk_id)
         elif phase in ENDED:
-            self._let_go(work_id)
+            self._let_go(bulk_id)
 
-    def _advance_operation(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
-        """Run one step; one that fails ends the operation. Returns the phase after, None if the lease is lost."""
+    def _advance_operation(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
+        """Run the operation's share of a turn; an error ends it. Returns the phase after, None if the lease is lost."""
         try:
-            return self._run_phase(operation, slot)
+            return self._run_phase(operation, running)
         except WrongType as exc:
             return self._progress.end_operation(operation, BulkPhase.FAILED, exc.message)
         except BackendUnavailable as exc:
             # Nothing is lost: the batch runs again when its Redis responds.
-            slot.unsure = True
-            slot.due = monotonic_s() + WAIT_FOR_REDIS_S
+            running.unsure = True
+            running.due = monotonic_s() + WAIT_FOR_REDIS_S
             return self._progress.write(operation, note=f"Waiting: {exc.message}")
         except BulkOperationNotFound:
             raise
@@ -190,28 +193,28 @@ class BulkRunner:
             note = "Unexpected error; the log has the details."
             return self._progress.end_operation(operation, BulkPhase.FAILED, note)
 
-    def _run_phase(self, operation: BulkOperation, slot: RunningOperation) -> BulkPhase | None:
+    def _run_phase(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
         match operation.phase:
             case BulkPhase.COLLECTING:
                 return self._collector.collect_jobs(operation)
             case BulkPhase.CANARY | BulkPhase.RUNNING:
-                return self._batches.act_a_while(operation, slot)
+                return self._batches.run_batches(operation, running)
             case BulkPhase.WATCHING:
-                return self._canary.watch_canary(operation, slot)
+                return self._canary.watch_canary(operation, running)
             case _:
-                slot.due = monotonic_s() + LOOK_EVERY_S
+                running.due = monotonic_s() + LOOK_EVERY_S
                 return self._progress.write(operation)
 
     def _not_watched(self, operation: BulkOperation) -> str | None:
         """A source of the operation that this process does not watch; another process may watch it."""
         for source, backend in dict.fromkeys(
-            (job_list.ref.source, job_list.ref.backend) for job_list in operation.spec.job_lists
+            (job_list.ref.source, job_list.ref.backend) for job_list in operation.request.job_lists
         ):
             try:
                 here = self._backend_of(source, backend).source.address
             except NotFound:
                 return source
-            server = operation.spec.servers.get(source)
+            server = operation.request.servers.get(source)
             if server is not None and server != here:
                 return f"{source} at {server}"
         return None

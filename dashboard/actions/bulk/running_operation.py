@@ -14,7 +14,7 @@ from .pacing import FIRST_BATCH
 class RunningOperation:
     """One operation that this process runs."""
 
-    batch: int = FIRST_BATCH
+    batch_limit: int = FIRST_BATCH  # the most jobs of the next batch
     due: float = 0.0  # monotonic: not before
     unsure: bool = True  # whether its last batch may have run without a record
     repeats_to: int = 0  # jobs before this number may have been in that batch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..audit_log import RECORD
 
-# KEYS all, open, record, undo of, audit. ARGV id, now, spec, phase, lifetime, maximum open, maximum stored, whether it
-# is an undo, event or "", prefix of the names of records. Returns {id, whether the event was stored}; for an undo that
-# is already running, the id of that one; 0 if too many operations are open.
+# KEYS all, open, record, undo of, audit. ARGV id, now, request, phase, lifetime, maximum open, maximum stored, whether
+# it is an undo, event or "", prefix of the names of records. Returns {id, whether the event was stored}; for an undo
+# that is already running, the id of that one; 0 if too many operations are open.
 CREATE = f"""{RECORD}
 if ARGV[8] == '1' then
   local other = redis.call('GET', KEYS[4])
@@ -15,7 +15,7 @@ if ARGV[8] == '1' then
 end
 if redis.call('SCARD', KEYS[2]) >= tonumber(ARGV[6]) then return 0 end
 local kept = ARGV[9] == '' and 1 or record(KEYS[5], ARGV[9])
-redis.call('HSET', KEYS[3], 'spec', ARGV[3], 'phase', ARGV[4])
+redis.call('HSET', KEYS[3], 'request', ARGV[3], 'phase', ARGV[4])
 redis.call('EXPIRE', KEYS[3], ARGV[5])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('SADD', KEYS[2], ARGV[1])
@@ -38,7 +38,7 @@ return {{ARGV[1], kept}}
 
 # KEYS record, lease, all. ARGV holder, lease ms, id, now. Returns the record, 0 if the holder does not have the lease,
 # -1 if the record no longer exists. Adds a running operation to the list again, in case the list was lost.
-HELD = """
+RENEW_LEASE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
@@ -46,12 +46,12 @@ redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[3])
 return redis.call('HGETALL', KEYS[1])
 """
 
-# KEYS record, lease, open, record of the operation whose deleted jobs are restored, rounds, picks, audit. ARGV holder,
-# lease ms, expected phase, next phase or "", id, number of jobs restored, number of the first job of a round or "", new
-# lifetime of record, rounds and picks, event to record when it enters the next phase or "", then fields and values; a
-# value is added to a field that starts with +. Returns {phase, whether the event was recorded, whether it was stored},
-# 0 if another process runs it, -1 if the record no longer exists.
-WRITE = f"""{RECORD}
+# KEYS record, lease, open, record of the operation whose deleted jobs are restored, batch starts, job refs, audit. ARGV
+# holder, lease ms, expected phase, next phase or "", id, number of jobs restored, number of the first job of a batch or
+# "", new lifetime of record, batch starts and job refs, event to record when it enters the next phase or "", then
+# fields and values; a value is added to a field that starts with +. Returns {phase, whether the event was recorded,
+# whether it was stored}, 0 if another process runs it, -1 if the record no longer exists.
+WRITE_PROGRESS = f"""{RECORD}
 if redis.call('HEXISTS', KEYS[1], 'phase') == 0 then return -1 end
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
@@ -78,7 +78,7 @@ return {{phase, recorded, kept}}
 # Pause, resume or abort by a user. KEYS record, open, audit. ARGV id, next phase ('' = the one before the pause), now,
 # event or "", phases in which this is allowed. Returns {the phase after it, whether it changed, whether the event was
 # stored}, 0 if the record no longer exists.
-TELL = f"""{RECORD}
+CHANGE_PHASE = f"""{RECORD}
 local phase = redis.call('HGET', KEYS[1], 'phase')
 if not phase then return 0 end
 for n = 5, #ARGV do
@@ -99,8 +99,8 @@ end
 return {{phase, 0, 0}}
 """
 
-# KEYS picks, lease. ARGV holder, lifetime, then values. Returns 0 if the holder does not have the lease.
-PUSH = """
+# KEYS job refs, lease. ARGV holder, lifetime, then values. Returns 0 if the holder does not have the lease.
+STORE_JOB_REFS = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 for n = 3, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[n]) end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -117,7 +117,7 @@ return 1
 """
 
 # KEYS lease. ARGV holder, lease ms. Returns 1, or 0 if another process holds it.
-LEASE = """
+ACQUIRE_LEASE = """
 begin(KEYS[1], ARGV[2])
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 return 0
@@ -134,10 +134,10 @@ return 1
 """
 
 # KEYS record. ARGV number of jobs restored.
-RESTORED = """
+ADD_RESTORED = """
 if redis.call('EXISTS', KEYS[1]) == 1 then add(KEYS[1], 'restored', ARGV[1]) end
 return 1
 """
 
 # KEYS lease. ARGV holder. Returns 1, or 0 if another process holds it.
-RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+RELEASE_LEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"

@@ -70,16 +70,16 @@ class KnownDeadLetters:
 KnownOf = Callable[[str | None, tuple[JobListRef, ...]], KnownDeadLetters]
 
 
-def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
+def preview_jobs(request: BulkRequest, backend_of: BackendOf, known_of: KnownOf, most: int) -> BulkPreview:
     """A preview of the jobs, without listing all. Raises as the backends do. Scans at most PREVIEW_ROWS per list."""
-    if spec.fingerprint is not None or spec.to_origin:
-        return _of_known(spec, backend_of, known_of(spec.fingerprint, spec.job_lists), most)
-    if spec.job_refs:
-        return BulkPreview(len(spec.job_refs), exact=True, scanned=len(spec.job_refs), total=None, samples=())
+    if request.fingerprint is not None or request.to_origin:
+        return _of_known(request, backend_of, known_of(request.fingerprint, request.job_lists), most)
+    if request.job_refs:
+        return BulkPreview(len(request.job_refs), exact=True, scanned=len(request.job_refs), total=None, samples=())
     matched, scanned, total, exact = 0, 0, 0, True
     samples: list[Job] = []
     unread: list[str] = []
-    for job_list in spec.job_lists:
+    for job_list in request.job_lists:
         backend = backend_of(job_list.ref.source, job_list.ref.backend)
         with data_errors_foreseen(_jobs_of(job_list)):
             page = backend.list_jobs(
@@ -88,11 +88,11 @@ def preview_jobs(spec: BulkRequest, backend_of: BackendOf, known_of: KnownOf, mo
         total += page.total or 0
         exact = exact and page.total is not None and not page.at_least
         unread += _unread_parts(job_list, page)
-        if spec.q is None:
+        if request.q is None:
             matched += page.total or 0
             samples += page.jobs
             continue
-        for job, looked in _list_matches(spec, job_list, backend, PREVIEW_ROWS):
+        for job, looked in _list_matches(request, job_list, backend, PREVIEW_ROWS):
             scanned = looked
             if job is not None:
                 matched += 1
@@ -119,17 +119,17 @@ def _unread_of(job_list: JobListRef, backend: Backend) -> list[str]:
         return []
 
 
-def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters, most: int) -> BulkPreview:
-    offered = _ActionSupport(spec, backend_of)
+def _of_known(request: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters, most: int) -> BulkPreview:
+    offered = _ActionSupport(request, backend_of)
     jobs = [(job_list, job) for job_list, job in known.jobs if offered.is_supported(job_list)]
-    homes: Counter[str] = Counter()
-    homeless = 0
-    if spec.action is Action.MOVE:
-        homes.update(job_list.origin for job_list, _ in jobs if job_list.origin is not None)
-        homeless = len(jobs) - homes.total()
-    if spec.to_origin and homes:
-        jobs = [(job_list, job) for job_list, job in jobs if job_list.origin is not None]
-    job_lists = Counter(replace(job_list, origin=None) for job_list, _ in jobs)
+    origin_queues: Counter[str] = Counter()
+    without_origin = 0
+    if request.action is Action.MOVE:
+        origin_queues.update(job_list.origin_queue for job_list, _ in jobs if job_list.origin_queue is not None)
+        without_origin = len(jobs) - origin_queues.total()
+    if request.to_origin and origin_queues:
+        jobs = [(job_list, job) for job_list, job in jobs if job_list.origin_queue is not None]
+    job_lists = Counter(replace(job_list, origin_queue=None) for job_list, _ in jobs)
     return BulkPreview(
         matched=min(len(jobs), most),
         exact=known.whole and not known.unread and len(jobs) <= most,
@@ -137,8 +137,8 @@ def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters,
         total=known.total,
         samples=tuple(job for _, job in jobs[:SAMPLES]),
         job_lists=tuple(job_list for job_list, _ in job_lists.most_common()),
-        origins=dict(homes.most_common()),
-        without_origin=homeless,
+        origins=dict(origin_queues.most_common()),
+        without_origin=without_origin,
         unread=known.unread,
         beyond=len(jobs) > most,
     )
@@ -147,8 +147,8 @@ def _of_known(spec: BulkRequest, backend_of: BackendOf, known: KnownDeadLetters,
 class _ActionSupport:
     """Whether a list supports the action: an error group has jobs in lists of several libraries and states."""
 
-    def __init__(self, spec: BulkRequest, backend_of: BackendOf) -> None:
-        self._action = spec.action
+    def __init__(self, request: BulkRequest, backend_of: BackendOf) -> None:
+        self._action = request.action
         self._backend_of = backend_of
         self._answers: dict[tuple[str, str, State, bool], bool] = {}
 
@@ -176,33 +176,33 @@ class SelectedJob:
     unread: str | None = None
 
 
-def select_jobs(spec: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[SelectedJob]:
+def select_jobs(request: BulkRequest, backend_of: BackendOf, members_of: MembersOf, most: int) -> Iterator[SelectedJob]:
     """The jobs of an operation, each once, at most `most`, and between them the number of rows scanned so far.
 
     Raises as the backends do.
     Cost: one or two round trips per LEAST_PAGE to MOST_PAGE jobs, or per window of rows if there is a filter.
     """
-    if spec.fingerprint is not None or spec.to_origin:
-        offered = _ActionSupport(spec, backend_of)
-        for n, found in enumerate(members_of(spec.fingerprint, spec.job_lists, most), 1):
+    if request.fingerprint is not None or request.to_origin:
+        offered = _ActionSupport(request, backend_of)
+        for n, found in enumerate(members_of(request.fingerprint, request.job_lists, most), 1):
             if isinstance(found, UnreadList):
                 yield SelectedJob(None, None, n, found.line)
                 continue
             job_list, job_ref = found
-            if not offered.is_supported(job_list) or (spec.to_origin and job_list.origin is None):
+            if not offered.is_supported(job_list) or (request.to_origin and job_list.origin_queue is None):
                 yield SelectedJob(job_list, None, n)
                 continue
-            yield SelectedJob(job_list if spec.to_origin else replace(job_list, origin=None), job_ref, n)
+            yield SelectedJob(job_list if request.to_origin else replace(job_list, origin_queue=None), job_ref, n)
         return
-    if spec.job_refs:
-        yield from (SelectedJob(spec.job_lists[0], job_ref, n) for n, job_ref in enumerate(spec.job_refs, 1))
+    if request.job_refs:
+        yield from (SelectedJob(request.job_lists[0], job_ref, n) for n, job_ref in enumerate(request.job_refs, 1))
         return
     scanned = 0
-    for job_list in spec.job_lists:
+    for job_list in request.job_lists:
         backend = backend_of(job_list.ref.source, job_list.ref.backend)
         seen: set[str] = set()
-        if spec.q is not None:
-            for match, looked in _list_matches(spec, job_list, backend, most):
+        if request.q is not None:
+            for match, looked in _list_matches(request, job_list, backend, most):
                 fits = None if match is None or match.id in seen else JobRef(id=match.id, version=match.version)
                 if fits is not None:
                     seen.add(fits.id)
@@ -248,8 +248,8 @@ def _jobs_of(job_list: JobListRef) -> str:
 
 
 def _list_matches(
-    spec: BulkRequest, job_list: JobListRef, backend: Backend, rows: int
+    request: BulkRequest, job_list: JobListRef, backend: Backend, rows: int
 ) -> Iterator[tuple[Job | None, int]]:
     ref = job_list.ref
     queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared)
-    return matching_rows(parse_query(spec.q or ""), queue, job_list.state, backend, rows)
+    return matching_rows(parse_query(request.q or ""), queue, job_list.state, backend, rows)

@@ -17,10 +17,10 @@ from ...store.redis_store import Store
 from ..audit_log import AUDIT, AuditEvent, encode_event, log_recorded
 from . import scripts
 from .job_lists import BulkJobLists
-from .keys import ALL, KEEP_S, LEASE_MS, OPEN, job_refs_key, lease_key, record_key, rounds_key, undo_key
+from .keys import ALL, KEEP_S, LEASE_MS, OPEN, batch_starts_key, job_refs_key, lease_key, record_key, undo_key
 from .operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 
-MAX_WORKS = 200
+MAX_OPERATIONS = 200
 MAX_OPEN = 20
 
 
@@ -41,38 +41,44 @@ class BulkStore:
         self.job_lists = BulkJobLists(store)
         self._address_of = address_of
 
-    def create(self, spec: BulkRequest, event_of: Callable[[str], AuditEvent] | None = None) -> str:
+    def create(self, request: BulkRequest, event_of: Callable[[str], AuditEvent] | None = None) -> str:
         """Store a new operation and return its id; for an undo that is already running, the id of that one.
 
         `event_of` creates the audit event of a new operation from its id; it is recorded before any event of the
         process that runs the operation. Raises Conflict when too many operations are unfinished. Cost: 1 round trip.
         """
-        spec = self._with_address(spec)
-        work_id = secrets.token_hex(6)
-        undo = spec.action is Action.UNDO
-        event = event_of(work_id) if event_of else None
-        made = self._store.run_script(
+        request = self._with_address(request)
+        bulk_id = secrets.token_hex(6)
+        undo = request.action is Action.UNDO
+        event = event_of(bulk_id) if event_of else None
+        reply = self._store.run_script(
             scripts.CREATE,
-            (ALL, OPEN, record_key(work_id), undo_key(spec.undoes or spec.batches[0] if undo else work_id), AUDIT),
-            *(work_id, now_s(), pack(spec), BulkPhase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_WORKS, int(undo)),
+            (
+                ALL,
+                OPEN,
+                record_key(bulk_id),
+                undo_key(request.undoes or request.undo_batches[0] if undo else bulk_id),
+                AUDIT,
+            ),
+            *(bulk_id, now_s(), pack(request), BulkPhase.COLLECTING.value, KEEP_S, MAX_OPEN, MAX_OPERATIONS, int(undo)),
             *(encode_event(event) if event else "", self._store.source.own_key(record_key(""))),
         )
-        if not made:
+        if not reply:
             raise Conflict(
                 f"The limit of {MAX_OPEN} unfinished bulk operations is reached.",
                 hint="Wait for one to finish, or abort one.",
             )
-        made_id = str(made[0].decode("ascii", "replace"))
-        if event is not None and made_id == work_id:
-            log_recorded(event, kept=made[1] == 1)
-        return made_id
+        created_id = str(reply[0].decode("ascii", "replace"))
+        if event is not None and created_id == bulk_id:
+            log_recorded(event, kept=reply[1] == 1)
+        return created_id
 
-    def _with_address(self, spec: BulkRequest) -> BulkRequest:
-        names = {job_list.ref.source for job_list in spec.job_lists} - spec.servers.keys()
+    def _with_address(self, request: BulkRequest) -> BulkRequest:
+        names = {job_list.ref.source for job_list in request.job_lists} - request.servers.keys()
         found = {name: address for name in names if (address := self._address_of(name)) is not None}
-        return replace(spec, servers={**found, **spec.servers})
+        return replace(request, servers={**found, **request.servers})
 
-    def undo_of(self, name: str) -> BulkOperation | None:
+    def find_last_undo(self, name: str) -> BulkOperation | None:
         """The last undo of the bulk operation or batch of that name, or None.
 
         Cost: 1 round trip; 2 if there is one.
@@ -85,24 +91,24 @@ class BulkStore:
         except NotFound:
             return None
 
-    def get(self, work_id: str) -> BulkOperation:
+    def get(self, bulk_id: str) -> BulkOperation:
         """One operation. Raises BulkOperationNotFound. Cost: 1 round trip."""
-        reply, held = self._store.read_keys(("HGETALL", record_key(work_id)), ("EXISTS", lease_key(work_id)))
-        operation = _decode_operation(work_id, reply)
+        reply, leased = self._store.read_keys(("HGETALL", record_key(bulk_id)), ("EXISTS", lease_key(bulk_id)))
+        operation = _decode_operation(bulk_id, reply)
         if operation is None:
             raise BulkOperationNotFound
-        return replace(operation, held=held == 1)
+        return replace(operation, leased=leased == 1)
 
-    def hold_lease(self, work_id: str, holder: str) -> BulkOperation | None:
+    def renew_lease(self, bulk_id: str, holder: str) -> BulkOperation | None:
         """Renew the lease and return the operation; None if the lease is lost.
 
         Raises BulkOperationNotFound. Cost: 1 round trip.
         """
-        keys = (record_key(work_id), lease_key(work_id), ALL)
-        reply = self._store.run_script(scripts.HELD, keys, holder, LEASE_MS, work_id, now_s())
+        keys = (record_key(bulk_id), lease_key(bulk_id), ALL)
+        reply = self._store.run_script(scripts.RENEW_LEASE, keys, holder, LEASE_MS, bulk_id, now_s())
         if reply == 0:
             return None
-        operation = _decode_operation(work_id, reply)
+        operation = _decode_operation(bulk_id, reply)
         if operation is None:
             raise BulkOperationNotFound
         return operation
@@ -112,39 +118,39 @@ class BulkStore:
         (names,) = self._store.read_keys(("ZREVRANGE", ALL, 0, count - 1))
         ids = [raw.decode("ascii", "replace") for raw in names or ()]
         replies = self._store.read_keys(*(("HGETALL", record_key(each)) for each in ids))
-        works = (_decode_operation(each, reply) for each, reply in zip(ids, replies, strict=True))
-        return [operation for operation in works if operation]
+        operations = (_decode_operation(each, reply) for each, reply in zip(ids, replies, strict=True))
+        return [operation for operation in operations if operation]
 
     def open_ids(self) -> list[str]:
         """The ids of unfinished operations. Cost: 1 round trip."""
         (reply,) = self._store.read_keys(("SMEMBERS", OPEN))
         return sorted(raw.decode("ascii", "replace") for raw in reply or ())
 
-    def forget_missing(self, work_id: str) -> bool:
+    def forget_missing(self, bulk_id: str) -> bool:
         """Remove an operation without a record from the open ones; False if the record exists. Cost: 1 round trip."""
-        return bool(self._store.run_script(scripts.FORGET, (record_key(work_id), OPEN), work_id, KEEP_S))
+        return bool(self._store.run_script(scripts.FORGET, (record_key(bulk_id), OPEN), bulk_id, KEEP_S))
 
     def reopen_unfinished(self) -> None:
         """Add all unfinished operations to the open ones again, in case that set was lost. Cost: 1 round trip."""
         self._store.run_script(scripts.REOPEN, (ALL, OPEN), self._store.source.own_key(record_key("")))
 
-    def take_lease(self, work_id: str, holder: str) -> bool:
-        """Take the lease for LEASE_MS; False if another holder has it. Each write renews it. Cost: 1 round trip."""
-        return bool(self._store.run_script(scripts.LEASE, (lease_key(work_id),), holder, LEASE_MS))
+    def acquire_lease(self, bulk_id: str, holder: str) -> bool:
+        """Acquire the lease for LEASE_MS; False if another holder has it. Each write renews it. Cost: 1 round trip."""
+        return bool(self._store.run_script(scripts.ACQUIRE_LEASE, (lease_key(bulk_id),), holder, LEASE_MS))
 
-    def release_lease(self, work_id: str, holder: str) -> None:
+    def release_lease(self, bulk_id: str, holder: str) -> None:
         """Release the lease, so that another process can run the operation."""
-        self._store.run_script(scripts.RELEASE, (lease_key(work_id),), holder)
+        self._store.run_script(scripts.RELEASE_LEASE, (lease_key(bulk_id),), holder)
 
     def write_progress(
         self,
-        work_id: str,
+        bulk_id: str,
         holder: str,
         *,
         expected: BulkPhase,
         to: BulkPhase | None = None,
         restored: tuple[str, int] | None = None,
-        round_at: int | None = None,
+        batch_start: int | None = None,
         event: AuditEvent | None = None,
         **fields: Any,
     ) -> BulkPhase | None:
@@ -152,7 +158,7 @@ class BulkStore:
 
         If a user has paused or aborted it in the meantime, that phase stays. Values in dicts are added to the stored
         ones. The note is cleared unless it is among the fields. `restored` = (operation id, number of its deleted jobs
-        that this batch restored); `round_at` = the number of the first job of the batch. `event` goes into the audit
+        that this batch restored); `batch_start` = the number of the first job of the batch. `event` goes into the audit
         log if this call changes the phase to `to`. Everything stored of the operation expires KEEP_S from now. Raises
         BulkOperationNotFound. Cost: 1 round trip.
         """
@@ -166,13 +172,13 @@ class BulkStore:
             else:
                 arguments += [name, value if isinstance(value, int | float | bytes) else str(value)]
         reply = self._store.run_script(
-            scripts.WRITE,
+            scripts.WRITE_PROGRESS,
             (
-                *(record_key(work_id), lease_key(work_id), OPEN, record_key(restored[0] if restored else work_id)),
-                *(rounds_key(work_id), job_refs_key(work_id), AUDIT),
+                *(record_key(bulk_id), lease_key(bulk_id), OPEN, record_key(restored[0] if restored else bulk_id)),
+                *(batch_starts_key(bulk_id), job_refs_key(bulk_id), AUDIT),
             ),
-            *(holder, LEASE_MS, expected.value, to.value if to else "", work_id, restored[1] if restored else 0),
-            *("" if round_at is None else round_at, KEEP_S, encode_event(event) if event else ""),
+            *(holder, LEASE_MS, expected.value, to.value if to else "", bulk_id, restored[1] if restored else 0),
+            *("" if batch_start is None else batch_start, KEEP_S, encode_event(event) if event else ""),
             *arguments,
         )
         if reply == -1:
@@ -185,40 +191,40 @@ class BulkStore:
         return BulkPhase(phase.decode())
 
     def change_phase(
-        self, work_id: str, word: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None
+        self, bulk_id: str, command: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None
     ) -> BulkPhase:
-        """Pause, resume or abort for a user, as in `word`. Returns the phase after it.
+        """Run the `command` of a user: pause, resume or abort. Returns the phase after it.
 
         `event_of` creates the audit event from the operation as it was just before. It is recorded together with the
         change, so before any event of the process that runs the operation, and not at all if the change is refused.
         Raises BulkOperationNotFound, Conflict. Cost: 2 round trips.
         """
-        operation = self.get(work_id)
+        operation = self.get(bulk_id)
         event = event_of(operation) if event_of else None
         under_way = (BulkPhase.COLLECTING, BulkPhase.CANARY, BulkPhase.WATCHING, BulkPhase.RUNNING)
         to, allowed = {
             "pause": (BulkPhase.PAUSED.value, under_way),
             "resume": ("", (BulkPhase.PAUSED,)),
             "abort": (BulkPhase.ABORTED.value, (*under_way, BulkPhase.PAUSED)),
-        }[word]
+        }[command]
         reply = self._store.run_script(
-            scripts.TELL,
-            (record_key(work_id), OPEN, AUDIT),
-            *(work_id, to, now_s(), encode_event(event) if event else ""),
+            scripts.CHANGE_PHASE,
+            (record_key(bulk_id), OPEN, AUDIT),
+            *(bulk_id, to, now_s(), encode_event(event) if event else ""),
             *(phase.value for phase in allowed),
         )
         if not reply:
             raise BulkOperationNotFound
-        phase, obeyed, kept = BulkPhase(reply[0].decode()), reply[1], reply[2]
-        if obeyed and event is not None:
+        phase, changed, kept = BulkPhase(reply[0].decode()), reply[1], reply[2]
+        if changed and event is not None:
             log_recorded(event, kept=kept == 1)
         if phase.value != to and (to or phase is BulkPhase.PAUSED or phase in ENDED):
-            raise Conflict(f"This bulk operation is {phase.value}; you cannot {word} it.")
+            raise Conflict(f"This bulk operation is {phase.value}; you cannot {command} it.")
         return phase
 
-    def note_restored(self, work_id: str, count: int) -> None:
+    def note_restored(self, bulk_id: str, count: int) -> None:
         """Add to the number of deleted jobs of the operation that were restored. Cost: 1 round trip."""
-        self._store.run_script(scripts.RESTORED, (record_key(work_id),), count)
+        self._store.run_script(scripts.ADD_RESTORED, (record_key(bulk_id),), count)
 
 
 def _number_of(fields: Mapping[str, bytes], name: str) -> float | None:
@@ -233,12 +239,12 @@ def _count_of(fields: Mapping[str, bytes], name: str) -> int:
     return int(_number_of(fields, name) or 0)
 
 
-def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
+def _decode_operation(bulk_id: str, reply: Any) -> BulkOperation | None:
     if not isinstance(reply, list) or not reply:
         return None
     fields = {name.decode("ascii", "replace"): value for name, value in zip(reply[::2], reply[1::2], strict=True)}
-    spec = unpack(fields.get("spec"), BulkRequest)
-    if spec is None:
+    request = unpack(fields.get("request"), BulkRequest)
+    if request is None:
         return None
     count = partial(_count_of, fields)
     outcomes = {outcome.value: count(f"outcomes:{outcome.value}") for outcome in Outcome}
@@ -248,8 +254,8 @@ def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
         return None
     scanned = _number_of(fields, "scanned")
     return BulkOperation(
-        id=work_id,
-        spec=spec,
+        id=bulk_id,
+        request=request,
         phase=phase,
         matched=count("matched"),
         at=count("at"),
@@ -264,5 +270,4 @@ def _decode_operation(work_id: str, reply: Any) -> BulkOperation | None:
         unread_count=count("unread_count"),
         restored=count("restored"),
         ended_at=_number_of(fields, "ended_at"),
-        batch=work_id if spec.action.value == "delete" else None,
     )

@@ -17,43 +17,43 @@ from .selection import SelectedJob
 from .store import BulkStore
 
 
-def batch_of(work_id: str, job_list: JobListRef, spec: BulkRequest) -> str:
-    """The name of the batch in the undo bin for the jobs that an operation deletes in one place."""
-    return f"{work_id}x{spec.job_lists.index(job_list)}"
+def undo_batch_of(bulk_id: str, job_list: JobListRef, request: BulkRequest) -> str:
+    """The name of the undo batch for the jobs that an operation deletes in one place."""
+    return f"{bulk_id}x{request.job_lists.index(job_list)}"
 
 
-def batches_of(operation: BulkOperation) -> list[str]:
-    """The batches in the undo bin with the jobs that `operation` deleted; none if it deleted nothing restorable."""
+def undo_batches_of(operation: BulkOperation) -> list[str]:
+    """The undo batches with the jobs that `operation` deleted; none if it deleted nothing restorable."""
     return (
-        [batch_of(operation.id, job_list, operation.spec) for job_list in operation.spec.job_lists]
+        [undo_batch_of(operation.id, job_list, operation.request) for job_list in operation.request.job_lists]
         if operation.undoable
         else []
     )
 
 
-def undo_of(operation: BulkOperation, actor: Actor, reason: str | None = None) -> BulkRequest:
+def build_undo(operation: BulkOperation, actor: Actor, reason: str | None = None) -> BulkRequest:
     """The request that restores all jobs that `operation` deleted, at full speed."""
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
-        job_lists=operation.spec.job_lists,
-        batches=tuple(batches_of(operation)),
+        job_lists=operation.request.job_lists,
+        undo_batches=tuple(undo_batches_of(operation)),
         undoes=operation.id,
-        servers=operation.spec.servers,
+        servers=operation.request.servers,
         pace_per_s=0,
         reason=reason,
         created_at=now_s(),
     )
 
 
-def undo_of_batches(batches: Sequence[str], undo_bin: UndoBin, actor: Actor, reason: str | None) -> BulkRequest:
-    """The request that restores the jobs of batches. Raises NotFound for a batch that no longer exists."""
-    deleted = [undo_bin.describe_batch(batch)[0] for batch in batches]
+def build_batches_undo(undo_batches: Sequence[str], undo_bin: UndoBin, actor: Actor, reason: str | None) -> BulkRequest:
+    """The request that restores the jobs of undo batches. Raises NotFound for one that no longer exists."""
+    deleted = [undo_bin.describe_batch(undo_batch)[0] for undo_batch in undo_batches]
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
         job_lists=tuple(JobListRef(ref=about.ref, state=about.place) for about in deleted),
-        batches=tuple(batches),
+        undo_batches=tuple(undo_batches),
         servers={about.ref.source: about.server for about in deleted if about.server},
         pace_per_s=0,
         reason=reason,
@@ -61,7 +61,7 @@ def undo_of_batches(batches: Sequence[str], undo_bin: UndoBin, actor: Actor, rea
     )
 
 
-def deleted_jobs(spec: BulkRequest, store: BulkStore, undo_bin: UndoBin) -> Iterator[SelectedJob]:
+def deleted_jobs(request: BulkRequest, store: BulkStore, undo_bin: UndoBin) -> Iterator[SelectedJob]:
     """The jobs to restore that the undo bin still holds, each once, with the number of rows scanned so far.
 
     For a bulk operation batch by batch, the last batch first, in order within each: the position of a job in its list
@@ -69,19 +69,19 @@ def deleted_jobs(spec: BulkRequest, store: BulkStore, undo_bin: UndoBin) -> Iter
     MAX_BATCH jobs.
     """
     try:
-        origin = store.get(spec.undoes) if spec.undoes is not None else None
+        deletion = store.get(request.undoes) if request.undoes is not None else None
     except NotFound:
-        origin = None
-    return _all_in(spec, undo_bin) if origin is None else _newest_first(spec, origin, store, undo_bin)
+        deletion = None
+    return _all_in(request, undo_bin) if deletion is None else _newest_first(request, deletion, store, undo_bin)
 
 
-def _all_in(spec: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
+def _all_in(request: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
     scanned = 0
-    for job_list, batch in zip(spec.job_lists, spec.batches, strict=True):
+    for job_list, undo_batch in zip(request.job_lists, request.undo_batches, strict=True):
         seen: set[str] = set()
         cursor = -1
         while cursor:
-            backups, cursor = undo_bin.read_page(batch, max(cursor, 0))
+            backups, cursor = undo_bin.read_page(undo_batch, max(cursor, 0))
             for job in backups:
                 scanned += 1
                 if job.id not in seen:
@@ -90,11 +90,11 @@ def _all_in(spec: BulkRequest, undo_bin: UndoBin) -> Iterator[SelectedJob]:
 
 
 def _newest_first(
-    spec: BulkRequest, origin: BulkOperation, store: BulkStore, undo_bin: UndoBin
+    request: BulkRequest, deletion: BulkOperation, store: BulkStore, undo_bin: UndoBin
 ) -> Iterator[SelectedJob]:
     # If its process died during a batch, more jobs are deleted than recorded.
-    starts = sorted({0, *store.job_lists.list_rounds(origin.id), origin.at})
-    ends = [*starts[1:], origin.at + MAX_BATCH]
+    starts = sorted({0, *store.job_lists.list_batch_starts(deletion.id), deletion.at})
+    ends = [*starts[1:], deletion.at + MAX_BATCH]
     window: list[tuple[int, JobRef]] = []
     held: dict[int, set[str]] = {}
     window_at = ends[-1]
@@ -102,17 +102,19 @@ def _newest_first(
     for start, end in zip(reversed(starts), reversed(ends), strict=True):
         if start < window_at:
             window_at = max(0, min(start, end - MAX_BATCH))
-            window = store.job_lists.list_job_refs(origin.id, window_at, end - window_at)
-            held = _held_jobs(spec, undo_bin, window)
+            window = store.job_lists.list_job_refs(deletion.id, window_at, end - window_at)
+            held = _held_jobs(request, undo_bin, window)
         for number, job_ref in window[start - window_at : end - window_at]:
             scanned += 1
             if job_ref.id in held.get(number, ()):
-                yield SelectedJob(spec.job_lists[number], JobRef(id=job_ref.id, version=str(start)), scanned)
+                yield SelectedJob(request.job_lists[number], JobRef(id=job_ref.id, version=str(start)), scanned)
 
 
-def _held_jobs(spec: BulkRequest, undo_bin: UndoBin, job_refs: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
-    numbers = {number for number, _ in job_refs if 0 <= number < len(spec.batches)}
+def _held_jobs(request: BulkRequest, undo_bin: UndoBin, job_refs: Sequence[tuple[int, JobRef]]) -> dict[int, set[str]]:
+    numbers = {number for number, _ in job_refs if 0 <= number < len(request.undo_batches)}
     return {
-        number: undo_bin.held_ids(spec.batches[number], [job_ref.id for at, job_ref in job_refs if at == number])
+        number: undo_bin.held_ids(
+            request.undo_batches[number], [job_ref.id for at, job_ref in job_refs if at == number]
+        )
         for number in sorted(numbers)
     }

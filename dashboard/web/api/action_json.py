@@ -164,37 +164,37 @@ def json_restored(results: Sequence[ActionResult], error: ErrorDetailJson | Unse
 
 def json_operation(operation: BulkOperation) -> BulkOperationJson:
     """A bulk operation as the API returns it."""
-    spec, outcomes = operation.spec, operation.outcomes
+    bulk_request, outcomes = operation.request, operation.outcomes
     return BulkOperationJson(
         bulk_id=operation.id,
         state=operation.phase,
-        action=spec.action,
+        action=bulk_request.action,
         matched=operation.matched,
         at=operation.at,
         done=operation.done,
         skipped=outcomes.get(Outcome.GONE.value, 0) + outcomes.get(Outcome.CHANGED.value, 0),
         failed=sum(outcomes.get(kind.value, 0) for kind in _FAILED),
         outcomes=outcomes,
-        pace_per_s=spec.pace_per_s,
-        canary=spec.canary,
+        pace_per_s=bulk_request.pace_per_s,
+        canary=bulk_request.canary,
         canary_failed=operation.canary_failed,
         note=operation.note,
         truncated=operation.truncated,
         unread=operation.unread,
         unread_count=operation.unread_count,
-        undoes=spec.undoes,
+        undoes=bulk_request.undoes,
         undoable=operation.undoable,
         restored=operation.restored,
-        who=spec.actor.name,
-        created_at=iso(instant(spec.created_at)),
+        who=bulk_request.actor.name,
+        created_at=iso(instant(bulk_request.created_at)),
         ended_at=iso(instant(operation.ended_at)),
     )
 
 
-def json_batch(batch: str, deleted: DeletedBatch, left: int, until: float) -> DeletedBatchJson:
+def json_batch(undo_batch: str, deleted: DeletedBatch, left: int, until: float) -> DeletedBatchJson:
     """A delete that can be undone as the API returns it; see `UndoBin.list_batches`."""
     return DeletedBatchJson(
-        batch=batch,
+        batch=undo_batch,
         source=deleted.ref.source,
         backend=deleted.ref.backend,
         queue=deleted.ref.name,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated
 
 from flask import Blueprint
 from msgspec import UNSET, Meta
 from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
-from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest
-from ...actions.undo_bin import check_batch
+from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest, JobListRef
+from ...actions.undo_bin import check_undo_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import now_s
 from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
@@ -22,8 +22,14 @@ from ..context import app_context, app_services
 from ..forms.request_input import Body, json_body
 from ..pages import bulk
 from ..pages.audit import PER_PAGE, parse_cursor
-from ..pages.bulk_start import check_matches, not_restored, preview_operation, start_operation, undo_batches
-from ..pages.bulk_start import undo_operation as undo_work
+from ..pages.bulk_start import (
+    check_matches,
+    not_restored,
+    preview_operation,
+    start_large_undo,
+    start_operation,
+    undo_operation,
+)
 from ..pages.job_actions import MAX_TEXT, checked_reason, given_reason
 from .action_json import (
     ActedJson,
@@ -163,7 +169,7 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
             where = f"The job is {state.value}" if state else "The job is not in any list"
             detail = f"{where}; {library.title} does not support {action.value} there."
             return _with_status(ActedJson(outcome=Outcome.CHANGED, detail=detail, new_id=None))
-    result = services.action_service.on_jobs(
+    report = services.action_service.on_jobs(
         current_actor(),
         queue.ref,
         state,
@@ -173,7 +179,7 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
         reason=_checked_reason(body.reason),
         for_good=body.for_good,
     )
-    return _with_status(replace(json_result(result.results[0]), undo=result.batch))
+    return _with_status(replace(json_result(report.results[0]), undo=report.undo_batch))
 
 
 @bp.post(f"{_QUEUE}/<any(pause, resume, purge, obliterate):verb>")
@@ -193,7 +199,7 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
     if action is Action.PURGE:
         job_list = bulk.job_list_of(queue, State.WAITING.value, None)
         bulk.check_bulk(Action.DELETE, (job_list,))
-        spec = BulkRequest(
+        bulk_request = BulkRequest(
             action=Action.DELETE,
             actor=current_actor(),
             job_lists=(job_list,),
@@ -202,11 +208,11 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
             reason=_checked_reason(body.reason),
             created_at=now_s(),
         )
-        seen = preview_operation(spec)
-        if seen.exact and not seen.matched:
+        preview = preview_operation(bulk_request)
+        if preview.exact and not preview.matched:
             detail = "The queue has no waiting jobs."
             return _with_status(ActedJson(outcome=Outcome.DONE, detail=detail, bulk_id=None))
-        return _with_status(ActedJson(outcome=Outcome.DONE, detail=None, bulk_id=start_operation(spec)))
+        return _with_status(ActedJson(outcome=Outcome.DONE, detail=None, bulk_id=start_operation(bulk_request)))
     if action is Action.OBLITERATE and body.confirm != name:
         raise Conflict("This cannot be undone. To confirm, send the queue's name as `confirm`.")
     return _with_status(
@@ -229,12 +235,12 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
     """
     _check_applies(body, body.action)
     _check_target_list(body)
-    job_lists: tuple[Any, ...] = ()
+    job_lists: tuple[JobListRef, ...] = ()
     if body.fingerprint is None:
-        found = app_context().find_queue_stats(body.source or "", body.backend or "", body.queue or "")
-        job_lists = (bulk.job_list_of(found, (body.state or State.WAITING).value, body.native),)
+        queue = app_context().find_queue_stats(body.source or "", body.backend or "", body.queue or "")
+        job_lists = (bulk.job_list_of(queue, (body.state or State.WAITING).value, body.native),)
     bulk.check_bulk(body.action, job_lists)
-    spec = BulkRequest(
+    bulk_request = BulkRequest(
         action=body.action,
         actor=current_actor(),
         job_lists=job_lists,
@@ -251,18 +257,18 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
         created_at=now_s(),
     )
     if not body.preview:
-        bulk.check_target(spec)
-    seen = preview_operation(spec)
+        bulk.check_target(bulk_request)
+    preview = preview_operation(bulk_request)
     if not body.preview:
-        check_matches(seen)
+        check_matches(preview)
     answer = BulkStartJson(
-        bulk_id=None if body.preview else start_operation(spec),
-        matched=seen.matched,
-        exact=seen.exact,
-        unread=seen.unread,
-        scanned=seen.scanned,
-        total=seen.total,
-        sample_ids=[job.id for job in seen.samples] if body.preview else UNSET,
+        bulk_id=None if body.preview else start_operation(bulk_request),
+        matched=preview.matched,
+        exact=preview.exact,
+        unread=preview.unread,
+        scanned=preview.scanned,
+        total=preview.total,
+        sample_ids=[job.id for job in preview.samples] if body.preview else UNSET,
     )
     return answer, 200 if body.preview else 201
 
@@ -278,8 +284,8 @@ def tell(body: ReasonBody, work_id: str, word: str) -> tuple[BulkOperationJson |
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("Unknown action.")
     if word == "undo":
-        back = undo_work(work_id, _checked_reason(body.reason))
-        return _under_way(back) if isinstance(back, BulkOperation) else _put_back(back)
+        undone = undo_operation(work_id, _checked_reason(body.reason))
+        return _json_started(undone) if isinstance(undone, BulkOperation) else _json_undone(undone)
     bulk.change_operation(work_id, word, given_reason(body.reason))
     return json_operation(app_services().bulk_store.get(work_id)), 200
 
@@ -295,26 +301,26 @@ def undo(body: ReasonBody, batch: str) -> tuple[BulkOperationJson | PutBackJson,
     `refused` lists the first 100 jobs that were not restored, each with its outcome and the reason. Returns 409 if no
     job was restored.
     """
-    why = _checked_reason(body.reason)
-    operation = undo_batches([check_batch(batch)], why)
+    reason = _checked_reason(body.reason)
+    operation = start_large_undo([check_undo_batch(batch)], reason)
     if operation is not None:
-        return _under_way(operation)
-    return _put_back(app_services().action_service.undo_batch(current_actor(), batch, reason=why).results)
+        return _json_started(operation)
+    return _json_undone(app_services().action_service.restore_batch(current_actor(), batch, reason=reason).results)
 
 
-def _put_back(results: Sequence[ActionResult]) -> tuple[PutBackJson, int]:
+def _json_undone(results: Sequence[ActionResult]) -> tuple[PutBackJson, int]:
     exc = not_restored(results)
     return json_restored(results, json_error(exc) if exc else UNSET), 409 if exc else 200
 
 
-def _under_way(operation: BulkOperation) -> tuple[BulkOperationJson, int]:
+def _json_started(operation: BulkOperation) -> tuple[BulkOperationJson, int]:
     changed = operation.outcomes.get(Outcome.CHANGED.value, 0)
     return replace(json_operation(operation), restored=operation.done, changed=changed), 202
 
 
-@bulk_bp.get("/undo")
+@bulk_bp.get("/undo", endpoint="deleted")
 @json_response
-def deleted() -> DeletedBatchesJson:
+def list_undo_batches() -> DeletedBatchesJson:
     """List deletes that can be undone, newest first, at most 100.
 
     `POST /undo/{batch}` restores what is left of a batch.
@@ -326,16 +332,16 @@ def deleted() -> DeletedBatchesJson:
     return DeletedBatchesJson(batches=[json_batch(*each) for each in found])
 
 
-@bulk_bp.get("/bulk")
+@bulk_bp.get("/bulk", endpoint="works")
 @json_response
-def works() -> BulkOperationsJson:
+def list_operations() -> BulkOperationsJson:
     """List stored bulk operations, newest first."""
     return BulkOperationsJson(bulk=[json_operation(operation) for operation in app_services().bulk_store.list_newest()])
 
 
-@bulk_bp.get("/bulk/<work_id>")
+@bulk_bp.get("/bulk/<work_id>", endpoint="work")
 @json_response
-def work(work_id: str) -> BulkOperationJson:
+def show_operation(work_id: str) -> BulkOperationJson:
     """Retrieve a bulk operation."""
     return json_operation(app_services().bulk_store.get(work_id))
 
@@ -381,8 +387,8 @@ def _checked_reason(text: str | None) -> str | None:
     return checked_reason(text, hint="Send it as `reason`.")
 
 
-def _parse_action(word: str) -> Action:
+def _parse_action(name: str) -> Action:
     try:
-        return Action(word)
+        return Action(name)
     except ValueError:
-        raise Unsupported(f"Unknown action {word[:40]!r}.") from None
+        raise Unsupported(f"Unknown action {name[:40]!r}.") from None

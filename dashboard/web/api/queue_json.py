@@ -181,14 +181,14 @@ def json_source(source: SourceStats) -> SourceJson:
     )
 
 
-def json_classes(board: ClassBoard | None) -> JobClassesJson:
+def json_classes(job_classes: ClassBoard | None) -> JobClassesJson:
     """Job classes as the API returns them; None: unknown."""
     return JobClassesJson(
-        classes=None if board is None else [_json_class(each) for each in board.classes],
-        total=board.total if board else None,
-        span_s=board.span_s if board else None,
-        scope=board.scope if board else None,
-        truncated=board is not None and (board.cut or board.total > len(board.classes)),
+        classes=None if job_classes is None else [_json_class(each) for each in job_classes.classes],
+        total=job_classes.total if job_classes else None,
+        span_s=job_classes.span_s if job_classes else None,
+        scope=job_classes.scope if job_classes else None,
+        truncated=job_classes is not None and (job_classes.cut or job_classes.total > len(job_classes.classes)),
     )
 
 

@@ -27,8 +27,8 @@ def index() -> str:
     with measure_cost() as meter:
         events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
         # This also finds a delete whose response was lost.
-        batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
-        left = app_services().action_service.undo_bin.count_left(batches)
+        undo_batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
+        left = app_services().action_service.undo_bin.count_left(undo_batches)
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     last = events[-1].id if len(events) == PER_PAGE else None
     return render_template(

@@ -20,7 +20,7 @@ from ...actions.bulk.operation import (
     BulkRequest,
     JobListRef,
 )
-from ...actions.bulk.undo import batches_of
+from ...actions.bulk.undo import undo_batches_of
 from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
@@ -86,24 +86,24 @@ def fragment(work_id: str) -> Response:
     return fragments.render_live(OPERATION, _operation_context(work_id))
 
 
-def _operation_context(work_id: str) -> dict[str, Any]:
+def _operation_context(bulk_id: str) -> dict[str, Any]:
     with measure_cost() as meter:
-        operation = app_services().bulk_store.get(work_id)
+        operation = app_services().bulk_store.get(bulk_id)
         quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
-        undoing = undo_under_way(work_id) if operation.undoable else None
+        undoing = undo_under_way(bulk_id) if operation.undoable else None
         left = (
-            sum(app_services().action_service.undo_bin.count_left(batches_of(operation)).values())
+            sum(app_services().action_service.undo_bin.count_left(undo_batches_of(operation)).values())
             if quiet and undoing is None
             else 0
         )
     return {
         "operation": operation,
         "undoing": undoing,
-        "is_undo": operation.spec.action is Action.UNDO,
+        "is_undo": operation.request.action is Action.UNDO,
         "past": PAST,
         "ended": operation.phase in ENDED,
         "in_bin": left,
-        "alone": operation.held is False and not quiet and now_s() - operation.spec.created_at > ALONE_S,
+        "alone": operation.leased is False and not quiet and now_s() - operation.request.created_at > ALONE_S,
         "titles": app_services().sources.titles,
         "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
@@ -112,29 +112,29 @@ def _operation_context(work_id: str) -> dict[str, Any]:
 @edit_bp.get("/new")
 def new() -> str:
     """The preview: which jobs, how many, what will happen to them, and the form of options."""
-    queue, spec = _parse_request(request.args)
-    most = app_context().settings.bulk_max_jobs
+    queue, bulk_request = _parse_request(request.args)
+    most, undo_bin = app_context().settings.bulk_max_jobs, app_services().action_service.undo_bin
     with measure_cost() as meter:
-        preview = preview_operation(spec)
+        preview = preview_operation(bulk_request)
     price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    job_lists = spec.job_lists or preview.job_lists
+    job_lists = bulk_request.job_lists or preview.job_lists
     libraries = {
         job_list.ref.backend: app_services().sources.backend(job_list.ref.source, job_list.ref.backend)
         for job_list in job_lists
     }
-    homing = spec.action is Action.MOVE and all(job_list.state is State.WAITING for job_list in job_lists)
+    is_redrive = bulk_request.action is Action.MOVE and all(job_list.state is State.WAITING for job_list in job_lists)
     return render_template(
         "bulk/new.html",
         **layout.page_context(app_services().snapshots.current(), price),
-        bulk_request=spec,
+        bulk_request=bulk_request,
         queue=queue,
         preview=preview,
         most=most,
         libraries=libraries,
         titles=app_services().sources.titles,
-        room_bytes=app_services().action_service.undo_bin.room_bytes() if spec.action is Action.DELETE else None,
-        verb="Redrive" if homing else VERBS[spec.action],
-        targets=_target_queues(job_lists) if spec.action is Action.MOVE else (),
+        room_bytes=undo_bin.room_bytes() if bulk_request.action is Action.DELETE else None,
+        verb="Redrive" if is_redrive else VERBS[bulk_request.action],
+        targets=_target_queues(job_lists) if bulk_request.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",
         past=PAST,
     )
@@ -147,17 +147,17 @@ def new() -> str:
 )
 def create() -> ResponseReturnValue:
     """Start an operation: 303 to its page."""
-    queue, spec = _parse_request(request.form)
-    found = preview_operation(spec)
-    check_still(found.matched, request.form.get("seen", ""))
-    if spec.for_good:
+    queue, bulk_request = _parse_request(request.form)
+    preview = preview_operation(bulk_request)
+    check_still(preview.matched, request.form.get("seen", ""))
+    if bulk_request.for_good:
         if queue is not None:
             check_confirmed(queue)
         elif request.form.get("confirm", "").strip() != "delete":
             raise Conflict("To delete permanently, type delete. No jobs were deleted.")
-    check_target(spec)
-    check_matches(found)
-    return redirect(url_for("bulk.show", work_id=start_operation(spec)), code=303)
+    check_target(bulk_request)
+    check_matches(preview)
+    return redirect(url_for("bulk.show", work_id=start_operation(bulk_request)), code=303)
 
 
 @edit_bp.post("/<segment:work_id>/<word>")
@@ -168,36 +168,36 @@ def change_phase(work_id: str, word: str) -> ResponseReturnValue:
         raise NotFound("Unknown action.")
     query: dict[str, Any] = {}
     if word == "undo":
-        back = undo_operation(work_id, parse_reason())
-        if isinstance(back, BulkOperation):
-            return redirect(url_for("bulk.show", work_id=back.id), code=303)
-        if (refused := not_restored(back)) is not None:
+        undone = undo_operation(work_id, parse_reason())
+        if isinstance(undone, BulkOperation):
+            return redirect(url_for("bulk.show", work_id=undone.id), code=303)
+        if (refused := not_restored(undone)) is not None:
             raise refused
-        query = ActionFlash.of("undo", back).query
+        query = ActionFlash.of("undo", undone).query
     else:
         change_operation(work_id, word, given_reason(request.form.get("reason")))
     return redirect(url_for("bulk.show", work_id=work_id, **query), code=303)
 
 
-def change_operation(work_id: str, word: str, why: str | None) -> None:
+def change_operation(bulk_id: str, command: str, reason: str | None) -> None:
     """Pause, resume or abort an operation, and record by whom and why. Raises NotFound, Conflict."""
-    by = current_actor()
+    actor = current_actor()
 
     def event(operation: BulkOperation) -> AuditEvent:
-        what = "undo of bulk operation" if operation.spec.action is Action.UNDO else "bulk operation"
+        what = "undo of bulk operation" if operation.request.action is Action.UNDO else "bulk operation"
         return replace(
             event_of(operation, operation.matched),
             at=now_s(),
-            who=by.name,
-            role=by.role,
-            address=by.address,
-            reason=why,
-            action=f"{word} {what}",
+            who=actor.name,
+            role=actor.role,
+            address=actor.address,
+            reason=reason,
+            action=f"{command} {what}",
             outcomes=operation.outcomes or None,
-            detail=f"{operation.done:,} of {operation.matched:,} {PAST[operation.spec.action]} so far",
+            detail=f"{operation.done:,} of {operation.matched:,} {PAST[operation.request.action]} so far",
         )
 
-    app_services().bulk_store.change_phase(work_id, word, event)
+    app_services().bulk_store.change_phase(bulk_id, command, event)
     app_services().bulk_runner.start()
 
 
@@ -217,16 +217,14 @@ def check_still(now: int, seen: str) -> None:
         )
 
 
-def check_target(spec: BulkRequest) -> None:
+def check_target(bulk_request: BulkRequest) -> None:
     """Raise Conflict for a move with neither a destination queue nor an origin queue in the jobs' data."""
-    if spec.action is not Action.MOVE or spec.options.target is not None:
+    if bulk_request.action is not Action.MOVE or bulk_request.options.target is not None:
         return
-    if not spec.to_origin:
+    if not bulk_request.to_origin:
         raise Conflict("Choose a destination queue. Nothing was started.")
-    if all(
-        job_list.origin is None
-        for job_list, _ in app_services().dead_letter_jobs.known_of(spec.fingerprint, spec.job_lists).jobs
-    ):
+    known = app_services().dead_letter_jobs.known_of(bulk_request.fingerprint, bulk_request.job_lists)
+    if all(job_list.origin_queue is None for job_list, _ in known.jobs):
         raise Conflict(
             "The origin queue of these jobs is unknown. Nothing was started.",
             hint="Choose a destination queue.",
@@ -284,13 +282,13 @@ def _parse_request(form: Any) -> tuple[QueueStats | None, BulkRequest]:
     )
 
 
-def job_list_of(queue: QueueStats, word: str, native: str | None) -> JobListRef:
+def job_list_of(queue: QueueStats, state_name: str, native: str | None) -> JobListRef:
     """The list of that queue. Raises Unsupported for a state that its library does not have."""
     backend = app_services().sources.backend(queue.source, queue.backend)
     try:
-        state = State(word)
+        state = State(state_name)
     except ValueError:
-        raise Unsupported(f"Unknown job state {word[:40]!r}.") from None
+        raise Unsupported(f"Unknown job state {state_name[:40]!r}.") from None
     if state not in backend.states or (native is not None and native not in backend.states[state]):
         raise Unsupported(f"{backend.title} does not have this list of {state.value} jobs.")
     return JobListRef(ref=queue.ref, state=state, native=native)

@@ -11,7 +11,7 @@ from ...actions.audit_log import AuditEvent
 from ...actions.bulk.audit_events import event_of
 from ...actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest
 from ...actions.bulk.selection import BulkPreview, preview_jobs
-from ...actions.bulk.undo import batches_of, undo_of, undo_of_batches
+from ...actions.bulk.undo import build_batches_undo, build_undo, undo_batches_of
 from ...backends.actions import Action, ActionResult, Outcome
 from ...errors import Conflict, NotFound
 from ..access.security import current_actor
@@ -23,90 +23,89 @@ from ..views.flash import MISSED
 MAX_REASONS = 5
 
 
-def preview_operation(spec: BulkRequest) -> BulkPreview:
+def preview_operation(bulk_request: BulkRequest) -> BulkPreview:
     """The jobs that the operation would process; see preview_jobs."""
     services = app_services()
     most = services.settings.bulk_max_jobs
-    return preview_jobs(spec, services.sources.backend, services.dead_letter_jobs.known_of, most)
+    return preview_jobs(bulk_request, services.sources.backend, services.dead_letter_jobs.known_of, most)
 
 
-def start_operation(spec: BulkRequest) -> str:
+def start_operation(bulk_request: BulkRequest) -> str:
     """Store the operation, record who started it, and run it. Returns its id."""
-    what = "undo of bulk operation" if spec.action is Action.UNDO else "bulk operation"
+    what = "undo of bulk operation" if bulk_request.action is Action.UNDO else "bulk operation"
 
-    def event(work_id: str) -> AuditEvent:
-        operation = BulkOperation(id=work_id, spec=spec, phase=BulkPhase.COLLECTING)
-        return replace(event_of(operation, 0), action=f"start {what}", detail=describe_request(spec))
+    def event(bulk_id: str) -> AuditEvent:
+        operation = BulkOperation(id=bulk_id, request=bulk_request, phase=BulkPhase.COLLECTING)
+        return replace(event_of(operation, 0), action=f"start {what}", detail=describe_request(bulk_request))
 
-    work_id = app_services().bulk_store.create(spec, event)
+    bulk_id = app_services().bulk_store.create(bulk_request, event)
     app_services().bulk_runner.start()
-    return work_id
+    return bulk_id
 
 
-def describe_request(spec: BulkRequest) -> str:
+def describe_request(bulk_request: BulkRequest) -> str:
     """The request in one line: "delete, matching timeout, 100 per second"."""
-    parts = [spec.action.value]
-    if spec.for_good:
+    parts = [bulk_request.action.value]
+    if bulk_request.for_good:
         parts.append("permanently")
-    if spec.options.target or spec.to_origin:
-        parts.append(f"to {spec.options.target or 'origin queues'}")
-    if spec.fingerprint:
-        parts.append(f"error {spec.fingerprint}")
-    if spec.q:
-        parts.append(f"matching {spec.q}")
-    parts.append(f"{spec.pace_per_s:g} per second" if spec.pace_per_s else "full speed")
-    if spec.canary:
-        parts.append(f"canary of {spec.canary}")
+    if bulk_request.options.target or bulk_request.to_origin:
+        parts.append(f"to {bulk_request.options.target or 'origin queues'}")
+    if bulk_request.fingerprint:
+        parts.append(f"error {bulk_request.fingerprint}")
+    if bulk_request.q:
+        parts.append(f"matching {bulk_request.q}")
+    parts.append(f"{bulk_request.pace_per_s:g} per second" if bulk_request.pace_per_s else "full speed")
+    if bulk_request.canary:
+        parts.append(f"canary of {bulk_request.canary}")
     return ", ".join(parts)
 
 
-def check_matches(seen: BulkPreview) -> None:
+def check_matches(preview: BulkPreview) -> None:
     """Raise Conflict when no job matches."""
-    if seen.exact and not seen.matched:
+    if preview.exact and not preview.matched:
         raise Conflict("No jobs match. Nothing was started.", hint="Check the list: its jobs may have changed state.")
 
 
-def undo_operation(work_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
+def undo_operation(bulk_id: str, reason: str | None) -> list[ActionResult] | BulkOperation:
     """Restore the jobs that the operation deleted: the results, or for many jobs the bulk operation that does it.
 
     Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """
-    operation = app_services().bulk_store.get(work_id)
+    operation = app_services().bulk_store.get(bulk_id)
     if operation.phase not in (*ENDED, BulkPhase.PAUSED):
         raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
-    batches = batches_of(operation)
-    under_way = undo_under_way(work_id) if batches else None
+    undo_batches = undo_batches_of(operation)
+    under_way = undo_under_way(bulk_id) if undo_batches else None
     if under_way is not None:
         return under_way
-    if batches and not app_services().action_service.undo_bin.is_small(batches):
-        return _start_undo(undo_of(operation, current_actor(), reason))
-    back: list[ActionResult] = []
-    for batch in batches:
+    if undo_batches and not app_services().action_service.undo_bin.is_small(undo_batches):
+        return _start_undo(build_undo(operation, current_actor(), reason))
+    results: list[ActionResult] = []
+    for undo_batch in undo_batches:
         try:
-            results = (
-                app_services().action_service.undo_batch(current_actor(), batch, reason=reason, bulk_id=work_id).results
+            report = app_services().action_service.restore_batch(
+                current_actor(), undo_batch, reason=reason, bulk_id=bulk_id
             )
         except NotFound:
             continue  # nothing in this list was deleted, or it is restored already
-        app_services().bulk_store.note_restored(work_id, sum(each.outcome is Outcome.DONE for each in results))
-        back += results
-    if not back:
+        app_services().bulk_store.note_restored(bulk_id, report.count(Outcome.DONE))
+        results += report.results
+    if not results:
         raise NotFound("There is nothing left to restore.", hint="Deleted jobs can be restored for 24 hours.")
-    return back
+    return results
 
 
-def undo_batches(batches: Sequence[str], reason: str | None) -> BulkOperation | None:
+def start_large_undo(undo_batches: Sequence[str], reason: str | None) -> BulkOperation | None:
     """The bulk operation that restores these batches; None where they are small enough to restore immediately.
 
     Raises NotFound for a batch that no longer exists.
     """
-    if app_services().action_service.undo_bin.is_small(batches):
+    undo_bin = app_services().action_service.undo_bin
+    if undo_bin.is_small(undo_batches):
         return None
-    left = app_services().action_service.undo_bin.count_left(batches)
+    left = undo_bin.count_left(undo_batches)
     return _start_undo(
-        undo_of_batches(
-            [each for each in batches if each in left], app_services().action_service.undo_bin, current_actor(), reason
-        )
+        build_batches_undo([each for each in undo_batches if each in left], undo_bin, current_actor(), reason)
     )
 
 
@@ -121,9 +120,10 @@ def not_restored(results: Sequence[ActionResult]) -> Conflict | None:
 
 def undo_under_way(name: str) -> BulkOperation | None:
     """The unfinished bulk operation that undoes the operation or batch of that name; None for none."""
-    operation = app_services().bulk_store.undo_of(name)
+    operation = app_services().bulk_store.find_last_undo(name)
     return operation if operation is not None and operation.phase not in ENDED else None
 
 
-def _start_undo(spec: BulkRequest) -> BulkOperation:
-    return undo_under_way(spec.undoes or spec.batches[0]) or app_services().bulk_store.get(start_operation(spec))
+def _start_undo(bulk_request: BulkRequest) -> BulkOperation:
+    under_way = undo_under_way(bulk_request.undoes or bulk_request.undo_batches[0])
+    return under_way or app_services().bulk_store.get(start_operation(bulk_request))

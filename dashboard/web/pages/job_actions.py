@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import JobListRef
-from ...actions.undo_bin import check_batch
+from ...actions.undo_bin import check_undo_batch
 from ...backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
@@ -26,10 +26,10 @@ from ..formatting import job_url, printable, queue_url
 from ..forms.job_tokens import read_job_token
 from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
-from ..views.flash import MAX_BATCHES, ActionFlash
+from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
 from ..views.offered_actions import job_verbs
 from . import layout
-from .bulk_start import not_restored, undo_batches
+from .bulk_start import not_restored, start_large_undo
 from .queues import find_queue
 
 bp = Blueprint("job_actions", __name__)
@@ -38,7 +38,7 @@ _QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
 MAX_TEXT = 512 * 1024
 # Fields of every form of job actions.
 ACTION = ("action", "reason", "target", "reset_attempts")
-HOMELESS = "origin queue unknown: choose a destination"
+ORIGIN_UNKNOWN = "origin queue unknown: choose a destination"
 
 
 @bp.post(f"{_QUEUE}/act")
@@ -50,8 +50,8 @@ def on_jobs(source: str, backend: str, name: str) -> ResponseReturnValue:
     job_refs = [read_job_token(token) for token in request.form.getlist("pick")]
     if not job_refs:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
-    results, batch = run_action(queue.ref, state, action, job_refs, parse_options(), parse_reason())
-    flash = ActionFlash.of(action, results, batch)
+    results, undo_batch = run_action(queue.ref, state, action, job_refs, parse_options(), parse_reason())
+    flash = ActionFlash.of(action, results, undo_batch)
     native = request.form.get("native") or None
     return redirect_to(queue_url(queue, state=state.value, native=native, page=request.form.get("page"), **flash.query))
 
@@ -64,29 +64,28 @@ def run_action(
     options: ActionOptions,
     reason: str | None,
 ) -> tuple[list[ActionResult], str | None]:
-    """The result of each job, and the batch of deleted jobs. Jobs moved without a target go to their origin queue."""
+    """The result of each job, and the undo batch. Jobs moved without a target go to their origin queue."""
     if action is not Action.MOVE or options.target is not None or state is None:
-        result = app_services().action_service.on_jobs(
+        report = app_services().action_service.on_jobs(
             current_actor(), ref, state, action, job_refs, options, reason=reason
         )
-        return list(result.results), result.batch
+        return list(report.results), report.undo_batch
     known = app_services().dead_letter_jobs.known_of(None, (JobListRef(ref=ref, state=state),)).jobs
-    homes = {(job.id, job.version): place.origin for place, job in known}
-    acted = []
-    by_home: dict[str | None, list[JobRef]] = {}
+    origin_queues = {(job.id, job.version): job_list.origin_queue for job_list, job in known}
+    results: list[ActionResult] = []
+    by_origin: dict[str | None, list[JobRef]] = {}
     for job_ref in job_refs:
-        by_home.setdefault(homes.get((job_ref.id, job_ref.version)), []).append(job_ref)
-    for origin, those in by_home.items():
-        if origin is None:
-            acted += [ActionResult(id=job_ref.id, outcome=Outcome.REFUSED, detail=HOMELESS) for job_ref in those]
+        by_origin.setdefault(origin_queues.get((job_ref.id, job_ref.version)), []).append(job_ref)
+    for origin_queue, moved in by_origin.items():
+        if origin_queue is None:
+            results += [ActionResult(id=each.id, outcome=Outcome.REFUSED, detail=ORIGIN_UNKNOWN) for each in moved]
         else:
-            going = replace(options, target=origin)
-            acted += (
-                app_services()
-                .action_service.on_jobs(current_actor(), ref, state, action, those, going, reason=reason)
-                .results
+            to_origin = replace(options, target=origin_queue)
+            report = app_services().action_service.on_jobs(
+                current_actor(), ref, state, action, moved, to_origin, reason=reason
             )
-    return acted, None
+            results += report.results
+    return results, None
 
 
 @bp.post(f"{_QUEUE}/jobs/<segment:job_id>/act")
@@ -96,12 +95,12 @@ def on_job(source: str, backend: str, name: str, job_id: str) -> ResponseReturnV
     current, queue = find_queue(source, backend, name)
     action, state = wanted_action(), wanted_state() if request.form.get("state") else None
     job_ref = JobRef(id=job_id, version=read_segment(request.form.get("stamp", "")) or None)
-    (result, *_), batch = run_action(queue.ref, state, action, [job_ref], parse_options(), parse_reason())
+    (result, *_), undo_batch = run_action(queue.ref, state, action, [job_ref], parse_options(), parse_reason())
     if result.outcome is Outcome.INVALID:
         text = request.form.get("payload", "")
         job = app_services().job_reader.read_job(queue, job_id)
         return _edit_page(current, queue, job, text, wrong=result.detail), 422
-    flash = ActionFlash.of(action, [result], batch)
+    flash = ActionFlash.of(action, [result], undo_batch)
     shown = result.new_id or job_id
     # A deleted job no longer has a page, and a job from a list for all queues is found under another id.
     if result.outcome is Outcome.DONE and (action in (Action.DELETE, Action.MOVE) or queue.shared):
@@ -197,23 +196,23 @@ def on_worker() -> ResponseReturnValue:
 @form_fields("reason", "fingerprint", many=("batch",))
 def undo() -> ResponseReturnValue:
     """Restore deleted jobs."""
-    batches = [check_batch(batch) for batch in request.form.getlist("batch")]
-    if not batches:
+    undo_batches = [check_undo_batch(text) for text in request.form.getlist("batch")]
+    if not undo_batches:
         raise Conflict("No batch of deleted jobs given.")
-    if len(batches) > MAX_BATCHES:
-        raise Conflict(f"You can restore at most {MAX_BATCHES} batches at a time.")
-    services, why = app_services(), parse_reason()
+    if len(undo_batches) > MAX_UNDO_BATCHES:
+        raise Conflict(f"You can restore at most {MAX_UNDO_BATCHES} batches at a time.")
+    services, reason = app_services(), parse_reason()
     about = None
     results: list[ActionResult] = []
-    operation = undo_batches(batches, why)
+    operation = start_large_undo(undo_batches, reason)
     if operation is not None:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
-    for batch in batches:
+    for undo_batch in undo_batches:
         try:
-            about = services.action_service.undo_bin.describe_batch(batch)[0]
-            results += services.action_service.undo_batch(current_actor(), batch, reason=why).results
+            about = services.action_service.undo_bin.describe_batch(undo_batch)[0]
+            results += services.action_service.restore_batch(current_actor(), undo_batch, reason=reason).results
         except NotFound:
-            if batch == batches[-1] and about is None:
+            if undo_batch == undo_batches[-1] and about is None:
                 raise
     assert about is not None
     if (refused := not_restored(results)) is not None:
@@ -230,20 +229,20 @@ def undo() -> ResponseReturnValue:
 
 def wanted_action() -> Action:
     """The action that the form names. Raises Unsupported for an unknown one."""
-    word = request.form.get("action", "")
+    name = request.form.get("action", "")
     try:
-        return Action(word)
+        return Action(name)
     except ValueError:
-        raise Unsupported(f"Unknown action {word[:40]!r}.") from None
+        raise Unsupported(f"Unknown action {name[:40]!r}.") from None
 
 
 def wanted_state() -> State:
     """The state in which the jobs were seen. Raises Unsupported for an unknown one."""
-    word = request.form.get("state", "")
+    name = request.form.get("state", "")
     try:
-        return State(word)
+        return State(name)
     except ValueError:
-        raise Unsupported(f"Unknown job state {word[:40]!r}.") from None
+        raise Unsupported(f"Unknown job state {name[:40]!r}.") from None
 
 
 def parse_options() -> ActionOptions:

@@ -1,6 +1,6 @@
 """The result of an action, carried in the URL to the page that shows it: counts and fixed words, no free text.
 
-A forged URL shows a wrong sentence at worst: it names no job, and an undo looks up its batches in the bin.
+A forged URL shows a wrong sentence at worst: it names no job, and an undo looks up its batches in the undo bin.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...actions.undo_bin import is_batch
+from ...actions.undo_bin import is_undo_batch
 from ...backends.actions import Action, ActionResult, Outcome
 
 PAST = {
@@ -58,7 +58,7 @@ VERBS = {
     "stop_worker": "Stop",
 }
 DANGER = frozenset({"delete", "kill", "stop", "cancel", "purge", "obliterate", "remove_schedule", "stop_worker"})
-MAX_BATCHES = 50
+MAX_UNDO_BATCHES = 50
 _BETWEEN = "."
 MISSED = {
     Outcome.GONE: "no longer exists",
@@ -76,18 +76,18 @@ THINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ActionFlash:
-    """One action and its outcomes. `batches` hold the deleted jobs: one batch per list, at most MAX_BATCHES."""
+    """One action and its outcomes. `undo_batches` hold the deleted jobs: one per list, at most MAX_UNDO_BATCHES."""
 
     verb: str
     counts: tuple[tuple[Outcome, int], ...]
-    batches: tuple[str, ...] = ()
+    undo_batches: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, action: Action | str, results: Sequence[ActionResult], *batches: str | None) -> ActionFlash:
+    def of(cls, action: Action | str, results: Sequence[ActionResult], *undo_batches: str | None) -> ActionFlash:
         """The result of `action`, with the outcome of each of its targets."""
         counts = tuple((kind, sum(each.outcome is kind for each in results)) for kind in Outcome)
-        there = tuple(batch for batch in batches if batch is not None)
-        return cls(str(action), tuple((kind, count) for kind, count in counts if count), there[:MAX_BATCHES])
+        restorable = tuple(undo_batch for undo_batch in undo_batches if undo_batch is not None)
+        return cls(str(action), tuple((kind, count) for kind, count in counts if count), restorable[:MAX_UNDO_BATCHES])
 
     @classmethod
     def read(cls, args: Mapping[str, str]) -> ActionFlash | None:
@@ -100,14 +100,14 @@ class ActionFlash:
             text = args.get(kind.value, "")
             if text.isascii() and text.isdigit() and len(text) < 8 and int(text):
                 counts.append((kind, int(text)))
-        batches = args.get("batch", "").split(_BETWEEN)[:MAX_BATCHES]
-        return cls(verb, tuple(counts), tuple(batch for batch in batches if is_batch(batch)))
+        undo_batches = args.get("batch", "").split(_BETWEEN)[:MAX_UNDO_BATCHES]
+        return cls(verb, tuple(counts), tuple(undo_batch for undo_batch in undo_batches if is_undo_batch(undo_batch)))
 
     @property
     def query(self) -> dict[str, Any]:
         """The URL arguments that carry the result."""
         args = {"did": self.verb, **{kind.value: count for kind, count in self.counts}}
-        return args | ({"batch": _BETWEEN.join(self.batches)} if self.batches else {})
+        return args | ({"batch": _BETWEEN.join(self.undo_batches)} if self.undo_batches else {})
 
     @property
     def done(self) -> int:

@@ -136,7 +136,7 @@ def test_a_refresh_of_a_viewer_costs_at_most_two_commands(checker_of: Callable[.
 
 def test_who_asks_once_or_seldom_gets_the_history_of_now(source: Source) -> None:
     store = SnapshotStore(source)
-    epoch = store.take_lease("one", 15).epoch
+    epoch = store.acquire_lease("one", 15).epoch
     assert epoch is not None
 
     def publish(sequence: int) -> None:
@@ -186,7 +186,7 @@ def test_without_a_leader_a_process_samples_at_most_once_per_interval(
 
 def test_a_stale_snapshot_of_a_dead_leader_is_replaced_by_an_own_sample(source: Source) -> None:
     store = SnapshotStore(source)
-    epoch = store.take_lease("dead", 15).epoch
+    epoch = store.acquire_lease("dead", 15).epoch
     assert epoch is not None
     assert store.publish_snapshot("dead", epoch, snapshot_by("dead", at=time.time() - 60), None)
     begun_with: list[str] = []

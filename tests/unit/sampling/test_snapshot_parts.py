@@ -70,7 +70,7 @@ def part_keys(client: redis.Redis) -> list[bytes]:
 
 
 def lead(store: SnapshotStore, name: str = "one") -> int:
-    epoch = store.take_lease(name, 15).epoch
+    epoch = store.acquire_lease(name, 15).epoch
     assert epoch is not None
     return epoch
 

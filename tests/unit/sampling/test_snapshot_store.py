@@ -40,11 +40,11 @@ def snapshot(sequence: int = 1) -> Snapshot:
 
 
 def test_the_first_to_ask_leads_and_the_second_learns_who_does(store: SnapshotStore) -> None:
-    first = store.take_lease("one", 15)
-    second = store.take_lease("two", 15)
+    first = store.acquire_lease("one", 15)
+    second = store.acquire_lease("two", 15)
     assert first.epoch is not None
     assert (second.epoch, second.holder) == (None, "one")
-    assert store.take_lease("one", 15).epoch == first.epoch
+    assert store.acquire_lease("one", 15).epoch == first.epoch
 
 
 @pytest.mark.parametrize(
@@ -74,39 +74,39 @@ def test_a_key_that_is_no_lease_is_replaced_with_one_line(
             any_redis.lpush(key, "a")
         case "hash":
             any_redis.hset(key, "a", "b")
-    first = store.take_lease("one", 15)
+    first = store.acquire_lease("one", 15)
     assert (first.holder, bool(first.epoch)) == ("one", True)
-    assert store.take_lease("two", 15).epoch is None
-    assert store.take_lease("one", 15) == first
+    assert store.acquire_lease("two", 15).epoch is None
+    assert store.acquire_lease("one", 15) == first
     assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
     assert [record.message for record in caplog.records] == ([f"own key {told}"] if told else [])
 
 
 def test_our_own_lease_without_an_end_gets_one(store: SnapshotStore, any_redis: redis.Redis) -> None:
-    lease = store.take_lease("one", 15)
+    lease = store.acquire_lease("one", 15)
     any_redis.persist(redis_store.LEAD)
-    assert store.take_lease("one", 15) == lease
+    assert store.acquire_lease("one", 15) == lease
     assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
 
 
 def test_the_epoch_rises_with_every_change_of_leader_even_after_a_flush(
     store: SnapshotStore, any_redis: redis.Redis
 ) -> None:
-    first = store.take_lease("one", 15).epoch
+    first = store.acquire_lease("one", 15).epoch
     assert first is not None
     any_redis.delete(redis_store.LEAD)
-    second = store.take_lease("two", 15).epoch
+    second = store.acquire_lease("two", 15).epoch
     assert second is not None
     assert second > first
     any_redis.flushall()
     wait_until(lambda: _milliseconds(any_redis) > second, what="another millisecond")
-    third = store.take_lease("one", 15).epoch
+    third = store.acquire_lease("one", 15).epoch
     assert third is not None
     assert third > second
 
 
 def test_what_is_published_is_read_back(store: SnapshotStore) -> None:
-    epoch = store.take_lease("one", 15).epoch
+    epoch = store.acquire_lease("one", 15).epoch
     assert epoch is not None
     assert store.publish_snapshot("one", epoch, snapshot(7), History(version=3))
     assert store.read_published(with_history=True) == (snapshot(7), History(version=3))
@@ -115,7 +115,7 @@ def test_what_is_published_is_read_back(store: SnapshotStore) -> None:
 
 @pytest.mark.parametrize("name", ["\udcff\udcfe bad", "ü 💥", "\0raw:00ff", "\0raw:nonsense", "\ud800", ""])
 def test_names_of_any_bytes_are_published(store: SnapshotStore, name: str) -> None:
-    epoch = store.take_lease("one", 15).epoch
+    epoch = store.acquire_lease("one", 15).epoch
     assert epoch is not None
     queues = tuple(QueueStats(source="main", backend="x", name=each, key=each) for each in (name, "plain"))
     published = replace(snapshot(), queues=queues)
@@ -125,10 +125,10 @@ def test_names_of_any_bytes_are_published(store: SnapshotStore, name: str) -> No
 
 
 def test_a_leader_that_slept_through_its_lease_changes_nothing(store: SnapshotStore, any_redis: redis.Redis) -> None:
-    old = store.take_lease("one", 15).epoch
+    old = store.acquire_lease("one", 15).epoch
     assert old is not None
     any_redis.delete(redis_store.LEAD)  # as when the lease ran out
-    new = store.take_lease("two", 15).epoch
+    new = store.acquire_lease("two", 15).epoch
     assert new is not None
     assert store.publish_snapshot("two", new, snapshot(2), None)
     assert not store.publish_snapshot("one", old, snapshot(1), None)
@@ -136,7 +136,7 @@ def test_a_leader_that_slept_through_its_lease_changes_nothing(store: SnapshotSt
 
 
 def test_the_lease_and_the_published_values_do_not_stay_for_ever(store: SnapshotStore, any_redis: redis.Redis) -> None:
-    epoch = store.take_lease("one", 15).epoch
+    epoch = store.acquire_lease("one", 15).epoch
     assert epoch is not None
     store.publish_snapshot("one", epoch, snapshot(), History())
     assert 0 < any_redis.pttl(redis_store.LEAD) <= 15_000
@@ -157,7 +157,7 @@ def test_what_another_version_or_a_stranger_wrote_is_no_snapshot(
 
 
 def test_the_clock_of_the_store_counts(store: SnapshotStore) -> None:
-    store.take_lease("one", 15)
+    store.acquire_lease("one", 15)
     assert abs(store.now_s() - time.time()) < 60  # the same machine, though a busy one
 
 
@@ -173,7 +173,7 @@ def test_a_host_whose_clock_is_off_has_the_time_of_the_store(
         return abs(store.now_s() - _milliseconds(any_redis) / 1000)
 
     assert error_s() < 60
-    store.take_lease("one", 15)
+    store.acquire_lease("one", 15)
     assert error_s() < 60
     reader = SnapshotStore(store.source)
     reader.read_published(with_history=False)
@@ -227,12 +227,12 @@ def test_a_full_redis_still_takes_the_lease_from_version_7_on(store: SnapshotSto
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             any_redis.set("x", "y")
         if any_redis.info()["redis_version"] >= "7":
-            epoch = store.take_lease("one", 15).epoch
+            epoch = store.acquire_lease("one", 15).epoch
             assert epoch is not None
             assert store.publish_snapshot("one", epoch, snapshot(), None)
         else:
             with pytest.raises(BackendUnavailable):
-                store.take_lease("one", 15)
+                store.acquire_lease("one", 15)
     finally:
         any_redis.config_set("maxmemory", "0")
 
@@ -246,7 +246,7 @@ def test_a_user_who_may_only_read_cannot_lead_and_says_why(
     reader = Source("main", f"redis://reader:x@127.0.0.1:{any_server.port}/0")
     try:
         with pytest.raises(Forbidden):
-            SnapshotStore(reader).take_lease("one", 15)
+            SnapshotStore(reader).acquire_lease("one", 15)
         leadership = Leadership(SnapshotStore(reader), "one")
         assert leadership.renew_lease() is None
         assert leadership.problem is not None

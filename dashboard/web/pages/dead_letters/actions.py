@@ -12,7 +12,7 @@ from ...context import app_context, app_services
 from ...forms.job_tokens import SelectedList, read_member_token
 from ...forms.request_input import form_fields
 from ...views.dead_letter_table import ACTIONS
-from ...views.flash import MAX_BATCHES, ActionFlash
+from ...views.flash import MAX_UNDO_BATCHES, ActionFlash
 from ..job_actions import ACTION, parse_options, parse_reason, redirect_to, run_action, wanted_action
 
 bp = Blueprint("dead_letter_actions", __name__, url_prefix="/dead")
@@ -59,6 +59,6 @@ def _selected_jobs(tokens: list[str]) -> dict[SelectedList, list[JobRef]]:
         selected.setdefault(job_list, []).append(job_ref)
     if not selected:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
-    if len(tokens) > MAX_BATCH or len(selected) > MAX_BATCHES:
+    if len(tokens) > MAX_BATCH or len(selected) > MAX_UNDO_BATCHES:
         raise Conflict("Too many jobs selected.", hint="Select fewer, or act on the whole group.")
     return selected
