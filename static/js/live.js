@@ -113,8 +113,8 @@
     failures = 0;
     gone = decodeURIComponent(ctx.response.headers.get("Queuedeck-Gone") ?? "");
     if (!gone) tookAge(ctx.response.headers);
-    const price = ctx.response.headers.get("Queuedeck-Price");
-    if (price !== null) setText(document.querySelector("[data-price]"), price);
+    const cost = ctx.response.headers.get("Queuedeck-Cost");
+    if (cost !== null) setText(document.querySelector("[data-cost]"), cost);
   });
   live.addEventListener("htmx:response:error", ({ detail: { ctx } }) => {
     const plain = (ctx.response.headers.get("Content-Type") ?? "").startsWith("text/plain");

@@ -29,11 +29,11 @@ def index() -> str:
         # This also finds a delete whose response was lost.
         undo_batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
         left = app_services().action_service.undo_bin.count_left(undo_batches)
-    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     last = events[-1].id if len(events) == PER_PAGE else None
     return render_template(
         "audit/index.html",
-        **layout.page_context(app_services().snapshots.current(), price),
+        **layout.page_context(app_services().snapshots.current(), cost),
         events=events,
         left=left,
         before=request.args.get("before"),

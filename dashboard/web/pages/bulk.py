@@ -61,10 +61,10 @@ def index() -> str:
     """All stored bulk operations, newest first."""
     with measure_cost() as meter:
         operations = app_services().bulk_store.list_newest()
-    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return render_template(
         "bulk/index.html",
-        **layout.page_context(app_services().snapshots.current(), price),
+        **layout.page_context(app_services().snapshots.current(), cost),
         operations=operations,
         titles=app_services().sources.titles,
         past=PAST,
@@ -76,7 +76,7 @@ def show(work_id: str) -> str:
     """One bulk operation. 404 when it is no longer stored."""
     variables = _operation_context(work_id) | {"flash": ActionFlash.read(request.args)}
     return render_template(
-        "bulk/show.html", **layout.page_context(app_services().snapshots.current(), variables["price"]) | variables
+        "bulk/show.html", **layout.page_context(app_services().snapshots.current(), variables["cost"]) | variables
     )
 
 
@@ -105,7 +105,7 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
         "in_bin": left,
         "alone": operation.leased is False and not quiet and now_s() - operation.request.created_at > ALONE_S,
         "titles": app_services().sources.titles,
-        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }
 
 
@@ -116,7 +116,7 @@ def new() -> str:
     most, undo_bin = app_context().settings.bulk_max_jobs, app_services().action_service.undo_bin
     with measure_cost() as meter:
         preview = preview_operation(bulk_request)
-    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     job_lists = bulk_request.job_lists or preview.job_lists
     libraries = {
         job_list.ref.backend: app_services().sources.backend(job_list.ref.source, job_list.ref.backend)
@@ -125,7 +125,7 @@ def new() -> str:
     is_redrive = bulk_request.action is Action.MOVE and all(job_list.state is State.WAITING for job_list in job_lists)
     return render_template(
         "bulk/new.html",
-        **layout.page_context(app_services().snapshots.current(), price),
+        **layout.page_context(app_services().snapshots.current(), cost),
         bulk_request=bulk_request,
         queue=queue,
         preview=preview,

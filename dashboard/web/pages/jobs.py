@@ -29,9 +29,7 @@ TEMPLATE = "jobs/_job.html"
 def show(source: str, backend: str, name: str, job_id: str) -> str:
     """The page. 404 when the job does not exist, or no longer does."""
     variables = job_context(source, backend, name, job_id)
-    return render_template(
-        "jobs/show.html", **variables | layout.page_context(variables["reading"], variables["price"])
-    )
+    return render_template("jobs/show.html", **variables | layout.page_context(variables["reading"], variables["cost"]))
 
 
 @bp.get("/<segment:job_id>/_job")
@@ -67,5 +65,5 @@ def job_context(source: str, backend: str, name: str, job_id: str) -> dict[str, 
         "flash": ActionFlash.read(request.args),
         "offered": job_verbs(library, queue, job) if has_role(Role.OPERATOR) else (),
         "keeps_logs": Capability.LOGS in library.capabilities,
-        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
     }

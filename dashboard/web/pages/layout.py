@@ -12,29 +12,29 @@ from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import queue_title
 
-PRICE = "Queuedeck-Price"
+COST_HEADER = "Queuedeck-Cost"
 
 
 def render_page(template: str, context: dict[str, Any]) -> str:
-    """A page of the newest sample; `context["price"]` is its cost."""
-    return render_template(template, **page_context(app_services().snapshots.current(), context["price"]) | context)
+    """A page of the newest sample; `context["cost"]` is its cost."""
+    return render_template(template, **page_context(app_services().snapshots.current(), context["cost"]) | context)
 
 
 def render_polled(template: str, context: dict[str, Any]) -> Response:
-    """The polled part of a page, rendered for this request only, with its cost `context["price"]` in a header."""
+    """The polled part of a page, rendered for this request only, with its cost `context["cost"]` in a header."""
     response = fragments.render_live(template, context)
-    response.headers[PRICE] = context["price"]
+    response.headers[COST_HEADER] = context["cost"]
     return response
 
 
-def page_context(current: CurrentSnapshot, price_text: str) -> dict[str, Any]:
+def page_context(current: CurrentSnapshot, cost: str) -> dict[str, Any]:
     """The variables of layout.html."""
     return {
         "interval_s": app_context().settings.sample_interval_s,
         "age_s": current.age_s,
         "other_settings": current.other,
         "sampled_at": current.snapshot.sampled_at if current.snapshot else None,
-        "price": price_text,
+        "cost": cost,
     }
 
 

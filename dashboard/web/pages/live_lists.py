@@ -57,6 +57,6 @@ def list_context(
         "silent": sorted(titles.get(name, name) for name in silent),
         "titles": titles,
         "down": [source for source in snapshot.sources if not source.reachable] if snapshot else [],
-        "price": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
+        "cost": layout.format_cost(live_rows.commands, live_rows.round_trips, live_rows.cost_s * 1000)
         + ", shared by all viewers",
     }

@@ -48,7 +48,7 @@ def index() -> str:
     query = QueueTableQuery.of(request.args)
     return render_template(
         "overview/index.html",
-        **layout.page_context(current, price_of(current)),
+        **layout.page_context(current, format_sample_cost(current)),
         **overview_context(current, query),
     )
 
@@ -59,7 +59,7 @@ def fragment() -> Response:
     current = app_services().snapshots.current()
     query = QueueTableQuery.of(request.args)
     response = fragments.render_fragment(TEMPLATE, query.key, lambda: overview_context(current, query), current.version)
-    response.headers[layout.PRICE] = price_of(current)
+    response.headers[layout.COST_HEADER] = format_sample_cost(current)
     return response
 
 
@@ -104,7 +104,7 @@ def searching_text(snapshot: Snapshot) -> str:
     return f"still scanning{';'.join(parts)}" if parts else ""
 
 
-def price_of(current: CurrentSnapshot) -> str:
+def format_sample_cost(current: CurrentSnapshot) -> str:
     """The cost of the sample that all viewers share; showing it to one more viewer costs nothing."""
     snapshot = current.snapshot
     if snapshot is None:

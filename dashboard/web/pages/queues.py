@@ -77,7 +77,7 @@ def show(source: str, backend: str, name: str) -> str:
     """The page. 404 when the queue is not in the latest snapshot."""
     current, queue = find_queue(source, backend, name)
     variables = queue_context(current, queue)
-    return render_template("queues/show.html", **layout.page_context(current, variables.pop("price")), **variables)
+    return render_template("queues/show.html", **layout.page_context(current, variables.pop("cost")), **variables)
 
 
 @bp.get("/_queue")
@@ -130,7 +130,7 @@ def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]
         "list_words": backend.list_words(),
         "listing": listing,
         "classes": classes,
-        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
         "flash": ActionFlash.read(request.args),
         "offered": list_verbs(backend, queue, listing.query.state, listing.jobs) if acts else (),
         "queue_offered": queue_verbs(backend, queue) if acts else (),

@@ -38,11 +38,11 @@ def index() -> str:
                 found = app_services().job_reader.search_jobs(parse_query(text), queues, request.args.get("cursor"))
             except Unsupported as exc:
                 wrong = exc
-    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     names = sorted({queue.name for queue in queues if not queue.shared})[:SUGGESTED]
     return render_template(
         "search/index.html",
-        **layout.page_context(current, price),
+        **layout.page_context(current, cost),
         text=text,
         found=found,
         wrong=wrong,

@@ -37,7 +37,7 @@ def index() -> str:
     """The Alerts page."""
     variables = _context()
     return render_template(
-        "alerts/index.html", **layout.page_context(app_services().snapshots.current(), variables["price"]) | variables
+        "alerts/index.html", **layout.page_context(app_services().snapshots.current(), variables["cost"]) | variables
     )
 
 
@@ -68,8 +68,8 @@ def _context() -> dict[str, Any]:
             "past": alert_service.alerts.list_past_incidents(SHOWN),
             "channels": alert_service.channels,
         }
-    price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-    return variables | {"price": price, "titles": app_services().sources.titles}
+    cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+    return variables | {"cost": cost, "titles": app_services().sources.titles}
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")

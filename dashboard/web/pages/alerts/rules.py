@@ -63,7 +63,7 @@ def index() -> str:
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "rules/index.html",
-        **layout.page_context(app_services().snapshots.current(), context["price"]) | context,
+        **layout.page_context(app_services().snapshots.current(), context["cost"]) | context,
         confirmation=confirmation,
     )
 
@@ -81,7 +81,7 @@ def show(rule_id: str) -> str:
     confirmation = CONFIRMATIONS.get(request.args.get("said", ""))
     return render_template(
         "rules/show.html",
-        **layout.page_context(app_services().snapshots.current(), context["price"]) | context,
+        **layout.page_context(app_services().snapshots.current(), context["cost"]) | context,
         confirmation=confirmation,
     )
 
@@ -187,7 +187,7 @@ def _short(value: float | None, metric: str) -> str:
 
 def _common(meter: Any) -> dict[str, Any]:
     return {
-        "price": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
+        "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
         "titles": app_services().sources.titles,
         "metrics": METRICS,
         "ops": OPS,

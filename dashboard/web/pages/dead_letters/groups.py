@@ -104,8 +104,8 @@ def _one(fingerprint: str) -> dict[str, Any]:
     row: GroupRow | None = row_of(group, group_list, app_services().sources.now_s()) if group else None
     common = _common(group_list)
     if meter.commands:
-        samples_price = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
-        common["price"] = f"samples: {samples_price}; groups: {common['price']}"
+        samples_cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
+        common["cost"] = f"samples: {samples_cost}; groups: {common['cost']}"
     offered = (
         count_offered(group, app_services().sources.backend, app_services().snapshots.current().snapshot)
         if group and has_role(Role.OPERATOR)
@@ -138,5 +138,5 @@ def _common(group_list: GroupList) -> dict[str, Any]:
             (unread.ref.source, titles.get(unread.ref.backend, unread.ref.backend), unread.ref.name, unread.why)
             for unread in group_list.grouped.unread_lists[:MAX_UNREAD]
         ],
-        "price": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
+        "cost": layout.format_cost(cost.commands, cost.round_trips, cost.seconds * 1000) + ", shared by all viewers",
     }
