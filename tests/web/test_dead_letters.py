@@ -133,7 +133,7 @@ def test_polling_viewers_share_one_read_and_its_samples(make_app: MakeApp, dead:
     for path in ("/dead/_groups", f"/dead/{fingerprint}/_group"):
         first = client.get(path, headers={"HX-Request": "true"})
         assert first.status_code == 200
-        assert "shared by all viewers" in first.headers["Queuedeck-Price"]
+        assert "shared by all viewers" in first.headers["Queuedeck-Cost"]
         client.application.extensions[EXTENSION].services.snapshots.current()
         client.application.extensions[EXTENSION].services.snapshots._readings.keep_s = float("inf")
         with measure_cost() as meter:

@@ -28,7 +28,7 @@ from dashboard.model import JobQuery, State
 from dashboard.redact import MASK
 from dashboard.web.context import EXTENSION
 from dashboard.web.urls import quote_segment
-from tests.unit.alerts.test_message import note
+from tests.unit.alerts.test_message import notification
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
@@ -312,9 +312,9 @@ def test_no_notification_contains_a_secret(app: Flask, seeds: Seeds) -> None:
         ref = here.find_queue_stats("main", library, queue).ref
         texts = texts_of(backend.search_page(ref, JobQuery(state=State.DEAD)).rows, time.time())
         assert any(SEEN in text for text in texts)
-        about = msgspec.structs.replace(note(), top_errors=texts, detail=seeds.text())
+        about = msgspec.structs.replace(notification(), top_errors=texts, detail=seeds.text())
         messages.append(build_message("m", "firing", [about], PageLinks("https://q.example.com"), "ops"))
-    stored = msgspec.structs.replace(note(), top_errors=(seeds.text(),))  # by a release that masked less
+    stored = msgspec.structs.replace(notification(), top_errors=(seeds.text(),))  # by a release that masked less
     messages.append(build_message("m", "firing", [stored], PageLinks(None), "ops"))
     for message in messages:
         assert message.top_errors
