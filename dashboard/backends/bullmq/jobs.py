@@ -53,7 +53,10 @@ def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
     total, entries, problems = _read_listed(source, scripts, ref, query)
     found = job_rows.read_job_rows(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
     return Window(
-        rows=tuple(_searched_row(_row_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
+        rows=tuple(
+            searched_row(_searchable_row, _row_job(ref, entry, row), row)
+            for entry, row in zip(entries, found, strict=True)
+        ),
         total=total,
         order=keys.ORDERS[query.state],
         at_least=bool(problems),
@@ -155,10 +158,6 @@ def _range_command(key: str, entry: keys.NativeList, first: int, last: int) -> C
     if entry.kind == "zset":
         return ("ZREVRANGE" if entry.from_tail else "ZRANGE", key, first, last, "WITHSCORES")
     return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
-
-
-def _searched_row(job: Job, row: job_rows.JobRow) -> Searched:
-    return searched_row(lambda: _searchable_row(job, row), job)
 
 
 def _searchable_row(job: Job, row: job_rows.JobRow) -> Searched:

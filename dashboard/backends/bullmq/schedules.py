@@ -154,7 +154,7 @@ def _read_records(source: Source, scripts: Scripts, entries: Sequence[ScheduleEn
         count = (len(call) - len(head)) // 8
         rows = reply if isinstance(reply, list) else [[reply, None, None, None]] * count
         found += [
-            ScheduleRecord(values, job[1] if job else None, bool(job), before, _text_or_none(where))
+            ScheduleRecord(values, job[1] if job else None, bool(job), before, _ascii_or_none(where))
             for values, job, before, where in rows
         ]
     return found
@@ -180,7 +180,7 @@ def _read_without_lua(source: Source, entries: Sequence[ScheduleEntry]) -> list[
     return found
 
 
-def _text_or_none(reply: Reply) -> str | None:
+def _ascii_or_none(reply: Reply) -> str | None:
     return reply.decode("ascii", "replace") if isinstance(reply, bytes) else None
 
 

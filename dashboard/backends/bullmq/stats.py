@@ -14,7 +14,7 @@ from ...model import Counts, NativeCount, QueueRef, QueueStats, State
 from ...sources.source import Command, Reply, Source
 from ...units import format_duration
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable
+from ..unreadable_data import describe_error
 from . import keys, without_lua
 from .client_list import ConnectionCounts, count_connections
 
@@ -184,8 +184,8 @@ def _score_of(reply: Reply) -> Reply:
 def _remember_reply(ref: QueueRef, reply: Reply) -> RememberedStats:
     key, row = keys.key_of(ref), _parse_reply(reply)
     if isinstance(row, ResponseError) or key is None:
-        wrong = row if isinstance(row, ResponseError) else None
-        queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_error_line(wrong))
+        error = describe_error(row) if isinstance(row, ResponseError) else "this is not the key of a queue"
+        queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=error)
         return RememberedStats(
             ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None
         )
@@ -235,7 +235,7 @@ def _queue_figures(ref: QueueRef, prefix: str, row: StatsReply, fields: dict[str
         stalled=0 if active == 0 else row.lost if isinstance(row.lost, int) else None,
         notes=tuple(_list_notes(fields, row.limit_ttl, row.limit, bull=bull)),
         read_only=keys.read_only(fields.get("version")),
-        error=next((_error_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
+        error=next((describe_error(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
 
 
@@ -331,9 +331,3 @@ def _list_notes(fields: dict[str, Any], limit_ttl: Reply, limit: Reply, *, bull:
     elif not most:
         # A worker's limit is only in its code; the number of jobs it started is stored here until the period is over.
         yield f"a worker's rate limit is counting: {started} started, resets in {left}"
-
-
-def _error_line(reply: Reply) -> str:
-    if "WRONGTYPE" in str(reply):
-        return "a key of this queue has the wrong type"
-    return printable(str(reply), 200) if isinstance(reply, ResponseError) else "this is not the key of a queue"

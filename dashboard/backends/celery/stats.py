@@ -10,7 +10,8 @@ from redis.exceptions import ResponseError
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
 from ...sources.source import Command, Reply, Source
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, printable, text
+from ..payloads.decoding import count_of, text
+from ..unreadable_data import describe_error
 from . import keys
 from .heartbeats import beats_of
 from .job_decoding import headers_of, state_of, with_headers
@@ -244,7 +245,7 @@ def _queue_figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStat
         latency_s=0.0 if waiting == 0 else None,
         workers=workers,
         notes=(TOGETHER, NO_AGE),
-        error=_error_line(size) if isinstance(size, ResponseError) else None,
+        error=describe_error(size) if isinstance(size, ResponseError) else None,
     )
 
 
@@ -361,9 +362,5 @@ def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: 
         workers=told.workers,
         at_least=(*taken.at_least, *more),
         notes=tuple(_notes_of_shared(unacked, taken, told)),
-        error=_error_line(unacked) if isinstance(unacked, ResponseError) else None,
+        error=describe_error(unacked) if isinstance(unacked, ResponseError) else None,
     )
-
-
-def _error_line(reply: ResponseError) -> str:
-    return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)

@@ -81,6 +81,11 @@ def of_decoded(value: str, limit: int = 10_000) -> str:
     return printable(_SURROGATES.sub("\ufffd", value[: limit + _BEYOND + 1]), limit)
 
 
+def text_or_none(value: Any, limit: int) -> str | None:
+    """Return a string from decoded JSON as text to display; None if it is empty, and for anything else."""
+    return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
+
+
 def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -> Any:
     """Return the decoded JSON of `raw`; with `exact` each number as a JSONNumber.
 

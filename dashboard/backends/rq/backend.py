@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -108,7 +107,7 @@ class RQ(Backend):
         """Of the arguments, only the job's description is searched, because the rest is pickled."""
         awaited = ref.name in self.named_queues()
         page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
-        rows = tuple(searched_row(partial(_searchable_row, job), job) for job in page.jobs)
+        rows = tuple(searched_row(_searchable_row, job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:

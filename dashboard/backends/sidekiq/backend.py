@@ -122,11 +122,13 @@ class Sidekiq(Backend):
         if found is None:
             return None
         rows, reached, more = found
-        return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
+        return Sifted(rows=tuple(searched_row(_searchable_row, *row) for row in rows), reached=reached, more=more)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = jobs.list_jobs(self.source, self._scripts, ref, query)
-        rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
+        rows = tuple(
+            searched_row(_searchable_row, job, payload) for job, payload in zip(page.jobs, payloads, strict=True)
+        )
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
@@ -187,10 +189,6 @@ class Sidekiq(Backend):
             key=place.key,
             shared=shared,
         )
-
-
-def _searched_row(job: Job, payload: bytes) -> Searched:
-    return searched_row(lambda: _searchable_row(job, payload), job)
 
 
 def _searchable_row(job: Job, payload: bytes) -> Searched:

@@ -17,8 +17,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import iso
 from ...sources.source import Command, Reply, Source
 from ...units import format_duration
-from ..payloads.decoding import finite, loads, mask_payload, printable, text
-from .job_decoding import parse_time, text_or_none
+from ..payloads.decoding import finite, loads, mask_payload, printable, text, text_or_none
+from .job_decoding import parse_time
 
 LONGEST_DIGEST = 300
 LONGEST_JID = 200

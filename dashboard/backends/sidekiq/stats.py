@@ -13,9 +13,10 @@ from redis.exceptions import ResponseError
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
 from ...sources.source import Reply, Source
 from ..lua_reads import Scripts
-from ..payloads.decoding import loads_dict, names_in, printable, text
+from ..payloads.decoding import loads_dict, names_in, text, text_or_none
+from ..unreadable_data import describe_error
 from . import keys, without_lua
-from .job_decoding import MILLISECONDS, text_or_none
+from .job_decoding import MILLISECONDS
 from .processes import NamespaceProcesses, read_all
 
 QUEUES_PER_CALL = 40
@@ -194,7 +195,7 @@ def _remember_reply(told: tuple[Any, ...], namespace: str) -> SeenQueue:
         workers=workers,
         at_least=(State.ACTIVE,) if doubt and active is not None else (),
         notes=(SEE_ALL,),
-        error=_error_line(size) if isinstance(size, ResponseError) else None,
+        error=describe_error(size) if isinstance(size, ResponseError) else None,
     )
     return SeenQueue(told, queue, None if waiting == 0 else _waits_since(enqueued_at))
 
@@ -218,7 +219,7 @@ def _stats_of_sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigure
         overdue_s=max(0.0, now - min(due)) if due else 0.0,
         workers=shared.processes if shared.whole else None,
         notes=() if shared.why else (_processes_note(shared),),
-        error=next((_error_line(size) for size in sizes if isinstance(size, ResponseError)), shared.why),
+        error=next((describe_error(size) for size in sizes if isinstance(size, ResponseError)), shared.why),
     )
 
 
@@ -244,9 +245,10 @@ def _parse_seconds(raw: Reply) -> float | None:
 
 def _broken_stats(ref: QueueRef, reply: ResponseError) -> QueueStats:
     return QueueStats(
-        source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=_error_line(reply)
+        source=ref.source,
+        backend=ref.backend,
+        name=ref.name,
+        key=ref.key,
+        shared=ref.shared,
+        error=describe_error(reply),
     )
-
-
-def _error_line(reply: ResponseError) -> str:
-    return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)

@@ -14,10 +14,10 @@ from ...model import QueueRef, Work, Worker, WorkerState
 from ...sources.source import Reply, Source
 from ...units import format_duration
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads_dict, printable, text
+from ..payloads.decoding import count_of, finite, loads_dict, printable, text, text_or_none
 from ..unreadable_data import worker_row
 from . import keys, without_lua
-from .job_decoding import decode_payload, job_name, parse_time, text_or_none
+from .job_decoding import decode_payload, job_name, parse_time
 from .processes import NamespaceProcesses, read_all
 
 # A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.

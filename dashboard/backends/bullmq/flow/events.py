@@ -23,7 +23,6 @@ from .finished_sets import (
     count_finished,
     flow_from_sets,
     parse_finished,
-    unknown_flow,
 )
 from .reasons import CUT, CUT_KEPT, FIRST_BUSY, FIRST_TRIMMED, HIDDEN, NO_EVENTS, UNSPLIT, UNTOLD
 
@@ -43,7 +42,7 @@ def flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Que
     A reply that is a number is the time of a queue without new events, as most are in every sample.
     """
     if isinstance(row, ResponseError):
-        return unknown_flow(key, "the events of this queue cannot be read"), None
+        return QueueFlow.unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
         # Takes a third of the time of _replace, for most queues in every sample.
         cursor = EventCursor(before.last_id, row, *before[2:])
@@ -79,7 +78,7 @@ def _flow_of_row(key: str, row: Sequence[Any], before: EventCursor | None) -> tu
     if before is None:
         start, reason = _first_start(since, oldest_ms, seen, length, limit, now, more=bool(kept))
         if reason and not kept and now - start < SHORTEST_STREAM_S * 1000:
-            return unknown_flow(key, reason), cursor
+            return QueueFlow.unknown(key, reason), cursor
     if kept:
         sets = parse_finished(kept)
         if _are_all(sets, completed, dead, before) and sets.start_ms is not None and sets.start_ms <= since:

@@ -98,13 +98,13 @@ def flow_from_sets(
     if before is None and (
         finished_sets.left is None or finished_sets.left - finished_sets.listed > SMALL_SHARE * finished_sets.left
     ):
-        return unknown_flow(key, REMOVED_BEFORE), cursor
+        return QueueFlow.unknown(key, REMOVED_BEFORE), cursor
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
     untraced = balance.hides_jobs(cursor.at_ms / 1000)
     hidden = (states or ENDS) if untraced else states if before is None else ()
     nothing = finished_sets.start_ms is None and (before is None or finished_sets.left is None)
     if nothing and not hidden:
-        return unknown_flow(key, NOTHING_KEPT), cursor
+        return QueueFlow.unknown(key, NOTHING_KEPT), cursor
     start = before.at_ms if finished_sets.start_ms is None and before else finished_sets.start_ms
     why = (HIDDEN.get(states) or UNTRACED) if hidden else reason
     return QueueFlow(
@@ -118,8 +118,3 @@ def flow_from_sets(
         unlisted=hidden if untraced else states,
         unlisted_reason=why if untraced else HIDDEN.get(states),
     ), cursor
-
-
-def unknown_flow(key: str, reason: str) -> QueueFlow:
-    """The flow of a queue of which nothing is known, for this reason."""
-    return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)

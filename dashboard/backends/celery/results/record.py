@@ -13,9 +13,9 @@ from redis.exceptions import ResponseError
 from ....model import State
 from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome, refused_result
+from ...payloads.decoding import text_or_none
 from .. import keys
 from ..actions.scripts import WRITES
-from ..job_decoding import text_or_none
 from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
 from .metadata import prefixes_of
 from .record_jobs import UNREADABLE, record_stamp

@@ -212,14 +212,8 @@ def _build_flow(
     # A FLUSHALL removes both the records and the workers' own entries.
     no_proof = not proven and any(found.came.values())
     if found.first and (found.other_ttls or nothing_good or no_proof):
-        return QueueFlow(
-            key=found.queue.queue,
-            completed=0,
-            dead=0,
-            span_s=0.0,
-            quality=Quality.UNKNOWN,
-            reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN if nothing_good else NO_PROOF,
-        )
+        why = NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN if nothing_good else NO_PROOF
+        return QueueFlow.unknown(found.queue.queue, why)
     unrecorded = seen.completed.hides_jobs(now)
     # A failed attempt that is retried leaves no record either.
     lost = seen.failed.hides_jobs(now) and now - seen.retried_at >= FLOW_WINDOW_S
