@@ -16,7 +16,7 @@ from ..backends.actions import (
     Outcome,
 )
 from ..backends.base import NO_WISHES, Backend
-from ..errors import Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
+from ..errors import UNEXPECTED_ERROR, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
@@ -184,7 +184,7 @@ class ActionService:
         )
         self.audit_log.log_intent(event)
         results: list[ActionResult] = []
-        detail: str | None = "Unexpected error; the log has the details."
+        detail: str | None = UNEXPECTED_ERROR
         try:
             for restored in self._deletion.restore_batch(backend, about.ref, about.place, batch):
                 results += restored

@@ -11,10 +11,10 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import instant
 from ...errors import NotFound, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..actions import JobRef
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from ..payloads.search_text import ends, joined, of_json
 from ..unreadable_data import decode_or, searched_row
 from . import job_rows, keys

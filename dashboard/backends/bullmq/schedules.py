@@ -13,10 +13,10 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...clock import instant, iso
 from ...model import Payload, QueueRef, Schedule
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..base import MAX_SCHEDULES
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable, text
+from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable
 from ..unreadable_data import decode_or
 from . import keys, without_lua
 from .job_decoding import JobFields, find_problem, is_missing

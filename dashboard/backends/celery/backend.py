@@ -29,11 +29,11 @@ from ...model import (
     Worker,
 )
 from ...settings import SourceSettings
-from ...sources.source import Source
+from ...sources.source import Source, text
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ..base import NO_WISHES, Backend, Budget, Discovery, EventAccess
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from ..payloads.search_text import ends, joined
 from ..scan import scan_step
 from ..unreadable_data import searched_row

@@ -19,8 +19,8 @@ from redis.exceptions import NoPermissionError
 
 from ...clock import monotonic_s
 from ...redact import masked_logger
-from ...sources.source import Source
-from ..payloads.decoding import count_of, finite, loads, loads_dict, text
+from ...sources.source import Source, text
+from ..payloads.decoding import count_of, finite, loads, loads_dict
 from .keys import RECORD
 from .results.decoding import TAIL_BYTES, RawRecord
 

@@ -10,11 +10,11 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...errors import BackendUnavailable, NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..actions import JobRef
 from ..base import SIFT_BYTES, SIFT_ROWS
 from ..bounded_reads import unread_rows
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from . import keys
 from .job_decoding import as_revoked, decode_envelope, message_row
 from .job_servers import JobServers

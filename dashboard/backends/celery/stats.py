@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeAlias
 from redis.exceptions import ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, text
+from ..payloads.decoding import count_of
 from ..unreadable_data import describe_error
 from . import keys
 from .heartbeats import beats_of

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...model import Payload
 from ...redact import MASK, hidden_keys, is_hidden, is_list_of_pairs, mask_text
-from ...sources.source import raw_bytes
+from ...sources.source import raw_bytes, text
 
 DECODE_LIMIT_BYTES = 256 * 1024
 MAX_DEPTH = 64
@@ -48,11 +48,6 @@ class JSONNumber(str):
             return str(self)
         number = float(self)
         return number if math.isfinite(number) else str(number)
-
-
-def text(raw: bytes) -> str:
-    """Return `raw` as text that encodes back to exactly the same bytes (undecodable ones as surrogate escapes)."""
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def names_in(values: Iterable[Any]) -> list[str]:

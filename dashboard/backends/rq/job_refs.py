@@ -8,10 +8,9 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...errors import Unsupported, WrongType
 from ...model import JobQuery, State
-from ...sources.source import Argument, Source
+from ...sources.source import Argument, Source, text
 from ..actions import JobRef
 from ..lua_reads import Scripts
-from ..payloads.decoding import text
 from .actions.descriptions import ENDED
 from .keys import LISTS, QueueKeys, load_script
 

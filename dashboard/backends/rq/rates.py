@@ -12,10 +12,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from ...model import FlowDelta, QueueFlow, QueueRef
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..base import FLOW_WINDOW_S
 from ..lua_reads import Scripts
-from ..payloads.decoding import text
 from . import keys as names
 from .consumers import FIELDS, MAX_WORKERS, LiveWorker, worker_of, workers_call, workers_of
 from .flow.balance import balance_flows

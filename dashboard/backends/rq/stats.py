@@ -12,10 +12,10 @@ import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from . import keys
 from .consumers import ConsumerFigures, ConsumerIndex, workers_call, workers_of
 from .keys import LISTS, QueueKeys

@@ -11,12 +11,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ...model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ...units import format_duration
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads, mask_payload, printable, text
+from ..payloads.decoding import count_of, finite, loads, mask_payload, printable
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
 from .job_hashes import FieldSelection, JobHash, JobHashReader

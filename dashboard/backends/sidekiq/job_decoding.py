@@ -13,6 +13,7 @@ import msgspec
 
 from ...clock import EPOCH, instant
 from ...model import Job, JobError, Payload, QueueRef, State, TimelineEvent
+from ...sources.source import text
 from ..bounded_reads import stamp_of
 from ..payloads.decoding import (
     DECODE_LIMIT_BYTES,
@@ -22,7 +23,6 @@ from ..payloads.decoding import (
     loads,
     mask_payload,
     printable,
-    text,
     text_or_none,
 )
 from ..payloads.search_text import of_json, of_value

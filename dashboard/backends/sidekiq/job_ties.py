@@ -15,9 +15,9 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ResponseError
 
 from ...clock import iso
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ...units import format_duration
-from ..payloads.decoding import finite, loads, mask_payload, printable, text, text_or_none
+from ..payloads.decoding import finite, loads, mask_payload, printable, text_or_none
 from .job_decoding import parse_time
 
 LONGEST_DIGEST = 300

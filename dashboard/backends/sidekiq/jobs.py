@@ -12,13 +12,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import monotonic_s
 from ...errors import NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
-from ...sources.source import Reply, Source
+from ...sources.source import Reply, Source, text
 from ..actions import JobRef
 from ..base import SIFT_BYTES, SIFT_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
 from ..job_facts import position_fact
 from ..lua_reads import Scripts
-from ..payloads.decoding import text
 from ..unreadable_data import decode_or
 from . import job_ties, keys, without_lua, workers
 from .job_decoding import (

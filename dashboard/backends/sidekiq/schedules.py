@@ -11,11 +11,11 @@ from redis.exceptions import ResponseError
 
 from ...clock import EPOCH, instant
 from ...model import QueueRef, Schedule
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import NAMED_FIELDS, PAGE_BYTES, shared_script, short_fields, short_hashes
 from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text, text_or_none
+from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text_or_none
 from ..unreadable_data import schedule_row
 from . import keys
 from .cron_expression import next_run

@@ -11,9 +11,9 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
-from ...sources.source import Reply, Source
+from ...sources.source import Reply, Source, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import loads_dict, names_in, text, text_or_none
+from ..payloads.decoding import loads_dict, names_in, text_or_none
 from ..unreadable_data import describe_error
 from . import keys, without_lua
 from .job_decoding import MILLISECONDS

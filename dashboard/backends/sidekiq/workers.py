@@ -11,10 +11,10 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from ...model import QueueRef, Work, Worker, WorkerState
-from ...sources.source import Reply, Source
+from ...sources.source import Reply, Source, text
 from ...units import format_duration
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads_dict, printable, text, text_or_none
+from ..payloads.decoding import count_of, finite, loads_dict, printable, text_or_none
 from ..unreadable_data import worker_row
 from . import keys, without_lua
 from .job_decoding import decode_payload, job_name, parse_time

@@ -16,12 +16,12 @@ from dashboard.backends.base import FLOW_WINDOW_S, NO_WISHES, Backend, Budget, D
 from dashboard.backends.bounded_reads import shared_script
 from dashboard.backends.lua_reads import Scripts
 from dashboard.backends.payloads import search_text
-from dashboard.backends.payloads.decoding import json_payload, printable, text
+from dashboard.backends.payloads.decoding import json_payload, printable
 from dashboard.clock import monotonic_s
 from dashboard.errors import Forbidden, NotFound, Unsupported
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, QueueStats, Searched, State, Window
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Argument, Reply, Source
+from dashboard.sources.source import Argument, Reply, Source, text
 
 LISTS = {State.WAITING: "wait", State.ACTIVE: "busy", State.DEAD: "dead", State.COMPLETED: "done"}
 # No read may grow with the queue: bytes of a page, and ids that are compared to find one job.

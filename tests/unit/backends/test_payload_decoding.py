@@ -18,10 +18,10 @@ from dashboard.backends.payloads.decoding import (
     loads,
     mask_payload,
     printable,
-    text,
     text_or_none,
 )
 from dashboard.redact import MASK, is_secret_name, mask_text
+from dashboard.sources.source import text
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....model import QueueRef, State
-from ....sources.source import Reply, Source, raw_bytes
+from ....sources.source import Reply, Source, raw_bytes, text
 from ...actions import Action, ActionOptions, ActionResult, JobRef, Outcome, refused_result
 from ...lua_writes import JobCall
-from ...payloads.decoding import text
 from .duplicate import copy_jobs
 from .scripts import WRITES
 

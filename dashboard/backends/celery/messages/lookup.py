@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from ....sources.source import Argument, Source, raw_bytes
+from ....sources.source import Argument, Source, raw_bytes, text
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome, refused_result
 from ...bounded_reads import read_plainly, short_fields
 from ...lua_reads import Scripts
-from ...payloads.decoding import DECODE_LIMIT_BYTES, text
+from ...payloads.decoding import DECODE_LIMIT_BYTES
 from .. import keys
 from ..actions.scripts import WRITES
 from ..job_decoding import NAMELESS, decode_envelope, decode_unacked, digest_of, headers_of, job_id, wrapped_forms

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from ....model import Job, QueueRef, State
-from ....sources.source import Command, Reply
+from ....sources.source import Command, Reply, text
 from ...bounded_reads import short_fields
-from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of, text
+from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of
 from .. import keys
 from ..heartbeats import beats_of
 from ..job_decoding import BoundedMessage, cut_of, decode_unacked, digest_of, headers_of, job_id, message_row, state_of

@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ....sources.source import Argument, Source
+from ....sources.source import Argument, Source, text
 from ...base import SIFT_BYTES, SIFT_ROWS
 from ...bounded_reads import read_plainly
 from ...lua_reads import Scripts
-from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import NAMELESS, BoundedMessage, cut_of, wrapped_forms
 

@@ -15,8 +15,7 @@ from redis.exceptions import ResponseError
 from ....errors import QueuedeckError
 from ....model import State
 from ....redact import masked_logger
-from ....sources.source import Command, Reply, Source
-from ...payloads.decoding import text
+from ....sources.source import Command, Reply, Source, text
 from ..events import MAX_EVENTS, MAX_WAITING, MAX_WAITING_BYTES, RECORDS, EventListener, worker_channels
 from ..heartbeats import beats_to_write, drop_silent
 from ..job_decoding import parse_time

@@ -13,8 +13,8 @@ from redis.exceptions import ResponseError
 
 from ....clock import monotonic_s
 from ....model import State
-from ....sources.source import Command, Reply, Source
-from ...payloads.decoding import loads_dict, text
+from ....sources.source import Command, Reply, Source, text
+from ...payloads.decoding import loads_dict
 from .. import keys
 
 # If there are more prefixes, those with the most recent results count.

@@ -12,11 +12,10 @@ from typing import NamedTuple
 from redis.exceptions import ResponseError
 
 from ....model import State
-from ....sources.source import Argument, Reply
+from ....sources.source import Argument, Reply, text
 from ...actions import ActionResult, JobRef, Outcome, refused_result
 from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
-from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import jid_of, job_id
 from ..jobs import SCORED
