@@ -11,8 +11,8 @@ from ...model import QueueRef, State
 from ...sources.source import raw_bytes, text
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
+from ..shared_entries import SHARED
 
-SHARED = "*"
 SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app configures another
 BINDING = "_kombu.binding."
 MAILBOX = f"{BINDING}celery.pidbox"

@@ -14,6 +14,7 @@ from ...actions import Action, ActionOptions, ActionResult, JobRef, invalid_resu
 from ...lua_reads import Scripts
 from ...lua_writes import JobCall
 from ...payloads.editing import InvalidPayload
+from ...shared_entries import SHARED
 from .. import keys
 from . import payload_edit
 from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
@@ -90,7 +91,7 @@ def _payload_maker(
     if action is Action.MOVE:
         # A queue whose name exists in two namespaces is listed with its namespace.
         target = (options.target or "").removeprefix(place.namespace)
-        if not target or target == keys.SHARED:
+        if not target or target == SHARED:
             raise MalformedEntry("no destination queue given")
         if not _is_encodable(target):
             raise MalformedEntry("the name of the destination queue is not valid UTF-8, so no payload can hold it")
