@@ -563,9 +563,9 @@ def test_a_run_time_that_arrives_before_its_record_is_kept(any_server: EmbeddedR
             publish_event(any_redis, "/0.celeryev/task.succeeded", {**event, "uuid": "of a task without a record"})
             wait_until(lambda: keeper.workers.heard == 3, what="the event")
             backend.maintain()
-            assert keeper.tally.has_unassigned
+            assert keeper.tally.unassigned
             backend.maintain()
-            assert not keeper.tally.has_unassigned
+            assert not keeper.tally.unassigned
     finally:
         backend.close()
         source.close()

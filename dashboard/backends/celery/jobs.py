@@ -114,8 +114,8 @@ class TaskPages:
 
         Cost: 1 round trip, none for no jobs.
         """
-        home = ResultsLocation(keys.location_of(ref).prefix, results_of_value(facts).prefixes[::-1])
-        names = [(n, name) for n, job in enumerate(jobs) for name in home.record_keys(job.id)]
+        results_location = ResultsLocation(keys.location_of(ref).prefix, results_of_value(facts).prefixes[::-1])
+        names = [(n, name) for n, job in enumerate(jobs) for name in results_location.record_keys(job.id)]
         try:
             statuses = read_statuses(self._servers.results, [name for _, name in names])
         except BackendUnavailable:

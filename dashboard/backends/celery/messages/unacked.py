@@ -115,9 +115,11 @@ class UnackedReader:
     def _build_facts(self, prefix: str, told: Sequence[Reply], boxes: Reply) -> TaskFacts:
         metadata, running, heartbeats = told
         started = frozenset(text(each) for each in running) if isinstance(running, list | set) else frozenset()
-        home = ResultsLocation(prefix, results_of_value(metadata).prefixes[::-1])
+        results_location = ResultsLocation(prefix, results_of_value(metadata).prefixes[::-1])
         beats = [beat for beat in beats_of(heartbeats).values() if beat.get("prefix", "") == prefix]
-        return TaskFacts(home, started, _tells_all(beats, boxes, len(started), self._servers.broker.now_s()))
+        return TaskFacts(
+            results_location, started, _tells_all(beats, boxes, len(started), self._servers.broker.now_s())
+        )
 
     def held_messages(self, prefix: str, cuts: Sequence[BoundedMessage], known: TaskFacts) -> list[UnackedMessage]:
         """Return messages held by workers, each in its known state. Cost: 1 round trip, and that of QueueRoutes."""

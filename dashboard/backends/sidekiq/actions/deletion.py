@@ -20,7 +20,7 @@ from ...lua_reads import Scripts
 from ...lua_writes import JobCall
 from .. import job_ties, keys
 from ..job_decoding import decode_payload, job_name
-from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
+from .job_lookup import Located, LocatedEntry, locate_entries, no_room
 from .scripts import result_from_reply, run_for_each
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
@@ -40,7 +40,7 @@ class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 def backup_jobs(
     scripts: Scripts, ref: QueueRef, state: State, job_refs: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
-    """Implement `Backend.backup_jobs`. Cost: that of `locate_jobs`, again for each further 2 MiB of payloads."""
+    """Implement `Backend.backup_jobs`. Cost: that of `locate_entries`, again for each further 2 MiB of payloads."""
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
@@ -49,7 +49,7 @@ def backup_jobs(
     taken: dict[int, JobBackup | ActionResult] = {}
     while left := [n for n in range(len(job_refs)) if n not in taken]:
         asked = [job_refs[n] for n in left]
-        located = locate_jobs(scripts, place, state, asked, MAX_KEPT_BYTES)
+        located = locate_entries(scripts, place, state, asked, MAX_KEPT_BYTES)
         for n, job_ref, one in zip(left, asked, located, strict=True):
             if one is not None:
                 taken[n] = _build_backup(key, job_ref, one)
@@ -188,6 +188,6 @@ def _found_again(
 ) -> list[Located]:
     if not backups:
         return []
-    return locate_jobs(
+    return locate_entries(
         scripts, place, state, [JobRef(id=job.id, version=job.version) for job in backups], MAX_KEPT_BYTES
     )

@@ -17,7 +17,7 @@ from ...payloads.editing import InvalidPayload
 from ...shared_entries import SHARED
 from .. import keys
 from . import payload_edit
-from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
+from .job_lookup import Located, LocatedEntry, locate_entries, no_room
 from .payload_edit import MalformedEntry, PushedJob
 from .scripts import result_from_reply, run_for_each
 
@@ -52,7 +52,7 @@ def act_on_jobs(
 ) -> list[ActionResult]:
     """Implement `Backend.act_on_jobs`; `action` is one of JOB_ACTIONS except DELETE and STOP.
 
-    Cost: that of `locate_jobs` and 1 round trip, and the same again for each further 2 MiB of payloads.
+    Cost: that of `locate_entries` and 1 round trip, and the same again for each further 2 MiB of payloads.
     """
     place = keys.location_of(ref)
     if (place.queue is None) == (state in keys.OF_A_QUEUE):
@@ -65,7 +65,7 @@ def act_on_jobs(
     result: dict[int, ActionResult] = {}
     while left := [n for n in range(len(job_refs)) if n not in result]:
         asked = [job_refs[n] for n in left]
-        located = locate_jobs(scripts, place, state, asked, LONGEST_BYTES)
+        located = locate_entries(scripts, place, state, asked, LONGEST_BYTES)
         told = _act_on(source, place, action, state, asked, located, make)
         result.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
         if all(one is None for one in told):

@@ -46,7 +46,7 @@ class LocatedEntry(NamedTuple):
 Located = LocatedEntry | ActionResult | None
 
 
-def locate_jobs(
+def locate_entries(
     scripts: Scripts, place: keys.NamespaceLocation, state: State, job_refs: Sequence[JobRef], longest_bytes: int
 ) -> list[Located]:
     """Locate each of `job_refs`, in order.
