@@ -25,7 +25,7 @@ from ...model import (
 )
 from ...settings import SourceSettings
 from ...sources.source import Source
-from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome, refused_result
+from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
 from ..base import NO_WISHES, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
@@ -131,11 +131,7 @@ class RQ(Backend):
         return dispatch.act_on_jobs(self.source, self._keys(ref), action, listed_state(state), job_refs, options)
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """A started job is backed up only if it is no longer in any list."""
-        taken = deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), job_refs)
-        if state is not State.ACTIVE:
-            return taken
-        return [_refuse_running(one) for one in taken]
+        return deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), job_refs)
 
     def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.delete_jobs(self.source, self._keys(ref), listed_state(state), backups)
@@ -178,13 +174,6 @@ class RQ(Backend):
 def listed_state(state: State) -> State:
     """Return the state whose list contains the jobs of `state`."""
     return descriptions.LISTED_WITH.get(state, state)
-
-
-def _refuse_running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
-    """Return the result for a started job; one that could not be backed up is running on a worker."""
-    if isinstance(one, JobBackup) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
-        return one
-    return refused_result(one.id, "a worker is running it; stop it first")
 
 
 def _searchable_row(job: Job) -> Searched:
