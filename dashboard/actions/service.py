@@ -15,7 +15,7 @@ from ..backends.actions import (
     JobRef,
     Outcome,
 )
-from ..backends.base import NO_WISHES, Backend
+from ..backends.base import NO_OPTIONS, Backend
 from ..errors import UNEXPECTED_ERROR, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
@@ -87,7 +87,7 @@ class ActionService:
         state: State | None,
         action: Action,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
         *,
         reason: str | None = None,
         for_good: bool = False,

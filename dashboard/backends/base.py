@@ -47,7 +47,7 @@ WINDOW_ROWS = 500
 SIFTABLE = re.compile(r"[A-Za-z0-9_@.:-]{3,100}\Z")
 # The jobs and bytes that one call of `scan_matches` examines, which keeps the server busy for 2 to 4 ms.
 SIFT_ROWS, SIFT_BYTES = 5000, 512 * 1024
-NO_WISHES = ActionOptions()
+NO_OPTIONS = ActionOptions()
 
 
 @dataclass(slots=True)
@@ -252,7 +252,7 @@ class Backend(abc.ABC):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         """Apply `action` to jobs in `state` and return one ActionResult per job reference, in order; at most
         MAX_BATCH of them.

@@ -238,8 +238,8 @@ class Source:
         """
         if self._sentinel is None:
             self._sentinel = False  # also if INFO is missing
-            told = self.run_batch([("INFO", "server")])[0]
-            self._sentinel = isinstance(told, bytes) and info_fields(told).get("redis_mode") == "sentinel"
+            reply = self.run_batch([("INFO", "server")])[0]
+            self._sentinel = isinstance(reply, bytes) and info_fields(reply).get("redis_mode") == "sentinel"
         if self._sentinel:
             raise self.unavailable_error(ResponseError(SENTINEL))
 
@@ -250,8 +250,8 @@ class Source:
         if fields.get("redis_mode") == "sentinel":
             raise self.unavailable_error(ResponseError(SENTINEL))
         if fields.get("cluster_enabled") == "1":
-            told = self.run_batch([("CLUSTER", "INFO")])[0]
-            cluster = info_fields(told) if isinstance(told, bytes) else {}
+            reply = self.run_batch([("CLUSTER", "INFO")])[0]
+            cluster = info_fields(reply) if isinstance(reply, bytes) else {}
             if cluster.get("cluster_state") == "fail":
                 raise self.unavailable_error(ClusterDownError(""))
             if cluster.get("cluster_size", "1") != "1":

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.base import NO_WISHES
+from dashboard.backends.base import NO_OPTIONS
 from dashboard.backends.celery import keys, protocol
 from dashboard.backends.celery.actions import result_retry, unacked, worker_control
 from dashboard.backends.celery.backend import Celery
@@ -94,7 +94,7 @@ def act(
     state: State,
     *job_refs: JobRef,
     on: str | None = None,
-    options: ActionOptions = NO_WISHES,
+    options: ActionOptions = NO_OPTIONS,
 ) -> list[ActionResult]:
     """The results of an action on a queue; by default on the shared queue, for waiting jobs on `alpha`."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
@@ -128,7 +128,7 @@ def test_each_action_finds_an_id_that_json_escapes(backend: Celery, any_redis: r
         bind(any_redis, "beta")
         any_redis.lpush("alpha", message("before"), raw, message("after"))
         job_ref = JobRef(id=name)
-        for action, options in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, edited)):
+        for action, options in ((Action.DUPLICATE, NO_OPTIONS), (Action.EDIT, edited)):
             assert outcomes(act(backend, action, State.WAITING, job_ref, on="alpha", options=options)) == [Outcome.DONE]
         moved = act(
             backend, Action.MOVE, State.WAITING, job_ref, JobRef(id="after"), options=ActionOptions(target="beta")

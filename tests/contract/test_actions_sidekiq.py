@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.base import NO_WISHES
+from dashboard.backends.base import NO_OPTIONS
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
@@ -62,7 +62,7 @@ def read_page(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
 
 
 def act(
-    backend: Sidekiq, action: Action, state: State, job_refs: list[JobRef], options: ActionOptions = NO_WISHES
+    backend: Sidekiq, action: Action, state: State, job_refs: list[JobRef], options: ActionOptions = NO_OPTIONS
 ) -> list[ActionResult]:
     """The results of an action, one per job."""
     results = backend.act_on_jobs(place(state), action, state, job_refs, options)
@@ -937,7 +937,7 @@ def test_copies_of_an_iterable_job_do_not_get_its_progress(backend: Sidekiq, any
     any_redis.zadd("retry", {payload(jid="iterable"): 7})
     any_redis.hset("it-iterable", mapping={"ex": 2, "rt": "3.5", "c": "900"})
     (job_ref,) = job_refs_of(backend, State.RETRYING)
-    for action, options in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, ActionOptions(payload="[1]"))):
+    for action, options in ((Action.DUPLICATE, NO_OPTIONS), (Action.EDIT, ActionOptions(payload="[1]"))):
         (copied,) = act(backend, action, State.RETRYING, [job_ref], options)
         assert copied.outcome is DONE
         assert copied.new_id != "iterable"

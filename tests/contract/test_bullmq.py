@@ -233,7 +233,7 @@ def test_a_trimmed_stream_is_reported_and_not_counted_as_idle(backend: BullMQ, a
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
     flow, after = read_flow(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNKNOWN_ENDED)
     assert read_flow(backend, after)[0].hidden == ENDS  # as long as rates look back
     # With the ids that were given out it is known how many ended.
     cursor = {key: before._replace(left=0) for key, before in cursor.items()}
@@ -246,7 +246,7 @@ def test_a_trimmed_stream_is_reported_and_not_counted_as_idle(backend: BullMQ, a
     any_redis.xadd("bull:alpha:events", {"event": "duplicated", "jobId": "9"})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
     flow, _ = read_flow(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNKNOWN_ENDED)
 
 
 def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: BullMQ, any_redis: redis.Redis) -> None:
@@ -263,7 +263,7 @@ def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: Bull
     assert (flow.completed, flow.quality, flow.reason) == (3000, Quality.ESTIMATED, reasons.CUT_KEPT)
     any_redis.delete("bull:alpha:completed")
     flow, _ = read_flow(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNKNOWN_ENDED)
     assert read_flow(backend, following)[0].completed == 0
 
 

@@ -166,8 +166,8 @@ def _searchable_row(job: Job, row: job_rows.JobRow) -> Searched:
         newest_stack(_bytes_or_none(row.texts[job_rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
     )
     if stack is not None and job.error is not None:
-        told = parse_error(job.error.message, stack)
-        class_name = told.class_name if told else None
+        error = parse_error(job.error.message, stack)
+        class_name = error.class_name if error else None
         job = msgspec.structs.replace(job, error=msgspec.structs.replace(job.error, class_name=class_name))
     return Searched(job=job, text=_text_of_row(row), stack=ends(stack))
 
@@ -260,5 +260,5 @@ def _version_of(entry: ListedJob) -> str | None:
 
 
 def _with_troubles(job: Job, troubles: Sequence[str]) -> Job:
-    told = "; ".join(dict.fromkeys(troubles))
-    return msgspec.structs.replace(job, problem=f"{job.problem}; {told}" if job.problem else told)
+    problem = "; ".join(dict.fromkeys(filter(None, (job.problem, *troubles))))
+    return msgspec.structs.replace(job, problem=problem)

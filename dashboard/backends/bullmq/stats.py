@@ -137,7 +137,7 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[St
     ]
     lengths: list[Command] = [("HSTRLEN", f"{ref.key}:meta", name) for ref in refs for name in META]
     *replies, clients = source.run_batch([*commands, *lengths, ("CLIENT", "LIST")])
-    told, replies = replies[len(commands) :], replies[: len(commands)]
+    field_sizes, replies = replies[len(commands) :], replies[: len(commands)]
     rows = [replies[start : start + len(PLAN)] for start in range(0, len(replies), len(PLAN))]
     tails = {
         n: f"{ref.key}:".encode("utf-8", "surrogateescape") + tail
@@ -145,7 +145,7 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[St
         if isinstance(tail := row[PLAN.index(("LINDEX", "wait", "-1"))], bytes) and not tail.startswith(keys.MARKER)
     }
     limits = {**dict.fromkeys(("timestamp", "processedOn", "atm", "attemptsMade"), NUMBER_LIMIT), "opts": OPTS_LIMIT}
-    sizes_of = [told[n : n + len(META)] for n in range(0, len(told), len(META))]
+    sizes_of = [field_sizes[n : n + len(META)] for n in range(0, len(field_sizes), len(META))]
     values, metas = without_lua.read_fields(
         source, list(tails.values()), limits, [_meta_command(*one) for one in zip(refs, sizes_of, strict=True)]
     )

@@ -28,7 +28,7 @@ from ...model import (
 from ...settings import SourceSettings
 from ...sources.source import Source, text
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
-from ..base import NO_WISHES, Backend, Budget, Discovery, EventAccess
+from ..base import NO_OPTIONS, Backend, Budget, Discovery, EventAccess
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from ..payloads.search_text import ends, joined
@@ -244,7 +244,7 @@ class Celery(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.offered_actions(state, shared=ref.shared):
             return super().act_on_jobs(ref, action, state, job_refs, options)

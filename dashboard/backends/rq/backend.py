@@ -26,7 +26,7 @@ from ...model import (
 from ...settings import SourceSettings
 from ...sources.source import Source
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
-from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..base import NO_OPTIONS, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
 from ..unreadable_data import searched_row
@@ -121,7 +121,7 @@ class RQ(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         """See `dispatch.act_on_jobs` for the cost."""
         if action is Action.DELETE or action not in self.offered_actions(state, abandoned=True):

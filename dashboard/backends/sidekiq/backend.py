@@ -25,7 +25,7 @@ from ...model import (
 from ...settings import SourceSettings
 from ...sources.source import Source
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
-from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..base import NO_OPTIONS, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
 from ..shared_entries import build_refs, prefix_repeated_names
@@ -126,7 +126,7 @@ class Sidekiq(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
             return super().act_on_jobs(ref, action, state, job_refs, options)

@@ -210,12 +210,12 @@ def _mark_repeats(rows: tuple[Job, ...]) -> tuple[Job, ...]:
 
 def _list_active_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
     place = keys.location_of(ref)
-    (told,) = workers.read_processes(source, scripts, [place.namespace])
-    if told.why:
-        raise WrongType(f"The running jobs of {ref.name!r} cannot be read: {told.why}.", source=source.name)
-    unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
-    problems = tuple(_unread_processes(unread, whole=told.whole))
-    jobs = [job for job in workers.list_running(told.rows) if job.queue == place.queue]
+    (processes,) = workers.read_processes(source, scripts, [place.namespace])
+    if processes.why:
+        raise WrongType(f"The running jobs of {ref.name!r} cannot be read: {processes.why}.", source=source.name)
+    unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in processes.rows)
+    problems = tuple(_unread_processes(unread, whole=processes.whole))
+    jobs = [job for job in workers.list_running(processes.rows) if job.queue == place.queue]
     shown = jobs[query.offset : query.offset + query.per_page]
     native = keys.NATIVE[State.ACTIVE]
     page = JobPage(
@@ -341,8 +341,8 @@ class _JobLookup:
 
 def _find_running_job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
     place = keys.location_of(ref)
-    (told,) = workers.read_processes(source, scripts, [place.namespace])
-    for running in workers.list_running(told.rows):
+    (processes,) = workers.read_processes(source, scripts, [place.namespace])
+    for running in workers.list_running(processes.rows):
         payload = decode_payload(running.payload)
         if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
             found_job = _build_job(source, ref, "", running.payload, len(running.payload), None, None, wanted)

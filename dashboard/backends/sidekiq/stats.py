@@ -165,17 +165,17 @@ def _stats_of_queue(
     active = None if shared.why else shared.running.get(name, 0)
     workers = shared.listeners.get(name, 0) if shared.whole else None
     paused = None if shared.paused is None else name in shared.paused
-    told = (ref, figures, active, workers, paused, shared.version, shared.doubt)
+    reported = (ref, figures, active, workers, paused, shared.version, shared.doubt)
     before = seen.get(ref.key)
-    if before is None or before.reported != told:
-        before = seen[ref.key] = _remember_reply(told, namespace)
+    if before is None or before.reported != reported:
+        before = seen[ref.key] = _remember_reply(reported, namespace)
     if before.since is None:
         return before.queue
     return msgspec.structs.replace(before.queue, latency_s=max(0.0, now - before.since))
 
 
-def _remember_reply(told: tuple[Any, ...], namespace: str) -> SeenQueue:
-    ref, (size, enqueued_at, _), active, workers, paused, version, doubt = told
+def _remember_reply(reported: tuple[Any, ...], namespace: str) -> SeenQueue:
+    ref, (size, enqueued_at, _), active, workers, paused, version, doubt = reported
     waiting = size if isinstance(size, int) else None
     queue = QueueStats(
         source=ref.source,
@@ -197,7 +197,7 @@ def _remember_reply(told: tuple[Any, ...], namespace: str) -> SeenQueue:
         notes=(SEE_ALL,),
         error=describe_error(size) if isinstance(size, ResponseError) else None,
     )
-    return SeenQueue(told, queue, None if waiting == 0 else _waits_since(enqueued_at))
+    return SeenQueue(reported, queue, None if waiting == 0 else _waits_since(enqueued_at))
 
 
 def _stats_of_sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigures, now: float) -> QueueStats:

@@ -12,7 +12,7 @@ import msgspec
 
 from dashboard import model
 from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.base import FLOW_WINDOW_S, NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.base import FLOW_WINDOW_S, NO_OPTIONS, Backend, Budget, Discovery
 from dashboard.backends.bounded_reads import shared_script
 from dashboard.backends.lua_reads import Scripts
 from dashboard.backends.payloads import search_text
@@ -113,7 +113,7 @@ class ListQ(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         if action is not Action.RETRY or state is not State.DEAD:
             return super().act_on_jobs(ref, action, state, job_refs, options)

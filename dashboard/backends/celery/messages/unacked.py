@@ -80,16 +80,16 @@ class UnackedReader:
             keys.load_script("unacked"), [call], also=[mailboxes, *(own if together else ())]
         )
         if answered is not None and together:
-            told = answered[1][1:]
+            own_replies = answered[1][1:]
         else:
-            told = self._servers.own.run_batch(own) if self._servers.own is not None else [None] * len(own)
+            own_replies = self._servers.own.run_batch(own) if self._servers.own is not None else [None] * len(own)
         if answered is not None:
             reply: Any = answered[0][0]
             total, values = (reply[0], reply[1]) if isinstance(reply, list) else (reply, [])
             boxes = answered[1][0]
         else:
             total, values, boxes = self._read_without_lua(entries, index, mailboxes)
-        known = self._build_facts(place.prefix, told, boxes)
+        known = self._build_facts(place.prefix, own_replies, boxes)
         found = []
         for tag, raw, length in zip(*[iter(values)] * 3, strict=True):
             if isinstance(raw, bytes):
@@ -112,8 +112,8 @@ class UnackedReader:
         values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
         return total, values, boxes
 
-    def _build_facts(self, prefix: str, told: Sequence[Reply], boxes: Reply) -> TaskFacts:
-        metadata, running, heartbeats = told
+    def _build_facts(self, prefix: str, own_replies: Sequence[Reply], boxes: Reply) -> TaskFacts:
+        metadata, running, heartbeats = own_replies
         started = frozenset(text(each) for each in running) if isinstance(running, list | set) else frozenset()
         results_location = ResultsLocation(prefix, results_of_value(metadata).prefixes[::-1])
         beats = [beat for beat in beats_of(heartbeats).values() if beat.get("prefix", "") == prefix]

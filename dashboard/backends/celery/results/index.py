@@ -145,8 +145,8 @@ class ResultIndex:
         try:
             answered, replies = self._ask_both(checks, commands)
             started = self._shared.started_to_write(self.statuses.running_ids)
-            if told := [*started, *self._metadata.changes_to_write()]:
-                self._own.run_batch(told)
+            if changes := [*started, *self._metadata.changes_to_write()]:
+                self._own.run_batch(changes)
         except QueuedeckError:
             self._shared.write_again()
             self._metadata.write_again()

@@ -104,7 +104,7 @@ class KnownMetadata:
         self._own = own
         self._source = source
         self._known: dict[str, ResultsMetadata] | None = None  # None until it was read
-        self._told: tuple[dict[str, ResultsMetadata], float] = ({}, 0.0)  # last written, and when, monotonic
+        self._written: tuple[dict[str, ResultsMetadata], float] = ({}, 0.0)  # last written, and when, monotonic
         self._trimmed: set[tuple[str, State]] = set()  # of the current scan: where it found more than fits
         self._unread: set[str] = set()  # of the current scan: prefixes with records that it could not list
 
@@ -151,13 +151,13 @@ class KnownMetadata:
 
     def changes_to_write(self) -> Iterable[Command]:
         """Return the commands that write it; none if it has not changed since it was last written."""
-        told, at = self._told
+        written, at = self._written
         known = self.by_prefix()
-        if known == told and monotonic_s() - at < REWRITE_AFTER_S:
+        if known == written and monotonic_s() - at < REWRITE_AFTER_S:
             return []
-        self._told = (dict(known), monotonic_s())
+        self._written = (dict(known), monotonic_s())
         return to_write(self._source, known)
 
     def write_again(self) -> None:
         """Write it with the next call even if it does not change, because the last write may have failed."""
-        self._told = ({}, 0.0)
+        self._written = ({}, 0.0)

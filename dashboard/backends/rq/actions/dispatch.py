@@ -111,12 +111,12 @@ def script_flag(value: bool) -> str:
     return "1" if value else ""
 
 
-def _target_queue(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
+def _target_queue(queue: QueueKeys, target: str | None) -> tuple[str, str | None]:
     """Return (RQ's own name of the destination queue, why it cannot be used or None).
 
     In Queuedeck the name of a queue includes its prefix unless that is RQ's default.
     """
-    name = wished or ""
+    name = target or ""
     if queue.prefix != keys.DEFAULT_PREFIX:
         name = name.removeprefix(f"{queue.prefix}:")
     if not name:

@@ -70,11 +70,11 @@ def delete_jobs(
     result: dict[int, ActionResult] = {}
     calls: dict[int, JobCall] = {}
     long = [n for n, job in enumerate(backups) if job.blob is None]
-    for n, spot in zip(long, _found_again(scripts, place, state, [backups[n] for n in long]), strict=True):
-        if isinstance(spot, LocatedEntry):
-            calls[n] = JobCall((), (spot.at, b"", spot.version, b""))
+    for n, found in zip(long, _found_again(scripts, place, state, [backups[n] for n in long]), strict=True):
+        if isinstance(found, LocatedEntry):
+            calls[n] = JobCall((), (found.at, b"", found.version, b""))
         else:
-            result[n] = spot or ActionResult(id=backups[n].id, outcome=Outcome.CHANGED)
+            result[n] = found or ActionResult(id=backups[n].id, outcome=Outcome.CHANGED)
     for n, job in enumerate(backups):
         if job.blob is None:
             continue

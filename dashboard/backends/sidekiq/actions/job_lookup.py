@@ -184,7 +184,7 @@ class _LookupProgress:
 
     def __init__(self, job_refs: Sequence[JobRef]) -> None:
         self._job_refs = job_refs
-        self._spots: dict[int, LocatedEntry] = {}
+        self._entries: dict[int, LocatedEntry] = {}
         self._changed: set[int] = set()
         self._full: set[int] = set()
         self.refused: str | None = None
@@ -192,7 +192,7 @@ class _LookupProgress:
 
     def is_open(self, n: int) -> bool:
         """Whether a job still has to be found."""
-        return n not in self._spots and n not in self._full
+        return n not in self._entries and n not in self._full
 
     def add_entry(
         self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int
@@ -215,8 +215,8 @@ class _LookupProgress:
                     self._changed.add(n)
                 elif size < 0:
                     self._full.add(n)
-                elif n not in self._spots:
-                    self._spots[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, version, at)
+                elif n not in self._entries:
+                    self._entries[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, version, at)
 
     def _matching_refs(self, wanted: Mapping[str, Sequence[int]], raw: bytes, version: str) -> list[str]:
         """Which of `wanted` this entry is; without a matching name, by its bytes: parsers read odd JSON differently."""
@@ -231,8 +231,8 @@ class _LookupProgress:
         return [self._located_entry(n) for n in range(len(self._job_refs))]
 
     def _located_entry(self, n: int) -> Located:
-        if n in self._spots:
-            return self._spots[n]
+        if n in self._entries:
+            return self._entries[n]
         if n in self._full:
             return None
         job_ref = self._job_refs[n]
