@@ -94,7 +94,7 @@ def eval_script(redis_client: redis.Redis, script: str, *arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["list", "zset"])
-@pytest.mark.parametrize("script", ["page", "picks", "sift", "find"])
+@pytest.mark.parametrize("script", ["page", "job_refs", "scan_matches", "find"])
 def test_a_script_call_reads_at_most_one_member_beyond_its_limit(
     redis_client: redis.Redis, kind: str, script: str
 ) -> None:
@@ -102,8 +102,10 @@ def test_a_script_call_reads_at_most_one_member_beyond_its_limit(
     enqueue(redis_client, *entries)
     redis_client.zadd("dead", {raw: n for n, raw in enumerate(entries)})
     key = "queue:mails" if kind == "list" else "dead"
-    if script == "sift":
-        size, reached, _, read = eval_script(redis_client, "sift", key, kind, "0", 0, 5000, CALL_BYTES, "nowhere")
+    if script == "scan_matches":
+        size, reached, _, read = eval_script(
+            redis_client, "scan_matches", key, kind, "0", 0, 5000, CALL_BYTES, "nowhere"
+        )
     elif script == "find":
         queue, sets = ("mails", "0") if kind == "list" else ("", "1")
         _, size, reached, read = eval_script(redis_client, "find", "", queue, "nowhere", "", 2000, 0, sets, CALL_BYTES)

@@ -49,7 +49,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
         ]
         for start in range(0, query.per_page, ROWS_PER_SCRIPT)
     ]
-    answered = scripts.run(load_script("picks"), calls)
+    answered = scripts.run(load_script("job_refs"), calls)
     if answered is None:
         return None
     replies, _ = answered

@@ -96,7 +96,7 @@ def scan_matches(
     _check_query(place, query)
     key, kind, backwards = _list_of(place, query)
     arguments = (key, kind, "1" if backwards else "0", offset, SIFT_ROWS, SIFT_BYTES, word.lower())
-    answered = scripts.run(keys.load_script("sift"), [arguments])
+    answered = scripts.run(keys.load_script("scan_matches"), [arguments])
     if answered is None:
         return None
     reply: Any = answered[0][0]
@@ -128,7 +128,7 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
     found: dict[int, JobRef] = {}
     while left and read_bytes < PAGE_READ_BYTES:
         calls = [(key, kind, at, end - at, "1" if backwards else "0", CALL_BYTES) for at, end in left]
-        answered = scripts.run(keys.load_script("picks"), calls)
+        answered = scripts.run(keys.load_script("job_refs"), calls)
         if answered is None:
             jobs = list_jobs(source, scripts, ref, query)[0].jobs
             return [JobRef(id=job.id, version=job.version) for job in jobs if job.version is not None]

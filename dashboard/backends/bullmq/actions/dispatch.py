@@ -53,7 +53,7 @@ def _move_waiting(source: Source, ref: QueueRef, job_refs: Sequence[JobRef], tar
     base = f"{ref.key}:"
     calls = [JobCall((raw_bytes(base + job_ref.id),), (raw_bytes(job_ref.id),)) for job_ref in job_refs]
     arguments = (base, raw_bytes(f"{other}:"), SEARCHED)
-    replies = WRITES.run_for_each(source, "shift", calls, arguments=arguments)
+    replies = WRITES.run_for_each(source, "move_to_queue", calls, arguments=arguments)
     return [_result_of_move(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]
 
 

@@ -86,7 +86,7 @@ def delete_jobs(
     listed = place.queue is not None
     order = sorted(calls, key=lambda n: calls[n].arguments[0]) if listed else list(calls)
     now = (repr(source.now_s()),)
-    script = "unlist" if listed else "drop"
+    script = "delete_from_queue" if listed else "delete_from_set"
     replies = run_for_each(source, script, [key, keys.DELETED], now, [calls[n] for n in order], counted=listed)
     for n, reply in zip(order, replies, strict=True):
         result[n] = _with_ties(result_from_reply(backups[n].id, reply), calls[n].arguments[1])
@@ -114,10 +114,10 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, backups: Sequence[
         entries.sort(key=lambda one: one[1].at)
     calls = [JobCall((), (entry.at, entry.raw, entry.token)) for _, entry in entries]
     if place.queue is None:
-        replies = run_for_each(source, "putback", [key, keys.DELETED], (), calls)
+        replies = run_for_each(source, "restore_to_set", [key, keys.DELETED], (), calls)
     else:
         names = [key, keys.DELETED, f"{place.namespace}queues"]
-        replies = run_for_each(source, "relist", names, (place.queue,), calls)
+        replies = run_for_each(source, "restore_to_queue", names, (place.queue,), calls)
     for (n, _), reply in zip(entries, replies, strict=True):
         result[n] = _as_undo_result(result_from_reply(backups[n].id, reply))
     return [result[n] for n in range(len(backups))]

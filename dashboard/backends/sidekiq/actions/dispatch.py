@@ -164,7 +164,7 @@ def _push_jobs(
     lists = [f"{space}{keys.QUEUE}{queue}" for queue in queues]
     head = ("copy" if copies else "move",)
     names = [origin, f"{space}queues", *lists]
-    replies = run_for_each(source, "shift" if listed else "push", names, head, calls, counted=listed)
+    replies = run_for_each(source, "push_from_queue" if listed else "push_from_set", names, head, calls, counted=listed)
     return [
         result_from_reply(job_id, reply, push.jid if copies else None)
         for (job_id, _, push), reply in zip(jobs, replies, strict=True)

@@ -106,7 +106,7 @@ def _ask_set(
         for start, scores in calls
     ]
     crowded = -1
-    for n, reply in _run_calls(scripts, "scored", arguments, answer):
+    for n, reply in _run_calls(scripts, "locate_in_set", arguments, answer):
         if reply.pop():
             crowded = max(crowded, calls[n][0])
         for score, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
@@ -151,7 +151,7 @@ def _ask_list(
             [key, longest_bytes, ROOM_BYTES, at, end - at, READ_BYTES, *open_ids] for at, end in left
         ]
         further = []
-        for n, reply in _run_calls(scripts, "listed", calls, answer):
+        for n, reply in _run_calls(scripts, "locate_in_queue", calls, answer):
             length = max(length, reply.pop())
             reached, end = reply.pop(), left[n][1]
             if left[n][0] < reached < min(end, length):
