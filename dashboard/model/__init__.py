@@ -18,7 +18,7 @@ from .jobs import Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEv
 from .queue_flow import FlowDelta, Quality, QueueFlow
 from .queues import Counts, NativeCount, QueueRef, QueueStats, states_at_least, uncounted_states, with_shared_entry
 from .schedules import Schedule
-from .searched_jobs import Searched, Sifted, Window
+from .searched_jobs import ScanResult, Searched, Window
 from .snapshot import Snapshot
 from .sources import RedisHealth, SourceStats
 from .workers import Work, Worker, WorkerState
@@ -41,9 +41,9 @@ __all__ = [
     "QueueRef",
     "QueueStats",
     "RedisHealth",
+    "ScanResult",
     "Schedule",
     "Searched",
-    "Sifted",
     "Snapshot",
     "SourceStats",
     "State",

@@ -18,9 +18,9 @@ from ...model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    ScanResult,
     Schedule,
     Searched,
-    Sifted,
     State,
     Window,
     Worker,
@@ -195,12 +195,12 @@ class Celery(Backend):
     def can_scan(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.are_refused
 
-    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> ScanResult | None:
         found = self._pages().scan_matches(ref, word, offset) if self.can_scan(state) and not ref.shared else None
         if found is None:
             return None
         rows, reached, more = found
-        return Sifted(rows=tuple(searched_row(_searchable_row, *row) for row in rows), reached=reached, more=more)
+        return ScanResult(rows=tuple(searched_row(_searchable_row, *row) for row in rows), reached=reached, more=more)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().list_jobs(ref, query)

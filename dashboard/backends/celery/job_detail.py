@@ -48,7 +48,7 @@ class JobFinder:
     def read_job(self, ref: QueueRef, wanted: str) -> Job:
         """Return one job, wherever it is; a message takes precedence over a record. Raises NotFound.
 
-        Cost: at most 4 round trips; 1 more per further SIFT_BYTES of messages that are searched.
+        Cost: at most 4 round trips; 1 more per further SCAN_BYTES of messages that are searched.
         """
         place = keys.location_of(ref)
         search = WaitingJobSearch(self._servers.broker, self._servers.scripts, place, wanted)

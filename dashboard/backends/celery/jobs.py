@@ -12,7 +12,7 @@ from ...errors import BackendUnavailable, NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
 from ...sources.source import Command, Reply, Source, text
 from ..actions import JobRef
-from ..base import SIFT_BYTES, SIFT_ROWS
+from ..base import SCAN_BYTES, SCAN_ROWS
 from ..bounded_reads import unread_rows
 from ..payloads.decoding import printable
 from . import keys
@@ -187,7 +187,7 @@ class TaskPages:
         before = 0
         for key, size in zip(lists, sizes, strict=True):
             if offset < before + size:
-                call = (key, offset - before, SIFT_ROWS, SIFT_BYTES, "folded", word.lower())
+                call = (key, offset - before, SCAN_ROWS, SCAN_BYTES, "folded", word.lower())
                 answered = self._servers.scripts.run(keys.load_script("find"), [call])
                 if answered is None:
                     return None

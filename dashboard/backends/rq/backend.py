@@ -36,7 +36,7 @@ from .consumers import read_versions
 from .discovery import discover_queues
 from .job_detail import read_job
 from .job_hashes import JobHashReader
-from .job_refs import read_picks
+from .job_refs import read_job_refs
 from .jobs import read_page
 from .keys import LISTS, QueueKeys
 from .rates import read_flow
@@ -112,7 +112,7 @@ class RQ(Backend):
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         """Cost: 1 round trip; that of `list_jobs` if the Redis user cannot run scripts."""
-        found = read_picks(self.source, self._scripts, self._keys(ref), query)
+        found = read_job_refs(self.source, self._scripts, self._keys(ref), query)
         return super().list_job_refs(ref, query) if found is None else found
 
     def act_on_jobs(

@@ -23,7 +23,7 @@ _ORDERS = {
 }
 
 
-def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
+def read_job_refs(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
     """Return the jobs of a page, in its order; None if the user cannot run scripts.
 
     Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; for the

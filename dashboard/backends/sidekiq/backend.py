@@ -15,9 +15,9 @@ from ...model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    ScanResult,
     Schedule,
     Searched,
-    Sifted,
     State,
     Window,
     Worker,
@@ -101,14 +101,14 @@ class Sidekiq(Backend):
     def can_scan(self, state: State) -> bool:
         return state in self.states and state is not State.ACTIVE and not self._scripts.are_refused
 
-    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> ScanResult | None:
         found = (
             jobs.scan_matches(self.source, self._scripts, ref, state, word, offset) if self.can_scan(state) else None
         )
         if found is None:
             return None
         rows, reached, more = found
-        return Sifted(rows=tuple(searched_row(_searchable_row, *row) for row in rows), reached=reached, more=more)
+        return ScanResult(rows=tuple(searched_row(_searchable_row, *row) for row in rows), reached=reached, more=more)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = jobs.list_jobs(self.source, self._scripts, ref, query)

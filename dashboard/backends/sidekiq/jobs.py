@@ -14,7 +14,7 @@ from ...errors import NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
 from ...sources.source import Reply, Source, text
 from ..actions import JobRef
-from ..base import SIFT_BYTES, SIFT_ROWS
+from ..base import SCAN_BYTES, SCAN_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
 from ..job_facts import position_fact
 from ..lua_reads import Scripts
@@ -38,7 +38,7 @@ LOOK_AT = 2000
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
 # Short calls: the server runs all commands that it reads at a time, about 16 KiB, before it serves other clients.
-PICKS_PER_CALL = 100
+REFS_PER_CALL = 100
 SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
 
 
@@ -95,7 +95,7 @@ def scan_matches(
     place, query = keys.location_of(ref), JobQuery(state=state)
     _check_query(place, query)
     key, kind, backwards = _list_of(place, query)
-    arguments = (key, kind, "1" if backwards else "0", offset, SIFT_ROWS, SIFT_BYTES, word.lower())
+    arguments = (key, kind, "1" if backwards else "0", offset, SCAN_ROWS, SCAN_BYTES, word.lower())
     answered = scripts.run(keys.load_script("scan_matches"), [arguments])
     if answered is None:
         return None
@@ -112,7 +112,7 @@ def scan_matches(
 def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
     """The jobs of a page by id and stamp, in the order of `list_jobs`, without those that were too much to read.
 
-    Cost: 1 round trip, 1 more for each further CALL_BYTES in one of the calls for PICKS_PER_CALL entries; without
+    Cost: 1 round trip, 1 more for each further CALL_BYTES in one of the calls for REFS_PER_CALL entries; without
     scripts as `list_jobs`.
     """
     place = keys.location_of(ref)
@@ -123,7 +123,7 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
         ]
     key, kind, backwards = _list_of(place, query)
     stop = query.offset + query.per_page
-    left = [(at, min(stop, at + PICKS_PER_CALL)) for at in range(query.offset, stop, PICKS_PER_CALL)]
+    left = [(at, min(stop, at + REFS_PER_CALL)) for at in range(query.offset, stop, REFS_PER_CALL)]
     read_bytes = 0
     found: dict[int, JobRef] = {}
     while left and read_bytes < PAGE_READ_BYTES:

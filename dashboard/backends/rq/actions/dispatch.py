@@ -77,7 +77,7 @@ def in_line(
     places: Sequence[int | None],
     work: Callable[[Sequence[JobRef], Sequence[int]], list[Reply]],
 ) -> list[Reply]:
-    """Call `work` with waiting jobs, front first, and their positions. Return its replies in the order of `picks`.
+    """Call `work` with waiting jobs, front first, and their positions. Return its replies in the order of `job_refs`.
 
     `places`: the positions at which the jobs were seen; None to locate them first. Jobs that are not found there are
     searched for up to LOOKS times.

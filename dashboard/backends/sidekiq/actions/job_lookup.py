@@ -26,7 +26,7 @@ LOOK_AT = 20_000
 SAME_SCORE = 20_000
 STEP = 500
 # Short calls: the server runs all commands that it reads at a time, about 16 KiB, before it serves other clients.
-PICKS_PER_CALL = 100
+REFS_PER_CALL = 100
 # How many bytes one call returns; what does not fit is requested again.
 ROOM_BYTES = 2 * 1024 * 1024
 # How many bytes of entries one call reads, and how many calls one queue gets; after that the scan stops.
@@ -71,7 +71,7 @@ def _in_set(scripts: Scripts, key: str, job_refs: Sequence[JobRef], longest_byte
         if match := SCORED.match(job_ref.id):
             wanted.setdefault(match[1], {}).setdefault(match[2], []).append(n)
     scores = list(wanted)
-    parts = [scores[n : n + PICKS_PER_CALL] for n in range(0, len(scores), PICKS_PER_CALL)]
+    parts = [scores[n : n + REFS_PER_CALL] for n in range(0, len(scores), REFS_PER_CALL)]
     answer = _LookupProgress(job_refs)
     crowded = _ask_set(scripts, key, longest_bytes, [(0, part) for part in parts], wanted, answer)
     open_scores = [score for score in scores if any(answer.is_open(n) for ns in wanted[score].values() for n in ns)]
