@@ -146,7 +146,7 @@ def wrapped_forms(written: bytes) -> list[bytes]:
     return [*found, *(form.replace(b"/", b"\\/") for form in found if b"/" in form)]
 
 
-def digest_of(raw: bytes) -> str:
+def nameless_id(raw: bytes) -> str:
     """Return an id for bytes that have none."""
     return f"{NAMELESS}{stamp_of(raw)}"
 
@@ -166,7 +166,7 @@ class BoundedMessage(NamedTuple):
 
 def cut_of(raw: bytes) -> BoundedMessage:
     """Return a message that was read whole, cut if it is too long to decode."""
-    return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest_of(raw))
+    return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), nameless_id(raw))
 
 
 def too_large(what: str, size: int) -> str:

@@ -22,7 +22,7 @@ from .messages.ranges import read_ranges
 from .messages.unacked import UnackedReader
 from .messages.waiting_search import parse_found
 from .results.display_reads import read_for_display, read_statuses
-from .results.metadata import of_value as results_of_value
+from .results.metadata import decode_metadata
 from .results.record import ResultsLocation
 from .results.record_jobs import record_row
 
@@ -114,7 +114,7 @@ class TaskPages:
 
         Cost: 1 round trip, none for no jobs.
         """
-        results_location = ResultsLocation(keys.location_of(ref).prefix, results_of_value(facts).prefixes[::-1])
+        results_location = ResultsLocation(keys.location_of(ref).prefix, decode_metadata(facts).prefixes[::-1])
         names = [(n, name) for n, job in enumerate(jobs) for name in results_location.record_keys(job.id)]
         try:
             statuses = read_statuses(self._servers.results, [name for _, name in names])
@@ -159,7 +159,7 @@ class TaskPages:
                 ("EXISTS", keys.filled_key(self._servers.name)),
             ]
         )
-        known = results_of_value(facts)
+        known = decode_metadata(facts)
         _check_replies(self._servers.own, f"The index of {query.state.value} jobs", (total, reply))
         ids, scores = reply[::2], reply[1::2]
         records = read_for_display(self._servers.results, [keys.record_key(member) for member in ids])

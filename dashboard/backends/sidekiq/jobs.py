@@ -382,6 +382,6 @@ def _build_job(
         facts=(
             *((position_fact(position),) if position is not None else ()),
             *(list_facts(payload) if payload else ()),
-            *(job_ties.list_facts(source, keys.location_of(ref).namespace, payload) if payload else ()),
+            *(job_ties.list_tie_facts(source, keys.location_of(ref).namespace, payload) if payload else ()),
         ),
     )

@@ -37,13 +37,13 @@ def parse_finished(replies: Sequence[Reply]) -> FinishedSets:
     """The sets of finished jobs in a reply of flow.lua."""
     completed, dead, start, added, unended, listed, opts, dead_since, dead_before = replies
     return FinishedSets(
-        completed=parse_count(completed),
-        dead=parse_count(dead),
+        completed=count_or_zero(completed),
+        dead=count_or_zero(dead),
         start_ms=keys.parse_number(start if isinstance(start, bytes) else None),
         left=count_finished(added, unended),
-        listed=parse_count(listed),
+        listed=count_or_zero(listed),
         removes=removal_flags(opts) if isinstance(opts, bytes) else None,
-        dead_since=parse_count(dead_since),
+        dead_since=count_or_zero(dead_since),
         dead_before=dead_before == 1,
     )
 
@@ -51,10 +51,10 @@ def parse_finished(replies: Sequence[Reply]) -> FinishedSets:
 def count_finished(added: Reply, unended: Reply) -> int | None:
     """The jobs ever added, less those that have not finished; None if the former is not a number."""
     count = keys.parse_integer(added if isinstance(added, bytes) else None)
-    return None if count is None else count - parse_count(unended)
+    return None if count is None else count - count_or_zero(unended)
 
 
-def parse_count(reply: Reply) -> int:
+def count_or_zero(reply: Reply) -> int:
     """The number in a reply; 0 for an error."""
     return reply if isinstance(reply, int) else 0
 

@@ -13,10 +13,19 @@ from ...bounded_reads import short_fields
 from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of
 from .. import keys
 from ..heartbeats import beats_of
-from ..job_decoding import BoundedMessage, cut_of, decode_unacked, digest_of, headers_of, job_id, message_row, state_of
+from ..job_decoding import (
+    BoundedMessage,
+    cut_of,
+    decode_unacked,
+    headers_of,
+    job_id,
+    message_row,
+    nameless_id,
+    state_of,
+)
 from ..job_servers import JobServers
 from ..results.display_reads import read_statuses
-from ..results.metadata import of_value as results_of_value
+from ..results.metadata import decode_metadata
 from ..results.record import ResultsLocation
 from ..routes import QueueRoutes
 from ..workers import is_alive
@@ -95,7 +104,7 @@ class UnackedReader:
             if isinstance(raw, bytes):
                 found.append(cut_of(raw))
             elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
-                found.append(BoundedMessage(b"", length, f"{digest_of(tag)}-{length}"))
+                found.append(BoundedMessage(b"", length, f"{nameless_id(tag)}-{length}"))
         return found, total, known
 
     def _read_without_lua(self, entries: bytes, index: bytes, mailboxes: Command) -> tuple[Reply, list[Any], Reply]:
@@ -115,7 +124,7 @@ class UnackedReader:
     def _build_facts(self, prefix: str, own_replies: Sequence[Reply], boxes: Reply) -> TaskFacts:
         metadata, running, heartbeats = own_replies
         started = frozenset(text(each) for each in running) if isinstance(running, list | set) else frozenset()
-        results_location = ResultsLocation(prefix, results_of_value(metadata).prefixes[::-1])
+        results_location = ResultsLocation(prefix, decode_metadata(metadata).prefixes[::-1])
         beats = [beat for beat in beats_of(heartbeats).values() if beat.get("prefix", "") == prefix]
         return TaskFacts(
             results_location, started, _tells_all(beats, boxes, len(started), self._servers.broker.now_s())

@@ -68,10 +68,10 @@ def of_reply(reply: Reply) -> dict[str, ResultsMetadata]:
     """Return the metadata by broker prefix, from the reply to HGETALL of `results_key`."""
     if isinstance(reply, ResponseError) or not isinstance(reply, list):
         return {}
-    return {text(prefix): of_value(raw) for prefix, raw in zip(reply[::2], reply[1::2], strict=True)}
+    return {text(prefix): decode_metadata(raw) for prefix, raw in zip(reply[::2], reply[1::2], strict=True)}
 
 
-def of_value(raw: Reply) -> ResultsMetadata:
+def decode_metadata(raw: Reply) -> ResultsMetadata:
     """Return the metadata in one value of that hash; NOTHING for anything else."""
     facts = loads_dict(raw) if isinstance(raw, bytes) else {}
     names, capped = facts.get("prefixes"), facts.get("capped")
@@ -92,7 +92,7 @@ def prefixes_of(own: Source | None, source: str, prefix: str) -> Sequence[str]:
     if own is None:
         return ()
     field = prefix.encode("utf-8", "surrogateescape")
-    return of_value(own.run_batch([("HGET", keys.results_key(source), field)])[0]).prefixes[::-1]
+    return decode_metadata(own.run_batch([("HGET", keys.results_key(source), field)])[0]).prefixes[::-1]
 
 
 class KnownMetadata:
