@@ -19,7 +19,7 @@ from dashboard.model import JobQuery, Quality, QueueFlow, QueueRef, QueueStats, 
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.bullmq_library import BullMQLibrary, by_state, node
+from tests.contract.bullmq_library import BullMQLibrary, ids_by_state, node
 from tests.waiting import CEILING_S
 
 # How far the clocks of a server and of two sources are taken to be apart, in the same machine.
@@ -94,7 +94,7 @@ def test_queues_of_bull_are_read_with_estimated_rates(backend: BullMQ, any_serve
     assert found.paused is False
     assert "Bull 4 or older" in found.notes
     ref = discover(backend)["old:mails"]
-    for state, ids in by_state(made["ids"]).items():
+    for state, ids in ids_by_state(made["ids"]).items():
         rows = backend.list_jobs(ref, JobQuery(state=state)).jobs
         assert sorted(job.id for job in rows) == sorted(ids)
         for job_id in ids:

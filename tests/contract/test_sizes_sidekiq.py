@@ -17,7 +17,7 @@ from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.sizes import MIB, address_of_user
-from tests.contract.test_sidekiq import READER, discover, enqueue, payload, process
+from tests.contract.test_sidekiq import READER, add_process, discover, enqueue, payload
 
 
 @pytest.fixture(params=["scripts", "plain"])
@@ -139,7 +139,7 @@ def test_a_very_long_job_does_not_hide_the_latency_of_other_queues(backend: Side
 
 def test_a_long_running_job_is_not_read(backend: Sidekiq, redis_client: redis.Redis) -> None:
     enqueue(redis_client, payload())
-    process(redis_client)
+    add_process(redis_client)
     work = {"queue": "mails", "run_at": 1, "payload": payload(args=["x" * 9 * MIB])}
     short = {**work, "payload": payload()}
     redis_client.hset("web-1:42:abcdefabcdef:work", mapping={"t1": json.dumps(work), "t2": json.dumps(short)})

@@ -32,9 +32,9 @@ from dashboard.store.redis_store import Store
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
-from tests.contract.conftest import Picture
+from tests.contract.conftest import KeySpace
 from tests.contract.library import Filled, Library
-from tests.contract.rq_library import connected, drain
+from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.dead_letters import failing_jobs
 from tests.waiting import CEILING_S
@@ -57,13 +57,13 @@ def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[s
 
 
 @pytest.fixture(scope="module")
-def long_list(server: EmbeddedRedis) -> Picture:
+def long_list(server: EmbeddedRedis) -> KeySpace:
     """A queue `long` of BullMQ with 1200 jobs that failed for good."""
     library = BullMQLibrary()
     with redis.Redis.from_url(server.url) as client:
         reset_server(client)
         library.drive("many", server.url, "long", count=1200, dead=True)
-        return Picture.of(client, library, Filled())
+        return KeySpace.dump(client, library, Filled())
 
 
 def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
@@ -100,10 +100,10 @@ def read(backends: dict[str, Backend], dlq: Sequence[str] = NO_DLQ) -> GroupedDe
 
 def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> list[str]:
     """Ids of jobs of the real RQ that failed for good, in order."""
-    with connected(server.url) as client:
+    with open_client(server.url) as client:
         target = Queue(queue, connection=client)
         ids = [target.enqueue(*call).id for call in calls]
-        drain(target)
+        run_waiting_jobs(target)
     return ids
 
 
@@ -202,7 +202,7 @@ def test_a_long_list_is_read_from_its_newest_end_and_the_window_is_stated(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     backends: dict[str, Backend],
-    long_list: Picture,
+    long_list: KeySpace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(index, "ROWS_PER_LIST", 500)
@@ -238,9 +238,9 @@ def test_known_jobs_are_not_read_again_and_removed_ones_are_dropped(
     assert {row.id for listed in lists for row in listed.rows.values()} == {ids[n] for n in (1, 2, 4, 5)}
     # A job that fails again with another error is read again.
     monkeypatch.setattr(failing_jobs, "mood", ["second"])
-    with connected(server.url) as client:
+    with open_client(server.url) as client:
         Job.fetch(ids[1], connection=client).requeue()
-        drain(Queue("mail", connection=client))
+        run_waiting_jobs(Queue("mail", connection=client))
     many, one = groups.group_dead_letters(*known.read_lists(queues_of(backends)), now_s()).groups
     assert (many.count, one.count, one.kind.message) == (3, 1, "the second word")
     assert one.jobs[0].row.id == ids[1]
@@ -250,7 +250,7 @@ def test_a_read_that_ran_out_of_time_continues_with_the_next(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     backends: dict[str, Backend],
-    long_list: Picture,
+    long_list: KeySpace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     long_list.restore(redis_client)
