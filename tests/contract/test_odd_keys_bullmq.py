@@ -163,8 +163,8 @@ def test_the_options_of_a_copy_are_json_that_bullmq_reads(
     (job_id,) = drive(alias, server.url, "many", count=1)["ids"]
     options = '{"attempts":1,"note":"Party \\ud83c","large":1e999,"exact":12345678901234567890,"lifo":true,"jobId":"x"}'
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
-    for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
-        (result,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=job_id)], wishes)
+    for action, entered in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
+        (result,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=job_id)], entered)
         assert result.outcome is Outcome.DONE, result
         copied = redis_client.hget(f"bull:alpha:{result.new_id}", "opts")
         assert copied == options.replace(',"jobId":"x"', "").encode()
