@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# For users, in place of an error that Queuedeck did not foresee.
+UNEXPECTED_ERROR = "Unexpected error; the log has the details."
+
 
 class QueuedeckError(Exception):
     """Base class of all errors. `code`: the error code in the JSON API. `hint`: what to do next."""

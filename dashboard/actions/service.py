@@ -15,8 +15,8 @@ from ..backends.actions import (
     JobRef,
     Outcome,
 )
-from ..backends.base import NO_WISHES, Backend
-from ..errors import Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
+from ..backends.base import NO_OPTIONS, Backend
+from ..errors import UNEXPECTED_ERROR, Conflict, NotFound, OutcomeUnknown, QueuedeckError, Unsupported
 from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
@@ -87,7 +87,7 @@ class ActionService:
         state: State | None,
         action: Action,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
         *,
         reason: str | None = None,
         for_good: bool = False,
@@ -184,7 +184,7 @@ class ActionService:
         )
         self.audit_log.log_intent(event)
         results: list[ActionResult] = []
-        detail: str | None = "Unexpected error; the log has the details."
+        detail: str | None = UNEXPECTED_ERROR
         try:
             for restored in self._deletion.restore_batch(backend, about.ref, about.place, undo_batch):
                 results += restored

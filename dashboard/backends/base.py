@@ -29,8 +29,8 @@ from ..model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    ScanResult,
     Schedule,
-    Sifted,
     State,
     Window,
     Worker,
@@ -44,10 +44,10 @@ FLOW_WINDOW_S = 300.0
 MAX_SCHEDULES = 1000
 WINDOW_ROWS = 500
 # Search terms that appear in a job's data exactly as typed: no library escapes any of these characters.
-SIFTABLE = re.compile(r"[A-Za-z0-9_@.:-]{3,100}\Z")
+SCANNABLE = re.compile(r"[A-Za-z0-9_@.:-]{3,100}\Z")
 # The jobs and bytes that one call of `scan_matches` examines, which keeps the server busy for 2 to 4 ms.
-SIFT_ROWS, SIFT_BYTES = 5000, 512 * 1024
-NO_WISHES = ActionOptions()
+SCAN_ROWS, SCAN_BYTES = 5000, 512 * 1024
+NO_OPTIONS = ActionOptions()
 
 
 @dataclass(slots=True)
@@ -215,11 +215,11 @@ class Backend(abc.ABC):
         """Whether `scan_matches` can search lists of `state`."""
         return False
 
-    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> ScanResult | None:
         """Search part of a list, from row `offset`, on the server: return every job whose data contains `word`, and
         possibly others, ordered as in `list_jobs`. None if the server does not permit it; use `search_page` then.
 
-        `word` must match SIFTABLE; case is ignored, and numbers match as written. Raises the errors of `search_page`.
+        `word` must match SCANNABLE; case is ignored, and numbers match as written. Raises the errors of `search_page`.
         Cost: at most 2 round trips, and less than 5 ms on the server.
         """
         del ref, state, word, offset
@@ -252,7 +252,7 @@ class Backend(abc.ABC):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         """Apply `action` to jobs in `state` and return one ActionResult per job reference, in order; at most
         MAX_BATCH of them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, TypeVarTuple
 
 import msgspec
 from redis.exceptions import ResponseError
@@ -12,10 +12,12 @@ from redis.exceptions import ResponseError
 from ..errors import QueuedeckError, UnreadableData
 from ..model import Job, QueueRef, Schedule, Searched, Worker, WorkerState
 from ..redact import masked_logger
+from .payloads.decoding import printable
 
 log = masked_logger(__name__)
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 HINT = "Other queues are not affected. The Queuedeck log has the cause; please report it with the traceback."
 
 
@@ -57,9 +59,11 @@ def decode_or(decode: Callable[[], T], instead: Callable[[str], T]) -> T:
         return instead(f"it could not be read: {_describe_cause(exc)}")
 
 
-def searched_row(decode: Callable[[], Searched], job: Job) -> Searched:
-    """Return `decode()`; if it fails, `job` with the problem and without searchable text."""
-    return decode_or(decode, lambda why: Searched(job=msgspec.structs.replace(job, problem=why), text=""))
+def searched_row(build: Callable[[Job, *Ts], Searched], job: Job, *data: *Ts) -> Searched:
+    """Return `build(job, *data)`; if it fails, `job` with the problem and without searchable text."""
+    return decode_or(
+        lambda: build(job, *data), lambda why: Searched(job=msgspec.structs.replace(job, problem=why), text="")
+    )
 
 
 def worker_row(decode: Callable[[], Worker], worker_id: str, source: str, backend: str) -> Worker:
@@ -78,6 +82,11 @@ def schedule_row(decode: Callable[[], Schedule], schedule_id: str, source: str, 
         return Schedule(id=schedule_id, source=source, backend=backend, kind=kind, problem=why)
 
     return decode_or(decode, unreadable)
+
+
+def describe_error(reply: ResponseError) -> str:
+    """Return the error of a queue that Redis refused to read, in one line."""
+    return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)
 
 
 def read_each(

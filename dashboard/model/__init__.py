@@ -27,7 +27,7 @@ from .queues import (
     with_shared_entry,
 )
 from .schedules import Schedule
-from .searched_jobs import Searched, Sifted, Window
+from .searched_jobs import ScanResult, Searched, Window
 from .snapshot import Snapshot
 from .sources import RedisHealth, SourceStats
 from .workers import Work, Worker, WorkerState
@@ -51,9 +51,9 @@ __all__ = [
     "QueueStats",
     "RateLimit",
     "RedisHealth",
+    "ScanResult",
     "Schedule",
     "Searched",
-    "Sifted",
     "Snapshot",
     "SourceStats",
     "State",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 from .base import State, Value
 
@@ -42,6 +43,11 @@ class QueueFlow(Value, frozen=True, kw_only=True, gc=False):
     unlisted: tuple[State, ...] = ()
     unlisted_reason: str | None = None
     incomplete_start: bool = False
+
+    @classmethod
+    def unknown(cls, key: str, reason: str) -> Self:
+        """Return the flow of a queue of which nothing is known, and why."""
+        return cls(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
 
 
 class FlowDelta(Value, frozen=True, kw_only=True):

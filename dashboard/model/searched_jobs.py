@@ -30,7 +30,7 @@ class Window(Value, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()
 
 
-class Sifted(Value, frozen=True, kw_only=True):
+class ScanResult(Value, frozen=True, kw_only=True):
     """The jobs in a range of one list that may match a search. The range ends before row `reached`.
 
     `more`: the list continues there.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..backends.base import SIFTABLE
+from ..backends.base import SCANNABLE
 from ..errors import Unsupported
 from ..globs import GLOB_LIMIT, glob_matches, is_plain
 from ..model import Job, QueueStats, Searched, State
@@ -59,7 +59,7 @@ class SearchQuery:
             for term in self.terms
             if not term.excluded and term.field in (None, "id", "name", "error", "payload")
             # An entry without an id has the generated id raw…, which its data does not contain.
-            if SIFTABLE.match(term.text) and not term.text.casefold().startswith("raw")
+            if SCANNABLE.match(term.text) and not term.text.casefold().startswith("raw")
         )
         return max(words, key=len, default=None)
 

@@ -41,7 +41,7 @@ def refusal_word(reply: Any) -> str:
     for kind, word in ((OutOfMemoryError, "OOM"), (ReadOnlyError, "READONLY"), (NoPermissionError, "NOPERM")):
         if isinstance(reply, kind):
             return word
-    return (one_line(reply).split() or ["ERR"])[0][:20]
+    return (error_line(reply).split() or ["ERR"])[0][:20]
 
 
 def is_auth(reply: Any) -> bool:
@@ -56,7 +56,8 @@ REFUSING = re.compile(
 _URL = re.compile(r"(rediss?|unix)://(\S++)")
 
 
-def one_line(exc: BaseException) -> str:
+def error_line(exc: BaseException) -> str:
+    """Return the text of an error in one line, without the user and password of a URL in it."""
     text = " ".join(str(exc).split()) or type(exc).__name__
     return _URL.sub(_without_user, text)[:200]
 
@@ -115,7 +116,7 @@ def explain_refused_command(error: str, library: str) -> str:
 
 def explain_failure(exc: Exception, address: str) -> Explanation:
     """(reason, message, hint) for an error of the server at `address`."""
-    text = one_line(exc)
+    text = error_line(exc)
     if isinstance(exc, ResponseError) and is_about_the_server(exc):
         return _explain_elsewhere(exc, address)
     return (
@@ -220,7 +221,7 @@ def explain_forbidden(exc: Exception, address: str) -> tuple[str, str]:
             "Enable it, or set store_url to another Redis. Run `queuedeck doctor` to see what is missing.",
         )
     return (
-        f"The Redis user is not allowed to do this on {address}: {one_line(exc)}",
+        f"The Redis user is not allowed to do this on {address}: {error_line(exc)}",
         "Grant the command to this user with ACL SETUSER, or continue without it.",
     )
 

@@ -66,12 +66,17 @@ _pack: Callable[[tuple[Argument, ...]], bytes] = cast(Any, hiredis).pack_command
 Reply: TypeAlias = Any
 
 
-def raw_bytes(text: str) -> bytes:
-    """The bytes that `text` was decoded from; the closest encoding of half a surrogate pair, which JSON can spell."""
+def text(raw: bytes) -> str:
+    """Return `raw` as text that encodes back to exactly the same bytes (undecodable ones as surrogate escapes)."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def raw_bytes(decoded: str) -> bytes:
+    """The bytes that `text` decoded; the closest encoding of half a surrogate pair, which JSON can spell."""
     try:
-        return text.encode("utf-8", "surrogateescape")
+        return decoded.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
+        return decoded.encode("utf-8", "surrogatepass")
 
 
 def _wire_format(command: Command) -> bytes:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..sources.source import text
+
 T = TypeVar("T")
 
 
@@ -17,17 +19,13 @@ def pack(value: Any) -> bytes:
 def unpack(raw: Any, kind: type[T]) -> T | None:
     """Decode what `pack` encoded; None for anything else."""
     try:
-        return msgspec.convert(_map_texts(msgspec.msgpack.decode(raw), bytes, _to_text), kind)
+        return msgspec.convert(_map_texts(msgspec.msgpack.decode(raw), bytes, text), kind)
     except (msgspec.DecodeError, msgspec.ValidationError, TypeError, ValueError, RecursionError):
         return None
 
 
-def _to_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _to_text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
+def _to_bytes(decoded: str) -> bytes:
+    return decoded.encode("utf-8", "surrogateescape")
 
 
 def _map_texts(value: Any, kind: type, change: Any) -> Any:

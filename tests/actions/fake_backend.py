@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import redis
 
 from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.base import NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.base import NO_OPTIONS, Backend, Budget, Discovery
 from dashboard.errors import NotFound
 from dashboard.model import (
     Capability,
@@ -148,7 +148,7 @@ class Shelf(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         if action is not Action.RETRY:
             return super().act_on_jobs(ref, action, state, job_refs, options)

@@ -137,10 +137,10 @@ def test_repeating_an_interrupted_delete_reports_done(bench: Bench) -> None:
     bury(bench.client, "mail", 1)
     step = bench.actions.run_batch
     args = (bench.backend, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0"))
-    from dashboard.backends.base import NO_WISHES
+    from dashboard.backends.base import NO_OPTIONS
 
-    assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE
-    assert step(*args, NO_WISHES, "b1", "anna")[0].outcome is Outcome.DONE  # repeated by the next process
+    assert step(*args, NO_OPTIONS, "b1", "anna")[0].outcome is Outcome.DONE
+    assert step(*args, NO_OPTIONS, "b1", "anna")[0].outcome is Outcome.DONE  # repeated by the next process
     assert bench.actions.restore_batch(ACTOR, "b1").count(Outcome.DONE) == 1
 
 

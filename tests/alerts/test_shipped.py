@@ -46,9 +46,9 @@ from tests.alerts.test_outbox import hurry
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.rq_library import drain
+from tests.contract.rq_library import run_waiting_jobs
 from tests.contract.sidekiq_library import SidekiqLibrary
-from tests.contract.sidekiq_worker import worker as sidekiq_worker
+from tests.contract.sidekiq_worker import running_sidekiq as sidekiq_worker
 from tests.processes import child
 from tests.waiting import wait_until
 
@@ -154,7 +154,7 @@ class Scene:
         self.passes(80)
 
     def work(self) -> None:
-        drain(self.queue)
+        run_waiting_jobs(self.queue)
 
     def workers(self, backend: str) -> set[int | None]:
         """How many workers a library has, in a sample of now that no rule sees."""

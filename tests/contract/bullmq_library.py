@@ -38,7 +38,7 @@ class BullMQLibrary(Library):
         filled = Filled()
         for queue, options in (("alpha", {}), ("beta", {"paused": True})):
             answer = self.drive("fill", url, queue, **options)
-            filled.ids[queue] = by_state(answer["ids"])
+            filled.ids[queue] = ids_by_state(answer["ids"])
             filled.native_counts[queue] = answer["counts"]
         return filled
 
@@ -54,7 +54,7 @@ class BullMQLibrary(Library):
 
     def drive(self, command: str, url: str, queue: str, **options: object) -> Any:
         """What the workload answers to one command."""
-        served = _served(self.alias)
+        served = start_driver(self.alias)
         served.write_line(json.dumps({"command": command, "url": url, "queue": queue, "options": options}))
         told = json.loads(served.read_line())
         assert "error" not in told, f"{self.alias} could not {command} {queue}: {told['error']}"
@@ -62,14 +62,14 @@ class BullMQLibrary(Library):
 
 
 @functools.cache
-def _served(alias: str) -> Child:
+def start_driver(alias: str) -> Child:
     """The workload of one release, which serves all commands of this process of the tests: Node is slow to start."""
     served = start(_script("drive.mjs", alias, "serve"), name=f"{alias}-driver", pipes=True)
-    atexit.register(_end, served)
+    atexit.register(kill_driver, served)
     return served
 
 
-def _end(served: Child) -> None:
+def kill_driver(served: Child) -> None:
     served.kill()
     for pipe in (served.process.stdin, served.process.stdout):
         assert pipe is not None
@@ -94,13 +94,13 @@ def node(script: str, *arguments: str) -> Any:
 
 
 @contextlib.contextmanager
-def staying(script: str, *arguments: str) -> Iterator[Any]:
+def running_script(script: str, *arguments: str) -> Iterator[Any]:
     """The first line of a script that stays until the end of the block, decoded."""
     with child(_script(script, *arguments), name=script, pipes=True, gently=False) as process:
         yield json.loads(process.read_line())
 
 
-def by_state(native: Mapping[str, list[str]]) -> dict[State, list[str]]:
+def ids_by_state(native: Mapping[str, list[str]]) -> dict[State, list[str]]:
     """Ids by our states, from ids by the library's words."""
     ids: dict[State, list[str]] = {}
     for entry in keys.LISTS:

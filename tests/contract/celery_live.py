@@ -50,7 +50,7 @@ class Shop:
         """The id of a new job that notes its runs under `key`."""
         return str(self.app.send_task("shop.mark", (key, *args), queue=queue, **options).id)
 
-    def noted(self, name: str) -> Mapping[str, int]:
+    def read_marks(self, name: str) -> Mapping[str, int]:
         """How often each job ran (`ran`) or failed (`failed`), by key."""
         noted: Any = self.marks.hgetall(name)
         return {key.decode(): int(count) for key, count in noted.items()}

@@ -37,7 +37,7 @@ WITH_HASHES = tuple(library for library in LIBRARIES if library.hashes)
 
 
 @dataclass(frozen=True)
-class Picture:
+class KeySpace:
     """A key space: what each key holds as DUMP tells it, and for how long."""
 
     library: Library
@@ -45,7 +45,7 @@ class Picture:
     keys: dict[bytes, tuple[bytes, int]]
 
     @classmethod
-    def of(cls, client: redis.Redis, library: Library, filled: Filled) -> Picture:
+    def dump(cls, client: redis.Redis, library: Library, filled: Filled) -> KeySpace:
         """All keys as they are now."""
         keys = list(client.scan_iter(count=1000))
         return cls(library, filled, {key: (client.dump(key), max(0, client.pttl(key))) for key in keys})
@@ -110,23 +110,23 @@ class Stage:
 
 
 @pytest.fixture(scope="session", params=LIBRARIES, ids=repr)
-def picture(request: pytest.FixtureRequest, any_server: EmbeddedRedis) -> Picture:
+def key_space(request: pytest.FixtureRequest, any_server: EmbeddedRedis) -> KeySpace:
     """The key space of a library's queues on each server."""
     library: Library = request.param
     with redis.Redis.from_url(any_server.url) as client:
         reset_server(client)
         filled = library.fill(any_server.url)
-        return Picture.of(client, library, filled)
+        return KeySpace.dump(client, library, filled)
 
 
 @pytest.fixture
-def stage(picture: Picture, any_server: EmbeddedRedis) -> Iterator[Stage]:
+def stage(key_space: KeySpace, any_server: EmbeddedRedis) -> Iterator[Stage]:
     """The filled queues of each library on each server, fresh for each test."""
     source = Source("main", any_server.url)
-    backend = picture.library.backend(source, SourceSettings(name="main", url=any_server.url))
+    backend = key_space.library.backend(source, SourceSettings(name="main", url=any_server.url))
     with redis.Redis.from_url(any_server.url) as client:
-        picture.restore(client)
-        picture.library.prepare(backend, client)
-        yield Stage(picture.library, picture.filled, any_server.url, client, backend)
+        key_space.restore(client)
+        key_space.library.prepare(backend, client)
+        yield Stage(key_space.library, key_space.filled, any_server.url, client, backend)
     backend.close()
     source.close()

@@ -14,7 +14,7 @@ from rq.registry import FailedJobRegistry
 from dashboard.backends.actions import ActionResult, JobBackup, JobRef
 from dashboard.backends.rq.backend import RQ
 from dashboard.model import JobQuery, QueueRef, State
-from tests.contract.rq_library import drain
+from tests.contract.rq_library import run_waiting_jobs
 from tests.processes import child
 from tests.workloads import rq_jobs
 
@@ -23,7 +23,7 @@ BETA = QueueRef(source="main", backend="rq", name="beta", key="rq:queue:beta")
 
 
 @contextmanager
-def working(url: str, kind: str, *queues: str) -> Iterator[str]:
+def running_rq_worker(url: str, kind: str, *queues: str) -> Iterator[str]:
     """The name of a real worker that serves `queues`, in a process of its own, ended afterwards."""
     command = [sys.executable, "-m", "tests.workloads.rq_worker", url, kind, *queues]
     with child(command, name="rq-worker", pipes=True, gently=False) as process:
@@ -35,7 +35,7 @@ def working(url: str, kind: str, *queues: str) -> Iterator[str]:
 def add_dead_jobs(queue: Queue, count: int) -> list[str]:
     """The ids of jobs that have failed, oldest first."""
     ids = [queue.enqueue(rq_jobs.fail, f"number {n}").id for n in range(count)]
-    drain(queue)
+    run_waiting_jobs(queue)
     assert FailedJobRegistry(queue=queue).get_job_count(cleanup=False) >= count
     return ids
 

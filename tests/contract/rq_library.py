@@ -28,25 +28,25 @@ class RQLibrary(Library):
 
     def fill(self, url: str) -> Filled:
         filled = Filled()
-        with connected(url) as client:
+        with open_client(url) as client:
             for name in ("alpha", "beta"):
                 queue = Queue(name, connection=client)
                 filled.ids[name] = fill_queue(queue)
-                filled.native_counts[name] = counts(queue)
+                filled.native_counts[name] = read_counts(queue)
         return filled
 
     def own_counts(self, url: str, queue: str) -> Mapping[str, int]:
-        with connected(url) as client:
-            return counts(Queue(queue, connection=client))
+        with open_client(url) as client:
+            return read_counts(Queue(queue, connection=client))
 
     def run_jobs(self, url: str, queue: str, *, good: int, bad: int) -> None:
-        with connected(url) as client:
+        with open_client(url) as client:
             target = Queue(queue, connection=client)
             for number in range(good):
                 target.enqueue(rq_jobs.add, number)
             for _ in range(bad):
                 target.enqueue(rq_jobs.fail)
-            drain(target)
+            run_waiting_jobs(target)
 
     def job_key(self, queue: str, job_id: str) -> bytes:
         return f"rq:job:{job_id}".encode("utf-8", "surrogateescape")
@@ -62,19 +62,19 @@ class Worker(SimpleWorker):
 
 
 @contextlib.contextmanager
-def connected(url: str) -> Iterator[redis.Redis]:
+def open_client(url: str) -> Iterator[redis.Redis]:
     """A client of its own: RQ's workers change the timeouts of the client they get."""
     with redis.Redis.from_url(url) as client:
         yield client
 
 
-def drain(*queues: Queue) -> None:
+def run_waiting_jobs(*queues: Queue) -> None:
     """Run all that waits, and return after it."""
     logging.getLogger("rq.worker").setLevel(logging.CRITICAL)  # failures are meant here
     Worker(list(queues), connection=queues[0].connection).work(burst=True, logging_level="CRITICAL")
 
 
-def start_one(queue: Queue) -> Worker:
+def start_next_job(queue: Queue) -> Worker:
     """A worker that has taken the next job and begun to run it, for as long as the test likes."""
     worker = Worker([queue], connection=queue.connection)
     worker.register_birth()
@@ -90,10 +90,10 @@ def fill_queue(queue: Queue) -> dict[State, list[str]]:
     """Jobs in every state; the ids of each."""
     completed = [queue.enqueue(rq_jobs.add, number, second=2) for number in range(4)]
     dead = [queue.enqueue(rq_jobs.fail, f"attempt {number}") for number in range(3)]
-    drain(queue)
+    run_waiting_jobs(queue)
     # RQ takes the job for lost a minute after its time: the tests that are shown one picture of it take theirs.
     active = [queue.enqueue(rq_jobs.add, 7, job_timeout=7200)]
-    start_one(queue)
+    start_next_job(queue)
     waiting = [queue.enqueue(rq_jobs.add, number, meta={"tag": "x"}) for number in range(5)]
     blocked = [queue.enqueue(rq_jobs.add, number, depends_on=waiting[0]) for number in range(2)]
     scheduled = [queue.enqueue_in(timedelta(hours=number + 1), rq_jobs.add, number) for number in range(3)]
@@ -111,7 +111,7 @@ def fill_queue(queue: Queue) -> dict[State, list[str]]:
     return {state: [job.id for job in jobs] for state, jobs in states.items()}
 
 
-def counts(queue: Queue) -> dict[str, int]:
+def read_counts(queue: Queue) -> dict[str, int]:
     """What RQ itself counts."""
     return {
         "queued": queue.count,

@@ -20,7 +20,7 @@ QUEUES = ("work", "other")
 
 
 @contextmanager
-def worker(url: str, *, concurrency: int = 5, held: bool = False) -> Iterator[Child]:
+def running_sidekiq(url: str, *, concurrency: int = 5, held: bool = False) -> Iterator[Child]:
     """A process that serves QUEUES and polls the sets, ended afterwards. Where a proxy holds it, it does not poll."""
     command = shutil.which("sidekiq")
     if command is None:
@@ -33,7 +33,7 @@ def worker(url: str, *, concurrency: int = 5, held: bool = False) -> Iterator[Ch
 
 
 @contextmanager
-def poller(url: str) -> Iterator[Child]:
+def running_poller(url: str) -> Iterator[Child]:
     """A process of Sidekiq's own poller, which does one round for each line that it is given."""
     ruby = shutil.which("ruby")
     if ruby is None:
@@ -49,7 +49,7 @@ def payload(name: str = "one", **fields: Any) -> str:
         "args": [name],
         "retry": True,
         "queue": "work",
-        "jid": jid(name),
+        "jid": jid_of(name),
         "created_at": time.time() - 60,
         "enqueued_at": time.time() - 30,
         **fields,
@@ -58,12 +58,12 @@ def payload(name: str = "one", **fields: Any) -> str:
     return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
 
 
-def failed(name: str = "one", **fields: Any) -> str:
+def failed_payload(name: str = "one", **fields: Any) -> str:
     """A payload of a job that has failed for the last time."""
     failure = {"error_message": "no", "error_class": "ArgumentError", "failed_at": time.time(), "retry_count": 24}
     return payload(name, **{**failure, **fields})
 
 
-def jid(name: str) -> str:
+def jid_of(name: str) -> str:
     """The id of the job of that name."""
     return hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest()[:24]

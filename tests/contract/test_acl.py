@@ -20,44 +20,44 @@ from dashboard.model import Job, JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
-from tests.contract.conftest import ACTING, Picture, Stage
+from tests.contract.conftest import ACTING, KeySpace, Stage
 from tests.processes import ROOT
 
 PASSWORD = "of-the-test"
 ACTOR = Actor(name="anna", role="admin")
 newer = pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
-that_act = pytest.mark.parametrize("picture", ACTING, ids=repr, indirect=True)
+that_act = pytest.mark.parametrize("key_space", ACTING, ids=repr, indirect=True)
 
 
-def obey(client: redis.Redis, line: str) -> None:
+def run_command(client: redis.Redis, line: str) -> None:
     """Run a line as redis-cli would."""
     client.execute_command(*line.replace(">PASSWORD", f">{PASSWORD}").split(" "))
 
 
-def fresh(stage: Stage, picture: Picture) -> None:
+def reset_keys(stage: Stage, key_space: KeySpace) -> None:
     """The key space as it was filled; users stay."""
     stage.client.flushall()
     with stage.client.pipeline(transaction=False) as pipeline:
-        for key, (value, ttl_ms) in picture.keys.items():
+        for key, (value, ttl_ms) in key_space.keys.items():
             pipeline.restore(key, ttl_ms, value)
         pipeline.execute()
 
 
-def granted(stage: Stage, *, acts: bool = True) -> str:
+def create_user(stage: Stage, *, acts: bool = True) -> str:
     """The address with the user of the printed lines, who is made."""
     stage.client.acl_log_reset()
     version = acl.parse_version(str(stage.client.info("server")["redis_version"]))
-    obey(stage.client, acl.publishing_line(version))
+    run_command(stage.client, acl.publishing_line(version))
     listening = acl.subscribe_grants(stage.backend)
     if listening:
-        obey(stage.client, listening)
+        run_command(stage.client, listening)
     if acts:
-        obey(stage.client, acl.acting_line(stage.backend, list(stage.discover().values()), version))
+        run_command(stage.client, acl.acting_line(stage.backend, list(stage.discover().values()), version))
     return stage.url.replace("redis://", f"redis://queuedeck:{PASSWORD}@")
 
 
 @contextmanager
-def acting(stage: Stage, url: str) -> Iterator[tuple[Backend, ActionService]]:
+def open_actions(stage: Stage, url: str) -> Iterator[tuple[Backend, ActionService]]:
     source = Source("main", url)
     backend = type(stage.backend)(source, SourceSettings(name="main", url=url))
     backend.own_source = source
@@ -69,21 +69,21 @@ def acting(stage: Stage, url: str) -> Iterator[tuple[Backend, ActionService]]:
         source.close()
 
 
-def all_acts(stage: Stage, picture: Picture, url: str) -> dict[tuple[str, str, str], str]:
+def try_all_actions(stage: Stage, key_space: KeySpace, url: str) -> dict[tuple[str, str, str], str]:
     """What comes of each act that is offered for a first job of each state, for queues, schedules and workers."""
     found: dict[tuple[str, str, str], str] = {}
-    with acting(stage, url) as (backend, actions):
+    with open_actions(stage, url) as (backend, actions):
         for ref in stage.discover().values():
             for state, offered in backend.job_actions.items():
                 for action in offered:
-                    fresh(stage, picture)
+                    reset_keys(stage, key_space)
                     jobs: Sequence[Job] = ()
                     with suppress(Unsupported):  # kept in each queue, or for all of them
                         jobs = backend.list_jobs(ref, JobQuery(state=state)).jobs
                     if jobs:
-                        found[ref.name, state.value, action.value] = outcome(actions, ref, state, action, jobs[0])
+                        found[ref.name, state.value, action.value] = try_action(actions, ref, state, action, jobs[0])
             for action in backend.queue_actions:
-                fresh(stage, picture)
+                reset_keys(stage, key_space)
                 done = backend.act_on_queue(ref, action)
                 found[ref.name, "queue", action.value] = f"{done.outcome} {done.detail}"
         refs = list(stage.discover().values())
@@ -92,14 +92,14 @@ def all_acts(stage: Stage, picture: Picture, url: str) -> dict[tuple[str, str, s
             ("worker", backend.worker_actions, backend.list_workers, backend.act_on_worker),
         ):
             for action in offered:
-                fresh(stage, picture)
+                reset_keys(stage, key_space)
                 for thing in list(things(refs))[:1]:
                     done = act(thing, action)
                     found[what, thing.id, action.value] = f"{done.outcome} {done.detail}"
     return found
 
 
-def outcome(actions: ActionService, ref: QueueRef, state: State, action: Action, job: Job) -> str:
+def try_action(actions: ActionService, ref: QueueRef, state: State, action: Action, job: Job) -> str:
     """How it ended, and the undo of it where there is one."""
     target = "beta" if ref.name == "alpha" else "alpha"
     options = ActionOptions(payload=job.payload.text if job.payload else None, target=target)
@@ -113,18 +113,18 @@ def outcome(actions: ActionService, ref: QueueRef, state: State, action: Action,
 
 @newer
 @that_act
-def test_the_printed_user_may_do_all_that_is_offered(stage: Stage, picture: Picture) -> None:
-    expected = all_acts(stage, picture, stage.url)
+def test_the_printed_user_may_do_all_that_is_offered(stage: Stage, key_space: KeySpace) -> None:
+    expected = try_all_actions(stage, key_space, stage.url)
     assert any("done" in told for told in expected.values())
-    assert all_acts(stage, picture, granted(stage)) == expected
+    assert try_all_actions(stage, key_space, create_user(stage)) == expected
     log = [entry["object"] for entry in stage.client.acl_log()]
     assert log == []
 
 
 @newer
 @that_act
-def test_the_printed_user_may_do_nothing_else(stage: Stage, picture: Picture) -> None:
-    with redis.Redis.from_url(granted(stage)) as client:
+def test_the_printed_user_may_do_nothing_else(stage: Stage, key_space: KeySpace) -> None:
+    with redis.Redis.from_url(create_user(stage)) as client:
         for command in (
             *(("SET", "shop:orders", 1), ("DEL", "shop:orders"), ("FLUSHALL",), ("FLUSHDB",), ("KEYS", "*")),
             *(("CONFIG", "GET", "*"), ("ACL", "LIST"), ("MONITOR",), ("SHUTDOWN",), ("SWAPDB", 0, 1), ("MOVE", "a", 1)),
@@ -137,18 +137,18 @@ def test_the_printed_user_may_do_nothing_else(stage: Stage, picture: Picture) ->
 
 @newer
 @that_act
-def test_without_the_acting_line_every_act_is_refused(stage: Stage, picture: Picture) -> None:
-    url = granted(stage, acts=False)
-    with acting(stage, url) as (backend, _):
+def test_without_the_acting_line_every_act_is_refused(stage: Stage, key_space: KeySpace) -> None:
+    url = create_user(stage, acts=False)
+    with open_actions(stage, url) as (backend, _):
         refs = list(stage.discover().values())
         missing = acl.missing_grants(backend, refs)
     assert missing
-    obey(stage.client, f"ACL SETUSER queuedeck {' '.join(missing)}")
-    with acting(stage, url) as (backend, _):
+    run_command(stage.client, f"ACL SETUSER queuedeck {' '.join(missing)}")
+    with open_actions(stage, url) as (backend, _):
         assert acl.missing_grants(backend, refs) == ()
     stage.client.acl_deluser("queuedeck")
-    url = granted(stage)
-    with acting(stage, url) as (backend, _):
+    url = create_user(stage)
+    with open_actions(stage, url) as (backend, _):
         assert acl.missing_grants(backend, list(stage.discover().values())) == ()
 
 
@@ -156,7 +156,7 @@ def test_without_the_acting_line_every_act_is_refused(stage: Stage, picture: Pic
 OURS = [library for library in ACTING if library.backend.__module__.startswith("dashboard.")]
 
 
-@pytest.mark.parametrize("picture", OURS, ids=repr, indirect=True)
+@pytest.mark.parametrize("key_space", OURS, ids=repr, indirect=True)
 def test_the_readme_shows_these_lines(stage: Stage) -> None:
     readme = (ROOT / "README.md").read_text().splitlines()
     assert {acl.reading_line(), acl.publishing_line(), acl.acting_line(stage.backend, [])} <= set(readme)

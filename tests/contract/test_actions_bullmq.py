@@ -31,7 +31,7 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.bullmq_library import BullMQLibrary, node, staying
+from tests.contract.bullmq_library import BullMQLibrary, node, running_script
 from tests.search import search
 from tests.waiting import wait_until
 
@@ -610,7 +610,7 @@ def test_deletes_beside_a_live_worker_neither_lose_nor_duplicate_jobs(
 @contextmanager
 def counting_worker(alias: str, url: str, **options: Any) -> Iterator[None]:
     """A real worker on `alpha`, of Bull too, that counts the runs of each job by its `data.n` in the hash `marks`."""
-    with staying("marks.mjs", alias, url, "alpha", json.dumps(options)) as answer:
+    with running_script("marks.mjs", alias, url, "alpha", json.dumps(options)) as answer:
         assert answer == {"ready": True}
         yield
 

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from dashboard.backends.actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.base import NO_WISHES
+from dashboard.backends.base import NO_OPTIONS
 from dashboard.backends.celery import keys, protocol
 from dashboard.backends.celery.actions import result_retry, unacked, worker_control
 from dashboard.backends.celery.backend import Celery
@@ -27,7 +27,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.test_celery import SEP, backend, bind, discover, message, record
+from tests.contract.test_celery import SEP, backend, declare_queues, discover, message, store_result
 from tests.waiting import CEILING_S, wait_until
 
 __all__ = ["backend"]
@@ -94,7 +94,7 @@ def act(
     state: State,
     *job_refs: JobRef,
     on: str | None = None,
-    options: ActionOptions = NO_WISHES,
+    options: ActionOptions = NO_OPTIONS,
 ) -> list[ActionResult]:
     """The results of an action on a queue; by default on the shared queue, for waiting jobs on `alpha`."""
     ref = discover(backend)[on or ("alpha" if state is State.WAITING else "*")]
@@ -106,7 +106,7 @@ def test_a_waiting_job_whose_id_json_escapes_is_deleted_by_id(
     backend: Celery, any_redis: redis.Redis, name: str
 ) -> None:
     """The API acts on one job by its id only."""
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     for other in ("before", name, "after"):
         any_redis.lpush("alpha", message(other))
     ref = discover(backend)["alpha"]
@@ -124,11 +124,11 @@ def test_each_action_finds_an_id_that_json_escapes(backend: Celery, any_redis: r
     for escaped in (True, False):
         raw = json.dumps(json.loads(message(name)), ensure_ascii=escaped)
         any_redis.flushdb()
-        bind(any_redis, "alpha")
-        bind(any_redis, "beta")
+        declare_queues(any_redis, "alpha")
+        declare_queues(any_redis, "beta")
         any_redis.lpush("alpha", message("before"), raw, message("after"))
         job_ref = JobRef(id=name)
-        for action, options in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, edited)):
+        for action, options in ((Action.DUPLICATE, NO_OPTIONS), (Action.EDIT, edited)):
             assert outcomes(act(backend, action, State.WAITING, job_ref, on="alpha", options=options)) == [Outcome.DONE]
         moved = act(
             backend, Action.MOVE, State.WAITING, job_ref, JobRef(id="after"), options=ActionOptions(target="beta")
@@ -198,8 +198,8 @@ def test_a_retried_job_runs_once_under_its_id(stores: Shop, stores_backend: Cele
         assert job_refs_of(stores_backend, State.DEAD) == []
         for task_id in ids.values():
             stores.await_status(task_id, "SUCCESS")
-        assert stores.noted("ran") == {"one": 1, "two": 1}
-        assert stores.noted("failed") == {"one": 1, "two": 1}
+        assert stores.read_marks("ran") == {"one": 1, "two": 1}
+        assert stores.read_marks("failed") == {"one": 1, "two": 1}
         assert stores.marks.hget("given", "one") == given
         # After the next failure it may be retried, but not with the version seen before.
         stores.marks.set("broken", 1)
@@ -208,7 +208,7 @@ def test_a_retried_job_runs_once_under_its_id(stores: Shop, stores_backend: Cele
         update_index(stores_backend, stores)
         (before,) = job_refs_of(stores_backend, State.DEAD)
         act(stores_backend, Action.RETRY, State.DEAD, before)
-        wait_until(lambda: stores.noted("failed").get("three") == 2, what="the second failure")
+        wait_until(lambda: stores.read_marks("failed").get("three") == 2, what="the second failure")
         stores.await_status(again, "FAILURE")
         assert outcomes(act(stores_backend, Action.RETRY, State.DEAD, before)) == [Outcome.CHANGED]
 
@@ -218,9 +218,9 @@ def test_a_retry_repeated_after_a_crash_sends_the_job_once(
 ) -> None:
     shop = Shop(server.url, server.url.removesuffix("/0") + "/4")
     backend = next(_backend(server.url, shop))
-    bind(redis_client, "alpha")
-    record(shop.marks, "t1", **ALPHA)
-    record(shop.marks, "t2", **ALPHA)
+    declare_queues(redis_client, "alpha")
+    store_result(shop.marks, "t1", **ALPHA)
+    store_result(shop.marks, "t2", **ALPHA)
     job_ref = JobRef(id="t1", version=repr(datetime(2026, 11, 24, 3, tzinfo=UTC).timestamp()))
 
     def die(*_: Any) -> Any:
@@ -252,13 +252,13 @@ def test_a_retried_revoked_job_gets_a_new_id(shop: Shop, live: Celery) -> None:
         shop.await_status(answer.new_id, "SUCCESS")
         (repeat,) = act(live, Action.RETRY, State.CANCELED, job_ref)
         assert (repeat.outcome, repeat.new_id) == (Outcome.CHANGED, answer.new_id)
-        assert shop.noted("ran") == {"one": 1}
+        assert shop.read_marks("ran") == {"one": 1}
 
 
 def test_a_retry_keeps_the_attempts_unless_they_are_reset(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     for task_id in ("t1", "t2"):
-        record(any_redis, task_id, **ALPHA)
+        store_result(any_redis, task_id, **ALPHA)
     act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
     act(backend, Action.RETRY, State.DEAD, JobRef(id="t2"), options=ActionOptions(reset_attempts=True))
     assert [found["headers"]["retries"] for found in waiting_messages(any_redis)] == [2, 0]
@@ -292,9 +292,9 @@ def test_a_retry_keeps_the_attempts_unless_they_are_reset(backend: Celery, any_r
 def test_a_record_that_cannot_be_retried_does_not_affect_others(
     backend: Celery, any_redis: redis.Redis, raw: bytes | None, outcome: Outcome, words: str
 ) -> None:
-    bind(any_redis, "alpha", "odd")
+    declare_queues(any_redis, "alpha", "odd")
     any_redis.set("odd", "no list")
-    record(any_redis, "sound", **ALPHA)
+    store_result(any_redis, "sound", **ALPHA)
     if raw is not None:
         any_redis.set("celery-task-meta-bad", raw)
     before = dump_keys(any_redis)
@@ -309,7 +309,7 @@ def test_a_record_that_cannot_be_retried_does_not_affect_others(
 
 
 def test_keys_of_the_wrong_type_and_odd_ids_are_gone(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     any_redis.hset("celery-task-meta-hash", "a", "b")
     job_refs = [JobRef(id=name) for name in ("hash", "\udcff\udcfe", "", "*", "x" * 5000)]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, *job_refs)) == [Outcome.GONE] * 5
@@ -323,9 +323,9 @@ def test_keys_of_the_wrong_type_and_odd_ids_are_gone(backend: Celery, any_redis:
 
 
 def test_a_record_does_not_name_the_prefix_of_its_queue(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
-    bind(any_redis, "alpha", prefix="shop:")
-    record(any_redis, "t1", **ALPHA)
+    declare_queues(any_redis, "alpha")
+    declare_queues(any_redis, "alpha", prefix="shop:")
+    store_result(any_redis, "t1", **ALPHA)
     CeleryLibrary().prepare(backend, any_redis)
     (answer,) = act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
     assert answer.outcome is Outcome.REFUSED
@@ -334,9 +334,9 @@ def test_a_record_does_not_name_the_prefix_of_its_queue(backend: Celery, any_red
 
 @pytest.mark.parametrize("state", [State.DEAD, State.COMPLETED, State.CANCELED])
 def test_undo_restores_deleted_records_unchanged(backend: Celery, any_redis: redis.Redis, state: State) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     for n in range(5):
-        record(any_redis, f"t{n}", keys.NATIVE[state], **ALPHA)
+        store_result(any_redis, f"t{n}", keys.NATIVE[state], **ALPHA)
     any_redis.persist("celery-task-meta-t4")
     CeleryLibrary().prepare(backend, any_redis)
     ref, before = discover(backend)["*"], dump_keys(any_redis)
@@ -367,8 +367,8 @@ def test_undo_restores_deleted_records_unchanged(backend: Celery, any_redis: red
 
 
 def test_a_huge_record_is_deleted_without_a_backup(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
-    record(any_redis, "huge", **(ALPHA | {"args": ["x" * 1_200_000]}))
+    declare_queues(any_redis, "alpha")
+    store_result(any_redis, "huge", **(ALPHA | {"args": ["x" * 1_200_000]}))
     ref = discover(backend)["*"]
     (backup,) = backend.backup_jobs(ref, State.DEAD, [JobRef(id="huge")])
     assert isinstance(backup, JobBackup)
@@ -383,7 +383,7 @@ def test_a_huge_record_is_deleted_without_a_backup(backend: Celery, any_redis: r
 
 
 def test_undo_restores_deleted_messages_to_their_positions_once(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(8)), b"\xff no message", message("t9"))
     any_redis.lpush(b"alpha" + SEP + b"3", message("p1"), message("p2"))
     before, ref = dump_keys(any_redis), discover(backend)["alpha"]
@@ -410,7 +410,7 @@ def test_undo_restores_deleted_messages_to_their_positions_once(backend: Celery,
 def test_a_message_too_deep_in_its_queue_is_refused(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(2500)))
     ref = discover(backend)["alpha"]
     (backup,) = backend.backup_jobs(ref, State.WAITING, [JobRef(id="t2345")])
@@ -431,8 +431,8 @@ def test_messages_of_a_long_queue_are_deleted_and_moved_while_it_changes(
         calls = sum(commands.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "eval_ro", "evalsha"))
         return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls
 
-    bind(any_redis, "alpha")
-    bind(any_redis, "beta")
+    declare_queues(any_redis, "alpha")
+    declare_queues(any_redis, "beta")
     names = [f"t{n}" for n in range(6_000)]
     any_redis.lpush("alpha", *(message(name) for name in names))
     refs = discover(backend)
@@ -478,7 +478,7 @@ def test_messages_of_a_long_queue_are_deleted_and_moved_while_it_changes(
 
 
 def test_promoted_messages_keep_their_order_at_the_front(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     names = [f"t{n}" for n in range(700)]
     eta = "2099-01-01T00:00:00+00:00"
     any_redis.lpush("alpha", *(message(name, eta=eta if n % 2 else None) for n, name in enumerate(names)))
@@ -492,8 +492,8 @@ def test_promoted_messages_keep_their_order_at_the_front(backend: Celery, any_re
 def test_an_action_without_a_needed_permission_removes_no_message(
     backend: Celery, any_server: EmbeddedRedis, any_redis: redis.Redis, command: str
 ) -> None:
-    bind(any_redis, "alpha")
-    bind(any_redis, "beta")
+    declare_queues(any_redis, "alpha")
+    declare_queues(any_redis, "beta")
     any_redis.lpush("alpha", *(message(f"t{n}") for n in range(5)))
     ref, job_refs = discover(backend)["alpha"], [JobRef(id="t1"), JobRef(id="t3")]
     backups = [one for one in backend.backup_jobs(ref, State.WAITING, job_refs) if isinstance(one, JobBackup)]
@@ -526,7 +526,7 @@ def test_an_action_without_a_needed_permission_removes_no_message(
 def test_odd_messages_get_one_result_each_and_can_be_deleted(
     backend: Celery, any_redis: redis.Redis, raw: bytes, action: Action
 ) -> None:
-    bind(any_redis, "alpha", "beta")
+    declare_queues(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", raw, message("sound"))
     job_refs = job_refs_of(backend, State.WAITING)
     options = ActionOptions(target="beta", payload='{"args": [1]}')
@@ -540,7 +540,7 @@ def test_odd_messages_get_one_result_each_and_can_be_deleted(
 def test_a_moved_job_is_unchanged_and_runs_in_the_other_queue(
     shop: Shop, live: Celery, redis_client: redis.Redis
 ) -> None:
-    bind(redis_client, "beta")
+    declare_queues(redis_client, "beta")
     ids = [shop.send(f"k{n}", 1.50, "ü", priority=n % 2 * 9) for n in range(4)]
     before = {
         found["headers"]["id"]: found
@@ -574,7 +574,7 @@ def test_a_moved_job_is_unchanged_and_runs_in_the_other_queue(
     with shop.worker("beta"):
         for task_id in ids:
             shop.await_status(task_id, "SUCCESS")
-    assert shop.noted("ran") == {f"k{n}": 1 for n in range(4)}
+    assert shop.read_marks("ran") == {f"k{n}": 1 for n in range(4)}
 
 
 def test_a_promoted_message_goes_to_the_front_without_its_eta(shop: Shop, live: Celery) -> None:
@@ -608,7 +608,7 @@ def test_repeating_a_copy_makes_no_second_job(shop: Shop, live: Celery) -> None:
         (other,) = act(live, Action.EDIT, State.COMPLETED, done, options=options)
         shop.await_status(str(again.new_id), "SUCCESS")
         shop.await_status(str(other.new_id), "SUCCESS")
-    assert shop.noted("ran") == {"one": 3, "edited": 2}
+    assert shop.read_marks("ran") == {"one": 3, "edited": 2}
     assert json.loads(shop.marks.hget("given", "edited") or b"") == [[], {"pin": 2}]
 
 
@@ -644,7 +644,7 @@ def test_a_copy_has_no_attempts_and_no_past_expiry(
 
 
 def test_members_of_a_chord_are_not_copied(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     body = base64.b64encode(json.dumps([[], {}, {"chord": {"task": "x"}}]).encode()).decode()
     any_redis.lpush("alpha", message("t1", group="g"), message("t2", body=body))
     answers = act(backend, Action.DUPLICATE, State.WAITING, *job_refs_of(backend, State.WAITING))
@@ -676,13 +676,13 @@ def test_a_held_job_can_be_promoted_or_canceled(
         shop.await_status(now, "REVOKED")
         shop.await_status(never, "REVOKED")
         shop.await_status(str(untouched.new_id), "SUCCESS")
-        assert shop.noted("ran") == {"now": 1, "soon": 1}
+        assert shop.read_marks("ran") == {"now": 1, "soon": 1}
     # A worker that stops returns the messages it holds; revoked ones are not among them.
     assert (redis_client.hlen("unacked"), redis_client.llen("alpha")) == (0, 0)
 
 
 def test_a_held_job_is_not_changed_without_a_worker(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     eta = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     entry = json.dumps([json.loads(message("t1", eta=eta)), "", "alpha"])
     any_redis.hset("unacked", "tag", entry)
@@ -741,7 +741,7 @@ def test_resume_restores_only_the_workers_that_consumed_the_queue(shop: Shop, li
 def test_a_live_worker_is_shut_down_and_a_dead_one_refused(
     shop: Shop, live: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bind(shop.marks, "alpha")
+    declare_queues(shop.marks, "alpha")
     shop.marks.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"dead@h.celery.pidbox")
     with shop.worker(name="one@shop") as process:
         workers = {worker.id: worker for worker in live.list_workers(list(discover(live).values()))}
@@ -756,7 +756,7 @@ def test_a_live_worker_is_shut_down_and_a_dead_one_refused(
 
 
 def test_obliterate_deletes_a_queue_and_only_its_messages(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha", "beta")
+    declare_queues(any_redis, "alpha", "beta")
     any_redis.sadd("_kombu.binding.alpha", b"alpha" + SEP + SEP + b"other")
     any_redis.lpush("alpha", message("t1"))
     any_redis.lpush(b"alpha" + SEP + b"9", message("t2"))
@@ -768,7 +768,7 @@ def test_obliterate_deletes_a_queue_and_only_its_messages(backend: Celery, any_r
     assert set(any_redis.keys()) == {b"beta", b"_kombu.binding.beta", b"_kombu.binding.alpha"}
     assert any_redis.smembers("_kombu.binding.alpha") == {b"alpha" + SEP + SEP + b"other"}
     any_redis.set("odd", "x")
-    bind(any_redis, "odd")
+    declare_queues(any_redis, "odd")
     assert backend.act_on_queue(discover(backend)["odd"], Action.OBLITERATE).outcome is Outcome.REFUSED
     assert any_redis.get("odd") == b"x"
 
@@ -792,7 +792,7 @@ META = (
 def test_schedules_of_redbeat_are_listed_paused_triggered_and_removed(
     shop: Shop, live: Celery, redis_client: redis.Redis
 ) -> None:
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     for name, definition, due in (("nightly", NIGHTLY, 1795575600), ("often", OFTEN, 1795567941)):
         redis_client.hset(f"redbeat:{name}", mapping={"definition": definition, "meta": META})
         redis_client.zadd("redbeat::schedule", {f"redbeat:{name}": due})
@@ -823,7 +823,7 @@ def test_schedules_of_redbeat_are_listed_paused_triggered_and_removed(
         answer = live.act_on_schedule(nightly, Action.TRIGGER)
         assert live.act_on_schedule(nightly, Action.TRIGGER).outcome is Outcome.CHANGED
         shop.await_status(str(answer.new_id), "SUCCESS")
-    assert shop.noted("ran") == {"night": 1}
+    assert shop.read_marks("ran") == {"night": 1}
     assert live.act_on_schedule(nightly, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
     assert live.act_on_schedule(nightly, Action.REMOVE_SCHEDULE).outcome is Outcome.GONE
     assert not redis_client.exists("redbeat:nightly")
@@ -881,9 +881,9 @@ def test_the_backend_does_not_import_celery() -> None:
 
 
 def test_a_user_without_permission_gets_an_error(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha", "beta")
+    declare_queues(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", message("t1"))
-    record(any_redis, "t2", **ALPHA)
+    store_result(any_redis, "t2", **ALPHA)
     before = dump_keys(any_redis)
     for more in ("", "+eval"):
         any_redis.execute_command("ACL", "SETUSER", "watcher", *WRITER.split(), *more.split())  # type: ignore[no-untyped-call]
@@ -924,7 +924,7 @@ def test_actions_beside_a_live_worker_neither_lose_nor_duplicate_jobs(
         redis_client.set("broken", 1)
         for n in range(dead):
             shop.send(f"dead{n}")
-        wait_until(lambda: len(shop.noted("failed")) == dead, what="the failures")
+        wait_until(lambda: len(shop.read_marks("failed")) == dead, what="the failures")
         wait_until(
             lambda: sum(1 for _ in redis_client.scan_iter("celery-task-meta-*", count=5000)) == dead,
             what="records",
@@ -973,7 +973,7 @@ def test_actions_beside_a_live_worker_neither_lose_nor_duplicate_jobs(
 
             return run
 
-        bind(redis_client, "beta")
+        declare_queues(redis_client, "beta")
         sending = threading.Thread(target=collect_errors(send))
         threads = [sending, *(threading.Thread(target=collect_errors(work)) for work in (retry, retry, delete, move))]
         for thread in threads:
@@ -985,9 +985,9 @@ def test_actions_beside_a_live_worker_neither_lose_nor_duplicate_jobs(
         lost = {names[task_id] for task_id in deleted if task_id in names}
         lost |= {key for key, task_id in ((job_ref.id, job_ref.id) for job_ref in job_refs) if task_id in deleted}
         expected = dead + more - len(deleted)
-        wait_until(lambda: sum(shop.noted("ran").values()) >= expected, what="the end of all")
+        wait_until(lambda: sum(shop.read_marks("ran").values()) >= expected, what="the end of all")
         wait_until(lambda: not redis_client.exists("alpha", "beta", "unacked"), what="the acknowledgements")
-    ran = shop.noted("ran")
+    ran = shop.read_marks("ran")
     assert set(ran.values()) == {1}
     assert len(ran) == expected
     assert sorted(outcomes(retried)) == [Outcome.CHANGED] * dead + [Outcome.DONE] * dead

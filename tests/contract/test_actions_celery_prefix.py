@@ -29,7 +29,7 @@ from tests.contract.test_actions_celery import (
     waiting_messages,
 )
 from tests.contract.test_bullmq import READER
-from tests.contract.test_celery import SEP, backend, bind, discover, message
+from tests.contract.test_celery import SEP, backend, declare_queues, discover, message
 from tests.waiting import CEILING_S, wait_until
 
 __all__ = ["backend", "live"]
@@ -51,7 +51,7 @@ def store_failure(client: redis.Redis, key: str, **fields: object) -> None:
 
 
 def test_a_retried_job_of_a_prefix_runs_under_that_prefix(shop: Shop, live: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "alpha")  # of another app, with the same name
+    declare_queues(redis_client, "alpha")  # of another app, with the same name
     with shop.worker("alpha"):
         ids = fail_jobs(shop, live, "one")
         old = job_refs_of(live, State.DEAD, on="shop:*")
@@ -61,7 +61,7 @@ def test_a_retried_job_of_a_prefix_runs_under_that_prefix(shop: Shop, live: Cele
         assert outcomes(act(live, Action.RETRY, State.DEAD, *old, on="shop:*")) == [Outcome.CHANGED]
         assert job_refs_of(live, State.DEAD, on="shop:*") == []
         shop.await_status(ids["one"], "SUCCESS")
-        assert (shop.noted("ran"), shop.noted("failed")) == ({"one": 1}, {"one": 1})
+        assert (shop.read_marks("ran"), shop.read_marks("failed")) == ({"one": 1}, {"one": 1})
         update_index(live, shop)
         assert [job_ref.id for job_ref in job_refs_of(live, State.COMPLETED, on="shop:*")] == [ids["one"]]
     assert redis_client.exists("alpha") == 0
@@ -129,7 +129,7 @@ def test_held_jobs_under_custom_key_names_are_counted_without_scripts(
 ) -> None:
     any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
     entry = json.dumps([json.loads(message("t1")), "", "alpha"])
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     any_redis.hset("shop.held", "tag", entry)
     source = Source("main", f"redis://reader:secret@127.0.0.1:{any_server.port}/0")
     plain = Celery(source, SourceSettings(name="main", url="", unacked_key="shop.held"))
@@ -143,7 +143,7 @@ def test_held_jobs_under_custom_key_names_are_counted_without_scripts(
 def test_undo_restores_records_of_a_prefix_to_their_keys(
     backend: Celery, any_redis: redis.Redis, prefix: str, before: str
 ) -> None:
-    bind(any_redis, "alpha", prefix=prefix)
+    declare_queues(any_redis, "alpha", prefix=prefix)
     store_failure(any_redis, f"{before}celery-task-meta-t1")
     store_failure(any_redis, f"{before}celery-task-meta-huge", args=["x" * 1_200_000])
     CeleryLibrary().prepare(backend, any_redis)
@@ -164,7 +164,7 @@ def test_undo_restores_records_of_a_prefix_to_their_keys(
 
 
 def test_only_the_record_of_the_job_is_restored(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     before = dump_keys(any_redis)
     blob = pack_backup(RecordBackup(key=b"session:admin", raw=b"{}", until_ms=None))
     lie = JobBackup(id="t1", version=None, blob=blob, size_bytes=2)
@@ -173,7 +173,7 @@ def test_only_the_record_of_the_job_is_restored(backend: Celery, any_redis: redi
 
 
 def test_the_record_in_the_requested_state_is_retried(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "alpha", prefix="shop:")
+    declare_queues(any_redis, "alpha", prefix="shop:")
     store_failure(any_redis, "shop:celery-task-meta-t1", status="SUCCESS")
     store_failure(any_redis, "celery-task-meta-t1")
     before = any_redis.get("shop:celery-task-meta-t1")

@@ -23,7 +23,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from tests.contract.rq_actions import BETA, REF, add_dead_jobs, backups_of, job_refs_of, outcomes
-from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
+from tests.contract.rq_library import fill_queue, open_client, read_counts, run_waiting_jobs, start_next_job
 from tests.search import search
 from tests.workloads import rq_jobs
 
@@ -37,7 +37,7 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[RQ]:
 
 @pytest.fixture
 def queue(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Queue]:
-    with connected(any_server.url) as client:
+    with open_client(any_server.url) as client:
         yield Queue("alpha", connection=client)
 
 
@@ -66,8 +66,8 @@ def test_dead_jobs_are_retried_and_run_by_the_real_worker(backend: RQ, queue: Qu
         assert any_redis.hmget(f"rq:job:{job_id}", "data", "meta") == before[job_id]
     job = fetch_job(queue, ids[0])
     assert (job.get_status(), job.started_at, job.ended_at, job.origin) == ("queued", None, None, "alpha")
-    drain(queue)
-    assert counts(queue)["failed"] == 60
+    run_waiting_jobs(queue)
+    assert read_counts(queue)["failed"] == 60
     assert {count_runs(queue, job_id) for job_id in ids} == {2}
     # They have failed again since: the versions seen before are outdated.
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, found)) == ["changed"] * 60
@@ -106,18 +106,18 @@ def test_job_refs_leave_out_expired_jobs_like_the_pages(backend: RQ, any_redis: 
 
 def test_a_retry_can_reset_the_attempts(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.again, 1)
-    drain(queue)
+    run_waiting_jobs(queue)
     assert any_redis.hget(f"rq:job:{job.id}", "number_of_retries") == b"1"
     backend.act_on_jobs(
         REF, Action.RETRY, State.DEAD, job_refs_of(backend, State.DEAD), ActionOptions(reset_attempts=True)
     )
-    drain(queue)
+    run_waiting_jobs(queue)
     assert count_runs(queue, job.id) == 4
 
 
 def test_a_retried_stopped_job_keeps_its_time_to_live(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.fail, ttl=300)
-    drain(queue)
+    run_waiting_jobs(queue)
     any_redis.hset(f"rq:job:{job.id}", "status", "stopped")
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=job.id)])) == ["done"]
     assert 0 < any_redis.ttl(f"rq:job:{job.id}") <= 300
@@ -134,17 +134,17 @@ def test_a_promoted_job_runs_once(backend: RQ, queue: Queue, state: State) -> No
     seen = job_refs_of(backend, state)
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, state, seen)) == ["done"]
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, state, seen)) == ["changed"]
-    drain(queue)
+    run_waiting_jobs(queue)
     assert count_runs(queue, job.id) == 1
 
 
 def test_a_promoted_retry_that_failed_again_has_another_version(backend: RQ, queue: Queue) -> None:
     job = queue.enqueue(rq_jobs.fail, retry=Retry(max=3, interval=600))
-    drain(queue)
+    run_waiting_jobs(queue)
     seen = job_refs_of(backend, State.SCHEDULED)
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["done"]
-    drain(queue)
-    assert counts(queue)["scheduled"] == 1
+    run_waiting_jobs(queue)
+    assert read_counts(queue)["scheduled"] == 1
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, seen)) == ["changed"]
     assert count_runs(queue, job.id) == 0  # RQ keeps no result of attempts that are retried
 
@@ -167,25 +167,25 @@ def test_a_canceled_job_does_not_run_until_it_is_retried(
     backend: RQ, queue: Queue, any_redis: redis.Redis, state: State
 ) -> None:
     filled = fill_queue(queue)
-    own = counts(queue)
+    own = read_counts(queue)
     (job_id, *others) = filled[state]
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["done"]
     native = {State.WAITING: "queued", State.SCHEDULED: "scheduled", State.BLOCKED: "deferred"}[state]
-    assert counts(queue) == {**own, native: own[native] - 1, "canceled": own["canceled"] + 1}
+    assert read_counts(queue) == {**own, native: own[native] - 1, "canceled": own["canceled"] + 1}
     assert fetch_job(queue, job_id).is_canceled
-    drain(queue)
+    run_waiting_jobs(queue)
     assert count_runs(queue, job_id) == 0
     assert outcomes(backend.act_on_jobs(REF, Action.CANCEL, state, [JobRef(id=job_id)])) == ["changed"]
     seen = [job_ref for job_ref in job_refs_of(backend, State.CANCELED) if job_ref.id == job_id]
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, seen)) == ["done"]
-    drain(queue)
+    run_waiting_jobs(queue)
     assert count_runs(queue, job_id) == 1
     assert others
 
 
 def test_repeating_a_copy_makes_no_second_job(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.fail, "once", meta={"tag": "x"}, failure_ttl=77, retry=Retry(max=1))
-    drain(queue)
+    run_waiting_jobs(queue)
     (seen,) = job_refs_of(backend, State.DEAD)
     (copy,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [seen])
     (again,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [seen])  # as after a crash
@@ -201,8 +201,8 @@ def test_repeating_a_copy_makes_no_second_job(backend: RQ, queue: Queue, any_red
     )
     assert (copied_job.meta, copied_job.started_at, copied_job.worker_name) == ({"tag": "x"}, None, None)
     assert any_redis.hget(f"rq:job:{copied_job.id}", "data") == any_redis.hget(f"rq:job:{job.id}", "data")
-    drain(queue)
-    assert counts(queue)["failed"] == 2
+    run_waiting_jobs(queue)
+    assert read_counts(queue)["failed"] == 2
     assert count_runs(queue, job.id) == 1
     (free,) = backend.act_on_jobs(REF, Action.DUPLICATE, State.DEAD, [JobRef(id=job.id)])
     assert free.new_id not in (None, copy.new_id)
@@ -214,9 +214,9 @@ def test_copies_of_jobs_in_every_state_run(backend: RQ, queue: Queue) -> None:
         if Action.DUPLICATE in actions and state in filled:
             results = backend.act_on_jobs(REF, Action.DUPLICATE, state, job_refs_of(backend, state))
             assert outcomes(results) == ["done"] * len(filled[state])
-    drain(queue)
-    assert counts(queue)["queued"] == 0
-    assert counts(queue)["failed"] == 6
+    run_waiting_jobs(queue)
+    assert read_counts(queue)["queued"] == 0
+    assert read_counts(queue)["failed"] == 6
 
 
 def test_moved_jobs_keep_their_order(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
@@ -240,8 +240,8 @@ def test_moved_jobs_keep_their_order(backend: RQ, queue: Queue, any_redis: redis
     # Repeated after a crash, it moves nothing.
     again = backend.act_on_jobs(REF, Action.MOVE, State.WAITING, moved, ActionOptions(target="beta"))
     assert outcomes(again) == ["changed"] * 65
-    drain(queue, beta)
-    assert (counts(queue)["finished"], counts(beta)["finished"]) == (65, 65)
+    run_waiting_jobs(queue, beta)
+    assert (read_counts(queue)["finished"], read_counts(beta)["finished"]) == (65, 65)
 
 
 def test_a_moved_dead_job_runs_in_the_other_queue(backend: RQ, queue: Queue) -> None:
@@ -252,8 +252,8 @@ def test_a_moved_dead_job_runs_in_the_other_queue(backend: RQ, queue: Queue) -> 
         )
     ) == ["done"]
     beta = Queue("beta", connection=queue.connection)
-    drain(beta)
-    assert (counts(queue)["failed"], counts(beta)["failed"], count_runs(queue, job_id)) == (0, 1, 2)
+    run_waiting_jobs(beta)
+    assert (read_counts(queue)["failed"], read_counts(beta)["failed"], count_runs(queue, job_id)) == (0, 1, 2)
 
 
 def test_jobs_deep_in_a_long_queue_are_canceled(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
@@ -289,22 +289,22 @@ def test_a_canceled_or_deleted_job_releases_its_rate_limit_slot(
     assert queue.job_ids == [fourth.id]
     assert outcomes(backend.restore_jobs(REF, State.WAITING, backups)) == ["done"]
     assert (queue.job_ids, registry.get_rate_limited_job_ids()) == ([fourth.id], [second.id])
-    drain(queue)
-    assert counts(queue)["failed"] == 2
+    run_waiting_jobs(queue)
+    assert read_counts(queue)["failed"] == 2
     # Retried together they wait for each other.
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, job_refs_of(backend, State.DEAD))) == [
         "done",
         "done",
     ]
     assert (queue.count, registry.get_rate_limited_job_count(), registry.get_allowed_job_count()) == (1, 1, 1)
-    drain(queue)
+    run_waiting_jobs(queue)
     assert {count_runs(queue, job.id) for job in (second, fourth)} == {2}
     assert registry.get_allowed_job_count() == 0
 
 
 def test_a_canceled_job_that_still_runs_is_not_changed(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
-    start_one(queue)
+    start_next_job(queue)
     job.cancel()  # RQ allows this, and the job continues
     any_redis.hset(f"rq:job:{job.id}", "status", "canceled")
     any_redis.zadd("rq:wip:alpha", {f"{job.id}:{'0' * 32}": 4e9})

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.base import NO_WISHES
+from dashboard.backends.base import NO_OPTIONS
 from dashboard.backends.sidekiq.backend import Sidekiq
 from dashboard.backends.sidekiq.cron_namespaces import LOOK_CALLS
 from dashboard.demo.embedded import EmbeddedRedis
@@ -21,7 +21,7 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.sidekiq_worker import failed, jid, payload, worker
+from tests.contract.sidekiq_worker import failed_payload, jid_of, payload, running_sidekiq
 from tests.waiting import wait_until
 
 SETS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}
@@ -62,7 +62,7 @@ def read_page(backend: Sidekiq, state: State, page: int) -> list[JobRef]:
 
 
 def act(
-    backend: Sidekiq, action: Action, state: State, job_refs: list[JobRef], options: ActionOptions = NO_WISHES
+    backend: Sidekiq, action: Action, state: State, job_refs: list[JobRef], options: ActionOptions = NO_OPTIONS
 ) -> list[ActionResult]:
     """The results of an action, one per job."""
     results = backend.act_on_jobs(place(state), action, state, job_refs, options)
@@ -114,25 +114,25 @@ def test_retried_and_promoted_jobs_run_once(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State, action: Action
 ) -> None:
     names = [f"job {n}" for n in range(30)]
-    make = payload if state is State.SCHEDULED else failed
+    make = payload if state is State.SCHEDULED else failed_payload
     fill(any_redis, state, *(make(name) for name in names))
     job_refs = job_refs_of(backend, state)
     assert outcomes(act(backend, action, state, job_refs)) == [DONE] * 30
     assert outcomes(act(backend, action, state, job_refs)) == [GONE] * 30
     counts = {json.loads(raw).get("retry_count") for raw in any_redis.lrange("queue:work", 0, -1)}
     assert counts == ({None} if state is State.SCHEDULED else {23} if action is Action.RETRY else {24})
-    with worker(any_server.url):
+    with running_sidekiq(any_server.url):
         wait_until(lambda: any_redis.hlen("runs") == 30 and any_redis.llen("queue:work") == 0, what="all runs")
         wait_until(lambda: any_redis.hget("runs", names[0]) == b"1", what="a run")
     assert set(any_redis.hvals("runs")) == {b"1"}
 
 
 def test_moved_copied_and_edited_jobs_run(backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    fill(any_redis, State.DEAD, failed("dead"))
+    fill(any_redis, State.DEAD, failed_payload("dead"))
     fill(any_redis, State.WAITING, payload("twice"), payload("moved"))
     waiting = {job_ref.id: job_ref for job_ref in job_refs_of(backend, State.WAITING)}
-    moved = act(backend, Action.MOVE, State.WAITING, [waiting[jid("moved")]], ActionOptions(target="other"))
-    (copy,) = act(backend, Action.DUPLICATE, State.WAITING, [waiting[jid("twice")]])
+    moved = act(backend, Action.MOVE, State.WAITING, [waiting[jid_of("moved")]], ActionOptions(target="other"))
+    (copy,) = act(backend, Action.DUPLICATE, State.WAITING, [waiting[jid_of("twice")]])
     (edit,) = act(
         backend,
         Action.EDIT,
@@ -141,12 +141,12 @@ def test_moved_copied_and_edited_jobs_run(backend: Sidekiq, any_server: Embedded
         ActionOptions(payload='["edited", null, 1.50]'),
     )
     assert outcomes([*moved, copy, edit]) == [DONE] * 3
-    assert copy.new_id not in (None, jid("twice"))
+    assert copy.new_id not in (None, jid_of("twice"))
     pushed = {job["jid"]: job for raw in any_redis.lrange("queue:work", 0, -1) for job in [json.loads(raw)]}
     assert "retry_count" not in pushed[edit.new_id]
     assert "error_class" not in pushed[edit.new_id]
     assert any_redis.zcard("dead") == 1
-    with worker(any_server.url):
+    with running_sidekiq(any_server.url):
         wait_until(lambda: any_redis.hlen("runs") == 3 and any_redis.hget("runs", "twice") == b"2", what="all runs")
     assert any_redis.hgetall("runs") == {b"twice": b"2", b"moved": b"1", b"edited": b"1"}
 
@@ -155,12 +155,12 @@ def test_a_job_that_failed_again_is_not_the_one_seen_before(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     for name in ("always", "fresh"):
-        fill(any_redis, State.DEAD, failed(name, args=[name, "fail"], retry_count=25))
+        fill(any_redis, State.DEAD, failed_payload(name, args=[name, "fail"], retry_count=25))
     by_jid = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in job_refs_of(backend, State.DEAD)}
-    always, fresh = by_jid[jid("always")], by_jid[jid("fresh")]
+    always, fresh = by_jid[jid_of("always")], by_jid[jid_of("fresh")]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [always])) == [DONE]
     assert outcomes(act(backend, Action.RETRY, State.DEAD, [fresh], ActionOptions(reset_attempts=True))) == [DONE]
-    with worker(any_server.url):
+    with running_sidekiq(any_server.url):
         wait_until(lambda: any_redis.zcard("dead") == 1 and any_redis.zcard("retry") == 1, what="both failures")
     # The manual retry does not count; where attempts were reset, the next failure is the first.
     assert json.loads(any_redis.zrange("dead", 0, -1)[0])["retry_count"] == 25
@@ -171,7 +171,7 @@ def test_a_job_that_failed_again_is_not_the_one_seen_before(
 def test_processes_can_be_quieted_and_stopped(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
-    with worker(any_server.url) as process:
+    with running_sidekiq(any_server.url) as process:
         wait_until(lambda: any_redis.scard("processes") == 1, what="the first beat")
         wait_until(lambda: backend.list_workers([shared()])[0].heartbeat_at, what="the first beat")
         (found,) = backend.list_workers([shared()])
@@ -193,7 +193,7 @@ def test_actions_beside_a_live_process_neither_lose_nor_duplicate_jobs(
     """Jobs are deleted, restored, moved or retried while the process runs them."""
     total = 3000
     names = [f"job {n}" for n in range(total)]
-    run_in = {jid(name): name for name in names}
+    run_in = {jid_of(name): name for name in names}
     # The poller picks up due jobs of the retry set at the same time. In a queue the process is blocked at jobs 200
     # to 204, all of its threads, until the race begins: it has run some jobs by then, and never all of them.
     if state is State.WAITING:
@@ -204,8 +204,8 @@ def test_actions_beside_a_live_process_neither_lose_nor_duplicate_jobs(
             *(payload(name, args=[name, "hold"] if n in held else [name]) for n, name in enumerate(names)),
         )
     else:
-        fill(any_redis, State.DEAD, *(failed(name) for name in names[: total // 2]))
-        fill(any_redis, State.RETRYING, *(failed(name) for name in names[total // 2 :]), at=time.time() - 5)
+        fill(any_redis, State.DEAD, *(failed_payload(name) for name in names[: total // 2]))
+        fill(any_redis, State.RETRYING, *(failed_payload(name) for name in names[total // 2 :]), at=time.time() - 5)
     deleted: set[str] = set()
     answers: Counter[Outcome] = Counter()
     lists = (State.WAITING,) if state is State.WAITING else (State.RETRYING, State.DEAD)
@@ -213,7 +213,7 @@ def test_actions_beside_a_live_process_neither_lose_nor_duplicate_jobs(
     all_seen = {
         where: [job_ref for page in range(1, 4) for job_ref in read_page(backend, where, page)] for where in lists
     }
-    with worker(any_server.url):
+    with running_sidekiq(any_server.url):
         wait_until(lambda: any_redis.hlen("runs") >= (205 if state is State.WAITING else 1), what="the race to begin")
         for where in lists:
             job_refs, first = all_seen[where], True
@@ -316,7 +316,7 @@ def test_an_edited_active_job_keeps_its_envelope_under_a_new_id(backend: Sidekiq
     envelope |= {"provider_job_id": "c" * 24, "enqueued_at": "2020-01-01T00:00:00.123456789Z"}
     envelope |= {"exception_executions": {"[KeyError]": 2}}
     wrapper = {"class": "Sidekiq::ActiveJob::Wrapper", "wrapped": "Welcome", "args": [envelope], "bid": "b1"}
-    fill(any_redis, State.DEAD, failed(**wrapper))
+    fill(any_redis, State.DEAD, failed_payload(**wrapper))
     results = act(
         backend, Action.EDIT, State.DEAD, job_refs_of(backend, State.DEAD), ActionOptions(payload='["berta", {"a": 1}]')
     )
@@ -346,7 +346,7 @@ def test_a_copy_of_an_active_job_starts_at_the_first_step(
     backend: Sidekiq, any_redis: redis.Redis, action: Action
 ) -> None:
     envelope = {"job_class": "Import", "job_id": "old", "arguments": [17], "executions": 3, **INTERRUPTED}
-    fill(any_redis, State.DEAD, failed(**{"class": "Wrapper", "wrapped": "Import", "args": [envelope]}))
+    fill(any_redis, State.DEAD, failed_payload(**{"class": "Wrapper", "wrapped": "Import", "args": [envelope]}))
     job_refs = job_refs_of(backend, State.DEAD)
     facts = dict(backend.read_job(shared(), job_refs[0].id).facts)
     assert facts["Completed steps"] == "validate, process_records"
@@ -375,7 +375,7 @@ def test_an_edited_job_has_no_lock_batch_or_expiry_of_the_old_job(backend: Sidek
         "interrupted_count": 2,
         "overrated": 7,
     }
-    fill(any_redis, State.DEAD, failed(**options, **own))
+    fill(any_redis, State.DEAD, failed_payload(**options, **own))
     job_refs = job_refs_of(backend, State.DEAD)
     assert outcomes(act(backend, Action.EDIT, State.DEAD, job_refs, ActionOptions(payload="[2]"))) == [DONE]
     made = json.loads(any_redis.lindex("queue:work", 0))
@@ -387,7 +387,7 @@ def test_an_edited_job_has_no_lock_batch_or_expiry_of_the_old_job(backend: Sidek
 
 @pytest.mark.parametrize("text", ["", "{}", "[1", '["••••••"]', "[NaN]"])
 def test_invalid_arguments_are_refused(backend: Sidekiq, any_redis: redis.Redis, text: str) -> None:
-    fill(any_redis, State.DEAD, failed())
+    fill(any_redis, State.DEAD, failed_payload())
     before = dump_keys(any_redis)
     results = act(backend, Action.EDIT, State.DEAD, job_refs_of(backend, State.DEAD), ActionOptions(payload=text))
     assert outcomes(results) == [Outcome.INVALID]
@@ -407,7 +407,7 @@ def test_a_job_moves_only_to_another_queue(backend: Sidekiq, any_redis: redis.Re
 
 def test_no_script_blocks_the_server_for_long(backend: Sidekiq, any_redis: redis.Redis) -> None:
     """By the mean processor time of the server, so that other load on the machine does not count."""
-    fill(any_redis, State.DEAD, *(failed(f"job {n}") for n in range(3000)))
+    fill(any_redis, State.DEAD, *(failed_payload(f"job {n}") for n in range(3000)))
     job_refs_of(backend, State.DEAD, 1)  # the first call asks Redis 6 for its commands
     scripts = [f"cmdstat_{name}" for name in ("eval", "eval_ro")]
 
@@ -440,7 +440,7 @@ def test_no_script_blocks_the_server_for_long(backend: Sidekiq, any_redis: redis
 def test_a_deleted_and_restored_job_is_unchanged(
     backend: Sidekiq, any_redis: redis.Redis, state: State, which: slice
 ) -> None:
-    fill(any_redis, state, *(failed(f"job {n}", args=[n, "é" * n, 1.0]) for n in range(12)))
+    fill(any_redis, state, *(failed_payload(f"job {n}", args=[n, "é" * n, 1.0]) for n in range(12)))
     before = dump_keys(any_redis)
     backups = backups_of(backend, state)[which]
     assert dump_keys(any_redis) == before
@@ -473,7 +473,7 @@ def test_a_job_too_large_for_the_undo_bin_is_deleted_without_reading_it(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State
 ) -> None:
     fill(any_redis, state, payload(args=["x" * 3 * MAX_KEPT_BYTES]), payload("two", args=["y" * 80_000]))
-    (long,) = (job_ref for job_ref in job_refs_of(backend, state) if jid("one") in job_ref.id)
+    (long,) = (job_ref for job_ref in job_refs_of(backend, state) if jid_of("one") in job_ref.id)
     sent = any_redis.info("stats")["total_net_output_bytes"]
     (backup,) = backups_of(backend, state, [long])
     assert (backup.blob, backup.size_bytes > 3 * MAX_KEPT_BYTES) == (None, True)
@@ -544,7 +544,7 @@ def test_jobs_near_both_ends_of_a_very_long_queue_can_be_deleted(backend: Sideki
 
 
 def test_malformed_backups_are_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    fill(any_redis, State.DEAD, failed())
+    fill(any_redis, State.DEAD, failed_payload())
     (backup,) = backups_of(backend, State.DEAD)
     before = dump_keys(any_redis)
     entry = msgspec.msgpack.decode(backup.blob or b"")
@@ -569,7 +569,7 @@ def test_the_version_distinguishes_a_job_from_its_later_state(backend: Sidekiq, 
     assert isinstance(changed := backend.backup_jobs(queue(), State.WAITING, [job_ref])[0], ActionResult)
     assert changed.outcome is CHANGED
     assert outcomes(act(backend, Action.DUPLICATE, State.WAITING, [JobRef(id=job_ref.id)])) == [DONE]
-    fill(any_redis, State.RETRYING, failed())
+    fill(any_redis, State.RETRYING, failed_payload())
     (job_ref,) = job_refs_of(backend, State.RETRYING)
     (failed_member,) = any_redis.zrange("retry", 0, 0)
     any_redis.zincrby("retry", 1, failed_member)
@@ -611,10 +611,10 @@ def test_a_delete_reports_the_batch_and_lock_that_remain(
     fill(any_redis, state, payload("free"), payload("tied", **tied), payload("named", args=['"bid"']))
     results = backend.delete_jobs(place(state), state, backups_of(backend, state))
     details = {one.id.rpartition("-")[2]: one.detail for one in results}
-    assert details[jid("free")] is None
-    assert details[jid("named")] is None
-    assert "b-17 never completes unless the job is restored" in (details[jid("tied")] or "")
-    assert "uniquejobs:0a1b" in (details[jid("tied")] or "")
+    assert details[jid_of("free")] is None
+    assert details[jid_of("named")] is None
+    assert "b-17 never completes unless the job is restored" in (details[jid_of("tied")] or "")
+    assert "uniquejobs:0a1b" in (details[jid_of("tied")] or "")
     assert "batch" in backend.action_help[Action.DELETE]
 
 
@@ -654,12 +654,12 @@ def test_a_malformed_entry_with_a_jid_can_be_deleted_and_restored(
 
 @pytest.mark.parametrize("state", [State.WAITING, State.DEAD])
 def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.Redis, state: State) -> None:
-    fill(any_redis, state, *JUNK, failed())
+    fill(any_redis, state, *JUNK, failed_payload())
     before = dump_keys(any_redis)
     rows = backend.list_jobs(place(state), JobQuery(state=state)).jobs
     job_refs = job_refs_of(backend, state)
     assert [(job_ref.id, job_ref.version) for job_ref in job_refs] == [(row.id, row.version) for row in rows]
-    good = next(job_ref for job_ref in job_refs if jid("one") in job_ref.id)
+    good = next(job_ref for job_ref in job_refs if jid_of("one") in job_ref.id)
     bad = [job_ref for job_ref in job_refs if job_ref is not good]
     wrong = [JobRef(id=name) for name in ("", "-", "1-", "1e999-x", "x" * 5000, "\udcff", "inf-a", "nan-a")]
     action = Action.MOVE if state is State.WAITING else Action.RETRY
@@ -674,13 +674,13 @@ def test_hostile_entries_can_only_be_deleted(backend: Sidekiq, any_redis: redis.
 
 
 def test_keys_of_the_wrong_type_lose_no_job(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    fill(any_redis, State.DEAD, failed(), failed("two", queue="fine"))
+    fill(any_redis, State.DEAD, failed_payload(), failed_payload("two", queue="fine"))
     fill(any_redis, State.WAITING, payload(queue="fine"))
     any_redis.set("queue:string", "x")
     any_redis.rename("queue:work", "queue:fine")
     any_redis.set("queue:work", "x")
     job_refs = {job_ref.id.rpartition("-")[2]: job_ref for job_ref in job_refs_of(backend, State.DEAD)}
-    results = act(backend, Action.RETRY, State.DEAD, [job_refs[jid("one")], job_refs[jid("two")]])
+    results = act(backend, Action.RETRY, State.DEAD, [job_refs[jid_of("one")], job_refs[jid_of("two")]])
     assert outcomes(results) == [REFUSED, DONE]
     assert "wrong type" in str(results[0].detail)
     waiting = job_refs_of(backend, State.WAITING, ref=queue("fine"))
@@ -701,7 +701,7 @@ def test_actions_without_write_permission_move_no_job(
 ) -> None:
     if any_redis.info("server")["redis_version"].startswith("6"):
         rules = rules.replace(" -eval_ro", "")
-    fill(any_redis, State.DEAD, failed())
+    fill(any_redis, State.DEAD, failed_payload())
     fill(any_redis, State.WAITING, payload())
     dead, waiting = job_refs_of(backend, State.DEAD), job_refs_of(backend, State.WAITING)
     before = dump_keys(any_redis)
@@ -723,7 +723,7 @@ def test_actions_without_write_permission_move_no_job(
 
 
 def test_a_retry_in_a_namespace_writes_only_there(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    fill(any_redis, State.DEAD, failed())
+    fill(any_redis, State.DEAD, failed_payload())
     any_redis.rename("dead", "app:prod:dead")
     any_redis.delete("queues")
     job_refs = job_refs_of(backend, State.DEAD, ref=shared("app:prod:"))
@@ -732,7 +732,7 @@ def test_a_retry_in_a_namespace_writes_only_there(backend: Sidekiq, any_redis: r
 
 
 def test_a_state_that_the_queue_does_not_hold_is_refused(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    fill(any_redis, State.DEAD, failed())
+    fill(any_redis, State.DEAD, failed_payload())
     (job_ref,) = job_refs_of(backend, State.DEAD)
     assert outcomes(backend.act_on_jobs(queue(), Action.RETRY, State.DEAD, [job_ref])) == [REFUSED]
     assert outcomes(backend.act_on_jobs(shared(), Action.RETRY, State.WAITING, [job_ref])) == [Outcome.UNSUPPORTED]
@@ -791,7 +791,7 @@ def test_schedules_of_sidekiq_cron_are_disabled_enabled_and_triggered(
     assert dump_keys(any_redis) == before
     fired = backend.act_on_schedule(nightly, Action.TRIGGER)
     assert (fired.outcome, len(fired.new_id or "")) == (DONE, 24)
-    with worker(any_server.url):
+    with running_sidekiq(any_server.url):
         wait_until(lambda: any_redis.hget("runs", "nightly") == b"1", what="the run")
     any_redis.delete("cron_job:nightly report")
     for action in backend.schedule_actions:
@@ -885,7 +885,7 @@ def test_only_running_iterable_jobs_can_be_stopped(backend: Sidekiq, any_redis: 
     for name in ("walks", "plain"):
         work = {"queue": "work", "payload": payload(name), "run_at": int(time.time())}
         any_redis.hset("web:1:aaaaaaaaaaaa:work", name, json.dumps(work))
-    any_redis.hset(f"it-{jid('walks')}", mapping={"ex": 1, "c": "5", "rt": 1.5})
+    any_redis.hset(f"it-{jid_of('walks')}", mapping={"ex": 1, "c": "5", "rt": 1.5})
     rows = backend.list_jobs(queue(), JobQuery(state=State.ACTIVE)).jobs
     job_refs = [JobRef(id=row.id, version=row.version) for row in rows]
     job_refs += [JobRef(id=job_refs[0].id, version="other"), JobRef(id="none")]
@@ -893,10 +893,10 @@ def test_only_running_iterable_jobs_can_be_stopped(backend: Sidekiq, any_redis: 
     answers = act(backend, Action.STOP, State.ACTIVE, []) + backend.act_on_jobs(
         queue(), Action.STOP, State.ACTIVE, job_refs
     )
-    by_id = {jid("walks"): DONE, jid("plain"): REFUSED}
+    by_id = {jid_of("walks"): DONE, jid_of("plain"): REFUSED}
     assert outcomes(answers) == [by_id[rows[0].id], by_id[rows[1].id], CHANGED, GONE]
-    assert began <= int(any_redis.hget(f"it-{jid('walks')}", "cancelled")) <= time.time()
-    assert not any_redis.exists(f"it-{jid('plain')}")
+    assert began <= int(any_redis.hget(f"it-{jid_of('walks')}", "cancelled")) <= time.time()
+    assert not any_redis.exists(f"it-{jid_of('plain')}")
 
 
 @pytest.mark.parametrize("active_job", [False, True])
@@ -937,7 +937,7 @@ def test_copies_of_an_iterable_job_do_not_get_its_progress(backend: Sidekiq, any
     any_redis.zadd("retry", {payload(jid="iterable"): 7})
     any_redis.hset("it-iterable", mapping={"ex": 2, "rt": "3.5", "c": "900"})
     (job_ref,) = job_refs_of(backend, State.RETRYING)
-    for action, options in ((Action.DUPLICATE, NO_WISHES), (Action.EDIT, ActionOptions(payload="[1]"))):
+    for action, options in ((Action.DUPLICATE, NO_OPTIONS), (Action.EDIT, ActionOptions(payload="[1]"))):
         (copied,) = act(backend, action, State.RETRYING, [job_ref], options)
         assert copied.outcome is DONE
         assert copied.new_id != "iterable"

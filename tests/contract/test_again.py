@@ -19,7 +19,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.bench.queues import LIBRARIES, rest
 from tests.contract.sizes import address_of_user
-from tests.contract.test_again_bullmq import commands_of, split
+from tests.contract.test_again_bullmq import commands_of, split_ages
 from tests.contract.test_bullmq import READER, discover
 from tests.counting import calls_of
 
@@ -113,16 +113,18 @@ def test_refreshed_figures_equal_fresh_ones_after_each_change(
     backend, refs = queues_of(source, redis_client, name, 3)
     cache: dict[str, Any] = {}
     backend.refresh_stats(refs, cache)
-    seen_states: set[str] = {repr([split(queue)[0] for queue in backend.read_stats(refs)])}
+    seen_states: set[str] = {repr([split_ages(queue)[0] for queue in backend.read_stats(refs)])}
     for change in CHANGES[name]:
         redis_client.execute_command(*change)
         for _ in range(2):  # the second time nothing changed
             refreshed, fresh = backend.refresh_stats(refs, cache), backend.read_stats(refs)
             for one, other in zip(refreshed, fresh, strict=True):
-                (figures, ages), (true, true_ages) = split(one), split(other)
+                (figures, ages), (true, true_ages) = split_ages(one), split_ages(other)
                 assert figures == true, change
                 assert ages == pytest.approx(true_ages, abs=5), change
-        seen_states.add(repr([(split(queue)[0], queue.latency_s and queue.latency_s > 1000) for queue in refreshed]))
+        seen_states.add(
+            repr([(split_ages(queue)[0], queue.latency_s and queue.latency_s > 1000) for queue in refreshed])
+        )
     assert len(seen_states) > len(CHANGES[name]) / 2
 
 

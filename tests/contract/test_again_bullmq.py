@@ -66,7 +66,7 @@ CHANGES: tuple[tuple[Any, ...], ...] = (
 AGES = ("latency_s", "overdue_s", "active_age_s")
 
 
-def refs(count: int = QUEUES) -> list[QueueRef]:
+def queue_refs(count: int = QUEUES) -> list[QueueRef]:
     """The queues that `fill` makes."""
     names = [f"queue-{number:04}" for number in range(count)]
     return [QueueRef(source="main", backend="bullmq", name=name, key=f"bull:{name}") for name in names]
@@ -81,7 +81,7 @@ def backend(request: pytest.FixtureRequest, server: EmbeddedRedis, redis_client:
     source.close()
 
 
-def split(queue: QueueStats) -> tuple[QueueStats, tuple[float | None, ...]]:
+def split_ages(queue: QueueStats) -> tuple[QueueStats, tuple[float | None, ...]]:
     """A queue without its ages, and its ages."""
     return msgspec.structs.replace(queue, **dict.fromkeys(AGES)), tuple(getattr(queue, name) for name in AGES)
 
@@ -89,18 +89,18 @@ def split(queue: QueueStats) -> tuple[QueueStats, tuple[float | None, ...]]:
 def test_refreshed_figures_equal_fresh_ones_after_each_change(backend: BullMQ, redis_client: redis.Redis) -> None:
     fill(redis_client, 3)
     cache: dict[str, Any] = {}
-    backend.refresh_stats(refs(3), cache)
+    backend.refresh_stats(queue_refs(3), cache)
     states = []
     for command, key, *arguments in CHANGES:
         keys = (key, *arguments) if command == "DEL" else (key,)
         redis_client.execute_command(command, *(BASE + each for each in keys), *(() if command == "DEL" else arguments))
         for _ in range(2):  # the second time nothing changed
-            refreshed, fresh = backend.refresh_stats(refs(3), cache), backend.read_stats(refs(3))
+            refreshed, fresh = backend.refresh_stats(queue_refs(3), cache), backend.read_stats(queue_refs(3))
             for one, other in zip(refreshed, fresh, strict=True):
-                (figures, ages), (true, true_ages) = split(one), split(other)
+                (figures, ages), (true, true_ages) = split_ages(one), split_ages(other)
                 assert figures == true, command
                 assert ages == pytest.approx(true_ages, abs=5), (command, key)
-        states.append(split(refreshed[0]))
+        states.append(split_ages(refreshed[0]))
     assert sum(one != other for one, other in pairwise(states)) > 25
 
 
@@ -109,9 +109,9 @@ def test_ages_grow_while_nothing_changes(backend: BullMQ, redis_client: redis.Re
     redis_client.hset(BASE + "5", "processedOn", 1_700_000_000_000)
     redis_client.zadd(BASE + "delayed", {"6": (time.time() * 1000 - 60_000) * 4096})
     cache: dict[str, Any] = {}
-    (first,) = backend.refresh_stats(refs(1), cache)
+    (first,) = backend.refresh_stats(queue_refs(1), cache)
     backend.source.now_s = lambda: time.time() + 100  # type: ignore[method-assign]
-    (second,) = backend.refresh_stats(refs(1), cache)
+    (second,) = backend.refresh_stats(queue_refs(1), cache)
     grown = [getattr(second, name) - getattr(first, name) for name in AGES if getattr(first, name) is not None]
     assert grown == pytest.approx([100] * len(grown), abs=30)
     assert len(grown) >= 2
@@ -120,8 +120,8 @@ def test_ages_grow_while_nothing_changes(backend: BullMQ, redis_client: redis.Re
 def test_a_refresh_returns_the_new_name_of_a_queue(backend: BullMQ, redis_client: redis.Redis) -> None:
     fill(redis_client, 1)
     cache: dict[str, Any] = {}
-    backend.refresh_stats(refs(1), cache)
-    renamed = [msgspec.structs.replace(ref, name=ref.key) for ref in refs(1)]
+    backend.refresh_stats(queue_refs(1), cache)
+    renamed = [msgspec.structs.replace(ref, name=ref.key) for ref in queue_refs(1)]
     assert [queue.name for queue in backend.refresh_stats(renamed, cache)] == ["bull:queue-0000"]
 
 
@@ -134,13 +134,13 @@ def commands_of(client: redis.Redis) -> dict[str, int]:
 def test_refreshing_idle_queues_needs_few_commands_and_calls(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
     fill(redis_client, QUEUES)
     for name in ("wait", "active", "delayed"):
-        redis_client.delete(*(f"{ref.key}:{name}" for ref in refs()))
+        redis_client.delete(*(f"{ref.key}:{name}" for ref in queue_refs()))
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     cache: dict[str, Any] = {}
-    first = calls_of(lambda: backend.refresh_stats(refs(), cache))
+    first = calls_of(lambda: backend.refresh_stats(queue_refs(), cache))
     redis_client.config_resetstat()
-    refreshed = calls_of(lambda: backend.refresh_stats(refs(), cache))
+    refreshed = calls_of(lambda: backend.refresh_stats(queue_refs(), cache))
     counts = commands_of(redis_client)
     # Keys that did not exist are checked together: 4 commands instead of 12.
     assert {name: counts.get(name, 0) for name in ("hmget", "exists", "zcard", "llen", "pttl")} == {
@@ -161,9 +161,9 @@ def test_fields_of_unchanged_jobs_are_read_without_checking_their_size(
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     cache: dict[str, Any] = {}
-    backend.refresh_stats(refs(), cache)
+    backend.refresh_stats(queue_refs(), cache)
     redis_client.config_resetstat()
-    backend.refresh_stats(refs(), cache)
+    backend.refresh_stats(queue_refs(), cache)
     counts = commands_of(redis_client)
     assert "hstrlen" not in counts
     assert counts["hmget"] == 2 * QUEUES  # meta, and the next job
@@ -172,12 +172,12 @@ def test_fields_of_unchanged_jobs_are_read_without_checking_their_size(
 
 
 def test_rates_of_queues_without_jobs_need_few_commands(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
-    for ref in refs():
+    for ref in queue_refs():
         redis_client.hset(f"{ref.key}:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:6.7.0"})
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
     redis_client.config_resetstat()
-    delta, _ = backend.read_flow(refs(), None)
+    delta, _ = backend.read_flow(queue_refs(), None)
     counts = commands_of(redis_client)
     assert {name: counts.get(name, 0) for name in ("xrevrange", "xlen", "llen", "zcount", "zcard")} == {
         "xrevrange": QUEUES,
@@ -194,9 +194,9 @@ def test_rates_of_queues_with_old_events_need_few_commands(server: EmbeddedRedis
     fill(redis_client, QUEUES)  # its events are an hour old
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
-    first, cursor = backend.read_flow(refs(), None)
+    first, cursor = backend.read_flow(queue_refs(), None)
     redis_client.config_resetstat()
-    refreshed, cursor = backend.read_flow(refs(), cursor)
+    refreshed, cursor = backend.read_flow(queue_refs(), cursor)
     counts = commands_of(redis_client)
     names = ("xrevrange", "xlen", "exists", "get", "hget", "llen", "zcard", "lindex")
     assert {name: counts.get(name, 0) for name in names} == {
@@ -210,7 +210,7 @@ def test_rates_of_queues_with_old_events_need_few_commands(server: EmbeddedRedis
     for event in ("active", "completed", "failed"):
         redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
     redis_client.config_resetstat()
-    ended = backend.read_flow(refs(), cursor)[0].queues
+    ended = backend.read_flow(queue_refs(), cursor)[0].queues
     # Whether the newest jobs of both ends exist; jobs wait, so there is no check for an empty queue.
     assert commands_of(redis_client)["exists"] == 2
     assert [(flow.completed, flow.dead) for flow in ended] == [(1, 1), *[(0, 0)] * (QUEUES - 1)]
@@ -223,10 +223,10 @@ def test_events_of_a_stream_recreated_between_samples_are_counted(
     fill(redis_client, 1)
     source = Source("main", server.url)
     backend = BullMQ(source, SourceSettings(name="main", url=server.url))
-    cursor = backend.read_flow(refs(1), None)[1]
+    cursor = backend.read_flow(queue_refs(1), None)[1]
     redis_client.delete(BASE + "events")
     for event in ("active", "completed"):
         redis_client.xadd(BASE + "events", {"event": event, "jobId": "7"})
-    (flow,) = backend.read_flow(refs(1), cursor)[0].queues
+    (flow,) = backend.read_flow(queue_refs(1), cursor)[0].queues
     assert flow.completed == 1
     source.close()

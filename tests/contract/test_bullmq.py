@@ -19,7 +19,7 @@ from dashboard.model import JobQuery, Quality, QueueFlow, QueueRef, QueueStats, 
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.bullmq_library import BullMQLibrary, by_state, node
+from tests.contract.bullmq_library import BullMQLibrary, ids_by_state, node
 from tests.waiting import CEILING_S
 
 # How far the clocks of a server and of two sources are taken to be apart, in the same machine.
@@ -94,7 +94,7 @@ def test_queues_of_bull_are_read_with_estimated_rates(backend: BullMQ, any_serve
     assert found.paused is False
     assert "Bull 4 or older" in found.notes
     ref = discover(backend)["old:mails"]
-    for state, ids in by_state(made["ids"]).items():
+    for state, ids in ids_by_state(made["ids"]).items():
         rows = backend.list_jobs(ref, JobQuery(state=state)).jobs
         assert sorted(job.id for job in rows) == sorted(ids)
         for job_id in ids:
@@ -232,7 +232,7 @@ def test_a_trimmed_stream_is_reported_and_not_counted_as_idle(backend: BullMQ, a
         any_redis.xadd("bull:alpha:events", {"event": "completed", "jobId": job})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
     flow, after = read_flow(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNKNOWN_ENDED)
     assert read_flow(backend, after)[0].hidden == ENDS  # as long as rates look back
     # With the ids that were given out it is known how many ended.
     cursor = {key: before._replace(left=0) for key, before in cursor.items()}
@@ -245,7 +245,7 @@ def test_a_trimmed_stream_is_reported_and_not_counted_as_idle(backend: BullMQ, a
     any_redis.xadd("bull:alpha:events", {"event": "duplicated", "jobId": "9"})
     any_redis.xtrim("bull:alpha:events", maxlen=3, approximate=False)
     flow, _ = read_flow(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNKNOWN_ENDED)
 
 
 def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: BullMQ, any_redis: redis.Redis) -> None:
@@ -262,7 +262,7 @@ def test_a_burst_beyond_what_is_read_is_counted_from_the_kept_jobs(backend: Bull
     assert (flow.completed, flow.quality, flow.reason) == (3000, Quality.ESTIMATED, reasons.CUT_KEPT)
     any_redis.delete("bull:alpha:completed")
     flow, _ = read_flow(backend, cursor)
-    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNTOLD)
+    assert (flow.hidden, flow.ended, flow.reason) == (ENDS, None, reasons.UNKNOWN_ENDED)
     assert read_flow(backend, following)[0].completed == 0
 
 

@@ -44,7 +44,7 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Celer
     source.close()
 
 
-def bind(client: redis.Redis, *queues: str, prefix: str = "") -> None:
+def declare_queues(client: redis.Redis, *queues: str, prefix: str = "") -> None:
     """Queues as a producer declares them."""
     for queue in queues:
         client.sadd(f"{prefix}_kombu.binding.{queue}", queue.encode() + SEP + SEP + queue.encode())
@@ -64,7 +64,7 @@ def message(task_id: str = "t1", *, body: Any = None, **headers: Any) -> bytes:
     ).encode()
 
 
-def record(client: redis.Redis, task_id: str, status: str = "FAILURE", **fields: Any) -> None:
+def store_result(client: redis.Redis, task_id: str, status: str = "FAILURE", **fields: Any) -> None:
     """A result as Celery stores and publishes it."""
     failed = {"exc_type": "Boom", "exc_message": ["no <b>"], "exc_module": "x"} if status == "FAILURE" else None
     value = json.dumps(
@@ -121,7 +121,7 @@ def stats(backend: Celery, name: str) -> QueueStats:
 
 
 def test_priorities_are_one_queue(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     for step, count in ((b"", 3), (SEP + b"3", 2), (SEP + b"9", 1)):
         any_redis.lpush(b"mails" + step, *(message(f"{step!r}-{n}") for n in range(count)))
     ref = discover(backend)["mails"]
@@ -138,8 +138,8 @@ def test_priorities_are_one_queue(backend: Celery, any_redis: redis.Redis) -> No
 
 
 def test_prefixes_are_found_and_never_collide(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
-    bind(any_redis, "mails", "only", prefix="shop:")
+    declare_queues(any_redis, "mails")
+    declare_queues(any_redis, "mails", "only", prefix="shop:")
     any_redis.lpush("shop:mails", message())
     refs = discover(backend)
     assert set(refs) == {"*", "mails", "shop:*", "shop:mails", "only"}
@@ -171,7 +171,7 @@ def test_mailboxes_and_events_are_no_queues(backend: Celery, any_redis: redis.Re
     ],
 )  # fmt: skip
 def test_an_odd_message_does_not_affect_other_rows(backend: Celery, any_redis: redis.Redis, raw: bytes) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     any_redis.lpush("mails", raw, message("sound"))
     any_redis.hset("unacked", mapping={"a": raw, "b": json.dumps([json.loads(message("taken")), "", "mails"])})
     any_redis.zadd("unacked_index", {"a": 1, "b": 2})
@@ -187,7 +187,7 @@ def test_an_odd_message_does_not_affect_other_rows(backend: Celery, any_redis: r
 
 
 def test_a_pickled_body_is_not_decoded(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     body = base64.b64encode(b"cos\nsystem\n(S'touch /tmp/never'\ntR.").decode()
     any_redis.lpush("mails", message(body=body, content_type="application/x-python-serialize"))
     payload = backend.read_job(discover(backend)["mails"], "t1").payload
@@ -196,7 +196,7 @@ def test_a_pickled_body_is_not_decoded(backend: Celery, any_redis: redis.Redis) 
 
 
 def test_an_odd_record_does_not_affect_other_rows(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     discover(backend)
     kinds = [b"\x80\x05pickle", b"[]", b"{", b'{"status": 5}', b'{"status": "FAILURE", "result": [1], "children": 7}']
     for n, raw in enumerate(kinds):
@@ -212,7 +212,7 @@ def test_an_odd_record_does_not_affect_other_rows(backend: Celery, any_redis: re
 
 
 def test_a_custom_status_shows_its_progress(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     ref = discover(backend)["*"]
     told = {"done": 3, "of": 10, "password": "hunter2"}
     any_redis.set("celery-task-meta-t1", json.dumps({"status": "PROGRESS", "result": told, "task_id": "t1"}))
@@ -225,22 +225,24 @@ def test_a_custom_status_shows_its_progress(backend: Celery, any_redis: redis.Re
 
 
 def test_finished_tasks_are_received_indexed_and_expired(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
-    record(any_redis, "before", queue="mails")  # no process was subscribed: the first scan of the records finds it
+    declare_queues(any_redis, "mails")
+    store_result(
+        any_redis, "before", queue="mails"
+    )  # no process was subscribed: the first scan of the records finds it
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
     _, cursor = backend.read_flow([ref, discover(backend)["mails"]], None)
-    record(any_redis, "later", queue="mails", name="shop.send")
-    record(any_redis, "fine", "SUCCESS", queue="mails")
+    store_result(any_redis, "later", queue="mails", name="shop.send")
+    store_result(any_redis, "fine", "SUCCESS", queue="mails")
     library.settle(backend, any_redis)
     delta, cursor = backend.read_flow([ref, discover(backend)["mails"]], cursor)
     mails = delta.queues[1]
     assert (mails.completed, mails.dead, mails.quality) == (1, 1, Quality.EXACT)
     assert {row.id for row in backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs} == {"before", "later"}
     any_redis.publish("celery-task-meta-elsewhere", '{"status": "FAILURE"}')  # a record of another database
-    record(any_redis, "later", "SUCCESS", queue="mails")  # run again, and well
-    record(any_redis, "nameless")
+    store_result(any_redis, "later", "SUCCESS", queue="mails")  # run again, and well
+    store_result(any_redis, "nameless")
     any_redis.delete("celery-task-meta-before")
     library.settle(backend, any_redis)
     library.settle(backend, any_redis)
@@ -254,11 +256,11 @@ def test_finished_tasks_are_received_indexed_and_expired(backend: Celery, any_re
 
 def test_the_index_is_bounded(backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(index.KEPT, State.DEAD, 10)
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     discover(backend)
     for n in range(25):
-        record(any_redis, f"t{n}", date_done=f"2026-11-24T03:00:{n:02}+00:00")
-    record(any_redis, "x" * 5000)
+        store_result(any_redis, f"t{n}", date_done=f"2026-11-24T03:00:{n:02}+00:00")
+    store_result(any_redis, "x" * 5000)
     CeleryLibrary().prepare(backend, any_redis)
     rows = backend.list_jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
     assert [row.id for row in rows] == [f"t{n}" for n in range(24, 14, -1)]
@@ -266,11 +268,11 @@ def test_the_index_is_bounded(backend: Celery, any_redis: redis.Redis, monkeypat
 
 
 def test_an_interrupted_feed_reconnects_and_reports_the_gap(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
-    record(any_redis, "one")  # silence tells where results are known to be stored
+    store_result(any_redis, "one")  # silence tells where results are known to be stored
     library.settle(backend, any_redis)
     _, cursor = backend.read_flow([ref], None)
     with disconnected_feed(any_redis, backend):
@@ -283,12 +285,12 @@ def test_an_interrupted_feed_reconnects_and_reports_the_gap(backend: Celery, any
 
 
 def test_a_missed_result_is_found_by_the_next_scan(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     ref = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
     with disconnected_feed(any_redis, backend):
-        record(any_redis, "missed", queue="mails")
+        store_result(any_redis, "missed", queue="mails")
         assert backend.list_jobs(ref, JobQuery(state=State.DEAD)).total == 0
         backend.maintain()
         assert not any_redis.exists(keys.filled_key("main"))
@@ -302,14 +304,14 @@ def test_records_that_wait_to_be_indexed_are_bounded(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "MAX_WAITING_BYTES", 200_000)
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     discover(backend)
     CeleryLibrary().prepare(backend, any_redis)
     keeper = backend._keeper
     assert keeper is not None
     seen = keeper.listener.received
     for n in range(20):
-        record(any_redis, f"t{n}", "SUCCESS", kwargs="x" * 60_000)
+        store_result(any_redis, f"t{n}", "SUCCESS", kwargs="x" * 60_000)
     wait_until(lambda: keeper.listener.received == seen + 20, what="all records")
     taken, whole = keeper.listener.drain_records()
     assert (len(taken), whole) == (4, False)
@@ -317,11 +319,11 @@ def test_records_that_wait_to_be_indexed_are_bounded(
 
 
 def test_results_of_several_prefixes_stay_apart(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
-    bind(any_redis, "mails", prefix="shop:")
-    bind(any_redis, "mails", prefix="blog")
+    declare_queues(any_redis, "mails")
+    declare_queues(any_redis, "mails", prefix="shop:")
+    declare_queues(any_redis, "mails", prefix="blog")
     refs = discover(backend)
-    record(any_redis, "plain", queue="mails")
+    store_result(any_redis, "plain", queue="mails")
     for prefix in ("shop:", "blog_"):
         value = json.dumps({"status": "FAILURE", "result": {"exc_type": "Boom"}, "queue": "mails"})
         any_redis.set(f"{prefix}celery-task-meta-of-{prefix}", value)
@@ -355,7 +357,7 @@ def test_a_custom_separator_is_recognized_from_bindings(backend: Celery, any_red
 
 
 def test_a_job_far_back_in_its_queue_is_found_by_its_id(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     any_redis.lpush("mails" + SEP.decode() + "3", message("low"))
     for start in range(0, 24_000, 1000):
         any_redis.lpush("mails", *(message(f"job-{n}") for n in range(start, start + 1000)))
@@ -370,7 +372,7 @@ def test_running_tasks_are_counted_from_heartbeats(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 3600.0)
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     ref = discover(backend)["*"]
     CeleryLibrary().prepare(backend, any_redis)
     assert (stats(backend, "*").counts.active, stats(backend, "*").workers) == (None, None)
@@ -386,7 +388,7 @@ def test_running_tasks_are_counted_from_heartbeats(
 def test_zero_workers_is_reported_once_it_is_certain(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     refs = discover(backend)
     monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 3600.0)
     CeleryLibrary().prepare(backend, any_redis)
@@ -400,7 +402,7 @@ def test_zero_workers_is_reported_once_it_is_certain(
 def test_killed_workers_are_noticed_although_their_mailboxes_remain(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     refs = [discover(backend)[name] for name in ("mails", "*")]
     monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 0.0)
     CeleryLibrary().prepare(backend, any_redis)
@@ -426,7 +428,7 @@ def test_killed_workers_are_noticed_although_their_mailboxes_remain(
 def test_a_worker_that_removed_its_mailbox_is_not_listed_as_dead(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     refs = list(discover(backend).values())
     CeleryLibrary().prepare(backend, any_redis)
     box = "_kombu.binding.celery.pidbox"
@@ -478,13 +480,13 @@ def test_a_real_worker_that_ended_is_not_counted(
 
 
 def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     refs = [discover(backend)[name] for name in ("mails", "*")]
     library = CeleryLibrary()
     library.prepare(backend, any_redis)
     _, cursor = backend.read_flow(refs, None)
     for task in ("one", "two"):
-        record(any_redis, task, "SUCCESS", queue="mails")
+        store_result(any_redis, task, "SUCCESS", queue="mails")
     events: list[Any] = [{"type": "task-succeeded", "uuid": "one", "runtime": 0.5}, {"type": "task-succeeded"}, 5]
     publish_event(any_redis, "/0.celeryev/task.multi", events)
     publish_event(any_redis, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": "two", "runtime": 1.5})
@@ -498,7 +500,7 @@ def test_run_times_come_from_workers_that_send_events(backend: Celery, any_redis
 def end_task(client: redis.Redis, keeper: index.ResultIndex, task: str, runtime: float) -> None:
     """End a task as a worker with -E does: the record, then the event. Return when both have arrived."""
     received, heard = keeper.listener.received, keeper.workers.heard
-    record(client, task, "SUCCESS", queue="mails")
+    store_result(client, task, "SUCCESS", queue="mails")
     publish_event(client, "/0.celeryev/task.succeeded", {"type": "task-succeeded", "uuid": task, "runtime": runtime})
     wait_until(lambda: keeper.listener.received > received, what="the record")
     wait_until(lambda: keeper.workers.heard > heard, what="the event")
@@ -509,7 +511,7 @@ def test_a_run_time_is_kept_at_every_step_of_a_sample(
     backend: Celery, any_redis: redis.Redis, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record and the event of a task arrive before, between or after the steps of one sample."""
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     refs = [discover(backend)[name] for name in ("mails", "*")]
     CeleryLibrary().prepare(backend, any_redis)
     keeper = backend._keeper
@@ -536,7 +538,7 @@ def test_a_run_time_is_kept_at_every_step_of_a_sample(
 
 def test_a_run_time_that_arrives_before_its_record_is_kept(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
     """Records and events come over two connections where results are kept elsewhere."""
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"
     backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
@@ -556,7 +558,7 @@ def test_a_run_time_that_arrives_before_its_record_is_kept(any_server: EmbeddedR
             publish_event(any_redis, "/0.celeryev/task.succeeded", event)
             wait_until(lambda: keeper.workers.heard == 2, what="the event")
             backend.maintain()
-            record(results, "one", "SUCCESS", queue="mails")
+            store_result(results, "one", "SUCCESS", queue="mails")
             wait_until(lambda: keeper.listener.received > received, what="the record")
             backend.maintain()
             delta, _ = backend.read_flow(refs, cursor)
@@ -564,16 +566,16 @@ def test_a_run_time_that_arrives_before_its_record_is_kept(any_server: EmbeddedR
             publish_event(any_redis, "/0.celeryev/task.succeeded", {**event, "uuid": "of a task without a record"})
             wait_until(lambda: keeper.workers.heard == 3, what="the event")
             backend.maintain()
-            assert keeper.tally.has_unassigned
+            assert keeper.tally.unassigned
             backend.maintain()
-            assert not keeper.tally.has_unassigned
+            assert not keeper.tally.unassigned
     finally:
         backend.close()
         source.close()
 
 
 def test_worker_events_are_received_from_the_broker(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"
     backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
@@ -601,7 +603,7 @@ def test_no_feed_is_opened_on_a_server_without_celery(backend: Celery, any_redis
 
 
 def test_workers_are_found_by_heartbeat_and_mailbox(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     any_redis.sadd("_kombu.binding.celery.pidbox", SEP + SEP + b"silent@h.celery.pidbox")
     refs = list(discover(backend).values())
     CeleryLibrary().prepare(backend, any_redis)
@@ -620,14 +622,14 @@ def test_workers_are_found_by_heartbeat_and_mailbox(backend: Celery, any_redis: 
 
 
 def test_results_are_read_from_another_database(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     source = Source("main", any_server.url)
     elsewhere = any_server.url.removesuffix("/0") + "/3"
     backend = Celery(source, SourceSettings(name="main", url=any_server.url, result_url=elsewhere))
     backend.own_source = source
     with redis.Redis.from_url(elsewhere) as results:
-        record(results, "there", queue="mails")
-        record(any_redis, "here", queue="mails")
+        store_result(results, "there", queue="mails")
+        store_result(any_redis, "here", queue="mails")
         CeleryLibrary().prepare(backend, any_redis)
         rows = backend.list_jobs(discover(backend)["*"], JobQuery(state=State.DEAD)).jobs
     assert [row.id for row in rows] == ["there"]
@@ -636,7 +638,7 @@ def test_results_are_read_from_another_database(any_server: EmbeddedRedis, any_r
 
 
 def test_a_user_without_scripts_sees_waiting_jobs(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     any_redis.lpush("mails", message())
     any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
     url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"
@@ -664,7 +666,7 @@ def find_matches(backend: Celery, name: str, word: str) -> tuple[list[str], int]
 
 
 def test_a_search_returns_waiting_messages_in_order(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     any_redis.lpush("mails", *(message(f"a-{n}", argsrepr=f"('user{n % 1000}',)") for n in range(4000)))
     any_redis.lpush(b"mails" + SEP + b"3", message("Late-A-39x"), b'{"headers": {"id": "l\\u0061te"}}', b"\xffnone")
     assert find_matches(backend, "mails", "USER999")[0] == [*(f"a-{n}" for n in (999, 1999, 2999, 3999)), "late"]
@@ -677,7 +679,7 @@ def test_a_search_returns_waiting_messages_in_order(backend: Celery, any_redis: 
 
 
 def test_a_search_of_long_messages_runs_in_small_steps(backend: Celery, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     any_redis.lpush("mails", *(message(f"big-{n}", argsrepr="x" * 200_000) for n in range(60)))
     found, steps = find_matches(backend, "mails", "big-5")
     assert found == ["big-5", *(f"big-{n}" for n in range(50, 60))]
@@ -686,7 +688,7 @@ def test_a_search_of_long_messages_runs_in_small_steps(backend: Celery, any_redi
 
 
 def test_a_search_by_scripts_is_unavailable_without_scripts(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    bind(any_redis, "mails")
+    declare_queues(any_redis, "mails")
     any_redis.lpush("mails", message("t1"))
     any_redis.execute_command("ACL", "SETUSER", "reader", *READER.split())
     url = f"redis://reader:secret@127.0.0.1:{any_server.port}/0"

@@ -27,7 +27,7 @@ from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
 from tests.contract.sample_series import SampleSeries, rates_of
-from tests.contract.test_celery import SEP, bind, discover, message, publish_event, record, stats
+from tests.contract.test_celery import SEP, declare_queues, discover, message, publish_event, stats, store_result
 from tests.waiting import wait_until
 
 OWN_PREFIX = {"result_backend_transport_options": {"global_keyprefix": "my_prefix_"}}
@@ -96,7 +96,7 @@ def test_records_of_any_size_and_serializer_under_a_prefix_are_read_retried_and_
             answers = backend.act_on_jobs(shared, Action.RETRY, State.DEAD, [JobRef(id=small), JobRef(id=large)])
             if serializer == "json":
                 assert [answer.outcome for answer in answers] == [Outcome.DONE, Outcome.DONE]
-                wait_until(lambda: shop.noted("ran") == {"small": 1, "large": 1}, what="the second runs")
+                wait_until(lambda: shop.read_marks("ran") == {"small": 1, "large": 1}, what="the second runs")
                 wait_until(lambda: b'"SUCCESS"' in (redis_client.get(names[large]) or b""), what="its record")
                 library.settle(backend, redis_client)
                 assert stats(backend, "*").counts.completed == 3
@@ -120,16 +120,16 @@ def test_records_of_any_size_and_serializer_under_a_prefix_are_read_retried_and_
 
 
 def test_results_of_any_size_and_serializer_count_in_the_rates(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
     series = SampleSeries(backend, lambda: library.settle(backend, redis_client))
     series.take_sample()
-    record(redis_client, "small", "SUCCESS", queue="mails")
-    record(redis_client, "long", "SUCCESS", result="x" * 300_000, queue="mails")
+    store_result(redis_client, "small", "SUCCESS", queue="mails")
+    store_result(redis_client, "long", "SUCCESS", result="x" * 300_000, queue="mails")
     for name, size in (("tall", 100_000), ("huge", 300_000)):
         failed = {"exc_type": "Boom", "exc_message": ["x" * size], "exc_module": "x"}
-        record(redis_client, name, result=failed, queue="mails")
+        store_result(redis_client, name, result=failed, queue="mails")
     for status in ("FAILURE", "SUCCESS"):
         packed = pickle.dumps({"status": status, "result": None, "queue": "mails", "task_id": f"packed-{status}"})
         redis_client.set(f"celery-task-meta-packed-{status}", packed)
@@ -140,7 +140,7 @@ def test_results_of_any_size_and_serializer_count_in_the_rates(backend: Celery, 
 
 
 def test_a_huge_record_is_not_fetched_and_can_be_deleted(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     raw = b'{"status": "FAILURE", "result": {"exc_type": "Boom", "exc_message": ["' + b"x" * 60_000_000
     raw += (
         b'"]}, "traceback": null, "children": [], "date_done": "2026-11-24T03:00:00", "queue": "mails", "task_id": "t"}'
@@ -165,7 +165,7 @@ def test_a_huge_record_is_not_fetched_and_can_be_deleted(backend: Celery, redis_
 
 
 def test_counts_are_unknown_while_results_are_stored_elsewhere(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     discover(backend)
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
@@ -175,15 +175,15 @@ def test_counts_are_unknown_while_results_are_stored_elsewhere(backend: Celery, 
     figures = stats(backend, "*")
     assert (figures.counts.dead, figures.counts.completed) == (None, None)
     assert any("result_url" in note for note in figures.notes)
-    record(redis_client, "t1", queue="mails")
+    store_result(redis_client, "t1", queue="mails")
     library.settle(backend, redis_client)
     assert (stats(backend, "*").counts.dead, stats(backend, "*").counts.completed) == (1, 0)
 
 
 def test_an_unreadable_result_makes_the_counts_lower_bounds(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     redis_client.set("celery-task-meta-signed", "c2lnbmVkIGJ5IHRoZSBhcHA=")
-    record(redis_client, "t1", queue="mails")
+    store_result(redis_client, "t1", queue="mails")
     shared = discover(backend)["*"]
     CeleryLibrary().prepare(backend, redis_client)
     figures = stats(backend, "*")
@@ -197,9 +197,9 @@ def test_counts_are_lower_bounds_while_the_index_is_full(
     backend: Celery, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(index.KEPT, State.DEAD, 10)
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     for n in range(25):
-        record(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
+        store_result(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
     shared = discover(backend)["*"]
     library = CeleryLibrary()
     library.prepare(backend, redis_client)
@@ -238,7 +238,7 @@ def test_messages_of_protocol_1_are_read_and_changed(
         for n in range(3):
             shop.send(f"key-{n}", n, task_id=f"proto-{n}")
         shop.send("later", task_id="proto-eta", countdown=3600)
-        bind(redis_client, "beta")
+        declare_queues(redis_client, "beta")
         refs = discover(backend)
         alpha = refs["alpha"]
         rows = {job.id: job for job in backend.list_jobs(alpha, JobQuery(state=State.WAITING)).jobs}
@@ -267,7 +267,7 @@ def test_messages_of_protocol_1_are_read_and_changed(
         assert backend.delete_jobs(alpha, State.WAITING, [backup])[0].outcome is Outcome.DONE
         with shop.worker():
             expected = {"key-0": 2, "edited": 1, "key-2": 1, "later": 1}
-            wait_until(lambda: shop.noted("ran") == expected, what="all of them to run")
+            wait_until(lambda: shop.read_marks("ran") == expected, what="all of them to run")
         assert json.loads(redis_client.hget("given", "edited") or b"") == [[1.5], {}]
     finally:
         shop.close()
@@ -353,7 +353,7 @@ def test_tasks_that_a_worker_without_events_may_run_are_not_called_reserved(
 
 
 def test_which_held_tasks_run_is_unknown_without_events(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     for n in range(8):
         redis_client.hset("unacked", f"tag{n}", json.dumps([json.loads(message(f"t{n}")), "", "mails"]))
         redis_client.zadd("unacked_index", {f"tag{n}": n})
@@ -395,7 +395,7 @@ def test_which_held_tasks_run_is_unknown_without_events(backend: Celery, redis_c
 
 
 def test_a_held_job_that_has_started_is_active(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     for n, more in enumerate(
         ({"eta": "2026-01-01T00:00:00+00:00"}, {"eta": "2026-01-01T00:00:00+00:00", "retries": 1})
     ):
@@ -407,7 +407,7 @@ def test_a_held_job_that_has_started_is_active(backend: Celery, redis_client: re
     counts = backend.read_stats([shared])[0].counts
     assert (counts.active, counts.scheduled, counts.retrying) == (None, 1, 1)
     for n in range(2):
-        record(redis_client, f"t{n}", "STARTED")
+        store_result(redis_client, f"t{n}", "STARTED")
         redis_client.publish(f"celery-task-meta-t{n}", redis_client.get(f"celery-task-meta-t{n}") or b"")
     library.settle(backend, redis_client)
     counts = backend.read_stats([shared])[0].counts
@@ -418,9 +418,9 @@ def test_a_held_job_that_has_started_is_active(backend: Celery, redis_client: re
 
 
 def test_a_revoked_waiting_message_is_marked_revoked(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     redis_client.lpush("mails", message("t1"))
-    record(redis_client, "t1", "REVOKED")
+    store_result(redis_client, "t1", "REVOKED")
     job = backend.read_job(discover(backend)["mails"], "t1")
     assert job.state is State.WAITING
     assert "discard it" in dict(job.facts)["Revoked"]
@@ -446,7 +446,7 @@ def test_a_revoked_waiting_message_is_marked_revoked(backend: Celery, redis_clie
 def test_messages_of_protocol_1_are_read_in_every_pickle_protocol(
     backend: Celery, redis_client: redis.Redis, protocol: int
 ) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     call = {"task": "shop.send", "id": "t1", "args": [1], "kwargs": {"password": "hunter2"}, "retries": 0}
     one = {**json.loads(message("t1")), "headers": {}, "content-type": "application/x-python-serialize"}
     one["body"] = base64.b64encode(pickle.dumps(call, protocol)).decode()
@@ -458,7 +458,7 @@ def test_messages_of_protocol_1_are_read_in_every_pickle_protocol(
 
 
 def test_a_binding_of_the_wrong_type_hides_no_messages(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     redis_client.set("_kombu.binding.cash", "x")
     redis_client.lpush("_kombu.binding.celery.pidbox", "x")
     redis_client.set("shop-_kombu.binding.none", "x")  # without other keys of Celery
@@ -474,7 +474,7 @@ def test_schedules_of_redbeat_are_found_under_any_prefix(
     backend: Celery, redis_client: redis.Redis, prefix: str
 ) -> None:
     """Laid out as redbeat 2.4.2 writes them with `redbeat_key_prefix`."""
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     definition = {"name": "nightly", "task": "shop.mark", "args": ["a"], "kwargs": {}, "enabled": True,
                   "options": {"queue": "mails"}, "schedule": {"__type__": "interval", "every": 60.0}}  # fmt: skip
     redis_client.hset(f"{prefix}nightly", mapping={"definition": json.dumps(definition), "meta": "{}"})
@@ -500,7 +500,7 @@ def test_messages_of_protocol_1_with_another_correlation_id_are_found_by_task_id
     server: EmbeddedRedis, backend: Celery, redis_client: redis.Redis, escape: bool
 ) -> None:
     """The format of gocelery: no headers, and a correlation id that is not the task's id."""
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     ids = ["7", "-5", "abc", *(f"{'?' * (n % 3)}{uuid.UUID(int=n)}" for n in range(9))]
     for n, task_id in enumerate(ids):
         call = {"id": task_id, "task": "shop.note", "args": [f"key-{n}"], "kwargs": {}, "retries": 0, "eta": None}
@@ -540,7 +540,7 @@ def test_messages_of_protocol_1_with_another_correlation_id_are_found_by_task_id
 def test_a_job_whose_id_cannot_be_shown_is_deleted_by_a_substitute_id(
     backend: Celery, redis_client: redis.Redis, name: str, ascii_: bool
 ) -> None:
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     for each in ("before", name, "after"):
         raw = json.dumps(json.loads(message(each)), ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
         redis_client.lpush("alpha", raw)

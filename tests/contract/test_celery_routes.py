@@ -20,7 +20,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.test_celery import bind, discover, message
+from tests.contract.test_celery import declare_queues, discover, message
 from tests.waiting import wait_until
 
 ROUTES = {
@@ -62,7 +62,7 @@ def test_a_held_message_with_a_routing_key_is_sent_to_its_queue(
             for action, job_id in acts:
                 (result,) = backend.act_on_jobs(shared, action, State.SCHEDULED, [JobRef(id=job_id)], ActionOptions())
                 assert result.outcome is Outcome.DONE, (action, result)
-            wait_until(lambda: shop.noted("ran") == {"now": 1, "kept": 1, "topic": 1}, what="all three to run")
+            wait_until(lambda: shop.read_marks("ran") == {"now": 1, "kept": 1, "topic": 1}, what="all three to run")
     finally:
         shop.close()
 
@@ -75,7 +75,7 @@ def test_a_message_that_routes_to_several_queues_or_none_is_refused(backend: Cel
         entry = [json.loads(raw), exchange, "key"]
         redis_client.hset("unacked", exchange, json.dumps(entry))
         redis_client.zadd("unacked_index", {exchange: 1})
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     before = redis_client.hgetall("unacked")
     shared = discover(backend)["*"]
     for action, job_id in itertools.product((Action.PROMOTE, Action.DUPLICATE), ("fan", "nowhere")):

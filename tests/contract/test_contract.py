@@ -233,7 +233,7 @@ def test_flow_counts_jobs_that_ended_between_two_samples(stage: Stage) -> None:
 
 
 @newest_in_gate
-@pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
+@pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 def test_flow_of_a_new_queue_covers_the_last_minutes(stage: Stage) -> None:
     _, cursor = stage.flow(list(stage.discover().values()), None)
     stage.library.run_jobs(stage.url, "gamma", good=5, bad=3)
@@ -270,7 +270,7 @@ def test_a_queue_may_have_any_name(stage: Stage, name: str) -> None:
 
 
 @newest_in_gate
-@pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
+@pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 def test_a_job_without_data_does_not_affect_other_rows(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
     for state, (gone, *others) in ids.items():
@@ -282,7 +282,7 @@ def test_a_job_without_data_does_not_affect_other_rows(stage: Stage) -> None:
 
 
 @newest_in_gate
-@pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
+@pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 def test_a_job_key_of_the_wrong_type_does_not_affect_other_rows(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
     for state, (wrong, *others) in ids.items():
@@ -296,7 +296,7 @@ def test_a_job_key_of_the_wrong_type_does_not_affect_other_rows(stage: Stage) ->
 
 
 @newest_in_gate
-@pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
+@pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 @pytest.mark.parametrize(
     "junk", [b"\xff\xfe\x00{[", b"", b"9" * 5000, b'{"a":' * 5000, b"NaN", b"\x80\x05cos\nsystem\n"]
 )
@@ -314,7 +314,7 @@ def test_a_job_of_junk_does_not_affect_other_rows(stage: Stage, junk: bytes) -> 
     assert stage.backend.read_stats([ref])[0].counts.waiting == len(ids[State.WAITING])
 
 
-@pytest.mark.parametrize("picture", WITH_HASHES, indirect=True, ids=repr)
+@pytest.mark.parametrize("key_space", WITH_HASHES, indirect=True, ids=repr)
 def test_huge_values_are_not_fetched(stage: Stage) -> None:
     ref, ids = stage.ref(), stage.filled.ids["alpha"]
     kept = (State.COMPLETED,) if stage.library.keeps_completed else ()

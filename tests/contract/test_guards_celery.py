@@ -17,7 +17,7 @@ from dashboard.backends.celery.backend import Celery
 from dashboard.model import State
 from tests.contract.celery_live import Shop
 from tests.contract.test_actions_celery import ALPHA, act, job_refs_of, live, shop, waiting_messages
-from tests.contract.test_celery import backend, bind, discover, message, record
+from tests.contract.test_celery import backend, declare_queues, discover, message, store_result
 from tests.waiting import wait_until
 
 __all__ = ["backend", "live", "shop"]
@@ -39,12 +39,12 @@ def test_a_retry_is_refused_when_the_record_changed_since_it_was_read(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, date_done: str
 ) -> None:
     """A record of the same length with another date, and one with the same date and another length."""
-    bind(any_redis, "alpha")
-    record(any_redis, "t1", **ALPHA)
+    declare_queues(any_redis, "alpha")
+    store_result(any_redis, "t1", **ALPHA)
     longer = {} if date_done.endswith("01+00:00") else {"worker": "other"}
 
     def write_record() -> None:
-        record(any_redis, "t1", date_done=date_done, **longer, **ALPHA)
+        store_result(any_redis, "t1", date_done=date_done, **longer, **ALPHA)
 
     run_before_script(monkeypatch, write_record)
     (answer,) = act(backend, Action.RETRY, State.DEAD, JobRef(id="t1"))
@@ -57,7 +57,7 @@ def test_a_retry_is_refused_when_the_record_changed_since_it_was_read(
 def test_a_held_message_that_was_replaced_is_not_changed(
     backend: Celery, any_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch, action: Action
 ) -> None:
-    bind(any_redis, "alpha")
+    declare_queues(any_redis, "alpha")
     eta = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
     def hold(task_id: str) -> None:
@@ -101,7 +101,7 @@ def test_a_second_pause_remembers_the_workers_of_the_first(shop: Shop, live: Cel
 
 def test_a_moved_message_names_its_new_queue(backend: Celery, any_redis: redis.Redis) -> None:
     """A worker that stops returns a message to the queue that the message names."""
-    bind(any_redis, "alpha", "beta")
+    declare_queues(any_redis, "alpha", "beta")
     any_redis.lpush("alpha", message("t1"))
     answers = act(
         backend, Action.MOVE, State.WAITING, *job_refs_of(backend, State.WAITING), options=ActionOptions(target="beta")

@@ -16,7 +16,7 @@ from dashboard.model import State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.rq_actions import REF, backups_of, outcomes
-from tests.contract.rq_library import connected, drain
+from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.workloads import rq_jobs
 
 
@@ -29,7 +29,7 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[RQ]:
 
 @pytest.fixture
 def queue(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Queue]:
-    with connected(server.url) as client:
+    with open_client(server.url) as client:
         yield Queue("alpha", connection=client)
 
 
@@ -42,14 +42,14 @@ def test_a_dependent_restored_before_its_parent_still_runs_after_it(backend: RQ,
     assert outcomes(backend.delete_jobs(REF, State.WAITING, above)) == ["done"]
     assert outcomes(backend.restore_jobs(REF, State.BLOCKED, below)) == ["done"]
     assert outcomes(backend.restore_jobs(REF, State.WAITING, above)) == ["done"]
-    drain(queue)
+    run_waiting_jobs(queue)
     assert len(Job.fetch(child.id, connection=queue.connection).results()) == 1
 
 
 @pytest.mark.parametrize("ttl", ["1.5", "0.5", "1e999", "9" * 30, "nan", "-1", "600"])
 def test_a_retried_job_with_an_odd_time_to_live_is_in_one_list(backend: RQ, queue: Queue, ttl: str) -> None:
     job = queue.enqueue(rq_jobs.fail, "no")
-    drain(queue)
+    run_waiting_jobs(queue)
     client = queue.connection
     client.hset(job.key, "ttl", ttl)
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.DEAD, [JobRef(id=job.id)], ActionOptions())) == [

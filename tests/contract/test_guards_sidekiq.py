@@ -11,7 +11,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.sidekiq_worker import failed, payload
+from tests.contract.sidekiq_worker import failed_payload, payload
 from tests.contract.test_bullmq import READER
 
 
@@ -40,7 +40,7 @@ def test_a_restored_job_that_left_its_set_is_not_restored_again(
     source = Source("main", server.url)
     backend = Sidekiq(source, SourceSettings(name="main", url=server.url))
     ref = QueueRef(source="main", backend="sidekiq", name="*", key="*", shared=True)
-    redis_client.zadd(name, {failed(): 4e9})
+    redis_client.zadd(name, {failed_payload(): 4e9})
     backups = [
         one
         for one in backend.backup_jobs(ref, state, backend.list_job_refs(ref, JobQuery(state=state)))

@@ -30,7 +30,7 @@ NEITHER = {"removeOnComplete": True, "removeOnFail": True}
 ALL = (KEEP, NO_GOOD, NO_BAD, NEITHER)
 
 
-def opened(server: EmbeddedRedis, user: str = "") -> BullMQ:
+def open_backend(server: EmbeddedRedis, user: str = "") -> BullMQ:
     """The backend, with all rights or as a user without scripts."""
     url = server.url.replace("redis://", f"redis://{user}")
     return BullMQ(Source("main", url), SourceSettings(name="main", url=url))
@@ -43,7 +43,7 @@ def plain(redis_client: redis.Redis) -> str:
     return "plain:secret@"
 
 
-def lists(row: QueueStats) -> tuple[int | None, int | None]:
+def listed_counts(row: QueueStats) -> tuple[int | None, int | None]:
     """How many completed and dead jobs are shown."""
     return row.counts.completed, row.counts.dead
 
@@ -52,7 +52,7 @@ def lists(row: QueueStats) -> tuple[int | None, int | None]:
 def test_events_count_jobs_that_are_removed_immediately(
     server: EmbeddedRedis, redis_client: redis.Redis, alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library, backend = BullMQLibrary(alias), opened(server)
+    library, backend = BullMQLibrary(alias), open_backend(server)
     for settings in ALL:
         # The second time, more happens between two samples than is read at once.
         for events in (5000, 20):
@@ -69,7 +69,7 @@ def test_events_count_jobs_that_are_removed_immediately(
             else:
                 assert rates_of(row) == (14, 4, round(4 / 14, 4)), (settings, events)
             if events == 5000:
-                assert lists(row) == (
+                assert listed_counts(row) == (
                     1 if "removeOnComplete" in settings else 1 + GOOD,
                     1 if "removeOnFail" in settings else 1 + BAD,
                 )
@@ -80,7 +80,7 @@ def test_events_count_jobs_that_are_removed_immediately(
 def test_a_burst_counts_whole_where_the_events_stream_is_short(
     server: EmbeddedRedis, redis_client: redis.Redis, alias: str, most: int
 ) -> None:
-    library, backend = BullMQLibrary(alias), opened(server)
+    library, backend = BullMQLibrary(alias), open_backend(server)
     for settings in ALL:
         redis_client.flushall()
         redis_client.hset("bull:alpha:meta", "opts.maxLenEvents", most)
@@ -110,7 +110,7 @@ def test_without_events_and_scripts_what_is_removed_is_unknown(
     library = BullMQLibrary()
     for settings in ALL:
         redis_client.delete(*redis_client.scan_iter("bull:*"), "none")
-        series = SampleSeries(opened(server, plain))
+        series = SampleSeries(open_backend(server, plain))
         library.drive("run", server.url, "alpha", good=1, bad=0)
         series.take_sample()
         library.drive("run", server.url, "alpha", good=GOOD, bad=BAD, **settings)
@@ -128,7 +128,7 @@ def bull(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Child]:
         yield process
 
 
-def ask(bull: Child, **command: Any) -> None:
+def run_command(bull: Child, **command: Any) -> None:
     """Have it done."""
     bull.write_line(json.dumps(command))
     assert bull.read_line() == "{}"
@@ -139,17 +139,17 @@ def test_bull_publishes_no_events_to_count_by(server: EmbeddedRedis, bull: Child
         ((KEEP, TRUTH), (NO_GOOD, (None, BAD, None)), (NO_BAD, NOTHING), (NEITHER, NOTHING))
     ):
         name = f"old{number}"
-        series, others = SampleSeries(opened(server)), SampleSeries(opened(server, plain))
-        ask(bull, queue=name, good=GOOD, bad=BAD, settings=settings)
+        series, others = SampleSeries(open_backend(server)), SampleSeries(open_backend(server, plain))
+        run_command(bull, queue=name, good=GOOD, bad=BAD, settings=settings)
         for each in (series, others):
             assert rates_of(each.take_sample()[name])[2] is None
-        ask(bull, queue=name, run=True)
+        run_command(bull, queue=name, run=True)
         row = series.take_sample()[name]
         assert rates_of(row) == shown, settings
         assert rates_of(others.take_sample()[name]) == (TRUTH if settings == KEEP else NOTHING)
         good = None if "removeOnComplete" in settings else GOOD
         bad = None if "removeOnFail" in settings else BAD
-        assert lists(row) == (good, bad)
+        assert listed_counts(row) == (good, bad)
         if settings == KEEP:
             continue
         assert "leave no trace" in (row.flow_reason or "")
@@ -158,9 +158,9 @@ def test_bull_publishes_no_events_to_count_by(server: EmbeddedRedis, bull: Child
 
 
 def test_a_quiet_queue_of_bull_that_keeps_nothing_finished_nothing(server: EmbeddedRedis, bull: Child) -> None:
-    ask(bull, queue="quiet", good=1, settings=NEITHER)
-    ask(bull, queue="quiet", run=True)
-    series = SampleSeries(opened(server))
+    run_command(bull, queue="quiet", good=1, settings=NEITHER)
+    run_command(bull, queue="quiet", run=True)
+    series = SampleSeries(open_backend(server))
     series.take_sample()
     series.take_sample()
     assert rates_of(series.take_sample()["quiet"])[:2] == (0, 0)

@@ -43,19 +43,19 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Celery
     source.close()
 
 
-def ended(backend: Celery, name: str) -> int:
+def count_finished(backend: Celery, name: str) -> int:
     """How many tasks a worker has ended, by its last heartbeat."""
     assert backend._keeper is not None
     beat = backend._keeper.workers.heartbeats[name]
     return int(beat["processed"]) - int(beat["active"])
 
 
-def run(backend: Celery, shop: Shop, worker: str, queue: str, **options: Any) -> None:
+def run_tasks(backend: Celery, shop: Shop, worker: str, queue: str, **options: Any) -> None:
     """Tasks to their end; a heartbeat has told of it."""
-    target = ended(backend, worker) + GOOD + BAD
+    target = count_finished(backend, worker) + GOOD + BAD
     for number in range(GOOD + BAD):
         shop.app.send_task("shop.send", ("anna", number >= GOOD), queue=queue, **options)
-    wait_until(lambda: ended(backend, worker) == target, what="all tasks")
+    wait_until(lambda: count_finished(backend, worker) == target, what="all tasks")
 
 
 def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
@@ -74,8 +74,8 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         series.take_sample()
         assert rates_of(series.take_sample()["alpha"]) == NOTHING  # nothing was ever heard of results here
 
-        run(backend, shop, "one@shop", "alpha")
-        run(backend, mute, "two@shop", "alpha")
+        run_tasks(backend, shop, "one@shop", "alpha")
+        run_tasks(backend, mute, "two@shop", "alpha")
         rows = series.take_sample()
         assert rates_of(rows["alpha"]) == TRUTH
         assert rates_of(rows["beta"])[:2] == (0, 0)
@@ -90,7 +90,7 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         for _ in range(2):
             mute.app.send_task("shop.send", ("anna", False), queue="beta")
             series.take_sample()
-            run(backend, mute, "two@shop", "alpha")
+            run_tasks(backend, mute, "two@shop", "alpha")
             standing = series.take_sample()["mute:beta"]
             assert (standing.progress_known, standing.finished_ago_s) == (True, None)
         mute.marks.rpop("mute:beta")
@@ -98,7 +98,7 @@ def test_rates_are_the_truth_or_unknown(backend: Celery, server: EmbeddedRedis, 
         assert series.take_sample()["mute:beta"].finished_ago_s == 0  # as many wait, and the next one is another
 
         # From here on some are stored and some not; of the other queue's tasks only errors.
-        run(backend, shop, "one@shop", "beta", ignore_result=True)
+        run_tasks(backend, shop, "one@shop", "beta", ignore_result=True)
         rows = series.take_sample()
         assert rates_of(rows["alpha"]) == NOTHING
         assert rates_of(rows["beta"]) == (None, BAD, None)

@@ -13,8 +13,8 @@ from dashboard.backends.rq.backend import RQ
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.rq_actions import working
-from tests.contract.rq_library import connected, drain
+from tests.contract.rq_actions import running_rq_worker
+from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.contract.sample_series import SampleSeries, rates_of
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
@@ -28,36 +28,36 @@ LONG_AGO = "2020-01-01T00:00:00.000000Z"
 @pytest.fixture(scope="module")
 def workers(server: EmbeddedRedis) -> Iterator[redis.Redis]:
     """A worker of two queues and one of a third alone."""
-    with connected(server.url) as client:
+    with open_client(server.url) as client:
         client.flushall()
-        with working(server.url, "simple", "alpha", "beta"), working(server.url, "simple", "alone"):
+        with running_rq_worker(server.url, "simple", "alpha", "beta"), running_rq_worker(server.url, "simple", "alone"):
             wait_until(lambda: len(client.smembers("rq:workers")) == 2, what="both workers in Redis")
             for key in client.smembers("rq:workers"):
                 client.hset(key, "birth", LONG_AGO)  # they have run for longer than a first sample looks back
             for name in ("alpha", "beta", "alone"):  # a queue exists from its first job on
                 Queue(name, connection=client).enqueue(rq_jobs.add, 1)
-            wait_until(lambda: attempts(client) == 3, what="a job in each queue")
+            wait_until(lambda: count_attempts(client) == 3, what="a job in each queue")
             yield client
 
 
-def attempts(client: redis.Redis) -> int:
+def count_attempts(client: redis.Redis) -> int:
     """How many runs all workers have counted."""
     fields = ("successful_job_count", "failed_job_count")
     return sum(int(count or 0) for key in client.smembers("rq:workers") for count in client.hmget(key, fields))
 
 
-def run(client: redis.Redis, name: str, **options: Any) -> None:
+def run_jobs(client: redis.Redis, name: str, **options: Any) -> None:
     """Jobs to their end, with the worker that serves `name`."""
     queue = Queue(name, connection=client)
     tries = options.pop("tries", 1)
-    target = attempts(client) + GOOD + BAD * tries
+    target = count_attempts(client) + GOOD + BAD * tries
     if tries > 1:
         options["retry"] = Retry(max=tries - 1)
     for number in range(GOOD):
         queue.enqueue(rq_jobs.add, number, **options)
     for _ in range(BAD):
         queue.enqueue(rq_jobs.fail, **options)
-    wait_until(lambda: attempts(client) == target, what="all runs")
+    wait_until(lambda: count_attempts(client) == target, what="all runs")
 
 
 def forget_ended(client: redis.Redis) -> None:
@@ -85,8 +85,8 @@ def test_rates_are_the_truth_or_unknown(workers: redis.Redis, server: EmbeddedRe
         series = SampleSeries(backend)
         series.take_sample()
         series.take_sample()
-        run(workers, "alpha", **dict(options))
-        run(workers, "alone", **dict(options))
+        run_jobs(workers, "alpha", **dict(options))
+        run_jobs(workers, "alone", **dict(options))
         rows = series.take_sample()
         assert rates_of(rows["alpha"]) == shared, options
         assert rates_of(rows["alone"]) == alone, options
@@ -108,7 +108,7 @@ def test_a_worker_that_came_and_went_hides_what_it_did(workers: redis.Redis, ser
         for number in range(5):
             queue.enqueue(rq_jobs.add, number, result_ttl=ttl)
         series.take_sample()
-        drain(queue)
+        run_waiting_jobs(queue)
         series.take_sample()
         row = series.take_sample()["night"]
         assert rates_of(row) == shown
@@ -123,7 +123,7 @@ def test_failures_that_were_dropped_are_not_taken_for_retries(workers: redis.Red
     series = SampleSeries(RQ(source, SourceSettings(name="main", url=server.url)))
     series.take_sample()
     series.take_sample()
-    run(workers, "alone", failure_ttl=0)
+    run_jobs(workers, "alone", failure_ttl=0)
     # As any dashboard does that asks for a count.
     wait_until(lambda: Queue("alone", connection=workers).failed_job_registry.count == 0, what="the registry's cleanup")
     row = series.take_sample()["alone"]
@@ -147,12 +147,12 @@ def test_the_first_sample_of_a_busy_queue_is_right_or_unknown(
         ({"failure_ttl": 60}, NOTHING, TRUTH),
     ):
         forget_ended(workers)
-        run(workers, "alone", **dict(options))
+        run_jobs(workers, "alone", **dict(options))
         series = SampleSeries(RQ(source, SourceSettings(name="main", url=url)))
         row = series.take_sample()["alone"]
         assert rates_of(row) == first, (options, row.flow_reason)
         assert first == TRUTH or "second sample" in (row.flow_reason or "")
-        run(workers, "alone", **dict(options))
+        run_jobs(workers, "alone", **dict(options))
         assert rates_of(series.take_sample()["alone"]) == later, options
     source.close()
 
@@ -163,8 +163,8 @@ def test_the_first_sample_after_a_flush_is_unknown(
 ) -> None:
     """The records that are left are those of a part of the five minutes; which part, nothing tells."""
     source = Source("main", server.url)
-    with working(server.url, "simple", "emptied") as name:
-        run(workers, "emptied")
+    with running_rq_worker(server.url, "simple", "emptied") as name:
+        run_jobs(workers, "emptied")
         # As by FLUSHALL, for this queue and its worker.
         workers.delete("rq:finished:emptied", "rq:failed:emptied", *workers.scan_iter("rq:job:*"))
         if workers_are == "forgotten":
@@ -189,11 +189,11 @@ def test_what_the_first_look_saw_does_not_cover_up_jobs_without_a_record(
     source = Source("main", server.url)
     forget_ended(workers)
     for name in ("alpha", "alone"):
-        run(workers, name)
+        run_jobs(workers, name)
     series = SampleSeries(RQ(source, SourceSettings(name="main", url=server.url)))
     assert rates_of(series.take_sample()["alpha"]) == TRUTH
     for name in ("alpha", "alone"):
-        run(workers, name, result_ttl=0)
+        run_jobs(workers, name, result_ttl=0)
     rows = series.take_sample()
     assert rates_of(rows["alpha"])[0] is None
     assert rates_of(rows["alone"]) == TRUTH  # the look back may have missed such jobs, so it counts no more
@@ -204,7 +204,10 @@ def test_what_the_first_look_saw_does_not_cover_up_jobs_without_a_record(
 def test_workers_count_on_when_redis_was_emptied(workers: redis.Redis, server: EmbeddedRedis, user: str) -> None:
     workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
     source = Source("main", url := server.url.replace("redis://", f"redis://{user}"))
-    with working(server.url, "simple", "spare") as name, working(server.url, "simple", "one", "two") as other:
+    with (
+        running_rq_worker(server.url, "simple", "spare") as name,
+        running_rq_worker(server.url, "simple", "one", "two") as other,
+    ):
         keys = [f"rq:worker:{each}" for each in (name, other)]
 
         def empty() -> None:
@@ -249,14 +252,14 @@ def test_jobs_of_a_queue_that_is_not_shown_are_not_those_of_another(
     workers.execute_command("ACL", "SETUSER", "plain", "on", ">secret", "~*", "+@all", "-@scripting")
     source = Source("main", url := server.url.replace("redis://", f"redis://{user}"))
     forget_ended(workers)
-    run(workers, "alpha")
+    run_jobs(workers, "alpha")
     series = SampleSeries(RQ(source, SourceSettings(name="main", url=url, queues=("alpha",))))
     for _ in range(3):
         series.take_sample()
-    run(workers, "beta")
+    run_jobs(workers, "beta")
     rows = series.take_sample()
     assert rows.keys() == {"alpha"}
     assert rates_of(rows["alpha"]) == TRUTH
-    run(workers, "beta", result_ttl=0)
+    run_jobs(workers, "beta", result_ttl=0)
     assert rates_of(series.take_sample()["alpha"])[0] is None  # it may have been this one
     source.close()

@@ -42,18 +42,18 @@ def backend(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ
     source.close()
 
 
-def call(alias: str, url: str, method: str, *arguments: Any, queue: str = "alpha") -> Any:
+def call_queue(alias: str, url: str, method: str, *arguments: Any, queue: str = "alpha") -> Any:
     """Call a method of the real queue. Return its result."""
     return BullMQLibrary(alias).drive("call", url, queue, method=method, args=list(arguments))
 
 
-def bull(url: str, *calls: list[Any], queue: str = "alpha") -> list[Any]:
+def call_bull(url: str, *calls: list[Any], queue: str = "alpha") -> list[Any]:
     """Call methods of a real queue of Bull 4. Return their results."""
     answers: list[Any] = node("bull_call.mjs", url, queue, json.dumps(calls))
     return answers
 
 
-def one(results: list[ActionResult] | list[JobBackup | ActionResult]) -> ActionResult:
+def result_of(results: list[ActionResult] | list[JobBackup | ActionResult]) -> ActionResult:
     (found,) = results
     assert isinstance(found, ActionResult), found
     return found
@@ -67,7 +67,7 @@ def test_a_queue_of_an_unknown_library_is_read_only(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, version: str
 ) -> None:
     filled = BullMQLibrary("bullmq5").fill(server.url)
-    call("bullmq5", server.url, "upsertJobScheduler", "daily", {"every": 86_400_000}, {"name": "daily"})
+    call_queue("bullmq5", server.url, "upsertJobScheduler", "daily", {"every": 86_400_000}, {"name": "daily"})
     ids = filled.ids["alpha"]
     taken = {
         state: backend.backup_jobs(REF, state, [JobRef(id=ids[state][0])]) for state in (State.DEAD, State.WAITING)
@@ -91,8 +91,8 @@ def test_a_queue_of_an_unknown_library_is_read_only(
         options = ActionOptions(payload="{}" if action is Action.EDIT else None, target="lost", reset_attempts=True)
         answers += backend.act_on_jobs(REF, action, state, [job_ref], options)
     for state in (State.DEAD, State.WAITING, State.SCHEDULED, State.BLOCKED, State.COMPLETED):
-        answers.append(one(backend.backup_jobs(REF, state, [JobRef(id=ids[state][0])])))
-    answers.append(one(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
+        answers.append(result_of(backend.backup_jobs(REF, state, [JobRef(id=ids[state][0])])))
+    answers.append(result_of(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])))
     for state, held in taken.items():
         answers += backend.delete_jobs(REF, state, backups_of(held))
         answers += backend.restore_jobs(REF, state, backups_of(held))
@@ -126,7 +126,9 @@ def test_no_job_is_moved_into_a_queue_of_an_unknown_library(
     ids = drive("bullmq", server.url, "many", count=1)["ids"]
     redis_client.hset("bull:beta:meta", mapping={"version": "bullmq-pro:7.39.3", "opts.maxLenEvents": 10000})
     before = read_keyspace(redis_client)
-    moved = one(backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta")))
+    moved = result_of(
+        backend.act_on_jobs(REF, Action.MOVE, State.WAITING, [JobRef(id=ids[0])], ActionOptions(target="beta"))
+    )
     assert moved.outcome is Outcome.UNSUPPORTED
     assert moved.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the other queue")
     assert read_keyspace(redis_client) == before
@@ -144,9 +146,9 @@ def test_an_action_that_changes_a_parent_of_an_unknown_library_is_refused(
     redis_client.hset("bull:alpha:meta", "version", "bullmq-pro:7.39.3")
     before = read_keyspace(redis_client)
     if act == "delete":
-        answer = one(backend.backup_jobs(child, State.WAITING, [JobRef(id="p0c0")]))
+        answer = result_of(backend.backup_jobs(child, State.WAITING, [JobRef(id="p0c0")]))
     else:
-        answer = one(backend.act_on_jobs(child, Action.RETRY, State.DEAD, [JobRef(id="p0c0")]))
+        answer = result_of(backend.act_on_jobs(child, Action.RETRY, State.DEAD, [JobRef(id="p0c0")]))
     assert answer.outcome is Outcome.UNSUPPORTED
     assert answer.detail == READ_ONLY.format("bullmq-pro 7.39.3").replace("this queue", "the queue of its parent")
     assert read_keyspace(redis_client) == before
@@ -184,7 +186,7 @@ def test_undo_restores_the_deduplication_keys_of_a_deleted_job(
     assert outcomes(backend.restore_jobs(REF, State.WAITING, taken)) == ["done"]
     assert read_keyspace(redis_client) == before
     # As much as the library's own remove takes away.
-    call(alias, server.url, "remove", job_id)
+    call_queue(alias, server.url, "remove", job_id)
     assert list(redis_client.scan_iter("bull:alpha:d[en]:*")) == []
 
 
@@ -203,12 +205,12 @@ def test_deleting_jobs_of_bull_removes_their_deduplication_keys(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     opts = {"debounce": {"id": "X", "ttl": 3_600_000}}
-    (first,) = bull(server.url, ["add", {}, opts])
+    (first,) = call_bull(server.url, ["add", {}, opts])
     assert redis_client.get("bull:alpha:de:X") == first.encode()
     taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=first)]))
     assert outcomes(backend.delete_jobs(REF, State.WAITING, taken)) == ["done"]
     assert redis_client.get("bull:alpha:de:X") is None
-    bull(server.url, ["add", {}, opts])
+    call_bull(server.url, ["add", {}, opts])
     assert backend.act_on_queue(REF, Action.OBLITERATE).outcome is Outcome.DONE
     assert list(redis_client.scan_iter("bull:alpha:*")) == []
 
@@ -257,7 +259,7 @@ def test_the_next_run_of_a_schedule_cannot_be_deleted(
 def test_the_next_run_of_a_repeatable_of_bull_cannot_be_deleted(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, shape: str
 ) -> None:
-    bull(
+    call_bull(
         server.url,
         ["add", "n", {}, {"repeat": {"every": 3_600_000}}],
         ["add", "cron", {}, {"repeat": {"cron": "0 3 * * *", "tz": "Europe/Berlin"}, "jobId": "c1"}],
@@ -281,7 +283,7 @@ def test_the_next_run_of_a_repeatable_of_bull_cannot_be_deleted(
         assert (refused.outcome, refused.detail) == (Outcome.REFUSED, NEXT_RUN)
     moved = backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [JobRef(id=runs[0])])
     assert outcomes(moved) == ["done"]
-    assert isinstance(one(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])])), ActionResult)
+    assert isinstance(result_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])])), ActionResult)
     # A run that is not the next one any more is a job like others.
     redis_client.zadd("bull:alpha:repeat", dict.fromkeys(redis_client.zrange("bull:alpha:repeat", 0, -1), 1))
     assert backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=runs[0])]))
@@ -290,12 +292,12 @@ def test_the_next_run_of_a_repeatable_of_bull_cannot_be_deleted(
 def test_a_bull_schedule_continues_and_is_removed_completely(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
+    call_bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
     (run,) = next_runs(redis_client)
     (picked,) = backend.list_job_refs(REF, JobQuery(state=State.SCHEDULED))
-    assert isinstance(one(backend.backup_jobs(REF, State.SCHEDULED, [picked])), ActionResult)
+    assert isinstance(result_of(backend.backup_jobs(REF, State.SCHEDULED, [picked])), ActionResult)
     assert outcomes(backend.act_on_jobs(REF, Action.PROMOTE, State.SCHEDULED, [picked])) == ["done"]
-    assert bull(server.url, ["run", 1]) == [[run]]
+    assert call_bull(server.url, ["run", 1]) == [[run]]
     assert len(next_runs(redis_client)) == 1
     (schedule,) = backend.list_schedules([REF])
     assert backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE).outcome is Outcome.DONE
@@ -306,7 +308,7 @@ def test_a_bull_schedule_continues_and_is_removed_completely(
 def test_a_queue_of_bull_with_only_a_schedule_is_found(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
+    call_bull(server.url, ["add", "n", {}, {"repeat": {"every": 3_600_000}}])
     (run,) = next_runs(redis_client)
     redis_client.zrem("bull:alpha:delayed", run)
     redis_client.delete(f"bull:alpha:{run}")
@@ -321,7 +323,7 @@ def test_a_queue_of_bull_with_only_a_schedule_is_found(
 # Schedules that will not run again
 
 
-def problems(schedules: list[Schedule]) -> dict[str, str | None]:
+def problems_of(schedules: list[Schedule]) -> dict[str, str | None]:
     return {schedule.name or "": schedule.problem for schedule in schedules}
 
 
@@ -330,14 +332,14 @@ def test_a_schedule_without_a_next_run_has_a_problem(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, alias: str
 ) -> None:
     drive(alias, server.url, "schedule")
-    assert problems(backend.list_schedules([REF])) == {"hourly": None, "nightly": None}
+    assert problems_of(backend.list_schedules([REF])) == {"hourly": None, "nightly": None}
     runs = {redis_client.hget(f"bull:alpha:{run}", "name"): run for run in next_runs(redis_client)}
     hourly, nightly = runs[b"hourly"], runs[b"nightly"]
     # As BullMQ 5.40 leaves it where a schedule is removed and set up again within one interval: the job that bears the
     # next run's id has ended, and none is added.
     redis_client.zrem("bull:alpha:delayed", hourly)
     redis_client.zadd("bull:alpha:completed", {hourly: 1_700_000_000_000})
-    told = problems(backend.list_schedules([REF]))
+    told = problems_of(backend.list_schedules([REF]))
     assert told["nightly"] is None
     assert told["hourly"] == (
         "it will not run again: the job of its next run is already in completed. "
@@ -346,14 +348,14 @@ def test_a_schedule_without_a_next_run_has_a_problem(
     (stuck,) = [schedule for schedule in backend.list_schedules([REF]) if schedule.name == "hourly"]
     assert stuck.next_run_at is None
     redis_client.zrem("bull:alpha:completed", hourly)
-    assert "is not in any list" in str(problems(backend.list_schedules([REF]))["hourly"])
+    assert "is not in any list" in str(problems_of(backend.list_schedules([REF]))["hourly"])
     redis_client.delete(f"bull:alpha:{hourly}")
-    assert "no longer exists" in str(problems(backend.list_schedules([REF]))["hourly"])
+    assert "no longer exists" in str(problems_of(backend.list_schedules([REF]))["hourly"])
     for place in ("wait", "active", "paused", "prioritized"):
         redis_client.zrem("bull:alpha:delayed", nightly)
         add = redis_client.zadd if place == "prioritized" else redis_client.lpush
         add(f"bull:alpha:{place}", {nightly: 1} if place == "prioritized" else nightly)
-        assert problems(backend.list_schedules([REF]))["nightly"] is None, place
+        assert problems_of(backend.list_schedules([REF]))["nightly"] is None, place
         redis_client.delete(f"bull:alpha:{place}")
 
 
@@ -361,7 +363,7 @@ def test_a_schedule_that_reached_its_limit_has_no_problem(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     with running_worker("bullmq", server.url):
-        call("bullmq", server.url, "upsertJobScheduler", "twice", {"every": 30, "limit": 2}, {"name": "twice"})
+        call_queue("bullmq", server.url, "upsertJobScheduler", "twice", {"every": 30, "limit": 2}, {"name": "twice"})
         wait_until(lambda: sum(read_marks(redis_client).values()) == 2, what="both runs")
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == 2, what="their ends")
     (schedule,) = backend.list_schedules([REF])
@@ -465,8 +467,8 @@ def test_a_job_in_no_list_can_be_deleted_and_restored(
     ) == ["done"]
     drive("bullmq", server.url, "add", opts={"jobId": "left"})
     assert b"left" in redis_client.lrange("bull:alpha:wait", 0, -1)
-    assert one(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])).outcome is Outcome.CHANGED
-    assert one(backend.backup_unlisted_jobs(REF, [JobRef(id="absent")])).outcome is Outcome.GONE
+    assert result_of(backend.backup_unlisted_jobs(REF, [JobRef(id="left")])).outcome is Outcome.CHANGED
+    assert result_of(backend.backup_unlisted_jobs(REF, [JobRef(id="absent")])).outcome is Outcome.GONE
 
 
 @pytest.mark.parametrize("place", ["wait", "active", "delayed", "failed", "lock", "changed"])
@@ -501,7 +503,7 @@ def test_an_active_job_without_a_worker_is_retried_or_deleted(
     assert [each.detail for each in backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])] == [
         "a worker is processing it"
     ]
-    assert one(backend.backup_jobs(REF, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
+    assert result_of(backend.backup_jobs(REF, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
     redis_client.delete("bull:alpha:held:lock")
     job = backend.read_job(REF, "held")
     assert job.abandoned
@@ -528,7 +530,7 @@ def test_an_active_id_without_a_job_is_deleted_and_not_restored(
     redis_client.lpush("bull:alpha:active", "gone")
     (row,) = backend.list_jobs(REF, JobQuery(state=State.ACTIVE)).jobs
     assert row.abandoned
-    back = one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [JobRef(id="gone")]))
+    back = result_of(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [JobRef(id="gone")]))
     assert (back.outcome, back.detail) == (Outcome.REFUSED, "its data no longer exists, only its id is left: delete it")
     taken = backups_of(backend.backup_jobs(REF, State.ACTIVE, [JobRef(id="gone")]))
     assert outcomes(backend.delete_jobs(REF, State.ACTIVE, taken)) == ["done"]
@@ -538,14 +540,16 @@ def test_an_active_id_without_a_job_is_deleted_and_not_restored(
 def test_a_job_that_a_worker_of_bull_is_about_to_lock_is_not_changed(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    (job_id,) = bull(server.url, ["add", {}])
+    (job_id,) = call_bull(server.url, ["add", {}])
     redis_client.rpoplpush("bull:alpha:wait", "bull:alpha:active")  # as its worker does, before it locks the job
     job_ref = JobRef(id=job_id)
-    assert one(backend.backup_jobs(REF, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
-    assert one(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
+    assert result_of(backend.backup_jobs(REF, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
+    assert (
+        result_of(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])).detail == "a worker is processing it"
+    )
     redis_client.hset(f"bull:alpha:{job_id}", "processedOn", 1_700_000_000_000)
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.ACTIVE, [job_ref])) == ["done"]
-    assert bull(server.url, ["run", 1]) == [[job_id]]
+    assert call_bull(server.url, ["run", 1]) == [[job_id]]
 
 
 # Limits, names, attempts

@@ -22,8 +22,8 @@ from dashboard.model import Capability, JobQuery, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from dashboard.store.packing import pack, unpack
-from tests.contract.rq_library import connected, fill_queue
-from tests.contract.sidekiq_worker import failed, jid, payload
+from tests.contract.rq_library import fill_queue, open_client
+from tests.contract.sidekiq_worker import failed_payload, jid_of, payload
 
 DEEP = "[" * 900 + "]" * 900
 DEEPER = "[" * 5000 + "]" * 5000
@@ -48,9 +48,9 @@ KINDS: dict[str, Callable[[redis.Redis, bytes], object]] = {
 }
 
 
-def entry(field: str, value: str) -> bytes:
+def payload_with(field: str, value: str) -> bytes:
     """A payload one field of which holds `value` as it is."""
-    fields = json.loads(failed(field, wrapped="Import", args=[{"arguments": [1], "continuation": {}}]))
+    fields = json.loads(failed_payload(field, wrapped="Import", args=[{"arguments": [1], "continuation": {}}]))
     fields[field] = "@"
     return json.dumps(fields).replace('"@"', value).encode()
 
@@ -126,7 +126,7 @@ def fill_sidekiq(client: redis.Redis) -> None:
     client.sadd("queues", "work")
     client.lpush("queue:work", payload("good"))
     for name in ("schedule", "retry", "dead"):
-        client.zadd(name, {failed(f"good {name}"): time.time()})
+        client.zadd(name, {failed_payload(f"good {name}"): time.time()})
     client.sadd("processes", "web:1:aaaaaaaaaaaa")
     client.hset("web:1:aaaaaaaaaaaa", mapping={"info": "{}", "beat": time.time(), "busy": 1})
     client.hset("web:1:aaaaaaaaaaaa:work", "t1", json.dumps({"queue": "work", "payload": payload(), "run_at": 1}))
@@ -140,7 +140,7 @@ def test_any_value_in_a_payload_field_affects_only_its_row(
     sidekiq: Sidekiq, any_redis: redis.Redis, field: str
 ) -> None:
     fill_sidekiq(any_redis)
-    odd = [entry(field, value) for value in VALUES]
+    odd = [payload_with(field, value) for value in VALUES]
     any_redis.lpush("queue:work", *odd, payload("last"))
     for name in ("schedule", "retry", "dead"):
         any_redis.zadd(name, {each: n - 5 for n, each in enumerate(odd)})
@@ -148,7 +148,7 @@ def test_any_value_in_a_payload_field_affects_only_its_row(
     read_all(sidekiq, [])
     rows = sidekiq.list_jobs(WORK, JobQuery(state=State.WAITING, per_page=200)).jobs
     assert len(rows) == len(odd) + 2
-    assert {jid("good"), jid("last")} <= {row.id for row in rows if row.problem is None}
+    assert {jid_of("good"), jid_of("last")} <= {row.id for row in rows if row.problem is None}
     assert sidekiq.list_jobs(SHARED, JobQuery(state=State.DEAD, per_page=200)).total == len(odd) + 1
 
 
@@ -187,7 +187,7 @@ REF = QueueRef(source="main", backend="rq", name="alpha", key="rq:queue:alpha")
 
 
 def test_rq_is_read_with_a_key_of_any_type(rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    with connected(any_server.url) as client:
+    with open_client(any_server.url) as client:
         fill_queue(Queue("alpha", connection=client))
     keys = sorted(any_redis.scan_iter(), key=lambda key: (key.startswith((b"rq:job:", b"rq:results:")), key))
     dumps = {key: any_redis.dump(key) for key in keys}
@@ -204,7 +204,7 @@ def test_rq_is_read_with_a_key_of_any_type(rq: RQ, any_server: EmbeddedRedis, an
 def test_jobs_of_rq_are_listed_with_any_value_in_any_field(
     rq: RQ, any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
-    with connected(any_server.url) as client:
+    with open_client(any_server.url) as client:
         ids = fill_queue(Queue("alpha", connection=client))
     for state, members in ids.items():
         key = f"rq:job:{members[0]}"

@@ -45,7 +45,7 @@ def fill(client: redis.Redis, version: str | None) -> None:
         client.hset(f"bull:alpha:{job_id}", mapping=job | ({"processedOn": 2} if job_id == "lost" else {}))
 
 
-def lists_with(client: redis.Redis, job_id: str) -> list[str]:
+def lists_holding(client: redis.Redis, job_id: str) -> list[str]:
     """The lists and sets in which an id stands, each as often as it does."""
     found = [name for name in SETS if client.type(f"bull:alpha:{name}") == b"zset"]
     found = [name for name in found if client.zscore(f"bull:alpha:{name}", job_id) is not None]
@@ -85,7 +85,7 @@ def test_a_key_of_the_wrong_type_loses_no_job(backend: BullMQ, redis_client: red
     for name in WRONG:
         fill(redis_client, version)
         spoil(redis_client, name)
-        before = {job_id: lists_with(redis_client, job_id) for job_id in ("dead", "later", "lost", "next")}
+        before = {job_id: lists_holding(redis_client, job_id) for job_id in ("dead", "later", "lost", "next")}
         dump = {key: redis_client.dump(key) for key in redis_client.scan_iter("*")}
         for job_id, result in run_all_actions(backend):
             if job_id != "alpha" and not before[job_id]:
@@ -93,7 +93,7 @@ def test_a_key_of_the_wrong_type_loses_no_job(backend: BullMQ, redis_client: red
             assert result.outcome is Outcome.REFUSED, (name, job_id, result)
             assert f'the key "{name}" of this queue is' in (result.detail or ""), result
             assert "nothing was changed" in (result.detail or ""), result
-        assert {job_id: lists_with(redis_client, job_id) for job_id in before} == before, name
+        assert {job_id: lists_holding(redis_client, job_id) for job_id in before} == before, name
         assert {key: redis_client.dump(key) for key in redis_client.scan_iter("*")} == dump, name
 
 
@@ -126,7 +126,7 @@ def test_a_parent_key_of_the_wrong_type_loses_no_child(backend: BullMQ, redis_cl
             assert isinstance(result, ActionResult), part
             assert result.outcome is Outcome.REFUSED, (part, result)
             assert "of its parent" in (result.detail or ""), result
-        assert lists_with(redis_client, "dead") == ["failed"], part
+        assert lists_holding(redis_client, "dead") == ["failed"], part
 
 
 @pytest.mark.parametrize("limit", ["", "many", "-5", "1e9", "1" * 400])
@@ -150,7 +150,7 @@ def test_a_deleted_job_that_was_listed_twice_does_not_run(
     for job_id, state in ((twice, State.WAITING), (both, State.DEAD)):
         taken: list[JobBackup] = backups_of(backend.backup_jobs(REF, state, [JobRef(id=job_id)]))
         assert outcomes(backend.delete_jobs(REF, state, taken)) == ["done"]
-        assert lists_with(redis_client, job_id) == []
+        assert lists_holding(redis_client, job_id) == []
     with running_worker(alias, server.url):
         wait_until(lambda: redis_client.zcard("bull:alpha:completed") == len(rest), what="the others")
     assert read_marks(redis_client) == dict.fromkeys(rest, 1)
@@ -163,8 +163,8 @@ def test_the_options_of_a_copy_are_json_that_bullmq_reads(
     (job_id,) = drive(alias, server.url, "many", count=1)["ids"]
     options = '{"attempts":1,"note":"Party \\ud83c","large":1e999,"exact":12345678901234567890,"lifo":true,"jobId":"x"}'
     redis_client.hset(f"bull:alpha:{job_id}", "opts", options)
-    for action, wishes in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
-        (result,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=job_id)], wishes)
+    for action, entered in ((Action.DUPLICATE, ActionOptions()), (Action.EDIT, ActionOptions(payload='{"n": 2}'))):
+        (result,) = backend.act_on_jobs(REF, action, State.WAITING, [JobRef(id=job_id)], entered)
         assert result.outcome is Outcome.DONE, result
         copied = redis_client.hget(f"bull:alpha:{result.new_id}", "opts")
         assert copied == options.replace(',"jobId":"x"', "").encode()

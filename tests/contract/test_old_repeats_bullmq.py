@@ -58,7 +58,7 @@ def runs(redis_client: redis.Redis) -> dict[str, str]:
     return made
 
 
-def listed(backend: BullMQ) -> dict[str, Schedule]:
+def schedules_by_name(backend: BullMQ) -> dict[str, Schedule]:
     return {schedule.name or "": schedule for schedule in backend.list_schedules([REF])}
 
 
@@ -72,7 +72,7 @@ def test_a_next_run_of_any_format_is_found_and_cannot_be_deleted(
                 redis_client.zadd("bull:alpha:prioritized", dict.fromkeys(runs.values(), 1))
             else:
                 redis_client.rpush(f"bull:alpha:{place}", *runs.values())
-        schedules = listed(backend)
+        schedules = schedules_by_name(backend)
         assert {name: each.problem for name, each in schedules.items()} == dict.fromkeys(SHAPES), place
         assert {each.next_run_at and each.next_run_at.timestamp() * 1000 for each in schedules.values()} == {NEXT_MS}
     assert schedules["rule"].pattern == RULE
@@ -107,7 +107,7 @@ def test_a_missing_next_run_is_reported_only_if_it_is_certain(
 def test_a_schedule_is_triggered_with_its_data_and_removed_with_its_next_run(
     backend: BullMQ, redis_client: redis.Redis, runs: dict[str, str], name: str
 ) -> None:
-    schedule = listed(backend)[name]
+    schedule = schedules_by_name(backend)[name]
     result = backend.act_on_schedule(schedule, Action.TRIGGER)
     assert result.outcome is Outcome.DONE, result
     made = redis_client.hgetall(f"bull:alpha:{result.new_id}")

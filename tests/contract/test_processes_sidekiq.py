@@ -44,7 +44,7 @@ def fill(client: redis.Redis, count: int, threads: int) -> None:
         pipeline.execute()
 
 
-def figures(backend: Sidekiq) -> tuple[QueueStats, QueueStats]:
+def read_shared_and_queue(backend: Sidekiq) -> tuple[QueueStats, QueueStats]:
     shared, work = backend.read_stats([SHARED, WORK])
     return shared, work
 
@@ -53,7 +53,7 @@ def test_many_processes_are_counted_in_small_script_calls(backend: Sidekiq, redi
     fill(redis_client, 700, 3)
     backend.read_stats([SHARED])  # asks the server once what it knows
     redis_client.config_resetstat()
-    shared, work = figures(backend)
+    shared, work = read_shared_and_queue(backend)
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (700, 700, 2100, ())
     assert shared.notes == ("700 processes, 2100 threads",)
     stats = redis_client.info("commandstats")
@@ -70,7 +70,7 @@ def test_figures_are_lower_bounds_when_not_all_processes_are_read(
 ) -> None:
     fill(redis_client, 2100, 1)
     monkeypatch.setattr(processes, "PORTIONS", 1)
-    shared, work = figures(backend)
+    shared, work = read_shared_and_queue(backend)
     assert (shared.workers, work.workers) == (None, None)
     assert shared.notes[0].startswith("at least ")
     assert work.at_least == (State.ACTIVE,)
@@ -87,12 +87,12 @@ def test_figures_of_unreadable_processes_are_unknown(backend: Sidekiq, redis_cli
     assert [row.problem for row in backend.list_workers([SHARED, WORK])] == [None, None]
     redis_client.delete("web:0:aa:work")
     redis_client.set("web:0:aa:work", "x")
-    shared, work = figures(backend)
+    shared, work = read_shared_and_queue(backend)
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (2, 2, 1, (State.ACTIVE,))
     assert [row.problem for row in backend.list_workers([SHARED, WORK])] == ["its running jobs cannot be read", None]
     redis_client.delete("web:0:aa")
     redis_client.set("web:0:aa", "x")
-    shared, work = figures(backend)
+    shared, work = read_shared_and_queue(backend)
     assert (shared.workers, work.workers, work.counts.active, work.at_least) == (None, None, 1, (State.ACTIVE,))
     told = {row.id: (row.state, row.problem) for row in backend.list_workers([SHARED, WORK])}
     assert told["web:0:aa"] == (WorkerState.UNKNOWN, "its record has the wrong type")
@@ -101,7 +101,7 @@ def test_figures_of_unreadable_processes_are_unknown(backend: Sidekiq, redis_cli
     assert (page.at_least, page.problems) == (True, (problem,))
     redis_client.delete("processes", "paused")
     redis_client.mset({"processes": "x", "paused": "x"})
-    shared, work = figures(backend)
+    shared, work = read_shared_and_queue(backend)
     problem = 'the key "processes" has the wrong type'
     assert (shared.workers, shared.error, shared.counts.dead) == (None, problem, 0)
     assert (work.workers, work.counts.active, work.counts.waiting, work.paused) == (None, None, 1, None)

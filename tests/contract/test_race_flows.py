@@ -25,8 +25,8 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.celery_live import Shop
-from tests.contract.rq_actions import working
-from tests.contract.rq_library import connected
+from tests.contract.rq_actions import running_rq_worker
+from tests.contract.rq_library import open_client
 from tests.contract.test_actions_bullmq import RELEASES, backups_of, drive, outcomes, read_marks, running_worker
 from tests.contract.test_actions_celery import discover
 from tests.waiting import wait_until
@@ -50,7 +50,7 @@ class DeletingUser:
         """The jobs that were deleted and not restored."""
         return {each for each, times in self.deleted.items() if times > self.restored.get(each, 0)}
 
-    def act(self) -> None:
+    def delete_and_restore(self) -> None:
         """Delete some jobs; restore those deleted a few rounds ago."""
         try:
             found = self.backend.list_job_refs(self.ref, JobQuery(state=self.state, per_page=200))
@@ -58,23 +58,23 @@ class DeletingUser:
             found = []
         self.delete([job_ref for job_ref in found if self.dice.random() < 0.15])
         if len(self.held) > 3:
-            self.undo(self.held.pop(0))
+            self.restore(self.held.pop(0))
 
     def delete(self, job_refs: Sequence[JobRef]) -> None:
         """Delete these."""
         if not job_refs:
             return
         taken = self.backend.backup_jobs(self.ref, self.state, job_refs)
-        self._refusals([each for each in taken if isinstance(each, ActionResult)])
+        self._note_refusals([each for each in taken if isinstance(each, ActionResult)])
         backups = [each for each in taken if isinstance(each, JobBackup)]
         done = self.backend.delete_jobs(self.ref, self.state, backups) if backups else []
-        self._refusals(done)
+        self._note_refusals(done)
         gone = [job for job, each in zip(backups, done, strict=True) if each.outcome is Outcome.DONE]
         for job in gone:
             self.deleted[job.id] = self.deleted.get(job.id, 0) + 1
         self.held.append(gone)
 
-    def undo(self, gone: Sequence[JobBackup]) -> None:
+    def restore(self, gone: Sequence[JobBackup]) -> None:
         """Restore most of the deleted jobs, twice, like a process that died and its successor."""
         back = [job for job in gone if self.dice.random() < self.back]
         for _ in range(2 if back else 0):
@@ -82,17 +82,17 @@ class DeletingUser:
                 if each.outcome is Outcome.DONE:
                     self.restored[each.id] = self.restored.get(each.id, 0) + 1
 
-    def end(self) -> None:
+    def restore_all(self) -> None:
         """Restore the remaining jobs."""
         while self.held:
-            self.undo(self.held.pop(0))
+            self.restore(self.held.pop(0))
 
-    def _refusals(self, results: Sequence[ActionResult]) -> None:
+    def _note_refusals(self, results: Sequence[ActionResult]) -> None:
         self.refused |= {each.detail or "" for each in results if each.outcome is Outcome.REFUSED}
 
 
 @contextmanager
-def acting(*users: DeletingUser) -> Iterator[None]:
+def running_users(*users: DeletingUser) -> Iterator[None]:
     """Run all users during the block; at its end they restore the jobs they hold."""
     over = threading.Event()
     failures: list[BaseException] = []
@@ -100,9 +100,9 @@ def acting(*users: DeletingUser) -> Iterator[None]:
     def run(user: DeletingUser) -> None:
         try:
             while not over.is_set():
-                user.act()
+                user.delete_and_restore()
                 time.sleep(0.02)  # users are slower than this
-            user.end()
+            user.restore_all()
         except BaseException as exc:
             failures.append(exc)
 
@@ -125,7 +125,7 @@ def bullmq(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BullMQ]
     source.close()
 
 
-def bull(name: str) -> QueueRef:
+def bull_ref(name: str) -> QueueRef:
     return QueueRef(source="main", backend="bullmq", name=name, key=f"bull:{name}")
 
 
@@ -141,15 +141,15 @@ def test_parents_and_children_of_bullmq_run_once_in_order(
     """Children and parents are deleted and restored; in the end each has run once, in order."""
     opts = {"removeOnComplete": forgetful}
     drive(alias, server.url, "flows", count=FAMILIES, children=CHILDREN, child_queue="photos", opts=opts)
-    parents = DeletingUser(bullmq, bull("alpha"), State.BLOCKED, seed + 1)
-    children = DeletingUser(bullmq, bull("photos"), State.WAITING, seed + 2)
+    parents = DeletingUser(bullmq, bull_ref("alpha"), State.BLOCKED, seed + 1)
+    children = DeletingUser(bullmq, bull_ref("photos"), State.WAITING, seed + 2)
     with ExitStack() as stack:
         # Children take a while, so that they have parents to be away from.
         stack.enter_context(
             running_worker(alias, server.url, "photos", concurrency=2, order=True, ms=10, allowed="allowed")
         )
         stack.enter_context(running_worker(alias, server.url, "alpha", concurrency=2, order=True))
-        with acting(parents, children):
+        with running_users(parents, children):
 
             def ran_out() -> bool:
                 undone = min(sum(user.restored.values()) for user in (parents, children))
@@ -184,10 +184,10 @@ def test_a_parent_whose_child_ended_since_it_was_read_is_not_deleted(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     drive("bullmq", server.url, "flows", count=1, children=2, child_queue="photos")
-    parent = bullmq.backup_jobs(bull("alpha"), State.BLOCKED, [JobRef(id="p0")])
-    child = bullmq.backup_jobs(bull("photos"), State.WAITING, [JobRef(id="p0c1")])
-    assert outcomes(bullmq.delete_jobs(bull("photos"), State.WAITING, backups_of(child))) == ["done"]
-    assert outcomes(bullmq.delete_jobs(bull("alpha"), State.BLOCKED, backups_of(parent))) == ["changed"]
+    parent = bullmq.backup_jobs(bull_ref("alpha"), State.BLOCKED, [JobRef(id="p0")])
+    child = bullmq.backup_jobs(bull_ref("photos"), State.WAITING, [JobRef(id="p0c1")])
+    assert outcomes(bullmq.delete_jobs(bull_ref("photos"), State.WAITING, backups_of(child))) == ["done"]
+    assert outcomes(bullmq.delete_jobs(bull_ref("alpha"), State.BLOCKED, backups_of(parent))) == ["changed"]
     assert redis_client.exists("bull:alpha:p0")
 
 
@@ -196,8 +196,8 @@ def test_deduplicated_jobs_of_bullmq_run_once(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, seed: int
 ) -> None:
     """The app adds one under the same key all the time, and a new one only while none of that key is there."""
-    user = DeletingUser(bullmq, bull("alpha"), State.WAITING, seed + 3)
-    with running_worker("bullmq", server.url, "alpha", concurrency=1, ms=15, every=2), acting(user):
+    user = DeletingUser(bullmq, bull_ref("alpha"), State.WAITING, seed + 3)
+    with running_worker("bullmq", server.url, "alpha", concurrency=1, ms=15, every=2), running_users(user):
         wait_until(lambda: sum(user.restored.values()) > 200, what="deletes and undos")
     ran = read_marks(redis_client)
     assert set(ran.values()) == {1}
@@ -215,8 +215,8 @@ def test_deleting_the_next_run_is_refused_and_the_scheduler_continues(
     bullmq: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis, seed: int
 ) -> None:
     """Its next run can never be deleted, so no user ends a schedule accidentally."""
-    user = DeletingUser(bullmq, bull("alpha"), State.SCHEDULED, seed + 4)
-    with running_worker("bullmq", server.url, "alpha", schedulers=20, interval=150), acting(user):
+    user = DeletingUser(bullmq, bull_ref("alpha"), State.SCHEDULED, seed + 4)
+    with running_worker("bullmq", server.url, "alpha", schedulers=20, interval=150), running_users(user):
         wait_until(lambda: len(read_marks(redis_client)) > 300, what="the runs")
         wait_until(lambda: user.refused, what="a refusal")
     assert user.refused == {"it is the next run of a schedule; remove the schedule instead"}
@@ -241,7 +241,7 @@ def test_dependents_of_rq_run_once_in_order(
 ) -> None:
     """Those that wait, and those they wait for, go to the bin and come back; in the end each has run once, in order."""
     pairs = 150
-    with connected(server.url) as client:
+    with open_client(server.url) as client:
         queue = Queue("alpha", connection=client)
         first = [queue.enqueue(rq_jobs.in_order, result_ttl=result_ttl) for _ in range(pairs)]
         after = {job.id: queue.enqueue(rq_jobs.in_order, depends_on=job, result_ttl=result_ttl).id for job in first}
@@ -250,8 +250,8 @@ def test_dependents_of_rq_run_once_in_order(
         blocked = DeletingUser(rq, ref, State.BLOCKED, seed + 6)
         everyone = {*after, *after.values()}
         redis_client.set("allowed", 0)
-        with working(server.url, "simple", "alpha"):
-            with acting(waiting, blocked):
+        with running_rq_worker(server.url, "simple", "alpha"):
+            with running_users(waiting, blocked):
 
                 def raced() -> bool:
                     undone = min(sum(user.restored.values()) for user in (waiting, blocked))
@@ -302,16 +302,16 @@ def test_chords_and_groups_of_celery_run_once(
     user = DeletingUser(backend, ref, State.WAITING, seed + 7)
     user.delete(backend.list_job_refs(ref, JobQuery(state=State.WAITING, per_page=100)))
     with shop.worker(size=2):
-        with acting(user, DeletingUser(backend, ref, State.WAITING, seed + 8)):
+        with running_users(user, DeletingUser(backend, ref, State.WAITING, seed + 8)):
             wait_until(lambda: redis_client.llen("alpha") == 0, what="an empty queue")
-        wait_until(lambda: set(shop.noted("ran")) == wanted, what="all of them")
+        wait_until(lambda: set(shop.read_marks("ran")) == wanted, what="all of them")
         # What workers have taken is not theirs to give back: no list offers its deletion.
         for state in (State.ACTIVE, State.SCHEDULED):
             assert Action.DELETE not in backend.job_actions.get(state, ())
             assert {each.outcome for each in backend.backup_jobs(discover(backend)["*"], state, [JobRef(id="x")])} <= {
                 *(Outcome.GONE, Outcome.REFUSED, Outcome.UNSUPPORTED),
             }
-    assert set(shop.noted("ran").values()) == {1}
+    assert set(shop.read_marks("ran").values()) == {1}
     assert user.lost == set()
     assert sum(user.restored.values()) >= 100
     backend.close()

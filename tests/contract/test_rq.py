@@ -29,7 +29,7 @@ from dashboard.model import FlowDelta, Job, JobQuery, Quality, QueueFlow, QueueR
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.rq_library import Worker, connected, counts, drain, fill_queue, start_one
+from tests.contract.rq_library import Worker, fill_queue, open_client, read_counts, run_waiting_jobs, start_next_job
 from tests.search import search
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
@@ -57,7 +57,7 @@ READER = (
 @pytest.fixture
 def client(redis_client: redis.Redis, server: EmbeddedRedis) -> Iterator[redis.Redis]:
     """A client for the library, on an empty Redis."""
-    with connected(server.url) as instance:
+    with open_client(server.url) as instance:
         yield instance
 
 
@@ -86,7 +86,7 @@ def ids_of(backend: RQ, state: State, **query: int) -> list[str]:
     return [job.id for job in page.jobs]
 
 
-def timeless(job: Job) -> tuple[Job, int]:
+def without_ttl(job: Job) -> tuple[Job, int]:
     """The job without its remaining time to live, and that time in seconds."""
     facts = dict(job.facts)
     left_s = int(facts.pop("Data expires in (s)", 0))
@@ -101,7 +101,7 @@ def test_a_retry_with_an_interval_is_in_the_scheduled_list(queue: Queue, backend
     job = queue.enqueue(rq_jobs.fail, retry=Retry(max=2, interval=600))
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.attempts, shown.max_attempts) == (0, 3)
-    drain(queue)
+    run_waiting_jobs(queue)
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.state, shown.native_state) == (State.RETRYING, "scheduled")
     assert (shown.attempts, shown.max_attempts) == (None, None)  # RQ forgets how many retries there were at first
@@ -140,7 +140,7 @@ def test_the_oldest_job_counts_at_any_position(queue: Queue, backend: RQ, client
 
 def test_exhausted_retries_show_the_last_failure(queue: Queue, backend: RQ) -> None:
     job = queue.enqueue(rq_jobs.fail, "third", retry=Retry(max=2))
-    drain(queue)
+    run_waiting_jobs(queue)
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.state, dict(shown.facts)["Retries left"]) == (State.DEAD, "0")
     assert shown.error is not None
@@ -149,7 +149,7 @@ def test_exhausted_retries_show_the_last_failure(queue: Queue, backend: RQ) -> N
 
 def test_a_job_that_asks_for_a_retry_shows_each_run(queue: Queue, backend: RQ) -> None:
     job = queue.enqueue(rq_jobs.again, 2)
-    drain(queue)
+    run_waiting_jobs(queue)
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     events = [event.event for event in shown.timeline]
     assert events.count("started") == 3
@@ -160,7 +160,7 @@ def test_a_job_that_asks_for_a_retry_shows_each_run(queue: Queue, backend: RQ) -
 
 def test_results_of_rq_before_2_12_have_no_start_and_end_times(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
-    drain(queue)
+    run_waiting_jobs(queue)
     key = f"rq:results:{job.id}"
     ((_, entry),) = client.xrange(key)
     client.delete(key)
@@ -246,7 +246,7 @@ def test_a_worker_of_two_queues_shows_its_job_and_start_time(queue: Queue, backe
 
 def test_a_running_job_that_lost_its_worker_is_noted(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.fail)
-    start_one(queue)
+    start_next_job(queue)
     assert stats_of(backend).notes == ()
     for member in client.zrange("rq:wip:alpha", 0, -1):
         client.zadd("rq:wip:alpha", {member: time.time() - 60})
@@ -261,7 +261,7 @@ def test_a_running_job_that_lost_its_worker_is_noted(queue: Queue, backend: RQ, 
 
 def test_running_jobs_of_rq_1_have_no_execution(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.add, 1)
-    start_one(queue)
+    start_next_job(queue)
     client.delete("rq:wip:alpha")
     client.zadd("rq:wip:alpha", {job.id: time.time() + 60})
     assert ids_of(backend, State.ACTIVE) == [job.id]
@@ -274,7 +274,7 @@ def test_expired_jobs_are_neither_counted_nor_listed(queue: Queue, backend: RQ, 
     ever = [queue.enqueue(rq_jobs.fail, failure_ttl=-1) for _ in range(5)]
     expired = [queue.enqueue(rq_jobs.fail) for _ in range(4)]
     done = [queue.enqueue(rq_jobs.add, number, result_ttl=-1 if number % 2 else 500) for number in range(4)]
-    drain(queue)
+    run_waiting_jobs(queue)
     for job in expired:
         client.zadd("rq:failed:alpha", {job.id: time.time() - 5})
     client.zadd("rq:finished:alpha", {"long-gone": time.time() - 5})
@@ -284,14 +284,14 @@ def test_expired_jobs_are_neither_counted_nor_listed(queue: Queue, backend: RQ, 
     assert {job_id for page in listed for job_id in page} == {job.id for job in (*alive, *ever)}
     assert set(listed[0]) < {job.id for job in alive}
     assert sorted(ids_of(backend, State.COMPLETED)) == sorted(job.id for job in done)
-    own = counts(queue)  # removes what has expired
+    own = read_counts(queue)  # removes what has expired
     assert (stats.counts.dead, stats.counts.completed) == (own["failed"], own["finished"]) == (10, 4)
     assert [ids_of(backend, State.DEAD, page=page, per_page=3) for page in range(1, 6)] == listed
 
 
 def test_a_stopped_job_is_dead(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     job = queue.enqueue(rq_jobs.fail)
-    drain(queue)
+    run_waiting_jobs(queue)
     client.hset(job.key, "status", "stopped")
     shown = backend.read_job(refs_of(backend)["alpha"], job.id)
     assert (shown.state, shown.native_state) == (State.DEAD, "stopped")
@@ -483,7 +483,7 @@ def test_completions_that_are_not_kept_are_counted_by_their_worker(
         job = queue.enqueue(rq_jobs.add, number, result_ttl=0)
         Queue.dequeue_any([queue], None, client)
         worker.execute_job(job, queue)
-    assert counts(queue)["finished"] == 0
+    assert read_counts(queue)["finished"] == 0
     delta, cursor = backend.read_flow(refs, cursor)
     assert flow_of(delta).completed == 6
     delta, _ = backend.read_flow(refs, cursor)
@@ -497,7 +497,7 @@ def test_flow_counts_jobs_with_their_own_time_to_live(queue: Queue, backend: RQ)
     for ttl in (60, 3600, 86_400, -1):
         queue.enqueue(rq_jobs.add, 1, result_ttl=ttl)
         queue.enqueue(rq_jobs.fail, failure_ttl=ttl)
-    drain(queue)
+    run_waiting_jobs(queue)
     delta, _ = backend.read_flow([ref], cursor)
     assert (flow_of(delta).completed, flow_of(delta).dead) == (5, 4)
 
@@ -505,7 +505,7 @@ def test_flow_counts_jobs_with_their_own_time_to_live(queue: Queue, backend: RQ)
 def test_flow_is_unaffected_by_removing_old_failures(queue: Queue, backend: RQ, client: redis.Redis) -> None:
     for _ in range(30):
         queue.enqueue(rq_jobs.fail)
-    drain(queue)
+    run_waiting_jobs(queue)
     hour_ago = time.time() - 3600 + 31_536_000
     client.zadd("rq:failed:alpha", dict.fromkeys(client.zrange("rq:failed:alpha", 0, -1), hour_ago))
     ref = refs_of(backend)["alpha"]
@@ -515,7 +515,7 @@ def test_flow_is_unaffected_by_removing_old_failures(queue: Queue, backend: RQ, 
         queue.failed_job_registry.remove(job_id, delete_job=True)
     for _ in range(3):
         queue.enqueue(rq_jobs.fail)
-    drain(queue)
+    run_waiting_jobs(queue)
     delta, _ = backend.read_flow([ref], cursor)
     assert flow_of(delta).dead == 3
 
@@ -553,14 +553,14 @@ def test_a_user_without_scripts_reads_the_same(
                 with measure_cost() as meter:
                     job = reader.read_job(ref, job_id)
                 assert meter.round_trips <= 4
-                (job, left_s), (same, less_s) = timeless(job), timeless(backend.read_job(ref, job_id))
+                (job, left_s), (same, less_s) = without_ttl(job), without_ttl(backend.read_job(ref, job_id))
                 assert job == same
                 assert 0 <= left_s - less_s <= time.monotonic() - began + 1
         other = Queue("beta", connection=client)
         other.enqueue(rq_jobs.fail)
         ref = refs_of(reader)["beta"]
         _, cursor = reader.read_flow([ref], None)
-        drain(other)
+        run_waiting_jobs(other)
         delta, _ = reader.read_flow([ref], cursor)
         assert (flow_of(delta, "beta").dead, len(flow_of(delta, "beta").runtimes_s)) == (1, 1)
     finally:
@@ -583,7 +583,7 @@ def test_run_times_of_many_busy_queues_are_sampled_in_turn(
         nonlocal cursor
         for queue in queues:
             queue.enqueue(rq_jobs.add, 1)
-            drain(queue)
+            run_waiting_jobs(queue)
         delta, cursor = backend.read_flow(refs, cursor)
         found = [flow.key for flow in delta.queues if flow.runtimes_s]
         assert len(found) <= 2

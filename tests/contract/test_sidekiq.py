@@ -75,7 +75,9 @@ def enqueue(client: redis.Redis, *payloads: str | bytes, prefix: str = "", queue
         client.lpush(f"{prefix}queue:{queue}", each)
 
 
-def process(client: redis.Redis, identity: str = "web-1:42:abcdefabcdef", *, prefix: str = "", **fields: Any) -> None:
+def add_process(
+    client: redis.Redis, identity: str = "web-1:42:abcdefabcdef", *, prefix: str = "", **fields: Any
+) -> None:
     """A live process as its heartbeat leaves it."""
     info = {
         "hostname": "web-1",
@@ -305,7 +307,7 @@ def test_a_backtrace_is_unpacked_within_bounds(backend: Sidekiq, any_redis: redi
     failure = {"error_class": "Boom", "error_message": "no <b>", "retry_count": 2}
     for n, backtrace in enumerate([packed, lines, bomb, marshal, "no base64!", 5]):
         any_redis.zadd("dead", {payload(jid=f"jid{n}", error_backtrace=backtrace, **failure): time.time() + n})
-    process(any_redis)
+    add_process(any_redis)
     ref = discover(backend)["*"]
     stacks = []
     for row in reversed(backend.list_jobs(ref, JobQuery(state=State.DEAD)).jobs):
@@ -317,7 +319,7 @@ def test_a_backtrace_is_unpacked_within_bounds(backend: Sidekiq, any_redis: redi
 
 
 def test_malformed_entries_of_the_dead_set_are_shown_as_text(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    process(any_redis)
+    add_process(any_redis)
     junk = [
         b"not json <script>",
         b"\xff\xfe\x00",
@@ -377,7 +379,7 @@ def test_a_huge_payload_is_not_fetched(backend: Sidekiq, any_redis: redis.Redis)
 def test_namespaces_are_found_and_never_collide(backend: Sidekiq, any_redis: redis.Redis) -> None:
     for prefix in ("", "app:prod:"):
         enqueue(any_redis, payload(), prefix=prefix)
-        process(any_redis, prefix=prefix)
+        add_process(any_redis, prefix=prefix)
     enqueue(any_redis, payload(), prefix="app:prod:", queue="only-there")
     refs = discover(backend)
     assert set(refs) == {"*", "mails", "low", "app:prod:*", "app:prod:mails", "app:prod:low", "only-there"}
@@ -391,7 +393,7 @@ def test_namespaces_are_found_and_never_collide(backend: Sidekiq, any_redis: red
 
 
 def test_a_list_that_the_set_of_queues_does_not_name_is_found(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    process(any_redis)
+    add_process(any_redis)
     enqueue(any_redis, payload())
     any_redis.lpush("queue:leftover", payload())
     any_redis.lpush("queue:sq|web-1|mails", payload())
@@ -464,12 +466,12 @@ def test_keys_of_other_libraries_are_not_taken_for_sidekiq(backend: Sidekiq, any
 
 def test_processes_are_listed_with_their_jobs(backend: Sidekiq, any_redis: redis.Redis) -> None:
     enqueue(any_redis, payload())
-    process(any_redis, busy=1, concurrency=10)
+    add_process(any_redis, busy=1, concurrency=10)
     work = {"queue": "mails", "payload": payload(jid="running"), "run_at": int(time.time()) - 90}
     any_redis.hset("web-1:42:abcdefabcdef:work", "tid1", json.dumps(work))
-    process(any_redis, "quiet-1:1:aaaaaaaaaaaa", quiet="true")
-    process(any_redis, "late-1:2:bbbbbbbbbbbb", beat=time.time() - 55)
-    process(any_redis, "odd-1:3:cccccccccccc", info="{broken", beat="soon", rss="much")
+    add_process(any_redis, "quiet-1:1:aaaaaaaaaaaa", quiet="true")
+    add_process(any_redis, "late-1:2:bbbbbbbbbbbb", beat=time.time() - 55)
+    add_process(any_redis, "odd-1:3:cccccccccccc", info="{broken", beat="soon", rss="much")
     any_redis.sadd("processes", "gone-1:4:dddddddddddd")
     found = {worker.id: worker for worker in backend.list_workers(list(discover(backend).values()))}
     busy = found["web-1:42:abcdefabcdef"]
@@ -489,7 +491,7 @@ def test_processes_are_listed_with_their_jobs(backend: Sidekiq, any_redis: redis
 
 
 def test_rates_start_with_the_second_sample_and_survive_a_reset(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    process(any_redis)
+    add_process(any_redis)
     any_redis.mset({"stat:processed": 100, "stat:failed": 10})
     ref = discover(backend)["*"]
     delta, cursor = backend.read_flow([ref], None)
@@ -584,7 +586,7 @@ def test_the_next_run_of_a_cron_job_is_shown_if_certain(backend: Sidekiq, any_re
 
 
 def test_jobs_are_found_by_plain_id_and_by_score(backend: Sidekiq, any_redis: redis.Redis) -> None:
-    process(any_redis)
+    add_process(any_redis)
     same = [payload(jid=f"same{n}") for n in range(5)]
     any_redis.zadd("retry", dict.fromkeys(same, 1_900_000_000.25))
     enqueue(any_redis, *(payload(jid=f"jid{n}") for n in range(3000)))

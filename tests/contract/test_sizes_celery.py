@@ -20,7 +20,7 @@ from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.sizes import MIB, address_of_user, sent_bytes
 from tests.contract.test_bullmq import READER
-from tests.contract.test_celery import bind, discover, message
+from tests.contract.test_celery import declare_queues, discover, message
 
 
 @pytest.fixture(params=["scripts", "plain"])
@@ -46,7 +46,7 @@ def deep_body(opening: str, closing: str, depth: int) -> bytes:
 
 
 def test_huge_messages_do_not_affect_other_rows(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     redis_client.lpush("alpha", message("first"))
     long = [long_message(f"long{n}", 9 * MIB) for n in range(4)]
     for raw in long:
@@ -90,7 +90,7 @@ def test_huge_messages_do_not_affect_other_rows(backend: Celery, redis_client: r
     ],
 )
 def test_deep_messages_do_not_affect_other_rows(backend: Celery, redis_client: redis.Redis, raw: bytes) -> None:
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     redis_client.lpush("alpha", message("first"), raw, message("last"))
     redis_client.hset("unacked", mapping={"t1": json.dumps([json.loads(message("held")), "", "alpha"])})
     redis_client.hset("unacked", "t2", b"[" + raw + b',"","alpha"]')
@@ -109,7 +109,7 @@ def test_deep_messages_do_not_affect_other_rows(backend: Celery, redis_client: r
 def test_records_of_any_size_and_depth_do_not_affect_other_rows(
     backend: Celery, redis_client: redis.Redis, status: str
 ) -> None:
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     refs = discover(backend)
     state = State.DEAD if status == "FAILURE" else State.COMPLETED
     begins = f'{{"status": "{status}", "date_done": "2026-11-24T03:00:00+00:00", "result": '.encode()
@@ -144,7 +144,7 @@ def keys_of(state: State) -> str:
 
 
 def test_held_messages_are_read_within_bounds(backend: Celery, redis_client: redis.Redis) -> None:
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     for n in range(40):
         size = 9 * MIB if n == 7 else 150_000
         entry = [json.loads(long_message(f"t{n}", size)), "", "alpha"]
@@ -186,7 +186,7 @@ def test_very_long_messages_can_be_deleted_without_reading_them(
     source = Source("main", server.url)
     backend = Celery(source, SourceSettings(name="main", url=server.url))
     backend.own_source = source
-    bind(redis_client, "alpha")
+    declare_queues(redis_client, "alpha")
     long = [long_message(f"long{n}", 3 * MIB) for n in range(3)]
     for raw in (message("first"), *long, message("last")):
         redis_client.lpush("alpha", raw)

@@ -17,7 +17,7 @@ from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.sizes import MIB, address_of_user
-from tests.contract.test_sidekiq import READER, discover, enqueue, payload, process
+from tests.contract.test_sidekiq import READER, add_process, discover, enqueue, payload
 
 
 @pytest.fixture(params=["scripts", "plain"])
@@ -94,7 +94,7 @@ def eval_script(redis_client: redis.Redis, script: str, *arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["list", "zset"])
-@pytest.mark.parametrize("script", ["page", "picks", "sift", "find"])
+@pytest.mark.parametrize("script", ["page", "job_refs", "scan_matches", "find"])
 def test_a_script_call_reads_at_most_one_member_beyond_its_limit(
     redis_client: redis.Redis, kind: str, script: str
 ) -> None:
@@ -102,8 +102,10 @@ def test_a_script_call_reads_at_most_one_member_beyond_its_limit(
     enqueue(redis_client, *entries)
     redis_client.zadd("dead", {raw: n for n, raw in enumerate(entries)})
     key = "queue:mails" if kind == "list" else "dead"
-    if script == "sift":
-        size, reached, _, read = eval_script(redis_client, "sift", key, kind, "0", 0, 5000, CALL_BYTES, "nowhere")
+    if script == "scan_matches":
+        size, reached, _, read = eval_script(
+            redis_client, "scan_matches", key, kind, "0", 0, 5000, CALL_BYTES, "nowhere"
+        )
     elif script == "find":
         queue, sets = ("mails", "0") if kind == "list" else ("", "1")
         _, size, reached, read = eval_script(redis_client, "find", "", queue, "nowhere", "", 2000, 0, sets, CALL_BYTES)
@@ -137,7 +139,7 @@ def test_a_very_long_job_does_not_hide_the_latency_of_other_queues(backend: Side
 
 def test_a_long_running_job_is_not_read(backend: Sidekiq, redis_client: redis.Redis) -> None:
     enqueue(redis_client, payload())
-    process(redis_client)
+    add_process(redis_client)
     work = {"queue": "mails", "run_at": 1, "payload": payload(args=["x" * 9 * MIB])}
     short = {**work, "payload": payload()}
     redis_client.hset("web-1:42:abcdefabcdef:work", mapping={"t1": json.dumps(work), "t2": json.dumps(short)})

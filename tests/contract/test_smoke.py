@@ -18,7 +18,7 @@ def test_every_library_with_actions_is_tested_for_them(library: Library) -> None
 
 
 @pytest.mark.parametrize("any_server", ["redis-7"], indirect=True)
-@pytest.mark.parametrize("picture", ONE_EACH, ids=repr, indirect=True)
+@pytest.mark.parametrize("key_space", ONE_EACH, ids=repr, indirect=True)
 def test_queues_are_read_and_dead_jobs_are_deleted_and_restored(stage: Stage) -> None:
     name = "*" if stage.library.shared else "alpha"
     ref = stage.ref(name)

@@ -19,7 +19,7 @@ from dashboard.search.query import parse_query
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.contract.rq_actions import REF, backups_of, job_refs_of, outcomes
-from tests.contract.rq_library import Worker, connected, drain, fill_queue
+from tests.contract.rq_library import Worker, fill_queue, open_client, run_waiting_jobs
 from tests.workloads import rq_jobs
 
 INTERMEDIATE = "rq:queue:alpha:intermediate"
@@ -34,7 +34,7 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[RQ]:
 
 @pytest.fixture
 def queue(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Queue]:
-    with connected(any_server.url) as client:
+    with open_client(any_server.url) as client:
         yield Queue("alpha", connection=client)
 
 
@@ -84,7 +84,7 @@ def test_a_job_lost_between_queue_and_worker_is_shown_and_restored(
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["done"]
     assert outcomes(backend.act_on_jobs(REF, Action.RETRY, State.WAITING, job_ref)) == ["changed"]
     assert (queue.job_ids, any_redis.exists(INTERMEDIATE)) == ([lost.id, waits.id], 0)
-    drain(queue)
+    run_waiting_jobs(queue)
     assert [len(RealJob.fetch(one.id, connection=queue.connection).results()) for one in (lost, waits)] == [1, 1]
 
 
@@ -193,15 +193,15 @@ def test_ids_without_a_job_are_listed_and_can_be_deleted(backend: RQ, queue: Que
         assert backend.list_jobs(REF, JobQuery(state=state)).total == 0
 
 
-def retrying(queue: Queue) -> tuple[RealJob, RealJob]:
+def add_retrying_jobs(queue: Queue) -> tuple[RealJob, RealJob]:
     """A job that failed and waits for its next try, and one that waits for its first."""
     job = queue.enqueue(rq_jobs.fail, retry=Retry(max=2, interval=600))
-    drain(queue)
+    run_waiting_jobs(queue)
     return job, queue.enqueue_in(timedelta(hours=1), rq_jobs.add, 1, retry=Retry(max=2, interval=600))
 
 
 def test_a_failed_job_that_waits_for_a_retry_is_retrying(backend: RQ, queue: Queue) -> None:
-    failed, fresh = retrying(queue)
+    failed, fresh = add_retrying_jobs(queue)
     rows = {row.id: row for row in backend.list_jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
     assert (rows[failed.id].state, rows[failed.id].native_state) == (State.RETRYING, "scheduled")
     assert (rows[fresh.id].state, rows[fresh.id].attempts, rows[fresh.id].max_attempts) == (State.SCHEDULED, 0, 3)
@@ -230,7 +230,7 @@ def test_a_failed_job_that_waits_for_a_retry_is_retrying(backend: RQ, queue: Que
 def test_a_repeating_job_is_scheduled_and_one_that_requests_a_retry_is_retrying(backend: RQ, queue: Queue) -> None:
     repeats = queue.enqueue(rq_jobs.add, 1, repeat=Repeat(times=2, interval=600), retry=Retry(max=2, interval=600))
     asks = queue.enqueue(rq_jobs.again, 2, 600)
-    drain(queue)
+    run_waiting_jobs(queue)
     rows = {row.id: row for row in backend.list_jobs(REF, JobQuery(state=State.SCHEDULED)).jobs}
     assert {repeats.id, asks.id} == set(rows)
     assert (rows[repeats.id].state, rows[asks.id].state) == (State.SCHEDULED, State.RETRYING)

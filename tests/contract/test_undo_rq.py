@@ -27,8 +27,16 @@ from dashboard.model import State, Worker, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
-from tests.contract.rq_actions import REF, add_dead_jobs, backups_of, job_refs_of, outcomes, read_keyspace, working
-from tests.contract.rq_library import connected, counts, drain, fill_queue, start_one
+from tests.contract.rq_actions import (
+    REF,
+    add_dead_jobs,
+    backups_of,
+    job_refs_of,
+    outcomes,
+    read_keyspace,
+    running_rq_worker,
+)
+from tests.contract.rq_library import fill_queue, open_client, read_counts, run_waiting_jobs, start_next_job
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
 
@@ -42,13 +50,13 @@ def backend(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[RQ]:
 
 @pytest.fixture
 def queue(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Queue]:
-    with connected(any_server.url) as client:
+    with open_client(any_server.url) as client:
         yield Queue("alpha", connection=client)
 
 
 def test_undo_restores_deleted_jobs_unchanged(backend: RQ, queue: Queue, any_redis: redis.Redis) -> None:
     filled = fill_queue(queue)
-    own = counts(queue)
+    own = read_counts(queue)
     for state in (*(State.DEAD, State.COMPLETED, State.CANCELED), *(State.SCHEDULED, State.BLOCKED, State.WAITING)):
         before = read_keyspace(any_redis)
         found = job_refs_of(backend, state)
@@ -61,13 +69,13 @@ def test_undo_restores_deleted_jobs_unchanged(backend: RQ, queue: Queue, any_red
         assert outcomes(deleted) == ["done"] * len(found)
         for job_ref in found:
             assert not list(any_redis.scan_iter(f"*{job_ref.id}*"))
-        assert counts(queue)[backend.states[state][0]] == 0
+        assert read_counts(queue)[backend.states[state][0]] == 0
         assert outcomes(backend.delete_jobs(REF, state, backups)) == ["gone"] * len(found)
         assert outcomes(backend.restore_jobs(REF, state, list(reversed(backups)))) == ["done"] * len(found)
         assert read_keyspace(any_redis) == before
         assert outcomes(backend.restore_jobs(REF, state, backups)) == ["changed"] * len(found)
         assert read_keyspace(any_redis) == before
-    assert counts(queue) == own
+    assert read_counts(queue) == own
     assert outcomes(backend.backup_jobs(REF, State.ACTIVE, job_refs_of(backend, State.ACTIVE))) == ["refused"]
 
 
@@ -84,11 +92,11 @@ def test_a_job_that_changed_since_its_backup_is_not_deleted(backend: RQ, queue: 
     assert read_keyspace(any_redis) == before
     backend.act_on_jobs(REF, Action.RETRY, State.DEAD, found)
     assert outcomes(backend.delete_jobs(REF, State.DEAD, backups)) == ["changed"] * 4
-    drain(queue)
+    run_waiting_jobs(queue)
     assert outcomes(backend.delete_jobs(REF, State.DEAD, backups)) == ["changed"] * 4
     assert outcomes(backend.backup_jobs(REF, State.DEAD, found)) == ["changed"] * 4
     assert outcomes(backend.restore_jobs(REF, State.DEAD, backups)) == ["changed"] * 4
-    assert counts(queue)["failed"] == 4
+    assert read_counts(queue)["failed"] == 4
 
 
 def test_dependents_of_a_deleted_job_are_reported_and_wait_again_after_undo(
@@ -99,9 +107,9 @@ def test_dependents_of_a_deleted_job_are_reported_and_wait_again_after_undo(
     taken = backups_of(backend.backup_jobs(REF, State.WAITING, [JobRef(id=parent.id)]))
     (result,) = backend.delete_jobs(REF, State.WAITING, taken)
     assert (result.outcome, "stay deferred: 1;" in (result.detail or "")) == (Outcome.DONE, True)
-    assert counts(queue)["deferred"] == 1
+    assert read_counts(queue)["deferred"] == 1
     backend.restore_jobs(REF, State.WAITING, taken)
-    drain(queue)
+    run_waiting_jobs(queue)
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
 
@@ -112,14 +120,14 @@ def test_a_restored_deferred_job_whose_parent_has_ended_is_enqueued(
     child = queue.enqueue(rq_jobs.add, 2, depends_on=parent)
     backups = backups_of(backend.backup_jobs(REF, State.BLOCKED, job_refs_of(backend, State.BLOCKED)))
     assert outcomes(backend.delete_jobs(REF, State.BLOCKED, backups)) == ["done"]
-    drain(queue)
+    run_waiting_jobs(queue)
     (result,) = backend.restore_jobs(REF, State.BLOCKED, backups)
     assert (result.outcome, "have finished; it is now enqueued" in (result.detail or "")) == (Outcome.DONE, True)
-    assert (counts(queue)["deferred"], RealJob.fetch(child.id, connection=queue.connection).get_status()) == (
+    assert (read_counts(queue)["deferred"], RealJob.fetch(child.id, connection=queue.connection).get_status()) == (
         *(0, JobStatus.QUEUED),
     )
     assert outcomes(backend.restore_jobs(REF, State.BLOCKED, backups)) == ["changed"]
-    drain(queue)
+    run_waiting_jobs(queue)
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
 
@@ -144,7 +152,7 @@ def test_a_deferred_job_restored_while_its_parent_ends_still_runs(
         worker.delete(parent.key, parent.dependents_key)
         with pytest.raises(redis.WatchError):
             worker.execute()
-    drain(queue)
+    run_waiting_jobs(queue)
     assert len(RealJob.fetch(child.id, connection=queue.connection).results()) == 1
 
 
@@ -163,7 +171,7 @@ def test_a_restored_job_that_expired_in_the_undo_bin_keeps_its_remaining_time(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     queue.enqueue(rq_jobs.add, 1, result_ttl=300)
-    drain(queue)
+    run_waiting_jobs(queue)
     any_redis.zadd("rq:finished:alpha", {job_refs_of(backend, State.COMPLETED)[0].id: time.time() + 100})
     backups = backups_of(backend.backup_jobs(REF, State.COMPLETED, job_refs_of(backend, State.COMPLETED)))
     assert outcomes(backend.delete_jobs(REF, State.COMPLETED, backups)) == ["done"]
@@ -173,7 +181,7 @@ def test_a_restored_job_that_expired_in_the_undo_bin_keeps_its_remaining_time(
     assert outcomes(backend.restore_jobs(REF, State.COMPLETED, [old])) == ["done"]
     score = any_redis.zscore("rq:finished:alpha", backups[0].id) or 0
     assert 200 < score - time.time() <= 301
-    assert counts(queue)["finished"] == 1
+    assert read_counts(queue)["finished"] == 1
 
 
 def test_undo_restores_the_positions_of_waiting_jobs_in_a_changed_queue(
@@ -287,7 +295,7 @@ def test_workers_pause_and_resume(backend: RQ, queue: Queue, any_server: Embedde
     assert is_suspended(queue.connection)
     queue.enqueue(rq_jobs.mark)
     assert backend.read_stats([REF])[0].paused
-    with working(any_server.url, "simple", "alpha"):
+    with running_rq_worker(any_server.url, "simple", "alpha"):
         assert backend.act_on_queue(REF, Action.RESUME).outcome is Outcome.DONE
         wait_until(lambda: queue.connection.hlen("marks"), what="a run after the pause")
     assert not is_suspended(queue.connection)
@@ -318,14 +326,14 @@ def test_a_running_job_is_stopped_by_its_worker(
     backend: RQ, queue: Queue, any_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     lost = queue.enqueue(rq_jobs.add, 1)
-    start_one(queue)
+    start_next_job(queue)
     (unheard,) = backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, job_refs_of(backend, State.ACTIVE))
     assert (unheard.outcome, unheard.detail) == (
         Outcome.REFUSED,
         "its worker is not listening for commands; it may have stopped or lost its connection",
     )
     job = queue.enqueue(rq_jobs.linger, str(tmp_path / "began"))
-    with working(any_server.url, "fork", "alpha"):
+    with running_rq_worker(any_server.url, "fork", "alpha"):
         wait_until((tmp_path / "began").exists, what="the run")
         seen = [job_ref for job_ref in job_refs_of(backend, State.ACTIVE) if job_ref.id == job.id]
         assert outcomes(backend.act_on_jobs(REF, Action.STOP, State.ACTIVE, seen)) == ["done"]
@@ -340,7 +348,7 @@ def test_a_worker_finishes_its_job_however_often_it_is_asked_to_stop(
     backend: RQ, queue: Queue, any_server: EmbeddedRedis, tmp_path: Path
 ) -> None:
     job = queue.enqueue(rq_jobs.linger_until, str(tmp_path / "began"), str(tmp_path / "until"))
-    with working(any_server.url, "fork", "alpha") as name:
+    with running_rq_worker(any_server.url, "fork", "alpha") as name:
         asked = Worker(id=name, source="main", backend="rq", state=WorkerState.BUSY)
         wait_until((tmp_path / "began").exists, what="the run")
         assert backend.act_on_worker(asked, Action.STOP_WORKER).outcome is Outcome.DONE
@@ -367,7 +375,7 @@ class RacingUsers:
         self.lock = threading.Lock()
         self.over = threading.Event()
 
-    def record(self, what: str, results: list[ActionResult]) -> None:
+    def note_results(self, what: str, results: list[ActionResult]) -> None:
         with self.lock:
             for each in results:
                 if each.outcome is Outcome.DONE:
@@ -384,30 +392,30 @@ class RacingUsers:
     def retry(self, random: random.Random) -> None:
         found = job_refs_of(self.backend, State.DEAD)
         some = [job_ref for job_ref in found if random.random() < 0.2]
-        self.record("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some))
+        self.note_results("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some))
         # As a process that died and another one that does the batch again.
-        self.record("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some[:50]))
+        self.note_results("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.DEAD, some[:50]))
 
     def move(self, random: random.Random) -> None:
         some = [job_ref for job_ref in job_refs_of(self.backend, State.WAITING)[:200] if random.random() < 0.1]
-        self.record(
+        self.note_results(
             "moved", self.backend.act_on_jobs(REF, Action.MOVE, State.WAITING, some, ActionOptions(target="beta"))
         )
 
     def cancel(self, random: random.Random) -> None:
         some = [job_ref for job_ref in job_refs_of(self.backend, State.WAITING)[:200] if random.random() < 0.1]
-        self.record("canceled", self.backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, some))
+        self.note_results("canceled", self.backend.act_on_jobs(REF, Action.CANCEL, State.WAITING, some))
         again = [job_ref for job_ref in job_refs_of(self.backend, State.CANCELED) if random.random() < 0.5]
-        self.record("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, again))
+        self.note_results("retried", self.backend.act_on_jobs(REF, Action.RETRY, State.CANCELED, again))
 
     def delete(self, random: random.Random) -> None:
         for state, word, share in ((State.DEAD, "dead", 0.5), (State.WAITING, "waiting", 0.1)):
             some = [job_ref for job_ref in job_refs_of(self.backend, state)[:200] if random.random() < share]
             backups = [each for each in self.backend.backup_jobs(REF, state, some) if isinstance(each, JobBackup)]
-            self.record(f"deleted {word}", self.backend.delete_jobs(REF, state, backups))
+            self.note_results(f"deleted {word}", self.backend.delete_jobs(REF, state, backups))
             back = [job for job in backups if random.random() < 0.7]
-            self.record(f"restored {word}", self.backend.restore_jobs(REF, state, back))
-            self.record(f"restored {word}", self.backend.restore_jobs(REF, state, back))
+            self.note_results(f"restored {word}", self.backend.restore_jobs(REF, state, back))
+            self.note_results(f"restored {word}", self.backend.restore_jobs(REF, state, back))
 
     def repeat(self, what: Callable[[random.Random], None], seed: int) -> None:
         dice = random.Random(seed)
@@ -430,7 +438,7 @@ def test_actions_beside_a_live_worker_neither_lose_nor_duplicate_jobs(
             failures.append(exc)
             raise
 
-    with connected(server.url) as client, client.pipeline(transaction=False) as pipeline:
+    with open_client(server.url) as client, client.pipeline(transaction=False) as pipeline:
         queue = Queue("alpha", connection=client)
         data = [Queue.prepare_data(rq_jobs.mark, (2,)) for _ in range(JOBS)]
         ids = [job.id for job in queue.enqueue_many(data, pipeline=pipeline)]
@@ -439,7 +447,7 @@ def test_actions_beside_a_live_worker_neither_lose_nor_duplicate_jobs(
             threading.Thread(target=run_user, args=(what, seed + number))
             for number, what in enumerate((acts.retry, acts.retry, acts.move, acts.cancel, acts.delete))
         ]
-        with working(server.url, "simple", "alpha", "beta"):
+        with running_rq_worker(server.url, "simple", "alpha", "beta"):
             for thread in threads:
                 thread.start()
             try:

@@ -32,9 +32,9 @@ from dashboard.store.redis_store import Store
 from tests.conftest import reset_server
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
-from tests.contract.conftest import Picture
+from tests.contract.conftest import KeySpace
 from tests.contract.library import Filled, Library
-from tests.contract.rq_library import connected, drain
+from tests.contract.rq_library import open_client, run_waiting_jobs
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.dead_letters import failing_jobs
 from tests.waiting import CEILING_S
@@ -57,13 +57,13 @@ def backends(source: Source, source_settings: SourceSettings) -> Iterator[dict[s
 
 
 @pytest.fixture(scope="module")
-def long_list(server: EmbeddedRedis) -> Picture:
+def long_list(server: EmbeddedRedis) -> KeySpace:
     """A queue `long` of BullMQ with 1200 jobs that failed permanently."""
     library = BullMQLibrary()
     with redis.Redis.from_url(server.url) as client:
         reset_server(client)
         library.drive("many", server.url, "long", count=1200, dead=True)
-        return Picture.of(client, library, Filled())
+        return KeySpace.dump(client, library, Filled())
 
 
 def queues_of(backends: dict[str, Backend]) -> list[QueueStats]:
@@ -105,10 +105,10 @@ def count_known(dead_letter_index: DeadLetterIndex, queues: Sequence[QueueStats]
 
 def fail_rq(server: EmbeddedRedis, queue: str, *calls: tuple[object, ...]) -> list[str]:
     """Run jobs with the real RQ that fail permanently. Their ids, in order."""
-    with connected(server.url) as client:
+    with open_client(server.url) as client:
         target = Queue(queue, connection=client)
         ids = [target.enqueue(*call).id for call in calls]
-        drain(target)
+        run_waiting_jobs(target)
     return ids
 
 
@@ -207,7 +207,7 @@ def test_of_a_long_list_the_newest_jobs_are_read_and_the_result_says_so(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     backends: dict[str, Backend],
-    long_list: Picture,
+    long_list: KeySpace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(index, "ROWS_PER_LIST", 500)
@@ -243,9 +243,9 @@ def test_known_jobs_are_not_read_again_and_removed_ones_are_dropped(
     assert {each.id for indexed in lists for each in indexed.dead_letters.values()} == {ids[n] for n in (1, 2, 4, 5)}
     # A job that fails again with another error is read again.
     monkeypatch.setattr(failing_jobs, "changing_words", ["second"])
-    with connected(server.url) as client:
+    with open_client(server.url) as client:
         Job.fetch(ids[1], connection=client).requeue()
-        drain(Queue("mail", connection=client))
+        run_waiting_jobs(Queue("mail", connection=client))
     many, one = groups.group_dead_letters(*dead_letter_index.read_lists(queues_of(backends)), now_s()).groups
     assert (many.count, one.count, one.error.message) == (3, 1, "the second word")
     assert one.members[0].dead_letter.id == ids[1]
@@ -255,7 +255,7 @@ def test_a_read_that_ran_out_of_time_continues_with_the_next(
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     backends: dict[str, Backend],
-    long_list: Picture,
+    long_list: KeySpace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     long_list.restore(redis_client)

@@ -13,9 +13,9 @@ from rq import Queue
 
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
 from tests.contract.celery_live import Shop
-from tests.contract.rq_actions import working
-from tests.contract.rq_library import connected, drain
-from tests.contract.sidekiq_worker import failed, payload, worker
+from tests.contract.rq_actions import running_rq_worker
+from tests.contract.rq_library import open_client, run_waiting_jobs
+from tests.contract.sidekiq_worker import failed_payload, payload, running_sidekiq
 from tests.processes import child
 from tests.waiting import wait_until
 from tests.workloads import rq_jobs
@@ -80,15 +80,15 @@ class RQNight(Night):
 
     @contextmanager
     def dying(self, url: str, count: int) -> Iterator[None]:
-        with connected(url) as client:
+        with open_client(url) as client:
             queue = Queue(self.queue, connection=client)
             self._ids = [queue.enqueue(rq_jobs.mark, 2).id for _ in range(count)]
-            drain(queue)
+            run_waiting_jobs(queue)
         yield
 
     @contextmanager
     def working(self, url: str) -> Iterator[object]:
-        with working(url, "simple", self.queue):
+        with running_rq_worker(url, "simple", self.queue):
             yield
 
     def ran(self, client: redis.Redis) -> Sequence[int]:
@@ -106,13 +106,13 @@ class SidekiqNight(Night):
         with redis.Redis.from_url(url) as client:
             client.sadd("queues", self.queue)
             client.lpush(f"queue:{self.queue}", payload("first"))
-            jobs = [failed(f"s{n}", error_message=f"no gate {n}") for n in range(count)]
+            jobs = [failed_payload(f"s{n}", error_message=f"no gate {n}") for n in range(count)]
             client.zadd("dead", {job: 1_700_000_000 + n for n, job in enumerate(jobs)})
         yield
 
     @contextmanager
     def working(self, url: str) -> Iterator[object]:
-        with worker(url), redis.Redis.from_url(url) as client:
+        with running_sidekiq(url), redis.Redis.from_url(url) as client:
             wait_until(lambda: client.hdel("runs", "first"), what="the first run of Sidekiq")
             yield
 
@@ -145,7 +145,7 @@ class CeleryNight(Night):
         yield  # it is there since it failed them
 
     def ran(self, client: redis.Redis) -> Sequence[int]:
-        return list(self._shop.noted("ran").values())
+        return list(self._shop.read_marks("ran").values())
 
 
 LIBRARIES: tuple[Night, ...] = (BullMQNight(), RQNight(), SidekiqNight(), CeleryNight())

@@ -20,7 +20,7 @@ from tests.alerts.channels.smtp import SmtpSink
 from tests.contract.bullmq_library import BullMQLibrary
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Library
-from tests.contract.rq_library import RQLibrary, drain
+from tests.contract.rq_library import RQLibrary, run_waiting_jobs
 from tests.contract.sidekiq_library import SidekiqLibrary
 from tests.golden.apps import address, headers
 from tests.waiting import wait_until
@@ -139,7 +139,7 @@ def play(stage: Stage) -> None:
     ids = fill(stage.url, stage.redis)
     for number in range(3):
         stage.mail.enqueue(rq_jobs.fail, f"no {number}")
-    drain(stage.mail)
+    run_waiting_jobs(stage.mail)
     stage.ask("/overview", noted=False)
     wait_until(lambda: is_complete(stage), what="a sample of all queues")
     for channel in (*KINDS, "email"):
@@ -149,7 +149,7 @@ def play(stage: Stage) -> None:
         stage.mail.enqueue(rq_jobs.add, 1)
     wait_until(lambda: all(sent(stage, "reminder")), what="the reminders")
     look(stage, ids)
-    drain(stage.mail)
+    run_waiting_jobs(stage.mail)
     wait_until(lambda: all(sent(stage, "resolved")), what="the ends of the alert")
     stage.messages = messages(stage)
     refuse(stage, ids)

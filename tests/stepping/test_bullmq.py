@@ -26,7 +26,7 @@ from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.bullmq_library import BullMQLibrary, staying
+from tests.contract.bullmq_library import BullMQLibrary, running_script
 from tests.search import search
 from tests.step_proxy import StepProxy
 
@@ -151,7 +151,7 @@ def staged(alias: str, server: EmbeddedRedis) -> Iterator[Stage]:
     options = json.dumps({"concurrency": 1, "untimed": True, "settings": WORKER})
     with (
         StepProxy(server.port, takes=TAKES) as proxy,
-        staying("drive.mjs", alias, "consume", proxy.url, "alpha", options),
+        running_script("drive.mjs", alias, "consume", proxy.url, "alpha", options),
     ):
         proxy.wait_for_take()
         found = Stage(alias, server, proxy, backend)

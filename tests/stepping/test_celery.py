@@ -92,7 +92,7 @@ class Stage:
     @property
     def ran(self) -> Counter[str]:
         """How often each job ran or failed, by key."""
-        return Counter(self.shop.noted("ran")) + Counter(self.shop.noted("failed"))
+        return Counter(self.shop.read_marks("ran")) + Counter(self.shop.read_marks("failed"))
 
     @property
     def held(self) -> set[str]:

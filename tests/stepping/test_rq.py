@@ -21,8 +21,8 @@ from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.conftest import start_server
-from tests.contract.rq_actions import REF, working
-from tests.contract.rq_library import connected
+from tests.contract.rq_actions import REF, running_rq_worker
+from tests.contract.rq_library import open_client
 from tests.step_proxy import Step, StepProxy
 from tests.stepping.scenario import OutsideTransactions, Scenario, outcomes
 from tests.waiting import wait_until
@@ -155,10 +155,10 @@ class Lab:
 def labs(*queues: str) -> Iterator[Lab]:
     with (
         closing(start_server("redis-7")) as server,
-        connected(server.url) as client,
+        open_client(server.url) as client,
         closing(Source("main", server.url)) as source,
         StepProxy(server.port, takes=TAKES, counts=OutsideTransactions()) as proxy,
-        working(proxy.url, "simple", *queues) as name,
+        running_rq_worker(proxy.url, "simple", *queues) as name,
     ):
         backend = RQ(source, SourceSettings(name="main", url=server.url))
         proxy.wait_for_take()
@@ -532,7 +532,7 @@ def test_delete_of_a_parent_that_comes_back(lab: Lab, scenario: Scenario) -> Non
 )
 def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, act_name: str) -> None:
     counts = OutsideTransactions()
-    with StepProxy(lab.port, counts=counts) as proxy, connected(proxy.url) as client:
+    with StepProxy(lab.port, counts=counts) as proxy, open_client(proxy.url) as client:
 
         def attempt(step: Step) -> None:
             lab.clear()

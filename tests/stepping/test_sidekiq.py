@@ -18,7 +18,7 @@ from dashboard.model import JobQuery, QueueRef, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from tests.conftest import start_server
-from tests.contract.sidekiq_worker import failed, jid, payload, poller, worker
+from tests.contract.sidekiq_worker import failed_payload, jid_of, payload, running_poller, running_sidekiq
 from tests.processes import Child
 from tests.step_proxy import Command, Step, StepProxy
 from tests.stepping.scenario import Scenario, outcomes
@@ -100,8 +100,8 @@ class Lab:
     def seen(self, state: State, name: str = "one") -> list[JobRef]:
         """The job of that name as a person sees it in the list of a state; or as they saw it when it was there."""
         found = self.backend.list_job_refs(place(state), JobQuery(state=state, per_page=100))
-        own = [job_ref for job_ref in found if job_ref.id.endswith(jid(name))]
-        return own or [JobRef(id=jid(name) if state is State.WAITING else f"1-{jid(name)}")]
+        own = [job_ref for job_ref in found if job_ref.id.endswith(jid_of(name))]
+        return own or [JobRef(id=jid_of(name) if state is State.WAITING else f"1-{jid_of(name)}")]
 
     def act(
         self, action: Action, state: State, job_refs: Sequence[JobRef], options: ActionOptions
@@ -182,8 +182,8 @@ def lab() -> Iterator[Lab]:
         closing(Source("main", server.url)) as source,
         StepProxy(server.port, takes=frozenset({b"BRPOP"}), counts=of_a_job) as proxy,
         StepProxy(server.port) as polls,
-        worker(proxy.url, concurrency=1, held=True),
-        poller(polls.url) as polling,
+        running_sidekiq(proxy.url, concurrency=1, held=True),
+        running_poller(polls.url) as polling,
     ):
         backend = Sidekiq(source, SourceSettings(name="main", url=server.url))
         found = Lab(client, backend, proxy, polls, polling, server.port)
@@ -239,7 +239,7 @@ def test_acts_on_a_job_that_fails(lab: Lab, scenario: Scenario, deed: Deed) -> N
         assert lab.runs() == {"one": 1 + again, "next": 1} | edited
         standing = lab.jids("retry")
         assert len(standing) == (0 if done and deed in (DELETE, KILL) else 2 if done and deed is DUPLICATE else 1)
-        assert lab.jids("dead") == ([jid("one")] if done and deed is KILL else [])
+        assert lab.jids("dead") == ([jid_of("one")] if done and deed is KILL else [])
 
     scenario.try_all(f"{deed.name} a failing job", lab.proxy, attempt, at_least=4)
 
@@ -248,7 +248,7 @@ def test_acts_on_a_job_that_fails(lab: Lab, scenario: Scenario, deed: Deed) -> N
 def test_acts_on_a_job_that_dies(lab: Lab, scenario: Scenario, deed: Deed) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
-        lab.push(failed(args=["one", "fail"]))
+        lab.push(failed_payload(args=["one", "fail"]))
         lab.push(payload("next"))
         answers: list[JobBackup | ActionResult] = []
         lab.meet(step, lambda: answers.extend(deed.do(lab, State.DEAD, lab.seen(State.DEAD))))
@@ -257,7 +257,7 @@ def test_acts_on_a_job_that_dies(lab: Lab, scenario: Scenario, deed: Deed) -> No
         edited = {"edited": 1} if done and deed is EDIT else {}
         assert lab.runs() == {"one": 1 + again, "next": 1} | edited
         # The try by hand is not counted, so that it dies once more; a copy has its tries before it.
-        assert lab.jids("dead") == ([] if done and deed is DELETE else [jid("one")])
+        assert lab.jids("dead") == ([] if done and deed is DELETE else [jid_of("one")])
         assert len(lab.jids("retry")) == (1 if done and deed is DUPLICATE else 0)
 
     scenario.try_all(f"{deed.name} a dying job", lab.proxy, attempt, at_least=5)
@@ -270,7 +270,7 @@ def test_undo_while_another_job_runs(lab: Lab, scenario: Scenario, state: State)
         if state is State.WAITING:
             lab.push(payload())
         else:
-            lab.fill(state, failed(), due=False)
+            lab.fill(state, failed_payload(), due=False)
         gone, _ = lab.delete(state, lab.seen(state))
         lab.push(payload("other"))
         answers: list[ActionResult] = []
@@ -279,7 +279,7 @@ def test_undo_while_another_job_runs(lab: Lab, scenario: Scenario, state: State)
         runs = {"one": 1} if done and state is State.WAITING else {}
         assert lab.runs() == {"other": 1} | runs
         if state is not State.WAITING:
-            assert lab.jids(SETS[state]) == [jid("one")] * done
+            assert lab.jids(SETS[state]) == [jid_of("one")] * done
 
     scenario.try_all(f"undo a {state.value} job", lab.proxy, attempt, at_least=2, always_done=True)
 
@@ -314,7 +314,7 @@ def test_obliterate(lab: Lab, scenario: Scenario) -> None:
 def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State, deed: Deed) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
-        lab.fill(state, payload() if state is State.SCHEDULED else failed(retry_count=1))
+        lab.fill(state, payload() if state is State.SCHEDULED else failed_payload(retry_count=1))
         job_refs = lab.seen(state)
         answers: list[JobBackup | ActionResult] = []
         with step.before(lambda: answers.extend(deed.do(lab, state, job_refs))):
@@ -323,7 +323,7 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State, d
         lab.drive()
         done = scenario.count(answers)
         assert lab.runs() == expected_runs(deed, done)
-        assert lab.jids("dead") == ([jid("one")] if done and deed.dead else [])
+        assert lab.jids("dead") == ([jid_of("one")] if done and deed.dead else [])
         assert not lab.client.exists("retry", "schedule")
 
     scenario.try_all(f"{deed.name} a due job, {state.value}", lab.polls, attempt, at_least=4)
@@ -333,7 +333,7 @@ def test_acts_on_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State, d
 def test_undo_of_a_job_that_is_due(lab: Lab, scenario: Scenario, state: State) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
-        lab.fill(state, failed(), failed("two"))
+        lab.fill(state, failed_payload(), failed_payload("two"))
         gone, _ = lab.delete(state, lab.seen(state))
         answers: list[ActionResult] = []
         with step.before(lambda: answers.extend(lab.restore(state, gone))):
@@ -394,14 +394,14 @@ def test_own_acts_on_a_due_job(
 ) -> None:
     def attempt(step: Step) -> None:
         lab.clear()
-        lab.fill(state, payload() if state is State.SCHEDULED else failed(retry_count=1))
+        lab.fill(state, payload() if state is State.SCHEDULED else failed_payload(retry_count=1))
         with step.before(lambda: other(lab)):
             answers = deed.do(ours, state, ours.seen(state))
         poll_and_run(lab)
         done = scenario.count(answers)
         added = {"added": 1} if other is add_a_job and step.reached else {}
         assert lab.runs() == expected_runs(deed, done) | added
-        assert lab.jids("dead") == ([jid("one")] if done and deed.dead else [])
+        assert lab.jids("dead") == ([jid_of("one")] if done and deed.dead else [])
         assert not lab.client.exists("retry", "schedule")
 
     name = f"{other.__name__} during {deed.name} of a due job, {state.value}"
@@ -414,14 +414,14 @@ def test_own_acts_on_a_job_that_the_app_reschedules(lab: Lab, ours: Lab, scenari
 
     def attempt(step: Step) -> None:
         lab.clear()
-        lab.fill(State.RETRYING, failed(retry_count=1), due=False)
+        lab.fill(State.RETRYING, failed_payload(retry_count=1), due=False)
         job_refs = lab.seen(State.RETRYING)
         with step.before(lambda: lab.client.zincrby("retry", 600, failed_entry(lab))):
             answers = deed.do(ours, State.RETRYING, job_refs)
         done = scenario.count(answers)
         if step.reached and step.number < 2:  # before it was looked for, and before it was acted on
             assert not done
-            assert lab.jids("retry") == [jid("one")]
+            assert lab.jids("retry") == [jid_of("one")]
             assert not lab.client.exists("queue:work", "dead")
         lab.client.delete("queue:work", "retry", "dead")
 
@@ -431,4 +431,4 @@ def test_own_acts_on_a_job_that_the_app_reschedules(lab: Lab, ours: Lab, scenari
 def failed_entry(lab: Lab) -> Any:
     """What stands in the retry set; something else where it is gone, which the app then does not find either."""
     found = lab.client.zrange("retry", 0, 0)
-    return found[0] if found else failed("two")
+    return found[0] if found else failed_payload("two")

@@ -13,7 +13,7 @@ from dashboard.sampling.recent_history import History
 from dashboard.web.context import EXTENSION
 from dashboard.web.pages.overview import build_figures
 from dashboard.web.views.totals import Totals
-from tests.contract.test_celery import bind, record
+from tests.contract.test_celery import declare_queues, store_result
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
@@ -24,9 +24,9 @@ def test_a_lower_bound_is_marked_everywhere(
     make_app: MakeApp, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(index.KEPT, State.DEAD, 10)
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     for n in range(25):
-        record(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
+        store_result(redis_client, f"t{n}", queue="mails", date_done=f"2026-11-24T03:00:{n:02}+00:00")
     app = make_app(checker="auto", rules=[], sample_interval_s=0.5, metrics_public=True)
     app.extensions[EXTENSION].start()
     client = app.test_client()

@@ -63,7 +63,7 @@ def busy(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Busy]:
         stack.enter_context(shop.worker("alpha"))
         eta = shop.send("a", queue="alpha", countdown=SOON_S)
 
-        stack.enter_context(sidekiq_worker.worker(server.url))
+        stack.enter_context(sidekiq_worker.running_sidekiq(server.url))
         payload = sidekiq_worker.payload("one", queue="work")
         redis_client.sadd("queues", "work")
         redis_client.zadd("schedule", {payload: time.time() + SOON_S})
@@ -72,7 +72,7 @@ def busy(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[Busy]:
             "rq": ("mail", late.id),
             "bullmq": ("video", "soon"),
             "celery": ("alpha", eta),
-            "sidekiq": ("work", sidekiq_worker.jid("one")),
+            "sidekiq": ("work", sidekiq_worker.jid_of("one")),
         }
         yield Busy(jobs, added_from_s, redis_time_s(redis_client))
 

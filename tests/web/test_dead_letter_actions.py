@@ -20,8 +20,8 @@ from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
 from dashboard.web.pages import bulk
 from tests.contract.bullmq_library import BullMQLibrary
-from tests.contract.rq_library import connected, drain
-from tests.contract.sidekiq_worker import failed, payload
+from tests.contract.rq_library import open_client, run_waiting_jobs
+from tests.contract.sidekiq_worker import failed_payload, payload
 from tests.dead_letters import failing_jobs
 from tests.dead_letters.test_groups import fail_rq
 from tests.e2e.on_call import LIBRARIES, Night
@@ -45,7 +45,7 @@ def both(server: EmbeddedRedis, redis_client: redis.Redis, count: int = 4) -> No
         redis_client.hset(f"bull:mails:{job_id}", "failedReason", f"no route to 10.0.0.{job_id}")
     redis_client.sadd("queues", "work")
     redis_client.lpush("queue:work", payload("first"))
-    jobs = [failed(f"s{n}", error_class=None, error_message=f"no route to 10.0.0.{n}") for n in range(count)]
+    jobs = [failed_payload(f"s{n}", error_class=None, error_message=f"no route to 10.0.0.{n}") for n in range(count)]
     redis_client.zadd("dead", {job: 1_700_000_000 + n for n, job in enumerate(jobs)})
 
 
@@ -279,7 +279,7 @@ def test_other_actions_remove_dead_letters_from_the_groups_too(
     answer = client.post(f"/api/v1/queues/main/rq/mail/jobs/{dead[1]}/delete", json={}, headers=SAME)
     assert groups(client)[0]["count"] == 3
     client.post(f"/api/v1/undo/{answer.get_json()['undo']}", json={}, headers=SAME)
-    with connected(server.url) as other:
+    with open_client(server.url) as other:
         other.zrem("rq:failed:cash", *other.zrange("rq:failed:cash", 0, -1))
     # An undo is seen by the next viewer, and with it all else that changed.
     assert [group["count"] for group in groups(client)] == [4]
@@ -307,7 +307,7 @@ def redrivable(server: EmbeddedRedis, redis_client: redis.Redis) -> None:
         redis_client.hset(f"bull:{queue}:meta", "version", "bullmq:6.7.0")
     for home in ("mails", "mails", "news"):
         library.drive("add", server.url, "mails-dlq", name="send", data={"originalQueue": home, "to": "ä"})
-    with connected(server.url) as other:
+    with open_client(server.url) as other:
         for name in ("cash", "cash-dlq"):
             Queue(name, connection=other).enqueue(rq_jobs.add, 7, original_queue="cash")
     redis_client.sadd("queues", "work", "work-dlq")
@@ -351,10 +351,10 @@ def test_jobs_in_dead_letter_queues_return_to_their_origin_queues(
     assert redis_client.exists("bull:mails-dlq:wait", "rq:queue:cash-dlq", "queue:work-dlq") == 0
     assert redis_client.hget("bull:mails:1", "data") == data
     assert (redis_client.llen("rq:queue:cash"), redis_client.llen("queue:work")) == (2, 2)
-    with connected(server.url) as other:
+    with open_client(server.url) as other:
         back = Queue("cash", connection=other).jobs
         assert [job.origin for job in back] == ["cash", "cash"]
-        drain(Queue("cash", connection=other))
+        run_waiting_jobs(Queue("cash", connection=other))
         assert [job.get_status() for job in back] == [JobStatus.FINISHED] * 2
     moved = json.loads(redis_client.lrange("queue:work", 0, 0)[0])
     assert (moved["queue"], moved["args"]) == ("work", [{"original_queue": "work"}])
@@ -492,7 +492,7 @@ def test_many_more_jobs_than_previewed_are_not_changed(
 ) -> None:
     redis_client.sadd("queues", "work")
     redis_client.lpush("queue:work", payload("first"))
-    redis_client.zadd("dead", {failed(f"s{n}"): n for n in range(100)})
+    redis_client.zadd("dead", {failed_payload(f"s{n}"): n for n in range(100)})
     form = {"action": "delete", "source": "main", "backend": "sidekiq", "queue": "*", "state": "dead", "pace": "0"}
     page = wait_until(
         lambda: (answer := client.get("/bulk/new", query_string=form)).status_code == 200 and answer.text,
@@ -500,7 +500,7 @@ def test_many_more_jobs_than_previewed_are_not_changed(
     )
     (seen,) = re.findall(r'name="seen" value="(\d+)"', page)
     assert seen == "100"
-    redis_client.zadd("dead", {failed(f"t{n}"): n for n in range(900)})
+    redis_client.zadd("dead", {failed_payload(f"t{n}"): n for n in range(900)})
     refused = client.post("/bulk", data=form | {"seen": seen}, headers=SAME)
     assert refused.status_code == 409
     assert "1,000 jobs match now; the preview showed 100." in html.unescape(refused.text)
@@ -514,7 +514,7 @@ def test_the_preview_says_when_the_bulk_limit_is_exceeded(
     client = make_app(sample_interval_s=0.5, bulk_max_jobs=50).test_client()
     redis_client.sadd("queues", "work")
     redis_client.lpush("queue:work", payload("first"))
-    redis_client.zadd("dead", {failed(f"s{n}"): n for n in range(80)})
+    redis_client.zadd("dead", {failed_payload(f"s{n}"): n for n in range(80)})
     form = {"action": "retry", "source": "main", "backend": "sidekiq", "queue": "*", "state": "dead"}
     page = wait_until(
         lambda: (answer := client.get("/bulk/new", query_string=form)).status_code == 200 and answer.text,

@@ -13,7 +13,7 @@ import redis
 from flask.testing import FlaskClient
 
 from dashboard.web.formatting import URL_LIMIT
-from tests.contract.test_celery import bind, message
+from tests.contract.test_celery import declare_queues, message
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_hostile import packed
@@ -52,7 +52,7 @@ def fill(client: redis.Redis, library: str) -> None:
             entry: dict[str, Any] = {"class": "Needle", "args": [name], "jid": job_id, "queue": "work", "retry": True}
             client.zadd("dead", {json.dumps({**entry, "error_class": "E", "error_message": "needle"}): now + n})
         else:
-            bind(client, "alpha")
+            declare_queues(client, "alpha")
             client.lpush("alpha", message(job_id, argsrepr=f"('needle {name}',)"))
 
 

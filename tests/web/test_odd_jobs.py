@@ -14,9 +14,9 @@ from rq import Queue, Retry
 
 from dashboard.backends.bounded_reads import stamp_of
 from dashboard.demo.embedded import EmbeddedRedis
-from tests.contract.rq_library import connected, drain
-from tests.contract.sidekiq_worker import failed, payload
-from tests.contract.test_odd_data import FIELDS, VALUES, entry
+from tests.contract.rq_library import open_client, run_waiting_jobs
+from tests.contract.sidekiq_worker import failed_payload, payload
+from tests.contract.test_odd_data import FIELDS, VALUES, payload_with
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_dead_letters import SAME
@@ -30,10 +30,10 @@ def client(make_app: MakeApp, redis_client: redis.Redis) -> FlaskClient:
     redis_client.set("stat:processed", 1)
     redis_client.sadd("queues", "work")
     redis_client.lpush("queue:work", payload("good"), MALFORMED)
-    odd = [entry(field, value) for field in FIELDS for value in VALUES]
+    odd = [payload_with(field, value) for field in FIELDS for value in VALUES]
     redis_client.lpush("queue:work", *odd)
     for name in ("dead", "retry", "schedule"):
-        redis_client.zadd(name, {each: time.time() - n for n, each in enumerate((*odd, failed("good dead")))})
+        redis_client.zadd(name, {each: time.time() - n for n, each in enumerate((*odd, failed_payload("good dead")))})
     return make_app().test_client()
 
 
@@ -78,7 +78,7 @@ def test_a_malformed_entry_is_deleted_by_api_and_by_page(client: FlaskClient, re
 def test_a_lost_rq_job_is_reported_and_requeued_from_its_page(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    with connected(server.url) as connection:
+    with open_client(server.url) as connection:
         queue = Queue("mails", connection=connection)
         lost, waits = queue.enqueue(rq_jobs.add, 1), queue.enqueue(rq_jobs.add, 2)
         redis_client.lrem("rq:queue:mails", 0, lost.id)
@@ -105,10 +105,10 @@ def test_a_lost_rq_job_is_reported_and_requeued_from_its_page(
 def test_a_failed_rq_job_with_retries_left_is_retrying_everywhere(
     make_app: MakeApp, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
-    with connected(server.url) as connection:
+    with open_client(server.url) as connection:
         queue = Queue("mails", connection=connection)
         job = queue.enqueue(rq_jobs.fail, retry=Retry(max=2, interval=600))
-        drain(queue)
+        run_waiting_jobs(queue)
         queue.enqueue_in(timedelta(hours=1), rq_jobs.add, 1)
     client = make_app().test_client()
     url = f"/queues/main/rq/mails/jobs/{job.id}"

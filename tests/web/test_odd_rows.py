@@ -25,7 +25,7 @@ from dashboard.model import QueueRef, WorkerState
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
 from dashboard.web.context import EXTENSION
-from tests.contract.test_celery import bind
+from tests.contract.test_celery import declare_queues
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 
@@ -57,7 +57,7 @@ def odd(fields: Mapping[str, Any]) -> Iterator[str]:
 
 def fill(client: redis.Redis) -> None:
     """One good entry of each kind, and odd ones."""
-    bind(client, "alpha")
+    declare_queues(client, "alpha")
     entries = [(json.dumps(ENTRY), json.dumps(META))]
     entries += [(each, json.dumps(META)) for each in odd(ENTRY)] + [(json.dumps(ENTRY), each) for each in odd(META)]
     for n, (definition, meta) in enumerate(entries):

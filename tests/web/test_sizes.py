@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 from tests.contract import test_sizes_bullmq as bullmq
 from tests.contract import test_sizes_rq as rq
-from tests.contract.test_celery import bind, message
+from tests.contract.test_celery import declare_queues, message
 from tests.contract.test_sidekiq import enqueue, payload
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -27,7 +27,7 @@ def fill(client: redis.Redis) -> dict[str, str]:
         client.zadd("dead", {entry: 1})
         bullmq.add(client, name, data=value, stacktrace=value)
         rq.add(client, name, data=value, exc_info=value)
-        bind(client, "tasks")
+        declare_queues(client, "tasks")
         client.lpush("tasks", message(name, body=base64.b64encode(value.encode()).decode()))
     enqueue(client, payload(jid="plain"))
     client.zadd("dead", {payload(jid="plain", error_class="E", error_message="no"): 2})

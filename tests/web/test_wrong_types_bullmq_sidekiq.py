@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.model import State
 from tests.contract.bullmq_library import BullMQLibrary
-from tests.contract.sidekiq_worker import failed, jid, payload
+from tests.contract.sidekiq_worker import failed_payload, jid_of, payload
 from tests.contract.test_odd_data import KINDS
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -43,7 +43,7 @@ def fill_sidekiq(server: EmbeddedRedis, client: redis.Redis) -> None:
         client.sadd("queues", queue)
         client.lpush(f"queue:{queue}", payload(f"good {queue}", queue=queue))
     for name in ("schedule", "retry", "dead"):
-        client.zadd(name, {failed(f"good {name}"): 1_700_000_000})
+        client.zadd(name, {failed_payload(f"good {name}"): 1_700_000_000})
     info = {"hostname": "web", "pid": 1, "queues": ["alpha", "beta"], "concurrency": 5, "version": "7.3.9"}
     client.sadd("processes", "web:1:aa")
     client.hset("web:1:aa", mapping={"info": json.dumps(info), "busy": 1, "beat": time.time(), "quiet": "false"})
@@ -53,7 +53,7 @@ def fill_sidekiq(server: EmbeddedRedis, client: redis.Redis) -> None:
     client.sadd("cron_jobs:default", "cron_job:default:a")
     client.hset("cron_job:default:a", mapping={"name": "a", "cron": "* * * * *", "klass": "A", "status": "enabled"})
     client.hset("schedules", "nightly", json.dumps({"cron": "0 0 * * *", "class": "N"}))
-    client.hset(f"it-{jid('good alpha')}", mapping={"ex": 1, "rt": "1", "c": "4"})
+    client.hset(f"it-{jid_of('good alpha')}", mapping={"ex": 1, "rt": "1", "c": "4"})
     client.hset(time.strftime("j|%Y%m%d|%H:%M", time.gmtime()), mapping={"Mark|p": 3, "Mark|ms": 100})
 
 

@@ -14,7 +14,7 @@ from dashboard.web.context import EXTENSION
 from tests.contract.celery_library import CeleryLibrary
 from tests.contract.library import Library
 from tests.contract.rq_library import RQLibrary
-from tests.contract.test_celery import bind, message
+from tests.contract.test_celery import declare_queues, message
 from tests.contract.test_odd_data import KINDS
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -111,7 +111,7 @@ def test_queues_that_cannot_be_found_are_reported_as_unknown(make_app: MakeApp, 
 
 
 def test_readable_celery_lists_are_shown_beside_unreadable_ones(make_app: MakeApp, redis_client: redis.Redis) -> None:
-    bind(redis_client, "mails")
+    declare_queues(redis_client, "mails")
     redis_client.lpush("mails", message("t1"))
     redis_client.set("mails\x06\x163", "another type")
     redis_client.set("unacked", "another type")

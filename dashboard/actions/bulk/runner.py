@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ...clock import monotonic_s
-from ...errors import BackendUnavailable, NotFound, QueuedeckError, WrongType
+from ...errors import UNEXPECTED_ERROR, BackendUnavailable, NotFound, QueuedeckError, WrongType
 from ...model import QueueRef
 from ...redact import masked_logger
 from ..service import ActionService
@@ -190,8 +190,7 @@ class BulkRunner:
             return self._progress.end_operation(operation, BulkPhase.FAILED, exc.message)
         except Exception:
             log.exception("bulk operation %s failed", operation.id)
-            note = "Unexpected error; the log has the details."
-            return self._progress.end_operation(operation, BulkPhase.FAILED, note)
+            return self._progress.end_operation(operation, BulkPhase.FAILED, UNEXPECTED_ERROR)
 
     def _run_phase(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
         match operation.phase:

@@ -11,9 +11,9 @@ from functools import partial
 from redis.exceptions import NoPermissionError
 
 from ...model import QueueRef, Work
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from ..unreadable_data import decode_or
 from . import keys, without_lua
 from .job_decoding import JobFields

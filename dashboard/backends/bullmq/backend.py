@@ -25,7 +25,7 @@ from ...model import (
 from ...settings import SourceSettings
 from ...sources.source import Source
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
-from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..base import NO_OPTIONS, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from . import discovery, job_detail, jobs, keys, rates, schedules, stats, workers
@@ -140,7 +140,7 @@ class BullMQ(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         offered = (*self.job_actions.get(state, ()), *self.abandoned_actions.get(state, ()))
         if action is Action.DELETE or action not in offered:

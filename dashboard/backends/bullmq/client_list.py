@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ...sources.source import Reply
+from ...sources.source import Reply, text
 from . import keys
 
 # The command with which a worker waits for jobs; no other connection of a worker sends it.
@@ -36,7 +36,7 @@ def count_connections(clients: Reply, database: int) -> ConnectionCounts | None:
         return None
     named: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
-    for line in clients.decode("utf-8", "surrogateescape").splitlines():
+    for line in text(clients).splitlines():
         fields = _parse_fields(line)
         if _is_worker(fields, database):
             name = fields["name"].partition(":w:")[0]
@@ -74,7 +74,7 @@ class WorkerConnections:
 
     def __init__(self, clients: Reply, database: int) -> None:
         self._by_base: dict[str, list[WorkerConnection]] = {}
-        listed = clients.decode("utf-8", "surrogateescape") if isinstance(clients, bytes) else ""
+        listed = text(clients) if isinstance(clients, bytes) else ""
         for line in listed.splitlines():
             fields = _parse_fields(line)
             if _is_worker(fields, database):

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 from redis.exceptions import ResponseError
 
 from ...globs import GLOB_LIMIT
-from ...sources.source import Reply, Source
+from ...sources.source import Reply, Source, text
 from ..base import Budget
-from ..payloads.decoding import text
 from ..scan import scan_step
 from . import keys
 

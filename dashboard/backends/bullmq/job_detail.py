@@ -11,12 +11,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...clock import instant
 from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ...units import format_duration
 from ..bounded_reads import read_plainly
 from ..job_facts import position_fact
 from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
+from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable
 from . import keys
 from .job_decoding import MESSAGE_LIMIT, JobFields, find_problem, max_attempts, parse_error, parse_stacks
 

@@ -11,10 +11,10 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import instant
 from ...errors import NotFound, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, Searched, State, Window
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..actions import JobRef
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from ..payloads.search_text import ends, joined, of_json
 from ..unreadable_data import decode_or, searched_row
 from . import job_rows, keys
@@ -53,7 +53,10 @@ def read_window(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery
     total, entries, problems = _read_listed(source, scripts, ref, query)
     found = job_rows.read_job_rows(source, scripts, ref, [entry.job_id for entry in entries], texts=True)
     return Window(
-        rows=tuple(_searched_row(_row_job(ref, entry, row), row) for entry, row in zip(entries, found, strict=True)),
+        rows=tuple(
+            searched_row(_searchable_row, _row_job(ref, entry, row), row)
+            for entry, row in zip(entries, found, strict=True)
+        ),
         total=total,
         order=keys.ORDERS[query.state],
         at_least=bool(problems),
@@ -157,18 +160,14 @@ def _range_command(key: str, entry: keys.NativeList, first: int, last: int) -> C
     return ("LRANGE", key, -last - 1, -first - 1) if entry.from_tail else ("LRANGE", key, first, last)
 
 
-def _searched_row(job: Job, row: job_rows.JobRow) -> Searched:
-    return searched_row(lambda: _searchable_row(job, row), job)
-
-
 def _searchable_row(job: Job, row: job_rows.JobRow) -> Searched:
     """Return the row with the stack trace of its last failure, which contains the class of the error."""
     stack = (
         newest_stack(_bytes_or_none(row.texts[job_rows.TEXTS.index("stacktrace")])) if row.texts and job.error else None
     )
     if stack is not None and job.error is not None:
-        told = parse_error(job.error.message, stack)
-        class_name = told.class_name if told else None
+        error = parse_error(job.error.message, stack)
+        class_name = error.class_name if error else None
         job = msgspec.structs.replace(job, error=msgspec.structs.replace(job.error, class_name=class_name))
     return Searched(job=job, text=_text_of_row(row), stack=ends(stack))
 
@@ -261,5 +260,5 @@ def _version_of(entry: ListedJob) -> str | None:
 
 
 def _with_troubles(job: Job, troubles: Sequence[str]) -> Job:
-    told = "; ".join(dict.fromkeys(troubles))
-    return msgspec.structs.replace(job, problem=f"{job.problem}; {told}" if job.problem else told)
+    problem = "; ".join(dict.fromkeys(filter(None, (job.problem, *troubles))))
+    return msgspec.structs.replace(job, problem=problem)

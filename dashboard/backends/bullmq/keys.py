@@ -11,9 +11,10 @@ from functools import cache
 from typing import NamedTuple
 
 from ...model import QueueRef, State
+from ...sources.source import text
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 
 DEFAULT_PREFIX = "bull"
 # 4.x keeps a wake-up marker, which is not a job, as the last entry of `wait`.

@@ -11,7 +11,7 @@ from ..lua_reads import Scripts
 from . import keys
 from .flow.cursor import EventCursor
 from .flow.events import flow_of_queue
-from .flow.finished_sets import FinishedSets, count_finished, flow_from_sets, parse_count
+from .flow.finished_sets import FinishedSets, count_finished, count_or_zero, flow_from_sets
 from .flow.reasons import NO_SCRIPTS
 from .stats import QUEUES_PER_CALL
 
@@ -72,7 +72,7 @@ def _read_without_lua(
     flows: list[QueueFlow] = []
     looks: dict[str, EventCursor] = {}
     for n, ref in enumerate(refs):
-        completed, all_completed, dead, all_dead = map(parse_count, counts[n * 4 : n * 4 + 4])
+        completed, all_completed, dead, all_dead = map(count_or_zero, counts[n * 4 : n * 4 + 4])
         finished_sets = FinishedSets(completed, dead, starts[n], left=lefts[n], listed=all_completed + all_dead)
         flow, looks[ref.key] = flow_from_sets(
             ref.key, finished_sets, EventCursor(b"", now, {}), cursor.get(ref.key), NO_SCRIPTS
@@ -105,7 +105,7 @@ def _read_starts(
         oldest = keys.parse_integer(head[1]) if isinstance(head, list) and len(head) == 2 else None
         since = look.at_ms if look else now - int(FLOW_WINDOW_S * 1000)
         starts.append(None if oldest is None else max(since, oldest - 1))
-        lefts.append(count_finished(added, sum(parse_count(size) for size in sizes)))
+        lefts.append(count_finished(added, sum(count_or_zero(size) for size in sizes)))
     return now, starts, lefts
 
 

@@ -13,10 +13,10 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...clock import instant, iso
 from ...model import Payload, QueueRef, Schedule
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..base import MAX_SCHEDULES
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable, text
+from ..payloads.decoding import count_of, json_payload, loads_dict, of_decoded, printable
 from ..unreadable_data import decode_or
 from . import keys, without_lua
 from .job_decoding import JobFields, find_problem, is_missing
@@ -154,7 +154,7 @@ def _read_records(source: Source, scripts: Scripts, entries: Sequence[ScheduleEn
         count = (len(call) - len(head)) // 8
         rows = reply if isinstance(reply, list) else [[reply, None, None, None]] * count
         found += [
-            ScheduleRecord(values, job[1] if job else None, bool(job), before, _text_or_none(where))
+            ScheduleRecord(values, job[1] if job else None, bool(job), before, _ascii_or_none(where))
             for values, job, before, where in rows
         ]
     return found
@@ -180,7 +180,7 @@ def _read_without_lua(source: Source, entries: Sequence[ScheduleEntry]) -> list[
     return found
 
 
-def _text_or_none(reply: Reply) -> str | None:
+def _ascii_or_none(reply: Reply) -> str | None:
     return reply.decode("ascii", "replace") if isinstance(reply, bytes) else None
 
 
@@ -196,14 +196,14 @@ def _build_schedule(entry: ScheduleEntry, record: ScheduleRecord, now: float) ->
     repeat = _repeat_options(job)
     # Schedulers count their runs; for older ones the job of the next run has the number.
     scheduler = fields.raw.get("ic") is not None
-    told = _merge_details(fields, repeat, old)
+    details = _merge_details(fields, repeat, old)
     if is_missing(record.values) and old is None and record.job is None:
         wrong = "its data no longer exists, only its id is left"
     elif entry.next_ms is None:
         wrong = wrong or "the time of its next run is invalid"
     runs = fields.integer("ic") if scheduler else count_of(repeat.get("count"))
     stuck = None if wrong else _explain_stuck(record)
-    ended = _explain_end(told, runs, now) if stuck else None
+    ended = _explain_end(details, runs, now) if stuck else None
     if ended:
         stuck = None
     troubles = [wrong, *fields.troubles] if wrong else [*([stuck] if stuck else ()), *fields.troubles]
@@ -212,16 +212,16 @@ def _build_schedule(entry: ScheduleEntry, record: ScheduleRecord, now: float) ->
         source=ref.source,
         backend=ref.backend,
         kind="job scheduler" if scheduler else "repeatable",
-        name=told["name"] or job.text("name", 200),
+        name=details["name"] or job.text("name", 200),
         queue=ref.name,
         ref=ref,
-        pattern=_pattern_of(told),
-        timezone=told["tz"],
+        pattern=_pattern_of(details),
+        timezone=details["tz"],
         next_run_at=instant(None if entry.next_ms is None or stuck or ended else entry.next_ms / 1000),
         last_run_at=instant(keys.parse_seconds(record.before_ms if isinstance(record.before_ms, bytes) else None)),
         runs=runs,
         payload=_payload_of(fields) or _payload_of(job),
-        facts=tuple(_list_facts(told, ended)),
+        facts=tuple(_list_facts(details, ended)),
         problem="; ".join(dict.fromkeys(troubles)) or None,
     )
 
@@ -253,10 +253,10 @@ def _merge_details(fields: JobFields, repeat: Mapping[str, Any], old: RepeatKey 
     return found
 
 
-def _pattern_of(told: Mapping[str, str | None]) -> str | None:
-    if told["pattern"]:
-        return told["pattern"]
-    every = keys.parse_number(told["every"].encode() if told["every"] else None)
+def _pattern_of(details: Mapping[str, str | None]) -> str | None:
+    if details["pattern"]:
+        return details["pattern"]
+    every = keys.parse_number(details["every"].encode() if details["every"] else None)
     return f"every {every / 1000:g} s" if every else None
 
 
@@ -284,22 +284,22 @@ def _explain_stuck(record: ScheduleRecord) -> str | None:
     return f"it will not run again: {why}. {_AGAIN}."
 
 
-def _explain_end(told: Mapping[str, str | None], runs: int | None, now: float) -> str | None:
+def _explain_end(details: Mapping[str, str | None], runs: int | None, now: float) -> str | None:
     """Return why a schedule without a next run has reached the end that the app set; None if it has not."""
-    limit = keys.parse_integer(told["limit"].encode()) if told["limit"] else None
+    limit = keys.parse_integer(details["limit"].encode()) if details["limit"] else None
     if limit is not None and runs is not None and runs >= limit:
         return f"after {runs} runs"
-    end_s = keys.parse_seconds(told["endDate"].encode()) if told["endDate"] else None
+    end_s = keys.parse_seconds(details["endDate"].encode()) if details["endDate"] else None
     return "its end date has passed" if end_s is not None and end_s < now else None
 
 
-def _list_facts(told: Mapping[str, str | None], ended: str | None) -> Iterable[tuple[str, str]]:
+def _list_facts(details: Mapping[str, str | None], ended: str | None) -> Iterable[tuple[str, str]]:
     if ended:
         yield "Ended", ended
-    if told["limit"]:
-        yield "Ends after", f"{told['limit']} runs"
+    if details["limit"]:
+        yield "Ends after", f"{details['limit']} runs"
     for label, name in (("Starts at", "startDate"), ("Ends at", "endDate")):
-        if value := told[name]:
+        if value := details[name]:
             yield label, iso(instant(keys.parse_seconds(value.encode()))) or value
-    if offset := keys.parse_number(told["offset"].encode() if told["offset"] else None):
+    if offset := keys.parse_number(details["offset"].encode() if details["offset"] else None):
         yield "Offset", f"{offset / 1000:g} s"

@@ -14,7 +14,7 @@ from ...model import Counts, NativeCount, QueueRef, QueueStats, RateLimit, State
 from ...sources.source import Command, Reply, Source
 from ...units import format_duration
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable
+from ..unreadable_data import describe_error
 from . import keys, without_lua
 from .client_list import ConnectionCounts, count_connections
 
@@ -137,7 +137,7 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[St
     ]
     lengths: list[Command] = [("HSTRLEN", f"{ref.key}:meta", name) for ref in refs for name in META]
     *replies, clients = source.run_batch([*commands, *lengths, ("CLIENT", "LIST")])
-    told, replies = replies[len(commands) :], replies[: len(commands)]
+    field_sizes, replies = replies[len(commands) :], replies[: len(commands)]
     rows = [replies[start : start + len(PLAN)] for start in range(0, len(replies), len(PLAN))]
     tails = {
         n: f"{ref.key}:".encode("utf-8", "surrogateescape") + tail
@@ -145,7 +145,7 @@ def _read_without_lua(source: Source, refs: Sequence[QueueRef]) -> tuple[list[St
         if isinstance(tail := row[PLAN.index(("LINDEX", "wait", "-1"))], bytes) and not tail.startswith(keys.MARKER)
     }
     limits = {**dict.fromkeys(("timestamp", "processedOn", "atm", "attemptsMade"), NUMBER_LIMIT), "opts": OPTS_LIMIT}
-    sizes_of = [told[n : n + len(META)] for n in range(0, len(told), len(META))]
+    sizes_of = [field_sizes[n : n + len(META)] for n in range(0, len(field_sizes), len(META))]
     values, metas = without_lua.read_fields(
         source, list(tails.values()), limits, [_meta_command(*one) for one in zip(refs, sizes_of, strict=True)]
     )
@@ -184,8 +184,8 @@ def _score_of(reply: Reply) -> Reply:
 def _remember_reply(ref: QueueRef, reply: Reply) -> RememberedStats:
     key, row = keys.key_of(ref), _parse_reply(reply)
     if isinstance(row, ResponseError) or key is None:
-        wrong = row if isinstance(row, ResponseError) else None
-        queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=_error_line(wrong))
+        error = describe_error(row) if isinstance(row, ResponseError) else "this is not the key of a queue"
+        queue = QueueStats(source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, error=error)
         return RememberedStats(
             ref, reply, queue, hint="", names=None, seems_alive=False, since=None, due=None, began=None
         )
@@ -237,7 +237,7 @@ def _queue_figures(ref: QueueRef, prefix: str, row: StatsReply, fields: dict[str
         rate_limit=limit,
         notes=tuple(_list_notes(fields, limit, bull=bull)),
         read_only=keys.read_only(fields.get("version")),
-        error=next((_error_line(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
+        error=next((describe_error(reply) for reply in (*row.sizes, *row) if isinstance(reply, ResponseError)), None),
     )
 
 
@@ -343,9 +343,3 @@ def _list_notes(fields: dict[str, Any], limit: RateLimit | None, *, bull: bool) 
             if limit.exhausted
             else f"a worker's rate limit is counting: {limit.started} started, resets in {left}"
         )
-
-
-def _error_line(reply: Reply) -> str:
-    if "WRONGTYPE" in str(reply):
-        return "a key of this queue has the wrong type"
-    return printable(str(reply), 200) if isinstance(reply, ResponseError) else "this is not the key of a queue"

@@ -189,8 +189,8 @@ class _Queue:
         reason: str | None = None,
     ) -> Worker:
         # Connections through a socket file all have the same address.
-        told = f"#{connection.client_id}" if connection.address.endswith(":0") else connection.address
-        worker_id = printable(f"{connection.worker_name or self.ref.name}@{told}", 500)
+        address = f"#{connection.client_id}" if connection.address.endswith(":0") else connection.address
+        worker_id = printable(f"{connection.worker_name or self.ref.name}@{address}", 500)
         decode = partial(self._of_connection, worker_id, connection, language, state, jobs, reason)
         return worker_row(decode, worker_id, self.ref.source, self.ref.backend)
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-import msgspec
 
 from ...errors import Forbidden, QueuedeckError
 from ...globs import key_pattern
@@ -21,21 +18,22 @@ from ...model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    ScanResult,
     Schedule,
     Searched,
-    Sifted,
     State,
     Window,
     Worker,
 )
 from ...settings import SourceSettings
-from ...sources.source import Source
+from ...sources.source import Source, text
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
-from ..base import NO_WISHES, Backend, Budget, Discovery, EventAccess
+from ..base import NO_OPTIONS, Backend, Budget, Discovery, EventAccess
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from ..payloads.search_text import ends, joined
 from ..scan import scan_step
+from ..shared_entries import build_refs, prefix_repeated_names
 from ..unreadable_data import searched_row
 from . import events, keys, rates, schedules, stats
 from .actions import descriptions
@@ -126,11 +124,7 @@ class Celery(Backend):
         if following == 0:
             self._there = self._there or bool(self._prefixes)
             self._queues, self._found = frozenset(self._found), set()
-        refs = tuple(
-            self._ref(place)
-            for place in dict.fromkeys(places)
-            if place.queue is None or self.includes_queue(place.queue)
-        )
+        refs = build_refs(self, places)
         if following == 0 and self._there:
             return Discovery(refs, complete=False, cursor=(REDBEAT, 0))
         return Discovery(refs, complete=following == 0, cursor=following)
@@ -167,18 +161,11 @@ class Celery(Backend):
         return {schedules.PREFIX, *self._redbeats, *known}
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
-        place = keys.location_of(ref)
-        return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
+        return next(iter(build_refs(self, [keys.location_of(ref)])), None)
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """Return `refs` with unique names: queues of the same name get their key prefix in front."""
-        names = Counter(ref.name for ref in refs)
-        return [
-            msgspec.structs.replace(ref, name=f"{prefix}{ref.name}")
-            if names[ref.name] > 1 and (prefix := keys.location_of(ref).prefix)
-            else ref
-            for ref in refs
-        ]
+        return prefix_repeated_names(refs, lambda ref: keys.location_of(ref).prefix)
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         return stats.read_stats(
@@ -208,16 +195,18 @@ class Celery(Backend):
     def can_scan(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.are_refused
 
-    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> ScanResult | None:
         found = self._pages().scan_matches(ref, word, offset) if self.can_scan(state) and not ref.shared else None
         if found is None:
             return None
         rows, reached, more = found
-        return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
+        return ScanResult(rows=tuple(searched_row(_searchable_row, *row) for row in rows), reached=reached, more=more)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = self._pages().list_jobs(ref, query)
-        rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
+        rows = tuple(
+            searched_row(_searchable_row, job, payload) for job, payload in zip(page.jobs, payloads, strict=True)
+        )
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def maintain(self) -> None:
@@ -255,7 +244,7 @@ class Celery(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.offered_actions(state, shared=ref.shared):
             return super().act_on_jobs(ref, action, state, job_refs, options)
@@ -347,19 +336,6 @@ class Celery(Backend):
 
     def _servers(self) -> JobServers:
         return JobServers(self.broker, self.results, self.own_source, self._own_name, self._scripts, self._names)
-
-    def _ref(self, place: keys.QueueLocation) -> QueueRef:
-        return QueueRef(
-            source=self.source.name,
-            backend=self.name,
-            name=keys.SHARED if place.queue is None else place.queue,
-            key=place.key,
-            shared=place.queue is None,
-        )
-
-
-def _searched_row(job: Job, payload: bytes) -> Searched:
-    return searched_row(lambda: _searchable_row(job, payload), job)
 
 
 def _searchable_row(job: Job, payload: bytes) -> Searched:

@@ -19,8 +19,8 @@ from redis.exceptions import NoPermissionError
 
 from ...clock import monotonic_s
 from ...redact import masked_logger
-from ...sources.source import Source
-from ..payloads.decoding import count_of, finite, loads, loads_dict, text
+from ...sources.source import Source, text
+from ..payloads.decoding import count_of, finite, loads, loads_dict
 from .keys import RECORD
 from .results.decoding import TAIL_BYTES, RawRecord
 
@@ -139,8 +139,8 @@ class EventListener:
         """
         found: dict[str, float] = {}
         for data in [self._events.popleft() for _ in range(len(self._events))]:
-            told = _decode_body(data)
-            for event in told if isinstance(told, list) else [told]:
+            body = _decode_body(data)
+            for event in body if isinstance(body, list) else [body]:
                 name = event.get("uuid") if isinstance(event, dict) else None
                 if not isinstance(event, dict) or not isinstance(name, str):
                     continue

@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from ...sources.source import Command, Reply, Source
-from ..payloads.decoding import loads_dict, text
+from ...sources.source import Command, Reply, Source, text
+from ..payloads.decoding import loads_dict
 from .keys import workers_key
 
 # A worker sends a heartbeat every 2 s.

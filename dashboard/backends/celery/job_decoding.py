@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
 from ..bounded_reads import stamp_of
-from ..payloads.decoding import DECODE_LIMIT_BYTES, decoded_payload, json_payload, loads, printable
+from ..payloads.decoding import DECODE_LIMIT_BYTES, decoded_payload, json_payload, loads, printable, text_or_none
 from ..payloads.pickle_display import describe
 from ..payloads.pickle_reader import NotAPickle, may_be_pickle
 from ..payloads.pickle_reader import read as read_pickle
@@ -25,11 +25,6 @@ NAMELESS, BEGINNING = "raw", 1024
 # What a protocol 1 message has in its body, and protocol 2 in its headers; and the header that marks the former.
 FIRST = ("task", "id", "eta", "expires", "retries", "timelimit")
 FIRST_PROTOCOL = "\0protocol 1"
-
-
-def text_or_none(value: Any, limit: int) -> str | None:
-    """Return a displayable text; None if `value` is not text or is empty."""
-    return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
 def parse_time(value: Any) -> datetime | None:
@@ -151,7 +146,7 @@ def wrapped_forms(written: bytes) -> list[bytes]:
     return [*found, *(form.replace(b"/", b"\\/") for form in found if b"/" in form)]
 
 
-def digest_of(raw: bytes) -> str:
+def nameless_id(raw: bytes) -> str:
     """Return an id for bytes that have none."""
     return f"{NAMELESS}{stamp_of(raw)}"
 
@@ -171,7 +166,7 @@ class BoundedMessage(NamedTuple):
 
 def cut_of(raw: bytes) -> BoundedMessage:
     """Return a message that was read whole, cut if it is too long to decode."""
-    return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), digest_of(raw))
+    return BoundedMessage(raw if len(raw) <= DECODE_LIMIT_BYTES else raw[:BEGINNING], len(raw), nameless_id(raw))
 
 
 def too_large(what: str, size: int) -> str:

@@ -26,7 +26,7 @@ from .messages.unacked import UnackedReader
 from .messages.waiting_search import WaitingJobSearch
 from .results.decoding import outline_record
 from .results.display_reads import read_for_display, read_statuses
-from .results.record import ResultsLocation, home_of
+from .results.record import ResultsLocation, find_results_location
 from .results.record_jobs import STATES, record_in_full
 
 # If this many have the same id, the first one of the queue is still found.
@@ -48,7 +48,7 @@ class JobFinder:
     def read_job(self, ref: QueueRef, wanted: str) -> Job:
         """Return one job, wherever it is; a message takes precedence over a record. Raises NotFound.
 
-        Cost: at most 4 round trips; 1 more per further SIFT_BYTES of messages that are searched.
+        Cost: at most 4 round trips; 1 more per further SCAN_BYTES of messages that are searched.
         """
         place = keys.location_of(ref)
         search = WaitingJobSearch(self._servers.broker, self._servers.scripts, place, wanted)
@@ -70,8 +70,8 @@ class JobFinder:
             message = decode_envelope(cut.raw) if cut.is_whole else None
             if job_id(cut.mark, headers_of(message)) == search.wanted:
                 place = keys.location_of(ref)
-                home = home_of(self._servers.own, self._servers.name, place.prefix)
-                statuses = read_statuses(self._servers.results, home.record_keys(search.wanted))
+                results_location = find_results_location(self._servers.own, self._servers.name, place.prefix)
+                statuses = read_statuses(self._servers.results, results_location.record_keys(search.wanted))
                 job = _build_job(ref, ref.name, State.WAITING, cut, message, position)
                 if "REVOKED" in statuses:
                     return as_revoked(msgspec.structs.replace(job, facts=(*job.facts, ("Revoked", REVOKED))))
@@ -103,10 +103,10 @@ class JobFinder:
             return job
         return self._find_recorded_job(ref, wanted, known.results_location)
 
-    def _find_recorded_job(self, ref: QueueRef, wanted: str, home: ResultsLocation) -> Job | None:
+    def _find_recorded_job(self, ref: QueueRef, wanted: str, results_location: ResultsLocation) -> Job | None:
         """Return the job from its result record."""
         place = keys.location_of(ref)
-        for record in read_for_display(self._servers.results, home.record_keys(wanted)):
+        for record in read_for_display(self._servers.results, results_location.record_keys(wanted)):
             if record is None:
                 continue
             decoded = outline_record(record)

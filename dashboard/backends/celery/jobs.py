@@ -10,11 +10,11 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...errors import BackendUnavailable, NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..actions import JobRef
-from ..base import SIFT_BYTES, SIFT_ROWS
+from ..base import SCAN_BYTES, SCAN_ROWS
 from ..bounded_reads import unread_rows
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from . import keys
 from .job_decoding import as_revoked, decode_envelope, message_row
 from .job_servers import JobServers
@@ -22,7 +22,7 @@ from .messages.ranges import read_ranges
 from .messages.unacked import UnackedReader
 from .messages.waiting_search import parse_found
 from .results.display_reads import read_for_display, read_statuses
-from .results.metadata import of_value as results_of_value
+from .results.metadata import decode_metadata
 from .results.record import ResultsLocation
 from .results.record_jobs import record_row
 
@@ -114,8 +114,8 @@ class TaskPages:
 
         Cost: 1 round trip, none for no jobs.
         """
-        home = ResultsLocation(keys.location_of(ref).prefix, results_of_value(facts).prefixes[::-1])
-        names = [(n, name) for n, job in enumerate(jobs) for name in home.record_keys(job.id)]
+        results_location = ResultsLocation(keys.location_of(ref).prefix, decode_metadata(facts).prefixes[::-1])
+        names = [(n, name) for n, job in enumerate(jobs) for name in results_location.record_keys(job.id)]
         try:
             statuses = read_statuses(self._servers.results, [name for _, name in names])
         except BackendUnavailable:
@@ -159,7 +159,7 @@ class TaskPages:
                 ("EXISTS", keys.filled_key(self._servers.name)),
             ]
         )
-        known = results_of_value(facts)
+        known = decode_metadata(facts)
         _check_replies(self._servers.own, f"The index of {query.state.value} jobs", (total, reply))
         ids, scores = reply[::2], reply[1::2]
         records = read_for_display(self._servers.results, [keys.record_key(member) for member in ids])
@@ -187,7 +187,7 @@ class TaskPages:
         before = 0
         for key, size in zip(lists, sizes, strict=True):
             if offset < before + size:
-                call = (key, offset - before, SIFT_ROWS, SIFT_BYTES, "folded", word.lower())
+                call = (key, offset - before, SCAN_ROWS, SCAN_BYTES, "folded", word.lower())
                 answered = self._servers.scripts.run(keys.load_script("find"), [call])
                 if answered is None:
                     return None

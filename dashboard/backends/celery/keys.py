@@ -8,11 +8,11 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from ...model import QueueRef, State
-from ...sources.source import raw_bytes
+from ...sources.source import raw_bytes, text
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
+from ..shared_entries import SHARED
 
-SHARED = "*"
 SEPARATOR = "\x06\x16"  # of binding members and priority lists, unless the app configures another
 BINDING = "_kombu.binding."
 MAILBOX = f"{BINDING}celery.pidbox"
@@ -96,7 +96,7 @@ def native_of(place: QueueLocation, state: State) -> str:
 
 def place_of(key: bytes) -> QueueLocation:
     """Return the location of an entry of `queues_key`, which is the key of a QueueLocation."""
-    return place_of_key(key.decode("utf-8", "surrogateescape"))
+    return place_of_key(text(key))
 
 
 def place_of_key(key: str) -> QueueLocation:
@@ -222,5 +222,5 @@ SHARING = ("stats",)
 def load_script(name: str) -> str:
     """Return the text of one of the scripts in `lua/`, preceded by the code it shares with others."""
     before = {"drop_messages": ("lists",), "replace": ("lists",), **dict.fromkeys(READING, ("messages",))}.get(name, ())
-    text = read_scripts(__package__, *before, name)
-    return f"{shared_script()}\n{text}" if before or name in SHARING else text
+    script = read_scripts(__package__, *before, name)
+    return f"{shared_script()}\n{script}" if before or name in SHARING else script

@@ -33,10 +33,10 @@ def read_flow(refs: Sequence[QueueRef], keeper: ResultIndex | None, cursor: floa
     """Return what finished since the last call, from the live feed. Cost: none."""
     now = monotonic_s()
     if keeper is None:
-        return FlowDelta(queues=tuple(_unknown_flow(ref.key, NOT_LISTENING) for ref in refs)), now
+        return FlowDelta(queues=tuple(QueueFlow.unknown(ref.key, NOT_LISTENING) for ref in refs)), now
     sample = FeedSample(refs, keeper, now, now - cursor if cursor is not None else 0.0)
     if cursor is None:
-        return FlowDelta(queues=tuple(_unknown_flow(ref.key, JUST_SUBSCRIBED) for ref in refs)), now
+        return FlowDelta(queues=tuple(QueueFlow.unknown(ref.key, JUST_SUBSCRIBED) for ref in refs)), now
     return FlowDelta(queues=tuple(sample.flow_of(ref) for ref in refs)), now
 
 
@@ -65,12 +65,12 @@ class FeedSample:
         """Return the flow of one queue, or of the entry for all queues of its prefix."""
         place = self._places[ref.key]
         if not self._keeper.runs.knows_all_runs(place.prefix):
-            return _unknown_flow(ref.key, JUST_BEGUN)
+            return QueueFlow.unknown(ref.key, JUST_BEGUN)
         if place.queue is None:
             return self._flow_of_all(ref.key, place.prefix)
         where = (place.prefix, place.queue)
         if self._nameless:
-            return replace(_unknown_flow(ref.key, NO_QUEUE), progressed=self.has_progressed(where))
+            return replace(QueueFlow.unknown(ref.key, NO_QUEUE), progressed=self.has_progressed(where))
         if place.prefix in self._hiding:
             return self._flow_of_errors(ref.key, where)
         flow = self._unknown_if_silent(_build_flow(ref.key, self._ended, [where], self._span_s), place.prefix)
@@ -85,7 +85,7 @@ class FeedSample:
         if not self._nameless:
             rest = [where for where in rest if where not in self._shown]
         if not (nameless or rest):
-            return _unknown_flow(key, EACH)
+            return QueueFlow.unknown(key, EACH)
         return self._unknown_if_silent(_build_flow(key, self._ended, rest, self._span_s), prefix)
 
     def _flow_of_runs(self, key: str, prefix: str, *, nameless: bool) -> QueueFlow:
@@ -120,7 +120,7 @@ class FeedSample:
     def _unknown_if_silent(self, flow: QueueFlow, prefix: str) -> QueueFlow:
         """Return `flow`, or an unknown flow if nothing was received and no worker is known that would send anything."""
         known_workers = self._keeper.runs.is_settled and self._traces.workers.get(prefix) is not None
-        return flow if prefix in self._traces.recorded or known_workers else _unknown_flow(flow.key, SILENT)
+        return flow if prefix in self._traces.recorded or known_workers else QueueFlow.unknown(flow.key, SILENT)
 
     def has_progressed(self, where: tuple[str, str]) -> bool | None:
         """Whether a queue made progress: its next message changed or, failing that, workers report that they started
@@ -135,10 +135,6 @@ class FeedSample:
             return True if sum(each[0] == prefix for each in self._known) == 1 else None
         idle = self._now - self._traces.started_at.get(prefix, -IDLE_AFTER_S) >= IDLE_AFTER_S
         return False if idle and self._traces.workers.get(prefix) is not None else None
-
-
-def _unknown_flow(key: str, reason: str) -> QueueFlow:
-    return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)
 
 
 def _build_flow(key: str, ended: EndedTasks, where: Sequence[tuple[str, str]], span_s: float) -> QueueFlow:

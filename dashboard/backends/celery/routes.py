@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ...sources.source import Source, raw_bytes
-from ..payloads.decoding import text
+from ...sources.source import Source, raw_bytes, text
 from . import keys
 
 # How many exchanges one call looks up, and about how many bindings of each.

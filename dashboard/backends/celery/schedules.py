@@ -18,18 +18,17 @@ from redis.exceptions import ResponseError
 
 from ...clock import instant
 from ...model import Payload, QueueRef, Schedule
-from ...sources.source import Source
+from ...sources.source import Source, text
 from ..actions import Action, ActionResult, Outcome, refused_result
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, finite, loads_dict, mask_payload, text
+from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, finite, loads_dict, mask_payload, text_or_none
 from ..unreadable_data import schedule_row
 from . import keys, protocol
 from .actions.destination_queues import DestinationQueues
 from .actions.result_retry import result_of_copy, unguarded_call
 from .actions.scripts import WRITES
-from .job_decoding import text_or_none
 
 PREFIX, KIND = "redbeat:", "RedBeat"
 DUE, LOCK = ":schedule", ":lock"

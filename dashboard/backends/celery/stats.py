@@ -8,9 +8,10 @@ from typing import NamedTuple, TypeAlias
 from redis.exceptions import ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, printable, text
+from ..payloads.decoding import count_of
+from ..unreadable_data import describe_error
 from . import keys
 from .heartbeats import beats_of
 from .job_decoding import headers_of, state_of, with_headers
@@ -83,9 +84,9 @@ def read_stats(
     if own is not None and not (together and answered is not None):
         beside = [*(beside or [None] * len(boxes)), *own.run_batch(kept)]
     separators = {separator for (_, separator), _ in groups}
-    told = _gather_facts(broker, prefixes, separators, beside, len(kept), keeper)
+    facts = _gather_facts(broker, prefixes, separators, beside, len(kept), keeper)
     if keeper is not None:
-        _note_workers(keeper, told, dict(zip(prefixes, beside, strict=False)))
+        _note_workers(keeper, facts, dict(zip(prefixes, beside, strict=False)))
     running = keeper.statuses.running_ids if keeper is not None else frozenset[str]()
     revoked = keeper.statuses.revoked if keeper is not None else ()
     found: dict[int, QueueStats] = {}
@@ -95,11 +96,11 @@ def read_stats(
         marks.update({(prefix, name): mark for (_, name), mark in zip(queues, more[0] if more else (), strict=False)})
         for (n, _), size in zip(queues, waiting, strict=True):
             # Redis does not store which worker consumes which queue; without workers, the count is 0.
-            found[n] = _stats_of_queue(refs[n], size, 0 if told[prefix].workers == 0 else None, seen)
+            found[n] = _stats_of_queue(refs[n], size, 0 if facts[prefix].workers == 0 else None, seen)
         for n, ref in enumerate(refs if firsts[prefix] == group else ()):
             if ref.shared and keys.location_of(ref).prefix == prefix:
                 found[n] = _stats_of_shared(
-                    ref, taken[0], divide_unacked(taken[1], running, revoked, told[prefix]), told[prefix]
+                    ref, taken[0], divide_unacked(taken[1], running, revoked, facts[prefix]), facts[prefix]
                 )
     if keeper is not None:
         keeper.tally.traces.next_marks = marks
@@ -122,9 +123,9 @@ def _index_commands(name: str, prefixes: Sequence[str]) -> list[Command]:
     ]
 
 
-def _note_workers(keeper: ResultIndex, told: Mapping[str, KnownFacts], boxes: Mapping[str, Reply]) -> None:
+def _note_workers(keeper: ResultIndex, facts: Mapping[str, KnownFacts], boxes: Mapping[str, Reply]) -> None:
     """Pass on to the rates how many workers and mailboxes each prefix has."""
-    keeper.tally.traces.workers = {prefix: each.workers for prefix, each in told.items()}
+    keeper.tally.traces.workers = {prefix: each.workers for prefix, each in facts.items()}
     keeper.tally.traces.mailboxes = {prefix: box for prefix, box in boxes.items() if isinstance(box, int)}
 
 
@@ -244,7 +245,7 @@ def _queue_figures(ref: QueueRef, size: Reply, workers: int | None) -> QueueStat
         latency_s=0.0 if waiting == 0 else None,
         workers=workers,
         notes=(TOGETHER, NO_AGE),
-        error=_error_line(size) if isinstance(size, ResponseError) else None,
+        error=describe_error(size) if isinstance(size, ResponseError) else None,
     )
 
 
@@ -259,15 +260,15 @@ class UnackedCounts(NamedTuple):
 
 
 def divide_unacked(
-    entries: Reply, running: Collection[str], revoked: Collection[str], told: KnownFacts
+    entries: Reply, running: Collection[str], revoked: Collection[str], facts: KnownFacts
 ) -> UnackedCounts:
     """Count the entries of `unacked` by state. `entries` = (kind, id, ...) from `stats.lua`, anything else = unread.
 
     `running` and `revoked` hold known task ids. A worker acknowledges a task before it runs it, or with `acks_late`
     afterwards. No message records which, so if the running tasks are unknown, some entries of `unacked` may be running.
     """
-    active = 0 if told.workers == 0 else told.running
-    doubt = (State.ACTIVE,) if active is not None and told.unheard and told.workers != 0 else ()
+    active = 0 if facts.workers == 0 else facts.running
+    doubt = (State.ACTIVE,) if active is not None and facts.unheard and facts.workers != 0 else ()
     if not isinstance(entries, list):
         return UnackedCounts(active=active, at_least=doubt)
     kinds: dict[str, list[str]] = {"now": [], "eta": [], "retry": []}
@@ -275,8 +276,8 @@ def divide_unacked(
         name, task = _kind_and_id(value) if kind == b"first" else (text(kind), text(value))
         if task not in revoked:
             # With `acks_late`, a message stays in `unacked` while it runs, including one whose ETA has passed.
-            kinds["now" if task in running and told.workers != 0 else name].append(task)
-    late = 0 if told.workers == 0 else sum(task in running for task in kinds["now"])
+            kinds["now" if task in running and facts.workers != 0 else name].append(task)
+    late = 0 if facts.workers == 0 else sum(task in running for task in kinds["now"])
     not_begun = len(kinds["now"]) - late
     at_least = list(doubt)
     if active is None:
@@ -301,45 +302,45 @@ def _kind_and_id(body: bytes) -> tuple[str, str]:
     return kind, task if isinstance(task, str) else ""
 
 
-def _ended_counts(told: KnownFacts) -> tuple[dict[State, int | None], tuple[State, ...]]:
+def _ended_counts(facts: KnownFacts) -> tuple[dict[State, int | None], tuple[State, ...]]:
     """Return (number of records by state, the states whose number is a lower bound)."""
-    counts = dict(zip(keys.ENDED, told.ended, strict=True))
+    counts = dict(zip(keys.ENDED, facts.ended, strict=True))
     more = tuple(
         state
         for state, count in counts.items()
-        if count is not None and (not told.whole or told.results.unlisted or state in told.results.capped)
+        if count is not None and (not facts.whole or facts.results.unlisted or state in facts.results.capped)
     )
     # "At least 0" carries no information, and neither does 0 if workers ran tasks but no result was ever seen.
-    unseen = told.ran and not told.results.seen
+    unseen = facts.ran and not facts.results.seen
     counts = {state: None if not count and (state in more or unseen) else count for state, count in counts.items()}
     return counts, tuple(state for state in more if counts[state] is not None)
 
 
-def _notes_of_shared(unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> list[str]:
+def _notes_of_shared(unacked: Reply, taken: UnackedCounts, facts: KnownFacts) -> list[str]:
     notes = [f"{unacked:,} unacknowledged message{'' if unacked == 1 else 's'}"] if isinstance(unacked, int) else []
     if State.WAITING in taken.at_least:
         notes.append("to see which of these are running, start workers with -E or set task_track_started = True")
     notes += [
         f"showing the newest {KEPT[state]:,} {keys.NATIVE[state]} results"
         for state in keys.ENDED
-        if state in told.results.capped
+        if state in facts.results.capped
     ]
-    if told.running is not None:
-        tasks = "1 active task" if told.running == 1 else f"{told.running} active tasks"
+    if facts.running is not None:
+        tasks = "1 active task" if facts.running == 1 else f"{facts.running} active tasks"
         notes.append(f"workers report {tasks}; tasks acknowledged early are not listed")
-    if told.results.unlisted:
+    if facts.results.unlisted:
         notes.append("some results are not counted: their status cannot be read, or their id is too long")
-    if all(count is None for count in told.ended):
+    if all(count is None for count in facts.ended):
         notes.append("finished jobs are listed once a Queuedeck process can store its own index of results")
-    elif told.ran and not told.results.seen:
+    elif facts.ran and not facts.results.seen:
         notes.append(NO_RESULTS)
-    elif not told.whole:
+    elif not facts.whole:
         notes.append("still scanning for results: more jobs may have finished than shown")
     return notes
 
 
-def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: KnownFacts) -> QueueStats:
-    ended, more = _ended_counts(told)
+def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, facts: KnownFacts) -> QueueStats:
+    ended, more = _ended_counts(facts)
     counted: dict[State, int | None] = {
         State.WAITING: taken.reserved,
         State.ACTIVE: taken.active,
@@ -358,12 +359,8 @@ def _stats_of_shared(ref: QueueRef, unacked: Reply, taken: UnackedCounts, told: 
         counts=Counts(**{state.value: count for state, count in counted.items()}),
         native=tuple(NativeCount(native=native[state], state=state, count=count) for state, count in counted.items()),
         depth=taken.reserved,
-        workers=told.workers,
+        workers=facts.workers,
         at_least=(*taken.at_least, *more),
-        notes=tuple(_notes_of_shared(unacked, taken, told)),
-        error=_error_line(unacked) if isinstance(unacked, ResponseError) else None,
+        notes=tuple(_notes_of_shared(unacked, taken, facts)),
+        error=describe_error(unacked) if isinstance(unacked, ResponseError) else None,
     )
-
-
-def _error_line(reply: ResponseError) -> str:
-    return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)

@@ -7,9 +7,9 @@ from functools import partial
 
 from ...clock import instant
 from ...model import Worker, WorkerState
-from ...sources.source import Source
+from ...sources.source import Source, text
 from ...units import format_duration
-from ..payloads.decoding import count_of, printable, text
+from ..payloads.decoding import count_of, printable
 from ..unreadable_data import worker_row
 from . import keys
 from .heartbeats import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats

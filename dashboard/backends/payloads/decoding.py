@@ -17,7 +17,7 @@ from typing import Any
 
 from ...model import Payload
 from ...redact import MASK, hidden_keys, is_hidden, is_list_of_pairs, mask_text
-from ...sources.source import raw_bytes
+from ...sources.source import raw_bytes, text
 
 DECODE_LIMIT_BYTES = 256 * 1024
 MAX_DEPTH = 64
@@ -50,11 +50,6 @@ class JSONNumber(str):
         return number if math.isfinite(number) else str(number)
 
 
-def text(raw: bytes) -> str:
-    """Return `raw` as text that encodes back to exactly the same bytes (undecodable ones as surrogate escapes)."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
 def names_in(values: Iterable[Any]) -> list[str]:
     """Return the strings among `values`, which come from JSON, each as `text` decodes the same name elsewhere."""
     return [name if name.isascii() else text(raw_bytes(name)) for name in values if isinstance(name, str)]
@@ -79,6 +74,11 @@ def printable(raw: bytes | str, limit: int = 10_000) -> str:
 def of_decoded(value: str, limit: int = 10_000) -> str:
     """Like `printable`, for text from decoded JSON, where no half of a surrogate pair represents a byte."""
     return printable(_SURROGATES.sub("\ufffd", value[: limit + _BEYOND + 1]), limit)
+
+
+def text_or_none(value: Any, limit: int) -> str | None:
+    """Return a string from decoded JSON as text to display; None if it is empty, and for anything else."""
+    return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
 def loads(raw: bytes, *, exact: bool = False, limit: int = DECODE_LIMIT_BYTES) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -26,8 +25,8 @@ from ...model import (
 )
 from ...settings import SourceSettings
 from ...sources.source import Source
-from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome, refused_result
-from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
+from ..base import NO_OPTIONS, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
 from ..unreadable_data import searched_row
@@ -37,7 +36,7 @@ from .consumers import read_versions
 from .discovery import discover_queues
 from .job_detail import read_job
 from .job_hashes import JobHashReader
-from .job_refs import read_picks
+from .job_refs import read_job_refs
 from .jobs import read_page
 from .keys import LISTS, QueueKeys
 from .rates import read_flow
@@ -108,12 +107,12 @@ class RQ(Backend):
         """Of the arguments, only the job's description is searched, because the rest is pickled."""
         awaited = ref.name in self.named_queues()
         page = read_page(self.source, self._reader, ref, self._keys(ref), query, awaited=awaited, stacks=True)
-        rows = tuple(searched_row(partial(_searchable_row, job), job) for job in page.jobs)
+        rows = tuple(searched_row(_searchable_row, job) for job in page.jobs)
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
         """Cost: 1 round trip; that of `list_jobs` if the Redis user cannot run scripts."""
-        found = read_picks(self.source, self._scripts, self._keys(ref), query)
+        found = read_job_refs(self.source, self._scripts, self._keys(ref), query)
         return super().list_job_refs(ref, query) if found is None else found
 
     def act_on_jobs(
@@ -122,7 +121,7 @@ class RQ(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         """See `dispatch.act_on_jobs` for the cost."""
         if action is Action.DELETE or action not in self.offered_actions(state, abandoned=True):
@@ -132,11 +131,7 @@ class RQ(Backend):
         return dispatch.act_on_jobs(self.source, self._keys(ref), action, listed_state(state), job_refs, options)
 
     def backup_jobs(self, ref: QueueRef, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
-        """A started job is backed up only if it is no longer in any list."""
-        taken = deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), job_refs)
-        if state is not State.ACTIVE:
-            return taken
-        return [_refuse_running(one) for one in taken]
+        return deletion.backup_jobs(self.source, self._keys(ref), listed_state(state), job_refs)
 
     def delete_jobs(self, ref: QueueRef, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         return deletion.delete_jobs(self.source, self._keys(ref), listed_state(state), backups)
@@ -179,13 +174,6 @@ class RQ(Backend):
 def listed_state(state: State) -> State:
     """Return the state whose list contains the jobs of `state`."""
     return descriptions.LISTED_WITH.get(state, state)
-
-
-def _refuse_running(one: JobBackup | ActionResult) -> JobBackup | ActionResult:
-    """Return the result for a started job; one that could not be backed up is running on a worker."""
-    if isinstance(one, JobBackup) or one.outcome is not Outcome.CHANGED or one.detail == deletion.ASK_AGAIN:
-        return one
-    return refused_result(one.id, "a worker is running it; stop it first")
 
 
 def _searchable_row(job: Job) -> Searched:

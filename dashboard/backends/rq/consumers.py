@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ...sources.source import Argument, Reply
+from ...sources.source import Argument, Reply, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, text
+from ..payloads.decoding import count_of
 from . import keys
 from .serialization import parse_integer, parse_time
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from redis.exceptions import ResponseError
 
 from ...model import QueueRef
-from ...sources.source import Source
+from ...sources.source import Source, text
 from ..base import Backend, Budget, Discovery
 from ..bounded_reads import short_fields
-from ..payloads.decoding import text
 from ..scan import timed_command
 from . import keys
 from .keys import DEFAULT_PREFIX, QueueKeys

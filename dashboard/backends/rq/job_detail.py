@@ -12,9 +12,9 @@ from redis.exceptions import ResponseError
 from ...clock import instant, iso
 from ...errors import NotFound
 from ...model import Job, JobLink, Payload, QueueRef, State
-from ...sources.source import Command, Reply
+from ...sources.source import Command, Reply, text
 from ..job_facts import POSITION, position_fact
-from ..payloads.decoding import DECODE_LIMIT_BYTES, printable, text
+from ..payloads.decoding import DECODE_LIMIT_BYTES, printable
 from .job_decoding import SMALL, error_of, job_of
 from .job_hashes import FieldSelection, JobHash, JobHashReader
 from .keys import LISTS, STATUSES, QueueKeys, job_id_of

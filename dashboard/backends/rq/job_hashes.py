@@ -8,10 +8,9 @@ from itertools import chain
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..bounded_reads import PAGE_BYTES, shared_script
 from ..lua_reads import Scripts
-from ..payloads.decoding import text
 from .keys import QueueKeys, load_script
 
 # A script blocks the server while it runs: this many jobs take about 1 ms.

@@ -8,10 +8,9 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from ...errors import Unsupported, WrongType
 from ...model import JobQuery, State
-from ...sources.source import Argument, Source
+from ...sources.source import Argument, Source, text
 from ..actions import JobRef
 from ..lua_reads import Scripts
-from ..payloads.decoding import text
 from .actions.descriptions import ENDED
 from .keys import LISTS, QueueKeys, load_script
 
@@ -24,7 +23,7 @@ _ORDERS = {
 }
 
 
-def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
+def read_job_refs(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQuery) -> list[JobRef] | None:
     """Return the jobs of a page, in its order; None if the user cannot run scripts.
 
     Raises Unsupported, BackendUnavailable, Forbidden. Cost: 1 round trip; for the
@@ -50,7 +49,7 @@ def read_picks(source: Source, scripts: Scripts, queue: QueueKeys, query: JobQue
         ]
         for start in range(0, query.per_page, ROWS_PER_SCRIPT)
     ]
-    answered = scripts.run(load_script("picks"), calls)
+    answered = scripts.run(load_script("job_refs"), calls)
     if answered is None:
         return None
     replies, _ = answered

@@ -12,8 +12,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import instant
 from ...errors import NotFound, Unsupported, WrongType
 from ...model import JobPage, JobQuery, QueueRef, State
-from ...sources.source import Command, Reply, Source
-from ..payloads.decoding import text
+from ...sources.source import Command, Reply, Source, text
 from ..unreadable_data import decode_or
 from . import keys
 from .job_decoding import DEAD_LIST, LIST, job_of, without_data

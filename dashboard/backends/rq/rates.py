@@ -11,11 +11,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
-from ...model import FlowDelta, Quality, QueueFlow, QueueRef
-from ...sources.source import Command, Reply, Source
+from ...model import FlowDelta, QueueFlow, QueueRef
+from ...sources.source import Command, Reply, Source, text
 from ..base import FLOW_WINDOW_S
 from ..lua_reads import Scripts
-from ..payloads.decoding import text
 from . import keys as names
 from .consumers import FIELDS, MAX_WORKERS, LiveWorker, worker_of, workers_call, workers_of
 from .flow.balance import balance_flows
@@ -67,7 +66,7 @@ def read_flow(
         orders.take_replies(found, replies.next_jobs)
     sample_run_times(JobHashReader(source, scripts), list(found.values()), now)
     seen, flows, together = balance_flows(found, workers, before, anchor, now)
-    unread = [_unread_flow(ref) for ref, queue in refs if queue.queue not in flows]
+    unread = [QueueFlow.unknown(ref.key, UNREADABLE) for ref, queue in refs if queue.queue not in flows]
     flow = [flows[queue.queue] for _, queue in refs if queue.queue in flows]
     return FlowDelta(queues=(*flow, *unread), together=together), FlowCursor(now, anchor, seen, workers, replies.keys)
 
@@ -152,7 +151,3 @@ def _read_without_lua(
         if isinstance(values, list) and any(isinstance(value, bytes) for value in values)
     }
     return workers, tuple(dict.fromkeys([*keys, *workers]))[:MAX_WORKERS], found
-
-
-def _unread_flow(ref: QueueRef) -> QueueFlow:
-    return QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=UNREADABLE)

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...model import JobError, Payload
-from ..payloads.decoding import DECODE_LIMIT_BYTES, json_payload, loads, mask_payload, printable, text
+from ...sources.source import text
+from ..payloads.decoding import DECODE_LIMIT_BYTES, json_payload, loads, mask_payload, printable
 from ..payloads.pickle_display import described
 from ..payloads.pickle_reader import NotAPickle, may_be_pickle, read
 

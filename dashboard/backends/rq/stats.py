@@ -12,10 +12,10 @@ import msgspec
 from redis.exceptions import NoPermissionError, ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import printable, text
+from ..payloads.decoding import printable
 from . import keys
 from .consumers import ConsumerFigures, ConsumerIndex, workers_call, workers_of
 from .keys import LISTS, QueueKeys
@@ -192,10 +192,10 @@ def _stats_of_queue(
 ) -> QueueStats:
     """Return the statistics of one queue: rebuilt if the replies changed, else the cached ones with current ages."""
     crew = None if group.crew is None else group.crew.figures_of(queue.name)
-    told = (ref, reply, group.suspended, crew)
+    reported = (ref, reply, group.suspended, crew)
     before = seen.get(queue.queue)
-    if before is None or before.reported != told:
-        before = seen[queue.queue] = _remember_reply(queue, told)
+    if before is None or before.reported != reported:
+        before = seen[queue.queue] = _remember_reply(queue, reported)
     if before.since is None and before.due is None:
         return before.queue
     return msgspec.structs.replace(
@@ -209,14 +209,14 @@ def _stats_of_queue(
 _NATIVE = tuple((word, state, attrgetter(state.value)) for state, (word, _) in LISTS.items())
 
 
-def _remember_reply(queue: QueueKeys, told: tuple[Any, ...]) -> RememberedReply:
-    ref, reply, suspended, crew = told
+def _remember_reply(queue: QueueKeys, reported: tuple[Any, ...]) -> RememberedReply:
+    ref, reply, suspended, crew = reported
     row = QueueReply(*reply)
     figures = _queue_figures(ref, queue, row, crew, suspended=suspended)
     at = parse_time(text(row.head)) if isinstance(row.head, bytes) and figures.counts.waiting != 0 else None
     due = float(row.due) if isinstance(row.due, bytes) else None
     return RememberedReply(
-        told,
+        reported,
         _missing_flags(row),
         figures,
         since=None if at is None else at.timestamp(),

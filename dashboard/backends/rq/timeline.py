@@ -34,7 +34,7 @@ def build_timeline(record: JobHash) -> tuple[TimelineEvent, ...]:
     started, ended = parse_time(record.text("started_at")), parse_time(record.text("ended_at"))
     runs = [event for entry in reversed(record.entries) for event in _run_events(entry, ended)]
     events += runs
-    if started is not None and not _is_told(runs, "started", started):
+    if started is not None and not _is_listed(runs, "started", started):
         events.append(TimelineEvent(at=started, event="started", detail=_worker_note(worker)))
     if ended is not None and status in _STATUS_ENDS and not any(_are_near(run.at, ended) for run in runs):
         events.append(TimelineEvent(at=ended, event=_STATUS_ENDS[status]))
@@ -59,7 +59,7 @@ def _run_events(entry: RunResult, last: datetime | None) -> list[TimelineEvent]:
     return events
 
 
-def _is_told(runs: list[TimelineEvent], event: str, at: datetime) -> bool:
+def _is_listed(runs: list[TimelineEvent], event: str, at: datetime) -> bool:
     return any(run.event == event and _are_near(run.at, at) for run in runs)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from ...model import Payload, QueueRef, Schedule, State, Work, Worker, WorkerState
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ...units import format_duration
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads, mask_payload, printable, text
+from ..payloads.decoding import count_of, finite, loads, mask_payload, printable
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
 from .job_hashes import FieldSelection, JobHash, JobHashReader
@@ -99,7 +99,7 @@ def _build_work(prefix: str, job_id: str, record: JobHash | None, refs: Mapping[
     ref = refs.get(f"{prefix}:queue:{queue}")
     return Work(
         job_id=job_id,
-        job_name=_text_or_none(call_parts(record.text("description"))[0]),
+        job_name=_printable_or_none(call_parts(record.text("description"))[0]),
         queue=ref.name if ref else printable(queue, 200),
         ref=ref,
         started_at=parse_time(record.text("started_at")),
@@ -135,9 +135,9 @@ def _build_worker(
         backend="rq",
         state=state,
         reason=reason,
-        hostname=_text_or_none(fields.get("hostname")),
+        hostname=_printable_or_none(fields.get("hostname")),
         pid=count_of(parse_integer(fields.get("pid"))),
-        version=_text_or_none(fields.get("version")),
+        version=_printable_or_none(fields.get("version")),
         queues=tuple(printable(queue, 200) for queue in shown[:100]),
         concurrency=1,
         busy=len(work),
@@ -178,7 +178,7 @@ def _list_facts(fields: Mapping[str, str]) -> list[tuple[str, str]]:
     return [("Total working time", format_duration(seconds))] if 0 < seconds < 1e12 else []
 
 
-def _text_or_none(value: str | None) -> str | None:
+def _printable_or_none(value: str | None) -> str | None:
     return printable(value, 200) if value else None
 
 

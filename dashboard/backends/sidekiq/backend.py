@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from ...globs import key_pattern
 from ...model import (
@@ -18,9 +15,9 @@ from ...model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    ScanResult,
     Schedule,
     Searched,
-    Sifted,
     State,
     Window,
     Worker,
@@ -28,9 +25,10 @@ from ...model import (
 from ...settings import SourceSettings
 from ...sources.source import Source
 from ..actions import Action, ActionOptions, ActionResult, JobBackup, JobRef
-from ..base import NO_WISHES, Backend, Budget, Discovery
+from ..base import NO_OPTIONS, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.search_text import ends, joined
+from ..shared_entries import build_refs, prefix_repeated_names
 from ..unreadable_data import searched_row
 from . import discovery, job_class_metrics, jobs, keys, rates, schedules, stats, workers
 from .actions import active_jobs, deletion, descriptions, dispatch, worker_control
@@ -65,26 +63,14 @@ class Sidekiq(Backend):
         found, following = discovery.discover_step(self.source, cursor, budget)
         if cursor is None:
             found += [keys.NamespaceLocation("", name) for name in self.named_queues()]
-        refs = tuple(
-            self._ref(place)
-            for place in dict.fromkeys(found)
-            if place.queue is None or self.includes_queue(place.queue)
-        )
-        return Discovery(refs, complete=following is None, cursor=following)
+        return Discovery(build_refs(self, found), complete=following is None, cursor=following)
 
     def configured_ref(self, ref: QueueRef) -> QueueRef | None:
-        place = keys.location_of(ref)
-        return self._ref(place) if place.queue is None or self.includes_queue(place.queue) else None
+        return next(iter(build_refs(self, [keys.location_of(ref)])), None)
 
     def disambiguate(self, refs: Sequence[QueueRef]) -> list[QueueRef]:
         """As `Backend.disambiguate`: a queue name that exists in several namespaces begins with its namespace."""
-        taken = Counter(ref.name for ref in refs)
-        return [
-            msgspec.structs.replace(ref, name=f"{place.namespace}{ref.name}")
-            if taken[ref.name] > 1 and (place := keys.location_of(ref)).namespace
-            else ref
-            for ref in refs
-        ]
+        return prefix_repeated_names(refs, lambda ref: keys.location_of(ref).namespace)
 
     def read_stats(self, refs: Sequence[QueueRef]) -> list[QueueStats]:
         return stats.read_stats(self.source, self._scripts, refs)
@@ -115,18 +101,20 @@ class Sidekiq(Backend):
     def can_scan(self, state: State) -> bool:
         return state in self.states and state is not State.ACTIVE and not self._scripts.are_refused
 
-    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> ScanResult | None:
         found = (
             jobs.scan_matches(self.source, self._scripts, ref, state, word, offset) if self.can_scan(state) else None
         )
         if found is None:
             return None
         rows, reached, more = found
-        return Sifted(rows=tuple(_searched_row(*row) for row in rows), reached=reached, more=more)
+        return ScanResult(rows=tuple(searched_row(_searchable_row, *row) for row in rows), reached=reached, more=more)
 
     def search_page(self, ref: QueueRef, query: JobQuery) -> Window:
         page, payloads = jobs.list_jobs(self.source, self._scripts, ref, query)
-        rows = tuple(_searched_row(job, payload) for job, payload in zip(page.jobs, payloads, strict=True))
+        rows = tuple(
+            searched_row(_searchable_row, job, payload) for job, payload in zip(page.jobs, payloads, strict=True)
+        )
         return Window(rows=rows, total=page.total, order=page.order, at_least=page.at_least, problems=page.problems)
 
     def list_job_refs(self, ref: QueueRef, query: JobQuery) -> list[JobRef]:
@@ -138,7 +126,7 @@ class Sidekiq(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         if action is Action.DELETE or action not in self.job_actions.get(state, ()):
             return super().act_on_jobs(ref, action, state, job_refs, options)
@@ -177,20 +165,6 @@ class Sidekiq(Backend):
     def library_versions(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         """As `Backend.library_versions`. Cost: 1 round trip."""
         return tuple(sorted({found.version for found in self.list_workers(refs) if found.version}))
-
-    def _ref(self, place: keys.NamespaceLocation) -> QueueRef:
-        shared = place.queue is None
-        return QueueRef(
-            source=self.source.name,
-            backend=self.name,
-            name=keys.SHARED if place.queue is None else place.queue,
-            key=place.key,
-            shared=shared,
-        )
-
-
-def _searched_row(job: Job, payload: bytes) -> Searched:
-    return searched_row(lambda: _searchable_row(job, payload), job)
 
 
 def _searchable_row(job: Job, payload: bytes) -> Searched:

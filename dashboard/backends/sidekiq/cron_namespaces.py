@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from ...clock import monotonic_s
 from ...errors import Forbidden
-from ...sources.source import Source
+from ...sources.source import Source, text
 from ..base import Budget
-from ..payloads.decoding import text
 from ..scan import scan_step
 
 SETS = "cron_jobs"

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from redis.exceptions import ResponseError
 
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ..base import Budget
 from ..bounded_reads import ends_of_keys, short_fields
-from ..payloads.decoding import loads_dict, names_in, text
+from ..payloads.decoding import loads_dict, names_in
 from ..scan import scan_step
 from .keys import PRIVATE, QUEUE, SETS, NamespaceLocation
 

@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from ...clock import instant
 from ...model import ClassBoard, ClassStats
-from ...sources.source import Reply, Source
-from ..payloads.decoding import text
+from ...sources.source import Reply, Source, text
 
 MINUTES = 60
 SCOPE = "across all queues: Sidekiq counts attempts per class, not per queue, at each heartbeat"

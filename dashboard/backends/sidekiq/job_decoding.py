@@ -13,6 +13,7 @@ import msgspec
 
 from ...clock import EPOCH, instant
 from ...model import Job, JobError, Payload, QueueRef, State, TimelineEvent
+from ...sources.source import text
 from ..bounded_reads import stamp_of
 from ..payloads.decoding import (
     DECODE_LIMIT_BYTES,
@@ -22,7 +23,7 @@ from ..payloads.decoding import (
     loads,
     mask_payload,
     printable,
-    text,
+    text_or_none,
 )
 from ..payloads.search_text import of_json, of_value
 
@@ -86,11 +87,6 @@ def decode_payload(raw: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def text_or_none(value: Any, limit: int) -> str | None:
-    """A string of the payload, made printable; None for anything else."""
-    return printable(value.encode("utf-8", "replace"), limit) if isinstance(value, str) and value else None
 
 
 def job_id(payload: Mapping[str, Any] | None, version: str, score: bytes | None) -> str:

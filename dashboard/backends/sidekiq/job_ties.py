@@ -15,10 +15,10 @@ from typing import Any
 from redis.exceptions import NoPermissionError, ResponseError
 
 from ...clock import iso
-from ...sources.source import Command, Reply, Source
+from ...sources.source import Command, Reply, Source, text
 from ...units import format_duration
-from ..payloads.decoding import finite, loads, mask_payload, printable, text
-from .job_decoding import parse_time, text_or_none
+from ..payloads.decoding import finite, loads, mask_payload, printable, text_or_none
+from .job_decoding import parse_time
 
 LONGEST_DIGEST = 300
 LONGEST_JID = 200
@@ -27,7 +27,7 @@ ITERATION = ("ex", "rt", "c", "cancelled")
 LONGEST_CURSOR = 64 * 1024
 
 
-def list_facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def list_tie_facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """The batch and the lock of a job, and the progress of an iterable one.
 
     Cost: 1 round trip for a job with a jid, 2 for an iterable job that has started.
@@ -39,7 +39,7 @@ def list_facts(source: Source, namespace: str, payload: Mapping[str, Any]) -> It
         yield "Unique for (s)", f"{seconds:g}"
     jid = payload.get("jid")
     own = jid if isinstance(jid, str) and jid.isascii() and len(jid) <= LONGEST_JID else ""
-    digest = digest_of(payload)
+    digest = lock_digest(payload)
     lock = f"{namespace}{digest}:LOCKED"
     iteration = f"{namespace}it-{own}"
     commands: list[Command] = [("HLEN", lock), ("HEXISTS", lock, own), ("PTTL", lock)] if digest is not None else []
@@ -100,7 +100,7 @@ def _lock_holder(size: Any, own: Any, left_ms: Any) -> str:
     return f"{held}, {left}"
 
 
-def digest_of(payload: Mapping[str, Any]) -> str | None:
+def lock_digest(payload: Mapping[str, Any]) -> str | None:
     """The digest of a job's uniqueness lock; None if its payload has none."""
     found = payload.get("lock_digest") or payload.get("unique_digest")
     if not isinstance(found, str) or not 0 < len(found) <= LONGEST_DIGEST:
@@ -113,6 +113,6 @@ def after_delete(payload: Mapping[str, Any] | None) -> str | None:
     left = []
     if payload and (batch := text_or_none(payload.get("bid"), 100)):
         left.append(f"its batch {batch} never completes unless the job is restored")
-    if payload and (digest := digest_of(payload)):
+    if payload and (digest := lock_digest(payload)):
         left.append(f"its lock {text_or_none(digest, 100)} stays until it expires or the app removes it")
     return "; ".join(left) or None

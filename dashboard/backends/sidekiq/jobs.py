@@ -12,13 +12,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import monotonic_s
 from ...errors import NotFound, Unsupported, WrongType
 from ...model import Job, JobPage, JobQuery, QueueRef, State
-from ...sources.source import Reply, Source
+from ...sources.source import Reply, Source, text
 from ..actions import JobRef
-from ..base import SIFT_BYTES, SIFT_ROWS
+from ..base import SCAN_BYTES, SCAN_ROWS
 from ..bounded_reads import CALL_BYTES, PAGE_READ_BYTES, read_stretch, stamp_of, unread_rows
 from ..job_facts import position_fact
 from ..lua_reads import Scripts
-from ..payloads.decoding import text
 from ..unreadable_data import decode_or
 from . import job_ties, keys, without_lua, workers
 from .job_decoding import (
@@ -39,7 +38,7 @@ LOOK_AT = 2000
 LOOK_AT_MOST = 500_000
 LOOK_SECONDS = 1.0
 # Short calls: the server runs all commands that it reads at a time, about 16 KiB, before it serves other clients.
-PICKS_PER_CALL = 100
+REFS_PER_CALL = 100
 SCORED = re.compile(r"(-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|inf))-(.+)\Z", re.DOTALL)
 
 
@@ -96,8 +95,8 @@ def scan_matches(
     place, query = keys.location_of(ref), JobQuery(state=state)
     _check_query(place, query)
     key, kind, backwards = _list_of(place, query)
-    arguments = (key, kind, "1" if backwards else "0", offset, SIFT_ROWS, SIFT_BYTES, word.lower())
-    answered = scripts.run(keys.load_script("sift"), [arguments])
+    arguments = (key, kind, "1" if backwards else "0", offset, SCAN_ROWS, SCAN_BYTES, word.lower())
+    answered = scripts.run(keys.load_script("scan_matches"), [arguments])
     if answered is None:
         return None
     reply: Any = answered[0][0]
@@ -113,7 +112,7 @@ def scan_matches(
 def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> list[JobRef]:
     """The jobs of a page by id and stamp, in the order of `list_jobs`, without those that were too much to read.
 
-    Cost: 1 round trip, 1 more for each further CALL_BYTES in one of the calls for PICKS_PER_CALL entries; without
+    Cost: 1 round trip, 1 more for each further CALL_BYTES in one of the calls for REFS_PER_CALL entries; without
     scripts as `list_jobs`.
     """
     place = keys.location_of(ref)
@@ -124,12 +123,12 @@ def list_job_refs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQue
         ]
     key, kind, backwards = _list_of(place, query)
     stop = query.offset + query.per_page
-    left = [(at, min(stop, at + PICKS_PER_CALL)) for at in range(query.offset, stop, PICKS_PER_CALL)]
+    left = [(at, min(stop, at + REFS_PER_CALL)) for at in range(query.offset, stop, REFS_PER_CALL)]
     read_bytes = 0
     found: dict[int, JobRef] = {}
     while left and read_bytes < PAGE_READ_BYTES:
         calls = [(key, kind, at, end - at, "1" if backwards else "0", CALL_BYTES) for at, end in left]
-        answered = scripts.run(keys.load_script("picks"), calls)
+        answered = scripts.run(keys.load_script("job_refs"), calls)
         if answered is None:
             jobs = list_jobs(source, scripts, ref, query)[0].jobs
             return [JobRef(id=job.id, version=job.version) for job in jobs if job.version is not None]
@@ -211,12 +210,12 @@ def _mark_repeats(rows: tuple[Job, ...]) -> tuple[Job, ...]:
 
 def _list_active_jobs(source: Source, scripts: Scripts, ref: QueueRef, query: JobQuery) -> tuple[JobPage, list[bytes]]:
     place = keys.location_of(ref)
-    (told,) = workers.read_processes(source, scripts, [place.namespace])
-    if told.why:
-        raise WrongType(f"The running jobs of {ref.name!r} cannot be read: {told.why}.", source=source.name)
-    unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in told.rows)
-    problems = tuple(_unread_processes(unread, whole=told.whole))
-    jobs = [job for job in workers.list_running(told.rows) if job.queue == place.queue]
+    (processes,) = workers.read_processes(source, scripts, [place.namespace])
+    if processes.why:
+        raise WrongType(f"The running jobs of {ref.name!r} cannot be read: {processes.why}.", source=source.name)
+    unread = sum(isinstance(fields, ResponseError) or work is None for _, fields, work in processes.rows)
+    problems = tuple(_unread_processes(unread, whole=processes.whole))
+    jobs = [job for job in workers.list_running(processes.rows) if job.queue == place.queue]
     shown = jobs[query.offset : query.offset + query.per_page]
     native = keys.NATIVE[State.ACTIVE]
     page = JobPage(
@@ -342,8 +341,8 @@ class _JobLookup:
 
 def _find_running_job(source: Source, scripts: Scripts, ref: QueueRef, wanted: str) -> Job | None:
     place = keys.location_of(ref)
-    (told,) = workers.read_processes(source, scripts, [place.namespace])
-    for running in workers.list_running(told.rows):
+    (processes,) = workers.read_processes(source, scripts, [place.namespace])
+    for running in workers.list_running(processes.rows):
         payload = decode_payload(running.payload)
         if payload and payload.get("jid") == wanted and place.queue in (None, running.queue):
             found_job = _build_job(source, ref, "", running.payload, len(running.payload), None, None, wanted)
@@ -384,6 +383,6 @@ def _build_job(
         facts=(
             *((position_fact(position),) if position is not None else ()),
             *(list_facts(payload) if payload else ()),
-            *(job_ties.list_facts(source, keys.location_of(ref).namespace, payload) if payload else ()),
+            *(job_ties.list_tie_facts(source, keys.location_of(ref).namespace, payload) if payload else ()),
         ),
     )

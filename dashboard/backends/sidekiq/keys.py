@@ -8,8 +8,8 @@ from typing import NamedTuple
 from ...model import QueueRef, State
 from ..bounded_reads import shared_script
 from ..lua_reads import read_scripts
+from ..shared_entries import SHARED
 
-SHARED = "*"
 QUEUE = "queue:"
 # The sets that all queues of a namespace share.
 SETS = {State.SCHEDULED: "schedule", State.RETRYING: "retry", State.DEAD: "dead"}

@@ -43,17 +43,17 @@ def read_flow(
         flows.append(
             _build_flow(ref.key, looks.get(place.namespace), cursor.get(place.namespace))
             if ref.shared
-            else QueueFlow(key=ref.key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=TOGETHER)
+            else QueueFlow.unknown(ref.key, TOGETHER)
         )
     return FlowDelta(queues=tuple(flows)), looks
 
 
 def _build_flow(key: str, cursor: CounterCursor | None, before: CounterCursor | None) -> QueueFlow:
     if cursor is None or before is None:
-        return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=FIRST)
+        return QueueFlow.unknown(key, FIRST)
     processed, failed = cursor.processed - before.processed, cursor.failed - before.failed
     if processed < 0 or failed < 0:
-        return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=RESET)
+        return QueueFlow.unknown(key, RESET)
     return QueueFlow(
         key=key,
         completed=max(0, processed - failed),

@@ -11,16 +11,16 @@ from redis.exceptions import ResponseError
 
 from ...clock import EPOCH, instant
 from ...model import QueueRef, Schedule
-from ...sources.source import Argument, Command, Reply, Source
+from ...sources.source import Argument, Command, Reply, Source, text
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import NAMED_FIELDS, PAGE_BYTES, shared_script, short_fields, short_hashes
 from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text
+from ..payloads.decoding import DECODE_LIMIT_BYTES, finite, json_payload, loads_dict, printable, text_or_none
 from ..unreadable_data import schedule_row
 from . import keys
 from .cron_expression import next_run
 from .cron_namespaces import CronSets
-from .job_decoding import parse_time, text_or_none
+from .job_decoding import parse_time
 
 CRON_FIELDS = (
     "namespace",
@@ -113,12 +113,12 @@ def _cron_schedule(
             problem="its record cannot be read",
         )
     fields = dict(zip(CRON_FIELDS, record, strict=True))
-    queue = _text_or_none(fields["queue"]) or _text_or_none(fields["queue_name_with_prefix"])
+    queue = _printable_or_none(fields["queue"]) or _printable_or_none(fields["queue_name_with_prefix"])
     ref = refs.get(keys.NamespaceLocation(namespace, queue).key) if queue else None
     args, pattern, last = (
         fields["args"],
-        _text_or_none(fields["cron"]),
-        parse_time(_text_or_none(fields["last_enqueue_time"])),
+        _printable_or_none(fields["cron"]),
+        parse_time(_printable_or_none(fields["last_enqueue_time"])),
     )
     paused = fields["status"] == b"disabled" if fields["status"] is not None else None
     following, zone = (None, None) if paused or not pattern else next_run(pattern, last, now)
@@ -127,7 +127,7 @@ def _cron_schedule(
         source=source.name,
         backend="sidekiq",
         kind=CRON,
-        name=_text_or_none(fields["klass"]) or _text_or_none(fields["name"]),
+        name=_printable_or_none(fields["klass"]) or _printable_or_none(fields["name"]),
         queue=ref.name if ref else queue,
         ref=ref,
         pattern=pattern,
@@ -136,7 +136,7 @@ def _cron_schedule(
         last_run_at=last,
         paused=paused,
         payload=json_payload(args) if args else None,
-        facts=(*_namespace_fields(namespace), *_cron_space(_text_or_none(fields["namespace"]))),
+        facts=(*_namespace_fields(namespace), *_cron_space(_printable_or_none(fields["namespace"]))),
     )
 
 
@@ -178,8 +178,8 @@ def _scheduler_schedule(
         queue=ref.name if ref else queue,
         ref=ref,
         pattern=_pattern_of(every),
-        next_run_at=parse_time(_text_or_none(following)),
-        last_run_at=parse_time(_text_or_none(last)),
+        next_run_at=parse_time(_printable_or_none(following)),
+        last_run_at=parse_time(_printable_or_none(last)),
         paused=not enabled if isinstance(enabled, bool) else None,
         payload=json_payload(raw),
         facts=_namespace_fields(namespace),
@@ -202,7 +202,7 @@ def _pattern_of(every: Any) -> str | None:
     return text_or_none(every, 200) if seconds is None else f"every {seconds:g} s"
 
 
-def _text_or_none(raw: Any) -> str | None:
+def _printable_or_none(raw: Any) -> str | None:
     return printable(raw, 300) if isinstance(raw, bytes) and raw else None
 
 

@@ -11,11 +11,12 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from ...model import Counts, NativeCount, QueueRef, QueueStats, State
-from ...sources.source import Reply, Source
+from ...sources.source import Reply, Source, text
 from ..lua_reads import Scripts
-from ..payloads.decoding import loads_dict, names_in, printable, text
+from ..payloads.decoding import loads_dict, names_in, text_or_none
+from ..unreadable_data import describe_error
 from . import keys, without_lua
-from .job_decoding import MILLISECONDS, text_or_none
+from .job_decoding import MILLISECONDS
 from .processes import NamespaceProcesses, read_all
 
 QUEUES_PER_CALL = 40
@@ -164,17 +165,17 @@ def _stats_of_queue(
     active = None if shared.why else shared.running.get(name, 0)
     workers = shared.listeners.get(name, 0) if shared.whole else None
     paused = None if shared.paused is None else name in shared.paused
-    told = (ref, figures, active, workers, paused, shared.version, shared.doubt)
+    reported = (ref, figures, active, workers, paused, shared.version, shared.doubt)
     before = seen.get(ref.key)
-    if before is None or before.reported != told:
-        before = seen[ref.key] = _remember_reply(told, namespace)
+    if before is None or before.reported != reported:
+        before = seen[ref.key] = _remember_reply(reported, namespace)
     if before.since is None:
         return before.queue
     return msgspec.structs.replace(before.queue, latency_s=max(0.0, now - before.since))
 
 
-def _remember_reply(told: tuple[Any, ...], namespace: str) -> SeenQueue:
-    ref, (size, enqueued_at, _), active, workers, paused, version, doubt = told
+def _remember_reply(reported: tuple[Any, ...], namespace: str) -> SeenQueue:
+    ref, (size, enqueued_at, _), active, workers, paused, version, doubt = reported
     waiting = size if isinstance(size, int) else None
     queue = QueueStats(
         source=ref.source,
@@ -194,9 +195,9 @@ def _remember_reply(told: tuple[Any, ...], namespace: str) -> SeenQueue:
         workers=workers,
         at_least=(State.ACTIVE,) if doubt and active is not None else (),
         notes=(SEE_ALL,),
-        error=_error_line(size) if isinstance(size, ResponseError) else None,
+        error=describe_error(size) if isinstance(size, ResponseError) else None,
     )
-    return SeenQueue(told, queue, None if waiting == 0 else _waits_since(enqueued_at))
+    return SeenQueue(reported, queue, None if waiting == 0 else _waits_since(enqueued_at))
 
 
 def _stats_of_sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigures, now: float) -> QueueStats:
@@ -218,7 +219,7 @@ def _stats_of_sets(ref: QueueRef, sets: Sequence[Reply], shared: NamespaceFigure
         overdue_s=max(0.0, now - min(due)) if due else 0.0,
         workers=shared.processes if shared.whole else None,
         notes=() if shared.why else (_processes_note(shared),),
-        error=next((_error_line(size) for size in sizes if isinstance(size, ResponseError)), shared.why),
+        error=next((describe_error(size) for size in sizes if isinstance(size, ResponseError)), shared.why),
     )
 
 
@@ -244,9 +245,10 @@ def _parse_seconds(raw: Reply) -> float | None:
 
 def _broken_stats(ref: QueueRef, reply: ResponseError) -> QueueStats:
     return QueueStats(
-        source=ref.source, backend=ref.backend, name=ref.name, key=ref.key, shared=ref.shared, error=_error_line(reply)
+        source=ref.source,
+        backend=ref.backend,
+        name=ref.name,
+        key=ref.key,
+        shared=ref.shared,
+        error=describe_error(reply),
     )
-
-
-def _error_line(reply: ResponseError) -> str:
-    return "a key of this queue has the wrong type" if "WRONGTYPE" in str(reply) else printable(str(reply), 200)

@@ -177,10 +177,10 @@ def _read_processes(source: Source, spaces: Sequence[tuple[str, list[bytes]]]) -
     found: dict[str, list[list[Any]]] = {}
     for space, identity, key in places:
         known = [next(fields) for _ in PROCESS_FIELDS]
-        told: Any = known if isinstance(known[0], bytes) else None
+        record: Any = known if isinstance(known[0], bytes) else None
         if isinstance(known[0], ResponseError):
-            told = known[0]
-        found.setdefault(space, []).append([identity, told, None if key in odd else running.get(key, [])])
+            record = known[0]
+        found.setdefault(space, []).append([identity, record, None if key in odd else running.get(key, [])])
     return found
 
 

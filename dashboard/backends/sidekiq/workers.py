@@ -11,13 +11,13 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from ...model import QueueRef, Work, Worker, WorkerState
-from ...sources.source import Reply, Source
+from ...sources.source import Reply, Source, text
 from ...units import format_duration
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads_dict, printable, text
+from ..payloads.decoding import count_of, finite, loads_dict, printable, text_or_none
 from ..unreadable_data import worker_row
 from . import keys, without_lua
-from .job_decoding import decode_payload, job_name, parse_time, text_or_none
+from .job_decoding import decode_payload, job_name, parse_time
 from .processes import NamespaceProcesses, read_all
 
 # A process beats every 5 s (6.x) or 10 s (7 and 8), and its hash lives for 60 s.
@@ -43,12 +43,14 @@ def list_workers(
     Cost: 1 round trip, and 1 for each further portion of processes; without scripts 3 to 12 each.
     """
     found: list[Worker] = []
-    for namespace, told in zip(namespaces, read_processes(source, scripts, namespaces), strict=True):
-        for row in told.rows:
+    for namespace, processes in zip(namespaces, read_processes(source, scripts, namespaces), strict=True):
+        for row in processes.rows:
             decode = partial(_build_worker, source, namespace, row, refs)
             found.append(worker_row(decode, f"{namespace}{text(row[0])}", source.name, "sidekiq"))
-        if not told.whole:
-            found.append(_not_told(source, namespace, told.why or "there are more processes than could be read"))
+        if not processes.whole:
+            found.append(
+                _unknown_worker(source, namespace, processes.why or "there are more processes than could be read")
+            )
     return sorted(found, key=lambda worker: worker.id)
 
 
@@ -61,7 +63,7 @@ def read_processes(source: Source, scripts: Scripts, namespaces: Sequence[str]) 
     return [read_all(scripts, "work", namespace, reply) for namespace, reply in zip(namespaces, found, strict=True)]
 
 
-def _not_told(source: Source, namespace: str, why: str) -> Worker:
+def _unknown_worker(source: Source, namespace: str, why: str) -> Worker:
     """A row that stands for processes about which nothing is known."""
     return Worker(
         id=f"{namespace}processes",
@@ -128,7 +130,7 @@ def _build_worker(source: Source, namespace: str, row: Sequence[Any], refs: Mapp
     if isinstance(fields, ResponseError):
         why = "its record has the wrong type" if "WRONGTYPE" in str(fields) else "its record cannot be read"
         return msgspec.structs.replace(
-            _not_told(source, namespace, why), id=f"{namespace}{name}", facts=space, work=work
+            _unknown_worker(source, namespace, why), id=f"{namespace}{name}", facts=space, work=work
         )
     if not isinstance(fields, list):
         return msgspec.structs.replace(_killed_worker(source, namespace, name), facts=space, work=work)

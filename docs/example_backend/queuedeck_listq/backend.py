@@ -12,16 +12,16 @@ import msgspec
 
 from dashboard import model
 from dashboard.backends.actions import MAX_KEPT_BYTES, Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
-from dashboard.backends.base import FLOW_WINDOW_S, NO_WISHES, Backend, Budget, Discovery
+from dashboard.backends.base import FLOW_WINDOW_S, NO_OPTIONS, Backend, Budget, Discovery
 from dashboard.backends.bounded_reads import shared_script
 from dashboard.backends.lua_reads import Scripts
 from dashboard.backends.payloads import search_text
-from dashboard.backends.payloads.decoding import json_payload, printable, text
+from dashboard.backends.payloads.decoding import json_payload, printable
 from dashboard.clock import monotonic_s
 from dashboard.errors import Forbidden, NotFound, Unsupported
 from dashboard.model import Job, JobPage, JobQuery, QueueRef, QueueStats, Searched, State, Window
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Argument, Reply, Source
+from dashboard.sources.source import Argument, Reply, Source, text
 
 LISTS = {State.WAITING: "wait", State.ACTIVE: "busy", State.DEAD: "dead", State.COMPLETED: "done"}
 # No read may grow with the queue: bytes of a page, and ids that are compared to find one job.
@@ -113,7 +113,7 @@ class ListQ(Backend):
         action: Action,
         state: State,
         job_refs: Sequence[JobRef],
-        options: ActionOptions = NO_WISHES,
+        options: ActionOptions = NO_OPTIONS,
     ) -> list[ActionResult]:
         if action is not Action.RETRY or state is not State.DEAD:
             return super().act_on_jobs(ref, action, state, job_refs, options)

@@ -20,7 +20,7 @@ from dashboard.errors import BackendUnavailable
 from dashboard.model import JobQuery, State
 from dashboard.settings import SourceSettings
 from dashboard.sources.source import Source
-from tests.contract.test_celery import bind, record
+from tests.contract.test_celery import declare_queues, store_result
 from tests.search import search
 from tests.waiting import wait_until
 
@@ -145,8 +145,8 @@ def test_one_store_and_one_name_do_not_mix_two_servers(server: EmbeddedRedis, re
     for database in (1, 2):
         url = server.url.rsplit("/", 1)[0] + f"/{database}"
         with redis.Redis.from_url(url) as client:
-            bind(client, "mails")
-            record(client, f"of-{database}", queue="mails")
+            declare_queues(client, "mails")
+            store_result(client, f"of-{database}", queue="mails")
         backend = Celery(Source("main", url), SourceSettings(name="main", url=url))
         backend.own_source = own
         dashboards.append(backend)

@@ -18,9 +18,10 @@ from dashboard.backends.payloads.decoding import (
     loads,
     mask_payload,
     printable,
-    text,
+    text_or_none,
 )
 from dashboard.redact import MASK, is_secret_name, mask_text
+from dashboard.sources.source import text
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,11 @@ from dashboard.redact import MASK, is_secret_name, mask_text
 )
 def test_a_number_is_one_that_a_float_holds(value: object, number: float | None) -> None:
     assert finite(value) == number
+
+
+@pytest.mark.parametrize(("value", "shown"), [("a", "a"), ("ab", "a…"), ("\ud800", "?"), ("", None), (1, None)])
+def test_only_a_string_is_text(value: object, shown: str | None) -> None:
+    assert text_or_none(value, 1) == shown
 
 
 def test_plain_json_is_decoded() -> None:

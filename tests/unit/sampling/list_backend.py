@@ -9,11 +9,10 @@ from redis.exceptions import ResponseError
 
 from dashboard.backends.base import Backend, Budget, Discovery
 from dashboard.backends.monitored_sources import MonitoredSources
-from dashboard.backends.payloads.decoding import text
 from dashboard.errors import NotFound
 from dashboard.model import Counts, FlowDelta, Job, JobPage, JobQuery, Quality, QueueFlow, QueueRef, QueueStats, State
 from dashboard.settings import SourceSettings
-from dashboard.sources.source import Source
+from dashboard.sources.source import Source, text
 
 
 class Lists(Backend):

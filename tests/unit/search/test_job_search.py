@@ -17,8 +17,8 @@ from dashboard.model import (
     JobQuery,
     QueueRef,
     QueueStats,
+    ScanResult,
     Searched,
-    Sifted,
     State,
     Window,
 )
@@ -150,7 +150,7 @@ def test_time_is_a_bound_too(look: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class Sieves(Shelves):
-    """Its waiting jobs can be sifted, 700 at once, as long as that is permitted."""
+    """Its waiting jobs can be scanned, 700 at once, as long as that is permitted."""
 
     permitted = True
     asked: list[str] = []  # noqa: RUF012
@@ -158,19 +158,19 @@ class Sieves(Shelves):
     def can_scan(self, state: State) -> bool:
         return self.permitted and state is State.WAITING
 
-    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> Sifted | None:
+    def scan_matches(self, ref: QueueRef, state: State, word: str, offset: int) -> ScanResult | None:
         if word == "refused":
             self.permitted = False
             return None
         self.asked.append(word)
         reached = min(self.sizes[state], offset + 700)
         rows = tuple(self.row(ref, state, n) for n in range(offset, reached) if n % 1000 == 7)
-        return Sifted(rows=rows, reached=reached, more=reached < self.sizes[state])
+        return ScanResult(rows=rows, reached=reached, more=reached < self.sizes[state])
 
 
 @pytest.fixture
 def sieve(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Searches a queue that can be sifted in part."""
+    """Searches a queue that can be scanned in part."""
     backend = Sieves(Source("main", "redis://127.0.0.1:1/0"), SourceSettings(name="main", url="redis://127.0.0.1:1/0"))
     monkeypatch.setattr(engine, "SECONDS", 60.0)
     backend.asked = []

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from html import escape
 from string import Template
 
-from ..transport.redaction import one_line
+from ..transport.redaction import plain_line
 from . import wording
 from .base import Message, MessageLine
 from .sparkline_png import HEIGHT, WIDTH, render_png
@@ -33,14 +33,14 @@ def build_mail(message: Message, sender: Address, recipients: tuple[str, ...]) -
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
-    mail["Subject"] = one_line(wording.message_headline(message), 180)
+    mail["Subject"] = plain_line(wording.message_headline(message), 180)
     mail["Date"] = formatdate(usegmt=True)
     mail["Message-ID"] = mail_message_id(message.id, sender.domain)
     if message.references and message.references != message.id:
         mail["In-Reply-To"] = mail["References"] = mail_message_id(message.references, sender.domain)
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
     mail["X-Auto-Response-Suppress"] = "All"
-    mail["X-Queuedeck-Id"] = one_line(message.id, 300).encode("ascii", "replace").decode()
+    mail["X-Queuedeck-Id"] = plain_line(message.id, 300).encode("ascii", "replace").decode()
     if message.severity == "critical" and message.kind in ("firing", "reminder"):
         mail["Importance"] = "high"
     picture = render_png(message.spark, wording.message_colour(message))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..transport.deadline import Deadline
-from ..transport.redaction import one_line
+from ..transport.redaction import plain_line
 from . import wording
 from .base import DeliveryResult, Message
 from .config import Endpoint, Secret
@@ -63,14 +63,14 @@ def build_events(message: Message) -> list[dict[str, Any]]:
 def _trigger_event(message: Message, severity: str) -> dict[str, Any]:
     where = " / ".join(part for part in (message.source, message.queue) if part)
     payload: dict[str, Any] = {
-        "summary": one_line(wording.message_headline(message), _SUMMARY_LIMIT),
-        "source": one_line(where, 255) or "queuedeck",
+        "summary": plain_line(wording.message_headline(message), _SUMMARY_LIMIT),
+        "source": plain_line(where, 255) or "queuedeck",
         "severity": severity,
-        "class": one_line(message.rule_id, 255),
+        "class": plain_line(message.rule_id, 255),
         "custom_details": _custom_details(message),
     }
     if message.queue:
-        payload["component"] = one_line(message.queue, 255)
+        payload["component"] = plain_line(message.queue, 255)
     if message.started_at:
         payload["timestamp"] = wording.format_iso(message.started_at)
     return {

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from ..transport.deadline import Deadline
-from ..transport.redaction import one_line
+from ..transport.redaction import plain_line
 from . import wording
 from .base import DeliveryResult, Message, MessageLine
 from .config import Endpoint, Secret
@@ -115,4 +115,4 @@ def _line_fields(line: MessageLine) -> dict[str, Any]:
 
 def _shorten_text(value: str | None) -> str | None:
     # Names come from Redis, so they can be of any length and contain characters that are not allowed in JSON.
-    return None if value is None else one_line(value, 2000)
+    return None if value is None else plain_line(value, 2000)

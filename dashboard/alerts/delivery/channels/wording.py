@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from ....units import format_duration
-from ..transport.redaction import one_line
+from ..transport.redaction import plain_line
 from .base import Message, MessageLine
 
 LINE_LIMIT = 20  # lines shown; the rest is only counted
@@ -55,7 +55,7 @@ def message_headline(message: Message) -> str:
     """State, severity and title in one line of at most 200 characters, without control characters."""
     state = _STATE_WORDS[message.kind]
     severity = "" if message.kind == "test" else f" {message.severity}"
-    return one_line(f"[{state}{severity}] {message.title}", TITLE_LIMIT)
+    return plain_line(f"[{state}{severity}] {message.title}", TITLE_LIMIT)
 
 
 def incident_facts(message: Message) -> list[tuple[str, str]]:
@@ -70,7 +70,7 @@ def incident_facts(message: Message) -> list[tuple[str, str]]:
         ("Duration", elapsed_text(message.started_at, message.ended_at)),
         ("Flapping", FLAPPING if message.kind == "flapping" else ""),
     ]
-    return [(name, one_line(value, TITLE_LIMIT)) for name, value in known if value]
+    return [(name, plain_line(value, TITLE_LIMIT)) for name, value in known if value]
 
 
 def _start_name(message: Message) -> str:
@@ -91,7 +91,7 @@ def line_text(message: Message, line: MessageLine) -> str:
         text += f" (fires {line.threshold_text})"
     if line.since_text:
         text += f"{_since_word(message)} {line.since_text}"
-    return one_line(text, 300)
+    return plain_line(text, 300)
 
 
 def _since_word(message: Message) -> str:
@@ -113,7 +113,7 @@ def hidden_lines_text(message: Message) -> str:
 
 
 def shown_errors(message: Message) -> list[str]:
-    return [one_line(error, 200) for error in message.top_errors[:ERROR_LIMIT]]
+    return [plain_line(error, 200) for error in message.top_errors[:ERROR_LIMIT]]
 
 
 def action_links(message: Message) -> list[tuple[str, str]]:

@@ -34,10 +34,10 @@ class Scrubber:
             plain = self._pattern.sub(_MASK, plain)
         if cut and self._longest:
             plain = plain[: -self._longest]
-        return one_line(plain, SHOWN_LIMIT)
+        return plain_line(plain, SHOWN_LIMIT)
 
 
-def one_line(text: str, limit: int) -> str:
+def plain_line(text: str, limit: int) -> str:
     """The text with every run of spaces and controls as one space, without characters that change its display.
 
     Bidirectional marks and zero-width characters are removed, because they make one name look like another.

@@ -20,8 +20,9 @@ EXPLAINED = {
     Action.RETRY: "Moves the job back to the waiting list. The attempt count is kept.",
     Action.PROMOTE: "Moves the job from the delayed set to the waiting jobs, by its priority.",
     Action.DELETE: "Deletes the job and its logs. Children are kept; a parent waiting only for this job is released.",
-    Action.DUPLICATE: "Creates a new job with the same name, data and options, without ID, delay, parent and repeat.",
-    Action.EDIT: "Creates a new job with the same name and options and your payload. The original is kept.",
+    Action.DUPLICATE: "Creates a new job with the same name, data and options, without its ID, delay, parent or repeat "
+    "options.",
+    Action.EDIT: "Creates a new job with your payload and the same name and options. The original is kept.",
     Action.MOVE: "Moves the job with all its data to the other queue, where it waits. A numeric ID changes.",
     Action.PAUSE: "Workers stop picking up jobs until you resume. Running jobs finish.",
     Action.RESUME: "Workers pick up jobs from this queue again.",

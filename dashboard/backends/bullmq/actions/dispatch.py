@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....model import QueueRef, State
-from ....sources.source import Reply, Source, raw_bytes
+from ....sources.source import Reply, Source, raw_bytes, text
 from ...actions import Action, ActionOptions, ActionResult, JobRef, Outcome, refused_result
 from ...lua_writes import JobCall
-from ...payloads.decoding import text
 from .duplicate import copy_jobs
 from .scripts import WRITES
 
@@ -54,7 +53,7 @@ def _move_waiting(source: Source, ref: QueueRef, job_refs: Sequence[JobRef], tar
     base = f"{ref.key}:"
     calls = [JobCall((raw_bytes(base + job_ref.id),), (raw_bytes(job_ref.id),)) for job_ref in job_refs]
     arguments = (base, raw_bytes(f"{other}:"), SEARCHED)
-    replies = WRITES.run_for_each(source, "shift", calls, arguments=arguments)
+    replies = WRITES.run_for_each(source, "move_to_queue", calls, arguments=arguments)
     return [_result_of_move(job_ref.id, reply) for job_ref, reply in zip(job_refs, replies, strict=True)]
 
 

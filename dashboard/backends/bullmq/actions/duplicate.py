@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....model import QueueRef
-from ....sources.source import Reply, Source, raw_bytes
+from ....sources.source import Reply, Source, raw_bytes, text
 from ...actions import ActionOptions, ActionResult, JobRef, Outcome, invalid_result, refused_result
 from ...lua_writes import JobCall
-from ...payloads.decoding import loads, text, written
+from ...payloads.decoding import loads, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
 from .. import keys, without_lua
 from .scripts import WRITES

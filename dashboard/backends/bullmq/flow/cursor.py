@@ -23,6 +23,6 @@ class EventCursor(NamedTuple):
     left: int | None = None  # jobs ever added, less those that have not finished
     listed: int = 0  # finished jobs that were retained at that time
     unsplit_at: float = -math.inf  # seconds; when the number of failed among finished jobs was last unknown
-    untold_at: float = -math.inf  # and the number of finished jobs
+    unknown_at: float = -math.inf  # and the number of finished jobs
     # When a completed job was last removed immediately, and a failed one.
     gone_at: tuple[float, float] = (-math.inf, -math.inf)

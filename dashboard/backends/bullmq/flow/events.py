@@ -23,9 +23,8 @@ from .finished_sets import (
     count_finished,
     flow_from_sets,
     parse_finished,
-    unknown_flow,
 )
-from .reasons import CUT, CUT_KEPT, FIRST_BUSY, FIRST_TRIMMED, HIDDEN, NO_EVENTS, UNSPLIT, UNTOLD
+from .reasons import CUT, CUT_KEPT, FIRST_BUSY, FIRST_TRIMMED, HIDDEN, NO_EVENTS, UNKNOWN_ENDED, UNSPLIT
 
 MAX_RUNTIMES = 200
 # The running jobs that are remembered per queue until they finish.
@@ -43,12 +42,12 @@ def flow_of_queue(key: str, row: Reply, before: EventCursor | None) -> tuple[Que
     A reply that is a number is the time of a queue without new events, as most are in every sample.
     """
     if isinstance(row, ResponseError):
-        return unknown_flow(key, "the events of this queue cannot be read"), None
+        return QueueFlow.unknown(key, "the events of this queue cannot be read"), None
     if isinstance(row, int) and before:
         # Takes a third of the time of _replace, for most queues in every sample.
         cursor = EventCursor(before.last_id, row, *before[2:])
         span_s = _span_s(before.at_ms, row, before)
-        if before.untold_at == before.unsplit_at == -math.inf and before.gone == NOTHING_GONE:
+        if before.unknown_at == before.unsplit_at == -math.inf and before.gone == NOTHING_GONE:
             return QueueFlow(key=key, completed=0, dead=0, span_s=span_s, quality=Quality.EXACT), cursor
         return _by_events(key, cursor, 0, 0, span_s, None), cursor
     return _flow_of_row(key, row, before)
@@ -63,7 +62,7 @@ def _flow_of_row(key: str, row: Sequence[Any], before: EventCursor | None) -> tu
     times = [ms / 1000 for ms in runtimes or ()] + (_match_run_times(running, ended) if ended else [])
     running.update(zip(started[::2], started[1::2], strict=True))
     last_id, running = last_id or (before.last_id if before else b""), _newest_starts(running)
-    former = (before.unsplit_at, before.untold_at) if before else (-math.inf, -math.inf)
+    former = (before.unsplit_at, before.unknown_at) if before else (-math.inf, -math.inf)
     left = count_finished(added, unended) if seen or length != 0 else None
     cursor = EventCursor(
         last_id, now, running, _newest_are_gone(gone, before), BALANCED, left, 0, *former, _gone_at(gone, now, before)
@@ -79,7 +78,7 @@ def _flow_of_row(key: str, row: Sequence[Any], before: EventCursor | None) -> tu
     if before is None:
         start, reason = _first_start(since, oldest_ms, seen, length, limit, now, more=bool(kept))
         if reason and not kept and now - start < SHORTEST_STREAM_S * 1000:
-            return unknown_flow(key, reason), cursor
+            return QueueFlow.unknown(key, reason), cursor
     if kept:
         sets = parse_finished(kept)
         if _are_all(sets, completed, dead, before) and sets.start_ms is not None and sets.start_ms <= since:
@@ -130,7 +129,7 @@ def _completed_by_ids(
     ended = None if cursor.left is None or before.left is None else cursor.left - before.left
     now_s = cursor.at_ms / 1000
     if ended is None or ended < seen * (1 - SMALL_SHARE) or (in_vain and ended - in_vain > seen * (1 + SMALL_SHARE)):
-        return completed, dead, cursor._replace(untold_at=now_s)
+        return completed, dead, cursor._replace(unknown_at=now_s)
     rest = 0 if in_vain else max(0, ended - seen)
     if all_done:
         return completed, dead + rest, cursor
@@ -150,9 +149,9 @@ def _by_events(
 ) -> QueueFlow:
     """Return the flow from events. Values that were unknown in a sample stay unknown for as long as rates look back."""
     at_s = cursor.at_ms / 1000
-    untold, unsplit = at_s - cursor.untold_at < FLOW_WINDOW_S, at_s - cursor.unsplit_at < FLOW_WINDOW_S
-    if untold or unsplit:
-        reason = UNTOLD if untold else UNSPLIT
+    unknown, unsplit = at_s - cursor.unknown_at < FLOW_WINDOW_S, at_s - cursor.unsplit_at < FLOW_WINDOW_S
+    if unknown or unsplit:
+        reason = UNKNOWN_ENDED if unknown else UNSPLIT
     return QueueFlow(
         key=key,
         completed=completed,
@@ -161,8 +160,8 @@ def _by_events(
         quality=Quality.ESTIMATED if reason else Quality.EXACT,
         reason=reason,
         runtimes_s=tuple([time for time in times if time >= 0][:MAX_RUNTIMES]) if times else (),
-        hidden=ENDS if untold else (State.DEAD,) if unsplit else (),
-        ended=None if untold or not unsplit else completed + dead,
+        hidden=ENDS if unknown else (State.DEAD,) if unsplit else (),
+        ended=None if unknown or not unsplit else completed + dead,
         **_unlisted_fields(cursor.gone),
     )
 
@@ -172,9 +171,9 @@ def _are_all(finished_sets: FinishedSets, completed: int, dead: int, before: Eve
     ended = (
         0 if before is None or before.left is None or finished_sets.left is None else finished_sets.left - before.left
     )
-    told = (completed, dead, ended)
+    by_events = (completed, dead, ended)
     counted = (finished_sets.completed, finished_sets.dead, finished_sets.completed + finished_sets.dead)
-    return all(count >= least * (1 - SMALL_SHARE) for count, least in zip(counted, told, strict=True))
+    return all(count >= least * (1 - SMALL_SHARE) for count, least in zip(counted, by_events, strict=True))
 
 
 def _span_s(start_ms: float, now_ms: float, before: EventCursor | None) -> float:

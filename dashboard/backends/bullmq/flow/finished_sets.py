@@ -37,13 +37,13 @@ def parse_finished(replies: Sequence[Reply]) -> FinishedSets:
     """The sets of finished jobs in a reply of flow.lua."""
     completed, dead, start, added, unended, listed, opts, dead_since, dead_before = replies
     return FinishedSets(
-        completed=parse_count(completed),
-        dead=parse_count(dead),
+        completed=count_or_zero(completed),
+        dead=count_or_zero(dead),
         start_ms=keys.parse_number(start if isinstance(start, bytes) else None),
         left=count_finished(added, unended),
-        listed=parse_count(listed),
+        listed=count_or_zero(listed),
         removes=removal_flags(opts) if isinstance(opts, bytes) else None,
-        dead_since=parse_count(dead_since),
+        dead_since=count_or_zero(dead_since),
         dead_before=dead_before == 1,
     )
 
@@ -51,10 +51,10 @@ def parse_finished(replies: Sequence[Reply]) -> FinishedSets:
 def count_finished(added: Reply, unended: Reply) -> int | None:
     """The jobs ever added, less those that have not finished; None if the former is not a number."""
     count = keys.parse_integer(added if isinstance(added, bytes) else None)
-    return None if count is None else count - parse_count(unended)
+    return None if count is None else count - count_or_zero(unended)
 
 
-def parse_count(reply: Reply) -> int:
+def count_or_zero(reply: Reply) -> int:
     """The number in a reply; 0 for an error."""
     return reply if isinstance(reply, int) else 0
 
@@ -98,13 +98,13 @@ def flow_from_sets(
     if before is None and (
         finished_sets.left is None or finished_sets.left - finished_sets.listed > SMALL_SHARE * finished_sets.left
     ):
-        return unknown_flow(key, REMOVED_BEFORE), cursor
+        return QueueFlow.unknown(key, REMOVED_BEFORE), cursor
     states = tuple(state for state, is_gone in zip(ENDS, gone, strict=True) if is_gone)
     untraced = balance.hides_jobs(cursor.at_ms / 1000)
     hidden = (states or ENDS) if untraced else states if before is None else ()
     nothing = finished_sets.start_ms is None and (before is None or finished_sets.left is None)
     if nothing and not hidden:
-        return unknown_flow(key, NOTHING_KEPT), cursor
+        return QueueFlow.unknown(key, NOTHING_KEPT), cursor
     start = before.at_ms if finished_sets.start_ms is None and before else finished_sets.start_ms
     why = (HIDDEN.get(states) or UNTRACED) if hidden else reason
     return QueueFlow(
@@ -118,8 +118,3 @@ def flow_from_sets(
         unlisted=hidden if untraced else states,
         unlisted_reason=why if untraced else HIDDEN.get(states),
     ), cursor
-
-
-def unknown_flow(key: str, reason: str) -> QueueFlow:
-    """The flow of a queue of which nothing is known, for this reason."""
-    return QueueFlow(key=key, completed=0, dead=0, span_s=0.0, quality=Quality.UNKNOWN, reason=reason)

@@ -12,7 +12,7 @@ FIRST_TRIMMED = "the events stream is short: the first sample covers {span}"
 CUT = "events were trimmed or exceed one sample: counted from assigned ids and retained jobs"
 CUT_KEPT = "events were trimmed or exceed one sample: counted from retained finished jobs"
 UNSPLIT = "events were trimmed or exceed one sample, and finished jobs are removed: the number of failures is unknown"
-UNTOLD = (
+UNKNOWN_ENDED = (
     "events were trimmed or exceed one sample, and finished jobs are removed: the number of finished ones is unknown"
 )
 REMOVED_BEFORE = "not all finished jobs are retained, and nothing else counts them: rates start with the second sample"

@@ -47,8 +47,8 @@ EXPLAINED: Mapping[Action, str] = {
     Action.RESUME: "Asks the workers that were asked to stop consuming this queue to consume it again.",
     Action.OBLITERATE: "Deletes the queue's waiting messages at all priorities, and its binding. Jobs held by workers "
     "still run. The queue reappears when a producer or worker uses it.",
-    Action.STOP_WORKER: "Asks the worker to shut down warmly: it finishes its running jobs and returns the messages it "
-    "holds.",
+    Action.STOP_WORKER: "Requests a warm shutdown: the worker finishes its running jobs and returns the messages "
+    "it holds.",
     Action.TRIGGER: "Sends the schedule's task once, immediately, to the queue its entry names. An entry without a "
     "queue is marked as never run, so that the running beat sends it immediately; an interval then counts from now.",
     Action.PAUSE_SCHEDULE: "Sets `enabled` of the RedBeat entry to false; beat applies it when the entry is next due.",
@@ -61,6 +61,6 @@ WITHHELD: Mapping[Action, str] = {
     Action.QUIET: "Celery has no command to quiet a worker; pause the queues it consumes.",
     Action.DELETE: "A worker holds this job in memory; deleting the copy in Redis would not stop it from running. "
     "Cancel it.",
-    Action.PURGE: "Performed as individual deletes.",
+    Action.PURGE: "Delete the waiting jobs instead.",
     Action.RETRY: "Celery retries it automatically, or it has not failed.",
 }

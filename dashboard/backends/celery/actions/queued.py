@@ -25,8 +25,9 @@ from ...actions import (
 )
 from ...lua_reads import Scripts
 from ...lua_writes import JobCall, split_by_cost
+from ...payloads.decoding import text_or_none
 from .. import keys, protocol
-from ..job_decoding import decode_envelope, headers_of, text_or_none
+from ..job_decoding import decode_envelope, headers_of
 from ..messages import lookup
 from ..messages.lookup import LocatedMessage
 from .backups import MessageBackup, pack_backup, unpack_backup

@@ -13,7 +13,15 @@ from ...lua_writes import JobCall, split_by_cost
 from .. import keys
 from ..job_decoding import parse_time
 from ..results.decoding import as_raw_record, outline_record
-from ..results.record import BEGINNING, ReadRecord, ResultsLocation, as_read, home_of, read_records, remove_from_index
+from ..results.record import (
+    BEGINNING,
+    ReadRecord,
+    ResultsLocation,
+    as_read,
+    find_results_location,
+    read_records,
+    remove_from_index,
+)
 from .backups import RecordBackup, pack_backup, unpack_backup
 from .scripts import WRITES
 
@@ -31,7 +39,7 @@ class ResultDeletion:
         self._name = name
 
     def _location_of(self, prefix: str) -> ResultsLocation:
-        return home_of(self._own, self._name, prefix)
+        return find_results_location(self._own, self._name, prefix)
 
     def backup_records(self, prefix: str, state: State, job_refs: Sequence[JobRef]) -> list[JobBackup | ActionResult]:
         """Return backups of records. Cost: 3 round trips."""
@@ -54,11 +62,13 @@ class ResultDeletion:
 
         The cost of `read_records` is added if some were too large to back up.
         """
-        home = self._location_of(prefix)
-        found = {n: one for n, job in enumerate(backups) if (one := _unpack_record(home, job)) is not None}
+        location = self._location_of(prefix)
+        found = {n: one for n, job in enumerate(backups) if (one := _unpack_record(location, job)) is not None}
         large = [n for n in range(len(backups)) if n not in found]
         job_refs = [JobRef(id=backups[n].id, version=backups[n].version) for n in large]
-        again = dict(zip(large, read_records(self._results, home, state, job_refs) if job_refs else [], strict=True))
+        again = dict(
+            zip(large, read_records(self._results, location, state, job_refs) if job_refs else [], strict=True)
+        )
         answers: dict[int, ActionResult] = {n: one for n, one in again.items() if isinstance(one, ActionResult)}
         work: list[tuple[tuple[int, bytes, Sequence[bytes | str | int]], int]] = []
         for n, job in enumerate(backups):
@@ -77,15 +87,18 @@ class ResultDeletion:
                 if answers[n].outcome is not Outcome.REFUSED:
                     gone.append(key)
         gone += [
-            key for n, one in answers.items() if one.outcome is Outcome.GONE for key in home.record_keys(backups[n].id)
+            key
+            for n, one in answers.items()
+            if one.outcome is Outcome.GONE
+            for key in location.record_keys(backups[n].id)
         ]
         remove_from_index(self._own, self._name, prefix, state, gone)
         return [answers[n] for n in range(len(backups))]
 
     def restore_records(self, prefix: str, state: State, backups: Sequence[JobBackup]) -> list[ActionResult]:
         """Restore records with their remaining time to live, but at least one hour. Cost: at most 4 round trips."""
-        home = self._location_of(prefix)
-        found = {n: one for n, job in enumerate(backups) if (one := _unpack_record(home, job)) is not None}
+        location = self._location_of(prefix)
+        found = {n: one for n, job in enumerate(backups) if (one := _unpack_record(location, job)) is not None}
         now = self._results.now_s()
         commands = []
         for one in found.values():
@@ -117,10 +130,10 @@ class ResultDeletion:
         return answers
 
 
-def _unpack_record(home: ResultsLocation, job: JobBackup) -> RecordBackup | None:
+def _unpack_record(location: ResultsLocation, job: JobBackup) -> RecordBackup | None:
     """Return the record in a JobBackup; None if it has none, or one that does not belong to this job."""
     found = unpack_backup(job.blob)
-    fits = isinstance(found, RecordBackup) and found.key in home.record_keys(job.id)
+    fits = isinstance(found, RecordBackup) and found.key in location.record_keys(job.id)
     return found if isinstance(found, RecordBackup) and fits else None
 
 

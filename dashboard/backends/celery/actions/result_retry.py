@@ -36,8 +36,8 @@ from ...payloads.decoding import printable, written
 from ...payloads.editing import InvalidPayload, decoded_edit, with_originals
 from .. import keys, protocol
 from ..results.decoding import as_raw_record
-from ..results.record import ReadRecord, as_read, home_of, read_records, remove_from_index, stamp_of
-from ..results.record_jobs import arguments_of
+from ..results.record import ReadRecord, as_read, find_results_location, read_records, remove_from_index
+from ..results.record_jobs import arguments_of, record_version
 from .destination_queues import DestinationQueues
 from .scripts import WRITES
 
@@ -81,7 +81,7 @@ class ResultRetry:
     ) -> list[ActionResult]:
         """RETRY, DUPLICATE or EDIT. Cost: 5 round trips per JOBS_PER_SCRIPT jobs, 1 more with two servers."""
         place = keys.location_of(ref)
-        found = read_records(self._results, home_of(self._own, self._name, place.prefix), state, job_refs)
+        found = read_records(self._results, find_results_location(self._own, self._name, place.prefix), state, job_refs)
         targets = DestinationQueues(self._broker, self._own, self._name, place)
         targets.look_up({str(one.record.queue) for one in found if isinstance(one, ReadRecord) and one.record})
         edited = edited_call(options.payload) if action is Action.EDIT else None
@@ -144,7 +144,7 @@ class ResultRetry:
             return refused_result(job_ref.id, why)
         retry = action is Action.RETRY
         same_id = retry and state is State.DEAD
-        version = stamp_of(record)
+        version = record_version({"date_done": record.date_done})
         new_id = job_ref.id
         if not same_id:
             new_id = protocol.successor_id(job_ref.id, version) if retry else protocol.new_id()

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from ....sources.source import Argument, Source, raw_bytes
+from ....sources.source import Argument, Source, raw_bytes, text
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome, refused_result
 from ...bounded_reads import read_plainly, short_fields
 from ...lua_reads import Scripts
-from ...payloads.decoding import DECODE_LIMIT_BYTES, text
+from ...payloads.decoding import DECODE_LIMIT_BYTES
 from .. import keys
 from ..actions.scripts import WRITES
-from ..job_decoding import NAMELESS, decode_envelope, decode_unacked, digest_of, headers_of, job_id, wrapped_forms
+from ..job_decoding import NAMELESS, decode_envelope, decode_unacked, headers_of, job_id, nameless_id, wrapped_forms
 
 # How many messages of a queue, and how many unacknowledged ones, one lookup searches; how many it reads per call.
 LOOK_THROUGH, PER_READ = 20_000, 500
@@ -205,7 +205,7 @@ def _read_messages(
 def _build_message(raw: bytes | None, size: int, version: bytes | None) -> RawMessage:
     if version is not None:
         return RawMessage(raw, size, f"{NAMELESS}{text(version)}")
-    return RawMessage(raw, size, digest_of(raw or b""))
+    return RawMessage(raw, size, nameless_id(raw or b""))
 
 
 def find_unacked(
@@ -239,5 +239,5 @@ def find_unacked(
         at = reached
         for tag, raw in pairs:
             if isinstance(raw, bytes):
-                search.consider_message(RawMessage(raw, len(raw), digest_of(raw)), 0, 0, tag)
+                search.consider_message(RawMessage(raw, len(raw), nameless_id(raw)), 0, 0, tag)
     return search.list_results(whole=total <= LOOK_THROUGH, gone="no worker holds it now")

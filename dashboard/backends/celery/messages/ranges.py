@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....sources.source import Source
+from ....sources.source import Source, text
 from ...bounded_reads import CALL_BYTES, PAGE_BYTES, PAGE_READ_BYTES, read_plainly
 from ...lua_reads import Scripts
-from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import NAMELESS, BoundedMessage, cut_of
 

@@ -8,15 +8,24 @@ from typing import Any, NamedTuple
 from redis.exceptions import ResponseError
 
 from ....model import Job, QueueRef, State
-from ....sources.source import Command, Reply
+from ....sources.source import Command, Reply, text
 from ...bounded_reads import short_fields
-from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of, text
+from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of
 from .. import keys
 from ..heartbeats import beats_of
-from ..job_decoding import BoundedMessage, cut_of, decode_unacked, digest_of, headers_of, job_id, message_row, state_of
+from ..job_decoding import (
+    BoundedMessage,
+    cut_of,
+    decode_unacked,
+    headers_of,
+    job_id,
+    message_row,
+    nameless_id,
+    state_of,
+)
 from ..job_servers import JobServers
 from ..results.display_reads import read_statuses
-from ..results.metadata import of_value as results_of_value
+from ..results.metadata import decode_metadata
 from ..results.record import ResultsLocation
 from ..routes import QueueRoutes
 from ..workers import is_alive
@@ -80,22 +89,22 @@ class UnackedReader:
             keys.load_script("unacked"), [call], also=[mailboxes, *(own if together else ())]
         )
         if answered is not None and together:
-            told = answered[1][1:]
+            own_replies = answered[1][1:]
         else:
-            told = self._servers.own.run_batch(own) if self._servers.own is not None else [None] * len(own)
+            own_replies = self._servers.own.run_batch(own) if self._servers.own is not None else [None] * len(own)
         if answered is not None:
             reply: Any = answered[0][0]
             total, values = (reply[0], reply[1]) if isinstance(reply, list) else (reply, [])
             boxes = answered[1][0]
         else:
             total, values, boxes = self._read_without_lua(entries, index, mailboxes)
-        known = self._build_facts(place.prefix, told, boxes)
+        known = self._build_facts(place.prefix, own_replies, boxes)
         found = []
         for tag, raw, length in zip(*[iter(values)] * 3, strict=True):
             if isinstance(raw, bytes):
                 found.append(cut_of(raw))
             elif isinstance(length, int) and length > DECODE_LIMIT_BYTES:
-                found.append(BoundedMessage(b"", length, f"{digest_of(tag)}-{length}"))
+                found.append(BoundedMessage(b"", length, f"{nameless_id(tag)}-{length}"))
         return found, total, known
 
     def _read_without_lua(self, entries: bytes, index: bytes, mailboxes: Command) -> tuple[Reply, list[Any], Reply]:
@@ -112,12 +121,14 @@ class UnackedReader:
         values = [part for each in zip(names, raws, lengths, strict=True) if each[2] for part in each]
         return total, values, boxes
 
-    def _build_facts(self, prefix: str, told: Sequence[Reply], boxes: Reply) -> TaskFacts:
-        metadata, running, heartbeats = told
+    def _build_facts(self, prefix: str, own_replies: Sequence[Reply], boxes: Reply) -> TaskFacts:
+        metadata, running, heartbeats = own_replies
         started = frozenset(text(each) for each in running) if isinstance(running, list | set) else frozenset()
-        home = ResultsLocation(prefix, results_of_value(metadata).prefixes[::-1])
+        results_location = ResultsLocation(prefix, decode_metadata(metadata).prefixes[::-1])
         beats = [beat for beat in beats_of(heartbeats).values() if beat.get("prefix", "") == prefix]
-        return TaskFacts(home, started, _tells_all(beats, boxes, len(started), self._servers.broker.now_s()))
+        return TaskFacts(
+            results_location, started, _tells_all(beats, boxes, len(started), self._servers.broker.now_s())
+        )
 
     def held_messages(self, prefix: str, cuts: Sequence[BoundedMessage], known: TaskFacts) -> list[UnackedMessage]:
         """Return messages held by workers, each in its known state. Cost: 1 round trip, and that of QueueRoutes."""

@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ....sources.source import Argument, Source
-from ...base import SIFT_BYTES, SIFT_ROWS
+from ....sources.source import Argument, Source, text
+from ...base import SCAN_BYTES, SCAN_ROWS
 from ...bounded_reads import read_plainly
 from ...lua_reads import Scripts
-from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import NAMELESS, BoundedMessage, cut_of, wrapped_forms
 
@@ -61,7 +60,7 @@ class WaitingJobSearch:
         if self._nameless:
             sought = ("stamp", self.wanted.removeprefix(NAMELESS))
         calls: list[Sequence[Argument]] = [
-            (self._lists[n], self._after[n], SIFT_ROWS, SIFT_BYTES // len(todo), *sought) for n in todo
+            (self._lists[n], self._after[n], SCAN_ROWS, SCAN_BYTES // len(todo), *sought) for n in todo
         ]
         answered = self._scripts.run(keys.load_script("find"), calls)
         if answered is None:

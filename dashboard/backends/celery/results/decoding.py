@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ...payloads.decoding import DECODE_LIMIT_BYTES, loads, text
+from ....sources.source import text
+from ...payloads.decoding import DECODE_LIMIT_BYTES, loads
 from ...payloads.pickle_display import describe
 from ...payloads.pickle_reader import NotAPickle, PickledMapping, PickledObject, PickledSequence, read, read_beginning
 

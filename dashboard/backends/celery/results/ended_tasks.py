@@ -65,12 +65,7 @@ class EndedTaskTally:
         self.traces = ResultTraces()
         self.nameless_at = -FLOW_WINDOW_S  # monotonic; when a record without a queue last arrived
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()  # task id -> where it finished, newest last
-        self._unassigned: dict[str, float] = {}  # run times by task, of the last call, whose record has not arrived yet
-
-    @property
-    def has_unassigned(self) -> bool:
-        """Whether run times wait for the records of their tasks."""
-        return bool(self._unassigned)
+        self.unassigned: dict[str, float] = {}  # run times by task, of the last call, whose record has not arrived yet
 
     def take_ended(self) -> EndedTasks:
         """Return what finished since the last call."""
@@ -108,7 +103,7 @@ class EndedTaskTally:
         for one call.
         """
         unassigned: dict[str, float] = {}
-        for task, seconds in {**self._unassigned, **runtimes}.items():
+        for task, seconds in {**self.unassigned, **runtimes}.items():
             where = self._recent.pop(task, None)
             if where is None:
                 if task in runtimes:
@@ -117,4 +112,4 @@ class EndedTaskTally:
             known = self.ended.runtimes.setdefault(where, [])
             if len(known) < MAX_RUNTIMES:
                 known.append(seconds)
-        self._unassigned = unassigned if two_feeds else {}
+        self.unassigned = unassigned if two_feeds else {}

@@ -15,8 +15,7 @@ from redis.exceptions import ResponseError
 from ....errors import QueuedeckError
 from ....model import State
 from ....redact import masked_logger
-from ....sources.source import Command, Reply, Source
-from ...payloads.decoding import text
+from ....sources.source import Command, Reply, Source, text
 from ..events import MAX_EVENTS, MAX_WAITING, MAX_WAITING_BYTES, RECORDS, EventListener, worker_channels
 from ..heartbeats import beats_to_write, drop_silent
 from ..job_decoding import parse_time
@@ -146,8 +145,8 @@ class ResultIndex:
         try:
             answered, replies = self._ask_both(checks, commands)
             started = self._shared.started_to_write(self.statuses.running_ids)
-            if told := [*started, *self._metadata.changes_to_write()]:
-                self._own.run_batch(told)
+            if changes := [*started, *self._metadata.changes_to_write()]:
+                self._own.run_batch(changes)
         except QueuedeckError:
             self._shared.write_again()
             self._metadata.write_again()

@@ -13,8 +13,8 @@ from redis.exceptions import ResponseError
 
 from ....clock import monotonic_s
 from ....model import State
-from ....sources.source import Command, Reply, Source
-from ...payloads.decoding import loads_dict, text
+from ....sources.source import Command, Reply, Source, text
+from ...payloads.decoding import loads_dict
 from .. import keys
 
 # If there are more prefixes, those with the most recent results count.
@@ -68,10 +68,10 @@ def of_reply(reply: Reply) -> dict[str, ResultsMetadata]:
     """Return the metadata by broker prefix, from the reply to HGETALL of `results_key`."""
     if isinstance(reply, ResponseError) or not isinstance(reply, list):
         return {}
-    return {text(prefix): of_value(raw) for prefix, raw in zip(reply[::2], reply[1::2], strict=True)}
+    return {text(prefix): decode_metadata(raw) for prefix, raw in zip(reply[::2], reply[1::2], strict=True)}
 
 
-def of_value(raw: Reply) -> ResultsMetadata:
+def decode_metadata(raw: Reply) -> ResultsMetadata:
     """Return the metadata in one value of that hash; NOTHING for anything else."""
     facts = loads_dict(raw) if isinstance(raw, bytes) else {}
     names, capped = facts.get("prefixes"), facts.get("capped")
@@ -92,7 +92,7 @@ def prefixes_of(own: Source | None, source: str, prefix: str) -> Sequence[str]:
     if own is None:
         return ()
     field = prefix.encode("utf-8", "surrogateescape")
-    return of_value(own.run_batch([("HGET", keys.results_key(source), field)])[0]).prefixes[::-1]
+    return decode_metadata(own.run_batch([("HGET", keys.results_key(source), field)])[0]).prefixes[::-1]
 
 
 class KnownMetadata:
@@ -104,7 +104,7 @@ class KnownMetadata:
         self._own = own
         self._source = source
         self._known: dict[str, ResultsMetadata] | None = None  # None until it was read
-        self._told: tuple[dict[str, ResultsMetadata], float] = ({}, 0.0)  # last written, and when, monotonic
+        self._written: tuple[dict[str, ResultsMetadata], float] = ({}, 0.0)  # last written, and when, monotonic
         self._trimmed: set[tuple[str, State]] = set()  # of the current scan: where it found more than fits
         self._unread: set[str] = set()  # of the current scan: prefixes with records that it could not list
 
@@ -151,13 +151,13 @@ class KnownMetadata:
 
     def changes_to_write(self) -> Iterable[Command]:
         """Return the commands that write it; none if it has not changed since it was last written."""
-        told, at = self._told
+        written, at = self._written
         known = self.by_prefix()
-        if known == told and monotonic_s() - at < REWRITE_AFTER_S:
+        if known == written and monotonic_s() - at < REWRITE_AFTER_S:
             return []
-        self._told = (dict(known), monotonic_s())
+        self._written = (dict(known), monotonic_s())
         return to_write(self._source, known)
 
     def write_again(self) -> None:
         """Write it with the next call even if it does not change, because the last write may have failed."""
-        self._told = ({}, 0.0)
+        self._written = ({}, 0.0)

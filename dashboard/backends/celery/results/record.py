@@ -13,12 +13,12 @@ from redis.exceptions import ResponseError
 from ....model import State
 from ....sources.source import Source
 from ...actions import MAX_KEPT_BYTES, ActionResult, JobRef, Outcome, refused_result
+from ...payloads.decoding import text_or_none
 from .. import keys
 from ..actions.scripts import WRITES
-from ..job_decoding import text_or_none
 from .decoding import TAIL_BYTES, RawRecord, as_raw_record, outline_record
 from .metadata import prefixes_of
-from .record_jobs import UNREADABLE, record_stamp
+from .record_jobs import UNREADABLE, record_version
 
 # Long enough for a status with its quotes, and for a time with its name.
 BEGINNING, PIECE = 24, 64
@@ -68,19 +68,19 @@ class ResultsLocation:
         return keys.record_keys(self.prefix, task_id, self.seen)
 
 
-def home_of(own: Source | None, source: str, prefix: str) -> ResultsLocation:
+def find_results_location(own: Source | None, source: str, prefix: str) -> ResultsLocation:
     """Return where the results of the broker with `prefix` are. Cost: 1 round trip."""
     return ResultsLocation(prefix, tuple(prefixes_of(own, source, prefix)))
 
 
 def read_records(
-    results: Source, home: ResultsLocation, state: State, job_refs: Sequence[JobRef]
+    results: Source, results_location: ResultsLocation, state: State, job_refs: Sequence[JobRef]
 ) -> list[ReadRecord | ActionResult]:
     """Return the records of `job_refs`, or why there is none in that state; in order. Cost: 2 round trips.
 
     If a record may be under several keys, the first one that has not changed counts.
     """
-    names = [(n, name) for n, job_ref in enumerate(job_refs) for name in home.record_keys(job_ref.id)]
+    names = [(n, name) for n, job_ref in enumerate(job_refs) for name in results_location.record_keys(job_ref.id)]
     facts = results.run_batch([command for _, name in names for command in (("STRLEN", name), ("PTTL", name))])
     there = [n for n in range(len(names)) if isinstance(facts[2 * n], int) and facts[2 * n] > 0]
     large = [n for n in there if facts[2 * n] > MAX_KEPT_BYTES]
@@ -126,7 +126,7 @@ def _check_record(
         return refused_result(job_ref.id, UNREADABLE)
     if found.status != keys.NATIVE[state]:
         return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail=f"its status is now {found.status[:40]}")
-    version = record_stamp(found.fields)
+    version = record_version(found.fields)
     if job_ref.version is not None and version is not None and version != job_ref.version:
         return ActionResult(id=job_ref.id, outcome=Outcome.CHANGED, detail="it ran again since it was listed")
     one.encoding, one.name = found.encoding, text_or_none(found.fields.get("name"), 300)
@@ -167,11 +167,6 @@ def as_read(raw: bytes) -> tuple[int, bytes, int, bytes]:
     """
     at = next((at for at in (raw.find(b'"date_done"'), raw.find(b"date_done")) if at >= 0), max(0, len(raw) - PIECE))
     return len(raw), raw[:BEGINNING], at, raw[at : at + PIECE]
-
-
-def stamp_of(record: ResultRecord) -> str | None:
-    """Return the stamp of a record: when it was written."""
-    return record_stamp({"date_done": record.date_done})
 
 
 def remove_from_index(own: Source | None, source: str, prefix: str, state: State, records: Iterable[bytes]) -> None:

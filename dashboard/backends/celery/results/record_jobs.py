@@ -9,10 +9,10 @@ from typing import Any
 from msgspec.structs import replace
 
 from ....model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
-from ...payloads.decoding import decoded_payload, loads, mask_payload, printable
+from ...payloads.decoding import decoded_payload, loads, mask_payload, printable, text_or_none
 from ...payloads.search_text import of_json, of_value
 from ...unreadable_data import decode_or
-from ..job_decoding import parse_count, parse_time, text_or_none, too_large, with_decoded_body
+from ..job_decoding import parse_count, parse_time, too_large, with_decoded_body
 from ..keys import NATIVE
 from .decoding import DecodedRecord, RawRecord, as_raw_record, decode_record
 
@@ -63,7 +63,7 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
         backend=ref.backend,
         state=state,
         queue=text_or_none(record.get("queue"), 200) or ref.name,
-        version=record_stamp(record),
+        version=record_version(record),
         name=text_or_none(record.get("name"), 300),
         native_state=text_or_none(status, 40) or (NATIVE[state] if state else None),
         finished_at=parse_time(record.get("date_done")),
@@ -75,7 +75,7 @@ def _record_job(ref: QueueRef, task_id: str, state: State | None, raw: RawRecord
     )
 
 
-def record_stamp(record: Mapping[str, Any]) -> str | None:
+def record_version(record: Mapping[str, Any]) -> str | None:
     """Return what distinguishes one run's result from the next: when it was written, as scored in the index."""
     done = parse_time(record.get("date_done"))
     return repr(done.timestamp()) if done else None

@@ -44,9 +44,9 @@ NEAR = 1_000
 SCRIPTS_PER_TRIP = 100
 # At most this many jobs per call are checked for being in no list: each check searches the whole queue.
 STRAYS_AT_ONCE = 20
-ASK_AGAIN = "a worker may be picking it up right now; try again in a minute"  # the same text as in acting.lua
 # Stored in place of the id behind a job: the job was in no list.
 STRAY = b"\0in no list"
+RUNNING = "a worker is running it; stop it first"
 _UNREADABLE = "its backup in the undo bin cannot be read"
 
 _Part = tuple[bytes, int]  # a key in the form of DUMP, its time to live in ms (-1: no expiry)
@@ -70,7 +70,7 @@ class _DeletedJob(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
 def backup_jobs(
     source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
-    """Implement `Backend.backup_jobs`.
+    """Implement `Backend.backup_jobs`. A started job is backed up only if it is no longer in any list.
 
     Cost: 1 round trip per few MiB; for waiting jobs that of `locate_jobs` in addition. If a few jobs are not in their
     list, that of `check_missing` and 1 more.
@@ -104,9 +104,12 @@ def backup_jobs(
         for job_ref, reply in zip(job_refs, replies, strict=True)
     ]
     changed = [n for n, one in enumerate(taken) if isinstance(one, ActionResult) and one.outcome is Outcome.CHANGED]
+    strays: list[JobBackup | ActionResult | None] = [None] * len(changed)
     if changed and places.whole and len(job_refs) <= STRAYS_AT_ONCE:
-        for n, one in zip(changed, _take_stray(source, queue, state, [job_refs[n] for n in changed]), strict=True):
-            taken[n] = one or taken[n]
+        strays = _take_stray(source, queue, state, [job_refs[n] for n in changed])
+    for n, stray in zip(changed, strays, strict=True):
+        running = refused_result(job_refs[n].id, RUNNING) if state is State.ACTIVE else None
+        taken[n] = stray or running or taken[n]
     return taken
 
 
@@ -117,8 +120,8 @@ def _take_stray(
     found: list[JobBackup | ActionResult | None] = [None] * len(job_refs)
     replies = check_missing(source, queue, state, job_refs)
     for n, reply in enumerate(replies):
-        if reply == ASK_AGAIN.encode():
-            found[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.CHANGED, detail=ASK_AGAIN)
+        if reply == scripts.UNSURE:
+            found[n] = ActionResult(id=job_refs[n].id, outcome=Outcome.CHANGED, detail=scripts.ASK_AGAIN)
     left = [n for n, reply in enumerate(replies) if reply == b"done"]
     fixed = ("none", STATUSES[state], script_flag(state in ENDED), MAX_KEPT_BYTES, scripts.BYTES_PER_SCRIPT)
     calls = [JobCall((queue.job(job_refs[n].id),), (job_refs[n].id, job_refs[n].version or "", "")) for n in left]
@@ -179,7 +182,7 @@ def delete_jobs(source: Source, queue: QueueKeys, state: State, backups: Sequenc
     done = scripts.WRITES.results_from_replies(listed, replies)
     unlisted = [job_ref for job_ref in job_refs if job_ref.id in strays]
     first, fixed = queue.queue, ("none", *fixed[1:])
-    done += scripts.WRITES.results_from_replies(unlisted, remove(unlisted, [0] * len(unlisted)))
+    done += scripts.stray_results(unlisted, remove(unlisted, [0] * len(unlisted)))
     by_id = {result.id: result for result in done}
     return [by_id.get(job.id) or _unreadable_result(job) for job in backups]
 

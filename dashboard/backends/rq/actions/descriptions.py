@@ -64,7 +64,10 @@ EXPLAINED = {
     ),
     Action.STOP_WORKER: "The worker finishes its running job, then stops. Its supervisor can start a new one.",
 }
-_CRON = "RQ's cron scheduler cannot be controlled through Redis: it has its jobs in memory, as in its configuration."
+_CRON = (
+    "RQ's cron scheduler cannot be controlled through Redis: it keeps its schedule in memory, loaded from its "
+    "configuration."
+)
 WITHHELD = {
     Action.EDIT: "RQ's arguments are pickled, or written by the app's own serializer; only the app can write them.",
     Action.KILL: "RQ cannot fail a job that is not running. Cancel it instead.",

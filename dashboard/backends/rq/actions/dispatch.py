@@ -77,7 +77,7 @@ def in_line(
     places: Sequence[int | None],
     work: Callable[[Sequence[JobRef], Sequence[int]], list[Reply]],
 ) -> list[Reply]:
-    """Call `work` with waiting jobs, front first, and their positions. Return its replies in the order of `picks`.
+    """Call `work` with waiting jobs, front first, and their positions. Return its replies in the order of `job_refs`.
 
     `places`: the positions at which the jobs were seen; None to locate them first. Jobs that are not found there are
     searched for up to LOOKS times.
@@ -111,12 +111,12 @@ def script_flag(value: bool) -> str:
     return "1" if value else ""
 
 
-def _target_queue(queue: QueueKeys, wished: str | None) -> tuple[str, str | None]:
+def _target_queue(queue: QueueKeys, target: str | None) -> tuple[str, str | None]:
     """Return (RQ's own name of the destination queue, why it cannot be used or None).
 
     In Queuedeck the name of a queue includes its prefix unless that is RQ's default.
     """
-    name = wished or ""
+    name = target or ""
     if queue.prefix != keys.DEFAULT_PREFIX:
         name = name.removeprefix(f"{queue.prefix}:")
     if not name:

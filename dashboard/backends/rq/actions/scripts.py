@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ....clock import EPOCH, instant
 from ....sources.source import Argument, Reply, Source
+from ...actions import ActionResult, JobRef, refused_result
 from ...lua_writes import JobCall, WriteScripts, split_calls
 from ..keys import QueueKeys, load_writing_script
 
@@ -14,6 +15,9 @@ from ..keys import QueueKeys, load_writing_script
 JOBS_PER_SCRIPT = 50
 BYTES_PER_SCRIPT = 512 * 1024
 LOST, LATER = b"lost", b"later"
+# Instead of an outcome: the job is in no list, perhaps because a worker is picking it up.
+UNSURE = b"unsure"
+ASK_AGAIN = "a worker may be picking it up right now; try again in a minute"
 
 
 WRITES = WriteScripts("RQ", load_writing_script)
@@ -34,6 +38,14 @@ def run_for_each(
     portions = split_calls(calls, most=per_script, size_bytes=BYTES_PER_SCRIPT)
     own = (*common_arguments(source, queue), *arguments)
     return WRITES.run_for_each(source, name, *portions, keys=keys, arguments=own, counted=counted)
+
+
+def stray_results(job_refs: Sequence[JobRef], replies: Sequence[Reply]) -> list[ActionResult]:
+    """Return the results of an action on jobs in no list, from the replies; UNSURE is refused."""
+    return [
+        refused_result(job_ref.id, ASK_AGAIN) if reply == UNSURE else WRITES.result_from_reply(job_ref.id, reply)
+        for job_ref, reply in zip(job_refs, replies, strict=True)
+    ]
 
 
 def common_arguments(source: Source, queue: QueueKeys) -> tuple[Argument, ...]:

@@ -25,11 +25,11 @@ def put_back(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[
     Cost: 1 round trip.
     """
     replies = _run_script(source, queue, state, "do", job_refs)
-    return scripts.WRITES.results_from_replies(job_refs, replies)
+    return scripts.stray_results(job_refs, replies)
 
 
 def check_missing(source: Source, queue: QueueKeys, state: State, job_refs: Sequence[JobRef]) -> list[Reply]:
-    """Return `done` for each job that is in no list, or why it is not. Cost: 1 round trip."""
+    """Return `done` for each job that is in no list, `scripts.UNSURE`, or why it is not. Cost: 1 round trip."""
     return _run_script(source, queue, state, "look", job_refs)
 
 

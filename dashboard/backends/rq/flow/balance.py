@@ -108,7 +108,7 @@ def _balance_crew(
             brief={**old.brief, **{state: now for state, count in answer.brief.items() if count}},
             retried_at=retried_at,
             next_job=answer.next_job,
-            untold_at=now if _has_untraced_job(answer, old, crew) else old.untold_at,
+            uncounted_at=now if _has_untraced_job(answer, old, crew) else old.uncounted_at,
         )
         if not several:
             # A worker cut off before it updated its counters counts nothing: the larger of both numbers is right.
@@ -189,7 +189,7 @@ def _as_before(answer: FlowFindings, known: QueueMemory, anchor: float, retried_
         and (known.anchor, known.retried_at, known.newest) == (anchor, retried_at, answer.newest)
         and known.completed is BALANCED
         and known.failed is BALANCED
-        and not (known.busy or known.brief or known.untold_at or answer.brief)
+        and not (known.busy or known.brief or known.uncounted_at or answer.brief)
     )
 
 
@@ -212,25 +212,19 @@ def _build_flow(
     # A FLUSHALL removes both the records and the workers' own entries.
     no_proof = not proven and any(found.came.values())
     if found.first and (found.other_ttls or nothing_good or no_proof):
-        return QueueFlow(
-            key=found.queue.queue,
-            completed=0,
-            dead=0,
-            span_s=0.0,
-            quality=Quality.UNKNOWN,
-            reason=NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN if nothing_good else NO_PROOF,
-        )
+        why = NO_LOOK_BACK if found.other_ttls else NOTHING_SEEN if nothing_good else NO_PROOF
+        return QueueFlow.unknown(found.queue.queue, why)
     unrecorded = seen.completed.hides_jobs(now)
     # A failed attempt that is retried leaves no record either.
     lost = seen.failed.hides_jobs(now) and now - seen.retried_at >= FLOW_WINDOW_S
-    untold = now - seen.untold_at < FLOW_WINDOW_S
+    uncounted = now - seen.uncounted_at < FLOW_WINDOW_S
     hidden: tuple[State, ...] = ()
     unlisted: tuple[State, ...] = ()
     reason = found.reason
-    if unrecorded or lost or untold or seen.brief:
+    if unrecorded or lost or uncounted or seen.brief:
         brief = {state for state, at in seen.brief.items() if now - at < FLOW_WINDOW_S}
-        hides = ((State.COMPLETED, (several and unrecorded) or untold), (State.DEAD, lost))
-        drops = ((State.COMPLETED, unrecorded or untold), (State.DEAD, lost))
+        hides = ((State.COMPLETED, (several and unrecorded) or uncounted), (State.DEAD, lost))
+        drops = ((State.COMPLETED, unrecorded or uncounted), (State.DEAD, lost))
         hidden = tuple(state for state, is_hidden in hides if is_hidden)
         unlisted = tuple(state for state, dropped in drops if dropped or state in brief)
         reason = HIDDEN.get(hidden) or (BY_WORKERS if unrecorded else BRIEF if unlisted else found.reason)

@@ -46,7 +46,7 @@ class QueueMemory(msgspec.Struct, frozen=True, gc=False):
     brief: Mapping[State, float] = {}  # when jobs that are removed within seconds last finished
     retried_at: float = 0.0  # when a job that can be, or was, retried was last seen
     next_job: NextJob | None = None
-    untold_at: float = 0.0  # when a job without a record was last picked up without a live worker to count it
+    uncounted_at: float = 0.0  # when a job without a record was last picked up without a live worker to count it
 
 
 @dataclass(frozen=True, slots=True)

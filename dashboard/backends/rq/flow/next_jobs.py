@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ....model import QueueRef, State
-from ....sources.source import Reply
-from ...payloads.decoding import text
+from ....sources.source import Reply, text
 from ..keys import QueueKeys
 from .findings import DEFAULT_TTLS, FlowCursor, FlowFindings, NextJob
 

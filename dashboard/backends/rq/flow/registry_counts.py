@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....model import State
-from ....sources.source import Command, Reply
+from ....sources.source import Command, Reply, text
 from ...base import FLOW_WINDOW_S
-from ...payloads.decoding import text
 from ..keys import QueueKeys
 from .findings import TTLS_S, AnchorCounts, FlowCursor, FlowFindings
 from .run_times import SKEW_S, ids_to_read

@@ -203,13 +203,13 @@ local function serves()
   return false
 end
 
--- Returns why a job cannot be treated as one that is in no list; nil if it is in none.
+-- Returns why a job cannot be treated as one that is in no list: an outcome, or 'unsure' if a worker may be picking it up;
+-- nil if it is in none.
 -- While a live worker picks up a job, the job is in no list for some milliseconds. RQ itself allows a minute for this, and
 -- so does this script: the first check records the time in our own sorted set; a check a minute later, within an hour,
 -- counts.
 local LONGEST_LINE, TAKEN_S, NOTED_S = 200000, 60, 3600
 local MISSING = '{queuedeck}:missing'
-local MAY_BE_TAKEN = 'a worker may be picking it up right now; try again in a minute'
 local function unlisted(line, id, job)
   if job.origin and job.origin ~= queue then return 'changed|it belongs to another queue now' end
   local length = try('LLEN', line)
@@ -244,7 +244,7 @@ local function unlisted(line, id, job)
     if failed(added) then return added.err end
     try('EXPIRE', MISSING, NOTED_S)
   end
-  return MAY_BE_TAKEN
+  return 'unsure'
 end
 
 -- Removes the traces of a worker that picked up a job.

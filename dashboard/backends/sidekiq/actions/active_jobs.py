@@ -27,16 +27,16 @@ def stop_jobs(source: Source, scripts: Scripts, ref: QueueRef, job_refs: Sequenc
         if place.queue == job.queue:
             version = stamp_of(job.payload)
             stamps[job_id(jid_of(job.payload), version, None)] = version
-    told = {
+    results = {
         n: ActionResult(id=job_ref.id, outcome=Outcome.GONE)
         for n, job_ref in enumerate(job_refs)
         if job_ref.id not in stamps
     }
     for n, job_ref in enumerate(job_refs):
-        if n not in told and job_ref.version not in (None, stamps[job_ref.id]):
-            told[n] = ActionResult(id=job_ref.id, outcome=Outcome.CHANGED)
-    asked = [n for n in range(len(job_refs)) if n not in told]
+        if n not in results and job_ref.version not in (None, stamps[job_ref.id]):
+            results[n] = ActionResult(id=job_ref.id, outcome=Outcome.CHANGED)
+    asked = [n for n in range(len(job_refs)) if n not in results]
     calls = [JobCall((f"{place.namespace}it-{job_refs[n].id}",)) for n in asked]
     replies = run_for_each(source, "stop", (), (int(source.now_s()),), calls)
-    told |= {n: result_from_reply(job_refs[n].id, reply) for n, reply in zip(asked, replies, strict=True)}
-    return [told[n] for n in range(len(job_refs))]
+    results |= {n: result_from_reply(job_refs[n].id, reply) for n, reply in zip(asked, replies, strict=True)}
+    return [results[n] for n in range(len(job_refs))]

@@ -20,7 +20,7 @@ from ...lua_reads import Scripts
 from ...lua_writes import JobCall
 from .. import job_ties, keys
 from ..job_decoding import decode_payload, job_name
-from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
+from .job_lookup import Located, LocatedEntry, locate_entries, no_room
 from .scripts import result_from_reply, run_for_each
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
@@ -40,7 +40,7 @@ class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 def backup_jobs(
     scripts: Scripts, ref: QueueRef, state: State, job_refs: Sequence[JobRef]
 ) -> list[JobBackup | ActionResult]:
-    """Implement `Backend.backup_jobs`. Cost: that of `locate_jobs`, again for each further 2 MiB of payloads."""
+    """Implement `Backend.backup_jobs`. Cost: that of `locate_entries`, again for each further 2 MiB of payloads."""
     place = keys.location_of(ref)
     why = _explain_refusal(place, state)
     if why is not None:
@@ -49,7 +49,7 @@ def backup_jobs(
     taken: dict[int, JobBackup | ActionResult] = {}
     while left := [n for n in range(len(job_refs)) if n not in taken]:
         asked = [job_refs[n] for n in left]
-        located = locate_jobs(scripts, place, state, asked, MAX_KEPT_BYTES)
+        located = locate_entries(scripts, place, state, asked, MAX_KEPT_BYTES)
         for n, job_ref, one in zip(left, asked, located, strict=True):
             if one is not None:
                 taken[n] = _build_backup(key, job_ref, one)
@@ -70,11 +70,11 @@ def delete_jobs(
     result: dict[int, ActionResult] = {}
     calls: dict[int, JobCall] = {}
     long = [n for n, job in enumerate(backups) if job.blob is None]
-    for n, spot in zip(long, _found_again(scripts, place, state, [backups[n] for n in long]), strict=True):
-        if isinstance(spot, LocatedEntry):
-            calls[n] = JobCall((), (spot.at, b"", spot.version, b""))
+    for n, found in zip(long, _found_again(scripts, place, state, [backups[n] for n in long]), strict=True):
+        if isinstance(found, LocatedEntry):
+            calls[n] = JobCall((), (found.at, b"", found.version, b""))
         else:
-            result[n] = spot or ActionResult(id=backups[n].id, outcome=Outcome.CHANGED)
+            result[n] = found or ActionResult(id=backups[n].id, outcome=Outcome.CHANGED)
     for n, job in enumerate(backups):
         if job.blob is None:
             continue
@@ -86,7 +86,7 @@ def delete_jobs(
     listed = place.queue is not None
     order = sorted(calls, key=lambda n: calls[n].arguments[0]) if listed else list(calls)
     now = (repr(source.now_s()),)
-    script = "unlist" if listed else "drop"
+    script = "delete_from_queue" if listed else "delete_from_set"
     replies = run_for_each(source, script, [key, keys.DELETED], now, [calls[n] for n in order], counted=listed)
     for n, reply in zip(order, replies, strict=True):
         result[n] = _with_ties(result_from_reply(backups[n].id, reply), calls[n].arguments[1])
@@ -114,10 +114,10 @@ def restore_jobs(source: Source, ref: QueueRef, state: State, backups: Sequence[
         entries.sort(key=lambda one: one[1].at)
     calls = [JobCall((), (entry.at, entry.raw, entry.token)) for _, entry in entries]
     if place.queue is None:
-        replies = run_for_each(source, "putback", [key, keys.DELETED], (), calls)
+        replies = run_for_each(source, "restore_to_set", [key, keys.DELETED], (), calls)
     else:
         names = [key, keys.DELETED, f"{place.namespace}queues"]
-        replies = run_for_each(source, "relist", names, (place.queue,), calls)
+        replies = run_for_each(source, "restore_to_queue", names, (place.queue,), calls)
     for (n, _), reply in zip(entries, replies, strict=True):
         result[n] = _as_undo_result(result_from_reply(backups[n].id, reply))
     return [result[n] for n in range(len(backups))]
@@ -188,6 +188,6 @@ def _found_again(
 ) -> list[Located]:
     if not backups:
         return []
-    return locate_jobs(
+    return locate_entries(
         scripts, place, state, [JobRef(id=job.id, version=job.version) for job in backups], MAX_KEPT_BYTES
     )

@@ -27,8 +27,8 @@ EXPLAINED = {
     Action.STOP_WORKER: "Stops the process. Jobs that do not finish in time (25 s) return to their queue.",
 }
 WITHHELD = {
-    Action.PAUSE: "Only Sidekiq Pro can pause queues, with a message to its processes whose format is not public.",
-    Action.RESUME: "Only Sidekiq Pro can resume queues, with a message to its processes whose format is not public.",
+    Action.PAUSE: "Pausing a queue needs Sidekiq Pro, whose protocol is not public.",
+    Action.RESUME: "Resuming a queue needs Sidekiq Pro, whose protocol is not public.",
     Action.CANCEL: "Sidekiq has no canceled jobs. Delete the job instead; you can restore it for a day.",
     Action.REMOVE_SCHEDULE: "The app restores its schedules when it starts. Pause it here, or remove it in the app.",
     Action.PURGE: "Sidekiq has no command for this. Delete the jobs instead.",

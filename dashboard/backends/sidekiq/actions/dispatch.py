@@ -14,9 +14,10 @@ from ...actions import Action, ActionOptions, ActionResult, JobRef, invalid_resu
 from ...lua_reads import Scripts
 from ...lua_writes import JobCall
 from ...payloads.editing import InvalidPayload
+from ...shared_entries import SHARED
 from .. import keys
 from . import payload_edit
-from .job_lookup import Located, LocatedEntry, locate_jobs, no_room
+from .job_lookup import Located, LocatedEntry, locate_entries, no_room
 from .payload_edit import MalformedEntry, PushedJob
 from .scripts import result_from_reply, run_for_each
 
@@ -51,7 +52,7 @@ def act_on_jobs(
 ) -> list[ActionResult]:
     """Implement `Backend.act_on_jobs`; `action` is one of JOB_ACTIONS except DELETE and STOP.
 
-    Cost: that of `locate_jobs` and 1 round trip, and the same again for each further 2 MiB of payloads.
+    Cost: that of `locate_entries` and 1 round trip, and the same again for each further 2 MiB of payloads.
     """
     place = keys.location_of(ref)
     if (place.queue is None) == (state in keys.OF_A_QUEUE):
@@ -64,10 +65,10 @@ def act_on_jobs(
     result: dict[int, ActionResult] = {}
     while left := [n for n in range(len(job_refs)) if n not in result]:
         asked = [job_refs[n] for n in left]
-        located = locate_jobs(scripts, place, state, asked, LONGEST_BYTES)
-        told = _act_on(source, place, action, state, asked, located, make)
-        result.update({n: one for n, one in zip(left, told, strict=True) if one is not None})
-        if all(one is None for one in told):
+        located = locate_entries(scripts, place, state, asked, LONGEST_BYTES)
+        answers = _act_on(source, place, action, state, asked, located, make)
+        result.update({n: one for n, one in zip(left, answers, strict=True) if one is not None})
+        if all(one is None for one in answers):
             result.update({n: no_room(job_refs[n]) for n in left})
     return [result[n] for n in range(len(job_refs))]
 
@@ -90,7 +91,7 @@ def _payload_maker(
     if action is Action.MOVE:
         # A queue whose name exists in two namespaces is listed with its namespace.
         target = (options.target or "").removeprefix(place.namespace)
-        if not target or target == keys.SHARED:
+        if not target or target == SHARED:
             raise MalformedEntry("no destination queue given")
         if not _is_encodable(target):
             raise MalformedEntry("the name of the destination queue is not valid UTF-8, so no payload can hold it")
@@ -108,38 +109,38 @@ def _act_on(
     make: Callable[[bytes], PushedJob],
 ) -> list[ActionResult | None]:
     """One result per job reference; None for one that must be located again."""
-    told: list[ActionResult | None] = [one if isinstance(one, ActionResult) else None for one in located]
+    results: list[ActionResult | None] = [one if isinstance(one, ActionResult) else None for one in located]
     ready: list[tuple[int, LocatedEntry, PushedJob]] = []
-    for n, spot in enumerate(located):
-        if not isinstance(spot, LocatedEntry):
+    for n, entry in enumerate(located):
+        if not isinstance(entry, LocatedEntry):
             continue
-        if spot.raw is None:
-            told[n] = refused_result(
-                job_refs[n].id, f"the payload of {spot.size_bytes} bytes is too large for this action"
+        if entry.raw is None:
+            results[n] = refused_result(
+                job_refs[n].id, f"the payload of {entry.size_bytes} bytes is too large for this action"
             )
             continue
         try:
-            push = make(spot.raw)
+            push = make(entry.raw)
         except (MalformedEntry, InvalidPayload) as exc:
-            told[n] = _not_made(job_refs[n], exc)
+            results[n] = _not_made(job_refs[n], exc)
             continue
         if action is Action.MOVE and push.queue == place.queue:
-            told[n] = refused_result(job_refs[n].id, "it is already in that queue")
+            results[n] = refused_result(job_refs[n].id, "it is already in that queue")
         else:
-            ready.append((n, spot, push))
+            ready.append((n, entry, push))
     if place.queue is not None:
         # Removed, and pushed, in the order in which they would have run.
         ready.sort(key=lambda job: job[1].at)
     if action is Action.KILL:
-        done = _kill_jobs(source, place, state, [(job_refs[n].id, spot) for n, spot, _ in ready])
+        done = _kill_jobs(source, place, state, [(job_refs[n].id, entry) for n, entry, _ in ready])
     else:
         copies = action in (Action.DUPLICATE, Action.EDIT)
         done = _push_jobs(
-            source, place, state, [(job_refs[n].id, spot, push) for n, spot, push in ready], copies=copies
+            source, place, state, [(job_refs[n].id, entry, push) for n, entry, push in ready], copies=copies
         )
     for (n, _, _), one in zip(ready, done, strict=True):
-        told[n] = one
-    return told
+        results[n] = one
+    return results
 
 
 def _push_jobs(
@@ -157,12 +158,13 @@ def _push_jobs(
     listed = place.queue is not None
     origin = f"{space}{keys.QUEUE}{place.queue}" if listed else f"{space}{keys.SETS[state]}"
     calls = [
-        JobCall((), (spot.raw or b"", spot.at, number[push.queue], push.queue, push.payload)) for _, spot, push in jobs
+        JobCall((), (entry.raw or b"", entry.at, number[push.queue], push.queue, push.payload))
+        for _, entry, push in jobs
     ]
     lists = [f"{space}{keys.QUEUE}{queue}" for queue in queues]
     head = ("copy" if copies else "move",)
     names = [origin, f"{space}queues", *lists]
-    replies = run_for_each(source, "shift" if listed else "push", names, head, calls, counted=listed)
+    replies = run_for_each(source, "push_from_queue" if listed else "push_from_set", names, head, calls, counted=listed)
     return [
         result_from_reply(job_id, reply, push.jid if copies else None)
         for (job_id, _, push), reply in zip(jobs, replies, strict=True)
@@ -173,7 +175,7 @@ def _kill_jobs(
     source: Source, place: keys.NamespaceLocation, state: State, jobs: Sequence[tuple[str, LocatedEntry]]
 ) -> list[ActionResult]:
     space = place.namespace
-    calls = [JobCall((), (spot.raw or b"", spot.at)) for _, spot in jobs]
+    calls = [JobCall((), (entry.raw or b"", entry.at)) for _, entry in jobs]
     names = [f"{space}{keys.SETS[state]}", f"{space}{keys.SETS[State.DEAD]}"]
     replies = run_for_each(source, "kill", names, (repr(source.now_s()), DEAD_LIMIT), calls)
     return [result_from_reply(job_id, reply) for (job_id, _), reply in zip(jobs, replies, strict=True)]

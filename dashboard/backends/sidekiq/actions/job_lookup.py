@@ -12,11 +12,10 @@ from typing import NamedTuple
 from redis.exceptions import ResponseError
 
 from ....model import State
-from ....sources.source import Argument, Reply
+from ....sources.source import Argument, Reply, text
 from ...actions import ActionResult, JobRef, Outcome, refused_result
 from ...bounded_reads import stamp_of
 from ...lua_reads import Scripts
-from ...payloads.decoding import text
 from .. import keys
 from ..job_decoding import jid_of, job_id
 from ..jobs import SCORED
@@ -27,7 +26,7 @@ LOOK_AT = 20_000
 SAME_SCORE = 20_000
 STEP = 500
 # Short calls: the server runs all commands that it reads at a time, about 16 KiB, before it serves other clients.
-PICKS_PER_CALL = 100
+REFS_PER_CALL = 100
 # How many bytes one call returns; what does not fit is requested again.
 ROOM_BYTES = 2 * 1024 * 1024
 # How many bytes of entries one call reads, and how many calls one queue gets; after that the scan stops.
@@ -47,7 +46,7 @@ class LocatedEntry(NamedTuple):
 Located = LocatedEntry | ActionResult | None
 
 
-def locate_jobs(
+def locate_entries(
     scripts: Scripts, place: keys.NamespaceLocation, state: State, job_refs: Sequence[JobRef], longest_bytes: int
 ) -> list[Located]:
     """Locate each of `job_refs`, in order.
@@ -72,7 +71,7 @@ def _in_set(scripts: Scripts, key: str, job_refs: Sequence[JobRef], longest_byte
         if match := SCORED.match(job_ref.id):
             wanted.setdefault(match[1], {}).setdefault(match[2], []).append(n)
     scores = list(wanted)
-    parts = [scores[n : n + PICKS_PER_CALL] for n in range(0, len(scores), PICKS_PER_CALL)]
+    parts = [scores[n : n + REFS_PER_CALL] for n in range(0, len(scores), REFS_PER_CALL)]
     answer = _LookupProgress(job_refs)
     crowded = _ask_set(scripts, key, longest_bytes, [(0, part) for part in parts], wanted, answer)
     open_scores = [score for score in scores if any(answer.is_open(n) for ns in wanted[score].values() for n in ns)]
@@ -107,7 +106,7 @@ def _ask_set(
         for start, scores in calls
     ]
     crowded = -1
-    for n, reply in _run_calls(scripts, "scored", arguments, answer):
+    for n, reply in _run_calls(scripts, "locate_in_set", arguments, answer):
         if reply.pop():
             crowded = max(crowded, calls[n][0])
         for score, raw, size, cut in zip(*[iter(reply)] * 4, strict=True):
@@ -152,7 +151,7 @@ def _ask_list(
             [key, longest_bytes, ROOM_BYTES, at, end - at, READ_BYTES, *open_ids] for at, end in left
         ]
         further = []
-        for n, reply in _run_calls(scripts, "listed", calls, answer):
+        for n, reply in _run_calls(scripts, "locate_in_queue", calls, answer):
             length = max(length, reply.pop())
             reached, end = reply.pop(), left[n][1]
             if left[n][0] < reached < min(end, length):
@@ -185,7 +184,7 @@ class _LookupProgress:
 
     def __init__(self, job_refs: Sequence[JobRef]) -> None:
         self._job_refs = job_refs
-        self._spots: dict[int, LocatedEntry] = {}
+        self._entries: dict[int, LocatedEntry] = {}
         self._changed: set[int] = set()
         self._full: set[int] = set()
         self.refused: str | None = None
@@ -193,7 +192,7 @@ class _LookupProgress:
 
     def is_open(self, n: int) -> bool:
         """Whether a job still has to be found."""
-        return n not in self._spots and n not in self._full
+        return n not in self._entries and n not in self._full
 
     def add_entry(
         self, wanted: Mapping[str, Sequence[int]], raw: Reply, size: int, cut: Reply, at: bytes | int
@@ -216,8 +215,8 @@ class _LookupProgress:
                     self._changed.add(n)
                 elif size < 0:
                     self._full.add(n)
-                elif n not in self._spots:
-                    self._spots[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, version, at)
+                elif n not in self._entries:
+                    self._entries[n] = LocatedEntry(raw if isinstance(raw, bytes) else None, size, version, at)
 
     def _matching_refs(self, wanted: Mapping[str, Sequence[int]], raw: bytes, version: str) -> list[str]:
         """Which of `wanted` this entry is; without a matching name, by its bytes: parsers read odd JSON differently."""
@@ -232,8 +231,8 @@ class _LookupProgress:
         return [self._located_entry(n) for n in range(len(self._job_refs))]
 
     def _located_entry(self, n: int) -> Located:
-        if n in self._spots:
-            return self._spots[n]
+        if n in self._entries:
+            return self._entries[n]
         if n in self._full:
             return None
         job_ref = self._job_refs[n]

@@ -72,7 +72,7 @@ def _set_cron_enabled(source: Source, schedule: Schedule, record: str, *, on: bo
     (status,) = short_fields(source, [(record, "status")], DECODE_LIMIT_BYTES)
     wanted = "enabled" if on else "disabled"
     arguments = ["status", status if isinstance(status, bytes) else "", wanted, "klass"]
-    reply = WRITES.run_script(source, "setfield", [record, record], arguments)
+    reply = WRITES.run_script(source, "set_field", [record, record], arguments)
     return WRITES.result_from_reply(schedule.id, reply)
 
 
@@ -81,7 +81,7 @@ def _set_scheduler_enabled(source: Source, space: str, schedule: Schedule, name:
     (old,) = short_fields(source, [(states, name)], DECODE_LIMIT_BYTES)
     raw = old if isinstance(old, bytes) else None
     new = json.dumps({**loads_dict(raw), "enabled": on}, ensure_ascii=False, separators=(",", ":"))
-    reply = WRITES.run_script(source, "setfield", [states, f"{space}schedules"], [name, raw or "", new, name])
+    reply = WRITES.run_script(source, "set_field", [states, f"{space}schedules"], [name, raw or "", new, name])
     return WRITES.result_from_reply(schedule.id, reply)
 
 
@@ -106,5 +106,5 @@ def _fire_schedule(source: Source, space: str, schedule: Schedule, record: str) 
     except payload_edit.MalformedEntry as exc:
         return refused_result(schedule.id, str(exc))
     names = [record, f"{space}{keys.QUEUE}{push.queue}", f"{space}queues"]
-    reply = WRITES.run_script(source, "fire", names, [message, push.queue, push.payload])
+    reply = WRITES.run_script(source, "trigger", names, [message, push.queue, push.payload])
     return WRITES.result_from_reply(schedule.id, reply, new_id=push.jid)

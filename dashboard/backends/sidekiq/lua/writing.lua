@@ -80,7 +80,7 @@ end
 local function take_out(key, jobs)
   local size = redis.call('LLEN', key)
   local moved = moved_by(key, jobs, size)
-  local outcomes, spots, marked = {}, {}, {tail = 0, head = 0}
+  local outcomes, found_jobs, marked = {}, {}, {tail = 0, head = 0}
   for n, job in ipairs(jobs) do
     local expected = job.place - moved
     local place = find_near(key, job.text, expected, size, NEAR)
@@ -93,16 +93,16 @@ local function take_out(key, jobs)
         outcomes[n] = set.err
       else
         marked[side] = marked[side] + 1
-        spots[#spots + 1] = {place = place, job = job, n = n}
+        found_jobs[#found_jobs + 1] = {place = place, job = job, n = n}
       end
     end
   end
   local removed = marked.tail == 0 or try('LREM', key, -marked.tail, ENDS.tail)
   if not failed(removed) and marked.head > 0 then removed = try('LREM', key, marked.head, ENDS.head) end
   if failed(removed) then
-    for _, spot in ipairs(spots) do
-      redis.call('LSET', key, index(spot.place, size), spot.job.text)
-      outcomes[spot.n] = removed.err
+    for _, found in ipairs(found_jobs) do
+      redis.call('LSET', key, index(found.place, size), found.job.text)
+      outcomes[found.n] = removed.err
     end
   end
   return outcomes

@@ -1,6 +1,6 @@
 -- Finds entries in one range of a queue. ARGV: key, most bytes of an entry, most bytes in all, first position (0 = next
 -- to run), how many positions, how many bytes to read, then the wanted jids.
--- Returns {position, entry or false, its length, its stamp if it is long, ...} as scored.lua, then after how many
+-- Returns {position, entry or false, its length, its stamp if it is long, ...} as locate_in_set.lua, then after how many
 -- positions to continue, and the queue's length.
 local key, longest, room, from, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local wanted = {}
