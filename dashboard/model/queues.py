@@ -48,7 +48,7 @@ class RateLimit(Value, frozen=True, kw_only=True, array_like=True, gc=False):
     """A limit on how many jobs of a queue may start in a period, as counted now."""
 
     started: int  # jobs started in the current period
-    resets_in_s: float
+    resets_in_s: int  # in whole seconds, at least 1
     exhausted: bool  # no job starts until then; False: the limit itself is unknown
 
 

@@ -325,7 +325,7 @@ def _read_rate_limit(fields: dict[str, Any], ttl: Reply, counter: Reply) -> Rate
     exhausted = started >= (most or FULLY_LIMITED)
     if most and not exhausted:
         return None
-    return RateLimit(started=started, resets_in_s=ttl / 1000, exhausted=exhausted)
+    return RateLimit(started=started, resets_in_s=max(1, round(ttl / 1000)), exhausted=exhausted)
 
 
 def _list_notes(fields: dict[str, Any], limit: RateLimit | None, *, bull: bool) -> Iterable[str]:
@@ -337,7 +337,7 @@ def _list_notes(fields: dict[str, Any], limit: RateLimit | None, *, bull: bool) 
     if most and span:
         yield f"at most {most} jobs per {span / 1000:g} s"
     if limit is not None:
-        left = format_duration(max(1, round(limit.resets_in_s)))
+        left = format_duration(limit.resets_in_s)
         yield (
             f"rate limited for {left}"
             if limit.exhausted
