@@ -11,9 +11,10 @@ from ..model import Snapshot
 from ..redact import masked_logger
 from ..sampling.recent_history import History
 from .evaluation.checker_context import CheckerContext
+from .evaluation.due_notifications import DueNotification
 from .evaluation.evaluator import Evaluator
 from .evaluation.preview import build_observations
-from .evaluation.state_machine import AlertState, DueNotification
+from .evaluation.state_machine import AlertState
 from .known_states import KnownStates
 from .notification import QueuedNotification, build_notification, queue_notifications
 from .notification_builder import ErrorsOf, NotificationBuilder, no_errors
@@ -223,9 +224,8 @@ class AlertEngine:
         due = DueNotification("firing", state.announced, 1, state.announced_to, state.announced_started_at)
         return queue_notifications(build_notification(state, due, rule, now), due, rule)
 
-    def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
-        self._update_settings(inputs)
-        checker_context = CheckerContext(
+    def _build_checker_context(self, inputs: EvaluationInputs) -> CheckerContext:
+        return CheckerContext(
             now=inputs.now,
             active_silences=inputs.active_silences,
             heartbeat_age_s=max(0.0, inputs.now - inputs.beat.at) if inputs.beat else None,
@@ -233,6 +233,10 @@ class AlertEngine:
             dead_messages=inputs.dead,
             channels=self._channels,
         )
+
+    def _evaluate_sample(self, lead: str, inputs: EvaluationInputs, snapshot: Snapshot, history: History) -> bool:
+        self._update_settings(inputs)
+        checker_context = self._build_checker_context(inputs)
         transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, checker_context)
         messages = [
             each

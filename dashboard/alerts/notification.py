@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..model import Value
-from .evaluation.state_machine import AlertLabels, AlertState, DueNotification, StateChange
+from .evaluation.due_notifications import DueNotification
+from .evaluation.state_machine import AlertLabels, AlertState, StateChange
 from .rules.rule import Reducer, Rule, Severity
 
 # Prefix of the episodes that were announced without the store.

@@ -10,7 +10,8 @@ from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.rule_history import POINTS, STEP_S, RuleHistoryRecorder
 from dashboard.alerts.evaluation.state_machine import AlertLabels, AlertState
 from dashboard.alerts.rules.default_rules import default_rules
-from dashboard.alerts.rules.metrics import METRICS, Figure
+from dashboard.alerts.rules.figures import Figure
+from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import Rule, parse_rule
 from dashboard.model import Counts, QueueStats, Snapshot, SourceStats
 from dashboard.sampling.recent_history import History

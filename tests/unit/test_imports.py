@@ -69,6 +69,7 @@ PURE = {
     "dashboard.alerts.rules.default_rules": {"msgspec"},
     "dashboard.alerts.rules.metrics": {"msgspec"},
     "dashboard.alerts.evaluation.durations": {"msgspec"},
+    "dashboard.alerts.evaluation.due_notifications": {"msgspec"},
     "dashboard.alerts.evaluation.state_machine": {"msgspec"},
     "dashboard.alerts.silences": {"msgspec"},
     "dashboard.alerts.evaluation.reducers": set(),

@@ -9,14 +9,16 @@ import msgspec
 
 from ...globs import glob_matches
 from ...model import QueueStats
-from ..rules.metrics import IDLE, METRICS, Figure
+from ..rules.figures import IDLE, Figure
+from ..rules.metrics import METRICS
 from ..rules.rule import Rule, Severity
 from . import state_machine
 from .checker_context import CheckerContext
+from .due_notifications import DueNotification, record_due_notifications
 from .inhibition import Inhibitions
 from .queue_index import QueueIndex, is_in_scope
 from .rule_history import RuleHistoryRecorder
-from .state_machine import AlertLabels, AlertPhase, AlertState, DueNotification, FigureHealth, StateChange
+from .state_machine import AlertLabels, AlertPhase, AlertState, FigureHealth, StateChange
 from .subjects import Subject, SubjectFinder
 
 # (rule, labels, figure, now) -> the figure after the rule's reducer
@@ -228,7 +230,7 @@ class EvaluationRun:
         if rule is not None and after.is_active:
             self._inhibitions.add_firing(rule, after)
         muted = inhibited or (rule is not None and self._is_muted(rule, after))
-        after, due_notifications = state_machine.notifications_due(
+        after, due_notifications = record_due_notifications(
             after,
             checker_context.now,
             rule=rule,

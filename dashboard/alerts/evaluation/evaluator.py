@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...model import Snapshot
 from ...sampling.recent_history import History
-from ..rules.metrics import IDLE, AtLeast, Figure
+from ..rules.figures import IDLE, AtLeast, Figure
 from ..rules.rule import Rule, Severity
 from . import state_machine
 from .checker_context import CheckerContext

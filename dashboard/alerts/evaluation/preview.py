@@ -17,7 +17,8 @@ import msgspec
 from ...globs import glob_matches
 from ...model import Snapshot, Value
 from ...sampling.recent_history import History, Point, QueueHistory, Series
-from ..rules.metrics import IDLE, METRICS
+from ..rules.figures import IDLE
+from ..rules.metrics import METRICS
 from ..rules.rule import Rule, Severity
 from ..silences import Silence
 from .checker_context import CheckerContext

@@ -9,7 +9,8 @@ from itertools import repeat
 from ...globs import glob_matches
 from ...model import QueueStats
 from ...sampling.recent_history import key_of
-from ..rules.metrics import METRICS, Figure
+from ..rules.figures import Figure
+from ..rules.metrics import METRICS
 from ..rules.rule import Rule
 from .durations import DurationTracker, QueueFacts
 from .state_machine import AlertLabels

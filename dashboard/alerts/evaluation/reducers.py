@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from ..rules.metrics import IDLE, AtLeast, Figure
+from ..rules.figures import IDLE, AtLeast, Figure
 from ..rules.rule import Rule
 from .state_machine import AlertLabels
 

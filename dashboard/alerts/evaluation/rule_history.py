@@ -15,7 +15,7 @@ from heapq import nsmallest
 
 from ...model import Value
 from ...sampling.recent_history import Point, Series
-from ..rules.metrics import IDLE, Figure
+from ..rules.figures import IDLE, Figure
 from ..rules.rule import Rule
 from .state_machine import AlertLabels
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ...globs import glob_matches
 from ...model import QueueStats, Snapshot
-from ..rules.metrics import IDLE, METRICS, AtLeast, Figure, count_library_workers
+from ..rules.figures import IDLE, AtLeast, Figure, count_library_workers
+from ..rules.metrics import METRICS
 from ..rules.rule import Rule
 from .checker_context import CheckerContext
 from .durations import DurationTracker

@@ -5,11 +5,11 @@ These checks need no configuration. None (unknown) is never a problem.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from ...model import QueueStats, Snapshot, SourceStats, Value
+from ...model import QueueStats, RedisHealth, Snapshot, SourceStats, Value
 from ...sampling.recent_history import History, Point
 from ...units import format_number, format_percent
 from ..formatting import duration
@@ -96,50 +96,36 @@ def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Problem]]
 
 def of_source(source: SourceStats, now: float) -> list[Problem]:
     """The problems of one Redis, worst first; `now` in seconds since 1970."""
-    found: list[Problem] = []
-
-    def add(level: ProblemLevel, weight: float, kind: ProblemKind, text: str) -> None:
-        rank = (-level, -weight)
-        found.append(Problem(level=level, rank=rank, kind=kind, describe=str, figure=text, source=source.name))
-
     if not source.reachable:
         since = source.unreachable_since
         ago = f" for {duration(max(0.0, now - since))}" if since is not None and now - since >= 1 else ""
-        add(
-            ProblemLevel.CRITICAL,
-            1e9,
-            ProblemKind.UNREACHABLE,
-            f"Redis cannot be read{ago}: {source.error or 'not responding'}",
-        )
-        return found
-    health = source.health
-    if health.memory_ratio is not None and health.memory_ratio >= MEMORY_WARNING_RATIO:
-        level = ProblemLevel.CRITICAL if health.memory_ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
-        add(
-            level,
-            health.memory_ratio * 1e6,
-            ProblemKind.MEMORY,
-            f"{format_percent(health.memory_ratio)} of maxmemory used",
-        )
-    if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
-        add(
-            ProblemLevel.WARNING,
-            1e5,
-            ProblemKind.EVICTION,
-            f"Redis can evict jobs: its policy is {health.eviction_policy}",
-        )
-    if health.persistence_ok is False:
-        add(ProblemLevel.WARNING, 2e5, ProblemKind.PERSISTENCE, "Redis failed to save its data to disk")
-    if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
-        add(
-            ProblemLevel.WARNING,
-            3e5,
-            ProblemKind.CONNECTIONS,
-            f"{format_number(health.clients)} of {format_number(health.max_clients)} connections in use",
-        )
-    for problem in source.problems:
-        add(ProblemLevel.WARNING, 4e5, ProblemKind.UNREADABLE, problem)
+        text = f"Redis cannot be read{ago}: {source.error or 'not responding'}"
+        return [_source_problem(source, ProblemLevel.CRITICAL, 1e9, ProblemKind.UNREACHABLE, text)]
+    found = [_source_problem(source, *problem) for problem in _health_problems(source.health)]
+    found += [
+        _source_problem(source, ProblemLevel.WARNING, 4e5, ProblemKind.UNREADABLE, why) for why in source.problems
+    ]
     return sorted(found, key=_rank_of)
+
+
+def _source_problem(source: SourceStats, level: ProblemLevel, weight: float, kind: ProblemKind, text: str) -> Problem:
+    return Problem(level=level, rank=(-level, -weight), kind=kind, describe=str, figure=text, source=source.name)
+
+
+def _health_problems(health: RedisHealth) -> Iterator[tuple[ProblemLevel, float, ProblemKind, str]]:
+    """Level, weight, kind and text of each problem that a reachable Redis reports."""
+    ratio = health.memory_ratio
+    if ratio is not None and ratio >= MEMORY_WARNING_RATIO:
+        level = ProblemLevel.CRITICAL if ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
+        yield level, ratio * 1e6, ProblemKind.MEMORY, f"{format_percent(ratio)} of maxmemory used"
+    if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
+        text = f"Redis can evict jobs: its policy is {health.eviction_policy}"
+        yield ProblemLevel.WARNING, 1e5, ProblemKind.EVICTION, text
+    if health.persistence_ok is False:
+        yield ProblemLevel.WARNING, 2e5, ProblemKind.PERSISTENCE, "Redis failed to save its data to disk"
+    if health.clients and health.max_clients and health.clients >= CLIENTS_WARNING_RATIO * health.max_clients:
+        text = f"{format_number(health.clients)} of {format_number(health.max_clients)} connections in use"
+        yield ProblemLevel.WARNING, 3e5, ProblemKind.CONNECTIONS, text
 
 
 def of_queue(queue: QueueStats, dead_more: int = 0) -> tuple[Problem, ...]:

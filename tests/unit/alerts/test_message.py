@@ -59,7 +59,7 @@ def test_every_kind_that_posts_a_document_has_its_builder_here() -> None:
 
 def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
     message = build_message("m", "firing", [notification()], LINKS, "ops")
-    line = "mail (rq, main): oldest waiting job 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
+    line = "mail (rq, main): oldest job waiting 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
     assert f"- {line}\n" in wording.format_plain_text(message)
     shown = [build(message) for build in BUILDERS.values()]
     assert not [words for words in map(str, shown) if "since since" in words]
@@ -68,7 +68,7 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = build_message("m", "resolved", [ended(notification(), 1014.6, "gone")], LINKS, "ops")
     line = (
-        "oldest waiting job 40 m at its worst (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
+        "oldest job waiting 40 m at its worst (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
     )
     assert line in wording.format_plain_text(message)
     assert ("Duration", "15 s") in wording.incident_facts(message)

@@ -12,7 +12,7 @@ from dashboard.alerts.rules.metrics import METRICS, describe_value
     [
         ("queue.depth", 1204.0, "1,204 waiting jobs"),
         ("queue.depth", 1.0, "1 waiting job"),
-        ("queue.latency_s", 720.0, "oldest waiting job 12 m"),
+        ("queue.latency_s", 720.0, "oldest job waiting 12 m"),
         ("queue.no_progress_s", 900.0, "no progress for 15 m"),
         ("queue.throughput_per_min", 1.0, "1 job finished per minute"),
         ("queue.error_ratio", 0.12, "12% of jobs failing"),
@@ -35,7 +35,7 @@ from dashboard.alerts.rules.metrics import METRICS, describe_value
         ("redis.replica_link_down_s", 75.0, "disconnected from the primary for 1 m 15 s"),
         ("source.no_data_s", 300.0, "no data for 5 m"),
         ("checker.heartbeat_age_s", 40.0, "40 s since the last evaluation"),
-        ("notify.undelivered_s", 720.0, "oldest undelivered notification 12 m"),
+        ("notify.undelivered_s", 720.0, "oldest undelivered notification 12 m old"),
         ("notify.dead", 1.0, "1 failed notification"),
         ("redis.writes_refused", 1.0, None),
         ("queue.depth", None, None),

@@ -24,7 +24,7 @@ from dashboard.alerts.evaluation.preview import (
 from dashboard.alerts.evaluation.reducers import FigureReducers
 from dashboard.alerts.evaluation.rule_history import RuleHistories, RuleHistory, TrackedSeries, figures_mark
 from dashboard.alerts.evaluation.state_machine import AlertLabels
-from dashboard.alerts.rules.metrics import IDLE
+from dashboard.alerts.rules.figures import IDLE
 from dashboard.alerts.rules.rule import Rule, Severity, parse_rule
 from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.sampling.recent_history import History, QueueHistory

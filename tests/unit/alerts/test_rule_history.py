@@ -18,7 +18,7 @@ from dashboard.alerts.evaluation.rule_history import (
     figures_mark,
 )
 from dashboard.alerts.evaluation.state_machine import AlertLabels
-from dashboard.alerts.rules.metrics import IDLE, Figure
+from dashboard.alerts.rules.figures import IDLE, Figure
 from dashboard.alerts.rules.rule import Rule
 from dashboard.sampling.recent_history import History, Series
 from dashboard.store.packing import pack, unpack

@@ -9,16 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 from dashboard.alerts.evaluation import state_machine
+from dashboard.alerts.evaluation.due_notifications import DueNotification, record_due_notifications
 from dashboard.alerts.evaluation.durations import QueueFacts
 from dashboard.alerts.evaluation.state_machine import (
     AlertLabels,
     AlertPhase,
     AlertState,
-    DueNotification,
     FigureHealth,
     StateChange,
 )
-from dashboard.alerts.rules.metrics import IDLE, METRICS, AtLeast
+from dashboard.alerts.rules.figures import IDLE, AtLeast
+from dashboard.alerts.rules.metrics import METRICS
 from dashboard.alerts.rules.rule import Rule, Severity
 from dashboard.model import Counts
 from dashboard.model import State as JobState
@@ -51,7 +52,7 @@ class Life:
     def _note(self, change: StateChange | None) -> AlertPhase:
         if change:
             self.changes.append(change)
-        self.state, due_notifications = state_machine.notifications_due(
+        self.state, due_notifications = record_due_notifications(
             self.state, self.now, rule=self.rule, muted=self.muted, acked=self.acked, channels=("ops",)
         )
         self.due_notifications += [(self.now, due) for due in due_notifications]
@@ -73,25 +74,25 @@ class Life:
         return [due.kind for _, due in self.due_notifications]
 
 
-def test_a_breach_fires_when_it_has_held_long_enough_and_not_before() -> None:
+def test_a_breach_fires_once_it_has_lasted_long_enough() -> None:
     life = Life(rule(for_s=60))
     assert life.until(AlertPhase.FIRING, B) == 31  # the first sample begins the wait, thirty more make 60 s
     assert life.kinds == ["firing"]
     assert [change.kind for change in life.changes] == ["firing"]
 
 
-def test_a_breach_must_also_be_seen_often_enough() -> None:
+def test_a_breach_needs_enough_samples_to_fire() -> None:
     life = Life(rule(for_s=0, min_samples=5))
     assert life.until(AlertPhase.FIRING, B) == 5
 
 
-def test_without_a_wait_the_first_sample_fires() -> None:
+def test_a_rule_without_a_duration_fires_at_the_first_sample() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     assert life.feed(B) is AlertPhase.FIRING
 
 
 @pytest.mark.parametrize("calm", [M, H])
-def test_a_breach_that_ends_while_it_is_pending_is_forgotten(calm: FigureHealth) -> None:
+def test_a_pending_breach_that_ends_is_discarded(calm: FigureHealth) -> None:
     life = Life(rule(for_s=10))
     life.feed(B)
     life.feed(B)
@@ -100,7 +101,7 @@ def test_a_breach_that_ends_while_it_is_pending_is_forgotten(calm: FigureHealth)
     assert life.kinds == ["firing"]
 
 
-def test_recovery_must_hold_too_and_a_relapse_is_the_same_episode() -> None:
+def test_a_recovery_must_last_and_a_relapse_continues_the_incident() -> None:
     life = Life(rule(for_s=0, min_samples=1, recover_for_s=10))
     life.feed(B)
     episode = life.state.episode
@@ -143,7 +144,7 @@ def test_the_peak_is_the_worst_figure_in_the_direction_of_the_rule(
 
 
 @pytest.mark.parametrize(("op", "worst"), [("lt", 1.0), ("gt", 30.0)])
-def test_what_a_breach_was_before_it_fired_counts_for_its_peak(op: str, worst: float) -> None:
+def test_the_peak_includes_the_time_before_the_alert_fired(op: str, worst: float) -> None:
     watched = rule(op=op, critical=5, for_s=2 * INTERVAL_S, min_samples=1)
     state = state_machine.create_state(watched, Severity.CRITICAL, AlertLabels(queue="mail"), START)
     calm = 4.0 if op == "lt" else 6.0
@@ -153,7 +154,7 @@ def test_what_a_breach_was_before_it_fired_counts_for_its_peak(op: str, worst: f
     assert fired.peak == worst
 
 
-def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
+def test_between_the_thresholds_an_alert_neither_fires_nor_resolves() -> None:
     hysteresis = rule(critical=10, critical_recover=8, for_s=0, min_samples=1)
     assert state_machine.judge_figure(hysteresis, Severity.CRITICAL, 9.0)[0] is M
     assert state_machine.judge_figure(hysteresis, Severity.CRITICAL, 8.0)[0] is H
@@ -165,12 +166,12 @@ def test_between_the_thresholds_nothing_fires_and_nothing_heals() -> None:
     ("policy", "meaning"),
     [("keep", FigureHealth.UNKNOWN), ("ok", FigureHealth.HEALTHY), ("breach", FigureHealth.BREACH)],
 )
-def test_what_an_unknown_figure_means_is_the_rules_choice(policy: str, meaning: FigureHealth) -> None:
+def test_a_rule_decides_how_an_unknown_figure_counts(policy: str, meaning: FigureHealth) -> None:
     assert state_machine.judge_figure(rule(no_data=policy), Severity.CRITICAL, None)[0] is meaning
     assert state_machine.judge_figure(rule(no_data=policy), Severity.CRITICAL, IDLE)[0] is FigureHealth.HEALTHY
 
 
-def test_the_unknown_freezes_state_and_timers() -> None:
+def test_an_unknown_figure_freezes_the_state_and_its_timers() -> None:
     life = Life(rule(for_s=10))
     life.feed(B)
     life.feed(B)
@@ -207,7 +208,7 @@ def test_each_message_of_an_episode_has_its_own_number() -> None:
     assert len({due.episode for _, due in life.due_notifications}) == 1
 
 
-def test_a_mute_holds_the_message_back_until_it_ends() -> None:
+def test_a_muted_alert_is_notified_when_the_mute_ends() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     life.muted = True
     for _ in range(5):
@@ -219,7 +220,7 @@ def test_a_mute_holds_the_message_back_until_it_ends() -> None:
     assert life.kinds == ["firing"]
 
 
-def test_an_incident_that_is_muted_throughout_is_not_notified() -> None:
+def test_an_incident_that_was_muted_throughout_is_not_notified() -> None:
     life = Life(rule(for_s=0, min_samples=1, recover_for_s=0))
     life.muted = True
     life.feed(B)
@@ -230,7 +231,7 @@ def test_an_incident_that_is_muted_throughout_is_not_notified() -> None:
     assert [change.kind for change in life.changes] == ["firing", "resolved"]
 
 
-def test_channels_notified_of_the_start_are_notified_of_the_end_even_while_muted() -> None:
+def test_channels_that_received_the_start_receive_the_end_even_while_muted() -> None:
     life = Life(rule(for_s=0, min_samples=1, recover_for_s=0))
     life.feed(B)
     life.muted = True
@@ -253,15 +254,13 @@ def test_an_alert_of_a_missing_queue_resolves_after_ten_minutes() -> None:
     assert life.kinds == ["firing", "resolved"]
 
 
-def test_a_removed_rule_resolves_what_it_had_firing() -> None:
+def test_a_removed_rule_resolves_its_firing_alerts() -> None:
     life = Life(rule(for_s=0, min_samples=1))
     life.feed(B)
     state, change = state_machine.resolve_removed(life.state, life.now, "rule deleted")
     assert change is not None
     assert (change.kind, change.reason) == ("resolved", "rule deleted")
-    _, due_notifications = state_machine.notifications_due(
-        state, life.now, rule=None, muted=False, acked=False, channels=()
-    )
+    _, due_notifications = record_due_notifications(state, life.now, rule=None, muted=False, acked=False, channels=())
     assert [(due.kind, due.to) for due in due_notifications] == [("resolved", ("ops",))]
 
 
@@ -272,7 +271,7 @@ def square(life: Life, seconds: float, half_s: float = 60.0) -> None:
         life.feed(B if bad else H)
 
 
-def test_a_square_wave_of_two_minutes_makes_six_messages_a_day() -> None:
+def test_an_alert_that_flaps_every_two_minutes_sends_six_messages_a_day() -> None:
     life = Life(rule(for_s=10, recover_for_s=10))
     square(life, 86_400)
     assert len(life.changes) > 1400
@@ -336,7 +335,7 @@ def wild(seed: int, *, steps: bool) -> Life:
 
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("steps", [False, True])
-def test_whatever_comes_in_events_alternate_and_none_is_too_early(seed: int, steps: bool) -> None:
+def test_start_and_end_alternate_for_any_figures_and_none_is_early(seed: int, steps: bool) -> None:
     life = wild(seed, steps=steps)
     kinds = [change.kind for change in life.changes]
     assert kinds == list(itertools.islice(itertools.cycle(["firing", "resolved"]), len(kinds)))
@@ -359,7 +358,7 @@ def test_whatever_comes_in_events_alternate_and_none_is_too_early(seed: int, ste
 
 
 @pytest.mark.parametrize("hour", [3600.0, -3600.0])
-def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float) -> None:
+def test_a_clock_step_of_an_hour_neither_fires_nor_loses_an_alert(hour: float) -> None:
     life = Life(rule(for_s=60))
     for _ in range(10):
         life.feed(B)
@@ -375,7 +374,9 @@ def test_a_clock_that_steps_an_hour_neither_fires_nor_loses_anything(hour: float
     ("op", "least", "health"),
     [("gt", 11.0, B), ("gt", 10.0, U), ("gt", 0.0, U), ("lt", 11.0, H), ("lt", 9.0, U)],
 )
-def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least: float, health: FigureHealth) -> None:
+def test_a_lower_bound_breaches_above_a_threshold_and_is_unknown_below(
+    op: str, least: float, health: FigureHealth
+) -> None:
     watched = rule(op=op, critical=10)
     judged, value = state_machine.judge_figure(watched, Severity.CRITICAL, AtLeast(least))
     assert judged is health
@@ -383,7 +384,7 @@ def test_a_figure_that_may_be_larger_is_judged_as_far_as_it_goes(op: str, least:
     assert type(value) in (float, type(None))
 
 
-def test_counts_that_are_lower_bounds_are_figures_that_may_be_larger() -> None:
+def test_incomplete_counts_are_lower_bounds() -> None:
     capped = queue(depth=3, counts=Counts(waiting=3, dead=5000), at_least=(JobState.DEAD,))
     take = METRICS["queue.dead"].take_queue
     depth = METRICS["queue.depth"].take_queue

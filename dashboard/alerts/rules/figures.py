@@ -1,0 +1,176 @@
+"""How the figure of each metric is read from one sample. Pure.
+
+A figure is a number, None (unknown: it neither breaches nor recovers), or IDLE: not applicable now, which counts as
+healthy (a queue without waiting jobs needs no worker).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, TypeAlias
+
+from ...model import QueueStats, SourceStats, State
+from ..evaluation.durations import QueueFacts, SourceFacts
+
+
+class Idle(Enum):
+    """The type of IDLE."""
+
+    IDLE = "idle"
+
+
+class AtLeast(float):
+    """A lower bound: beyond a threshold it breaches, below one it is unknown."""
+
+    __slots__ = ()
+
+
+IDLE: Final = Idle.IDLE
+Figure: TypeAlias = "float | Idle | None"
+
+FRAGMENTED_BYTES = 256 * 1024 * 1024
+
+
+def queue_depth(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return _count_figure(queue, State.WAITING, queue.depth)
+
+
+def _count_figure(queue: QueueStats, state: State, figure: float | None) -> float | None:
+    """A figure counted from jobs in `state`, which can be a lower bound."""
+    return AtLeast(figure) if figure is not None and state in queue.at_least else figure
+
+
+def queue_latency(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.latency_s  # also for a paused queue: its pause may have been forgotten
+
+
+def no_progress(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return facts.no_progress_s
+
+
+def queue_throughput(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.throughput_per_min
+
+
+def error_ratio(queue: QueueStats, _facts: QueueFacts, least: int) -> Figure:
+    finished, failed = queue.finished_15min, queue.failed_15min
+    if finished is None or failed is None or finished < max(least, 1):
+        return None
+    return failed / finished
+
+
+def dead_letters(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return _count_figure(queue, State.DEAD, queue.counts.dead)
+
+
+def dead_growth(queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return _count_figure(queue, State.DEAD, facts.dead_growth_per_h)
+
+
+def active_age(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.active_age_s
+
+
+def stalled_jobs(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    return queue.stalled
+
+
+def overdue_s(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    # A paused queue does not start scheduled jobs either, which says nothing about its scheduler.
+    return None if queue.paused and queue.overdue_s else queue.overdue_s
+
+
+def consumer_count(queue: QueueStats, _facts: QueueFacts, _least: int) -> Figure:
+    # Workers of a paused queue have nothing to do there; another rule covers that.
+    if queue.depth == 0 or (queue.depth is not None and queue.paused):
+        return IDLE
+    return None if queue.depth is None else queue.workers
+
+
+def paused_s(_queue: QueueStats, facts: QueueFacts, _least: int) -> Figure:
+    return facts.paused_s
+
+
+def unreachable_s(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.unreachable_s
+
+
+def writes_refused(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.writes_refused
+
+
+def memory_ratio(source: SourceStats, _facts: SourceFacts) -> Figure:
+    return IDLE if source.health.memory_limited is False else source.health.memory_ratio
+
+
+def memory_full_in(source: SourceStats, facts: SourceFacts) -> Figure:
+    ratio = source.health.memory_ratio
+    if source.health.memory_limited is False or facts.never_full or (ratio is not None and ratio <= 0.5):
+        return IDLE
+    return facts.full_in_s
+
+
+def evicted_per_min(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.evicted_per_min
+
+
+def eviction_policy(source: SourceStats, _facts: SourceFacts) -> Figure:
+    health = source.health
+    if health.eviction_policy is None or health.memory_limited is None:
+        return None
+    return float(bool(source.needs_noeviction) and health.memory_limited and health.eviction_policy != "noeviction")
+
+
+def rejected_per_min(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.rejected_per_min
+
+
+def clients_ratio(source: SourceStats, _facts: SourceFacts) -> Figure:
+    clients, most = source.health.clients, source.health.max_clients
+    return None if clients is None or not most else clients / most
+
+
+def fragmentation_ratio(source: SourceStats, _facts: SourceFacts) -> Figure:
+    wasted = source.health.allocator_frag_bytes
+    if wasted is not None and wasted < FRAGMENTED_BYTES:
+        return IDLE
+    return None if wasted is None else source.health.allocator_frag_ratio
+
+
+def replica_lag(source: SourceStats, _facts: SourceFacts) -> Figure:
+    if source.health.role == "master" and source.health.replicas == 0:
+        return IDLE
+    return source.health.replica_lag_bytes
+
+
+def replica_link(source: SourceStats, facts: SourceFacts) -> Figure:
+    return IDLE if source.health.role == "master" else facts.link_down_s
+
+
+def persistence_failed(source: SourceStats, _facts: SourceFacts) -> Figure:
+    return None if source.health.persistence_ok is None else float(not source.health.persistence_ok)
+
+
+def no_data(_source: SourceStats, facts: SourceFacts) -> Figure:
+    return facts.no_data_s
+
+
+def count_library_workers(queues: list[QueueStats]) -> Figure:
+    """`workers.count` of one library on one source, from the rows of its queues."""
+    busy = False
+    counted: list[int] = []
+    for queue in queues:
+        counts = queue.counts
+        # Jobs waiting in a paused queue need no worker.
+        waiting = not queue.paused and (queue.depth or counts.scheduled or counts.retrying)
+        busy = busy or bool(counts.active or waiting)
+        if queue.workers is not None:
+            if queue.shared:
+                counted = [queue.workers]  # the row for all queues counts every process
+                break
+            counted.append(queue.workers)
+    if any(queue.error for queue in queues):
+        return None
+    if not busy:
+        return IDLE
+    return max(counted) if counted else None
