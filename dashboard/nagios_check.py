@@ -15,7 +15,7 @@ from .alerts.evaluation.evaluator import Evaluator
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.management.checker_health import health_from_beat
 from .alerts.management.ownership import build_ownership_conflict
-from .alerts.rules.metrics import METRICS, describe_value
+from .alerts.rules.metrics import describe_value, format_threshold
 from .alerts.rules.rule import Rule, Severity
 from .alerts.rules.ruleset import Ruleset
 from .alerts.runtime import build_ruleset, check_alert_settings, store_source_name
@@ -29,7 +29,7 @@ from .sampling.leadership import has_other_settings, holder_name
 from .sampling.sampler import Sampler
 from .sampling.snapshot_store import SnapshotStore
 from .settings import Settings
-from .units import format_duration, format_figure
+from .units import format_duration
 
 # How long the search for queues may take before the rules are evaluated.
 SEARCH_S = 5.0
@@ -275,7 +275,7 @@ def _status_line(code: ExitStatus, alerts: list[FiringAlert], problems: list[str
 def describe_alert(alert: FiringAlert) -> str:
     """An alert in one line: rule, labels, value, when it fires, and what the sample found."""
     value = describe_value(alert.rule.metric, alert.value, alert.rule.reducer)
-    threshold = format_figure(alert.rule.threshold(alert.severity), METRICS[alert.rule.metric].unit)
+    threshold = format_threshold(alert.rule.metric, alert.rule.threshold(alert.severity), alert.rule.reducer)
     figure = f": {value} (fires {OPERATOR_WORDS[alert.rule.op]} {threshold})" if value is not None else ""
     # Nagios reads what follows a bar as performance data, and queue names can contain one.
     detail = f": {alert.detail}" if alert.detail else ""

@@ -36,7 +36,7 @@ class NotificationBuilder:
         if not transition.due_notifications:
             return []
         reason = transition.changes[0].reason if transition.changes else None
-        detail = _source_detail(transition.after, snapshot)
+        detail = None if reason or not transition.after.is_active else _source_detail(transition.after, snapshot)
         errors: tuple[str, ...] = ()
         if transition.after.labels.queue is not None and transition.due_notifications[0].kind in ("firing", "reminder"):
             errors = tuple(self._errors_of(transition.after.labels, snapshot))
@@ -70,11 +70,12 @@ def _source_detail(state: AlertState, snapshot: Snapshot) -> str | None:
             if source.error is not None:
                 return source.error
             if state.metric == "redis.writes_refused":
-                return source.health.write_probe
+                probe = source.health.write_probe
+                return None if probe is None else f"a test write fails with {probe}"
             if state.metric == "redis.eviction_policy":
                 policy = source.health.eviction_policy
-                return None if policy is None else f"eviction policy {policy}"
-            return "; ".join(source.problems)[:300] or None
+                return None if policy is None else f"the eviction policy is {policy}"
+            return "; ".join(source.problems)[:300] or None if state.metric == "source.no_data_s" else None
     return None
 
 

@@ -479,3 +479,22 @@ def test_the_back_off_grows_to_five_minutes_and_no_further() -> None:
     assert highest[0] <= 2.0
     assert max(highest) <= LONGEST_WAIT_S
     assert highest[-1] > LONGEST_WAIT_S * 0.9
+
+
+def test_a_damaged_message_holds_up_neither_its_channel_nor_its_alert(
+    make_process: Make, any_redis: redis.Redis
+) -> None:
+    process = make_process()
+    ops = process.channels["ops"]
+    process.tick(deep(50))
+    (damaged,) = any_redis.keys(f"{PREFIX}:msg:*")
+    any_redis.hdel(damaged, "fingerprint")
+    process.tick(deep(50, 60))
+    process.deliver()
+    assert [message.queue for message in ops.arrived] == ["q1"]
+    process.tick(deep(0, 60))
+    process.outbox.repair_entries()
+    process.deliver()
+    assert [(message.kind, message.queue) for message in ops.arrived[1:]] == [("resolved", "q0")]
+    assert not any_redis.keys(f"{PREFIX}:chain:*")
+    assert any_redis.zcard(keys.UNSENT) == 0

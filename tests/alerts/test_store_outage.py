@@ -118,7 +118,7 @@ def test_a_user_who_may_not_write_is_no_outage_unless_it_could_before(host: Host
     local.record_success()
     fail(local, problem=Forbidden("The Redis user may not do that"))
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
-    assert "may not do that" in ops.arrived[0].lines[0].label
+    assert "may not do that" in str(ops.arrived[0].lines[0].detail_text)
 
 
 def test_an_outage_and_its_end_are_notified_once_and_recorded(host: Host) -> None:
@@ -132,7 +132,7 @@ def test_an_outage_and_its_end_are_notified_once_and_recorded(host: Host) -> Non
     wait_until(lambda: not local.is_notifying, what="the end of its speaking")
     first, last = ops.arrived
     assert first.episode == last.episode
-    assert "Connection refused" in first.lines[0].label
+    assert "Connection refused" in str(first.lines[0].detail_text)
     assert last.ended_at is not None
     assert not list(host.folder.glob("*.spool"))
 

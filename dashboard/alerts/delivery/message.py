@@ -13,10 +13,10 @@ from urllib.parse import quote, urlencode
 from ...clock import instant
 from ...globs import GLOB_LIMIT
 from ...redact import mask_text
-from ...units import format_duration, format_figure
+from ...units import format_duration
 from ..evaluation.state_machine import AlertLabels
 from ..notification import LOCAL, Notification
-from ..rules.metrics import METRICS, describe_value
+from ..rules.metrics import METRICS, describe_value, format_threshold
 from .channels.base import Message, MessageLine
 
 MAX_LABEL = 200
@@ -61,7 +61,10 @@ class PageLinks:
         )
 
     def silence_url(self, notification: Notification) -> str | None:
-        """The silence form, prefilled for the subject of the notification."""
+        """The silence form, prefilled for the subject of the notification; None for a channel, which no silence can
+        name."""
+        if notification.labels.channel is not None:
+            return None
         labels = {name: glob_of(value) for name, value in notification.labels.as_dict().items()}
         return self._absolute_url(f"/silences/new?{urlencode({'rule': notification.rule_id, **labels})}")
 
@@ -88,7 +91,7 @@ def build_message(
     ordered = sorted(begins, key=lambda each: (each.episode in unnamed, *_worst_first(each)))
     worst = ordered[0]
     one = len(ordered) == 1
-    sources = {each.labels.source for each in ordered}
+    source = worst.labels.source if len({each.labels.source for each in ordered}) == 1 else None
     first = (threads or {}).get(worst.episode, f"{worst.episode}:firing:1:{channel}")
     # All of them: each channel shows as many as fit, and the number of the others.
     lines = [_build_line(each, ends.get(each.fingerprint) if kind == "both" else None, links) for each in ordered]
@@ -105,8 +108,9 @@ def build_message(
         runbook_url=worst.runbook_url,
         ack_url=links.acknowledge_url(worst) if going_on else None,
         silence_url=links.silence_url(worst) if going_on else None,
-        source=clean_text(worst.labels.source) if len(sources) == 1 and worst.labels.source is not None else None,
+        source=clean_text(source) if source is not None else None,
         queue=clean_text(worst.labels.queue) if one and worst.labels.queue is not None else None,
+        where=_describe_place(worst.labels if one else AlertLabels(source=source)),
         started_at=instant(min((each.started_at for each in ordered if each.started_at is not None), default=None)),
         ended_at=instant(max((at for each in ordered if (at := _ended_at(each, ends)) is not None), default=None)),
         spark=worst.spark if one else (),
@@ -157,6 +161,12 @@ def alert_title(rule_name: str, labels: AlertLabels) -> str:
     return f"{rule_name}: {subject}" if subject else rule_name
 
 
+def _describe_place(labels: AlertLabels) -> str | None:
+    """The source and the queue as text, as far as they are known: main / mails, or main / all rq queues."""
+    queue = f"all {clean_text(labels.backend or '')} queues" if labels.queue == "*" else labels.queue
+    return " / ".join(clean_text(part) for part in (labels.source, queue) if part) or None
+
+
 def _build_title(worst: Notification, count: int) -> str:
     if count == 1:
         return alert_title(worst.rule_name, worst.labels)
@@ -178,16 +188,17 @@ def _build_line(notification: Notification, end: Notification | None, links: Pag
     figure = (notification if end is None else end).peak if worst_shown else notification.value
     value = describe_value(notification.metric, figure, notification.reducer)
     if value is not None and worst_shown:
-        value = f"{value} at its worst"
-    label = describe_labels(notification.labels)
-    if notification.detail:
+        value = f"at worst {value}"
+    detail = None
+    if notification.detail and notification.kind != "resolved":  # it describes the fault, not its end
         detail = mask_text(notification.detail)[:MAX_DETAIL]
-        label = f"{label}: {detail}" if label else detail
+    subject = describe_labels(notification.labels)
     return MessageLine(
-        label=label or notification.rule_name,
+        label=subject or detail or notification.rule_name,
         value_text=value,
         threshold_text=_threshold_text(notification),
         since_text=_since_text(notification, end),
+        detail_text=detail if subject else None,
         url=links.subject_url(notification.labels),
         episode=notification.episode,
     )
@@ -195,10 +206,10 @@ def _build_line(notification: Notification, end: Notification | None, links: Pag
 
 def _threshold_text(notification: Notification) -> str | None:
     metric = METRICS.get(notification.metric)
-    unit = metric.unit if metric else "count"
-    if notification.threshold is None or unit == "flag":
+    if notification.threshold is None or (metric is not None and metric.unit == "flag"):
         return None
-    return f"{OPERATOR_WORDS.get(notification.op, 'beyond')} {format_figure(notification.threshold, unit)}"
+    threshold = format_threshold(notification.metric, notification.threshold, notification.reducer)
+    return f"{OPERATOR_WORDS.get(notification.op, 'beyond')} {threshold}"
 
 
 def _since_text(notification: Notification, end: Notification | None) -> str | None:
@@ -210,7 +221,8 @@ def _since_text(notification: Notification, end: Notification | None) -> str | N
     if ended_at is None:
         return since
     reason = (end or notification).reason
-    return f"{since}, lasted {format_duration(ended_at - notification.started_at)}" + (f" ({reason})" if reason else "")
+    lasted = f"{since}, lasted {format_duration(ended_at - notification.started_at)}"
+    return f"{lasted}, not recovered ({reason})" if reason else lasted
 
 
 def _quote_segment(text: str) -> str:

@@ -83,7 +83,7 @@ for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1)) do
     for _, other in ipairs(redis.call('LRANGE', line, 0, -1)) do
       if other == id then
         listed = true
-      elseif redis.call('EXISTS', msg(other)) == 0 then
+      elseif redis.call('HEXISTS', msg(other), 'fingerprint') == 0 then
         redis.call('LREM', line, 1, other)
       end
     end

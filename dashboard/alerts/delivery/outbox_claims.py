@@ -50,7 +50,7 @@ local function chain(fingerprint) return sound(root .. ':chain:' .. channel .. '
 -- The kind of a message merged with the next one of its chain, and the id of that one.
 local function merged(id)
   local m = redis.call('HMGET', msg(id), 'kind', 'fingerprint', 'episode')
-  if m[1] == 'firing' then
+  if m[1] == 'firing' and m[2] then
     local follower = redis.call('LINDEX', chain(m[2]), 1)
     if follower then
       local f = redis.call('HMGET', msg(follower), 'kind', 'episode')
@@ -77,7 +77,8 @@ local function unnamed(m)
 end
 local lead
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 50)) do
-  if redis.call('EXISTS', msg(id)) == 1 then lead = id break end
+  -- Without a fingerprint, it has expired or was damaged: it must not hold up the channel.
+  if redis.call('HEXISTS', msg(id), 'fingerprint') == 1 then lead = id break end
   redis.call('ZREM', KEYS[1], id)
   redis.call('ZREM', KEYS[2], id)
 end

@@ -140,7 +140,7 @@ class StoreOutageNotifier:
             threshold=rule.threshold(severity),
             value=round(self._failing_s, 1) if rule.metric == UNREACHABLE else 1.0,
             started_at=self._began_at,
-            detail=f"{problem.message}. No rules can be evaluated until the store recovers",
+            detail=f"{problem.message.rstrip('.')}; no rules are evaluated in the meantime",
             runbook_url=rule.runbook_url,
         )
         log.error("the store is unavailable; sending the alert directly from this process: %s", problem.message)

@@ -76,10 +76,12 @@ class Evaluator:
         run = self._start_run(snapshot, history, checker_context, Inhibitions(ordered))
         for rule in ordered:
             run.evaluate_rule(rule, live.pop(rule.id, {}))
-        for leftovers in live.values():
+        disabled = {rule.id for rule in rules if not rule.enabled}
+        for rule_id, leftovers in live.items():
+            reason = "rule disabled" if rule_id in disabled else "rule deleted"
             for known in leftovers.values():
                 for state in known:
-                    run.resolve_removed(state, "rule deleted")
+                    run.resolve_removed(state, reason)
         for rule in rules:
             if not rule.enabled:
                 run.record_rule(rule)

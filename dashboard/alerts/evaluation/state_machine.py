@@ -129,7 +129,9 @@ class StateChange:
     lasted_s: float = 0.0
     value: float | None = None
     peak: float | None = None
-    reason: str | None = None  # why it ended other than by recovery: no longer exists, rule deleted, rule changed
+    reason: str | None = (
+        None  # why it ended other than by recovery: no longer exists, rule deleted, disabled or changed
+    )
 
 
 def create_state(rule: Rule, severity: Severity, labels: AlertLabels, now: float) -> AlertState:

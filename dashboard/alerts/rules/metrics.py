@@ -77,7 +77,7 @@ _TABLE: tuple[Metric, ...] = (
                   "waiting"),
     _queue_metric("queue.throughput_per_min", "per_min", figures.queue_throughput, "{} job(s) finished per minute",
                   "jobs finished per minute, averaged over 5 minutes"),
-    _queue_metric("queue.error_ratio", "ratio", figures.error_ratio, "{} of jobs failing",
+    _queue_metric("queue.error_ratio", "ratio", figures.error_ratio, "{} of jobs failed in 15 min",
                   "share of finished jobs that failed permanently, over 15 minutes",
                   bounded=True, events=ERROR_MIN_EVENTS),
     _queue_metric("queue.dead", "count", figures.dead_letters, "{} dead letter(s)",
@@ -117,7 +117,7 @@ _TABLE: tuple[Metric, ...] = (
                    "{} connection(s) rejected per minute", "connections rejected per minute", several=True),
     _source_metric("redis.clients_ratio", "ratio", figures.clients_ratio, "{} of connections in use",
                    "connected clients as a share of maxclients", bounded=True),
-    _source_metric("redis.fragmentation_ratio", "ratio", figures.fragmentation_ratio, "fragmentation {}",
+    _source_metric("redis.fragmentation_ratio", "ratio", figures.fragmentation_ratio, "memory fragmentation {}",
                    "allocator fragmentation, if it wastes 256 MiB or more"),
     _source_metric("redis.replica_lag_bytes", "bytes", figures.replica_lag, "slowest replica {} behind",
                    "how far behind the slowest replica is"),
@@ -146,5 +146,12 @@ def describe_value(name: str, value: float | None, reducer: str = "last") -> str
     if value is None or metric is None or not metric.phrase:
         return None if value is None or metric else format_figure(value, "count")
     if reducer == "rate":
-        return f"change of {format_figure(value, metric.unit)} per minute"
+        return f"{name} changes by {format_figure(value, metric.unit)} per minute"
     return metric.fill_phrase(value)
+
+
+def format_threshold(name: str, threshold: float, reducer: str = "last") -> str:
+    """The threshold of a rule on this metric with its unit; a plain number for an unknown metric."""
+    metric = METRICS.get(name)
+    figure = format_figure(threshold, metric.unit if metric else "count")
+    return f"{figure} per minute" if reducer == "rate" else figure

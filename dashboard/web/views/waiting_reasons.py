@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...backends.job_facts import POSITION
 from ...model import Job, QueueStats, RateLimit, State
 from ...units import format_number
 from ..formatting import duration
@@ -45,10 +46,10 @@ def explain_not_running(job: Job, queue: QueueStats, now: float) -> tuple[Waitin
     found += _explain_waiting(job, now)
     if queue.rate_limit is not None:
         found.append(_explain_rate_limit(queue.rate_limit))
-    if job.state is State.WAITING and job.jobs_ahead is not None:
+    if job.state is State.WAITING and (position := _describe_position(job)):
         active = queue.counts.active
         busy = f"; {format_number(active)} {'is' if active == 1 else 'are'} running" if active else ""
-        found.append(WaitingReason(f"{_describe_position(job.jobs_ahead)}{busy}.", "It starts when its turn comes."))
+        found.append(WaitingReason(f"{position}{busy}.", "It starts when its turn comes."))
     added_s = now - job.enqueued_at.timestamp() if job.enqueued_at else 0.0
     if added_s < -SKEW_S:
         found.append(
@@ -67,7 +68,12 @@ def _explain_rate_limit(limit: RateLimit) -> WaitingReason:
     )
 
 
-def _describe_position(ahead: int) -> str:
+def _describe_position(job: Job) -> str:
+    """The position in the queue as a sentence without its full stop; "" if the library does not report any."""
+    ahead = job.jobs_ahead
+    if ahead is None:
+        reported = dict(job.facts).get(POSITION)
+        return f"Its position is {reported}" if reported else ""
     if ahead == 0:
         return "It is next in the queue"
     return "1 job is ahead of it" if ahead == 1 else f"{format_number(ahead)} jobs are ahead of it"

@@ -49,6 +49,7 @@ def message(**changes: Any) -> Message:
         runbook_url="https://runbook.example/mail",
         ack_url="https://deck.example/ack/ep1",
         silence_url="https://deck.example/silence/ep1",
+        where="main / mail",
         source="main",
         queue="mail",
         started_at=STARTED,

@@ -67,9 +67,8 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
 
 def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
     message = build_message("m", "resolved", [ended(notification(), 1014.6, "gone")], LINKS, "ops")
-    line = (
-        "oldest job waiting 40 m at its worst (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s (gone)"
-    )
+    line = "at worst oldest job waiting 40 m (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s, "
+    line += "not recovered (gone)"
     assert line in wording.format_plain_text(message)
     assert ("Duration", "15 s") in wording.incident_facts(message)
 
@@ -77,7 +76,7 @@ def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
 def test_the_worst_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
     begun = notification(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
     message = build_message("m", "resolved", [ended(begun, 1014.6)], LINKS, "ops")
-    line = "mail (rq, main): 0.2 jobs finished per minute at its worst (fires below 5 per minute)"
+    line = "mail (rq, main): at worst 0.2 jobs finished per minute (fires below 5 per minute)"
     assert line in wording.format_plain_text(message)
 
 
@@ -170,13 +169,13 @@ def test_a_flag_rule_shows_no_value() -> None:
         metric="redis.writes_refused", labels=AlertLabels(source="main"), threshold=1.0, value=1.0, detail="OOM"
     )
     message = build_message("m", "firing", [refused], LINKS, "ops")
-    assert wording.line_text(message, message.lines[0]) == "Redis main: OOM, since 1970-01-01 00:16:40 UTC"
+    assert wording.line_text(message, message.lines[0]) == "Redis main, since 1970-01-01 00:16:40 UTC; OOM"
 
 
 def test_the_change_of_a_figure_is_not_shown_as_the_figure() -> None:
     growing = notification(metric="queue.depth", reducer="rate", threshold=10.0, value=80.0)
     message = build_message("m", "firing", [growing], LINKS, "ops")
-    assert message.lines[0].value_text == "change of 80 per minute"
+    assert message.lines[0].value_text == "queue.depth changes by 80 per minute"
 
 
 def test_a_title_says_redis_once() -> None:

@@ -15,7 +15,7 @@ from dashboard.alerts.rules.metrics import METRICS, describe_value
         ("queue.latency_s", 720.0, "oldest job waiting 12 m"),
         ("queue.no_progress_s", 900.0, "no progress for 15 m"),
         ("queue.throughput_per_min", 1.0, "1 job finished per minute"),
-        ("queue.error_ratio", 0.12, "12% of jobs failing"),
+        ("queue.error_ratio", 0.12, "12% of jobs failed in 15 min"),
         ("queue.dead", 1.0, "1 dead letter"),
         ("queue.dead_growth_per_h", 80.0, "80 dead letters per hour"),
         ("queue.active_age_s", 7200.0, "a job running for 2 h"),
@@ -30,7 +30,7 @@ from dashboard.alerts.rules.metrics import METRICS, describe_value
         ("redis.evicted_per_min", 0.5, "0.5 keys evicted per minute"),
         ("redis.rejected_per_min", 12.0, "12 connections rejected per minute"),
         ("redis.clients_ratio", 0.97, "97% of connections in use"),
-        ("redis.fragmentation_ratio", 1.5, "fragmentation 150%"),
+        ("redis.fragmentation_ratio", 1.5, "memory fragmentation 150%"),
         ("redis.replica_lag_bytes", 96 * 1024.0 * 1024.0, "slowest replica 96 MiB behind"),
         ("redis.replica_link_down_s", 75.0, "disconnected from the primary for 1 m 15 s"),
         ("source.no_data_s", 300.0, "no data for 5 m"),
@@ -52,5 +52,5 @@ def test_every_metric_but_flags_has_a_place_for_its_figure() -> None:
 
 
 def test_the_rate_of_a_figure_is_a_change() -> None:
-    assert describe_value("queue.depth", 80.0, "rate") == "change of 80 per minute"
+    assert describe_value("queue.depth", 80.0, "rate") == "queue.depth changes by 80 per minute"
     assert describe_value("queue.depth", 80.0, "mean") == "80 waiting jobs"

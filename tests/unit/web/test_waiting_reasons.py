@@ -57,6 +57,11 @@ def test_the_position_is_a_sentence_if_it_is_known(ahead: int | None, sentences:
     assert reasons_of(job(State.WAITING, jobs_ahead=ahead), queue()) == sentences
 
 
+def test_the_limit_of_an_unknown_position_is_shown() -> None:
+    deep = job(State.WAITING, facts=(("Position", "unknown; not among the first or last 50,000 jobs"),))
+    assert reasons_of(deep, queue()) == ["Its position is unknown; not among the first or last 50,000 jobs."]
+
+
 def test_an_unknown_number_of_workers_is_not_zero_workers() -> None:
     assert reasons_of(job(State.WAITING), queue(workers=None)) == ["The number of workers is unknown."]
 

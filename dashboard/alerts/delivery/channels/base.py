@@ -46,6 +46,7 @@ class MessageLine(msgspec.Struct, frozen=True, kw_only=True):
     value_text: str | None = None  # None = unknown
     threshold_text: str | None = None
     since_text: str | None = None
+    detail_text: str | None = None  # what Redis reports about itself
     url: str | None = None  # the page about it
     episode: str | None = None  # identifies the alert in its resolved message, also in a message of several lines
 
@@ -66,6 +67,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     silence_url: str | None = None
     source: str | None = None
     queue: str | None = None
+    where: str | None = None  # source and queue as text
     started_at: datetime | None = None  # aware, UTC
     ended_at: datetime | None = None  # aware, UTC; None while it lasts
     spark: tuple[float | None, ...] = ()  # the last hour, oldest first, evenly spaced; None = unknown

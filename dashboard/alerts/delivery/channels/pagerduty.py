@@ -61,10 +61,9 @@ def build_events(message: Message) -> list[dict[str, Any]]:
 
 
 def _trigger_event(message: Message, severity: str) -> dict[str, Any]:
-    where = " / ".join(part for part in (message.source, message.queue) if part)
     payload: dict[str, Any] = {
         "summary": plain_line(wording.message_headline(message), _SUMMARY_LIMIT),
-        "source": plain_line(where, 255) or "queuedeck",
+        "source": plain_line(message.where or "", 255) or "queuedeck",
         "severity": severity,
         "class": plain_line(message.rule_id, 255),
         "custom_details": _custom_details(message),

@@ -60,9 +60,8 @@ def message_headline(message: Message) -> str:
 
 def incident_facts(message: Message) -> list[tuple[str, str]]:
     """Names and values of the known facts of the incident; unknown ones are omitted."""
-    where = " / ".join(part for part in (message.source, message.queue) if part)
     known = [
-        ("Where", where),
+        ("Where", message.where or ""),
         ("Severity", message.severity),
         ("Rule", message.rule_name),
         (_start_name(message), format_instant(message.started_at)),
@@ -87,10 +86,14 @@ def line_text(message: Message, line: MessageLine) -> str:
     text = line.label
     if line.value_text:
         text += f": {line.value_text}"
+    elif line.threshold_text:  # without a threshold, the name of the rule says everything
+        text += ": value unknown"
     if line.threshold_text:
         text += f" (fires {line.threshold_text})"
     if line.since_text:
         text += f"{_since_word(message)} {line.since_text}"
+    if line.detail_text:
+        text += f"; {line.detail_text}"
     return plain_line(text, 300)
 
 
