@@ -45,7 +45,7 @@ SOURCE_GAUGES = (
     ),
 )
 QUEUE_GAUGES = (
-    Gauge("queue_depth", "Jobs that may start now.", "depth"),
+    Gauge("queue_depth", "Jobs that can start now.", "depth"),
     Gauge("queue_latency_seconds", "Age of the oldest waiting job.", "latency_s"),
     Gauge("queue_overdue_seconds", "How late the earliest scheduled job is.", "overdue_s"),
     Gauge("queue_active_age_seconds", "How long the oldest active job has been running.", "active_age_s"),

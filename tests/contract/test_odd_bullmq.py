@@ -568,7 +568,7 @@ def test_the_rate_limit_of_a_worker_is_reported(
     redis_client.pexpire("bull:alpha:limiter", 48_000)
     (stats,) = backend.read_stats([REF])
     (note,) = [note for note in stats.notes if "rate limit" in note]
-    assert note in {f"a worker's rate limit is counting: 1 started, resets in {left} s" for left in (47, 48)}
+    assert note in {f"a worker's rate limiter counts starts: 1 so far, resets in {left} s" for left in (47, 48)}
     redis_client.delete("bull:alpha:limiter")
     (stats,) = backend.read_stats([REF])
     assert not [note for note in stats.notes if "limit" in note]

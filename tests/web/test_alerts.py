@@ -290,15 +290,15 @@ def test_a_failed_notification_can_be_resent_or_dismissed(make_app: MakeApp, job
     client = app.test_client()
     app.extensions[EXTENSION].start()
     page = wait_until(
-        lambda: "could not be delivered" in (text := client.get("/alerts").text) and ">dead</span>" in text and text,
+        lambda: "could not be delivered" in (text := client.get("/alerts").text) and ">failed</span>" in text and text,
         what="giving up",
     )
     assert "1 notification could not be delivered" in page
     (message,) = re.findall(r'name="id" value="([^"]+)"', page)
-    before = page.count(">dead</span>")
+    before = page.count(">failed</span>")
     assert client.post("/deliveries/again", data={"id": message}, headers=SAME).status_code == 303
     page = wait_until(
-        lambda: (text := client.get("/alerts").text).count(">dead</span>") > before and text, what="giving up again"
+        lambda: (text := client.get("/alerts").text).count(">failed</span>") > before and text, what="giving up again"
     )
     assert client.post("/deliveries/dismiss", data={"id": message}, headers=SAME).status_code == 303
     assert "could not be delivered" not in client.get("/alerts").text

@@ -259,7 +259,7 @@ def test_a_waiting_job_names_the_rate_limit_of_its_workers(
     redis_client.set("bull:alpha:limiter", 1, px=3_600_000)
     seen(client)
     wait_until(lambda: seen(client)["notes"], what="the note")
-    assert "worker's rate limit is counting: 1 started, resets in" in seen(client)["notes"][0]
+    assert "worker's rate limiter counts starts: 1 so far, resets in" in seen(client)["notes"][0]
     page = client.get(f"{ALPHA}/jobs/{job_id}").text
-    assert "rate limit is counting: 1 started, resets in" in page
+    assert "rate limiter counts starts: 1 so far, resets in" in page
     assert "If the limit is reached, no job starts until then." in page

@@ -40,7 +40,7 @@ PARTS = ("/_overview", "/alerts/_now", "/healthz", "/readyz", "/metrics")
 API = ("overview", "queues", "dead", "search?q=x", "workers", "schedules", "alerts", "rules", "bulk", "audit")
 SAME = {"Sec-Fetch-Site": "same-origin"}
 ACTOR = Actor(name="anna", role="admin")
-ELSEWHERE = "Alerts are evaluated by another dashboard with other settings."
+ELSEWHERE = "Another dashboard with other settings evaluates the rules."
 OTHER = "samples with other settings on the same store"
 Lead = Callable[..., Sampler]
 

@@ -12,7 +12,7 @@ from ..stored_values import CheckerBeat
 def build_ownership_conflict() -> Conflict:
     """The Conflict raised while a dashboard with other settings leads on the same store: these alerts are not ours."""
     return Conflict(
-        "Alerts are evaluated by another dashboard with other settings.",
+        "Another dashboard with other settings evaluates the rules.",
         hint="Give one of them its own store_prefix, or give both the same settings.",
     )
 

@@ -341,5 +341,5 @@ def _list_notes(fields: dict[str, Any], limit: RateLimit | None, *, bull: bool) 
         yield (
             f"rate limited for {left}"
             if limit.exhausted
-            else f"a worker's rate limit is counting: {limit.started} started, resets in {left}"
+            else f"a worker's rate limiter counts starts: {limit.started} so far, resets in {left}"
         )

@@ -10,7 +10,7 @@ from ...backends.actions import Action
 from ...errors import Unsupported
 from ...sources.metering import measure_cost
 from ..context import app_services
-from ..views.flash import PAST
+from ..views.flash import audit_label, outcome_text
 from . import layout
 
 bp = Blueprint("audit", __name__)
@@ -38,7 +38,8 @@ def index() -> str:
         left=left,
         before=request.args.get("before"),
         last=last,
-        past=PAST,
+        audit_label=audit_label,
+        outcome_text=outcome_text,
         titles=app_services().sources.titles,
     )
 

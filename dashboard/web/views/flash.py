@@ -34,6 +34,8 @@ PAST = {
     "stop_worker": "asked to stop",
     "undo": "restored",
 }
+# Words of the audit log where they differ from the name of the action.
+_AUDIT_LABELS = {"kill": "move to dead letters", "obliterate": "delete queue", "edit": "edit and re-run"}
 # Button labels. Buttons of DANGER are set apart, in red.
 VERBS = {
     "retry": "Retry",
@@ -130,6 +132,17 @@ class ActionFlash:
             if kind is not Outcome.DONE:
                 parts.append(f"{count:,} {_missed(kind, count)}")
         return "; ".join(parts) or "No changes made"
+
+
+def audit_label(action: str) -> str:
+    """An action of the audit log in the words of its button: "kill" is "move to dead letters"."""
+    return _AUDIT_LABELS.get(action, action.replace("_", " "))
+
+
+def outcome_text(outcome: str, count: int) -> str:
+    """An outcome and its count as text: "3 done", "1 no longer exists"."""
+    known = next((kind for kind in Outcome if kind.value == outcome), None)
+    return f"{count:,} {outcome if known in (None, Outcome.DONE) else _missed(known, count)}"
 
 
 def _missed(kind: Outcome, count: int) -> str:

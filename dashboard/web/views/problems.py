@@ -119,7 +119,7 @@ def _health_problems(health: RedisHealth) -> Iterator[tuple[ProblemLevel, float,
         level = ProblemLevel.CRITICAL if ratio >= MEMORY_CRITICAL_RATIO else ProblemLevel.WARNING
         yield level, ratio * 1e6, ProblemKind.MEMORY, f"{format_percent(ratio)} of maxmemory used"
     if health.memory_limited and health.eviction_policy not in (None, "noeviction"):
-        text = f"Redis can evict jobs: its policy is {health.eviction_policy}"
+        text = f"Redis may evict jobs: its policy is {health.eviction_policy}"
         yield ProblemLevel.WARNING, 1e5, ProblemKind.EVICTION, text
     if health.persistence_ok is False:
         yield ProblemLevel.WARNING, 2e5, ProblemKind.PERSISTENCE, "Redis failed to save its data to disk"

@@ -63,7 +63,7 @@ def _explain_rate_limit(limit: RateLimit) -> WaitingReason:
     if limit.exhausted:
         return WaitingReason(f"The queue is rate limited for {left}.", "It continues automatically.")
     return WaitingReason(
-        f"A worker's rate limit is counting: {format_number(limit.started)} started, resets in {left}.",
+        f"A worker's rate limiter counts starts: {format_number(limit.started)} so far, resets in {left}.",
         "If the limit is reached, no job starts until then.",
     )
 

@@ -106,7 +106,7 @@ def test_limits_and_clock_differences_are_named() -> None:
 def test_a_counting_limit_of_a_worker_is_not_a_reached_one() -> None:
     counting = RateLimit(started=3, resets_in_s=40, exhausted=False)
     (reason,) = explain_not_running(job(State.WAITING), queue(rate_limit=counting), NOW)
-    assert reason.text == "A worker's rate limit is counting: 3 started, resets in 40\u202fs."
+    assert reason.text == "A worker's rate limiter counts starts: 3 so far, resets in 40\u202fs."
     assert reason.advice == "If the limit is reached, no job starts until then."
 
 
