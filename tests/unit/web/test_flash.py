@@ -1,0 +1,41 @@
+"""The words for actions and their outcomes."""
+
+from __future__ import annotations
+
+import pytest
+
+from dashboard.backends.actions import Action, Outcome
+from dashboard.web.views.flash import MISSED, PAST, VERBS, audit_label, outcome_text
+
+
+@pytest.mark.parametrize(
+    ("action", "label"),
+    [
+        ("kill", "move to dead letters"),
+        ("obliterate", "delete queue"),
+        ("pause_schedule", "pause schedule"),
+        ("start bulk operation", "start bulk operation"),
+    ],
+)
+def test_the_audit_log_uses_the_words_of_the_buttons(action: str, label: str) -> None:
+    assert audit_label(action) == label
+
+
+@pytest.mark.parametrize(
+    ("outcome", "count", "text"),
+    [
+        ("done", 1204, "1,204 done"),
+        ("gone", 1, "1 no longer exists"),
+        ("gone", 2, "2 no longer exist"),
+        ("changed", 3, "3 skipped: state changed"),
+        ("of a later release", 1, "1 of a later release"),
+    ],
+)
+def test_an_outcome_in_words(outcome: str, count: int, text: str) -> None:
+    assert outcome_text(outcome, count) == text
+
+
+def test_every_action_and_outcome_has_words() -> None:
+    assert set(Action) <= set(VERBS)
+    assert set(Action) <= set(PAST)
+    assert set(MISSED) == set(Outcome) - {Outcome.DONE}
