@@ -16,9 +16,9 @@ from ...store.packing import pack, unpack
 from ...store.redis_store import Store
 from ..audit_log import AUDIT, AuditEvent, encode_event, log_recorded
 from . import scripts
-from .job_lists import BulkJobLists
 from .keys import ALL, KEEP_S, LEASE_MS, OPEN, batch_starts_key, job_refs_key, lease_key, record_key, undo_key
 from .operation import ENDED, BulkOperation, BulkPhase, BulkRequest
+from .operation_jobs import OperationJobs
 
 MAX_OPERATIONS = 200
 MAX_OPEN = 20
@@ -38,7 +38,7 @@ class BulkStore:
         """`address_of` returns the address of a source by name, stored with each new operation so that no process with
         other settings runs it."""
         self._store = store
-        self.job_lists = BulkJobLists(store)
+        self.jobs = OperationJobs(store)
         self._address_of = address_of
 
     def create(self, request: BulkRequest, event_of: Callable[[str], AuditEvent] | None = None) -> str:
@@ -258,7 +258,7 @@ def _decode_operation(bulk_id: str, reply: Any) -> BulkOperation | None:
         request=request,
         phase=phase,
         matched=count("matched"),
-        at=count("at"),
+        processed=count("processed"),
         outcomes={name: value for name, value in outcomes.items() if value},
         canary_failed=count("canary_failed"),
         canary_open=count("canary_open"),
