@@ -104,10 +104,10 @@ class DeadLetterService:
             removed: dict[DeadListRef, set[str]] = {}
             for _, list_ref, ids in self._removed[self._applied :]:
                 removed.setdefault(list_ref, set()).update(ids)
-            shown = replace(newest, grouped=groups.without_jobs(newest.grouped, removed))
+            remaining = replace(newest, grouped=groups.without_jobs(newest.grouped, removed))
             if self._group_list is not None:
-                self._group_list, self._applied = shown, len(self._removed)
-            return shown
+                self._group_list, self._applied = remaining, len(self._removed)
+            return remaining
 
     def update_annotation(self, fingerprint: str, fields: Mapping[str, str | float | None]) -> bool:
         """Store a user's annotation of a group; all viewers see it immediately. Cost: a few round trips.
@@ -117,9 +117,9 @@ class DeadLetterService:
         """
         known = self.annotation_store.update_annotation(fingerprint, fields)
         group_list = self._group_list
-        shown = group_list.grouped.find(fingerprint) if group_list is not None else None
-        if not known and shown is not None:
-            self.annotation_store.sync_groups((shown,))
+        group = group_list.grouped.find(fingerprint) if group_list is not None else None
+        if not known and group is not None:
+            self.annotation_store.sync_groups((group,))
             known = self.annotation_store.update_annotation(fingerprint, fields)
         with self._lock, self._removed_lock:
             if self._group_list is not None:
@@ -140,10 +140,10 @@ class DeadLetterService:
         The queues for which it is unknown whether they have dead letters follow as UnreadList.
         """
         queues = self._current_queues()
-        lists = find_lists(queues, self._backend_of, self._dlq_globs)
-        wanted = [dead_list for dead_list in lists if only is None or dead_list.list_ref in only]
+        every_list = find_lists(queues, self._backend_of, self._dlq_globs)
+        lists = [dead_list for dead_list in every_list if only is None or dead_list.list_ref in only]
         grouped = self.current_groups().grouped
-        yield from list_group_jobs(wanted, self._backend_of, grouped, fingerprint, most, rows_per_list)
+        yield from list_group_jobs(lists, self._backend_of, grouped, fingerprint, most, rows_per_list)
         for unread in find_uncounted(queues, self._backend_of, self._dlq_globs):
             if only is None or any(ref == unread.ref for ref, _ in only):
                 yield unread

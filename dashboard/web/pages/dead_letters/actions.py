@@ -11,8 +11,8 @@ from ....errors import Conflict, NotFound, Unsupported
 from ...context import app_context, app_services
 from ...forms.job_tokens import SelectedList, read_member_token
 from ...forms.request_input import form_fields
-from ...views.dead_letter_table import ACTIONS
 from ...views.flash import MAX_UNDO_BATCHES, ActionFlash
+from ...views.group_table import ACTIONS
 from ..job_actions import ACTION, parse_options, parse_reason, redirect_to, run_action, wanted_action
 
 bp = Blueprint("dead_letter_actions", __name__, url_prefix="/dead")
