@@ -150,7 +150,7 @@ def _fill_stored_alerts(stored: StoredAlerts, settings: Settings, sources: Monit
     store = AlertStore(own_store)
     inputs = store.read_inputs()
     beat = inputs.beat
-    elsewhere = beat is not None and has_other_settings(beat.holder, sources.fingerprint)
+    elsewhere = beat is not None and has_other_settings(beat.holder, sources.settings_digest)
     if not elsewhere:
         stored.rules = ruleset.list_rules(inputs.rules)
     elif health_from_beat(inputs.now, beat, settings.sample_interval_s).ok:

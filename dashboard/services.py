@@ -121,7 +121,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
     """
     sources = open_sources(settings)
     store = SnapshotStore(sources.own)
-    holder = holder_name(sources.fingerprint)
+    holder = holder_name(sources.settings_digest)
     interval_s = settings.sample_interval_s
     snapshots = _build_reader(sources, store, holder, interval_s)
     queues = snapshots.current_queues
@@ -154,7 +154,9 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
             holder,
             settings.bulk_max_jobs,
         ),
-        alert_service=build_alert_service(settings, store, AlertOwnership(snapshots.is_elsewhere, sources.fingerprint)),
+        alert_service=build_alert_service(
+            settings, store, AlertOwnership(snapshots.is_elsewhere, sources.settings_digest)
+        ),
         checker=build_checker(settings, sources, store, holder, on_hung=on_hung) if checks else None,
     )
 
@@ -188,7 +190,7 @@ def _build_reader(sources: MonitoredSources, store: SnapshotStore, holder: str, 
         sampler.adopt_published(known, history)
         return sampler.sample(), sampler.history
 
-    return SnapshotReader(store, interval_s, own_sample, fingerprint=sources.fingerprint)
+    return SnapshotReader(store, interval_s, own_sample, settings_digest=sources.settings_digest)
 
 
 def _build_action_service(

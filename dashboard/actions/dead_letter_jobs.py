@@ -40,7 +40,7 @@ class DeadLetterJobs:
             if isinstance(found, UnreadList):
                 yield found
                 continue
-            ref, state = found.job_list.list_ref
+            ref, state = found.dead_list.list_ref
             job_list = JobListRef(ref=ref, state=state, origin_queue=restore_queues.queue_for(ref, found.origin_queue))
             yield job_list, found.job_ref
 
@@ -75,10 +75,11 @@ class RestoreQueues:
     def __init__(self, queues: Sequence[QueueStats]) -> None:
         self._names = {(queue.source, queue.backend, queue.name) for queue in queues if not queue.shared}
 
-    def queue_for(self, ref: QueueRef, origin: str | None) -> str | None:
-        """`origin`, if it is such a queue and not the job's present queue; else None."""
-        known = origin is not None and origin != ref.name and (ref.source, ref.backend, origin) in self._names
-        return origin if known else None
+    def queue_for(self, ref: QueueRef, origin_queue: str | None) -> str | None:
+        """`origin_queue`, if it is such a queue and not the job's present queue; else None."""
+        if origin_queue is None or origin_queue == ref.name:
+            return None
+        return origin_queue if (ref.source, ref.backend, origin_queue) in self._names else None
 
 
 def listed_job(member: GroupMember) -> Job:

@@ -69,14 +69,14 @@ class ActionService:
         self,
         backend_of: BackendOf,
         undo_bin: UndoBin,
-        record: AuditLog,
+        audit_log: AuditLog,
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend_of = backend_of
         self.undo_bin = undo_bin
         self._deletion = JobDeletion(undo_bin)
-        self.audit_log = record
+        self.audit_log = audit_log
         self._left = left
         self._changed = changed
 

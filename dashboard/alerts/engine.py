@@ -204,14 +204,14 @@ class AlertEngine:
         states = dict(self.states)
         if states:
             log.warning("the store lost its data; restoring %d alerts, rules and silences", len(states))
-        messages = {message.id: message for message in self._known.unconfirmed.values()}
+        queued_notifications = {queued.id: queued for queued in self._known.unconfirmed.values()}
         for state in states.values():
-            for message in self._repeat_notifications(state, now):
-                messages.setdefault(message.id, message)
+            for queued in self._repeat_notifications(state, now):
+                queued_notifications.setdefault(queued.id, queued)
         wanted: dict[str, tuple[AlertState | None, int]] = {
             fingerprint: (state, 0) for fingerprint, state in states.items()
         }
-        self._store.commit_states(lead, born, wanted, (), list(messages.values()), force=True)
+        self._store.commit_states(lead, born, wanted, (), list(queued_notifications.values()), force=True)
         self._known.stored = self._store.load_states()
         self._histories_sent = 0.0
         self._wake()
@@ -238,13 +238,13 @@ class AlertEngine:
         self._update_settings(inputs)
         checker_context = self._build_checker_context(inputs)
         transitions = self._evaluator.evaluate_rules(snapshot, history, self.rules, self.states, checker_context)
-        messages = [
+        queued_notifications = [
             each
             for transition in transitions
             for each in self._builder.build_notifications(transition, history, snapshot)
         ]
         try:
-            self._known.write_transitions(lead, transitions, messages)
+            self._known.write_transitions(lead, transitions, queued_notifications)
         except (StaleRevision, DataGone) as exc:
             log.info("alert states in the store differ from those of this leader (%s); reading them again", exc)
             self._fresh = False

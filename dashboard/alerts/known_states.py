@@ -39,12 +39,12 @@ class KnownStates:
         self._written.clear()
 
     def forget_confirmed(self, inputs: EvaluationInputs) -> None:
-        """Drop messages that are no longer unsent: they were delivered or given up."""
+        """Drop notifications that are no longer unsent: they were delivered or given up."""
         if self.unconfirmed and len(inputs.unsent) < 1000:
-            self.unconfirmed = {name: message for name, message in self.unconfirmed.items() if name in inputs.unsent}
+            self.unconfirmed = {name: queued for name, queued in self.unconfirmed.items() if name in inputs.unsent}
 
     def write_transitions(
-        self, lead: str, transitions: Sequence[Transition], messages: Sequence[QueuedNotification]
+        self, lead: str, transitions: Sequence[Transition], queued_notifications: Sequence[QueuedNotification]
     ) -> None:
         """Write what the transitions of an evaluation changed, and their notifications.
 
@@ -71,19 +71,19 @@ class KnownStates:
                     )
         for fingerprint, revision in known.unreadable.items():
             states.setdefault(fingerprint, (None, revision))
-        if states or messages or entries:
-            self._store.commit_states(lead, known.born, states, entries, messages)
+        if states or queued_notifications or entries:
+            self._store.commit_states(lead, known.born, states, entries, queued_notifications)
         if known.unreadable:
             names = sorted(known.unreadable)
             log.warning("reset %d unreadable alert states: %s", len(names), ", ".join(names[:10]))
             known.unreadable.clear()
-        self._update_known(transitions, states, messages, now)
+        self._update_known(transitions, states, queued_notifications, now)
 
     def _update_known(
         self,
         transitions: Sequence[Transition],
         written: Mapping[str, tuple[AlertState | None, int]],
-        messages: Sequence[QueuedNotification],
+        queued_notifications: Sequence[QueuedNotification],
         now: float,
     ) -> None:
         known = self.stored
@@ -99,8 +99,8 @@ class KnownStates:
             if state is not None:
                 known.revisions[fingerprint] = revision + 1
                 self._written[fingerprint] = now
-        for message in messages:
+        for queued in queued_notifications:
             if len(self.unconfirmed) < MAX_UNCONFIRMED:
-                self.unconfirmed[message.id] = message
-        if messages:
+                self.unconfirmed[queued.id] = queued
+        if queued_notifications:
             self._wake()

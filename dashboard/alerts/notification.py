@@ -59,7 +59,7 @@ class QueuedNotification(Value, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """The id of the message."""
+        """The id of the notification in the outbox."""
         return self.notification.channel_message_id(self.channel)
 
 

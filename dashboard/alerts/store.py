@@ -258,30 +258,30 @@ class AlertStore:
         born: str,
         states: Mapping[str, tuple[AlertState | None, int]],
         entries: Sequence[HistoryEntry],
-        messages: Sequence[QueuedNotification],
+        queued_notifications: Sequence[QueuedNotification],
         *,
         force: bool = False,
     ) -> None:
         """Write states (by fingerprint: the state or None to remove it, the revision it was read at), their history and
-        messages.
+        queued notifications.
 
         Raises LostLead, StaleRevision, DataGone. If one of these is raised, or the connection fails, earlier chunks of
         CHUNK alerts may already be written: read the states again. Cost: 1 round trip per chunk.
         """
-        fingerprint_messages: dict[str, list[QueuedNotification]] = {}
-        for message in messages:
-            fingerprint_messages.setdefault(message.notification.fingerprint, []).append(message)
+        fingerprint_notifications: dict[str, list[QueuedNotification]] = {}
+        for queued in queued_notifications:
+            fingerprint_notifications.setdefault(queued.notification.fingerprint, []).append(queued)
         fingerprint_entries: dict[str, list[HistoryEntry]] = {}
         for entry in entries:
             fingerprint_entries.setdefault(entry.fingerprint, []).append(entry)
-        fingerprints = list(dict.fromkeys([*states, *fingerprint_messages, *fingerprint_entries]))
+        fingerprints = list(dict.fromkeys([*states, *fingerprint_notifications, *fingerprint_entries]))
         for start in range(0, max(len(fingerprints), 1), CHUNK):
             chunk = fingerprints[start : start + CHUNK]
             self._commit_chunk(
                 (lead, born, force),
                 {fingerprint: states[fingerprint] for fingerprint in chunk if fingerprint in states},
                 [entry for fingerprint in chunk for entry in fingerprint_entries.get(fingerprint, ())],
-                [message for fingerprint in chunk for message in fingerprint_messages.get(fingerprint, ())],
+                [queued for fingerprint in chunk for queued in fingerprint_notifications.get(fingerprint, ())],
             )
 
     def _commit_chunk(
@@ -289,19 +289,19 @@ class AlertStore:
         guard: tuple[str, str, bool],
         states: Mapping[str, tuple[AlertState | None, int]],
         entries: Sequence[HistoryEntry],
-        messages: Sequence[QueuedNotification],
+        queued_notifications: Sequence[QueuedNotification],
     ) -> None:
         lead, born, force = guard
         names = [LEAD, keys.BORN, keys.CHANGES, keys.LIVE, keys.EPISODES, keys.UNSENT, keys.ACKS]
         names += [keys.instance_key(fingerprint) for fingerprint in states]
         arguments: list[Argument] = [lead, born, int(force), INSTANCE_TTL_MS, MAX_EPISODES]
-        arguments += [len(states), len(entries), len(messages)]
+        arguments += [len(states), len(entries), len(queued_notifications)]
         for fingerprint, (state, revision) in states.items():
             arguments += [fingerprint, revision, pack(state) if state is not None else b""]
         arguments += [pack(entry) for entry in entries]
-        for message in messages:
-            names += message_keys(message)
-            arguments += message_fields(message)
+        for queued in queued_notifications:
+            names += queued_keys(queued)
+            arguments += queued_fields(queued)
         answer = decode_text(self.store.run_script(_COMMIT, tuple(names), *arguments))
         if answer == "lead":
             raise LostLead
@@ -366,22 +366,22 @@ class AlertStore:
         self.store.run_script(_APPEND_HISTORY, (keys.EPISODES,), MAX_EPISODES, pack(entry))
 
 
-def message_keys(message: QueuedNotification) -> list[str]:
-    """KEYS of one message, for scripts that create it."""
-    fingerprint, channel = message.notification.fingerprint, message.channel
-    return [keys.message_key(message.id), keys.due_key(channel), keys.chain_key(channel, fingerprint)]
+def queued_keys(queued: QueuedNotification) -> list[str]:
+    """KEYS of one queued notification, for scripts that create it."""
+    fingerprint, channel = queued.notification.fingerprint, queued.channel
+    return [keys.message_key(queued.id), keys.due_key(channel), keys.chain_key(channel, fingerprint)]
 
 
-def message_fields(message: QueuedNotification) -> list[Argument]:
-    """ARGV of one message, for scripts that create it."""
-    notification = message.notification
+def queued_fields(queued: QueuedNotification) -> list[Argument]:
+    """ARGV of one queued notification, for scripts that create it."""
+    notification = queued.notification
     return [
         *(
-            message.id,
+            queued.id,
             pack(notification),
-            int(message.due_at * 1000),
+            int(queued.due_at * 1000),
             int(notification.at * 1000),
-            message.channel,
+            queued.channel,
             notification.fingerprint,
         ),
         *(notification.episode, notification.kind, notification.group_key, notification.fallback or ""),

@@ -22,7 +22,7 @@ class MonitoredSources:
     sources: dict[str, Source]
     backends: dict[str, tuple[Backend, ...]]
     own: Source  # where Queuedeck's own keys are
-    fingerprint: str = ""  # of the settings, see `fingerprint_of`
+    settings_digest: str = ""  # see `digest_settings`
 
     def close(self) -> None:
         """Close all connections and backends."""
@@ -69,8 +69,8 @@ class LibraryTitles(dict[str, str]):
         return name
 
 
-def fingerprint_of(settings: Settings) -> str:
-    """Return a fingerprint that is equal for processes with the same sources, libraries, queues and configured rules.
+def digest_settings(settings: Settings) -> str:
+    """Return a digest that is equal for processes with the same sources, libraries, queues and configured rules.
 
     It contains no secrets: of a URL only the server and the database count.
     """
@@ -115,4 +115,4 @@ def open_sources(settings: Settings) -> MonitoredSources:
     )
     for backend in (backend for group in backends.values() for backend in group):
         backend.own_source = own
-    return MonitoredSources(sources, backends, own, fingerprint_of(settings))
+    return MonitoredSources(sources, backends, own, digest_settings(settings))

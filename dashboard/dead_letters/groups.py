@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..model import QueueRef, State
 from .fingerprint import NormalizedError
 from .index import DeadLetter, IndexedList
-from .lists import ListRef, UnreadList
+from .lists import DeadListRef, UnreadList
 
 # Maximum number of groups, since hostile errors may all differ; the jobs of further groups are only counted.
 MAX_GROUPS = 1000
@@ -115,11 +115,11 @@ def group_dead_letters(
         read_at=now,
         beyond=beyond,
         unread_lists=tuple(unread_lists),
-        at_least=bool(unread_lists) or any(indexed.job_list.at_least for indexed in lists),
+        at_least=bool(unread_lists) or any(indexed.dead_list.at_least for indexed in lists),
     )
 
 
-def without_jobs(grouped: GroupedDeadLetters, removed: Mapping[ListRef, Collection[str]]) -> GroupedDeadLetters:
+def without_jobs(grouped: GroupedDeadLetters, removed: Mapping[DeadListRef, Collection[str]]) -> GroupedDeadLetters:
     """`grouped` without the jobs of `removed`: ids by list. Pure."""
     kept: list[ErrorGroup] = []
     lost = 0
@@ -140,7 +140,7 @@ def without_jobs(grouped: GroupedDeadLetters, removed: Mapping[ListRef, Collecti
     return replace(grouped, groups=_most_jobs_first(kept), scanned=grouped.scanned - lost, total=grouped.total - lost)
 
 
-def _is_removed(member: GroupMember, removed: Mapping[ListRef, Collection[str]]) -> bool:
+def _is_removed(member: GroupMember, removed: Mapping[DeadListRef, Collection[str]]) -> bool:
     return member.dead_letter.id in removed.get((member.ref, member.state), ())
 
 

@@ -58,7 +58,7 @@ class DeadLetter:
 class IndexedList:
     """One list with its known dead letters, of its newest jobs. `whole` = the list has no other jobs."""
 
-    job_list: DeadLetterList
+    dead_list: DeadLetterList
     dead_letters: dict[JobRef, DeadLetter] = field(default_factory=dict)
     whole: bool = False
     read_at: float = 0.0  # monotonic
@@ -68,7 +68,7 @@ class IndexedList:
         """Record which jobs are in the list now."""
         known = self.dead_letters
         self.dead_letters = {job_ref: known[job_ref] for job_ref in job_refs if job_ref in known}
-        self.whole = len(job_refs) < ROWS_PER_LIST and not self.job_list.at_least
+        self.whole = len(job_refs) < ROWS_PER_LIST and not self.dead_list.at_least
         self._pages = sorted({n // WINDOW_ROWS + 1 for n, job_ref in enumerate(job_refs) if job_ref not in known})
         self.read_at = monotonic_s()
 
@@ -94,8 +94,8 @@ class IndexedList:
                 )
 
     def _decode_dead_letter(self, row: Searched, errors: dict[str, NormalizedError]) -> DeadLetter:
-        job_list, error = self.job_list, normalize_job_error(row.job, row.stack)
-        origin_queue = find_origin_queue(row.job, row.text, job_list.queue.name) if job_list.is_dlq else None
+        dead_list, error = self.dead_list, normalize_job_error(row.job, row.stack)
+        origin_queue = find_origin_queue(row.job, row.text, dead_list.queue.name) if dead_list.is_dlq else None
         return _build_dead_letter(errors.setdefault(error.fingerprint, error), row.job, origin_queue)
 
     def _unreadable_dead_letter(self, job: Job, errors: dict[str, NormalizedError], why: str) -> DeadLetter:
@@ -107,17 +107,17 @@ class IndexedList:
     def total(self) -> int:
         """The number of jobs in the list, as far as it is known."""
         known = len(self.dead_letters)
-        return known if self.whole and not self._pages else max(self.job_list.count, known)
+        return known if self.whole and not self._pages else max(self.dead_list.count, known)
 
     @property
     def ref(self) -> QueueRef:
         """The queue whose list contains the jobs."""
-        return self.job_list.queue.ref
+        return self.dead_list.queue.ref
 
     @property
     def state(self) -> State:
         """The state of all of them."""
-        return self.job_list.state
+        return self.dead_list.state
 
 
 class DeadLetterIndex:
@@ -136,9 +136,9 @@ class DeadLetterIndex:
         ends = monotonic_s() + SECONDS
         unread_lists = find_uncounted(queues, self._backend_of, self._dlq_globs)
         current = find_lists(queues, self._backend_of, self._dlq_globs)
-        lists = {job_list.key: self._lists.get(job_list.key) or IndexedList(job_list) for job_list in current}
-        for job_list in current:
-            lists[job_list.key].job_list = job_list
+        lists = {dead_list.key: self._lists.get(dead_list.key) or IndexedList(dead_list) for dead_list in current}
+        for dead_list in current:
+            lists[dead_list.key].dead_list = dead_list
         self._lists = lists
         # Lists that had to wait last time come first; a list that is not reached keeps its known dead letters.
         waiting = sorted(lists.values(), key=lambda indexed: indexed.read_at)
@@ -150,9 +150,9 @@ class DeadLetterIndex:
         if monotonic_s() > ends:
             return False
         try:
-            job_refs = read_job_refs(indexed.job_list, self._backend_of, ROWS_PER_LIST)
+            job_refs = read_job_refs(indexed.dead_list, self._backend_of, ROWS_PER_LIST)
             if not job_refs:
-                read_window(indexed.job_list, self._backend_of, 1)  # raises if the list cannot be read
+                read_window(indexed.dead_list, self._backend_of, 1)  # raises if the list cannot be read
             indexed.update_presence(job_refs)
         except ListUnreadable as exc:
             unread_lists.append(UnreadList(indexed.ref, str(exc)))
@@ -174,7 +174,7 @@ class DeadLetterIndex:
                 if monotonic_s() > ends or count >= MAX_ROWS:
                     return
                 try:
-                    rows = read_window(indexed.job_list, self._backend_of, page)
+                    rows = read_window(indexed.dead_list, self._backend_of, page)
                 except ListUnreadable as exc:
                     unread_lists.append(UnreadList(indexed.ref, str(exc)))
                     waiting.remove(indexed)

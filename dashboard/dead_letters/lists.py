@@ -27,7 +27,7 @@ from ..model import (
 
 BackendOf = Callable[[str, str], Backend]
 # A list as an action identifies it: the queue whose list it is, and the state of its jobs.
-ListRef = tuple[QueueRef, State]
+DeadListRef = tuple[QueueRef, State]
 T = TypeVar("T")
 
 
@@ -45,7 +45,7 @@ class DeadLetterList:
         return (self.queue.source, self.queue.backend, self.queue.key, self.state)
 
     @property
-    def list_ref(self) -> ListRef:
+    def list_ref(self) -> DeadListRef:
         """The list as an action identifies it."""
         return (self.queue.ref, self.state)
 
@@ -94,7 +94,7 @@ def find_lists(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: S
         for queue, state in _wanted_lists(queues, backend_of, dlq_globs)
         if (count := queue.counts.of(state))
     ]
-    return sorted(found, key=lambda job_list: -job_list.count)
+    return sorted(found, key=lambda dead_list: -dead_list.count)
 
 
 def find_uncounted(queues: Sequence[QueueStats], backend_of: BackendOf, dlq_globs: Sequence[str]) -> list[UnreadList]:
@@ -118,51 +118,51 @@ def _wanted_lists(
             yield queue, State.WAITING
 
 
-def read_job_refs(job_list: DeadLetterList, backend_of: BackendOf, most: int) -> list[JobRef]:
+def read_job_refs(dead_list: DeadLetterList, backend_of: BackendOf, most: int) -> list[JobRef]:
     """The first `most` jobs of a list, without duplicates, in the order of the list.
 
     Raises ListUnreadable. Cost: at most 2 round trips for each MAX_BATCH jobs.
     """
     found: dict[JobRef, None] = {}
     for page in range(1, -(-most // MAX_BATCH) + 1):
-        query = JobQuery(state=job_list.state, page=page, per_page=min(most, MAX_BATCH))
-        job_refs = _ask_list(job_list, backend_of, partial(_list_job_refs, job_list, query))
+        query = JobQuery(state=dead_list.state, page=page, per_page=min(most, MAX_BATCH))
+        job_refs = _ask_list(dead_list, backend_of, partial(_list_job_refs, dead_list, query))
         found.update(dict.fromkeys(job_refs))
         if len(job_refs) < query.per_page:
             break
     return list(found)
 
 
-def _list_job_refs(job_list: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
-    return backend.list_job_refs(job_list.queue.ref, query)
+def _list_job_refs(dead_list: DeadLetterList, query: JobQuery, backend: Backend) -> Sequence[JobRef]:
+    return backend.list_job_refs(dead_list.queue.ref, query)
 
 
 def read_window(
-    job_list: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS
+    dead_list: DeadLetterList, backend_of: BackendOf, page: int, per_page: int = WINDOW_ROWS
 ) -> Sequence[Searched]:
-    """The rows of a page, newest first if the library's list is; each job gets the state of `job_list`.
+    """The rows of a page, newest first if the library's list is; each job gets the state of `dead_list`.
 
     Raises ListUnreadable. Cost: at most 2 round trips.
     """
-    query = JobQuery(state=job_list.state, page=page, per_page=per_page)
+    query = JobQuery(state=dead_list.state, page=page, per_page=per_page)
 
     def ask(backend: Backend) -> Sequence[Searched]:
         if Capability.SEARCH in backend.capabilities:
-            return backend.search_page(job_list.queue.ref, query).rows
-        return [Searched(job=job, text="") for job in backend.list_jobs(job_list.queue.ref, query).jobs]
+            return backend.search_page(dead_list.queue.ref, query).rows
+        return [Searched(job=job, text="") for job in backend.list_jobs(dead_list.queue.ref, query).jobs]
 
     return [
         row
-        if row.job.state is job_list.state
-        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=job_list.state))
-        for row in _ask_list(job_list, backend_of, ask)
+        if row.job.state is dead_list.state
+        else msgspec.structs.replace(row, job=msgspec.structs.replace(row.job, state=dead_list.state))
+        for row in _ask_list(dead_list, backend_of, ask)
     ]
 
 
-def _ask_list(job_list: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
-    queue = job_list.queue
+def _ask_list(dead_list: DeadLetterList, backend_of: BackendOf, ask: Callable[[Backend], Sequence[T]]) -> Sequence[T]:
+    queue = dead_list.queue
     try:
-        with data_errors_foreseen(f"the {job_list.state.value} jobs", queue.name):
+        with data_errors_foreseen(f"the {dead_list.state.value} jobs", queue.name):
             return ask(backend_of(queue.source, queue.backend))
     except QueuedeckError as exc:
         raise ListUnreadable(exc.message) from exc

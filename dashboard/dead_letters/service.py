@@ -14,7 +14,7 @@ from .annotations import Annotations, AnnotationStore
 from .group_jobs import GroupJobRef, list_group_jobs
 from .groups import GroupedDeadLetters
 from .index import DeadLetterIndex
-from .lists import BackendOf, ListRef, UnreadList, find_lists, find_uncounted, is_dlq
+from .lists import BackendOf, DeadListRef, UnreadList, find_lists, find_uncounted, is_dlq
 
 # Reading takes at most a sixth of the time: groups that took one second to read are cached for five.
 REST_FACTOR = 5
@@ -54,7 +54,7 @@ class DeadLetterService:
         self._group_list: GroupList | None = None
         # Jobs that actions removed from lists since the last read began, which may still have seen them; the first
         # `_applied` entries are already removed from the cached groups.
-        self._removed: list[tuple[float, ListRef, frozenset[str]]] = []
+        self._removed: list[tuple[float, DeadListRef, frozenset[str]]] = []
         self._applied = 0
         self._removed_lock = threading.Lock()
         self._next_read = 0.0  # monotonic
@@ -101,13 +101,13 @@ class DeadLetterService:
             newest = self._group_list or group_list
             if self._applied == len(self._removed):
                 return newest
-            removed: dict[ListRef, set[str]] = {}
+            removed: dict[DeadListRef, set[str]] = {}
             for _, list_ref, ids in self._removed[self._applied :]:
                 removed.setdefault(list_ref, set()).update(ids)
-            shown = replace(newest, grouped=groups.without_jobs(newest.grouped, removed))
+            remaining = replace(newest, grouped=groups.without_jobs(newest.grouped, removed))
             if self._group_list is not None:
-                self._group_list, self._applied = shown, len(self._removed)
-            return shown
+                self._group_list, self._applied = remaining, len(self._removed)
+            return remaining
 
     def update_annotation(self, fingerprint: str, fields: Mapping[str, str | float | None]) -> bool:
         """Store a user's annotation of a group; all viewers see it immediately. Cost: a few round trips.
@@ -117,9 +117,9 @@ class DeadLetterService:
         """
         known = self.annotation_store.update_annotation(fingerprint, fields)
         group_list = self._group_list
-        shown = group_list.grouped.find(fingerprint) if group_list is not None else None
-        if not known and shown is not None:
-            self.annotation_store.sync_groups((shown,))
+        group = group_list.grouped.find(fingerprint) if group_list is not None else None
+        if not known and group is not None:
+            self.annotation_store.sync_groups((group,))
             known = self.annotation_store.update_annotation(fingerprint, fields)
         with self._lock, self._removed_lock:
             if self._group_list is not None:
@@ -133,17 +133,17 @@ class DeadLetterService:
         fingerprint: str | None,
         most: int,
         rows_per_list: int,
-        only: Collection[ListRef] | None = None,
+        only: Collection[DeadListRef] | None = None,
     ) -> Iterator[GroupJobRef | UnreadList]:
         """The current jobs of a group, limited to the lists in `only` if given. Cost: see group_jobs.list_group_jobs.
 
         The queues for which it is unknown whether they have dead letters follow as UnreadList.
         """
         queues = self._current_queues()
-        lists = find_lists(queues, self._backend_of, self._dlq_globs)
-        wanted = [job_list for job_list in lists if only is None or job_list.list_ref in only]
+        every_list = find_lists(queues, self._backend_of, self._dlq_globs)
+        lists = [dead_list for dead_list in every_list if only is None or dead_list.list_ref in only]
         grouped = self.current_groups().grouped
-        yield from list_group_jobs(wanted, self._backend_of, grouped, fingerprint, most, rows_per_list)
+        yield from list_group_jobs(lists, self._backend_of, grouped, fingerprint, most, rows_per_list)
         for unread in find_uncounted(queues, self._backend_of, self._dlq_globs):
             if only is None or any(ref == unread.ref for ref, _ in only):
                 yield unread

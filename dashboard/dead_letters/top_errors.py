@@ -34,7 +34,7 @@ _Key = tuple[str, str, str]
 @dataclass(slots=True)
 class _Task:
     key: _Key
-    job_list: DeadLetterList
+    dead_list: DeadLetterList
     only: str | None  # the queue to include, if the list is shared by all queues
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -129,8 +129,8 @@ class TopErrors:
         self._kept[key] = (monotonic_s(), texts)
 
     def _read_errors(self, task: _Task) -> tuple[str, ...]:
-        rows = read_window(task.job_list, self._backend_of, 1, ROWS)
-        now = self._backend_of(task.job_list.queue.source, task.job_list.queue.backend).source.now_s()
+        rows = read_window(task.dead_list, self._backend_of, 1, ROWS)
+        now = self._backend_of(task.dead_list.queue.source, task.dead_list.queue.backend).source.now_s()
         return texts_of([row for row in rows if task.only is None or row.job.queue == task.only], now)
 
 

@@ -86,16 +86,19 @@ def diagnose_sources(settings: Settings) -> Iterator[tuple[Source, list[DoctorFi
     watched = open_sources(settings)
     for name, source in watched.sources.items():
         is_store = source is watched.own
-        yield source, examine_source(source, watched.backends[name], is_store=is_store, fingerprint=watched.fingerprint)
+        yield (
+            source,
+            examine_source(source, watched.backends[name], is_store=is_store, settings_digest=watched.settings_digest),
+        )
         source.close()
     if settings.store_url is not None:
         store = watched.own
-        yield store, examine_source(store, (), is_store=True, fingerprint=watched.fingerprint)
+        yield store, examine_source(store, (), is_store=True, settings_digest=watched.settings_digest)
         store.close()
 
 
 def examine_source(
-    source: Source, backends: tuple[Backend, ...], *, is_store: bool, fingerprint: str = ""
+    source: Source, backends: tuple[Backend, ...], *, is_store: bool, settings_digest: str = ""
 ) -> list[DoctorFinding]:
     """Return all findings about one Redis; a server that cannot be reached is one finding."""
     findings: list[DoctorFinding] = []
@@ -104,7 +107,7 @@ def examine_source(
         if backends:
             findings += permissions.examine_permissions(source)
         if is_store:
-            findings += permissions.examine_store(source, fingerprint)
+            findings += permissions.examine_store(source, settings_digest)
         found = [finding for backend in backends for finding in libraries.examine_library(backend)]
     except BackendUnavailable as exc:
         return [*findings, permissions.unreachable_finding(exc)]

@@ -86,22 +86,22 @@ def examine_permissions(source: Source) -> list[DoctorFinding]:
     return findings
 
 
-def examine_store(source: Source, fingerprint: str = "") -> list[DoctorFinding]:
+def examine_store(source: Source, settings_digest: str = "") -> list[DoctorFinding]:
     """Return whether our own data can be written here, and whether a Queuedeck with other settings writes here too.
 
-    `fingerprint` is that of these settings. Raises BackendUnavailable. Cost: 3 round trips, 1 more if many queues are
+    `settings_digest` is that of this process. Raises BackendUnavailable. Cost: 3 round trips, 1 more if many queues are
     published.
     """
-    return [*_examine_writing(source), *_examine_others(source, fingerprint)]
+    return [*_examine_writing(source), *_examine_others(source, settings_digest)]
 
 
-def _examine_others(source: Source, fingerprint: str) -> list[DoctorFinding]:
+def _examine_others(source: Source, settings_digest: str) -> list[DoctorFinding]:
     store = SnapshotStore(source)
     try:
         snapshot, _ = store.read_published(with_history=False)
     except Forbidden:
         return []
-    if not fingerprint or snapshot is None or snapshot.fingerprint in ("", fingerprint):
+    if not settings_digest or snapshot is None or snapshot.settings_digest in ("", settings_digest):
         return []
     age = format_duration(max(0.0, store.now_s() - snapshot.sampled_at))
     return [

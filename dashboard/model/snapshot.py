@@ -18,7 +18,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     sources: tuple[SourceStats, ...]
     queues: tuple[QueueStats, ...]  # sorted by source, backend, name
     history_version: int = 0  # increases when the hour of history behind the sparklines gets a new point
-    fingerprint: str = ""  # of the settings it was sampled with (sources, libraries, rules); "" if it has none
+    settings_digest: str = ""  # of the process that sampled it (sources, libraries, rules); "" if it has none
 
     def find(self, source: str, backend: str, name: str) -> QueueStats | None:
         """The queue with this address; None if the snapshot has no such queue."""

@@ -9,8 +9,8 @@ searched for the end of a value is masked and skipped.
 from __future__ import annotations
 
 from .log import masked_logger
-from .mask import MASK
 from .names import hidden_keys, is_hidden, is_list_of_pairs, is_secret_name
+from .placeholder import MASK
 from .text import mask_text
 
 __all__ = ["MASK", "hidden_keys", "is_hidden", "is_list_of_pairs", "is_secret_name", "mask_text", "masked_logger"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .mask import MASK
+from .placeholder import MASK
 from .regions import quoted_region_at
 
 # `curl -u user:password`, also as a list of arguments.

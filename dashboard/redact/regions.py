@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .mask import MASK
 from .names import MAX_NAME, WEAK, words
+from .placeholder import MASK
 
 # Further words of a value, up to the quote that also encloses its name: "password=correct horse".
 _FURTHER_WORDS = re.compile(r"""(?:[ ]{1,9}+[^\s"'\\=:;,&]++)++(?=\\{0,7}(["']))""")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from .mask import MASK
 from .names import words
+from .placeholder import MASK
 
 _START = r"(?<![A-Za-z0-9])"
 # user:password in a URL, or a long token in their place; PHP writes `:\/\/` into JSON.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from .mask import MASK
 from .names import MAX_NAME, NAME_KEYS, NO, STATES, STRONG, TWO_WORDS, VALUE_KEYS, WORD, strength_of, words
+from .placeholder import MASK
 from .regions import NOTHING, PLAIN, named_region, quoted_region_at, region_at
 
 # A text without any of these contains no name of a secret.

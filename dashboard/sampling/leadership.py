@@ -22,19 +22,19 @@ RENEW_EVERY_S = 5.0
 RIGHTS_EVERY_S = 60.0
 
 
-def holder_name(fingerprint: str = "") -> str:
-    """A unique name for this process: host, process id and a random part, then the fingerprint of its settings.
+def holder_name(settings_digest: str = "") -> str:
+    """A unique name for this process: host, process id and a random part, then the digest of its settings.
 
     The lease stores it, so that other processes can see which settings the leader uses.
     """
     host = socket.gethostname().split(".")[0][:40].replace(":", "-")
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{fingerprint[:8]}" if fingerprint else "")
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}" + (f".{settings_digest[:8]}" if settings_digest else "")
 
 
-def has_other_settings(holder: str, fingerprint: str) -> bool:
-    """Whether a `holder_name` belongs to a process with other settings; False if either side has no fingerprint."""
+def has_other_settings(holder: str, settings_digest: str) -> bool:
+    """Whether a `holder_name` belongs to a process with other settings; False if either side has no digest."""
     _, dot, theirs = holder.rpartition(".")
-    return bool(dot and fingerprint) and theirs != fingerprint[:8]
+    return bool(dot and settings_digest) and theirs != settings_digest[:8]
 
 
 class Leadership:

@@ -86,7 +86,7 @@ class Sampler:
                     for backend in self._backends.get(queue.source, ()):
                         backend.adopt_queue(queue)
         if history.last_at > self._keeper.history.last_at:
-            if snapshot is not None and snapshot.fingerprint not in ("", self._watch.fingerprint):
+            if snapshot is not None and snapshot.settings_digest not in ("", self._watch.settings_digest):
                 history = self._without_others(snapshot, history)
             self._keeper = HistoryKeeper(history)
 
@@ -132,7 +132,7 @@ class Sampler:
             epoch=epoch,
             sources=tuple(sources),
             queues=tuple(queues),
-            fingerprint=self._watch.fingerprint,
+            settings_digest=self._watch.settings_digest,
         )
         return msgspec.structs.replace(snapshot, history_version=self._keeper.add_snapshot(snapshot).version)
 

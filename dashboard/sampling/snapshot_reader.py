@@ -56,11 +56,11 @@ class SnapshotReader:
         interval_s: float,
         own_sample: Callable[[Snapshot | None, History], tuple[Snapshot, History]],
         *,
-        fingerprint: str = "",
+        settings_digest: str = "",
     ) -> None:
-        """`fingerprint` of this process's settings: snapshots with another one are not shown; "" accepts all."""
+        """`settings_digest` of this process: snapshots with another one are not shown; "" accepts all."""
         self._store = store
-        self._fingerprint = fingerprint
+        self._settings_digest = settings_digest
         self._other: str | None = None
         self._interval_s = interval_s
         self._own_sample = own_sample
@@ -130,7 +130,7 @@ class SnapshotReader:
             self._other = None
             return
         other = None
-        if self._fingerprint and published.fingerprint not in ("", self._fingerprint):
+        if self._settings_digest and published.settings_digest not in ("", self._settings_digest):
             other = (
                 f"Another dashboard ({printable(published.sampler, 80)}) samples with other settings on the same store "
                 f"({self._store.source.address}, {self._store.prefix}:*). This process shows its own sample. Alerts "
@@ -145,15 +145,15 @@ class SnapshotReader:
         with the queues that the other dashboard published, if these settings include them."""
         known, past = self._reading.snapshot if self._reading else None, History()
         try:
-            snapshot, history = self._store.read_shared(self._fingerprint)
+            snapshot, history = self._store.read_shared(self._settings_digest)
             known, past = snapshot or known or published, history or past
             if snapshot is not None and self._age_of(snapshot) <= 2 * self._interval_s:
                 return self._reading_of(snapshot, history or History())
-            if not self._store.may_sample(self._fingerprint, self._interval_s) and snapshot is not None:
+            if not self._store.may_sample(self._settings_digest, self._interval_s) and snapshot is not None:
                 return self._reading_of(snapshot, history or History())  # another process is taking a sample
             current = self._sample_alone(known, past)
             if current.snapshot is not None:
-                self._store.share_snapshot(self._fingerprint, current.snapshot, current.history)
+                self._store.share_snapshot(self._settings_digest, current.snapshot, current.history)
         except (BackendUnavailable, Forbidden):
             return self._sample_alone(known, past)
         return current

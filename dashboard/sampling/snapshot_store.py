@@ -126,24 +126,24 @@ class SnapshotStore(Store):
             history = None
         return snapshot, history
 
-    def read_shared(self, fingerprint: str) -> tuple[Snapshot | None, History | None]:
+    def read_shared(self, settings_digest: str) -> tuple[Snapshot | None, History | None]:
         """What a process with those settings last passed to `share_snapshot`. Errors and cost: see `read_published`."""
-        snapshots, histories = self._shared_transfers(fingerprint)
+        snapshots, histories = self._shared_transfers(settings_digest)
         return self._without_wrong_times(*self._read_transfers([snapshots, histories]))
 
-    def _shared_transfers(self, fingerprint: str) -> tuple[PartTransfer, PartTransfer]:
+    def _shared_transfers(self, settings_digest: str) -> tuple[PartTransfer, PartTransfer]:
         return (
-            self._snapshot_transfer(f"{SNAPSHOT}:{fingerprint}"),
-            self._history_transfer(f"{HISTORY}:{fingerprint}", SHARED_TTL_MS),
+            self._snapshot_transfer(f"{SNAPSHOT}:{settings_digest}"),
+            self._history_transfer(f"{HISTORY}:{settings_digest}", SHARED_TTL_MS),
         )
 
-    def may_sample(self, fingerprint: str, interval_s: float) -> bool:
+    def may_sample(self, settings_digest: str, interval_s: float) -> bool:
         """Whether this process should take the next sample for all web processes with those settings. 1 round trip."""
-        key = f"{PREFIX}:sampling:{fingerprint}"
+        key = f"{PREFIX}:sampling:{settings_digest}"
         return bool(self.run_script(_MAY_SAMPLE, (key,), max(1, int(interval_s * 1000))))
 
-    def share_snapshot(self, fingerprint: str, snapshot: Snapshot, history: History) -> None:
+    def share_snapshot(self, settings_digest: str, snapshot: Snapshot, history: History) -> None:
         """Share a sample with web processes of the same settings while the leader has others. 2 round trips."""
-        snapshots, histories = self._shared_transfers(fingerprint)
+        snapshots, histories = self._shared_transfers(settings_digest)
         histories.send_document(cut_history(history), "")
         snapshots.send_document(self._cutter_of(snapshots.pointer).cut_snapshot(snapshot), "")

@@ -27,7 +27,7 @@ _BEFORE_UNIT = re.compile(r"(?<=\d) (?=[A-Za-z])")
 
 def install(app: Flask) -> None:
     """Register the template filters, and the links to queues and jobs as globals."""
-    filters = (duration, size, printable, stamp, one_line, iso, instant, glob_of, queue_title)
+    filters = (duration, size, printable, format_moment, one_line, iso, instant, glob_of, queue_title)
     app.jinja_env.filters.update({function.__name__: function for function in filters})
     app.jinja_env.filters.update(
         short=shorten_number, full=format_number, percent=format_percent, segment=quote_segment
@@ -62,7 +62,7 @@ def size(count: float | None) -> str:
     return _narrow(format_size(count))
 
 
-def stamp(moment: datetime | None) -> str:
+def format_moment(moment: datetime | None) -> str:
     """The time in UTC to the second, without the zone; a dash for None."""
     return UNKNOWN if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 

@@ -12,8 +12,8 @@ from .rendered_fragment import RenderedFragment
 from .views import firing_banner
 from .views.error_samples import ErrorSample, read_samples
 from .views.firing_banner import FiringSummary, read_summary
+from .views.overview_data import OverviewData
 from .views.rule_overview import RuleOverview, preview_all
-from .views.totals import Totals
 
 HEALTH_KEPT_S = 1.0  # the health check needs no sign-in, so strangers can call it
 # Enough for 20 viewers with 10 filters each; a page of 50 queues is about 40 kB.
@@ -27,7 +27,7 @@ class PageCaches:
     def __init__(self, services: Services) -> None:
         self.fragments: SingleFlightCache[RenderedFragment] = SingleFlightCache(max_entries=MAX_FRAGMENTS)
         self._services = services
-        self._totals: SingleFlightCache[Totals] = SingleFlightCache()
+        self._overview_data: SingleFlightCache[OverviewData] = SingleFlightCache()
         self._health: SingleFlightCache[CheckerHealth] = SingleFlightCache(HEALTH_KEPT_S)
         self._firing: SingleFlightCache[FiringSummary | None] = SingleFlightCache(
             firing_banner.KEEP_S, stale_s=firing_banner.STALE_S
@@ -35,9 +35,9 @@ class PageCaches:
         self._rules: SingleFlightCache[RuleOverview] = SingleFlightCache()
         self._samples: SingleFlightCache[tuple[ErrorSample, ...]] = SingleFlightCache(max_entries=MAX_SAMPLED_GROUPS)
 
-    def totals_of(self, snapshot: Snapshot, current: CurrentSnapshot) -> Totals:
-        """The overview's totals of all queues in the snapshot of `current`."""
-        return self._totals.get("", lambda: Totals(snapshot, current.history), current.version)
+    def overview_data(self, snapshot: Snapshot, current: CurrentSnapshot) -> OverviewData:
+        """The data of the overview, from the snapshot of `current`."""
+        return self._overview_data.get("", lambda: OverviewData(snapshot, current.history), current.version)
 
     def checker_health(self) -> CheckerHealth:
         """Whether rules are evaluated, at most a second old. Cost: mostly none, else as CheckerMonitor.read_health."""

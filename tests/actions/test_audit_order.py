@@ -33,7 +33,7 @@ def other(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[BulkStor
     source.close()
 
 
-def event_of(command: str) -> Callable[[BulkOperation], AuditEvent]:
+def make_event(command: str) -> Callable[[BulkOperation], AuditEvent]:
     """The audit event of that command."""
     return lambda operation: audit_log.build_event(ACTOR, f"{command} bulk operation", bulk_id=operation.id)
 
@@ -55,7 +55,7 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
 
         def change_phase(bulk_id: str = bulk_id, refused: list[bool] = refused) -> None:
             try:
-                other.change_phase(bulk_id, command, event_of(command))
+                other.change_phase(bulk_id, command, make_event(command))
             except Conflict:
                 refused.append(True)
 
@@ -65,7 +65,7 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
                 runner.run_turn()
             runner.run_turn()
         if command == "pause" and other.get(bulk_id).phase is BulkPhase.PAUSED:
-            other.change_phase(bulk_id, "resume", event_of("resume"))
+            other.change_phase(bulk_id, "resume", make_event("resume"))
             wait_until(lambda: runner.run_turn() < 0 or other.get(bulk_id).phase is BulkPhase.DONE, what="the end")  # noqa: B023
         recorded = tuple(event.action for event in reversed(bench.actions.audit_log.list_events()))
         outcomes.add(recorded)
@@ -85,14 +85,14 @@ def test_abort_and_pause_are_recorded_before_the_end_at_every_step_of_the_runner
 def test_phase_changes_without_effect_are_not_recorded(bench: Bench) -> None:
     bury(bench.client, "mail", JOBS)
     bulk_id = bench.bulk_store.create(bench.request(pace_per_s=4))
-    bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
-    bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
-    bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
-    bench.bulk_store.change_phase(bulk_id, "resume", event_of("resume"))
-    bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort"))
+    bench.bulk_store.change_phase(bulk_id, "pause", make_event("pause"))
+    bench.bulk_store.change_phase(bulk_id, "pause", make_event("pause"))
+    bench.bulk_store.change_phase(bulk_id, "resume", make_event("resume"))
+    bench.bulk_store.change_phase(bulk_id, "resume", make_event("resume"))
+    bench.bulk_store.change_phase(bulk_id, "abort", make_event("abort"))
     for command in ("pause", "resume"):
         with pytest.raises(Conflict):
-            bench.bulk_store.change_phase(bulk_id, command, event_of(command))
+            bench.bulk_store.change_phase(bulk_id, command, make_event(command))
     actions = [event.action for event in reversed(bench.actions.audit_log.list_events())]
     assert actions == ["pause bulk operation", "resume bulk operation", "abort bulk operation"]
 
@@ -111,7 +111,7 @@ def test_pausing_an_operation_that_was_aborted_since_it_was_read_is_refused(
 
     monkeypatch.setattr(bench.bulk_store, "get", get_then_abort)
     with pytest.raises(Conflict):
-        bench.bulk_store.change_phase(bulk_id, "pause", event_of("pause"))
+        bench.bulk_store.change_phase(bulk_id, "pause", make_event("pause"))
     assert bench.actions.audit_log.list_events() == []
 
 
@@ -123,7 +123,7 @@ def test_an_abort_takes_effect_and_is_recorded_when_redis_is_out_of_memory(name:
         request = Bench(client, None, None, bulk, None).request()  # type: ignore[arg-type]
         bulk_id = bulk.create(request)
         client.config_set("maxmemory", "1mb")
-        assert bulk.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+        assert bulk.change_phase(bulk_id, "abort", make_event("abort")) is BulkPhase.ABORTED
         assert [event.action for event in record.list_events()] == ["abort bulk operation"]
         source.close()
 
@@ -135,7 +135,7 @@ def test_an_abort_takes_effect_when_the_audit_log_cannot_be_written(
     bulk_id = bench.bulk_store.create(
         bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk operation", bulk_id=bulk_id)
     )
-    assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+    assert bench.bulk_store.change_phase(bulk_id, "abort", make_event("abort")) is BulkPhase.ABORTED
     assert caplog.messages.count("an action could not be stored in the audit stream: Redis refused it") == 2
 
 
@@ -144,7 +144,7 @@ def test_an_audit_key_of_the_wrong_type_is_moved_aside(bench: Bench, caplog: pyt
     bulk_id = bench.bulk_store.create(
         bench.request(), lambda bulk_id: audit_log.build_event(ACTOR, "start bulk operation", bulk_id=bulk_id)
     )
-    assert bench.bulk_store.change_phase(bulk_id, "abort", event_of("abort")) is BulkPhase.ABORTED
+    assert bench.bulk_store.change_phase(bulk_id, "abort", make_event("abort")) is BulkPhase.ABORTED
     assert [event.action for event in bench.actions.audit_log.list_events()] == [
         "abort bulk operation",
         "start bulk operation",

@@ -36,7 +36,7 @@ from tests.waiting import wait_until
 def test_all_jobs_of_a_state_are_retried_and_recorded_once(bench: Bench) -> None:
     ids = bury(bench.client, "mail", 2_500)
     operation = bench.run(bench.request(reason="fixed"))
-    assert (operation.phase, operation.matched, operation.at, operation.outcomes) == (
+    assert (operation.phase, operation.matched, operation.processed, operation.outcomes) == (
         BulkPhase.DONE,
         2_500,
         2_500,
@@ -54,7 +54,7 @@ def test_jobs_added_after_the_start_are_not_touched(bench: Bench) -> None:
     bulk_id = bench.bulk_store.create(bench.request(pace_per_s=100))
     runner = bench.make_runner("here")
     runner.start()
-    wait_until(lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first jobs")
+    wait_until(lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first jobs")
     bury(bench.client, "mail", 5, start=1_000)
     bench.reach(bulk_id, BulkPhase.DONE)
     assert bench.dead() == [f"job-{n}" for n in range(1_000, 1_005)]
@@ -104,7 +104,7 @@ def test_pace_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     while bench.bulk_store.get(bulk_id).phase is BulkPhase.RUNNING:
         for _ in range(3):
             runner.run_turn()  # more turns are not more jobs
-        done.append((round(passed_s, 2), bench.bulk_store.get(bulk_id).at))
+        done.append((round(passed_s, 2), bench.bulk_store.get(bulk_id).processed))
         passed_s += 0.12
     assert done == [
         (0, 12),
@@ -132,14 +132,14 @@ def test_an_operation_pauses_resumes_and_aborts(bench: Bench, monkeypatch: pytes
     bury(bench.client, "mail", 2_000)
     bulk_id = bench.bulk_store.create(bench.request(pace_per_s=200))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first jobs")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first jobs")
     assert bench.bulk_store.change_phase(bulk_id, "pause") is BulkPhase.PAUSED
-    at = bench.bulk_store.get(bulk_id).at
+    at = bench.bulk_store.get(bulk_id).processed
     for _ in range(5):
         runner.run_turn()
-    assert bench.bulk_store.get(bulk_id).at == len(bench.waiting()) == at < 2_000
+    assert bench.bulk_store.get(bulk_id).processed == len(bench.waiting()) == at < 2_000
     assert bench.bulk_store.change_phase(bulk_id, "resume") is BulkPhase.RUNNING
-    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > at, what="more jobs")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed > at, what="more jobs")
     assert bench.bulk_store.change_phase(bulk_id, "abort") is BulkPhase.ABORTED
     run_turns_until(runner, lambda: bench.actions.audit_log.list_events(), what="the record")
     operation = bench.bulk_store.get(bulk_id)
@@ -164,7 +164,7 @@ def test_failures_of_the_canary_pause_the_operation(bench: Bench, failing: int, 
     operation = bench.reach(bulk_id, phase)
     if phase is BulkPhase.PAUSED:
         assert operation.note == "1 of the first 10 failed again. The other jobs were not changed."
-        assert (operation.canary_failed, operation.at) == (1, 10)
+        assert (operation.canary_failed, operation.processed) == (1, 10)
         bench.bulk_store.change_phase(bulk_id, "resume")  # a user decides to continue
         bench.reach(bulk_id, BulkPhase.DONE)
     assert len(bench.waiting()) == 40
@@ -312,7 +312,7 @@ actions = ActionService(lambda s, n: backend, UndoBin(store, 64 << 20), AuditLog
 bulk_store = BulkStore(store)
 runner = BulkRunner(bulk_store, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 # It never reaches the end, however late it is killed.
-while bulk_store.get(sys.argv[2]).at < 1_500:
+while bulk_store.get(sys.argv[2]).processed < 1_500:
     time.sleep(runner.run_turn())
 time.sleep(600)
 """
@@ -325,17 +325,17 @@ def test_another_process_finishes_an_operation_whose_process_is_killed(bench: Be
     url = f"redis://127.0.0.1:{bench.client.get_connection_kwargs()['port']}/0"
     process = subprocess.Popen([sys.executable, "-c", RUNS, url, bulk_id], cwd=ROOT, preexec_fn=die_with_parent())
     try:
-        wait_until(lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
+        wait_until(lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first batch")
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    at = bench.bulk_store.get(bulk_id).at
+    at = bench.bulk_store.get(bulk_id).processed
     assert at < 3_000
     expire_lease(bench.client, bulk_id)
     runner = bench.make_runner("here")
     runner.start()
     operation = bench.reach(bulk_id, BulkPhase.DONE)
-    assert operation.at == 3_000
+    assert operation.processed == 3_000
     # At most the batch in progress is reported as done by another process.
     assert 3_000 - operation.done <= 1_000
     if action is Action.RETRY:
@@ -375,11 +375,11 @@ def test_a_runner_that_lost_the_lease_changes_nothing(bench: Bench) -> None:
     runner = bench.make_runner("here")
     while bench.bulk_store.get(bulk_id).phase is BulkPhase.COLLECTING:
         runner.run_turn()
-    at = bench.bulk_store.get(bulk_id).at
+    at = bench.bulk_store.get(bulk_id).processed
     bench.client.set(f"{{queuedeck}}:bulk:{bulk_id}:lease", "another")
     runner.run_turn()
     assert len(bench.dead()) == 500 - at
-    assert not bench.bulk_store.job_lists.store_job_refs(bulk_id, "here", [(0, JobRef(id="x"))])
+    assert not bench.bulk_store.jobs.store_job_refs(bulk_id, "here", [(0, JobRef(id="x"))])
 
 
 def test_a_pause_during_the_last_batch_records_one_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +393,7 @@ def test_a_pause_during_the_last_batch_records_one_event(bench: Bench, monkeypat
         return step(*arguments, **more)
 
     monkeypatch.setattr(bench.actions, "run_batch", pause_then_run)
-    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at == 10, what="the last batch")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed == 10, what="the last batch")
     assert bench.bulk_store.get(bulk_id).phase is BulkPhase.PAUSED
     bench.bulk_store.change_phase(bulk_id, "resume")
     run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="the end")

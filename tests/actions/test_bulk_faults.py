@@ -86,13 +86,13 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
             note = wait_until(lambda: bulk_store.get(bulk_id).note, what="the note of the operation")
             assert "read-only replica" in note
             operation = bulk_store.get(bulk_id)
-            assert (operation.phase, operation.outcomes) == (BulkPhase.RUNNING, {"done": operation.at})
-            assert 0 < operation.at < JOBS
+            assert (operation.phase, operation.outcomes) == (BulkPhase.RUNNING, {"done": operation.processed})
+            assert 0 < operation.processed < JOBS
             with pytest.raises(BackendUnavailable, match="read-only"):
                 actions.run_batch(
                     *(parts.backend, operation.request.job_lists[0].ref, operation.request.job_lists[0].state, action),
                     *(
-                        [job_ref for _, job_ref in bulk_store.job_lists.list_job_refs(bulk_id, JOBS - 1, 1)],
+                        [job_ref for _, job_ref in bulk_store.jobs.list_job_refs(bulk_id, JOBS - 1, 1)],
                         operation.request.options,
                         "b",
                         "otto",

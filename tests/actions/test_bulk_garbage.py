@@ -46,13 +46,15 @@ def test_a_lease_without_expiry_is_removed(bench: Bench, caplog: pytest.LogCaptu
     ]
 
 
-@pytest.mark.parametrize("field", ["at", "matched", "outcomes:done", "scanned", "restored", "ended_at", "watch_until"])
+@pytest.mark.parametrize(
+    "field", ["processed", "matched", "outcomes:done", "scanned", "restored", "ended_at", "watch_until"]
+)
 @pytest.mark.parametrize("value", [b"nan", b"9" * 400])
 def test_an_operation_ends_despite_one_bad_field(bench: Bench, field: str, value: bytes) -> None:
     bury(bench.client, "mail", JOBS)
     bulk_id = bench.bulk_store.create(bench.request(Action.DELETE))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first batch")
     bench.client.hset(record(bulk_id), field, value)
     run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is BulkPhase.DONE, what="its end")
     if field != "matched":  # without it the number of jobs is unknown

@@ -33,7 +33,7 @@ from tests.actions.conftest import expire_lease
 from tests.bench.bulk import Parts
 with Parts(sys.argv[1], sys.argv[2]) as parts:
     # It never reaches the end, however late it is killed.
-    while parts.bulk_store.get(sys.argv[3]).at < 1_500:
+    while parts.bulk_store.get(sys.argv[3]).processed < 1_500:
         time.sleep(parts.runner("killed").run_turn())
     time.sleep(600)
 """
@@ -73,11 +73,11 @@ def kill_and_finish(url: str, library: str, parts: Parts, bulk_id: str) -> None:
         [sys.executable, "-c", RUNS, url, library, bulk_id], cwd=ROOT, preexec_fn=die_with_parent()
     )
     try:
-        wait_until(lambda: parts.bulk_store.get(bulk_id).at > 200, what="the first batches")
+        wait_until(lambda: parts.bulk_store.get(bulk_id).processed > 200, what="the first batches")
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert parts.bulk_store.get(bulk_id).at < JOBS
+    assert parts.bulk_store.get(bulk_id).processed < JOBS
     with redis.Redis.from_url(url) as client:
         expire_lease(client, bulk_id)
     runner = parts.runner("here")
@@ -100,7 +100,7 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_is_killed(
         bulk_id = parts.bulk_store.create(parts.request(action, pace_per_s=2_500))
         kill_and_finish(server.url, library, parts, bulk_id)
         operation = parts.bulk_store.get(bulk_id)
-        assert operation.at == JOBS
+        assert operation.processed == JOBS
         if action is Action.RETRY:
             # Jobs of the last batch that the killed process did not record are reported as done by another process.
             assert JOBS - operation.done <= 1_000

@@ -94,7 +94,7 @@ def test_no_job_is_lost_or_processed_twice_when_the_process_dies(
                     pass
             expire_lease(client, bulk_id)
             operation = run_to_end(other, bulk_id, "continues")
-            assert (operation.phase, operation.at) == (BulkPhase.DONE, JOBS), step
+            assert (operation.phase, operation.processed) == (BulkPhase.DONE, JOBS), step
             if action is Action.RETRY:
                 waiting = WAITING[library](client)
                 assert len(waiting) == len(set(waiting)) == JOBS, step

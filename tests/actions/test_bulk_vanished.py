@@ -61,7 +61,7 @@ def test_an_operation_that_vanishes_between_turns_is_dropped(
     if phase is BulkPhase.COLLECTING:
         bench.bulk_store.acquire_lease(bulk_id, "here")
     else:
-        run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
+        run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first batch")
     if phase is BulkPhase.WATCHING:
         run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).phase is phase, what="the canary")
     if phase is BulkPhase.PAUSED:
@@ -124,7 +124,7 @@ def test_an_operation_that_vanishes_after_its_abort_is_dropped(bench: Bench) -> 
     bury(bench.client, "mail", JOBS)
     bulk_id = bench.bulk_store.create(bench.request(pace_per_s=4))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first batch")
     bench.bulk_store.change_phase(bulk_id, "abort")
     bench.client.delete(record(bulk_id))
     run_turns_until(runner, lambda: is_dropped(bench, runner, bulk_id), what="the operation being dropped")
@@ -172,7 +172,7 @@ def test_an_undo_continues_without_the_record_of_its_delete(bench: Bench) -> Non
     deleted = bench.run(bench.request(Action.DELETE))
     undo = bench.bulk_store.create(replace(build_undo(deleted, ACTOR), pace_per_s=40))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk_store.get(undo).at > 0, what="the first restored jobs")
+    run_turns_until(runner, lambda: bench.bulk_store.get(undo).processed > 0, what="the first restored jobs")
     bench.client.delete(record(deleted.id))
     run_turns_until(runner, lambda: bench.bulk_store.get(undo).phase is BulkPhase.DONE, what="the undo's end")
     assert bench.dead() == ids
@@ -214,7 +214,7 @@ def test_keys_of_an_open_operation_do_not_expire(bench: Bench, phase: BulkPhase)
     bury(bench.client, "mail", JOBS)
     bulk_id = bench.bulk_store.create(bench.request(Action.DELETE, pace_per_s=4))
     runner = bench.make_runner("here")
-    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
+    run_turns_until(runner, lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first batch")
     if phase is BulkPhase.PAUSED:
         bench.bulk_store.change_phase(bulk_id, "pause")
     keys = [record(bulk_id), f"{record(bulk_id)}:picks", f"{record(bulk_id)}:rounds"]
@@ -241,7 +241,7 @@ def test_a_runner_continues_after_a_flush(bench: Bench) -> None:
     bulk_id = bench.bulk_store.create(bench.request(pace_per_s=4))
     runner = bench.make_runner("here")
     runner.start()
-    wait_until(lambda: bench.bulk_store.get(bulk_id).at > 0, what="the first batch")
+    wait_until(lambda: bench.bulk_store.get(bulk_id).processed > 0, what="the first batch")
     bench.client.flushall()
     bury(bench.client, "news", JOBS)
     later = bench.bulk_store.create(bench.request(job_lists=(bench.place("news"),)))

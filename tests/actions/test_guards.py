@@ -39,13 +39,13 @@ def test_progress_of_a_process_that_lost_the_lease_is_refused(bench: Bench, lost
     before = bench.client.hgetall(key), bench.client.get(f"{key}:lease")
     assert bench.bulk_store.renew_lease(bulk_id, "here") is None
     event = audit_log.build_event(ACTOR, "retry", bulk_id=bulk_id)
-    progress: dict[str, Any] = {"at": 7, "outcomes": {"done": 7}, "batch_start": 0, "event": event}
+    progress: dict[str, Any] = {"processed": 7, "outcomes": {"done": 7}, "batch_start": 0, "event": event}
     assert (
         bench.bulk_store.write_progress(bulk_id, "here", expected=BulkPhase.COLLECTING, to=BulkPhase.DONE, **progress)
         is None
     )
     assert (bench.client.hgetall(key), bench.client.get(f"{key}:lease")) == before
-    assert bench.bulk_store.job_lists.list_batch_starts(bulk_id) == []
+    assert bench.bulk_store.jobs.list_batch_starts(bulk_id) == []
     assert bench.bulk_store.open_ids() == [bulk_id]
     assert bench.actions.audit_log.list_events() == []
 
@@ -80,9 +80,7 @@ def test_a_job_list_started_by_a_dead_process_is_built_again(bench: Bench) -> No
     ids = bury(bench.client, "mail", 3)
     bulk_id = bench.bulk_store.create(bench.request())
     assert bench.bulk_store.acquire_lease(bulk_id, "died")
-    assert bench.bulk_store.job_lists.store_job_refs(
-        bulk_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))]
-    )
+    assert bench.bulk_store.jobs.store_job_refs(bulk_id, "died", [(0, JobRef(id="gone since")), (0, JobRef(id=ids[0]))])
     expire_lease(bench.client, bulk_id)
     runner = bench.make_runner("here")
     while bench.bulk_store.get(bulk_id).phase not in ENDED:

@@ -90,4 +90,4 @@ def test_no_script_but_one_names_an_own_key() -> None:
     """Keys in scripts are not renamed: scripts get them as KEYS or ARGV, those of RQ through `calls.text_of`."""
     root = Path(dashboard.__file__).parent
     named = {path.relative_to(root).as_posix() for path in root.rglob("*.lua") if "{queuedeck}" in path.read_text()}
-    assert named == {"backends/rq/lua/acting.lua"}
+    assert named == {"backends/rq/lua/writing.lua"}

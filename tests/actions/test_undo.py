@@ -86,11 +86,11 @@ def test_the_next_undo_restores_what_an_aborted_undo_left(bench_with_room: Bench
     deleted = bench_with_room.run(bench_with_room.request(Action.DELETE))
     bulk_id = bench_with_room.bulk_store.create(replace(build_undo(deleted, ACTOR), pace_per_s=200))
     runner = bench_with_room.make_runner("here")
-    run_turns_until(runner, lambda: bench_with_room.bulk_store.get(bulk_id).at > 0, what="the first jobs")
+    run_turns_until(runner, lambda: bench_with_room.bulk_store.get(bulk_id).processed > 0, what="the first jobs")
     assert bench_with_room.bulk_store.change_phase(bulk_id, "pause") is BulkPhase.PAUSED
     assert bench_with_room.bulk_store.change_phase(bulk_id, "resume") is BulkPhase.RUNNING
-    at = bench_with_room.bulk_store.get(bulk_id).at
-    run_turns_until(runner, lambda: bench_with_room.bulk_store.get(bulk_id).at > at, what="more jobs")
+    at = bench_with_room.bulk_store.get(bulk_id).processed
+    run_turns_until(runner, lambda: bench_with_room.bulk_store.get(bulk_id).processed > at, what="more jobs")
     bench_with_room.bulk_store.change_phase(bulk_id, "abort")
     run_turns_until(
         runner, lambda: bench_with_room.actions.audit_log.list_events()[0].action == "undo", what="the record"
@@ -161,7 +161,7 @@ def test_an_undo_whose_process_is_killed_restores_each_job_once(server: Embedded
         bulk_id = parts.bulk_store.create(replace(build_undo(deleted, ACTOR), pace_per_s=2_500))
         kill_and_finish(server.url, library, parts, bulk_id)
         operation = parts.bulk_store.get(bulk_id)
-        assert (operation.at, operation.outcomes) == (JOBS, {"done": JOBS})
+        assert (operation.processed, operation.outcomes) == (JOBS, {"done": JOBS})
         assert JOBS - 1_000 <= parts.bulk_store.get(deleted.id).restored <= JOBS
         assert read_library_keys(client) == before
         assert client.zcard("{queuedeck}:bin") == 0
@@ -187,22 +187,22 @@ def test_a_restored_batch_that_ran_is_not_restored_again(
             raise KeyboardInterrupt  # no handler of the product catches it
 
         with monkeypatch.context() as patch:
-            while parts.bulk_store.get(bulk_id).at < 100:
+            while parts.bulk_store.get(bulk_id).processed < 100:
                 killed.run_turn()
-            at = parts.bulk_store.get(bulk_id).at
+            at = parts.bulk_store.get(bulk_id).processed
             patch.setattr(
                 *((parts.bulk_store, "write_progress") if dropped else (parts.actions.undo_bin, "drop_jobs")), die
             )
             with pytest.raises(KeyboardInterrupt):
                 wait_until(lambda: killed.run_turn() < 0, what="the next batch")
         assert dying
-        assert parts.bulk_store.get(bulk_id).at == at
+        assert parts.bulk_store.get(bulk_id).processed == at
         ran_by_worker = WAITING[library](client)
         assert len(ran_by_worker) > at
         remove_waiting_jobs(client, library)
         expire_lease(client, bulk_id)
         operation = run_to_end(parts, bulk_id)
-        assert (operation.phase, operation.at, operation.outcomes) == (BulkPhase.DONE, FEW, {"done": FEW})
+        assert (operation.phase, operation.processed, operation.outcomes) == (BulkPhase.DONE, FEW, {"done": FEW})
         rest = WAITING[library](client)
         assert sorted(ran_by_worker + rest) == sorted(ids)
         assert client.zcard("{queuedeck}:bin") == 0

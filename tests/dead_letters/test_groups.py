@@ -296,7 +296,7 @@ def test_the_current_jobs_of_a_group_have_their_version(server: EmbeddedRedis, b
         fingerprint = by_class[error_class].error.fingerprint
         jobs = list_group_jobs(lists, lambda _s, name: backends[name], grouped, fingerprint, most, rows=10_000)
         return [
-            (each.job_list.queue.name, each.job_ref.id, each.job_list.state, each.job_ref.version is not None)
+            (each.dead_list.queue.name, each.job_ref.id, each.dead_list.state, each.job_ref.version is not None)
             for each in jobs
         ]
 

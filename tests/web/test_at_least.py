@@ -12,7 +12,7 @@ from dashboard.model import QueueStats, Snapshot, State, states_at_least
 from dashboard.sampling.recent_history import History
 from dashboard.web.context import EXTENSION
 from dashboard.web.pages.overview import build_figures
-from dashboard.web.views.totals import Totals
+from dashboard.web.views.overview_data import OverviewData
 from tests.contract.test_celery import declare_queues, store_result
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
@@ -64,7 +64,7 @@ def test_a_total_that_lacks_queues_is_a_lower_bound() -> None:
 
     def finished(*queues: QueueStats) -> tuple[str, str]:
         snapshot = Snapshot(sampled_at=1.0, interval_s=2.0, sequence=1, sampler="", epoch=0, sources=(), queues=queues)
-        figure = build_figures(Totals(snapshot, History()))[1]
+        figure = build_figures(OverviewData(snapshot, History()))[1]
         return figure.value, figure.title
 
     assert finished(known) == ("12", "12 jobs finished per minute, 5-minute average")

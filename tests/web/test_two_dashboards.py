@@ -17,7 +17,7 @@ from dashboard.actions.bulk.operation import BulkPhase, BulkRequest, JobListRef
 from dashboard.actions.bulk.undo import build_undo, undo_batch_of
 from dashboard.backends.actions import Action, Outcome
 from dashboard.backends.base import Discovery
-from dashboard.backends.monitored_sources import fingerprint_of, open_sources
+from dashboard.backends.monitored_sources import digest_settings, open_sources
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.doctor import main as doctor
 from dashboard.errors import ConfigurationError
@@ -453,9 +453,9 @@ def test_a_prefix_without_one_hash_tag_is_rejected(prefix: str) -> None:
         load(environ={"QUEUEDECK_STORE_PREFIX": prefix})
 
 
-def test_the_fingerprint_covers_what_is_monitored_and_no_secrets() -> None:
+def test_the_settings_digest_covers_what_is_monitored_and_no_secrets() -> None:
     def of(**keywords: Any) -> str:
-        return fingerprint_of(load(environ={}, keywords=keywords))
+        return digest_settings(load(environ={}, keywords=keywords))
 
     plain = of(redis_url="redis://h:6379/0")
     assert of(redis_url="redis://:secret@h:6379/0") == plain

@@ -14,8 +14,8 @@ from ...sources.metering import measure_cost
 from .. import audit_log
 from ..service import ActionService
 from . import selection
-from .job_lists import BulkJobLists
 from .operation import BulkOperation, BulkPhase, JobListRef
+from .operation_jobs import OperationJobs
 from .pacing import adapt_batch_limit, batch_size
 from .progress import ProgressWriter
 from .running_operation import RunningOperation
@@ -30,12 +30,12 @@ class BatchRunner:
 
     def __init__(
         self,
-        job_lists: BulkJobLists,
+        jobs: OperationJobs,
         actions: ActionService,
         progress: ProgressWriter,
         backend_of: selection.BackendOf,
     ) -> None:
-        self._job_lists = job_lists
+        self._jobs = jobs
         self._actions = actions
         self._progress = progress
         self._backend_of = backend_of
@@ -49,7 +49,7 @@ class BatchRunner:
                 return phase
             operation = replace(
                 operation,
-                at=operation.at + len(results),
+                processed=operation.processed + len(results),
                 outcomes=_add_outcomes(operation.outcomes, audit_log.count_outcomes(results)),
             )
 
@@ -67,13 +67,13 @@ class BatchRunner:
             return self._progress.end_operation(operation, BulkPhase.FAILED, note), []
         job_list = operation.request.job_lists[number]
         with measure_cost() as meter:
-            results = self._run_action(operation, job_list, job_refs, repeated=operation.at < running.repeats_to)
+            results = self._run_action(operation, job_list, job_refs, repeated=operation.processed < running.repeats_to)
         running.batch_limit = adapt_batch_limit(running.batch_limit, len(job_refs), meter)
         if operation.phase is BulkPhase.CANARY:
             running.canary += [(job_list, job_ref, each) for job_ref, each in zip(job_refs, results, strict=True)]
         pace = operation.request.pace_per_s
         running.due = started + (len(job_refs) / pace if pace > 0 else 0.0)
-        return self._record_batch(operation, operation.at + len(job_refs), results), results
+        return self._record_batch(operation, operation.processed + len(job_refs), results), results
 
     def _next_batch(self, operation: BulkOperation, running: RunningOperation, size: int) -> tuple[int, list[JobRef]]:
         """(number of a job list, the next jobs of it), at most `size`; no jobs if the list of the operation is lost."""
@@ -81,7 +81,7 @@ class BatchRunner:
         last = len(operation.request.job_lists) - 1
         job_refs = [
             (number if number <= last else -1, job_ref)
-            for number, job_ref in running.next_jobs(self._job_lists, operation, size)
+            for number, job_ref in running.next_jobs(self._jobs, operation, size)
         ]
         if not job_refs:
             return -1, []
@@ -109,37 +109,37 @@ class BatchRunner:
             for_good=request.for_good,
         )
 
-    def _record_batch(self, operation: BulkOperation, at: int, results: list[ActionResult]) -> BulkPhase | None:
+    def _record_batch(self, operation: BulkOperation, processed: int, results: list[ActionResult]) -> BulkPhase | None:
         """Record the results of a batch that ended before job number `at`."""
         request, outcomes = operation.request, audit_log.count_outcomes(results)
-        to = _next_phase(operation, at)
+        to = _next_phase(operation, processed)
         fields: dict[str, Any] = {"ended_at": now_s()} if to is BulkPhase.DONE else {}
         if to is BulkPhase.WATCHING:
             fields["watch_until"] = now_s() + request.canary_wait_s
         if request.action is Action.DELETE and not request.for_good:
-            fields["batch_start"] = operation.at
+            fields["batch_start"] = operation.processed
         if request.undoes is not None:
             fields["restored"] = (request.undoes, sum(each.outcome is Outcome.DONE for each in results))
         if to is BulkPhase.DONE:
             # If a user has just paused it, the event is recorded after it is resumed, not twice.
             total = _add_outcomes(operation.outcomes, outcomes)
-            ended = replace(operation, phase=to, at=at, outcomes=total, note=None)
+            ended = replace(operation, phase=to, processed=processed, outcomes=total, note=None)
             fields["event"] = self._progress.event_at_end(ended)
-        return self._progress.write(operation, to=to, at=at, outcomes=outcomes, **fields)
+        return self._progress.write(operation, to=to, processed=processed, outcomes=outcomes, **fields)
 
     def _finish_phase(self, operation: BulkOperation, running: RunningOperation) -> BulkPhase | None:
         """End a phase that has no jobs left: there were none, or a process that died had finished it."""
-        if operation.at >= operation.matched:
+        if operation.processed >= operation.matched:
             return self._progress.end_operation(operation, BulkPhase.DONE, None)
         running.canary = []
         until = now_s() + operation.request.canary_wait_s
         return self._progress.write(operation, to=BulkPhase.WATCHING, watch_until=until)
 
 
-def _next_phase(operation: BulkOperation, at: int) -> BulkPhase | None:
-    if at >= operation.matched:
+def _next_phase(operation: BulkOperation, processed: int) -> BulkPhase | None:
+    if processed >= operation.matched:
         return BulkPhase.DONE
-    return BulkPhase.WATCHING if operation.phase is BulkPhase.CANARY and at >= operation.request.canary else None
+    return BulkPhase.WATCHING if operation.phase is BulkPhase.CANARY and processed >= operation.request.canary else None
 
 
 def _fit_together(action: Action, first: tuple[int, JobRef], one: tuple[int, JobRef]) -> bool:

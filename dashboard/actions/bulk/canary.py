@@ -11,8 +11,8 @@ from ...backends.base import Backend
 from ...clock import monotonic_s, now_s
 from ...errors import NotFound
 from ...model import Job, QueueRef, State
-from .job_lists import BulkJobLists
 from .operation import BulkOperation, BulkPhase, JobListRef
+from .operation_jobs import OperationJobs
 from .progress import ProgressWriter
 from .running_operation import RunningOperation
 
@@ -35,12 +35,12 @@ class CanaryWatch:
 
     def __init__(
         self,
-        job_lists: BulkJobLists,
+        jobs: OperationJobs,
         progress: ProgressWriter,
         backend_of: Callable[[str, str], Backend],
         queues_of: Callable[[str, str], Sequence[QueueRef]],
     ) -> None:
-        self._job_lists = job_lists
+        self._jobs = jobs
         self._progress = progress
         self._backend_of = backend_of
         self._queues_of = queues_of
@@ -67,7 +67,7 @@ class CanaryWatch:
         """All first jobs, whatever the result of the action: the process that acted on them has died."""
         return [
             (operation.request.job_lists[number], job_ref, ActionResult(id=job_ref.id, outcome=Outcome.DONE))
-            for number, job_ref in self._job_lists.list_job_refs(operation.id, 0, operation.request.canary)
+            for number, job_ref in self._jobs.list_job_refs(operation.id, 0, operation.request.canary)
         ]
 
 

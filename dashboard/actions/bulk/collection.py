@@ -76,7 +76,7 @@ class JobCollector:
     def collect_jobs(self, operation: BulkOperation) -> BulkPhase | None:
         """List all jobs of the operation and go to its next phase."""
         request = operation.request
-        self._store.job_lists.clear_job_refs(operation.id)  # left by a process that died while collecting
+        self._store.jobs.clear_job_refs(operation.id)  # left by a process that died while collecting
         collected = _CollectedJobs({job_list: n for n, job_list in enumerate(request.job_lists)})
         written_at = monotonic_s()
         for found in self._list_selected(request):
@@ -105,7 +105,7 @@ class JobCollector:
         return self._progress.write(operation, matched=collected.matched, scanned=collected.scanned)
 
     def _store_pending(self, operation: BulkOperation, collected: _CollectedJobs) -> bool:
-        return self._store.job_lists.store_job_refs(operation.id, self._holder, collected.take_pending())
+        return self._store.jobs.store_job_refs(operation.id, self._holder, collected.take_pending())
 
     def _finish_collection(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:
         request, matched, unread = operation.request, collected.matched, collected.unread

@@ -34,7 +34,7 @@ ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
 class JobListRef(Value, frozen=True, kw_only=True):
-    """A list of jobs: one state of one queue. `origin`: only its jobs that came from this queue."""
+    """A list of jobs: one state of one queue. `origin_queue`: only its jobs that came from this queue."""
 
     ref: QueueRef
     state: State
@@ -70,13 +70,13 @@ class BulkRequest(Value, frozen=True, kw_only=True):
 
 
 class BulkOperation(Value, frozen=True, kw_only=True):
-    """A bulk operation at one moment: `at` of `matched` jobs have been processed."""
+    """A bulk operation at one moment: `processed` of `matched` jobs have been processed."""
 
     id: str
     request: BulkRequest
     phase: BulkPhase
     matched: int = 0
-    at: int = 0
+    processed: int = 0
     outcomes: dict[str, int] = msgspec.field(default_factory=dict)
     canary_failed: int = 0
     canary_open: int = 0

@@ -19,7 +19,7 @@ SECONDS_PER_BATCH = 0.25
 def batch_size(operation: BulkOperation, batch_limit: int) -> int:
     """The number of jobs of the next batch, at most `batch_limit`; 0 or less when its phase has no jobs left."""
     end = operation.request.canary if operation.phase is BulkPhase.CANARY else operation.matched
-    size = min(batch_limit, end - operation.at, MAX_BATCH)
+    size = min(batch_limit, end - operation.processed, MAX_BATCH)
     pace = operation.request.pace_per_s
     return min(size, max(1, round(pace * SECONDS_PER_BATCH))) if pace > 0 else size
 

@@ -41,10 +41,10 @@ class ProgressWriter:
         return event_at_end(operation, self._processed_ids(operation))
 
     def _processed_ids(self, operation: BulkOperation) -> list[str]:
-        if not operation.at:
+        if not operation.processed:
             return []
-        count = min(operation.at, audit_log.MAX_IDS)
+        count = min(operation.processed, audit_log.MAX_IDS)
         try:
-            return [job_ref.id for _, job_ref in self._store.job_lists.list_job_refs(operation.id, 0, count)]
+            return [job_ref.id for _, job_ref in self._store.jobs.list_job_refs(operation.id, 0, count)]
         except QueuedeckError:
             return []  # the event is recorded without them

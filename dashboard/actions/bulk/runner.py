@@ -53,8 +53,8 @@ class BulkRunner:
         self._holder = holder
         self._progress = ProgressWriter(store, holder)
         self._collector = JobCollector(store, actions, self._progress, backend_of, members_of, holder, most)
-        self._batches = BatchRunner(store.job_lists, actions, self._progress, backend_of)
-        self._canary = CanaryWatch(store.job_lists, self._progress, backend_of, queues_of)
+        self._batches = BatchRunner(store.jobs, actions, self._progress, backend_of)
+        self._canary = CanaryWatch(store.jobs, self._progress, backend_of, queues_of)
         self._running: dict[str, RunningOperation] = {}
         self._unreadable: set[str] = set()  # ids of open operations that this version or these settings cannot run
         self._reopen_at = 0.0  # monotonic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...backends.actions import MAX_BATCH, ActionResult, JobRef
-from .job_lists import BulkJobLists
 from .operation import BulkOperation, BulkPhase, JobListRef
+from .operation_jobs import OperationJobs
 from .pacing import FIRST_BATCH
 
 
@@ -26,15 +26,15 @@ class RunningOperation:
         """Note which jobs may be processed again, if the last batch may have run without a record."""
         if self.unsure:
             self.unsure = False
-            self.repeats_to = 0 if operation.phase is BulkPhase.COLLECTING else operation.at + MAX_BATCH
+            self.repeats_to = 0 if operation.phase is BulkPhase.COLLECTING else operation.processed + MAX_BATCH
 
-    def next_jobs(self, job_lists: BulkJobLists, operation: BulkOperation, size: int) -> list[tuple[int, JobRef]]:
+    def next_jobs(self, jobs: OperationJobs, operation: BulkOperation, size: int) -> list[tuple[int, JobRef]]:
         """The next jobs of the list, at most `size`. Cost: 1 round trip per MAX_BATCH jobs."""
-        start = operation.at - self.coming_at
+        start = operation.processed - self.coming_at
         if start < 0 or start + size > len(self.coming):
             self.coming, self.coming_at, start = (
-                job_lists.list_job_refs(operation.id, operation.at, MAX_BATCH),
-                operation.at,
+                jobs.list_job_refs(operation.id, operation.processed, MAX_BATCH),
+                operation.processed,
                 0,
             )
         return self.coming[start : start + size]

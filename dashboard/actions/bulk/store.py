@@ -16,9 +16,9 @@ from ...store.packing import pack, unpack
 from ...store.redis_store import Store
 from ..audit_log import AUDIT, AuditEvent, encode_event, log_recorded
 from . import scripts
-from .job_lists import BulkJobLists
 from .keys import ALL, KEEP_S, LEASE_MS, OPEN, batch_starts_key, job_refs_key, lease_key, record_key, undo_key
 from .operation import ENDED, BulkOperation, BulkPhase, BulkRequest
+from .operation_jobs import OperationJobs
 
 MAX_OPERATIONS = 200
 MAX_OPEN = 20
@@ -38,19 +38,19 @@ class BulkStore:
         """`address_of` returns the address of a source by name, stored with each new operation so that no process with
         other settings runs it."""
         self._store = store
-        self.job_lists = BulkJobLists(store)
+        self.jobs = OperationJobs(store)
         self._address_of = address_of
 
-    def create(self, request: BulkRequest, event_of: Callable[[str], AuditEvent] | None = None) -> str:
+    def create(self, request: BulkRequest, make_event: Callable[[str], AuditEvent] | None = None) -> str:
         """Store a new operation and return its id; for an undo that is already running, the id of that one.
 
-        `event_of` creates the audit event of a new operation from its id; it is recorded before any event of the
+        `make_event` creates the audit event of a new operation from its id; it is recorded before any event of the
         process that runs the operation. Raises Conflict when too many operations are unfinished. Cost: 1 round trip.
         """
         request = self._with_address(request)
         bulk_id = secrets.token_hex(6)
         undo = request.action is Action.UNDO
-        event = event_of(bulk_id) if event_of else None
+        event = make_event(bulk_id) if make_event else None
         reply = self._store.run_script(
             scripts.CREATE,
             (
@@ -191,16 +191,16 @@ class BulkStore:
         return BulkPhase(phase.decode())
 
     def change_phase(
-        self, bulk_id: str, command: str, event_of: Callable[[BulkOperation], AuditEvent] | None = None
+        self, bulk_id: str, command: str, make_event: Callable[[BulkOperation], AuditEvent] | None = None
     ) -> BulkPhase:
         """Run the `command` of a user: pause, resume or abort. Returns the phase after it.
 
-        `event_of` creates the audit event from the operation as it was just before. It is recorded together with the
+        `make_event` creates the audit event from the operation as it was just before. It is recorded together with the
         change, so before any event of the process that runs the operation, and not at all if the change is refused.
         Raises BulkOperationNotFound, Conflict. Cost: 2 round trips.
         """
         operation = self.get(bulk_id)
-        event = event_of(operation) if event_of else None
+        event = make_event(operation) if make_event else None
         under_way = (BulkPhase.COLLECTING, BulkPhase.CANARY, BulkPhase.WATCHING, BulkPhase.RUNNING)
         to, allowed = {
             "pause": (BulkPhase.PAUSED.value, under_way),
@@ -258,7 +258,7 @@ def _decode_operation(bulk_id: str, reply: Any) -> BulkOperation | None:
         request=request,
         phase=phase,
         matched=count("matched"),
-        at=count("at"),
+        processed=count("processed"),
         outcomes={name: value for name, value in outcomes.items() if value},
         canary_failed=count("canary_failed"),
         canary_open=count("canary_open"),

@@ -93,8 +93,8 @@ def _newest_first(
     request: BulkRequest, deletion: BulkOperation, store: BulkStore, undo_bin: UndoBin
 ) -> Iterator[SelectedJob]:
     # If its process died during a batch, more jobs are deleted than recorded.
-    starts = sorted({0, *store.job_lists.list_batch_starts(deletion.id), deletion.at})
-    ends = [*starts[1:], deletion.at + MAX_BATCH]
+    starts = sorted({0, *store.jobs.list_batch_starts(deletion.id), deletion.processed})
+    ends = [*starts[1:], deletion.processed + MAX_BATCH]
     window: list[tuple[int, JobRef]] = []
     held: dict[int, set[str]] = {}
     window_at = ends[-1]
@@ -102,7 +102,7 @@ def _newest_first(
     for start, end in zip(reversed(starts), reversed(ends), strict=True):
         if start < window_at:
             window_at = max(0, min(start, end - MAX_BATCH))
-            window = store.job_lists.list_job_refs(deletion.id, window_at, end - window_at)
+            window = store.jobs.list_job_refs(deletion.id, window_at, end - window_at)
             held = _held_jobs(request, undo_bin, window)
         for number, job_ref in window[start - window_at : end - window_at]:
             scanned += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...store.redis_store import Store
 from .. import keys
 from ..notification import QueuedNotification
-from ..store import ENQUEUE, message_fields, message_keys
+from ..store import ENQUEUE, queued_fields, queued_keys
 from ..stored_values import decode_text
 from .notification_claim import DeliveryAttempt, NotificationClaim
 from .outbox_claims import MAX_AGE_MS, MAX_PAUSE_MS, VISIBILITY_MS, OutboxClaims
@@ -148,9 +148,9 @@ class Outbox:
         arguments = (keys.MAX_DEAD, VISIBILITY_MS, MAX_PAUSE_MS)
         return int(self._store.run_script(_REPAIR_ENTRIES, (keys.UNSENT, keys.DEAD), *arguments))
 
-    def enqueue(self, message: QueuedNotification) -> bool:
-        """Add a message that belongs to no alert state; False when its id already exists."""
-        return bool(self._store.run_script(_ENQUEUE, (keys.UNSENT, *message_keys(message)), *message_fields(message)))
+    def enqueue(self, queued: QueuedNotification) -> bool:
+        """Add a notification that belongs to no alert state; False when its id already exists."""
+        return bool(self._store.run_script(_ENQUEUE, (keys.UNSENT, *queued_keys(queued)), *queued_fields(queued)))
 
     def requeue_failed(self, message_id: str, fingerprint: str) -> bool:
         """Queue a failed message again; False when it is not given up."""

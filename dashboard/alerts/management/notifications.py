@@ -132,6 +132,6 @@ class NotificationLog:
             detail=f"Sent by {by[:100]}",
             started_at=now,
         )
-        message = QueuedNotification(notification=notification, channel=channel, due_at=now)
-        self._outbox.enqueue(message)
-        return message.id
+        queued = QueuedNotification(notification=notification, channel=channel, due_at=now)
+        self._outbox.enqueue(queued)
+        return queued.id

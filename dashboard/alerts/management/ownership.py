@@ -23,11 +23,11 @@ class AlertOwnership:
     Its alerts, rules, silences and deliveries are then not returned as ours, and every change raises Conflict.
     """
 
-    def __init__(self, is_elsewhere: Callable[[], bool] = lambda: False, fingerprint: str = "") -> None:
-        """`is_elsewhere`: whether it does so now. `fingerprint` of these settings: what a dashboard with other settings
-        evaluated before it stopped is not ours either."""
+    def __init__(self, is_elsewhere: Callable[[], bool] = lambda: False, settings_digest: str = "") -> None:
+        """`is_elsewhere`: whether it does so now. `settings_digest` of this process: what a dashboard with other
+        settings evaluated before it stopped is not ours either."""
         self._is_elsewhere = is_elsewhere
-        self._fingerprint = fingerprint
+        self._settings_digest = settings_digest
 
     @property
     def conflict(self) -> Conflict | None:
@@ -41,4 +41,4 @@ class AlertOwnership:
 
     def is_foreign(self, beat: CheckerBeat | None) -> bool:
         """Whether this heartbeat is that of a checker with other settings."""
-        return beat is not None and has_other_settings(beat.holder, self._fingerprint)
+        return beat is not None and has_other_settings(beat.holder, self._settings_digest)

@@ -13,7 +13,8 @@ from redis.exceptions import ResponseError
 from ...clock import instant
 from ...model import JobError
 from ...sources.source import Reply
-from ..payloads.decoding import loads, loads_dict, mask_payload, of_decoded, printable
+from ..payloads.decoding import loads, loads_dict, of_decoded, printable
+from ..payloads.masking import mask_payload
 from . import keys
 
 # The fields shown in lists; `data`, `returnvalue` and `stacktrace` have no size limit, only the job page shows them.

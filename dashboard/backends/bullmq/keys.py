@@ -159,7 +159,7 @@ _KNOWN = re.compile(rb"bullmq:([1-6])\.")
 def read_only(raw: bytes | None) -> str | None:
     """Return why a queue with the version `raw` in its `meta` is read-only; None if it can be changed.
 
-    Only the key layout of these releases is known; `lua/acts.lua` makes the same check before it writes.
+    Only the key layout of these releases is known; `lua/writing.lua` makes the same check before it writes.
     """
     if not isinstance(raw, bytes) or _KNOWN.match(raw):
         return None
@@ -170,7 +170,7 @@ def read_only(raw: bytes | None) -> str | None:
 
 def load_writing_script(name: str) -> str:
     """Return the text of a script in `lua/` that changes jobs, preceded by the functions that all of them share."""
-    return read_scripts(__package__, "runs", "acts", name)
+    return read_scripts(__package__, "runs", "writing", name)
 
 
 @cache

@@ -23,7 +23,8 @@ from ..actions import Action, ActionResult, Outcome, refused_result
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, finite, loads_dict, mask_payload, text_or_none
+from ..payloads.decoding import DECODE_LIMIT_BYTES, count_of, finite, loads_dict, text_or_none
+from ..payloads.masking import mask_payload
 from ..unreadable_data import schedule_row
 from . import keys, protocol
 from .actions.destination_queues import DestinationQueues

@@ -13,11 +13,11 @@ from ..lua_reads import Scripts
 from ..payloads.decoding import count_of
 from ..unreadable_data import describe_error
 from . import keys
-from .heartbeats import beats_of
 from .job_decoding import headers_of, state_of, with_headers
 from .results.index import KEPT, ResultIndex
 from .results.metadata import NOTHING, ResultsMetadata
 from .results.metadata import of_reply as results_of_reply
+from .stored_heartbeats import beats_of
 from .workers import is_alive, read_mailboxes
 
 QUEUES_PER_CALL = 40

@@ -12,7 +12,7 @@ from ...units import format_duration
 from ..payloads.decoding import count_of, printable
 from ..unreadable_data import worker_row
 from . import keys
-from .heartbeats import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
+from .stored_heartbeats import DEAD_AFTER_S, SUSPECT_AFTER_S, read_heartbeats
 
 # How long a worker that fell silent stays listed.
 LISTED_S = 3600.0

@@ -9,20 +9,17 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from itertools import islice
+from collections.abc import Iterable
 from json.encoder import encode_basestring
 from typing import Any
 
 from ...model import Payload
-from ...redact import MASK, hidden_keys, is_hidden, is_list_of_pairs, mask_text
+from ...redact import mask_text
 from ...sources.source import raw_bytes, text
+from .json_values import JSONNumber, plain_value
+from .masking import CUT, mask_payload
 
 DECODE_LIMIT_BYTES = 256 * 1024
-MAX_DEPTH = 64
-MAX_NODES = 20_000
-CUT = "…"
 
 # A secret that is cut in two may no longer be recognizable: this many characters beyond a limit are masked before the
 # text is cut.
@@ -32,22 +29,6 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # Invisible in a page: controls, directional marks, lone surrogates, private-use characters.
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
-
-
-class JSONNumber(str):
-    """A JSON number as written, which may not fit into a float or integer."""
-
-    __slots__ = ()
-
-    def plain(self) -> int | float | str:
-        """The number itself, or its text if Python cannot represent it."""
-        try:
-            if not any(sign in self for sign in ".eE"):
-                return int(self)
-        except ValueError:  # thousands of digits
-            return str(self)
-        number = float(self)
-        return number if math.isfinite(number) else str(number)
 
 
 def names_in(values: Iterable[Any]) -> list[str]:
@@ -163,77 +144,12 @@ def decoded_payload(value: Any, size_bytes: int | None = None) -> Payload:
     text = written(exact, indent=2)
     return Payload(
         kind="json",
-        value=_shown(exact),
+        value=plain_value(exact),
         text=text,
         size_bytes=len(text) if size_bytes is None else size_bytes,
         truncated=cut,
         note="parts nested too deeply or too long to show are cut" if cut else None,
     )
-
-
-def mask_payload(value: Any, *, exact: bool = False) -> tuple[Any, bool]:
-    """Return (`value` with secrets masked and depth and size bounded, whether anything was cut).
-
-    With `exact` nothing else changes; without, the result can be displayed: it has no JSONNumber, infinity or lone
-    surrogate.
-    """
-    masked = _MaskedCopy(exact=exact)
-    return masked.copy_value(value, 0), masked.cut
-
-
-class _MaskedCopy:
-    """Copies one value, with at most MAX_NODES parts in MAX_DEPTH levels."""
-
-    def __init__(self, *, exact: bool) -> None:
-        self.cut = False
-        self._exact = exact
-        self._left = MAX_NODES
-        self._readable: Callable[[str], str] = str if exact else _plain
-
-    def copy_value(self, item: Any, depth: int) -> Any:
-        """Return the copy of a value that is `depth` levels down."""
-        self._left -= 1
-        if isinstance(item, dict | list):
-            if depth >= MAX_DEPTH or self._left <= 0:
-                self.cut = True
-                return CUT
-            return self._copy_list(item, depth + 1) if isinstance(item, list) else self._copy_dict(item, depth + 1)
-        if self._exact and isinstance(item, JSONNumber):
-            return item
-        if isinstance(item, str) and not isinstance(item, JSONNumber):
-            return mask_text(self._readable(item))
-        return _shown(item)
-
-    def _copy_dict(self, item: dict[str, Any], depth: int) -> dict[str, Any]:
-        hidden = hidden_keys({key: _number(child) for key, child in item.items()} if self._exact else item)
-        found: dict[str, Any] = {}
-        for key, child in self._first_of(item.items()):
-            name = _masked_name(self._readable(key))
-            number = 2
-            while name in found:  # two keys that differ only in their masked part
-                name, number = f"{_masked_name(self._readable(key))} {number}", number + 1
-            found[name] = MASK if key in hidden else self.copy_value(child, depth)
-        return found
-
-    def _copy_list(self, items: list[Any], depth: int) -> list[Any]:
-        if not is_list_of_pairs(items):
-            return [self.copy_value(child, depth) for child in self._first_of(items)]
-        return [
-            [
-                mask_text(self._readable(name)),
-                MASK if is_hidden(name, _number(child)) else self.copy_value(child, depth + 1),
-            ]
-            for name, child in self._first_of(items)
-        ]
-
-    def _first_of(self, children: Iterable[Any]) -> list[Any]:
-        """Return as many of `children` as there is room for."""
-        room = max(0, self._left)
-        kept = list(islice(children, room + 1))
-        if len(kept) > room:
-            self.cut = True
-            kept.pop()
-        return kept
 
 
 def written(value: Any, indent: int | None = None, *, compact: bool = False) -> str:
@@ -252,7 +168,7 @@ def written(value: Any, indent: int | None = None, *, compact: bool = False) -> 
         elif isinstance(item, JSONNumber):
             parts.append(item)
         else:
-            parts.append(_quoted(item) if isinstance(item, str) else json.dumps(_shown(item)))
+            parts.append(_quoted(item) if isinstance(item, str) else json.dumps(plain_value(item)))
 
     def block(signs: str, children: list[tuple[str, Any]], margin: str) -> None:
         inner = margin + " " * (indent or 0)
@@ -274,33 +190,6 @@ def _quoted(text: str) -> str:
 
 def _escaped(char: str) -> str:
     return char if unicodedata.category(char) not in _INVISIBLE else json.dumps(char)[1:-1]
-
-
-def _number(value: Any) -> Any:
-    return value.plain() if isinstance(value, JSONNumber) else value
-
-
-@lru_cache(4096)
-def _masked_name(name: str) -> str:
-    return mask_text(name)
-
-
-def _shown(value: Any) -> Any:
-    """Return a value without any JSONNumber, infinity or lone surrogate."""
-    if isinstance(value, dict):
-        return {_plain(key): _shown(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_shown(child) for child in value]
-    if isinstance(value, JSONNumber):
-        return value.plain()
-    if isinstance(value, str):
-        return _plain(value)
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _plain(value: str) -> str:
-    # JSON can escape lone surrogates, which a UTF-8 page cannot contain.
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _looks_like_text(raw: bytes) -> bool:

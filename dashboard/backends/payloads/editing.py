@@ -11,7 +11,8 @@ from collections import Counter
 from typing import Any
 
 from ...redact import MASK, mask_text
-from .decoding import CUT, loads, mask_payload, written
+from .decoding import loads, written
+from .masking import CUT, mask_payload
 
 LIMIT_BYTES = 2 * 1024 * 1024
 MAX_DEPTH = 200

@@ -7,7 +7,7 @@ import math
 import uuid
 from typing import Any
 
-from .decoding import CUT, MAX_DEPTH, MAX_NODES
+from .masking import CUT, MAX_DEPTH, MAX_NODES
 from .pickle_reader import PickledMapping, PickledObject, PickledSequence
 
 TEXT_LIMIT = 20_000
@@ -18,7 +18,7 @@ _SCALARS = (str, bytes, int, float, type(None))
 def describe(value: Any) -> Any:
     """Return a value of `pickle_reader` as None, bool, int, float, str, list and dict, at most MAX_NODES of them.
 
-    Secrets are not masked: pass the result to `decoding.mask_payload`.
+    Secrets are not masked: pass the result to `masking.mask_payload`.
     """
     return described(value)[0]
 

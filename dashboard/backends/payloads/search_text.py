@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 from ...redact import mask_text
-from .decoding import CUT, loads, mask_payload, printable
+from .decoding import loads, printable
+from .masking import CUT, mask_payload
 
 # For the payload and the error each; the rest of a longer text is not searched.
 LIMIT = 8 * 1024

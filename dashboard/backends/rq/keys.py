@@ -126,4 +126,4 @@ def load_script(name: str) -> str:
 
 def load_writing_script(name: str) -> str:
     """Return the source of a script that changes jobs, preceded by the functions that all of them share."""
-    return read_scripts(__package__, "acting", name)
+    return read_scripts(__package__, "writing", name)

@@ -13,7 +13,8 @@ from typing import Any
 
 from ...model import JobError, Payload
 from ...sources.source import text
-from ..payloads.decoding import DECODE_LIMIT_BYTES, json_payload, loads, mask_payload, printable
+from ..payloads.decoding import DECODE_LIMIT_BYTES, json_payload, loads, printable
+from ..payloads.masking import mask_payload
 from ..payloads.pickle_display import described
 from ..payloads.pickle_reader import NotAPickle, may_be_pickle, read
 

@@ -16,7 +16,8 @@ from ...units import format_duration
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
-from ..payloads.decoding import count_of, finite, loads, mask_payload, printable
+from ..payloads.decoding import count_of, finite, loads, printable
+from ..payloads.masking import mask_payload
 from ..unreadable_data import schedule_row, worker_row
 from . import keys
 from .job_hashes import FieldSelection, JobHash, JobHashReader

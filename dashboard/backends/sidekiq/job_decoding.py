@@ -21,10 +21,10 @@ from ..payloads.decoding import (
     finite,
     json_payload,
     loads,
-    mask_payload,
     printable,
     text_or_none,
 )
+from ..payloads.masking import mask_payload
 from ..payloads.search_text import of_json, of_value
 
 # The most bytes that a backtrace may have after decompression.

@@ -17,7 +17,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 from ...clock import iso
 from ...sources.source import Command, Reply, Source, text
 from ...units import format_duration
-from ..payloads.decoding import finite, loads, mask_payload, printable, text_or_none
+from ..payloads.decoding import finite, loads, printable, text_or_none
+from ..payloads.masking import mask_payload
 from .job_decoding import parse_time
 
 LONGEST_DIGEST = 300

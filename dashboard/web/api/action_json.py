@@ -170,7 +170,7 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
         state=operation.phase,
         action=bulk_request.action,
         matched=operation.matched,
-        at=operation.at,
+        at=operation.processed,
         done=operation.done,
         skipped=outcomes.get(Outcome.GONE.value, 0) + outcomes.get(Outcome.CHANGED.value, 0),
         failed=sum(outcomes.get(kind.value, 0) for kind in _FAILED),

@@ -11,7 +11,7 @@ from ...errors import NotFound, Unsupported
 from ...model import State
 from ..context import app_services
 from ..forms.job_query import MAX_PAGE, MAX_PER_PAGE, asked_number
-from ..views.dead_letter_table import PER_PAGE, GroupQuery, GroupRow, member_page, row_of, rows_of
+from ..views.group_table import PER_PAGE, GroupQuery, GroupRow, member_page, row_of, rows_of
 from .responses import JsonObject, Time, json_response
 
 bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
@@ -115,9 +115,9 @@ def dead() -> ErrorGroupsJson:
         raise Unsupported(f"group_by={by[:20]!r}: expected error.")
     group_list = app_services().dead_letter_service.current_groups()
     grouped = group_list.grouped
-    wanted = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
+    query = GroupQuery.of({**request.args, "library": request.args.get("backend", "")})
     return ErrorGroupsJson(
-        groups=[_json_group(row) for row in rows_of(group_list, app_services().sources.now_s()) if wanted.fits(row)],
+        groups=[_json_group(row) for row in rows_of(group_list, app_services().sources.now_s()) if query.fits(row)],
         scanned=grouped.scanned,
         total=grouped.total,
         at_least=grouped.at_least,

@@ -7,7 +7,7 @@ import msgspec
 from ...backends.base import Backend
 from ...clock import instant, iso
 from ...model import Capability, ClassBoard, ClassStats, Counts, Quality, QueueStats, RedisHealth, SourceStats, State
-from ..views.totals import rounded
+from ..views.overview_data import rounded
 from .alerts import FiringAlertJson
 from .responses import JsonObject, Time
 

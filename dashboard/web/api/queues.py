@@ -16,7 +16,7 @@ from ...search.query import parse_query
 from ..context import app_context, app_services
 from ..forms.job_query import job_query
 from ..views.offered_actions import job_verbs
-from ..views.totals import rounded, totals
+from ..views.overview_data import rounded, sum_queues
 from .alerts import FiringAlertJson, json_firing
 from .job_json import JobDetailJson, JobSearchJson, JobsJson, json_found_job, json_job, json_job_detail
 from .queue_json import (
@@ -45,15 +45,15 @@ def overview() -> OverviewJson:
     """Retrieve sources, totals and all queues from the newest snapshot."""
     current = app_services().snapshots.current()
     snapshot = current.snapshot
-    whole = app_context().caches.totals_of(snapshot, current) if snapshot else None
+    data = app_context().caches.overview_data(snapshot, current) if snapshot else None
     return OverviewJson(
         sampled_at=iso(instant(snapshot.sampled_at)) if snapshot else None,
         age_s=rounded(current.age_s),
         stale=current.stale,
         other_settings=current.other,
         sources=[json_source(source) for source in snapshot.sources] if snapshot else [],
-        totals=whole.totals if whole else totals(()),
-        totals_at_least=whole.at_least if whole else (),
+        totals=data.totals if data else sum_queues(()),
+        totals_at_least=data.at_least if data else (),
         queues=_json_queues(snapshot.queues if snapshot else ()),
         alerts=_firing_alerts(),
     )

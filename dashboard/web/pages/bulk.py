@@ -183,7 +183,7 @@ def change_operation(bulk_id: str, command: str, reason: str | None) -> None:
     """Pause, resume or abort an operation, and record by whom and why. Raises NotFound, Conflict."""
     actor = current_actor()
 
-    def event(operation: BulkOperation) -> AuditEvent:
+    def make_event(operation: BulkOperation) -> AuditEvent:
         what = "undo of bulk operation" if operation.request.action is Action.UNDO else "bulk operation"
         return replace(
             event_of(operation, operation.matched),
@@ -197,7 +197,7 @@ def change_operation(bulk_id: str, command: str, reason: str | None) -> None:
             detail=f"{operation.done:,} of {operation.matched:,} {PAST[operation.request.action]} so far",
         )
 
-    app_services().bulk_store.change_phase(bulk_id, command, event)
+    app_services().bulk_store.change_phase(bulk_id, command, make_event)
     app_services().bulk_runner.start()
 
 

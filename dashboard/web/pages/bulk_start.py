@@ -34,11 +34,11 @@ def start_operation(bulk_request: BulkRequest) -> str:
     """Store the operation, record who started it, and run it. Returns its id."""
     what = "undo of bulk operation" if bulk_request.action is Action.UNDO else "bulk operation"
 
-    def event(bulk_id: str) -> AuditEvent:
+    def make_event(bulk_id: str) -> AuditEvent:
         operation = BulkOperation(id=bulk_id, request=bulk_request, phase=BulkPhase.COLLECTING)
         return replace(event_of(operation, 0), action=f"start {what}", detail=describe_request(bulk_request))
 
-    bulk_id = app_services().bulk_store.create(bulk_request, event)
+    bulk_id = app_services().bulk_store.create(bulk_request, make_event)
     app_services().bulk_runner.start()
     return bulk_id
 

@@ -15,10 +15,10 @@ from ...units import format_duration, format_number, format_percent, shorten_num
 from .. import fragments
 from ..context import app_context, app_services
 from ..formatting import duration, size
+from ..views.overview_data import OverviewData
 from ..views.problems import Problem, ProblemKind, ProblemLevel
 from ..views.queue_table import QueueTableQuery, build_table
 from ..views.sparkline import line
-from ..views.totals import Totals
 from . import layout
 
 bp = Blueprint("overview", __name__)
@@ -74,16 +74,16 @@ def overview_context(current: CurrentSnapshot, query: QueueTableQuery) -> dict[s
     }
     if snapshot is None:
         return answer
-    whole = app_context().caches.totals_of(snapshot, current)
-    problems = whole.problems
+    overview = app_context().caches.overview_data(snapshot, current)
+    problems = overview.problems
     span = len(current.history.totals.depth)
     return answer | {
         "problems": problems[:MAX_PROBLEMS],
         "more_problems": max(0, len(problems) - MAX_PROBLEMS),
-        "figures": build_figures(whole),
-        "table": build_table(whole, query),
-        "libraries": whole.libraries,
-        "source_counts": whole.sources,
+        "figures": build_figures(overview),
+        "table": build_table(overview, query),
+        "libraries": overview.libraries,
+        "source_counts": overview.sources,
         "span": span,
         "span_text": span_text(current.history),
         "spark": lambda points: line(points, span, 72, 20),
@@ -123,9 +123,9 @@ def span_text(history: History) -> str:
     return "1 h" if span >= 3600 else format_duration(span)
 
 
-def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
+def build_figures(overview: OverviewData) -> tuple[OverviewFigure, ...]:
     """Waiting, finished per minute, error ratio, dead letters, Redis memory."""
-    sums, more, history, problems = whole.totals, whole.at_least, whole.history, whole.problems
+    sums, more, history, problems = overview.totals, overview.at_least, overview.history, overview.problems
     past, step_s = history.totals, history.step_s
     ratios = past.error_ratio
     growing = any(problem.kind is ProblemKind.DEAD_LETTERS for problem in problems)
@@ -142,7 +142,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
             + _lacking_note(sums),
             _sparkline_path(past.finished_per_min),
             _change_note(past.finished_per_min, sums["throughput_per_min"], step_s),
-            estimated=whole.estimated,
+            estimated=overview.estimated,
         ),
         OverviewFigure(
             "Error ratio", format_percent(sums["error_ratio"]),
@@ -152,7 +152,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
             if sums["throughput_per_min"] == 0 and not sums["throughput_unknown"]
             else "unknown: no queue reports both finished and failed jobs",
             _sparkline_path(ratios, top=max([0.05, *(ratio for ratio in ratios if ratio is not None)])), "",
-            failing, whole.estimated,
+            failing, overview.estimated,
         ),
         OverviewFigure(
             "Dead letters", _count_text(sums["dead"], State.DEAD in more),
@@ -160,7 +160,7 @@ def build_figures(whole: Totals) -> tuple[OverviewFigure, ...]:
             _sparkline_path(past.dead), _change_note(past.dead, sums["dead"], step_s),
             ProblemLevel.WARNING if growing else ProblemLevel.OK,
         ),
-        _memory_figure(whole.snapshot, history, problems),
+        _memory_figure(overview.snapshot, history, problems),
     )  # fmt: skip
 
 

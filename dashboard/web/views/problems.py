@@ -84,11 +84,11 @@ def of_snapshot(snapshot: Snapshot, history: History) -> list[Problem]:
     return worst_of_snapshot(snapshot, [of_queue(queue, dead_growth(queue, history)) for queue in snapshot.queues])
 
 
-def worst_of_snapshot(snapshot: Snapshot, of_queues: Sequence[Sequence[Problem]]) -> list[Problem]:
+def worst_of_snapshot(snapshot: Snapshot, problems_by_queue: Sequence[Sequence[Problem]]) -> list[Problem]:
     """The same as `of_snapshot`, given the problems of each queue in the order of the snapshot."""
     down = {source.name for source in snapshot.sources if not source.reachable}
     found = [problem for source in snapshot.sources for problem in of_source(source, snapshot.sampled_at)]
-    for queue, problems in zip(snapshot.queues, of_queues, strict=True):
+    for queue, problems in zip(snapshot.queues, problems_by_queue, strict=True):
         if problems and queue.source not in down:
             found.extend(problems)
     return sorted(found, key=_rank_of)

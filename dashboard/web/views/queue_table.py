@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from ...model import QueueStats, State, states_at_least
 from ...sampling.recent_history import QueueHistory, known_sum
+from .overview_data import OverviewData
 from .problems import Problem, ProblemLevel
-from .totals import Totals
 
 PER_PAGE = 50
 MAX_TEXT = 200
@@ -131,10 +131,10 @@ class QueueTable:
     most_waiting: int  # scale of the bars: the largest depth of all queues
 
 
-def build_table(whole: Totals, query: QueueTableQuery) -> QueueTable:
+def build_table(overview: OverviewData, query: QueueTableQuery) -> QueueTable:
     """The page of the table that `query` asks for; the last page for any beyond it. Only its rows are built."""
-    queues = whole.queues
-    found = _sort_queues(whole, query)
+    queues = overview.queues
+    found = _sort_queues(overview, query)
     if query.group:
         titles = [_group_of(queue, query.group) for queue in queues]
         found.sort(key=titles.__getitem__)  # stable: keeps the order within a group
@@ -142,7 +142,7 @@ def build_table(whole: Totals, query: QueueTableQuery) -> QueueTable:
     page = min(query.page, pages)
     start = (page - 1) * PER_PAGE
     shown = [
-        QueueRow(queues[n], whole.history.history_of(queues[n]), whole.of_queues[n])
+        QueueRow(queues[n], overview.history.history_of(queues[n]), overview.problems_by_queue[n])
         for n in found[start : start + PER_PAGE]
     ]
     return QueueTable(
@@ -153,35 +153,36 @@ def build_table(whole: Totals, query: QueueTableQuery) -> QueueTable:
         last=start + len(shown),
         total=len(found),
         of=len(queues),
-        most_waiting=whole.most_waiting,
+        most_waiting=overview.most_waiting,
     )
 
 
-def _sort_queues(whole: Totals, query: QueueTableQuery) -> list[int]:
+def _sort_queues(overview: OverviewData, query: QueueTableQuery) -> list[int]:
     """The matching queues in order, as indexes into the snapshot."""
     if query.sort == "trouble":
-        found = _filter_queues(whole, whole.by_severity, query)
+        found = _filter_queues(overview, overview.by_severity, query)
         return found[::-1] if query.up else found
-    found = _filter_queues(whole, whole.by_name, query)
+    found = _filter_queues(overview, overview.by_name, query)
     if query.sort == "name":
         # Queues of the same name stay in the order of their libraries, in both directions.
-        return found if query.up else sorted(found, key=whole.names.__getitem__, reverse=True)
+        return found if query.up else sorted(found, key=overview.names.__getitem__, reverse=True)
     if query.sort == "state":
         figures: list[float | None] = [
-            _state_rank(queue, problems) for queue, problems in zip(whole.queues, whole.of_queues, strict=True)
+            _state_rank(queue, problems)
+            for queue, problems in zip(overview.queues, overview.problems_by_queue, strict=True)
         ]
     else:
-        figures = list(map(_FIGURES[query.sort], whole.queues))
+        figures = list(map(_FIGURES[query.sort], overview.queues))
     known = [n for n in found if figures[n] is not None]
     known.sort(key=lambda n: figures[n] or 0, reverse=not query.up)
     return known + [n for n in found if figures[n] is None]
 
 
-def _filter_queues(whole: Totals, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
+def _filter_queues(overview: OverviewData, ordered: Sequence[int], query: QueueTableQuery) -> list[int]:
     """The queues of `ordered` that match the filters, in the same order; always a new list."""
     if not query.narrowed:
         return list(ordered)
-    text, queues, names = query.q.casefold(), whole.queues, whole.names
+    text, queues, names = query.q.casefold(), overview.queues, overview.names
     return [
         n
         for n in ordered

@@ -32,7 +32,7 @@ def queue(
 def test_dead_jobs_and_waiting_jobs_of_dead_letter_queues_are_listed_longest_list_first() -> None:
     queues = [queue("mail", Counts(waiting=9, dead=2)), queue("mail-dlq", Counts(waiting=5, dead=0))]
     found = find_lists(queues, backend_of, GLOBS)
-    assert [(job_list.queue.name, job_list.state, job_list.count) for job_list in found] == [
+    assert [(dead_list.queue.name, dead_list.state, dead_list.count) for dead_list in found] == [
         ("mail-dlq", State.WAITING, 5),
         ("mail", State.DEAD, 2),
     ]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from dashboard.units import UNKNOWN
-from dashboard.web.formatting import anchor, duration, one_line, printable, size, stamp
+from dashboard.web.formatting import anchor, duration, format_moment, one_line, printable, size
 
 
 def test_a_unit_stays_on_the_line_of_its_number() -> None:
@@ -18,9 +18,9 @@ def test_a_unit_stays_on_the_line_of_its_number() -> None:
 
 def test_an_instant_is_shown_in_utc() -> None:
     there = datetime(2026, 1, 2, 1, 30, tzinfo=timezone(timedelta(hours=2)))
-    assert stamp(there) == "2026-01-01 23:30:00"
-    assert stamp(datetime(2026, 1, 2, tzinfo=UTC)) == "2026-01-02 00:00:00"
-    assert stamp(None) == UNKNOWN
+    assert format_moment(there) == "2026-01-01 23:30:00"
+    assert format_moment(datetime(2026, 1, 2, tzinfo=UTC)) == "2026-01-02 00:00:00"
+    assert format_moment(None) == UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from dashboard.model import Counts, QueueStats, Snapshot
 from dashboard.sampling.recent_history import History
+from dashboard.web.views.overview_data import OverviewData
 from dashboard.web.views.queue_table import MAX_TEXT, PER_PAGE, QueueTable, QueueTableQuery, build_table
-from dashboard.web.views.totals import Totals
 
 
 def queue(name: str, **fields: Any) -> QueueStats:
@@ -29,14 +29,14 @@ def names(found: QueueTable) -> list[str]:
     return [row.queue.name for group in found.groups for row in group.rows]
 
 
-def whole(*queues: QueueStats) -> Totals:
-    return Totals(
+def overview(*queues: QueueStats) -> OverviewData:
+    return OverviewData(
         Snapshot(sampled_at=1000.0, interval_s=2, sequence=1, sampler="", epoch=0, sources=(), queues=queues), History()
     )
 
 
 def ask(**args: str) -> QueueTable:
-    return build_table(whole(*QUEUES), QueueTableQuery.of(args))
+    return build_table(overview(*QUEUES), QueueTableQuery.of(args))
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_groups_sum_what_is_known() -> None:
 
 def test_pages() -> None:
     many = [queue(f"q{n:04}", depth=n) for n in range(PER_PAGE * 2 + 1)]
-    first = build_table(whole(*many), QueueTableQuery.of({"sort": "name"}))
+    first = build_table(overview(*many), QueueTableQuery.of({"sort": "name"}))
     assert (first.page, first.pages, first.first, first.last, first.total) == (1, 3, 1, PER_PAGE, len(many))
-    last = build_table(whole(*many), QueueTableQuery.of({"sort": "name", "page": "99"}))
+    last = build_table(overview(*many), QueueTableQuery.of({"sort": "name", "page": "99"}))
     assert (last.page, last.first, last.last) == (3, len(many), len(many))
     assert names(last) == [many[-1].name]
     assert last.most_waiting == len(many) - 1  # the scale is that of all queues, not of the page
-    none = build_table(whole(), QueueTableQuery())
+    none = build_table(overview(), QueueTableQuery())
     assert (none.pages, none.first, none.last, none.total) == (1, 0, 0, 0)
 
 

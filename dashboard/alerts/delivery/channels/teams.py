@@ -64,9 +64,8 @@ def _result_from_body(answer: HTTPAnswer, judged: DeliveryResult) -> DeliveryRes
 def build_payload(message: Message) -> dict[str, Any]:
     """The card in its envelope, with as many lines as the limit of Teams allows."""
     rows = [wording.line_text(message, line) for line in wording.shown_lines(message)]
-    hidden = len(message.lines) - len(rows)
     while True:
-        document = _wrap_card(_build_card(message, rows, hidden))
+        document = _wrap_card(_build_card(message, rows))
         longest = max(map(len, rows), default=0)
         if longest <= 20 or len(msgspec.json.encode(document)) <= SIZE_LIMIT:
             return document
@@ -79,7 +78,7 @@ def _wrap_card(card: dict[str, Any]) -> dict[str, Any]:
     return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
 
 
-def _build_card(message: Message, rows: list[str], hidden: int) -> dict[str, Any]:
+def _build_card(message: Message, rows: list[str]) -> dict[str, Any]:
     body: list[dict[str, Any]] = [
         {
             "type": "Container",
@@ -89,7 +88,8 @@ def _build_card(message: Message, rows: list[str], hidden: int) -> dict[str, Any
         }
     ]
     body += [_rich_text_block(f"• {row}") for row in rows]
-    body += [_rich_text_block(f"and {hidden:,} more")] if hidden > 0 else []
+    hidden = wording.hidden_lines_text(message)
+    body += [_rich_text_block(hidden)] if hidden else []
     body += [_rich_text_block(f"{name}: {value}", isSubtle=True) for name, value in wording.incident_facts(message)]
     spark = wording.format_sparkline(message.spark)
     body += [_rich_text_block(f"Last hour {spark}", fontType="Monospace")] if spark else []

@@ -40,7 +40,7 @@ def act_on_jobs(
         JobCall((raw_bytes(base + job_ref.id),), (raw_bytes(job_ref.id), job_ref.version or "")) for job_ref in job_refs
     ]
     arguments = (base, action.value, word, int(source.now_s() * 1000), again)
-    replies = WRITES.run_for_each(source, "move", calls, keys=(f"{base}{word}",), arguments=arguments)
+    replies = WRITES.run_for_each(source, "retry_or_promote", calls, keys=(f"{base}{word}",), arguments=arguments)
     return WRITES.results_from_replies(job_refs, replies)
 
 

@@ -12,7 +12,6 @@ from ....sources.source import Command, Reply, text
 from ...bounded_reads import short_fields
 from ...payloads.decoding import DECODE_LIMIT_BYTES, count_of
 from .. import keys
-from ..heartbeats import beats_of
 from ..job_decoding import (
     BoundedMessage,
     cut_of,
@@ -28,6 +27,7 @@ from ..results.display_reads import read_statuses
 from ..results.metadata import decode_metadata
 from ..results.record import ResultsLocation
 from ..routes import QueueRoutes
+from ..stored_heartbeats import beats_of
 from ..workers import is_alive
 
 # How many unacknowledged messages are inspected for a page of one state.

@@ -17,9 +17,9 @@ from ....model import State
 from ....redact import masked_logger
 from ....sources.source import Command, Reply, Source, text
 from ..events import MAX_EVENTS, MAX_WAITING, MAX_WAITING_BYTES, RECORDS, EventListener, worker_channels
-from ..heartbeats import beats_to_write, drop_silent
 from ..job_decoding import parse_time
 from ..keys import ENDED, NATIVE, RECORD, broker_prefix_of, filled_key, index_key, member_of, record_key
+from ..stored_heartbeats import beats_to_write, drop_silent
 from .decoding import RawRecord, outline_record
 from .ended_tasks import EndedTaskTally
 from .metadata import KnownMetadata

@@ -9,7 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from ....model import Job, JobError, JobLink, Payload, QueueRef, State, TimelineEvent
-from ...payloads.decoding import decoded_payload, loads, mask_payload, printable, text_or_none
+from ...payloads.decoding import decoded_payload, loads, printable, text_or_none
+from ...payloads.masking import mask_payload
 from ...payloads.search_text import of_json, of_value
 from ...unreadable_data import decode_or
 from ..job_decoding import parse_count, parse_time, too_large, with_decoded_body

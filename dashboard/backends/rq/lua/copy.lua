@@ -1,4 +1,4 @@
--- Enqueues copies of jobs. KEYS: hash and new hash of each job, alternating. ARGV after those of acting.lua: the statuses
+-- Enqueues copies of jobs. KEYS: hash and new hash of each job, alternating. ARGV after those of writing.lua: the statuses
 -- they may have, '1' if the stamp is the finish time, largest copy in bytes, then id, stamp ('' = any) and new id of each.
 -- Returns an outcome per job, as in move.lua.
 local states, ended, largest = ' ' .. ARGV[5] .. ' ', ARGV[6] == '1', tonumber(ARGV[7])

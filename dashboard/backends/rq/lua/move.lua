@@ -1,5 +1,5 @@
 -- Moves jobs from one list into a queue, or to the canceled jobs. KEYS: the list or sorted set they are in, then the hash
--- of each. ARGV after those of acting.lua: verb, 'list' or 'zset', the statuses they may have, '1' if the stamp is the
+-- of each. ARGV after those of writing.lua: verb, 'list' or 'zset', the statuses they may have, '1' if the stamp is the
 -- finish time, the destination queue or '', '1' to reset attempts, how many were removed earlier, then id, stamp ('' =
 -- any) and position ('' in a set) of each, front first. Returns an outcome per job: 'done', 'gone', 'changed', 'lost',
 -- with '|detail', or why it was refused.

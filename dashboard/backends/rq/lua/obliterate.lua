@@ -1,4 +1,4 @@
--- Deletes a queue, some jobs at a time. KEYS: the queue's list. ARGV after those of acting.lua: maximum jobs per call.
+-- Deletes a queue, some jobs at a time. KEYS: the queue's list. ARGV after those of writing.lua: maximum jobs per call.
 -- Returns 'done', 'more', 'gone' or why it was refused.
 local most = tonumber(ARGV[5])
 local function of(name) return prefix .. ':' .. name .. ':' .. queue end

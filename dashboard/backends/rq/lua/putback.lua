@@ -1,4 +1,4 @@
--- Enqueues jobs that are in no list. KEYS: the queue's list, then the hash of each job. ARGV after those of acting.lua:
+-- Enqueues jobs that are in no list. KEYS: the queue's list, then the hash of each job. ARGV after those of writing.lua:
 -- 'look' (only check) or 'do', the statuses they may have, '1' if the stamp is the finish time, then id and stamp
 -- ('' = any) of each. Returns an outcome per job, as in move.lua.
 local line, does, states, ended = KEYS[1], ARGV[5] == 'do', ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'

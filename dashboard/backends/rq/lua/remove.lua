@@ -1,5 +1,5 @@
 -- Deletes jobs that did not change since their backup. KEYS: the list or sorted set they are in, then the hash of each.
--- ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
+-- ARGV after those of writing.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
 -- time, how many were removed earlier, then id, stamp ('' = any), mark ('' = any), score ('' = any), number of dependents
 -- ('' = any) and position ('' in a set) of each, front first. Returns an outcome per job, as in move.lua.
 local from, kind, states, ended, before = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1', tonumber(ARGV[8])

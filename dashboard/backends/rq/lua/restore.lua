@@ -1,5 +1,5 @@
 -- Restores deleted jobs to where they were. KEYS: the list or sorted set they were in, then the hash of each.
--- ARGV after those of acting.lua: 'list', 'zset' or 'none', '1' if scores are expiry times, the deepest position of an
+-- ARGV after those of writing.lua: 'list', 'zset' or 'none', '1' if scores are expiry times, the deepest position of an
 -- insert into a list, how many entries one call may walk over, our sorted set of undone deletions by time, for how many
 -- seconds they are remembered, then per job: id, score, position, id after it, '1' if it was enqueued ahead of the others,
 -- group, token of the deletion or '', dump and ms to live of its four keys, number of parent ids, and those. Returns an

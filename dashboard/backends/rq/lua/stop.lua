@@ -1,4 +1,4 @@
--- Asks workers to stop jobs that they run. KEYS: the hash of each job. ARGV after those of acting.lua: the statuses they
+-- Asks workers to stop jobs that they run. KEYS: the hash of each job. ARGV after those of writing.lua: the statuses they
 -- may have, then id, stamp ('' = any) and command of each. Returns an outcome per job, as in move.lua.
 local states = ' ' .. ARGV[5] .. ' '
 local answers = {}

@@ -1,5 +1,5 @@
 -- Reads everything needed to restore jobs. Only reads. KEYS: the list or sorted set they are in, then the hash of each.
--- ARGV after those of acting.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
+-- ARGV after those of writing.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
 -- time, largest job in bytes, maximum bytes of the reply, then id, stamp ('' = any) and the id after it in a list of each.
 -- Returns per job an outcome as in move.lua, 'later' if the reply is full, or {score or '', bytes, mark, group or '',
 -- number of dependents, '1' if it was enqueued ahead of others, then dump and ms to live of its four keys, then the ids

@@ -11,8 +11,8 @@ from ....errors import Conflict, NotFound, Unsupported
 from ...context import app_context, app_services
 from ...forms.job_tokens import SelectedList, read_member_token
 from ...forms.request_input import form_fields
-from ...views.dead_letter_table import ACTIONS
 from ...views.flash import MAX_UNDO_BATCHES, ActionFlash
+from ...views.group_table import ACTIONS
 from ..job_actions import ACTION, parse_options, parse_reason, redirect_to, run_action, wanted_action
 
 bp = Blueprint("dead_letter_actions", __name__, url_prefix="/dead")
@@ -30,14 +30,11 @@ def on_jobs(fingerprint: str) -> ResponseReturnValue:
     selected = _selected_jobs(request.form.getlist("pick"))
     backend_of = app_services().sources.backend
     # Of all lists, before any job changes.
-    refs = {
-        job_list: app_context().find_queue_stats(job_list.source, job_list.backend, job_list.queue).ref
-        for job_list in selected
-    }
+    refs = {each: app_context().find_queue_stats(each.source, each.backend, each.queue).ref for each in selected}
     results: list[ActionResult] = []
     batches: list[str | None] = []
-    for job_list, job_refs in selected.items():
-        ref, state = refs[job_list], job_list.state
+    for selected_list, job_refs in selected.items():
+        ref, state = refs[selected_list], selected_list.state
         if action not in backend_of(ref.source, ref.backend).offered_actions(state, shared=ref.shared):
             results += [ActionResult(id=job_ref.id, outcome=Outcome.UNSUPPORTED) for job_ref in job_refs]
             continue
@@ -55,8 +52,8 @@ def _selected_jobs(tokens: list[str]) -> dict[SelectedList, list[JobRef]]:
     """The selected jobs by list. Raises Conflict for none, or too many."""
     selected: dict[SelectedList, list[JobRef]] = {}
     for token in tokens:
-        job_list, job_ref = read_member_token(token)
-        selected.setdefault(job_list, []).append(job_ref)
+        selected_list, job_ref = read_member_token(token)
+        selected.setdefault(selected_list, []).append(job_ref)
     if not selected:
         raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
     if len(tokens) > MAX_BATCH or len(selected) > MAX_UNDO_BATCHES:

@@ -15,7 +15,8 @@ from ....errors import NotFound
 from ....sources.metering import measure_cost
 from ...access.security import has_role
 from ...context import app_context, app_services
-from ...views.dead_letter_table import (
+from ...views.flash import ActionFlash
+from ...views.group_table import (
     GroupQuery,
     GroupRow,
     build_table,
@@ -25,7 +26,6 @@ from ...views.dead_letter_table import (
     row_of,
     rows_of,
 )
-from ...views.flash import ActionFlash
 from .. import layout
 
 bp = Blueprint("dead", __name__, url_prefix="/dead")
@@ -72,12 +72,12 @@ def group_fragment(fingerprint: str) -> Response:
 
 def _list() -> dict[str, Any]:
     group_list = app_services().dead_letter_service.current_groups()
-    wanted = GroupQuery.of(request.args)
+    query = GroupQuery.of(request.args)
     rows = rows_of(group_list, app_services().sources.now_s())
     queues = [queue for row in rows for queue in row.group.queues]
     return _common(group_list) | {
-        "wanted": wanted,
-        "table": build_table(rows, wanted),
+        "group_query": query,
+        "table": build_table(rows, query),
         "libraries": sorted({queue.ref.backend for queue in queues}),
         "source_names": sorted({queue.ref.source for queue in queues}),
         "queue_names": sorted({queue.name for queue in queues if queue.name.isprintable()})[:MAX_CHOICES],

@@ -15,7 +15,7 @@ from .problems import Problem, dead_growth, of_queue, worst_of_snapshot
 _STATES = (State.ACTIVE.value, State.SCHEDULED.value, State.RETRYING.value, State.BLOCKED.value, State.DEAD.value)
 
 
-class Totals:
+class OverviewData:
     """A snapshot with its history; each figure is computed on first access and cached.
 
     Computing a figure is one pass over all queues. Queues are identified by their index in `queues`.
@@ -27,7 +27,7 @@ class Totals:
         self.queues = snapshot.queues
 
     @cached_property
-    def of_queues(self) -> list[tuple[Problem, ...]]:
+    def problems_by_queue(self) -> list[tuple[Problem, ...]]:
         """The problems of each queue, worst first."""
         history = self.history
         return [of_queue(queue, dead_growth(queue, history)) for queue in self.queues]
@@ -35,7 +35,7 @@ class Totals:
     @cached_property
     def problems(self) -> list[Problem]:
         """The problems of all sources and queues, worst first."""
-        return worst_of_snapshot(self.snapshot, self.of_queues)
+        return worst_of_snapshot(self.snapshot, self.problems_by_queue)
 
     @cached_property
     def names(self) -> list[str]:
@@ -51,7 +51,7 @@ class Totals:
     @cached_property
     def by_severity(self) -> list[int]:
         """The queues, worst first; healthy ones by depth, largest first."""
-        problems, queues = self.of_queues, self.queues
+        problems, queues = self.problems_by_queue, self.queues
         healthy = (0, 0.0)
 
         def rank(n: int) -> tuple[int, float, int]:
@@ -63,8 +63,8 @@ class Totals:
 
     @cached_property
     def totals(self) -> dict[str, Any]:
-        """The result of the function `totals` for all queues."""
-        return totals(self.queues, self.snapshot.sources)
+        """The sums over all queues."""
+        return sum_queues(self.queues, self.snapshot.sources)
 
     @cached_property
     def at_least(self) -> tuple[State, ...]:
@@ -93,7 +93,7 @@ class Totals:
         return max([queue.depth or 0 for queue in self.queues], default=0)
 
 
-def totals(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:
+def sum_queues(queues: Sequence[QueueStats], sources: Sequence[SourceStats] = ()) -> dict[str, Any]:
     """Sums over all queues; a sum is null when none of its parts is known. Shared entries are counted once.
 
     `throughput_unknown` and `failed_unknown` count the queues missing from these two sums because they report no rate.

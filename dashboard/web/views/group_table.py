@@ -127,8 +127,8 @@ class GroupQuery:
         ]
         error, annotation = row.group.error, row.annotation
         texts = (error.error_class, error.message, error.fingerprint, annotation.owner, annotation.note, *error.frames)
-        wanted = self.q.casefold()
-        return bool(queues) and (not wanted or any(wanted in text.casefold() for text in texts if text))
+        part = self.q.casefold()
+        return bool(queues) and (not part or any(part in text.casefold() for text in texts if text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,20 +202,20 @@ def build_table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:
     everything = list(rows)
     fitting = [row for row in everything if query.fits(row)]
     quiet = [row for row in fitting if row.quiet]
-    wanted = quiet if query.show == "quiet" else [row for row in fitting if not row.quiet]
-    wanted.sort(key=_KEYS[query.sort])
-    pages = max(1, -(-len(wanted) // PER_PAGE))
+    listed = quiet if query.show == "quiet" else [row for row in fitting if not row.quiet]
+    listed.sort(key=_KEYS[query.sort])
+    pages = max(1, -(-len(listed) // PER_PAGE))
     page = min(query.page, pages)
     start = (page - 1) * PER_PAGE
-    shown = wanted[start : start + PER_PAGE]
+    rows_on_page = listed[start : start + PER_PAGE]
     return GroupTable(
-        rows=tuple(shown),
+        rows=tuple(rows_on_page),
         page=page,
         pages=pages,
-        first=start + 1 if shown else 0,
-        last=start + len(shown),
+        first=start + 1 if rows_on_page else 0,
+        last=start + len(rows_on_page),
         open=len(fitting) - len(quiet),
         quiet=len(quiet),
-        total=len(wanted),
+        total=len(listed),
         of=len(everything),
     )

@@ -12,8 +12,8 @@ from dashboard.settings import load
 from dashboard.web.page_caches import PageCaches
 from dashboard.web.pages.overview import build_figures
 from dashboard.web.views import problems
+from dashboard.web.views.overview_data import OverviewData
 from dashboard.web.views.queue_table import PER_PAGE, QueueTableQuery, build_table
-from dashboard.web.views.totals import Totals
 from tests.counting import calls_of
 
 QUEUES = 2000
@@ -44,53 +44,53 @@ def snapshot(queues: tuple[QueueStats, ...], sequence: int = 1) -> Snapshot:
     )
 
 
-def many() -> Totals:
+def many() -> OverviewData:
     """QUEUES queues with an hour of history."""
     queues = tuple(queue(number) for number in range(QUEUES))
     past = QueueHistory(depth=(5,) * 60, dead=(4,) * 60)
-    return Totals(snapshot(queues), History(queues={key_of(each): past for each in queues}, totals=past))
+    return OverviewData(snapshot(queues), History(queues={key_of(each): past for each in queues}, totals=past))
 
 
-def shown(whole: Totals, **args: str) -> int:
+def shown(overview: OverviewData, **args: str) -> int:
     """What the overview asks for; how many rows it shows."""
-    build_figures(whole)
-    _ = whole.problems, whole.libraries, whole.sources
-    return len(build_table(whole, QueueTableQuery.of(args)).groups[0].rows)
+    build_figures(overview)
+    _ = overview.problems, overview.libraries, overview.sources
+    return len(build_table(overview, QueueTableQuery.of(args)).groups[0].rows)
 
 
 def test_the_first_refresh_after_a_sample_looks_at_each_queue_once() -> None:
-    whole = many()
+    overview = many()
     # With each trouble found twice and put into words it took 111 calls for each queue.
-    assert calls_of(lambda: shown(whole)) < 40 * QUEUES
-    assert len(whole.problems) == 3 * QUEUES
-    assert whole.problems[0].text == "oldest job waiting 34\u202fm 59\u202fs"
+    assert calls_of(lambda: shown(overview)) < 40 * QUEUES
+    assert len(overview.problems) == 3 * QUEUES
+    assert overview.problems[0].text == "oldest job waiting 34\u202fm 59\u202fs"
 
 
 def test_another_page_or_order_of_the_same_sample_works_out_nothing_again() -> None:
-    whole = many()
-    first = calls_of(lambda: shown(whole))
+    overview = many()
+    first = calls_of(lambda: shown(overview))
     for args in ({"page": "2"}, {"dir": "up"}, {"sort": "name"}):
-        assert calls_of(lambda args=args: shown(whole, **args)) < first / 10, args  # type: ignore[misc]
+        assert calls_of(lambda args=args: shown(overview, **args)) < first / 10, args  # type: ignore[misc]
 
 
 def test_only_what_is_shown_is_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
     spoken: list[float | None] = []
     monkeypatch.setattr(problems, "duration", lambda seconds: spoken.append(seconds) or "x")
-    whole = many()
-    assert shown(whole) == PER_PAGE
+    overview = many()
+    assert shown(overview) == PER_PAGE
     assert spoken == []
-    assert whole.problems[0].text == "oldest job waiting x"
+    assert overview.problems[0].text == "oldest job waiting x"
     assert len(spoken) == 1
 
 
 def test_what_was_worked_out_is_shared_until_the_next_sample_or_history() -> None:
     caches = PageCaches(build_services(load(environ={}, keywords={}), checks=False))
 
-    def totals_of(taken: Snapshot, history: History) -> Totals:
-        return caches.totals_of(taken, CurrentSnapshot(taken, history, age_s=0.0, stale=False))
+    def overview_data(taken: Snapshot, history: History) -> OverviewData:
+        return caches.overview_data(taken, CurrentSnapshot(taken, history, age_s=0.0, stale=False))
 
     first, again, newer = snapshot((queue(1),)), snapshot((queue(1),), 2), History(version=1)
-    assert totals_of(first, History()) is totals_of(first, History())
-    assert totals_of(again, History()).snapshot.sequence == 2
-    assert totals_of(again, newer).history is newer
-    assert totals_of(again, newer).queues == again.queues
+    assert overview_data(first, History()) is overview_data(first, History())
+    assert overview_data(again, History()).snapshot.sequence == 2
+    assert overview_data(again, newer).history is newer
+    assert overview_data(again, newer).queues == again.queues

@@ -11,7 +11,7 @@ from . import scripts
 from .keys import KEEP_S, batch_starts_key, job_refs_key, lease_key
 
 
-class BulkJobLists:
+class OperationJobs:
     """The lists of jobs of the bulk operations of one store, thread-safe. All methods raise BackendUnavailable."""
 
     def __init__(self, store: Store) -> None:
