@@ -71,7 +71,7 @@ def test_none_is_lost_none_out_of_order_and_doubles_have_one_id(
             any_redis.delete(LEAD)  # another one leads from now on
         leader = dice.choice(processes) if not any_redis.exists(LEAD) else None
         leader = leader or next(p for p in processes if any_redis.get(LEAD).decode().startswith(p.holder))
-        assert leader.tick(deep(*depths))
+        assert leader.evaluate(deep(*depths))
         threads = [threading.Thread(target=process.deliver) for process in processes]
         for thread in threads:
             thread.start()

@@ -87,13 +87,13 @@ def test_all_incidents_end_together(
     """By value q0 is the worst, by peak the last one."""
     receiver = receive(kind)
     one = process(receiver.channel)
-    one.tick(deep(*(1000 - n for n in range(count))))
+    one.evaluate(deep(*(1000 - n for n in range(count))))
     deliver(one)
     (begun,) = receiver.take()
     assert len(begun) == min(count, receiver.channel.max_lines)
     assert 0 in begun
-    one.tick(deep(*(1000 + 100 * n for n in range(count))))
-    one.tick(deep(*(0 for _ in range(count))))
+    one.evaluate(deep(*(1000 + 100 * n for n in range(count))))
+    one.evaluate(deep(*(0 for _ in range(count))))
     deliver(one)
     assert set().union(*receiver.take()) == begun
     assert list(one.source.run_batch([("KEYS", "{queuedeck}:unnamed:*")])[0]) == []
@@ -106,12 +106,12 @@ def test_they_end_one_after_the_other(
     receiver = receive(kind)
     one = process(receiver.channel)
     depths = [1000 - n for n in range(120)]
-    one.tick(deep(*depths))
+    one.evaluate(deep(*depths))
     deliver(one)
     (begun,) = receiver.take()
     for start in (90, 60, 30, 0):
         depths[start:] = [0] * (120 - start)
-        one.tick(deep(*depths))
+        one.evaluate(deep(*depths))
         deliver(one)
         assert set().union(*receiver.take()) == {n for n in begun if start <= n < start + 30}
 
@@ -121,13 +121,13 @@ def test_two_groups_that_end_together_are_named_whole(
 ) -> None:
     receiver = receive("slack")
     one = process(receiver.channel)
-    one.tick(deep(*([100] * 30 + [0] * 30)))
+    one.evaluate(deep(*([100] * 30 + [0] * 30)))
     deliver(one)
-    one.tick(deep(*([100] * 60)))
+    one.evaluate(deep(*([100] * 60)))
     deliver(one)
     begun = set().union(*receiver.take())
     assert len(begun) == 40
-    one.tick(deep(*([0] * 60)))
+    one.evaluate(deep(*([0] * 60)))
     deliver(one)
     ends = receiver.take()
     assert set().union(*ends) == begun
@@ -140,24 +140,24 @@ def test_a_reminder_names_what_the_beginning_did_not(
     receiver = receive("slack")
     one = process(receiver.channel, repeat_every_s=1)
     depths = [1000 - n for n in range(30)]
-    one.tick(deep(*depths))
+    one.evaluate(deep(*depths))
     deliver(one)
     assert receiver.take() == [set(range(20))]
     depths[:15] = [0] * 15
-    one.tick(deep(*depths))
+    one.evaluate(deep(*depths))
     deliver(one)
     assert receiver.take() == [set(range(15))]
     reminded: list[set[int]] = []
 
     def remind() -> bool:
-        one.tick(deep(*depths))
+        one.evaluate(deep(*depths))
         deliver(one)
         reminded.extend(receiver.take())
         return bool(reminded)
 
     wait_until(remind, what="the reminder")
     assert set().union(*reminded) == set(range(15, 30))
-    one.tick(deep(*([0] * 30)))
+    one.evaluate(deep(*([0] * 30)))
     deliver(one)
     assert set().union(*receiver.take()) == set(range(15, 30))
 
@@ -168,12 +168,12 @@ def test_the_fallback_names_only_alerts_it_was_notified_of(any_server: EmbeddedR
     rule = {**DEEP, "channels": ["ops"], "fallback_channel": "phone"}
     process = Process(any_server.url, "one", (ops, phone), rules=[rule])
     try:
-        process.tick(deep(100, 0))
+        process.evaluate(deep(100, 0))
         process.deliver()
         ops.answers = [DeliveryResult(ok=False, status="410", permanent=True)]
-        process.tick(deep(100, 100))
+        process.evaluate(deep(100, 100))
         process.deliver()
-        process.tick(deep(0, 0))
+        process.evaluate(deep(0, 0))
         process.deliver()
         assert [[line.label for line in message.lines] for message in ops.arrived[-1:]] == [["q0 (lists, main)"]]
         assert [message.kind for message in phone.arrived] == ["firing", "resolved"]

@@ -31,7 +31,7 @@ def begins(
     """A breach was seen, and one attempt made to tell it, which got that answer."""
     chief = Recorder("chief")
     process = make_process("one", ops, chief, rules=[RULE])
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     with ThreadPoolExecutor() as pool, pytest.MonkeyPatch.context() as patched:
         if answer in ENDLESS:
             begun: list[Deadline] = []
@@ -58,7 +58,7 @@ def tried_again_and_ended(process: Process, chief: Recorder, client: redis.Redis
     assert process.alerts.read_inputs().unsent
     hurry(client)
     process.deliver()
-    process.tick(deep(0))
+    process.evaluate(deep(0))
     process.deliver()
     assert not process.alerts.read_inputs().unsent
     assert process.alerts.read_inputs().dead == {}

@@ -53,9 +53,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> RuleHistories:
     """What is stored once `process` has ticked with that sample for so many points."""
     for _ in range(least + 1):
-        assert process.tick(snapshot)
+        assert process.evaluate(snapshot)
         clock.moves(1)
-    assert process.tick(snapshot)
+    assert process.evaluate(snapshot)
     histories = process.alerts.load_histories()
     assert histories is not None
     assert len(histories.rules["deep"].worst) >= least
@@ -81,7 +81,7 @@ def test_the_leader_stores_the_last_hour_and_another_one_continues_it(
 
     any_redis.delete(LEAD)  # as when the first one is killed
     clock.moves(3)  # without a leader
-    assert second.tick(deep(7, 3))
+    assert second.evaluate(deep(7, 3))
     after = points(second, clock, deep(7, 3), len(before.rules["deep"].worst) + 4)
     hour = after.rules["deep"]
     assert hour.since == before.rules["deep"].since
@@ -91,7 +91,7 @@ def test_the_leader_stores_the_last_hour_and_another_one_continues_it(
     assert hour.worst[-1] == 7
     (line,) = (line for line in hour.lines if line.labels.queue == "q0")
     assert line.points == hour.worst
-    assert not first.tick(deep(999), epoch=1)  # one that slept through its lease changes nothing
+    assert not first.evaluate(deep(999), epoch=1)  # one that slept through its lease changes nothing
     assert first.alerts.load_histories() == second.alerts.load_histories()
 
 
@@ -119,7 +119,7 @@ def test_a_store_that_lost_its_data_gets_the_hour_back(
     process = make_process()
     before = points(process, clock, deep(50), 2)
     any_redis.flushall()
-    assert process.tick(deep(50))
+    assert process.evaluate(deep(50))
     after = process.alerts.load_histories()
     assert after is not None
     assert after.rules["deep"].worst[:2] == before.rules["deep"].worst[:2]
@@ -129,10 +129,10 @@ def test_it_costs_no_round_trip_and_is_written_once_a_step(make_process: Make, a
     process = make_process()
     epoch = process.lease()
     for _ in range(2):
-        process.tick(deep(0), epoch)
+        process.evaluate(deep(0), epoch)
     any_redis.delete(keys.RULE_HISTORIES, keys.OBSERVATIONS)
     with measure_cost() as meter:
-        assert process.tick(deep(0), epoch)
+        assert process.evaluate(deep(0), epoch)
     assert (meter.round_trips, meter.commands) == (2, 10)  # look and beat
     assert not any_redis.exists(keys.RULE_HISTORIES, keys.OBSERVATIONS)
 
@@ -140,12 +140,12 @@ def test_it_costs_no_round_trip_and_is_written_once_a_step(make_process: Make, a
 def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Make) -> None:
     process = make_process(rules=[MEAN])
     for depth in (8, 20, 14):
-        process.tick(deep(depth, 0))
+        process.evaluate(deep(depth, 0))
     snapshot = deep(1, 0)  # one sample alone would not fire
     (state,) = process.engine.states.values()
     # The first tick of a leader told of a mean of 8; what it tells is no older than this.
     process.engine._persisted_at = float("-inf")
-    process.tick(snapshot)
+    process.evaluate(snapshot)
     (state,) = process.engine.states.values()
     seen = preview(process, snapshot, [MEAN])["mean"]
     assert (seen.judged, seen.basis) == (True, "checker")
@@ -187,7 +187,7 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clo
 
 def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     alert_service = desk_of(process)
     first = alert_service.previews.rule_histories(process.alerts.read_inputs().now)
     assert first is not None

@@ -38,7 +38,7 @@ def desk_of(process: Process, **keywords: Any) -> AlertService:
 
 def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
-    process.tick(deep(7, 50))
+    process.evaluate(deep(7, 50))
     alert_list = desk_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.firing] == [
         ("q1", "critical"),
@@ -46,16 +46,16 @@ def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
         ("q1", "warning"),
     ]
     assert alert_list.worst is Severity.CRITICAL
-    process.tick(deep(0, 0))
+    process.evaluate(deep(0, 0))
     assert desk_of(process).alerts.list_alerts().worst is None
 
 
 def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> None:
     process = make_process()
-    process.tick(deep(50))
-    process.tick(deep(70))
-    process.tick(deep(0))
-    process.tick(deep(50))
+    process.evaluate(deep(50))
+    process.evaluate(deep(70))
+    process.evaluate(deep(0))
+    process.evaluate(deep(50))
     newest, oldest = desk_of(process).alerts.list_past_incidents()
     assert newest.ended is None
     assert oldest.began is not None
@@ -67,7 +67,7 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
     process = make_process(rules=[{**DEEP, "repeat_every_s": 0.001}])
     alert_service = desk_of(process)
     ops = process.channels["ops"]
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     (alert,) = alert_service.alerts.list_alerts().firing
     with pytest.raises(Conflict):
         alert_service.acknowledgements.acknowledge_alert(alert.state.fingerprint, episode="another", by="ann")
@@ -76,14 +76,14 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
     )
     assert acknowledged.ack is not None
     for _ in range(3):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
         process.deliver()
     assert ops.kinds == ["firing"]
     (seen,) = alert_service.alerts.list_alerts().firing
     assert seen.ack is not None
     assert seen.ack.by == "ann"
-    process.tick(deep(0))
-    process.tick(deep(50))
+    process.evaluate(deep(0))
+    process.evaluate(deep(50))
     process.deliver()
     assert ops.kinds == ["firing", "resolved", "firing"]
     assert alert_service.alerts.list_alerts().firing[0].ack is None
@@ -94,12 +94,12 @@ def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) ->
     alert_service = desk_of(process)
     silence = alert_service.silences.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
     alert_service.silences.save_silence(silence)
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     assert process.deliver() == 0
     assert alert_service.alerts.list_alerts().firing[0].silence == silence
     alert_service.silences.expire_silence(silence.id)
     assert alert_service.silences.list_silences() == ()
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     assert process.deliver() == 1
     with pytest.raises(NotFound):
         alert_service.silences.expire_silence(silence.id)
@@ -165,13 +165,13 @@ def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
 
 def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
     process = make_process(rules=[])
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     desk_of(process).rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing"]
     desk_of(process).rules.set_enabled("mine", on=False, by="ann", version=1)
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]
 
@@ -184,7 +184,7 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
     any_redis.hset(keys.ACKS, "y", b"\x00")
     any_redis.sadd(keys.LIVE, "nothing")
     process = make_process()
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     assert process.deliver() == 1
     assert desk_of(process).silences.list_silences() == ()
     assert desk_of(process).rules.rules_in_force()
@@ -212,7 +212,7 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
 def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:
     process = make_process("one", Recorder(answers=[NEVER, NEVER]))
     alert_service = desk_of(process)
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     process.deliver()
     (dead,) = alert_service.notifications.list_failed_notifications()
     assert (dead.channel, dead.notification.labels.queue) == ("ops", "q0")
@@ -237,7 +237,7 @@ def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis
     process = make_process()
     alert_service = desk_of(process, sample_interval_s=60)
     assert not alert_service.checker.read_health().ok
-    process.tick(deep(0))
+    process.evaluate(deep(0))
     health = alert_service.checker.read_health()
     assert (health.ok, health.holder, health.delivers) == (True, "one", True)
     any_redis.hincrby(keys.HEARTBEAT, "at", -181_000)
@@ -273,7 +273,7 @@ def test_check_answers_in_the_way_of_nagios(
 
 def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, any_server: EmbeddedRedis) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     stored = {
         (state.rule_id, state.severity.value)
         for state in process.alerts.load_states().states.values()
@@ -287,7 +287,7 @@ def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, 
 
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
-    process.tick(deep(7, 50))
+    process.evaluate(deep(7, 50))
     alert_list = desk_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.incidents] == [
         ("q1", "critical"),

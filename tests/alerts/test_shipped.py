@@ -586,7 +586,7 @@ def test_a_message_that_a_provider_refuses_for_good(
     desk.sink.answers = [status(404)]
     process = make_process("one", desk.ops, desk.chief, rules=desk.rules("notify-dead"))
     for _ in range(2):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
         process.deliver()
     assert desk.chief.kinds == ["firing"]
     desk.sink.answers = [status(200)]
@@ -596,7 +596,7 @@ def test_a_message_that_a_provider_refuses_for_good(
     )
     for _ in range(2):
         process.deliver()
-        process.tick(deep(50))
+        process.evaluate(deep(50))
     process.deliver()
 
 
@@ -606,19 +606,19 @@ def test_messages_that_a_provider_does_not_take(
 ) -> None:
     desk.sink.answers = [status(500)]
     process = make_process("one", desk.ops, desk.chief, rules=desk.rules("notify-undelivered", for_s=0))
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     process.deliver()
     (name, made_ms) = any_redis.zrange(keys.UNSENT, 0, -1, withscores=True)[0]
     any_redis.zadd(keys.UNSENT, {name: made_ms - 610_000})
     for _ in range(2):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
     process.deliver()
     assert desk.chief.kinds == ["firing"]
     desk.sink.answers = [status(200)]
     hurry(any_redis)
     process.deliver()
     for _ in range(2):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
     process.deliver()
 
 

@@ -121,7 +121,7 @@ class Stage:
         return [f"{page}: {status}" for page, status in answers if status >= 500 and page != "/healthz/checker"]
 
     def tick(self, depth: int) -> None:
-        assert self.process.tick(deep(depth))
+        assert self.process.evaluate(deep(depth))
         self.process.deliver()
 
     def act(self, client: FlaskClient) -> None:
@@ -163,9 +163,9 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     """Write at least one key of each kind; return the id of a running bulk operation."""
     recorder = process.channels["ops"]
     recorder.answers = [DeliveryResult(ok=False, status="410", permanent=True), DeliveryResult(ok=False, status="503")]
-    process.tick(deep(100))
+    process.evaluate(deep(100))
     process.deliver()
-    process.tick(deep(100, 100))
+    process.evaluate(deep(100, 100))
     process.deliver()
     store = SnapshotStore(process.source)
     sampler = Sampler(open_sources(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)
@@ -258,9 +258,9 @@ def test_garbage_in_a_key_is_repaired(
 
 def heals(stage: Stage, client: FlaskClient, keys: list[tuple[bytes, str]], caplog: pytest.LogCaptureFixture) -> None:
     assert stage.walk(client, parts=False) == []
-    stage.tick(100)
+    stage.evaluate(100)
     stage.act(client)
-    stage.tick(0)
+    stage.evaluate(0)
     for key, kind in keys:
         # One that nobody needs any more, as that of ended work, stays as it is until its end: it counts as absent.
         if key.decode().removeprefix(f"{PREFIX}:") in key_types.TYPES and stage.client.exists(key):
@@ -278,7 +278,7 @@ def test_garbage_in_all_keys_is_repaired(stage: Stage, caplog: pytest.LogCapture
         for key, kind in stage.names.items():
             damage(stage.client, key, kind)
         assert stage.walk(client) == []
-        stage.tick(100)
+        stage.evaluate(100)
         stage.act(client)
-        stage.tick(0)
+        stage.evaluate(0)
         assert stage.walk(client) == []
