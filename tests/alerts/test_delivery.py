@@ -15,7 +15,7 @@ from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, Mes
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.store.redis_store import LEAD, PREFIX
 from tests.alerts.harness import Process, deep
-from tests.alerts.test_outbox import hurry
+from tests.alerts.test_outbox import make_due
 
 QUEUES = 12
 ROUNDS = 60
@@ -80,10 +80,10 @@ def test_none_is_lost_none_out_of_order_and_doubles_have_one_id(
         if dice.random() < 0.3:
             die_within_a_send(dice.choice(processes), channel)
         if dice.random() < 0.5:
-            hurry(any_redis)
+            make_due(any_redis)
     channel.calm = True
     while any_redis.zcard(keys.UNSENT):
-        hurry(any_redis)
+        make_due(any_redis)
         processes[0].deliver()
     assert not any_redis.keys(f"{PREFIX}:chain:*")
     assert not any_redis.keys(f"{PREFIX}:due:*")

@@ -26,8 +26,8 @@ LATER = DeliveryResult(ok=False, permanent=False, status="500", answer="try late
 NEVER = DeliveryResult(ok=False, permanent=True, status="404", answer="no such hook")
 
 
-def hurry(client: redis.Redis, *, by_ms: int = 600_000) -> None:
-    """Let time pass for all that waits to be sent."""
+def make_due(client: redis.Redis, *, by_ms: int = 600_000) -> None:
+    """Make all waiting messages due, or due earlier by `by_ms`."""
     for key in client.keys(f"{PREFIX}:due:*"):
         for name, score in client.zrange(key, 0, -1, withscores=True):
             client.zadd(key, {name: score - by_ms})
@@ -76,7 +76,7 @@ def test_the_end_waits_for_the_beginning(make_process: Make, any_redis: redis.Re
     process.evaluate(deep(0))
     assert process.deliver() == 0  # the beginning is being tried again, and the end does not pass it
     for _ in range(3):
-        hurry(any_redis)
+        make_due(any_redis)
         process.deliver()
     assert [message.kind for message in ops.given] == ["firing", "firing", "firing", "resolved"]
     assert ops.kinds == ["firing", "resolved"]
@@ -108,7 +108,7 @@ def test_a_group_that_is_tried_again_is_the_same_message(make_process: Make, any
     process.evaluate(deep(50, 60))
     process.deliver()
     process.evaluate(deep(50, 60, 70))  # a third one joins too late for that message
-    hurry(any_redis)
+    make_due(any_redis)
     process.deliver()
     first = ops.given[0]
     again = [message for message in ops.given[1:] if message.id == first.id]
@@ -122,7 +122,7 @@ def test_a_claim_that_is_never_closed_is_sent_again_under_its_id(make_process: M
     lost = process.claims.claim_next("ops", "killed", groups=True, spacing_s=0)
     assert lost is not None
     assert process.deliver() == 0
-    hurry(any_redis, by_ms=61_000)
+    make_due(any_redis, by_ms=61_000)
     assert process.deliver() == 1
     assert [message.id for message in process.channels["ops"].arrived] == [lost.id]
 
@@ -205,9 +205,9 @@ def test_a_pause_that_was_asked_for_is_kept_and_does_not_count(make_process: Mak
     process = make_process("one", ops)
     process.evaluate(deep(50))
     process.deliver()
-    hurry(any_redis, by_ms=60_000)
+    make_due(any_redis, by_ms=60_000)
     assert process.deliver() == 0
-    hurry(any_redis, by_ms=60_000)
+    make_due(any_redis, by_ms=60_000)
     claim = process.claims.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 1
@@ -219,9 +219,9 @@ def test_a_provider_that_asks_for_no_pause_is_not_asked_each_second(make_process
     process = make_process("one", ops)
     process.evaluate(deep(50))
     process.deliver()
-    hurry(any_redis, by_ms=2100)
+    make_due(any_redis, by_ms=2100)
     process.deliver()
-    hurry(any_redis, by_ms=600_000)
+    make_due(any_redis, by_ms=600_000)
     claim = process.claims.claim_next("ops", "t", groups=True, spacing_s=0)
     assert claim is not None
     assert claim.attempts == 3
@@ -233,7 +233,7 @@ def any_redis_url(client: redis.Redis) -> str:
 
 def set_back(client: redis.Redis, *, by_ms: int = 3_600_000) -> None:
     """What is stored when the clock of Redis was set back since."""
-    hurry(client, by_ms=-by_ms)
+    make_due(client, by_ms=-by_ms)
     for name, score in client.zrange(keys.UNSENT, 0, -1, withscores=True):
         client.zadd(keys.UNSENT, {name: score + by_ms})
     for key in client.keys(f"{PREFIX}:msg:*"):
@@ -277,7 +277,7 @@ def test_what_is_being_sent_is_sent_again_a_minute_after_the_clock_was_set_back(
     set_back(any_redis)
     process.evaluate(deep(50))
     assert process.deliver() == 0  # whoever claimed it may still send it
-    hurry(any_redis, by_ms=60_001)
+    make_due(any_redis, by_ms=60_001)
     process.deliver()
     assert ops.kinds == ["firing"]
 

@@ -16,7 +16,7 @@ from tests.alerts.channels.conftest import sink, smtp_sink  # noqa: F401
 from tests.alerts.channels.fake_providers import SOON_S, HttpSink, at_most, status
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.harness import DEEP, Process, Recorder, deep
-from tests.alerts.test_outbox import hurry
+from tests.alerts.test_outbox import make_due
 from tests.conftest import newest_in_gate
 from tests.waiting import wait_until
 
@@ -56,7 +56,7 @@ def end_when_it_arrived(server: HttpSink | SmtpSink, begun: list[Deadline]) -> N
 def tried_again_and_ended(process: Process, chief: Recorder, client: redis.Redis) -> None:
     """The provider came to its senses, and then the breach ended."""
     assert process.alerts.read_inputs().unsent
-    hurry(client)
+    make_due(client)
     process.deliver()
     process.evaluate(deep(0))
     process.deliver()
@@ -117,7 +117,7 @@ def test_a_permanent_http_refusal_goes_to_the_fallback(
     process, chief = begins(make_process, hook(sink), sink)
     assert process.alerts.read_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
-    hurry(any_redis)
+    make_due(any_redis)
     process.deliver()
     assert len(sink.requests) == 1
 
@@ -149,6 +149,6 @@ def test_a_permanent_mail_refusal_goes_to_the_fallback(
     process, chief = begins(make_process, post(server), server)
     assert process.alerts.read_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
-    hurry(any_redis)
+    make_due(any_redis)
     process.deliver()
     assert len(server.mails) == 1

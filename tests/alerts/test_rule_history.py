@@ -24,7 +24,7 @@ from dashboard.store.packing import pack, unpack
 from dashboard.store.redis_store import LEAD
 from tests.alerts.harness import DEEP, Process, deep
 from tests.alerts.incident_scenario import Night
-from tests.alerts.test_service import desk_of
+from tests.alerts.test_service import alert_service_of
 from tests.waiting import wait_until
 
 Make = Callable[..., Process]
@@ -63,7 +63,7 @@ def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Ru
 
 
 def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, RulePreview]:
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     return alert_service.previews.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
 
 
@@ -188,7 +188,7 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clo
 def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     process.evaluate(deep(50))
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     first = alert_service.previews.rule_histories(process.alerts.read_inputs().now)
     assert first is not None
     with measure_cost() as meter:

@@ -32,14 +32,14 @@ def settings(url: str = "redis://127.0.0.1:1/0", **keywords: Any) -> Settings:
     return load(environ={}, keywords={"redis_url": url, "channels": channels, **keywords})
 
 
-def desk_of(process: Process, **keywords: Any) -> AlertService:
+def alert_service_of(process: Process, **keywords: Any) -> AlertService:
     return build_alert_service(settings(**keywords), process.store)
 
 
 def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.evaluate(deep(7, 50))
-    alert_list = desk_of(process).alerts.list_alerts()
+    alert_list = alert_service_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.firing] == [
         ("q1", "critical"),
         ("q0", "warning"),
@@ -47,7 +47,7 @@ def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
     ]
     assert alert_list.worst is Severity.CRITICAL
     process.evaluate(deep(0, 0))
-    assert desk_of(process).alerts.list_alerts().worst is None
+    assert alert_service_of(process).alerts.list_alerts().worst is None
 
 
 def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> None:
@@ -56,7 +56,7 @@ def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> Non
     process.evaluate(deep(70))
     process.evaluate(deep(0))
     process.evaluate(deep(50))
-    newest, oldest = desk_of(process).alerts.list_past_incidents()
+    newest, oldest = alert_service_of(process).alerts.list_past_incidents()
     assert newest.ended is None
     assert oldest.began is not None
     assert oldest.ended is not None
@@ -65,7 +65,7 @@ def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> Non
 
 def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "repeat_every_s": 0.001}])
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     ops = process.channels["ops"]
     process.evaluate(deep(50))
     (alert,) = alert_service.alerts.list_alerts().firing
@@ -91,7 +91,7 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
 
 def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) -> None:
     process = make_process()
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     silence = alert_service.silences.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
     alert_service.silences.save_silence(silence)
     process.evaluate(deep(50))
@@ -118,14 +118,14 @@ def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) ->
 )
 def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        desk_of(make_process()).silences.draft_silence(by="ann", **wrong)
+        alert_service_of(make_process()).silences.draft_silence(by="ann", **wrong)
     assert "expected" in caught.value.message
     assert "\n" not in caught.value.message
 
 
 def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) -> None:
     process = make_process()
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     made = alert_service.rules.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
     assert made.version == 1
     with pytest.raises(Conflict):
@@ -141,7 +141,7 @@ def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) ->
 
 
 def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_process: Make) -> None:
-    alert_service = desk_of(make_process())
+    alert_service = alert_service_of(make_process())
     shipped = alert_service.rules.find_rule("queue-latency")
     assert (shipped.origin, shipped.rule.enabled) == (Origin.SHIPPED, True)
     alert_service.rules.set_enabled("queue-latency", on=False, by="ann", version=1)
@@ -155,7 +155,7 @@ def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_proc
 
 
 def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
-    alert_service = desk_of(make_process(), rules=[{**DEEP, "id": "filed"}])
+    alert_service = alert_service_of(make_process(), rules=[{**DEEP, "id": "filed"}])
     assert alert_service.rules.find_rule("filed").origin is Origin.TOML
     with pytest.raises(Unsupported):
         alert_service.rules.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
@@ -166,11 +166,11 @@ def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
 def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
     process = make_process(rules=[])
     process.evaluate(deep(50))
-    desk_of(process).rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
+    alert_service_of(process).rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
     process.evaluate(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing"]
-    desk_of(process).rules.set_enabled("mine", on=False, by="ann", version=1)
+    alert_service_of(process).rules.set_enabled("mine", on=False, by="ann", version=1)
     process.evaluate(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]
@@ -186,8 +186,8 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
     process = make_process()
     process.evaluate(deep(50))
     assert process.deliver() == 1
-    assert desk_of(process).silences.list_silences() == ()
-    assert desk_of(process).rules.rules_in_force()
+    assert alert_service_of(process).silences.list_silences() == ()
+    assert alert_service_of(process).rules.rules_in_force()
 
 
 def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
@@ -195,7 +195,7 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
 ) -> None:
     monkeypatch.setattr("dashboard.alerts.management.notifications.TEST_EVERY_S", 600)
     process = make_process()
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     alert_service.silences.save_silence(alert_service.silences.draft_silence(for_s=3600, by="ann"))
     name = alert_service.notifications.send_test("ops", by="ann")
     assert name.startswith("test:")
@@ -211,7 +211,7 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
 
 def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:
     process = make_process("one", Recorder(answers=[NEVER, NEVER]))
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     process.evaluate(deep(50))
     process.deliver()
     (dead,) = alert_service.notifications.list_failed_notifications()
@@ -227,7 +227,7 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
 
 
 def test_secrets_of_channels_are_hidden(make_process: Make) -> None:
-    alert_service = desk_of(make_process())
+    alert_service = alert_service_of(make_process())
     told = json.dumps(alert_service.channels)
     assert "hooks.example.com" in told
     assert "verysecret" not in told
@@ -235,7 +235,7 @@ def test_secrets_of_channels_are_hidden(make_process: Make) -> None:
 
 def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
-    alert_service = desk_of(process, sample_interval_s=60)
+    alert_service = alert_service_of(process, sample_interval_s=60)
     assert not alert_service.checker.read_health().ok
     process.evaluate(deep(0))
     health = alert_service.checker.read_health()
@@ -288,7 +288,7 @@ def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, 
 def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.evaluate(deep(7, 50))
-    alert_list = desk_of(process).alerts.list_alerts()
+    alert_list = alert_service_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.incidents] == [
         ("q1", "critical"),
         ("q0", "warning"),

@@ -42,7 +42,7 @@ from dashboard.settings import load
 from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.alerts.incident_scenario import QUICK
-from tests.alerts.test_outbox import hurry
+from tests.alerts.test_outbox import make_due
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
 from tests.contract.celery_live import Shop
@@ -615,7 +615,7 @@ def test_messages_that_a_provider_does_not_take(
     process.deliver()
     assert desk.chief.kinds == ["firing"]
     desk.sink.answers = [status(200)]
-    hurry(any_redis)
+    make_due(any_redis)
     process.deliver()
     for _ in range(2):
         process.evaluate(deep(50))
