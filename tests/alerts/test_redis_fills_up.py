@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from tests.alerts.channels.smtp import SmtpSink
-from tests.alerts.incident_scenario import QUICK, Night
+from tests.alerts.incident_scenario import QUICK, IncidentScenario
 from tests.conftest import NEWEST, OLDER
 from tests.waiting import wait_until
 
@@ -22,14 +22,14 @@ STEPS = FILLS_IN_TICKS * 3 // 4
 class Writer:
     """Somebody's application: it writes at a steady pace, and when there is no room, it still tries."""
 
-    def __init__(self, night: Night) -> None:
-        self._night = night
+    def __init__(self, scenario: IncidentScenario) -> None:
+        self._night = scenario
         self._seen: set[bytes] = set()
         self._written = 0
 
     def keep_pace(self) -> None:
         """Write a bit for each tick of the checker; STEPS of them at most, which leaves room."""
-        beat = self._night.heart().get(b"at", b"")
+        beat = self._night.heartbeat().get(b"at", b"")
         if beat not in self._seen and len(self._seen) < STEPS:
             self._seen.add(beat)
             self._write(int(LIMIT * 0.4 / FILLS_IN_TICKS))
@@ -56,30 +56,32 @@ def fill_to(client: redis.Redis, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", [NEWEST, *(pytest.param(name, marks=pytest.mark.soak) for name in OLDER)])
-def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(begin: Callable[..., Night], name: str) -> None:
-    night = begin(name, "--maxmemory", str(LIMIT), "--maxmemory-policy", "noeviction")
+def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(
+    make_scenario: Callable[..., IncidentScenario], name: str
+) -> None:
+    scenario = make_scenario(name, "--maxmemory", str(LIMIT), "--maxmemory-policy", "noeviction")
     mail = SmtpSink()
-    night.stack.callback(mail.close)
-    night.lines += [
+    scenario.stack.callback(mail.close)
+    scenario.lines += [
         *("[[channels]]", 'id = "mail"', 'kind = "email"', 'host = "127.0.0.1"', f"port = {mail.port}"),
         *('tls = "none"', 'from = "deck@example.com"', 'to = ["ops@example.com"]'),
     ]
-    fill_to(night.redis, 0.6)
-    night.check({"redis-memory-full": QUICK, "redis-memory": QUICK})
-    writer = Writer(night)
+    fill_to(scenario.redis, 0.6)
+    scenario.start_checker({"redis-memory-full": QUICK, "redis-memory": QUICK})
+    writer = Writer(scenario)
 
     def foretold() -> bool:
         writer.keep_pace()
-        return night.told("redis-memory-full") == ["firing"]
+        return scenario.kinds_received("redis-memory-full") == ["firing"]
 
     def told_refused() -> bool:
         writer.fill()  # again and again: what ends elsewhere leaves a gap
-        return night.told("redis-writes-refused") == ["firing"]
+        return scenario.kinds_received("redis-writes-refused") == ["firing"]
 
     wait_until(foretold, what="the forecast")
-    assert night.told("redis-writes-refused") == []
+    assert scenario.kinds_received("redis-writes-refused") == []
     wait_until(told_refused, what="the alert that it is full")
-    (told,) = [message for message in night.messages() if message["rule_id"] == "redis-writes-refused"]
+    (told,) = [message for message in scenario.messages() if message["rule_id"] == "redis-writes-refused"]
     # Redis 6 stores nothing when it is full, so that the process tells it by itself.
     assert told["episode"].startswith("local-") is (name == "redis-6")
     words = ("run out of memory", "refusing writes")
@@ -89,9 +91,9 @@ def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(begin: Callabl
 
     wait_until(lambda: len(mailed()) >= 2, what="the mails")
     assert mailed() == list(words)
-    night.redis.delete(*night.redis.scan_iter("ballast:*"), *night.redis.scan_iter("first:*"))
-    night.tells("redis-writes-refused", "firing", "resolved")
-    night.tells("redis-memory-full", "firing", "resolved")
-    assert {message["severity"] for message in night.messages() if message["rule_id"] == "redis-memory-full"} == {
+    scenario.redis.delete(*scenario.redis.scan_iter("ballast:*"), *scenario.redis.scan_iter("first:*"))
+    scenario.await_kinds("redis-writes-refused", "firing", "resolved")
+    scenario.await_kinds("redis-memory-full", "firing", "resolved")
+    assert {message["severity"] for message in scenario.messages() if message["rule_id"] == "redis-memory-full"} == {
         "critical"
     }

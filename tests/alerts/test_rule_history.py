@@ -23,7 +23,7 @@ from dashboard.sources.metering import measure_cost
 from dashboard.store.packing import pack, unpack
 from dashboard.store.redis_store import LEAD
 from tests.alerts.harness import DEEP, Process, deep
-from tests.alerts.incident_scenario import Night
+from tests.alerts.incident_scenario import IncidentScenario
 from tests.alerts.test_service import alert_service_of
 from tests.waiting import wait_until
 
@@ -95,21 +95,23 @@ def test_the_leader_stores_the_last_hour_and_another_one_continues_it(
     assert first.alerts.load_histories() == second.alerts.load_histories()
 
 
-def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(begin: Callable[..., Night]) -> None:
-    night = begin()
+def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(
+    make_scenario: Callable[..., IncidentScenario],
+) -> None:
+    scenario = make_scenario()
 
     def since() -> float | None:
-        histories = unpack(night.redis.get(keys.RULE_HISTORIES), RuleHistories)
+        histories = unpack(scenario.redis.get(keys.RULE_HISTORIES), RuleHistories)
         return histories.rules["deep"].since if histories else None
 
     for _ in range(2):
-        night.check()
+        scenario.start_checker()
     first: float = wait_until(since, what="the hour")
-    killed = night.leader()
+    killed = scenario.leader()
     killed.kill()
-    night.redis.delete(keys.HEARTBEAT)
-    night.as_when_the_lease_ran_out()
-    wait_until(lambda: night.holder() not in (None, killed.pid), what="another leader")
+    scenario.redis.delete(keys.HEARTBEAT)
+    scenario.expire_lease()
+    wait_until(lambda: scenario.holder() not in (None, killed.pid), what="another leader")
     assert since() == first
 
 
