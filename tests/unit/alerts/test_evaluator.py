@@ -134,7 +134,7 @@ def frozen_rules_sample(*, reachable: bool, bad: bool) -> Snapshot:
 @pytest.mark.parametrize("no_data", ["keep", "ok", "breach"])
 @pytest.mark.parametrize("bad", [True, False])
 def test_an_unreachable_source_is_not_evaluated_whatever_no_data_is(kind: str, no_data: str, bad: bool) -> None:
-    """`no_data` applies to values missing from a reachable Redis; firing alerts continue, and no alert fires."""
+    """`no_data` applies to values missing from a reachable Redis; firing alerts continue, and no new alert fires."""
     harness = Harness(replace(FROZEN[kind], no_data=no_data))
     harness.evaluate(frozen_rules_sample(reachable=True, bad=bad), times=3)
     before, notified = harness.firing, list(harness.notified)
@@ -626,7 +626,7 @@ def test_one_of_two_rules_that_inhibit_each_other_notifies() -> None:
 
 
 def test_a_paused_queue_fires_no_worker_or_scheduler_alerts() -> None:
-    """An operator pauses a queue and stops its workers for a deployment."""
+    """An operator pauses a queue and stops its workers."""
     harness = Harness(*default_rules())
     healthy = queue("a", 50, latency_s=10.0, workers=2, throughput_per_min=9.0, finished_ago_s=1.0, paused=False)
     harness.evaluate(sample([healthy]), times=60)

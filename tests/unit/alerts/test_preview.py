@@ -123,9 +123,9 @@ def test_observations_of_another_rule_or_an_old_evaluation_are_not_used() -> Non
     observations = build_observations(evaluator, [made], now)
 
     def judged(rule: Rule, at: float) -> bool:
-        return dict(preview_rules(snapshot, History(), [rule], CheckerContext(now=at), None, 2.0, observations))[
-            rule
-        ].judged
+        checker_context = CheckerContext(now=at)
+        previews = dict(preview_rules(snapshot, History(), [rule], checker_context, None, 2.0, observations))
+        return previews[rule].judged
 
     assert judged(made, now)
     assert not judged(msgspec.structs.replace(made, warning=16), now)

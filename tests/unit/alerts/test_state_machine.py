@@ -91,12 +91,12 @@ def test_a_rule_without_a_duration_fires_at_the_first_sample() -> None:
     assert alert.feed(B) is AlertPhase.FIRING
 
 
-@pytest.mark.parametrize("calm", [M, H])
-def test_a_pending_breach_that_ends_is_discarded(mild: FigureHealth) -> None:
+@pytest.mark.parametrize("health", [M, H])
+def test_a_pending_breach_that_ends_is_discarded(health: FigureHealth) -> None:
     alert = SimulatedAlert(rule(for_s=10))
     alert.feed(B)
     alert.feed(B)
-    assert alert.feed(mild) is AlertPhase.OK
+    assert alert.feed(health) is AlertPhase.OK
     assert alert.until(AlertPhase.FIRING, B) == 6  # from the start again
     assert alert.kinds == ["firing"]
 
