@@ -1,4 +1,4 @@
-"""What pages do: silences, acknowledgements, edits of rules, tests of channels, second tries."""
+"""Actions of pages: silences, acknowledgements, changes of rules, test notifications, resending."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def alert_service_of(process: Process, **keywords: Any) -> AlertService:
     return build_alert_service(settings(**keywords), process.store)
 
 
-def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
+def test_firing_alerts_are_listed_worst_first(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.evaluate(deep(7, 50))
     alert_list = alert_service_of(process).alerts.list_alerts()
@@ -79,9 +79,9 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
         process.evaluate(deep(50))
         process.deliver()
     assert ops.kinds == ["firing"]
-    (seen,) = alert_service.alerts.list_alerts().firing
-    assert seen.ack is not None
-    assert seen.ack.by == "ann"
+    (listed,) = alert_service.alerts.list_alerts().firing
+    assert listed.ack is not None
+    assert listed.ack.by == "ann"
     process.evaluate(deep(0))
     process.evaluate(deep(50))
     process.deliver()
@@ -89,7 +89,7 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
     assert alert_service.alerts.list_alerts().firing[0].ack is None
 
 
-def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) -> None:
+def test_a_silence_holds_notifications_back_until_it_ends(make_process: Make) -> None:
     process = make_process()
     alert_service = alert_service_of(process)
     silence = alert_service.silences.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
@@ -123,7 +123,7 @@ def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[
     assert "\n" not in caught.value.message
 
 
-def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) -> None:
+def test_rules_are_created_changed_and_deleted_with_versions(make_process: Make) -> None:
     process = make_process()
     alert_service = alert_service_of(process)
     made = alert_service.rules.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
@@ -140,7 +140,7 @@ def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) ->
         alert_service.rules.find_rule("mine")
 
 
-def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_process: Make) -> None:
+def test_a_shipped_rule_can_be_disabled_and_reset(make_process: Make) -> None:
     alert_service = alert_service_of(make_process())
     shipped = alert_service.rules.find_rule("queue-latency")
     assert (shipped.origin, shipped.rule.enabled) == (Origin.SHIPPED, True)
@@ -154,7 +154,7 @@ def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_proc
     assert alert_service.rules.find_rule("queue-latency") == shipped
 
 
-def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
+def test_a_rule_from_the_configuration_file_cannot_be_changed(make_process: Make) -> None:
     alert_service = alert_service_of(make_process(), rules=[{**DEEP, "id": "filed"}])
     assert alert_service.rules.find_rule("filed").origin is Origin.TOML
     with pytest.raises(Unsupported):
@@ -163,7 +163,7 @@ def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
         alert_service.rules.delete_rule("filed", version=1)
 
 
-def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
+def test_a_rule_created_on_the_page_applies_at_the_next_evaluation(make_process: Make) -> None:
     process = make_process(rules=[])
     process.evaluate(deep(50))
     alert_service_of(process).rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
@@ -176,9 +176,7 @@ def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> N
     assert process.channels["ops"].kinds == ["firing", "resolved"]
 
 
-def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
-    make_process: Make, any_redis: redis.Redis
-) -> None:
+def test_corrupt_stored_rules_and_silences_are_ignored(make_process: Make, any_redis: redis.Redis) -> None:
     any_redis.set(keys.RULES, b"\xff{")
     any_redis.hset(keys.SILENCES, "x", b"[]")
     any_redis.hset(keys.ACKS, "y", b"\x00")
@@ -190,7 +188,7 @@ def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
     assert alert_service_of(process).rules.rules_in_force()
 
 
-def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
+def test_a_test_notification_ignores_silences_and_is_rate_limited(
     make_process: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dashboard.alerts.management.notifications.TEST_EVERY_S", 600)
@@ -209,7 +207,7 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
         alert_service.notifications.send_test("absent", by="ann")
 
 
-def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:
+def test_a_failed_notification_can_be_resent_or_dismissed(make_process: Make) -> None:
     process = make_process("one", Recorder(answers=[NEVER, NEVER]))
     alert_service = alert_service_of(process)
     process.evaluate(deep(50))
@@ -228,12 +226,12 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
 
 def test_secrets_of_channels_are_hidden(make_process: Make) -> None:
     alert_service = alert_service_of(make_process())
-    told = json.dumps(alert_service.channels)
-    assert "hooks.example.com" in told
-    assert "verysecret" not in told
+    shown = json.dumps(alert_service.channels)
+    assert "hooks.example.com" in shown
+    assert "verysecret" not in shown
 
 
-def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis.Redis) -> None:
+def test_the_checker_is_healthy_while_it_evaluates(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
     alert_service = alert_service_of(process, sample_interval_s=60)
     assert not alert_service.checker.read_health().ok
@@ -244,7 +242,7 @@ def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis
     assert not alert_service.checker.read_health().ok
 
 
-def test_check_answers_in_the_way_of_nagios(
+def test_check_follows_the_nagios_plugin_conventions(
     any_server: EmbeddedRedis, any_redis: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from rq import Queue
@@ -263,9 +261,9 @@ def test_check_answers_in_the_way_of_nagios(
         ("d", "mail", 20)
     ]
     assert check(settings(any_server.url, rules=[{**deep_rule, "critical": 15}]), as_json=False) == 2
-    told = capsys.readouterr().out
-    assert told.startswith("QUEUEDECK CRITICAL - ")
-    assert "mail (rq, main): 20 waiting jobs (fires above 15)" in told
+    output = capsys.readouterr().out
+    assert output.startswith("QUEUEDECK CRITICAL - ")
+    assert "mail (rq, main): 20 waiting jobs (fires above 15)" in output
     off = [{"id": "redis-unreachable", "enabled": False}]
     assert check(settings("redis://127.0.0.1:1/0", rules=off), as_json=False) == 3
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
@@ -285,7 +283,7 @@ def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, 
     assert [alert.severity.value for alert in alerts if alert.rule.id == "deep"] == ["critical"]
 
 
-def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
+def test_a_warning_muted_by_its_critical_alert_is_not_a_separate_incident(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
     process.evaluate(deep(7, 50))
     alert_list = alert_service_of(process).alerts.list_alerts()
@@ -295,7 +293,7 @@ def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_proces
     ]
 
 
-def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> None:
+def test_a_queue_name_cannot_add_lines_or_performance_data_to_nagios_output() -> None:
     rule = parse_rule(
         {"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "No workers"}, "test"
     )

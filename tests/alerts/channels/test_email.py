@@ -200,7 +200,7 @@ def test_a_wrong_password_is_a_permanent_failure_and_not_shown(smtp_sink: Start,
     assert "wrong-password" not in repr(delivered)
 
 
-def test_implicit_tls(smtp_sink: Start, authority: Authority) -> None:
+def test_a_mail_is_sent_over_implicit_tls(smtp_sink: Start, authority: Authority) -> None:
     server = smtp_sink(direct_tls=authority.server_context())
     assert mailer(server, host="localhost", tls="tls", ca_file=str(authority.ca)).send(message()).ok
     assert mailer(server, host="127.0.0.1", tls="tls", ca_file=str(authority.ca)).send(message()).status == "tls"
