@@ -1,4 +1,4 @@
-"""Real checkers as processes of their own, a real Redis and a real HTTP sink, and what happens at night."""
+"""Incidents with real checker processes, a real Redis and a real HTTP receiver."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from tests.contract.bullmq_library import BullMQLibrary
 from tests.waiting import wait_until
 
 
-def test_leaders_that_stop_and_die_make_one_alert_of_one_incident(
+def test_leaders_that_pause_or_die_send_one_alert_per_incident(
     make_scenario: Callable[..., IncidentScenario],
 ) -> None:
     scenario = make_scenario()
     scenario.start_checker()
     scenario.start_checker()
-    asleep = scenario.leader()
+    paused = scenario.leader()
     scenario.fill()
     scenario.await_kinds("deep", "firing")
     scenario.await_sent()
-    asleep.send(signal.SIGSTOP)
+    paused.send(signal.SIGSTOP)
     scenario.expire_lease()
-    wait_until(lambda: scenario.leader() is not asleep, what="another leader")
-    asleep.send(signal.SIGCONT)
+    wait_until(lambda: scenario.leader() is not paused, what="another leader")
+    paused.send(signal.SIGCONT)
     killed = scenario.leader()
     killed.kill()
     scenario.expire_lease()
-    wait_until(lambda: scenario.leader() is asleep, what="the first leader again")
+    wait_until(lambda: scenario.leader() is paused, what="the first leader again")
     scenario.drain()
     scenario.await_kinds("deep", "firing", "resolved")
     assert len({message["episode"] for message in scenario.messages()}) == 1
     assert len({message["id"] for message in scenario.messages()}) == 2
 
 
-def test_a_redis_that_is_killed_and_comes_back_empty_loses_no_end(
+def test_an_alert_resolves_after_redis_restarts_empty(
     make_scenario: Callable[..., IncidentScenario],
 ) -> None:
     scenario = make_scenario()
@@ -59,7 +59,7 @@ def test_a_redis_that_is_killed_and_comes_back_empty_loses_no_end(
     wait_until(lambda: scenario.heartbeat() and scenario.redis.scard(keys.LIVE), what="the states back")
     scenario.drain()
     scenario.await_kinds("deep", "firing", "resolved")
-    # That Redis was gone is told as well, when its return took long.
+    # The outage of Redis is reported as well, if its restart took long.
     assert len({message["episode"] for message in scenario.messages() if message["rule_id"] == "deep"}) == 1
 
 
@@ -121,7 +121,9 @@ def test_an_outage_of_redis_and_its_end_are_reported(make_scenario: Callable[...
     wait_until(lambda: scenario.redis.xlen(keys.EPISODES) == 2, what="the history")
 
 
-def test_a_sink_that_fails_gets_it_later_and_in_order(make_scenario: Callable[..., IncidentScenario]) -> None:
+def test_a_failing_receiver_gets_notifications_later_and_in_order(
+    make_scenario: Callable[..., IncidentScenario],
+) -> None:
     scenario = make_scenario()
     scenario.sink.answers = [status(500), status(429, Retry_After="1"), status(200)]
     scenario.start_checker()
@@ -134,14 +136,14 @@ def test_a_sink_that_fails_gets_it_later_and_in_order(make_scenario: Callable[..
     assert len({message["id"] for message in scenario.messages()[:3]}) == 1
 
 
-def test_a_redis_that_is_killed_and_loads_its_data_for_long(make_scenario: Callable[..., IncidentScenario]) -> None:
-    # It loads for two minutes, unless it is hurried.
+def test_a_redis_that_is_slow_to_load_its_data_is_reported(make_scenario: Callable[..., IncidentScenario]) -> None:
+    # It loads for two minutes, unless the delay is removed.
     scenario = make_scenario("redis-7", "--appendonly", "yes", "--key-load-delay", "400")
     scenario.redis.eval("for number = 1, ARGV[1] do redis.call('SET', 'ballast:' .. number, 'x') end", 0, 300_000)
     checker = scenario.start_checker()
     scenario.fill()
     scenario.await_kinds("deep", "firing")
-    # Paused, it meets a server that loads its data, and not one that refuses connections.
+    # Suspended, the checker meets a server that loads its data, and not one that refuses connections.
     checker.send(signal.SIGSTOP)
     scenario.server.stop(kill=True)
     scenario.server.start()
@@ -149,12 +151,12 @@ def test_a_redis_that_is_killed_and_loads_its_data_for_long(make_scenario: Calla
         scenario.redis.ping()
     checker.send(signal.SIGCONT)
     scenario.await_kinds("redis-unreachable", "firing")
-    (told,) = [message for message in scenario.messages() if message["rule_id"] == "redis-unreachable"]
-    assert "loading" in json.dumps(told), told
+    (outage,) = [message for message in scenario.messages() if message["rule_id"] == "redis-unreachable"]
+    assert "loading" in json.dumps(outage), outage
     scenario.redis.config_set("key-load-delay", 0)
     scenario.await_kinds("redis-unreachable", "firing", "resolved")
     scenario.drain()
-    scenario.await_kinds("deep", "firing", "resolved")  # of the same episode, since the data is there
+    scenario.await_kinds("deep", "firing", "resolved")  # of the same episode, since the data was kept
     assert len({message["episode"] for message in scenario.messages() if message["rule_id"] == "deep"}) == 1
 
 
@@ -177,7 +179,7 @@ def test_a_redis_that_pauses_its_clients_is_reported(make_scenario: Callable[...
     scenario.start_checker()
     scenario.fill()
     scenario.await_kinds("deep", "firing")
-    # Who holds all up still hears its replicas.
+    # A Redis that pauses its clients still reads commands from its replicas.
     with redis.Redis.from_url(scenario.server.url, single_connection_client=True) as replica:
         assert replica.connection is not None
         replica.connection.send_command("SYNC")
@@ -215,13 +217,13 @@ def test_one_gunicorn_worker_notifies_and_another_resolves(
     assert len({message["episode"] for message in scenario.messages()}) == 1
 
 
-# Ticks in which each of the rules would fire if it wanted to, and its message be sent.
+# Evaluations within which each of the rules could fire and its message be sent.
 ENOUGH = 5
 
 
-# Each steps both ways, since the clock is set right again.
+# Each steps both ways, since the clock is corrected again.
 @pytest.mark.parametrize("hour", [3600, pytest.param(-3600, marks=pytest.mark.soak)])
-def test_the_clock_of_the_host_steps_by_an_hour(make_scenario: Callable[..., IncidentScenario], hour: int) -> None:
+def test_a_step_of_the_host_clock_fires_no_alert(make_scenario: Callable[..., IncidentScenario], hour: int) -> None:
     scenario = make_scenario()
     library = BullMQLibrary()
     library.drive("add", scenario.server.url, "video")
@@ -231,32 +233,32 @@ def test_the_clock_of_the_host_steps_by_an_hour(make_scenario: Callable[..., Inc
     judged = ("queue-latency", "queue-overdue", "queue-no-progress", "redis-unreachable")
     at_once = {**QUICK, "new_instance_grace_s": 0}
     rules: dict[str, dict[str, Any]] = dict.fromkeys(judged, at_once)
-    # Far beyond what a busy machine does to a tick, far below an hour.
+    # Far longer than an evaluation takes on a busy machine, far shorter than an hour.
     rules["redis-unreachable"] = {**at_once, "critical": 60}
     rules["checker-slow"] = {**at_once, "critical": 60, "enabled": True}
     config = scenario.configure(rules)
     scenario.drain()
     scenario.start_python(["-m", "tests.alerts.step_clock", str(clock), "checker", "--config", str(config)])
 
-    def ticks(count: int) -> None:
-        seen: set[bytes] = set()
+    def await_evaluations(count: int) -> None:
+        times: set[bytes] = set()
 
-        def beats() -> int:
-            seen.add(scenario.heartbeat().get(b"at", b""))
-            return len(seen - {b""})
+        def count_evaluations() -> int:
+            times.add(scenario.heartbeat().get(b"at", b""))
+            return len(times - {b""})
 
-        wait_until(lambda: beats() > count, what="more ticks")
+        wait_until(lambda: count_evaluations() > count, what="more evaluations")
 
-    ticks(ENOUGH)
+    await_evaluations(ENOUGH)
     scenario.fill()
     scenario.await_kinds("deep", "firing")
     clock.write_text(str(hour))
-    ticks(ENOUGH)
+    await_evaluations(ENOUGH)
     assert [message["rule_id"] for message in scenario.messages()] == ["deep"]
     scenario.drain()
     scenario.await_kinds("deep", "firing", "resolved")
     clock.write_text("0")
     scenario.fill()
     scenario.await_kinds("deep", "firing", "resolved", "firing")
-    ticks(ENOUGH)
+    await_evaluations(ENOUGH)
     assert {message["rule_id"] for message in scenario.messages()} == {"deep"}
