@@ -1,4 +1,4 @@
-"""`queuedeck check` on a Redis in trouble, with and without a checker that has seen it in better days."""
+"""`queuedeck check` on a failing Redis, with and without a checker that has seen it healthy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_redis_that_was_killed_is_critical(
     assert answer["unknown"]
 
 
-def test_a_redis_that_is_down_is_what_its_rule_says(make_scenario: Callable[..., IncidentScenario]) -> None:
+def test_the_status_of_an_unreachable_redis_follows_its_rule(make_scenario: Callable[..., IncidentScenario]) -> None:
     scenario = make_scenario()
     scenario.server.stop(kill=True)
     off = {"id": "redis-unreachable", **OFF}
@@ -66,10 +66,10 @@ def test_a_redis_that_cannot_save_and_stops_taking_writes_is_critical(
     code, alerts, _ = evaluate_once(settings(scenario.server.url))
     assert code is ExitStatus.CRITICAL
     assert "redis-writes-refused" in {alert.rule.id for alert in alerts}
-    scenario.redis.config_set("save", "")  # else it would not end either
+    scenario.redis.config_set("save", "")  # else it could not be shut down
 
 
-def test_a_replica_that_no_checker_has_seen_take_writes_is_unknown(
+def test_a_replica_that_no_checker_has_seen_writable_is_unknown(
     make_scenario: Callable[..., IncidentScenario],
 ) -> None:
     scenario = make_scenario()
@@ -82,7 +82,7 @@ def test_a_replica_that_no_checker_has_seen_take_writes_is_unknown(
     assert evaluate_once(settings(scenario.server.url, rules=meant))[::2] == (ExitStatus.OK, [])
 
 
-def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_more(
+def test_a_primary_that_became_a_replica_is_critical_without_a_running_checker(
     make_scenario: Callable[..., IncidentScenario],
 ) -> None:
     scenario = make_scenario()
@@ -96,7 +96,7 @@ def test_a_primary_that_became_a_replica_is_critical_when_no_checker_runs_any_mo
     assert not any("read-only" in problem for problem in problems)
 
 
-def test_a_replica_watched_by_a_checker_whose_store_is_elsewhere_is_well(
+def test_a_replica_watched_by_a_checker_with_another_store_is_ok(
     make_scenario: Callable[..., IncidentScenario], any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     scenario = make_scenario()
@@ -136,7 +136,7 @@ def test_alerts_left_by_a_stopped_checker_are_not_reported_as_current(
     assert "Start queuedeck checker" in problems
 
 
-def test_a_store_that_is_down_is_critical_though_the_watched_redis_is_well(
+def test_an_unreachable_store_is_critical_even_if_the_watched_redis_is_healthy(
     make_scenario: Callable[..., IncidentScenario], any_server: EmbeddedRedis, any_redis: redis.Redis
 ) -> None:
     scenario = make_scenario()
