@@ -218,7 +218,7 @@ def test_a_redis_user_without_all_write_permissions_cannot_lead(
     any_server: EmbeddedRedis, any_redis: redis.Redis, right: str
 ) -> None:
     redis_client = any_redis
-    # Redis 6 cannot tell reading a key from writing it.
+    # Redis 6 has no separate permissions for reading and writing a key.
     grants = (
         PUBLISHER.replace(">PASSWORD", ">secret").replace("%R~* ~{queuedeck}:*", "~*").replace(" +eval_ro", "").split()
     )

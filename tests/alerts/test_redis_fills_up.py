@@ -23,15 +23,15 @@ class Writer:
     """An application that writes at a steady pace and keeps trying when Redis is full."""
 
     def __init__(self, scenario: IncidentScenario) -> None:
-        self._night = scenario
+        self._scenario = scenario
         self._heartbeats: set[bytes] = set()
         self._written = 0
 
     def keep_pace(self) -> None:
         """Write a little for each evaluation of the checker, for STEPS of them at most, which leaves room."""
-        beat = self._night.heartbeat().get(b"at", b"")
-        if beat not in self._heartbeats and len(self._heartbeats) < STEPS:
-            self._heartbeats.add(beat)
+        heartbeat = self._scenario.heartbeat().get(b"at", b"")
+        if heartbeat not in self._heartbeats and len(self._heartbeats) < STEPS:
+            self._heartbeats.add(heartbeat)
             self._write(int(LIMIT * 0.4 / FILLS_IN_EVALUATIONS))
 
     def fill(self) -> None:
@@ -44,7 +44,7 @@ class Writer:
                 pass
 
     def _write(self, size: int) -> None:
-        self._night.redis.set(f"ballast:{self._written}", b"x" * size)
+        self._scenario.redis.set(f"ballast:{self._written}", b"x" * size)
         self._written += 1
 
 

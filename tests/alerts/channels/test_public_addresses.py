@@ -132,7 +132,7 @@ def test_a_redirect_to_loopback_is_not_followed(sink: HttpSink) -> None:
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(sink: HttpSink) -> None:
-    resolver, _ = name_server(["127.0.0.3", "127.0.0.1"])  # nobody listens on the first
+    resolver, _ = name_server(["127.0.0.3", "127.0.0.1"])  # no server listens on the first
     answer = post(f"http://two.test:{sink.port}/", resolver, allow_private=True)
     assert isinstance(answer, HTTPAnswer)
 
