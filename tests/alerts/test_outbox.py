@@ -1,4 +1,4 @@
-"""From state to message on both Redis versions: written in one transaction, delivered in order, once if possible."""
+"""From state to message on both Redis versions: written together, delivered in order, once if possible."""
 
 from __future__ import annotations
 
@@ -354,7 +354,7 @@ def test_alert_states_are_restored_after_the_store_lost_its_data(
     leader, other = make_process("one", ops), make_process("two", ops)
     leader.evaluate(deep(50))
     leader.deliver()
-    leader.evaluate(deep(50, 60))  # a second message, unsent when the data goes
+    leader.evaluate(deep(50, 60))  # a second message, unsent when the data is lost
     other.engine.follow_leader()
     any_redis.flushall()
     survivor = other if follows else leader

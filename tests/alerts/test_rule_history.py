@@ -79,7 +79,7 @@ def test_the_leader_stores_the_last_hour_and_the_next_leader_continues_it(
     assert 0 < any_redis.pttl(keys.RULE_HISTORIES) <= HISTORIES_TTL_MS
     assert 0 < any_redis.pttl(keys.OBSERVATIONS) <= DURATIONS_TTL_MS
 
-    any_redis.delete(LEAD)  # as when the first one is killed
+    any_redis.delete(LEAD)  # as if the first one was killed
     clock.advance(3)  # without a leader
     assert second.evaluate(deep(7, 3))
     after = store_points(second, clock, deep(7, 3), len(before.rules["deep"].worst) + 4)

@@ -1,4 +1,4 @@
-"""Outages of the store: notified without it by one process of the host, which also notifies their end."""
+"""Outages of the store and their ends, notified without it by one process per host."""
 
 from __future__ import annotations
 
