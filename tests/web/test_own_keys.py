@@ -258,9 +258,9 @@ def test_garbage_in_a_key_is_repaired(
 
 def heals(stage: Stage, client: FlaskClient, keys: list[tuple[bytes, str]], caplog: pytest.LogCaptureFixture) -> None:
     assert stage.walk(client, parts=False) == []
-    stage.evaluate(100)
+    stage.tick(100)
     stage.act(client)
-    stage.evaluate(0)
+    stage.tick(0)
     for key, kind in keys:
         # One that nobody needs any more, as that of ended work, stays as it is until its end: it counts as absent.
         if key.decode().removeprefix(f"{PREFIX}:") in key_types.TYPES and stage.client.exists(key):
@@ -278,7 +278,7 @@ def test_garbage_in_all_keys_is_repaired(stage: Stage, caplog: pytest.LogCapture
         for key, kind in stage.names.items():
             damage(stage.client, key, kind)
         assert stage.walk(client) == []
-        stage.evaluate(100)
+        stage.tick(100)
         stage.act(client)
-        stage.evaluate(0)
+        stage.tick(0)
         assert stage.walk(client) == []
