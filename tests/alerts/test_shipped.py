@@ -28,7 +28,7 @@ from dashboard.alerts.delivery.channels.base import build_channel
 from dashboard.alerts.evaluation.checker_context import CheckerContext
 from dashboard.alerts.evaluation.evaluator import Evaluator
 from dashboard.alerts.evaluation.state_machine import AlertState
-from dashboard.alerts.rules import metrics
+from dashboard.alerts.rules import figures
 from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.alerts.rules.metrics import METRICS
 from dashboard.backends.celery import workers
@@ -477,7 +477,7 @@ def test_connections_near_their_limit_are_reported(scene: Scene) -> None:
 @options("--enable-debug-command", "yes")
 @covers("redis-fragmentation")
 def test_fragmented_memory_is_reported(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "FRAGMENTED_BYTES", 32 * MIB)  # as much is wasted more quickly
+    monkeypatch.setattr(figures, "FRAGMENTED_BYTES", 32 * MIB)  # reached sooner
     count = 8000
     scene.redis.execute_command("DEBUG", "POPULATE", count, "hole", 7000)
     most = "for number = 0, ARGV[1] do if number % 4 > 0 then redis.call('DEL', 'hole:' .. number) end end"
