@@ -1,4 +1,4 @@
-"""Processes on an empty Redis of each version, and nights on a Redis of their own."""
+"""Processes on an empty Redis of each version, and incident scenarios on a Redis of their own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import redis
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.alerts.channels.fake_providers import HttpSink
 from tests.alerts.harness import Process, Recorder
-from tests.alerts.incident_scenario import Night
+from tests.alerts.incident_scenario import IncidentScenario
 from tests.conftest import start_server
 
 
 @pytest.fixture
 def make_process(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Callable[..., Process]]:
-    """Makes processes by holder, channels (None: without any) and rules; closed at the end."""
+    """Makes processes with these channels (None: without any) and rules; closed at the end."""
     made: list[Process] = []
 
     def make(holder: str = "one", *channels: Recorder | None, **options: Any) -> Process:
@@ -34,15 +34,15 @@ def make_process(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., Night]]:
-    """Makes nights by the name of the server and its options."""
+def make_scenario(tmp_path: Path) -> Iterator[Callable[..., IncidentScenario]]:
+    """Makes scenarios on a server of this name with these options."""
     with ExitStack() as stack:
 
-        def make(name: str = "redis-7", *options: str) -> Night:
+        def make(name: str = "redis-7", *options: str) -> IncidentScenario:
             server = start_server(name, *options)
             stack.callback(server.close)
             sink = HttpSink()
             stack.callback(sink.close)
-            return Night(server, sink, tmp_path, stack)
+            return IncidentScenario(server, sink, tmp_path, stack)
 
         yield make

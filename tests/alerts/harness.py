@@ -1,4 +1,4 @@
-"""Alerting on a real Redis with samples made by hand, and a channel that notes what it was given."""
+"""Alerting on a real Redis with samples made by hand, and a channel that records its messages."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DEEP: dict[str, Any] = {
 
 
 class Recorder(Channel):
-    """Answers as `answers` says, in turn and then always well; notes every message that it was given."""
+    """Gives the results of `answers` in turn and then succeeds; records each message."""
 
     kind = "recorder"
 
@@ -57,7 +57,7 @@ class Recorder(Channel):
         self.answers = list(answers)
         self.given: list[Message] = []
         self.arrived: list[Message] = []
-        self.gate: threading.Event | None = None  # set: every attempt waits for it
+        self.gate: threading.Event | None = None  # if given, every attempt waits for it
         self._lock = threading.Lock()
 
     def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
@@ -77,7 +77,7 @@ class Recorder(Channel):
 
 
 class Process:
-    """One process's alerting without its clockwork: the test says when it ticks and when it delivers."""
+    """Alerting of one process without its threads: the test decides when it evaluates and when it delivers."""
 
     def __init__(
         self, url: str, holder: str, channels: Iterable[Recorder] = (), rules: Iterable[dict[str, Any]] = (DEEP,)
@@ -96,20 +96,20 @@ class Process:
         self.restart()
 
     def restart(self) -> None:
-        """Forget all that this process knows."""
+        """Drop all states held in memory."""
         channels, tidy = tuple(self.channels), self.outbox.maintain
         self.engine = AlertEngine(self.alerts, self.ruleset, INTERVAL_S, self.holder, channels, tidy=tidy)
 
     def lease(self, lease_s: float = 15.0) -> int | None:
         return self.store.acquire_lease(self.holder, lease_s).epoch
 
-    def tick(self, snapshot: Snapshot, epoch: int | None = None, history: History | None = None) -> bool:
+    def evaluate(self, snapshot: Snapshot, epoch: int | None = None, history: History | None = None) -> bool:
         epoch = epoch or self.lease()
         assert epoch is not None
         return self.engine.evaluate_as_leader(epoch, snapshot, history or History())
 
     def deliver(self) -> int:
-        """Send all that is due; how many messages were handled."""
+        """Send all due messages; the number handled."""
         handled = 0
         for channel in self.channels.values():
             while self.notifier.deliver_one(channel):
@@ -121,7 +121,7 @@ class Process:
 
 
 def deep(*depths: int, sources: Iterable[SourceStats] = ()) -> Snapshot:
-    """A sample of queues q0, q1, … with so many jobs."""
+    """A sample of queues q0, q1, … with these depths."""
     queues = [
         QueueStats(source="main", backend="lists", name=f"q{index}", key=f"q{index}", depth=depth)
         for index, depth in enumerate(depths)

@@ -1,4 +1,4 @@
-"""A night: a real Redis, a real HTTP sink, and processes that check, as many and as they run in earnest."""
+"""An incident on a real Redis, with a real HTTP receiver and any number of real checker processes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tests.waiting import wait_until
 INTERVAL_S = 0.5
 QUICK: dict[str, Any] = {"for_s": 1, "group_wait_s": 0, "recover_for_s": 0.5}
 DEEP: dict[str, Any] = {"metric": "queue.depth", "critical": 10, **QUICK, "new_instance_grace_s": 0}
-# Told by the second tick in turn that fails: each waits for its time-outs.
+# Fires at the second failed evaluation in a row: each waits for its time-outs.
 UNREACHABLE: dict[str, Any] = {**QUICK, "for_s": 0, "critical": 0.5}
 OFF = ("queue-no-consumers", "workers-gone", "checker-slow", "redis-memory", "redis-memory-full")
 
 
-class Night:
-    """A Redis, a sink, and as many checkers as are wanted."""
+class IncidentScenario:
+    """A Redis, a receiver, and any number of checkers."""
 
     def __init__(self, server: EmbeddedRedis, sink: HttpSink, folder: Path, stack: ExitStack) -> None:
         self.server = server
@@ -39,10 +39,10 @@ class Night:
         self.redis = redis.Redis.from_url(server.url)
         stack.callback(self.redis.close)
         self.checkers: list[Child] = []
-        self.lines: list[str] = []  # of the configuration, after all others
+        self.lines: list[str] = []  # added to the end of the configuration
 
     def configure(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> Path:
-        """The configuration: quick rules, those of `rules` by id, and `deep` = fields of the rule on depth."""
+        """Write the configuration: quick rules, `rules` by id, and `deep` = fields of the rule on depth."""
         wanted: dict[str, dict[str, Any]] = {
             "deep": {**DEEP, **deep},
             "redis-writes-refused": QUICK,
@@ -62,24 +62,24 @@ class Night:
         config.write_text("\n".join([*lines, *self.lines]))
         return config
 
-    def check(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> Child:
-        """A started checker that has made its first tick, and knows the queue."""
+    def start_checker(self, rules: dict[str, dict[str, Any]] | None = None, **deep: Any) -> Child:
+        """Start a checker and wait for its first evaluation; it knows the queue."""
         if not self.checkers:
             self.drain()
         config = self.configure(rules, **deep)
-        process = self.begin(["-m", "dashboard.cli", "checker", "--config", str(config)])
+        process = self.start_python(["-m", "dashboard.cli", "checker", "--config", str(config)])
         self.checkers.append(process)
-        wait_until(lambda: self.heart(), what="the first tick")
+        wait_until(lambda: self.heartbeat(), what="the first evaluation")
         return process
 
-    def begin(self, command: Sequence[str], **environ: str) -> Child:
-        """A process of Python, ended at dawn."""
-        process = start([sys.executable, *command], name="night", environ={"PYTHONPATH": str(ROOT), **environ})
-        self.stack.callback(ended, process)
+    def start_python(self, command: Sequence[str], **environ: str) -> Child:
+        """Start a Python process, ended with the test."""
+        process = start([sys.executable, *command], name="scenario", environ={"PYTHONPATH": str(ROOT), **environ})
+        self.stack.callback(end_process, process)
         return process
 
-    def heart(self) -> dict[bytes, bytes]:
-        """The heartbeat of whoever leads; {} when there is none, or no Redis to tell it."""
+    def heartbeat(self) -> dict[bytes, bytes]:
+        """The heartbeat of the leader; {} without one, or without Redis."""
         try:
             found: dict[bytes, bytes] = self.redis.hgetall(keys.HEARTBEAT)
         except redis.RedisError:
@@ -87,8 +87,8 @@ class Night:
         return found
 
     def holder(self) -> int | None:
-        """The pid of the process whose tick was the last, from the name it leads by."""
-        parts = self.heart().get(b"holder", b"").decode().split("-")
+        """The pid of the process that evaluated last, from its holder name."""
+        parts = self.heartbeat().get(b"holder", b"").decode().split("-")
         return int(parts[-2]) if len(parts) >= 3 else None
 
     def leader(self) -> Child:
@@ -97,44 +97,46 @@ class Night:
         found: Child = wait_until(lambda: pids.get(self.holder() or 0), what="a leader")
         return found
 
-    def as_when_the_lease_ran_out(self) -> None:
-        """Nobody leads, fifteen seconds earlier than it would be."""
+    def expire_lease(self) -> None:
+        """Remove the lease at once, fifteen seconds before it would expire."""
         self.redis.delete(LEAD)
 
     def fill(self, jobs: int = 20) -> None:
-        """Jobs that wait, more than the rule on depth lets."""
+        """Add waiting jobs, more than the threshold of the rule on depth."""
         queue = Queue("mail", connection=self.redis)
         for _ in range(jobs):
             queue.enqueue("os.getpid")
 
     def drain(self) -> None:
-        """No job waits; the queue is empty, and not gone."""
+        """Empty the queue, which still exists."""
         self.redis.delete("rq:queue:mail")
         self.redis.sadd("rq:queues", "rq:queue:mail")
 
     def messages(self) -> list[dict[str, Any]]:
-        """All that the sink was given, in the order of arrival."""
+        """All messages received, in the order of arrival."""
         return [request.json() for request in self.sink.requests]
 
-    def told(self, rule: str = "deep") -> list[str]:
-        """The kinds that arrived of a rule, each id once, in the order of arrival."""
-        seen: dict[str, str] = {}
+    def kinds_received(self, rule: str = "deep") -> list[str]:
+        """The kinds of the notifications received for a rule, each id once, in the order of arrival."""
+        kinds: dict[str, str] = {}
         for message in self.messages():
             if message["rule_id"] == rule:
-                seen.setdefault(message["id"], message["kind"])
-        return list(seen.values())
+                kinds.setdefault(message["id"], message["kind"])
+        return list(kinds.values())
 
-    def tells(self, rule: str, *kinds: str) -> None:
-        """Returns when exactly these kinds have arrived of a rule."""
-        wait_until(lambda: self.told(rule) == list(kinds), what=f"{rule} {kinds}")
+    def await_kinds(self, rule: str, *kinds: str) -> None:
+        """Wait until exactly these kinds have arrived for a rule."""
+        wait_until(lambda: self.kinds_received(rule) == list(kinds), what=f"{rule} {kinds}")
 
-    def noted(self) -> None:
-        """Returns when the outbox knows of all that arrived: whoever dies before that leaves a message to be sent again
-        a minute later, and all that follows it has to wait."""
+    def await_sent(self) -> None:
+        """Wait until the outbox has recorded all messages as sent.
+
+        If a process dies before that, a message is sent again a minute later, and all messages after it wait.
+        """
         wait_until(lambda: not self.redis.zcard(keys.UNSENT), what="the end of the send")
 
 
-def ended(process: Child) -> None:
-    """End a process that may be stopped."""
+def end_process(process: Child) -> None:
+    """End a process that may be suspended."""
     process.send(signal.SIGCONT)
     process.stop()

@@ -1,4 +1,4 @@
-"""One message: queued once under its id, and given up by nobody but the process that holds it."""
+"""A message is queued once per id, and only the process with its claim can fail it."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def message(client: redis.Redis, name: str) -> dict[bytes, bytes]:
 
 
 @pytest.mark.parametrize("outcome", ["dead", "skipped"])
-def test_who_lost_the_claim_does_not_give_the_message_up(
+def test_a_process_that_lost_its_claim_cannot_fail_or_skip_the_message(
     outbox: Outbox, claims: OutboxClaims, redis_client: redis.Redis, outcome: str
 ) -> None:
     assert outbox.enqueue(queued())
     slow = claim(claims, "slow")
-    redis_client.zadd(keys.due_key("ops"), {slow.id: 0})  # its time is over
+    redis_client.zadd(keys.due_key("ops"), {slow.id: 0})  # the claim has expired
     quick = claim(claims, "quick")
     assert quick.id == slow.id
     before = message(redis_client, slow.id)
@@ -85,7 +85,7 @@ def test_who_lost_the_claim_does_not_give_the_message_up(
     assert message(redis_client, quick.id)[b"state"] == b"sent"
 
 
-def test_who_lost_the_claim_and_sent_it_all_the_same_closes_it(
+def test_a_process_that_sent_after_losing_its_claim_closes_it(
     outbox: Outbox, claims: OutboxClaims, redis_client: redis.Redis
 ) -> None:
     assert outbox.enqueue(queued())
@@ -101,7 +101,7 @@ def test_who_lost_the_claim_and_sent_it_all_the_same_closes_it(
 def test_a_message_with_a_known_id_is_not_queued_again(
     claims: OutboxClaims, source: Source, redis_client: redis.Redis, state: str
 ) -> None:
-    """A leader that does not know whether its commit arrived commits again; another one may decide the same."""
+    """A leader that does not know whether its commit arrived repeats it; another leader may commit the same."""
     store = AlertStore(Store(source))
     redis_client.set(LEAD, LEADER)
     redis_client.set(keys.BORN, BORN)

@@ -1,4 +1,4 @@
-"""Delivery under a sink that does what it likes, by several processes of which some die within a send."""
+"""Delivery to an unreliable receiver by several processes, some of which die while sending."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from dashboard.alerts.delivery.channels.base import Channel, DeliveryResult, Mes
 from dashboard.alerts.delivery.transport.deadline import Deadline
 from dashboard.store.redis_store import LEAD, PREFIX
 from tests.alerts.harness import Process, deep
-from tests.alerts.test_outbox import hurry
+from tests.alerts.test_outbox import make_due
 
 QUEUES = 12
 ROUNDS = 60
 
 
-class Moody(Channel):
-    """Takes a message, or not, or takes it and says that it did not; what it took is noted in its order."""
+class UnreliableChannel(Channel):
+    """Accepts a message, refuses it, or accepts it and reports a failure; accepted messages are recorded in order."""
 
-    kind = "moody"
+    kind = "unreliable"
 
     def __init__(self, seed: int) -> None:
         self.id = "ops"
         self.can_group = seed % 2 == 0  # type: ignore[misc]
         self.dice = random.Random(seed)
-        self.calm = False
-        self.took: list[Message] = []
+        self.reliable = False
+        self.received: list[Message] = []
         self._lock = threading.Lock()
 
     def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
         with self._lock:
-            mood = 1.0 if self.calm else self.dice.random()
-            if mood < 0.3:
+            roll = 1.0 if self.reliable else self.dice.random()
+            if roll < 0.3:
                 return DeliveryResult(ok=False, status="500")
-            self.took.append(message)
-            if mood < 0.45:
-                return DeliveryResult(ok=False, status="reset")  # it arrived, and nobody knows
+            self.received.append(message)
+            if roll < 0.45:
+                return DeliveryResult(ok=False, status="reset")  # it arrived, but the sender cannot know
             return DeliveryResult(ok=True, status="200")
 
 
-def die_within_a_send(process: Process, channel: Moody) -> None:
-    """As a process that is killed after the provider took the message, before it could say so."""
+def die_during_a_send(process: Process, channel: UnreliableChannel) -> None:
+    """Like a process that is killed after the provider accepted the message and before recording it."""
     claim = process.claims.claim_next("ops", "dead", groups=channel.can_group, spacing_s=0)
     if claim is not None and channel.dice.random() < 0.5:
         from dashboard.alerts.delivery.message import PageLinks, build_message
 
         notifications = [member.notification for member in claim.members]
-        channel.took.append(build_message(claim.id, claim.kind, notifications, PageLinks(None), "ops"))
+        channel.received.append(build_message(claim.id, claim.kind, notifications, PageLinks(None), "ops"))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_none_is_lost_none_out_of_order_and_doubles_have_one_id(
+def test_no_message_is_lost_or_reordered_and_duplicates_share_an_id(
     make_process: Callable[..., Process], any_redis: redis.Redis, seed: int
 ) -> None:
     dice = random.Random(seed)
-    channel = Moody(seed)
+    channel = UnreliableChannel(seed)
     processes = [make_process(f"p{index}", channel) for index in range(3)]  # type: ignore[arg-type]
     depths = [0] * QUEUES
     for _ in range(ROUNDS):
@@ -68,38 +68,38 @@ def test_none_is_lost_none_out_of_order_and_doubles_have_one_id(
             if dice.random() < 0.06:
                 depths[index] = 0 if depths[index] else 50
         if dice.random() < 0.2:
-            any_redis.delete(LEAD)  # another one leads from now on
+            any_redis.delete(LEAD)  # another process takes the lease
         leader = dice.choice(processes) if not any_redis.exists(LEAD) else None
         leader = leader or next(p for p in processes if any_redis.get(LEAD).decode().startswith(p.holder))
-        assert leader.tick(deep(*depths))
+        assert leader.evaluate(deep(*depths))
         threads = [threading.Thread(target=process.deliver) for process in processes]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         if dice.random() < 0.3:
-            die_within_a_send(dice.choice(processes), channel)
+            die_during_a_send(dice.choice(processes), channel)
         if dice.random() < 0.5:
-            hurry(any_redis)
-    channel.calm = True
+            make_due(any_redis)
+    channel.reliable = True
     while any_redis.zcard(keys.UNSENT):
-        hurry(any_redis)
+        make_due(any_redis)
         processes[0].deliver()
     assert not any_redis.keys(f"{PREFIX}:chain:*")
     assert not any_redis.keys(f"{PREFIX}:due:*")
-    check_order(channel.took)
-    check_complete(channel.took, any_redis)
+    check_order(channel.received)
+    check_complete(channel.received, any_redis)
 
 
-def check_order(took: list[Message]) -> None:
-    """Of each queue: a new episode only after the end of the last, and only whole messages twice."""
-    seen: dict[str, Message] = {}
+def check_order(received: list[Message]) -> None:
+    """For each queue, an episode starts only after the last one ended, and duplicates are identical messages."""
+    by_id: dict[str, Message] = {}
     open_: dict[str, bool] = defaultdict(bool)
-    for message in took:
-        if message.id in seen:
-            assert seen[message.id] == message
+    for message in received:
+        if message.id in by_id:
+            assert by_id[message.id] == message
             continue
-        seen[message.id] = message
+        by_id[message.id] = message
         for line in message.lines:
             if message.kind == "firing":
                 assert not open_[line.label]
@@ -111,13 +111,13 @@ def check_order(took: list[Message]) -> None:
                 assert not open_[line.label]
 
 
-def check_complete(took: list[Message], client: redis.Redis) -> None:
-    """As many beginnings and ends were told as the history holds, those apart that a flapping queue keeps to itself."""
-    told = {(message.id, line.label): message.kind for message in took for line in message.lines}
+def check_complete(received: list[Message], client: redis.Redis) -> None:
+    """All firing and resolved messages in the outbox were received; flapping ones account for the rest."""
+    kinds_by_line = {(message.id, line.label): message.kind for message in received for line in message.lines}
     for row in client.xrange(keys.SENT):
         assert b'"outcome":"dead"' not in row[1][b"e"]
-    assert told
-    kinds = list(told.values())
+    assert kinds_by_line
+    kinds = list(kinds_by_line.values())
     began = kinds.count("firing") + kinds.count("both")
     ended = kinds.count("resolved") + kinds.count("both")
     flapping = kinds.count("flapping")

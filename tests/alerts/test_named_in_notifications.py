@@ -1,4 +1,4 @@
-"""Of many alerts of one rule at once: the ends name every episode that a receiver was told of by name, and no other."""
+"""With many alerts of one rule, resolved messages name exactly those that a receiver was notified of by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUEUE = re.compile(r"\bq(\d+) \\*\(lists")
 
 
 def deliver(process: Process) -> None:
-    """All that is due, without the pauses that a provider wants."""
+    """Deliver all due messages, without the pauses between messages of a provider."""
     process.source.execute("DEL", "{queuedeck}:pace:ops")
     while process.deliver():
         process.source.execute("DEL", "{queuedeck}:pace:ops")
@@ -81,99 +81,99 @@ def process(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Iterator[Calla
 
 @pytest.mark.parametrize("kind", NAMING)
 @pytest.mark.parametrize("count", [30, 55, 120])
-def test_all_incidents_end_together(
+def test_resolving_all_alerts_at_once_names_exactly_the_notified_ones(
     receive: Callable[[str], Receiver], process: Callable[..., Process], kind: str, count: int
 ) -> None:
-    """By value q0 is the worst, by peak the last one."""
+    """q0 is the worst by value, the last queue by peak."""
     receiver = receive(kind)
-    one = process(receiver.channel)
-    one.tick(deep(*(1000 - n for n in range(count))))
-    deliver(one)
-    (begun,) = receiver.take()
-    assert len(begun) == min(count, receiver.channel.max_lines)
-    assert 0 in begun
-    one.tick(deep(*(1000 + 100 * n for n in range(count))))
-    one.tick(deep(*(0 for _ in range(count))))
-    deliver(one)
-    assert set().union(*receiver.take()) == begun
-    assert list(one.source.run_batch([("KEYS", "{queuedeck}:unnamed:*")])[0]) == []
+    sender = process(receiver.channel)
+    sender.evaluate(deep(*(1000 - n for n in range(count))))
+    deliver(sender)
+    (named,) = receiver.take()
+    assert len(named) == min(count, receiver.channel.max_lines)
+    assert 0 in named
+    sender.evaluate(deep(*(1000 + 100 * n for n in range(count))))
+    sender.evaluate(deep(*(0 for _ in range(count))))
+    deliver(sender)
+    assert set().union(*receiver.take()) == named
+    assert list(sender.source.run_batch([("KEYS", "{queuedeck}:unnamed:*")])[0]) == []
 
 
 @pytest.mark.parametrize("kind", ["slack", "webhook"])
-def test_they_end_one_after_the_other(
+def test_resolving_alerts_in_turn_names_exactly_the_notified_ones(
     receive: Callable[[str], Receiver], process: Callable[..., Process], kind: str
 ) -> None:
     receiver = receive(kind)
-    one = process(receiver.channel)
+    sender = process(receiver.channel)
     depths = [1000 - n for n in range(120)]
-    one.tick(deep(*depths))
-    deliver(one)
-    (begun,) = receiver.take()
+    sender.evaluate(deep(*depths))
+    deliver(sender)
+    (named,) = receiver.take()
     for start in (90, 60, 30, 0):
         depths[start:] = [0] * (120 - start)
-        one.tick(deep(*depths))
-        deliver(one)
-        assert set().union(*receiver.take()) == {n for n in begun if start <= n < start + 30}
+        sender.evaluate(deep(*depths))
+        deliver(sender)
+        assert set().union(*receiver.take()) == {n for n in named if start <= n < start + 30}
 
 
-def test_two_groups_that_end_together_are_named_whole(
+def test_two_groups_that_resolve_together_are_named_in_full(
     receive: Callable[[str], Receiver], process: Callable[..., Process]
 ) -> None:
     receiver = receive("slack")
-    one = process(receiver.channel)
-    one.tick(deep(*([100] * 30 + [0] * 30)))
-    deliver(one)
-    one.tick(deep(*([100] * 60)))
-    deliver(one)
-    begun = set().union(*receiver.take())
-    assert len(begun) == 40
-    one.tick(deep(*([0] * 60)))
-    deliver(one)
+    sender = process(receiver.channel)
+    sender.evaluate(deep(*([100] * 30 + [0] * 30)))
+    deliver(sender)
+    sender.evaluate(deep(*([100] * 60)))
+    deliver(sender)
+    named = set().union(*receiver.take())
+    assert len(named) == 40
+    sender.evaluate(deep(*([0] * 60)))
+    deliver(sender)
     ends = receiver.take()
-    assert set().union(*ends) == begun
+    assert set().union(*ends) == named
     assert sum(map(len, ends)) == 40
 
 
-def test_a_reminder_names_what_the_beginning_did_not(
+def test_a_reminder_names_alerts_that_the_firing_message_left_out(
     receive: Callable[[str], Receiver], process: Callable[..., Process]
 ) -> None:
     receiver = receive("slack")
-    one = process(receiver.channel, repeat_every_s=1)
+    sender = process(receiver.channel, repeat_every_s=1)
     depths = [1000 - n for n in range(30)]
-    one.tick(deep(*depths))
-    deliver(one)
+    sender.evaluate(deep(*depths))
+    deliver(sender)
     assert receiver.take() == [set(range(20))]
     depths[:15] = [0] * 15
-    one.tick(deep(*depths))
-    deliver(one)
+    sender.evaluate(deep(*depths))
+    deliver(sender)
     assert receiver.take() == [set(range(15))]
     reminded: list[set[int]] = []
 
     def remind() -> bool:
-        one.tick(deep(*depths))
-        deliver(one)
+        sender.evaluate(deep(*depths))
+        deliver(sender)
         reminded.extend(receiver.take())
         return bool(reminded)
 
     wait_until(remind, what="the reminder")
     assert set().union(*reminded) == set(range(15, 30))
-    one.tick(deep(*([0] * 30)))
-    deliver(one)
+    sender.evaluate(deep(*([0] * 30)))
+    deliver(sender)
     assert set().union(*receiver.take()) == set(range(15, 30))
 
 
 def test_the_fallback_names_only_alerts_it_was_notified_of(any_server: EmbeddedRedis, any_redis: redis.Redis) -> None:
-    """One group began on the channel, another on its fallback since the channel refused it; both end together."""
+    """One group fired on the channel, another on its fallback channel after a refusal; both resolve together."""
     ops, phone = Recorder("ops"), Recorder("phone")
     rule = {**DEEP, "channels": ["ops"], "fallback_channel": "phone"}
     process = Process(any_server.url, "one", (ops, phone), rules=[rule])
     try:
-        process.tick(deep(100, 0))
+        process.evaluate(deep(100, 0))
         process.deliver()
         ops.answers = [DeliveryResult(ok=False, status="410", permanent=True)]
-        process.tick(deep(100, 100))
+        process.evaluate(deep(100, 100))
         process.deliver()
-        process.tick(deep(0, 0))
+        process.evaluate(deep(0, 0))
         process.deliver()
         assert [[line.label for line in message.lines] for message in ops.arrived[-1:]] == [["q0 (lists, main)"]]
         assert [message.kind for message in phone.arrived] == ["firing", "resolved"]

@@ -1,4 +1,4 @@
-"""The checker as a whole: its clockwork, its delivery and its end, with real threads on a real Redis."""
+"""The whole checker: its loop, delivery and shutdown, with real threads on a real Redis."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sink() -> Iterator[HttpSink]:
 
 
 @pytest.fixture
-def begin(
+def start_checker(
     server: EmbeddedRedis, redis_client: redis.Redis, sink: HttpSink, tmp_path: Path
 ) -> Iterator[Callable[..., tuple[CheckerThreads, AlertService]]]:
     with ExitStack() as stack:
@@ -80,40 +80,40 @@ def settings_of(server: EmbeddedRedis, sink: HttpSink, folder: Path, **keywords:
     return load(environ={}, keywords=values)
 
 
-def test_from_the_crossing_to_the_message_no_longer_than_promised(
-    begin: Callable[..., Any],
+def test_a_breach_is_notified_within_the_documented_time(
+    start_checker: Callable[..., Any],
     sink: HttpSink,
     server: EmbeddedRedis,
     redis_client: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Measured in ticks, which a busy machine makes rarer and never more frequent than one per interval."""
-    ticks = 0
+    """Measured in evaluations, of which a busy machine makes fewer, but never more than one per interval."""
+    evaluations = 0
     queued_by: list[int] = []
     sample = Sampler.sample
 
     def counted(sampler: Sampler, epoch: int) -> Snapshot:
-        nonlocal ticks
-        ticks += 1
+        nonlocal evaluations
+        evaluations += 1
         if redis_client.exists(keys.UNSENT) or sink.requests:
-            queued_by.append(ticks)
+            queued_by.append(evaluations)
         return sample(sampler, epoch)
 
     monkeypatch.setattr(Sampler, "sample", counted)
     queue = Queue("mail", connection=redis_client)
     queue.enqueue("os.getpid")
-    begin()
+    start_checker()
     with ExitStack() as stack:
         source = Source("main", server.url)
         stack.callback(source.close)
-        # Finding a queue takes its time, and is not what is measured.
+        # The time to discover a queue is not measured.
         known = SnapshotStore(source)
         wait_until(lambda: [found.name for found in _queues(known)] == ["mail"], what="the queue")
     queue.enqueue_many([Queue.prepare_data("os.getpid") for _ in range(5)])
-    began = ticks
+    began = evaluations
     wait_until(lambda: sink.requests, what="the message")
-    wait_until(lambda: queued_by, what="another tick")
-    # for_s + two intervals + group_wait_s; the tick after that one sees it
+    wait_until(lambda: queued_by, what="another evaluation")
+    # for_s + two intervals + group_wait_s; the next evaluation observes it
     assert (queued_by[0] - began - 1) * INTERVAL_S <= 1 + 2 * INTERVAL_S + 0
 
 
@@ -122,65 +122,70 @@ def _queues(store: SnapshotStore) -> list[QueueStats]:
     return list(snapshot.queues) if snapshot else []
 
 
-def test_a_sink_that_hangs_delays_no_tick(begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis) -> None:
+def test_a_hanging_receiver_delays_no_evaluation(
+    start_checker: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis
+) -> None:
     sink.answers = [hang]
     queue = Queue("mail", connection=redis_client)
     for _ in range(5):
         queue.enqueue("os.getpid")
-    _, desk = begin()
+    _, alert_service = start_checker()
     wait_until(lambda: sink.requests, what="the attempt")
-    beats: set[bytes] = set()
+    heartbeats: set[bytes] = set()
 
-    def beaten() -> int:
-        beats.add(redis_client.hget(keys.HEARTBEAT, "at"))
-        return len(beats)
+    def count_heartbeats() -> int:
+        heartbeats.add(redis_client.hget(keys.HEARTBEAT, "at"))
+        return len(heartbeats)
 
-    wait_until(lambda: beaten() >= 5, what="more ticks")
-    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
-    assert desk.notifications.list_deliveries() == ()  # its result is still unknown
+    wait_until(lambda: count_heartbeats() >= 5, what="more evaluations")
+    wait_until(lambda: alert_service.checker.read_health().ok, what="a healthy checker")
+    assert alert_service.notifications.list_deliveries() == ()  # its result is still unknown
     assert redis_client.zcard(keys.UNSENT) == 1
     sink.over.set()
 
 
-def test_a_name_that_is_no_utf_8_stops_no_tick(
-    begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
+def test_a_queue_name_that_is_not_utf_8_stops_no_evaluation(
+    start_checker: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(5):
         redis_client.hset(f"rq:job:{number}", mapping={"status": "queued", "origin": b"caf\xe9"})
         redis_client.rpush(b"rq:queue:caf\xe9", str(number))
     redis_client.sadd("rq:queues", b"rq:queue:caf\xe9")
-    # The other libraries' queues of that name; each of them waits long enough to be told of, too.
+    # The other libraries' queues of that name; each of them breaches the threshold, too.
     redis_client.sadd(b"_kombu.binding.caf\xe9", b"caf\xe9\x06\x16\x06\x16caf\xe9")
     redis_client.set("stat:processed", 1)
     redis_client.sadd("queues", b"caf\xe9")
     redis_client.hset(b"bull:caf\xe9:meta", mapping={"opts.maxLenEvents": 10000, "version": "bullmq:5.1.0"})
     for key in (b"caf\xe9", b"queue:caf\xe9", b"bull:caf\xe9:wait"):
         redis_client.rpush(key, *(b'{"class":"A","args":[%d]}' % number for number in range(5)))
-    work, desk = begin()
+    checker, alert_service = start_checker()
     libraries = {"bullmq", "celery", "rq", "sidekiq"}
 
     wait_until(
-        lambda: {alert.state.labels.backend for alert in desk.alerts.list_alerts().firing} == libraries,
+        lambda: {alert.state.labels.backend for alert in alert_service.alerts.list_alerts().firing} == libraries,
         what="all four alerts",
     )
     wait_until(lambda: sink.requests, what="the message")
     assert "caf" in sink.requests[0].body.decode()
 
-    def kept() -> dict[str, float]:
+    def stored_durations() -> dict[str, float]:
         found = unpack(redis_client.get(keys.DURATIONS), PersistedDurations)
         return found.no_progress_s if found else {}
 
-    wait_until(lambda: [name for name in kept() if "caf\udce9" in name], what="what a next leader needs")
-    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
-    work.stop()
-    begin("two")
-    wait_until(lambda: desk.checker.read_health().ok, what="the next leader")
+    wait_until(
+        lambda: [name for name in stored_durations() if "caf\udce9" in name],
+        what="the durations that the next leader needs",
+    )
+    wait_until(lambda: alert_service.checker.read_health().ok, what="a healthy checker")
+    checker.stop()
+    start_checker("two")
+    wait_until(lambda: alert_service.checker.read_health().ok, what="the next leader")
     assert "failed" not in caplog.text
 
 
 @pytest.mark.parametrize("celery", [False, True], ids=["own keys", "and celery"])
-def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
-    begin: Callable[..., Any], sink: HttpSink, server: EmbeddedRedis, redis_client: redis.Redis, celery: bool
+def test_the_readme_redis_user_with_own_keys_can_alert(
+    start_checker: Callable[..., Any], sink: HttpSink, server: EmbeddedRedis, redis_client: redis.Redis, celery: bool
 ) -> None:
     redis_client.execute_command(*PUBLISHER.replace(">PASSWORD", ">secret").split())
     if celery:
@@ -189,18 +194,18 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
     queue = Queue("mail", connection=redis_client)
     for _ in range(5):
         queue.enqueue("os.getpid")
-    work, desk = begin(redis_url=server.url.replace("redis://", "redis://queuedeck:secret@"))
+    checker, alert_service = start_checker(redis_url=server.url.replace("redis://", "redis://queuedeck:secret@"))
     wait_until(lambda: sink.requests, what="the alert")
-    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
+    wait_until(lambda: alert_service.checker.read_health().ok, what="a healthy checker")
     queue.empty()
     wait_until(lambda: len(sink.requests) == 2, what="the end of the alert")
     assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
-    # The receiver has a message before the checker knows that it has it.
+    # The receiver has a message before the checker has recorded the delivery.
     wait_until(
-        lambda: [each.outcome for each in desk.notifications.list_deliveries()] == ["sent", "sent"],
+        lambda: [each.outcome for each in alert_service.notifications.list_deliveries()] == ["sent", "sent"],
         what="both deliveries",
     )
-    assert work.loop.problem is None
+    assert checker.loop.problem is None
     with closing(Source("main", server.url)) as source:
         found, _ = SnapshotStore(source).read_published(with_history=False)
     assert found is not None
@@ -209,11 +214,11 @@ def test_the_user_of_the_readme_with_keys_of_its_own_alerts(
 
 
 @pytest.mark.parametrize("right", [name for name, _ in WRITES])
-def test_a_user_who_may_not_do_all_that_alerting_writes_leads_nothing(
+def test_a_redis_user_without_all_write_permissions_cannot_lead(
     any_server: EmbeddedRedis, any_redis: redis.Redis, right: str
 ) -> None:
     redis_client = any_redis
-    # Redis 6 cannot tell reading a key from writing it.
+    # Redis 6 has no separate permissions for reading and writing a key.
     grants = (
         PUBLISHER.replace(">PASSWORD", ">secret").replace("%R~* ~{queuedeck}:*", "~*").replace(" +eval_ro", "").split()
     )
@@ -230,7 +235,7 @@ def test_a_user_who_may_not_do_all_that_alerting_writes_leads_nothing(
         assert Leadership(SnapshotStore(source), "one").renew_lease()
 
 
-def test_a_checker_that_can_never_alert_ends_and_says_what_to_grant(
+def test_a_checker_without_permissions_exits_and_says_what_to_grant(
     server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     redis_client.execute_command(*READER.replace(">PASSWORD", ">secret").split())
@@ -243,49 +248,49 @@ def test_a_checker_that_can_never_alert_ends_and_says_what_to_grant(
     assert "Grant" in line
 
 
-def test_of_two_processes_one_evaluates_and_one_message_is_sent(
-    begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis
+def test_one_of_two_checkers_evaluates_and_sends(
+    start_checker: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis
 ) -> None:
     queue = Queue("mail", connection=redis_client)
     for _ in range(5):
         queue.enqueue("os.getpid")
-    first, desk = begin("one")
-    begin("two")
+    first, alert_service = start_checker("one")
+    start_checker("two")
     wait_until(lambda: sink.requests, what="the message")
     first.stop()
-    wait_until(lambda: desk.checker.read_health().holder == "two", what="the other one")
+    wait_until(lambda: alert_service.checker.read_health().holder == "two", what="the other checker")
     redis_client.delete("rq:queue:mail")
     wait_until(lambda: len(sink.requests) == 2, what="the end")
     assert [request.json()["kind"] for request in sink.requests] == ["firing", "resolved"]
 
 
-def test_the_ping_is_called_while_all_is_well(begin: Callable[..., Any], sink: HttpSink) -> None:
-    begin(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
+def test_the_ping_url_is_called_while_the_checker_is_healthy(start_checker: Callable[..., Any], sink: HttpSink) -> None:
+    start_checker(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
     wait_until(lambda: sink.requests, what="the ping")
     assert {request.path for request in sink.requests} == {"/ping"}
 
 
-def test_a_wrong_answer_of_the_ping_url_does_no_harm(
-    begin: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis
+def test_a_failing_ping_url_does_not_stop_the_checker(
+    start_checker: Callable[..., Any], sink: HttpSink, redis_client: redis.Redis
 ) -> None:
     sink.answers = [status(500)]
-    _, desk = begin(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
+    _, alert_service = start_checker(ping_url=f"http://127.0.0.1:{sink.port}/ping", channels=[])
     wait_until(lambda: sink.requests, what="the ping")
-    beat = redis_client.hget(keys.HEARTBEAT, "at")
-    wait_until(lambda: redis_client.hget(keys.HEARTBEAT, "at") != beat, what="another tick")
-    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
+    heartbeat = redis_client.hget(keys.HEARTBEAT, "at")
+    wait_until(lambda: redis_client.hget(keys.HEARTBEAT, "at") != heartbeat, what="another evaluation")
+    wait_until(lambda: alert_service.checker.read_health().ok, what="a healthy checker")
 
 
-def test_alerts_can_be_switched_off(begin: Callable[..., Any], redis_client: redis.Redis) -> None:
-    work, desk = begin(alerts="off")
-    assert work.alerts is None
+def test_alerts_can_be_disabled(start_checker: Callable[..., Any], redis_client: redis.Redis) -> None:
+    checker, alert_service = start_checker(alerts="off")
+    assert checker.alerts is None
     wait_until(lambda: redis_client.exists("{queuedeck}:snapshot"), what="a snapshot")
-    assert desk.checker.read_health().age_s is None
+    assert alert_service.checker.read_health().age_s is None
 
 
-def test_a_look_of_a_page_is_bounded(begin: Callable[..., Any]) -> None:
-    _, desk = begin()
-    wait_until(lambda: desk.checker.read_health().ok, what="a checker that is well")
+def test_listing_alerts_costs_a_bounded_number_of_round_trips(start_checker: Callable[..., Any]) -> None:
+    _, alert_service = start_checker()
+    wait_until(lambda: alert_service.checker.read_health().ok, what="a healthy checker")
     with measure_cost() as meter:
-        desk.alerts.list_alerts()
+        alert_service.alerts.list_alerts()
     assert meter.round_trips <= 3

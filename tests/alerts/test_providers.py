@@ -1,4 +1,4 @@
-"""From a breach to a real provider that answers in every way there is, HTTP and mail: later, never, or nobody knows."""
+"""From a breach to a real HTTP or mail provider: temporary, permanent and unknown failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.alerts.channels.conftest import sink, smtp_sink  # noqa: F401
 from tests.alerts.channels.fake_providers import SOON_S, HttpSink, at_most, status
 from tests.alerts.channels.smtp import SmtpSink
 from tests.alerts.harness import DEEP, Process, Recorder, deep
-from tests.alerts.test_outbox import hurry
+from tests.alerts.test_outbox import make_due
 from tests.conftest import newest_in_gate
 from tests.waiting import wait_until
 
@@ -25,20 +25,20 @@ RULE = {**DEEP, "channels": ["ops"], "fallback_channel": "chief"}
 ENDLESS = (fake_providers.hang, fake_providers.drip_header, fake_providers.drip_body, "hang")
 
 
-def begins(
+def fire_and_deliver_once(
     make_process: Make, ops: Any, server: HttpSink | SmtpSink, answer: object = None
 ) -> tuple[Process, Recorder]:
-    """A breach was seen, and one attempt made to tell it, which got that answer."""
+    """Fire an alert and attempt one delivery, which gets that answer."""
     chief = Recorder("chief")
     process = make_process("one", ops, chief, rules=[RULE])
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     with ThreadPoolExecutor() as pool, pytest.MonkeyPatch.context() as patched:
         if answer in ENDLESS:
-            begun: list[Deadline] = []
+            deadlines: list[Deadline] = []
             enter = Deadline.__enter__
             patched.setattr("dashboard.alerts.delivery.sender.DEADLINE_S", fake_providers.HANGS_S)
-            patched.setattr(Deadline, "__enter__", lambda deadline: begun.append(deadline) or enter(deadline))
-            ended = pool.submit(end_when_it_arrived, server, begun)
+            patched.setattr(Deadline, "__enter__", lambda deadline: deadlines.append(deadline) or enter(deadline))
+            ended = pool.submit(time_out_after_arrival, server, deadlines)
         with at_most(SOON_S):
             process.deliver()
         if answer in ENDLESS:
@@ -46,19 +46,19 @@ def begins(
     return process, chief
 
 
-def end_when_it_arrived(server: HttpSink | SmtpSink, begun: list[Deadline]) -> None:
-    """The time of an attempt is up as soon as the server has its message."""
+def time_out_after_arrival(server: HttpSink | SmtpSink, deadlines: list[Deadline]) -> None:
+    """End the deadline of an attempt as soon as the server has its message."""
     wait_until(lambda: server.requests if isinstance(server, HttpSink) else server.mails, what="the attempt")
-    begun[0]._end = 0.0
-    begun[0]._shut_down_sockets()
+    deadlines[0]._end = 0.0
+    deadlines[0]._shut_down_sockets()
 
 
-def tried_again_and_ended(process: Process, chief: Recorder, client: redis.Redis) -> None:
-    """The provider came to its senses, and then the breach ended."""
+def check_retry_and_resolution(process: Process, chief: Recorder, client: redis.Redis) -> None:
+    """The provider recovers, then the alert resolves."""
     assert process.alerts.read_inputs().unsent
-    hurry(client)
+    make_due(client)
     process.deliver()
-    process.tick(deep(0))
+    process.evaluate(deep(0))
     process.deliver()
     assert not process.alerts.read_inputs().unsent
     assert process.alerts.read_inputs().dead == {}
@@ -89,15 +89,15 @@ def post(server: SmtpSink) -> Any:
     ],
     ids=["500", "503", "408", "429", "reset", "garbage", "hang", "drip_header", "drip_body"],
 )
-def test_what_http_did_not_take_is_sent_again_under_its_id(
+def test_a_failed_http_delivery_is_retried_with_the_same_id(
     make_process: Make,
     sink: HttpSink,  # noqa: F811
     any_redis: redis.Redis,
     answer: Callable[[Any], None],
 ) -> None:
     sink.answers = [answer, status(200)]
-    process, chief = begins(make_process, hook(sink), sink, answer)
-    tried_again_and_ended(process, chief, any_redis)
+    process, chief = fire_and_deliver_once(make_process, hook(sink), sink, answer)
+    check_retry_and_resolution(process, chief, any_redis)
     sent = [request.json() for request in sink.requests]
     assert [message["kind"] for message in sent] == ["firing", "firing", "resolved"]
     assert sent[0] == sent[1]
@@ -107,48 +107,48 @@ def test_what_http_did_not_take_is_sent_again_under_its_id(
 
 @newest_in_gate
 @pytest.mark.parametrize("code", [301, 302, 307, 400, 401, 404, 410])
-def test_a_permanent_http_refusal_goes_to_the_fallback(
+def test_a_permanent_http_refusal_goes_to_the_fallback_channel(
     make_process: Make,
     sink: HttpSink,  # noqa: F811
     any_redis: redis.Redis,
     code: int,
 ) -> None:
     sink.answers = [status(code, Location=sink.url)]
-    process, chief = begins(make_process, hook(sink), sink)
+    process, chief = fire_and_deliver_once(make_process, hook(sink), sink)
     assert process.alerts.read_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
-    hurry(any_redis)
+    make_due(any_redis)
     process.deliver()
     assert len(sink.requests) == 1
 
 
 @newest_in_gate
 @pytest.mark.parametrize("answer", ["451 try later", "421 going down", "hang"])
-def test_what_mail_did_not_take_is_sent_again_under_its_id(
+def test_a_failed_mail_delivery_is_retried_with_the_same_id(
     make_process: Make,
     smtp_sink: Callable[..., SmtpSink],  # noqa: F811
     any_redis: redis.Redis,
     answer: str,
 ) -> None:
     server = smtp_sink(data=answer)
-    process, chief = begins(make_process, post(server), server, answer)
+    process, chief = fire_and_deliver_once(make_process, post(server), server, answer)
     server.data = "250 queued"
-    tried_again_and_ended(process, chief, any_redis)
+    check_retry_and_resolution(process, chief, any_redis)
     first, again, end = server.mails
     assert first["Message-ID"] == again["Message-ID"] != end["Message-ID"]
     assert end["References"] == first["Message-ID"]
 
 
 @newest_in_gate
-def test_a_permanent_mail_refusal_goes_to_the_fallback(
+def test_a_permanent_mail_refusal_goes_to_the_fallback_channel(
     make_process: Make,
     smtp_sink: Callable[..., SmtpSink],  # noqa: F811
     any_redis: redis.Redis,
 ) -> None:
     server = smtp_sink(data="550 no such thing")
-    process, chief = begins(make_process, post(server), server)
+    process, chief = fire_and_deliver_once(make_process, post(server), server)
     assert process.alerts.read_inputs().dead == {"ops": 1}
     assert chief.kinds == ["firing"]
-    hurry(any_redis)
+    make_due(any_redis)
     process.deliver()
     assert len(server.mails) == 1

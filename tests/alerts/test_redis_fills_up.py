@@ -1,4 +1,4 @@
-"""A Redis that fills up to its maxmemory: foretold while there is time, told when it is full, by HTTP and by mail."""
+"""A Redis that fills up to its maxmemory: forecast in advance and reported when full, by HTTP and by mail."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import pytest
 import redis
 
 from tests.alerts.channels.smtp import SmtpSink
-from tests.alerts.incident_scenario import QUICK, Night
+from tests.alerts.incident_scenario import QUICK, IncidentScenario
 from tests.conftest import NEWEST, OLDER
 from tests.waiting import wait_until
 
 MIB = 1024 * 1024
 LIMIT = 48 * MIB
-# In so many ticks it would be full; a forecast needs twenty samples.
-FILLS_IN_TICKS = 80
-STEPS = FILLS_IN_TICKS * 3 // 4
+# It would be full after this many evaluations; a forecast needs twenty samples.
+FILLS_IN_EVALUATIONS = 80
+STEPS = FILLS_IN_EVALUATIONS * 3 // 4
 
 
 class Writer:
-    """Somebody's application: it writes at a steady pace, and when there is no room, it still tries."""
+    """An application that writes at a steady pace and keeps trying when Redis is full."""
 
-    def __init__(self, night: Night) -> None:
-        self._night = night
-        self._seen: set[bytes] = set()
+    def __init__(self, scenario: IncidentScenario) -> None:
+        self._scenario = scenario
+        self._heartbeats: set[bytes] = set()
         self._written = 0
 
     def keep_pace(self) -> None:
-        """Write a bit for each tick of the checker; STEPS of them at most, which leaves room."""
-        beat = self._night.heart().get(b"at", b"")
-        if beat not in self._seen and len(self._seen) < STEPS:
-            self._seen.add(beat)
-            self._write(int(LIMIT * 0.4 / FILLS_IN_TICKS))
+        """Write a little for each evaluation of the checker, for STEPS of them at most, which leaves room."""
+        heartbeat = self._scenario.heartbeat().get(b"at", b"")
+        if heartbeat not in self._heartbeats and len(self._heartbeats) < STEPS:
+            self._heartbeats.add(heartbeat)
+            self._write(int(LIMIT * 0.4 / FILLS_IN_EVALUATIONS))
 
     def fill(self) -> None:
-        """Write until there is no room for the least."""
+        """Write until there is no room for even the smallest value."""
         for size in (100_000, 1000, 16):
             try:
                 while True:
@@ -44,7 +44,7 @@ class Writer:
                 pass
 
     def _write(self, size: int) -> None:
-        self._night.redis.set(f"ballast:{self._written}", b"x" * size)
+        self._scenario.redis.set(f"ballast:{self._written}", b"x" * size)
         self._written += 1
 
 
@@ -56,32 +56,34 @@ def fill_to(client: redis.Redis, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", [NEWEST, *(pytest.param(name, marks=pytest.mark.soak) for name in OLDER)])
-def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(begin: Callable[..., Night], name: str) -> None:
-    night = begin(name, "--maxmemory", str(LIMIT), "--maxmemory-policy", "noeviction")
+def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(
+    make_scenario: Callable[..., IncidentScenario], name: str
+) -> None:
+    scenario = make_scenario(name, "--maxmemory", str(LIMIT), "--maxmemory-policy", "noeviction")
     mail = SmtpSink()
-    night.stack.callback(mail.close)
-    night.lines += [
+    scenario.stack.callback(mail.close)
+    scenario.lines += [
         *("[[channels]]", 'id = "mail"', 'kind = "email"', 'host = "127.0.0.1"', f"port = {mail.port}"),
         *('tls = "none"', 'from = "deck@example.com"', 'to = ["ops@example.com"]'),
     ]
-    fill_to(night.redis, 0.6)
-    night.check({"redis-memory-full": QUICK, "redis-memory": QUICK})
-    writer = Writer(night)
+    fill_to(scenario.redis, 0.6)
+    scenario.start_checker({"redis-memory-full": QUICK, "redis-memory": QUICK})
+    writer = Writer(scenario)
 
-    def foretold() -> bool:
+    def forecast_received() -> bool:
         writer.keep_pace()
-        return night.told("redis-memory-full") == ["firing"]
+        return scenario.kinds_received("redis-memory-full") == ["firing"]
 
-    def told_refused() -> bool:
-        writer.fill()  # again and again: what ends elsewhere leaves a gap
-        return night.told("redis-writes-refused") == ["firing"]
+    def refusal_received() -> bool:
+        writer.fill()  # repeatedly, since memory freed elsewhere leaves room
+        return scenario.kinds_received("redis-writes-refused") == ["firing"]
 
-    wait_until(foretold, what="the forecast")
-    assert night.told("redis-writes-refused") == []
-    wait_until(told_refused, what="the alert that it is full")
-    (told,) = [message for message in night.messages() if message["rule_id"] == "redis-writes-refused"]
-    # Redis 6 stores nothing when it is full, so that the process tells it by itself.
-    assert told["episode"].startswith("local-") is (name == "redis-6")
+    wait_until(forecast_received, what="the forecast")
+    assert scenario.kinds_received("redis-writes-refused") == []
+    wait_until(refusal_received, what="the alert that it is full")
+    (refusal,) = [message for message in scenario.messages() if message["rule_id"] == "redis-writes-refused"]
+    # Redis 6 stores nothing when it is full, so that the process notifies without the store.
+    assert refusal["episode"].startswith("local-") is (name == "redis-6")
     words = ("run out of memory", "refusing writes")
 
     def mailed() -> list[str]:
@@ -89,9 +91,9 @@ def test_a_redis_that_fills_up_is_forecast_and_reported_when_full(begin: Callabl
 
     wait_until(lambda: len(mailed()) >= 2, what="the mails")
     assert mailed() == list(words)
-    night.redis.delete(*night.redis.scan_iter("ballast:*"), *night.redis.scan_iter("first:*"))
-    night.tells("redis-writes-refused", "firing", "resolved")
-    night.tells("redis-memory-full", "firing", "resolved")
-    assert {message["severity"] for message in night.messages() if message["rule_id"] == "redis-memory-full"} == {
+    scenario.redis.delete(*scenario.redis.scan_iter("ballast:*"), *scenario.redis.scan_iter("first:*"))
+    scenario.await_kinds("redis-writes-refused", "firing", "resolved")
+    scenario.await_kinds("redis-memory-full", "firing", "resolved")
+    assert {message["severity"] for message in scenario.messages() if message["rule_id"] == "redis-memory-full"} == {
         "critical"
     }

@@ -1,4 +1,4 @@
-"""The last hour of the rules on a real Redis: who keeps it, what it costs, who goes on with it."""
+"""The last hour of the rules on a real Redis: storage, cost, and continuation by another leader."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from dashboard.sources.metering import measure_cost
 from dashboard.store.packing import pack, unpack
 from dashboard.store.redis_store import LEAD
 from tests.alerts.harness import DEEP, Process, deep
-from tests.alerts.incident_scenario import Night
-from tests.alerts.test_service import desk_of
+from tests.alerts.incident_scenario import IncidentScenario
+from tests.alerts.test_service import alert_service_of
 from tests.waiting import wait_until
 
 Make = Callable[..., Process]
@@ -32,13 +32,13 @@ MEAN = {**DEEP, "id": "mean", "reducer": "mean", "window_s": 300}
 
 
 class Clock:
-    """The store's clock as the processes of a test read it: it stands still between two moves."""
+    """The clock of the store as processes read it, which changes only by `advance`."""
 
     def __init__(self) -> None:
         self.now = (time.time() // STEP_S + 2) * STEP_S + 1  # ahead of what the server writes: it was not set back
 
-    def moves(self, steps: int) -> None:
-        """So many points of an hour pass."""
+    def advance(self, steps: int) -> None:
+        """Advance by this many points of the history."""
         self.now += steps * STEP_S
 
 
@@ -50,12 +50,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> RuleHistories:
-    """What is stored once `process` has ticked with that sample for so many points."""
+def store_points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> RuleHistories:
+    """The stored history after `process` evaluated that sample for at least this many points."""
     for _ in range(least + 1):
-        assert process.tick(snapshot)
-        clock.moves(1)
-    assert process.tick(snapshot)
+        assert process.evaluate(snapshot)
+        clock.advance(1)
+    assert process.evaluate(snapshot)
     histories = process.alerts.load_histories()
     assert histories is not None
     assert len(histories.rules["deep"].worst) >= least
@@ -63,107 +63,111 @@ def points(process: Process, clock: Clock, snapshot: Snapshot, least: int) -> Ru
 
 
 def preview(process: Process, snapshot: Snapshot, rules: list[dict[str, Any]]) -> dict[str, RulePreview]:
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     return alert_service.previews.preview_rules(snapshot, History(), [parse_rule(rule, "test") for rule in rules])
 
 
-def test_the_leader_stores_the_last_hour_and_another_one_continues_it(
+def test_the_leader_stores_the_last_hour_and_the_next_leader_continues_it(
     make_process: Make, any_redis: redis.Redis, clock: Clock
 ) -> None:
     off = {**DEEP, "id": "off", "enabled": False}
     first, second = (make_process(name, rules=[DEEP, MEAN, off]) for name in ("one", "two"))
-    before = points(first, clock, deep(50, 3), 2)
+    before = store_points(first, clock, deep(50, 3), 2)
     assert before.rules["deep"].worst[-2:] == (50, 50)
     assert {line.labels.queue: line.points[-1] for line in before.rules["off"].lines} == {"q0": 50, "q1": 3}
     assert before.rules["mean"].worst[-1] == 50
     assert 0 < any_redis.pttl(keys.RULE_HISTORIES) <= HISTORIES_TTL_MS
     assert 0 < any_redis.pttl(keys.OBSERVATIONS) <= DURATIONS_TTL_MS
 
-    any_redis.delete(LEAD)  # as when the first one is killed
-    clock.moves(3)  # without a leader
-    assert second.tick(deep(7, 3))
-    after = points(second, clock, deep(7, 3), len(before.rules["deep"].worst) + 4)
+    any_redis.delete(LEAD)  # as if the first one was killed
+    clock.advance(3)  # without a leader
+    assert second.evaluate(deep(7, 3))
+    after = store_points(second, clock, deep(7, 3), len(before.rules["deep"].worst) + 4)
     hour = after.rules["deep"]
     assert hour.since == before.rules["deep"].since
     known = len(before.rules["deep"].worst)
     assert hour.worst[:known] == before.rules["deep"].worst
-    assert None in hour.worst[known:]  # nobody looked
+    assert None in hour.worst[known:]  # no evaluation
     assert hour.worst[-1] == 7
     (line,) = (line for line in hour.lines if line.labels.queue == "q0")
     assert line.points == hour.worst
-    assert not first.tick(deep(999), epoch=1)  # one that slept through its lease changes nothing
+    assert not first.evaluate(deep(999), epoch=1)  # a leader with an expired lease changes nothing
     assert first.alerts.load_histories() == second.alerts.load_histories()
 
 
-def test_a_leader_that_is_killed_leaves_its_hour_to_another_process(begin: Callable[..., Night]) -> None:
-    night = begin()
+def test_a_new_leader_continues_the_history_of_a_killed_one(
+    make_scenario: Callable[..., IncidentScenario],
+) -> None:
+    scenario = make_scenario()
 
     def since() -> float | None:
-        histories = unpack(night.redis.get(keys.RULE_HISTORIES), RuleHistories)
+        histories = unpack(scenario.redis.get(keys.RULE_HISTORIES), RuleHistories)
         return histories.rules["deep"].since if histories else None
 
     for _ in range(2):
-        night.check()
-    first: float = wait_until(since, what="the hour")
-    killed = night.leader()
+        scenario.start_checker()
+    first: float = wait_until(since, what="the history")
+    killed = scenario.leader()
     killed.kill()
-    night.redis.delete(keys.HEARTBEAT)
-    night.as_when_the_lease_ran_out()
-    wait_until(lambda: night.holder() not in (None, killed.pid), what="another leader")
+    scenario.redis.delete(keys.HEARTBEAT)
+    scenario.expire_lease()
+    wait_until(lambda: scenario.holder() not in (None, killed.pid), what="another leader")
     assert since() == first
 
 
-def test_a_store_that_lost_its_data_gets_the_hour_back(
+def test_rule_history_is_restored_after_the_store_lost_its_data(
     make_process: Make, any_redis: redis.Redis, clock: Clock
 ) -> None:
     process = make_process()
-    before = points(process, clock, deep(50), 2)
+    before = store_points(process, clock, deep(50), 2)
     any_redis.flushall()
-    assert process.tick(deep(50))
+    assert process.evaluate(deep(50))
     after = process.alerts.load_histories()
     assert after is not None
     assert after.rules["deep"].worst[:2] == before.rules["deep"].worst[:2]
 
 
-def test_it_costs_no_round_trip_and_is_written_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
+def test_rule_history_costs_no_round_trip_and_is_written_once_per_step(
+    make_process: Make, any_redis: redis.Redis
+) -> None:
     process = make_process()
     epoch = process.lease()
     for _ in range(2):
-        process.tick(deep(0), epoch)
+        process.evaluate(deep(0), epoch)
     any_redis.delete(keys.RULE_HISTORIES, keys.OBSERVATIONS)
     with measure_cost() as meter:
-        assert process.tick(deep(0), epoch)
-    assert (meter.round_trips, meter.commands) == (2, 10)  # look and beat
+        assert process.evaluate(deep(0), epoch)
+    assert (meter.round_trips, meter.commands) == (2, 10)  # reading inputs and the heartbeat
     assert not any_redis.exists(keys.RULE_HISTORIES, keys.OBSERVATIONS)
 
 
-def test_a_rule_over_a_window_is_shown_as_the_engine_judges_it(make_process: Make) -> None:
+def test_the_preview_of_a_rule_with_a_window_matches_the_engine(make_process: Make) -> None:
     process = make_process(rules=[MEAN])
     for depth in (8, 20, 14):
-        process.tick(deep(depth, 0))
+        process.evaluate(deep(depth, 0))
     snapshot = deep(1, 0)  # one sample alone would not fire
     (state,) = process.engine.states.values()
-    # The first tick of a leader told of a mean of 8; what it tells is no older than this.
+    # The first evaluation published a mean of 8; publish again at the next one.
     process.engine._persisted_at = float("-inf")
-    process.tick(snapshot)
+    process.evaluate(snapshot)
     (state,) = process.engine.states.values()
-    seen = preview(process, snapshot, [MEAN])["mean"]
-    assert (seen.judged, seen.basis) == (True, "checker")
-    assert [(spot.labels, spot.value, spot.severity) for spot in seen.beyond] == [
+    shown = preview(process, snapshot, [MEAN])["mean"]
+    assert (shown.judged, shown.basis) == (True, "checker")
+    assert [(match.labels, match.value, match.severity) for match in shown.beyond] == [
         (state.labels, state.value, Severity.CRITICAL)
     ]
     assert state.value == (8 + 20 + 14 + 1) / 4
-    assert not preview(process, snapshot, [{**MEAN, "critical": 11}])["mean"].judged  # drafted, and no history
+    assert not preview(process, snapshot, [{**MEAN, "critical": 11}])["mean"].judged  # a draft, without history
 
 
-def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clock: Clock) -> None:
+def test_corrupt_stored_history_is_ignored(make_process: Make, any_redis: redis.Redis, clock: Clock) -> None:
     process = make_process()
     for rubbish in (b"", b"\x81\xa2at\xcb", b"\xc0", b"\x82\xa2at\x01\xa5rules\x01"):
         any_redis.set(keys.RULE_HISTORIES, rubbish)
         any_redis.set(keys.OBSERVATIONS, rubbish)
         assert process.alerts.load_histories() is None
         assert process.alerts.load_last_evaluation()[1] is None
-    good = points(process, clock, deep(50), 1)
+    good = store_points(process, clock, deep(50), 1)
     hour = good.rules["deep"]
     bad: list[RuleHistories] = [
         *(msgspec.structs.replace(good, at=value) for value in (math.nan, math.inf)),
@@ -185,13 +189,13 @@ def test_what_is_no_hour_is_none(make_process: Make, any_redis: redis.Redis, clo
     assert process.alerts.load_last_evaluation()[1] is None
 
 
-def test_a_page_reads_it_once_a_step(make_process: Make, any_redis: redis.Redis) -> None:
+def test_a_page_reads_rule_history_once_per_step(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
-    process.tick(deep(50))
-    alert_service = desk_of(process)
+    process.evaluate(deep(50))
+    alert_service = alert_service_of(process)
     first = alert_service.previews.rule_histories(process.alerts.read_inputs().now)
     assert first is not None
     with measure_cost() as meter:
         assert alert_service.previews.rule_histories(first.at + 0.5) is first
-        assert alert_service.previews.rule_histories(first.at + 3600) is first  # asked just now: there is nothing newer
+        assert alert_service.previews.rule_histories(first.at + 3600) is first  # read just now: there is no newer one
     assert meter.round_trips == 0

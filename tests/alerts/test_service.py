@@ -1,4 +1,4 @@
-"""What pages do: silences, acknowledgements, edits of rules, tests of channels, second tries."""
+"""Actions of pages: silences, acknowledgements, changes of rules, test notifications, resending."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ def settings(url: str = "redis://127.0.0.1:1/0", **keywords: Any) -> Settings:
     return load(environ={}, keywords={"redis_url": url, "channels": channels, **keywords})
 
 
-def desk_of(process: Process, **keywords: Any) -> AlertService:
+def alert_service_of(process: Process, **keywords: Any) -> AlertService:
     return build_alert_service(settings(**keywords), process.store)
 
 
-def test_what_fires_is_listed_worst_first(make_process: Make) -> None:
+def test_firing_alerts_are_listed_worst_first(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
-    process.tick(deep(7, 50))
-    alert_list = desk_of(process).alerts.list_alerts()
+    process.evaluate(deep(7, 50))
+    alert_list = alert_service_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.firing] == [
         ("q1", "critical"),
         ("q0", "warning"),
         ("q1", "warning"),
     ]
     assert alert_list.worst is Severity.CRITICAL
-    process.tick(deep(0, 0))
-    assert desk_of(process).alerts.list_alerts().worst is None
+    process.evaluate(deep(0, 0))
+    assert alert_service_of(process).alerts.list_alerts().worst is None
 
 
 def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> None:
     process = make_process()
-    process.tick(deep(50))
-    process.tick(deep(70))
-    process.tick(deep(0))
-    process.tick(deep(50))
-    newest, oldest = desk_of(process).alerts.list_past_incidents()
+    process.evaluate(deep(50))
+    process.evaluate(deep(70))
+    process.evaluate(deep(0))
+    process.evaluate(deep(50))
+    newest, oldest = alert_service_of(process).alerts.list_past_incidents()
     assert newest.ended is None
     assert oldest.began is not None
     assert oldest.ended is not None
@@ -65,9 +65,9 @@ def test_the_history_has_start_and_end_of_an_incident(make_process: Make) -> Non
 
 def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "repeat_every_s": 0.001}])
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     ops = process.channels["ops"]
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     (alert,) = alert_service.alerts.list_alerts().firing
     with pytest.raises(Conflict):
         alert_service.acknowledgements.acknowledge_alert(alert.state.fingerprint, episode="another", by="ann")
@@ -76,30 +76,30 @@ def test_an_acknowledged_incident_sends_no_reminders_and_the_next_one_notifies(m
     )
     assert acknowledged.ack is not None
     for _ in range(3):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
         process.deliver()
     assert ops.kinds == ["firing"]
-    (seen,) = alert_service.alerts.list_alerts().firing
-    assert seen.ack is not None
-    assert seen.ack.by == "ann"
-    process.tick(deep(0))
-    process.tick(deep(50))
+    (listed,) = alert_service.alerts.list_alerts().firing
+    assert listed.ack is not None
+    assert listed.ack.by == "ann"
+    process.evaluate(deep(0))
+    process.evaluate(deep(50))
     process.deliver()
     assert ops.kinds == ["firing", "resolved", "firing"]
     assert alert_service.alerts.list_alerts().firing[0].ack is None
 
 
-def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) -> None:
+def test_a_silence_holds_notifications_back_until_it_ends(make_process: Make) -> None:
     process = make_process()
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     silence = alert_service.silences.draft_silence(for_s=3600, by="ann", comment="moving", queue="q*")
     alert_service.silences.save_silence(silence)
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     assert process.deliver() == 0
     assert alert_service.alerts.list_alerts().firing[0].silence == silence
     alert_service.silences.expire_silence(silence.id)
     assert alert_service.silences.list_silences() == ()
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     assert process.deliver() == 1
     with pytest.raises(NotFound):
         alert_service.silences.expire_silence(silence.id)
@@ -118,14 +118,14 @@ def test_a_silence_holds_a_message_back_until_it_is_ended(make_process: Make) ->
 )
 def test_a_wrong_silence_is_refused_in_one_line(make_process: Make, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        desk_of(make_process()).silences.draft_silence(by="ann", **wrong)
+        alert_service_of(make_process()).silences.draft_silence(by="ann", **wrong)
     assert "expected" in caught.value.message
     assert "\n" not in caught.value.message
 
 
-def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) -> None:
+def test_rules_are_created_changed_and_deleted_with_versions(make_process: Make) -> None:
     process = make_process()
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     made = alert_service.rules.save_rule({**DEEP, "id": "mine", "channels": ["ops"]}, by="ann", version=None)
     assert made.version == 1
     with pytest.raises(Conflict):
@@ -140,8 +140,8 @@ def test_rules_are_made_changed_and_removed_with_versions(make_process: Make) ->
         alert_service.rules.find_rule("mine")
 
 
-def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_process: Make) -> None:
-    alert_service = desk_of(make_process())
+def test_a_shipped_rule_can_be_disabled_and_reset(make_process: Make) -> None:
+    alert_service = alert_service_of(make_process())
     shipped = alert_service.rules.find_rule("queue-latency")
     assert (shipped.origin, shipped.rule.enabled) == (Origin.SHIPPED, True)
     alert_service.rules.set_enabled("queue-latency", on=False, by="ann", version=1)
@@ -154,8 +154,8 @@ def test_a_shipped_rule_can_be_switched_off_and_comes_back_as_it_ships(make_proc
     assert alert_service.rules.find_rule("queue-latency") == shipped
 
 
-def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
-    alert_service = desk_of(make_process(), rules=[{**DEEP, "id": "filed"}])
+def test_a_rule_from_the_configuration_file_cannot_be_changed(make_process: Make) -> None:
+    alert_service = alert_service_of(make_process(), rules=[{**DEEP, "id": "filed"}])
     assert alert_service.rules.find_rule("filed").origin is Origin.TOML
     with pytest.raises(Unsupported):
         alert_service.rules.save_rule({**DEEP, "id": "filed"}, by="ann", version=1)
@@ -163,39 +163,37 @@ def test_a_rule_of_the_file_cannot_be_changed_here(make_process: Make) -> None:
         alert_service.rules.delete_rule("filed", version=1)
 
 
-def test_a_rule_made_on_the_page_fires_at_the_next_tick(make_process: Make) -> None:
+def test_a_rule_created_on_the_page_applies_at_the_next_evaluation(make_process: Make) -> None:
     process = make_process(rules=[])
-    process.tick(deep(50))
-    desk_of(process).rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
-    process.tick(deep(50))
+    process.evaluate(deep(50))
+    alert_service_of(process).rules.save_rule({**DEEP, "id": "mine"}, by="ann", version=None)
+    process.evaluate(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing"]
-    desk_of(process).rules.set_enabled("mine", on=False, by="ann", version=1)
-    process.tick(deep(50))
+    alert_service_of(process).rules.set_enabled("mine", on=False, by="ann", version=1)
+    process.evaluate(deep(50))
     process.deliver()
     assert process.channels["ops"].kinds == ["firing", "resolved"]
 
 
-def test_rubbish_in_the_place_of_rules_and_silences_costs_itself_only(
-    make_process: Make, any_redis: redis.Redis
-) -> None:
+def test_corrupt_stored_rules_and_silences_are_ignored(make_process: Make, any_redis: redis.Redis) -> None:
     any_redis.set(keys.RULES, b"\xff{")
     any_redis.hset(keys.SILENCES, "x", b"[]")
     any_redis.hset(keys.ACKS, "y", b"\x00")
     any_redis.sadd(keys.LIVE, "nothing")
     process = make_process()
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     assert process.deliver() == 1
-    assert desk_of(process).silences.list_silences() == ()
-    assert desk_of(process).rules.rules_in_force()
+    assert alert_service_of(process).silences.list_silences() == ()
+    assert alert_service_of(process).rules.rules_in_force()
 
 
-def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
+def test_a_test_notification_ignores_silences_and_is_rate_limited(
     make_process: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dashboard.alerts.management.notifications.TEST_EVERY_S", 600)
     process = make_process()
-    alert_service = desk_of(process)
+    alert_service = alert_service_of(process)
     alert_service.silences.save_silence(alert_service.silences.draft_silence(for_s=3600, by="ann"))
     name = alert_service.notifications.send_test("ops", by="ann")
     assert name.startswith("test:")
@@ -209,10 +207,10 @@ def test_a_test_goes_the_way_of_all_messages_whatever_is_muted(
         alert_service.notifications.send_test("absent", by="ann")
 
 
-def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -> None:
+def test_a_failed_notification_can_be_resent_or_dismissed(make_process: Make) -> None:
     process = make_process("one", Recorder(answers=[NEVER, NEVER]))
-    alert_service = desk_of(process)
-    process.tick(deep(50))
+    alert_service = alert_service_of(process)
+    process.evaluate(deep(50))
     process.deliver()
     (dead,) = alert_service.notifications.list_failed_notifications()
     assert (dead.channel, dead.notification.labels.queue) == ("ops", "q0")
@@ -227,24 +225,24 @@ def test_a_given_up_message_can_be_sent_again_or_dismissed(make_process: Make) -
 
 
 def test_secrets_of_channels_are_hidden(make_process: Make) -> None:
-    alert_service = desk_of(make_process())
-    told = json.dumps(alert_service.channels)
-    assert "hooks.example.com" in told
-    assert "verysecret" not in told
+    alert_service = alert_service_of(make_process())
+    shown = json.dumps(alert_service.channels)
+    assert "hooks.example.com" in shown
+    assert "verysecret" not in shown
 
 
-def test_the_checker_is_well_while_it_ticks(make_process: Make, any_redis: redis.Redis) -> None:
+def test_the_checker_is_healthy_while_it_evaluates(make_process: Make, any_redis: redis.Redis) -> None:
     process = make_process()
-    alert_service = desk_of(process, sample_interval_s=60)
+    alert_service = alert_service_of(process, sample_interval_s=60)
     assert not alert_service.checker.read_health().ok
-    process.tick(deep(0))
+    process.evaluate(deep(0))
     health = alert_service.checker.read_health()
     assert (health.ok, health.holder, health.delivers) == (True, "one", True)
     any_redis.hincrby(keys.HEARTBEAT, "at", -181_000)
     assert not alert_service.checker.read_health().ok
 
 
-def test_check_answers_in_the_way_of_nagios(
+def test_check_follows_the_nagios_plugin_conventions(
     any_server: EmbeddedRedis, any_redis: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from rq import Queue
@@ -263,9 +261,9 @@ def test_check_answers_in_the_way_of_nagios(
         ("d", "mail", 20)
     ]
     assert check(settings(any_server.url, rules=[{**deep_rule, "critical": 15}]), as_json=False) == 2
-    told = capsys.readouterr().out
-    assert told.startswith("QUEUEDECK CRITICAL - ")
-    assert "mail (rq, main): 20 waiting jobs (fires above 15)" in told
+    output = capsys.readouterr().out
+    assert output.startswith("QUEUEDECK CRITICAL - ")
+    assert "mail (rq, main): 20 waiting jobs (fires above 15)" in output
     off = [{"id": "redis-unreachable", "enabled": False}]
     assert check(settings("redis://127.0.0.1:1/0", rules=off), as_json=False) == 3
     assert capsys.readouterr().out.startswith("QUEUEDECK UNKNOWN - ")
@@ -273,7 +271,7 @@ def test_check_answers_in_the_way_of_nagios(
 
 def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, any_server: EmbeddedRedis) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
-    process.tick(deep(50))
+    process.evaluate(deep(50))
     stored = {
         (state.rule_id, state.severity.value)
         for state in process.alerts.load_states().states.values()
@@ -285,17 +283,17 @@ def test_check_reports_only_the_worst_severity_of_a_subject(make_process: Make, 
     assert [alert.severity.value for alert in alerts if alert.rule.id == "deep"] == ["critical"]
 
 
-def test_a_warning_that_its_critical_mutes_is_no_incident_of_its_own(make_process: Make) -> None:
+def test_a_warning_muted_by_its_critical_alert_is_not_a_separate_incident(make_process: Make) -> None:
     process = make_process(rules=[{**DEEP, "warning": 5}])
-    process.tick(deep(7, 50))
-    alert_list = desk_of(process).alerts.list_alerts()
+    process.evaluate(deep(7, 50))
+    alert_list = alert_service_of(process).alerts.list_alerts()
     assert [(alert.state.labels.queue, alert.state.severity.value) for alert in alert_list.incidents] == [
         ("q1", "critical"),
         ("q0", "warning"),
     ]
 
 
-def test_no_name_of_a_queue_makes_a_line_or_figures_of_its_own_for_nagios() -> None:
+def test_a_queue_name_cannot_add_lines_or_performance_data_to_nagios_output() -> None:
     rule = parse_rule(
         {"id": "few", "metric": "queue.consumers", "op": "lt", "critical": 1, "name": "No workers"}, "test"
     )

@@ -1,7 +1,7 @@
-"""Shipped rules on what real libraries and a real Redis leave behind: each fires once, and resolves when it is mended.
+"""Shipped rules on data of real libraries and a real Redis: each fires once, and resolves once the cause is fixed.
 
-The samples are real; only the time between them is not waited for. `proves` holds a test to its word, and the last test
-fails when a rule ships that none of them proves.
+The samples are real; only the time between them is simulated. `covers` checks that the rules of a test fired and
+resolved, and the last test fails for a shipped rule that no test covers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from dashboard.settings import load
 from tests.alerts.channels.fake_providers import HttpSink, status
 from tests.alerts.harness import DEEP, Process, Recorder, deep
 from tests.alerts.incident_scenario import QUICK
-from tests.alerts.test_outbox import hurry
+from tests.alerts.test_outbox import make_due
 from tests.conftest import start_server
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
 from tests.contract.celery_live import Shop
@@ -53,59 +53,59 @@ from tests.processes import child
 from tests.waiting import wait_until
 
 INTERVAL_S = 4.0
-TIMES = 5  # that a sample is judged: one each 20 s
+TIMES = 5  # evaluations of one sample: a sample each 20 s
 MIB = 1024 * 1024
 # Rules of the plan that do not ship yet, because their metric needs a history of days.
 LATER = {"queue.enqueue_idle_s", "queue.runtime_p95_ratio"}
-PROVEN: dict[str, list[str]] = {}
+COVERED: dict[str, list[str]] = {}
 Test = Callable[..., None]
-Told = dict[tuple[str, str, str], list[str]]  # kinds by rule, severity and what it looks at
+NotifiedKinds = dict[tuple[str, str, str], list[str]]  # kinds by rule, severity and subject
 
 
-def proves(*rules: str) -> Callable[[Test], Test]:
-    """Marks a test: by its end `scene.told` holds that each of the rules fired once, and resolved once."""
+def covers(*rules: str) -> Callable[[Test], Test]:
+    """Marks a test: at its end each of the rules must have fired once and resolved once."""
 
     def decorate(test: Test) -> Test:
         for rule in rules:
-            PROVEN.setdefault(rule, []).append(test.__name__)
+            COVERED.setdefault(rule, []).append(test.__name__)
 
         @functools.wraps(test)
-        def held(*args: Any, **fixtures: Any) -> None:
+        def checked(*args: Any, **fixtures: Any) -> None:
             test(*args, **fixtures)
-            told: Told = fixtures.get("scene", fixtures.get("desk")).told
+            notified: NotifiedKinds = fixtures.get("scene", fixtures.get("delivery")).notified
             for rule in rules:
-                kinds = {instance: kinds for instance, kinds in told.items() if instance[0] == rule}
-                assert kinds, f"{rule} was not told"
+                kinds = {instance: kinds for instance, kinds in notified.items() if instance[0] == rule}
+                assert kinds, f"{rule} was not notified"
                 assert all(each == ["firing", "resolved"] for each in kinds.values()), kinds
 
-        return held
+        return checked
 
     return decorate
 
 
 class Scene:
-    """A sampler on a real Redis, and the shipped rules, whose clock is moved rather than waited for."""
+    """A sampler on a real Redis and the shipped rules, with a simulated clock."""
 
     def __init__(self, server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.server = server
         self.redis = redis.Redis.from_url(server.url)
         self.queue = Queue("mail", connection=self.redis)
-        self.told: Told = {}
+        self.notified: NotifiedKinds = {}
         self._now = 1_700_000_000.0
         monkeypatch.setattr("dashboard.sampling.sampler.monotonic_s", lambda: self._now)
         monkeypatch.setattr("dashboard.sampling.queue_search.monotonic_s", lambda: self._now)
-        self._watch = open_sources(load(environ={}, keywords={"redis_url": server.url}))
-        self._sampler = Sampler(self._watch, INTERVAL_S, "test", clock=lambda: self._now)
+        self._sources = open_sources(load(environ={}, keywords={"redis_url": server.url}))
+        self._sampler = Sampler(self._sources, INTERVAL_S, "test", clock=lambda: self._now)
         self._evaluator = Evaluator(INTERVAL_S)
         self._states: dict[str, AlertState] = {}
         self.rules = tuple(rule for rule in default_rules(INTERVAL_S) if rule.enabled)
 
     def enable(self, name: str) -> None:
-        """Switch on a rule that ships switched off."""
+        """Enable a rule that is disabled by default."""
         self.rules += tuple(replace(rule, enabled=True) for rule in default_rules(INTERVAL_S) if rule.id == name)
 
-    def look(self, times: int = 1) -> None:
-        """Take a sample, as if it had stayed like that for so many intervals."""
+    def take_sample(self, times: int = 1) -> None:
+        """Take a sample and evaluate it for this many intervals."""
         snapshot = self._sampler.sample(epoch=1)
         for _ in range(times):
             self._now += INTERVAL_S
@@ -120,49 +120,49 @@ class Scene:
                     self._states.pop(after.fingerprint, None)
                 place = "/".join(after.labels.as_dict().values())
                 for due in transition.due_notifications:
-                    self.told.setdefault((after.rule_id, after.severity.value, place), []).append(due.kind)
+                    self.notified.setdefault((after.rule_id, after.severity.value, place), []).append(due.kind)
 
-    def passes(self, seconds: float) -> None:
-        """So much time in which nobody does anything; a sample every 20 s."""
+    def let_time_pass(self, seconds: float) -> None:
+        """Let this much time pass without changes; a sample every 20 s."""
         for _ in range(int(seconds / INTERVAL_S / TIMES) + 1):
-            self.look(TIMES)
+            self.take_sample(TIMES)
 
-    def has(self, rule: str, kind: str) -> bool:
-        """Whether that was told of the rule."""
-        return any(name == rule and kind in kinds for (name, _, _), kinds in self.told.items())
+    def was_notified(self, rule: str, kind: str) -> bool:
+        """Whether a notification of this kind was due for the rule."""
+        return any(name == rule and kind in kinds for (name, _, _), kinds in self.notified.items())
 
     def fires(self, rule: str, within_s: float, *, meanwhile: Callable[[], object] | None = None) -> None:
-        """Let time pass until the rule fires; `meanwhile` is done before each sample, of which there is then one per
+        """Let time pass until the rule fires; `meanwhile` is called before each sample, of which there is then one per
         interval."""
-        self._until(rule, "firing", within_s, meanwhile)
+        self._await_kind(rule, "firing", within_s, meanwhile)
 
     def resolves(self, rule: str, within_s: float = 180) -> None:
         """Let time pass until the rule resolves."""
-        self._until(rule, "resolved", within_s, None)
+        self._await_kind(rule, "resolved", within_s, None)
 
-    def _until(self, rule: str, kind: str, within_s: float, meanwhile: Callable[[], object] | None) -> None:
+    def _await_kind(self, rule: str, kind: str, within_s: float, meanwhile: Callable[[], object] | None) -> None:
         end = self._now + within_s
-        while not self.has(rule, kind):
-            assert self._now < end, f"{rule} is not {kind} within {within_s:.0f} s; told: {self.told}"
+        while not self.was_notified(rule, kind):
+            assert self._now < end, f"{rule} is not {kind} within {within_s:.0f} s; notified: {self.notified}"
             if meanwhile is not None:
                 meanwhile()
-            self.look(1 if meanwhile else TIMES)
+            self.take_sample(1 if meanwhile else TIMES)
 
     def settle(self) -> None:
-        """The queue `mail` is known, empty, and no new one any more."""
+        """Let the queue `mail` be discovered, empty, and past its grace period."""
         self.queue.enqueue("os.getpid").delete()
-        self.passes(80)
+        self.let_time_pass(80)
 
     def work(self) -> None:
         run_waiting_jobs(self.queue)
 
     def workers(self, backend: str) -> set[int | None]:
-        """How many workers a library has, in a sample of now that no rule sees."""
+        """The numbers of workers of a library, in a new sample that is not evaluated."""
         queues = self._sampler.sample(epoch=1).queues
         return {queue.workers for queue in queues if queue.backend == backend and queue.shared}
 
     def close(self) -> None:
-        self._watch.close()
+        self._sources.close()
         self.redis.close()
 
 
@@ -182,7 +182,7 @@ def make_scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Scene]
 
 @pytest.fixture
 def scene(make_scene: Callable[..., Scene], request: pytest.FixtureRequest) -> Scene:
-    """A Redis with a queue of RQ at rest; `@options` gives the server's own."""
+    """A Redis with an idle RQ queue; `@options` sets options of the server."""
     marker: list[str] = getattr(request.function, "options", [])
     scene = make_scene(*marker)
     scene.settle()
@@ -201,7 +201,7 @@ def options(*given: str) -> Callable[[Test], Test]:
 
 @contextmanager
 def bullmq(url: str, queue: str, **given: object) -> Iterator[None]:
-    """Real workers of BullMQ that stay; killed without a word at the end."""
+    """Real workers of BullMQ, killed at the end."""
     node = shutil.which("node")
     assert node is not None
     command = [node, WORKLOAD / "drive.mjs", "bullmq", "work", url, queue, json.dumps(given)]
@@ -210,44 +210,44 @@ def bullmq(url: str, queue: str, **given: object) -> Iterator[None]:
         yield
 
 
-def test_nothing_is_wrong_with_a_queue_at_rest(scene: Scene) -> None:
-    scene.passes(2000)
-    assert scene.told == {}
+def test_a_healthy_queue_has_no_alerts(scene: Scene) -> None:
+    scene.let_time_pass(2000)
+    assert scene.notified == {}
 
 
 # Queues
 
 
-@proves("queue-no-consumers")
-def test_jobs_of_bullmq_whose_workers_were_killed(scene: Scene) -> None:
+@covers("queue-no-consumers")
+def test_bullmq_jobs_without_workers_are_reported(scene: Scene) -> None:
     library = BullMQLibrary()
     with bullmq(scene.server.url, "video", stalledInterval=300):
-        scene.passes(100)
-    scene.redis.delete("bull:video:stalled-check")  # which counts as a sign of life for a moment
+        scene.let_time_pass(100)
+    scene.redis.delete("bull:video:stalled-check")  # which counts as a heartbeat for a while
     library.drive("add", scene.server.url, "video")
     scene.fires("queue-no-consumers", 180)
-    assert not scene.has("workers-gone", "firing")  # one incident, one alert
+    assert not scene.was_notified("workers-gone", "firing")  # one incident, one alert
     with bullmq(scene.server.url, "video", until="now"):
         scene.resolves("queue-no-consumers")
 
 
-@proves("queue-no-consumers")
-def test_jobs_of_celery_whose_worker_was_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the kernel kills one that takes too much memory: its mailbox stays."""
+@covers("queue-no-consumers")
+def test_celery_jobs_without_workers_are_reported(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the kernel killed the worker for using too much memory: its mailbox remains."""
     monkeypatch.setattr(run_balance, "HEARD_ALL_AFTER_S", 0.0)
     shop = Shop(scene.server.url)
     try:
         with shop.worker(gently=False):
             shop.await_status(shop.send("first"), "SUCCESS")
             wait_until(lambda: scene.workers("celery") == {1}, what="the worker's heartbeat")
-            scene.passes(100)
+            scene.let_time_pass(100)
         assert scene.redis.scard("_kombu.binding.celery.pidbox") == 1
         for number in range(3):
             shop.send(str(number))
         with monkeypatch.context() as soon:
             for name in ("SUSPECT_AFTER_S", "DEAD_AFTER_S"):
                 soon.setattr(workers, name, 1.0)
-            wait_until(lambda: scene.workers("celery") == {0}, what="that nobody is heard")
+            wait_until(lambda: scene.workers("celery") == {0}, what="no heartbeats")
             scene.fires("queue-no-consumers", 180)
         with shop.worker(gently=False):
             wait_until(lambda: scene.workers("celery") == {1}, what="another worker's heartbeat")
@@ -256,8 +256,8 @@ def test_jobs_of_celery_whose_worker_was_killed(scene: Scene, monkeypatch: pytes
         shop.close()
 
 
-@proves("queue-latency")
-def test_jobs_that_wait_too_long(scene: Scene) -> None:
+@covers("queue-latency")
+def test_jobs_that_wait_too_long_are_reported(scene: Scene) -> None:
     job = scene.queue.enqueue("os.getpid")
     job.enqueued_at = datetime.now(UTC) - timedelta(seconds=400)
     job.save()
@@ -266,44 +266,44 @@ def test_jobs_that_wait_too_long(scene: Scene) -> None:
     scene.resolves("queue-latency")
 
 
-@proves("queue-no-progress")
-def test_a_queue_in_which_nothing_ends(scene: Scene) -> None:
+@covers("queue-no-progress")
+def test_a_queue_without_progress_is_reported(scene: Scene) -> None:
     scene.queue.enqueue("os.getpid")
     scene.fires("queue-no-progress", 1000)
     scene.work()
     scene.resolves("queue-no-progress")
 
 
-@proves("queue-errors")
-def test_jobs_of_bullmq_that_fail(scene: Scene) -> None:
+@covers("queue-errors")
+def test_failing_bullmq_jobs_are_reported(scene: Scene) -> None:
     library = BullMQLibrary()
     library.run_jobs(scene.server.url, "video", good=1, bad=0)
-    scene.passes(80)
+    scene.let_time_pass(80)
     library.run_jobs(scene.server.url, "video", good=10, bad=20)
     scene.fires("queue-errors", 330)
     library.run_jobs(scene.server.url, "video", good=420, bad=0)
     scene.resolves("queue-errors")
 
 
-@proves("queue-dead", "queue-dead-growth")
-def test_dead_letters_that_pile_up(scene: Scene) -> None:
+@covers("queue-dead", "queue-dead-growth")
+def test_accumulating_dead_letters_are_reported(scene: Scene) -> None:
     library = BullMQLibrary()
     library.run_jobs(scene.server.url, "video", good=1, bad=0)
-    scene.passes(80)
+    scene.let_time_pass(80)
     library.run_jobs(scene.server.url, "video", good=0, bad=110)
     scene.fires("queue-dead", 90)
     scene.fires("queue-dead-growth", 90)
     library.drive("clean", scene.server.url, "video")
     scene.resolves("queue-dead")
-    # What rose stays a rise of the last hour, which samples of 20 s stretch to 80 minutes.
+    # The growth stays within the last hour, which samples of 20 s stretch to 80 minutes.
     scene.resolves("queue-dead-growth", 4800)
 
 
-@proves("queue-active-age")
-def test_a_job_that_runs_for_too_long(scene: Scene) -> None:
+@covers("queue-active-age")
+def test_a_job_that_runs_for_too_long_is_reported(scene: Scene) -> None:
     library = BullMQLibrary()
     with bullmq(scene.server.url, "video", jobs=1, until="enough"):
-        scene.passes(80)
+        scene.let_time_pass(80)
         (job,) = scene.redis.lrange("bull:video:active", 0, -1)
         began = int((datetime.now(UTC) - timedelta(seconds=3700)).timestamp() * 1000)
         scene.redis.hset(f"bull:video:{job.decode()}", "processedOn", began)
@@ -313,29 +313,29 @@ def test_a_job_that_runs_for_too_long(scene: Scene) -> None:
         scene.resolves("queue-active-age")
 
 
-@proves("queue-stalled")
-def test_an_active_job_whose_worker_no_longer_exists(scene: Scene) -> None:
+@covers("queue-stalled")
+def test_an_active_job_without_a_worker_is_reported(scene: Scene) -> None:
     with bullmq(scene.server.url, "video", jobs=1):
-        scene.passes(80)
+        scene.let_time_pass(80)
         (job,) = scene.redis.lrange("bull:video:active", 0, -1)
     lock = f"bull:video:{job.decode()}:lock"
-    scene.redis.delete(lock, "bull:video:stalled-check")  # as when both ran out
+    scene.redis.delete(lock, "bull:video:stalled-check")  # as if both had expired
     scene.fires("queue-stalled", 140)
     with bullmq(scene.server.url, "video", stalledInterval=300):
         wait_until(lambda: scene.redis.exists(lock), what="another worker taking it")
         scene.resolves("queue-stalled")
 
 
-@proves("queue-overdue")
-def test_a_scheduled_job_that_no_worker_starts(scene: Scene) -> None:
+@covers("queue-overdue")
+def test_an_overdue_scheduled_job_is_reported(scene: Scene) -> None:
     job = scene.queue.enqueue_at(datetime.now(UTC) - timedelta(seconds=400), "os.getpid")
     scene.fires("queue-overdue", 80)
     scene.queue.scheduled_job_registry.remove(job)
     scene.resolves("queue-overdue")
 
 
-@proves("queue-paused")
-def test_a_pause_that_was_forgotten(scene: Scene) -> None:
+@covers("queue-paused")
+def test_a_queue_paused_for_an_hour_is_reported(scene: Scene) -> None:
     suspend(scene.redis)
     scene.queue.enqueue("os.getpid")
     scene.fires("queue-paused", 3700)
@@ -343,8 +343,8 @@ def test_a_pause_that_was_forgotten(scene: Scene) -> None:
     scene.resolves("queue-paused")
 
 
-@proves("workers-gone")
-def test_a_library_with_work_to_come_and_no_worker(scene: Scene) -> None:
+@covers("workers-gone")
+def test_a_library_with_scheduled_jobs_and_no_workers_is_reported(scene: Scene) -> None:
     library = SidekiqLibrary()
     library.run_jobs(scene.server.url, "work", good=1, bad=0)
     library.drive("schedule", scene.server.url, "work")
@@ -354,13 +354,13 @@ def test_a_library_with_work_to_come_and_no_worker(scene: Scene) -> None:
         scene.resolves("workers-gone")
 
 
-@proves("queue-depth")
-def test_many_jobs_of_celery_that_wait(scene: Scene) -> None:
+@covers("queue-depth")
+def test_many_waiting_celery_jobs_are_reported(scene: Scene) -> None:
     scene.enable("queue-depth")
     shop = Shop(scene.server.url)
     try:
         shop.send("first")
-        scene.passes(80)
+        scene.let_time_pass(80)
         for number in range(1001):
             shop.send(str(number))
         scene.fires("queue-depth", 80)
@@ -371,8 +371,8 @@ def test_many_jobs_of_celery_that_wait(scene: Scene) -> None:
         shop.close()
 
 
-@proves("queue-throughput")
-def test_a_queue_in_which_little_gets_finished(scene: Scene) -> None:
+@covers("queue-throughput")
+def test_a_queue_with_low_throughput_is_reported(scene: Scene) -> None:
     scene.enable("queue-throughput")
     scene.fires("queue-throughput", 700)
     for _ in range(10):
@@ -384,16 +384,16 @@ def test_a_queue_in_which_little_gets_finished(scene: Scene) -> None:
 # Redis
 
 
-@proves("redis-unreachable")
-def test_a_redis_that_was_killed(scene: Scene) -> None:
+@covers("redis-unreachable")
+def test_a_killed_redis_is_reported(scene: Scene) -> None:
     scene.server.stop(kill=True)
     scene.fires("redis-unreachable", 50)
     scene.server.start()
     scene.resolves("redis-unreachable")
 
 
-@proves("redis-writes-refused")
-def test_writes_that_are_refused(scene: Scene) -> None:
+@covers("redis-writes-refused")
+def test_refused_writes_are_reported(scene: Scene) -> None:
     scene.redis.config_set("maxmemory", 1)
     scene.fires("redis-writes-refused", 50)
     scene.redis.config_set("maxmemory", 0)
@@ -401,18 +401,18 @@ def test_writes_that_are_refused(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("share", "severity"), [(0.8, "warning"), (0.95, "critical")])
-@proves("redis-memory")
-def test_memory_near_its_limit(scene: Scene, share: float, severity: str) -> None:
+@covers("redis-memory")
+def test_memory_near_its_limit_is_reported(scene: Scene, share: float, severity: str) -> None:
     used = scene.redis.info("memory")["used_memory"]
     scene.redis.config_set("maxmemory", int(used / share))
     scene.fires("redis-memory", 80)
-    assert {level for name, level, _ in scene.told if name == "redis-memory"} == {severity}
+    assert {level for name, level, _ in scene.notified if name == "redis-memory"} == {severity}
     scene.redis.config_set("maxmemory", used * 10)
     scene.resolves("redis-memory")
 
 
-@proves("redis-memory-full")
-def test_memory_that_fills_up(scene: Scene) -> None:
+@covers("redis-memory-full")
+def test_memory_that_fills_up_is_reported_before_it_is_full(scene: Scene) -> None:
     ballast = iter(range(10_000))
 
     def grow() -> None:
@@ -422,13 +422,13 @@ def test_memory_that_fills_up(scene: Scene) -> None:
         grow()
     scene.redis.config_set("maxmemory", int(scene.redis.info("memory")["used_memory"] / 0.6))
     scene.fires("redis-memory-full", 200, meanwhile=grow)
-    assert not scene.has("redis-writes-refused", "firing")  # it comes before it is full
+    assert not scene.was_notified("redis-writes-refused", "firing")  # it fires before memory is full
     scene.redis.delete(*(f"ballast:{number}" for number in range(next(ballast))))
     scene.resolves("redis-memory-full")
 
 
-@proves("redis-evictions")
-def test_keys_that_are_evicted(scene: Scene) -> None:
+@covers("redis-evictions")
+def test_evicted_keys_are_reported(scene: Scene) -> None:
     scene.redis.config_set("maxmemory-policy", "allkeys-lru")
     scene.redis.config_set("maxmemory", scene.redis.info("memory")["used_memory"] + 2 * MIB)
     names = iter(range(100_000))
@@ -440,8 +440,8 @@ def test_keys_that_are_evicted(scene: Scene) -> None:
     scene.resolves("redis-evictions")
 
 
-@proves("redis-eviction-policy")
-def test_a_policy_that_may_evict_jobs_of_bullmq(scene: Scene) -> None:
+@covers("redis-eviction-policy")
+def test_an_eviction_policy_that_may_evict_bullmq_jobs_is_reported(scene: Scene) -> None:
     BullMQLibrary().drive("add", scene.server.url, "video")
     scene.redis.config_set("maxmemory", 10**12)
     scene.redis.config_set("maxmemory-policy", "allkeys-lru")
@@ -450,8 +450,8 @@ def test_a_policy_that_may_evict_jobs_of_bullmq(scene: Scene) -> None:
     scene.resolves("redis-eviction-policy")
 
 
-@proves("redis-rejected")
-def test_connections_that_are_rejected(scene: Scene) -> None:
+@covers("redis-rejected")
+def test_rejected_connections_are_reported(scene: Scene) -> None:
     scene.redis.config_set("maxclients", scene.redis.info("clients")["connected_clients"])
 
     def knock() -> None:
@@ -466,8 +466,8 @@ def test_connections_that_are_rejected(scene: Scene) -> None:
     scene.resolves("redis-rejected")
 
 
-@proves("redis-clients")
-def test_connections_near_their_limit(scene: Scene) -> None:
+@covers("redis-clients")
+def test_connections_near_their_limit_are_reported(scene: Scene) -> None:
     scene.redis.config_set("maxclients", scene.redis.info("clients")["connected_clients"])
     scene.fires("redis-clients", 80)
     scene.redis.config_set("maxclients", 10_000)
@@ -475,9 +475,9 @@ def test_connections_near_their_limit(scene: Scene) -> None:
 
 
 @options("--enable-debug-command", "yes")
-@proves("redis-fragmentation")
-def test_memory_that_is_full_of_holes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "FRAGMENTED_BYTES", 32 * MIB)  # as much is wasted more quickly
+@covers("redis-fragmentation")
+def test_fragmented_memory_is_reported(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "FRAGMENTED_BYTES", 32 * MIB)  # reached sooner
     count = 8000
     scene.redis.execute_command("DEBUG", "POPULATE", count, "hole", 7000)
     most = "for number = 0, ARGV[1] do if number % 4 > 0 then redis.call('DEL', 'hole:' .. number) end end"
@@ -490,8 +490,8 @@ def test_memory_that_is_full_of_holes(scene: Scene, monkeypatch: pytest.MonkeyPa
 
 
 @options("--repl-diskless-sync-delay", "0", "--client-output-buffer-limit", "replica 0 0 0")
-@proves("redis-replica-lag")
-def test_a_replica_that_does_not_keep_up(scene: Scene) -> None:
+@covers("redis-replica-lag")
+def test_a_lagging_replica_is_reported(scene: Scene) -> None:
     def lag() -> float:
         found = scene.redis.info("replication")
         online = found.get("slave0", {}).get("state") == "online"
@@ -511,18 +511,18 @@ def test_a_replica_that_does_not_keep_up(scene: Scene) -> None:
         scene.resolves("redis-replica-lag")
 
 
-@proves("redis-replica-link")
-def test_a_replica_that_was_never_connected(scene: Scene) -> None:
+@covers("redis-replica-link")
+def test_a_replica_that_never_connected_is_reported(scene: Scene) -> None:
     scene.redis.replicaof("127.0.0.1", 1)
-    assert scene.redis.info("replication")["master_link_down_since_seconds"] == -1  # which is no time
+    assert scene.redis.info("replication")["master_link_down_since_seconds"] == -1  # which is not a duration
     scene.fires("redis-replica-link", 160)
     scene.redis.replicaof("NO", "ONE")
     scene.resolves("redis-replica-link")
 
 
 @options("--enable-protected-configs", "yes")
-@proves("redis-persistence")
-def test_a_redis_that_cannot_save(scene: Scene, tmp_path: Path) -> None:
+@covers("redis-persistence")
+def test_a_redis_that_cannot_save_is_reported(scene: Scene, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     scene.redis.config_set("dir", str(data))
@@ -536,8 +536,8 @@ def test_a_redis_that_cannot_save(scene: Scene, tmp_path: Path) -> None:
     scene.resolves("redis-persistence")
 
 
-@proves("no-data")
-def test_queues_that_our_user_may_not_read(scene: Scene) -> None:
+@covers("no-data")
+def test_queues_that_cannot_be_read_are_reported(scene: Scene) -> None:
     scene.redis.execute_command("ACL", "SETUSER", "default", "-@list", "-@scripting")
     scene.fires("no-data", 330)
     scene.redis.execute_command("ACL", "SETUSER", "default", "+@all")
@@ -547,8 +547,8 @@ def test_queues_that_our_user_may_not_read(scene: Scene) -> None:
 # The checker itself
 
 
-class Desk:
-    """What other channels were told of the checker and of the channel `ops`, whose server is a real one."""
+class DeliveryScene:
+    """The notifications of another channel about the channel `ops`, which has a real server, and about the checker."""
 
     def __init__(self, sink: HttpSink) -> None:
         self.sink = sink
@@ -556,8 +556,8 @@ class Desk:
         self.chief = Recorder("chief")
 
     @property
-    def told(self) -> Told:
-        found: Told = {}
+    def notified(self) -> NotifiedKinds:
+        found: NotifiedKinds = {}
         for message in self.chief.arrived:
             found.setdefault((message.rule_id, message.severity, message.lines[0].label), []).append(message.kind)
         for request in self.sink.requests:
@@ -567,64 +567,64 @@ class Desk:
         return found
 
     def rules(self, name: str, **fields: object) -> list[dict[str, Any]]:
-        """A rule on depth that speaks to `ops`, and a shipped one that speaks at once."""
+        """A rule on depth that notifies `ops`, and a shipped rule that notifies at once."""
         at_once = {"enabled": True, "group_wait_s": 0, "recover_for_s": 0}
         return [{**DEEP, "channels": ["ops"]}, {"id": name, **at_once, **fields}]
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
+def delivery() -> Iterator[DeliveryScene]:
     sink = HttpSink()
-    yield Desk(sink)
+    yield DeliveryScene(sink)
     sink.close()
 
 
-@proves("notify-dead")
-def test_a_message_that_a_provider_refuses_for_good(
-    desk: Desk, make_process: Callable[..., Process], any_redis: redis.Redis
+@covers("notify-dead")
+def test_a_permanently_refused_notification_is_reported(
+    delivery: DeliveryScene, make_process: Callable[..., Process], any_redis: redis.Redis
 ) -> None:
-    desk.sink.answers = [status(404)]
-    process = make_process("one", desk.ops, desk.chief, rules=desk.rules("notify-dead"))
+    delivery.sink.answers = [status(404)]
+    process = make_process("one", delivery.ops, delivery.chief, rules=delivery.rules("notify-dead"))
     for _ in range(2):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
         process.deliver()
-    assert desk.chief.kinds == ["firing"]
-    desk.sink.answers = [status(200)]
+    assert delivery.chief.kinds == ["firing"]
+    delivery.sink.answers = [status(200)]
     (name,) = any_redis.zrange(keys.DEAD, 0, -1)
     assert process.outbox.requeue_failed(
         name.decode(), any_redis.hget(keys.message_key(name.decode()), "fingerprint").decode()
     )
     for _ in range(2):
         process.deliver()
-        process.tick(deep(50))
+        process.evaluate(deep(50))
     process.deliver()
 
 
-@proves("notify-undelivered")
-def test_messages_that_a_provider_does_not_take(
-    desk: Desk, make_process: Callable[..., Process], any_redis: redis.Redis
+@covers("notify-undelivered")
+def test_undelivered_notifications_are_reported(
+    delivery: DeliveryScene, make_process: Callable[..., Process], any_redis: redis.Redis
 ) -> None:
-    desk.sink.answers = [status(500)]
-    process = make_process("one", desk.ops, desk.chief, rules=desk.rules("notify-undelivered", for_s=0))
-    process.tick(deep(50))
+    delivery.sink.answers = [status(500)]
+    process = make_process("one", delivery.ops, delivery.chief, rules=delivery.rules("notify-undelivered", for_s=0))
+    process.evaluate(deep(50))
     process.deliver()
     (name, made_ms) = any_redis.zrange(keys.UNSENT, 0, -1, withscores=True)[0]
     any_redis.zadd(keys.UNSENT, {name: made_ms - 610_000})
     for _ in range(2):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
     process.deliver()
-    assert desk.chief.kinds == ["firing"]
-    desk.sink.answers = [status(200)]
-    hurry(any_redis)
+    assert delivery.chief.kinds == ["firing"]
+    delivery.sink.answers = [status(200)]
+    make_due(any_redis)
     process.deliver()
     for _ in range(2):
-        process.tick(deep(50))
+        process.evaluate(deep(50))
     process.deliver()
 
 
-@proves("checker-slow")
-def test_a_checker_whose_ticks_come_late(
-    desk: Desk, server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path
+@covers("checker-slow")
+def test_late_evaluations_are_reported(
+    delivery: DeliveryScene, server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
         slow = stack.enter_context(start_server("redis-7"))
@@ -635,7 +635,7 @@ def test_a_checker_whose_ticks_come_late(
             "sample_interval_s": 0.5,
             "allow_private_webhooks": True,
             "spool_dir": str(tmp_path / "spool"),
-            "channels": [{"id": "ops", "kind": "webhook", "url": desk.sink.url}],
+            "channels": [{"id": "ops", "kind": "webhook", "url": delivery.sink.url}],
             "rules": list(own.values()),
         }
         settings = load(environ={}, keywords=values)
@@ -644,17 +644,17 @@ def test_a_checker_whose_ticks_come_late(
         checker = build_checker(settings, sources, SnapshotStore(sources.own), "one")
         checker.start()
         stack.callback(checker.stop)
-        wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first tick")
+        wait_until(lambda: redis_client.exists(keys.HEARTBEAT), what="the first evaluation")
         assert slow.pid is not None
         os.kill(slow.pid, signal.SIGSTOP)
         try:
-            wait_until(lambda: len(desk.sink.requests) == 1, what="the alert")
+            wait_until(lambda: len(delivery.sink.requests) == 1, what="the alert")
         finally:
             os.kill(slow.pid, signal.SIGCONT)
-        wait_until(lambda: len(desk.sink.requests) == 2, what="the end")
+        wait_until(lambda: len(delivery.sink.requests) == 2, what="the end")
 
 
-def test_no_rule_ships_without_a_proof() -> None:
-    assert {rule.id for rule in default_rules()} == set(PROVEN)
+def test_every_shipped_rule_has_a_test() -> None:
+    assert {rule.id for rule in default_rules()} == set(COVERED)
     assert {name for name, metric in METRICS.items() if metric.unavailable} == LATER
     assert not LATER & {rule.metric for rule in default_rules()}

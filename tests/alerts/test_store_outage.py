@@ -1,4 +1,4 @@
-"""The store itself is the outage: told without it, by one process of the host, and ended by whoever began."""
+"""Outages of the store and their ends, notified without it by one process per host."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def rules(**fields: object) -> tuple[Rule, ...]:
     return parse_rule(gone, "test"), parse_rule(refused, "test")
 
 
-class Ahead:
-    """By how much the monotonic clock of the process is ahead of that of the machine."""
+class ClockOffset:
+    """How far the monotonic clock of the process is ahead of that of the machine."""
 
     s = 0.0
 
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ahead, "s", 0.0)
+    monkeypatch.setattr(ClockOffset, "s", 0.0)
     for module in ("store_outage", "outage_sender"):
-        monkeypatch.setattr(f"dashboard.alerts.delivery.{module}.monotonic_s", lambda: time.monotonic() + Ahead.s)
+        monkeypatch.setattr(f"dashboard.alerts.delivery.{module}.monotonic_s", lambda: time.monotonic() + ClockOffset.s)
 
 
 class Host:
@@ -94,23 +94,23 @@ def fail(
     led: bool = True,
     active_silences: ActiveSilences = NO_MUTES,
 ) -> None:
-    """Ticks that fail, far longer than the rules let."""
+    """Fail evaluations for far longer than the rules require."""
     for _ in range(times):
         local.record_failure(problem, rules(), active_silences, led=led, epoch=7)
-        Ahead.s += 0.1
+        ClockOffset.s += 0.1
 
 
-def fail_until_told(local: StoreOutageNotifier, *, active_silences: ActiveSilences = NO_MUTES) -> None:
-    """Ticks fail until this process speaks."""
+def fail_until_notifying(local: StoreOutageNotifier, *, active_silences: ActiveSilences = NO_MUTES) -> None:
+    """Fail evaluations until this process notifies."""
 
-    def speaks() -> bool:
+    def starts_notifying() -> bool:
         fail(local, times=1, active_silences=active_silences)
         return local.is_notifying
 
-    wait_until(speaks, what="the word")
+    wait_until(starts_notifying, what="the start of notifying")
 
 
-def test_a_user_who_may_not_write_is_no_outage_unless_it_could_before(host: Host) -> None:
+def test_missing_permissions_are_an_outage_only_after_a_success(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     fail(local, problem=Forbidden("The Redis user may not do that"))
@@ -124,12 +124,12 @@ def test_a_user_who_may_not_write_is_no_outage_unless_it_could_before(host: Host
 def test_an_outage_and_its_end_are_notified_once_and_recorded(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
-    fail_until_told(local)
+    fail_until_notifying(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.record_success()
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
     wait_until(lambda: [entry.kind for entry in host.recorded] == ["firing", "resolved"], what="the record of both")
-    wait_until(lambda: not local.is_notifying, what="the end of its speaking")
+    wait_until(lambda: not local.is_notifying, what="the end of notifying")
     first, last = ops.arrived
     assert first.episode == last.episode
     assert "Connection refused" in str(first.lines[0].detail_text)
@@ -138,28 +138,28 @@ def test_an_outage_and_its_end_are_notified_once_and_recorded(host: Host) -> Non
 
 
 class Hanging(Recorder):
-    """Hangs until `over` is set."""
+    """Hangs until `released` is set."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.over = threading.Event()
+        self.released = threading.Event()
 
     def attempt_delivery(self, message: Message, deadline: Deadline) -> DeliveryResult:
-        self.over.wait(120)
+        self.released.wait(120)
         return super().attempt_delivery(message, deadline)
 
 
-def test_a_channel_that_hangs_holds_up_no_other(host: Host) -> None:
+def test_a_hanging_channel_delays_no_other(host: Host) -> None:
     slow, quick = Hanging("a-slow"), Recorder("quick")
     local = host.process(slow, quick)
-    fail_until_told(local)
+    fail_until_notifying(local)
     try:
         wait_until(lambda: quick.kinds == ["firing"], what="the alert on the quick channel")
         local.record_success()
         wait_until(lambda: quick.kinds == ["firing", "resolved"], what="its end there")
         assert slow.arrived == []
     finally:
-        slow.over.set()
+        slow.released.set()
     wait_until(lambda: slow.kinds == ["firing", "resolved"], what="both on the slow one")
 
 
@@ -173,7 +173,7 @@ def test_a_short_outage_is_not_notified(host: Host) -> None:
     assert ops.given == []
 
 
-def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Host) -> None:
+def test_an_outage_within_a_maintenance_window_is_not_notified(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     daily = WeeklyWindow(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=1440)
@@ -181,7 +181,7 @@ def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Ho
     fail(local, active_silences=ActiveSilences(silences=(window,)))
     assert not local.is_notifying
     assert ops.given == []
-    fail_until_told(
+    fail_until_notifying(
         local, active_silences=ActiveSilences(silences=(msgspec.structs.replace(window, until=time.time() - 1),))
     )
     wait_until(lambda: ops.kinds == ["firing"], what="the alert once the window is over")
@@ -190,13 +190,13 @@ def test_who_takes_redis_down_within_a_maintenance_window_is_not_called(host: Ho
 def test_one_process_per_host_sends(host: Host) -> None:
     ops = Recorder()
     first, second = host.process(ops), host.process(ops)
-    fail_until_told(first)
+    fail_until_notifying(first)
     fail(second)
     assert not second.is_notifying
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
 
 
-def test_who_did_not_lead_waits_for_the_last_leader(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_waits_for_the_last_leader_before_notifying(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("dashboard.alerts.delivery.store_outage.monotonic_s", lambda: clock[0])
     local = host.process(Recorder())
@@ -213,7 +213,7 @@ def test_two_hosts_notify_under_the_same_id(tmp_path: Path) -> None:
     hosts = [Host(tmp_path / name) for name in ("a", "b")]
     for host in hosts:
         host.folder.mkdir()
-        fail_until_told(host.process(ops))
+        fail_until_notifying(host.process(ops))
     wait_until(lambda: len(ops.arrived) == 2, what="both alerts")
     assert len({message.id for message in ops.arrived}) == 1
     for host in hosts:
@@ -224,7 +224,7 @@ def test_an_outage_that_ended_before_delivery_is_one_message(host: Host) -> None
     ops = Recorder(answers=[LATER])
     ops.gate = threading.Event()
     local = host.process(ops)
-    fail_until_told(local)
+    fail_until_notifying(local)
     wait_until(lambda: len(ops.given) == 1, what="the first attempt")
     local.record_success()  # before the first attempt has failed, and long before the second
     ops.gate.set()
@@ -234,31 +234,31 @@ def test_an_outage_that_ended_before_delivery_is_one_message(host: Host) -> None
 def test_a_restarted_process_continues_the_outage(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
-    fail_until_told(local)
+    fail_until_notifying(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
-    local.stop()  # as when it is killed: the lock is free, the spool is there
-    heir = host.process(ops)
-    fail_until_told(heir)
-    heir.record_success()
+    local.stop()  # as if killed: the lock is free, the spool file exists
+    successor = host.process(ops)
+    fail_until_notifying(successor)
+    successor.record_success()
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
 
 
 def test_an_unnotified_end_is_notified_by_the_next_process(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
-    fail_until_told(local)
+    fail_until_notifying(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.stop()
     host.process(ops).record_success()
     wait_until(lambda: ops.kinds == ["firing", "resolved"], what="the end of the alert")
 
 
-def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path) -> None:
+def test_an_unwritable_spool_folder_does_not_stop_notifications(tmp_path: Path) -> None:
     ops = Recorder()
     local = StoreOutageNotifier(
         "redis://h:1/0", "main", 2.0, {"ops": ops}, PageLinks(None), tmp_path / "none", lambda entry: None
     )
-    fail_until_told(local)
+    fail_until_notifying(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     assert len(ops.given) == 1
     local.record_success()
@@ -277,15 +277,17 @@ def test_a_folder_that_cannot_be_written_does_not_make_it_silent(tmp_path: Path)
         (Forbidden("may not"), REFUSED),
     ],
 )
-def test_a_refusing_server_is_distinguished_from_a_silent_one(problem: QueuedeckError, metric: str) -> None:
+def test_a_server_that_refuses_writes_is_distinguished_from_an_unreachable_one(
+    problem: QueuedeckError, metric: str
+) -> None:
     assert metric_from_problem(problem) == metric
 
 
-def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> None:
+def test_a_corrupt_spool_file_does_not_stop_notifications(host: Host) -> None:
     ops = Recorder()
     local = host.process(ops)
     local._spool.file.write_bytes(b"\xff" * 100)
-    fail_until_told(local)
+    fail_until_notifying(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     wait_until(
         lambda: msgspec.json.decode(local._spool.file.read_bytes(), type=OutageRecord).notified == ("ops",),
@@ -294,13 +296,13 @@ def test_a_spool_file_full_of_rubbish_is_no_reason_to_be_silent(host: Host) -> N
 
 
 @pytest.mark.parametrize("name", sorted(SERVERS))
-def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_so(name: str) -> None:
+def test_a_store_out_of_memory_takes_states_except_on_redis_6(name: str) -> None:
     with start_server(name, "--maxmemory", "6mb", "--maxmemory-policy", "noeviction") as server:
         source = Source("main", server.url)
         store = SnapshotStore(source)
         epoch = store.acquire_lease("one", 15).epoch
         fill(source)
-        source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, whatever the buffers do
+        source.execute("CONFIG", "SET", "maxmemory", "1mb")  # below what is in use, regardless of buffers
         refused: BackendUnavailable | None = None
         try:
             assert AlertStore(store).record_beat(f"one:{epoch}", "one", delivers=True, durations=None)
@@ -313,7 +315,7 @@ def test_a_store_out_of_memory_still_takes_states_where_redis_can_and_else_says_
 
 
 def fill(source: Source) -> None:
-    """Write until the server refuses even little."""
+    """Write until the server refuses even small values."""
     for size in (10_000, 500, 20):
         for index in range(4000):
             reply = source.run_batch([("SET", f"ballast:{size}:{index}", b"x" * size)])[0]
@@ -335,25 +337,25 @@ local = StoreOutageNotifier("redis://h:1/0", "main", 2.0, {"ops": Recorder()}, P
 while not local.is_notifying or local._spool.outage is None or not local._spool.outage.notified:
     local.record_failure(GONE, rules(), NO_MUTES, led=True, epoch=7)
     time.sleep(0.01)
-print("told", flush=True)
+print("notified", flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_killed_speaker_leaves_the_word_to_another(host: Host) -> None:
-    with child([sys.executable, "-c", CHILD, host.folder], name="speaker", pipes=True) as speaker:
-        assert speaker.read_line() == "told"
+def test_another_process_resolves_the_outage_of_a_killed_one(host: Host) -> None:
+    with child([sys.executable, "-c", CHILD, host.folder], name="notifier", pipes=True) as other:
+        assert other.read_line() == "notified"
         ops = Recorder()
-        heir = host.process(ops)
-        fail(heir)
-        assert not heir.is_notifying
-        speaker.kill()
-        fail_until_told(heir)
-        heir.record_success()
+        successor = host.process(ops)
+        fail(successor)
+        assert not successor.is_notifying
+        other.kill()
+        fail_until_notifying(successor)
+        successor.record_success()
         wait_until(lambda: ops.kinds == ["resolved"], what="the end of the alert")
 
 
-def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_saved_to_disk_before_it_is_kept_in_memory(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     ops = Recorder()
     local = host.process(ops)
     ahead: list[OutageRecord] = []
@@ -365,7 +367,7 @@ def test_nothing_is_known_before_it_is_on_disk(host: Host, monkeypatch: pytest.M
 
     to_disk = outage_spool._write_outage
     monkeypatch.setattr(outage_spool, "_write_outage", write)
-    fail_until_told(local)
+    fail_until_notifying(local)
     wait_until(lambda: ops.kinds == ["firing"], what="the alert")
     local.record_success()
     wait_until(lambda: not local.is_notifying, what="the end of the outage")
@@ -379,13 +381,13 @@ def test_a_killed_server_is_reported_as_unreachable(host: Host, make_source: Cal
     local = host.process(ops)
     server.stop(kill=True)
 
-    def speaks() -> bool:
+    def starts_notifying() -> bool:
         with pytest.raises(QueuedeckError) as caught:
             AlertStore(SnapshotStore(source)).read_inputs()
         local.record_failure(caught.value, rules(), NO_MUTES, led=True, epoch=7)
         return local.is_notifying
 
-    wait_until(speaks, what="the word")
+    wait_until(starts_notifying, what="the start of notifying")
     wait_until(lambda: [message.rule_id for message in ops.arrived] == ["redis-unreachable"], what="the alert")
     server.close()
 

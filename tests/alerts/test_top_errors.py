@@ -1,4 +1,4 @@
-"""Top errors in messages: from jobs that failed for real, within their time, escaped by each channel."""
+"""Top errors in notifications: from real failed jobs, within a time budget, escaped by each channel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rq(source: Source, source_settings: SourceSettings) -> Iterator[Backend]:
 
 @pytest.fixture
 def stats(server: EmbeddedRedis, rq: Backend, redis_client: redis.Redis) -> list[QueueStats]:
-    """The queue `mail`, in which nine jobs died of four kinds of errors."""
+    """The queue `mail` with nine dead letters of four kinds of errors."""
     mails = ((failing_jobs.mail, f"user{n}@example.com", n) for n in range(5))
     fail_rq(
         server,
@@ -70,8 +70,8 @@ def test_the_three_most_frequent_errors_are_listed_without_variable_parts(rq: Ba
     top.stop()
 
 
-class Wait(threading.Event):
-    """An event that nobody waits for in truth: `asked` holds for how long they would have, and `now` is then."""
+class FakeWait(threading.Event):
+    """An event whose waits return at once: `asked` holds their timeouts, and `now` the time after them."""
 
     asked: list[float | None]
     now = 0.0
@@ -82,13 +82,13 @@ class Wait(threading.Event):
         return self.is_set()
 
 
-def test_a_list_that_hangs_costs_the_budget_once_and_then_nothing(
+def test_a_hanging_list_of_errors_delays_notifications_by_a_bounded_time(
     rq: Backend, stats: list[QueueStats], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Wait.asked, Wait.now = [], 0.0
+    FakeWait.asked, FakeWait.now = [], 0.0
     task = module._Task
-    monkeypatch.setattr(module, "_Task", lambda *fields: task(*fields, done=Wait()))
-    monkeypatch.setattr(module, "monotonic_s", lambda: Wait.now)
+    monkeypatch.setattr(module, "_Task", lambda *fields: task(*fields, done=FakeWait()))
+    monkeypatch.setattr(module, "monotonic_s", lambda: FakeWait.now)
     hangs = threading.Event()
     calls = 0
 
@@ -105,15 +105,15 @@ def test_a_list_that_hangs_costs_the_budget_once_and_then_nothing(
     wait_until(lambda: calls, what="the reader, which hangs")
     for queue in others[1:]:
         assert top.top_errors_of("main", "rq", queue.name, others) == ()
-    assert Wait.asked == [BUDGET_S]
+    assert FakeWait.asked == [BUDGET_S]
     for period in range(4):
-        Wait.now += BUDGET_PERIOD_S
+        FakeWait.now += BUDGET_PERIOD_S
         for queue in others[1:]:
             assert top.top_errors_of("main", "rq", queue.name, others) == ()
-        # One more is put into line behind the one that hangs, and after that nobody waits.
-        assert Wait.asked == [BUDGET_S] * 2, period
+        # One more is queued behind the one that hangs, and no later one waits.
+        assert FakeWait.asked == [BUDGET_S] * 2, period
     hangs.set()
-    # What came too late is there for the next message.
+    # A late result is used for the next message.
     wait_until(lambda: top.top_errors_of("main", "rq", "mail", stats), what="the errors")
     top.stop()
 
@@ -138,10 +138,10 @@ def test_only_errors_of_the_queue_are_listed_from_a_shared_list(
     backend.close()
 
 
-def test_messages_carry_them_escaped(
+def test_notifications_contain_top_errors_escaped(
     server: EmbeddedRedis, redis_client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A message that a busy machine does not give the time goes without them, which is not what is looked at here.
+    # On a busy machine a message may time out and be sent without them, which is not tested here.
     monkeypatch.setattr("dashboard.services.TopErrors", partial(TopErrors, budget_s=CEILING_S))
     fail_rq(server, "mail", *((failing_jobs.fail_with, HOSTILE) for _ in range(3)))
     with ExitStack() as stack:

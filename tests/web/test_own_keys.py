@@ -121,7 +121,7 @@ class Stage:
         return [f"{page}: {status}" for page, status in answers if status >= 500 and page != "/healthz/checker"]
 
     def tick(self, depth: int) -> None:
-        assert self.process.tick(deep(depth))
+        assert self.process.evaluate(deep(depth))
         self.process.deliver()
 
     def act(self, client: FlaskClient) -> None:
@@ -163,9 +163,9 @@ def seed(process: Process, client: FlaskClient, data: redis.Redis) -> str:
     """Write at least one key of each kind; return the id of a running bulk operation."""
     recorder = process.channels["ops"]
     recorder.answers = [DeliveryResult(ok=False, status="410", permanent=True), DeliveryResult(ok=False, status="503")]
-    process.tick(deep(100))
+    process.evaluate(deep(100))
     process.deliver()
-    process.tick(deep(100, 100))
+    process.evaluate(deep(100, 100))
     process.deliver()
     store = SnapshotStore(process.source)
     sampler = Sampler(open_sources(client.application.extensions[EXTENSION].settings), 2.0, "one", clock=store.now_s)

@@ -48,48 +48,48 @@ def smtp_sink() -> Iterator[Callable[..., SmtpSink]]:
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
 
-def _talking(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
-    """The port of a server that says something to whoever connects, until the test is over."""
-    over = threading.Event()
+def _server_sending(send: Callable[[socket.socket, threading.Event], None]) -> Iterator[int]:
+    """The port of a server that calls `send` for the first connection; its event is set when the test is over."""
+    finished = threading.Event()
 
     def serve() -> None:
         with contextlib.suppress(OSError):
             connection, _ = server.accept()
             with connection:
-                say(connection, over)
+                send(connection, finished)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(60)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield server.getsockname()[1]
-        over.set()
+        finished.set()
         thread.join(10)
 
 
 @pytest.fixture
 def drip_port() -> Iterator[int]:
-    """A mail server that greets with one character now and then."""
+    """A mail server that sends its greeting a character at a time."""
 
-    def drip(connection: socket.socket, over: threading.Event) -> None:
+    def drip(connection: socket.socket, finished: threading.Event) -> None:
         connection.sendall(b"220 ")
-        while not over.wait(0.05):
+        while not finished.wait(0.05):
             connection.sendall(b"x")
 
-    yield from _talking(drip)
+    yield from _server_sending(drip)
 
 
 @pytest.fixture
 def flood_port() -> Iterator[int]:
     """A mail server whose greeting has no last line."""
 
-    def flood(connection: socket.socket, over: threading.Event) -> None:
-        while not over.is_set():
+    def flood(connection: socket.socket, finished: threading.Event) -> None:
+        while not finished.is_set():
             connection.sendall(b"220-more\r\n" * 1000)
 
-    yield from _talking(flood)
+    yield from _server_sending(flood)

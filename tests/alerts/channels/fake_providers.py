@@ -20,11 +20,11 @@ import msgspec
 from dashboard.alerts.delivery.channels.base import Message, MessageLine
 
 STARTED = datetime(2026, 3, 1, 3, 12, 7, 250_000, tzinfo=UTC)
-# A sender whose deadline is far shorter has left a server that hangs or drips for longer by then, on any machine.
+# A sender with a far shorter deadline has disconnected by then from a server that hangs or drips for longer.
 SOON_S = 60.0
 HANGS_S = 2 * SOON_S
 ENDED = datetime(2026, 3, 1, 3, 53, 8, tzinfo=UTC)
-TOKEN = "s3cr3t-token-Zq81/x"  # stands in every secret of the tests
+TOKEN = "s3cr3t-token-Zq81/x"  # part of every secret of the tests
 HOSTILE = 'mail\r\nBcc: eve@evil.test <!channel> @everyone <b>"x"</b> [a](https://evil.test) *b* \u202e\ud800\x00'
 
 
@@ -78,7 +78,7 @@ class Request(msgspec.Struct, kw_only=True):
 
 
 class HttpSink:
-    """A server on loopback; `answers` are used up in turn, the last one stays."""
+    """A server on loopback; `answers` are used in turn, the last one repeatedly."""
 
     def __init__(self, context: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
         sink = self
@@ -169,7 +169,7 @@ def garbage(handler: Any) -> None:
 
 
 def echo(code: int) -> Callable[[Any], None]:
-    """Answers with everything that was sent, in several spellings, as helpful servers do."""
+    """Responds with the whole request in several spellings, as some servers do."""
 
     def answer(handler: Any) -> None:
         sent = handler.server.sink.requests[-1]

@@ -1,4 +1,4 @@
-"""A real mail server that takes, puts off, refuses or hangs."""
+"""A real mail server that accepts, defers, refuses or hangs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.alerts.channels.fake_providers import HANGS_S
 
 
 class _AnyPort(Controller):
-    """A controller that finds out which free port it got, before it connects there to see whether it runs."""
+    """A controller that reads its free port before it connects there to check that it runs."""
 
     def _trigger_server(self) -> None:
         self.port = self.server.sockets[0].getsockname()[1]
@@ -24,7 +24,7 @@ class _AnyPort(Controller):
 
 
 class SmtpSink:
-    """Keeps what it takes in `mails`; `data` is its answer to a mail, `recipients` its answers to addresses."""
+    """Keeps the accepted mails in `mails`; `data` is its reply to a mail, `recipients` its replies to addresses."""
 
     def __init__(self, *, data: str = "250 queued", recipients: dict[str, str] | None = None, **options: Any) -> None:
         self.mails: list[EmailMessage] = []

@@ -1,4 +1,4 @@
-"""Mail against a real server that takes, puts off, refuses, hangs and speaks TLS."""
+"""Mail to a real server that accepts, defers, refuses, hangs or uses TLS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def mailer(server: SmtpSink | int, **more: Any) -> Any:
     return build_channel({**table, **people, **more})
 
 
-def test_a_mail_says_what_where_how_bad_and_what_to_do(smtp_sink: Start) -> None:
+def test_a_mail_has_subject_value_threshold_errors_and_links(smtp_sink: Start) -> None:
     server = smtp_sink()
     delivered = mailer(server).send(message())
     assert (delivered.ok, delivered.status, delivered.answer) == (True, "250", "queued")
@@ -45,7 +45,7 @@ def test_a_mail_says_what_where_how_bad_and_what_to_do(smtp_sink: Start) -> None
     assert "Last hour: ▁▁·▅█" in text
 
 
-def test_the_picture_lies_inline_and_is_a_png(smtp_sink: Start) -> None:
+def test_the_chart_is_an_inline_png(smtp_sink: Start) -> None:
     server = smtp_sink()
     assert mailer(server).send(message()).ok
     (image,) = [part for part in server.mails[0].walk() if part.get_content_type() == "image/png"]
@@ -60,7 +60,7 @@ def test_the_picture_lies_inline_and_is_a_png(smtp_sink: Start) -> None:
     assert len(zlib.decompress(data[41 : 41 + length])) == height * (1 + 3 * width)
 
 
-def test_without_figures_there_is_no_picture(smtp_sink: Start) -> None:
+def test_a_mail_without_values_has_no_chart(smtp_sink: Start) -> None:
     server = smtp_sink()
     assert mailer(server).send(message(spark=(None, float("nan"), float("inf")))).ok
     mail = server.mails[0]
@@ -69,7 +69,7 @@ def test_without_figures_there_is_no_picture(smtp_sink: Start) -> None:
 
 
 @pytest.mark.parametrize("domain", ["example.com", "a-long-name-of-a-department." * 4 + "example.com"])
-def test_the_mails_of_an_episode_make_a_thread(smtp_sink: Start, domain: str) -> None:
+def test_the_mails_of_an_episode_form_a_thread(smtp_sink: Start, domain: str) -> None:
     server = smtp_sink()
     channel = mailer(server, **{"from": f"deck@{domain}"})
     first = message()
@@ -105,7 +105,7 @@ def test_a_hostile_name_adds_no_header_and_no_markup(smtp_sink: Start) -> None:
 @pytest.mark.parametrize(
     ("answer", "permanent"), [("451 try later", False), ("421 going down", False), ("550 no such thing", True)]
 )
-def test_an_answer_to_the_mail_means_later_or_never(smtp_sink: Start, answer: str, permanent: bool) -> None:
+def test_an_smtp_reply_is_a_temporary_or_permanent_failure(smtp_sink: Start, answer: str, permanent: bool) -> None:
     delivered = mailer(smtp_sink(data=answer)).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, permanent, answer[:3])
     assert delivered.answer == answer[4:]
@@ -118,7 +118,7 @@ def test_if_all_recipients_are_refused_the_mildest_refusal_counts(smtp_sink: Sta
     assert server.mails == []
 
 
-def test_only_those_who_were_put_off_are_tried_again(smtp_sink: Start) -> None:
+def test_only_temporarily_refused_recipients_are_retried(smtp_sink: Start) -> None:
     server = smtp_sink(recipients={"b@example.com": "450 greylisted"})
     channel = mailer(server)
     first = channel.send(message())
@@ -130,7 +130,7 @@ def test_only_those_who_were_put_off_are_tried_again(smtp_sink: Start) -> None:
     assert server.mails[0]["Message-ID"] == server.mails[1]["Message-ID"]
 
 
-def test_one_unknown_address_does_not_keep_the_mail_from_the_others(smtp_sink: Start) -> None:
+def test_one_unknown_address_does_not_block_other_recipients(smtp_sink: Start) -> None:
     server = smtp_sink(recipients={"b@example.com": "550 unknown"})
     delivered = mailer(server).send(message())
     assert delivered.ok
@@ -138,7 +138,7 @@ def test_one_unknown_address_does_not_keep_the_mail_from_the_others(smtp_sink: S
     assert server.to == [["a@example.com"]]
 
 
-def test_an_address_that_is_refused_later_does_not_undo_what_the_others_have(smtp_sink: Start) -> None:
+def test_a_recipient_refused_on_retry_does_not_fail_the_delivery(smtp_sink: Start) -> None:
     server = smtp_sink(recipients={"b@example.com": "450 greylisted"})
     channel = mailer(server)
     assert not channel.send(message()).ok
@@ -149,7 +149,7 @@ def test_an_address_that_is_refused_later_does_not_undo_what_the_others_have(smt
     assert server.to == [["a@example.com"]]
 
 
-def test_a_server_that_hangs_after_the_mail_is_left_at_the_deadline(smtp_sink: Start) -> None:
+def test_a_server_that_hangs_after_the_mail_times_out(smtp_sink: Start) -> None:
     channel = mailer(smtp_sink(data="hang"))
     with at_most(SOON_S):
         delivered = channel.send(message(), 0.8)
@@ -157,19 +157,19 @@ def test_a_server_that_hangs_after_the_mail_is_left_at_the_deadline(smtp_sink: S
 
 
 @pytest.mark.parametrize("tls", ["none", "starttls", "tls"])
-def test_a_silent_server_is_left_at_the_deadline(silent_port: int, tls: str) -> None:
+def test_a_silent_server_times_out(silent_port: int, tls: str) -> None:
     with at_most(SOON_S):
         delivered = mailer(silent_port, tls=tls).send(message(), 0.5)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
 
 
-def test_a_server_that_drips_is_left_at_the_deadline(drip_port: int) -> None:
+def test_a_server_that_drips_bytes_times_out(drip_port: int) -> None:
     with at_most(SOON_S):
         delivered = mailer(drip_port).send(message(), 0.5)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
 
 
-def test_a_server_that_floods_is_left_early(flood_port: int) -> None:
+def test_a_server_that_floods_is_disconnected_early(flood_port: int) -> None:
     with at_most(SOON_S):
         delivered = mailer(flood_port).send(message(), HANGS_S)
     assert (delivered.ok, delivered.permanent) == (False, False)
@@ -181,7 +181,7 @@ def test_connection_refused(kept_port: int) -> None:
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "refused")
 
 
-def test_starttls_with_an_authority_of_our_own(smtp_sink: Start, authority: Authority) -> None:
+def test_starttls_with_a_private_certificate_authority(smtp_sink: Start, authority: Authority) -> None:
     server = smtp_sink(tls_context=authority.server_context(), require_starttls=True, auth_required=True)
     known = {"host": "localhost", "tls": "starttls", "username": "deck", "password": TOKEN}
     refused = mailer(server, **known).send(message())
@@ -192,7 +192,7 @@ def test_starttls_with_an_authority_of_our_own(smtp_sink: Start, authority: Auth
     assert len(server.mails) == 1
 
 
-def test_a_wrong_password_is_refused_for_good_and_not_repeated(smtp_sink: Start, authority: Authority) -> None:
+def test_a_wrong_password_is_a_permanent_failure_and_not_shown(smtp_sink: Start, authority: Authority) -> None:
     server = smtp_sink(tls_context=authority.server_context(), require_starttls=True, auth_required=True)
     more = {"host": "localhost", "tls": "starttls", "ca_file": str(authority.ca), "username": "deck"}
     delivered = mailer(server, **more, password="wrong-password").send(message())
@@ -200,14 +200,14 @@ def test_a_wrong_password_is_refused_for_good_and_not_repeated(smtp_sink: Start,
     assert "wrong-password" not in repr(delivered)
 
 
-def test_tls_from_the_first_byte(smtp_sink: Start, authority: Authority) -> None:
+def test_a_mail_is_sent_over_implicit_tls(smtp_sink: Start, authority: Authority) -> None:
     server = smtp_sink(direct_tls=authority.server_context())
     assert mailer(server, host="localhost", tls="tls", ca_file=str(authority.ca)).send(message()).ok
     assert mailer(server, host="127.0.0.1", tls="tls", ca_file=str(authority.ca)).send(message()).status == "tls"
     assert len(server.mails) == 1
 
 
-def test_without_starttls_nothing_is_sent_in_the_open(smtp_sink: Start) -> None:
+def test_a_server_without_starttls_gets_no_mail(smtp_sink: Start) -> None:
     server = smtp_sink()
     delivered = mailer(server, tls="starttls").send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "unsupported")

@@ -1,4 +1,4 @@
-"""What each provider is sent, and how its answer is read; over real HTTP, compared as structure."""
+"""The payload for each provider, and how its response is read; over real HTTP, compared as structure."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def channel(name: str, sink: HttpSink) -> Any:
     return build_channel(table, allow_private=True)
 
 
-def sent(name: str, sink: HttpSink, said: Message) -> Any:
+def sent(name: str, sink: HttpSink, outgoing: Message) -> Any:
     sink.answers = [fake_providers.status(200, b'{"ok": true}')]
-    assert channel(name, sink).send(said).ok
+    assert channel(name, sink).send(outgoing).ok
     return sink.requests[-1].json()
 
 
@@ -80,19 +80,19 @@ def test_slack_payloads_mention_no_one_and_respect_the_limits(sink: HttpSink, na
     assert document["unfurl_links"] is False
 
 
-def test_a_link_of_slack_cannot_be_broken_out_of(sink: HttpSink) -> None:
+def test_slack_links_are_escaped(sink: HttpSink) -> None:
     line = MessageLine(label="q", url="https://deck.example/a|b>c<!here>")
     document = sent("slack", sink, message(lines=(line,)))
     assert "<https://deck.example/a%7Cb&gt;c&lt;!here&gt;|open>" in document["blocks"][1]["text"]["text"]
 
 
-def test_lines_as_long_as_they_get_still_fit_slack(sink: HttpSink) -> None:
+def test_the_longest_lines_fit_the_slack_limit(sink: HttpSink) -> None:
     line = MessageLine(label="&" * 400, url="https://deck.example/" + "&" * 1900)
     document = sent("slack", sink, message(lines=(line,) * 20))
     assert all(len(block["text"]["text"]) <= 3000 for block in document["blocks"] if block["type"] == "section")
 
 
-def test_the_bot_of_slack_signs_in_and_names_its_channel(sink: HttpSink) -> None:
+def test_a_slack_bot_sends_its_token_and_channel(sink: HttpSink) -> None:
     document = sent("slack-bot", sink, message())
     assert sink.requests[0].headers["Authorization"] == f"Bearer {TOKEN}"
     assert (document["channel"], document["link_names"], document["parse"]) == ("C012345", False, "none")
@@ -109,7 +109,7 @@ def test_the_bot_of_slack_signs_in_and_names_its_channel(sink: HttpSink) -> None
         (b'"ok"', False, "protocol"),
     ],
 )
-def test_the_200_of_slacks_api_is_not_believed(sink: HttpSink, body: bytes, permanent: bool, status: str) -> None:
+def test_a_slack_error_with_status_200_is_a_failure(sink: HttpSink, body: bytes, permanent: bool, status: str) -> None:
     sink.answers = [fake_providers.status(200, body)]
     delivered = channel("slack-bot", sink).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, permanent, status)
@@ -129,20 +129,20 @@ def test_pagerduty_opens_and_closes_one_incident_per_episode(sink: HttpSink) -> 
 
 
 @pytest.mark.parametrize("kind", ["both", "test"])
-def test_pagerduty_is_left_with_nothing_open_by_what_is_over(sink: HttpSink, kind: Any) -> None:
+def test_pagerduty_resolves_tests_and_ended_incidents_at_once(sink: HttpSink, kind: Any) -> None:
     sent("pagerduty", sink, message(kind=kind))
     events = [request.json() for request in sink.requests]
     assert [event["event_action"] for event in events] == ["trigger", "resolve"]
     assert events[0]["payload"]["severity"] == "info"
 
 
-def test_pagerduty_closes_nothing_that_it_could_not_open(sink: HttpSink) -> None:
+def test_pagerduty_sends_no_resolve_when_the_trigger_failed(sink: HttpSink) -> None:
     sink.answers = [fake_providers.status(500), fake_providers.status(202)]
     assert not channel("pagerduty", sink).send(message(kind="both")).ok
     assert len(sink.requests) == 1
 
 
-def test_teams_gets_an_adaptive_card_of_plain_runs(sink: HttpSink) -> None:
+def test_teams_gets_an_adaptive_card_without_markdown(sink: HttpSink) -> None:
     document = sent("teams", sink, message())
     (attachment,) = document["attachments"]
     assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
@@ -155,21 +155,21 @@ def test_teams_gets_an_adaptive_card_of_plain_runs(sink: HttpSink) -> None:
     assert "TextBlock" not in texts(card)  # it would read Markdown
 
 
-def test_teams_keeps_its_size_and_counts_what_is_left_out(sink: HttpSink) -> None:
+def test_teams_payloads_fit_the_limit_and_count_hidden_lines(sink: HttpSink) -> None:
     long = MessageLine(label="🐇" * 300)
-    for said in (
+    for outgoing in (
         hostile(),
         message(lines=(long,) * 30, top_errors=("🐇" * 300,) * 3, ack_url="https://x/" + "a" * 1900),
     ):
-        document = sent("teams", sink, said)
+        document = sent("teams", sink, outgoing)
         assert len(msgspec.json.encode(document)) <= 28_000
         assert " more" in "".join(texts(document))
 
 
 @pytest.mark.parametrize(("status", "permanent"), [("429", False), ("502", False), ("404", True)])
-def test_the_200_of_teams_is_not_believed(sink: HttpSink, status: str, permanent: bool) -> None:
-    said = f"Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} with x"
-    sink.answers = [fake_providers.status(200, said.encode())]
+def test_a_teams_error_with_status_200_is_a_failure(sink: HttpSink, status: str, permanent: bool) -> None:
+    reply = f"Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error {status} with x"
+    sink.answers = [fake_providers.status(200, reply.encode())]
     delivered = channel("teams", sink).send(message())
     assert (delivered.ok, delivered.permanent) == (False, permanent)
 
@@ -186,7 +186,7 @@ def test_discord_gets_an_embed_without_mentions(sink: HttpSink) -> None:
     assert "[Runbook](https://runbook.example/mail)" in embed["description"]
 
 
-def test_discord_keeps_its_limits_and_shows_no_markup(sink: HttpSink) -> None:
+def test_discord_payloads_fit_the_limits_and_escape_markup(sink: HttpSink) -> None:
     (embed,) = sent("discord", sink, hostile())["embeds"]
     assert len(embed["title"]) <= 256
     assert len(embed["description"]) <= 4096
@@ -201,9 +201,9 @@ def test_discord_keeps_its_limits_and_shows_no_markup(sink: HttpSink) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", TABLES)
 def test_every_kind_of_message_goes_through_every_channel(sink: HttpSink, name: str, kind: Any) -> None:
-    for said in (message(kind=kind), hostile(kind=kind), bare(kind)):
+    for outgoing in (message(kind=kind), hostile(kind=kind), bare(kind)):
         sink.answers = [fake_providers.status(200, b'{"ok": true}')]
-        delivered = channel(name, sink).send(said)
+        delivered = channel(name, sink).send(outgoing)
         assert delivered.ok, delivered
         assert all(
             "\ud800" not in found and "javascript:" not in found for found in texts(sink.requests[-1].json())
@@ -213,11 +213,11 @@ def test_every_kind_of_message_goes_through_every_channel(sink: HttpSink, name: 
 
 
 def bare(kind: Any) -> Message:
-    """A message in which everything that may be unknown is."""
+    """A message in which all optional fields are unknown."""
     return Message(id="i", kind=kind, severity="warning", episode="e", rule_id="r", rule_name="r", title="t")
 
 
-def test_nothing_asks_to_acknowledge_what_is_over(sink: HttpSink) -> None:
+def test_resolved_notifications_have_no_acknowledge_link(sink: HttpSink) -> None:
     for name in TABLES:
         document = sent(name, sink, message(kind="resolved", ended_at=ENDED))
         if name != "webhook":
@@ -237,7 +237,7 @@ def test_nothing_asks_to_acknowledge_what_is_over(sink: HttpSink) -> None:
         ("https://runbooks.exämple/", False),
     ],
 )
-def test_nothing_but_web_addresses_is_linked(sink: HttpSink, url: str, linked: bool) -> None:
+def test_only_http_urls_are_linked(sink: HttpSink, url: str, linked: bool) -> None:
     assert wording.safe_url(url) == (url if linked else None)
     shown = texts(sent("slack", sink, message(runbook_url=url)))
     assert (url in shown) is linked

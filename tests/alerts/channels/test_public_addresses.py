@@ -1,4 +1,4 @@
-"""Where a webhook may go: public addresses only, judged once and then kept."""
+"""Webhooks connect to public addresses only: each address is checked once and then used."""
 
 from __future__ import annotations
 
@@ -48,17 +48,19 @@ def post(url: str, resolver: Any, seconds: float = 30.0, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_an_address_inside_is_not_public(text: str) -> None:
+def test_a_private_or_reserved_address_is_not_public(text: str) -> None:
     assert not is_public(text)
 
 
 @pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "2a00:1450:4001::1"])
-def test_an_address_of_the_internet_is_public(text: str) -> None:
+def test_an_internet_address_is_public(text: str) -> None:
     assert is_public(text)
 
 
 @pytest.mark.parametrize("text", [text for text in REFUSED if text and " " not in text])
-def test_a_name_that_leads_inside_is_refused_before_any_connection(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_with_a_private_address_is_refused_without_connecting(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[Any] = []
     monkeypatch.setattr(Deadline, "connect_socket", lambda *arguments, **_: opened.append(arguments))
     resolver, _ = name_server([text])
@@ -67,7 +69,7 @@ def test_a_name_that_leads_inside_is_refused_before_any_connection(text: str, mo
     assert opened == []
 
 
-def test_a_name_that_leads_both_ways_is_refused(sink: HttpSink) -> None:
+def test_a_name_with_public_and_private_addresses_is_refused(sink: HttpSink) -> None:
     resolver, _ = name_server(["8.8.8.8", "127.0.0.1"])
     assert post(f"http://hooks.example.com:{sink.port}/", resolver).status == "address"
     assert sink.requests == []
@@ -87,7 +89,7 @@ def test_every_spelling_of_loopback_is_refused_by_the_real_resolver(sink: HttpSi
     assert sink.requests == []
 
 
-def test_the_judged_address_is_the_one_that_is_used(sink: HttpSink) -> None:
+def test_the_connection_uses_the_checked_address(sink: HttpSink) -> None:
     other = HttpSink(host="127.0.0.2", port=sink.port)
     resolver, asked = name_server(["127.0.0.1"], ["127.0.0.2"])
     try:
@@ -100,7 +102,7 @@ def test_the_judged_address_is_the_one_that_is_used(sink: HttpSink) -> None:
     assert sink.requests[0].headers["Host"] == f"rebind.test:{sink.port}"
 
 
-def test_the_name_is_kept_for_tls(authority: Authority) -> None:
+def test_tls_verifies_the_host_name(authority: Authority) -> None:
     context = authority.server_context()
     named: list[str | None] = []
     context.sni_callback = lambda _sock, name, _context: named.append(name)
@@ -130,12 +132,12 @@ def test_a_redirect_to_loopback_is_not_followed(sink: HttpSink) -> None:
 
 
 def test_the_next_address_is_tried_when_one_does_not_answer(sink: HttpSink) -> None:
-    resolver, _ = name_server(["127.0.0.3", "127.0.0.1"])  # nobody listens on the first
+    resolver, _ = name_server(["127.0.0.3", "127.0.0.1"])  # no server listens on the first
     answer = post(f"http://two.test:{sink.port}/", resolver, allow_private=True)
     assert isinstance(answer, HTTPAnswer)
 
 
-def test_a_resolver_that_hangs_is_left_at_the_deadline(silent_port: int) -> None:
+def test_a_hanging_resolver_times_out(silent_port: int) -> None:
     def resolver(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
         with socket.create_connection(("127.0.0.1", silent_port), timeout=HANGS_S) as sock:
             sock.recv(1)
@@ -145,12 +147,12 @@ def test_a_resolver_that_hangs_is_left_at_the_deadline(silent_port: int) -> None
         assert post("https://slow.test/", resolver, 0.4).status == "timeout"
 
 
-def test_a_name_that_does_not_exist_is_asked_for_again() -> None:
+def test_an_unknown_host_name_is_a_temporary_failure() -> None:
     delivered = build_channel({"id": "ops", "kind": "webhook", "url": "https://nowhere.invalid/"}).send(message(), 60)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "dns")
 
 
-def test_a_proxy_of_the_environment_is_not_used(sink: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_from_the_environment_are_not_used(sink: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = HttpSink()
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")

@@ -1,4 +1,4 @@
-"""Settings of channels: what is wrong is named without its value, and no secret is ever shown."""
+"""Settings of channels: an error names the setting without its value, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -95,22 +95,22 @@ def test_a_wrong_setting_is_named_without_its_value(
 
 
 @pytest.mark.parametrize("name", [None, "", "a b", "x" * 65, f"{TOKEN}\n", 5])
-def test_a_channel_needs_a_name(name: Any) -> None:
+def test_a_channel_needs_a_valid_id(name: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"channel \(no id\): id: expected") as caught:
         build_channel({"id": name, "kind": "slack", "url": URL})
     assert TOKEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("table", GOOD, ids=lambda table: table["kind"])
-def test_what_is_shown_holds_no_secret(table: dict[str, Any]) -> None:
+def test_shown_settings_contain_no_secret(table: dict[str, Any]) -> None:
     table = {"id": "ops", **table}
     channel = build_channel(table)
     shown = public_settings(table)
     assert (shown["id"], shown["kind"]) == ("ops", table["kind"])
-    assert set(shown) == set(table)  # that it is set is told of each setting
-    for told in (repr(shown), repr(channel), str(channel), repr(vars(channel))):
-        assert TOKEN not in told
-        assert "T000" not in told
+    assert set(shown) == set(table)  # each setting is listed as set
+    for text in (repr(shown), repr(channel), str(channel), repr(vars(channel))):
+        assert TOKEN not in text
+        assert "T000" not in text
     if "url" in table:
         assert shown["url"] == "https://hooks.example.com:8443"
 
@@ -118,17 +118,17 @@ def test_what_is_shown_holds_no_secret(table: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "table", [{}, {"id": TOKEN, "kind": TOKEN}, {"id": "ops", "kind": "slack", "url": TOKEN, "x": TOKEN}]
 )
-def test_what_is_wrong_is_not_shown(table: dict[str, Any]) -> None:
+def test_invalid_settings_are_not_shown(table: dict[str, Any]) -> None:
     assert TOKEN not in repr(public_settings(table))
 
 
-def test_every_kind_has_a_good_table() -> None:
+def test_every_channel_kind_has_valid_settings_here() -> None:
     assert {table["kind"] for table in GOOD} == set(KINDS)
 
 
 @pytest.mark.parametrize("code", [200, 302, 400, 429, 500])
 @pytest.mark.parametrize("table", [table for table in GOOD if table["kind"] not in ("email", "apprise")], ids=str)
-def test_a_server_that_repeats_everything_gives_no_secret_away(
+def test_a_server_that_echoes_the_request_leaks_no_secret(
     sink: HttpSink, table: dict[str, Any], code: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -138,11 +138,11 @@ def test_a_server_that_repeats_everything_gives_no_secret_away(
     assert sink.requests
     assert TOKEN.lower() not in repr(delivered).lower()
     assert TOKEN.replace("/", "\\/") not in repr(delivered)
-    # urllib3 tells what it asks for when its own logger is at DEBUG.
+    # urllib3 logs its requests when its own logger is at DEBUG.
     assert TOKEN not in caplog.text
 
 
-def test_a_secret_cut_in_half_by_the_limit_is_dropped() -> None:
+def test_a_secret_truncated_by_the_limit_is_removed() -> None:
     scrubber = Scrubber([TOKEN])
     assert TOKEN[:10] not in scrubber.redact_text(f"words {TOKEN[:12]}", cut=True)
     assert scrubber.redact_text("a\x00b\n\nc\u202ed") == "a b cd"
@@ -171,7 +171,7 @@ def test_a_secret_is_never_shown() -> None:
     assert secret.reveal() == TOKEN
 
 
-def test_apprise_delivers_and_fails_and_ends_in_time(sink: HttpSink, caplog: pytest.LogCaptureFixture) -> None:
+def test_apprise_delivers_fails_and_times_out(sink: HttpSink, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(1)
     table = {"id": "ops", "kind": "apprise", "urls": [f"json://127.0.0.1:{sink.port}/{TOKEN}"]}
     channel = build_channel(table)
@@ -191,7 +191,7 @@ def test_apprise_delivers_and_fails_and_ends_in_time(sink: HttpSink, caplog: pyt
         assert len(secret) == 1 or secret not in repr((refused, late)) + caplog.text
 
 
-def test_without_apprise_the_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_apprise_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *arguments: Any, **named: Any) -> Any:
@@ -204,7 +204,7 @@ def test_without_apprise_the_line_says_what_to_install(monkeypatch: pytest.Monke
         build_channel({"id": "ops", "kind": "apprise", "urls": ["json://x"]})
 
 
-def test_a_kind_is_imported_on_first_use() -> None:
+def test_a_channel_kind_is_imported_on_first_use() -> None:
     code = (
         "import sys, dashboard.alerts.delivery.channels.base as base\n"
         "names = ('smtplib', 'apprise', 'urllib3')\n"
@@ -216,7 +216,7 @@ def test_a_kind_is_imported_on_first_use() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_every_example_of_the_manual_makes_a_channel() -> None:
+def test_every_documented_channel_example_is_valid() -> None:
     manual = (Path(ROOT) / "docs" / "channels.md").read_text()
     tables = [
         table

@@ -1,4 +1,4 @@
-"""A webhook against servers that answer well, badly, slowly and never; the same transport serves all other hooks."""
+"""Webhooks to servers that respond correctly, wrongly, slowly or never; all HTTP channels share this transport."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hook(sink: HttpSink, **more: Any) -> Any:
     return build_channel(table, allow_private=True)
 
 
-def test_a_message_arrives_named_signed_and_whole(sink: HttpSink) -> None:
+def test_a_message_arrives_complete_with_id_and_signature(sink: HttpSink) -> None:
     channel = hook(sink, secret=TOKEN, headers={"Authorization": f"Bearer {TOKEN}"})
     delivered = channel.send(message())
     assert (delivered.ok, delivered.permanent, delivered.status, delivered.answer) == (True, False, "200", "ok")
@@ -49,7 +49,7 @@ def test_a_message_arrives_named_signed_and_whole(sink: HttpSink) -> None:
     assert (document["kind"], document["episode"], document["queue"]) == ("firing", "ep1", "mail")
 
 
-def test_without_a_secret_nothing_is_signed(sink: HttpSink) -> None:
+def test_a_webhook_without_a_secret_is_not_signed(sink: HttpSink) -> None:
     assert hook(sink).send(message()).ok
     assert "X-Queuedeck-Signature" not in sink.requests[0].headers
 
@@ -70,7 +70,9 @@ def test_a_hostile_message_arrives_bounded_and_as_json(sink: HttpSink) -> None:
         (503, False, 7.0),
     ],
 )
-def test_a_status_means_later_or_never(sink: HttpSink, code: int, permanent: bool, pause_s: float | None) -> None:
+def test_an_http_status_is_a_temporary_or_permanent_failure(
+    sink: HttpSink, code: int, permanent: bool, pause_s: float | None
+) -> None:
     sink.answers = [fake_providers.status(code, b"because", Retry_After="7", Location=sink.url)]
     delivered = hook(sink).send(message())
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, permanent, str(code))
@@ -83,7 +85,7 @@ def test_a_status_means_later_or_never(sink: HttpSink, code: int, permanent: boo
     [fake_providers.hang, fake_providers.drip_header, fake_providers.drip_body],
     ids=lambda answer: answer.__name__,
 )
-def test_a_slow_server_is_left_at_the_deadline(sink: HttpSink, answer: Callable[[Any], None]) -> None:
+def test_a_slow_server_times_out(sink: HttpSink, answer: Callable[[Any], None]) -> None:
     sink.answers = [answer]
     with at_most(SOON_S):
         delivered = hook(sink).send(message(), 0.6)
@@ -91,14 +93,14 @@ def test_a_slow_server_is_left_at_the_deadline(sink: HttpSink, answer: Callable[
     assert 0.5 < delivered.duration_s < SOON_S
 
 
-def test_a_server_that_drips_under_tls_is_left_at_the_deadline(tls_sink: HttpSink, authority: Authority) -> None:
+def test_a_slow_server_times_out_under_tls(tls_sink: HttpSink, authority: Authority) -> None:
     tls_sink.answers = [fake_providers.drip_header]
     with at_most(SOON_S):
         delivered = hook(tls_sink, ca_file=str(authority.ca)).send(message(), 0.6)
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "timeout")
 
 
-def test_a_handshake_that_never_ends_is_left_at_the_deadline(silent_port: int) -> None:
+def test_an_endless_tls_handshake_times_out(silent_port: int) -> None:
     channel = build_channel(
         {"id": "ops", "kind": "webhook", "url": f"https://127.0.0.1:{silent_port}/"}, allow_private=True
     )
@@ -107,13 +109,13 @@ def test_a_handshake_that_never_ends_is_left_at_the_deadline(silent_port: int) -
     assert (delivered.permanent, delivered.status) == (False, "timeout")
 
 
-def test_a_refusal_with_an_endless_body_is_still_a_refusal(sink: HttpSink) -> None:
+def test_a_404_with_an_endless_body_is_a_permanent_failure(sink: HttpSink) -> None:
     sink.answers = [fake_providers.drip_refusal]
     delivered = hook(sink).send(message(), 3)  # within which the status must arrive
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, True, "404")
 
 
-def test_of_a_huge_answer_only_the_beginning_is_read(sink: HttpSink) -> None:
+def test_only_the_start_of_a_huge_response_is_read(sink: HttpSink) -> None:
     sink.answers = [fake_providers.huge]
     with at_most(SOON_S):
         delivered = hook(sink).send(message(), HANGS_S)
@@ -122,7 +124,9 @@ def test_of_a_huge_answer_only_the_beginning_is_read(sink: HttpSink) -> None:
 
 
 @pytest.mark.parametrize(("answer", "word"), [(fake_providers.reset, "reset"), (fake_providers.garbage, "protocol")])
-def test_a_broken_connection_is_tried_again(sink: HttpSink, answer: Callable[[Any], None], word: str) -> None:
+def test_a_broken_connection_can_be_retried_with_the_same_id(
+    sink: HttpSink, answer: Callable[[Any], None], word: str
+) -> None:
     sink.answers = [answer, fake_providers.status(200)]
     channel = hook(sink)
     first = channel.send(message())
@@ -139,9 +143,7 @@ def test_connection_refused(kept_port: int) -> None:
     assert (delivered.ok, delivered.permanent, delivered.status) == (False, False, "refused")
 
 
-def test_a_certificate_of_a_stranger_is_refused_and_one_of_ours_accepted(
-    tls_sink: HttpSink, authority: Authority
-) -> None:
+def test_only_certificates_of_a_trusted_authority_are_accepted(tls_sink: HttpSink, authority: Authority) -> None:
     delivered = hook(tls_sink).send(message())
     assert (delivered.ok, delivered.status) == (False, "tls")
     assert tls_sink.requests == []
@@ -170,5 +172,5 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, date: str | None, s
     assert parse_retry_after(value, date) == seconds
 
 
-def test_a_date_far_ahead_of_our_clock_is_a_day_at_most() -> None:
+def test_a_retry_after_date_is_limited_to_a_day() -> None:
     assert parse_retry_after("Fri, 31 Dec 2999 23:59:59 GMT", None) == 86_400.0

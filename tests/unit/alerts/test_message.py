@@ -1,4 +1,4 @@
-"""What people read in a message, from the notifications of the outbox to the words of a channel."""
+"""The text of a message, from the notifications in the outbox to the payload of a channel."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def notification(queue: str = "mail", **changes: object) -> Notification:
     return replace(plain, **changes)
 
 
-def ended(begun: Notification, at: float, reason: str | None = None) -> Notification:
-    return replace(begun, kind="resolved", number=2, ended_at=at, reason=reason)
+def resolved(firing: Notification, at: float, reason: str | None = None) -> Notification:
+    return replace(firing, kind="resolved", number=2, ended_at=at, reason=reason)
 
 
-def test_every_kind_that_posts_a_document_has_its_builder_here() -> None:
+def test_every_channel_kind_that_posts_a_document_has_a_builder_here() -> None:
     assert set(BUILDERS) == set(KINDS) - {"email", "pagerduty", "apprise"}
 
 
-def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
+def test_a_line_has_the_queue_value_threshold_and_start() -> None:
     message = build_message("m", "firing", [notification()], LINKS, "ops")
     line = "mail (rq, main): oldest job waiting 40 m (fires above 30 m), since 1970-01-01 00:16:40 UTC"
     assert f"- {line}\n" in wording.format_plain_text(message)
@@ -65,17 +65,17 @@ def test_a_line_says_what_how_bad_the_threshold_and_since_when() -> None:
     assert not [words for words in map(str, shown) if "since since" in words]
 
 
-def test_the_line_of_an_end_says_how_long_it_lasted_and_why_it_ended() -> None:
-    message = build_message("m", "resolved", [ended(notification(), 1014.6, "gone")], LINKS, "ops")
+def test_a_resolved_line_has_the_duration_and_reason() -> None:
+    message = build_message("m", "resolved", [resolved(notification(), 1014.6, "gone")], LINKS, "ops")
     line = "at worst oldest job waiting 40 m (fires above 30 m), started 1970-01-01 00:16:40 UTC, lasted 15 s, "
     line += "not recovered (gone)"
     assert line in wording.format_plain_text(message)
     assert ("Duration", "15 s") in wording.incident_facts(message)
 
 
-def test_the_worst_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
-    begun = notification(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
-    message = build_message("m", "resolved", [ended(begun, 1014.6)], LINKS, "ops")
+def test_the_worst_value_of_a_rule_that_fires_below_its_threshold_is_the_lowest() -> None:
+    firing = notification(metric="queue.throughput_per_min", op="lt", threshold=5.0, value=0.2, peak=0.2)
+    message = build_message("m", "resolved", [resolved(firing, 1014.6)], LINKS, "ops")
     line = "mail (rq, main): at worst 0.2 jobs finished per minute (fires below 5 per minute)"
     assert line in wording.format_plain_text(message)
 
@@ -105,13 +105,15 @@ def test_a_grouped_message_has_the_earliest_start_and_the_latest_end() -> None:
         "Rule": "Jobs are waiting too long",
         "Since": "1970-01-01 00:15:00 UTC",
     }
-    over = build_message("m", "resolved", [ended(here, 1100.0), ended(there, 1200.0)], LINKS, "ops")
+    over = build_message("m", "resolved", [resolved(here, 1100.0), resolved(there, 1200.0)], LINKS, "ops")
     assert dict(wording.incident_facts(over))["Ended"] == "1970-01-01 00:20:00 UTC"
 
 
-def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
+def test_each_resolved_line_has_the_episode_of_its_alert() -> None:
     lines = webhook.build_payload(
-        build_message("m", "resolved", [ended(notification("a"), 1.0), ended(notification("b"), 1.0)], LINKS, "ops")
+        build_message(
+            "m", "resolved", [resolved(notification("a"), 1.0), resolved(notification("b"), 1.0)], LINKS, "ops"
+        )
     )["lines"]
     assert sorted(line["episode"] for line in lines) == ["ep-a", "ep-b"]
 
@@ -131,7 +133,7 @@ def test_a_receiver_can_match_each_line_of_an_end_to_its_beginning() -> None:
         "x" * 63 + " y",
     ],
 )
-def test_the_silence_of_a_link_can_be_stored_and_matches_its_queue(name: str) -> None:
+def test_a_silence_from_a_link_is_valid_and_matches_only_its_queue(name: str) -> None:
     url = urlsplit(LINKS.silence_url(notification(name)) or "")
     given = {key: values[0] for key, values in parse_qs(url.query).items()}
     glob = given["queue"]
@@ -143,7 +145,7 @@ def test_the_silence_of_a_link_can_be_stored_and_matches_its_queue(name: str) ->
     assert silence.mutes_alert("queue-latency", Severity.CRITICAL, notification(name).labels, 1.0)
 
 
-def test_no_name_is_too_long_for_links_that_work() -> None:
+def test_a_very_long_queue_name_has_working_links() -> None:
     message = build_message("m", "firing", [notification("x" * 10_000)], LINKS, "ops")
     assert [label for label, _ in wording.action_links(message)] == ["Acknowledge", "Silence", "Open"]
     assert dict(wording.action_links(message))["Open"] == "https://deck.example/queues/alerts"
@@ -172,7 +174,7 @@ def test_a_flag_rule_shows_no_value() -> None:
     assert wording.line_text(message, message.lines[0]) == "Redis main, since 1970-01-01 00:16:40 UTC; OOM"
 
 
-def test_the_change_of_a_figure_is_not_shown_as_the_figure() -> None:
+def test_a_rate_is_shown_as_a_change_and_not_as_the_value() -> None:
     growing = notification(metric="queue.depth", reducer="rate", threshold=10.0, value=80.0)
     message = build_message("m", "firing", [growing], LINKS, "ops")
     assert message.lines[0].value_text == "queue.depth changes by 80 per minute"
@@ -186,13 +188,13 @@ def test_a_title_says_redis_once() -> None:
     assert alert_title("Redis queue is deep", queue) == "Redis queue is deep: mail (rq, main)"
 
 
-def test_a_message_of_flapping_says_when_the_alert_first_fired() -> None:
+def test_a_flapping_notification_says_when_the_alert_first_fired() -> None:
     message = build_message("m", "flapping", [notification(kind="flapping", number=3)], LINKS, "ops")
     assert wording.line_text(message, message.lines[0]).endswith("), first fired 1970-01-01 00:16:40 UTC")
     assert "First fired: 1970-01-01 00:16:40 UTC\n" in wording.format_plain_text(message)
 
 
-def test_a_message_of_flapping_says_that_silence_follows() -> None:
+def test_a_flapping_notification_says_that_notifications_are_paused() -> None:
     message = build_message("m", "flapping", [notification(kind="flapping", number=3)], LINKS, "ops")
     assert (
         "Flapping: changed state at least six times in the last hour; notifications are paused until it settles"
@@ -217,10 +219,10 @@ def test_a_long_message_counts_the_hidden_lines(count: int) -> None:
         assert shown + sum(map(int, hidden)) == count
 
 
-def test_channels_notified_of_the_first_hundred_get_their_resolution() -> None:
+def test_a_webhook_message_resolves_every_alert_that_the_first_listed() -> None:
     notifications = [notification(f"q{number}", value=2400.0 + number) for number in range(90)]
-    begun = webhook.build_payload(build_message("m", "firing", notifications, LINKS, "ops"))
+    firing = webhook.build_payload(build_message("m", "firing", notifications, LINKS, "ops"))
     over = webhook.build_payload(
-        build_message("m", "resolved", [ended(each, 2000.0) for each in notifications], LINKS, "ops")
+        build_message("m", "resolved", [resolved(each, 2000.0) for each in notifications], LINKS, "ops")
     )
-    assert {line["episode"] for line in begun["lines"]} == {line["episode"] for line in over["lines"]}
+    assert {line["episode"] for line in firing["lines"]} == {line["episode"] for line in over["lines"]}

@@ -1,4 +1,4 @@
-"""How the figure of each metric reads in a message."""
+"""How the value of each metric is described in a message."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from dashboard.alerts.rules.metrics import METRICS, describe_value
         ("of.a.newer.version", 2.5, "2.5"),
     ],
 )
-def test_a_value_reads_with_the_words_of_its_metric(metric: str, value: float | None, text: str | None) -> None:
+def test_a_value_is_described_in_the_words_of_its_metric(metric: str, value: float | None, text: str | None) -> None:
     assert describe_value(metric, value) == text
 
 
-def test_every_metric_but_flags_has_a_place_for_its_figure() -> None:
+def test_every_metric_but_flags_has_a_placeholder_for_its_value() -> None:
     for metric in METRICS.values():
         assert metric.phrase.count("{}") == (metric.unit != "flag"), metric.name
 
 
-def test_the_rate_of_a_figure_is_a_change() -> None:
+def test_a_rate_is_described_as_a_change() -> None:
     assert describe_value("queue.depth", 80.0, "rate") == "queue.depth changes by 80 per minute"
     assert describe_value("queue.depth", 80.0, "mean") == "80 waiting jobs"

@@ -34,10 +34,10 @@ def kinds(outage: OutageRecord, channel: str) -> list[str]:
     return [notification.kind for notification in outage.pending_notifications(channel)]
 
 
-def test_a_channel_gets_the_notifications_that_it_has_not_got() -> None:
-    told = BEGUN.confirm("ops", resolved=False)
-    assert (kinds(BEGUN, "ops"), kinds(told, "ops")) == (["firing"], [])
-    ended = told.end(160.0)
+def test_a_channel_gets_only_its_pending_notifications() -> None:
+    notified = BEGUN.confirm("ops", resolved=False)
+    assert (kinds(BEGUN, "ops"), kinds(notified, "ops")) == (["firing"], [])
+    ended = notified.end(160.0)
     assert (kinds(ended, "ops"), kinds(ended, "mail")) == (["resolved"], ["firing", "resolved"])
     assert kinds(ended.give_up("mail"), "mail") == []
 
@@ -57,15 +57,15 @@ def test_an_outage_ends_once() -> None:
     assert ended.ended.ended_at == 160.0
 
 
-def test_an_end_that_a_channel_got_is_not_taken_back() -> None:
+def test_an_end_is_not_reopened_once_a_channel_was_notified_of_it() -> None:
     ended = BEGUN.end(160.0)
     assert ended.reopen() == BEGUN
     assert BEGUN.reopen() is BEGUN
-    heard = ended.confirm("ops", resolved=True)
-    assert heard.reopen() is heard
+    confirmed = ended.confirm("ops", resolved=True)
+    assert confirmed.reopen() is confirmed
 
 
-def test_a_channel_that_got_an_end_too_early_gets_the_outage_again() -> None:
+def test_a_channel_notified_of_a_reopened_end_gets_the_outage_again() -> None:
     reopened = BEGUN.confirm("ops", resolved=False).end(160.0).reopen()
     assert kinds(reopened.confirm("ops", resolved=True), "ops") == ["firing"]
 
@@ -104,7 +104,7 @@ def test_a_finished_outage_is_deleted_instead_of_continued(tmp_path: Path) -> No
     assert not spool.file.exists()
 
 
-def test_the_spool_is_for_this_user_only(tmp_path: Path) -> None:
+def test_the_spool_folder_is_private_to_its_user(tmp_path: Path) -> None:
     folder = spool_folder(str(tmp_path / "spool"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     folder.chmod(0o777)

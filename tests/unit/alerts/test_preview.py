@@ -1,4 +1,4 @@
-"""What rules see in one sample, and in the last hour."""
+"""Previews of rules on one sample and on the last hour."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def queue(name: str, depth: int | None, **figures: Any) -> QueueStats:
     return QueueStats(source="main", backend="lists", name=name, key=name, depth=depth, **figures)
 
 
-def see(
+def preview_one(
     snapshot: Snapshot,
     durations: PersistedDurations | None = None,
     checker_context: CheckerContext | None = None,
@@ -49,43 +49,45 @@ def see(
     return found[made]
 
 
-def test_the_worst_come_first_and_are_counted_beyond_the_list() -> None:
-    seen = see(sample([queue(f"q{n}", n) for n in range(100)]), warning=9, critical=89)
-    assert (seen.criticals, seen.warnings, seen.looked_at) == (10, 80, 100)
-    assert [(spot.labels.queue, spot.value) for spot in seen.beyond[:2]] == [("q99", 99), ("q98", 98)]
-    assert len(seen.beyond) == 20
-    assert seen.severity is Severity.CRITICAL
+def test_a_preview_lists_the_worst_first_and_counts_all() -> None:
+    preview = preview_one(sample([queue(f"q{n}", n) for n in range(100)]), warning=9, critical=89)
+    assert (preview.criticals, preview.warnings, preview.looked_at) == (10, 80, 100)
+    assert [(match.labels.queue, match.value) for match in preview.beyond[:2]] == [("q99", 99), ("q98", 98)]
+    assert len(preview.beyond) == 20
+    assert preview.severity is Severity.CRITICAL
 
 
-def test_unknown_is_counted_and_is_not_beyond() -> None:
-    seen = see(sample([queue("a", None), queue("b", 1)]), warning=5)
-    assert (seen.count, seen.unknown, seen.looked_at) == (0, 1, 2)
-    assert seen.worst is not None
-    assert (seen.worst.labels.queue, seen.worst.value) == ("b", 1)
+def test_unknown_values_are_counted_and_breach_no_threshold() -> None:
+    preview = preview_one(sample([queue("a", None), queue("b", 1)]), warning=5)
+    assert (preview.count, preview.unknown, preview.looked_at) == (0, 1, 2)
+    assert preview.worst is not None
+    assert (preview.worst.labels.queue, preview.worst.value) == ("b", 1)
 
 
-def test_a_low_figure_is_the_worst_where_low_is_bad() -> None:
+def test_the_lowest_value_is_the_worst_for_a_rule_that_fires_below() -> None:
     snapshot = sample([queue("a", 3, throughput_per_min=7.0), queue("b", 3, throughput_per_min=2.0)])
-    seen = see(snapshot, metric="queue.throughput_per_min", op="lt", warning=5)
-    assert [(spot.labels.queue, spot.value) for spot in seen.beyond] == [("b", 2.0)]
-    assert seen.worst == seen.beyond[0]
+    preview = preview_one(snapshot, metric="queue.throughput_per_min", op="lt", warning=5)
+    assert [(match.labels.queue, match.value) for match in preview.beyond] == [("b", 2.0)]
+    assert preview.worst == preview.beyond[0]
 
 
-def test_what_the_checker_has_added_up_counts() -> None:
+def test_a_preview_uses_the_durations_of_the_checker() -> None:
     snapshot = sample([queue("a", 3, paused=True)])
     durations = PersistedDurations(paused_s={"main\0lists\0a": 7200.0})
-    assert see(snapshot, metric="queue.paused_s", warning=3600).count == 0
-    assert see(snapshot, durations, metric="queue.paused_s", warning=3600).count == 1
+    assert preview_one(snapshot, metric="queue.paused_s", warning=3600).count == 0
+    assert preview_one(snapshot, durations, metric="queue.paused_s", warning=3600).count == 1
 
 
-def test_a_rule_over_a_window_is_not_judged_by_one_sample() -> None:
-    seen = see(sample([queue("a", 30)]), warning=5, reducer="mean", window_s=300)
-    assert (seen.judged, seen.count) == (False, 0)
-    assert seen.worst is not None
+def test_a_rule_with_a_window_is_not_judged_by_one_sample() -> None:
+    preview = preview_one(sample([queue("a", 30)]), warning=5, reducer="mean", window_s=300)
+    assert (preview.judged, preview.count) == (False, 0)
+    assert preview.worst is not None
 
 
-def ticks(rules: list[Rule], depths: Sequence[int | None], every_s: float = 2.0) -> tuple[Evaluator, Snapshot, float]:
-    """A checker that saw one queue with these depths, the last sample, and its time."""
+def evaluate_depths(
+    rules: list[Rule], depths: Sequence[int | None], every_s: float = 2.0
+) -> tuple[Evaluator, Snapshot, float]:
+    """An evaluator given one queue with these depths, the last sample, and its time."""
     evaluator, now, snapshot = Evaluator(every_s), NOW, sample([])
     for depth in depths:
         now += every_s
@@ -97,49 +99,53 @@ def ticks(rules: list[Rule], depths: Sequence[int | None], every_s: float = 2.0)
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("reducer", ["min", "max", "mean", "p95", "rate"])
 @pytest.mark.parametrize("depths", [(10, 20, 60), (60, None, 20, None), (None, None)])
-def test_a_reducer_is_shown_as_the_checker_has_it(reducer: str, depths: Sequence[int | None], enabled: bool) -> None:
+def test_the_preview_of_a_reducer_has_the_value_of_the_checker(
+    reducer: str, depths: Sequence[int | None], enabled: bool
+) -> None:
     what = {"id": "x", "metric": "queue.depth", "warning": 15, "enabled": enabled}
     made = parse_rule({**what, "reducer": reducer, "window_s": 300}, "test")
-    evaluator, snapshot, now = ticks([made], depths)
-    told = unpack(pack(build_observations(evaluator, [made], now)), RuleObservations)
-    ((_, seen),) = preview_rules(snapshot, History(), [made], CheckerContext(now=now + 5), None, 2.0, told)
+    evaluator, snapshot, now = evaluate_depths([made], depths)
+    observations = unpack(pack(build_observations(evaluator, [made], now)), RuleObservations)
+    ((_, preview),) = preview_rules(snapshot, History(), [made], CheckerContext(now=now + 5), None, 2.0, observations)
     figure = FigureReducers()
     for number, depth in enumerate(depths):
         expected = figure.reduce_figure(made, AlertLabels(queue="a"), depth, 2.0 * number)
     beyond = expected is not None and expected is not IDLE and expected > 15
-    assert (seen.judged, seen.basis, seen.count, seen.looked_at) == (True, "checker", int(beyond), 2)
-    assert [(spot.labels.queue, spot.value, spot.severity) for spot in seen.beyond] == (
+    assert (preview.judged, preview.basis, preview.count, preview.looked_at) == (True, "checker", int(beyond), 2)
+    assert [(match.labels.queue, match.value, match.severity) for match in preview.beyond] == (
         [("a", expected, Severity.WARNING)] if beyond else []
     )
 
 
-def test_what_the_checker_said_of_another_rule_or_long_ago_does_not_count() -> None:
+def test_observations_of_another_rule_or_an_old_evaluation_are_not_used() -> None:
     made = parse_rule({"id": "x", "metric": "queue.depth", "warning": 15, "reducer": "max", "window_s": 300}, "test")
-    evaluator, snapshot, now = ticks([made], (60, 1))
-    told = build_observations(evaluator, [made], now)
+    evaluator, snapshot, now = evaluate_depths([made], (60, 1))
+    observations = build_observations(evaluator, [made], now)
 
     def judged(rule: Rule, at: float) -> bool:
-        return dict(preview_rules(snapshot, History(), [rule], CheckerContext(now=at), None, 2.0, told))[rule].judged
+        checker_context = CheckerContext(now=at)
+        previews = dict(preview_rules(snapshot, History(), [rule], checker_context, None, 2.0, observations))
+        return previews[rule].judged
 
     assert judged(made, now)
     assert not judged(msgspec.structs.replace(made, warning=16), now)
     assert not judged(made, now + 31)
 
 
-def test_a_pace_is_shown_as_the_checker_has_it() -> None:
+def test_the_preview_of_a_rate_has_the_value_of_the_checker() -> None:
     made = parse_rule({"id": "x", "metric": "redis.evicted_per_min", "critical": 0}, "test")
     evaluator = Evaluator(2.0)
-    for tick in range(3):
-        snapshot = sample([], [source(run_id="1", evicted_keys=10 * tick)])
-        evaluator.evaluate_rules(snapshot, History(), [made], {}, CheckerContext(now=NOW + 2 * tick))
+    for number in range(3):
+        snapshot = sample([], [source(run_id="1", evicted_keys=10 * number)])
+        evaluator.evaluate_rules(snapshot, History(), [made], {}, CheckerContext(now=NOW + 2 * number))
     checker_context = CheckerContext(now=NOW + 5)
     assert dict(preview_rules(snapshot, History(), [made], checker_context, None, 2.0))[made].unknown == 1
-    told = build_observations(evaluator, [made], NOW + 4)
-    seen = dict(preview_rules(snapshot, History(), [made], checker_context, None, 2.0, told))[made]
-    assert (seen.criticals, seen.unknown, seen.beyond[0].value) == (1, 0, 20.0)
+    observations = build_observations(evaluator, [made], NOW + 4)
+    preview = dict(preview_rules(snapshot, History(), [made], checker_context, None, 2.0, observations))[made]
+    assert (preview.criticals, preview.unknown, preview.beyond[0].value) == (1, 0, 20.0)
 
 
-def test_a_drafted_reducer_is_judged_by_the_history_of_its_figure() -> None:
+def test_a_draft_with_a_reducer_is_judged_by_the_sampled_history() -> None:
     past = History(step_s=60, last_at=NOW - 30, queues={"main\0lists\0a": QueueHistory(depth=(100, 40, None, 20))})
     snapshot = sample([queue("a", 0), queue("b", 3)])
 
@@ -156,10 +162,10 @@ def test_a_drafted_reducer_is_judged_by_the_history_of_its_figure() -> None:
     assert not draft(metric="queue.error_ratio", warning=0.1, reducer="max", window_s=300).judged
 
 
-def test_channels_in_trouble_are_seen() -> None:
+def test_a_preview_lists_channels_with_failed_notifications() -> None:
     checker_context = CheckerContext(now=NOW, channels=("ops", "mail"), dead_messages={"ops": 2})
-    seen = see(sample([]), None, checker_context, metric="notify.dead", op="ge", warning=1)
-    assert [(spot.labels.channel, spot.value) for spot in seen.beyond] == [("ops", 2)]
+    preview = preview_one(sample([]), None, checker_context, metric="notify.dead", op="ge", warning=1)
+    assert [(match.labels.channel, match.value) for match in preview.beyond] == [("ops", 2)]
 
 
 def history() -> History:
@@ -187,7 +193,7 @@ def history() -> History:
         ),
     ],
 )
-def test_the_last_hour_of_what_is_kept(
+def test_the_trend_of_a_sampled_metric(
     rule: dict[str, Any], labels: AlertLabels, points: tuple[float | None, ...]
 ) -> None:
     made = parse_rule({"id": "x", "metric": "queue.depth", "warning": 5, **rule}, "test")
@@ -196,7 +202,7 @@ def test_the_last_hour_of_what_is_kept(
     assert found.points == points
 
 
-def test_there_is_no_history_of_other_metrics() -> None:
+def test_a_metric_that_is_not_sampled_has_no_trend() -> None:
     made = parse_rule({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
     assert (
         sampled_trend(made, AlertLabels(source="main", backend="lists", queue="a"), sample([queue("a", 2)]), history())
@@ -206,14 +212,14 @@ def test_there_is_no_history_of_other_metrics() -> None:
 
 def test_the_counts_of_a_preview_add_up_over_many_queues() -> None:
     dead = [queue(f"q{n}", 0, counts=Counts(dead=n)) for n in range(50)]
-    seen = see(sample(dead), metric="queue.dead", op="ge", warning=40)
-    assert (seen.count, seen.looked_at, seen.unknown) == (10, 50, 0)
+    preview = preview_one(sample(dead), metric="queue.dead", op="ge", warning=40)
+    assert (preview.count, preview.looked_at, preview.unknown) == (10, 50, 0)
 
 
 PLACE = AlertLabels(source="main", backend="lists", queue="a")
 
 
-def hour_of(
+def trend_at(
     values: dict[str, Any], stored: RuleHistories | None, *, at: float, value: float | None = 9
 ) -> Trend | None:
     made = parse_rule({"id": "x", "metric": "queue.latency_s", "warning": 5, **values}, "test")
@@ -228,22 +234,22 @@ def stored(**values: Any) -> RuleHistories:
     return RuleHistories(at=NOW, step_s=60, rules={"x": kept})
 
 
-def test_the_hour_is_what_the_checker_judged_and_the_figure_of_now() -> None:
-    assert hour_of({}, None, at=NOW) is None
+def test_a_trend_is_the_stored_history_and_the_current_value() -> None:
+    assert trend_at({}, None, at=NOW) is None
     for late in (2, 61):
-        found = hour_of({}, stored(), at=NOW + late)
+        found = trend_at({}, stored(), at=NOW + late)
         assert found is not None
         assert (found.points, found.envelope, found.of_all) == ((2, None, 4, 9), (7, 8, 9, 10, 9), False)
         assert (found.slots, found.since) == (61, NOW - 180)  # its line is younger than the rule
-    found = hour_of({}, stored(), at=NOW + 200, value=None)  # the checker has stopped
+    found = trend_at({}, stored(), at=NOW + 200, value=None)  # the checker has stopped
     assert found is not None
     assert found.points == (2, None, 4, None, None, None)
-    assert hour_of({}, stored(), at=NOW + 2 * 3600) is None
-    assert hour_of({"queues": ["a"]}, stored(), at=NOW) is None
-    assert hour_of({"id": "copy", "warning": 6}, stored(), at=NOW) == hour_of({}, stored(), at=NOW)
+    assert trend_at({}, stored(), at=NOW + 2 * 3600) is None
+    assert trend_at({"queues": ["a"]}, stored(), at=NOW) is None
+    assert trend_at({"id": "copy", "warning": 6}, stored(), at=NOW) == trend_at({}, stored(), at=NOW)
 
 
-def test_of_what_only_now_became_the_worst_the_worst_of_all_is_drawn() -> None:
+def test_a_queue_without_a_stored_line_shows_the_worst_of_all_queues() -> None:
     made = parse_rule({"id": "x", "metric": "queue.latency_s", "warning": 5}, "test")
     snapshot = msgspec.structs.replace(sample([]), sampled_at=NOW + 5)
     found = rule_trend(made, RuleMatch(AlertLabels(queue="other"), 30, None), snapshot, history(), stored())
@@ -251,24 +257,24 @@ def test_of_what_only_now_became_the_worst_the_worst_of_all_is_drawn() -> None:
     assert (found.points, found.of_all, found.since) == ((7, 8, 9, 10, 30), True, NOW - 600)
 
 
-def test_the_sampler_fills_in_only_where_it_has_the_same_figure_for_longer() -> None:
+def test_a_longer_sampled_history_of_the_same_value_is_used() -> None:
     longer = msgspec.structs.replace(history(), queues={"main\0lists\0a": QueueHistory(depth=tuple(range(30)))})
     made = parse_rule({"id": "x", "metric": "queue.depth", "warning": 5}, "test")
     snapshot = msgspec.structs.replace(sample([queue("a", 2)]), sampled_at=NOW + 5)
-    spot = RuleMatch(PLACE, 9, None)
-    found = rule_trend(made, spot, snapshot, longer, stored(metric="queue.depth"))
+    match = RuleMatch(PLACE, 9, None)
+    found = rule_trend(made, match, snapshot, longer, stored(metric="queue.depth"))
     assert found is not None
     assert (found.points, found.since, found.slots) == (tuple(range(30)), NOW - 180, 60)
     ratio = stored(metric="queue.error_ratio", warning=0.1)
-    noted = hour_of({"metric": "queue.error_ratio", "warning": 0.1}, ratio, at=NOW)
-    assert noted is not None
-    assert (noted.points, noted.note) == ((2, None, 4, 9), None)
+    ratio_trend = trend_at({"metric": "queue.error_ratio", "warning": 0.1}, ratio, at=NOW)
+    assert ratio_trend is not None
+    assert (ratio_trend.points, ratio_trend.note) == ((2, None, 4, 9), None)
 
 
-def test_a_rise_is_unknown_while_its_history_is_not_here() -> None:
+def test_growth_is_unknown_until_its_history_is_loaded() -> None:
     made = parse_rule({"id": "x", "metric": "queue.dead_growth_per_h", "warning": 5}, "test")
     snapshot = sample([queue("a", 0, counts=Counts(dead=9))])
-    for told, here, unknown in ((0, 0, 0), (3, 0, 1), (3, 2, 0)):
-        newer = msgspec.structs.replace(snapshot, history_version=told)
-        found = dict(preview_rules(newer, History(version=here), [made], CheckerContext(now=NOW), None, 2.0))
+    for sampled, loaded, unknown in ((0, 0, 0), (3, 0, 1), (3, 2, 0)):
+        newer = msgspec.structs.replace(snapshot, history_version=sampled)
+        found = dict(preview_rules(newer, History(version=loaded), [made], CheckerContext(now=NOW), None, 2.0))
         assert found[made].unknown == unknown

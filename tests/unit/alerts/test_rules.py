@@ -1,4 +1,4 @@
-"""What a rule may say, and how a wrong one is refused; mutes; the forecast; words for people."""
+"""Valid and invalid rules; silences; the forecast; texts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_settings_name_the_wrong_rule_and_channel() -> None:
     check_alert_settings(load(environ={}, keywords={"channels": [hook], "rules": [{**GOOD, "channels": ["ops"]}]}))
 
 
-def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
+def test_a_shipped_rule_is_changed_by_giving_only_the_differing_fields() -> None:
     ruleset = Ruleset([{"id": "queue-latency", "critical": 900}], 2.0)
     entry = next(entry for entry in ruleset.rules_in_force() if entry.rule.id == "queue-latency")
     assert entry.origin is Origin.TOML
@@ -98,7 +98,7 @@ def test_a_shipped_rule_is_tuned_by_naming_only_what_differs() -> None:
         ("2026-03-30T21:00", True),  # summer time
     ],
 )
-def test_a_window_of_the_week_follows_the_local_clock(when: str, covered: bool) -> None:
+def test_a_weekly_window_follows_the_local_clock(when: str, covered: bool) -> None:
     weekly = WeeklyWindow(days=(0,), from_min=23 * 60, minutes=180, timezone="Europe/Berlin")
     now = datetime.fromisoformat(when).replace(tzinfo=UTC).timestamp()
     assert weekly.contains_time(now) is covered
@@ -115,7 +115,7 @@ def test_a_window_of_the_week_follows_the_local_clock(when: str, covered: bool) 
         ((5,), 22 * 60, 8 * 60, "2026-03-28T23:00:00+01:00", "2026-03-29T06:00:00+02:00"),  # and forward
     ],
 )
-def test_a_window_that_comes_back_ends_with_this_time(
+def test_a_weekly_silence_ends_with_its_current_window(
     days: tuple[int, ...], from_min: int, minutes: int, now: str, end: str
 ) -> None:
     weekly = WeeklyWindow(days=days, from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
@@ -140,7 +140,7 @@ def test_a_window_that_comes_back_ends_with_this_time(
         ("2026-03-29", 60, 90, "01:00+01:00", "03:30+02:00"),
     ],
 )
-def test_a_window_is_continuous_across_clock_changes(
+def test_a_weekly_window_is_continuous_across_clock_changes(
     day: str, from_min: int, minutes: int, begin: str, end: str
 ) -> None:
     weekly = WeeklyWindow(days=(6,), from_min=from_min, minutes=minutes, timezone="Europe/Berlin")
@@ -151,12 +151,12 @@ def test_a_window_is_continuous_across_clock_changes(
     assert {weekly.ends_at(at) for at in covered} == {over}
 
 
-def test_a_window_of_all_the_week_ends_with_its_last_week() -> None:
+def test_a_window_covering_the_whole_week_lasts_more_than_six_days() -> None:
     weekly = WeeklyWindow(days=(0, 1, 2, 3, 4, 5, 6), from_min=0, minutes=24 * 60)
     assert Silence(id="w", until=2e9, by="ada", weekly=weekly).ends_at(1.8e9) > 1.8e9 + 6 * 86_400
 
 
-def test_a_silence_matches_by_all_of_its_parts() -> None:
+def test_a_silence_matches_when_all_of_its_fields_match() -> None:
     silence = Silence(id="s", until=100, by="ann", rule="queue-*", source="main", queue="mail*")
     labels = AlertLabels(source="main", backend="rq", queue="mail-out")
     assert silence.mutes_alert("queue-depth", Severity.WARNING, labels, 50)
@@ -165,13 +165,13 @@ def test_a_silence_matches_by_all_of_its_parts() -> None:
     assert not silence.mutes_alert("queue-depth", Severity.WARNING, AlertLabels(source="main"), 50)
 
 
-def test_a_silence_begins_when_it_says() -> None:
+def test_a_silence_mutes_between_its_start_and_end() -> None:
     silence = Silence(id="s", starts_at=100, until=200, by="ann")
     muted = [silence.mutes_alert("queue-depth", Severity.WARNING, AlertLabels(), now) for now in (99, 100, 199, 200)]
     assert muted == [False, True, True, False]
 
 
-def test_a_few_odd_samples_do_not_bend_the_forecast() -> None:
+def test_the_forecast_ignores_a_few_outliers() -> None:
     dice = random.Random(3)
     points = [(float(at), 500.0 + at * 0.1) for at in range(0, 1800, 10)]
     for index in dice.sample(range(len(points) - 1), 40):
@@ -181,7 +181,7 @@ def test_a_few_odd_samples_do_not_bend_the_forecast() -> None:
     assert left_s == pytest.approx((1000 - points[-1][1]) / 0.1, rel=0.05)
 
 
-def test_a_forecast_needs_points_and_a_rise() -> None:
+def test_a_forecast_needs_enough_points_and_a_rise() -> None:
     rising = [(float(at), float(at)) for at in range(19)]
     assert forecast.full_in_s(rising, 100.0) == (None, False)
     assert forecast.full_in_s([], 100.0) == (None, False)
@@ -189,12 +189,12 @@ def test_a_forecast_needs_points_and_a_rise() -> None:
     assert forecast.full_in_s([(float(at), 50.0 - at) for at in range(40)], 100.0) == (None, True)
 
 
-def test_names_are_fit_to_read() -> None:
+def test_names_are_cleaned_and_shortened() -> None:
     assert clean_text("a\nb\udcffc") == "a�b�c"
     assert len(clean_text("x" * 10_000)) == 200
 
 
-def test_hysteresis_on_the_healthy_side_is_welcome() -> None:
+def test_a_recover_threshold_on_the_healthy_side_is_accepted() -> None:
     assert rule(op="lt", critical=5, critical_recover=8).recover_threshold(Severity.CRITICAL) == 8
 
 
