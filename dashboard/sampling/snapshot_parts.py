@@ -290,9 +290,10 @@ def decode_value(encoded: bytes, decoder: msgspec.msgpack.Decoder[_T]) -> _T | N
     try:
         if _RAW.encode() not in encoded:
             return decoder.decode(encoded)
-        return msgspec.convert(_each_text(msgspec.msgpack.decode(encoded), _from_hex), decoder.type)
+        decoded: _T = msgspec.convert(_each_text(msgspec.msgpack.decode(encoded), _from_hex), decoder.type)
     except (msgspec.DecodeError, msgspec.ValidationError, ValueError, RecursionError):
         return None
+    return decoded
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
