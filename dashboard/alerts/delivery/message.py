@@ -19,6 +19,7 @@ from ..notification import LOCAL, Notification
 from ..rules.metrics import METRICS, describe_value, format_threshold
 from .channels.base import Message, MessageLine
 
+ALL_QUEUES = "*"  # the queue of the entry for figures over all queues of a library
 MAX_LABEL = 200
 MAX_DETAIL = 300
 MAX_URL = 2000  # characters; channels do not link to longer ones
@@ -142,14 +143,19 @@ def describe_labels(labels: AlertLabels) -> str:
     """The subject of an alert as text; "" if it has none, as an alert about all queues or about the checker."""
     if labels.queue is not None:
         library, source = clean_text(labels.backend or ""), clean_text(labels.source or "")
-        if labels.queue == "*":  # the entry for figures over all queues
-            return f"all {library} queues ({source})"
-        return f"{clean_text(labels.queue)} ({library}, {source})"
+        inside = source if labels.queue == ALL_QUEUES else f"{library}, {source}"
+        return f"{_describe_queue(labels)} ({inside})"
     if labels.backend is not None:
         return f"{clean_text(labels.backend)} on {clean_text(labels.source or '')}"
     if labels.source is not None:
         return f"Redis {clean_text(labels.source)}"
     return f"channel {labels.channel}" if labels.channel is not None else ""
+
+
+def _describe_queue(labels: AlertLabels) -> str:
+    if labels.queue == ALL_QUEUES:
+        return f"all {clean_text(labels.backend or '')} queues"
+    return clean_text(labels.queue or "")
 
 
 def alert_title(rule_name: str, labels: AlertLabels) -> str:
@@ -163,8 +169,8 @@ def alert_title(rule_name: str, labels: AlertLabels) -> str:
 
 def _describe_place(labels: AlertLabels) -> str | None:
     """The source and the queue as text, as far as they are known: main / mails, or main / all rq queues."""
-    queue = f"all {clean_text(labels.backend or '')} queues" if labels.queue == "*" else labels.queue
-    return " / ".join(clean_text(part) for part in (labels.source, queue) if part) or None
+    source = clean_text(labels.source or "")
+    return " / ".join(part for part in (source, _describe_queue(labels)) if part) or None
 
 
 def _build_title(worst: Notification, count: int) -> str:

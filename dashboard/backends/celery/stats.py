@@ -151,12 +151,12 @@ def _gather_facts(
         known = [beat for beat in beats.values() if beat.get("prefix", "") == prefix]
         alive = [beat for beat in known if is_alive(beat, now)]
         running = [active for beat in alive if (active := count_of(beat.get("active"))) is not None]
-        nobody = not alive and (counted.get(prefix) == 0 or prefix in silent)
+        none_alive = not alive and (counted.get(prefix) == 0 or prefix in silent)
         found[prefix] = KnownFacts(
             ended=tuple(size if isinstance(size, int) else None for size in ended),
             whole=whole,
             running=sum(running) if alive else None,
-            workers=len(alive) if alive else 0 if nobody else None,
+            workers=len(alive) if alive else 0 if none_alive else None,
             results=results.get(prefix, NOTHING),
             unheard=isinstance(box := boxes[n] if n < len(boxes) else None, int) and box > len(known),
             ran=any(count_of(beat.get("processed")) for beat in known),
