@@ -15,6 +15,8 @@ from .errors import ConfigurationError, QueuedeckError
 from .settings import Settings, load
 
 DEFAULT_PORT = 9181
+# Of the demo's incident.
+INCIDENT_AFTER_S, INCIDENT_FOR_S = 120.0, 120.0
 EXIT_CONFIGURATION = 2
 EXIT_NO_READER = 128 + 13
 MIN_PASSWORD = 10
@@ -107,6 +109,20 @@ def _add_demo_options(demo: argparse.ArgumentParser) -> None:
         type=int,
         default=None,
         help=f"port of the dashboard (default: {DEFAULT_PORT} or above; 0: any free port)",
+    )
+    demo.add_argument(
+        "--incident-after",
+        type=float,
+        metavar="SECONDS",
+        default=INCIDENT_AFTER_S,
+        help=f"when payments start to fail (default: {INCIDENT_AFTER_S:g})",
+    )
+    demo.add_argument(
+        "--incident-for",
+        type=float,
+        metavar="SECONDS",
+        default=INCIDENT_FOR_S,
+        help=f"how long they fail (default: {INCIDENT_FOR_S:g})",
     )
     _add_no_auth(demo)
     demo.set_defaults(run=_demo)

@@ -9,10 +9,6 @@ from typing import Any
 FIRST_NAMES = ("anna", "bruno", "chiara", "dmitri", "elif", "farid", "greta", "hugo", "ines", "jonas", "kaya", "liam")
 LAST_NAMES = ("albrecht", "bianchi", "costa", "dubois", "eriksen", "fischer", "garcia", "horvat", "ito", "jansen")
 DOMAINS = ("example.com", "example.org", "mail.example.net")
-# These always fail, with the same error each time, as in production.
-DEAD_MAILBOX = "sales@closed-shop.example"
-DEAD_ENDPOINT = "https://hooks.old-partner.example/v1/orders"
-BROKEN_IMAGE = "uploads/2024/IMG_0000.jpg"
 PRODUCTS = ("espresso cups", "linen towel", "desk lamp", "wool blanket", "bread knife", "tea pot", "garden chair")
 ENDPOINTS = (
     "https://api.parcel.example/v2/events",
@@ -33,23 +29,19 @@ def random_customer() -> dict[str, Any]:
 
 
 def random_recipient() -> str:
-    """Return an email address; one in eighty belongs to a mailbox that no longer exists."""
-    if random.random() < 1 / 80:
-        return DEAD_MAILBOX
+    """Return an email address."""
     address: str = random_customer()["email"]
     return address
 
 
 def random_image() -> str:
-    """Return the path of an upload; one in eighty is broken."""
-    if random.random() < 1 / 80:
-        return BROKEN_IMAGE
+    """Return the path of an upload."""
     return f"uploads/{datetime.now(UTC):%Y}/IMG_{random.randint(1, 9999):04}.jpg"
 
 
 def random_endpoint() -> str:
-    """Return the URL of a partner's webhook; one in eight no longer exists."""
-    return DEAD_ENDPOINT if random.random() < 1 / 8 else random.choice(ENDPOINTS)
+    """Return the URL of a partner's webhook."""
+    return random.choice(ENDPOINTS)
 
 
 def random_order_number() -> str:

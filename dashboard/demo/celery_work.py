@@ -12,13 +12,14 @@ import time
 from typing import Any
 
 from celery import Celery
+from redis import Redis
 
-from . import catalogue, faults
 from .parent_watch import build_exit_action, end_with_parent
+from .processes import READY_LINE
 from .rate import WorkRate
 
 URL_VARIABLE = "DEMO_CELERY_URL"
-QUEUES = ("payments", "exports", "ratings")
+QUEUES = ("payouts", "exports", "ratings")
 TICK_S = 0.5
 # Result records expire after ten minutes, which keeps the demo small.
 RESULT_EXPIRES_S = 600
@@ -34,54 +35,55 @@ app.conf.update(
 )
 
 
-@app.task(name="payments.settle")  # type: ignore[untyped-decorator]
-def settle_payment(order: str, cents: int) -> dict[str, Any]:
+@app.task(name="payouts.transfer")  # type: ignore[untyped-decorator]
+def transfer_payout(supplier: int, cents: int) -> dict[str, Any]:
     time.sleep(random.uniform(0.05, 0.5))
-    if random.random() < 0.03:
-        faults.upstream_answers(402, f"https://bank.example/v2/settlements/{order}")
-    return {"order": order, "settled": cents}
+    return {"supplier": supplier, "transferred": cents}
 
 
 @app.task(name="exports.build", bind=True, max_retries=3)  # type: ignore[untyped-decorator]
 def build_export(self: Any, month: str) -> dict[str, Any]:
     time.sleep(random.uniform(1.0, 4.0))
-    if random.random() < 0.15:
+    if not self.request.retries and random.random() < 0.15:
         raise self.retry(countdown=random.randint(30, 90), exc=TimeoutError(f"timed out waiting for {month}"))
     return {"month": month, "rows": random.randint(1000, 90_000)}
 
 
 @app.task(name="ratings.update")  # type: ignore[untyped-decorator]
-def rate_product(product: int, stars: int) -> float:
+def rate_product(product: int, stars: int) -> dict[str, Any]:
     time.sleep(random.uniform(0.01, 0.08))
-    if not 1 <= stars <= 5:
-        raise ValueError(f"{stars} stars for product {product}: expected 1 to 5")
-    return (stars + random.uniform(1, 5)) / 2
+    return {"product": product, "rating": round((stars + random.uniform(1, 5)) / 2, 1)}
 
 
 def produce_jobs() -> None:
     """Add jobs until the demo stops."""
     redis = app.backend.client
+    while not app.control.ping(timeout=TICK_S):
+        pass  # the dashboard would report waiting jobs without a worker
     paces = {
-        "payments": WorkRate(per_s=1.5, bound=200, burst=40, burst_every_s=50),
-        "exports": WorkRate(per_s=0.1, bound=15),
-        "ratings": WorkRate(per_s=4.0, bound=400, burst=120, burst_every_s=70),
+        "payouts": WorkRate(per_s=1.5, bound=60, burst=15, burst_every_s=50),
+        "exports": WorkRate(per_s=0.1, bound=8),
+        "ratings": WorkRate(per_s=4.0, bound=150, burst=60, burst_every_s=70),
         "later": WorkRate(per_s=0.05, bound=10),
     }
+    _add_due_jobs(redis, paces)
+    print(READY_LINE, flush=True)
     while True:
-        for _ in range(paces["payments"].jobs_due(redis.llen("payments"))):
-            settle_payment.apply_async((catalogue.random_order_number(), random.randint(500, 90_000)), queue="payments")
-        for _ in range(paces["exports"].jobs_due(redis.llen("exports"))):
-            build_export.apply_async((f"2026-{random.randint(1, 12):02}",), queue="exports")
-        for _ in range(paces["ratings"].jobs_due(redis.llen("ratings"))):
-            stars = random.choice((5, 5, 4, 4, 3, 1)) if random.random() > 0.02 else 7
-            rate_product.apply_async(
-                (random.randint(1, 900), stars), queue="ratings", priority=random.choice((0, 0, 9))
-            )
-        for _ in range(paces["later"].jobs_due(redis.hlen("unacked"))):
-            settle_payment.apply_async(
-                (catalogue.random_order_number(), 1900), queue="payments", countdown=random.randint(60, 600)
-            )
+        _add_due_jobs(redis, paces)
         time.sleep(TICK_S)
+
+
+def _add_due_jobs(redis: Redis, paces: dict[str, WorkRate]) -> None:
+    for _ in range(paces["payouts"].jobs_due(redis.llen("payouts"))):
+        transfer_payout.apply_async((random.randint(100, 999), random.randint(500, 90_000)), queue="payouts")
+    for _ in range(paces["exports"].jobs_due(redis.llen("exports"))):
+        build_export.apply_async((f"2026-{random.randint(1, 12):02}",), queue="exports")
+    for _ in range(paces["ratings"].jobs_due(redis.llen("ratings"))):
+        stars = random.choice((5, 5, 4, 4, 3, 1))
+        rate_product.apply_async((random.randint(1, 900), stars), queue="ratings", priority=random.choice((0, 0, 9)))
+    for _ in range(paces["later"].jobs_due(redis.hlen("unacked"))):
+        supplier, delay_s = random.randint(100, 999), random.randint(60, 600)
+        transfer_payout.apply_async((supplier, 1900), queue="payouts", countdown=delay_s)
 
 
 def run_worker() -> None:

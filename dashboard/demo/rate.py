@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class WorkRate:
-    """How many jobs to add now.
+    """How many jobs to add now. The first one is due immediately.
 
     `per_s` jobs per second on average, oscillating by `swing` (0..1) over `period_s`; about every `burst_every_s` a
     burst of about `burst` more. `bound`: the queue is never filled beyond this depth.
@@ -24,9 +24,12 @@ class WorkRate:
     burst: int = 0
     burst_every_s: float = 60.0
     clock: Callable[[], float] = time.monotonic
-    _owed: float = field(default=0.0, init=False)
+    _owed: float = field(init=False)
     _last: float | None = field(default=None, init=False)
     _next_burst: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._owed = 1.0 if self.per_s else 0.0
 
     def jobs_due(self, depth: int) -> int:
         """Return the jobs due since the last call, given how many are waiting; jobs over `bound` are dropped."""

@@ -23,6 +23,7 @@ import rq  # noqa: F401
 
 from ..errors import ConfigurationError
 from .embedded import EmbeddedRedis, reserved_port
+from .incident import Incident, describe_story
 from .processes import TOKEN_FILE, DemoProcess, start_python, start_workloads, stop_processes
 
 HOST = "127.0.0.1"
@@ -36,48 +37,101 @@ LOOK_EVERY_S = 0.2
 STOP_DASHBOARD_S = 4.0
 STOP_WORKLOADS_S = 1.5
 EXIT_ENDED = 1
+# Of --incident-after and --incident-for, in seconds.
+SHORTEST_INCIDENT_S = 1.0
+LONGEST_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """How the demo runs. Times are in seconds; `token` is empty if the page requires no sign-in."""
+
+    port: int
+    token: str
+    incident_after_s: float
+    incident_for_s: float
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the demo until SIGINT, SIGTERM or SIGHUP; return 0, or 1 if the dashboard or Redis exited unexpectedly.
+    """Run the demo until SIGINT, SIGTERM or SIGHUP; SIGUSR1 begins or ends the incident at once.
 
-    Raises ConfigurationError if `arguments.port` is in use or no Redis server is installed.
+    Return 0, or 1 if the dashboard or Redis exited unexpectedly.
+
+    Raises ConfigurationError if `arguments.port` is in use, a time of the incident is out of range, or no Redis server
+    is installed.
     """
+    after_s = _check_seconds("--incident-after", arguments.incident_after, least=0.0)
+    for_s = _check_seconds("--incident-for", arguments.incident_for, least=SHORTEST_INCIDENT_S)
+    no_auth = arguments.no_auth or os.environ.get("QUEUEDECK_AUTH") == "none"
+    token = "" if no_auth else secrets.token_urlsafe(32)
     # Handle signals before the first line is printed: its reader may stop the demo immediately.
     with _Signals() as signals, _chosen_port(arguments.port) as port:
-        return _start_demo(port, signals, no_auth=arguments.no_auth or os.environ.get("QUEUEDECK_AUTH") == "none")
+        return _start_demo(DemoOptions(port, token, after_s, for_s), signals)
 
 
-def _start_demo(port: int, signals: _Signals, *, no_auth: bool) -> int:
+def _check_seconds(option: str, value: float, *, least: float) -> float:
+    """Return `value`; raises ConfigurationError if it is not from `least` to LONGEST_S."""
+    if not least <= value <= LONGEST_S:  # also for NaN
+        raise ConfigurationError(f"{option}: expected {least:g} to {LONGEST_S:g} seconds; got {value:g}")
+    return value
+
+
+def _start_demo(options: DemoOptions, signals: _Signals) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="queuedeck-demo-") as folder,
         EmbeddedRedis(options=REDIS_OPTIONS) as redis,
         _DemoProcesses() as crew,
     ):
-        token = "" if no_auth else secrets.token_urlsafe(32)
         # In a file that only this user can read: every user of the machine can read command lines.
-        Path(folder, TOKEN_FILE).write_text(token)
+        Path(folder, TOKEN_FILE).write_text(options.token)
         if signals.stop_requested:
             return 0
-        crew.dashboards.append(start_python("dashboard", "serve", redis.url, str(port), folder, folder=Path(folder)))
+        print("Starting Redis, the workers and the dashboard …", flush=True)
         crew.workloads.extend(start_workloads(redis.url, Path(folder)))
-        return _run_demo(crew, redis, signals, port, token)
+        # The dashboard starts last: it then finds all queues in its first scan.
+        if not _wait_for_producers(crew, signals):
+            return 0
+        crew.dashboards.append(
+            start_python("dashboard", "serve", redis.url, str(options.port), folder, folder=Path(folder))
+        )
+        if not _wait_until_ready(f"http://{HOST}:{options.port}/healthz", crew.dashboards[0], signals):
+            return 0 if signals.stop_requested else _report_end(crew.dashboards[0])
+        _print_start(options, redis, crew)
+        incident = Incident(Path(folder), options.incident_after_s, options.incident_for_s)
+        return _run_demo(crew, redis, incident, signals)
 
 
-def _run_demo(crew: _DemoProcesses, redis: EmbeddedRedis, signals: _Signals, port: int, token: str) -> int:
-    url = f"http://{HOST}:{port}/"
-    dashboard = crew.dashboards[0]
-    if not _wait_until_ready(f"{url}healthz", dashboard, signals):
-        return 0 if signals.stop_requested else _report_end(dashboard)
+def _wait_for_producers(crew: _DemoProcesses, signals: _Signals) -> bool:
+    """Wait until all producers are ready, for at most START_TIMEOUT_S; return False if the demo should stop.
+
+    A producer that exited is reported later.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and any(child.is_starting for child in crew.workloads):
+        if signals.stop_requested:
+            return False
+        time.sleep(0.05)
+    return not signals.stop_requested
+
+
+def _print_start(options: DemoOptions, redis: EmbeddedRedis, crew: _DemoProcesses) -> None:
     names = ", ".join(dict.fromkeys(_library_title(child.title) for child in crew.workloads))
     print(f"Queuedeck demo: private Redis on {HOST}:{redis.port}; jobs from {names}.")
-    print(f"Open {url}{'?token=' if token else ''}{token}   (Ctrl-C to stop)", flush=True)
+    query = f"?token={options.token}" if options.token else ""
+    print(f"Open http://{HOST}:{options.port}/{query}   (Ctrl-C to stop)")
+    print(*describe_story(options.incident_after_s, options.incident_for_s), sep="\n", flush=True)
+
+
+def _run_demo(crew: _DemoProcesses, redis: EmbeddedRedis, incident: Incident, signals: _Signals) -> int:
+    dashboard = crew.dashboards[0]
     reported: set[str] = set()
     while not signals.stop_requested:
         for child in crew.workloads:
             if child.has_ended and child.title not in reported:
                 reported.add(child.title)
                 print(f"demo: {child.title} exited: {child.last_output()}; everything else keeps running", flush=True)
+        if (line := incident.advance(at_once=signals.take_advance())) is not None:
+            print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
         if dashboard.has_ended:
             return _report_end(dashboard)
         if not redis.is_running:
@@ -113,12 +167,16 @@ class _DemoProcesses:
 
 
 class _Signals:
-    """Records that the demo should stop, instead of stopping it in the middle of a step; a context manager."""
+    """Records what the demo should do, instead of doing it in the middle of a step; a context manager.
 
-    HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SIGUSR1 begins the incident without waiting for its time, and the next one ends it.
+    """
+
+    HANDLED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.stop_requested = False
+        self._advance_requested = False
         self._previous_handlers: list[object] = []
 
     def __enter__(self) -> _Signals:
@@ -129,8 +187,16 @@ class _Signals:
         for number, handler in zip(self.HANDLED_SIGNALS, self._previous_handlers, strict=True):
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def _record_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop_requested = True
+    def take_advance(self) -> bool:
+        """Return whether SIGUSR1 came since the last call."""
+        requested, self._advance_requested = self._advance_requested, False
+        return requested
+
+    def _record_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self._advance_requested = True
+        else:
+            self.stop_requested = True
 
 
 def _wait_until_ready(url: str, dashboard: DemoProcess, signals: _Signals) -> bool:

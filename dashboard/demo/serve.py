@@ -7,11 +7,32 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..settings import Settings
 from ..web.server import serve
+from .incident import PAYMENTS_QUEUE
 from .parent_watch import end_with_parent
 from .processes import TOKEN_FILE
+
+# One quick alert for the incident, in place of the slower default ones for the same cause. It resolves soon after the
+# payments were retried.
+ALERT_RULES: tuple[dict[str, Any], ...] = (
+    {
+        "id": "payments-failing",
+        "name": "Payments are failing",
+        "metric": "queue.dead",
+        "backend": "rq",
+        "queues": [PAYMENTS_QUEUE],
+        "op": "ge",
+        "critical": 10,
+        "for_s": 4,
+        "recover_for_s": 10,
+        "new_instance_grace_s": 0,
+        "group_wait_s": 0,
+    },
+    *({"id": rule, "queues_not": [PAYMENTS_QUEUE]} for rule in ("queue-errors", "queue-dead", "queue-dead-growth")),
+)
 
 
 def main(redis_url: str, port: int, folder: str) -> int:
@@ -20,7 +41,9 @@ def main(redis_url: str, port: int, folder: str) -> int:
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     # Created here, not loaded: the settings in the environment are for the user's own Redis.
     token = Path(folder, TOKEN_FILE).read_text()
-    settings = Settings(redis_url=redis_url, spool_dir=f"{folder}/spool", auth="auto" if token else "none")
+    settings = Settings(
+        redis_url=redis_url, spool_dir=f"{folder}/spool", auth="auto" if token else "none", rules=ALERT_RULES
+    )
     return serve(settings, host="127.0.0.1", port=port, announce=False, start_token=token)
 
 

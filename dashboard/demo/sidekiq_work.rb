@@ -9,7 +9,19 @@ require "sidekiq/scheduled"
 URL = ARGV.fetch(0)
 QUEUES = %w[critical low].freeze
 Sidekiq.configure_client { |config| config.redis = {url: URL} }
-Sidekiq.configure_server { |config| config.redis = {url: URL} }
+
+# The first attempt of a job fails now and then, the next one never does.
+class FirstAttempt
+  def call(worker, job, _queue)
+    worker.unlucky = job["retry_count"].nil? && rand < 0.04
+    yield
+  end
+end
+
+Sidekiq.configure_server do |config|
+  config.redis = {url: URL}
+  config.server_middleware { |chain| chain.add FirstAttempt }
+end
 Sidekiq.logger.level = Logger::FATAL
 Warning[:deprecated] = false
 
@@ -19,39 +31,44 @@ Thread.new do
   exit!(0)
 end
 
-class ChargeCard
+class ReserveStock
   include Sidekiq::Worker
   sidekiq_options queue: "critical", retry: 4, backtrace: 15
+  attr_accessor :unlucky
 
-  def perform(order, cents)
+  def perform(order, items)
     sleep rand(0.05..0.4)
-    raise IOError, "gateway closed the connection for order #{order}" if rand < 0.08
-    cents
+    raise IOError, "warehouse closed the connection for order #{order}" if unlucky
+    items
   end
 end
 
 class PruneSessions
   include Sidekiq::Worker
-  sidekiq_options queue: "low", retry: 0
+  sidekiq_options queue: "low", retry: 2
+  attr_accessor :unlucky
 
   def perform(shard)
     sleep rand(0.2..1.5)
-    raise ArgumentError, "shard #{shard} is being moved" if rand < 0.04
+    raise ArgumentError, "shard #{shard} is being moved" if unlucky
   end
 end
 
-Thread.new do
-  loop do
-    rand(0..3).times { ChargeCard.perform_async(format("2026-%06d", rand(999_999)), rand(500..90_000)) } if Sidekiq::Queue.new("critical").size < 200
-    PruneSessions.perform_async(rand(1..64)) if Sidekiq::Queue.new("low").size < 100
-    ChargeCard.perform_in(rand(60..600), "subscription-#{rand(999)}", 990) if rand < 0.05 && Sidekiq::ScheduledSet.new.size < 20
-    dead = Sidekiq::DeadSet.new
-    dead.first.delete if dead.size > 200
-    sleep 1
-  end
+def add_jobs(stock)
+  stock.times { ReserveStock.perform_async(format("2026-%06d", rand(999_999)), rand(1..9)) } if Sidekiq::Queue.new("critical").size < 40
+  PruneSessions.perform_async(rand(1..64)) if Sidekiq::Queue.new("low").size < 20
+  ReserveStock.perform_in(rand(60..600), "subscription-#{rand(999)}", 1) if rand < 0.05 && Sidekiq::ScheduledSet.new.size < 20
 end
 
 launcher = Sidekiq::Launcher.new(Sidekiq.options.merge(queues: QUEUES, concurrency: 3, timeout: 1, strict: true, tag: "shop"))
 launcher.run
 %w[TERM INT].each { |signal| trap(signal) { exit!(0) } }
-sleep
+# The dashboard would report waiting jobs without a worker.
+sleep 0.1 until Sidekiq::ProcessSet.new(false).size.positive?
+add_jobs(1)
+$stdout.puts "ready"
+$stdout.flush
+loop do
+  sleep 1
+  add_jobs(rand(0..3))
+end

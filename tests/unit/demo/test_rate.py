@@ -50,3 +50,8 @@ def test_a_full_queue_gets_nothing_and_nothing_is_made_up_for(clock: Clock) -> N
     assert not any(added(pace, clock, 60, depth=20))
     assert not any(added(pace, clock, 60, depth=35))
     assert max(added(pace, clock, 60, depth=15)) == 5
+
+
+def test_the_first_job_is_due_at_once(clock: Clock) -> None:
+    assert WorkRate(per_s=0.01, bound=20, clock=clock).jobs_due(0) == 1
+    assert WorkRate(per_s=0.01, bound=20, clock=clock).jobs_due(20) == 0
