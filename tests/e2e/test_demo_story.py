@@ -1,0 +1,170 @@
+"""The story that the demo tells: all is healthy, one outage, its alert and error, a retry with canary, calm again."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Visit
+from tests.e2e.demo_process import DEMO, Demo, demo_starter
+from tests.serving import get_json
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+NEVER = "86400"
+ERROR = "502 Bad Gateway from payments.example"
+BEGINS = r"\d\d:\d\d:\d\d payments\.example answers 502"
+ENDS = r"\d\d:\d\d:\d\d payments\.example answers again"
+CANARY = 3
+
+
+@pytest.fixture
+def demo() -> Iterator[Callable[..., Demo]]:
+    """Starts demos, which end with the test."""
+    with demo_starter() as start:
+        yield start
+
+
+def get(demo: Demo, url: str, path: str) -> Any:
+    return get_json(f"{url}/api/v1/{path}", browser=demo.browser)
+
+
+def dead_letters(demo: Demo, url: str) -> dict[str, int]:
+    """Name -> dead letters of the queues that have any."""
+    return {queue["name"]: queue["counts"]["dead"] for queue in demo.overview(url) if queue["counts"]["dead"]}
+
+
+def completed(demo: Demo, url: str) -> dict[str, float]:
+    """Library -> jobs finished per minute, of those whose rate is known."""
+    rates: dict[str, float] = {}
+    for queue in demo.overview(url):
+        rates[queue["backend"]] = rates.get(queue["backend"], 0.0) + (queue["throughput_per_min"] or 0.0)
+    return rates
+
+
+def problems(page: Page) -> Any:
+    return page.get_by_role("region", name="Current problems")
+
+
+def test_it_begins_calm_with_jobs_of_all_libraries(demo: Callable[..., Demo], visit: Visit) -> None:
+    running = demo(*DEMO, "--port", "0", "--incident-after", NEVER)
+    url = running.announced_url()
+    assert running.sign_in_url is not None
+    page = visit(running.sign_in_url, **DESKTOP).page
+    # From the first view on, and not only once everything runs.
+    expect(page.get_by_role("link", name="payments", exact=True).first).to_be_visible()
+    for _ in range(3):
+        expect(problems(page)).to_have_count(0)
+        expect(page.get_by_role("main")).to_contain_text("healthy")
+        page.reload()
+    queues = running.overview(url)
+    assert {queue["backend"] for queue in queues} >= {"bullmq", "celery", "rq", "sidekiq"}
+    assert {queue["error"] for queue in queues} == {None}
+    assert not any(queue["paused"] for queue in queues)
+    wait_until(
+        lambda: {library for library, rate in completed(running, url).items() if rate} >= {"bullmq", "rq", "sidekiq"},
+        what="finished jobs of the libraries that report them",
+    )
+    assert dead_letters(running, url) == {}
+    assert get(running, url, "alerts")["alerts"] == []
+    page.reload()
+    expect(problems(page)).to_have_count(0)
+    page.goto(f"{url}/dead")
+    expect(page.get_by_role("main")).to_contain_text("No dead letters")
+    page.goto(f"{url}/alerts")
+    expect(page.get_by_role("main")).to_contain_text("No alerts are firing")
+
+
+def follow_the_alert(page: Page) -> None:
+    """From the overview through the alert and the queue to the page of the error."""
+    expect(problems(page)).to_contain_text("payments")
+    page.get_by_role("link", name=re.compile("Payments are failing")).click()
+    firing = page.get_by_role("row").filter(has_text="Payments are failing")
+    expect(firing.first).to_be_visible()
+    firing.first.get_by_role("link", name="payments", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("payments")
+    page.get_by_role("link", name=re.compile("^dead")).first.click()
+    expect(page.get_by_role("table").get_by_text(ERROR).first).to_be_visible()
+    page.get_by_role("link", name=re.compile("^Dead")).first.click()  # on a phone without its second word
+    page.get_by_role("row").filter(has_text="UpstreamError").get_by_role("link").first.click()
+    expect(page.get_by_role("main")).to_contain_text(ERROR)
+
+
+def retry_all(page: Page) -> None:
+    """From the page of an error: retry all of its jobs, the first few before the others."""
+    page.get_by_role("link", name=re.compile("^Retry all")).click()
+    page.get_by_label("Canary size").fill(str(CANARY))
+    page.get_by_label("Jobs per second").fill("0")
+    page.get_by_role("button", name=re.compile(r"^Retry .*\d+ jobs$")).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Retry")
+
+
+def wait_for_dead_letters(demo: Demo, url: str) -> None:
+    wait_until(lambda: dead_letters(demo, url).get("payments", 0) > 4 * CANARY, what="failed payments")
+    assert set(dead_letters(demo, url)) == {"payments"}
+
+
+def wait_until_resolved(demo: Demo, url: str, page: Page) -> None:
+    """Return once all payments succeeded and the pages say that the alert is over."""
+    wait_until(lambda: dead_letters(demo, url) == {}, what="all payments retried with success")
+    wait_until(lambda: get(demo, url, "alerts")["alerts"] == [], what="the end of the alert")
+    page.goto(f"{url}/alerts")
+    expect(page.get_by_role("main")).to_contain_text("No alerts are firing")
+    expect(page.get_by_role("row").filter(has_text="Payments are failing").first).to_contain_text("resolved after")
+    page.goto(f"{url}/dead")
+    expect(page.get_by_role("main")).to_contain_text("No dead letters")
+
+
+def test_an_early_canary_stops_the_retry_and_a_later_one_resolves_the_alert(
+    demo: Callable[..., Demo], visit: Visit
+) -> None:
+    running = demo(*DEMO, "--port", "0", "--incident-after", NEVER, "--incident-for", NEVER)
+    url = running.announced_url()
+    assert running.sign_in_url is not None
+    page = visit(running.sign_in_url, **DESKTOP).page
+    expect(page.get_by_role("link", name="payments", exact=True).first).to_be_visible()
+    expect(problems(page)).to_have_count(0)
+
+    running.process.send(signal.SIGUSR1)
+    running.wait_for_line(BEGINS)
+    wait_for_dead_letters(running, url)
+    follow_the_alert(page)
+    group = page.url
+
+    retry_all(page)
+    expect(page.get_by_role("main")).to_contain_text("canary", ignore_case=True)
+    expect(page.locator("#operation .tag").first).to_have_text("paused")
+    page.get_by_role("button", name="Abort").click()
+    expect(page.locator("#operation .tag").first).to_have_text("aborted")
+    assert dead_letters(running, url)["payments"] > CANARY
+
+    running.process.send(signal.SIGUSR1)
+    running.wait_for_line(ENDS)
+    page.goto(group)
+    retry_all(page)
+    expect(page.locator("#operation .tag").first).to_have_text("done")
+    wait_until_resolved(running, url, page)
+    page.goto(group)
+    expect(page.get_by_role("main")).to_contain_text("No jobs left in this group")
+
+
+def test_on_a_phone_the_outage_comes_and_goes_at_its_times(demo: Callable[..., Demo], visit: Visit) -> None:
+    running = demo(*DEMO, "--port", "0", "--incident-after", "8", "--incident-for", "12")
+    url = running.announced_url()
+    assert running.sign_in_url is not None
+    page = visit(running.sign_in_url, **PHONE).page
+    running.wait_for_line(BEGINS)
+    wait_for_dead_letters(running, url)
+    follow_the_alert(page)
+    running.wait_for_line(ENDS)
+    page.reload()
+    retry_all(page)
+    expect(page.locator("#operation .tag").first).to_have_text("done")
+    wait_until_resolved(running, url, page)
