@@ -1,7 +1,8 @@
 """Take the pictures of the README from the real demo: `.venv/bin/python docs/screenshots.py [SECONDS]`.
 
-Starts `queuedeck demo`, lets it run for a minute (or SECONDS) and writes docs/PAGE-LOOK.png for the pages overview,
-queue and job: light, dark and on a phone. Stack traces show the path of the checkout: use one whose path can be public.
+Starts `queuedeck demo`, lets it run for two minutes (or SECONDS) while all queues are healthy, waits for the alert of
+its incident and writes docs/PAGE-LOOK.png for the pages overview, queue and job: light, dark and on a phone. Queue and
+job are those of the failed payments. Stack traces show the path of the checkout: use one whose path can be public.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ from dashboard.demo.embedded import die_with_parent
 
 DOCS = Path(__file__).resolve().parent
 START_TIMEOUT_S = 60.0
-RUN_S = 60.0
+RUN_S = 120.0
+# Longer than all pictures take.
+INCIDENT_S = 3600.0
+# The incident's queue; the pictures show it with at least this many dead letters, and its alert.
+QUEUE = ("rq", "payments")
+DEAD_LETTERS = 60
+INCIDENT_TIMEOUT_S = 120.0
 DESK = {"viewport": {"width": 1280, "height": 800}, "device_scale_factor": 1}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {**DESK, "color_scheme": "light"},
@@ -42,16 +49,15 @@ LOOKS: dict[str, dict[str, Any]] = {
     },
 }
 CLIENT = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-# The queues and states whose pages show the most, best first.
-WANTED = (("bullmq", "webhooks", "dead"), ("bullmq", "mails", "dead"), ("rq", "newsletter", "dead"))
 
 
 def main(seconds: float) -> None:
-    """Write the pictures; raises if the demo does not start or no job has failed yet."""
-    with demo() as (base, sign_in_url):
+    """Write the pictures of the incident, which begins after `seconds`; raises RuntimeError if there is none."""
+    with demo(seconds) as (base, sign_in_url):
         time.sleep(seconds)
-        queue = next(found for wanted in WANTED if (found := failed_job(base, *wanted)))
-        pages = {"overview": f"{base}/", "queue": queue[0], "job": queue[1]}
+        wait_for_incident(base)
+        queue, job = failed_job(base)
+        pages = {"overview": f"{base}/", "queue": queue, "job": job}
         with sync_playwright() as playwright:
             # As root, as in containers, Chromium starts only without its sandbox.
             arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -68,9 +74,10 @@ def chromium() -> str | None:
 
 
 @contextmanager
-def demo() -> Iterator[tuple[str, str]]:
+def demo(incident_after_s: float) -> Iterator[tuple[str, str]]:
     """(base URL of a running demo, without a slash at the end; the URL that signs a browser in)."""
-    command = [sys.executable, "-m", "dashboard.cli", "demo", "--port", "0"]
+    times = ("--incident-after", str(incident_after_s), "--incident-for", str(INCIDENT_S))
+    command = [sys.executable, "-m", "dashboard.cli", "demo", "--port", "0", *times]
     process = subprocess.Popen(command, cwd=DOCS.parent, stdout=subprocess.PIPE, preexec_fn=die_with_parent())
     try:
         assert process.stdout is not None
@@ -107,14 +114,23 @@ def get(url: str, *, as_json: bool = True) -> Any:
         return json.load(response) if as_json else response.read()
 
 
-def failed_job(base: str, backend: str, queue: str, state: str) -> tuple[str, str] | None:
-    """(URL of the queue in that state, URL of its job with the most attempts); None if it has none."""
-    path = f"queues/main/{backend}/{queue}"
-    jobs = get(f"{base}/api/v1/{path}/jobs?state={state}&per_page=20")["jobs"]
-    if not jobs:
-        return None
-    best = max(jobs, key=lambda job: job["attempts"] or 0)
-    return f"{base}/{path}?state={state}", f"{base}/{path}/jobs/{quote(best['id'], safe='')}"
+def wait_for_incident(base: str) -> None:
+    """Wait for the alert and enough dead letters; raises RuntimeError after INCIDENT_TIMEOUT_S."""
+    deadline = time.monotonic() + INCIDENT_TIMEOUT_S
+    while time.monotonic() < deadline:
+        queues = get(f"{base}/api/v1/overview")["queues"]
+        dead = sum(each["counts"]["dead"] or 0 for each in queues if (each["backend"], each["name"]) == QUEUE)
+        if dead >= DEAD_LETTERS and get(f"{base}/api/v1/alerts")["alerts"]:
+            return
+        time.sleep(1)
+    raise RuntimeError("the incident of the demo did not begin")
+
+
+def failed_job(base: str) -> tuple[str, str]:
+    """(URL of the dead letters of the incident's queue, URL of the newest of them)."""
+    path = "/".join(("queues", "main", *QUEUE))
+    newest = get(f"{base}/api/v1/{path}/jobs?state=dead&per_page=1")["jobs"][0]
+    return f"{base}/{path}?state=dead", f"{base}/{path}/jobs/{quote(newest['id'], safe='')}"
 
 
 def take(browser: Browser, sign_in_url: str, url: str, options: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The story that the demo tells: all is healthy, one outage, its alert and error, a retry with canary, calm again."""
+"""The story of the demo: all is healthy, one outage, its alert and error, a retry with canary, calm again."""
 
 from __future__ import annotations
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import smtplib
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dashboard.alerts.rules.default_rules import default_rules
 from dashboard.alerts.rules.ruleset import Ruleset
-from dashboard.demo import faults, incident, runner, serve, shop
+from dashboard.demo import bullmq_work, faults, incident, runner, serve, shop
 from dashboard.demo.incident import OUTAGE_FILE, OUTAGE_VARIABLE, Incident, describe_story
 from dashboard.demo.processes import READY_LINE, DemoProcess
 from dashboard.errors import ConfigurationError
@@ -160,3 +163,46 @@ def test_a_producer_that_exited_is_not_waited_for(started: Callable[..., DemoPro
 def test_the_reason_of_an_exit_is_not_that_it_was_ready(started: Callable[..., DemoProcess]) -> None:
     assert started(f"{READY_LINE}\n", producer=True).last_output() == "exit status 3"
     assert started(f"no memory\n{READY_LINE}\n", producer=True).last_output() == "no memory"
+
+
+@pytest.fixture
+def unlucky(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every job that can fail by chance does, and none takes time."""
+
+    async def pause(_seconds: float) -> None:
+        return None
+
+    monkeypatch.setattr("random.random", lambda: 0.0)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("asyncio.sleep", pause)
+
+
+@pytest.mark.usefixtures("unlucky")
+@pytest.mark.parametrize("retries", [None, 0, 1, 2])
+def test_a_letter_fails_at_most_in_its_first_attempt(monkeypatch: pytest.MonkeyPatch, retries: int | None) -> None:
+    monkeypatch.setattr(shop, "get_current_job", lambda: SimpleNamespace(number_of_retries=retries))
+    if retries:
+        assert shop.send_issue(7, "anna@example.com")["recipient"] == "anna@example.com"
+    else:
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            shop.send_issue(7, "anna@example.com")
+
+
+class BullMQJob:
+    """As much of a job as processors use."""
+
+    def __init__(self, attempts: int) -> None:
+        self.attemptsMade = attempts
+        self.data = {"url": "https://hooks.ledger.example/incoming"}
+        self.lines: list[str] = []
+
+    async def log(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.mark.usefixtures("unlucky")
+def test_a_webhook_fails_at_most_in_its_first_attempt() -> None:
+    with pytest.raises(faults.UpstreamError, match=r"^503 Service Unavailable from hooks\.ledger\.example$"):
+        asyncio.run(bullmq_work.deliver_webhook(BullMQJob(0), ""))
+    for attempts in (1, 2):
+        assert asyncio.run(bullmq_work.deliver_webhook(BullMQJob(attempts), ""))["status"] == 200
