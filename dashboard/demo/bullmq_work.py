@@ -42,7 +42,7 @@ async def deliver_webhook(job: Any, _token: str) -> dict[str, Any]:
 def _fail_sometimes(url: str) -> None:
     luck, host = random.random(), url.split("/")[2]
     if luck < 0.03:
-        faults.upstream_answers(503, host)
+        raise faults.UpstreamError(503, host)
     if luck < 0.05:
         faults.timed_out(url, 10)
     if luck < 0.06:

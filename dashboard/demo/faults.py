@@ -9,7 +9,10 @@ STATUS_WORDS = {502: "Bad Gateway", 503: "Service Unavailable"}
 
 
 class UpstreamError(Exception):
-    """Another company's server responded with an error."""
+    """Another company's server responded with an error; `status` is one of STATUS_WORDS."""
+
+    def __init__(self, status: int, host: str) -> None:
+        super().__init__(f"{status} {STATUS_WORDS[status]} from {host}")
 
 
 def mail_server_hangs_up(recipient: str) -> None:
@@ -20,11 +23,6 @@ def mail_server_hangs_up(recipient: str) -> None:
 def connection_refused(host: str) -> None:
     """Raise ConnectionRefusedError."""
     raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed ({host!r}, 443)")
-
-
-def upstream_answers(status: int, host: str) -> None:
-    """Raise UpstreamError; `status` is one of STATUS_WORDS."""
-    raise UpstreamError(f"{status} {STATUS_WORDS[status]} from {host}")
 
 
 def timed_out(what: str, seconds: float) -> None:

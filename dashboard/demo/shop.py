@@ -23,7 +23,7 @@ def capture_payment(order: str, customer: int, cents: int, currency: str) -> dic
 def _post_to_provider(path: str) -> str:
     time.sleep(random.uniform(0.05, 0.2))
     if is_provider_down():
-        faults.upstream_answers(502, PROVIDER)
+        raise faults.UpstreamError(502, PROVIDER)
     return f"https://{PROVIDER}{path}/{random.randint(10**8, 10**9)}"
 
 
