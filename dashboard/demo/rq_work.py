@@ -86,7 +86,7 @@ class RQProducer:
             shop.send_issue,
             issue=self.issue,
             recipient=catalogue.random_recipient(),
-            retry=Retry(max=2, interval=[5, 20]),
+            retry=Retry(max=shop.LETTER_RETRIES, interval=[5, 20]),
             at_front=random.random() < 0.02,
             **self._keep,
         )
