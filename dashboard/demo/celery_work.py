@@ -1,4 +1,4 @@
-"""Celery's part of the demo: three queues, a producer and a worker of two threads.
+"""Celery's part of the demo: three queues, a producer and a worker of three threads.
 
 `python -m dashboard.demo.celery_work REDIS_URL produce` or `… work`.
 """
