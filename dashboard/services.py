@@ -14,7 +14,7 @@ from .actions.bulk.runner import BulkRunner
 from .actions.bulk.store import BulkStore
 from .actions.dead_letter_jobs import DeadLetterJobs
 from .actions.service import ActionService
-from .actions.undo_bin import UndoBin
+from .actions.trash import Trash
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.management.ownership import AlertOwnership
 from .alerts.runtime import AlertRuntime
@@ -198,7 +198,7 @@ def _build_action_service(
 ) -> ActionService:
     return ActionService(
         sources.backend,
-        UndoBin(store, settings.bin_max_bytes),
+        Trash(store, settings.bin_max_bytes),
         AuditLog(sources.own),
         dead_letter_service.remove_jobs,
         dead_letter_service.invalidate,

@@ -1,4 +1,4 @@
-"""Delete jobs with a backup in the undo bin, and restore them from it. Not recorded in the audit log."""
+"""Delete jobs with a backup in the trash, and restore them from it. Not recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ..backends.base import Backend
 from ..clock import now_s
 from ..errors import BackendUnavailable, Conflict, OutcomeUnknown
 from ..model import QueueRef, State
-from .undo_bin import DeletedBatch, UndoBin
+from .trash import DeletedBatch, Trash
 
-# The job is in the undo bin: a process deleted it and was killed before it recorded the result.
+# The job is in the trash: a process deleted it and was killed before it recorded the result.
 _ALREADY_DELETED = "already deleted"
 # The same for a restored job.
 _ALREADY_RESTORED = "already restored"
 
 
 class JobDeletion:
-    """Deletes and restores jobs, with backups in the undo bin. All methods raise BackendUnavailable."""
+    """Deletes and restores jobs, with backups in the trash. All methods raise BackendUnavailable."""
 
-    def __init__(self, undo_bin: UndoBin) -> None:
-        self._undo_bin = undo_bin
+    def __init__(self, trash: Trash) -> None:
+        self._trash = trash
 
     def delete_jobs(
         self,
@@ -50,10 +50,10 @@ class JobDeletion:
                 ]
                 backups = [each for each in taken if isinstance(each, JobBackup)]
             about = DeletedBatch(ref=ref, state=state, who=who, at=now_s(), server=backend.source.address)
-            if not self._undo_bin.store_batch(undo_batch, about, backups):
+            if not self._trash.store_batch(undo_batch, about, backups):
                 raise Conflict(
-                    "The undo bin has no room for these jobs, so they could not be restored.",
-                    hint="Delete them permanently, or wait: the undo bin keeps jobs for 24 hours.",
+                    "The trash has no room for these jobs, so they could not be restored.",
+                    hint="Delete them permanently, or wait: the trash keeps jobs for 24 hours.",
                 )
         try:
             return self._delete_taken(backend, ref, state, undo_batch, taken, backups, for_good=for_good)
@@ -78,11 +78,9 @@ class JobDeletion:
         )
         deleted = {each.id: each for each in delete(backups)} if backups else {}
         if not for_good:
-            self._undo_bin.drop_jobs(
-                undo_batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE]
-            )
+            self._trash.drop_jobs(undo_batch, [job for job in backups if deleted[job.id].outcome is not Outcome.DONE])
             gone = [each.id for each in taken if isinstance(each, ActionResult) and each.outcome is Outcome.GONE]
-            before = self._undo_bin.held_ids(undo_batch, gone)
+            before = self._trash.held_ids(undo_batch, gone)
             taken = [
                 ActionResult(id=each.id, outcome=Outcome.DONE, detail=_ALREADY_DELETED) if each.id in before else each
                 for each in taken
@@ -95,7 +93,7 @@ class JobDeletion:
         """Restore all jobs of an undo batch: the results of one portion after the other."""
         cursor = 0
         while True:
-            backups, cursor = self._undo_bin.read_page(undo_batch, cursor)
+            backups, cursor = self._trash.read_page(undo_batch, cursor)
             if backups:
                 yield self._restore_backups(backend, ref, state, undo_batch, backups)
             if cursor == 0:
@@ -104,16 +102,16 @@ class JobDeletion:
     def restore_jobs(
         self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, ids: Sequence[str], *, repeated: bool
     ) -> list[ActionResult]:
-        """Restore jobs of an undo batch. One result per id, in order; `gone` = not in the undo bin.
+        """Restore jobs of an undo batch. One result per id, in order; `gone` = not in the trash.
 
         `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
         restored count as `done`.
         """
         results: list[ActionResult] = []
-        for portion in self._undo_bin.read_backups(undo_batch, ids):
+        for portion in self._trash.read_backups(undo_batch, ids):
             backups = [each for each in portion if isinstance(each, JobBackup)]
             restored = iter(self._restore_backups(backend, ref, state, undo_batch, backups) if backups else ())
-            results += [next(restored) if isinstance(each, JobBackup) else _not_in_bin(each) for each in portion]
+            results += [next(restored) if isinstance(each, JobBackup) else _not_in_trash(each) for each in portion]
         if repeated:
             return [
                 ActionResult(id=each.id, outcome=Outcome.DONE, detail=_ALREADY_RESTORED)
@@ -128,16 +126,16 @@ class JobDeletion:
     ) -> list[ActionResult]:
         results = backend.restore_jobs(ref, state, backups)
         restored = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
-        self._undo_bin.drop_jobs(undo_batch, [job for job in backups if job.id in restored])
+        self._trash.drop_jobs(undo_batch, [job for job in backups if job.id in restored])
         return results
 
 
 def _too_large(job: JobBackup) -> ActionResult:
-    why = f"Too large for the undo bin ({job.size_bytes:,} bytes)"
+    why = f"Too large for the trash ({job.size_bytes:,} bytes)"
     if job.size_bytes <= MAX_KEPT_BYTES:
-        why = "The key of this id does not contain a job, so the undo bin cannot store it"
+        why = "The key of this id does not contain a job, so the trash cannot store it"
     return ActionResult(id=job.id, outcome=Outcome.REFUSED, detail=f"{why}; it can only be deleted permanently.")
 
 
-def _not_in_bin(job_id: str) -> ActionResult:
-    return ActionResult(id=job_id, outcome=Outcome.GONE, detail="No longer in the undo bin.")
+def _not_in_trash(job_id: str) -> ActionResult:
+    return ActionResult(id=job_id, outcome=Outcome.GONE, detail="No longer in the trash.")

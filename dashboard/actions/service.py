@@ -21,7 +21,7 @@ from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
 from .deletion import JobDeletion
-from .undo_bin import UndoBin, new_undo_batch
+from .trash import Trash, new_undo_batch
 
 BackendOf = Callable[[str, str], Backend]
 # A queue is deleted in bounded steps; after this many, a deletion that does not finish is abandoned.
@@ -68,14 +68,14 @@ class ActionService:
     def __init__(
         self,
         backend_of: BackendOf,
-        undo_bin: UndoBin,
+        trash: Trash,
         audit_log: AuditLog,
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend_of = backend_of
-        self.undo_bin = undo_bin
-        self._deletion = JobDeletion(undo_bin)
+        self.trash = trash
+        self._deletion = JobDeletion(trash)
         self.audit_log = audit_log
         self._left = left
         self._changed = changed
@@ -94,7 +94,7 @@ class ActionService:
     ) -> ActionReport:
         """Act on at most MAX_BATCH jobs in one state of a queue (state None: jobs in no list), and record it.
 
-        Deleted jobs go to the undo bin; raises Conflict when they do not fit there and `for_good` is not set.
+        Deleted jobs go to the trash; raises Conflict when they do not fit there and `for_good` is not set.
         Raises Unsupported for an action that is not offered in this state, OutcomeUnknown when the connection to Redis
         is lost during a delete.
         """
@@ -162,9 +162,9 @@ class ActionService:
         """Restore the jobs of an undo batch, and record it; `bulk_id` is the bulk operation that deleted them, if any.
 
         Raises NotFound when no jobs are left, Conflict when this dashboard does not watch its source, or watches
-        another server under that name. Bounded by the undo bin's cap.
+        another server under that name. Bounded by the trash's cap.
         """
-        about, count = self.undo_bin.describe_batch(undo_batch)
+        about, count = self.trash.describe_batch(undo_batch)
         try:
             backend = self._backend_of(about.ref.source, about.ref.backend)
         except NotFound as exc:  # NotFound would mean that nothing is left to restore
@@ -201,7 +201,7 @@ class ActionService:
     def restore_jobs(
         self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, ids: Sequence[str], *, repeated: bool
     ) -> list[ActionResult]:
-        """Restore jobs of an undo batch, not recorded. One result per id, in order; `gone` = not in the undo bin.
+        """Restore jobs of an undo batch, not recorded. One result per id, in order; `gone` = not in the trash.
 
         `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
         restored count as `done`.

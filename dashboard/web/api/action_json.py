@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from ...actions.audit_log import AuditEvent
 from ...actions.bulk.operation import BulkOperation, BulkPhase
-from ...actions.undo_bin import DeletedBatch
+from ...actions.trash import DeletedBatch
 from ...backends.actions import Action, ActionResult, Outcome
 from ...clock import instant, iso
 from ...model import State
@@ -192,7 +192,7 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
 
 
 def json_batch(undo_batch: str, deleted: DeletedBatch, left: int, until: float) -> DeletedBatchJson:
-    """A delete that can be undone as the API returns it; see `UndoBin.list_batches`."""
+    """A delete that can be undone as the API returns it; see `Trash.list_batches`."""
     return DeletedBatchJson(
         batch=undo_batch,
         source=deleted.ref.source,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest, JobListRef
-from ...actions.undo_bin import check_undo_batch
+from ...actions.trash import check_undo_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import now_s
 from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
@@ -328,7 +328,7 @@ def list_undo_batches() -> DeletedBatchesJson:
     The name of a batch from a bulk operation contains the operation's id. Undo the operation instead, with
     `POST /bulk/{id}/undo`.
     """
-    found = app_services().action_service.undo_bin.list_batches(MAX_BATCHES_SHOWN)
+    found = app_services().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
     return DeletedBatchesJson(batches=[json_batch(*each) for each in found])
 
 

@@ -28,7 +28,7 @@ def index() -> str:
         events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
         # This also finds a delete whose response was lost.
         undo_batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
-        left = app_services().action_service.undo_bin.count_left(undo_batches)
+        left = app_services().action_service.trash.count_left(undo_batches)
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     last = events[-1].id if len(events) == PER_PAGE else None
     return render_template(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import JobListRef
-from ...actions.undo_bin import check_undo_batch
+from ...actions.trash import check_undo_batch
 from ...backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
@@ -209,7 +209,7 @@ def undo() -> ResponseReturnValue:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
     for undo_batch in undo_batches:
         try:
-            about = services.action_service.undo_bin.describe_batch(undo_batch)[0]
+            about = services.action_service.trash.describe_batch(undo_batch)[0]
             results += services.action_service.restore_batch(current_actor(), undo_batch, reason=reason).results
         except NotFound:
             if undo_batch == undo_batches[-1] and about is None:

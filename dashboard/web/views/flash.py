@@ -1,6 +1,6 @@
 """The result of an action, carried in the URL to the page that shows it: counts and fixed words, no free text.
 
-A forged URL shows a wrong sentence at worst: it names no job, and an undo looks up its batches in the undo bin.
+A forged URL shows a wrong sentence at worst: it names no job, and an undo looks up its batches in the trash.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...actions.undo_bin import is_undo_batch
+from ...actions.trash import is_undo_batch
 from ...backends.actions import Action, ActionResult, Outcome
 
 PAST = {

@@ -232,7 +232,7 @@ def restore_jobs(source: Source, ref: QueueRef, backups: Sequence[JobBackup]) ->
             elif reply != LATER:
                 done[job.id] = WRITES.result_from_reply(job.id, reply)
         left = [(job, blob) for job, blob in left if job.id not in done]
-    return [done.get(job.id) or refused_result(job.id, "its backup in the undo bin cannot be read") for job in backups]
+    return [done.get(job.id) or refused_result(job.id, "its backup in the trash cannot be read") for job in backups]
 
 
 def _restore_arguments(job_id: str, blob: _JobDump) -> tuple[Argument, ...]:

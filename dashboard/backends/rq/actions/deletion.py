@@ -47,7 +47,7 @@ STRAYS_AT_ONCE = 20
 # Stored in place of the id behind a job: the job was in no list.
 STRAY = b"\0in no list"
 RUNNING = "a worker is running it; stop it first"
-_UNREADABLE = "its backup in the undo bin cannot be read"
+_UNREADABLE = "its backup in the trash cannot be read"
 
 _Part = tuple[bytes, int]  # a key in the form of DUMP, its time to live in ms (-1: no expiry)
 

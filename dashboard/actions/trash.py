@@ -1,4 +1,4 @@
-"""The undo bin: deleted jobs, stored for a day with everything needed to restore them, up to a cap in bytes.
+"""The trash: deleted jobs, stored for a day with everything needed to restore them, up to a cap in bytes.
 
 An undo batch holds the jobs of one delete. An entry is written before its job is deleted and removed if the delete did
 not happen, so that a process killed in between leaves an extra entry, never a missing one; `Backend.restore_jobs`
@@ -99,8 +99,8 @@ class DeletedBatch(Value, frozen=True, kw_only=True):
         return self.state or State.ACTIVE
 
 
-class UndoBin:
-    """The undo bin of one store, thread-safe."""
+class Trash:
+    """The trash of one store, thread-safe."""
 
     def __init__(self, store: Store, cap_bytes: int) -> None:
         self._store = store
