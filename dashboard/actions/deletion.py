@@ -88,9 +88,12 @@ class JobDeletion:
         return [deleted[each.id] if isinstance(each, JobBackup) else each for each in taken]
 
     def restore_batch(
-        self, backend: Backend, ref: QueueRef, state: State, undo_batch: str
+        self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, ids: Sequence[str] | None = None
     ) -> Iterator[list[ActionResult]]:
-        """Restore all jobs of an undo batch: the results of one portion after the other."""
+        """Restore all jobs of an undo batch, or only `ids`: the results of one portion after the other."""
+        if ids is not None:
+            yield self.restore_jobs(backend, ref, state, undo_batch, ids, repeated=False)
+            return
         cursor = 0
         while True:
             backups, cursor = self._trash.read_page(undo_batch, cursor)

@@ -157,9 +157,16 @@ class ActionService:
         return results
 
     def restore_batch(
-        self, actor: Actor, undo_batch: str, *, reason: str | None = None, bulk_id: str | None = None
+        self,
+        actor: Actor,
+        undo_batch: str,
+        *,
+        ids: Sequence[str] | None = None,
+        reason: str | None = None,
+        bulk_id: str | None = None,
     ) -> ActionReport:
-        """Restore the jobs of an undo batch, and record it; `bulk_id` is the bulk operation that deleted them, if any.
+        """Restore an undo batch, or only the jobs `ids` of it, and record it; `bulk_id` is the bulk operation that
+        deleted them, if any.
 
         Raises NotFound when no jobs are left, Conflict when this dashboard does not watch its source, or watches
         another server under that name. Bounded by the trash's cap.
@@ -177,7 +184,7 @@ class ActionService:
             backend=about.ref.backend,
             queue=about.ref.name,
             state=about.state.value if about.state else None,
-            count=count,
+            count=count if ids is None else len(ids),
             reason=reason,
             bulk_id=bulk_id,
             batch=undo_batch,
@@ -186,7 +193,7 @@ class ActionService:
         results: list[ActionResult] = []
         detail: str | None = UNEXPECTED_ERROR
         try:
-            for restored in self._deletion.restore_batch(backend, about.ref, about.place, undo_batch):
+            for restored in self._deletion.restore_batch(backend, about.ref, about.place, undo_batch, ids):
                 results += restored
             detail = _first_detail(results)
         except QueuedeckError as exc:

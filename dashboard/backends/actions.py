@@ -100,6 +100,7 @@ class JobBackup(Value, frozen=True, kw_only=True):
     blob: bytes | None
     size_bytes: int
     name: str | None = None
+    is_schedule: bool = False  # of a schedule; `id` is that of the schedule
 
 
 class ActionOptions(Value, frozen=True, kw_only=True):

@@ -34,12 +34,16 @@ ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
 class JobListRef(Value, frozen=True, kw_only=True):
-    """A list of jobs: one state of one queue. `origin_queue`: only its jobs that came from this queue."""
+    """A list of jobs: one state of one queue. `origin_queue`: only its jobs that came from this queue.
+
+    `undo_batch`: the one whose jobs are restored to the list; two batches can be of the same list.
+    """
 
     ref: QueueRef
     state: State
     native: str | None = None
     origin_queue: str | None = None
+    undo_batch: str | None = None
 
 
 class BulkRequest(Value, frozen=True, kw_only=True):

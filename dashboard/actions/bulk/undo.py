@@ -11,7 +11,7 @@ from ...backends.actions import MAX_BATCH, Action, JobRef
 from ...clock import now_s
 from ...errors import NotFound
 from ..audit_log import Actor
-from ..trash import Trash
+from ..trash import Trash, nothing_left
 from .operation import BulkOperation, BulkRequest, JobListRef
 from .selection import SelectedJob
 from .store import BulkStore
@@ -47,12 +47,21 @@ def build_undo(operation: BulkOperation, actor: Actor, reason: str | None = None
 
 
 def build_batches_undo(undo_batches: Sequence[str], trash: Trash, actor: Actor, reason: str | None) -> BulkRequest:
-    """The request that restores the jobs of undo batches. Raises NotFound for one that no longer exists."""
-    deleted = [trash.describe_batch(undo_batch)[0] for undo_batch in undo_batches]
+    """The request that restores the jobs of undo batches. Raises NotFound for one that no longer exists.
+
+    Cost: 1 round trip.
+    """
+    found = trash.describe_batches(undo_batches)
+    if len(found) < len(undo_batches):
+        raise nothing_left()
+    deleted = [found[undo_batch] for undo_batch in undo_batches]
     return BulkRequest(
         action=Action.UNDO,
         actor=actor,
-        job_lists=tuple(JobListRef(ref=about.ref, state=about.place) for about in deleted),
+        job_lists=tuple(
+            JobListRef(ref=about.ref, state=about.place, undo_batch=undo_batch)
+            for undo_batch, about in zip(undo_batches, deleted, strict=True)
+        ),
         undo_batches=tuple(undo_batches),
         servers={about.ref.source: about.server for about in deleted if about.server},
         pace_per_s=0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
 from ...actions.bulk.operation import BulkOperation, BulkPhase
@@ -189,6 +190,12 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
         created_at=iso(instant(bulk_request.created_at)),
         ended_at=iso(instant(operation.ended_at)),
     )
+
+
+def json_started(operation: BulkOperation) -> BulkOperationJson:
+    """An undo that runs as a bulk operation, as the API returns it."""
+    changed = operation.outcomes.get(Outcome.CHANGED.value, 0)
+    return replace(json_operation(operation), restored=operation.done, changed=changed)
 
 
 def json_batch(undo_batch: str, deleted: DeletedBatch, left: int, until: float) -> DeletedBatchJson:

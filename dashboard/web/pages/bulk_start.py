@@ -72,8 +72,7 @@ def undo_operation(bulk_id: str, reason: str | None) -> list[ActionResult] | Bul
     Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """
     operation = app_services().bulk_store.get(bulk_id)
-    if operation.phase not in (*ENDED, BulkPhase.PAUSED):
-        raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
+    check_stopped(operation)
     undo_batches = undo_batches_of(operation)
     under_way = undo_under_way(bulk_id) if undo_batches else None
     if under_way is not None:
@@ -93,6 +92,12 @@ def undo_operation(bulk_id: str, reason: str | None) -> list[ActionResult] | Bul
     if not results:
         raise NotFound("There is nothing left to restore.", hint="Deleted jobs can be restored for 24 hours.")
     return results
+
+
+def check_stopped(operation: BulkOperation) -> None:
+    """Raise Conflict while the operation is running: it may be deleting the jobs that an undo would restore."""
+    if operation.phase not in (*ENDED, BulkPhase.PAUSED):
+        raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
 
 
 def start_large_undo(undo_batches: Sequence[str], reason: str | None) -> BulkOperation | None:
