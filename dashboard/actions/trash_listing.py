@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
@@ -162,6 +163,23 @@ class TrashListing:
         return sum(
             batch.left for batch in self._read_batches() if batch.about.schedule is None and wanted.matches(batch)
         )
+
+    def count_left_by_operation(self, bulk_ids: Collection[str]) -> dict[str, int]:
+        """The number of deleted jobs left of each bulk operation, without those that hold none.
+
+        Cost: 2 round trips, none without bulk operations.
+        """
+        if not bulk_ids:
+            return {}
+        (names,) = self._store.read_keys(("ZREVRANGE", BIN, 0, MAX_BATCHES - 1))
+        own = [name for raw in names or () if bulk_id_of(name := raw.decode("ascii", "replace")) in bulk_ids]
+        counts = self._store.read_keys(*(("HLEN", batch_key(name)) for name in own))
+        left: dict[str, int] = {}
+        for name, count in zip(own, counts, strict=True):
+            bulk_id = bulk_id_of(name)
+            if bulk_id is not None and isinstance(count, int) and count > 1:
+                left[bulk_id] = left.get(bulk_id, 0) + count - 1
+        return left
 
     def read_batch(self, name: str) -> TrashedBatch | None:
         """One batch; None if it expired or everything in it was restored. Cost: 1 round trip."""

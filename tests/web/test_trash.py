@@ -12,6 +12,7 @@ from rq import Queue
 
 from dashboard.actions import trash
 from dashboard.auth import Identity, Role
+from dashboard.clock import now_s
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_bodies import QUEUE, Forms, deleted
@@ -241,3 +242,44 @@ def test_hostile_entries_cost_one_row(client: FlaskClient, jobs: list[str], redi
     text = client.get(f"/trash/{row['batch']}").text
     assert "\\xff&lt;b&gt;" in text
     assert client.get("/trash").status_code == 200
+
+
+def test_the_trash_is_linked_from_where_jobs_were_deleted(
+    client: FlaskClient, jobs: list[str], redis_client: redis.Redis
+) -> None:
+    wait_until(lambda: client.get(QUEUE).status_code == 200, what="the queue")
+    page = "/queues/main/rq/mail"
+    assert "in the trash" not in client.get(page).text
+    token = client.get(page).text.partition('name="pick" value="')[2].partition('"')[0]
+    form = {"action": "delete", "state": "waiting", "pick": token}
+    answer = client.post(f"{page}/act", data=form, headers=SAME)
+    flash = client.get(answer.headers["Location"]).text
+    (row,) = listed(client)["batches"]
+    assert f'href="/trash/{row["batch"]}"' in flash
+    bulk_id = delete_all(client)
+    assert f'href="/trash?bulk_id={bulk_id}">2 jobs in the' in client.get(f"/bulk/{bulk_id}").text
+    text = client.get(page).text
+    assert 'href="/trash?source=main&amp;backend=rq&amp;queue=mail">3 deleted jobs in the trash</a>' in text.replace(
+        "\n", ""
+    )
+    assert "in the trash" not in client.get(f"{page}/_queue").text
+    audit = client.get("/audit").text
+    assert f'href="/trash/{row["batch"]}">1 in the trash</a>' in audit
+    assert f'href="/trash?bulk_id={bulk_id}">2 in the trash</a>' in audit
+    assert client.get(f"/trash?bulk_id={bulk_id}").text.count("Restore 2 waiting jobs") == 1
+    client.post(f"/trash/{row['batch']}/restore", headers=SAME)
+    audit = client.get("/audit").text
+    assert f"/trash/{row['batch']}" not in audit
+    assert (audit.count(">restored<"), audit.count(">expired<"), "<b>restore</b>" in audit) == (1, 0, True)
+
+
+def test_an_audit_line_says_when_what_was_deleted_has_expired(
+    client: FlaskClient, jobs: list[str], redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = deleted(client, jobs[0])
+    redis_client.delete(f"{{queuedeck}}:bin:{batch}")
+    later = now_s() + 86_401
+    monkeypatch.setattr("dashboard.web.pages.audit.now_s", lambda: later)
+    assert ">expired<" in client.get("/audit").text
+    monkeypatch.setattr("dashboard.actions.trash_listing.now_s", lambda: later)
+    assert "The trash is empty" in client.get("/trash").text

@@ -21,6 +21,7 @@ from ...actions.bulk.operation import (
     JobListRef,
 )
 from ...actions.bulk.undo import undo_batches_of
+from ...actions.trash import KEEP_S
 from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
@@ -103,6 +104,7 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
         "past": PAST,
         "ended": operation.phase in ENDED,
         "in_trash": left,
+        "expired": operation.ended_at is not None and operation.ended_at < now_s() - KEEP_S,
         "alone": operation.leased is False and not quiet and now_s() - operation.request.created_at > ALONE_S,
         "titles": app_services().sources.titles,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),

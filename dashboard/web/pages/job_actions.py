@@ -217,6 +217,8 @@ def undo() -> ResponseReturnValue:
     assert about is not None
     if (refused := not_restored(results)) is not None:
         raise refused
+    if about.schedule is not None:
+        return redirect_to(url_for("schedules.index", **ActionFlash.of("undo_schedule", results).query))
     flash = ActionFlash.of("undo", results)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):
