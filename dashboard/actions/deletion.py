@@ -1,21 +1,31 @@
-"""Delete jobs with a backup in the trash, and restore them from it. Not recorded in the audit log."""
+"""Delete jobs and remove schedules with a backup in the trash, and restore them from it. Not in the audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from ..backends.actions import MAX_KEPT_BYTES, ActionResult, JobBackup, JobRef, Outcome
+from ..backends.actions import (
+    MAX_KEPT_BYTES,
+    Action,
+    ActionResult,
+    JobBackup,
+    JobRef,
+    Outcome,
+    refused_result,
+)
 from ..backends.base import Backend
 from ..clock import now_s
 from ..errors import BackendUnavailable, Conflict, OutcomeUnknown
-from ..model import QueueRef, State
+from ..model import QueueRef, Schedule, State
 from .trash import DeletedBatch, Trash
 
 # The job is in the trash: a process deleted it and was killed before it recorded the result.
 _ALREADY_DELETED = "already deleted"
 # The same for a restored job.
 _ALREADY_RESTORED = "already restored"
+# How often a removal is attempted of a schedule that changes between its backup and the removal: one that runs does.
+_ATTEMPTS = 5
 
 
 class JobDeletion:
@@ -87,6 +97,52 @@ class JobDeletion:
             ]
         return [deleted[each.id] if isinstance(each, JobBackup) else each for each in taken]
 
+    def remove_schedule(
+        self, backend: Backend, schedule: Schedule, undo_batch: str, who: str
+    ) -> tuple[ActionResult, bool]:
+        """Remove a schedule, backed up in `undo_batch`: the result, and whether it can be restored.
+
+        Raises Conflict when the backup does not fit, OutcomeUnknown when the connection to Redis is lost.
+        """
+        for _ in range(_ATTEMPTS):
+            backup = backend.backup_schedule(schedule)
+            if backup is None:
+                return backend.act_on_schedule(schedule, Action.REMOVE_SCHEDULE), False
+            if isinstance(backup, ActionResult):
+                return backup, False
+            if backup.blob is None:
+                return refused_result(schedule.id, f"Too large for the trash ({backup.size_bytes:,} bytes)."), False
+            result = self._remove_backed_up(backend, schedule, backup, undo_batch, who)
+            if result.outcome is not Outcome.CHANGED:
+                return result, result.outcome is Outcome.DONE
+        why = "It changed while it was being removed; try again."
+        return ActionResult(id=schedule.id, outcome=Outcome.CHANGED, detail=why), False
+
+    def _remove_backed_up(
+        self, backend: Backend, schedule: Schedule, backup: JobBackup, undo_batch: str, who: str
+    ) -> ActionResult:
+        nowhere = QueueRef(source=schedule.source, backend=schedule.backend, name=schedule.queue or "", key="")
+        about = DeletedBatch(
+            ref=schedule.ref or nowhere,
+            state=None,
+            who=who,
+            at=now_s(),
+            server=backend.source.address,
+            schedule=schedule.id,
+        )
+        if not self._trash.store_schedule(undo_batch, about, backup):
+            raise Conflict(
+                "The trash has no room for this schedule, so it could not be restored.",
+                hint="Restore something from the trash, or wait: it keeps what was deleted for 24 hours.",
+            )
+        try:
+            result = backend.remove_schedule(schedule, backup)
+        except BackendUnavailable as exc:
+            raise OutcomeUnknown(exc, undo_batch) from exc
+        if result.outcome is not Outcome.DONE:
+            self._trash.drop_jobs(undo_batch, [backup])
+        return result
+
     def restore_batch(
         self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, ids: Sequence[str] | None = None
     ) -> Iterator[list[ActionResult]]:
@@ -127,7 +183,11 @@ class JobDeletion:
     def _restore_backups(
         self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, backups: Sequence[JobBackup]
     ) -> list[ActionResult]:
-        results = backend.restore_jobs(ref, state, backups)
+        jobs = [backup for backup in backups if not backup.is_schedule]
+        schedules = [backup for backup in backups if backup.is_schedule]
+        of_jobs = iter(backend.restore_jobs(ref, state, jobs) if jobs else ())
+        of_schedules = iter(backend.restore_schedules(ref, schedules) if schedules else ())
+        results = [next(of_schedules if backup.is_schedule else of_jobs) for backup in backups]
         restored = {each.id for each in results if each.outcome is Outcome.DONE or each.again}
         self._trash.drop_jobs(undo_batch, [job for job in backups if job.id in restored])
         return results

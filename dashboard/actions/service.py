@@ -238,23 +238,30 @@ class ActionService:
 
     def on_schedule(
         self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None
-    ) -> ActionResult:
-        """Act on a schedule, and record it."""
+    ) -> ActionReport:
+        """Act on a schedule, and record it. A removed schedule goes to the trash, if its library can restore it.
+
+        Raises Conflict when it does not fit there, OutcomeUnknown when the connection to Redis is lost.
+        """
         backend = self._backend_of(schedule.source, schedule.backend)
         if action not in backend.schedule_actions:
             raise Unsupported(
                 backend.unsupported_reasons.get(action, f"{backend.title} does not support this action on schedules.")
             )
-        return self._act_on_one(
-            actor,
-            action,
-            lambda: backend.act_on_schedule(schedule, action),
-            schedule.source,
-            schedule.backend,
-            schedule.queue,
-            reason,
-            schedule.id,
-        )
+        undo_batch = new_undo_batch() if action is Action.REMOVE_SCHEDULE else None
+        kept: list[str] = []
+
+        def act() -> ActionResult:
+            if undo_batch is None:
+                return backend.act_on_schedule(schedule, action)
+            result, restorable = self._deletion.remove_schedule(backend, schedule, undo_batch, actor.name)
+            if restorable:
+                kept.append(undo_batch)
+            return result
+
+        place = (schedule.source, schedule.backend, schedule.queue)
+        result = self._act_on_one(actor, action, act, *place, reason, schedule.id, undo_batch)
+        return ActionReport((result,), kept[0] if kept else None)
 
     def on_worker(self, actor: Actor, worker: Worker, action: Action, *, reason: str | None = None) -> ActionResult:
         """Act on a worker, and record it."""
@@ -284,6 +291,7 @@ class ActionService:
         queue: str | None,
         reason: str | None,
         target_id: str | None = None,
+        undo_batch: str | None = None,
     ) -> ActionResult:
         event = audit_log.build_event(
             actor,
@@ -294,6 +302,7 @@ class ActionService:
             backend=backend,
             queue=queue,
             reason=reason,
+            batch=undo_batch,
         )
         self.audit_log.log_intent(event)
         try:

@@ -20,10 +20,13 @@ from ..model import QueueRef, State, Value
 from ..store.packing import pack, unpack
 from ..store.redis_store import PREFIX, Store
 
-BIN = f"{PREFIX}:bin"  # sorted set: undo batch -> when it expires, seconds since 1970; at most MAX_BATCHES
+# Sorted set: undo batch -> when it expires, seconds since 1970; at most MAX_BATCHES, and SPARE_BATCHES of schedules.
+BIN = f"{PREFIX}:bin"
 SIZES = f"{PREFIX}:bin:sizes"  # hash: undo batch -> its bytes
 KEEP_S = 86_400
 MAX_BATCHES = 2_000
+# What schedules may use beyond the limits.
+SPARE_BYTES, SPARE_BATCHES = 2 * 1024 * 1024, 200
 PAGE = 500
 # The most that one script stores, which takes a millisecond or two.
 PUT_BYTES = 1024 * 1024
@@ -141,14 +144,30 @@ class Trash:
             return False
         return True
 
-    def _store_batch(self, undo_batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
+    def store_schedule(self, undo_batch: str, about: DeletedBatch, backup: JobBackup) -> bool:
+        """Store a schedule; False if it does not fit. A full trash has room for some: they must not keep running.
+
+        Cost: 1 round trip.
+        """
+        return self._store_batch(undo_batch, about, [backup], spare_bytes=SPARE_BYTES, spare_batches=SPARE_BATCHES)
+
+    def _store_batch(
+        self,
+        undo_batch: str,
+        about: DeletedBatch,
+        backups: Iterable[JobBackup],
+        *,
+        spare_bytes: int = 0,
+        spare_batches: int = 0,
+    ) -> bool:
         arguments: list[str | bytes] = []
         size = 0
         for job in backups:
             value = msgspec.msgpack.encode(encode_backup(job))
             arguments += [_field_of(job.id), value]
             size += len(value) + len(job.id) + ENTRY_BYTES
-        head = (int(now_s()), KEEP_S, self._cap_bytes, undo_batch, pack(about), MAX_BATCHES, size)
+        most = (self._cap_bytes + spare_bytes, undo_batch, pack(about), MAX_BATCHES + spare_batches)
+        head = (int(now_s()), KEEP_S, *most, size)
         return bool(self._store.run_script(_PUT, (BIN, SIZES, batch_key(undo_batch)), *head, *arguments))
 
     def drop_jobs(self, undo_batch: str, backups: Iterable[JobBackup]) -> None:

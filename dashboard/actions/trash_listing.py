@@ -13,7 +13,7 @@ from ..model import Value
 from ..sources.source import Reply
 from ..store.packing import unpack
 from ..store.redis_store import Store
-from .trash import BIN, KEEP_S, MAX_BATCHES, SIZES, DeletedBatch, batch_key, parse_size
+from .trash import BIN, KEEP_S, MAX_BATCHES, SIZES, SPARE_BATCHES, DeletedBatch, batch_key, parse_size
 
 # About how many jobs of a batch one page shows. Redis returns whole buckets, so a page can have a few more.
 JOBS_PER_PAGE = 50
@@ -171,7 +171,7 @@ class TrashListing:
         """
         if not bulk_ids:
             return {}
-        (names,) = self._store.read_keys(("ZREVRANGE", BIN, 0, MAX_BATCHES - 1))
+        (names,) = self._store.read_keys(("ZREVRANGE", BIN, 0, MAX_BATCHES + SPARE_BATCHES - 1))
         own = [name for raw in names or () if bulk_id_of(name := raw.decode("ascii", "replace")) in bulk_ids]
         counts = self._store.read_keys(*(("HLEN", batch_key(name)) for name in own))
         left: dict[str, int] = {}
@@ -208,7 +208,7 @@ class TrashListing:
 
     def _read_batches(self) -> list[TrashedBatch]:
         """All batches that hold something, newest first."""
-        (flat,) = self._store.read_keys(("ZREVRANGE", BIN, 0, MAX_BATCHES - 1, "WITHSCORES"))
+        (flat,) = self._store.read_keys(("ZREVRANGE", BIN, 0, MAX_BATCHES + SPARE_BATCHES - 1, "WITHSCORES"))
         now, flat = now_s(), flat or []
         expiry = {
             raw.decode("ascii", "replace"): until

@@ -95,7 +95,7 @@ def obliterate_queue(bench: Bench) -> ActionResult:
 
 def remove_schedule(bench: Bench) -> ActionResult:
     schedule = Schedule(id="nightly", source="main", backend="shelf", kind="cron", queue="mail")
-    return bench.actions.on_schedule(ACTOR, schedule, Action.REMOVE_SCHEDULE, reason="old")
+    return bench.actions.on_schedule(ACTOR, schedule, Action.REMOVE_SCHEDULE, reason="old").results[0]
 
 
 def stop_worker(bench: Bench) -> ActionResult:

@@ -13,6 +13,7 @@ from rq import Queue
 from dashboard.actions import trash
 from dashboard.auth import Identity, Role
 from dashboard.clock import now_s
+from tests.contract.test_actions_celery import META, NIGHTLY, declare_queues
 from tests.waiting import wait_until
 from tests.web.conftest import MakeApp
 from tests.web.test_bodies import QUEUE, Forms, deleted
@@ -283,3 +284,33 @@ def test_an_audit_line_says_when_what_was_deleted_has_expired(
     assert ">expired<" in client.get("/audit").text
     monkeypatch.setattr("dashboard.actions.trash_listing.now_s", lambda: later)
     assert "The trash is empty" in client.get("/trash").text
+
+
+def test_a_removed_schedule_is_in_the_trash_and_restored_from_there(
+    client: FlaskClient, redis_client: redis.Redis
+) -> None:
+    entry = {"definition": NIGHTLY, "meta": META}
+    redis_client.hset("redbeat:nightly", mapping=entry)
+    redis_client.zadd("redbeat::schedule", {"redbeat:nightly": 1795575600})
+    form = {"action": "remove_schedule", "source": "main", "backend": "celery", "id": "redbeat:nightly"}
+    declare_queues(redis_client, "alpha")
+    found = wait_until(lambda: client.get("/api/v1/schedules").get_json()["schedules"], what="the schedule")
+    queue = found[0]["queue"]
+    answer = client.post("/schedules/act", data=form | {"queue": queue or ""}, headers=SAME)
+    text = client.get(answer.headers["Location"]).text
+    (row,) = listed(client)["batches"]
+    assert (row["schedule"], row["state"], row["left"]) == ("redbeat:nightly", None, 1)
+    assert ("1 schedule removed" in text, f'href="/trash/{row["batch"]}"' in text) == (True, True)
+    assert redis_client.exists("redbeat:nightly", "redbeat::schedule") == 0
+    assert f"/trash/{row['batch']}" in client.get("/audit").text
+    assert "schedule redbeat:nightly" in client.get("/trash").text
+    page = client.get(f"/trash/{row['batch']}").text
+    assert "hush" not in page
+    assert "Removed schedule redbeat:nightly" in page
+    answer = client.post(f"/trash/{row['batch']}/restore", headers=SAME)
+    assert "1 schedule restored" in client.get(answer.headers["Location"]).text
+    assert redis_client.hgetall("redbeat:nightly") == {name.encode(): value for name, value in entry.items()}
+    answer = client.post("/schedules/act", data=form | {"queue": queue or ""}, headers=SAME)
+    (row,) = listed(client)["batches"]
+    answer = client.post("/undo", data={"batch": row["batch"]}, headers=SAME)
+    assert answer.headers["Location"].startswith("/schedules?did=undo_schedule")

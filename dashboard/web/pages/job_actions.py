@@ -177,9 +177,10 @@ def obliterate(source: str, backend: str, name: str) -> str:
 def on_schedule() -> ResponseReturnValue:
     """Apply an action to one schedule."""
     found = _single_row(app_services().schedules.current_rows().rows)
-    result = app_services().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
+    report = app_services().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
     app_services().forget_live_rows()
-    return redirect_to(url_for("schedules.index", **ActionFlash.of(wanted_action(), [result]).query))
+    flash = ActionFlash.of(wanted_action(), report.results, report.undo_batch)
+    return redirect_to(url_for("schedules.index", **flash.query))
 
 
 @bp.post("/workers/act")
@@ -218,6 +219,7 @@ def undo() -> ResponseReturnValue:
     if (refused := not_restored(results)) is not None:
         raise refused
     if about.schedule is not None:
+        services.forget_live_rows()
         return redirect_to(url_for("schedules.index", **ActionFlash.of("undo_schedule", results).query))
     flash = ActionFlash.of("undo", results)
     fingerprint = request.form.get("fingerprint", "")

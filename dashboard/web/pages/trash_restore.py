@@ -116,6 +116,7 @@ def _restore_now(
     report = services.action_service.restore_batch(current_actor(), undo_batch, ids=ids, reason=reason, bulk_id=bulk_id)
     if bulk_id is not None:
         services.bulk_store.note_restored(bulk_id, report.count(Outcome.DONE))
+    services.forget_live_rows()  # it may be a schedule
     return list(report.results)
 
 
