@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from ....model import QueueRef, State
-from ....sources.source import Argument, Reply, Source, raw_bytes
+from ....sources.source import Argument, Reply, Source, raw_bytes, text
 from ...actions import (
     BACK,
     BACK_KEPT_S,
@@ -125,7 +125,7 @@ def _backup_from_reply(job_ref: JobRef, reply: Reply, why: str | None) -> JobBac
         return refused_result(job_ref.id, why)
     if not isinstance(reply, list):
         return WRITES.result_from_reply(job_ref.id, reply, changed=why)
-    native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, *dumps = reply
+    native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, name, *dumps = reply
     token = secrets.token_bytes(9)
     blob = _JobDump(
         native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), token, following
@@ -138,6 +138,7 @@ def _backup_from_reply(job_ref: JobRef, reply: Reply, why: str | None) -> JobBac
         version=version,
         blob=whole if dumps and len(whole) <= MAX_KEPT_BYTES else None,
         size_bytes=int(size),
+        name=text(name) or None,
     )
 
 
