@@ -204,7 +204,7 @@ class TrashListing:
         """
         following, rows = self._store.run_script(_JOBS, (batch_key(name),), cursor, JOBS_PER_PAGE) or (b"0", ())
         jobs = [_decode_job(*row) for row in rows]
-        return sorted(jobs, key=lambda job: job.id), int(following)
+        return sorted(jobs, key=lambda job: (len(job.id), job.id)), int(following)
 
     def _read_batches(self) -> list[TrashedBatch]:
         """All batches that hold something, newest first."""
