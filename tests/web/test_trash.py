@@ -28,6 +28,11 @@ def listed(client: FlaskClient, **query: Any) -> dict[str, Any]:
     return dict(answer.get_json())
 
 
+def waiting(client: Any) -> list[str]:
+    """The ids of the waiting jobs of the queue `mail`, next to run first."""
+    return [raw.decode() for raw in client.lrange("rq:queue:mail", 0, -1)]
+
+
 def delete_all(client: FlaskClient, queue: str = "mail") -> str:
     """Delete all waiting jobs of a queue by a bulk operation; returns its id."""
     path = f"/api/v1/queues/main/rq/{queue}"
@@ -78,7 +83,7 @@ def test_a_deleted_job_is_listed_with_its_origin_and_restored(
     answer = client.post(f"/trash/{batch}/restore", headers=SAME)
     assert answer.status_code == 303
     assert "1 job restored" in client.get(answer.headers["Location"]).text
-    assert [raw.decode() for raw in redis_client.lrange("rq:queue:mail", 0, -1)] == jobs
+    assert waiting(redis_client) == jobs
     assert client.get(f"/trash/{batch}").status_code == 404
     assert client.post(f"/trash/{batch}/restore", headers=SAME).status_code == 404
 
@@ -94,7 +99,7 @@ def test_some_jobs_of_a_batch_are_restored(client: FlaskClient, jobs: list[str],
     told = client.post(path, json={"ids": [jobs[0], jobs[2], "none such"]}, headers=SAME)
     assert (told.status_code, told.get_json()["restored"]) == (200, 2)
     assert [each["outcome"] for each in told.get_json()["refused"]] == ["gone"]
-    assert {raw.decode() for raw in redis_client.lrange("rq:queue:mail", 0, -1)} == {jobs[0], jobs[2]}
+    assert set(waiting(redis_client)) == {jobs[0], jobs[2]}
     assert client.get(f"/api/v1/bulk/{bulk_id}").get_json()["restored"] == 2
     told = client.post(path, json={"ids": [jobs[0]]}, headers=SAME)
     assert (told.status_code, told.get_json()["restored"]) == (409, 0)
@@ -221,7 +226,7 @@ def test_concurrent_restores_neither_double_nor_lose_a_job(
         thread.start()
     for thread in threads:
         thread.join()
-    found = [raw.decode() for raw in redis_client.lrange("rq:queue:mail", 0, -1)]
+    found = waiting(redis_client)
     assert sorted(found) == sorted([*jobs, *more])
     assert sum(told) == 63
     assert listed(client)["used_bytes"] == 0
@@ -233,7 +238,7 @@ def test_hostile_entries_cost_one_row(client: FlaskClient, jobs: list[str], redi
     (row,) = listed(client)["batches"]
     key = f"{{queuedeck}}:bin:{row['batch']}"
     redis_client.hset(key, mapping={b"\xff<b>": b"\x94\xc6\xff\xff\xff\xff", "empty": "", "text": "no array"})
-    redis_client.zadd("{queuedeck}:bin", {"gone": 9e9, b"\xff": 9e9, "text": 9e9})
+    redis_client.zadd("{queuedeck}:bin", {b"gone": 9e9, b"\xff": 9e9, b"text": 9e9})
     redis_client.set("{queuedeck}:bin:text", "no hash")
     redis_client.hset("{queuedeck}:bin:sizes", row["batch"], "many")
     (again,) = listed(client)["batches"]
@@ -290,7 +295,7 @@ def test_an_audit_line_says_when_what_was_deleted_has_expired(
 def test_a_removed_schedule_is_in_the_trash_and_restored_from_there(
     client: FlaskClient, redis_client: redis.Redis
 ) -> None:
-    entry = {"definition": NIGHTLY, "meta": META}
+    entry: dict[Any, Any] = {"definition": NIGHTLY, "meta": META}
     redis_client.hset("redbeat:nightly", mapping=entry)
     redis_client.zadd("redbeat::schedule", {"redbeat:nightly": 1795575600})
     form = {"action": "remove_schedule", "source": "main", "backend": "celery", "id": "redbeat:nightly"}
