@@ -14,7 +14,7 @@ if call('ZSCORE', KEYS[1], id) or call('EXISTS', KEYS[1] .. ':' .. id) == 1 then
   return 'changed|a schedule with this name exists again'
 end
 
--- A worker that starts a run creates the next one. If none is left to start, the schedule would stand still for good.
+-- A worker that starts a run creates the next one. If no run is left to start, the schedule never runs again.
 local continues = false
 for n = 9, #ARGV, 11 do
   if call('EXISTS', base .. ARGV[n]) == 1 then return 'changed|the job of its next run exists again' end
