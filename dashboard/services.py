@@ -14,7 +14,8 @@ from .actions.bulk.runner import BulkRunner
 from .actions.bulk.store import BulkStore
 from .actions.dead_letter_jobs import DeadLetterJobs
 from .actions.service import ActionService
-from .actions.undo_bin import UndoBin
+from .actions.trash import Trash
+from .actions.trash_listing import TrashListing
 from .alerts.evaluation.state_machine import AlertLabels
 from .alerts.management.ownership import AlertOwnership
 from .alerts.runtime import AlertRuntime
@@ -73,6 +74,7 @@ class Services:
     dead_letter_service: DeadLetterService
     dead_letter_jobs: DeadLetterJobs
     action_service: ActionService
+    trash_listing: TrashListing
     bulk_store: BulkStore
     bulk_runner: BulkRunner
     alert_service: AlertService
@@ -144,6 +146,7 @@ def build_services(settings: Settings, *, checks: bool, on_hung: Callable[[], No
         dead_letter_service=dead_letter_service,
         dead_letter_jobs=dead_letter_jobs,
         action_service=action_service,
+        trash_listing=TrashListing(store, settings.bin_max_bytes),
         bulk_store=bulk_store,
         bulk_runner=BulkRunner(
             bulk_store,
@@ -198,7 +201,7 @@ def _build_action_service(
 ) -> ActionService:
     return ActionService(
         sources.backend,
-        UndoBin(store, settings.bin_max_bytes),
+        Trash(store, settings.bin_max_bytes),
         AuditLog(sources.own),
         dead_letter_service.remove_jobs,
         dead_letter_service.invalidate,

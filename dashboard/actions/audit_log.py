@@ -74,7 +74,7 @@ class AuditEvent(Value, frozen=True, kw_only=True):
     reason: str | None = None
     detail: str | None = None
     bulk_id: str | None = None
-    batch: str | None = None  # of the undo bin: what was deleted or restored
+    batch: str | None = None  # of the trash: what was deleted or restored
     id: str | None = None  # of the entry in the stream
 
     def public(self) -> dict[str, Any]:

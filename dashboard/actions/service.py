@@ -21,7 +21,7 @@ from ..model import QueueRef, QueueStats, Schedule, State, Worker
 from . import audit_log
 from .audit_log import Actor, AuditLog
 from .deletion import JobDeletion
-from .undo_bin import UndoBin, new_undo_batch
+from .trash import Trash, new_undo_batch
 
 BackendOf = Callable[[str, str], Backend]
 # A queue is deleted in bounded steps; after this many, a deletion that does not finish is abandoned.
@@ -68,14 +68,14 @@ class ActionService:
     def __init__(
         self,
         backend_of: BackendOf,
-        undo_bin: UndoBin,
+        trash: Trash,
         audit_log: AuditLog,
         left: Callable[[QueueRef, State, Collection[str]], None] = lambda _ref, _state, _ids: None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend_of = backend_of
-        self.undo_bin = undo_bin
-        self._deletion = JobDeletion(undo_bin)
+        self.trash = trash
+        self._deletion = JobDeletion(trash)
         self.audit_log = audit_log
         self._left = left
         self._changed = changed
@@ -94,7 +94,7 @@ class ActionService:
     ) -> ActionReport:
         """Act on at most MAX_BATCH jobs in one state of a queue (state None: jobs in no list), and record it.
 
-        Deleted jobs go to the undo bin; raises Conflict when they do not fit there and `for_good` is not set.
+        Deleted jobs go to the trash; raises Conflict when they do not fit there and `for_good` is not set.
         Raises Unsupported for an action that is not offered in this state, OutcomeUnknown when the connection to Redis
         is lost during a delete.
         """
@@ -157,14 +157,21 @@ class ActionService:
         return results
 
     def restore_batch(
-        self, actor: Actor, undo_batch: str, *, reason: str | None = None, bulk_id: str | None = None
+        self,
+        actor: Actor,
+        undo_batch: str,
+        *,
+        ids: Sequence[str] | None = None,
+        reason: str | None = None,
+        bulk_id: str | None = None,
     ) -> ActionReport:
-        """Restore the jobs of an undo batch, and record it; `bulk_id` is the bulk operation that deleted them, if any.
+        """Restore an undo batch, or only the jobs `ids` of it, and record it; `bulk_id` is the bulk operation that
+        deleted them, if any.
 
         Raises NotFound when no jobs are left, Conflict when this dashboard does not watch its source, or watches
-        another server under that name. Bounded by the undo bin's cap.
+        another server under that name. Bounded by the trash's cap.
         """
-        about, count = self.undo_bin.describe_batch(undo_batch)
+        about, count = self.trash.describe_batch(undo_batch)
         try:
             backend = self._backend_of(about.ref.source, about.ref.backend)
         except NotFound as exc:  # NotFound would mean that nothing is left to restore
@@ -177,7 +184,7 @@ class ActionService:
             backend=about.ref.backend,
             queue=about.ref.name,
             state=about.state.value if about.state else None,
-            count=count,
+            count=count if ids is None else len(ids),
             reason=reason,
             bulk_id=bulk_id,
             batch=undo_batch,
@@ -186,7 +193,7 @@ class ActionService:
         results: list[ActionResult] = []
         detail: str | None = UNEXPECTED_ERROR
         try:
-            for restored in self._deletion.restore_batch(backend, about.ref, about.place, undo_batch):
+            for restored in self._deletion.restore_batch(backend, about.ref, about.place, undo_batch, ids):
                 results += restored
             detail = _first_detail(results)
         except QueuedeckError as exc:
@@ -201,7 +208,7 @@ class ActionService:
     def restore_jobs(
         self, backend: Backend, ref: QueueRef, state: State, undo_batch: str, ids: Sequence[str], *, repeated: bool
     ) -> list[ActionResult]:
-        """Restore jobs of an undo batch, not recorded. One result per id, in order; `gone` = not in the undo bin.
+        """Restore jobs of an undo batch, not recorded. One result per id, in order; `gone` = not in the trash.
 
         `repeated`: a process may have done this and been killed before it recorded the result; jobs that are already
         restored count as `done`.
@@ -231,23 +238,30 @@ class ActionService:
 
     def on_schedule(
         self, actor: Actor, schedule: Schedule, action: Action, *, reason: str | None = None
-    ) -> ActionResult:
-        """Act on a schedule, and record it."""
+    ) -> ActionReport:
+        """Act on a schedule, and record it. A removed schedule goes to the trash, if its library can restore it.
+
+        Raises Conflict when it does not fit there, OutcomeUnknown when the connection to Redis is lost.
+        """
         backend = self._backend_of(schedule.source, schedule.backend)
         if action not in backend.schedule_actions:
             raise Unsupported(
                 backend.unsupported_reasons.get(action, f"{backend.title} does not support this action on schedules.")
             )
-        return self._act_on_one(
-            actor,
-            action,
-            lambda: backend.act_on_schedule(schedule, action),
-            schedule.source,
-            schedule.backend,
-            schedule.queue,
-            reason,
-            schedule.id,
-        )
+        undo_batch = new_undo_batch() if action is Action.REMOVE_SCHEDULE else None
+        kept: list[str] = []
+
+        def act() -> ActionResult:
+            if undo_batch is None:
+                return backend.act_on_schedule(schedule, action)
+            result, restorable = self._deletion.remove_schedule(backend, schedule, undo_batch, actor.name)
+            if restorable:
+                kept.append(undo_batch)
+            return result
+
+        place = (schedule.source, schedule.backend, schedule.queue)
+        result = self._act_on_one(actor, action, act, *place, reason, schedule.id, undo_batch)
+        return ActionReport((result,), kept[0] if kept else None)
 
     def on_worker(self, actor: Actor, worker: Worker, action: Action, *, reason: str | None = None) -> ActionResult:
         """Act on a worker, and record it."""
@@ -277,6 +291,7 @@ class ActionService:
         queue: str | None,
         reason: str | None,
         target_id: str | None = None,
+        undo_batch: str | None = None,
     ) -> ActionResult:
         event = audit_log.build_event(
             actor,
@@ -287,6 +302,7 @@ class ActionService:
             backend=backend,
             queue=queue,
             reason=reason,
+            batch=undo_batch,
         )
         self.audit_log.log_intent(event)
         try:

@@ -25,7 +25,7 @@ class Action(StrEnum):
     DUPLICATE = "duplicate"  # create a new job with the same payload
     EDIT = "edit"  # create a new job with the payload that the user entered
     MOVE = "move"  # to another queue
-    UNDO = "undo"  # restore deleted jobs from the undo bin; no backend offers it for a state
+    UNDO = "undo"  # restore deleted jobs from the trash; no backend offers it for a state
     # On queues.
     PAUSE = "pause"
     RESUME = "resume"
@@ -100,6 +100,7 @@ class JobBackup(Value, frozen=True, kw_only=True):
     blob: bytes | None
     size_bytes: int
     name: str | None = None
+    is_schedule: bool = False  # of a schedule; `id` is that of the schedule
 
 
 class ActionOptions(Value, frozen=True, kw_only=True):
@@ -112,7 +113,7 @@ class ActionOptions(Value, frozen=True, kw_only=True):
 
 MAX_KEPT_BYTES = 1024 * 1024
 # For libraries that do not keep jobs that ran: a sorted set beside the queues, of deletions that were undone, scored by
-# when. It outlives the undo bin.
+# when. It outlives the trash.
 BACK, BACK_KEPT_S = "{queuedeck}:back", 25 * 3600
 # The maximum number of jobs per call. The caller starts lower and adapts to the cost of a batch.
 MAX_BATCH = 1000

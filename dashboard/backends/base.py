@@ -311,6 +311,28 @@ class Backend(abc.ABC):
         """Apply an action to a schedule returned by `list_schedules`, and return its result."""
         return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED, detail=self.unsupported_reasons.get(action))
 
+    def backup_schedule(self, schedule: Schedule) -> JobBackup | ActionResult | None:  # noqa: ARG002
+        """Read everything needed to restore a schedule, without changing it; an ActionResult for one that no longer
+        exists or must not be removed, None if this library's schedules cannot be restored. Cost: 1 or 2 round trips.
+        """
+        return None
+
+    def remove_schedule(self, schedule: Schedule, backup: JobBackup) -> ActionResult:
+        """Remove a schedule if it has not changed since its backup, in one script or MULTI; otherwise it is `changed`.
+
+        Cost: 1 round trip.
+        """
+        del backup
+        return ActionResult(id=schedule.id, outcome=Outcome.UNSUPPORTED)
+
+    def restore_schedules(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        """Restore removed schedules byte for byte; one ActionResult each, in order; `changed` if the name is in use.
+
+        `ref`: the queue of the schedules; its key is "" if they name none. Each is atomic. Cost: 1 round trip each.
+        """
+        del ref
+        return [ActionResult(id=backup.id, outcome=Outcome.UNSUPPORTED) for backup in backups]
+
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         """Apply an action to a worker returned by `list_workers`, and return its result.
 

@@ -28,10 +28,11 @@ from .api import dead_letters as api_dead_letters
 from .api import history, openapi
 from .api import queues as api_queues
 from .api import rules as api_rules
+from .api import trash as api_trash
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
 from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
-from .pages import audit, bulk, job_actions, jobs, overview, queues, schedules, search, sign_in, workers
+from .pages import audit, bulk, job_actions, jobs, overview, queues, schedules, search, sign_in, trash, workers
 from .pages.alerts import alerts, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
@@ -65,7 +66,7 @@ READS = (
     ),
     *(groups.bp, api_dead_letters.bp, rules.bp),
     *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, silences.bp),
-    *(api_alerts.bp, api_rules.bp),
+    *(api_alerts.bp, api_rules.bp, trash.bp, api_trash.bp),
 )
 # In read-only mode these routes do not exist.
 WRITES = (
@@ -78,6 +79,8 @@ WRITES = (
     api_rules.edit_bp,
     dead_letter_actions.bp,
     notes.bp,
+    trash.edit_bp,
+    api_trash.edit_bp,
 )
 _STATUS: tuple[tuple[type[errors.QueuedeckError], int], ...] = (
     (security.Unidentified, 401),

@@ -14,7 +14,7 @@ from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, Bu
 from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.actions.service import ActionService
-from dashboard.actions.undo_bin import UndoBin
+from dashboard.actions.trash import Trash
 from dashboard.backends import registry
 from dashboard.backends.actions import Action
 from dashboard.model import QueueRef, State
@@ -112,10 +112,10 @@ class Bench:
 
 @pytest.fixture
 def bench(source: Source, redis_client: redis.Redis) -> Iterator[Bench]:
-    """The parts of one process on an empty Redis; its undo bin holds 1 MiB."""
+    """The parts of one process on an empty Redis; its trash holds 1 MiB."""
     backend = Shelf(source, SourceSettings(name="main", url="redis://127.0.0.1"))
     store = Store(source)
-    actions = ActionService(lambda _source, _name: backend, UndoBin(store, 1024 * 1024), AuditLog(source))
+    actions = ActionService(lambda _source, _name: backend, Trash(store, 1024 * 1024), AuditLog(source))
     bulk = BulkStore(store)
     made: list[BulkRunner] = []
 

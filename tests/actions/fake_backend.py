@@ -1,6 +1,6 @@
 """A minimal library on a real Redis: waiting jobs are a list, dead jobs a sorted set, bodies a hash.
 
-Tests of bulk operations, undo bin and audit log can force every outcome with it; the real libraries have other tests.
+Tests of bulk operations, trash and audit log can force every outcome with it; the real libraries have other tests.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from dashboard.actions.bulk.pacing import LEAST_BATCH
 from dashboard.actions.bulk.selection import KnownDeadLetters, preview_jobs
 from dashboard.actions.bulk.store import MAX_OPEN
 from dashboard.actions.bulk.undo import undo_batch_of
-from dashboard.actions.undo_bin import DeletedBatch
+from dashboard.actions.trash import DeletedBatch
 from dashboard.backends.actions import MAX_BATCH, Action, ActionResult, JobBackup, JobRef
 from dashboard.demo.embedded import die_with_parent
 from dashboard.errors import Conflict
@@ -200,11 +200,11 @@ def test_a_bulk_delete_can_be_undone(bench: Bench) -> None:
     assert len(bench.dead()) == 1_200
 
 
-def test_a_full_undo_bin_stops_a_delete_before_a_job_is_lost(bench: Bench) -> None:
+def test_a_full_trash_stops_a_delete_before_a_job_is_lost(bench: Bench) -> None:
     bury(bench.client, "mail", 30, body="x" * 100_000)
     operation = bench.run(bench.request(Action.DELETE, pace_per_s=4))
     assert operation.phase is BulkPhase.FAILED
-    assert "The undo bin has no room" in (operation.note or "")
+    assert "The trash has no room" in (operation.note or "")
     kept = (
         bench.client.hlen(
             "{queuedeck}:bin:" + undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
@@ -214,18 +214,18 @@ def test_a_full_undo_bin_stops_a_delete_before_a_job_is_lost(bench: Bench) -> No
     assert len(bench.dead()) + kept == 30
 
 
-def test_large_jobs_are_stored_in_the_undo_bin_all_or_none(bench: Bench) -> None:
+def test_large_jobs_are_stored_in_the_trash_all_or_none(bench: Bench) -> None:
     jobs = [JobBackup(id=f"job-{n}", version="1", blob=b"x" * 600_000, size_bytes=600_000) for n in range(6)]
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
-    bench.actions.undo_bin._cap_bytes = 2_000_000
-    assert not bench.actions.undo_bin.store_batch("batch", about, jobs)
-    assert bench.actions.undo_bin.held_ids("batch", [job.id for job in jobs]) == set()
-    assert bench.actions.undo_bin.room_bytes() == 2_000_000
-    bench.actions.undo_bin._cap_bytes = 4_000_000
+    bench.actions.trash._cap_bytes = 2_000_000
+    assert not bench.actions.trash.store_batch("batch", about, jobs)
+    assert bench.actions.trash.held_ids("batch", [job.id for job in jobs]) == set()
+    assert bench.actions.trash.room_bytes() == 2_000_000
+    bench.actions.trash._cap_bytes = 4_000_000
     with measure_cost() as meter:
-        assert bench.actions.undo_bin.store_batch("batch", about, jobs)
+        assert bench.actions.trash.store_batch("batch", about, jobs)
     assert meter.round_trips == 6  # no two of them fit into one script call
-    assert bench.actions.undo_bin.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
+    assert bench.actions.trash.held_ids("batch", [job.id for job in jobs]) == {job.id for job in jobs}
 
 
 def test_too_many_open_operations_are_refused(bench: Bench) -> None:
@@ -298,7 +298,7 @@ RUNS = """
 import sys, time
 from dashboard.actions.service import ActionService
 from dashboard.actions.audit_log import AuditLog
-from dashboard.actions.undo_bin import UndoBin
+from dashboard.actions.trash import Trash
 from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.store.redis_store import Store
@@ -308,7 +308,7 @@ from tests.actions.fake_backend import Shelf
 source = Source("main", sys.argv[1])
 backend = Shelf(source, SourceSettings(name="main", url=sys.argv[1]))
 store = Store(source)
-actions = ActionService(lambda s, n: backend, UndoBin(store, 64 << 20), AuditLog(source))
+actions = ActionService(lambda s, n: backend, Trash(store, 64 << 20), AuditLog(source))
 bulk_store = BulkStore(store)
 runner = BulkRunner(bulk_store, actions, lambda s, n: backend, lambda f, p, m: (), lambda s, n: (), "other", 100_000)
 # It never reaches the end, however late it is killed.
@@ -344,7 +344,7 @@ def test_another_process_finishes_an_operation_whose_process_is_killed(bench: Be
     else:
         undo_batch = undo_batch_of(operation.id, operation.request.job_lists[0], operation.request)
         assert operation.done == 3_000
-        bench.actions.undo_bin._cap_bytes = 64 << 20
+        bench.actions.trash._cap_bytes = 64 << 20
         assert len(bench.actions.restore_batch(operation.request.actor, undo_batch).results) == 3_000
         assert len(bench.dead()) == 3_000
 

@@ -15,7 +15,7 @@ from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.actions.bulk.undo import undo_batch_of
 from dashboard.actions.service import ActionService
-from dashboard.actions.undo_bin import UndoBin
+from dashboard.actions.trash import Trash
 from dashboard.backends.actions import Action, ActionResult, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.errors import BackendUnavailable
@@ -74,7 +74,7 @@ def test_an_operation_waits_until_a_replica_is_writable_again(
         LIBRARIES[library][0](client, JOBS)
         before = read_library_keys(client)
         store = Store(own)
-        actions = ActionService(lambda _s, _n: parts.backend, UndoBin(store, 1 << 30), AuditLog(own))
+        actions = ActionService(lambda _s, _n: parts.backend, Trash(store, 1 << 30), AuditLog(own))
         bulk_store = BulkStore(store)
         runner = BulkRunner(
             bulk_store, actions, lambda _s, _n: parts.backend, lambda _f, _p, _m: (), lambda _s, _n: (), "here", 100_000

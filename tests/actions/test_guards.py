@@ -1,4 +1,4 @@
-"""Guards of bulk operations, undo bin and audit log, each with the one test that fails without it."""
+"""Guards of bulk operations, trash and audit log, each with the one test that fails without it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from dashboard.actions import audit_log
 from dashboard.actions.bulk.keys import LEASE_MS
 from dashboard.actions.bulk.operation import ENDED, BulkPhase
-from dashboard.actions.undo_bin import SIZES, DeletedBatch
+from dashboard.actions.trash import SIZES, DeletedBatch
 from dashboard.backends.actions import Action, ActionResult, JobBackup, JobRef
 from dashboard.errors import BackendUnavailable, Conflict
 from dashboard.model import QueueStats, Schedule, State, Worker, WorkerState
@@ -95,7 +95,7 @@ def obliterate_queue(bench: Bench) -> ActionResult:
 
 def remove_schedule(bench: Bench) -> ActionResult:
     schedule = Schedule(id="nightly", source="main", backend="shelf", kind="cron", queue="mail")
-    return bench.actions.on_schedule(ACTOR, schedule, Action.REMOVE_SCHEDULE, reason="old")
+    return bench.actions.on_schedule(ACTOR, schedule, Action.REMOVE_SCHEDULE, reason="old").results[0]
 
 
 def stop_worker(bench: Bench) -> ActionResult:
@@ -139,24 +139,24 @@ def test_a_failed_action_is_recorded(
     assert (event.who, event.outcomes, event.detail, event.reason) == ("anna", {}, str(error), "old")
 
 
-def test_restored_jobs_free_their_room_in_the_undo_bin(bench: Bench) -> None:
-    undo_bin = bench.actions.undo_bin
+def test_restored_jobs_free_their_room_in_the_trash(bench: Bench) -> None:
+    trash = bench.actions.trash
     jobs = [
         JobBackup(id=f"job-{n}", version="1", blob=b"x" * size, size_bytes=size)
         for n, size in enumerate((10, 500, 9_000))
     ]
     about = DeletedBatch(ref=bench.ref(), state=State.DEAD, who="anna", at=0.0)
-    room = [undo_bin.room_bytes()]
+    room = [trash.room_bytes()]
     for job in jobs:
-        assert undo_bin.store_batch("batch", about, [job])
-        room.append(undo_bin.room_bytes())
+        assert trash.store_batch("batch", about, [job])
+        room.append(trash.room_bytes())
     assert room[0] == CAP_BYTES > room[1] > room[2] > room[3]
-    undo_bin.drop_jobs("batch", [jobs[2]])
-    assert undo_bin.room_bytes() == room[2]
-    undo_bin.drop_jobs("batch", [jobs[2]])  # an absent job frees no room
-    assert undo_bin.room_bytes() == room[2]
-    undo_bin.drop_jobs("batch", [jobs[0]])
-    assert undo_bin.room_bytes() == room[0] - (room[1] - room[2])
-    undo_bin.drop_jobs("batch", [jobs[1]])
-    assert undo_bin.room_bytes() == CAP_BYTES
+    trash.drop_jobs("batch", [jobs[2]])
+    assert trash.room_bytes() == room[2]
+    trash.drop_jobs("batch", [jobs[2]])  # an absent job frees no room
+    assert trash.room_bytes() == room[2]
+    trash.drop_jobs("batch", [jobs[0]])
+    assert trash.room_bytes() == room[0] - (room[1] - room[2])
+    trash.drop_jobs("batch", [jobs[1]])
+    assert trash.room_bytes() == CAP_BYTES
     assert bench.client.hlen(SIZES) == 0

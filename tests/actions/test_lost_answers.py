@@ -9,7 +9,7 @@ import redis
 
 from dashboard.actions.audit_log import Actor, AuditLog
 from dashboard.actions.service import ActionService
-from dashboard.actions.undo_bin import DeletedBatch, UndoBin
+from dashboard.actions.trash import DeletedBatch, Trash
 from dashboard.backends import registry
 from dashboard.backends.actions import Action, JobBackup, Outcome
 from dashboard.demo.embedded import EmbeddedRedis
@@ -31,7 +31,7 @@ def test_the_audit_log_names_the_batch_of_a_delete_without_a_reply(
     (kind,) = registry.load_backends((library,))
     backend: Any = kind(source, SourceSettings(name="main", url=server.url))
     backend.own = own
-    actions = ActionService(lambda *_: backend, UndoBin(Store(own), 2**20), AuditLog(own))
+    actions = ActionService(lambda *_: backend, Trash(Store(own), 2**20), AuditLog(own))
     actor = Actor(name="anna", role="admin")
     delete, read = backend.delete_jobs, Connections._read_replies
     try:
@@ -58,7 +58,7 @@ def test_the_audit_log_names_the_batch_of_a_delete_without_a_reply(
         assert backend.read_stats([ref])[0].depth == 0
         (event, *_) = actions.audit_log.list_events(count=5)
         assert (event.batch, event.outcomes) == (raised.value.undo_batch, {"unknown": JOBS})
-        ((undo_batch, about, left, _),) = actions.undo_bin.list_batches(5)
+        ((undo_batch, about, left, _),) = actions.trash.list_batches(5)
         assert (undo_batch, about.who, about.ref.name, left) == (event.batch, "anna", ref.name, JOBS)
         assert actions.restore_batch(actor, undo_batch).count(Outcome.DONE) == JOBS
         assert backend.read_stats([ref])[0].depth == JOBS
@@ -72,8 +72,8 @@ def test_the_audit_log_names_the_batch_of_a_delete_without_a_reply(
 def test_deletes_of_the_same_second_are_listed_newest_first(
     source: Source, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.actions.undo_bin.now_s", lambda: 1_000_000.5)
-    kept = UndoBin(Store(source), 2**20)
+    monkeypatch.setattr("dashboard.actions.trash.now_s", lambda: 1_000_000.5)
+    kept = Trash(Store(source), 2**20)
     ref = QueueRef(source="main", backend="rq", name="mail", key="rq:queue:mail")
     for number, undo_batch in enumerate(("b", "c", "a")):
         about = DeletedBatch(ref=ref, state=State.DEAD, who="anna", at=1_000_000 + number / 10)

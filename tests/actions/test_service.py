@@ -1,4 +1,4 @@
-"""One action: its outcomes, its backups in the undo bin, and its audit event."""
+"""One action: its outcomes, its backups in the trash, and its audit event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from dashboard.actions.audit_log import MAX_IDS
-from dashboard.actions.undo_bin import BIN, KEEP_S, SIZES, UndoBin
+from dashboard.actions.trash import BIN, KEEP_S, SIZES, Trash
 from dashboard.backends.actions import Action, JobRef, Outcome
 from dashboard.errors import Conflict, NotFound, Unsupported
 from dashboard.model import QueueStats, State
@@ -95,17 +95,17 @@ def test_undo_does_not_restore_a_job_whose_id_is_in_use_again(bench: Bench) -> N
     back = bench.actions.restore_batch(ACTOR, result.undo_batch)
     assert sorted(each.outcome.value for each in back.results) == ["changed", "done"]
     assert bench.client.hget("shelf:mail:bodies", "job-0") == b"another of job-0"
-    assert bench.actions.undo_bin.describe_batch(result.undo_batch)[1] == 1  # a job that could not be restored stays
+    assert bench.actions.trash.describe_batch(result.undo_batch)[1] == 1  # a job that could not be restored stays
 
 
-def test_jobs_too_many_for_the_undo_bin_are_only_deleted_permanently(bench: Bench) -> None:
+def test_jobs_too_many_for_the_trash_are_only_deleted_permanently(bench: Bench) -> None:
     bury(bench.client, "mail", 3, body="x" * 500_000)
-    assert 1_000_000 < bench.actions.undo_bin.room_bytes() <= 1024 * 1024
+    assert 1_000_000 < bench.actions.trash.room_bytes() <= 1024 * 1024
     with pytest.raises(Conflict, match="no room"):
         bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1", "job-2"))
     assert len(bench.dead()) == 3
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0"))
-    assert bench.actions.undo_bin.room_bytes() < 600_000
+    assert bench.actions.trash.room_bytes() < 600_000
     result = bench.actions.on_jobs(
         ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-1", "job-2"), for_good=True
     )
@@ -113,23 +113,23 @@ def test_jobs_too_many_for_the_undo_bin_are_only_deleted_permanently(bench: Benc
     assert bench.dead() == []
 
 
-def test_a_job_too_large_for_the_undo_bin_is_not_deleted(bench: Bench) -> None:
+def test_a_job_too_large_for_the_trash_is_not_deleted(bench: Bench) -> None:
     bury(bench.client, "mail", 1, body="x" * 1_100_000)
     bury(bench.client, "mail", 1, start=1)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1"))
     assert [each.outcome.value for each in result.results] == ["refused", "done"]
-    assert "Too large for the undo bin" in (result.results[0].detail or "")
+    assert "Too large for the trash" in (result.results[0].detail or "")
 
 
-def test_expired_batches_free_their_room_in_the_undo_bin(bench: Bench, source: Source) -> None:
+def test_expired_batches_free_their_room_in_the_trash(bench: Bench, source: Source) -> None:
     bury(bench.client, "mail", 4, body="x" * 200_000)
     result = bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-0", "job-1"))
-    full = bench.actions.undo_bin.room_bytes()
+    full = bench.actions.trash.room_bytes()
     bench.client.zadd(BIN, {str(result.undo_batch): 1.0})  # a day later
-    assert bench.actions.undo_bin.room_bytes() > full + 400_000
+    assert bench.actions.trash.room_bytes() > full + 400_000
     bench.actions.on_jobs(ACTOR, bench.ref(), State.DEAD, Action.DELETE, job_refs_of("job-2"))
     assert bench.client.hexists(SIZES, str(result.undo_batch)) is False
-    small = UndoBin(Store(source), 0)
+    small = Trash(Store(source), 0)
     assert small.room_bytes() == 0
 
 

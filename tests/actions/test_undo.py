@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from dashboard.actions.bulk.operation import ENDED, BulkOperation, BulkPhase, BulkRequest, JobListRef
 from dashboard.actions.bulk.undo import build_batches_undo, build_undo, undo_batch_of
-from dashboard.actions.undo_bin import AT_ONCE_JOBS, DeletedBatch
+from dashboard.actions.trash import AT_ONCE_JOBS, DeletedBatch
 from dashboard.backends.actions import Action, JobBackup, JobRef
 from dashboard.backends.base import Budget
 from dashboard.backends.celery.actions import queued as celery_waiting
@@ -42,8 +42,8 @@ def server() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def bench_with_room(bench: Bench) -> Bench:
-    """A bench with an undo bin of 64 MiB."""
-    bench.actions.undo_bin._cap_bytes = 64 << 20
+    """A bench with a trash of 64 MiB."""
+    bench.actions.trash._cap_bytes = 64 << 20
     return bench
 
 
@@ -54,7 +54,7 @@ def test_an_undo_restores_all_jobs_and_is_recorded_once(bench_with_room: Bench) 
         bench_with_room.request(Action.DELETE, job_lists=(bench_with_room.place("mail"), bench_with_room.place("news")))
     )
     assert bench_with_room.dead() + bench_with_room.dead("news") == []
-    assert not bench_with_room.actions.undo_bin.is_small(
+    assert not bench_with_room.actions.trash.is_small(
         [undo_batch_of(deleted.id, place, deleted.request) for place in deleted.request.job_lists]
     )
     bert = replace(ACTOR, name="bert")
@@ -104,13 +104,13 @@ def test_the_next_undo_restores_what_an_aborted_undo_left(bench_with_room: Bench
     assert bench_with_room.bulk_store.get(deleted.id).restored == 400
 
 
-def test_a_job_whose_id_is_in_use_again_stays_in_the_undo_bin(bench_with_room: Bench) -> None:
+def test_a_job_whose_id_is_in_use_again_stays_in_the_trash(bench_with_room: Bench) -> None:
     bury(bench_with_room.client, "mail", 50)
     deleted = bench_with_room.run(bench_with_room.request(Action.DELETE))
     bury(bench_with_room.client, "mail", 1, start=7)
     assert bench_with_room.run(build_undo(deleted, ACTOR)).outcomes == {"done": 49, "changed": 1}
     undo_batch = undo_batch_of(deleted.id, deleted.request.job_lists[0], deleted.request)
-    assert bench_with_room.actions.undo_bin.count_left([undo_batch]) == {undo_batch: 1}
+    assert bench_with_room.actions.trash.count_left([undo_batch]) == {undo_batch: 1}
 
 
 def test_an_undo_restores_batches_of_single_actions(bench_with_room: Bench) -> None:
@@ -120,9 +120,7 @@ def test_an_undo_restores_batches_of_single_actions(bench_with_room: Bench) -> N
         ACTOR, bench_with_room.ref(), State.DEAD, Action.DELETE, job_refs
     ).undo_batch
     assert undo_batch is not None
-    operation = bench_with_room.run(
-        build_batches_undo([undo_batch], bench_with_room.actions.undo_bin, ACTOR, "too soon")
-    )
+    operation = bench_with_room.run(build_batches_undo([undo_batch], bench_with_room.actions.trash, ACTOR, "too soon"))
     assert (operation.matched, operation.outcomes) == (700, {"done": 700})
     assert bench_with_room.dead() == ids
     event = bench_with_room.actions.audit_log.list_events()[0]
@@ -134,15 +132,15 @@ def test_many_or_large_jobs_are_not_small_enough_for_one_request(bench_with_room
 
     def store(undo_batch: str, count: int, size: int) -> None:
         jobs = [JobBackup(id=f"{undo_batch}-{n}", version="1", blob=b"x" * size, size_bytes=size) for n in range(count)]
-        assert bench_with_room.actions.undo_bin.store_batch(undo_batch, about, jobs)
+        assert bench_with_room.actions.trash.store_batch(undo_batch, about, jobs)
 
     store("few", AT_ONCE_JOBS, 10)
-    assert bench_with_room.actions.undo_bin.is_small(["few", "nothing"])
+    assert bench_with_room.actions.trash.is_small(["few", "nothing"])
     store("more", 1, 10)
-    assert not bench_with_room.actions.undo_bin.is_small(["few", "more"])
+    assert not bench_with_room.actions.trash.is_small(["few", "more"])
     store("heavy", 17, 1_000_000)
-    assert not bench_with_room.actions.undo_bin.is_small(["heavy"])
-    parts = list(bench_with_room.actions.undo_bin.read_backups("heavy", ["heavy-3", "absent", "heavy-1", "heavy-2"]))
+    assert not bench_with_room.actions.trash.is_small(["heavy"])
+    parts = list(bench_with_room.actions.trash.read_backups("heavy", ["heavy-3", "absent", "heavy-1", "heavy-2"]))
     assert [[each if isinstance(each, str) else each.id for each in part] for part in parts] == [
         ["heavy-3", "absent"],
         ["heavy-1"],
@@ -167,7 +165,7 @@ def test_an_undo_whose_process_is_killed_restores_each_job_once(server: Embedded
         assert client.zcard("{queuedeck}:bin") == 0
 
 
-@pytest.mark.parametrize("dropped", [False, True], ids=["before the bin forgot", "after"])
+@pytest.mark.parametrize("dropped", [False, True], ids=["before the trash forgot", "after"])
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_restored_batch_that_ran_is_not_restored_again(
     server: EmbeddedRedis, library: str, dropped: bool, monkeypatch: pytest.MonkeyPatch
@@ -191,7 +189,7 @@ def test_a_restored_batch_that_ran_is_not_restored_again(
                 killed.run_turn()
             at = parts.bulk_store.get(bulk_id).processed
             patch.setattr(
-                *((parts.bulk_store, "write_progress") if dropped else (parts.actions.undo_bin, "drop_jobs")), die
+                *((parts.bulk_store, "write_progress") if dropped else (parts.actions.trash, "drop_jobs")), die
             )
             with pytest.raises(KeyboardInterrupt):
                 wait_until(lambda: killed.run_turn() < 0, what="the next batch")

@@ -1,4 +1,4 @@
-"""Bulk work at full pace: 10,000 failed jobs retried, and deleted into the bin, by the real runner. In `make bench`.
+"""Bulk work at full pace: 10,000 failed jobs retried, and deleted into the trash, by the real runner. In `make bench`.
 
 Run alone as `python -m tests.bench.bulk [library ...]`. What each costs others is told in two ways: the longest command
 or script as the server's slow log has it, and the longest wait of a PING that another process sends all the while. Of
@@ -32,7 +32,7 @@ from dashboard.actions.bulk.operation import ENDED, BulkPhase, BulkRequest, JobL
 from dashboard.actions.bulk.runner import BulkRunner
 from dashboard.actions.bulk.store import BulkStore
 from dashboard.actions.service import ActionService
-from dashboard.actions.undo_bin import UndoBin
+from dashboard.actions.trash import Trash
 from dashboard.backends import registry
 from dashboard.backends.actions import Action
 from dashboard.backends.base import Backend
@@ -268,12 +268,12 @@ LIBRARIES: dict[str, tuple[Callable[[redis.Redis, int], None], dict[Action, dict
         fill_bullmq,
         {
             Action.RETRY: {"Bull Board: job.retry()": bull_board, "queue.retryJobs()": retry_jobs},
-            Action.DELETE: {"Bull Board: clean, no bin": bull_board},
+            Action.DELETE: {"Bull Board: clean, no trash": bull_board},
         },
     ),
     "sidekiq": (
         fill_sidekiq,
-        {Action.RETRY: {"Web: retry_all": sidekiq_web}, Action.DELETE: {"Web: clear, no bin": sidekiq_web}},
+        {Action.RETRY: {"Web: retry_all": sidekiq_web}, Action.DELETE: {"Web: clear, no trash": sidekiq_web}},
     ),
     "rq": (
         fill_rq,
@@ -294,7 +294,7 @@ class Parts:
         self.backend: Backend = registry.load_backend(name)(self._source, SourceSettings(name="main", url=url))
         self.backend.own_source = self._source
         store = Store(self._source)
-        self.actions = ActionService(lambda _s, _n: self.backend, UndoBin(store, 1 << 30), AuditLog(self._source))
+        self.actions = ActionService(lambda _s, _n: self.backend, Trash(store, 1 << 30), AuditLog(self._source))
         self.bulk_store = BulkStore(store)
         self._runners: dict[str, BulkRunner] = {}
 

@@ -11,7 +11,7 @@ import redis
 
 from dashboard.actions.audit_log import Actor, AuditLog
 from dashboard.actions.service import ActionService
-from dashboard.actions.undo_bin import UndoBin
+from dashboard.actions.trash import Trash
 from dashboard.backends.actions import Action, ActionOptions, JobRef
 from dashboard.backends.base import Backend
 from dashboard.doctor import acl
@@ -63,7 +63,7 @@ def open_actions(stage: Stage, url: str) -> Iterator[tuple[Backend, ActionServic
     backend.own_source = source
     try:
         stage.library.prepare(backend, stage.client)
-        yield backend, ActionService(lambda *_: backend, UndoBin(Store(source), 1024 * 1024), AuditLog(source))
+        yield backend, ActionService(lambda *_: backend, Trash(Store(source), 1024 * 1024), AuditLog(source))
     finally:
         backend.close()
         source.close()

@@ -213,7 +213,7 @@ def test_a_job_that_changed_since_its_backup_is_not_deleted(
     assert outcomes(backend.delete_jobs(REF, State.DEAD, backups)) == ["changed", "done"]
 
 
-def test_a_job_too_large_for_the_undo_bin_is_deleted_without_reading_it(
+def test_a_job_too_large_for_the_trash_is_deleted_without_reading_it(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     (job_id,) = drive("bullmq", server.url, "many", count=1, dead=True)["ids"]

@@ -469,7 +469,7 @@ def test_undo_restores_the_order_of_a_long_queue(backend: Sidekiq, any_redis: re
 
 
 @pytest.mark.parametrize("state", [State.WAITING, *SETS])
-def test_a_job_too_large_for_the_undo_bin_is_deleted_without_reading_it(
+def test_a_job_too_large_for_the_trash_is_deleted_without_reading_it(
     backend: Sidekiq, any_server: EmbeddedRedis, any_redis: redis.Redis, state: State
 ) -> None:
     fill(any_redis, state, payload(args=["x" * 3 * MAX_KEPT_BYTES]), payload("two", args=["y" * 80_000]))

@@ -190,7 +190,7 @@ def test_undo_restores_the_deduplication_keys_of_a_deleted_job(
     assert list(redis_client.scan_iter("bull:alpha:d[en]:*")) == []
 
 
-def test_deleting_a_job_too_large_for_the_undo_bin_removes_its_deduplication_key(
+def test_deleting_a_job_too_large_for_the_trash_removes_its_deduplication_key(
     backend: BullMQ, server: EmbeddedRedis, redis_client: redis.Redis
 ) -> None:
     opts = {"deduplication": {"id": "X"}}

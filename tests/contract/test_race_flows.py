@@ -239,7 +239,7 @@ def rq(server: EmbeddedRedis, redis_client: redis.Redis) -> Iterator[RQ]:
 def test_dependents_of_rq_run_once_in_order(
     rq: RQ, server: EmbeddedRedis, redis_client: redis.Redis, result_ttl: int, seed: int
 ) -> None:
-    """Those that wait, and those they wait for, go to the bin and come back; in the end each has run once, in order."""
+    """Those that wait, and those they wait for, go to the trash and back; in the end each has run once, in order."""
     pairs = 150
     with open_client(server.url) as client:
         queue = Queue("alpha", connection=client)
@@ -287,7 +287,7 @@ def test_chords_and_groups_of_celery_run_once(
     shop: Shop,
     seed: int,
 ) -> None:
-    """Members go to the bin and come back while workers take others; each chord's body runs once, after all of them."""
+    """Members go to the trash and back while workers take others; each chord's body runs once, after all of them."""
     chords, members = 60, 5
     backend = Celery(source, source_settings)
     backend.own_source = source

@@ -167,7 +167,7 @@ def test_undo_restores_the_group_of_a_job(backend: RQ, queue: Queue, any_redis: 
     assert read_keyspace(any_redis) == before
 
 
-def test_a_restored_job_that_expired_in_the_undo_bin_keeps_its_remaining_time(
+def test_a_restored_job_that_expired_in_the_trash_keeps_its_remaining_time(
     backend: RQ, queue: Queue, any_redis: redis.Redis
 ) -> None:
     queue.enqueue(rq_jobs.add, 1, result_ttl=300)
@@ -196,7 +196,7 @@ def test_undo_restores_the_positions_of_waiting_jobs_in_a_changed_queue(
     any_redis.lpop(queue.key, 20)
     late = queue.enqueue(rq_jobs.add, 1).id
     everything = [job for batch in batches for job in batch]
-    random.Random(7).shuffle(everything)  # as the bin hands them out, page after page
+    random.Random(7).shuffle(everything)  # as the trash hands them out, page after page
     for start in range(0, len(everything), 50):
         assert outcomes(backend.restore_jobs(REF, State.WAITING, everything[start : start + 50])) == ["done"] * len(
             everything[start : start + 50]

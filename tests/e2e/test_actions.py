@@ -210,6 +210,29 @@ def test_a_large_bulk_delete_is_undone_by_a_bulk_operation(visit: Any, url: str,
     assert mails.redis.zrange(mails.failed_key, 0, -1, withscores=True) == before
 
 
+def test_deleted_jobs_are_found_in_the_trash_and_restored(visit: Any, url: str, mails: Mails) -> None:
+    before = mails.redis.zrange(mails.failed_key, 0, -1, withscores=True)
+    page = visit(url + mails.bulk_path("delete")).page
+    page.get_by_label("Jobs per second").fill("0")
+    page.get_by_role("button", name=f"Delete {DEAD} jobs").click()
+    expect(page.locator("#operation")).to_contain_text(f"{DEAD} deleted")
+    # Undo is not lost with that page.
+    page.goto(f"{url}/queues/main/bullmq/{mails.queue}")
+    page.get_by_role("link", name=f"{DEAD} deleted jobs in the trash").click()
+    page.get_by_role("link", name=f"{DEAD} dead jobs").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Deleted: {DEAD} dead jobs")
+    expect(page.locator("table.trash-jobs")).to_contain_text("many")
+    page.locator("[data-tick]").nth(0).check()
+    page.locator("[data-tick]").nth(3).check()
+    page.get_by_role("button", name="Restore 2", exact=True).click()
+    expect(page.locator("#flash")).to_contain_text("2 jobs restored.")
+    assert mails.count() == 2
+    expect(page.locator("[data-tick]")).to_have_count(DEAD - 2)
+    page.get_by_role("button", name=f"Restore all {DEAD - 2}").click()
+    expect(page.locator("#flash")).to_contain_text(f"{DEAD - 2} jobs restored.")
+    assert mails.redis.zrange(mails.failed_key, 0, -1, withscores=True) == before
+
+
 def test_a_queue_is_deleted_only_with_its_name(visit: Any, url: str, mails: Mails) -> None:
     page = visit(f"{url}/queues/main/bullmq/{mails.queue}", outage=True).page  # Chromium tells each 409 in the console
     page.get_by_role("link", name="Delete queue…").click()
@@ -235,6 +258,8 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit: Any, url: str, mails
     page.locator("[data-tick]").nth(9).check()
     expect(page.locator(".bulk-bar")).to_be_visible()
     page.wait_for_function(RAIL_BELOW_BAR)
-    for path in (mails.list_path, mails.bulk_path("delete"), "/bulk", "/audit"):
+    page.get_by_role("button", name="Delete 1", exact=True).click()
+    kept = page.get_by_role("link", name="View in trash").get_attribute("href")
+    for path in (mails.list_path, mails.bulk_path("delete"), "/bulk", "/audit", "/trash", str(kept)):
         page.goto(url + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path

@@ -139,7 +139,7 @@ def test_a_night_on_call(url: str, visit: Visit, server: EmbeddedRedis, client: 
     parts = (
         "retry 1 dead",
         "delete 1 dead",
-        "undo 1 dead",
+        "restore 1 dead",
         "abort bulk operation",
         f"aborted {night.title} is back",
         "retry",

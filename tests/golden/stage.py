@@ -304,6 +304,9 @@ def act(stage: Stage, ids: dict[str, dict[str, dict[str, list[str]]]]) -> None:
     ask(f"{job_path('rq', 'alpha', second)}/duplicate", json={})
     batch = ask(f"{job_path('rq', 'alpha', first)}/delete", json={"state": "scheduled"})["undo"]
     ask("/undo")
+    ask("/trash")
+    ask(f"/trash/{batch}")
+    ask(f"/trash/{batch}/restore", expected=409, json={"ids": ["no such"]})
     ask(f"/undo/{batch}", json={})
     ask(f"/undo/{batch}", json={}, expected=404)
 

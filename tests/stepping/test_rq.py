@@ -112,7 +112,7 @@ class Lab:
         return gone, [*refused, *done]
 
     def deleted(self, state: State, job: RealJob) -> list[JobBackup]:
-        """A job that is in the bin from now on."""
+        """A job that is in the trash from now on."""
         gone, answers = self.delete(state, [JobRef(id=job.id)])
         assert outcomes(answers) == ["done"]
         return gone

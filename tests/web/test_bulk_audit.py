@@ -92,7 +92,7 @@ def test_a_second_request_for_a_running_undo_starts_none(
     client: FlaskClient, dead: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two users press the button at the same time; neither had seen the other's undo."""
-    monkeypatch.setattr("dashboard.actions.undo_bin.AT_ONCE_JOBS", 1)
+    monkeypatch.setattr("dashboard.actions.trash.AT_ONCE_JOBS", 1)
     url = start(client, action="delete", pace="0")
     bulk_id = url.rpartition("/")[2]
     bulk = bulk_of(client)

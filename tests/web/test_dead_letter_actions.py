@@ -14,7 +14,7 @@ from rq import Queue
 from rq.job import JobStatus
 
 from dashboard import Identity, Role
-from dashboard.actions import undo_bin as binning
+from dashboard.actions import trash
 from dashboard.demo.embedded import EmbeddedRedis
 from dashboard.sources.metering import measure_cost
 from dashboard.web.context import EXTENSION
@@ -440,11 +440,11 @@ def test_the_page_of_a_bulk_delete_shows_what_was_restored(
     text = client.get(url).text
     assert "Restore 8<" in text
     assert f'href="/dead/{fingerprint}"' in text
-    # One came again meanwhile under its id: that one stays in the bin.
+    # One came again meanwhile under its id: that one stays in the trash.
     redis_client.hset("bull:mails:3", "name", "new")
     answer = client.post(f"{url}/undo", headers=SAME)
     told = client.get(answer.headers["Location"]).text
-    assert "7 jobs restored; 1 skipped: state changed" in told
+    assert "7 jobs restored; 1 skipped: already restored, or the id is in use again" in told
     for page in (told, client.get(f"{url}/_work").text):
         assert "7 restored since" in page
         assert "Restore 1<" in page
@@ -568,7 +568,7 @@ def test_a_large_undo_is_a_separate_bulk_operation(
     url = client.post("/bulk", data=form, headers=SAME).headers["Location"]
     bulk_id = url.rpartition("/")[2]
     done(client, bulk_id)
-    monkeypatch.setattr(binning, "AT_ONCE_JOBS", 7)
+    monkeypatch.setattr(trash, "AT_ONCE_JOBS", 7)
     here = client.application.extensions[EXTENSION].services
     monkeypatch.setattr(here.bulk_runner, "run_turn", lambda: 0.05)  # it is kept from running for a while
     answer = client.post(f"{url}/undo", headers=SAME)
@@ -576,7 +576,7 @@ def test_a_large_undo_is_a_separate_bulk_operation(
     assert (answer.status_code, undo_url != url) == (303, True)
     text = client.get(undo_url).text
     assert "Restoring" in text
-    assert "Collecting jobs from the undo bin" in text
+    assert "Collecting jobs from the trash" in text
     assert f'undo of <a href="{url}">' in text
     text = client.get(f"{url}/_work").text
     assert f'<a href="{undo_url}">Restoring</a>: 0 of 0' in text
@@ -614,7 +614,7 @@ def test_a_large_undo_of_selected_jobs_is_a_bulk_operation(
     both(server, redis_client)
     fingerprint = the_group(client, 8)
     tokens = ticks(client.get(f"/dead/{fingerprint}").text)
-    monkeypatch.setattr(binning, "AT_ONCE_JOBS", 3)
+    monkeypatch.setattr(trash, "AT_ONCE_JOBS", 3)
     answer = client.post(f"/dead/{fingerprint}/act", data={"action": "delete", "pick": tokens}, headers=SAME)
     batches = re.findall(r'name="batch" value="(\w+)"', client.get(answer.headers["Location"]).text)
     assert len(batches) == 2

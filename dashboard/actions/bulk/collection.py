@@ -96,7 +96,7 @@ class JobCollector:
 
     def _list_selected(self, request: BulkRequest) -> Iterator[selection.SelectedJob]:
         if request.action is Action.UNDO:
-            return deleted_jobs(request, self._store, self._actions.undo_bin)
+            return deleted_jobs(request, self._store, self._actions.trash)
         return selection.select_jobs(request, self._backend_of, self._members_of, self._most + 1)
 
     def _write_some(self, operation: BulkOperation, collected: _CollectedJobs) -> BulkPhase | None:

@@ -26,7 +26,7 @@ def batch_starts_key(bulk_id: str) -> str:
 
 
 def undo_key(name: str) -> str:
-    """The key of the undo of an operation, or of a batch in the undo bin."""
+    """The key of the undo of an operation, or of a batch in the trash."""
     return f"{PREFIX}:bulk:{name}:undo"  # string: the id of its last undo, expires after KEEP_S
 
 

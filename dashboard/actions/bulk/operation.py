@@ -34,12 +34,16 @@ ENDED = frozenset({BulkPhase.DONE, BulkPhase.ABORTED, BulkPhase.FAILED})
 
 
 class JobListRef(Value, frozen=True, kw_only=True):
-    """A list of jobs: one state of one queue. `origin_queue`: only its jobs that came from this queue."""
+    """A list of jobs: one state of one queue. `origin_queue`: only its jobs that came from this queue.
+
+    `undo_batch`: the one whose jobs are restored to the list; two batches can be of the same list.
+    """
 
     ref: QueueRef
     state: State
     native: str | None = None
     origin_queue: str | None = None
+    undo_batch: str | None = None
 
 
 class BulkRequest(Value, frozen=True, kw_only=True):
@@ -56,7 +60,7 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     canary: int = 0  # process this many first, then wait for their results
     canary_wait_s: float = DEFAULT_CANARY_WAIT_S
     canary_max_ratio: float = 0.0  # the fraction of them that may fail again
-    for_good: bool = False  # delete permanently, without the undo bin
+    for_good: bool = False  # delete permanently, without the trash
     undo_batches: tuple[str, ...] = ()  # UNDO: the undo batch of each list
     undoes: str | None = None  # UNDO: the bulk operation that deleted the jobs, if any
     reason: str | None = None
@@ -102,5 +106,5 @@ class BulkOperation(Value, frozen=True, kw_only=True):
 
     @property
     def undoable(self) -> bool:
-        """Whether the undo bin may still hold jobs that it deleted."""
+        """Whether the trash may still hold jobs that it deleted."""
         return self.request.action is Action.DELETE and not self.request.for_good and self.done > 0

@@ -29,7 +29,7 @@ from ..base import NO_OPTIONS, Backend, Budget, Discovery
 from ..lua_reads import Scripts
 from ..payloads.decoding import printable
 from . import discovery, job_detail, jobs, keys, rates, schedules, stats, workers
-from .actions import deletion, descriptions, dispatch, queue_actions
+from .actions import deletion, descriptions, dispatch, queue_actions, schedule_removal
 
 
 class BullMQ(Backend):
@@ -167,6 +167,15 @@ class BullMQ(Backend):
 
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         return queue_actions.act_on_schedule(self.source, schedule, action)
+
+    def backup_schedule(self, schedule: Schedule) -> JobBackup | ActionResult | None:
+        return schedule_removal.backup_schedule(self.source, schedule)
+
+    def remove_schedule(self, schedule: Schedule, backup: JobBackup) -> ActionResult:
+        return schedule_removal.remove_schedule(self.source, schedule, backup)
+
+    def restore_schedules(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        return [schedule_removal.restore_schedule(self.source, ref, backup) for backup in backups]
 
     def changed_keys(self, refs: Sequence[QueueRef]) -> tuple[str, ...]:
         found = {key.prefix for ref in refs if (key := keys.key_of(ref)) is not None} or {keys.DEFAULT_PREFIX}

@@ -39,6 +39,7 @@ from . import events, keys, rates, schedules, stats
 from .actions import descriptions
 from .actions.dispatch import JobActions
 from .actions.queue_actions import QueueActions
+from .actions.schedule_removal import remove_entry, restore_entry
 from .actions.worker_control import REPLIES
 from .job_detail import JobFinder
 from .job_servers import JobServers
@@ -273,10 +274,22 @@ class Celery(Backend):
     def act_on_schedule(self, schedule: Schedule, action: Action) -> ActionResult:
         if action not in self.schedule_actions:
             return super().act_on_schedule(schedule, action)
+        return self._schedule_actions().act_on_schedule(schedule, action)
+
+    def backup_schedule(self, schedule: Schedule) -> JobBackup | ActionResult | None:
+        return self._schedule_actions().backup_schedule(schedule)
+
+    def remove_schedule(self, schedule: Schedule, backup: JobBackup) -> ActionResult:
+        del schedule
+        return remove_entry(self.beat, backup)
+
+    def restore_schedules(self, ref: QueueRef, backups: Sequence[JobBackup]) -> list[ActionResult]:
+        del ref
+        return [restore_entry(self.beat, backup) for backup in backups]
+
+    def _schedule_actions(self) -> schedules.ScheduleActions:
         prefixes = self._redbeat_prefixes()
-        return schedules.ScheduleActions(
-            self.beat, self.broker, self.own_source, self._own_name, prefixes
-        ).act_on_schedule(schedule, action)
+        return schedules.ScheduleActions(self.beat, self.broker, self.own_source, self._own_name, prefixes)
 
     def act_on_worker(self, worker: Worker, action: Action) -> ActionResult:
         if action not in self.worker_actions:

@@ -45,7 +45,7 @@ ORDERS = {
 }
 TAKEN = (State.WAITING, State.ACTIVE, State.SCHEDULED, State.RETRYING)
 ENDED = (State.DEAD, State.COMPLETED, State.CANCELED)
-# Longer than the undo bin retains deleted jobs.
+# Longer than the trash retains deleted jobs.
 NOTES_KEPT_S = 25 * 3600
 # Between prefix and queue in QueueRef.key: a prefix can end in any character.
 _DIVIDER = "\x1f"

@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 from ...clock import instant
 from ...model import Payload, QueueRef, Schedule
 from ...sources.source import Source, text
-from ..actions import Action, ActionResult, Outcome, refused_result
+from ..actions import Action, ActionResult, JobBackup, Outcome, refused_result
 from ..base import MAX_SCHEDULES
 from ..bounded_reads import short_fields
 from ..lua_reads import Scripts
@@ -29,6 +29,7 @@ from ..unreadable_data import schedule_row
 from . import keys, protocol
 from .actions.destination_queues import DestinationQueues
 from .actions.result_retry import result_of_copy, unguarded_call
+from .actions.schedule_removal import backup_entry
 from .actions.scripts import WRITES
 
 PREFIX, KIND = "redbeat:", "RedBeat"
@@ -169,18 +170,21 @@ class ScheduleActions:
         reply = WRITES.run_script(self._store, "swap_field", [key], ["definition", raw, changed])
         return WRITES.result_from_reply(schedule.id, reply)
 
+    def backup_schedule(self, schedule: Schedule) -> JobBackup | ActionResult:
+        """See `Backend.backup_schedule`. Cost: 2 round trips."""
+        prefix = self._prefix_of(schedule.id)
+        if prefix is None:
+            return refused_result(schedule.id, "it is not a RedBeat entry")
+        return backup_entry(self._store, schedule, f"{prefix}{DUE}")
+
     def _prefix_of(self, name: str) -> str | None:
         """Return the key prefix of the app of an entry; the longest if several match."""
         fitting = [prefix for prefix in self._prefixes if name.startswith(prefix)]
         return max(fitting, key=len) if fitting else None
 
     def _remove_entry(self, schedule: Schedule, key: bytes, prefix: str) -> ActionResult:
-        """Remove an entry as redbeat itself does, in the same order."""
-        replies = self._store.run_batch([("MULTI",), ("ZREM", f"{prefix}{DUE}", key), ("DEL", key), ("EXEC",)])
-        for reply in (*replies[:3], replies[3]):
-            if isinstance(reply, ResponseError):
-                return WRITES.result_from_reply(schedule.id, reply)
-        return ActionResult(id=schedule.id, outcome=Outcome.DONE if any(replies[3]) else Outcome.GONE)
+        reply = WRITES.run_script(self._store, "unschedule", [f"{prefix}{DUE}", key], [])
+        return WRITES.result_from_reply(schedule.id, reply)
 
     def _trigger_entry(
         self, schedule: Schedule, key: bytes, definition: Mapping[str, Any], prefix: str, *, beating: bool

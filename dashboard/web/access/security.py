@@ -41,6 +41,8 @@ ROLES: dict[str, Role | None] = {
     "job_actions": Role.OPERATOR,
     "bulk": Role.VIEWER,
     "bulk_edit": Role.OPERATOR,
+    "trash": Role.VIEWER,
+    "trash_edit": Role.OPERATOR,
     "audit": Role.ADMIN,
     "alerting": Role.VIEWER,
     "alerting_edit": Role.OPERATOR,
@@ -50,6 +52,8 @@ ROLES: dict[str, Role | None] = {
     "api_rules": Role.ADMIN,
     "api_acts": Role.OPERATOR,
     "api_bulk": Role.VIEWER,
+    "api_trash": Role.VIEWER,
+    "api_trash_edit": Role.OPERATOR,
     "api_audit": Role.ADMIN,
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from ...actions.audit_log import AuditEvent
 from ...actions.bulk.operation import BulkOperation, BulkPhase
-from ...actions.undo_bin import DeletedBatch
+from ...actions.trash import DeletedBatch
 from ...backends.actions import Action, ActionResult, Outcome
 from ...clock import instant, iso
 from ...model import State
@@ -191,8 +192,14 @@ def json_operation(operation: BulkOperation) -> BulkOperationJson:
     )
 
 
+def json_started(operation: BulkOperation) -> BulkOperationJson:
+    """An undo that runs as a bulk operation, as the API returns it."""
+    changed = operation.outcomes.get(Outcome.CHANGED.value, 0)
+    return replace(json_operation(operation), restored=operation.done, changed=changed)
+
+
 def json_batch(undo_batch: str, deleted: DeletedBatch, left: int, until: float) -> DeletedBatchJson:
-    """A delete that can be undone as the API returns it; see `UndoBin.list_batches`."""
+    """A delete that can be undone as the API returns it; see `Trash.list_batches`."""
     return DeletedBatchJson(
         batch=undo_batch,
         source=deleted.ref.source,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import DEFAULT_CANARY_WAIT_S, DEFAULT_PACE_PER_S, BulkOperation, BulkRequest, JobListRef
-from ...actions.undo_bin import check_undo_batch
+from ...actions.trash import check_undo_batch
 from ...backends.actions import MAX_BATCH, Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...clock import now_s
 from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, Unsupported
@@ -44,6 +44,7 @@ from .action_json import (
     json_operation,
     json_restored,
     json_result,
+    json_started,
 )
 from .responses import json_error, json_response
 
@@ -176,7 +177,7 @@ def on_job(body: JobActionBody, source: str, backend: str, name: str, job_id: st
         action,
         [JobRef(id=job_id, version=body.stamp)],
         ActionOptions(payload=body.payload, target=body.target, reset_attempts=body.reset_attempts),
-        reason=_checked_reason(body.reason),
+        reason=checked_reason_of(body.reason),
         for_good=body.for_good,
     )
     return _with_status(replace(json_result(report.results[0]), undo=report.undo_batch))
@@ -205,7 +206,7 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
             job_lists=(job_list,),
             pace_per_s=0,
             for_good=body.for_good,
-            reason=_checked_reason(body.reason),
+            reason=checked_reason_of(body.reason),
             created_at=now_s(),
         )
         preview = preview_operation(bulk_request)
@@ -217,7 +218,7 @@ def on_queue(body: QueueActionBody, source: str, backend: str, name: str, verb: 
         raise Conflict("This cannot be undone. To confirm, send the queue's name as `confirm`.")
     return _with_status(
         json_result(
-            services.action_service.on_queue(current_actor(), queue, action, reason=_checked_reason(body.reason))
+            services.action_service.on_queue(current_actor(), queue, action, reason=checked_reason_of(body.reason))
         )
     )
 
@@ -253,7 +254,7 @@ def create(body: BulkBody) -> tuple[BulkStartJson, int]:
         canary_wait_s=body.canary_wait_s,
         canary_max_ratio=body.canary_max_ratio,
         for_good=body.for_good,
-        reason=None if body.preview else _checked_reason(body.reason),
+        reason=None if body.preview else checked_reason_of(body.reason),
         created_at=now_s(),
     )
     if not body.preview:
@@ -284,8 +285,8 @@ def tell(body: ReasonBody, work_id: str, word: str) -> tuple[BulkOperationJson |
     if word not in ("pause", "resume", "abort", "undo"):
         raise NotFound("Unknown action.")
     if word == "undo":
-        undone = undo_operation(work_id, _checked_reason(body.reason))
-        return _json_started(undone) if isinstance(undone, BulkOperation) else _json_undone(undone)
+        undone = undo_operation(work_id, checked_reason_of(body.reason))
+        return (json_started(undone), 202) if isinstance(undone, BulkOperation) else _json_undone(undone)
     bulk.change_operation(work_id, word, given_reason(body.reason))
     return json_operation(app_services().bulk_store.get(work_id)), 200
 
@@ -301,21 +302,16 @@ def undo(body: ReasonBody, batch: str) -> tuple[BulkOperationJson | PutBackJson,
     `refused` lists the first 100 jobs that were not restored, each with its outcome and the reason. Returns 409 if no
     job was restored.
     """
-    reason = _checked_reason(body.reason)
+    reason = checked_reason_of(body.reason)
     operation = start_large_undo([check_undo_batch(batch)], reason)
     if operation is not None:
-        return _json_started(operation)
+        return json_started(operation), 202
     return _json_undone(app_services().action_service.restore_batch(current_actor(), batch, reason=reason).results)
 
 
 def _json_undone(results: Sequence[ActionResult]) -> tuple[PutBackJson, int]:
     exc = not_restored(results)
     return json_restored(results, json_error(exc) if exc else UNSET), 409 if exc else 200
-
-
-def _json_started(operation: BulkOperation) -> tuple[BulkOperationJson, int]:
-    changed = operation.outcomes.get(Outcome.CHANGED.value, 0)
-    return replace(json_operation(operation), restored=operation.done, changed=changed), 202
 
 
 @bulk_bp.get("/undo", endpoint="deleted")
@@ -328,7 +324,7 @@ def list_undo_batches() -> DeletedBatchesJson:
     The name of a batch from a bulk operation contains the operation's id. Undo the operation instead, with
     `POST /bulk/{id}/undo`.
     """
-    found = app_services().action_service.undo_bin.list_batches(MAX_BATCHES_SHOWN)
+    found = app_services().action_service.trash.list_batches(MAX_BATCHES_SHOWN)
     return DeletedBatchesJson(batches=[json_batch(*each) for each in found])
 
 
@@ -383,7 +379,8 @@ def _check_target_list(body: BulkBody) -> None:
         raise Unsupported("q: not valid with ids, which already select the jobs.")
 
 
-def _checked_reason(text: str | None) -> str | None:
+def checked_reason_of(text: str | None) -> str | None:
+    """The reason of a body. Raises Conflict where the settings require one, Unsupported for one that is too long."""
     return checked_reason(text, hint="Send it as `reason`.")
 
 

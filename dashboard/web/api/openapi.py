@@ -35,6 +35,8 @@ QUERIES: dict[str, dict[str, dict[str, Any]]] = {
     "api_dead.dead": {"group_by": _TEXT, **_NARROWED, "queue": _TEXT, "q": _TEXT},
     "api_dead.group": {"page": _WHOLE, "per_page": _WHOLE},
     "api_audit.audit": {"before": _TEXT},
+    "api_trash.trash": {**_NARROWED, "queue": _TEXT, "who": _TEXT, "bulk_id": _TEXT, "limit": _WHOLE, "cursor": _TEXT},
+    "api_trash.batch": {"cursor": _TEXT},
 }
 
 

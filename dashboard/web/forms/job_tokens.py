@@ -32,6 +32,11 @@ def job_token(job: Job) -> str:
     return _encode_token([job.id, job.version])
 
 
+def id_token(job_id: str) -> str:
+    """The value of the checkbox of a job in the trash."""
+    return _encode_token([job_id, None])
+
+
 def read_job_token(token: str) -> JobRef:
     """Decode the value of a job's checkbox. Raises Conflict for an invalid value."""
     job_id, version = _decode_token(token, tuple[str, str | None])

@@ -6,7 +6,9 @@ import re
 
 from flask import Blueprint, render_template, request
 
+from ...actions.trash import KEEP_S
 from ...backends.actions import Action
+from ...clock import now_s
 from ...errors import Unsupported
 from ...sources.metering import measure_cost
 from ..context import app_services
@@ -16,6 +18,8 @@ from . import layout
 bp = Blueprint("audit", __name__)
 
 PER_PAGE = 100
+# What the trash keeps.
+RESTORABLE = frozenset({Action.DELETE.value, Action.REMOVE_SCHEDULE.value})
 _ENTRY = re.compile(r"([0-9]{1,20})-([0-9]{1,20})\Z")
 # The maximum of each half of a stream entry id.
 _MOST = 2**64 - 1
@@ -27,8 +31,11 @@ def index() -> str:
     with measure_cost() as meter:
         events = app_services().action_service.audit_log.list_events(count=PER_PAGE, before=parse_cursor())
         # This also finds a delete whose response was lost.
-        undo_batches = [event.batch for event in events if event.batch and event.action == Action.DELETE.value]
-        left = app_services().action_service.undo_bin.count_left(undo_batches)
+        deletions = [event for event in events if event.action in RESTORABLE]
+        left = app_services().action_service.trash.count_left([event.batch for event in deletions if event.batch])
+        left_of_bulk = app_services().trash_listing.count_left_by_operation(
+            {event.bulk_id for event in deletions if event.bulk_id and not event.batch}
+        )
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     last = events[-1].id if len(events) == PER_PAGE else None
     return render_template(
@@ -36,6 +43,9 @@ def index() -> str:
         **layout.page_context(app_services().snapshots.current(), cost),
         events=events,
         left=left,
+        left_of_bulk=left_of_bulk,
+        restorable=RESTORABLE,
+        expired_before=now_s() - KEEP_S,
         before=request.args.get("before"),
         last=last,
         audit_label=audit_label,

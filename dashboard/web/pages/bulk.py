@@ -21,6 +21,7 @@ from ...actions.bulk.operation import (
     JobListRef,
 )
 from ...actions.bulk.undo import undo_batches_of
+from ...actions.trash import KEEP_S
 from ...backends.actions import Action
 from ...clock import now_s
 from ...errors import Conflict, NotFound, Unsupported
@@ -92,7 +93,7 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
         quiet = operation.phase in (*ENDED, BulkPhase.PAUSED)
         undoing = undo_under_way(bulk_id) if operation.undoable else None
         left = (
-            sum(app_services().action_service.undo_bin.count_left(undo_batches_of(operation)).values())
+            sum(app_services().action_service.trash.count_left(undo_batches_of(operation)).values())
             if quiet and undoing is None
             else 0
         )
@@ -102,7 +103,8 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
         "is_undo": operation.request.action is Action.UNDO,
         "past": PAST,
         "ended": operation.phase in ENDED,
-        "in_bin": left,
+        "in_trash": left,
+        "expired": operation.ended_at is not None and operation.ended_at < now_s() - KEEP_S,
         "alone": operation.leased is False and not quiet and now_s() - operation.request.created_at > ALONE_S,
         "titles": app_services().sources.titles,
         "cost": layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000),
@@ -113,7 +115,7 @@ def _operation_context(bulk_id: str) -> dict[str, Any]:
 def new() -> str:
     """The preview: which jobs, how many, what will happen to them, and the form of options."""
     queue, bulk_request = _parse_request(request.args)
-    most, undo_bin = app_context().settings.bulk_max_jobs, app_services().action_service.undo_bin
+    most, trash = app_context().settings.bulk_max_jobs, app_services().action_service.trash
     with measure_cost() as meter:
         preview = preview_operation(bulk_request)
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
@@ -132,7 +134,7 @@ def new() -> str:
         most=most,
         libraries=libraries,
         titles=app_services().sources.titles,
-        room_bytes=undo_bin.room_bytes() if bulk_request.action is Action.DELETE else None,
+        room_bytes=trash.room_bytes() if bulk_request.action is Action.DELETE else None,
         verb="Redrive" if is_redrive else VERBS[bulk_request.action],
         targets=_target_queues(job_lists) if bulk_request.action is Action.MOVE else (),
         name_to_type=layout.name_to_type(queue) if queue else "delete",

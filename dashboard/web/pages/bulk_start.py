@@ -72,13 +72,12 @@ def undo_operation(bulk_id: str, reason: str | None) -> list[ActionResult] | Bul
     Raises Conflict while the operation is running, NotFound when there is nothing to restore.
     """
     operation = app_services().bulk_store.get(bulk_id)
-    if operation.phase not in (*ENDED, BulkPhase.PAUSED):
-        raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
+    check_stopped(operation)
     undo_batches = undo_batches_of(operation)
     under_way = undo_under_way(bulk_id) if undo_batches else None
     if under_way is not None:
         return under_way
-    if undo_batches and not app_services().action_service.undo_bin.is_small(undo_batches):
+    if undo_batches and not app_services().action_service.trash.is_small(undo_batches):
         return _start_undo(build_undo(operation, current_actor(), reason))
     results: list[ActionResult] = []
     for undo_batch in undo_batches:
@@ -95,17 +94,23 @@ def undo_operation(bulk_id: str, reason: str | None) -> list[ActionResult] | Bul
     return results
 
 
+def check_stopped(operation: BulkOperation) -> None:
+    """Raise Conflict while the operation is running: it may be deleting the jobs that an undo would restore."""
+    if operation.phase not in (*ENDED, BulkPhase.PAUSED):
+        raise Conflict("This bulk operation is still running.", hint="Pause or abort it first.")
+
+
 def start_large_undo(undo_batches: Sequence[str], reason: str | None) -> BulkOperation | None:
     """The bulk operation that restores these batches; None where they are small enough to restore immediately.
 
     Raises NotFound for a batch that no longer exists.
     """
-    undo_bin = app_services().action_service.undo_bin
-    if undo_bin.is_small(undo_batches):
+    trash = app_services().action_service.trash
+    if trash.is_small(undo_batches):
         return None
-    left = undo_bin.count_left(undo_batches)
+    left = trash.count_left(undo_batches)
     return _start_undo(
-        build_batches_undo([each for each in undo_batches if each in left], undo_bin, current_actor(), reason)
+        build_batches_undo([each for each in undo_batches if each in left], trash, current_actor(), reason)
     )
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ...actions.audit_log import MAX_REASON
 from ...actions.bulk.operation import JobListRef
-from ...actions.undo_bin import check_undo_batch
+from ...actions.trash import check_undo_batch
 from ...backends.actions import Action, ActionOptions, ActionResult, JobRef, Outcome
 from ...dead_letters.fingerprint import is_fingerprint
 from ...errors import Conflict, NotFound, Unsupported
@@ -177,9 +177,10 @@ def obliterate(source: str, backend: str, name: str) -> str:
 def on_schedule() -> ResponseReturnValue:
     """Apply an action to one schedule."""
     found = _single_row(app_services().schedules.current_rows().rows)
-    result = app_services().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
+    report = app_services().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
     app_services().forget_live_rows()
-    return redirect_to(url_for("schedules.index", **ActionFlash.of(wanted_action(), [result]).query))
+    flash = ActionFlash.of(wanted_action(), report.results, report.undo_batch)
+    return redirect_to(url_for("schedules.index", **flash.query))
 
 
 @bp.post("/workers/act")
@@ -209,7 +210,7 @@ def undo() -> ResponseReturnValue:
         return redirect_to(url_for("bulk.show", work_id=operation.id))
     for undo_batch in undo_batches:
         try:
-            about = services.action_service.undo_bin.describe_batch(undo_batch)[0]
+            about = services.action_service.trash.describe_batch(undo_batch)[0]
             results += services.action_service.restore_batch(current_actor(), undo_batch, reason=reason).results
         except NotFound:
             if undo_batch == undo_batches[-1] and about is None:
@@ -217,6 +218,9 @@ def undo() -> ResponseReturnValue:
     assert about is not None
     if (refused := not_restored(results)) is not None:
         raise refused
+    if about.schedule is not None:
+        services.forget_live_rows()
+        return redirect_to(url_for("schedules.index", **ActionFlash.of("undo_schedule", results).query))
     flash = ActionFlash.of("undo", results)
     fingerprint = request.form.get("fingerprint", "")
     if is_fingerprint(fingerprint):

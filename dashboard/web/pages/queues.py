@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
+from ...actions.trash_listing import TrashFilter
 from ...auth import Role
 from ...backends.actions import Action
 from ...backends.base import Backend
@@ -77,7 +78,12 @@ def show(source: str, backend: str, name: str) -> str:
     """The page. 404 when the queue is not in the latest snapshot."""
     current, queue = find_queue(source, backend, name)
     variables = queue_context(current, queue)
-    return render_template("queues/show.html", **layout.page_context(current, variables.pop("cost")), **variables)
+    return render_template(
+        "queues/show.html",
+        **layout.page_context(current, variables.pop("cost")),
+        **variables,
+        in_trash=count_in_trash(queue),
+    )
 
 
 @bp.get("/_queue")
@@ -100,6 +106,18 @@ def find_queue(source: str, backend: str, name: str) -> tuple[CurrentSnapshot, Q
                     stats.error or f"Redis {source} is not responding", source=source, reason="lost", hint=stats.hint
                 ) from None
         raise
+
+
+def count_in_trash(queue: QueueStats) -> int | None:
+    """The deleted jobs of a queue that can be restored; None if the trash cannot be read.
+
+    Only for the page, not for its polls. Cost: 1 round trip, 2 if the trash is not empty.
+    """
+    wanted = TrashFilter(source=queue.source, backend=queue.backend, queue=queue.name)
+    try:
+        return app_services().trash_listing.count_jobs(wanted)
+    except (BackendUnavailable, Forbidden):
+        return None
 
 
 def queue_context(current: CurrentSnapshot, queue: QueueStats) -> dict[str, Any]:

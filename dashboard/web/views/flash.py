@@ -1,6 +1,6 @@
 """The result of an action, carried in the URL to the page that shows it: counts and fixed words, no free text.
 
-A forged URL shows a wrong sentence at worst: it names no job, and an undo looks up its batches in the undo bin.
+A forged URL shows a wrong sentence at worst: it names no job, and an undo looks up its batches in the trash.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...actions.undo_bin import is_undo_batch
+from ...actions.trash import is_undo_batch
 from ...backends.actions import Action, ActionResult, Outcome
 
 PAST = {
@@ -32,10 +32,15 @@ PAST = {
     "remove_schedule": "removed",
     "quiet": "asked to stop fetching jobs",
     "stop_worker": "asked to stop",
-    "undo": "restored",
+    **dict.fromkeys(("undo", "undo_schedule", "undo_items"), "restored"),
 }
 # Words of the audit log where they differ from the name of the action.
-_AUDIT_LABELS = {"kill": "move to dead letters", "obliterate": "delete queue", "edit": "edit and re-run"}
+_AUDIT_LABELS = {
+    "undo": "restore",
+    "kill": "move to dead letters",
+    "obliterate": "delete queue",
+    "edit": "edit and re-run",
+}
 # Button labels. Buttons of DANGER are set apart, in red.
 VERBS = {
     "retry": "Retry",
@@ -69,9 +74,15 @@ MISSED = {
     Outcome.INVALID: "invalid request",
     Outcome.UNSUPPORTED: "not supported",
 }
+# What is said instead of MISSED after a restore.
+_NOT_RESTORED = {
+    Outcome.GONE: "no longer in the trash",
+    Outcome.CHANGED: "skipped: already restored, or the id is in use again",
+}
 THINGS = {
     **dict.fromkeys(("pause", "resume", "purge", "obliterate"), "queue"),
-    **dict.fromkeys(("trigger", "pause_schedule", "resume_schedule", "remove_schedule"), "schedule"),
+    **dict.fromkeys(("trigger", "pause_schedule", "resume_schedule", "remove_schedule", "undo_schedule"), "schedule"),
+    "undo_items": "item",  # jobs and schedules together
     **dict.fromkeys(("quiet", "stop_worker"), "worker"),
 }
 
@@ -130,7 +141,8 @@ class ActionFlash:
             parts.append(f"{self.done:,} {thing}{'' if self.done == 1 else 's'} {PAST[self.verb]}")
         for kind, count in self.counts:
             if kind is not Outcome.DONE:
-                parts.append(f"{count:,} {_missed(kind, count)}")
+                known = _NOT_RESTORED.get(kind) if self.verb.startswith("undo") else None
+                parts.append(f"{count:,} {known or _missed(kind, count)}")
         return "; ".join(parts) or "No changes made"
 
 

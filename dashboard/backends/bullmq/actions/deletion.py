@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from ....model import QueueRef, State
-from ....sources.source import Argument, Reply, Source, raw_bytes
+from ....sources.source import Argument, Reply, Source, raw_bytes, text
 from ...actions import (
     BACK,
     BACK_KEPT_S,
@@ -125,7 +125,7 @@ def _backup_from_reply(job_ref: JobRef, reply: Reply, why: str | None) -> JobBac
         return refused_result(job_ref.id, why)
     if not isinstance(reply, list):
         return WRITES.result_from_reply(job_ref.id, reply, changed=why)
-    native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, *dumps = reply
+    native, score, before, place, size, signature, dedup, dedup_ms, following, parent, waits, name, *dumps = reply
     token = secrets.token_bytes(9)
     blob = _JobDump(
         native, score, before, place, signature, dedup, dedup_ms, parent, waits, tuple(dumps), token, following
@@ -138,6 +138,7 @@ def _backup_from_reply(job_ref: JobRef, reply: Reply, why: str | None) -> JobBac
         version=version,
         blob=whole if dumps and len(whole) <= MAX_KEPT_BYTES else None,
         size_bytes=int(size),
+        name=text(name) or None,
     )
 
 
@@ -232,7 +233,7 @@ def restore_jobs(source: Source, ref: QueueRef, backups: Sequence[JobBackup]) ->
             elif reply != LATER:
                 done[job.id] = WRITES.result_from_reply(job.id, reply)
         left = [(job, blob) for job, blob in left if job.id not in done]
-    return [done.get(job.id) or refused_result(job.id, "its backup in the undo bin cannot be read") for job in backups]
+    return [done.get(job.id) or refused_result(job.id, "its backup in the trash cannot be read") for job in backups]
 
 
 def _restore_arguments(job_id: str, blob: _JobDump) -> tuple[Argument, ...]:

@@ -11,6 +11,7 @@ from ...actions import Action, ActionResult, Outcome, refused_result
 from ...bounded_reads import short_fields
 from ..repeat_keys import parse_repeat_key
 from .duplicate import COPIED_BYTES, UNREADABLE_OPTIONS, add_jobs, copied_options, new_job
+from .schedule_removal import remove_schedule
 from .scripts import WRITES
 
 # How many jobs one call of OBLITERATE deletes, and how many ids one call of PAUSE or RESUME moves.
@@ -35,12 +36,11 @@ def act_on_schedule(source: Source, schedule: Schedule, action: Action) -> Actio
     """See `Backend.act_on_schedule`. Cost: 1 round trip, 2 for TRIGGER; 4 if only the next job has the template."""
     if schedule.ref is None:
         return ActionResult(id=schedule.id, outcome=Outcome.GONE)
+    if action is Action.REMOVE_SCHEDULE:
+        return remove_schedule(source, schedule, None)
     base = f"{schedule.ref.key}:"
     old = parse_repeat_key(schedule.id)
     runs = [raw_bytes(start) for start in old.jobs] if old else []
-    if action is Action.REMOVE_SCHEDULE:
-        reply = WRITES.run_script(source, "unschedule", [f"{base}repeat"], [base, raw_bytes(schedule.id), *runs])
-        return WRITES.result_from_reply(schedule.id, reply)
     fields = _read_template(source, base, schedule.id, runs)
     if isinstance(fields, str):
         return refused_result(schedule.id, fields)

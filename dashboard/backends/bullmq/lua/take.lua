@@ -4,7 +4,7 @@
 -- list: its name, the id before it, its position.
 -- Returns per job an outcome or the reason why it was refused, 'later' if the reply is full, or {list, stamp or '', id
 -- before it or '', position, size, signature, dedup key or '', its ms to live, dump of the job held back until it finishes
--- or '', parent key or '', '1' if the parent waits for it, dump...}; no dumps if it is too large.
+-- or '', parent key or '', '1' if the parent waits for it, name, dump...}; no dumps if it is too large.
 local base, largest, room = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local why = unwritable(base)
 if why then return for_each(#KEYS, why) end
@@ -40,7 +40,7 @@ local function whole(id, key, name, score, before, at)
   for n = 1, parts do size = size + (call('MEMORY', 'USAGE', key .. PARTS[n], 'SAMPLES', 0) or 0) end
   local small = size <= largest
   if small and given and size > room then return 'later' end
-  local fields = call('HMGET', key, 'deid', 'parentKey')
+  local fields = call('HMGET', key, 'deid', 'parentKey', 'name')
   local dedup, ttl, following = '', 0, ''
   if fields[1] and redis.pcall('GET', base .. 'de:' .. fields[1]) == id then
     dedup, ttl = base .. 'de:' .. fields[1], call('PTTL', base .. 'de:' .. fields[1])
@@ -48,7 +48,7 @@ local function whole(id, key, name, score, before, at)
   end
   local parent = fields[2] or ''
   local waits = parent ~= '' and call('SISMEMBER', parent .. ':dependencies', key) == 1 and '1' or '0'
-  local answer = {name, score, before, at, size, '', dedup, ttl, following, parent, waits}
+  local answer = {name, score, before, at, size, '', dedup, ttl, following, parent, waits, string.sub(fields[3] or '', 1, 300)}
   if small then
     for n = 1, #PARTS do answer[#answer + 1] = n <= parts and call('DUMP', key .. PARTS[n]) or '' end
     answer[6] = signature(key, name)
@@ -72,7 +72,7 @@ for n = 1, #KEYS do
   elseif lock_of(key) or name == 'active' and being_taken(kind, key) then
     answers[n] = 'a worker is processing it'
   elseif call('EXISTS', key) == 1 and not is_hash(key) then
-    answers[n] = {name, score, before, at, 0, '', '', 0, '', '', '0'}
+    answers[n] = {name, score, before, at, 0, '', '', 0, '', '', '0', ''}
   elseif next_run(base, key, id) then
     answers[n] = 'it is the next run of a schedule; remove the schedule instead'
   elseif foreign_parent(key) then

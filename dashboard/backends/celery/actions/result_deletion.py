@@ -1,4 +1,4 @@
-"""Deletes result records, and restores them from the undo bin."""
+"""Deletes result records, and restores them from the trash."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from msgspec import Meta
 from redis.exceptions import ResponseError
 
 from ....model import State
-from ....sources.source import Argument, Reply, Source
+from ....sources.source import Argument, Reply, Source, text
 from ...actions import (
     BACK,
     BACK_KEPT_S,
@@ -26,6 +26,7 @@ from ...actions import (
 from ...list_positions import ListPosition, ListPositions, locate_jobs
 from ...lua_writes import JobCall
 from ..keys import QueueKeys
+from ..serialization import call_parts
 from . import scripts
 from .descriptions import ENDED, STATUSES
 from .dispatch import NOWHERE, in_line, key_kind, script_flag
@@ -47,7 +48,7 @@ STRAYS_AT_ONCE = 20
 # Stored in place of the id behind a job: the job was in no list.
 STRAY = b"\0in no list"
 RUNNING = "a worker is running it; stop it first"
-_UNREADABLE = "its backup in the undo bin cannot be read"
+_UNREADABLE = "its backup in the trash cannot be read"
 
 _Part = tuple[bytes, int]  # a key in the form of DUMP, its time to live in ms (-1: no expiry)
 
@@ -138,7 +139,7 @@ def _backup_from_reply(job_ref: JobRef, reply: Reply, place: ListPosition, why: 
         return refused_result(job_ref.id, why)
     if not isinstance(reply, list):
         return scripts.WRITES.result_from_reply(job_ref.id, reply)
-    score, size, mark, group, waiters, front, *rest = reply
+    score, size, mark, group, waiters, front, described, *rest = reply
     if place == NOWHERE:
         if mark == b"gone":
             return ActionResult(id=job_ref.id, outcome=Outcome.GONE)
@@ -152,7 +153,11 @@ def _backup_from_reply(job_ref: JobRef, reply: Reply, place: ListPosition, why: 
     )
     fits = len(blob) <= MAX_KEPT_BYTES
     return JobBackup(
-        id=job_ref.id, version=job_ref.version, blob=blob if fits else None, size_bytes=max(size, len(blob))
+        id=job_ref.id,
+        version=job_ref.version,
+        blob=blob if fits else None,
+        size_bytes=max(size, len(blob)),
+        name=call_parts(text(described))[0],
     )
 
 

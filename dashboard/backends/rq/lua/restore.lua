@@ -123,7 +123,7 @@ end
 local function score_of(step, ttl)
   local score = tonumber(step.score)
   if not expiring or score < 0 or score > now_s then return step.score end
-  return now_s + math.max(60, math.floor(ttl / 1000)) -- it expired in the undo bin: it gets the time to live that was left
+  return now_s + math.max(60, math.floor(ttl / 1000)) -- it expired in the trash: it gets the time to live that was left
 end
 
 local function put_back(step)

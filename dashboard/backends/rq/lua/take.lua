@@ -2,7 +2,7 @@
 -- ARGV after those of writing.lua: 'list', 'zset' or 'none', the statuses they may have, '1' if the stamp is the finish
 -- time, largest job in bytes, maximum bytes of the reply, then id, stamp ('' = any) and the id after it in a list of each.
 -- Returns per job an outcome as in move.lua, 'later' if the reply is full, or {score or '', bytes, mark, group or '',
--- number of dependents, '1' if it was enqueued ahead of others, then dump and ms to live of its four keys, then the ids
+-- number of dependents, '1' if it was enqueued ahead of others, the start of its description, then dump and ms to live of its four keys, then the ids
 -- of its parents}; nothing from the dumps on if it is too large to back up.
 local from, kind, states, ended = KEYS[1], ARGV[5], ' ' .. ARGV[6] .. ' ', ARGV[7] == '1'
 local largest, room = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -26,7 +26,7 @@ local function take(id, stamp, after, key)
     if type(score) ~= 'string' then return job and NOT_LISTED or why end
   end
   if not job then
-    if why == 'gone' or why == NO_JOB then return {score, 0, why, '', 0, '', '', -1, '', -1, '', -1, '', -1} end
+    if why == 'gone' or why == NO_JOB then return {score, 0, why, '', 0, '', '', '', -1, '', -1, '', -1, '', -1} end
     return why
   end
   why = differs(job, states, ended, stamp)
@@ -42,13 +42,15 @@ local function take(id, stamp, after, key)
   for n, part in ipairs(parts) do
     if there[n] > 0 then size = size + call('MEMORY', 'USAGE', part, 'SAMPLES', small and 0 or 5) end
   end
-  if not small or size > largest then return {score, size, '', '', there[2], ''} end
+  if not small or size > largest then return {score, size, '', '', there[2], '', ''} end
   if size > room and room < all_of_it then return 'later' end
   room = room - size
   local group = job.group_id and try('SISMEMBER', prefix .. ':group:' .. job.group_id, id) == 1 and job.group_id or ''
   local behind = after ~= '' and try('HGET', prefix .. ':job:' .. after, 'enqueued_at')
   local front = type(behind) == 'string' and job.enqueued_at and behind < job.enqueued_at
-  local answer = {score, size, '', group, there[2], front and '1' or ''}
+  local described = try('HGET', key, 'description')
+  described = type(described) == 'string' and string.sub(described, 1, 2000) or ''
+  local answer = {score, size, '', group, there[2], front and '1' or '', described}
   for n, part in ipairs(parts) do
     local dump = there[n] > 0 and call('DUMP', part) or ''
     if n == 1 then answer[3] = #dump .. string.sub(dump, -8) end

@@ -25,7 +25,7 @@ from .scripts import result_from_reply, run_for_each
 
 _TIED = re.compile(rb'"(?:bid|lock_digest|unique_digest)"')
 UNSAFE = "Sidekiq cannot remove a running job from its process; stop the process to return the job to its queue"
-UNREADABLE_BACKUP = "its backup in the undo bin cannot be read"
+UNREADABLE_BACKUP = "its backup in the trash cannot be read"
 
 
 class DeletedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ local LIMIT = 65536
 -- How many bytes of other jobs one call reads to find its own, or moves to make room.
 local OTHERS_BYTES = 8388608
 local TOMBSTONE = '\0queuedeck'
--- Deletions are recorded for as long as the undo bin can hold the deleted jobs.
+-- Deletions are recorded for as long as the trash can hold the deleted jobs.
 local REMEMBER_S = 90000
 local try = redis.pcall
 

@@ -1,8 +1,8 @@
-"""The undo bin: deleted jobs, stored for a day with everything needed to restore them, up to a cap in bytes.
+"""The trash: deleted jobs and removed schedules, stored for a day with everything needed to restore them.
 
-An undo batch holds the jobs of one delete. An entry is written before its job is deleted and removed if the delete did
-not happen, so that a process killed in between leaves an extra entry, never a missing one; `Backend.restore_jobs`
-refuses an entry whose job still exists.
+Up to a cap in bytes. An undo batch holds the jobs of one delete, or one schedule. An entry is written before its job is
+deleted and removed if the delete did not happen, so that a process killed in between leaves an extra entry, never a
+missing one; `Backend.restore_jobs` refuses an entry whose job still exists.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from ..model import QueueRef, State, Value
 from ..store.packing import pack, unpack
 from ..store.redis_store import PREFIX, Store
 
-BIN = f"{PREFIX}:bin"  # sorted set: undo batch -> when it expires, seconds since 1970; at most MAX_BATCHES
+# Sorted set: undo batch -> when it expires, seconds since 1970; at most MAX_BATCHES, and SPARE_BATCHES of schedules.
+BIN = f"{PREFIX}:bin"
 SIZES = f"{PREFIX}:bin:sizes"  # hash: undo batch -> its bytes
 KEEP_S = 86_400
 MAX_BATCHES = 2_000
+# What schedules may use beyond the limits.
+SPARE_BYTES, SPARE_BATCHES = 2 * 1024 * 1024, 200
 PAGE = 500
 # The most that one script stores, which takes a millisecond or two.
 PUT_BYTES = 1024 * 1024
@@ -85,13 +88,17 @@ return math.max(left, 0)
 
 
 class DeletedBatch(Value, frozen=True, kw_only=True):
-    """The origin of an undo batch of deleted jobs; `state` None: they were in no list."""
+    """The origin of an undo batch; `state` None: its jobs were in no list, or it is a removed schedule.
+
+    The name of `ref` is "" for a schedule that names no queue.
+    """
 
     ref: QueueRef
     state: State | None
     who: str
     at: float
     server: str = ""  # the address of its source at that time; "" if unknown
+    schedule: str | None = None  # the name of the removed schedule; None for deleted jobs
 
     @property
     def place(self) -> State:
@@ -99,8 +106,8 @@ class DeletedBatch(Value, frozen=True, kw_only=True):
         return self.state or State.ACTIVE
 
 
-class UndoBin:
-    """The undo bin of one store, thread-safe."""
+class Trash:
+    """The trash of one store, thread-safe."""
 
     def __init__(self, store: Store, cap_bytes: int) -> None:
         self._store = store
@@ -112,9 +119,7 @@ class UndoBin:
         sizes, old = self._store.read_keys(("HGETALL", SIZES), ("ZRANGEBYSCORE", BIN, "-inf", now))
         sizes, gone = sizes or [], set(old or ())
         used = sum(
-            _parse_size(size)
-            for undo_batch, size in zip(sizes[::2], sizes[1::2], strict=True)
-            if undo_batch not in gone
+            parse_size(size) for undo_batch, size in zip(sizes[::2], sizes[1::2], strict=True) if undo_batch not in gone
         )
         return max(0, self._cap_bytes - used)
 
@@ -139,38 +144,60 @@ class UndoBin:
             return False
         return True
 
-    def _store_batch(self, undo_batch: str, about: DeletedBatch, backups: Iterable[JobBackup]) -> bool:
+    def store_schedule(self, undo_batch: str, about: DeletedBatch, backup: JobBackup) -> bool:
+        """Store a schedule; False if it does not fit. A full trash has room for some: they must not keep running.
+
+        Cost: 1 round trip.
+        """
+        return self._store_batch(undo_batch, about, [backup], spare_bytes=SPARE_BYTES, spare_batches=SPARE_BATCHES)
+
+    def _store_batch(
+        self,
+        undo_batch: str,
+        about: DeletedBatch,
+        backups: Iterable[JobBackup],
+        *,
+        spare_bytes: int = 0,
+        spare_batches: int = 0,
+    ) -> bool:
         arguments: list[str | bytes] = []
         size = 0
         for job in backups:
-            value = msgspec.msgpack.encode(_encode_backup(job))
+            value = msgspec.msgpack.encode(encode_backup(job))
             arguments += [_field_of(job.id), value]
             size += len(value) + len(job.id) + ENTRY_BYTES
-        head = (int(now_s()), KEEP_S, self._cap_bytes, undo_batch, pack(about), MAX_BATCHES, size)
-        return bool(self._store.run_script(_PUT, (BIN, SIZES, _batch_key(undo_batch)), *head, *arguments))
+        most = (self._cap_bytes + spare_bytes, undo_batch, pack(about), MAX_BATCHES + spare_batches)
+        head = (int(now_s()), KEEP_S, *most, size)
+        return bool(self._store.run_script(_PUT, (BIN, SIZES, batch_key(undo_batch)), *head, *arguments))
 
     def drop_jobs(self, undo_batch: str, backups: Iterable[JobBackup]) -> None:
         """Drop jobs that were not deleted or are restored. Cost: 1 round trip, none without jobs."""
         fields = [_field_of(job.id) for job in backups if job.blob is not None]
         if fields:
-            self._store.run_script(_DROP, (BIN, SIZES, _batch_key(undo_batch)), undo_batch, *fields)
+            self._store.run_script(_DROP, (BIN, SIZES, batch_key(undo_batch)), undo_batch, *fields)
 
     def held_ids(self, undo_batch: str, ids: Sequence[str]) -> set[str]:
         """The subset of `ids` that the undo batch holds. Cost: 1 round trip."""
         if not ids:
             return set()
-        replies = self._store.read_keys(*(("HEXISTS", _batch_key(undo_batch), _field_of(each)) for each in ids))
+        replies = self._store.read_keys(*(("HEXISTS", batch_key(undo_batch), _field_of(each)) for each in ids))
         return {each for each, reply in zip(ids, replies, strict=True) if reply == 1}
+
+    def describe_batches(self, undo_batches: Sequence[str]) -> dict[str, DeletedBatch]:
+        """The origin of each undo batch, without those that no longer exist. Cost: 1 round trip."""
+        metas = self._store.read_keys(*(("HGET", batch_key(undo_batch), "") for undo_batch in undo_batches))
+        return {
+            undo_batch: about
+            for undo_batch, meta in zip(undo_batches, metas, strict=True)
+            if (about := unpack(meta, DeletedBatch)) is not None
+        }
 
     def describe_batch(self, undo_batch: str) -> tuple[DeletedBatch, int]:
         """(the origin of an undo batch, the number of jobs left in it). Raises NotFound. Cost: 1 round trip."""
-        meta, size = self._store.read_keys(("HGET", _batch_key(undo_batch), ""), ("HLEN", _batch_key(undo_batch)))
+        meta, size = self._store.read_keys(("HGET", batch_key(undo_batch), ""), ("HLEN", batch_key(undo_batch)))
         about = unpack(meta, DeletedBatch)
         if about is None or not isinstance(size, int):
-            raise NotFound(
-                "There is nothing left to restore.",
-                hint="Deleted jobs can be restored once, within 24 hours.",
-            )
+            raise nothing_left()
         return about, size - 1
 
     def list_batches(self, count: int) -> list[tuple[str, DeletedBatch, int, float]]:
@@ -182,7 +209,7 @@ class UndoBin:
         flat = flat or []
         names = [raw.decode("ascii", "replace") for raw in flat[::2]]
         replies = self._store.read_keys(
-            *(each for name in names for each in (("HGET", _batch_key(name), ""), ("HLEN", _batch_key(name))))
+            *(each for name in names for each in (("HGET", batch_key(name), ""), ("HLEN", batch_key(name))))
         )
         found = []
         for name, until, meta, size in zip(names, flat[1::2], replies[::2], replies[1::2], strict=True):
@@ -194,7 +221,7 @@ class UndoBin:
 
     def count_left(self, undo_batches: Sequence[str]) -> dict[str, int]:
         """The number of jobs left in each undo batch, without those that no longer exist. Cost: 1 round trip."""
-        sizes = self._store.read_keys(*(("HLEN", _batch_key(undo_batch)) for undo_batch in undo_batches))
+        sizes = self._store.read_keys(*(("HLEN", batch_key(undo_batch)) for undo_batch in undo_batches))
         return {
             undo_batch: size - 1
             for undo_batch, size in zip(undo_batches, sizes, strict=True)
@@ -204,20 +231,20 @@ class UndoBin:
     def is_small(self, undo_batches: Sequence[str]) -> bool:
         """Whether the jobs left in the undo batches can be restored within one request. Cost: 1 round trip."""
         counts_of, sizes_of = (
-            [("HLEN", _batch_key(undo_batch)) for undo_batch in undo_batches],
+            [("HLEN", batch_key(undo_batch)) for undo_batch in undo_batches],
             [("HGET", SIZES, undo_batch) for undo_batch in undo_batches],
         )
         replies = self._store.read_keys(*counts_of, *sizes_of)
         counts, sizes = replies[: len(undo_batches)], replies[len(undo_batches) :]
         jobs = sum(count - 1 for count in counts if isinstance(count, int) and count)
-        return jobs <= AT_ONCE_JOBS and sum(_parse_size(size) for size in sizes) <= AT_ONCE_BYTES
+        return jobs <= AT_ONCE_JOBS and sum(parse_size(size) for size in sizes) <= AT_ONCE_BYTES
 
     def read_backups(self, undo_batch: str, ids: Sequence[str]) -> Iterator[list[JobBackup | str]]:
         """Jobs of an undo batch, only the id of a job that it does not hold; in order, in portions of PUT_BYTES.
 
         Cost: 1 round trip, and 1 per portion.
         """
-        sizes = self._store.read_keys(*(("HSTRLEN", _batch_key(undo_batch), _field_of(each)) for each in ids))
+        sizes = self._store.read_keys(*(("HSTRLEN", batch_key(undo_batch), _field_of(each)) for each in ids))
         portion: list[str] = []
         size = 0
         for job_id, length in zip(ids, sizes, strict=True):
@@ -231,7 +258,7 @@ class UndoBin:
             yield self._read_backups(undo_batch, portion)
 
     def _read_backups(self, undo_batch: str, ids: Sequence[str]) -> list[JobBackup | str]:
-        (values,) = self._store.read_keys(("HMGET", _batch_key(undo_batch), *(_field_of(each) for each in ids)))
+        (values,) = self._store.read_keys(("HMGET", batch_key(undo_batch), *(_field_of(each) for each in ids)))
         found: list[JobBackup | str] = []
         for job_id, value in zip(ids, values or [None] * len(ids), strict=True):
             backup = None if value is None else _decode_backup(_field_of(job_id), value)
@@ -240,13 +267,21 @@ class UndoBin:
 
     def read_page(self, undo_batch: str, cursor: int) -> tuple[list[JobBackup], int]:
         """A page of the jobs of an undo batch, and the next cursor, 0 at the end. Cost: 1 round trip."""
-        (reply,) = self._store.read_keys(("HSCAN", _batch_key(undo_batch), cursor, "COUNT", PAGE))
+        (reply,) = self._store.read_keys(("HSCAN", batch_key(undo_batch), cursor, "COUNT", PAGE))
         following, flat = reply or (0, [])
         kept = []
         for field, value in zip(flat[::2], flat[1::2], strict=True):
             if field:
                 kept.append(_decode_backup(field, value))
         return [job for job in kept if job], int(following)
+
+
+def nothing_left() -> NotFound:
+    """The error for an undo batch that expired or was restored."""
+    return NotFound(
+        "There is nothing left to restore.",
+        hint="Deleted jobs can be restored once, within 24 hours.",
+    )
 
 
 def new_undo_batch() -> str:
@@ -266,7 +301,8 @@ def is_undo_batch(text: str) -> bool:
     return 1 <= len(text) <= 40 and text.isalnum()
 
 
-def _batch_key(undo_batch: str) -> str:
+def batch_key(undo_batch: str) -> str:
+    """The key of an undo batch: a hash, job id -> entry, "" -> its origin."""
     return f"{BIN}:{undo_batch}"
 
 
@@ -274,13 +310,15 @@ def _field_of(job_id: str) -> bytes:
     return job_id.encode("utf-8", "surrogateescape")
 
 
-def _encode_backup(job: JobBackup) -> list[Any]:
-    return [_to_bytes(job.version), job.blob, job.size_bytes, _to_bytes(job.name)]
+def encode_backup(job: JobBackup) -> list[Any]:
+    """The elements of an entry; those of jobs have no kind."""
+    kind = ["schedule"] if job.is_schedule else []
+    return [_to_bytes(job.version), job.blob, job.size_bytes, _to_bytes(job.name), *kind]
 
 
 def _decode_backup(field: bytes, value: bytes) -> JobBackup | None:
     try:
-        version, blob, size, name = msgspec.msgpack.decode(value)
+        version, blob, size, name, *kind = msgspec.msgpack.decode(value)
         if not isinstance(blob, bytes):
             return None
         return JobBackup(
@@ -289,12 +327,13 @@ def _decode_backup(field: bytes, value: bytes) -> JobBackup | None:
             blob=blob,
             size_bytes=int(size),
             name=_to_text(name),
+            is_schedule=kind == ["schedule"],
         )
     except (msgspec.DecodeError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
-def _parse_size(raw: Any) -> int:
+def parse_size(raw: Any) -> int:
     """A stored size in bytes; 0 for anything that is not a number."""
     return int(raw) if isinstance(raw, bytes) and raw.isdigit() and len(raw) <= 15 else 0
 

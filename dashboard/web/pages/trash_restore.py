@@ -1,0 +1,138 @@
+"""Restore what is in the trash: some jobs of a batch, or whole batches; many jobs as bulk operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...actions.bulk.operation import BulkOperation
+from ...actions.bulk.undo import undo_batches_of
+from ...actions.trash import check_undo_batch, nothing_left
+from ...actions.trash_listing import bulk_id_of
+from ...backends.actions import MAX_BATCH, ActionResult, Outcome
+from ...errors import Conflict, Forbidden, NotFound, QueuedeckError, UnreadableData, Unsupported
+from ..access.security import current_actor
+from ..context import app_services
+from ..views.flash import ActionFlash
+from .bulk_start import check_stopped, start_large_undo, undo_operation
+
+# What can be wrong with one of several batches without stopping the others.
+_OF_ONE_BATCH = (Conflict, Forbidden, Unsupported, UnreadableData)
+
+
+@dataclass(slots=True)
+class RestoreReport:
+    """The results of what was restored immediately, and the bulk operations that restore the rest.
+
+    `schedules` and `jobs`: whether these were among the batches.
+    """
+
+    results: list[ActionResult] = field(default_factory=list)
+    operations: list[BulkOperation] = field(default_factory=list)
+    jobs: bool = False
+    schedules: bool = False
+
+    @property
+    def flash(self) -> ActionFlash:
+        """What was restored immediately, for the page that shows it."""
+        verb = "undo_items" if self.jobs and self.schedules else "undo_schedule" if self.schedules else "undo"
+        return ActionFlash.of(verb, self.results)
+
+    def add(self, done: Sequence[ActionResult] | BulkOperation) -> None:
+        """Add the results of a batch, or the operation that restores it."""
+        if isinstance(done, BulkOperation):
+            self.operations.append(done)
+        else:
+            self.results += done
+
+
+def restore_batches(undo_batches: Sequence[str], reason: str | None) -> RestoreReport:
+    """Restore undo batches in this order: those with few jobs immediately, each other one by a bulk operation.
+
+    A bulk operation of which all batches are given is undone as a whole. If one of several batches cannot be restored,
+    its jobs count as refused. Raises NotFound when nothing is left; with one batch, also what prevents the restore:
+    Conflict while the bulk operation that deleted the jobs is running, or for a source that is not watched.
+    Cost: up to 8 round trips per batch, and those that restore the jobs.
+    """
+    trash = app_services().action_service.trash
+    left = trash.count_left([check_undo_batch(each) for each in undo_batches])
+    origins = trash.describe_batches(list(left))
+    if not left:
+        raise nothing_left()
+    report, undone = RestoreReport(), set[str]()
+    report.jobs = any(about.schedule is None for about in origins.values())
+    report.schedules = any(about.schedule is not None for about in origins.values())
+    for undo_batch in (each for each in undo_batches if each in left):
+        if undo_batch in undone:
+            continue
+        operation = _operation_of(undo_batch)
+        own = [] if operation is None else undo_batches_of(operation)
+        whole = operation is not None and _all_left(own) <= left.keys()
+        try:
+            report.add(_restore_one(undo_batch, operation, reason, whole=whole))
+            undone |= set(own) if whole else {undo_batch}
+        except NotFound:
+            continue  # another user restored it in the meantime
+        except _OF_ONE_BATCH as exc:
+            if len(left) == 1:
+                raise
+            report.results += [_refused(undo_batch, exc)] * left[undo_batch]
+    if not report.results and not report.operations:
+        raise nothing_left()
+    return report
+
+
+def restore_selected(undo_batch: str, ids: Sequence[str], reason: str | None) -> RestoreReport:
+    """Restore some jobs of an undo batch: one result per id, in order; `gone` = no longer in the trash.
+
+    Raises Conflict for too many, or while the bulk operation that deleted the jobs is running; NotFound when nothing is
+    left of the batch.
+    """
+    if len(ids) > MAX_BATCH:
+        raise Conflict(f"At most {MAX_BATCH:,} jobs per action.", hint="Restore the whole batch.")
+    operation = _operation_of(check_undo_batch(undo_batch))
+    if operation is not None:
+        check_stopped(operation)
+    results = _restore_now(undo_batch, operation, reason, tuple(dict.fromkeys(ids)))
+    return RestoreReport(results, jobs=True)
+
+
+def _restore_one(
+    undo_batch: str, operation: BulkOperation | None, reason: str | None, *, whole: bool
+) -> Sequence[ActionResult] | BulkOperation:
+    if operation is not None:
+        check_stopped(operation)
+        if whole:
+            return undo_operation(operation.id, reason)
+    large = start_large_undo([undo_batch], reason)
+    return _restore_now(undo_batch, operation, reason, None) if large is None else large
+
+
+def _restore_now(
+    undo_batch: str, operation: BulkOperation | None, reason: str | None, ids: Sequence[str] | None
+) -> list[ActionResult]:
+    services = app_services()
+    bulk_id = None if operation is None else operation.id
+    report = services.action_service.restore_batch(current_actor(), undo_batch, ids=ids, reason=reason, bulk_id=bulk_id)
+    if bulk_id is not None:
+        services.bulk_store.note_restored(bulk_id, report.count(Outcome.DONE))
+    services.forget_live_rows()  # it may be a schedule
+    return list(report.results)
+
+
+def _operation_of(undo_batch: str) -> BulkOperation | None:
+    """The bulk operation that deleted the jobs of a batch; None if there is none, or it is no longer stored."""
+    bulk_id = bulk_id_of(undo_batch)
+    try:
+        return None if bulk_id is None else app_services().bulk_store.get(bulk_id)
+    except NotFound:
+        return None
+
+
+def _all_left(undo_batches: Sequence[str]) -> set[str]:
+    """Those of the batches that hold something. Cost: 1 round trip."""
+    return set(app_services().action_service.trash.count_left(undo_batches))
+
+
+def _refused(undo_batch: str, exc: QueuedeckError) -> ActionResult:
+    return ActionResult(id=undo_batch, outcome=Outcome.REFUSED, detail=exc.message)
