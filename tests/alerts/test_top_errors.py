@@ -59,10 +59,12 @@ def stats(server: EmbeddedRedis, rq: Backend, redis_client: redis.Redis) -> list
     return queues_of({"rq": rq})
 
 
-def test_the_three_most_frequent_errors_are_listed_without_variable_parts(rq: Backend, stats: list[QueueStats]) -> None:
+def test_the_three_most_frequent_errors_are_listed_with_their_newest_message(
+    rq: Backend, stats: list[QueueStats]
+) -> None:
     top = TopErrors(lambda _source, _name: rq, budget_s=CEILING_S)
     texts = top.top_errors_of("main", "rq", "mail", stats)
-    mail = "ConnectionError: cannot send order <n> to <email>: timed out after <n> s"
+    mail = "ConnectionError: cannot send order 4 to user4@example.com: timed out after 4.5 s"
     assert texts[0] == f"{mail} (5 of the 9 dead letters from the last hour)"
     assert texts[1].endswith("OddError: x (2 of the 9 dead letters from the last hour)")
     assert len(texts) == 3
