@@ -45,11 +45,12 @@ class Difference:
 class JobComparison:
     """The newest `compared` jobs of a group, field by field, those with the fewest different values first.
 
-    `hidden` = fields of which part is masked or too long, so that they cannot be compared. `without_arguments` = jobs
-    of which no argument is known.
+    `job_name` = the name of all of them; None if they differ. `hidden` = fields of which part is masked or too long, so
+    that they cannot be compared. `without_arguments` = jobs of which no argument is known.
     """
 
     compared: int
+    job_name: str | None
     same: tuple[KeptArgument, ...]
     different: tuple[Difference, ...]
     hidden: tuple[str, ...]
@@ -75,8 +76,10 @@ def compare_jobs(members: Sequence[GroupMember]) -> JobComparison:
         else:
             different.append(_difference(name, found, len(jobs), is_argument=is_argument))
     different.sort(key=lambda difference: (difference.distinct, difference.missing))
+    job_names = {member.dead_letter.name for member in members[:COMPARED_JOBS]}
     return JobComparison(
         compared=len(jobs),
+        job_name=job_names.pop() if len(job_names) == 1 else None,
         same=tuple(same),
         different=tuple(different),
         hidden=tuple(hidden),

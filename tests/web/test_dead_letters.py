@@ -156,7 +156,9 @@ def test_a_group_says_what_differs_between_its_jobs(
     found = group_when(client, lambda each: each["count"] == 4)
     text = " ".join(client.get(f"/dead/{found['fingerprint']}").text.split())
     assert "What differs <small>all 4 jobs</small>" in text
-    assert re.search(r"argument 1</th> <td[^>]*>2</td> <td><span class=\"argument\">&#39;user1@example.com&#39;", text)
+    assert re.search(
+        r"argument 1</th> <td[^>]*>2</td> <td><span><span class=\"argument\">&#39;user1@example.com&#39;", text
+    )
     assert re.search(r"argument 2</th> <td[^>]*>4</td>", text)
     rows = text[text.index('<table class="grid list members') :]
     assert "timed out" not in re.sub(r'title="[^"]*"', "", rows)  # the same error is not repeated in each row
@@ -219,7 +221,7 @@ def test_counts_of_dead_letters_that_are_still_read_are_not_final(
     text = " ".join(client.get(f"/dead/{fingerprint}").text.split())
     assert ">Retry all of this error <small>at least 5</small></a>" in text
     assert "Retry all 5" not in text
-    assert "reading… 7 of 4,000" in text
+    assert "Reading… 7 of 4,000 dead letters." in text
     assert "5 so far, newest first" in text
     # A group of which nothing was read yet is not called empty.
     service._group_list = replace(
