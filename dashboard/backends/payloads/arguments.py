@@ -1,4 +1,4 @@
-"""The arguments of a job as names and texts, to tell the jobs of one error apart.
+"""The arguments of a job as names and texts, which distinguish the jobs of one error.
 
 Read from text that is already masked, as JSON, Python and Ruby write arguments; nothing is decoded, so that text which
 was cut still gives its first arguments. Pure, linear in a bounded part of the text.
