@@ -193,10 +193,11 @@ def test_pages_reached_from_a_group_name_its_error(client: FlaskClient, dead: li
         assert found is not None
         assert title[:50] in found[0]
         assert fingerprint not in re.sub(r'href="[^"]*"', "", found[0])
+    say(client, fingerprint, "acknowledge")
+    assert f'<a href="/dead/{fingerprint}">{title}</a>' in client.get("/audit").text
     started = client.post("/bulk", data={"action": "retry", "fingerprint": fingerprint}, headers=SAME)
     assert started.status_code == 303
     assert title in client.get(started.headers["Location"]).text
-    say(client, fingerprint, "acknowledge")
     events = client.get("/api/v1/audit").get_json()["events"]
     details = {event["action"]: event["detail"] for event in events}
     assert f"error {title}," in details["start bulk operation"]
