@@ -43,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class JobComparison:
-    """The newest `compared` jobs of a group, field by field, those with the fewest different values first.
+    """The newest `compared` jobs of a group, field by field; fields that have another value in each job come last.
 
     `job_name` = the name of all of them; None if they differ. `hidden` = fields of which part is masked or too long, so
     that they cannot be compared. `without_arguments` = jobs of which no argument is known.
@@ -75,7 +75,8 @@ def compare_jobs(members: Sequence[GroupMember]) -> JobComparison:
             same += found[:1] if is_argument else []
         else:
             different.append(_difference(name, found, len(jobs), is_argument=is_argument))
-    different.sort(key=lambda difference: (difference.distinct, difference.missing))
+    # Not by number of values: rows would change places under the pointer with every death.
+    different.sort(key=lambda difference: difference.distinct + difference.missing >= len(jobs))
     job_names = {member.dead_letter.name for member in members[:COMPARED_JOBS]}
     return JobComparison(
         compared=len(jobs),

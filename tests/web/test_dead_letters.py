@@ -219,6 +219,7 @@ def test_counts_of_dead_letters_that_are_still_read_are_not_final(
     text = " ".join(client.get("/dead").text.split())
     assert "Reading… 7 of 4,000 dead letters." in text
     assert ">5+</span>" in text
+    assert ">Open <small>2+</small></a>" in text
     text = " ".join(client.get(f"/dead/{fingerprint}").text.split())
     assert ">Retry all of this error <small>at least 5</small></a>" in text
     assert "Retry all 5" not in text

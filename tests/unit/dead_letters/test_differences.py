@@ -53,6 +53,11 @@ def test_equal_values_are_told_from_different_ones() -> None:
     assert (found.compared, found.without_arguments, found.hidden) == (6, 0, ())
 
 
+def test_fields_keep_their_order_but_those_with_a_value_of_its_own_in_each_job_come_last() -> None:
+    found = compare(member(order=str(n), region=f"{n % 3}", amount=f"{n % 2}") for n in range(6))
+    assert [each.name for each in found.different] == ["region", "amount", "order"]
+
+
 def test_a_field_that_some_jobs_lack_differs() -> None:
     found = compare([member(a="1", b="2"), member(a="1"), member()])
     assert [(each.name, each.distinct, each.missing) for each in found.different] == [("a", 1, 1), ("b", 1, 2)]
