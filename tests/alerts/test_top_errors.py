@@ -16,10 +16,11 @@ from dashboard.backends.base import Backend
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.clock import instant
 from dashboard.dead_letters import top_errors as module
-from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors
+from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors, texts_of
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import QueueStats
+from dashboard.model import Job, JobError, QueueStats, Searched
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.services import build_checker
 from dashboard.settings import SourceSettings, load
@@ -70,6 +71,21 @@ def test_the_three_most_frequent_errors_are_listed_with_their_newest_message(
     assert len(texts) == 3
     assert top.top_errors_of("main", "rq", "other", stats) == ()
     top.stop()
+
+
+def failed_row(at: float, message: str | None, class_name: str | None = "E") -> Searched:
+    error = JobError(class_name=class_name, message=message)
+    job = Job(id=str(at), source="main", backend="rq", queue="mail", finished_at=instant(at), error=error)
+    return Searched(job=job, text="")
+
+
+def test_the_newest_message_is_named_wherever_its_job_is_in_the_list() -> None:
+    rows = [failed_row(at, f"502 from payments-{at:.0f}") for at in (3, 9, 5)]
+    assert texts_of(rows, 10.0) == ("E: 502 from payments-9 (3 of the 3 dead letters from the last hour)",)
+    masked = texts_of([failed_row(1, "login failed: password=hunter2")], 2.0)
+    assert "hunter2" not in masked[0]
+    assert texts_of([failed_row(1, None, None)], 2.0)[0].startswith("(no error message) (1 of")
+    assert texts_of([failed_row(1, "a\n b")], 2.0)[0].startswith("E: a b (1 of")
 
 
 class FakeWait(threading.Event):
