@@ -11,6 +11,7 @@ import redis
 from playwright.sync_api import expect
 from rq import Queue
 
+from dashboard.dead_letters.index import ROWS_PER_LIST
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.conftest import start_server
 from tests.contract.bullmq_library import BullMQLibrary
@@ -187,6 +188,33 @@ def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> No
             Queue("mail", connection=client).enqueue("app.run")
         # The server ends before the tab does.
         expect(visit(f"{found}/dead", outage=True).page.get_by_role("heading", name="No dead letters")).to_be_visible()
+
+
+def test_a_count_that_is_not_final_never_looks_final(visit: Visit) -> None:
+    jobs = ROWS_PER_LIST + 100
+    with start_server("redis-7") as long, redis.Redis.from_url(long.url) as client:
+        (first,) = BullMQLibrary().drive("many", long.url, "long", count=1, dead=True)["ids"]
+        fields, at = client.hgetall(f"bull:long:{first}"), client.zscore("bull:long:failed", first)
+        pipeline = client.pipeline(transaction=False)
+        for n in range(2, jobs + 1):
+            pipeline.hset(f"bull:long:{n}", mapping=fields)
+            pipeline.zadd("bull:long:failed", {str(n): at - n})
+        pipeline.execute()
+        with dashboard(long.url) as found:
+            page = visit(f"{found}/dead", outage=True).page
+            # While it reads, the count grows, and in the end it is that of the newest jobs: a lower bound all the time.
+            cell = page.locator("table.groups td[data-label=jobs]")
+            expect(cell).to_have_text(re.compile(r"^[\d,]+\+$"))
+            expect(cell).to_have_text(f"{ROWS_PER_LIST:,}+")
+            expect(page.locator(".window")).to_contain_text(f"The newest {ROWS_PER_LIST:,} of {jobs:,} dead letters")
+            page.locator("table.groups tbody th a").click()
+            error = page.locator(".crumbs li").last.inner_text()
+            button = page.get_by_role("link", name="Retry all of this error")
+            expect(button).to_contain_text(f"at least {ROWS_PER_LIST:,}")
+            expect(page.locator("#group")).not_to_contain_text(f"Retry all {ROWS_PER_LIST:,}")
+            button.click()
+            expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry at least {ROWS_PER_LIST:,} jobs")
+            expect(page.locator(".crumbs li").last).to_have_text(error)
 
 
 def test_samples_stay_open_or_closed(visit: Visit, url: str, server: EmbeddedRedis) -> None:
