@@ -91,7 +91,7 @@ def _name_parts(text: str, *, closes: bool) -> Iterator[Argument]:
 
 
 def _name_in(text: str) -> str | None:
-    """The name that stands before a colon, an arrow or an equals sign: a word or a quoted text; None for others."""
+    """The name in front of a colon, an arrow or an equals sign: a word or a quoted text; None for others."""
     if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1]
     return text if _WORD.match(text) else None

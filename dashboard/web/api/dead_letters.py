@@ -68,7 +68,7 @@ class ErrorGroupJson(JsonObject, frozen=True, kw_only=True):
 
     `message` is the pattern that their messages have in common, `newest_message` the one of the newest job. With
     `at_least`, there may be more jobs than `count`: they were not read, or not yet. `regressed_at` is when a group with
-    the mark `regressed` returned; `resolved_by` and `resolved_at` are those of its last resolution, which may have ended.
+    the mark `regressed` returned; `resolved_by` and `resolved_at` are those of its last resolution, even if over.
     """
 
     fingerprint: str
