@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -166,6 +167,22 @@ def test_a_group_says_what_differs_between_its_jobs(
     one = fail_rq(server, "cash", (failing_jobs.charge, 1))
     found = group_when(client, lambda each: each["sample_ids"] == one)
     assert "What differs" not in client.get(f"/dead/{found['fingerprint']}").text
+
+
+def test_hostile_arguments_are_text(client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    ids = BullMQLibrary().drive("many", server.url, "odd", count=4, dead=True)["ids"]
+    payloads = ({HOSTILE: n, "1e999": n, "x": HOSTILE} for n in range(2))
+    texts = [*map(json.dumps, payloads), '{"never": "ended' + "\\" * 999, "{" * 5000]
+    for job_id, text in zip(ids, texts, strict=True):
+        redis_client.hset(f"bull:odd:{job_id}", "data", text)
+    found = group_when(client, lambda each: each["count"] == 4)
+    answer = client.get(f"/dead/{found['fingerprint']}")
+    assert answer.status_code == 200
+    assert "1e999" in answer.text
+    assert "<script>alert" not in answer.text
+    assert "<img" not in answer.text
+    one = client.get(f"/api/v1/dead/{found['fingerprint']}").get_json()
+    assert {name["name"] for job in one["jobs"] for name in job["arguments"]} >= {"1e999", "x", "never"}
 
 
 def test_a_group_without_an_error_message_says_so(
