@@ -30,8 +30,8 @@ class ValueCount:
 class Difference:
     """A field whose value is not the same in all compared jobs.
 
-    `values` = the most frequent ones; `distinct` = how many there are; `missing` = jobs without the field.
-    `is_argument`: false for what every job has, such as its error message.
+    `values` = all of them, sorted, or the SHOWN_VALUES most frequent ones; `distinct` = how many there are; `missing` =
+    jobs without the field. `is_argument`: false for what every job has, such as its error message.
     """
 
     name: str
@@ -107,5 +107,7 @@ def _fields_of(member: GroupMember) -> Iterator[tuple[KeptArgument, bool]]:
 def _difference(name: str, found: Sequence[KeptArgument], jobs: int, *, is_argument: bool) -> Difference:
     counts = Counter(field.value for field in found)
     texts = {field.value: field.text for field in found}
-    values = tuple(ValueCount(texts[value], count) for value, count in counts.most_common(SHOWN_VALUES))
-    return Difference(name, values, len(counts), jobs - len(found), is_argument)
+    values = [ValueCount(texts[value], count) for value, count in counts.most_common(SHOWN_VALUES)]
+    if len(values) == len(counts):
+        values.sort(key=lambda value: value.text)  # their order does not change with every death
+    return Difference(name, tuple(values), len(counts), jobs - len(found), is_argument)

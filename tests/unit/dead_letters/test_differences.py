@@ -58,6 +58,16 @@ def test_fields_keep_their_order_but_those_with_a_value_of_its_own_in_each_job_c
     assert [each.name for each in found.different] == ["region", "amount", "order"]
 
 
+def test_the_values_of_a_field_keep_their_order_where_all_of_them_are_shown() -> None:
+    one = compare([member(a="x"), member(a="y"), member(a="y")])
+    other = compare([member(a="x"), member(a="x"), member(a="y")])
+    assert [value.text for value in one.different[0].values] == ["x", "y"]
+    assert [value.text for value in other.different[0].values] == ["x", "y"]
+    many = compare(member(a=letter) for letter in "abcdefff")
+    assert many.different[0].values[0].text == "f"
+    assert (len(many.different[0].values), many.different[0].distinct) == (SHOWN_VALUES, 6)
+
+
 def test_a_field_that_some_jobs_lack_differs() -> None:
     found = compare([member(a="1", b="2"), member(a="1"), member()])
     assert [(each.name, each.distinct, each.missing) for each in found.different] == [("a", 1, 1), ("b", 1, 2)]
