@@ -161,7 +161,7 @@ def test_notifications_contain_top_errors_escaped(
 ) -> None:
     # On a busy machine a message may time out and be sent without them, which is not tested here.
     monkeypatch.setattr("dashboard.services.TopErrors", partial(TopErrors, budget_s=CEILING_S))
-    fail_rq(server, "mail", *((failing_jobs.fail_with, HOSTILE) for _ in range(3)))
+    fail_rq(server, "mail", *((failing_jobs.fail_with, f"{n} bad {HOSTILE}") for n in (500, 501, 502)))
     with ExitStack() as stack:
         sink, mails = HttpSink(), SmtpSink()
         stack.callback(sink.close)
@@ -192,6 +192,8 @@ def test_notifications_contain_top_errors_escaped(
     slack = sink.requests[0].body.decode()
     assert "OddError" in slack
     assert "(3 of the 3 dead letters from the last hour)" in slack
+    assert "OddError: 502 bad" in slack  # the newest message, not its pattern
+    assert "&lt;n&gt;" not in slack
     assert "<!channel>" not in slack
     assert "&lt;!channel&gt;" in slack
     html = mails.mails[0].get_body(("html",))
@@ -200,4 +202,4 @@ def test_notifications_contain_top_errors_escaped(
     assert plain is not None
     assert "<b>bold</b>" not in html.get_content()
     assert "&lt;b&gt;bold" in html.get_content()
-    assert "OddError" in plain.get_content()
+    assert "OddError: 502 bad" in " ".join(plain.get_content().split())
