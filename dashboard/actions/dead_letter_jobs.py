@@ -85,6 +85,7 @@ class RestoreQueues:
 def listed_job(member: GroupMember) -> Job:
     """The job with the fields that a list of dead letters has."""
     ref, dead_letter = member.ref, member.dead_letter
+    error_class = dead_letter.error.error_class
     return Job(
         id=dead_letter.id,
         source=ref.source,
@@ -93,5 +94,7 @@ def listed_job(member: GroupMember) -> Job:
         version=dead_letter.version,
         state=member.state,
         name=dead_letter.name,
-        error=JobError(message=dead_letter.text) if dead_letter.text else None,
+        error=JobError(class_name=error_class, message=dead_letter.message)
+        if error_class or dead_letter.message
+        else None,
     )

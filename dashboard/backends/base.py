@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from ..errors import Unsupported
 from ..globs import glob_matches, is_plain
 from ..model import (
+    Argument,
     Capability,
     ClassBoard,
     FlowDelta,
@@ -31,6 +32,7 @@ from ..model import (
     QueueStats,
     ScanResult,
     Schedule,
+    Searched,
     State,
     Window,
     Worker,
@@ -38,6 +40,7 @@ from ..model import (
 from ..settings import SourceSettings
 from ..sources.source import Source
 from .actions import Action, ActionOptions, ActionResult, JobBackup, JobRef, Outcome
+from .payloads.arguments import arguments_in, arguments_in_call
 
 # Rates cover the last five minutes; the first call of `read_flow` reaches back no further.
 FLOW_WINDOW_S = 300.0
@@ -210,6 +213,17 @@ class Backend(abc.ABC):
         """
         del ref, query
         raise Unsupported(f"{self.title} does not support searching jobs by text.")
+
+    def arguments_of(self, row: Searched) -> tuple[Argument, ...]:
+        """Return the first arguments of a job as far as its row from `search_page` has them; () if it has none.
+
+        Cost: none.
+        """
+        if row.job.problem is not None:
+            return ()
+        if row.job.summary is not None:
+            return arguments_in_call(row.job.summary)
+        return arguments_in(row.text)
 
     def can_scan(self, state: State) -> bool:  # noqa: ARG002
         """Whether `scan_matches` can search lists of `state`."""

@@ -39,17 +39,19 @@ FIELDS = (
 
 # KEYS: groups, seen. ARGV: now, quiet s, maximum of groups, number of fields, field..., then per group: fingerprint,
 # newest death or '', earliest death of a completely read group or ''. Returns how many groups exceeded the maximum.
-# A group comes back with a death after a quiet time, or if all its deaths are later than the newest known one: the
-# earlier ones were retried or deleted. Numbers are stored as received, in decimal.
+# A group regresses with a death after a quiet time, with the first death after it was resolved, or if all its deaths
+# are later than the newest known one: the earlier ones were retried or deleted. Numbers are stored as received, in
+# decimal.
 _SYNC = """
 local now, quiet, most, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 for n = 5 + count, #ARGV, 3 do
   local id, newest, earliest = ARGV[n], ARGV[n + 1], ARGV[n + 2]
-  local known = redis.call('HMGET', KEYS[1], id .. ':first', id .. ':newest')
+  local known = redis.call('HMGET', KEYS[1], id .. ':first', id .. ':newest', id .. ':resolved_at')
   if not known[1] or not tonumber(known[1]) then redis.call('HSET', KEYS[1], id .. ':first', ARGV[1]) end
-  local last, latest = tonumber(known[2] or ''), tonumber(newest)
+  local last, latest, resolved = tonumber(known[2] or ''), tonumber(newest), tonumber(known[3] or '')
   if latest and (not last or latest > last) then
-    if last and (latest - last > quiet or (tonumber(earliest) or 0) > last) then
+    local reopened = resolved and last and latest > resolved and last <= resolved
+    if last and (latest - last > quiet or (tonumber(earliest) or 0) > last or reopened) then
       redis.call('HSET', KEYS[1], id .. ':back', ARGV[1])
     end
     redis.call('HSET', KEYS[1], id .. ':newest', newest)
@@ -101,22 +103,41 @@ class Annotation(Value, frozen=True, kw_only=True):
         A regression ends an acknowledgement, and a death after a resolution ends it.
         """
         count = group.count if group else 0
-        last = (group.last_at if group else None) or self.newest_at or 0.0
         found = []
-        answered = max(self.ack_at or 0.0, self.resolved_at or 0.0)
-        reopened = self.resolved_at is not None and last > self.resolved_at
-        regressed = self.back_at is not None and self.back_at > answered and now - self.back_at < STATUS_S
-        if regressed or (reopened and (self.ack_at or 0.0) < last):
+        since = self.regressed_since(group)
+        reopened = self._is_reopened(group)
+        acknowledged = self.ack_at is not None and self.ack_at >= (since or 0.0)
+        if since is not None and not acknowledged and (reopened or now - since < STATUS_S):
             found.append("regressed")
-        elif self.first_at is not None and now - self.first_at < STATUS_S and not answered:
+        elif self.first_at is not None and now - self.first_at < STATUS_S and not (self.ack_at or self.resolved_at):
             found.append("new")
-        if self.ack_at is not None and self.ack_at >= (self.back_at or 0.0):
+        if acknowledged:
             found.append("acknowledged")
         if self.is_ignored(count, now):
             found.append("ignored")
         if self.resolved_at is not None and not reopened:
             found.append("resolved")
         return tuple(found)
+
+    def regressed_since(self, group: ErrorGroup | None) -> float | None:
+        """When the group last regressed; None if it never did, or was resolved since.
+
+        After a resolution this is its first known death since then, otherwise when Queuedeck noticed it.
+        """
+        resolved = self.resolved_at or 0.0
+        noticed = self.back_at if self.back_at is not None and self.back_at > resolved else None
+        if not self._is_reopened(group):
+            return noticed
+        deaths = [each.dead_letter.at for each in group.members if each.dead_letter.at] if group else []
+        first = min((at for at in deaths if at > resolved), default=self._last_at(group))
+        # What died before an acknowledgement belongs to the regression that was acknowledged.
+        return first if noticed is None else min(noticed, first) if first > (self.ack_at or 0.0) else noticed
+
+    def _is_reopened(self, group: ErrorGroup | None) -> bool:
+        return self.resolved_at is not None and self._last_at(group) > self.resolved_at
+
+    def _last_at(self, group: ErrorGroup | None) -> float:
+        return (group.last_at if group else None) or self.newest_at or 0.0
 
     def is_ignored(self, count: int, now: float) -> bool:
         """Whether the group is ignored, and neither the time nor the count that ends this has been reached."""

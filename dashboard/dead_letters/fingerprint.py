@@ -20,6 +20,7 @@ LENGTH = 16
 CLASS_LIMIT = 200
 # For jobs without an error. Part of the fingerprint.
 NO_ERROR = "No error is kept with these jobs"
+NO_MESSAGE = "(no error message)"
 _FINGERPRINT = re.compile(rf"[0-9a-f]{{{LENGTH}}}\Z")
 
 
@@ -53,6 +54,11 @@ def normalize_job_error(job: Job, stack: str | None) -> NormalizedError:
     if job.problem is not None:
         return _build_error(None, normalize_message(job.problem), ())
     return _build_error(None, f"{NO_ERROR}: {normalize_message(job.name)}" if job.name else NO_ERROR, ())
+
+
+def error_title(class_name: str | None, message: str | None) -> str:
+    """An error in one line, as `TimeoutError: no answer after 5 s`; NO_MESSAGE if it has neither class nor message."""
+    return " ".join(": ".join(part for part in (class_name, message) if part).split()) or NO_MESSAGE
 
 
 def is_fingerprint(text: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..model import QueueRef, State
-from .fingerprint import NormalizedError
-from .index import DeadLetter, IndexedList
+from .fingerprint import NormalizedError, error_title
+from .index import MAX_ROWS, DeadLetter, IndexedList
 from .lists import DeadListRef, UnreadList
 
 # Maximum number of groups, since hostile errors may all differ; the jobs of further groups are only counted.
@@ -55,6 +55,16 @@ class ErrorGroup:
     whole: bool  # all lists that contain jobs of it were read completely
 
     @property
+    def newest_message(self) -> str | None:
+        """The error message of the newest job that has one, as stored in DeadLetter; None if no job has one."""
+        return next((member.dead_letter.message for member in self.members if member.dead_letter.message), None)
+
+    @property
+    def title(self) -> str:
+        """The error of the newest job in one line: its class and its message."""
+        return error_title(self.error.error_class, self.newest_message)
+
+    @property
     def recent(self) -> int:
         """Deaths within the last hour."""
         return sum(self.trend)
@@ -70,6 +80,7 @@ class GroupedDeadLetters:
     """All groups, most jobs first, from `scanned` of the `total` jobs in the lists.
 
     `beyond` = jobs of groups beyond MAX_GROUPS. `at_least` = there may be more jobs than `total` that are not listed.
+    `reading` = the next reads will add jobs: no figure is final yet.
     """
 
     groups: tuple[ErrorGroup, ...]
@@ -79,11 +90,16 @@ class GroupedDeadLetters:
     beyond: int = 0
     unread_lists: tuple[UnreadList, ...] = ()
     at_least: bool = False
+    reading: bool = False
 
     @property
     def truncated(self) -> bool:
         """Whether there are dead letters that belong to no group."""
         return self.scanned < self.total or self.beyond > 0 or self.at_least
+
+    def is_final(self, group: ErrorGroup) -> bool:
+        """Whether the count of `group` covers its lists; otherwise there may be more jobs than were read."""
+        return group.whole and not self.reading
 
     def find(self, fingerprint: str) -> ErrorGroup | None:
         """The group with that fingerprint; None if no job that was read belongs to it."""
@@ -108,14 +124,17 @@ def group_dead_letters(
                 builder = builders[error.fingerprint] = _GroupBuilder(error)
             builder.whole = builder.whole and whole
             builder.add(GroupMember(indexed.ref, indexed.state, dead_letter), now)
+    scanned = sum(len(indexed.dead_letters) for indexed in lists)
+    unread = {each.ref for each in unread_lists}
     return GroupedDeadLetters(
         groups=_most_jobs_first(builder.build_group() for builder in builders.values()),
-        scanned=sum(len(indexed.dead_letters) for indexed in lists),
+        scanned=scanned,
         total=sum(indexed.total for indexed in lists),
         read_at=now,
         beyond=beyond,
         unread_lists=tuple(unread_lists),
         at_least=bool(unread_lists) or any(indexed.dead_list.at_least for indexed in lists),
+        reading=scanned < MAX_ROWS and any(indexed.unfinished and indexed.ref not in unread for indexed in lists),
     )
 
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..backends.actions import JobRef
-from ..backends.base import WINDOW_ROWS
+from ..backends.base import WINDOW_ROWS, Backend
 from ..backends.unreadable_data import decode_or
 from ..clock import monotonic_s
 from ..model import Job, QueueRef, QueueStats, Searched, State
 from .fingerprint import NormalizedError, normalize_job_error
+from .kept_arguments import KeptArgument, keep_arguments, read_arguments
 from .lists import (
     BackendOf,
     DeadLetterList,
@@ -29,18 +30,19 @@ from .lists import (
 from .origin_queue import find_origin_queue
 
 ROWS_PER_LIST = 5000
-# Of all lists together; about 1 kB each.
+# Of all lists together; about 1.5 kB each.
 MAX_ROWS = 50_000
 # A read blocks its viewer and the interpreter for at most this long, plus the step in progress.
 SECONDS = 1.0
-KEPT_TEXT = 300
+KEPT_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One dead letter. `at` = when it died, in seconds since 1970; None if the library records no time.
 
-    `origin_queue` = of a job in a dead-letter queue, if its data names one.
+    `message` = its own error message, or what is wrong with its data: at most KEPT_MESSAGE characters, secrets masked.
+    `kept_arguments` = its first arguments. `origin_queue` = of a job in a dead-letter queue, if its data names one.
     """
 
     error: NormalizedError
@@ -50,8 +52,14 @@ class DeadLetter:
     name: str | None
     at: float | None
     attempts: int | None
-    text: str | None
+    message: str | None
+    kept_arguments: str = ""
     origin_queue: str | None = None
+
+    @property
+    def arguments(self) -> tuple[KeptArgument, ...]:
+        """Its first arguments, shortened; () if none are known."""
+        return read_arguments(self.kept_arguments)
 
 
 @dataclass(slots=True)
@@ -82,26 +90,32 @@ class IndexedList:
         """The page to read next; None if all dead letters are known."""
         return self._pages[0] if self._pages else None
 
-    def add_page(self, rows: Sequence[Searched], errors: dict[str, NormalizedError]) -> None:
+    @property
+    def unfinished(self) -> bool:
+        """Whether it has jobs that the next read will add."""
+        return self.next_page is not None or self.read_at == 0.0
+
+    def add_page(self, rows: Sequence[Searched], errors: dict[str, NormalizedError], backend: Backend) -> None:
         """Add the rows of the next page; `errors` stores one NormalizedError for all dead letters that share it."""
         del self._pages[0]
         for row in rows:
             job_ref = JobRef(id=row.job.id, version=row.job.version)
             if job_ref not in self.dead_letters:
                 self.dead_letters[job_ref] = decode_or(
-                    partial(self._decode_dead_letter, row, errors),
+                    partial(self._decode_dead_letter, row, errors, backend),
                     partial(self._unreadable_dead_letter, row.job, errors),
                 )
 
-    def _decode_dead_letter(self, row: Searched, errors: dict[str, NormalizedError]) -> DeadLetter:
+    def _decode_dead_letter(self, row: Searched, errors: dict[str, NormalizedError], backend: Backend) -> DeadLetter:
         dead_list, error = self.dead_list, normalize_job_error(row.job, row.stack)
         origin_queue = find_origin_queue(row.job, row.text, dead_list.queue.name) if dead_list.is_dlq else None
-        return _build_dead_letter(errors.setdefault(error.fingerprint, error), row.job, origin_queue)
+        kept = keep_arguments(backend.arguments_of(row))
+        return _build_dead_letter(errors.setdefault(error.fingerprint, error), row.job, origin_queue, kept)
 
     def _unreadable_dead_letter(self, job: Job, errors: dict[str, NormalizedError], why: str) -> DeadLetter:
         bare = Job(id=job.id, source=job.source, backend=job.backend, queue=job.queue, version=job.version, problem=why)
         error = normalize_job_error(bare, None)
-        return _build_dead_letter(errors.setdefault(error.fingerprint, error), bare, None)
+        return _build_dead_letter(errors.setdefault(error.fingerprint, error), bare, None, "")
 
     @property
     def total(self) -> int:
@@ -180,12 +194,12 @@ class DeadLetterIndex:
                     waiting.remove(indexed)
                     continue
                 before = len(indexed.dead_letters)
-                indexed.add_page(rows, errors)
+                indexed.add_page(rows, errors, self._backend_of(indexed.ref.source, indexed.ref.backend))
                 count += len(indexed.dead_letters) - before
 
 
-def _build_dead_letter(error: NormalizedError, job: Job, origin_queue: str | None) -> DeadLetter:
-    text = (job.error.message or job.error.class_name) if job.error else job.problem
+def _build_dead_letter(error: NormalizedError, job: Job, origin_queue: str | None, kept_arguments: str) -> DeadLetter:
+    message = job.error.message if job.error else job.problem
     # A job that waits in a dead-letter queue died when it was added there.
     at = job.enqueued_at if job.state is State.WAITING else job.finished_at
     return DeadLetter(
@@ -196,6 +210,7 @@ def _build_dead_letter(error: NormalizedError, job: Job, origin_queue: str | Non
         name=job.name,
         at=at.timestamp() if at is not None else None,
         attempts=job.attempts,
-        text=text[:KEPT_TEXT] if text else None,
+        message=message[:KEPT_MESSAGE] if message else None,
+        kept_arguments=kept_arguments,
         origin_queue=origin_queue,
     )

@@ -20,6 +20,7 @@ from .lists import BackendOf, DeadListRef, UnreadList, find_lists, find_uncounte
 REST_FACTOR = 5
 # Jobs that actions removed from lists, kept until the next read; about 100 bytes each.
 MAX_REMOVED = 50_000
+TITLE_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,14 @@ class DeadLetterService:
             return self._without_removed(group_list)
         finally:
             self._lock.release()
+
+    def find_title(self, fingerprint: str | None) -> str | None:
+        """The error of a group in one line of at most TITLE_LIMIT characters; None if none of its jobs is known.
+
+        Cost: see current_groups.
+        """
+        group = self.current_groups().grouped.find(fingerprint) if fingerprint is not None else None
+        return group.title[:TITLE_LIMIT] if group is not None else None
 
     def remove_jobs(self, ref: QueueRef, state: State, ids: Collection[str]) -> None:
         """Hide jobs that an action removed from a list from all viewers of this process immediately. Cost: none."""

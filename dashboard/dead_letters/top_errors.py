@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import queue as queues_of_threads
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..clock import monotonic_s
 from ..errors import QueuedeckError
-from ..model import QueueStats, Searched, State
+from ..model import Job, QueueStats, Searched, State
 from ..redact import mask_text, masked_logger
-from .fingerprint import NormalizedError, normalize_job_error
+from .fingerprint import error_title, normalize_job_error
 from .lists import BackendOf, DeadLetterList, ListUnreadable, read_window
 
 log = masked_logger(__name__)
@@ -135,14 +134,23 @@ class TopErrors:
 
 
 def texts_of(rows: Sequence[Searched], now: float) -> tuple[str, ...]:
-    """The most frequent errors of the last hour, or of all rows if no job died within it. Pure."""
+    """The most frequent errors of the last hour, or of all rows if no job died within it.
+
+    Each as its newest message, with secrets masked. Pure.
+    """
     recent = [row for row in rows if row.job.finished_at and now - row.job.finished_at.timestamp() <= RECENT_S]
     shown = recent or rows
-    counted = Counter(normalize_job_error(row.job, row.stack) for row in shown)
+    by_error: dict[str, list[Job]] = {}
+    for row in shown:
+        by_error.setdefault(normalize_job_error(row.job, row.stack).fingerprint, []).append(row.job)
+    frequent = sorted(by_error.values(), key=lambda jobs: -len(jobs))[:GROUPS]
     among = f"the {len(shown)} dead letters from the last hour" if recent else f"the newest {len(shown)} dead letters"
-    return tuple(f"{_describe_error(error)} ({count} of {among})" for error, count in counted.most_common(GROUPS))
+    return tuple(f"{_newest_error(jobs)} ({len(jobs)} of {among})" for jobs in frequent)
 
 
-def _describe_error(error: NormalizedError) -> str:
-    text = mask_text(": ".join(part for part in (error.error_class, error.message) if part))
+def _newest_error(jobs: Sequence[Job]) -> str:
+    """The error of the newest of these jobs, which died of the same error: the real one, not its pattern."""
+    newest = max(jobs, key=lambda job: job.finished_at.timestamp() if job.finished_at else 0.0)
+    class_name, message = (newest.error.class_name, newest.error.message) if newest.error else (None, newest.problem)
+    text = mask_text(error_title(class_name, message))
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"

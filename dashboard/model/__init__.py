@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from .base import Capability, State, Value
 from .job_classes import ClassBoard, ClassStats
-from .jobs import Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
+from .jobs import Argument, Job, JobError, JobLink, JobPage, JobQuery, Payload, TimelineEvent
 from .queue_flow import FlowDelta, Quality, QueueFlow
 from .queues import (
     Counts,
@@ -33,6 +33,7 @@ from .sources import RedisHealth, SourceStats
 from .workers import Work, Worker, WorkerState
 
 __all__ = [
+    "Argument",
     "Capability",
     "ClassBoard",
     "ClassStats",

@@ -24,6 +24,17 @@ class Payload(Value, frozen=True, kw_only=True):
     note: str | None = None
 
 
+class Argument(Value, frozen=True, kw_only=True):
+    """An argument of a job: its name, or its position from "1", and its value as text with secrets masked.
+
+    `cut`: the value is longer than `text`.
+    """
+
+    name: str
+    text: str
+    cut: bool = False
+
+
 class JobError(Value, frozen=True, kw_only=True):
     """The last failure of a job."""
 

@@ -16,10 +16,11 @@ from dashboard.backends.base import Backend
 from dashboard.backends.monitored_sources import open_sources
 from dashboard.backends.rq.backend import RQ
 from dashboard.backends.sidekiq.backend import Sidekiq
+from dashboard.clock import instant
 from dashboard.dead_letters import top_errors as module
-from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors
+from dashboard.dead_letters.top_errors import BUDGET_PERIOD_S, BUDGET_S, TopErrors, texts_of
 from dashboard.demo.embedded import EmbeddedRedis
-from dashboard.model import QueueStats
+from dashboard.model import Job, JobError, QueueStats, Searched
 from dashboard.sampling.snapshot_store import SnapshotStore
 from dashboard.services import build_checker
 from dashboard.settings import SourceSettings, load
@@ -59,15 +60,32 @@ def stats(server: EmbeddedRedis, rq: Backend, redis_client: redis.Redis) -> list
     return queues_of({"rq": rq})
 
 
-def test_the_three_most_frequent_errors_are_listed_without_variable_parts(rq: Backend, stats: list[QueueStats]) -> None:
+def test_the_three_most_frequent_errors_are_listed_with_their_newest_message(
+    rq: Backend, stats: list[QueueStats]
+) -> None:
     top = TopErrors(lambda _source, _name: rq, budget_s=CEILING_S)
     texts = top.top_errors_of("main", "rq", "mail", stats)
-    mail = "ConnectionError: cannot send order <n> to <email>: timed out after <n> s"
+    mail = "ConnectionError: cannot send order 4 to user4@example.com: timed out after 4.5 s"
     assert texts[0] == f"{mail} (5 of the 9 dead letters from the last hour)"
     assert texts[1].endswith("OddError: x (2 of the 9 dead letters from the last hour)")
     assert len(texts) == 3
     assert top.top_errors_of("main", "rq", "other", stats) == ()
     top.stop()
+
+
+def failed_row(at: float, message: str | None, class_name: str | None = "E") -> Searched:
+    error = JobError(class_name=class_name, message=message)
+    job = Job(id=str(at), source="main", backend="rq", queue="mail", finished_at=instant(at), error=error)
+    return Searched(job=job, text="")
+
+
+def test_the_newest_message_is_named_wherever_its_job_is_in_the_list() -> None:
+    rows = [failed_row(at, f"502 from payments-{at:.0f}") for at in (3, 9, 5)]
+    assert texts_of(rows, 10.0) == ("E: 502 from payments-9 (3 of the 3 dead letters from the last hour)",)
+    masked = texts_of([failed_row(1, "login failed: password=hunter2")], 2.0)
+    assert "hunter2" not in masked[0]
+    assert texts_of([failed_row(1, None, None)], 2.0)[0].startswith("(no error message) (1 of")
+    assert texts_of([failed_row(1, "a\n b")], 2.0)[0].startswith("E: a b (1 of")
 
 
 class FakeWait(threading.Event):
@@ -143,7 +161,7 @@ def test_notifications_contain_top_errors_escaped(
 ) -> None:
     # On a busy machine a message may time out and be sent without them, which is not tested here.
     monkeypatch.setattr("dashboard.services.TopErrors", partial(TopErrors, budget_s=CEILING_S))
-    fail_rq(server, "mail", *((failing_jobs.fail_with, HOSTILE) for _ in range(3)))
+    fail_rq(server, "mail", *((failing_jobs.fail_with, f"{n} bad {HOSTILE}") for n in (500, 501, 502)))
     with ExitStack() as stack:
         sink, mails = HttpSink(), SmtpSink()
         stack.callback(sink.close)
@@ -174,6 +192,8 @@ def test_notifications_contain_top_errors_escaped(
     slack = sink.requests[0].body.decode()
     assert "OddError" in slack
     assert "(3 of the 3 dead letters from the last hour)" in slack
+    assert "OddError: 502 bad" in slack  # the newest message, not its pattern
+    assert "&lt;n&gt;" not in slack
     assert "<!channel>" not in slack
     assert "&lt;!channel&gt;" in slack
     html = mails.mails[0].get_body(("html",))
@@ -182,4 +202,4 @@ def test_notifications_contain_top_errors_escaped(
     assert plain is not None
     assert "<b>bold</b>" not in html.get_content()
     assert "&lt;b&gt;bold" in html.get_content()
-    assert "OddError" in plain.get_content()
+    assert "OddError: 502 bad" in " ".join(plain.get_content().split())

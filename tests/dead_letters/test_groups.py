@@ -127,6 +127,8 @@ def test_jobs_with_the_same_error_are_one_group(server: EmbeddedRedis, backends:
     assert (mail.count, cash.count, grouped.scanned, grouped.total) == (7, 3, 10, 10)
     assert mail.error.error_class == "ConnectionError"
     assert mail.error.message == cash.error.message == "cannot send order <n> to <email>: timed out after <n> s"
+    assert mail.newest_message == "cannot send order 6 to user6@example.com: timed out after 6.5 s"
+    assert mail.title == f"ConnectionError: {mail.newest_message}"
     assert mail.error.frames == ("failing_jobs.py:mail",)
     assert cash.error.frames == ("failing_jobs.py:_charge", "failing_jobs.py:charge")
     assert [(queue.name, queue.state, queue.count) for queue in mail.queues] == [("mail", State.DEAD, 7)]
@@ -162,13 +164,34 @@ def test_lists_for_all_queues_are_read_with_the_queue_of_each_job(
     assert all(queue.ref.shared for queue in group.queues)
 
 
+def test_the_arguments_of_dead_jobs_of_each_library_are_known(
+    server: EmbeddedRedis, redis_client: redis.Redis, backends: dict[str, Backend]
+) -> None:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for library in (BullMQLibrary(), SidekiqLibrary(), CeleryLibrary()):
+        library.run_jobs(server.url, "alpha", good=0, bad=1)
+        library.prepare(backends[library.backend.name], redis_client)
+        library.settle(backends[library.backend.name], redis_client)
+    fail_rq(server, "mail", (failing_jobs.mail, "a@example.com", 7))
+    for group in read_groups(backends).groups:
+        for member in group.members:
+            arguments = [(each.name, each.text) for each in member.dead_letter.arguments]
+            found[member.ref.backend] = arguments
+    assert found == {
+        "bullmq": [("fail", "true")],
+        "celery": [("1", '"anna@example.com"'), ("fail", "true")],
+        "rq": [("1", "'a@example.com'"), ("2", "7")],
+        "sidekiq": [("to", '"anna@example.com"'), ("fail", "true")],
+    }
+
+
 @pytest.mark.parametrize("text", [HOSTILE, "x" * 100_000, "\0", "\x1b[31m", "{{ 7*7 }}", "", "a\n" * 5000, "‮turned"])
 def test_hostile_messages_form_a_group(server: EmbeddedRedis, backends: dict[str, Backend], text: str) -> None:
     fail_rq(server, "odd", (failing_jobs.fail_with, text), (failing_jobs.fail_with, text))
     (group,) = read_groups(backends).groups
     assert group.count == 2
     assert len(group.error.message) <= 501
-    assert all(len(member.dead_letter.text or "") <= index.KEPT_TEXT for member in group.members)
+    assert all(len(member.dead_letter.message or "") <= index.KEPT_MESSAGE for member in group.members)
 
 
 def test_missing_job_data_is_a_group_and_a_list_of_the_wrong_type_is_reported(
@@ -199,6 +222,7 @@ def test_waiting_jobs_of_a_dead_letter_queue_are_grouped(
             Queue(queue, connection=redis_client).enqueue("shop.send", n)
     (group,) = read_groups(backends).groups
     assert (group.count, group.is_dlq, group.error.message) == (4, True, "No error is kept with these jobs: shop.send")
+    assert (group.newest_message, group.title) == (None, "(no error message)")
     assert [(queue.name, queue.state) for queue in group.queues] == [("mail-dlq", State.WAITING)]
     assert read_groups(backends, ()).groups == ()
 
@@ -219,11 +243,15 @@ def test_of_a_long_list_the_newest_jobs_are_read_and_the_result_says_so(
     assert (grouped.scanned, grouped.total, grouped.truncated) == (501, 1201, True)
     assert [group.count for group in grouped.groups] == [500, 1]
     assert not grouped.groups[0].whole
+    # What is beyond the limit is never read: the figures are as final as they get, and this group's is a lower bound.
+    assert not grouped.reading
+    assert [grouped.is_final(group) for group in grouped.groups] == [False, True]
     assert len(grouped.groups[0].members) == 500
     assert meter.round_trips < 60
     monkeypatch.setattr(index, "SECONDS", -1.0)
     nothing_read = read_groups(backends)
     assert (nothing_read.scanned, nothing_read.total, nothing_read.truncated) == (0, 1201, True)
+    assert nothing_read.reading
 
 
 def test_known_jobs_are_not_read_again_and_removed_ones_are_dropped(
@@ -264,7 +292,10 @@ def test_a_read_that_ran_out_of_time_continues_with_the_next(
     clock = iter(range(10_000))
     monkeypatch.setattr(index, "monotonic_s", lambda: next(clock))
     monkeypatch.setattr(index, "SECONDS", 6.0)
-    counts = [count_known(dead_letter_index, queues) for _ in range(6)]
+    reads = [groups.group_dead_letters(*dead_letter_index.read_lists(queues), now_s()) for _ in range(6)]
+    counts = [grouped.scanned for grouped in reads]
+    assert [grouped.reading for grouped in reads] == [count < 1201 for count in counts]
+    assert [all(map(grouped.is_final, grouped.groups)) for grouped in reads] == [count == 1201 for count in counts]
     assert counts == sorted(counts)
     assert 0 < counts[0] < 1201
     assert counts[-1] == 1201

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 from playwright.sync_api import expect
 from rq import Queue
 
+from dashboard.dead_letters.index import ROWS_PER_LIST
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.conftest import start_server
 from tests.contract.bullmq_library import BullMQLibrary
@@ -58,6 +60,11 @@ def test_from_the_rail_to_a_job_by_keyboard(visit: Visit, url: str, connection: 
     press(page, "j", "Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("ConnectionError")
     expect(page.locator("table.members tbody tr")).to_have_count(DEAD)
+    expect(page.locator("#group .error-text")).to_contain_text(f"to user{DEAD - 1}@example.com")
+    expect(page.locator("#group .pattern")).to_have_text(
+        "Pattern: cannot send order <n> to <email>: timed out after <n> s"
+    )
+    expect(page.locator(".crumbs")).to_contain_text("ConnectionError: cannot send order")
     expect(page.locator(".sample .stack").first).to_contain_text("failing_jobs.py")
     page.locator("table.members tbody th a").first.click()
     expect(page.locator("#job")).to_contain_text("ConnectionError")
@@ -95,7 +102,9 @@ def test_new_dead_letters_appear_in_the_list(
 
 def test_acknowledge_note_ignore_and_find_it_again(visit: Visit, url: str, connection: redis.Redis) -> None:
     page = visit(f"{url}/dead").page
-    expect(page.locator("table.groups tbody tr").first).to_contain_text("cannot send order <n> to <email>")
+    newest = f"cannot send order {DEAD - 1} to user{DEAD - 1}@example.com"
+    expect(page.locator("table.groups tbody tr").first).to_contain_text(newest)
+    expect(page.locator("table.groups")).not_to_contain_text("<email>")
     expect(page.locator("table.groups tbody tr").first.locator(".tag")).to_have_text("new")
     page.locator("table.groups tbody th a").first.click()
     page.get_by_role("button", name="Acknowledge", exact=True).click()
@@ -120,6 +129,25 @@ def test_acknowledge_note_ignore_and_find_it_again(visit: Visit, url: str, conne
     page.get_by_role("button", name="Filter").click()
     expect(page.locator("table.groups tbody tr")).to_have_count(1)
     expect(page.locator("table.groups tbody tr")).to_contain_text("TypeError")
+
+
+@pytest.mark.parametrize("screen", [{}, PHONE], ids=["desktop", "phone"])
+def test_a_group_shows_what_differs_between_its_jobs(
+    visit: Visit, url: str, connection: redis.Redis, screen: dict[str, Any]
+) -> None:
+    page = visit(f"{url}/dead?queue=mail", **screen).page
+    page.locator("table.groups tbody th a").click()
+    fields = page.locator(".differing tbody tr")
+    expect(fields).to_have_count(3)
+    expect(fields.nth(1)).to_contain_text("argument 1")
+    expect(fields.nth(1).locator("td.n")).to_have_text(str(DEAD))
+    expect(fields.nth(1)).to_contain_text(f"'user{DEAD - 1}@example.com'")
+    first = page.locator("table.members tbody tr").first
+    expect(first).to_contain_text(f"'user{DEAD - 1}@example.com', {DEAD - 1}")
+    expect(first).not_to_contain_text("timed out")
+    # Neither a value nor a job's arguments are cut by their cell; examples are.
+    for cell in (*fields.locator("td:not(.examples-line)").all(), *page.locator("table.members .job > div").all()):
+        assert cell.evaluate("each => each.scrollWidth <= each.clientWidth + 1"), cell.inner_text()
 
 
 def test_hostile_errors_do_nothing(visit: Visit, url: str, connection: redis.Redis) -> None:
@@ -162,6 +190,33 @@ def test_a_redis_without_dead_letters(visit: Visit, server: EmbeddedRedis) -> No
         expect(visit(f"{found}/dead", outage=True).page.get_by_role("heading", name="No dead letters")).to_be_visible()
 
 
+def test_a_count_that_is_not_final_never_looks_final(visit: Visit) -> None:
+    jobs = ROWS_PER_LIST + 100
+    with start_server("redis-7") as long, redis.Redis.from_url(long.url) as client:
+        (first,) = BullMQLibrary().drive("many", long.url, "long", count=1, dead=True)["ids"]
+        fields, at = client.hgetall(f"bull:long:{first}"), client.zscore("bull:long:failed", first)
+        pipeline = client.pipeline(transaction=False)
+        for n in range(2, jobs + 1):
+            pipeline.hset(f"bull:long:{n}", mapping=fields)
+            pipeline.zadd("bull:long:failed", {str(n): at - n})
+        pipeline.execute()
+        with dashboard(long.url) as found:
+            page = visit(f"{found}/dead", outage=True).page
+            # While it reads, the count grows, and in the end it is that of the newest jobs: a lower bound all the time.
+            cell = page.locator("table.groups td[data-label=jobs]")
+            expect(cell).to_have_text(re.compile(r"^[\d,]+\+$"))
+            expect(cell).to_have_text(f"{ROWS_PER_LIST:,}+")
+            expect(page.locator(".window")).to_contain_text(f"The newest {ROWS_PER_LIST:,} of {jobs:,} dead letters")
+            page.locator("table.groups tbody th a").click()
+            error = page.locator(".crumbs li").last.inner_text()
+            button = page.get_by_role("link", name="Retry all of this error")
+            expect(button).to_contain_text(f"at least {ROWS_PER_LIST:,}")
+            expect(page.locator("#group")).not_to_contain_text(f"Retry all {ROWS_PER_LIST:,}")
+            button.click()
+            expect(page.get_by_role("heading", level=1)).to_have_text(f"Retry at least {ROWS_PER_LIST:,} jobs")
+            expect(page.locator(".crumbs li").last).to_have_text(error)
+
+
 def test_samples_stay_open_or_closed(visit: Visit, url: str, server: EmbeddedRedis) -> None:
     first = fail_rq(server, "slow", *((failing_jobs.fail_with, "too slow for us") for _ in range(2)))
 
@@ -198,3 +253,24 @@ def test_samples_stay_open_or_closed(visit: Visit, url: str, server: EmbeddedRed
     fail_rq(server, "slow", (failing_jobs.fail_with, "too slow for us"))
     expect(page.locator("#samples > .sample")).to_have_count(3)
     assert not [job for job, is_open in standing() if is_open]
+
+
+def test_a_resolved_group_that_returns_is_regressed(
+    visit: Visit, url: str, server: EmbeddedRedis, connection: redis.Redis
+) -> None:
+    def find_marks() -> list[str]:
+        groups = get_json(f"{url}/api/v1/dead?queue=back")["groups"]
+        return list(groups[0]["marks"]) if groups else []
+
+    fail_rq(server, "back", (failing_jobs.fail_with, "it is back"))
+    wait_until(find_marks, what="the group")
+    page = visit(f"{url}/dead?queue=back").page
+    page.locator("table.groups tbody th a").click()
+    page.get_by_role("button", name="Resolve", exact=True).click()
+    expect(page.locator("#flash")).to_contain_text("marked as regressed if another job fails")
+    expect(page.locator("#group .tag")).to_have_text("resolved")
+    fail_rq(server, "back", (failing_jobs.fail_with, "it is back"))
+    expect(page.locator("#group .tag")).to_have_text("regressed")
+    expect(page.locator("#group .regression")).to_contain_text("was resolved by local")
+    page.goto(f"{url}/dead?queue=back")
+    expect(page.locator("table.groups tbody tr .regression")).to_contain_text("was resolved by local")

@@ -84,6 +84,7 @@ PURE = {
     "dashboard.dead_letters.normalize": set(),
     "dashboard.dead_letters.stack_frames": set(),
     "dashboard.dead_letters.fingerprint": set(),
+    "dashboard.dead_letters.kept_arguments": set(),
 }
 FACE = "dashboard"  # `from dashboard import __version__` is open to all
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +29,8 @@ from tests.web.conftest import MakeApp
 from tests.web.test_pages import markup
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
+NEWEST = "cannot send order 4 to user4@example.com: timed out after 4.5 s"
+PATTERN = "cannot send order &lt;n&gt; to &lt;email&gt;: timed out after &lt;n&gt; s"
 GROUP_FIELDS = {
     *("fingerprint", "error_class", "message", "count", "first_seen", "last_seen", "queues", "sample_ids"),
     *("trend", "marks", "owner", "note"),
@@ -63,7 +68,9 @@ def test_without_dead_letters_the_page_says_so(client: FlaskClient) -> None:
 def test_groups_are_listed_worst_first_with_their_window(client: FlaskClient, dead: list[str]) -> None:
     text = client.get("/dead").text
     assert text.count("ConnectionError</a>") == 2
-    assert "cannot send order &lt;n&gt; to &lt;email&gt;: timed out after &lt;n&gt; s" in text
+    assert f">{NEWEST}<" in text
+    assert f'title="Pattern: {PATTERN}"' in text
+    assert PATTERN not in text.replace(f'title="Pattern: {PATTERN}"', "")
     assert text.index("failing_jobs.py:mail") < text.index("failing_jobs.py:_charge")
     assert "All 7 dead letters were read" in text
     link = re.search(r'<a href="/dead"[^>]*>', text)
@@ -77,6 +84,13 @@ def test_the_api_lists_groups_as_documented(client: FlaskClient, dead: list[str]
     assert set(first) >= GROUP_FIELDS
     assert (first["count"], second["count"], answer["scanned"], answer["total"]) == (5, 2, 7, 7)
     assert first["error_class"] == "ConnectionError"
+    assert (first["message"], first["newest_message"]) == (html.unescape(PATTERN), NEWEST)
+    assert (first["at_least"], answer["reading"]) == (False, False)
+    assert first["samples"][0]["message"] == NEWEST
+    assert first["samples"][0]["arguments"] == [
+        {"name": "1", "value": "'user4@example.com'"},
+        {"name": "2", "value": "4"},
+    ]
     assert first["queues"] == ["mail"]
     assert set(first["sample_ids"]) <= set(dead)
     assert len(first["sample_ids"]) == 3
@@ -85,6 +99,13 @@ def test_the_api_lists_groups_as_documented(client: FlaskClient, dead: list[str]
     assert first["marks"] == ["new"]
     one = client.get(f"/api/v1/dead/{first['fingerprint']}").get_json()
     assert {job["id"] for job in one["jobs"]} == set(dead)
+    compared = one["compared"]
+    assert (compared["jobs"], compared["same"], compared["hidden"]) == (5, [], [])
+    assert [(each["name"], each["distinct"]) for each in compared["different"]] == [
+        ("error message", 5),
+        ("1", 5),
+        ("2", 5),
+    ]
     assert client.get("/api/v1/dead?group_by=queue").status_code == 422
     assert client.get("/api/v1/dead/0123456789abcdef").status_code == 404
 
@@ -95,6 +116,8 @@ def test_the_api_lists_groups_as_documented(client: FlaskClient, dead: list[str]
         ({"queue": "mail"}, 1),
         ({"q": "_charge"}, 1),
         ({"q": "CANNOT send"}, 2),
+        ({"q": "to USER3@example.com"}, 1),  # the message of one of its jobs, not the newest
+        ({"q": "<email>"}, 2),
         ({"backend": "rq", "source": "main"}, 2),
         ({"backend": "bullmq"}, 0),
         ({"q": "nowhere"}, 0),
@@ -124,6 +147,109 @@ def test_a_group_shows_its_jobs_message_and_stack(client: FlaskClient, dead: lis
     assert "cannot send order 4 to user4@example.com" in text
     assert "failing_jobs.py&#34;, line" in text
     assert "Traceback" in text
+
+
+def test_a_group_says_what_differs_between_its_jobs(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    calls = [(failing_jobs.mail, f"user{n % 2}@example.com", n) for n in range(4)]
+    fail_rq(server, "mail", *calls)
+    found = group_when(client, lambda each: each["count"] == 4)
+    text = " ".join(client.get(f"/dead/{found['fingerprint']}").text.split())
+    assert "What differs <small>all 4 jobs</small>" in text
+    assert re.search(
+        r"argument 1</th> <td[^>]*>2</td> <td[^>]*> ?<span><span class=\"argument\">&#39;user0@example.com&#39;", text
+    )
+    assert re.search(r"argument 2</th> <td[^>]*>4</td>", text)
+    rows = text[text.index('<table class="grid list members') :]
+    assert "timed out" not in re.sub(r'title="[^"]*"', "", rows)  # the same error is not repeated in each row
+    assert rows.count('<span class="argument">') == 8
+    one = fail_rq(server, "cash", (failing_jobs.charge, 1))
+    found = group_when(client, lambda each: each["sample_ids"] == one)
+    assert "What differs" not in client.get(f"/dead/{found['fingerprint']}").text
+
+
+def test_hostile_arguments_are_text(client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis) -> None:
+    ids = BullMQLibrary().drive("many", server.url, "odd", count=4, dead=True)["ids"]
+    payloads = ({HOSTILE: n, "1e999": n, "x": HOSTILE} for n in range(2))
+    texts = [*map(json.dumps, payloads), '{"never": "ended' + "\\" * 999, "{" * 5000]
+    for job_id, text in zip(ids, texts, strict=True):
+        redis_client.hset(f"bull:odd:{job_id}", "data", text)
+    found = group_when(client, lambda each: each["count"] == 4)
+    answer = client.get(f"/dead/{found['fingerprint']}")
+    assert answer.status_code == 200
+    assert "1e999" in answer.text
+    assert "<script>alert" not in answer.text
+    assert "<img" not in answer.text
+    one = client.get(f"/api/v1/dead/{found['fingerprint']}").get_json()
+    assert {name["name"] for job in one["jobs"] for name in job["arguments"]} >= {"1e999", "x", "never"}
+
+
+def test_a_group_without_an_error_message_says_so(
+    client: FlaskClient, server: EmbeddedRedis, redis_client: redis.Redis
+) -> None:
+    Queue("mail-dlq", connection=redis_client).enqueue("shop.send", 1)
+    found = group_when(client, lambda each: each["count"] == 1)
+    assert (found["error_class"], found["newest_message"]) == (None, None)
+    assert ">(no error message)</a>" in client.get("/dead").text
+    text = client.get(f"/dead/{found['fingerprint']}").text
+    assert "<h1><span>(no error message)</span></h1>" in text
+    assert "shop.send" in text
+    fail_rq(server, "odd", (failing_jobs.fail_with, ""))
+    found = group_when(client, lambda each: "OddError" in str(each["error_class"]))
+    assert "(no error message)" in client.get(f"/dead/{found['fingerprint']}").text
+
+
+def test_pages_reached_from_a_group_name_its_error(client: FlaskClient, dead: list[str]) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+    title = f"ConnectionError: {NEWEST}"
+    crumbs = re.compile(r'<nav class="crumbs".*?</nav>', re.DOTALL)
+    for path in (f"/dead/{fingerprint}", f"/bulk/new?action=retry&fingerprint={fingerprint}"):
+        text = client.get(path).text
+        found = crumbs.search(text)
+        assert found is not None
+        assert title[:50] in found[0]
+        assert fingerprint not in re.sub(r'href="[^"]*"', "", found[0])
+    say(client, fingerprint, "acknowledge")
+    assert f'<a href="/dead/{fingerprint}">{title}</a>' in client.get("/audit").text
+    started = client.post("/bulk", data={"action": "retry", "fingerprint": fingerprint}, headers=SAME)
+    assert started.status_code == 303
+    assert title in client.get(started.headers["Location"]).text
+    events = client.get("/api/v1/audit").get_json()["events"]
+    details = {event["action"]: event["detail"] for event in events}
+    assert f"error {title}," in details["start bulk operation"]
+
+
+def test_counts_of_dead_letters_that_are_still_read_are_not_final(
+    client: FlaskClient, server: EmbeddedRedis, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+    text = client.get(f"/dead/{fingerprint}").text
+    assert ">Retry all 5</a>" in text
+    service = client.application.extensions[EXTENSION].services.dead_letter_service
+    whole = service.current_groups()
+    assert not whole.grouped.reading
+    service._group_list = replace(whole, grouped=replace(whole.grouped, reading=True, scanned=7, total=4000))
+    service._next_read = float("inf")
+    answer = client.get("/api/v1/dead").get_json()
+    assert (answer["reading"], answer["truncated"], answer["groups"][0]["at_least"]) == (True, True, True)
+    text = " ".join(client.get("/dead").text.split())
+    assert "Reading… 7 of 4,000 dead letters." in text
+    assert ">5+</span>" in text
+    assert ">Open <small>2+</small></a>" in text
+    text = " ".join(client.get(f"/dead/{fingerprint}").text.split())
+    assert ">Retry all of this error <small>at least 5</small></a>" in text
+    assert "Retry all 5" not in text
+    assert "Reading… 7 of 4,000 dead letters." in text
+    assert "5 so far, newest first" in text
+    # A group of which nothing was read yet is not called empty.
+    service._group_list = replace(
+        service._group_list, grouped=replace(service._group_list.grouped, groups=(), scanned=0)
+    )
+    text = " ".join(client.get(f"/dead/{fingerprint}").text.split())
+    assert "No jobs left" not in text
+    assert "0 of 4,000 read, none with this error so far" in text
+    assert "still being read" in client.get("/dead/0123456789abcdef").text
 
 
 def test_polling_viewers_share_one_read_and_its_samples(make_app: MakeApp, dead: list[str], once_told: None) -> None:
@@ -271,6 +397,26 @@ def test_a_group_regresses_when_its_retried_jobs_fail_again(
     fail_rq(server, "mail")
     found = group_when(client, lambda each: each["fingerprint"] == fingerprint and each["count"] == 1)
     assert found["marks"] == ["regressed"]
+
+
+def test_a_resolved_group_that_returns_says_since_when_and_who_resolved_it(
+    client: FlaskClient, server: EmbeddedRedis, dead: list[str]
+) -> None:
+    fingerprint = groups(client)[0]["fingerprint"]
+    say(client, fingerprint, "resolve")
+    found = group_when(client, lambda each: each["fingerprint"] == fingerprint and "resolved" in each["marks"])
+    assert (found["resolved_by"], found["regressed_at"]) == ("local", None)
+    fail_rq(server, "mail", (failing_jobs.mail, "user9@example.com", 9))
+    found = group_when(client, lambda each: each["fingerprint"] == fingerprint and "regressed" in each["marks"])
+    assert found["regressed_at"] == found["last_seen"]
+    assert found["resolved_by"] == "local"
+    assert found["regressed_at"] > found["resolved_at"]
+    for path in ("/dead", f"/dead/{fingerprint}"):
+        text = " ".join(client.get(path).text.split())
+        assert re.search(
+            r'regressed</span> <small class="regression"> ?<time[^>]*>[^<]* UTC</time> · was resolved by local', text
+        ), path
+    assert "Last resolved" in client.get(f"/dead/{fingerprint}").text
 
 
 def test_a_group_without_jobs_keeps_its_annotation(

@@ -55,6 +55,7 @@ class BulkRequest(Value, frozen=True, kw_only=True):
     job_refs: tuple[JobRef, ...] = ()  # at most MAX_BATCH, of the first list
     q: str | None = None
     fingerprint: str | None = None  # of an error group
+    error_title: str | None = None  # of that group when the operation was created, for display
     options: ActionOptions = ActionOptions()
     pace_per_s: float = DEFAULT_PACE_PER_S  # 0: as fast as Redis allows
     canary: int = 0  # process this many first, then wait for their results

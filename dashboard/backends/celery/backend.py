@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import Forbidden, QueuedeckError
 from ...globs import key_pattern
 from ...model import (
+    Argument,
     Capability,
     FlowDelta,
     Job,
@@ -41,6 +42,7 @@ from .actions.dispatch import JobActions
 from .actions.queue_actions import QueueActions
 from .actions.schedule_removal import remove_entry, restore_entry
 from .actions.worker_control import REPLIES
+from .job_decoding import arguments_in_row
 from .job_detail import JobFinder
 from .job_servers import JobServers
 from .jobs import TaskPages
@@ -192,6 +194,9 @@ class Celery(Backend):
 
     def list_schedules(self, refs: Sequence[QueueRef]) -> list[Schedule]:
         return schedules.list_schedules(self.beat, self._beat_scripts, refs, self._redbeat_prefixes())
+
+    def arguments_of(self, row: Searched) -> tuple[Argument, ...]:
+        return arguments_in_row(row) if row.job.problem is None else ()
 
     def can_scan(self, state: State) -> bool:
         return state is State.WAITING and not self._scripts.are_refused

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from ...model import Job, JobLink, Payload, QueueRef, State, TimelineEvent
+from ...model import Argument, Job, JobLink, Payload, QueueRef, Searched, State, TimelineEvent
 from ..bounded_reads import stamp_of
+from ..payloads.arguments import MAX_ARGUMENTS, arguments_in, fields_in
 from ..payloads.decoding import DECODE_LIMIT_BYTES, decoded_payload, json_payload, loads, printable, text_or_none
 from ..payloads.pickle_display import describe
 from ..payloads.pickle_reader import NotAPickle, may_be_pickle
@@ -236,6 +237,30 @@ def _message_row(
 def parse_count(value: Any) -> int | None:
     """Return a non-negative integer; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def arguments_in_row(row: Searched) -> tuple[Argument, ...]:
+    """Return the arguments in the row of a message, or of a result record that stores them; () if there are none."""
+    fields = fields_in(row.text, ("args", "kwargs", "body"))
+    body = fields.get("body", "")
+    if body.startswith("["):
+        parts = [each.text for each in arguments_in(body)][:2]
+    else:
+        fields = fields_in(body, ("args", "kwargs")) or fields
+        parts = [_unquoted(fields.get(name, "")) for name in ("args", "kwargs")]
+    found = tuple(each for part in parts if part for each in arguments_in(part))[:MAX_ARGUMENTS]
+    # Of a body that is not JSON, the headers describe the arguments, as Python writes them.
+    return found or arguments_in(row.job.summary or "")
+
+
+def _unquoted(value: str) -> str:
+    """Return an argument that is stored as text, as releases before 4.4 do, without its quotes."""
+    if not value.startswith('"'):
+        return "" if value == "null" else value
+    try:
+        return str(json.loads(value))
+    except ValueError:
+        return ""
 
 
 def _arguments_summary(headers: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ from flask import Blueprint, request
 from msgspec.structs import asdict
 
 from ...clock import instant, iso
+from ...dead_letters.differences import JobComparison, compare_jobs
 from ...dead_letters.groups import SAMPLES, SLOT_S, GroupMember, GroupQueue
 from ...errors import NotFound, Unsupported
 from ...model import State
@@ -17,8 +18,18 @@ from .responses import JsonObject, Time, json_response
 bp = Blueprint("api_dead", __name__, url_prefix="/api/v1")
 
 
+class ArgumentJson(JsonObject, frozen=True, kw_only=True):
+    """An argument of a job: its name, or its position from "1", and its value as text with secrets masked."""
+
+    name: str
+    value: str
+
+
 class DeadLetterJson(JsonObject, frozen=True, kw_only=True):
-    """A job of an error group. `found_in` is the queue in whose list it is; `came_from` its origin queue."""
+    """A job of an error group. `found_in` is the queue in whose list it is; `came_from` its origin queue.
+
+    `message` is its own error message, and `arguments` its first arguments; long texts are cut.
+    """
 
     id: str
     source: str
@@ -30,6 +41,8 @@ class DeadLetterJson(JsonObject, frozen=True, kw_only=True):
     attempts: int | None
     state: State
     came_from: str | None
+    message: str | None
+    arguments: list[ArgumentJson]
 
 
 class TrendJson(JsonObject, frozen=True, kw_only=True):
@@ -51,13 +64,20 @@ class ErrorGroupPlaceJson(JsonObject, frozen=True, kw_only=True):
 
 
 class ErrorGroupJson(JsonObject, frozen=True, kw_only=True):
-    """Dead letters with the same error, with its annotation."""
+    """Dead letters with the same error, with its annotation.
+
+    `message` is the pattern that their messages have in common, `newest_message` the one of the newest job. With
+    `at_least`, there may be more jobs than `count`: they were not read, or not yet. `regressed_at` is when a group with
+    the mark `regressed` returned; `resolved_by` and `resolved_at` are those of its last resolution, even if over.
+    """
 
     fingerprint: str
     error_class: str | None
     message: str
+    newest_message: str | None
     frames: tuple[str, ...]
     count: int
+    at_least: bool
     first_seen: Time | None
     last_seen: Time | None
     trend: TrendJson
@@ -69,13 +89,44 @@ class ErrorGroupJson(JsonObject, frozen=True, kw_only=True):
     owner: str | None
     note: str | None
     acknowledged_by: str | None
+    regressed_at: Time | None
+    resolved_by: str | None
+    resolved_at: Time | None
     ignored_until: Time | None
     ignored_above: int | None
 
 
-class ErrorGroupJobsJson(ErrorGroupJson, frozen=True, kw_only=True):
-    """An error group with a page of its jobs, newest first."""
+class ValueCountJson(JsonObject, frozen=True, kw_only=True):
+    """A value, shortened, and how many of the compared jobs have it."""
 
+    value: str
+    count: int
+
+
+class DifferenceJson(JsonObject, frozen=True, kw_only=True):
+    """A field whose value differs: its most frequent values, how many there are, and how many jobs lack the field."""
+
+    name: str
+    argument: bool
+    values: list[ValueCountJson]
+    distinct: int
+    missing: int
+
+
+class ComparisonJson(JsonObject, frozen=True, kw_only=True):
+    """What the newest `jobs` of an error group have in common, and what differs; `hidden` fields cannot be compared."""
+
+    jobs: int
+    same: list[ArgumentJson]
+    different: list[DifferenceJson]
+    hidden: tuple[str, ...]
+    without_arguments: int
+
+
+class ErrorGroupJobsJson(ErrorGroupJson, frozen=True, kw_only=True):
+    """An error group with a comparison of its newest jobs, and a page of its jobs, newest first."""
+
+    compared: ComparisonJson
     jobs: list[DeadLetterJson]
     page: int
     per_page: int
@@ -91,13 +142,17 @@ class UnreadQueueJson(JsonObject, frozen=True, kw_only=True):
 
 
 class ErrorGroupsJson(JsonObject, frozen=True, kw_only=True):
-    """Error groups. `marks_unknown` says why the annotations could not be read."""
+    """Error groups. `marks_unknown` says why the annotations could not be read.
+
+    `reading`: the next requests will add jobs, so no count is final; otherwise, all that is read was read.
+    """
 
     groups: list[ErrorGroupJson]
     scanned: int
     total: int | None
     at_least: bool
     truncated: bool
+    reading: bool
     read_at: Time | None
     marks_unknown: str | None
     problems: list[UnreadQueueJson]
@@ -122,6 +177,7 @@ def dead() -> ErrorGroupsJson:
         total=grouped.total,
         at_least=grouped.at_least,
         truncated=grouped.truncated,
+        reading=grouped.reading,
         read_at=iso(instant(grouped.read_at)),
         marks_unknown=group_list.annotations.problem,
         problems=[
@@ -146,6 +202,7 @@ def group(fingerprint: str) -> ErrorGroupJobsJson:
     page = member_page(found, asked_number("page", 1, MAX_PAGE), per_page)
     return ErrorGroupJobsJson(
         **asdict(_json_group(row_of(found, group_list, app_services().sources.now_s()))),
+        compared=_json_comparison(compare_jobs(found.members)),
         jobs=[_json_job(member) for member in page.members],
         page=page.page,
         per_page=per_page,
@@ -159,8 +216,10 @@ def _json_group(row: GroupRow) -> ErrorGroupJson:
         fingerprint=found.error.fingerprint,
         error_class=found.error.error_class,
         message=found.error.message,
+        newest_message=found.newest_message,
         frames=found.error.frames,
         count=found.count,
+        at_least=not row.final,
         first_seen=iso(instant(row.first_at)),
         last_seen=iso(instant(found.last_at)),
         trend=TrendJson(step_s=SLOT_S, counts=found.trend),
@@ -172,8 +231,30 @@ def _json_group(row: GroupRow) -> ErrorGroupJson:
         owner=annotation.owner,
         note=annotation.note,
         acknowledged_by=annotation.ack_by if "acknowledged" in row.statuses else None,
+        regressed_at=iso(instant(row.regressed_since)),
+        resolved_by=annotation.resolved_by,
+        resolved_at=iso(instant(annotation.resolved_at)),
         ignored_until=iso(instant(annotation.ignored_until)) if "ignored" in row.statuses else None,
         ignored_above=annotation.ignored_above if "ignored" in row.statuses else None,
+    )
+
+
+def _json_comparison(comparison: JobComparison) -> ComparisonJson:
+    return ComparisonJson(
+        jobs=comparison.compared,
+        same=[ArgumentJson(name=each.name, value=each.text) for each in comparison.same],
+        different=[
+            DifferenceJson(
+                name=each.name,
+                argument=each.is_argument,
+                values=[ValueCountJson(value=value.text, count=value.count) for value in each.values],
+                distinct=each.distinct,
+                missing=each.missing,
+            )
+            for each in comparison.different
+        ],
+        hidden=comparison.hidden,
+        without_arguments=comparison.without_arguments,
     )
 
 
@@ -201,4 +282,6 @@ def _json_job(member: GroupMember) -> DeadLetterJson:
         attempts=dead_letter.attempts,
         state=member.state,
         came_from=dead_letter.origin_queue,
+        message=dead_letter.message,
+        arguments=[ArgumentJson(name=each.name, value=each.text) for each in dead_letter.arguments],
     )

@@ -130,6 +130,7 @@ def new() -> str:
         **layout.page_context(app_services().snapshots.current(), cost),
         bulk_request=bulk_request,
         queue=queue,
+        error_title=app_services().dead_letter_service.find_title(bulk_request.fingerprint),
         preview=preview,
         most=most,
         libraries=libraries,

@@ -33,6 +33,8 @@ def preview_operation(bulk_request: BulkRequest) -> BulkPreview:
 def start_operation(bulk_request: BulkRequest) -> str:
     """Store the operation, record who started it, and run it. Returns its id."""
     what = "undo of bulk operation" if bulk_request.action is Action.UNDO else "bulk operation"
+    title = app_services().dead_letter_service.find_title(bulk_request.fingerprint)
+    bulk_request = replace(bulk_request, error_title=title)
 
     def make_event(bulk_id: str) -> AuditEvent:
         operation = BulkOperation(id=bulk_id, request=bulk_request, phase=BulkPhase.COLLECTING)
@@ -51,7 +53,7 @@ def describe_request(bulk_request: BulkRequest) -> str:
     if bulk_request.options.target or bulk_request.to_origin:
         parts.append(f"to {bulk_request.options.target or 'origin queues'}")
     if bulk_request.fingerprint:
-        parts.append(f"error {bulk_request.fingerprint}")
+        parts.append(f"error {bulk_request.error_title or bulk_request.fingerprint}")
     if bulk_request.q:
         parts.append(f"matching {bulk_request.q}")
     parts.append(f"{bulk_request.pace_per_s:g} per second" if bulk_request.pace_per_s else "full speed")

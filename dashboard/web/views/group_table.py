@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from ...backends.actions import Action
 from ...dead_letters.annotations import Annotation
@@ -28,17 +29,29 @@ ACTIONS = (Action.RETRY, Action.MOVE, Action.DELETE)
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """One group with its annotation. Times in seconds since 1970."""
+    """One group with its annotation. Times in seconds since 1970. `final`: no more jobs of it are still being read."""
 
     group: ErrorGroup
     annotation: Annotation
     statuses: tuple[str, ...]
+    final: bool
 
     @property
     def first_at(self) -> float | None:
         """The earliest known death: of a job that still exists, or when the group was first seen."""
         known = [at for at in (self.group.first_at, self.annotation.first_at) if at is not None]
         return min(known) if known else None
+
+    @property
+    def regressed_since(self) -> float | None:
+        """When the group regressed; None unless it has this status."""
+        return self.annotation.regressed_since(self.group) if "regressed" in self.statuses else None
+
+    @property
+    def pattern(self) -> str | None:
+        """The message without what varies from job to job; None if that is the newest message itself."""
+        message, pattern = self.group.newest_message, self.group.error.message
+        return None if message is None or not pattern or " ".join(message.split()) == pattern else pattern
 
     @property
     def quiet(self) -> bool:
@@ -128,7 +141,8 @@ class GroupQuery:
         error, annotation = row.group.error, row.annotation
         texts = (error.error_class, error.message, error.fingerprint, annotation.owner, annotation.note, *error.frames)
         part = self.q.casefold()
-        return bool(queues) and (not part or any(part in text.casefold() for text in texts if text))
+        messages = (member.dead_letter.message for member in row.group.members)
+        return bool(queues) and (not part or any(part in text.casefold() for text in chain(texts, messages) if text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +208,7 @@ def rows_of(group_list: GroupList, now: float) -> list[GroupRow]:
 def row_of(group: ErrorGroup, group_list: GroupList, now: float) -> GroupRow:
     """The row of one group, with its annotation from `group_list`."""
     annotation = group_list.annotations.of(group.error.fingerprint)
-    return GroupRow(group, annotation, annotation.statuses(group, now))
+    return GroupRow(group, annotation, annotation.statuses(group, now), group_list.grouped.is_final(group))
 
 
 def build_table(rows: Iterable[GroupRow], query: GroupQuery) -> GroupTable:

@@ -28,9 +28,19 @@ def test_a_job_returns_only_to_another_queue_of_its_library(origin: str | None, 
     assert RestoreQueues(QUEUES).queue_for(REF, origin) == expected
 
 
-@pytest.mark.parametrize(("text", "error"), [("boom", JobError(message="boom")), (None, None)])
-def test_a_listed_job_has_its_stamp_and_its_error(text: str | None, error: JobError | None) -> None:
-    row = DeadLetter(NormalizedError("f", "E", "boom", ()), "1", "v", "mail", "send", None, None, text)
+@pytest.mark.parametrize(
+    ("class_name", "text", "error"),
+    [
+        ("E", "boom 7", JobError(class_name="E", message="boom 7")),
+        ("E", None, JobError(class_name="E")),
+        (None, "boom 7", JobError(message="boom 7")),
+        (None, None, None),
+    ],
+)
+def test_a_listed_job_has_its_stamp_and_its_error(
+    class_name: str | None, text: str | None, error: JobError | None
+) -> None:
+    row = DeadLetter(NormalizedError("f", class_name, "boom <n>", ()), "1", "v", "mail", "send", None, None, text)
     job = listed_job(GroupMember(REF, State.DEAD, row))
     assert (job.id, job.version, job.state, job.name, job.queue, job.error) == (
         *("1", "v", State.DEAD, "send", "mail"),

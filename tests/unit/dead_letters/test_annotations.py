@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import redis
 
@@ -12,8 +13,10 @@ from dashboard.clock import now_s
 from dashboard.dead_letters import annotations as keys
 from dashboard.dead_letters.annotations import QUIET_S, STATUS_S, Annotation, AnnotationStore
 from dashboard.dead_letters.fingerprint import normalize_error
-from dashboard.dead_letters.groups import ErrorGroup
+from dashboard.dead_letters.groups import ErrorGroup, GroupMember
+from dashboard.dead_letters.index import DeadLetter
 from dashboard.demo.embedded import EmbeddedRedis
+from dashboard.model import QueueRef, State
 from dashboard.sources.metering import measure_cost
 from dashboard.sources.source import Source
 from dashboard.store.redis_store import Store
@@ -27,16 +30,27 @@ def annotation_store(any_server: EmbeddedRedis, any_redis: redis.Redis) -> Itera
 
 
 def group(
-    message: str = "a", *, first: float | None = None, last: float | None = None, count: int = 1, whole: bool = True
+    message: str = "a",
+    *,
+    first: float | None = None,
+    last: float | None = None,
+    count: int = 1,
+    whole: bool = True,
+    deaths: tuple[float, ...] = (),
 ) -> ErrorGroup:
+    error = normalize_error("E", message)
+    ref = QueueRef(source="main", backend="rq", key="rq:queue:mail", name="mail")
     return ErrorGroup(
-        error=normalize_error("E", message),
+        error=error,
         count=count,
         first_at=first,
         last_at=last,
         trend=(0,) * 12,
         queues=(),
-        members=(),
+        members=tuple(
+            GroupMember(ref, State.DEAD, DeadLetter(error, str(at), None, "mail", None, at, None, message))
+            for at in deaths
+        ),
         whole=whole,
     )
 
@@ -98,6 +112,45 @@ def test_a_resolved_group_regresses_with_the_next_death(annotation_store: Annota
     annotation_store.update_annotation(found.error.fingerprint, {"resolved_by": "anna", "resolved_at": now})
     assert statuses(annotation_store, found) == ("resolved",)
     assert statuses(annotation_store, group(first=now - 60, last=now + 1)) == ("regressed",)
+
+
+def test_a_resolved_group_that_continues_stays_acknowledged_after_its_regression(
+    annotation_store: AnnotationStore,
+) -> None:
+    now = annotation_store.now_s()
+    fingerprint = group().error.fingerprint
+    statuses(annotation_store, group(first=now - 900, last=now - 800, whole=False))
+    annotation_store.update_annotation(fingerprint, {"resolved_by": "anna", "resolved_at": now - 700})
+    again = group(first=now - 900, last=now - 600, whole=False)
+    assert statuses(annotation_store, again) == ("regressed",)
+    found = annotation_store.read_annotation(fingerprint)
+    assert found.back_at is not None
+    assert found.back_at >= now
+    annotation_store.update_annotation(fingerprint, acknowledged_by("ben", annotation_store))
+    # The next deaths are no second regression.
+    later = group(first=now - 900, last=annotation_store.now_s() + 5, whole=False)
+    assert statuses(annotation_store, later) == ("acknowledged",)
+    assert annotation_store.read_annotation(fingerprint).resolved_by == "anna"
+
+
+def test_a_regression_began_with_the_first_death_after_the_resolution() -> None:
+    resolved = Annotation(first_at=0.0, newest_at=300.0, resolved_by="anna", resolved_at=100.0)
+    deaths = group(first=50.0, last=300.0, deaths=(300.0, 200.0, 50.0))
+    assert resolved.regressed_since(deaths) == 200.0
+    noticed = msgspec.structs.replace(resolved, back_at=250.0)
+    assert noticed.regressed_since(deaths) == 200.0
+    assert noticed.statuses(deaths, 300.0) == ("regressed",)
+    # Only a regression after an acknowledgement counts.
+    acknowledged = msgspec.structs.replace(noticed, ack_by="ben", ack_at=260.0)
+    assert acknowledged.statuses(deaths, 300.0) == ("acknowledged",)
+    again = msgspec.structs.replace(acknowledged, back_at=290.0)
+    assert again.regressed_since(deaths) == 290.0
+    assert again.statuses(deaths, 300.0) == ("regressed",)
+    # A resolution ends it.
+    over = msgspec.structs.replace(again, resolved_at=310.0)
+    assert over.regressed_since(deaths) is None
+    assert over.statuses(deaths, 320.0)[-1] == "resolved"
+    assert "regressed" not in over.statuses(deaths, 320.0)
 
 
 def test_a_group_is_ignored_until_a_time_or_a_count(annotation_store: AnnotationStore) -> None:

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 
 from ....auth import Role
 from ....dead_letters.annotations import NOTHING_KNOWN
+from ....dead_letters.differences import compare_jobs
 from ....dead_letters.fingerprint import is_fingerprint
 from ....dead_letters.index import ROWS_PER_LIST
 from ....dead_letters.service import GroupList
@@ -33,11 +34,11 @@ bp = Blueprint("dead", __name__, url_prefix="/dead")
 GROUPS, GROUP = "dead_letters/_groups.html", "dead_letters/_group.html"
 # The results that the URL can name; nothing else of it is shown.
 CONFIRMATIONS = {
-    "acknowledge": "Group acknowledged. The status is cleared if the error recurs.",
+    "acknowledge": "Group acknowledged. The status is cleared if the group regresses.",
     "unacknowledge": "Group unacknowledged.",
     "ignore": "Group ignored. It is now listed under Ignored or resolved.",
     "notice": "Group no longer ignored.",
-    "resolve": "Group resolved. It reopens with the next job that fails with this error.",
+    "resolve": "Group resolved. It is marked as regressed if another job fails with this error.",
     "reopen": "Group reopened.",
     "note": "Owner and note saved.",
 }
@@ -94,11 +95,7 @@ def _one(fingerprint: str) -> dict[str, Any]:
     if group is None:
         annotation = app_services().dead_letter_service.annotation_store.read_annotation(fingerprint)
         if annotation == NOTHING_KNOWN:
-            raise NotFound(
-                "This error group has no jobs, or no longer exists.",
-                hint=f"Its jobs were retried or deleted, or are older than the newest {ROWS_PER_LIST:,} in their list, "
-                "which is as far as Queuedeck reads.",
-            )
+            raise _no_such_group(reading=group_list.grouped.reading)
     with measure_cost() as meter:
         samples = app_context().caches.error_samples(group) if group else ()
     row: GroupRow | None = row_of(group, group_list, app_services().sources.now_s()) if group else None
@@ -118,9 +115,23 @@ def _one(fingerprint: str) -> dict[str, Any]:
         "flash": ActionFlash.read(request.args),
         "fingerprint": fingerprint,
         "row": row,
+        "comparison": compare_jobs(group.members) if group else None,
         "annotation": annotation,
         "statuses": row.statuses if row else annotation.statuses(None, app_services().sources.now_s()),
     }
+
+
+def _no_such_group(*, reading: bool) -> NotFound:
+    if reading:
+        return NotFound(
+            "No job of this error group has been read yet.",
+            hint="Dead letters are still being read. Reload in a few seconds.",
+        )
+    return NotFound(
+        "This error group has no jobs, or no longer exists.",
+        hint=f"Its jobs were retried or deleted, or are older than the newest {ROWS_PER_LIST:,} in their list, "
+        "which is as far as Queuedeck reads.",
+    )
 
 
 def _common(group_list: GroupList) -> dict[str, Any]:

@@ -39,7 +39,11 @@ def update(fingerprint: str, word: str) -> ResponseReturnValue:
         )
     group = app_services().dead_letter_service.current_groups().grouped.find(fingerprint)
     event = audit_log.build_event(
-        current_actor(), f"{word} error group", ids=(fingerprint,), count=group.count if group else 0
+        current_actor(),
+        f"{word} error group",
+        ids=(fingerprint,),
+        count=group.count if group else 0,
+        detail=group.title if group else None,
     )
     app_services().action_service.audit_log.record_event(event)
     return redirect(url_for("dead.show", fingerprint=fingerprint, said=word), code=303)
