@@ -142,7 +142,11 @@ def test_a_schedule_is_removed_by_its_name_however_the_rows_change(
     expect(page.locator("tr", has_text="evening report")).to_have_count(0)
     connection.zadd("bull:alpha:repeat", {"evening": 5})
     confirm(page, "Remove schedule")
-    expect(page.locator("#flash")).to_contain_text("1 schedule removed.")
+    flash = page.locator("#flash")
+    expect(flash).to_contain_text("1 schedule removed.")
+    flash.get_by_role("button", name="Close").click()
+    poll(page, 2)
+    expect(flash).to_have_count(0)
     assert connection.zrange("bull:alpha:repeat", 0, -1) == [b"evening"]
 
 
