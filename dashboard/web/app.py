@@ -32,13 +32,26 @@ from .api import trash as api_trash
 from .api.responses import ErrorDetailJson, ErrorJson, encode_json
 from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
-from .pages import audit, bulk, job_actions, jobs, overview, queues, schedules, search, sign_in, trash, workers
+from .pages import (
+    audit,
+    bulk,
+    confirmations,
+    job_actions,
+    jobs,
+    overview,
+    queues,
+    schedules,
+    search,
+    sign_in,
+    trash,
+    workers,
+)
 from .pages.alerts import alerts, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
 from .urls import EncodedPath, SegmentConverter
-from .views import flash
+from .views import confirmation, flash
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -71,6 +84,7 @@ READS = (
 # In read-only mode these routes do not exist.
 WRITES = (
     job_actions.bp,
+    confirmations.bp,
     bulk.edit_bp,
     api_actions.bp,
     alerts.edit_bp,
@@ -126,7 +140,11 @@ def create_app(
     sessions.install(app, settings, authenticator.start_token)
     assets.install(app, _ROOT / "static")
     app.jinja_env.globals.update(
-        job_token=job_tokens.job_token, member_token=job_tokens.member_token, verbs=flash.VERBS, danger=flash.DANGER
+        job_token=job_tokens.job_token,
+        member_token=job_tokens.member_token,
+        verbs=flash.VERBS,
+        danger=flash.DANGER,
+        confirmed=confirmation.CONFIRMED,
     )
     formatting.install(app)
     app.after_request(_compress_response)  # runs after the headers below are set: Flask calls these in reverse order

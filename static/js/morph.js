@@ -1,7 +1,8 @@
-// State that a refresh must preserve: open <details>, focus, times updated by times.js, attributes set by this page.
+// State that a refresh must preserve: the order of rows, open <details>, focus, times updated by times.js, attributes set by this page.
 (() => {
   "use strict";
   const FRESH_MS = 10000;
+  const REORDER_MS = 15000;
   const KEPT = new Set(["data-fresh", "data-done"]);
   let focused = null;
 
@@ -29,13 +30,74 @@
     }
   };
 
+  // Order of rows. The one on the page is kept while the pointer or the focus is on the table, and for REORDER_MS after
+  // each change: figures change in place, a row that leaves gives its place to one that came. A row is never moved, it is
+  // replaced by a copy, so that nothing slides under the pointer.
+  let view = location.search; // the filter, sort order and page of what is shown
+  let orderedAt = performance.now();
+
+  const rowsOf = (body) => [...body.children];
+  const keyOf = (row) => row.id || row.className;
+  const sameOrder = (rows, others) =>
+    rows.length === others.length && rows.every((row, index) => keyOf(row) === keyOf(others[index]));
+
+  const keepOrder = (shown, next) => {
+    const coming = new Map(next.map((row) => [keyOf(row), row]));
+    const places = shown.map((row) => coming.get(keyOf(row)) ?? null);
+    for (const row of places) if (row) coming.delete(keyOf(row));
+    const added = [...coming.values()];
+    return [...places.map((row) => row ?? added.shift()).filter(Boolean), ...added];
+  };
+
+  const arrange = (body, target) => {
+    const shown = rowsOf(body);
+    const known = new Map(shown.map((row) => [keyOf(row), row]));
+    const arranged = target.map((row, index) => {
+      const old = known.get(keyOf(row));
+      return old && old === shown[index] ? old : (old ?? row).cloneNode(true);
+    });
+    for (const [index, row] of arranged.entries()) {
+      if (shown[index] === row) continue;
+      if (shown[index]) shown[index].replaceWith(row);
+      else body.append(row);
+    }
+    for (const row of shown.slice(arranged.length)) row.remove();
+  };
+
+  const steady = (fragment) => {
+    const sameView = view === location.search;
+    view = location.search;
+    const tables = [...document.querySelectorAll("#view table.grid")];
+    const others = [...(fragment?.querySelectorAll?.("table.grid") ?? [])];
+    const busy = tables.some((table) => table.matches(":hover") || table.contains(document.activeElement));
+    const held = sameView && (busy || performance.now() - orderedAt < REORDER_MS);
+    let changed = !sameView;
+    for (const [index, table] of tables.entries()) {
+      const other = others[index];
+      if (other?.className !== table.className || other.tBodies.length !== table.tBodies.length) continue;
+      for (const [at, body] of [...table.tBodies].entries()) {
+        const incoming = other.tBodies[at];
+        const next = rowsOf(incoming);
+        if (!next.some((row) => row.id) || sameOrder(rowsOf(body), next)) continue;
+        const target = held ? keepOrder(rowsOf(body), next) : next;
+        if (held) incoming.replaceChildren(...target);
+        else changed = true;
+        arrange(body, target);
+      }
+    }
+    if (changed) orderedAt = performance.now();
+  };
+
   htmx.registerExtension("queuedeck", {
     // The fragment depends on the URL of the page: its query holds filter, sort order and page number.
     htmx_config_request: (element, { ctx }) => {
       if (element.id === "live") ctx.request.action = element.getAttribute("hx-get") + location.search;
     },
     htmx_before_swap: (element, { tasks }) => {
-      for (const { fragment } of tasks ?? []) keepSamples(fragment);
+      for (const { fragment } of tasks ?? []) {
+        keepSamples(fragment);
+        steady(fragment);
+      }
       focused = document.activeElement === document.body ? null : document.activeElement;
     },
     htmx_before_morph_node: (element, { newNode }) => {

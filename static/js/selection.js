@@ -51,6 +51,16 @@
     show();
   };
 
+  // The result is in the URL, where the next refresh would find it again.
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest?.("[data-close]");
+    if (!button) return;
+    const url = new URL(location.href);
+    for (const name of button.dataset.close.split(" ")) url.searchParams.delete(name);
+    history.replaceState(null, "", url);
+    button.closest(".flash").remove();
+  });
+
   // After going back, the browser can restore some checkboxes on its own.
   for (const box of boxes()) note(box);
   show();

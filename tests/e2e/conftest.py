@@ -122,6 +122,13 @@ def press(page: Page, *keys: str) -> None:
         page.keyboard.press(key)
 
 
+def confirm(page: Page, verb: str) -> None:
+    """Confirm the question that is open, by its button `verb`. The focus was on the safe one."""
+    dialog = page.locator("dialog#question")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name=verb).click()
+
+
 @pytest.fixture
 def visit(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """Opens a tab at a URL; the options are those of Playwright's `new_context`."""

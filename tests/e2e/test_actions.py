@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.contract.bullmq_library import WORKLOAD, BullMQLibrary
-from tests.e2e.conftest import dashboard, wait_for_queues
+from tests.e2e.conftest import confirm, dashboard, wait_for_queues
 from tests.processes import child
 from tests.serving import get_json
 from tests.waiting import wait_until
@@ -135,6 +135,7 @@ def test_jobs_selected_by_mouse_are_deleted_by_keyboard(visit: Any, url: str, ma
     page.locator("[data-tick]").nth(1).click()
     expect(page.locator("[data-tick]").nth(1)).to_be_focused()
     page.keyboard.press("D")
+    confirm(page, "Delete 2 jobs")
     expect(page.locator("#flash")).to_contain_text("2 jobs deleted.")
     assert mails.count() == DEAD - 2
 
@@ -154,6 +155,7 @@ def test_a_deleted_job_is_restored(visit: Any, url: str, mails: Mails) -> None:
     page = visit(url + mails.list_path).page
     page.locator("table.jobs tbody th a").first.click()
     page.get_by_role("button", name="Delete").click()
+    confirm(page, "Delete job")
     expect(page.locator("#flash")).to_contain_text("1 job deleted.")
     assert mails.count() == DEAD - 1
     page.get_by_role("button", name="Restore").click()
@@ -237,7 +239,8 @@ def test_a_queue_is_deleted_only_with_its_name(visit: Any, url: str, mails: Mail
     page = visit(f"{url}/queues/main/bullmq/{mails.queue}", outage=True).page  # Chromium tells each 409 in the console
     page.get_by_role("link", name="Delete queue…").click()
     page.get_by_label("Type the queue name").fill("mail")
-    page.get_by_role("button", name="Delete queue").click()
+    page.keyboard.press("Enter")  # never confirms
+    confirm(page, "Delete queue")
     expect(page.locator("main")).to_contain_text("Nothing was deleted")
     assert mails.redis.exists(f"bull:{mails.queue}:meta")
 

@@ -53,21 +53,6 @@ def test_a_refresh_keeps_focus_open_parts_and_typed_text(base: str, connection: 
     expect(page.locator("summary:focus")).to_have_text(focused)
 
 
-def test_focus_follows_its_row_when_the_order_changes(base: str, connection: redis.Redis, visit: Visit) -> None:
-    first, second = (Queue(f"order-{name}", connection=connection) for name in ("one", "two"))
-    first.enqueue("app.run")
-    first.enqueue("app.run")
-    second.enqueue("app.run")
-    page = visit(f"{base}/?q=order-&sort=waiting").page
-    names = page.locator("table.queues tbody th a")
-    expect(names).to_have_text(["order-one", "order-two"])
-    names.nth(1).focus()
-    for _ in range(5):
-        second.enqueue("app.run")
-    expect(names).to_have_text(["order-two", "order-one"])
-    expect(names.first).to_be_focused()
-
-
 def test_an_unchanged_view_costs_no_body(base: str, connection: redis.Redis, visit: Visit) -> None:
     job = Queue("still", connection=connection).enqueue("app.run")
     # Its age is shown, and changes slowly.

@@ -15,7 +15,7 @@ from werkzeug.security import generate_password_hash
 
 from dashboard.demo.embedded import EmbeddedRedis
 from tests.conftest import start_server
-from tests.e2e.conftest import INTERVAL_S, Visit, Visitor, press
+from tests.e2e.conftest import INTERVAL_S, Visit, Visitor, confirm, press
 from tests.e2e.on_call import LIBRARIES, Night
 from tests.serving import serving
 from tests.waiting import wait_until
@@ -97,6 +97,7 @@ def test_a_night_on_call(url: str, visit: Visit, server: EmbeddedRedis, client: 
             expect(page.locator("[data-ticked]")).to_have_text("1 job selected")
             deleted = page.locator("table.members tr:has([data-tick]:checked) th").inner_text()
             page.keyboard.press("D")
+            confirm(page, "Delete 1 job")
             expect(page.locator("#flash")).to_contain_text("1 job deleted.")
             expect(page.locator("#flash")).to_be_focused()
             expect(rows).to_have_count(DEAD - 2)

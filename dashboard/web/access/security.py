@@ -39,6 +39,7 @@ ROLES: dict[str, Role | None] = {
     "api_dead": Role.VIEWER,
     "signin": None,
     "job_actions": Role.OPERATOR,
+    "confirmations": Role.OPERATOR,
     "bulk": Role.VIEWER,
     "bulk_edit": Role.OPERATOR,
     "trash": Role.VIEWER,

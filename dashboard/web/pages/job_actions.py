@@ -26,6 +26,7 @@ from ..formatting import job_url, printable, queue_url
 from ..forms.job_tokens import read_job_token
 from ..forms.request_input import form_fields, form_flag
 from ..urls import read_segment
+from ..views.confirmation import row_stamp
 from ..views.flash import MAX_UNDO_BATCHES, ActionFlash
 from ..views.offered_actions import job_verbs
 from . import layout
@@ -164,19 +165,11 @@ def on_queue(source: str, backend: str, name: str) -> ResponseReturnValue:
     return redirect_to(queue_url(queue, **flash.query))
 
 
-@bp.get(f"{_QUEUE}/obliterate")
-def obliterate(source: str, backend: str, name: str) -> str:
-    """The page that asks for the queue's name before the queue is deleted."""
-    current, queue = find_queue(source, backend, name)
-    library = app_services().sources.backend(source, backend)
-    return render_template("actions/obliterate.html", **layout.page_context(current, ""), queue=queue, backend=library)
-
-
 @bp.post("/schedules/act")
-@form_fields("action", "reason", "source", "backend", "id", "queue")
+@form_fields("action", "reason", "source", "backend", "id", "queue", "stamp")
 def on_schedule() -> ResponseReturnValue:
     """Apply an action to one schedule."""
-    found = _single_row(app_services().schedules.current_rows().rows)
+    found = _confirmed_row(app_services().schedules.current_rows().rows)
     report = app_services().action_service.on_schedule(current_actor(), found, wanted_action(), reason=parse_reason())
     app_services().forget_live_rows()
     flash = ActionFlash.of(wanted_action(), report.results, report.undo_batch)
@@ -184,10 +177,10 @@ def on_schedule() -> ResponseReturnValue:
 
 
 @bp.post("/workers/act")
-@form_fields("action", "reason", "source", "backend", "id")
+@form_fields("action", "reason", "source", "backend", "id", "stamp")
 def on_worker() -> ResponseReturnValue:
     """Send a request to one worker."""
-    found = _single_row(app_services().workers.current_rows().rows)
+    found = _confirmed_row(app_services().workers.current_rows().rows)
     result = app_services().action_service.on_worker(current_actor(), found, wanted_action(), reason=parse_reason())
     app_services().forget_live_rows()
     return redirect_to(url_for("workers.index", **ActionFlash.of(wanted_action(), [result]).query))
@@ -289,7 +282,19 @@ def check_confirmed(queue: QueueStats) -> None:
         raise Conflict("The name you typed does not match the queue. Nothing was deleted.")
 
 
-def _single_row(rows: Sequence[Any]) -> Any:
+def _confirmed_row(rows: Sequence[Any]) -> Any:
+    """The row that the form names. Raises NotFound, or Conflict if it is no longer the one that was confirmed."""
+    found = find_single_row(rows)
+    stamp = request.form.get("stamp")
+    if stamp and stamp != row_stamp(found):
+        raise Conflict(
+            f"{found.id[:120]} has changed since you were asked. Nothing was done.", hint="Check it and try again."
+        )
+    return found
+
+
+def find_single_row(rows: Sequence[Any]) -> Any:
+    """The worker or schedule that the form names by source, library and id. Raises NotFound."""
     form = request.form
     for row in rows:
         same = row.source == form.get("source") and row.backend == form.get("backend")

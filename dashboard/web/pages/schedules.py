@@ -1,9 +1,8 @@
-"""The page of schedules of all libraries, next run soonest first."""
+"""The page of schedules of all libraries, by library and name, so that a row keeps its place between polls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Response
@@ -35,8 +34,7 @@ def fragment() -> Response:
 def _context() -> dict[str, Any]:
     live_rows = app_services().schedules.current_rows()
     rows = [row for row in live_rows.rows if matches_filter(row.id, row.name, (row.queue or "",), row.kind)]
-    far = datetime.max.replace(tzinfo=UTC)
-    rows.sort(key=lambda row: (row.next_run_at or far, row.id))
+    rows.sort(key=lambda row: (row.backend, row.source, row.name or row.id, row.id, row.queue or ""))
     snapshot = app_services().snapshots.current().snapshot
     fixed = {queue.ref for queue in snapshot.queues if queue.read_only} if snapshot else set()
     context = list_context(live_rows, rows, Capability.SCHEDULES, lambda backend: backend.schedule_actions)

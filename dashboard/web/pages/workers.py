@@ -1,4 +1,4 @@
-"""The page of workers of all libraries, those that need attention first."""
+"""The page of workers of all libraries, by library and name, so that a row keeps its place between polls."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from flask import Blueprint, Response
 from ...model import Capability, WorkerState
 from ..context import app_services
 from . import layout
-from .live_lists import list_context, matches_filter
+from .live_lists import MAX_ROWS, list_context, matches_filter
 
 bp = Blueprint("workers", __name__, url_prefix="/workers")
 
 LIST = "workers/_list.html"
-# Worst first: workers that need attention are at the top.
+# Worst first: of more workers than a page shows, those that need attention are shown.
 STATES = (
     *(WorkerState.DEAD, WorkerState.SUSPECT, WorkerState.UNKNOWN),
     *(WorkerState.QUIET, WorkerState.BUSY, WorkerState.IDLE),
@@ -36,7 +36,9 @@ def fragment() -> Response:
 def _context() -> dict[str, Any]:
     live_rows = app_services().workers.current_rows()
     rows = [row for row in live_rows.rows if matches_filter(row.id, row.hostname, row.queues, row.state.value)]
-    rows.sort(key=lambda row: (STATES.index(row.state), row.backend, row.source, row.id))
+    if len(rows) > MAX_ROWS:
+        rows.sort(key=lambda row: (STATES.index(row.state), row.backend, row.source, row.id))
+    rows = sorted(rows[:MAX_ROWS], key=lambda row: (row.backend, row.source, row.id)) + rows[MAX_ROWS:]
     counts = {state: sum(row.state is state for row in live_rows.rows) for state in STATES}
     return list_context(live_rows, rows, Capability.WORKERS, lambda backend: backend.worker_actions) | {
         "counts": [(state.value, count) for state, count in counts.items() if count],

@@ -1,0 +1,193 @@
+"""The questions before actions that destroy. Each form of such an action comes here first; nothing is changed here.
+
+A question is about the object as it is now, read again by its id, so that a row that moved is never confused with
+another one.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template, request, url_for
+
+from ...backends.actions import Action
+from ...dead_letters.fingerprint import is_fingerprint
+from ...errors import Conflict, NotFound
+from ...units import format_number
+from ..context import app_services
+from ..formatting import job_url, queue_title, queue_url
+from ..forms.job_tokens import read_job_token, read_member_token
+from ..forms.request_input import form_fields
+from ..views import confirmation
+from ..views.confirmation import Confirmation
+from ..views.flash import VERBS
+from . import layout
+from .job_actions import ACTION, find_single_row, wanted_action
+from .queues import find_queue
+
+bp = Blueprint("confirmations", __name__)
+
+_QUEUE = "/queues/<segment:source>/<segment:backend>/<segment:name>"
+
+
+@bp.post("/workers/confirm")
+@form_fields("action", "reason", "source", "backend", "id")
+def worker() -> str:
+    """The question before an action on a worker."""
+    found, action = find_single_row(app_services().workers.current_rows().rows), wanted_action()
+    library = app_services().sources.backend(found.source, found.backend)
+    return _page(
+        heading=confirmation.worker_heading(action, found),
+        verb=f"{VERBS[action]} worker",
+        facts=confirmation.worker_facts(found, library.title),
+        notes=confirmation.action_notes(action, library.action_help.get(action, "")),
+        target=url_for("job_actions.on_worker"),
+        fields=(*_submitted_fields(), ("stamp", confirmation.row_stamp(found))),
+        cancel=url_for("workers.index"),
+    )
+
+
+@bp.post("/schedules/confirm")
+@form_fields("action", "reason", "source", "backend", "id", "queue")
+def schedule() -> str:
+    """The question before an action on a schedule."""
+    found, action = find_single_row(app_services().schedules.current_rows().rows), wanted_action()
+    library = app_services().sources.backend(found.source, found.backend)
+    return _page(
+        heading=confirmation.schedule_heading(action, found),
+        verb=f"{VERBS[action]} schedule",
+        facts=confirmation.schedule_facts(found, library.title),
+        notes=confirmation.action_notes(action, library.action_help.get(action, "")),
+        target=url_for("job_actions.on_schedule"),
+        fields=(*_submitted_fields(), ("stamp", confirmation.row_stamp(found))),
+        cancel=url_for("schedules.index"),
+    )
+
+
+@bp.post(f"{_QUEUE}/jobs/<segment:job_id>/confirm")
+@form_fields(*ACTION, "state", "stamp")
+def job(source: str, backend: str, name: str, job_id: str) -> str:
+    """The question before an action on one job. Cost: that of reading one job."""
+    _, queue = find_queue(source, backend, name)
+    action = wanted_action()
+    library = app_services().sources.backend(source, backend)
+    found = app_services().job_reader.read_job(queue, job_id)
+    return _page(
+        heading=confirmation.job_heading(action, found),
+        verb=f"{VERBS[action]} job" if action is not Action.KILL else VERBS[action],
+        facts=confirmation.job_facts(found, queue, library.title),
+        notes=confirmation.action_notes(action, library.action_help.get(action, "")),
+        target=url_for("job_actions.on_job", source=source, backend=backend, name=name, job_id=job_id),
+        fields=_submitted_fields(),
+        cancel=job_url(queue, job_id) or queue_url(queue),
+    )
+
+
+@bp.post(f"{_QUEUE}/confirm")
+@form_fields(*ACTION, "state", "native", "page", many=("pick",))
+def jobs(source: str, backend: str, name: str) -> str:
+    """The question before an action on the selected jobs of a list."""
+    _, queue = find_queue(source, backend, name)
+    library = app_services().sources.backend(source, backend)
+    state, native, page = (request.form.get(key) or None for key in ("state", "native", "page"))
+    return _jobs_page(
+        [read_job_token(token).id for token in request.form.getlist("pick")],
+        facts=(*confirmation.queue_facts(queue, library.title), *((("State", state[:40]),) if state else ())),
+        notes=confirmation.action_notes(wanted_action(), library.action_help.get(wanted_action(), "")),
+        target=url_for("job_actions.on_jobs", source=source, backend=backend, name=name),
+        cancel=queue_url(queue, state=state, native=native, page=page),
+    )
+
+
+@bp.post("/dead/<segment:fingerprint>/confirm")
+@form_fields(*ACTION, "page", many=("pick",))
+def dead_letters(fingerprint: str) -> str:
+    """The question before an action on the selected jobs of an error group."""
+    if not is_fingerprint(fingerprint):
+        raise NotFound("This error group does not exist.")
+    selected = [read_member_token(token) for token in request.form.getlist("pick")]
+    queues = dict.fromkeys((each.source, each.backend, each.queue) for each, _ in selected)
+    titles = app_services().sources.titles
+    names = [
+        f"{f'All {titles.get(backend, backend)} queues' if name == '*' else name} on {source}"
+        for source, backend, name in queues
+    ]
+    return _jobs_page(
+        [job_ref.id for _, job_ref in selected],
+        facts=(
+            ("Queue" if len(names) == 1 else "Queues", confirmation.list_names(names)),
+            ("Error group", fingerprint),
+        ),
+        notes=confirmation.action_notes(wanted_action(), ""),
+        target=url_for("dead_letter_actions.on_jobs", fingerprint=fingerprint),
+        cancel=url_for("dead.show", fingerprint=fingerprint),
+    )
+
+
+@bp.get(f"{_QUEUE}/obliterate")
+def obliterate(source: str, backend: str, name: str) -> str:
+    """The question that needs the queue's name before the queue is deleted."""
+    _, queue = find_queue(source, backend, name)
+    library = app_services().sources.backend(source, backend)
+    if queue.depth is None:
+        waiting = "unknown"
+    else:
+        waiting = format_number(queue.depth) + ("+" if "waiting" in queue.at_least else "")
+    return _page(
+        heading=f"Delete queue {queue_title(queue, library.title, 200)}?",
+        verb="Delete queue",
+        facts=(*confirmation.queue_facts(queue, library.title)[1:], ("Waiting jobs", waiting)),
+        notes=(
+            "This cannot be undone.",
+            library.action_help.get(Action.OBLITERATE, "Deletes the queue and all its jobs."),
+        ),
+        target=url_for("job_actions.on_queue", source=source, backend=backend, name=name),
+        fields=(("action", Action.OBLITERATE.value),),
+        cancel=queue_url(queue),
+        name_to_type=layout.name_to_type(queue),
+    )
+
+
+def _jobs_page(ids: list[str], *, facts: confirmation.Facts, notes: tuple[str, ...], target: str, cancel: str) -> str:
+    action = wanted_action()
+    if not ids:
+        raise Conflict("No jobs selected.", hint="Go back and select at least one job.")
+    heading = confirmation.jobs_heading(action, len(ids))
+    return _page(
+        heading=heading,
+        verb=heading.removesuffix("?"),
+        facts=(("Job" if len(ids) == 1 else "Jobs", confirmation.list_names(ids)), *facts),
+        notes=notes,
+        target=target,
+        fields=_submitted_fields(),
+        cancel=cancel,
+    )
+
+
+def _submitted_fields() -> confirmation.Facts:
+    """What the form of the page sent: the action on exactly what the page showed. The reason has its own field."""
+    return tuple((name, value) for name, values in request.form.lists() for value in values if name != "reason")
+
+
+def _page(
+    *,
+    heading: str,
+    verb: str,
+    facts: confirmation.Facts,
+    notes: tuple[str, ...],
+    target: str,
+    fields: confirmation.Facts,
+    cancel: str,
+    name_to_type: str | None = None,
+) -> str:
+    question = Confirmation(
+        heading=heading,
+        verb=verb,
+        facts=facts,
+        notes=notes,
+        target=target,
+        fields=fields,
+        cancel=cancel,
+        name_to_type=name_to_type,
+        reason=request.form.get("reason", "")[:500],
+    )
+    current = app_services().snapshots.current()
+    return render_template("actions/confirm.html", **layout.page_context(current, ""), question=question)

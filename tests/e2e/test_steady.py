@@ -1,0 +1,254 @@
+"""Nothing moves under a hand: questions before what destroys, rows in order, pages that neither jump nor chatter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from playwright.sync_api import Page, expect
+from rq import Queue, SimpleWorker
+
+from dashboard.demo.embedded import EmbeddedRedis
+from tests.dead_letters import failing_jobs
+from tests.dead_letters.test_groups import fail_rq
+from tests.e2e.conftest import Visit, confirm, wait_for_queues
+from tests.serving import get_json, serving
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+SETTINGS = """
+redis_url = "{url}"
+sample_interval_s = 0.5
+[[rules]]
+id = "deep"
+name = "Too deep"
+metric = "queue.depth"
+critical = 8
+for_s = 0
+min_samples = 1
+recover_for_s = 0
+new_instance_grace_s = 0
+"""
+QUEUES = ("cash", "mail", "video")
+MAX_SHIFT = (
+    0.1  # "good" by the definition of cumulative layout shift; here of all shifts, not of the worst five seconds
+)
+POLLS_A_ROUND = 2
+# What a screen reader would say: changes of text inside live regions, apart from what is hidden from it.
+WATCH = """
+window.shifts = [];
+window.said = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    if (!entry.hadRecentInput) window.shifts.push([entry.value, entry.sources.map((source) => {
+      const node = source.node?.nodeType === 1 ? source.node : source.node?.parentElement;
+      return `${node?.tagName}#${node?.id}.${node?.className} ${source.previousRect.y}->${source.currentRect.y}`;
+    })]);
+  }
+}).observe({ type: "layout-shift", buffered: true });
+const LIVE = '[aria-live]:not([aria-live="off"]), [role="status"], [role="alert"], [role="log"]';
+const heard = (region) => {
+  const copy = region.cloneNode(true);
+  for (const silent of copy.querySelectorAll('[aria-hidden="true"], [hidden]')) silent.remove();
+  return region.hidden ? "" : copy.textContent.replace(/\\s+/g, " ").trim();
+};
+const before = new WeakMap();
+document.addEventListener("DOMContentLoaded", () => {
+  for (const region of document.querySelectorAll(LIVE)) before.set(region, heard(region));
+  new MutationObserver(() => {
+    for (const region of document.querySelectorAll(LIVE)) {
+      const text = heard(region);
+      if (text !== (before.get(region) ?? "") && text) window.said.push(text);
+      before.set(region, text);
+    }
+  }).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+});
+"""
+
+
+@pytest.fixture(scope="module")
+def url(server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dashboard with three queues of RQ, two schedules of BullMQ and one rule that can fire."""
+    file: Path = tmp_path_factory.mktemp("steady") / "queuedeck.toml"
+    off = "".join(
+        f'[[rules]]\nid = "{name}"\nenabled = false\n'
+        for name in ("queue-no-consumers", "workers-gone", "checker-slow")
+    )
+    file.write_text(SETTINGS.format(url=server.url) + off)
+    with redis.Redis.from_url(server.url) as client:
+        client.sadd("rq:queues", *(f"rq:queue:{name}" for name in QUEUES))
+        client.hset("bull:alpha:meta", mapping={"version": "bullmq:5.81.0", "opts.maxLenEvents": 10000})
+        for name in ("evening", "night"):
+            client.zadd("bull:alpha:repeat", {name: 5})
+            client.hset(f"bull:alpha:repeat:{name}", mapping={"name": f"{name} report", "every": 5000, "ic": 1})
+    with serving("--config", file) as served:
+        wait_for_queues(served.url, len(QUEUES) + 1)
+        yield served.url
+
+
+@pytest.fixture
+def workers(connection: redis.Redis) -> Iterator[list[SimpleWorker]]:
+    """Three workers of RQ that are there, of which none runs."""
+    queues = [Queue(name, connection=connection) for name in QUEUES]
+    found = [SimpleWorker(queues, connection=connection, name=f"night-{number}") for number in range(3)]
+    for worker in found:
+        worker.register_birth()
+    yield found
+    for worker in found:
+        worker.register_death()
+
+
+def watched(visit: Visit, url: str, **options: Any) -> Page:
+    """A page that notes its layout shifts and what its live regions say."""
+    page = visit("about:blank", outage=True, **options).page
+    page.add_init_script(WATCH)
+    page.goto(url)
+    return page
+
+
+def poll(page: Page, times: int) -> None:
+    """Return after that many more responses to polls."""
+    for _ in range(times):
+        with page.expect_response(lambda answer: "/_" in answer.url and "_firing" not in answer.url):
+            pass
+
+
+def test_a_schedule_is_removed_by_its_name_however_the_rows_change(
+    visit: Visit, url: str, connection: redis.Redis
+) -> None:
+    page = visit(f"{url}/schedules").page
+    row = page.locator("tr", has_text="night report")
+    row.get_by_role("button", name="Remove").focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("dialog#question")
+    expect(dialog.get_by_role("heading")).to_have_text("Remove schedule night report?")
+    expect(dialog).to_contain_text("Apps that set it up at startup recreate it.")
+    expect(dialog.get_by_role("link", name="Cancel")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_hidden()
+    expect(row.get_by_role("button", name="Remove")).to_be_focused()
+    row.get_by_role("button", name="Remove").click()
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    assert connection.zcard("bull:alpha:repeat") == 2
+    row.get_by_role("button", name="Remove").click()
+    expect(dialog).to_be_visible()
+    connection.zrem("bull:alpha:repeat", "evening")  # the row above goes, and that of the question moves
+    expect(page.locator("tr", has_text="evening report")).to_have_count(0)
+    connection.zadd("bull:alpha:repeat", {"evening": 5})
+    confirm(page, "Remove schedule")
+    flash = page.locator("#flash")
+    expect(flash).to_contain_text("1 schedule removed.")
+    flash.get_by_role("button", name="Close").click()
+    poll(page, 2)
+    expect(flash).to_have_count(0)
+    assert connection.zrange("bull:alpha:repeat", 0, -1) == [b"evening"]
+
+
+def test_without_script_a_page_asks(
+    visit: Visit, url: str, workers: list[SimpleWorker], connection: redis.Redis
+) -> None:
+    page = visit(f"{url}/workers", java_script_enabled=False).page
+    page.locator("tr", has_text="night-1").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Stop worker night-1?")
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Workers")
+
+
+def test_the_order_is_kept_while_a_hand_is_on_the_table(visit: Visit, url: str, connection: redis.Redis) -> None:
+    cash, mail = (Queue(name, connection=connection) for name in ("cash", "mail"))
+    cash.enqueue("app.run")
+    page = visit("about:blank").page
+    page.clock.install()
+    page.goto(f"{url}/?sort=waiting&library=rq")
+    names = page.locator("table.queues tbody th a")
+    expect(names.first).to_have_text("cash")
+    page.clock.fast_forward(20_000)
+    names.first.hover()
+    for _ in range(3):
+        mail.enqueue("app.run")
+    expect(page.locator("table.queues tr", has_text="mail").locator("td.wait")).to_have_text("3")
+    poll(page, 2)
+    expect(names.first).to_have_text("cash")
+    page.mouse.move(1, 1)
+    names.first.focus()
+    page.clock.fast_forward(20_000)
+    poll(page, 2)
+    expect(names.first).to_have_text("cash")
+    page.locator("h1").evaluate("() => document.activeElement.blur()")
+    expect(names.first).to_have_text("mail")
+    for _ in range(5):
+        cash.enqueue("app.run")
+    expect(page.locator("table.queues tr", has_text="cash").locator("td.wait")).to_have_text("6")
+    poll(page, 2)
+    expect(names.first).to_have_text("mail")  # at most every 15 seconds
+    page.clock.fast_forward(15_000)
+    expect(names.first).to_have_text("cash")
+    cash.empty()
+    mail.empty()
+
+
+def change_everything(server: EmbeddedRedis, client: redis.Redis, workers: list[SimpleWorker], number: int) -> None:
+    """One round of traffic: queues get worse and better, an alert fires or ends, jobs die, workers come and go."""
+    for place, name in enumerate(QUEUES):
+        queue = Queue(name, connection=client)
+        if (number + place) % 3:
+            for _ in range(4 * (place + 1)):
+                queue.enqueue("app.run")
+        else:
+            queue.empty()
+    for place, worker in enumerate(workers):
+        worker.set_state("busy" if (number + place) % 2 else "idle")
+    if number % 2:
+        workers[1].register_death()
+    else:
+        client.delete(workers[1].key)
+        workers[1].register_birth()
+    if number % 3 == 0:
+        fail_rq(server, "dying", (failing_jobs.mail, f"user{number}@example.com", number))
+    else:
+        fail_rq(server, "dying", (failing_jobs.charge, number))
+
+
+def test_pages_do_not_jump_and_say_little(
+    visit: Visit, url: str, server: EmbeddedRedis, connection: redis.Redis, workers: list[SimpleWorker]
+) -> None:
+    fail_rq(server, "dying", *((failing_jobs.mail, f"user{number}@example.com", number) for number in range(3)))
+    wait_until(lambda: get_json(f"{url}/api/v1/dead")["groups"], what="the groups")
+    (job_id,) = fail_rq(server, "dying", (failing_jobs.charge, 1))
+    wait_for_queues(url, len(QUEUES) + 2)
+    paths = {
+        "overview": "/",
+        "queue": "/queues/main/rq/dying?state=dead",
+        "dead letters": "/dead",
+        "workers": "/workers",
+        "schedules": "/schedules",
+        "alerts": "/alerts",
+        "job": f"/queues/main/rq/dying/jobs/{job_id}",
+    }
+    pages = {name: watched(visit, url + path) for name, path in paths.items()}
+    for number in range(6):
+        change_everything(server, connection, workers, number)
+        for page in pages.values():
+            poll(page, POLLS_A_ROUND)
+        if number in (1, 4):
+            for page in pages.values():
+                page.route("**/_*", lambda route: route.abort())
+                expect(page.locator("#connection")).to_be_visible()
+            for page in pages.values():
+                page.unroute("**/_*")
+                page.evaluate("window.queuedeck.refresh()")
+                expect(page.locator("#connection")).to_be_hidden()
+    shifts = {name: page.evaluate("window.shifts") for name, page in pages.items()}
+    sums = {name: round(sum(value for value, _ in found), 3) for name, found in shifts.items()}
+    worst = {name: sorted(found, reverse=True)[:3] for name, found in shifts.items() if sums[name] >= MAX_SHIFT}
+    assert not worst, (sums, worst)
+    said = {name: page.evaluate("window.said") for name, page in pages.items()}
+    # The connection twice, and what fires or no longer does: not the figures, and not their age.
+    assert {name: texts for name, texts in said.items() if len(texts) > 12} == {}
+    assert not [text for texts in said.values() for text in texts if "ago" in text or "UTC" in text]
