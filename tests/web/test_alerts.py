@@ -195,6 +195,36 @@ def test_pages_share_one_read_of_firing_alerts(once_told: None, app: Flask) -> N
     assert meter.round_trips == 1
 
 
+def test_a_paused_queue_names_who_paused_it_and_offers_to_resume_it(
+    make_app: MakeApp, jobs: list[str], redis_client: redis.Redis
+) -> None:
+    client = make_app().test_client()
+    queue = "/queues/main/rq/mail"
+
+    def seen(*, paused: bool) -> dict[str, Any]:
+        row: dict[str, Any] = client.get(f"/api/v1{queue}").get_json()
+        return row if row["paused"] is paused else {}
+
+    before = wait_until(lambda: seen(paused=False), what="the queue")
+    assert (before["paused_by"], before["paused_at"]) == (None, None)
+    assert client.post(f"{queue}/queue", data={"action": "pause"}, headers=SAME).status_code == 303
+    row = wait_until(lambda: seen(paused=True), what="the pause")
+    assert row["paused_by"] == "local"
+    assert row["paused_at"] is not None
+    page = " ".join(client.get(queue).text.split())
+    assert re.search(r"paused by local <time datetime=", page)
+    assert "paused by local" not in page.partition('id="queue-actions"')[2]
+    job = " ".join(client.get(f"{queue}/jobs/{jobs[0]}").text.split())
+    assert "The queue was paused by local" in job
+    assert f'<a href="{queue}#queue-actions">Resume on the queue page</a>' in job
+    assert client.post(f"{queue}/queue", data={"action": "resume"}, headers=SAME).status_code == 303
+    wait_until(lambda: seen(paused=False), what="the resume")
+    redis_client.set("rq:suspended", 1)
+    row = wait_until(lambda: seen(paused=True), what="a pause elsewhere")
+    assert row["paused_by"] is None
+    assert "paused outside Queuedeck" in client.get(queue).text
+
+
 def posted(client: FlaskClient, **form: Any) -> Any:
     return client.post("/silences", data=form, headers=SAME)
 
