@@ -32,7 +32,7 @@ from .api.responses import ErrorDetailJson, ErrorJson, encode_json
 from .context import EXTENSION, AppContext
 from .forms import job_tokens, request_input
 from .pages import audit, bulk, job_actions, jobs, overview, queues, schedules, search, sign_in, workers
-from .pages.alerts import alerts, rules, silences
+from .pages.alerts import alerts, firing_groups, rules, silences
 from .pages.dead_letters import actions as dead_letter_actions
 from .pages.dead_letters import groups, notes
 from .rendered_fragment import GZIP_FROM_BYTES, GZIP_LEVEL
@@ -64,7 +64,7 @@ READS = (
         health.bp,
     ),
     *(groups.bp, api_dead_letters.bp, rules.bp),
-    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, silences.bp),
+    *(sign_in.bp, bulk.bp, audit.bp, api_actions.bulk_bp, api_actions.audit_bp, alerts.bp, firing_groups.bp),
     *(api_alerts.bp, api_rules.bp),
 )
 # In read-only mode these routes do not exist.

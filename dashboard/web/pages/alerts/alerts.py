@@ -8,6 +8,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
+from ....alerts.management.alert_groups import group_alerts
 from ....auth import Role
 from ....errors import Forbidden, Unsupported
 from ....sources.metering import measure_cost
@@ -16,6 +17,7 @@ from ...access.security import current_actor, has_role
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_word
 from ...urls import read_segment
+from ...views.alert_groups import GroupResult
 from .. import layout
 
 bp = Blueprint("alerting", __name__)
@@ -23,6 +25,7 @@ edit_bp = Blueprint("alerting_edit", __name__)
 
 ALERTS = "alerts/_alerts.html"
 SHOWN = 20
+FOLD_FROM = 4  # alerts of one incident; fewer are rows of their own while there is room
 
 
 @edit_bp.before_request
@@ -37,7 +40,9 @@ def index() -> str:
     """The Alerts page."""
     variables = _context()
     return render_template(
-        "alerts/index.html", **layout.page_context(app_services().snapshots.current(), variables["cost"]) | variables
+        "alerts/index.html",
+        **layout.page_context(app_services().snapshots.current(), variables["cost"]) | variables,
+        result=GroupResult.read(request.args),
     )
 
 
@@ -61,11 +66,14 @@ def _context() -> dict[str, Any]:
         alert_list, health = alert_service.alerts.list_alerts(), alert_service.checker.read_health()
         variables = {
             "alert_list": alert_list,
+            "groups": group_alerts(alert_list).groups,
+            "shown": SHOWN,
+            "fold_from": FOLD_FROM if len(alert_list.incidents) <= SHOWN else 2,
             "health": health,
             "problem": None if health.ok else app_services().checker_problem,
             "deliveries": alert_service.notifications.list_deliveries(SHOWN),
             "given_up": alert_service.notifications.list_failed_notifications(),
-            "past": alert_service.alerts.list_past_incidents(SHOWN),
+            "history": alert_service.alerts.list_history(alert_list.firing, SHOWN),
             "channels": alert_service.channels,
         }
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
