@@ -307,6 +307,19 @@ def test_a_paused_queue_names_who_paused_it_and_offers_to_resume_it(
     assert "paused outside Queuedeck" in client.get(queue).text
 
 
+def test_an_alert_about_a_pause_says_what_waits_and_who_paused_it(make_app: MakeApp, jobs: list[str]) -> None:
+    rule = {**RULE, "id": "paused", "metric": "queue.paused_s", "op": "ge", "warning": 0, "new_instance_grace_s": 0}
+    app = make_app(checker="auto", rules=[rule, *ALONE[1:]], sample_interval_s=0.5)
+    app.extensions[EXTENSION].start()
+    client = app.test_client()
+    wait_until(lambda: client.get("/queues/main/rq/mail").status_code == 200, what="the queue")
+    assert client.post("/queues/main/rq/mail/queue", data={"action": "pause"}, headers=SAME).status_code == 303
+    text = wait_until(
+        lambda: "jobs waiting, paused by" in (page := client.get("/alerts").text) and page, what="the pause"
+    )
+    assert "3 jobs waiting, paused by local" in text
+
+
 def posted(client: FlaskClient, **form: Any) -> Any:
     return client.post("/silences", data=form, headers=SAME)
 

@@ -28,20 +28,20 @@ return 1
 # KEYS acks, then the alerts. ARGV per alert: fingerprint, episode, body. Returns per alert: 1 when it was acknowledged,
 # 2 when it already is, 0 when there is no such alert.
 _STORE_ACKS = """
-local told = {}
+local results = {}
 for i = 2, #KEYS do
   local fingerprint, episode, body = ARGV[3 * i - 5], ARGV[3 * i - 4], ARGV[3 * i - 3]
   local decoded, former = pcall(cjson.decode, redis.call('HGET', KEYS[1], fingerprint) or '')
   if redis.call('EXISTS', KEYS[i]) == 0 then
-    told[#told + 1] = 0
+    results[#results + 1] = 0
   elseif decoded and type(former) == 'table' and former.episode == episode then
-    told[#told + 1] = 2
+    results[#results + 1] = 2
   else
     redis.call('HSET', KEYS[1], fingerprint, body)
-    told[#told + 1] = 1
+    results[#results + 1] = 1
   end
 end
-return told
+return results
 """
 
 
@@ -90,8 +90,8 @@ class Acknowledgements:
         states = [
             alert.state for alert in alert_list.firing if wanted.get(alert.state.fingerprint) == alert.state.episode
         ]
-        told = self._store_acks(states, Acknowledgement(episode="", by=by[:300], at=alert_list.at, comment=comment))
-        return tuple(state.fingerprint for state, how in zip(states, told, strict=True) if how)
+        results = self._store_acks(states, Acknowledgement(episode="", by=by[:300], at=alert_list.at, comment=comment))
+        return tuple(state.fingerprint for state, how in zip(states, results, strict=True) if how)
 
     def acknowledge_group(self, key: str, *, seen_at: float, by: str, comment: str = "") -> GroupAcknowledgement:
         """Acknowledge all alerts of a group that began until `seen_at`, the `AlertList.at` of the list that was shown.
@@ -107,16 +107,16 @@ class Acknowledgements:
         seen = [alert for alert in group.everything if (alert.state.started_at or 0.0) <= seen_at]
         states = [alert.state for alert in seen if alert.ack is None]
         ack = Acknowledgement(episode="", by=by[:300], at=alert_list.at, comment=comment)
-        told = self._store_acks(states, ack)
+        results = self._store_acks(states, ack)
         return GroupAcknowledgement(
-            done=tuple(state.fingerprint for state, how in zip(states, told, strict=True) if how == 1),
-            already=len(seen) - len(states) + sum(how == 2 for how in told),
+            done=tuple(state.fingerprint for state, how in zip(states, results, strict=True) if how == 1),
+            already=len(seen) - len(states) + sum(how == 2 for how in results),
             newer=len(group.everything) - len(seen),
         )
 
     def _store_acks(self, states: Iterable[AlertState], ack: Acknowledgement) -> list[int]:
         """Store `ack` for the current incident of each alert: what _STORE_ACKS returns for each, in order."""
-        told: list[int] = []
+        results: list[int] = []
         rest = list(states)
         while rest:
             chunk, rest = rest[:CHUNK], rest[CHUNK:]
@@ -125,5 +125,5 @@ class Acknowledgements:
                 body = msgspec.structs.replace(ack, episode=state.episode, comment=ack.comment[:300])
                 arguments += [state.fingerprint, state.episode, msgspec.json.encode(body)]
             names = (keys.ACKS, *(keys.instance_key(state.fingerprint) for state in chunk))
-            told += self._store.run_script(_STORE_ACKS, names, *arguments)
-        return told
+            results += self._store.run_script(_STORE_ACKS, names, *arguments)
+        return results

@@ -54,7 +54,7 @@ class AlertGroup:
 
     @property
     def unacknowledged(self) -> tuple[Alert, ...]:
-        """The alerts that nobody has acknowledged, silenced ones included."""
+        """The alerts that are not acknowledged, silenced ones included."""
         return tuple(alert for alert in self.everything if alert.ack is None)
 
     @property

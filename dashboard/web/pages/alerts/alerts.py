@@ -8,7 +8,10 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from ....actions import audit_log
+from ....actions.pauses import describe_pause
+from ....alerts.evaluation.state_machine import AlertLabels
 from ....alerts.management.alert_groups import group_alerts
+from ....alerts.notification_builder import waiting_text
 from ....auth import Role
 from ....errors import Forbidden, Unsupported
 from ....sources.metering import measure_cost
@@ -67,6 +70,7 @@ def _context() -> dict[str, Any]:
         variables = {
             "alert_list": alert_list,
             "groups": group_alerts(alert_list).groups,
+            "pause_note": pause_note,
             "shown": SHOWN,
             "fold_from": FOLD_FROM if len(alert_list.incidents) <= SHOWN else 2,
             "health": health,
@@ -78,6 +82,17 @@ def _context() -> dict[str, Any]:
         }
     cost = layout.format_cost(meter.commands, meter.round_trips, meter.seconds * 1000)
     return variables | {"cost": cost, "titles": app_services().sources.titles}
+
+
+def pause_note(labels: AlertLabels) -> str:
+    """What is waiting in a paused queue, and who paused it; "" when neither is known. Cost: as `current_pauses`."""
+    snapshot = app_services().snapshots.current().snapshot
+    queue = snapshot.find(labels.source or "", labels.backend or "", labels.queue or "") if snapshot else None
+    if queue is None or not queue.paused:
+        return ""
+    recorded = app_context().caches.current_pauses()
+    parts = (waiting_text(queue), describe_pause(recorded.find_pause(queue)) if recorded is not None else "")
+    return ", ".join(part for part in parts if part)
 
 
 @edit_bp.get("/alerts/<segment:fp>/ack")

@@ -58,6 +58,7 @@ def _firing_page() -> dict[str, Any]:
         "first": (page - 1) * PER_PAGE,
         "rows": found[(page - 1) * PER_PAGE : page * PER_PAGE],
         "titles": app_services().sources.titles,
+        "pause_note": alerts.pause_note,
         "cost": "",
     }
 
@@ -71,6 +72,7 @@ def group_form(key: str) -> str:
         **layout.page_context(app_services().snapshots.current(), ""),
         group=group,
         seen_at=alert_list.at,
+        pause_note=alerts.pause_note,
         titles=app_services().sources.titles,
         shown=alerts.SHOWN,
         longest_h=24 if not has_role(Role.ADMIN) else int(LONGEST_S / 3600),
