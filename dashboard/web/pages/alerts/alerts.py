@@ -20,8 +20,8 @@ from ...access.security import current_actor, has_role
 from ...context import app_context, app_services
 from ...forms.request_input import form_fields, form_word
 from ...urls import read_segment
-from ...views.alert_groups import GroupResult
 from .. import layout
+from .group_result import GroupResult
 
 bp = Blueprint("alerting", __name__)
 edit_bp = Blueprint("alerting_edit", __name__)

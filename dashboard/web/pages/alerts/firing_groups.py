@@ -18,10 +18,10 @@ from ...access.security import current_actor, has_role
 from ...context import app_services
 from ...forms.request_input import form_fields, form_word
 from ...forms.silence_form import LONGEST_S, OPERATOR_S
-from ...views.alert_groups import MAX_DIGITS
 from .. import layout
 from . import alerts
 from .alerts import record_action
+from .group_result import MAX_DIGITS
 
 bp, edit_bp = alerts.bp, alerts.edit_bp
 
